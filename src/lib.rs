@@ -1,0 +1,7 @@
+//! Cotter keeps every device of a fleet on exactly the release it should run.
+//!
+//! The rooms, from the ground floor up; each may use only those its row in
+//! `tests/floors.rs` names.
+
+pub mod model;
+pub mod wire;

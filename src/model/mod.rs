@@ -1,0 +1,31 @@
+//! The nouns of the house. No I/O, no async, no clock, no JSON documents.
+//!
+//! Everything here is plain data that can be compared, printed and stored.
+
+mod id;
+mod image;
+mod ledger;
+mod observed;
+mod release;
+mod report;
+mod service;
+mod settings;
+mod step;
+mod target;
+
+pub use id::{
+    AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Kind, NetworkId, NetworkName, ServiceName, SpecHash,
+    VolumeName,
+};
+pub use image::{BadImage, ImageRef};
+pub use ledger::{AppLedger, Ledger};
+pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume};
+pub use release::{App, NetworkSpec, Release, Subnet, VolumeSpec};
+pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
+pub use service::{
+    Condition, Device, Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, PortMapping, Probe,
+    Protocol, RestartPolicy, ServiceSpec,
+};
+pub use settings::PlanSettings;
+pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};
+pub use target::{Refusal, RefusedApp, Target, TargetApp, WantedApp};

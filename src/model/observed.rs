@@ -1,0 +1,79 @@
+//! What the engine says is there. Only things that bear our instance's label, but for images.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
+};
+
+/// One look at the engine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Observed {
+    pub services: Vec<ObservedService>,
+    pub networks: Vec<ObservedNetwork>,
+    pub volumes: BTreeSet<ObservedVolume>,
+    /// Every reference under which the engine holds an image, whoever pulled it: digests and tags.
+    pub images: BTreeSet<ImageRef>,
+}
+
+/// A container of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedService {
+    pub container: ContainerId,
+    pub app: AppId,
+    pub service: ServiceName,
+    /// The release for which it was created; a later one with the same spec keeps it.
+    pub release: Commit,
+    pub spec: SpecHash,
+    /// As the container was created with it.
+    pub image: String,
+    pub state: ContainerState,
+    pub health: Health,
+    /// The engine's word on it, e.g. "Up 3 minutes (healthy)".
+    pub status: String,
+    /// Published ports: container port to host ports. Empty while it does not run.
+    pub ports: BTreeMap<u16, BTreeSet<u16>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContainerState {
+    /// Never started.
+    Created,
+    Running,
+    Paused,
+    /// Exited and about to be started again by the engine.
+    Restarting,
+    Exited {
+        code: i64,
+    },
+    /// The engine is removing it.
+    Removing,
+    /// The engine failed to remove it.
+    Dead,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It has no healthcheck.
+    Unchecked,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+/// A network of ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedNetwork {
+    pub id: NetworkId,
+    pub app: AppId,
+    pub network: NetworkName,
+    /// As [`super::NetworkSpec::config_hash`].
+    pub config_hash: Option<String>,
+}
+
+/// A volume of ours.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObservedVolume {
+    pub app: AppId,
+    pub volume: VolumeName,
+}

@@ -1,0 +1,59 @@
+//! Releases: what an app consists of at one commit.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, VolumeName};
+
+/// Which app something belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct App {
+    pub id: AppId,
+    /// The cloud's numeric id; it stands in names of containers, networks and volumes.
+    pub number: u64,
+    pub name: String,
+}
+
+/// An immutable set of services with their networks and volumes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    pub commit: Commit,
+    /// The cloud's numeric id.
+    pub number: u64,
+    pub services: BTreeMap<ServiceName, ServiceSpec>,
+    pub networks: BTreeMap<NetworkName, NetworkSpec>,
+    pub volumes: BTreeMap<VolumeName, VolumeSpec>,
+}
+
+/// A network of an app.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkSpec {
+    /// Short hash of the author's config; `None` when there is no config. It ends the engine's name
+    /// of the network, so that an old and a new config stand side by side.
+    pub config_hash: Option<String>,
+    /// Empty: `bridge`.
+    pub driver: String,
+    pub driver_opts: BTreeMap<String, String>,
+    pub is_internal: bool,
+    pub has_ipv6: bool,
+    pub labels: BTreeMap<String, String>,
+    pub subnets: Vec<Subnet>,
+}
+
+/// One address range of a network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    pub subnet: Option<String>,
+    pub gateway: Option<String>,
+    pub ip_range: Option<String>,
+}
+
+/// A volume of an app.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeSpec {
+    /// Empty: `local`.
+    pub driver: String,
+    pub driver_opts: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+}

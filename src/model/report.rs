@@ -1,0 +1,98 @@
+//! What we tell: the cloud, the status socket and the command line say the same.
+
+use std::collections::BTreeMap;
+
+use super::{AppId, Commit, ServiceName, Waiting};
+
+/// The device as it is now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Whether a target is known at all, from the cloud or from the store.
+    pub has_target: bool,
+    pub apps: BTreeMap<AppId, AppReport>,
+    pub waiting: Vec<Waiting>,
+    /// Why the engine cannot be looked at, when it cannot.
+    pub engine_error: Option<String>,
+    /// What went wrong with the store, when something did.
+    pub store_error: Option<String>,
+}
+
+/// One app of the target.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AppReport {
+    pub name: String,
+    /// The release that should run.
+    pub target: Option<Commit>,
+    /// The release that runs whole.
+    pub current: Option<Commit>,
+    pub update: BTreeMap<Commit, UpdateStatus>,
+    /// Services by release; while a release is swapped, of both.
+    pub services: Vec<ServiceReport>,
+}
+
+/// The state of a release on this device; the six words of the wire (protocol.md 1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum UpdateStatus {
+    Rejected,
+    Aborted,
+    Downloading,
+    Downloaded,
+    ApplyingChanges,
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceReport {
+    pub service: ServiceName,
+    pub release: Commit,
+    pub image: String,
+    pub status: ServiceStatus,
+    /// The engine's own words, when there is a container.
+    pub detail: String,
+    /// Percent, while it downloads.
+    pub progress: Option<u8>,
+}
+
+/// The words of the wire for a service, case and all (protocol.md 1.6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ServiceStatus {
+    Downloading,
+    Downloaded,
+    Installed,
+    Running,
+    Paused,
+    Restarting,
+    Exited,
+    Removing,
+    Dead,
+}
+
+impl ServiceStatus {
+    /// As the API spells it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Downloading => "Downloading",
+            Self::Downloaded => "Downloaded",
+            Self::Installed => "Installed",
+            Self::Running => "Running",
+            Self::Paused => "paused",
+            Self::Restarting => "restarting",
+            Self::Exited => "exited",
+            Self::Removing => "removing",
+            Self::Dead => "Dead",
+        }
+    }
+}
+
+/// How it stands with the cloud.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CloudReport {
+    pub endpoint: String,
+    /// RFC 3339, UTC; of the last answer that told us the target.
+    pub last_contact: Option<String>,
+    pub next_poll: Option<String>,
+    pub error: Option<String>,
+    /// Failed polls in a row.
+    pub failures: u32,
+}

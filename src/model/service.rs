@@ -1,0 +1,173 @@
+//! What an author says of one service, normalised.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ImageRef, NetworkName, ServiceName, SpecHash, VolumeName};
+
+/// One service of a release: everything needed to create its container.
+///
+/// Two specs with the same `hash` make the same container. `None` and empty
+/// mean "as the image says" or "as the engine does by default".
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceSpec {
+    /// Hash of the author's normalised spec, without what we inject.
+    pub hash: SpecHash,
+    /// Numeric ids of the cloud; they are reported and logged, never compared.
+    pub service_id: u64,
+    pub image_id: u64,
+    pub image: ImageRef,
+    /// `false`: the container is created but not started.
+    pub is_running: bool,
+    pub command: Option<Vec<String>>,
+    pub entrypoint: Option<Vec<String>>,
+    pub environment: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    pub ports: Vec<PortMapping>,
+    pub mounts: Vec<Mount>,
+    /// Target path to mount options, as the engine takes them ("size=1m").
+    pub tmpfs: BTreeMap<String, String>,
+    pub network_mode: NetworkMode,
+    pub restart: RestartPolicy,
+    pub depends_on: BTreeMap<ServiceName, Condition>,
+    pub user: Option<String>,
+    pub working_dir: Option<String>,
+    pub hostname: Option<String>,
+    pub healthcheck: Option<Healthcheck>,
+    /// SIGTERM to SIGKILL. `None`: the engine's 10 s.
+    pub stop_grace: Option<Duration>,
+    pub stop_signal: Option<String>,
+    /// Bytes.
+    pub memory_limit: Option<u64>,
+    pub cap_add: BTreeSet<String>,
+    pub cap_drop: BTreeSet<String>,
+    pub devices: Vec<Device>,
+    pub is_privileged: bool,
+    pub is_read_only: bool,
+    pub has_init: Option<bool>,
+    pub has_tty: bool,
+}
+
+/// A port of the container, published on the host.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// Empty: all addresses of the host.
+    pub host_ip: String,
+    /// `None`: the engine picks a free one.
+    pub host_port: Option<u16>,
+    pub container_port: u16,
+    pub protocol: Protocol,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// Something mounted into the container, other than a tmpfs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Mount {
+    pub source: MountSource,
+    /// Absolute path in the container.
+    pub target: String,
+    pub is_read_only: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MountSource {
+    /// A volume of the app, kept for as long as nobody purges it.
+    Volume(VolumeName),
+    /// A volume without a name, gone with its container.
+    Anonymous,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NetworkMode {
+    /// Networks of the app. Never empty: `default` when the author names none.
+    Networks(BTreeMap<NetworkName, NetworkAttachment>),
+    /// The host's own network.
+    Host,
+    /// Only a loopback.
+    None,
+    /// The engine's own bridge.
+    Bridge,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkAttachment {
+    /// Names by which others on the network find this service, besides its own.
+    pub aliases: BTreeSet<String>,
+    pub ipv4_address: Option<String>,
+    pub ipv6_address: Option<String>,
+}
+
+/// When the engine starts an exited container again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RestartPolicy {
+    No,
+    Always,
+    UnlessStopped,
+    /// After a non-zero exit, at most `retries` times; 0 is without end.
+    OnFailure {
+        retries: u32,
+    },
+}
+
+impl RestartPolicy {
+    /// Whether a container that exited by itself is to run again whatever its exit code.
+    #[must_use]
+    pub fn is_forever(self) -> bool {
+        matches!(self, Self::Always | Self::UnlessStopped)
+    }
+}
+
+/// What a service waits for in one it depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Condition {
+    #[serde(rename = "service_started")]
+    Started,
+    #[serde(rename = "service_healthy")]
+    Healthy,
+    #[serde(rename = "service_completed_successfully")]
+    Completed,
+}
+
+/// How the engine finds out whether a container is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healthcheck {
+    pub probe: Probe,
+    /// `None` in the fields below: the engine's default (30 s, 30 s, 0 s, 3).
+    pub interval: Option<Duration>,
+    pub timeout: Option<Duration>,
+    pub start_period: Option<Duration>,
+    pub retries: Option<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Probe {
+    /// The image's own test, with other times.
+    Inherit,
+    /// No healthcheck, even if the image has one.
+    Disabled,
+    /// A program and its arguments.
+    Command(Vec<String>),
+    /// A line for the container's shell.
+    Shell(String),
+}
+
+/// A device node of the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Device {
+    pub host_path: String,
+    pub container_path: String,
+    /// Some of `r`, `w`, `m`.
+    pub permissions: String,
+}

@@ -1,0 +1,145 @@
+//! What to do next, as data.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::{
+    AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
+};
+
+/// One change to the device, small enough to be done or not done.
+///
+/// A step is data: it can be compared, printed and told. It names things by
+/// id and holds no handle. Every step is safe to repeat, because a power cut
+/// can hide whether it happened.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// Download an image. Changes no container. Runs beside the loop.
+    Pull { image: ImageRef },
+    /// Create a network of the wanted release.
+    CreateNetwork { app: AppId, network: NetworkName },
+    /// Create a volume of the wanted release. Nothing ever removes one.
+    CreateVolume { app: AppId, volume: VolumeName },
+    /// Create a container, stopped.
+    Create { app: AppId, service: ServiceName, release: Commit, spec: SpecHash },
+    /// Start a container that exists.
+    Start { app: AppId, service: ServiceName, container: ContainerId },
+    /// Stop a container and keep it, so that going back needs no download.
+    Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Option<Duration> },
+    /// Remove a stopped container with its anonymous volumes.
+    Remove { app: AppId, service: ServiceName, container: ContainerId },
+    /// Remove a network that no container uses.
+    RemoveNetwork { app: AppId, network: NetworkName, id: NetworkId },
+    /// Remove an image that we pulled and that nothing needs.
+    RemoveImage { image: ImageRef },
+    /// Record `release` as good: it is what the device runs now.
+    Commit { app: AppId, release: Commit },
+    /// Forget an app of which nothing is left but its volumes.
+    Forget { app: AppId },
+}
+
+impl Step {
+    /// One word for the kind of step: the journal's field `step`.
+    #[must_use]
+    pub fn verb(&self) -> &'static str {
+        match self {
+            Self::Pull { .. } => "pull",
+            Self::CreateNetwork { .. } => "create-network",
+            Self::CreateVolume { .. } => "create-volume",
+            Self::Create { .. } => "create",
+            Self::Start { .. } => "start",
+            Self::Stop { .. } => "stop",
+            Self::Remove { .. } => "remove",
+            Self::RemoveNetwork { .. } => "remove-network",
+            Self::RemoveImage { .. } => "remove-image",
+            Self::Commit { .. } => "commit",
+            Self::Forget { .. } => "forget",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verb = self.verb();
+        match self {
+            Self::Pull { image } | Self::RemoveImage { image } => write!(f, "{verb} {image}"),
+            Self::CreateNetwork { network, .. } | Self::RemoveNetwork { network, .. } => {
+                write!(f, "{verb} {network}")
+            }
+            Self::CreateVolume { volume, .. } => write!(f, "{verb} {volume}"),
+            Self::Create { service, release, .. } => write!(f, "{verb} {service}@{release}"),
+            Self::Start { service, container, .. }
+            | Self::Stop { service, container, .. }
+            | Self::Remove { service, container, .. } => {
+                let id = container.as_str();
+                write!(f, "{verb} {service} {}", id.get(..12).unwrap_or(id))
+            }
+            Self::Commit { release, .. } => write!(f, "{verb} {release}"),
+            Self::Forget { app } => write!(f, "{verb} {app}"),
+        }
+    }
+}
+
+/// What became of a step. A failed step is an answer, not an `Err`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    Done,
+    /// Worth trying again, not before `after` if the other side named a time.
+    Retry {
+        after: Option<Duration>,
+        why: String,
+    },
+    /// Trying again soon cannot help, e.g. the image does not exist.
+    Failed {
+        why: String,
+    },
+}
+
+/// The same step failed before and is not repeated yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cooling {
+    /// How often it failed in a row.
+    pub attempts: u32,
+    pub why: String,
+    /// Until it may be tried again, from the moment of planning.
+    pub remaining: Duration,
+}
+
+/// What leads from here to the target.
+///
+/// Only the first stage is run, then we look again; the rest is there to be shown.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    pub stages: Vec<Vec<Step>>,
+    pub waiting: Vec<Waiting>,
+}
+
+/// Why something does not happen now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    pub app: Option<AppId>,
+    pub service: Option<ServiceName>,
+    pub reason: Reason,
+    /// The evidence, in words.
+    pub why: String,
+    /// When it is looked at again if nothing changes before; `None`: when the fact changes.
+    pub retry_in: Option<Duration>,
+}
+
+/// The kinds of waiting; the names are stable and stand in status and journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// Images are on their way.
+    Downloading,
+    /// A step failed and is tried again later.
+    Backoff,
+    /// The release asks for what we do not support.
+    Refused,
+    /// A container has not become healthy yet.
+    Starting,
+    /// A container is unhealthy or keeps exiting.
+    Unhealthy,
+    /// A service waits for one it depends on.
+    Dependency,
+}

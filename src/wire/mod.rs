@@ -1,0 +1,7 @@
+//! The outside's JSON and what it means here. Pure: it does not know who sends or receives.
+//!
+//! Shared by the device (which reads targets and writes reports) and by the
+//! fleet server (which writes targets and reads reports).
+
+pub mod report_v3;
+pub mod state_v3;

@@ -1,0 +1,66 @@
+//! The body of `PATCH /device/v3/state`, field by field (protocol.md 1.6 and 10.4).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole body: exactly one device, by uuid.
+pub type ReportBody = BTreeMap<String, DeviceReport>;
+
+/// What a device says of itself. Everything is optional: what is absent keeps its value.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct DeviceReport {
+    /// At most 50 characters; longer is cut by the API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub supervisor_version: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip_address: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// Complete or absent: an image that a present `apps` does not name is taken for deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub apps: Option<BTreeMap<String, AppReport>>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct AppReport {
+    /// The commit that runs whole; sets what the cloud shows as running.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release_uuid: Option<String>,
+    #[serde(default)]
+    pub releases: BTreeMap<String, ReleaseReport>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseReport {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update_status: Option<UpdateStatus>,
+    #[serde(default)]
+    pub services: BTreeMap<String, ServiceReport>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpdateStatus {
+    Rejected,
+    Aborted,
+    Downloading,
+    Downloaded,
+    #[serde(rename = "applying changes")]
+    ApplyingChanges,
+    Done,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceReport {
+    pub image: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// Whole percent. Written even when null, because an omitted one keeps its old value.
+    #[serde(default)]
+    pub download_progress: Option<i64>,
+}

@@ -1,0 +1,100 @@
+//! The body of `GET /device/v3/:uuid/state`, field by field (protocol.md 1.3 and 10.3).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value};
+
+/// The whole body: exactly one device, by uuid.
+pub type StateBody = BTreeMap<String, DeviceState>;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceState {
+    pub name: String,
+    /// Device configuration; values are strings.
+    #[serde(default)]
+    pub config: BTreeMap<String, String>,
+    /// App uuid to [`AppState`]; kept raw, so that one bad app does not spoil the others.
+    #[serde(default)]
+    pub apps: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AppState {
+    #[serde(deserialize_with = "number")]
+    pub id: u64,
+    pub name: String,
+    #[serde(default = "fleet_class")]
+    pub class: String,
+    #[serde(default)]
+    pub is_host: bool,
+    /// Commit to release. Absent when the fleet has no target release; at most one is ever sent.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub releases: BTreeMap<String, ReleaseState>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ReleaseState {
+    #[serde(deserialize_with = "number")]
+    pub id: u64,
+    #[serde(default)]
+    pub services: BTreeMap<String, ServiceState>,
+    /// Compose configs of the release's networks and volumes, as stored.
+    #[serde(default)]
+    pub networks: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub volumes: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServiceState {
+    #[serde(deserialize_with = "number")]
+    pub id: u64,
+    #[serde(deserialize_with = "number")]
+    pub image_id: u64,
+    pub image: String,
+    /// Not sent by the API; absent is true.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub running: bool,
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<Value>,
+    /// The compose service without `build`; its `environment` and `labels` are not merged into ours.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub composition: Map<String, Value>,
+}
+
+fn fleet_class() -> String {
+    "fleet".to_owned()
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants a reference")]
+fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+/// Ids are numbers, or strings of digits (protocol.md 1.3).
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(u64),
+        Text(String),
+    }
+    match Either::deserialize(deserializer) {
+        Ok(Either::Number(n)) => Ok(n),
+        Ok(Either::Text(text)) => text.parse().map_err(|_| not_an_id()),
+        Err(_) => Err(not_an_id()),
+    }
+}
+
+fn not_an_id<E: serde::de::Error>() -> E {
+    E::custom("an id must be a whole number of 0 or more")
+}
