@@ -4,4 +4,5 @@
 //! `tests/floors.rs` names.
 
 pub mod model;
+pub mod plan;
 pub mod wire;

@@ -1,6 +1,7 @@
 //! What the engine says is there. Only things that bear our instance's label, but for images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::{
     AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
@@ -27,6 +28,8 @@ pub struct ObservedService {
     pub spec: SpecHash,
     /// As the container was created with it.
     pub image: String,
+    /// From SIGTERM to SIGKILL, as its author wished when it was created.
+    pub grace: Duration,
     pub state: ContainerState,
     pub health: Health,
     /// The engine's word on it, e.g. "Up 3 minutes (healthy)".

@@ -25,7 +25,7 @@ pub enum Step {
     /// Start a container that exists.
     Start { app: AppId, service: ServiceName, container: ContainerId },
     /// Stop a container and keep it, so that going back needs no download.
-    Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Option<Duration> },
+    Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
     /// Remove a stopped container with its anonymous volumes.
     Remove { app: AppId, service: ServiceName, container: ContainerId },
     /// Remove a network that no container uses.
@@ -39,6 +39,24 @@ pub enum Step {
 }
 
 impl Step {
+    /// The service whose steps must run in order with this one; `None`: no order is needed.
+    #[must_use]
+    pub fn service(&self) -> Option<(&AppId, &ServiceName)> {
+        match self {
+            Self::Create { app, service, .. }
+            | Self::Start { app, service, .. }
+            | Self::Stop { app, service, .. }
+            | Self::Remove { app, service, .. } => Some((app, service)),
+            Self::Pull { .. }
+            | Self::CreateNetwork { .. }
+            | Self::CreateVolume { .. }
+            | Self::RemoveNetwork { .. }
+            | Self::RemoveImage { .. }
+            | Self::Commit { .. }
+            | Self::Forget { .. } => None,
+        }
+    }
+
     /// One word for the kind of step: the journal's field `step`.
     #[must_use]
     pub fn verb(&self) -> &'static str {
@@ -105,12 +123,14 @@ pub struct Cooling {
     pub remaining: Duration,
 }
 
-/// What leads from here to the target.
+/// What to do now, and what is waited for.
 ///
-/// Only the first stage is run, then we look again; the rest is there to be shown.
+/// The steps are one *stage*: those of one service run in order, those of
+/// different services beside each other. Then the device is looked at again,
+/// so a plan never reaches past what is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    pub stages: Vec<Vec<Step>>,
+    pub stage: Vec<Step>,
     pub waiting: Vec<Waiting>,
 }
 

@@ -34,6 +34,8 @@ pub struct WantedApp {
 /// An app left exactly as it is, because its release asks for what we do not support.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedApp {
+    /// As the target gives it; its uuid when even that cannot be read.
+    pub name: String,
     /// As the target names it; it need not be a valid commit.
     pub release: String,
     pub refusals: Vec<Refusal>,
