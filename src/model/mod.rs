@@ -19,7 +19,7 @@ pub use id::{
 };
 pub use image::{BadImage, ImageRef};
 pub use ledger::{AppLedger, Ledger};
-pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume};
+pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
 pub use release::{App, NetworkSpec, Release, Subnet, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{

@@ -3,16 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{
-    AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
-};
+use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash};
 
 /// One look at the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     pub services: Vec<ObservedService>,
     pub networks: Vec<ObservedNetwork>,
-    pub volumes: BTreeSet<ObservedVolume>,
     /// Every reference under which the engine holds an image, whoever pulled it: digests and tags.
     pub images: BTreeSet<ImageRef>,
 }
@@ -72,11 +69,4 @@ pub struct ObservedNetwork {
     pub network: NetworkName,
     /// As [`super::NetworkSpec::config_hash`].
     pub config_hash: Option<String>,
-}
-
-/// A volume of ours.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObservedVolume {
-    pub app: AppId,
-    pub volume: VolumeName,
 }

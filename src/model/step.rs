@@ -3,9 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{
-    AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
-};
+use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash};
 
 /// One change to the device, small enough to be done or not done.
 ///
@@ -18,9 +16,7 @@ pub enum Step {
     Pull { image: ImageRef },
     /// Create a network of the wanted release.
     CreateNetwork { app: AppId, network: NetworkName },
-    /// Create a volume of the wanted release. Nothing ever removes one.
-    CreateVolume { app: AppId, volume: VolumeName },
-    /// Create a container, stopped.
+    /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
     Create { app: AppId, service: ServiceName, release: Commit, spec: SpecHash },
     /// Start a container that exists.
     Start { app: AppId, service: ServiceName, container: ContainerId },
@@ -49,7 +45,6 @@ impl Step {
             | Self::Remove { app, service, .. } => Some((app, service)),
             Self::Pull { .. }
             | Self::CreateNetwork { .. }
-            | Self::CreateVolume { .. }
             | Self::RemoveNetwork { .. }
             | Self::RemoveImage { .. }
             | Self::Commit { .. }
@@ -63,7 +58,6 @@ impl Step {
         match self {
             Self::Pull { .. } => "pull",
             Self::CreateNetwork { .. } => "create-network",
-            Self::CreateVolume { .. } => "create-volume",
             Self::Create { .. } => "create",
             Self::Start { .. } => "start",
             Self::Stop { .. } => "stop",
@@ -84,7 +78,6 @@ impl fmt::Display for Step {
             Self::CreateNetwork { network, .. } | Self::RemoveNetwork { network, .. } => {
                 write!(f, "{verb} {network}")
             }
-            Self::CreateVolume { volume, .. } => write!(f, "{verb} {volume}"),
             Self::Create { service, release, .. } => write!(f, "{verb} {service}@{release}"),
             Self::Start { service, container, .. }
             | Self::Stop { service, container, .. }

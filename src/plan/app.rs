@@ -1,8 +1,8 @@
 //! One app with a release: from what runs to what should run.
 
 use crate::model::{
-    AppId, Condition, ContainerState, Health, NetworkName, ObservedNetwork, ObservedService, Reason, Release,
-    ServiceName, ServiceSpec, Step,
+    AppId, Condition, ContainerState, Health, ObservedNetwork, ObservedService, Reason, Release, ServiceName,
+    ServiceSpec, Step,
 };
 
 use super::{Draft, gone};
@@ -18,8 +18,7 @@ pub(super) fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         keep_alive(draft, app);
         return;
     }
-    if !create_networks_and_volumes(draft, app, release) || !create_successors(draft, app, release, &services)
-    {
+    if !create_networks(draft, app, release) || !create_successors(draft, app, release, &services) {
         keep_alive(draft, app);
         return;
     }
@@ -170,23 +169,16 @@ fn create(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
     }
 }
 
-/// Whether the release's networks and volumes are there; their creation otherwise.
-fn create_networks_and_volumes(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
+/// Whether the release's networks are there; their creation otherwise.
+fn create_networks(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
     let observed = draft.at.observed;
-    let has_network = |name: &NetworkName, config: &Option<String>| {
-        observed.networks.iter().any(|n| n.app == *app && n.network == *name && n.config_hash == *config)
-    };
     let mut is_complete = true;
     for (name, spec) in &release.networks {
-        if !has_network(name, &spec.config_hash) {
+        let is_it =
+            |n: &&ObservedNetwork| n.app == *app && n.network == *name && n.config_hash == spec.config_hash;
+        if !observed.networks.iter().any(|n| is_it(&n)) {
             is_complete = false;
             draft.add(Some(app), None, vec![Step::CreateNetwork { app: app.clone(), network: name.clone() }]);
-        }
-    }
-    for name in release.volumes.keys() {
-        if !observed.volumes.iter().any(|v| v.app == *app && v.volume == *name) {
-            is_complete = false;
-            draft.add(Some(app), None, vec![Step::CreateVolume { app: app.clone(), volume: name.clone() }]);
         }
     }
     is_complete

@@ -101,11 +101,9 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
             (!is_ready(at, wanted, app?)).then_some("it is not there whole")
         }
         Step::Forget { .. } => wanted.is_some().then_some("a release of it is wanted"),
-        Step::Pull { .. }
-        | Step::CreateNetwork { .. }
-        | Step::CreateVolume { .. }
-        | Step::Create { .. }
-        | Step::RemoveNetwork { .. } => None,
+        Step::Pull { .. } | Step::CreateNetwork { .. } | Step::Create { .. } | Step::RemoveNetwork { .. } => {
+            None
+        }
     }
 }
 
@@ -125,7 +123,6 @@ fn app_of(step: &Step) -> Option<&AppId> {
     match step {
         Step::Pull { .. } | Step::RemoveImage { .. } => None,
         Step::CreateNetwork { app, .. }
-        | Step::CreateVolume { app, .. }
         | Step::Create { app, .. }
         | Step::Start { app, .. }
         | Step::Stop { app, .. }

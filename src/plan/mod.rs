@@ -5,7 +5,7 @@
 //! asks again, so no progress is held in memory and a restart at any point is
 //! harmless.
 //!
-//! The order for an app: pull every image, create networks and volumes, create
+//! The order for an app: pull every image, create networks, create
 //! every successor (stopped), then service by service stop the predecessor and
 //! start the successor, then commit, then remove what the release replaced.
 //! Nothing that runs is stopped before everything that replaces it is ready.

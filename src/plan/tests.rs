@@ -1,6 +1,6 @@
 //! The planner told as stories: the device as text, the plan as text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -8,9 +8,9 @@ use proptest::prelude::*;
 use super::{Situation, plan, violations};
 use crate::model::{
     App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Health, ImageRef, Ledger, NetworkId,
-    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, ObservedVolume, Plan, PlanSettings,
-    Reason, Refusal, RefusedApp, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Target,
-    TargetApp, VolumeName, VolumeSpec, WantedApp,
+    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings, Reason,
+    Refusal, RefusedApp, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Target, TargetApp,
+    VolumeName, VolumeSpec, WantedApp,
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
@@ -78,7 +78,7 @@ struct Device {
 }
 
 impl Device {
-    /// Parses e.g. `web@1 running, db@1 exited, have 1 2, good 1, target 2`. Network and volume are
+    /// Parses e.g. `web@1 running, db@1 exited, have 1 2, good 1, target 2`. The network is
     /// there unless the text says `bare`.
     fn parse(text: &str) -> Self {
         let mut device = Self {
@@ -89,22 +89,20 @@ impl Device {
             cooling: BTreeMap::new(),
             settings: PlanSettings::default(),
         };
-        device.add_network_and_volume();
+        device.add_network();
         for item in text.split(", ").filter(|i| !i.is_empty()) {
             device.read(item);
         }
         device
     }
 
-    fn add_network_and_volume(&mut self) {
+    fn add_network(&mut self) {
         self.observed.networks = vec![ObservedNetwork {
             id: NetworkId::parse("n1").unwrap(),
             app: app(),
             network: NetworkName::parse("default").unwrap(),
             config_hash: None,
         }];
-        self.observed.volumes =
-            BTreeSet::from([ObservedVolume { app: app(), volume: VolumeName::parse("data").unwrap() }]);
     }
 
     fn read(&mut self, item: &str) {
@@ -112,7 +110,7 @@ impl Device {
         let numbers = words.iter().skip(1).filter_map(|w| w.parse::<u8>().ok());
         let ledger = self.ledger.apps.entry(app()).or_default();
         match words[0] {
-            "bare" => (self.observed.networks, self.observed.volumes) = Default::default(),
+            "bare" => self.observed.networks.clear(),
             "have" => {
                 let specs = numbers.flat_map(|n| release(n).services.into_values());
                 self.observed.images.extend(specs.map(|s| s.image));
@@ -238,7 +236,7 @@ impl Device {
                 self.ledger.images.insert(image.clone());
                 self.observed.images.insert(image.clone());
             }
-            Step::CreateNetwork { .. } | Step::CreateVolume { .. } => self.add_network_and_volume(),
+            Step::CreateNetwork { .. } => self.add_network(),
             Step::Create { service, spec, .. } => {
                 let number = (1..=6).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
                 self.add_container(service.as_str(), number, "created");
@@ -287,7 +285,7 @@ fn a_first_install() {
             "bare, target 1, pulling db@1, have web@1",
             "wait db downloading",
         ),
-        ("then networks and volumes", "bare, target 1, have 1", "create-network default, create-volume data"),
+        ("then networks", "bare, target 1, have 1", "create-network default"),
         ("then all containers", "target 1, have 1", "create db@1, create web@1"),
         (
             "then start them",
@@ -480,7 +478,7 @@ fn the_checker_knows_an_unsafe_plan() {
 
 proptest! {
     /// Whatever happens on the way (steps lost to a power cut, targets that change, containers that
-    /// are removed or stopped behind our back), every plan is safe, no volume goes, and the device
+    /// are removed or stopped behind our back), every plan is safe, and the device
     /// comes to rest running exactly the wanted release.
     #[test]
     fn always_converges(
@@ -536,7 +534,6 @@ proptest! {
             prop_assert_eq!(runs, wanted);
             prop_assert_eq!(device.ledger.apps[&app()].good.as_ref().unwrap(), &release(last));
         }
-        prop_assert!(!device.observed.volumes.is_empty() || device.ledger.apps[&app()].good.is_none());
     }
 
     /// A release that crashes is never accepted, and what was good is kept to go back to.
