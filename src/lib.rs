@@ -3,6 +3,7 @@
 //! The rooms, from the ground floor up; each may use only those its row in
 //! `tests/floors.rs` names.
 
+pub mod config;
 pub mod engine;
 pub mod model;
 pub mod plan;

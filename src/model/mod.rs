@@ -28,4 +28,4 @@ pub use service::{
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};
-pub use target::{Refusal, RefusedApp, Target, TargetApp, WantedApp};
+pub use target::{Delivered, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};

@@ -21,6 +21,23 @@ pub enum TargetApp {
     Refused(RefusedApp),
 }
 
+/// What is kept of a target so that it can be read again: the answer of the cloud as it came.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StoredTarget {
+    /// The cloud that gave it; another cloud's target is not ours to apply.
+    pub endpoint: String,
+    /// What to send as `If-None-Match`, with the quotes and all.
+    pub etag: Option<String>,
+    pub body: String,
+}
+
+/// A target, with what is to be kept of it; nothing when it came from the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    pub target: Target,
+    pub record: Option<StoredTarget>,
+}
+
 /// An app whose release, if any, we can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedApp {

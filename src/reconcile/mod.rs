@@ -22,7 +22,8 @@ use tracing::{debug, error, info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp,
+    AppId, Delivered, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, Step,
+    StoredTarget, Target, TargetApp,
 };
 use crate::plan::{self, Situation};
 
@@ -31,15 +32,12 @@ pub use events::watch_engine;
 
 /// What must outlive a power cut. The store is the real one.
 pub trait Memory: Send {
-    /// What is needed to read the target again, as the cloud's side gave it.
-    type Record: Send + Sync;
-
     /// Saves the target before it is acted on.
     ///
     /// # Errors
     ///
     /// Why it could not be saved; it is then saved with the next thing that can be.
-    fn save_target(&mut self, record: &Self::Record) -> Result<(), String>;
+    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String>;
 
     /// Saves the ledger. Durable when it returns `Ok`; writes nothing if nothing changed.
     ///
@@ -47,13 +45,6 @@ pub trait Memory: Send {
     ///
     /// As for the target.
     fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String>;
-}
-
-/// A target, with what the store keeps of it; none when it came from the store.
-#[derive(Debug)]
-pub struct Delivered<R> {
-    pub target: Target,
-    pub record: Option<R>,
 }
 
 /// How the reconciler waits, and how much it does at once.
@@ -65,8 +56,8 @@ pub struct Settings {
 }
 
 /// What the reconciler reads and what it tells.
-pub struct Channels<R> {
-    pub target: watch::Receiver<Option<Arc<Delivered<R>>>>,
+pub struct Channels {
+    pub target: watch::Receiver<Option<Arc<Delivered>>>,
     /// Changes whenever the engine should be looked at.
     pub engine: watch::Receiver<u64>,
     pub report: watch::Sender<Report>,
@@ -81,7 +72,7 @@ pub async fn run<E, M>(
     memory: M,
     ledger: Ledger,
     settings: Settings,
-    channels: Channels<M::Record>,
+    channels: Channels,
     stop: CancellationToken,
 ) where
     E: Operate + 'static,
@@ -127,8 +118,8 @@ pub async fn run<E, M>(
 }
 
 /// Why the reconciler woke up.
-enum Event<R> {
-    Target(Arc<Delivered<R>>),
+enum Event {
+    Target(Arc<Delivered>),
     Progress(ImageRef, u8),
     PullEnded(ImageRef, Result<(), EngineError>),
     /// The engine changed, or it is time.
@@ -137,8 +128,8 @@ enum Event<R> {
     Closed,
 }
 
-struct Inputs<R> {
-    target: watch::Receiver<Option<Arc<Delivered<R>>>>,
+struct Inputs {
+    target: watch::Receiver<Option<Arc<Delivered>>>,
     engine: watch::Receiver<u64>,
     progress: mpsc::Receiver<(ImageRef, u8)>,
 }
@@ -202,12 +193,12 @@ impl Pulls {
     }
 }
 
-struct Reconciler<E, M: Memory> {
+struct Reconciler<E, M> {
     engine: Arc<E>,
     memory: M,
     settings: Settings,
     ledger: Ledger,
-    delivered: Option<Arc<Delivered<M::Record>>>,
+    delivered: Option<Arc<Delivered>>,
     observed: Observed,
     pulls: Pulls,
     attempts: Attempts,
@@ -218,7 +209,7 @@ struct Reconciler<E, M: Memory> {
 }
 
 impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
-    async fn next_event(&mut self, inputs: &mut Inputs<M::Record>, wait: Duration) -> Event<M::Record> {
+    async fn next_event(&mut self, inputs: &mut Inputs, wait: Duration) -> Event {
         tokio::select! {
             biased;
             changed = inputs.target.changed() => {
@@ -237,7 +228,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         }
     }
 
-    fn take_target(&mut self, delivered: Arc<Delivered<M::Record>>) {
+    fn take_target(&mut self, delivered: Arc<Delivered>) {
         if let Some(record) = &delivered.record {
             let saved = self.memory.save_target(record);
             self.note_store(saved);

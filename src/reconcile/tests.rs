@@ -8,13 +8,13 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Channels, Delivered, Memory, Settings, run, watch_engine};
+use super::{Channels, Memory, Settings, run, watch_engine};
 use crate::engine::Instance;
 use crate::engine::fake::{Behaviour, Fake, Fault};
 use crate::model::{
-    App, AppId, Commit, ContainerState, ImageRef, Ledger, Mount, MountSource, NetworkAttachment, NetworkMode,
-    NetworkName, NetworkSpec, PlanSettings, Reason, Refusal, RefusedApp, Release, Report, ServiceName,
-    ServiceSpec, SpecHash, Target, TargetApp, VolumeName, VolumeSpec, WantedApp,
+    App, AppId, Commit, ContainerState, Delivered, ImageRef, Ledger, Mount, MountSource, NetworkAttachment,
+    NetworkMode, NetworkName, NetworkSpec, PlanSettings, Reason, Refusal, RefusedApp, Release, Report,
+    ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, VolumeName, VolumeSpec, WantedApp,
 };
 
 /// A store that keeps the last ledger, and can be full.
@@ -30,9 +30,7 @@ struct Page {
 }
 
 impl Memory for Notebook {
-    type Record = ();
-
-    fn save_target(&mut self, (): &()) -> Result<(), String> {
+    fn save_target(&mut self, _: &StoredTarget) -> Result<(), String> {
         let mut page = self.0.lock().unwrap();
         page.targets += 1;
         if page.is_full { Err("no space".into()) } else { Ok(()) }
@@ -97,7 +95,7 @@ fn target(number: u8) -> Target {
 struct Lab {
     engine: Arc<Fake>,
     notebook: Notebook,
-    target: watch::Sender<Option<Arc<Delivered<()>>>>,
+    target: watch::Sender<Option<Arc<Delivered>>>,
     report: watch::Receiver<Report>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -131,7 +129,8 @@ impl Lab {
     }
 
     fn deliver(&self, target: Target) {
-        self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(()) })));
+        let record = StoredTarget { endpoint: String::new(), etag: None, body: String::new() };
+        self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(record) })));
     }
 
     /// Lets the clock run for a while, and everybody act on it.
