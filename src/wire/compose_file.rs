@@ -296,28 +296,32 @@ fn plain(text: &str) -> Result<String, String> {
     Ok(plain)
 }
 
-/// The line on which a key stands, by its indentation: for a file in block style, as most are.
+/// The line on which a key stands, by its indentation: for a file in block style, as most are. The
+/// line of the nearest key around it when the key itself is not found.
 fn line_of(text: &str, key: &str) -> Option<usize> {
-    let mut found = None;
-    let mut indent = None;
     let mut lines = text.lines().enumerate();
-    let mut rest = key;
-    while !rest.is_empty() {
-        let hit = lines.find_map(|(n, line)| {
+    let (mut found, mut parent, mut rest) = (None, None, key);
+    while !rest.is_empty() && !rest.starts_with('[') {
+        let mut child = None;
+        let hit = loop {
+            let Some((n, line)) = lines.next() else { break None };
             let bare = line.trim_start();
-            let depth = line.len() - bare.len();
-            if indent.is_some_and(|parent| depth <= parent) {
-                return None;
+            if bare.is_empty() || bare.starts_with('#') {
+                continue;
             }
-            let taken = key_of(bare, rest)?;
-            Some((n + 1, depth, taken))
-        });
+            let depth = line.len() - bare.len();
+            if parent.is_some_and(|parent| depth <= parent) {
+                break None;
+            }
+            if *child.get_or_insert(depth) == depth
+                && let Some(taken) = key_of(bare, rest)
+            {
+                break Some((n + 1, depth, taken));
+            }
+        };
         let Some((line, depth, taken)) = hit else { break };
-        (found, indent) = (Some(line), Some(depth));
+        (found, parent) = (Some(line), Some(depth));
         rest = rest[taken..].trim_start_matches('.');
-        if rest.starts_with('[') {
-            break;
-        }
     }
     found
 }
