@@ -4,4 +4,5 @@
 //! `tests/floors.rs` names.
 
 pub mod model;
+pub mod store;
 pub mod wire;
