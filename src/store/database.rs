@@ -203,19 +203,12 @@ fn joined(cells: BTreeMap<Vec<u8>, sled::IVec>) -> Result<Records, Trouble> {
         .collect()
 }
 
-/// The cells that differ, and the new number and checksum.
 fn batch(held: &Records, next: &Snapshot) -> Result<sled::Batch, StoreError> {
     let mut batch = sled::Batch::default();
-    let names = held.keys().chain(next.records.keys().filter(|name| !held.contains_key(*name)));
-    for name in names {
-        let [old, new] =
-            [held, &next.records].map(|records| records.get(name).map_or(&b""[..], |t| t.as_bytes()));
-        for index in 0..old.len().max(new.len()).div_ceil(CELL) {
-            match (cell(old, index), cell(new, index)) {
-                (old, new) if old == new => {}
-                (_, []) => batch.remove(key(name, index)),
-                (_, new) => batch.insert(key(name, index), new),
-            }
+    for (key, value) in changes(held, &next.records) {
+        match value {
+            [] => batch.remove(key),
+            value => batch.insert(key, value),
         }
     }
     let meta = Meta { v: VERSION, seq: next.seq, sha256: digest(next) };
@@ -223,6 +216,21 @@ fn batch(held: &Records, next: &Snapshot) -> Result<sled::Batch, StoreError> {
         .map_err(|source| StoreError::Encode { record: "meta".to_owned(), source })?;
     batch.insert(META, meta);
     Ok(batch)
+}
+
+/// The cells that differ, with what they shall hold; empty ones shall go.
+pub(super) fn changes<'a>(held: &'a Records, next: &'a Records) -> Vec<(Vec<u8>, &'a [u8])> {
+    let mut changes = Vec::new();
+    for name in held.keys().chain(next.keys().filter(|name| !held.contains_key(*name))) {
+        let [old, new] =
+            [held, next].map(|records| records.get(name).map_or(&b""[..], |text| text.as_bytes()));
+        for index in 0..old.len().max(new.len()).div_ceil(CELL) {
+            if cell(old, index) != cell(new, index) {
+                changes.push((key(name, index), cell(new, index)));
+            }
+        }
+    }
+    changes
 }
 
 fn cell(text: &[u8], index: usize) -> &[u8] {
@@ -245,21 +253,31 @@ fn private(folder: &Path) {
 /// Damage, or the disk's trouble? A full disk must never cost the database.
 fn sorted(folder: &Path, doing: &'static str, error: sled::Error) -> Trouble {
     match error {
-        sled::Error::Io(e) => match e.kind() {
-            io::ErrorKind::NotFound
+        sled::Error::Io(e) if is_wrong_file(e.kind()) => {
+            Trouble::Damaged(format!("a file of it is wrong: {e}"))
+        }
+        sled::Error::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            Trouble::Now(folder::setup(folder, e))
+        }
+        sled::Error::Io(e) => Trouble::Now(StoreError::of(doing, folder, e)),
+        sled::Error::Corruption { .. } => Trouble::Damaged("sled found corruption".to_owned()),
+        sled::Error::Unsupported(why) | sled::Error::ReportableBug(why) => Trouble::Damaged(why),
+        sled::Error::CollectionNotFound(_) => Trouble::Damaged("a tree is missing".to_owned()),
+    }
+}
+
+/// Errors that a sound disk gives when the files themselves are not what sled left.
+fn is_wrong_file(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::NotFound
             | io::ErrorKind::NotADirectory
             | io::ErrorKind::IsADirectory
             | io::ErrorKind::AlreadyExists
             | io::ErrorKind::UnexpectedEof
             | io::ErrorKind::InvalidData
-            | io::ErrorKind::InvalidInput => Trouble::Damaged(format!("a file of it is wrong: {e}")),
-            io::ErrorKind::PermissionDenied => Trouble::Now(folder::setup(folder, e)),
-            _ => Trouble::Now(StoreError::of(doing, folder, e)),
-        },
-        sled::Error::Corruption { .. } => Trouble::Damaged("sled found corruption".to_owned()),
-        sled::Error::Unsupported(why) | sled::Error::ReportableBug(why) => Trouble::Damaged(why),
-        sled::Error::CollectionNotFound(_) => Trouble::Damaged("a tree is missing".to_owned()),
-    }
+            | io::ErrorKind::InvalidInput
+    )
 }
 
 /// Runs `work`; a panic becomes its message, and this thread's panics print nothing meanwhile.

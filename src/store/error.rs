@@ -68,12 +68,15 @@ impl StoreError {
     /// Sorts an error of the file system that came while `doing` something to `path`.
     pub(super) fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-                Self::Full { doing, path, source }
-            }
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly { doing, path, source },
-            _ => Self::Io { doing, path, source },
+        if matches!(
+            source.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        ) {
+            Self::Full { doing, path, source }
+        } else if source.kind() == io::ErrorKind::ReadOnlyFilesystem {
+            Self::ReadOnly { doing, path, source }
+        } else {
+            Self::Io { doing, path, source }
         }
     }
 

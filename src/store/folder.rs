@@ -50,15 +50,15 @@ fn create(dir: &Path) -> io::Result<()> {
 
 /// Sorts an error that came with the folder itself: a mistake of the setup, or the disk's.
 pub(super) fn setup(dir: &Path, source: io::Error) -> StoreError {
-    let (problem, remedy) = match source.kind() {
-        io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists => {
-            ("is not a folder", "move the file that is in its place, or set another state folder")
-        }
-        io::ErrorKind::InvalidFilename => ("has too long a path", "set a shorter one"),
-        io::ErrorKind::PermissionDenied => {
-            ("may not be used by this user", "run cotter as its owner, or give the folder to this user")
-        }
-        _ => return StoreError::of("use the state folder", dir, source),
+    let kind = source.kind();
+    let (problem, remedy) = if matches!(kind, io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists) {
+        ("is not a folder", "move the file that is in its place, or set another state folder")
+    } else if kind == io::ErrorKind::InvalidFilename {
+        ("has too long a path", "set a shorter one")
+    } else if kind == io::ErrorKind::PermissionDenied {
+        ("may not be used by this user", "run cotter as its owner, or give the folder to this user")
+    } else {
+        return StoreError::of("use", dir, source);
     };
     StoreError::Folder { path: dir.to_path_buf(), problem, remedy, source }
 }

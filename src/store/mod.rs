@@ -200,11 +200,7 @@ impl Inner {
         self.database = None;
         let (mirrors, mirrored) = Mirrors::read(&self.dir);
         let (database, found) = Database::open(&self.dir.join(DATABASE));
-        let found = match found {
-            Found::Unreadable(error) if error.is_fatal() => return Err(error),
-            other => other,
-        };
-        let mut choice = choose::choose(found, mirrored);
+        let mut choice = choose::choose(database_or_fatal(found)?, mirrored);
         (self.database, self.mirrors) = (database, mirrors);
         let (remembered, strange) = records::decode(&choice.base.records);
         self.seq = self.seq.max(choice.base.seq) + if choice.must_leap { LEAP } else { 0 };
@@ -310,6 +306,16 @@ impl Inner {
         }
         self.database = database;
         Ok(())
+    }
+}
+
+/// An error that ends the daemon is no copy to choose among.
+fn database_or_fatal(found: Found) -> Result<Found, StoreError> {
+    match found {
+        Found::Unreadable(error) if error.is_fatal() => Err(error),
+        Found::Nothing | Found::Whole(_) | Found::Damaged(_) | Found::Foreign(_) | Found::Unreadable(_) => {
+            Ok(found)
+        }
     }
 }
 
