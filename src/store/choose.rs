@@ -16,16 +16,16 @@
 
 use super::mirror::{Found, Slot};
 use super::records::Snapshot;
-use super::{Recovery, error};
+use super::{Recovery, StoreError, error};
 
 /// Which copy to go on from, and what is to be done about the others.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
     /// What is remembered; nothing at all when no copy could be read.
     pub(super) base: Snapshot,
-    /// Whether `base` may stand for all there is. If not, nothing may be written yet: a copy that
+    /// Why `base` may not stand for all there is. Then nothing may be written yet: a copy that
     /// cannot be read now may come back and must not be outrun by an emptier one.
-    pub(super) is_complete: bool,
+    pub(super) hidden: Option<StoreError>,
     /// A copy with an unknown number may come back: ours must be greater.
     pub(super) must_leap: bool,
     /// Files to move away before anything is written, and why.
@@ -38,7 +38,7 @@ pub(super) struct Choice {
 #[derive(Default)]
 struct Mirrored {
     best: Option<(Slot, Snapshot)>,
-    is_one_hidden: bool,
+    hidden: Option<StoreError>,
     lost: Vec<(Slot, String)>,
     foreign: Vec<&'static str>,
 }
@@ -46,7 +46,7 @@ struct Mirrored {
 /// Takes the copy with the greatest number, the database's on a tie.
 pub(super) fn choose(database: Found, mirrors: [Found; 2]) -> Choice {
     let mirrored = weigh(mirrors);
-    let mut choice = Choice { is_complete: true, must_leap: mirrored.is_one_hidden, ..Choice::default() };
+    let mut choice = Choice { must_leap: mirrored.hidden.is_some(), ..Choice::default() };
     let is_known = mirrored.best.is_some() || matches!(database, Found::Whole(_));
     let may_be_old = !mirrored.lost.is_empty();
     let is_all_lost = mirrored.lost.iter().any(|(_, why)| why != MISSING);
@@ -70,9 +70,9 @@ pub(super) fn choose(database: Found, mirrors: [Found; 2]) -> Choice {
         }
         (Found::Unreadable(error), best) => {
             choice.must_leap = true;
-            choice.is_complete = best.is_some() && !mirrored.is_one_hidden;
             let from = best.as_ref().map(|(slot, _)| *slot);
             choice.notes.push(Recovery::Unavailable { from, why: error::chain(&error) });
+            choice.hidden = (best.is_none() || mirrored.hidden.is_some()).then_some(error);
             choice.base = best.map(|(_, snapshot)| snapshot).unwrap_or_default();
         }
         (lost @ (Found::Nothing | Found::Damaged(_) | Found::Foreign(_)), best) => {
@@ -81,11 +81,12 @@ pub(super) fn choose(database: Found, mirrors: [Found; 2]) -> Choice {
                 choice.aside.insert(0, "db");
                 choice.why_aside = why;
             }
-            choice.is_complete = best.is_some() || !mirrored.is_one_hidden;
-            choice.notes.push(match &best {
-                Some((from, _)) => Recovery::Rebuilt { from: *from, may_be_old },
-                None if is_new => Recovery::Created,
-                None => Recovery::StartedEmpty,
+            choice.hidden = mirrored.hidden.filter(|_| best.is_none());
+            choice.notes.push(match (&best, &choice.hidden) {
+                (Some((from, _)), _) => Recovery::Rebuilt { from: *from, may_be_old },
+                (None, Some(error)) => Recovery::Unavailable { from: None, why: error::chain(error) },
+                (None, None) if is_new => Recovery::Created,
+                (None, None) => Recovery::StartedEmpty,
             });
             choice.base = best.map(|(_, snapshot)| snapshot).unwrap_or_default();
         }
@@ -112,7 +113,7 @@ fn weigh(mirrors: [Found; 2]) -> Mirrored {
             }
             Found::Unreadable(error) => {
                 mirrored.lost.push((slot, error::chain(&error)));
-                mirrored.is_one_hidden = true;
+                mirrored.hidden = Some(error);
             }
         }
     }

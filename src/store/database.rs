@@ -17,6 +17,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -123,7 +124,8 @@ impl Drop for Database {
 }
 
 fn open(folder: &Path) -> Result<Database, Trouble> {
-    let is_new = !folder.join("conf").exists();
+    // sled writes a `conf` of up to 8 bytes anew (config.rs).
+    let is_new = fs::metadata(folder.join("conf")).map_or(0, |conf| conf.len()) <= 8;
     let now = |doing| move |source| Trouble::Now(StoreError::of(doing, folder, source));
     if fs::symlink_metadata(folder).is_err() {
         DirBuilder::new().mode(0o700).create(folder).map_err(now("create"))?;
@@ -287,12 +289,16 @@ fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
     }
     let before = Arc::new(std::panic::take_hook());
     let (ours, during) = (std::thread::current().id(), Arc::clone(&before));
+    // Should another thread change hooks at the same time, ours may stay: then it must do nothing.
+    let is_quiet = Arc::new(AtomicBool::new(true));
+    let quiet = Arc::clone(&is_quiet);
     std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().id() != ours {
+        if std::thread::current().id() != ours || !quiet.load(Ordering::Relaxed) {
             during(info);
         }
     }));
     let done = catch_unwind(AssertUnwindSafe(work));
+    is_quiet.store(false, Ordering::Relaxed);
     drop(std::panic::take_hook()); // and with it `during`, so that hooks never pile up
     match Arc::try_unwrap(before) {
         Ok(hook) => std::panic::set_hook(hook),

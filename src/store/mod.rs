@@ -54,7 +54,7 @@ struct Inner {
     /// `None`: to be opened before the next write.
     database: Option<Database>,
     mirrors: Mirrors,
-    /// Whether `truth` may replace what is on disk (see [`choose::Choice::is_complete`]).
+    /// Whether `truth` may replace what is on disk (see [`choose::Choice::hidden`]).
     is_complete: bool,
     /// What is remembered, whether it is on disk or not.
     truth: Remembered,
@@ -192,7 +192,8 @@ impl Inner {
 
     /// Reads all copies and goes on from the best; what this process saved before stays.
     ///
-    /// Writes nothing but moves what is unusable out of the way.
+    /// Writes nothing but moves what is unusable out of the way. An error that is not fatal leaves
+    /// what could be read in memory, and nothing may be written until a later call succeeds.
     fn read(&mut self, notes: &mut Vec<Recovery>) -> Result<(), StoreError> {
         if self.lock.is_none() {
             self.lock = Some(folder::hold(&self.dir)?);
@@ -204,7 +205,7 @@ impl Inner {
         (self.database, self.mirrors) = (database, mirrors);
         let (remembered, strange) = records::decode(&choice.base.records);
         self.seq = self.seq.max(choice.base.seq) + if choice.must_leap { LEAP } else { 0 };
-        self.is_complete = choice.is_complete;
+        self.is_complete = choice.hidden.is_none();
         self.adopt(remembered)?;
         if !strange.is_empty() {
             choice.aside = vec![DATABASE, Slot::A.file_name(), Slot::B.file_name()];
@@ -216,10 +217,10 @@ impl Inner {
             self.database = None;
             self.is_complete = false; // should moving fail, all is read again before anything is written
             folder::set_aside(&self.dir, &choice.aside, &choice.why_aside, notes)?;
-            self.is_complete = choice.is_complete;
+            self.is_complete = choice.hidden.is_none();
             self.mirrors = Mirrors::read(&self.dir).0;
         }
-        Ok(())
+        choice.hidden.map_or(Ok(()), Err)
     }
 
     /// Takes over what was read, but for what this process has saved itself.
@@ -255,11 +256,6 @@ impl Inner {
             let read = self.read(&mut notes);
             tell(&notes);
             read?;
-        }
-        if !self.is_complete {
-            let doing = "read what is in";
-            let source = std::io::Error::other("no copy can be read, so none may be replaced");
-            return Err(StoreError::Io { doing, path: self.dir.clone(), source });
         }
         let opened = self.open_database();
         self.seq += 1;

