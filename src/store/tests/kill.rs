@@ -2,6 +2,8 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::*;
@@ -52,11 +54,21 @@ fn nothing_acknowledged_is_lost_to_sigkill() {
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let seen = Arc::new(AtomicU64::new(0));
+        let seeing = Arc::clone(&seen);
         let reader = std::thread::spawn(move || -> Vec<u64> {
-            lines.map_while(Result::ok).filter_map(|line| line.strip_prefix("acked ")?.parse().ok()).collect()
+            lines
+                .map_while(Result::ok)
+                .filter_map(|line| line.strip_prefix("acked ")?.parse().ok())
+                .inspect(|_| _ = seeing.fetch_add(1, Ordering::Relaxed))
+                .collect()
         });
-        // From before it opens to a dozen saves later.
-        std::thread::sleep(Duration::from_millis(random.below(180)));
+        // One kill in four may come while it opens, the others some saves later, however slow the machine.
+        while kill % 4 != 0 && seen.load(Ordering::Relaxed) == 0 {
+            assert!(child.try_wait().unwrap().is_none(), "the writer ended by itself");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        std::thread::sleep(Duration::from_micros(random.below(80_000)));
         assert!(child.try_wait().unwrap().is_none(), "the writer ended by itself");
         child.kill().unwrap();
         child.wait().unwrap();
