@@ -8,4 +8,5 @@ pub mod engine;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
+pub mod store;
 pub mod wire;

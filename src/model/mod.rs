@@ -3,6 +3,7 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod id;
+mod identity;
 mod image;
 mod ledger;
 mod observed;
@@ -17,6 +18,7 @@ pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Kind, NetworkId, NetworkName, ServiceName, SpecHash,
     VolumeName,
 };
+pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
 pub use ledger::{AppLedger, Ledger};
 pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
