@@ -161,10 +161,7 @@ fn matching<'a>(
 /// What changes for whom. A dry run makes no change.
 fn bulk(world: &World, devices: &[&Device], changes: Vec<Change>, dry_run: bool) -> (BulkView, Vec<Change>) {
     let after = |device: &Device| {
-        let changed = changes.iter().find_map(|change| match change {
-            Change::PutDevice(after) if after.uuid == device.uuid => Some(after),
-            _ => None,
-        });
+        let changed = changes.iter().find_map(|change| change.device(&device.uuid));
         target(world, changed.unwrap_or(device))
     };
     let rows = devices.iter().map(|device| BulkDevice {

@@ -161,6 +161,14 @@ pub struct Counters {
     pub image: u64,
 }
 
+impl Change {
+    /// This device as it will be, if this is the change that says so.
+    #[must_use]
+    pub fn device(&self, uuid: &DeviceUuid) -> Option<&Device> {
+        if let Self::PutDevice(device) = self { Some(device).filter(|device| device.uuid == *uuid) } else { None }
+    }
+}
+
 /// One record that an act would write or remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
