@@ -3,10 +3,20 @@
 //! The rooms, from the ground floor up; each may use only those its row in
 //! `tests/floors.rs` names.
 
+<<<<<<< HEAD
+pub mod cloud;
 pub mod config;
 pub mod engine;
+pub mod host;
 pub mod model;
 pub mod plan;
 pub mod reconcile;
 pub mod store;
+=======
+pub mod cli;
+pub mod fleet;
+pub mod host;
+pub mod model;
+pub mod registry;
+>>>>>>> fleet
 pub mod wire;
