@@ -1,0 +1,192 @@
+# shellcheck shell=bash
+# What the demo needs besides its story: its processes, its checks, its tidying up.
+# Sourced by demo/run.sh, which sets `work`, `key`, `cotter` and `instances`.
+
+# Shown times count from here.
+begun=$EPOCHREALTIME
+
+# Seconds since $1 (a former $EPOCHREALTIME), with one digit.
+since() {
+    local us=$((${EPOCHREALTIME/[.,]/} - ${1/[.,]/}))
+    printf '%d.%d' $((us / 1000000)) $((us / 100000 % 10))
+}
+
+event() { printf '[%6s s]   %s\n' "$(since "$begun")" "$*"; }
+title() { printf '\n[%6s s] %s%s%s\n' "$(since "$begun")" "${bold:-}" "$*" "${plain:-}"; }
+miss() {
+    printf '[%6s s] %sMISS: %s%s\n' "$(since "$begun")" "${bold:-}" "$*" "${plain:-}" >&2
+    exit 1
+}
+
+# The value of key $1 in the JSON on stdin: a text or a number.
+json() { tr -d '\n' | sed -n "s/.*\"$1\"[[:space:]]*:[[:space:]]*\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+
+# --- processes -----------------------------------------------------------------------
+
+# Starts `cotter ARGS...` apart from this shell as $1; its output is $work/$1.log.
+start() {
+    local name=$1
+    shift
+    setsid nohup "$cotter" "$@" >>"$work/$name.log" 2>&1 </dev/null 9>&- &
+    echo $! >"$work/$name.pid"
+}
+
+runs() { is_process "$(cat "$work/$1.pid" 2>/dev/null || true)" "$work/"; }
+
+# --- the three devices -----------------------------------------------------------------
+
+# One line per running container of device $1, found by the instance's label alone:
+# its id, the release in its labels, its start time, its restart count.
+containers() {
+    local ids
+    ids=$(docker ps --quiet --no-trunc --filter "label=io.cotter.instance=$1" --filter status=running)
+    [ -n "$ids" ] || return 0
+    # shellcheck disable=SC2086  # ids are words
+    docker inspect --format \
+        '{{.Id}} {{index .Config.Labels "io.cotter.release"}} {{.State.StartedAt}} {{.RestartCount}}' $ids 2>/dev/null || true
+}
+
+# What device $1 says over HTTP, asked at the port that the engine chose for container $2.
+ask() {
+    local address
+    address=$(docker port "$2" 8080/tcp 2>/dev/null | head -n 1) && [ -n "$address" ] &&
+        curl -fsS --max-time 2 "http://$address/" 2>/dev/null || true
+}
+
+# Whether device $1 serves release $2 and nothing else. Says what it found in `found`.
+serves() {
+    local device=$1 release=$2 id commit said
+    mapfile -t lines < <(containers "$device")
+    if [ "${#lines[@]}" != 1 ]; then
+        found="${#lines[@]} containers run"
+        return 1
+    fi
+    read -r id commit _ <<<"${lines[0]}"
+    said=$(ask "$device" "$id" | json release)
+    found="docker ps says ${commit:-nothing}, HTTP says ${said:-nothing}"
+    [ "$commit" = "$release" ] && [ "$said" = "$release" ]
+}
+
+# `expect RELEASE_OF_A RELEASE_OF_B RELEASE_OF_C`: who has to move does so within 30 s, and
+# who serves the right release already keeps the very same container, not restarted. When
+# nobody has to move, nobody does over $quiet polls.
+declare -A serving=() standing=()
+expect() {
+    local act=$EPOCHREALTIME device release end moving=() i=0
+    for device in "${instances[@]}"; do
+        release=${*:i+1:1}
+        i=$((i + 1))
+        if [ "${serving[$device]:-}" != "$release" ]; then moving+=("$device"); fi
+        serving[$device]=$release
+    done
+    if [ "${#moving[@]}" = 0 ]; then
+        event "nobody should move: watching for $quiet polls"
+        end=$((SECONDS + quiet + 1))
+        while ((SECONDS < end)); do
+            stand_still "${instances[@]}"
+            sleep 0.5
+        done
+        polled_since "$act"
+    fi
+    end=$((SECONDS + 30))
+    local waiting=("${moving[@]}") still
+    while [ "${#waiting[@]}" != 0 ]; do
+        still=()
+        for device in "${waiting[@]}"; do
+            if serves "$device" "${serving[$device]}"; then
+                event "$device serves ${serving[$device]}, $(since "$act") s after the act"
+            elif ((SECONDS >= end)); then
+                miss "$device does not serve ${serving[$device]} after 30 s: $found"
+            else
+                still+=("$device")
+            fi
+        done
+        waiting=("${still[@]}")
+        [ "${#waiting[@]}" = 0 ] || sleep 0.2
+    done
+    local rest=()
+    for device in "${instances[@]}"; do
+        [[ " ${moving[*]} " == *" $device "* ]] || rest+=("$device")
+    done
+    stand_still "${rest[@]}"
+    local all=()
+    for device in "${instances[@]}"; do
+        serves "$device" "${serving[$device]}" || miss "$device should serve ${serving[$device]}: $found"
+        standing[$device]=$(containers "$device")
+        all+=("$device=${serving[$device]}")
+    done
+    event "checked by HTTP and by docker ps: ${all[*]}${rest[*]:+ (${rest[*]} not touched)}"
+}
+
+stand_still() {
+    local device
+    for device in "$@"; do
+        [ "$(containers "$device")" = "${standing[$device]}" ] ||
+            miss "$device was touched; before: ${standing[$device]:-nothing}; now: $(containers "$device")"
+    done
+}
+
+# --- tidying up ------------------------------------------------------------------------
+
+# Everything of the demo that the engine has: $1 is container, network, volume or image.
+# Containers and images bear the demo's own key, which the image brings. Networks and
+# volumes bear the app of those containers, or the app that $work/app names.
+remains() {
+    local app found=()
+    case $1 in
+    container) docker ps --all --quiet --filter "label=io.cotter.demo=$key" ;;
+    image) docker images --all --quiet --no-trunc --filter "label=io.cotter.demo=$key" | sort -u ;;
+    network | volume)
+        mapfile -t found < <(
+            cat "$work/app" 2>/dev/null || true
+            docker ps --all --filter "label=io.cotter.demo=$key" --format '{{.Label "io.cotter.app"}}'
+        )
+        for app in $(printf '%s\n' "${found[@]}" | sort -u); do
+            docker "$1" ls --quiet --filter "label=io.cotter.app=$app"
+        done
+        ;;
+    esac
+}
+
+# Removes what of kind $1 is left; tries again while something is still in use.
+remove() {
+    local ids attempt
+    for attempt in 1 2 3; do
+        ids=$(remains "$1")
+        [ -n "$ids" ] || return 0
+        [ "$attempt" = 1 ] || sleep 0.5
+        # shellcheck disable=SC2086  # ids are words
+        case $1 in
+        container) docker rm --force $ids ;;
+        network) docker network rm $ids ;;
+        volume) docker volume rm $ids ;;
+        image) docker rmi --force $ids ;;
+        esac >/dev/null 2>&1 || true
+    done
+}
+
+# Ends the demo's processes and removes all it left, whatever state it is in.
+tidy_up() {
+    [ -d "$work" ] || [ -n "$(remains container)$(remains image)" ] || return 0
+    local name apps
+    for name in "${instances[@]}" fleet; do
+        stop_process "$(cat "$work/$name.pid" 2>/dev/null || true)" "$work/" 20
+    done
+    # Containers go first, so their apps are noted before.
+    apps=$(docker ps --all --filter "label=io.cotter.demo=$key" --format '{{.Label "io.cotter.app"}}' | sort -u)
+    if [ -n "$apps" ] && [ -d "$work" ]; then echo "$apps" >>"$work/app"; fi
+    remove container
+    remove network
+    remove volume
+    remove image
+    if [ -d "$work/registry" ]; then "$root/scripts/ensure-registry.sh" "$work/registry" stop; fi
+    local left=() kind
+    for kind in container network volume image; do
+        [ -z "$(remains "$kind")" ] || left+=("$kind: $(remains "$kind" | tr '\n' ' ')")
+    done
+    rm -rf "$work"
+    [ "${#left[@]}" = 0 ] || {
+        say "could not remove ${left[*]}"
+        return 1
+    }
+}
