@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # What the demo needs besides its story: its processes, its checks, its tidying up.
-# Sourced by demo/run.sh, which sets `work`, `key`, `cotter` and `instances`.
+# Sourced by demo/run.sh.
+# shellcheck disable=SC2154  # root, work, key, cotter, instances and quiet are demo/run.sh's
 
 # Shown times count from here.
 begun=$EPOCHREALTIME
@@ -19,7 +20,10 @@ miss() {
 }
 
 # The value of key $1 in the JSON on stdin: a text or a number.
-json() { tr -d '\n' | sed -n "s/.*\"$1\"[[:space:]]*:[[:space:]]*\"\{0,1\}\([^\",}]*\).*/\1/p"; }
+json() {
+    tr -d '\n' | { grep -o "\"$1\"[[:space:]]*:[[:space:]]*\(\"[^\"]*\"\|[0-9a-z.-]*\)" || true; } |
+        sed -n '1{s/^[^:]*:[[:space:]]*//;s/"//g;p}'
+}
 
 # --- processes -----------------------------------------------------------------------
 
@@ -32,6 +36,24 @@ start() {
 }
 
 runs() { is_process "$(cat "$work/$1.pid" 2>/dev/null || true)" "$work/"; }
+
+# The address of the fleet server, as it tells it once it listens.
+fleet_url() {
+    local end=$((SECONDS + 10)) url
+    while ((SECONDS < end)); do
+        url=$(grep -o 'http://127\.0\.0\.1:[0-9]*' "$work/fleet.log" 2>/dev/null | head -n 1 || true)
+        if [ -n "$url" ] && [ -s "$token" ]; then
+            echo "$url"
+            return 0
+        fi
+        runs fleet || break
+        sleep 0.05
+    done
+    miss "the fleet server does not start: $(tail -n 1 "$work/fleet.log" 2>/dev/null)"
+}
+
+# An operator's command.
+cli() { COTTER_FLEET_URL=$url COTTER_TOKEN_FILE=$token "$cotter" "$@"; }
 
 # --- the three devices -----------------------------------------------------------------
 
@@ -46,11 +68,11 @@ containers() {
         '{{.Id}} {{index .Config.Labels "io.cotter.release"}} {{.State.StartedAt}} {{.RestartCount}}' $ids 2>/dev/null || true
 }
 
-# What device $1 says over HTTP, asked at the port that the engine chose for container $2.
+# What container $1 says over HTTP, asked at the port that the engine chose for it.
 ask() {
     local address
-    address=$(docker port "$2" 8080/tcp 2>/dev/null | head -n 1) && [ -n "$address" ] &&
-        curl -fsS --max-time 2 "http://$address/" 2>/dev/null || true
+    address=$(docker port "$1" 8080/tcp 2>/dev/null | head -n 1) || return 0
+    [ -z "$address" ] || curl -fsS --max-time 2 "http://$address/" 2>/dev/null || true
 }
 
 # Whether device $1 serves release $2 and nothing else. Says what it found in `found`.
@@ -62,7 +84,7 @@ serves() {
         return 1
     fi
     read -r id commit _ <<<"${lines[0]}"
-    said=$(ask "$device" "$id" | json release)
+    said=$(ask "$id" | json release)
     found="docker ps says ${commit:-nothing}, HTTP says ${said:-nothing}"
     [ "$commit" = "$release" ] && [ "$said" = "$release" ]
 }
@@ -128,20 +150,26 @@ stand_still() {
 
 # --- tidying up ------------------------------------------------------------------------
 
-# Everything of the demo that the engine has: $1 is container, network, volume or image.
-# Containers and images bear the demo's own key, which the image brings. Networks and
-# volumes bear the app of those containers, or the app that $work/app names.
+# The apps of the demo, from its own notes and from its containers.
+apps=()
+note_apps() {
+    mapfile -t apps < <({
+        printf '%s\n' "${apps[@]}"
+        cat "$work/app" 2>/dev/null || true
+        docker ps --all --filter "label=io.cotter.demo=$key" --format '{{.Label "io.cotter.app"}}'
+    } | sort -u | sed '/^$/d')
+}
+
+# The ids of what the engine has of the demo. $1 is container, network, volume or image.
+# Containers and images bear the demo's key, which the image brings; networks and volumes
+# bear the app that `note_apps` found.
 remains() {
-    local app found=()
+    local app
     case $1 in
     container) docker ps --all --quiet --filter "label=io.cotter.demo=$key" ;;
     image) docker images --all --quiet --no-trunc --filter "label=io.cotter.demo=$key" | sort -u ;;
     network | volume)
-        mapfile -t found < <(
-            cat "$work/app" 2>/dev/null || true
-            docker ps --all --filter "label=io.cotter.demo=$key" --format '{{.Label "io.cotter.app"}}'
-        )
-        for app in $(printf '%s\n' "${found[@]}" | sort -u); do
+        for app in "${apps[@]}"; do
             docker "$1" ls --quiet --filter "label=io.cotter.app=$app"
         done
         ;;
@@ -152,41 +180,33 @@ remains() {
 remove() {
     local ids attempt
     for attempt in 1 2 3; do
-        ids=$(remains "$1")
-        [ -n "$ids" ] || return 0
+        mapfile -t ids < <(remains "$1")
+        [ "${#ids[@]}" != 0 ] || return 0
         [ "$attempt" = 1 ] || sleep 0.5
-        # shellcheck disable=SC2086  # ids are words
         case $1 in
-        container) docker rm --force $ids ;;
-        network) docker network rm $ids ;;
-        volume) docker volume rm $ids ;;
-        image) docker rmi --force $ids ;;
+        container) docker rm --force "${ids[@]}" ;;
+        network) docker network rm "${ids[@]}" ;;
+        volume) docker volume rm "${ids[@]}" ;;
+        image) docker rmi --force "${ids[@]}" ;;
         esac >/dev/null 2>&1 || true
     done
 }
 
-# Ends the demo's processes and removes all it left, whatever state it is in.
+# Ends the demo's processes and removes all it left, in whatever state it is.
 tidy_up() {
-    [ -d "$work" ] || [ -n "$(remains container)$(remains image)" ] || return 0
-    local name apps
+    local name kind left=()
     for name in "${instances[@]}" fleet; do
         stop_process "$(cat "$work/$name.pid" 2>/dev/null || true)" "$work/" 20
     done
-    # Containers go first, so their apps are noted before.
-    apps=$(docker ps --all --filter "label=io.cotter.demo=$key" --format '{{.Label "io.cotter.app"}}' | sort -u)
-    if [ -n "$apps" ] && [ -d "$work" ]; then echo "$apps" >>"$work/app"; fi
-    remove container
-    remove network
-    remove volume
-    remove image
-    if [ -d "$work/registry" ]; then "$root/scripts/ensure-registry.sh" "$work/registry" stop; fi
-    local left=() kind
+    note_apps
     for kind in container network volume image; do
-        [ -z "$(remains "$kind")" ] || left+=("$kind: $(remains "$kind" | tr '\n' ' ')")
+        remove "$kind"
+        [ -z "$(remains "$kind")" ] || left+=("$kind" "$(remains "$kind" | tr '\n' ' ')")
     done
+    if [ -d "$work/registry" ]; then "$root/scripts/ensure-registry.sh" "$work/registry" stop; fi
     rm -rf "$work"
-    [ "${#left[@]}" = 0 ] || {
-        say "could not remove ${left[*]}"
+    if [ "${#left[@]}" != 0 ]; then
+        say "could not remove: ${left[*]}"
         return 1
-    }
+    fi
 }
