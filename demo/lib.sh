@@ -31,8 +31,8 @@ json() {
 start() {
     local name=$1
     shift
-    setsid nohup "$cotter" "$@" >>"$work/$name.log" 2>&1 </dev/null 9>&- &
-    echo $! >"$work/$name.pid"
+    start_process "$work/$name.pid" "$work/$name.log" "$work/" "$cotter" "$@" ||
+        miss "\`cotter $*\` ended at once: $(tail -n 1 "$work/$name.log")"
 }
 
 runs() { is_process "$(cat "$work/$1.pid" 2>/dev/null || true)" "$work/"; }
@@ -94,7 +94,7 @@ serves() {
 # nobody has to move, nobody does over $quiet polls.
 declare -A serving=() standing=()
 expect() {
-    local act=$EPOCHREALTIME device release end moving=() i=0
+    local device release end moving=() i=0
     for device in "${instances[@]}"; do
         release=${*:i+1:1}
         i=$((i + 1))
@@ -108,7 +108,6 @@ expect() {
             stand_still "${instances[@]}"
             sleep 0.5
         done
-        polled_since "$act"
     fi
     end=$((SECONDS + 30))
     local waiting=("${moving[@]}") still
@@ -116,7 +115,7 @@ expect() {
         still=()
         for device in "${waiting[@]}"; do
             if serves "$device" "${serving[$device]}"; then
-                event "$device serves ${serving[$device]}, $(since "$act") s after the act"
+                event "$device serves ${serving[$device]}, $(since "$act_begun") s after the act"
             elif ((SECONDS >= end)); then
                 miss "$device does not serve ${serving[$device]} after 30 s: $found"
             else

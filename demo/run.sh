@@ -139,7 +139,10 @@ END
 }
 
 # An act is a title, one command and what every device has to serve after it.
-act() { title "$1"; }
+act() {
+    title "$1"
+    act_begun=$EPOCHREALTIME
+}
 run() {
     event "\$ cotter $*"
     cli "$@" >"$work/out" 2>&1 || miss "it failed: $(tail -n 1 "$work/out")"

@@ -56,8 +56,7 @@ storage:
 http: { addr: 127.0.0.1:$1, secret: loopback-only }
 END
     : >"$log"
-    setsid nohup docker-registry serve "$config" >>"$log" 2>&1 </dev/null 9>&- &
-    echo $! >"$pid_file"
+    start_process "$pid_file" "$log" "$config" docker-registry serve "$config" || return 1
     local end=$((SECONDS + 15)) address
     while ((SECONDS < end)); do
         address=$(sed -n 's/.*listening on \(127\.0\.0\.1:[0-9]*\).*/\1/p' "$log" | tail -n 1)

@@ -62,6 +62,22 @@ is_process() {
         tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$words"
 }
 
+# Starts a program apart from this shell and writes its pid to file $1; its output goes to
+# file $2. Returns once it is the program that $3, a part of its command line, tells.
+start_process() {
+    local pid_file=$1 log=$2 words=$3 pid end=$((SECONDS + 5))
+    shift 3
+    # The file descriptors above 2 are this shell's: a lock held by one must end with the shell.
+    setsid nohup "$@" >>"$log" 2>&1 </dev/null 9>&- &
+    pid=$!
+    echo "$pid" >"$pid_file"
+    # Until it has begun, its command line is this shell's, and nobody could tell whose it is.
+    until is_process "$pid" "$words"; do
+        if ! kill -0 "$pid" 2>/dev/null || ((SECONDS >= end)); then return 1; fi
+        sleep 0.01
+    done
+}
+
 # Stops process $1 if its command line contains $2: SIGTERM, then SIGKILL after $3 seconds.
 stop_process() {
     local pid=$1 words=$2 patience=${3:-10} end
