@@ -111,8 +111,7 @@ impl Program {
     /// Its share of memory in KiB (`Pss` of `/proc/PID/smaps_rollup`).
     #[track_caller]
     pub fn pss_kib(&self) -> u64 {
-        let text =
-            fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).expect("the process runs");
+        let text = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.id())).expect("the process runs");
         let line = text.lines().find_map(|line| line.strip_prefix("Pss:"));
         let words = line.expect("a line of Pss").split_whitespace().next();
         words.and_then(|n| n.parse().ok()).expect("a number of KiB")
