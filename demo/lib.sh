@@ -102,12 +102,7 @@ expect() {
         serving[$device]=$release
     done
     if [ "${#moving[@]}" = 0 ]; then
-        event "nobody should move: watching for $quiet polls"
-        end=$((SECONDS + quiet + 1))
-        while ((SECONDS < end)); do
-            stand_still "${instances[@]}"
-            sleep 0.5
-        done
+        watch_polls
     fi
     end=$((SECONDS + 30))
     local waiting=("${moving[@]}") still
@@ -137,6 +132,26 @@ expect() {
         all+=("$device=${serving[$device]}")
     done
     event "checked by HTTP and by docker ps: ${all[*]}${rest[*]:+ (${rest[*]} not touched)}"
+}
+
+# Watches until every device has polled $quiet times more; nobody may be touched meanwhile.
+watch_polls() {
+    local device at end=$((SECONDS + 10 + 2 * quiet)) begun_polls=$EPOCHREALTIME waiting=1
+    local -A last=() polls=()
+    event "nobody should move: watching until each device has polled $quiet times"
+    while [ "$waiting" != 0 ]; do
+        waiting=0
+        stand_still "${instances[@]}"
+        for device in "${instances[@]}"; do
+            at=$(cli device show "$device" --json | json last_seen)
+            if [ "$at" != "${last[$device]:-$at}" ]; then polls[$device]=$((${polls[$device]:-0} + 1)); fi
+            last[$device]=$at
+            if [ "${polls[$device]:-0}" -lt "$quiet" ]; then waiting=1; fi
+        done
+        ((SECONDS < end)) || miss "a device does not poll: ${instances[*]} polled ${polls[*]:-0} times"
+        sleep 0.2
+    done
+    event "each has polled $quiet times in $(since "$begun_polls") s"
 }
 
 stand_still() {

@@ -12,6 +12,13 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh
 . "$root/scripts/lib.sh"
 work=$root/.demo
+# The demo's parts get their settings from the demo, not from whoever plays it.
+for name in "${!COTTER_@}"; do
+    case $name in
+    COTTER_ENGINE_SOCKET | COTTER_REGISTRY_PORT | COTTER_DEMO_BUILT) ;;
+    *) unset "$name" ;;
+    esac
+done
 cotter=${CARGO_TARGET_DIR:-$root/target}/release/cotter
 instances=(a b c)
 token=$work/fleet/operator.token
@@ -19,7 +26,7 @@ token=$work/fleet/operator.token
 url=
 # Tells this clone's demo from any other on the same engine.
 key=$(printf '%s' "$work" | cksum | cut -d' ' -f1)
-# For how many polls, one a second, nobody may move where nobody should.
+# Over how many polls, one a second, nobody may move where nobody should.
 quiet=4
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then bold=$'\e[1m' plain=$'\e[0m'; fi
 # shellcheck source=demo/lib.sh

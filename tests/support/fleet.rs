@@ -120,8 +120,8 @@ impl FleetServer {
     /// Creates a fleet and keeps its provisioning key in a file of the lab.
     #[track_caller]
     pub fn create_fleet(&self, lab: &Lab, name: &str) -> Fleet {
-        let created = self.cli_json(&["fleet", "create", name]);
-        let fleet = created.get("fleet").unwrap_or(&created);
+        let said = self.cli_json(&["fleet", "create", name]);
+        let (created, fleet) = (&said["created"], &said["created"]["fleet"]);
         let text = |of: &Value, key: &str| {
             let value = of.get(key).and_then(Value::as_str);
             value.unwrap_or_else(|| panic!("no {key} in {created}")).to_owned()
@@ -130,7 +130,7 @@ impl FleetServer {
             name: name.to_owned(),
             number: fleet["number"].as_u64().unwrap_or_else(|| panic!("no number in {created}")),
             uuid: text(fleet, "uuid"),
-            key_file: lab.file(&format!("{name}.key"), &text(&created, "provisioning_key")),
+            key_file: lab.file(&format!("{name}.key"), &text(created, "provisioning_key")),
         }
     }
 
