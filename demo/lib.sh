@@ -136,17 +136,17 @@ expect() {
 
 # Watches until every device has polled $quiet times more; nobody may be touched meanwhile.
 watch_polls() {
-    local device at end=$((SECONDS + 10 + 2 * quiet)) begun_polls=$EPOCHREALTIME waiting=1
+    local device at end=$((SECONDS + 10 + 2 * quiet)) begun_polls=$EPOCHREALTIME all_polled=no
     local -A last=() polls=()
     event "nobody should move: watching until each device has polled $quiet times"
-    while [ "$waiting" != 0 ]; do
-        waiting=0
+    while [ "$all_polled" = no ]; do
+        all_polled=yes
         stand_still "${instances[@]}"
         for device in "${instances[@]}"; do
-            at=$(cli device show "$device" --json | json last_seen)
+            at=$(cli device show "$device" --json | json last_seen) || miss "the fleet server does not answer"
             if [ "$at" != "${last[$device]:-$at}" ]; then polls[$device]=$((${polls[$device]:-0} + 1)); fi
             last[$device]=$at
-            if [ "${polls[$device]:-0}" -lt "$quiet" ]; then waiting=1; fi
+            if [ "${polls[$device]:-0}" -lt "$quiet" ]; then all_polled=no; fi
         done
         ((SECONDS < end)) || miss "a device does not poll: ${instances[*]} polled ${polls[*]:-0} times"
         sleep 0.2

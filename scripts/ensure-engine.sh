@@ -23,6 +23,10 @@ fi
 command -v dockerd >/dev/null || apt_install "the Docker Engine" docker.io iptables ca-certificates
 # From Debian 13 on the client is a package of its own.
 command -v docker >/dev/null || apt_install "the docker client" docker-cli
+# Installing may have started it.
+if engine_answers; then
+    exit 0
+fi
 
 run=${COTTER_ENGINE_RUN:-/var/run/docker}
 data=${COTTER_ENGINE_DATA:-/var/lib/docker}
