@@ -1,0 +1,19 @@
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help build test demo demo-stop
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' Makefile
+
+build: ## the release binary, target/release/cotter
+	@scripts/prepare.sh
+	@source scripts/lib.sh && cargo build --release --locked
+
+test: ## format, lints and all tests, with a real engine and a real registry
+	@scripts/test.sh
+
+demo: ## the release policy, played on this machine's engine; KEEP=1 leaves it running
+	@KEEP=$(KEEP) demo/run.sh
+
+demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
+	@demo/run.sh stop

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Makes sure of everything that `make demo` and `make test` need on a fresh Debian machine
+# with a Rust toolchain: a C linker, curl, the Docker Engine, an image registry. Changes
+# nothing where all is there.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=scripts/lib.sh
+. "$here/lib.sh"
+
+minimum=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$here/../Cargo.toml")
+how="get Rust $minimum or newer with rustfmt and clippy from https://rustup.rs (\`rustup default stable\`)"
+for tool in cargo rustc; do
+    command -v "$tool" >/dev/null || die "$tool is missing: $how"
+done
+found=$(rustc --version | sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/')
+[ "$(printf '%s\n' "$minimum" "$found" | sort -V | head -n 1)" = "$minimum" ] ||
+    die "rustc is $found, too old: $how"
+for part in fmt clippy; do
+    cargo "$part" --version >/dev/null 2>&1 ||
+        die "\`cargo $part\` is missing: \`rustup component add rustfmt clippy\`, or Debian's packages rustfmt and rust-clippy"
+done
+
+missing=()
+command -v cc >/dev/null || missing+=(gcc)
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+command -v curl >/dev/null || missing+=(curl ca-certificates)
+command -v docker-registry >/dev/null || missing+=(docker-registry)
+[ ${#missing[@]} = 0 ] || apt_install "needed to build and to try Cotter" "${missing[@]}"
+
+"$here/ensure-engine.sh"

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# All that `make test` does: preparations, format, lints, every test, doc tests.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+cd "$root"
+
+scripts/prepare.sh
+say "checking the format"
+cargo fmt --check
+rustfmt --check --edition 2024 --config-path "$root" demo/app/main.rs
+say "checking the lints"
+cargo clippy --locked --all-targets -- -D warnings
+
+# Where this user may not use the engine, the tests are built as this user and run by root.
+as_engine_user=()
+if ! engine_answers; then
+    as_engine_user=(sudo env "PATH=$PATH" "HOME=$HOME" "COTTER_ENGINE_SOCKET=$COTTER_ENGINE_SOCKET")
+    target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${target}_RUNNER=${as_engine_user[*]}"
+fi
+# What a former run left when it was interrupted, and what this one leaves.
+"${as_engine_user[@]}" scripts/test-parts.sh stop
+trap '"${as_engine_user[@]}" scripts/test-parts.sh stop' EXIT
+say "running the tests"
+cargo test --locked

@@ -1,0 +1,184 @@
+//! An agent under test: one device of a lab.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Answer, Container, Fleet, FleetServer, Lab, Program, eventually, http_get, unix_get};
+
+/// How long a device may take to run what it should.
+const TO_FOLLOW: Duration = Duration::from_secs(60);
+
+/// `cotter agent` with an instance, folders and settings of its own.
+#[derive(Debug)]
+pub struct Agent<'lab> {
+    lab: &'lab Lab,
+    program: Option<Program>,
+    device: String,
+    instance: String,
+    dir: PathBuf,
+}
+
+impl<'lab> Agent<'lab> {
+    /// Writes the settings of `device` and starts its agent.
+    #[track_caller]
+    pub fn start(lab: &'lab Lab, server: &FleetServer, fleet: &Fleet, device: &str) -> Self {
+        let mut agent = Self::prepare(lab, &server.url, fleet, device);
+        agent.start_again();
+        agent
+    }
+
+    /// Writes the settings of `device`, which polls `endpoint`, and starts nothing.
+    #[track_caller]
+    pub fn prepare(lab: &'lab Lab, endpoint: &str, fleet: &Fleet, device: &str) -> Self {
+        let dir = lab.dir().join(device);
+        std::fs::create_dir_all(&dir).expect("a folder in the lab");
+        let instance = lab.instance(device);
+        let settings = format!(
+            r#"instance = "{instance}"
+state_dir = "{dir}/state"
+runtime_dir = "{dir}/run"
+
+[engine]
+socket = "{socket}"
+
+[cloud]
+endpoint = "{endpoint}"
+fleet = {number}
+provisioning_key_file = "{key}"
+device_type = "generic-amd64"
+device_name = "{device}"
+poll_interval = "1s"
+"#,
+            dir = dir.display(),
+            socket = lab.docker().socket().display(),
+            number = fleet.number,
+            key = fleet.key_file.display(),
+        );
+        let agent = Self { lab, program: None, device: device.to_owned(), instance, dir };
+        agent.write_settings(&settings);
+        agent
+    }
+
+    /// Replaces the settings, for the next start.
+    #[track_caller]
+    pub fn write_settings(&self, text: &str) {
+        std::fs::write(self.settings_file(), text).expect("the settings can be written");
+    }
+
+    /// Starts it after [`prepare`](Self::prepare), [`stop`](Self::stop) or [`cut`](Self::cut).
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.program.is_none(), "it runs already");
+        let mut command = Program::cotter();
+        command.arg("agent").arg("--config").arg(self.settings_file());
+        self.program = Some(Program::start(&format!("agent {}", self.device), command, &self.log_file()));
+    }
+
+    /// Asks it to stop and waits for its end.
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.program.take().expect("it runs").stop()
+    }
+
+    /// SIGKILL.
+    #[track_caller]
+    pub fn cut(&mut self) {
+        self.program.take().expect("it runs").cut();
+    }
+
+    /// The process, while it runs.
+    #[track_caller]
+    pub fn program(&mut self) -> &mut Program {
+        self.program.as_mut().expect("it runs")
+    }
+
+    /// Its instance in the engine.
+    pub fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    pub fn settings_file(&self) -> PathBuf {
+        self.dir.join("agent.toml")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    pub fn status_socket(&self) -> PathBuf {
+        self.dir.join("run/status.sock")
+    }
+
+    /// All it has said, over all its starts.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.log_file()).unwrap_or_default()
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("agent.log")
+    }
+
+    /// What `GET /v1/status` says; `None` while nobody listens.
+    pub fn status(&self) -> Option<Value> {
+        let answer = unix_get(&self.status_socket(), "/v1/status")?;
+        (answer.status == 200).then(|| answer.json())
+    }
+
+    /// The one running container of `service`.
+    #[track_caller]
+    pub fn service(&self, service: &str) -> Option<Container> {
+        self.lab.docker().service(&self.instance, service)
+    }
+
+    /// Its running containers, by name.
+    #[track_caller]
+    pub fn running(&self) -> Vec<Container> {
+        self.lab.docker().running(&self.instance)
+    }
+
+    /// What tells whether any running container was touched.
+    #[track_caller]
+    pub fn standing(&self) -> Vec<(String, String, i64)> {
+        self.running().iter().map(Container::standing).collect()
+    }
+
+    /// Asks `service` over HTTP at the port that the engine chose.
+    pub fn get(&self, service: &str, path: &str) -> Option<Answer> {
+        let container = self.service(service)?;
+        http_get(container.ports.get("8080/tcp")?, path)
+    }
+
+    /// The release that `service` says it is, asked over HTTP.
+    pub fn serves(&self, service: &str) -> Option<String> {
+        let answer = self.get(service, "/")?;
+        let value: Value = serde_json::from_str(&answer.body).ok()?;
+        Some(value.get("release")?.as_str()?.to_owned())
+    }
+
+    /// Waits until `service` runs alone, bears `commit` and answers as `release` of the demo app.
+    #[track_caller]
+    pub fn until_serves(&self, service: &str, commit: &str, release: &str) -> Container {
+        let what = format!("{} serves {service} of {commit} ({release})", self.device);
+        eventually(&what, TO_FOLLOW, || {
+            let container = self.service(service)?;
+            let is_it = container.release() == commit && self.serves(service).as_deref() == Some(release);
+            is_it.then_some(container)
+        })
+    }
+
+    /// Runs `cotter ARGS...` with this agent's status socket.
+    #[track_caller]
+    pub fn cli(&self, args: &[&str]) -> std::process::Output {
+        let mut command = Program::cotter();
+        command.args(args).arg("--socket").arg(self.status_socket());
+        command.output().expect("the binary runs")
+    }
+
+    /// The folder of this device in the lab.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+}

@@ -1,0 +1,143 @@
+//! The fleet server under test, and an operator's commands to it.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{Lab, Program, eventually};
+
+/// `cotter fleet serve` on a loopback port, with its data in the lab's folder.
+#[derive(Debug)]
+pub struct FleetServer {
+    program: Option<Program>,
+    data: PathBuf,
+    log: PathBuf,
+    /// "http://127.0.0.1:7300"; stays the same when the server is started again.
+    pub url: String,
+}
+
+/// A fleet, as devices need to know it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    pub name: String,
+    pub number: u64,
+    pub uuid: String,
+    /// The file with its provisioning key.
+    pub key_file: PathBuf,
+}
+
+impl FleetServer {
+    /// Starts one and waits until it listens.
+    #[track_caller]
+    pub fn start(lab: &Lab) -> Self {
+        let mut server = Self {
+            program: None,
+            data: lab.dir().join("fleet"),
+            log: lab.dir().join("fleet.log"),
+            url: "http://127.0.0.1:0".to_owned(),
+        };
+        server.start_again();
+        server
+    }
+
+    /// Starts it after [`stop`](Self::stop) or [`cut`](Self::cut): same data, same address.
+    #[track_caller]
+    pub fn start_again(&mut self) {
+        assert!(self.program.is_none(), "it runs already");
+        let _none_yet = std::fs::remove_file(&self.log);
+        let mut command = Program::cotter();
+        let listen = self.url.trim_start_matches("http://");
+        command.args(["fleet", "serve", "--listen", listen, "--poll-interval", "1s", "--data-dir"]);
+        command.arg(&self.data);
+        let mut program = Program::start("the fleet server", command, &self.log);
+        let address = eventually("the fleet server listens", Duration::from_secs(10), || {
+            assert!(program.is_running(), "the fleet server ended: {}", program.log());
+            let log = program.log();
+            let rest = log.split_once("127.0.0.1:")?.1;
+            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            let is_whole = rest.len() > port.len() && self.token_file().exists();
+            (is_whole && !port.is_empty()).then(|| format!("127.0.0.1:{port}"))
+        });
+        self.url = format!("http://{address}");
+        self.program = Some(program);
+    }
+
+    /// Where its operator's token is.
+    pub fn token_file(&self) -> PathBuf {
+        self.data.join("operator.token")
+    }
+
+    /// Asks it to stop and waits for its end.
+    #[track_caller]
+    pub fn stop(&mut self) {
+        let status = self.program.take().expect("it runs").stop();
+        assert!(status.success(), "the fleet server stopped with {status}");
+    }
+
+    /// Ends it at once, as a power cut would.
+    #[track_caller]
+    pub fn cut(&mut self) {
+        self.program.take().expect("it runs").cut();
+    }
+
+    /// All it has said since it was last started.
+    pub fn log(&self) -> String {
+        self.program.as_ref().map(Program::log).unwrap_or_default()
+    }
+
+    /// Runs `cotter ARGS...` as an operator, whatever comes of it.
+    #[track_caller]
+    pub fn try_cli(&self, args: &[&str]) -> Output {
+        let mut command = Program::cotter();
+        command.args(args).env("COTTER_FLEET_URL", &self.url).env("COTTER_TOKEN_FILE", self.token_file());
+        command.output().expect("the binary runs")
+    }
+
+    /// Runs `cotter ARGS...` as an operator and gives its output.
+    ///
+    /// # Panics
+    ///
+    /// If it fails.
+    #[track_caller]
+    pub fn cli(&self, args: &[&str]) -> String {
+        let out = self.try_cli(args);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(out.status.success(), "cotter {} failed with {}: {said}", args.join(" "), out.status);
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    }
+
+    /// [`cli`](Self::cli) with `--json`, parsed.
+    #[track_caller]
+    pub fn cli_json(&self, args: &[&str]) -> Value {
+        let mut args = args.to_vec();
+        args.push("--json");
+        let said = self.cli(&args);
+        serde_json::from_str(&said).unwrap_or_else(|e| panic!("cotter {args:?}: no JSON ({e}): {said}"))
+    }
+
+    /// Creates a fleet and keeps its provisioning key in a file of the lab.
+    #[track_caller]
+    pub fn create_fleet(&self, lab: &Lab, name: &str) -> Fleet {
+        let said = self.cli_json(&["fleet", "create", name]);
+        let (created, fleet) = (&said["created"], &said["created"]["fleet"]);
+        let text = |of: &Value, key: &str| {
+            let value = of.get(key).and_then(Value::as_str);
+            value.unwrap_or_else(|| panic!("no {key} in {created}")).to_owned()
+        };
+        Fleet {
+            name: name.to_owned(),
+            number: fleet["number"].as_u64().unwrap_or_else(|| panic!("no number in {created}")),
+            uuid: text(fleet, "uuid"),
+            key_file: lab.file(&format!("{name}.key"), &text(created, "provisioning_key")),
+        }
+    }
+
+    /// Creates a final release of `fleet` from a compose file.
+    #[track_caller]
+    pub fn create_release(&self, fleet: &Fleet, commit: &str, compose: &Path) {
+        let file = compose.to_str().expect("a lab's path is text");
+        self.cli(&["release", "create", &fleet.name, "--file", file, "--commit", commit]);
+    }
+}
