@@ -24,14 +24,22 @@ pub enum CloudError {
     #[error("cloud {endpoint} cannot be reached: {why}")]
     Unreachable { endpoint: String, why: String },
     /// 401 or 403: the key is not accepted for this.
-    #[error("cloud {endpoint} does not accept our key for {request} (status {status}); is the device deleted, or the key another cloud's?")]
+    #[error(
+        "cloud {endpoint} does not accept our key for {request} (status {status}); is the device deleted, or the key another cloud's?"
+    )]
     Denied { endpoint: String, request: &'static str, status: u16 },
     /// 409: the uuid or the key is known already.
     #[error("cloud {endpoint} knows the uuid or the key already: {message}")]
     Conflict { endpoint: String, message: String },
     /// Any other answer than the ones the protocol has.
     #[error("cloud {endpoint} answered {request} with status {status}{}", shown(.message))]
-    Refused { endpoint: String, request: &'static str, status: u16, message: String, retry_after: Option<Duration> },
+    Refused {
+        endpoint: String,
+        request: &'static str,
+        status: u16,
+        message: String,
+        retry_after: Option<Duration>,
+    },
     /// 304 though we named no etag: what it says to a device it does not know (protocol.md 10.3).
     #[error("cloud {endpoint} does not know this device; was it deleted there?")]
     Unknown { endpoint: String },
@@ -47,7 +55,9 @@ impl CloudError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
-            Self::Unreachable { .. } | Self::Denied { .. } | Self::Conflict { .. } | Self::Unknown { .. } => None,
+            Self::Unreachable { .. } | Self::Denied { .. } | Self::Conflict { .. } | Self::Unknown { .. } => {
+                None
+            }
         }
     }
 }
@@ -83,9 +93,12 @@ impl Client {
     ///
     /// When TLS cannot be set up, which is a matter of the machine.
     pub fn new(endpoint: &str, timeout: Duration) -> Result<Self, CloudError> {
+        // An error means that it is installed already.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let agent = concat!("cotter/", env!("CARGO_PKG_VERSION"));
         let http = reqwest::Client::builder().timeout(timeout).user_agent(agent).build();
-        let http = http.map_err(|e| CloudError::Unreachable { endpoint: endpoint.to_owned(), why: told(&e) })?;
+        let http =
+            http.map_err(|e| CloudError::Unreachable { endpoint: endpoint.to_owned(), why: told(&e) })?;
         Ok(Self { http, endpoint: endpoint.to_owned() })
     }
 
@@ -100,7 +113,11 @@ impl Client {
     /// # Errors
     ///
     /// [`CloudError::Conflict`] when the uuid or the key is known.
-    pub async fn register(&self, device: Registration<'_>, provisioning_key: &str) -> Result<Device, CloudError> {
+    pub async fn register(
+        &self,
+        device: Registration<'_>,
+        provisioning_key: &str,
+    ) -> Result<Device, CloudError> {
         let mut body = json!({
             "application": device.fleet,
             "device_type": device.device_type,
@@ -146,7 +163,12 @@ impl Client {
     /// # Errors
     ///
     /// As [`CloudError`] says.
-    pub async fn state(&self, uuid: &DeviceUuid, device_key: &str, etag: Option<&str>) -> Result<State, CloudError> {
+    pub async fn state(
+        &self,
+        uuid: &DeviceUuid,
+        device_key: &str,
+        etag: Option<&str>,
+    ) -> Result<State, CloudError> {
         let url = format!("{}/device/v3/{uuid}/state", self.endpoint);
         let mut request = self.http.get(url).bearer_auth(device_key);
         if let Some(etag) = etag {
@@ -171,7 +193,12 @@ impl Client {
     ///
     /// [`CloudError::Denied`] may only mean that the report names something the cloud does not
     /// have any more (protocol.md 1.6).
-    pub async fn report(&self, uuid: &DeviceUuid, device_key: &str, report: &DeviceReport) -> Result<(), CloudError> {
+    pub async fn report(
+        &self,
+        uuid: &DeviceUuid,
+        device_key: &str,
+        report: &DeviceReport,
+    ) -> Result<(), CloudError> {
         let body = ReportBody::from([(uuid.to_string(), report.clone())]);
         let request = self.http.patch(format!("{}/device/v3/state", self.endpoint));
         let answer = self.sent(request.bearer_auth(device_key).json(&body)).await?;

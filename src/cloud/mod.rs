@@ -10,7 +10,7 @@ mod register;
 mod report;
 mod retry;
 
-pub use client::{Client, CloudError};
+pub use client::{Client, CloudError, Registration};
 pub use poll::{Poller, Start};
 pub use register::{Registered, register};
 pub use report::Reporter;

@@ -117,7 +117,8 @@ impl Poller {
     }
 
     fn tell_success(&self, wait: Duration) {
-        let error = self.refused.as_ref().map(|why| format!("its target cannot be read and is left aside: {why}"));
+        let error =
+            self.refused.as_ref().map(|why| format!("its target cannot be read and is left aside: {why}"));
         self.report.send_replace(CloudReport {
             endpoint: self.client.endpoint().to_owned(),
             last_contact: Some((self.time_in)(Duration::ZERO)),

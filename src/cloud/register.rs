@@ -46,13 +46,19 @@ pub async fn register(
     }
 }
 
-async fn once(client: &Client, device: Registration<'_>, provisioning_key: &str) -> Result<Option<u64>, CloudError> {
+async fn once(
+    client: &Client,
+    device: Registration<'_>,
+    provisioning_key: &str,
+) -> Result<Option<u64>, CloudError> {
     match client.register(device, provisioning_key).await {
         Ok(made) => Ok(Some(made.id)),
-        Err(conflict @ CloudError::Conflict { .. }) => match client.find(device.uuid, device.device_key).await? {
-            Some(id) => Ok(Some(id)),
-            None => Err(conflict),
-        },
+        Err(conflict @ CloudError::Conflict { .. }) => {
+            match client.find(device.uuid, device.device_key).await? {
+                Some(id) => Ok(Some(id)),
+                None => Err(conflict),
+            }
+        }
         Err(other) => Err(other),
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::model::{DeviceUuid, Report};
-use crate::wire::report;
+use crate::wire::report::{self, DeviceFacts};
 use crate::wire::report_v3::DeviceReport;
 
 use super::client::{Client, CloudError};
@@ -20,6 +20,7 @@ pub struct Reporter {
     pub uuid: DeviceUuid,
     pub device_key: String,
     pub report: watch::Receiver<Report>,
+    pub facts: DeviceFacts,
     /// Shortest time between two reports.
     pub gap: Duration,
     /// Longest wait after failures.
@@ -75,7 +76,7 @@ impl Reporter {
         if !current.has_target {
             return Ok(());
         }
-        let whole = report::render(&current);
+        let whole = report::render(&current, &self.facts);
         let news = difference(&whole, acknowledged);
         if news == DeviceReport::default() {
             return Ok(());
@@ -124,7 +125,10 @@ mod tests {
         let before = DeviceReport { status: text("Idle"), ip_address: text("a"), ..DeviceReport::default() };
         let now = DeviceReport { apps: Some(BTreeMap::new()), ip_address: text("b"), ..before.clone() };
         let news = difference(&now, &before);
-        assert_eq!(news, DeviceReport { ip_address: text("b"), apps: Some(BTreeMap::new()), ..DeviceReport::default() });
+        assert_eq!(
+            news,
+            DeviceReport { ip_address: text("b"), apps: Some(BTreeMap::new()), ..DeviceReport::default() }
+        );
         assert_eq!(difference(&now, &now), DeviceReport::default());
     }
 }

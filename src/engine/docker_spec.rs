@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bollard::models::{
     ContainerCreateBody, DeviceMapping, EndpointIpamConfig, EndpointSettings, HealthConfig, HostConfig, Ipam,
     IpamConfig, Mount, MountType, NetworkCreateRequest, NetworkingConfig, PortBinding, PortMap,
-    RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
+    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, VolumeCreateRequest,
 };
 
 use crate::model::{
@@ -138,6 +138,17 @@ fn host_config(instance: &Instance, app: &App, spec: &ServiceSpec, network_mode:
         privileged: Some(spec.is_privileged),
         readonly_rootfs: Some(spec.is_read_only),
         init: spec.has_init,
+        extra_hosts: Some(spec.extra_hosts.iter().cloned().collect()),
+        ulimits: Some(
+            spec.ulimits
+                .iter()
+                .map(|(name, limit)| ResourcesUlimits {
+                    name: Some(name.clone()),
+                    soft: Some(limit.soft),
+                    hard: Some(limit.hard),
+                })
+                .collect(),
+        ),
         ..HostConfig::default()
     }
 }

@@ -98,6 +98,8 @@ impl ServiceSpec {
             is_read_only: false,
             has_init: None,
             has_tty: false,
+            ulimits: BTreeMap::new(),
+            extra_hosts: BTreeSet::new(),
         }
     }
 }

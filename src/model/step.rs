@@ -140,8 +140,7 @@ pub struct Waiting {
 }
 
 /// The kinds of waiting; the names are stable and stand in status and journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Images are on their way.
     Downloading,
@@ -155,4 +154,19 @@ pub enum Reason {
     Unhealthy,
     /// A service waits for one it depends on.
     Dependency,
+}
+
+impl Reason {
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Downloading => "downloading",
+            Self::Backoff => "backoff",
+            Self::Refused => "refused",
+            Self::Starting => "starting",
+            Self::Unhealthy => "unhealthy",
+            Self::Dependency => "dependency",
+        }
+    }
 }

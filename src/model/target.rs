@@ -1,7 +1,10 @@
 //! What the fleet wants of this device.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::{App, AppId, Release};
 
@@ -21,14 +24,25 @@ pub enum TargetApp {
     Refused(RefusedApp),
 }
 
-/// What is kept of a target so that it can be read again: the answer of the cloud as it came.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+/// A target as the cloud sent it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTarget {
-    /// The cloud that gave it; another cloud's target is not ours to apply.
+    /// Base URL of the API that sent it; another one's target does not count.
     pub endpoint: String,
-    /// What to send as `If-None-Match`, with the quotes and all.
+    /// As the cloud gave it, to be sent with the next poll.
     pub etag: Option<String>,
+    /// The answer, byte for byte. `Debug` leaves it out: it holds the author's environment.
     pub body: String,
+}
+
+impl fmt::Debug for StoredTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredTarget")
+            .field("endpoint", &self.endpoint)
+            .field("etag", &self.etag)
+            .field("body", &format_args!("({} bytes)", self.body.len()))
+            .finish()
+    }
 }
 
 /// A target, with what is to be kept of it; nothing when it came from the store.
@@ -59,15 +73,15 @@ pub struct RefusedApp {
 }
 
 /// What we would not accept, and where.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// E.g. `services.web.composition.ports[0]`.
     pub path: String,
     pub why: String,
 }
 
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.why)
     }
 }

@@ -220,7 +220,7 @@ impl Device {
         let steps = plan.stage.iter().map(Step::to_string);
         let waits = plan.waiting.iter().map(|w| {
             let service = w.service.as_ref().map_or("all", ServiceName::as_str);
-            format!("wait {service} {}", serde_json::to_value(w.reason).unwrap().as_str().unwrap())
+            format!("wait {service} {}", w.reason.as_str())
         });
         steps.chain(waits).collect::<Vec<_>>().join(", ")
     }

@@ -28,7 +28,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::{Identity, Ledger};
+use crate::model::{Identity, Ledger, StoredTarget};
 
 use database::Database;
 use mirror::{Found, Mirrors};
@@ -36,7 +36,7 @@ use records::{Records, Snapshot};
 
 pub use error::{Recovery, StoreError};
 pub use mirror::Slot;
-pub use records::{Remembered, StoredTarget};
+pub use records::Remembered;
 
 /// A number that no unreadable copy has reached.
 const LEAP: u64 = 1_000_000;

@@ -4,14 +4,13 @@
 //! `app/<uuid>` per app, so that a change to one app writes that record only.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::{AppId, AppLedger, Identity, Ledger};
+use crate::model::{AppId, AppLedger, Identity, Ledger, StoredTarget};
 
 use super::StoreError;
 
@@ -25,27 +24,6 @@ pub struct Remembered {
     /// The last target that was accepted. `None` means: touch nothing.
     pub target: Option<StoredTarget>,
     pub ledger: Ledger,
-}
-
-/// A target as the cloud sent it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct StoredTarget {
-    /// Base URL of the API that sent it; another one's target does not count.
-    pub endpoint: String,
-    /// As the cloud gave it, to be sent with the next poll.
-    pub etag: Option<String>,
-    /// The answer, byte for byte. `Debug` leaves it out: it holds the author's environment.
-    pub body: String,
-}
-
-impl fmt::Debug for StoredTarget {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoredTarget")
-            .field("endpoint", &self.endpoint)
-            .field("etag", &self.etag)
-            .field("body", &format_args!("({} bytes)", self.body.len()))
-            .finish()
-    }
 }
 
 /// Records by name. Cheap to clone.

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{
     AppId, AppLedger, Commit, ContainerId, DeviceUuid, Identity, ImageRef, Ledger, NetworkSpec, Registration,
-    Release,
+    Release, StoredTarget,
 };
 
-use super::{Recovery, Remembered, Store, StoredTarget};
+use super::{Recovery, Remembered, Store};
 
 fn identity(n: u64) -> Identity {
     Identity {
