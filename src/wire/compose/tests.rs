@@ -187,7 +187,7 @@ fn volumes_and_tmpfs() {
         (
             json!({"tmpfs": ["/run:size=64m,mode=1777,noexec", "/tmp"]}),
             json!([]),
-            json!({"/run": "size=64m,mode=1777,noexec", "/tmp": ""}),
+            json!({"/run": "size=67108864,mode=1777,noexec", "/tmp": ""}),
         ),
     ] {
         let spec = spec(&given);
@@ -431,6 +431,8 @@ fn healthchecks() {
 
 #[test]
 fn plain_values() {
+    let empty = json!({"user": "", "working_dir": "", "hostname": "", "stop_signal": "", "network_mode": ""});
+    assert_eq!(spec(&empty), spec(&json!({})), "an empty text is absent");
     let spec = spec(&json!({
         "user": 1000, "working_dir": "/srv", "hostname": "h", "stop_grace_period": "1m30s", "stop_signal": "term",
         "mem_limit": "64m", "cap_add": ["CAP_net_admin"], "cap_drop": ["all"], "init": false, "tty": true,
