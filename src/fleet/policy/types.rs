@@ -165,7 +165,11 @@ impl Change {
     /// This device as it will be, if this is the change that says so.
     #[must_use]
     pub fn device(&self, uuid: &DeviceUuid) -> Option<&Device> {
-        if let Self::PutDevice(device) = self { Some(device).filter(|device| device.uuid == *uuid) } else { None }
+        if let Self::PutDevice(device) = self {
+            Some(device).filter(|device| device.uuid == *uuid)
+        } else {
+            None
+        }
     }
 }
 
