@@ -11,7 +11,8 @@ use reqwest::Method;
 use super::client::{Client, Connection};
 use super::{compose, print};
 use crate::fleet::operator_api::views::{
-    CreateRelease, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail, ReleaseView,
+    Composition, CreateRelease, Nothing, PatchRelease, RefusalView, ReleaseCreated, ReleaseDetail,
+    ReleaseView,
 };
 use crate::fleet::policy::ReleaseStatus;
 use crate::fleet::random_token;
@@ -157,7 +158,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
 }
 
 async fn create(verb: Create) -> anyhow::Result<()> {
-    let (composition, wanted) = compose::read(&verb.file)?;
+    let (file, wanted) = compose::read(&verb.file)?;
     let client = Client::new(verb.plain.connection)?;
     let mut images = BTreeMap::new();
     for (service, image) in wanted {
@@ -174,12 +175,13 @@ async fn create(verb: Create) -> anyhow::Result<()> {
         is_final: !verb.draft,
         is_passing_tests: true,
         start_timestamp: verb.start_timestamp,
-        composition,
+        composition: Composition { services: file.services, networks: file.networks, volumes: file.volumes },
         images,
     };
     let created: ReleaseCreated = client.post(&["fleets", &verb.fleet, "releases"], &body).await?;
-    for warning in &created.warnings {
-        print::note(&format!("warning: {}: {}", warning.path, warning.why));
+    for warning in file.warnings.into_iter().map(Into::into).chain(created.warnings.clone()) {
+        let RefusalView { path, why } = warning;
+        print::note(&format!("warning: {path}: {why}"));
     }
     if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
 }

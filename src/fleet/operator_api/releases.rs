@@ -16,7 +16,8 @@ use super::views::{
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, render};
-use crate::model::{Commit, ImageRef, NetworkName, Refusal as ContentRefusal, ServiceName, VolumeName};
+use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName};
+use crate::wire::compose_file::{self, ComposeFile};
 
 type Shared = State<Arc<Records>>;
 
@@ -69,12 +70,15 @@ pub(super) async fn create(
     Path(fleet): Path<String>,
     Body(asked): Body<CreateRelease>,
 ) -> Result<(StatusCode, Json<ReleaseCreated>), ApiError> {
-    let new = checked(asked)?;
+    let (new, warnings) = checked(asked)?;
     let act = move |world: &World| world.create_release(world.find_fleet(&fleet)?, new);
     let number = records.act(act).await?;
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
-    let created = ReleaseCreated { release: view(&world, release), warnings: Vec::new() };
+    let created = ReleaseCreated {
+        release: view(&world, release),
+        warnings: warnings.into_iter().map(Into::into).collect(),
+    };
     Ok((StatusCode::CREATED, Json(created)))
 }
 
@@ -114,54 +118,57 @@ fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal>
     fleet.map(|fleet| world.find_fleet(fleet).map(|fleet| fleet.number)).transpose()
 }
 
-/// The release that is asked for; what is wrong with it is told all at once.
-fn checked(asked: CreateRelease) -> Result<NewRelease, ApiError> {
+/// The release that is asked for, with warnings. A release that devices would refuse is
+/// refused here, by the code with which they would: all that is wrong is told at once.
+fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
     let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let mut images = asked.images;
-    let mut refusals = Vec::new();
+    let Composition { services, networks, volumes } = asked.composition;
+    let file = ComposeFile { services, networks, volumes, warnings: Vec::new() };
+    let images = exact_images(&file, asked.images)?;
+    let warnings =
+        compose_file::check(&file, &images).map_err(|refusals| Refusal::Unsupported { refusals })?;
     let mut services = BTreeMap::new();
-    if asked.composition.services.is_empty() {
-        refuse(&mut refusals, "services", "a release has at least one service");
-    }
-    for (name, composition) in asked.composition.services {
-        let path = format!("services.{name}");
-        match (ServiceName::parse(&name), exact_image(images.remove(&name))) {
-            (Ok(name), Ok(image)) => {
-                services.insert(name, NewService { image, composition });
-            }
-            (Err(error), _) => refuse(&mut refusals, &path, error.to_string()),
-            (_, Err(why)) => refuse(&mut refusals, &format!("images.{name}"), why),
-        }
-    }
-    for name in images.into_keys() {
-        refuse(&mut refusals, &format!("images.{name}"), "the composition has no such service");
-    }
-    for name in asked.composition.networks.keys() {
-        if let Err(error) = NetworkName::parse(name) {
-            refuse(&mut refusals, &format!("networks.{name}"), error.to_string());
-        }
-    }
-    for name in asked.composition.volumes.keys() {
-        if let Err(error) = VolumeName::parse(name) {
-            refuse(&mut refusals, &format!("volumes.{name}"), error.to_string());
-        }
-    }
-    if !refusals.is_empty() {
-        return Err(Refusal::Unsupported { refusals }.into());
+    for (name, composition) in file.services {
+        let image = images.get(&name).cloned();
+        let name = ServiceName::parse(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        services.extend(image.map(|image| (name, NewService { image, composition })));
     }
     let filled = |configs: BTreeMap<String, Value>| {
         configs.into_iter().map(|(name, config)| (name, render::or_empty(config))).collect()
     };
-    Ok(NewRelease {
+    let new = NewRelease {
         commit,
         status: asked.status,
         is_final: asked.is_final,
         is_passing_tests: asked.is_passing_tests,
         start_timestamp: asked.start_timestamp.unwrap_or_else(clock::now),
         services,
-        networks: filled(asked.composition.networks),
-        volumes: filled(asked.composition.volumes),
-    })
+        networks: filled(file.networks),
+        volumes: filled(file.volumes),
+    };
+    Ok((new, warnings))
+}
+
+/// An image with its digest for each service, and none for what is no service.
+fn exact_images(
+    file: &ComposeFile,
+    mut given: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, ImageRef>, Refusal> {
+    let mut images = BTreeMap::new();
+    let mut refusals = Vec::new();
+    if file.services.is_empty() {
+        refuse(&mut refusals, "services", "a release has at least one service");
+    }
+    for name in file.services.keys() {
+        match exact_image(given.remove(name)) {
+            Ok(image) => drop(images.insert(name.clone(), image)),
+            Err(why) => refuse(&mut refusals, &format!("images.{name}"), why),
+        }
+    }
+    for name in given.into_keys() {
+        refuse(&mut refusals, &format!("images.{name}"), "the composition has no such service");
+    }
+    if refusals.is_empty() { Ok(images) } else { Err(Refusal::Unsupported { refusals }) }
 }
 
 /// Locations are lower case, as the real API makes them.
