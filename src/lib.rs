@@ -3,5 +3,8 @@
 //! The rooms, from the ground floor up; each may use only those its row in
 //! `tests/floors.rs` names.
 
+pub mod cli;
+pub mod fleet;
 pub mod model;
+pub mod registry;
 pub mod wire;

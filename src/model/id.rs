@@ -234,6 +234,13 @@ pub type NetworkId = Id<EngineNetworkKind>;
 pub type SpecHash = Id<SpecKind>;
 
 impl SpecHash {
+    /// A hash of the given version from its 32 bytes.
+    #[must_use]
+    pub fn from_sha256(version: u32, bytes: [u8; 32]) -> Self {
+        let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { text: format!("v{version}:{hex}").into(), kind: PhantomData }
+    }
+
     /// The first eight hex digits, as they stand in container names.
     #[must_use]
     pub fn short(&self) -> &str {
@@ -266,6 +273,7 @@ mod tests {
     fn spec_hashes_carry_a_version() {
         let hash = SpecHash::parse(format!("v1:{}", "0a".repeat(32))).unwrap();
         assert_eq!(hash.short(), "0a0a0a0a");
+        assert_eq!(SpecHash::from_sha256(1, [10; 32]), hash);
         for bad in
             ["v1:short", ":", "1:00", &format!("v:{}", "0".repeat(64)), &format!("v1:{}", "G".repeat(64))]
         {

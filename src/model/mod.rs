@@ -24,7 +24,7 @@ pub use release::{App, NetworkSpec, Release, Subnet, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
     Condition, Device, Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, PortMapping, Probe,
-    Protocol, RestartPolicy, ServiceSpec,
+    Protocol, RestartPolicy, ServiceSpec, Ulimit,
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};

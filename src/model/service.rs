@@ -48,6 +48,20 @@ pub struct ServiceSpec {
     pub is_read_only: bool,
     pub has_init: Option<bool>,
     pub has_tty: bool,
+    /// Resource limits by the names of `setrlimit(2)` in lower case, e.g. `nofile`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ulimits: BTreeMap<String, Ulimit>,
+    /// Lines for the container's hosts file as the engine takes them: `name:address`, sorted. The
+    /// address may be `host-gateway`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub extra_hosts: BTreeSet<String>,
+}
+
+/// A resource limit of a container's processes; -1 is without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ulimit {
+    pub soft: i64,
+    pub hard: i64,
 }
 
 /// A port of the container, published on the host.

@@ -3,5 +3,11 @@
 //! Shared by the device (which reads targets and writes reports) and by the
 //! fleet server (which writes targets and reads reports).
 
+pub mod compose;
+pub mod compose_file;
+pub mod report;
 pub mod report_v3;
+pub mod spec_hash;
 pub mod state_v3;
+pub mod target_v3;
+pub mod units;

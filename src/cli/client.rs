@@ -1,0 +1,163 @@
+//! Speaks to the fleet server's operator API.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use reqwest::{Method, Url};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::fleet::operator_api::views::{ErrorView, Failure};
+
+/// Which fleet server, and with which token.
+#[derive(Debug, Args)]
+pub(super) struct Connection {
+    /// The fleet server
+    #[arg(
+        long,
+        env = "COTTER_FLEET_URL",
+        default_value = "http://127.0.0.1:7300",
+        help_heading = "Connection"
+    )]
+    url: String,
+    /// File with the operator's token
+    #[arg(
+        long,
+        env = "COTTER_TOKEN_FILE",
+        default_value = "/var/lib/cotter-fleet/operator.token",
+        help_heading = "Connection",
+        value_name = "FILE"
+    )]
+    token_file: PathBuf,
+    // Only from the environment: a token on a command line is seen by everybody. No value is ever shown.
+    #[arg(long = "token-from-environment", hide = true, env = "COTTER_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+}
+
+/// Why the fleet server did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ClientError {
+    #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
+    BadUrl { given: String, why: String },
+
+    #[error("cannot read the operator's token in {}; say --token-file, or set COTTER_TOKEN", path.display())]
+    NoToken {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+
+    #[error(
+        "no fleet server answers at {url} ({why}); is `cotter fleet serve` running? another address: --url"
+    )]
+    Unreachable { url: String, why: String },
+
+    #[error("what answers at {url} is no fleet server of this version ({why}); check --url")]
+    NotUnderstood { url: String, why: String },
+
+    #[error("{}", failure.message)]
+    Answer { failure: Failure },
+}
+
+/// A fleet server to ask.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    url: Url,
+    token: String,
+}
+
+impl Client {
+    pub(super) fn new(connection: Connection) -> Result<Self, ClientError> {
+        let bad = |why: String| ClientError::BadUrl { given: connection.url.clone(), why };
+        let url = Url::parse(&connection.url).map_err(|error| bad(error.to_string()))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
+            return Err(bad("it must begin with http:// or https:// and name a host".to_owned()));
+        }
+        let token = match connection.token {
+            Some(token) => token,
+            None => read_token(&connection.token_file)?,
+        };
+        // A second install is refused, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let http = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(30))
+            .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
+            .redirect(reqwest::redirect::Policy::none());
+        let http = if is_loopback(&url) { http.no_proxy() } else { http };
+        let http = http.build().map_err(|error| bad(innermost(&error)))?;
+        Ok(Self { http, url, token })
+    }
+
+    pub(super) async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<T, ClientError> {
+        self.ask(Method::GET, path, query, None::<&()>).await
+    }
+
+    pub(super) async fn post<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.ask(Method::POST, path, &[], Some(body)).await
+    }
+
+    /// Asks the route with these segments, each of them any text.
+    pub(super) async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        body: Option<&impl Serialize>,
+    ) -> Result<T, ClientError> {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        for (name, value) in query {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        let request = self.http.request(method, url).bearer_auth(&self.token);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let server = || self.url.to_string();
+        let unreachable =
+            |error: reqwest::Error| ClientError::Unreachable { url: server(), why: innermost(&error) };
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        let body = response.bytes().await.map_err(unreachable)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body)
+                .map_err(|error| ClientError::NotUnderstood { url: server(), why: error.to_string() });
+        }
+        match serde_json::from_slice::<ErrorView>(&body) {
+            Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),
+            Err(_) => Err(ClientError::NotUnderstood { url: server(), why: format!("status {status}") }),
+        }
+    }
+}
+
+fn read_token(path: &Path) -> Result<String, ClientError> {
+    let read = std::fs::read_to_string(path);
+    let token = read.map_err(|source| ClientError::NoToken { path: path.to_owned(), source })?;
+    Ok(token.trim().to_owned())
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let last = std::iter::successors(Some(error), |error| error.source()).last();
+    last.map_or_else(String::new, ToString::to_string)
+}

@@ -1,0 +1,80 @@
+//! The exit codes of all commands, and which error ends in which.
+
+use std::process::ExitCode;
+
+use super::client::ClientError;
+use crate::fleet::{ConfigError, FleetError};
+use crate::registry::RegistryError;
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// Done, or nothing to do.
+    Done = 0,
+    /// Nothing that was foreseen.
+    Unexpected = 1,
+    /// The command line, or a file that it names, is not understood.
+    Usage = 2,
+    /// The token or the registry does not permit it.
+    NotPermitted = 4,
+    NotFound = 5,
+    /// The fleet server, or an image registry, does not answer.
+    Unreachable = 20,
+    /// A rule of the fleet, or what devices support, is in the way.
+    Refused = 21,
+    /// Another process has the data folder.
+    OtherInstance = 75,
+    /// The settings of a daemon are wrong; starting it again does not help.
+    BadConfig = 78,
+}
+
+/// What was typed can be parsed, and yet makes no sense.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Usage(pub(super) String);
+
+impl Exit {
+    /// The code for an error, by its innermost known kind.
+    #[must_use]
+    pub fn of(error: &anyhow::Error) -> Self {
+        error.chain().find_map(Self::of_kind).unwrap_or(Self::Unexpected)
+    }
+
+    fn of_kind(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if error.is::<Usage>() {
+            return Some(Self::Usage);
+        }
+        if error.is::<ConfigError>() {
+            return Some(Self::BadConfig);
+        }
+        if let Some(error) = error.downcast_ref::<FleetError>() {
+            return Some(if error.is_in_use() { Self::OtherInstance } else { Self::Unexpected });
+        }
+        if let Some(error) = error.downcast_ref::<RegistryError>() {
+            return Some(match error {
+                RegistryError::NotFound { .. } => Self::NotFound,
+                RegistryError::Denied { .. } => Self::NotPermitted,
+                RegistryError::Unreachable { .. } => Self::Unreachable,
+            });
+        }
+        error.downcast_ref::<ClientError>().map(|error| match error {
+            ClientError::BadUrl { .. } => Self::Usage,
+            ClientError::NoToken { .. } => Self::NotPermitted,
+            ClientError::Unreachable { .. } => Self::Unreachable,
+            ClientError::NotUnderstood { .. } => Self::Unexpected,
+            ClientError::Answer { failure, .. } => match failure.code.as_str() {
+                "not_permitted" => Self::NotPermitted,
+                "not_found" | "no_match" => Self::NotFound,
+                "bad_request" | "ambiguous" | "too_large" => Self::Usage,
+                "refused" | "unsupported" => Self::Refused,
+                _ => Self::Unexpected,
+            },
+        })
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}

@@ -1,0 +1,141 @@
+//! `cotter fleet`.
+
+use clap::{Args, Subcommand};
+
+use super::client::{Client, Connection};
+use super::print;
+use super::serve::{self, Serve};
+use crate::fleet::operator_api::views::{CreateFleet, FleetCreated, FleetView, KeyCreated, Nothing, Pin};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Run the fleet server
+    Serve(Serve),
+    /// Create a fleet; prints the key with which its devices register
+    Create(Named),
+    /// List the fleets
+    List(Plain),
+    /// Show a fleet
+    Show(Named),
+    /// Pin a fleet to a release; new releases then change nothing
+    Pin(PinFleet),
+    /// Let a fleet follow its newest release, from now on
+    TrackLatest(Named),
+    /// Make another key with which devices register; the others go on to work
+    ProvisioningKey(Named),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plain {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PinFleet {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    /// Commit of the release, or the first 4 or more characters of it
+    #[arg(value_name = "COMMIT")]
+    release: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Serve(serve) => serve::run(serve).await,
+        Verb::Create(Named { fleet, plain }) => {
+            let client = Client::new(plain.connection)?;
+            let created: FleetCreated = client.post(&["fleets"], &CreateFleet { name: fleet }).await?;
+            if plain.json {
+                return print::json("created", &created);
+            }
+            print::facts(&[
+                ("fleet", created.fleet.name),
+                ("number", created.fleet.number.to_string()),
+                ("uuid", created.fleet.uuid),
+                ("provisioning key", created.provisioning_key),
+            ])?;
+            print::note(
+                "the provisioning key is shown only now; `cotter fleet provisioning-key` makes another",
+            );
+            Ok(())
+        }
+        Verb::List(plain) => {
+            let fleets: Vec<FleetView> = Client::new(plain.connection)?.get(&["fleets"], &[]).await?;
+            if plain.json {
+                return print::json("fleets", &fleets);
+            }
+            print::table(
+                ["NUMBER", "NAME", "FOLLOWS", "TARGET", "DEVICES", "RELEASES"],
+                fleets.iter().map(row),
+                "there is no fleet; create one with `cotter fleet create NAME`",
+            )
+        }
+        Verb::Show(Named { fleet, plain }) => {
+            let view: FleetView = Client::new(plain.connection)?.get(&["fleets", &fleet], &[]).await?;
+            shown(&view, plain.json)
+        }
+        Verb::Pin(PinFleet { fleet, release, plain }) => {
+            let client = Client::new(plain.connection)?;
+            let view: FleetView = client.post(&["fleets", &fleet, "pin"], &Pin { release }).await?;
+            shown(&view, plain.json)
+        }
+        Verb::TrackLatest(Named { fleet, plain }) => {
+            let client = Client::new(plain.connection)?;
+            let view: FleetView = client.post(&["fleets", &fleet, "track-latest"], &Nothing {}).await?;
+            shown(&view, plain.json)
+        }
+        Verb::ProvisioningKey(Named { fleet, plain }) => {
+            let client = Client::new(plain.connection)?;
+            let path = ["fleets", &fleet, "provisioning-keys"];
+            let created: KeyCreated = client.post(&path, &Nothing {}).await?;
+            if plain.json { print::json("created", &created) } else { print::text(&created.provisioning_key) }
+        }
+    }
+}
+
+fn row(fleet: &FleetView) -> [String; 6] {
+    [
+        fleet.number.to_string(),
+        fleet.name.clone(),
+        follows(fleet).to_owned(),
+        print::short(fleet.target.as_deref()),
+        fleet.devices.to_string(),
+        fleet.releases.to_string(),
+    ]
+}
+
+fn follows(fleet: &FleetView) -> &'static str {
+    if fleet.is_tracking_latest { "latest" } else { "pin" }
+}
+
+fn shown(fleet: &FleetView, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print::json("fleet", fleet);
+    }
+    print::facts(&[
+        ("fleet", fleet.name.clone()),
+        ("number", fleet.number.to_string()),
+        ("uuid", fleet.uuid.clone()),
+        ("follows", follows(fleet).to_owned()),
+        ("target", print::or_dash(fleet.target.as_deref())),
+        ("devices", fleet.devices.to_string()),
+        ("releases", fleet.releases.to_string()),
+        ("created", fleet.created.to_string()),
+    ])
+}

@@ -1,0 +1,240 @@
+//! `cotter release`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Subcommand, ValueEnum};
+use jiff::Timestamp;
+use reqwest::Method;
+
+use super::client::{Client, Connection};
+use super::{compose, print};
+use crate::fleet::operator_api::views::{
+    Composition, CreateRelease, Nothing, PatchRelease, RefusalView, ReleaseCreated, ReleaseDetail,
+    ReleaseView,
+};
+use crate::fleet::policy::ReleaseStatus;
+use crate::fleet::random_token;
+use crate::registry;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Create a release from a compose file whose images are pushed
+    Create(Create),
+    /// List releases
+    List(List),
+    /// Show a release
+    Show(One),
+    /// Make a draft final, so that it can be tracked; there is no way back
+    Finalize(One),
+    /// Take a release out of tracking
+    Invalidate(One),
+    /// Take an invalidated release back in
+    Validate(One),
+    /// Say how the build of a release ended
+    SetStatus(SetStatus),
+    /// Delete a release that no fleet targets and no device is pinned to
+    Delete(One),
+}
+
+#[derive(Debug, Args)]
+struct Plain {
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Status {
+    Running,
+    Success,
+    Failed,
+}
+
+impl From<Status> for ReleaseStatus {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Running => Self::Running,
+            Status::Success => Self::Success,
+            Status::Failed => Self::Failed,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    /// Compose file; tags of its images are replaced by what they stand for now
+    #[arg(long, short, default_value = "docker-compose.yml")]
+    file: PathBuf,
+    /// What names the release, e.g. a git commit [default: random]
+    #[arg(long)]
+    commit: Option<String>,
+    /// Not final: it is not tracked, but may be pinned to
+    #[arg(long)]
+    draft: bool,
+    /// How its build ended
+    #[arg(long, value_enum, default_value = "success")]
+    status: Status,
+    /// When its build began, e.g. 2026-01-31T12:00:00Z; latest is by this [default: now]
+    #[arg(long, value_name = "RFC3339")]
+    start_timestamp: Option<Timestamp>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only releases of this fleet
+    #[arg(value_name = "FLEET")]
+    fleet: Option<String>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct One {
+    /// Commit, or the first 4 or more characters of it
+    #[arg(value_name = "COMMIT")]
+    release: String,
+    /// The fleet, when several have this commit
+    #[arg(long)]
+    fleet: Option<String>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SetStatus {
+    #[command(flatten)]
+    one: One,
+    #[arg(value_enum)]
+    status: Status,
+}
+
+pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Create(verb) => create(verb).await,
+        Verb::List(List { fleet, plain }) => {
+            let query = [("fleet", fleet.as_deref())];
+            let releases: Vec<ReleaseView> =
+                Client::new(plain.connection)?.get(&["releases"], &query).await?;
+            if plain.json { print::json("releases", &releases) } else { list(&releases) }
+        }
+        Verb::Show(One { release, fleet, plain }) => {
+            let query = [("fleet", fleet.as_deref())];
+            let client = Client::new(plain.connection)?;
+            let detail: ReleaseDetail = client.get(&["releases", &release], &query).await?;
+            if plain.json { print::json("release", &detail) } else { shown(&detail.release, false) }
+        }
+        Verb::Finalize(one) => {
+            patch(one, PatchRelease { is_final: Some(true), ..PatchRelease::default() }).await
+        }
+        Verb::Invalidate(one) => {
+            patch(one, PatchRelease { is_invalidated: Some(true), ..PatchRelease::default() }).await
+        }
+        Verb::Validate(one) => {
+            patch(one, PatchRelease { is_invalidated: Some(false), ..PatchRelease::default() }).await
+        }
+        Verb::SetStatus(SetStatus { one, status }) => {
+            patch(one, PatchRelease { status: Some(status.into()), ..PatchRelease::default() }).await
+        }
+        Verb::Delete(One { release, fleet, plain }) => {
+            let client = Client::new(plain.connection)?;
+            let query = [("fleet", fleet.as_deref())];
+            let path = ["releases", release.as_str()];
+            let gone: ReleaseView = client.ask(Method::DELETE, &path, &query, None::<&Nothing>).await?;
+            if plain.json {
+                return print::json("deleted", &gone);
+            }
+            print::text(&format!("deleted {} of {}", gone.commit, gone.fleet))
+        }
+    }
+}
+
+async fn create(verb: Create) -> anyhow::Result<()> {
+    let (file, wanted) = compose::read(&verb.file)?;
+    let client = Client::new(verb.plain.connection)?;
+    let mut images = BTreeMap::new();
+    for (service, image) in wanted {
+        let exact = registry::resolve(&image).await.with_context(|| format!("services.{service}.image"))?;
+        images.insert(service, exact.to_string());
+    }
+    let commit = match verb.commit {
+        Some(commit) => commit,
+        None => random_token()?,
+    };
+    let body = CreateRelease {
+        commit,
+        status: verb.status.into(),
+        is_final: !verb.draft,
+        is_passing_tests: true,
+        start_timestamp: verb.start_timestamp,
+        composition: Composition { services: file.services, networks: file.networks, volumes: file.volumes },
+        images,
+    };
+    let created: ReleaseCreated = client.post(&["fleets", &verb.fleet, "releases"], &body).await?;
+    for warning in file.warnings.into_iter().map(Into::into).chain(created.warnings.clone()) {
+        let RefusalView { path, why } = warning;
+        print::note(&format!("warning: {path}: {why}"));
+    }
+    if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
+}
+
+async fn patch(One { release, fleet, plain }: One, body: PatchRelease) -> anyhow::Result<()> {
+    let client = Client::new(plain.connection)?;
+    let query = [("fleet", fleet.as_deref())];
+    let view: ReleaseView = client.ask(Method::PATCH, &["releases", &release], &query, Some(&body)).await?;
+    shown(&view, plain.json)
+}
+
+fn list(releases: &[ReleaseView]) -> anyhow::Result<()> {
+    let rows = releases.iter().map(|release| {
+        [
+            release.commit.clone(),
+            release.fleet.clone(),
+            state(release),
+            release.start_timestamp.to_string(),
+            if release.is_fleet_target { "fleet" } else { "-" }.to_owned(),
+            release.pinned_devices.to_string(),
+            release.running_devices.to_string(),
+        ]
+    });
+    let headers = ["COMMIT", "FLEET", "STATE", "STARTED", "TARGET OF", "PINNED", "RUNNING"];
+    print::table(headers, rows, "there is no release; create one with `cotter release create FLEET`")
+}
+
+/// Its status, and every reason why it is not tracked.
+fn state(release: &ReleaseView) -> String {
+    let marks = [
+        (!release.is_final, "draft"),
+        (release.is_invalidated, "invalidated"),
+        (!release.is_passing_tests, "failing tests"),
+    ];
+    let marks = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| (*mark).to_owned());
+    std::iter::once(release.status.to_string()).chain(marks).collect::<Vec<_>>().join(", ")
+}
+
+fn shown(release: &ReleaseView, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print::json("release", release);
+    }
+    print::facts(&[
+        ("release", release.commit.clone()),
+        ("number", release.number.to_string()),
+        ("fleet", release.fleet.clone()),
+        ("state", state(release)),
+        ("started", release.start_timestamp.to_string()),
+        ("fleet target", if release.is_fleet_target { "yes" } else { "no" }.to_owned()),
+        ("pinned devices", release.pinned_devices.to_string()),
+        ("running devices", release.running_devices.to_string()),
+    ])?;
+    print::text("")?;
+    let rows = release.services.iter().map(|(service, image)| [service.clone(), image.clone()]);
+    print::table(["SERVICE", "IMAGE"], rows, "no service")
+}

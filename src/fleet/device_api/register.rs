@@ -1,0 +1,163 @@
+//! A device introduces itself, and asks whether the cloud knows it (protocol.md 1.2, 10.1).
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Map, Value, json};
+
+use super::{failed, key_of, key_required};
+use crate::fleet::policy::{KeyHash, NewDevice, Refusal, World};
+use crate::fleet::records::{ActError, Records};
+use crate::fleet::{clock, names, secret};
+use crate::model::DeviceUuid;
+
+/// What a registration asks for, its types checked.
+struct Request {
+    application: u64,
+    uuid: DeviceUuid,
+    device_type: String,
+    key: String,
+    name: Option<String>,
+}
+
+pub(super) async fn register(
+    State(records): State<Arc<Records>>,
+    query: RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    let Some(key) = key_of(&headers, &query) else { return key_required() };
+    let fleet = {
+        let world = records.world();
+        match world.provisioning_key(&key) {
+            Some(key) => key.fleet,
+            None if world.device_with_key(&key).is_some() => return StatusCode::UNAUTHORIZED.into_response(),
+            None => return key_required(),
+        }
+    };
+    let Ok(request) = read(&body) else { return StatusCode::BAD_REQUEST.into_response() };
+    if request.application != fleet {
+        return StatusCode::UNAUTHORIZED.into_response();
+    }
+    let mut random = [0_u8; 4];
+    if let Err(error) = getrandom::fill(&mut random) {
+        return failed(&error);
+    }
+    let told = (request.uuid.clone(), request.key.clone());
+    let created = clock::now();
+    let act = move |world: &World| {
+        let name = request.name.unwrap_or_else(|| {
+            names::device_name(random, |name| world.devices().any(|device| device.name == name))
+        });
+        let device_type = request.device_type;
+        let key: KeyHash = secret::hash(&request.key);
+        world.register(NewDevice { uuid: request.uuid, name, device_type, fleet, key, created })
+    };
+    match records.act(act).await {
+        Ok(number) => {
+            tracing::info!(device = %told.0, "device registered");
+            let answer = json!({ "id": number, "uuid": told.0, "api_key": told.1 });
+            (StatusCode::CREATED, axum::Json(answer)).into_response()
+        }
+        Err(ActError::Refused(refusal)) => refused(&refusal),
+        Err(error) => failed(&error),
+    }
+}
+
+/// The answers of the real API, word for word where an agent may look.
+fn refused(refusal: &Refusal) -> Response {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "what else can be refused here is bad input")]
+    match refusal {
+        Refusal::UuidTaken { .. } => (StatusCode::CONFLICT, "\"uuid\" must be unique.").into_response(),
+        Refusal::KeyTaken => (StatusCode::CONFLICT, "\"key\" must be unique.").into_response(),
+        other => (StatusCode::BAD_REQUEST, other.to_string()).into_response(),
+    }
+}
+
+/// The body; unknown fields are ignored, as the real API does.
+fn read(body: &[u8]) -> Result<Request, ()> {
+    let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| ())?;
+    let text = |name: &str| match body.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.is_empty() || text.len() > 255 => Err(()),
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(_) => Err(()),
+    };
+    let application = match body.get("application") {
+        Some(Value::String(digits)) => digits.parse().ok(),
+        Some(number) => number.as_u64(),
+        None => None,
+    };
+    for ignored in ["supervisor_version", "os_version", "os_variant", "mac_address"] {
+        text(ignored)?;
+    }
+    let key = match text("api_key")? {
+        Some(key) => key,
+        None => secret::token().map_err(|_| ())?,
+    };
+    Ok(Request {
+        application: application.ok_or(())?,
+        uuid: DeviceUuid::parse(text("uuid")?.ok_or(())?).map_err(|_| ())?,
+        device_type: text("device_type")?.ok_or(())?,
+        key,
+        name: text("device_name")?,
+    })
+}
+
+/// `GET /v7/device?$select=id&$filter=uuid eq '<uuid>'`: how a device learns, after a
+/// 409, that the registration of that uuid was its own. No other query is answered.
+pub(super) async fn own_id(
+    State(records): State<Arc<Records>>,
+    query: RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let Some(key) = key_of(&headers, &query) else { return StatusCode::UNAUTHORIZED.into_response() };
+    let RawQuery(query) = query;
+    let Some(uuid) = query.as_deref().and_then(asked_uuid) else {
+        let why = "only $select=id&$filter=uuid eq '<uuid>' is answered here";
+        return (StatusCode::BAD_REQUEST, why).into_response();
+    };
+    let world = records.world();
+    let own = world.device_with_key(&key).filter(|device| device.uuid.as_str() == uuid);
+    let rows: Vec<Value> = own.map(|device| json!({ "id": device.number })).into_iter().collect();
+    axum::Json(json!({ "d": rows })).into_response()
+}
+
+fn asked_uuid(query: &str) -> Option<String> {
+    let query = percent_decoded(query);
+    let mut select = None;
+    let mut filter = None;
+    for pair in query.split('&') {
+        match pair.split_once('=')? {
+            ("$select", value) => select = Some(value),
+            ("$filter", value) => filter = Some(value),
+            ("apikey", _) => {}
+            _ => return None,
+        }
+    }
+    let uuid = filter?.strip_prefix("uuid eq '")?.strip_suffix('\'')?;
+    (select == Some("id")).then(|| uuid.to_owned())
+}
+
+/// `%20` and `+` as what they stand for; what is not an escape stays.
+fn percent_decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut plain = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let escaped = (byte == b'%')
+            .then(|| bytes.get(at + 1..at + 3))
+            .flatten()
+            .and_then(|hex| u8::from_str_radix(str::from_utf8(hex).ok()?, 16).ok());
+        plain.push(match escaped {
+            Some(escaped) => escaped,
+            None if byte == b'+' => b' ',
+            None => byte,
+        });
+        at += if escaped.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&plain).into_owned()
+}

@@ -1,0 +1,26 @@
+//! The fleet server: which release each device should run, over the balena device
+//! protocol, in one process with one folder of data.
+//!
+//! It shares only `model`, `wire` and the image registry with the device's side: it
+//! knows no container, no engine and not how a device comes to run its target.
+//!
+//! `policy` decides and is pure; `records` keeps what was decided, in memory and on
+//! disk; `device_api` and `operator_api` are the two ways in.
+
+pub mod device_api;
+pub mod operator_api;
+pub mod policy;
+
+mod clock;
+mod names;
+mod records;
+mod render;
+mod report;
+mod secret;
+mod server;
+mod settings;
+mod store;
+
+pub use secret::token as random_token;
+pub use server::{FleetError, Server};
+pub use settings::{Config, ConfigError, RawConfig};

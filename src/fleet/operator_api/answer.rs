@@ -1,0 +1,146 @@
+//! How requests are read and errors are told: `{"error":{"code","message"}}`.
+
+use axum::extract::rejection::BytesRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
+use serde::de::DeserializeOwned;
+
+use super::views::{ErrorView, Failure};
+use crate::fleet::policy::{BadFilter, Refusal};
+use crate::fleet::records::ActError;
+
+/// An answer that is not what was asked for.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    failure: Failure,
+}
+
+impl ApiError {
+    pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
+        let failure = Failure { code: code.to_owned(), message: message.into(), refusals: Vec::new() };
+        Self { status, failure }
+    }
+
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    pub(super) fn not_permitted() -> Self {
+        let message = "this needs the operator's token: send `Authorization: Bearer <token>` with the content of operator.token in the server's data folder";
+        Self::new(StatusCode::UNAUTHORIZED, "not_permitted", message)
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, axum::Json(ErrorView { error: self.failure })).into_response()
+    }
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        let (status, code) = match &refusal {
+            Refusal::NoSuchFleet { .. } | Refusal::NoSuchDevice { .. } | Refusal::NoSuchRelease { .. } => {
+                (StatusCode::NOT_FOUND, "not_found")
+            }
+            Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
+            Refusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
+            Refusal::BadName { .. } | Refusal::BadTag { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+            Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
+            Refusal::FleetNameTaken { .. }
+            | Refusal::NotSuccessful { .. }
+            | Refusal::OtherFleet { .. }
+            | Refusal::FinalIsForGood { .. }
+            | Refusal::InUse { .. }
+            | Refusal::CommitTaken { .. }
+            | Refusal::UuidTaken { .. }
+            | Refusal::KeyTaken => (StatusCode::CONFLICT, "refused"),
+        };
+        let mut error = Self::new(status, code, refusal.to_string());
+        if let Refusal::Unsupported { refusals } = refusal {
+            error.failure.refusals = refusals.into_iter().map(Into::into).collect();
+        }
+        error
+    }
+}
+
+impl From<ActError> for ApiError {
+    fn from(error: ActError) -> Self {
+        match error {
+            ActError::Refused(refusal) => refusal.into(),
+            ActError::Store(_) | ActError::Stopping => {
+                log_failure(&error);
+                let message = format!("the server could not write its records: {}", chain(&error));
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", message)
+            }
+        }
+    }
+}
+
+impl From<BadFilter> for ApiError {
+    fn from(error: BadFilter) -> Self {
+        Self::bad_request(error.to_string())
+    }
+}
+
+/// Tells the journal of a trouble of the server's own.
+pub(in crate::fleet) fn log_failure(error: &dyn std::error::Error) {
+    tracing::error!(error = chain(error), "request failed");
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let sources = std::iter::successors(error.source(), |error| error.source());
+    sources.fold(error.to_string(), |told, source| format!("{told}: {source}"))
+}
+
+/// A JSON body of exactly this form: unknown fields and wrong types are refused.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let bytes =
+            axum::body::Bytes::from_request(request, state).await.map_err(|error: BytesRejection| {
+                if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+                    let message = "the request is larger than 256 kB";
+                    return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message);
+                }
+                ApiError::bad_request(error.body_text())
+            })?;
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        match serde_json::from_slice(text) {
+            Ok(body) => Ok(Self(body)),
+            Err(error) => Err(ApiError::bad_request(format!("the request's JSON is not accepted: {error}"))),
+        }
+    }
+}
+
+/// Query parameters of exactly these names.
+pub(super) struct Asked<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
+        match Query::try_from_uri(&parts.uri) {
+            Ok(Query(asked)) => Ok(Self(asked)),
+            Err(error) => Err(ApiError::bad_request(error.body_text())),
+        }
+    }
+}
+
+/// A route that is not there.
+pub(in crate::fleet) async fn no_such_route(request: Request) -> Response {
+    let message = format!("there is no {}", request.uri().path());
+    ApiError::new(StatusCode::NOT_FOUND, "no_such_route", message).into_response()
+}
+
+/// A route that is there, for another method.
+pub(in crate::fleet) async fn no_such_method(request: Request) -> Response {
+    let message = format!("{} does not take {}", request.uri().path(), request.method());
+    ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", message).into_response()
+}

@@ -1,0 +1,110 @@
+//! `/api/v1/fleets`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+
+use super::answer::{ApiError, Body};
+use super::views::{CreateFleet, FleetCreated, FleetView, KeyCreated, Nothing, Pin};
+use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
+use crate::fleet::records::Records;
+use crate::fleet::{clock, secret};
+use crate::model::AppId;
+
+type Shared = State<Arc<Records>>;
+
+pub(super) async fn list(State(records): Shared) -> Json<Vec<FleetView>> {
+    let world = records.world();
+    Json(world.fleets().map(|fleet| view(&world, fleet)).collect())
+}
+
+pub(super) async fn show(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+) -> Result<Json<FleetView>, ApiError> {
+    let world = records.world();
+    Ok(Json(view(&world, world.find_fleet(&fleet)?)))
+}
+
+pub(super) async fn create(
+    State(records): Shared,
+    Body(CreateFleet { name }): Body<CreateFleet>,
+) -> Result<(StatusCode, Json<FleetCreated>), ApiError> {
+    let provisioning_key = random()?;
+    let uuid = AppId::parse(random()?).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let new =
+        NewFleet { uuid, name: name.clone(), created: clock::now(), key: secret::hash(&provisioning_key) };
+    records.act(move |world| Ok(((), world.create_fleet(new)?))).await?;
+    let world = records.world();
+    let fleet = view(&world, world.find_fleet(&name)?);
+    Ok((StatusCode::CREATED, Json(FleetCreated { fleet, provisioning_key })))
+}
+
+pub(super) async fn pin(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(Pin { release }): Body<Pin>,
+) -> Result<Json<FleetView>, ApiError> {
+    let name = fleet.clone();
+    let act = move |world: &World| {
+        let fleet = world.find_fleet(&name)?;
+        let release = world.find_release(Some(fleet.number), &release)?;
+        Ok(((), world.pin_fleet(fleet, release)?))
+    };
+    records.act(act).await?;
+    shown(&records, &fleet)
+}
+
+pub(super) async fn track_latest(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<FleetView>, ApiError> {
+    let name = fleet.clone();
+    records.act(move |world| Ok(((), world.track_latest(world.find_fleet(&name)?)?))).await?;
+    shown(&records, &fleet)
+}
+
+pub(super) async fn add_key(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<(StatusCode, Json<KeyCreated>), ApiError> {
+    let provisioning_key = random()?;
+    let hash = secret::hash(&provisioning_key);
+    let act = move |world: &World| {
+        let fleet = world.find_fleet(&fleet)?;
+        Ok((fleet.name.clone(), world.add_provisioning_key(fleet, hash, clock::now())))
+    };
+    let fleet = records.act(act).await?;
+    Ok((StatusCode::CREATED, Json(KeyCreated { fleet, provisioning_key })))
+}
+
+fn shown(records: &Records, fleet: &str) -> Result<Json<FleetView>, ApiError> {
+    let world = records.world();
+    let found: Result<&Fleet, Refusal> = world.find_fleet(fleet);
+    Ok(Json(view(&world, found?)))
+}
+
+fn view(world: &World, fleet: &Fleet) -> FleetView {
+    FleetView {
+        number: fleet.number,
+        uuid: fleet.uuid.to_string(),
+        name: fleet.name.clone(),
+        is_tracking_latest: fleet.is_tracking_latest,
+        target: fleet
+            .target
+            .and_then(|number| world.release(number))
+            .map(|release| release.commit.to_string()),
+        devices: world.devices().filter(|device| device.fleet == fleet.number).count(),
+        releases: world.releases_of(fleet.number).count(),
+        created: fleet.created,
+    }
+}
+
+fn random() -> Result<String, ApiError> {
+    secret::token()
+        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error.to_string()))
+}

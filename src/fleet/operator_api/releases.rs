@@ -1,0 +1,211 @@
+//! `/api/v1/releases`, and a fleet's own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::answer::{ApiError, Asked, Body};
+use super::views::{
+    Composition, CreateRelease, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail, ReleaseView,
+};
+use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
+use crate::fleet::records::Records;
+use crate::fleet::{clock, render};
+use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName};
+use crate::wire::compose_file::{self, ComposeFile};
+
+type Shared = State<Arc<Records>>;
+
+/// Which fleet's releases are meant.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    fleet: Option<String>,
+}
+
+pub(super) async fn list(
+    State(records): Shared,
+    Asked(which): Asked<Which>,
+) -> Result<Json<Vec<ReleaseView>>, ApiError> {
+    let world = records.world();
+    let fleet = number_of(&world, which.fleet.as_deref())?;
+    let releases = world.releases().filter(|release| fleet.is_none_or(|fleet| fleet == release.fleet));
+    Ok(Json(releases.map(|release| view(&world, release)).collect()))
+}
+
+pub(super) async fn list_of(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+) -> Result<Json<Vec<ReleaseView>>, ApiError> {
+    list(State(records), Asked(Which { fleet: Some(fleet) })).await
+}
+
+pub(super) async fn show(
+    State(records): Shared,
+    Path(release): Path<String>,
+    Asked(which): Asked<Which>,
+) -> Result<Json<ReleaseDetail>, ApiError> {
+    let world = records.world();
+    let release = world.find_release(number_of(&world, which.fleet.as_deref())?, &release)?;
+    let content = &release.content;
+    let composition = Composition {
+        services: content
+            .services
+            .iter()
+            .map(|(name, i)| (name.to_string(), i.composition.clone()))
+            .collect(),
+        networks: content.networks.clone(),
+        volumes: content.volumes.clone(),
+    };
+    Ok(Json(ReleaseDetail { release: view(&world, release), composition }))
+}
+
+pub(super) async fn create(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(asked): Body<CreateRelease>,
+) -> Result<(StatusCode, Json<ReleaseCreated>), ApiError> {
+    let (new, warnings) = checked(asked)?;
+    let act = move |world: &World| world.create_release(world.find_fleet(&fleet)?, new);
+    let number = records.act(act).await?;
+    let world = records.world();
+    let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
+    let created = ReleaseCreated {
+        release: view(&world, release),
+        warnings: warnings.into_iter().map(Into::into).collect(),
+    };
+    Ok((StatusCode::CREATED, Json(created)))
+}
+
+pub(super) async fn patch(
+    State(records): Shared,
+    Path(release): Path<String>,
+    Asked(which): Asked<Which>,
+    Body(asked): Body<PatchRelease>,
+) -> Result<Json<ReleaseView>, ApiError> {
+    let PatchRelease { status, is_final, is_invalidated, is_passing_tests } = asked;
+    let patch = ReleasePatch { status, is_final, is_invalidated, is_passing_tests };
+    let act = move |world: &World| {
+        let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
+        Ok((release.number, world.patch_release(release, patch)?))
+    };
+    let number = records.act(act).await?;
+    let world = records.world();
+    let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
+    Ok(Json(view(&world, release)))
+}
+
+/// Answers with the release as it was.
+pub(super) async fn delete(
+    State(records): Shared,
+    Path(release): Path<String>,
+    Asked(which): Asked<Which>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<ReleaseView>, ApiError> {
+    let act = move |world: &World| {
+        let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
+        Ok((view(world, release), world.delete_release(release)?))
+    };
+    Ok(Json(records.act(act).await?))
+}
+
+fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal> {
+    fleet.map(|fleet| world.find_fleet(fleet).map(|fleet| fleet.number)).transpose()
+}
+
+/// The release that is asked for, with warnings. A release that devices would refuse is
+/// refused here, by the code with which they would: all that is wrong is told at once.
+fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
+    let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let Composition { services, networks, volumes } = asked.composition;
+    let file = ComposeFile { services, networks, volumes, warnings: Vec::new() };
+    let images = exact_images(&file, asked.images)?;
+    let warnings =
+        compose_file::check(&file, &images).map_err(|refusals| Refusal::Unsupported { refusals })?;
+    let mut services = BTreeMap::new();
+    for (name, composition) in file.services {
+        let image = images.get(&name).cloned();
+        let name = ServiceName::parse(&name).map_err(|error| ApiError::bad_request(error.to_string()))?;
+        services.extend(image.map(|image| (name, NewService { image, composition })));
+    }
+    let filled = |configs: BTreeMap<String, Value>| {
+        configs.into_iter().map(|(name, config)| (name, render::or_empty(config))).collect()
+    };
+    let new = NewRelease {
+        commit,
+        status: asked.status,
+        is_final: asked.is_final,
+        is_passing_tests: asked.is_passing_tests,
+        start_timestamp: asked.start_timestamp.unwrap_or_else(clock::now),
+        services,
+        networks: filled(file.networks),
+        volumes: filled(file.volumes),
+    };
+    Ok((new, warnings))
+}
+
+/// An image with its digest for each service, and none for what is no service.
+fn exact_images(
+    file: &ComposeFile,
+    mut given: BTreeMap<String, String>,
+) -> Result<BTreeMap<String, ImageRef>, Refusal> {
+    let mut images = BTreeMap::new();
+    let mut refusals = Vec::new();
+    if file.services.is_empty() {
+        refuse(&mut refusals, "services", "a release has at least one service");
+    }
+    for name in file.services.keys() {
+        match exact_image(given.remove(name)) {
+            Ok(image) => drop(images.insert(name.clone(), image)),
+            Err(why) => refuse(&mut refusals, &format!("images.{name}"), why),
+        }
+    }
+    for name in given.into_keys() {
+        refuse(&mut refusals, &format!("images.{name}"), "the composition has no such service");
+    }
+    if refusals.is_empty() { Ok(images) } else { Err(Refusal::Unsupported { refusals }) }
+}
+
+/// Locations are lower case, as the real API makes them.
+fn exact_image(given: Option<String>) -> Result<ImageRef, String> {
+    let given = given.ok_or("the service has no image here; name it with its digest")?;
+    let image = ImageRef::parse(&given.to_lowercase()).map_err(|error| error.to_string())?;
+    match image.digest() {
+        Some(_) => Ok(image),
+        None => Err(format!("{given} has no digest; a tag can move, so write repository@sha256:...")),
+    }
+}
+
+fn refuse(refusals: &mut Vec<ContentRefusal>, path: &str, why: impl Into<String>) {
+    refusals.push(ContentRefusal { path: path.to_owned(), why: why.into() });
+}
+
+fn view(world: &World, release: &Release) -> ReleaseView {
+    let fleet = world.fleet(release.fleet);
+    let count =
+        |is: &dyn Fn(&crate::fleet::policy::Device) -> bool| world.devices().filter(|d| is(d)).count();
+    ReleaseView {
+        number: release.number,
+        fleet: fleet.map_or_else(String::new, |fleet| fleet.name.clone()),
+        commit: release.commit.to_string(),
+        status: release.status,
+        is_final: release.is_final,
+        is_invalidated: release.is_invalidated,
+        is_passing_tests: release.is_passing_tests,
+        start_timestamp: release.start_timestamp,
+        is_fleet_target: fleet.is_some_and(|fleet| fleet.target == Some(release.number)),
+        pinned_devices: count(&|device| device.pin == Some(release.number)),
+        running_devices: count(&|device| device.reported.running == Some(release.number)),
+        services: release
+            .content
+            .services
+            .iter()
+            .map(|(name, image)| (name.to_string(), image.image.to_string()))
+            .collect(),
+    }
+}

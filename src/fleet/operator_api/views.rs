@@ -1,0 +1,262 @@
+//! The JSON of the operator API, both ways. The command line reads and writes the same
+//! types, so that the two cannot drift apart.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::fleet::policy::ReleaseStatus;
+
+/// Every answer that is not what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorView {
+    pub error: Failure,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A fixed word: `bad_request`, `not_permitted`, `not_found`, `no_match`, `ambiguous`, `refused`,
+    /// `unsupported`, `too_large`, `storage`, `no_such_route`, `no_such_method`.
+    pub code: String,
+    /// What is wrong, and what to do.
+    pub message: String,
+    /// For `unsupported`: every place of the compose file that devices would refuse.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub refusals: Vec<RefusalView>,
+}
+
+/// A place in a compose file, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusalView {
+    pub path: String,
+    pub why: String,
+}
+
+impl From<crate::model::Refusal> for RefusalView {
+    fn from(refusal: crate::model::Refusal) -> Self {
+        Self { path: refusal.path, why: refusal.why }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetView {
+    pub number: u64,
+    pub uuid: String,
+    pub name: String,
+    /// `false`: the fleet is pinned to its target.
+    pub is_tracking_latest: bool,
+    /// Commit that devices without a pin get.
+    pub target: Option<String>,
+    pub devices: usize,
+    pub releases: usize,
+    pub created: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceView {
+    pub uuid: String,
+    pub number: u64,
+    pub name: String,
+    pub device_type: String,
+    /// Name of its fleet.
+    pub fleet: String,
+    /// Commit that it is pinned to.
+    pub pin: Option<String>,
+    /// Commit that it should run.
+    pub target: Option<String>,
+    /// Commit that it says it runs whole.
+    pub running: Option<String>,
+    pub update_status: Option<String>,
+    /// Whether it polled within one and a half intervals.
+    pub is_online: bool,
+    /// Its last poll since the server started.
+    pub last_seen: Option<Timestamp>,
+    pub tags: BTreeMap<String, String>,
+    pub created: Timestamp,
+}
+
+/// A device with all that it reported.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeviceDetail {
+    #[serde(flatten)]
+    pub device: DeviceView,
+    pub reported_at: Option<Timestamp>,
+    pub services: Vec<ServiceView>,
+    /// Plain fields of its reports, by their name on the wire.
+    pub reported: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceView {
+    pub service: String,
+    pub release: Option<String>,
+    pub status: Option<String>,
+    pub download_progress: Option<i64>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseView {
+    pub number: u64,
+    pub fleet: String,
+    pub commit: String,
+    pub status: ReleaseStatus,
+    pub is_final: bool,
+    pub is_invalidated: bool,
+    pub is_passing_tests: bool,
+    pub start_timestamp: Timestamp,
+    /// Whether its fleet's target is this release.
+    pub is_fleet_target: bool,
+    pub pinned_devices: usize,
+    pub running_devices: usize,
+    /// Image by service.
+    pub services: BTreeMap<String, String>,
+}
+
+/// A release with its compose document.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseDetail {
+    #[serde(flatten)]
+    pub release: ReleaseView,
+    pub composition: Composition,
+}
+
+/// What a bulk act did, or with `dry_run` would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkView {
+    pub dry_run: bool,
+    pub devices: Vec<BulkDevice>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BulkDevice {
+    pub uuid: String,
+    pub name: String,
+    pub fleet: String,
+    /// The commits that it should run before and after.
+    pub target_before: Option<String>,
+    pub target_after: Option<String>,
+}
+
+/// A compose file's services, networks and volumes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Composition {
+    pub services: BTreeMap<String, Map<String, Value>>,
+    #[serde(default)]
+    pub networks: BTreeMap<String, Value>,
+    #[serde(default)]
+    pub volumes: BTreeMap<String, Value>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateFleet {
+    pub name: String,
+}
+
+/// A new fleet with its first provisioning key, which is told only now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetCreated {
+    pub fleet: FleetView,
+    pub provisioning_key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyCreated {
+    pub fleet: String,
+    pub provisioning_key: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// A commit, or the first 4 or more characters of one.
+    pub release: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PinMany {
+    pub filter: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<String>,
+    pub release: String,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrackMany {
+    pub filter: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<String>,
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TagDevice {
+    pub set: BTreeMap<String, String>,
+    pub remove: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MoveDevice {
+    pub fleet: String,
+}
+
+/// No fields are accepted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CreateRelease {
+    pub commit: String,
+    #[serde(default = "success")]
+    pub status: ReleaseStatus,
+    #[serde(default = "yes")]
+    pub is_final: bool,
+    #[serde(default = "yes")]
+    pub is_passing_tests: bool,
+    /// When its build began; now when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_timestamp: Option<Timestamp>,
+    pub composition: Composition,
+    /// Image by service, each with its digest.
+    pub images: BTreeMap<String, String>,
+}
+
+fn success() -> ReleaseStatus {
+    ReleaseStatus::Success
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A new release, with the places of its compose file that devices do not honour.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseCreated {
+    pub release: ReleaseView,
+    pub warnings: Vec<RefusalView>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatchRelease {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<ReleaseStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_final: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_invalidated: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub is_passing_tests: Option<bool>,
+}

@@ -1,0 +1,123 @@
+//! Acts on fleets: create, pin, track latest, and the raw PATCH beneath both.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::{Change, Counters, Fleet, KeyHash, ProvisioningKey, Refusal, Release, ReleaseStatus, World};
+use crate::model::AppId;
+
+/// What a new fleet needs from outside.
+#[derive(Debug, Clone)]
+pub struct NewFleet {
+    pub uuid: AppId,
+    pub name: String,
+    pub created: Timestamp,
+    /// Its first provisioning key.
+    pub key: KeyHash,
+}
+
+/// The API's raw `PATCH application`: what is `None` stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FleetPatch {
+    /// Moves nothing by itself; the next release event does.
+    pub is_tracking_latest: Option<bool>,
+    /// Number of a release, or none at all.
+    pub target: Option<Option<u64>>,
+}
+
+impl World {
+    /// Creates a fleet that tracks latest, with one provisioning key.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadName`], [`Refusal::FleetNameTaken`].
+    pub fn create_fleet(&self, new: NewFleet) -> Result<Vec<Change>, Refusal> {
+        check_name("fleet", &new.name)?;
+        if self.fleets.values().any(|fleet| fleet.name == new.name) {
+            return Err(Refusal::FleetNameTaken { name: new.name });
+        }
+        let number = self.counters.fleet + 1;
+        let fleet = Fleet {
+            number,
+            uuid: new.uuid,
+            name: new.name,
+            is_tracking_latest: true,
+            target: None,
+            created: new.created,
+            services: BTreeMap::new(),
+        };
+        Ok(vec![
+            Change::Counters(Counters { fleet: number, ..self.counters }),
+            Change::PutFleet(fleet),
+            Change::PutKey(ProvisioningKey { hash: new.key, fleet: number, created: new.created }),
+        ])
+    }
+
+    /// Pins a fleet: it stops tracking, and its target is this release.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::patch_fleet`].
+    pub fn pin_fleet(&self, fleet: &Fleet, release: &Release) -> Result<Vec<Change>, Refusal> {
+        let patch = FleetPatch { is_tracking_latest: Some(false), target: Some(Some(release.number)) };
+        self.patch_fleet(fleet, patch)
+    }
+
+    /// Lets a fleet track latest from now on, and moves it to the newest trackable
+    /// release at once. With no trackable release its target stays.
+    ///
+    /// # Errors
+    ///
+    /// None today; as [`World::patch_fleet`].
+    pub fn track_latest(&self, fleet: &Fleet) -> Result<Vec<Change>, Refusal> {
+        let latest = self.latest_trackable(fleet.number).map(|release| Some(release.number));
+        self.patch_fleet(fleet, FleetPatch { is_tracking_latest: Some(true), target: latest })
+    }
+
+    /// Sets a fleet's two policy fields, as openBalena's `PATCH application` does.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotSuccessful`], [`Refusal::OtherFleet`], [`Refusal::NoSuchRelease`].
+    pub fn patch_fleet(&self, fleet: &Fleet, patch: FleetPatch) -> Result<Vec<Change>, Refusal> {
+        if let Some(Some(number)) = patch.target {
+            self.check_target(number, fleet.number)?;
+        }
+        let changed = Fleet {
+            is_tracking_latest: patch.is_tracking_latest.unwrap_or(fleet.is_tracking_latest),
+            target: patch.target.unwrap_or(fleet.target),
+            ..fleet.clone()
+        };
+        Ok(if changed == *fleet { Vec::new() } else { vec![Change::PutFleet(changed)] })
+    }
+
+    /// Lets `key` register devices in a fleet; the keys before it go on to work.
+    #[must_use]
+    pub fn add_provisioning_key(&self, fleet: &Fleet, key: KeyHash, created: Timestamp) -> Vec<Change> {
+        vec![Change::PutKey(ProvisioningKey { hash: key, fleet: fleet.number, created })]
+    }
+
+    /// The rule for every pin, of a fleet or of a device: a successful release of that
+    /// fleet. Drafts and invalidated releases may be pinned to.
+    pub(super) fn check_target(&self, release: u64, fleet: u64) -> Result<(), Refusal> {
+        let Some(release) = self.releases.get(&release) else {
+            return Err(Refusal::NoSuchRelease { given: release.to_string() });
+        };
+        if release.fleet != fleet {
+            return Err(self.other_fleet(release, fleet));
+        }
+        if release.status != ReleaseStatus::Success {
+            return Err(Refusal::NotSuccessful { commit: release.commit.clone(), status: release.status });
+        }
+        Ok(())
+    }
+}
+
+/// Names are shown in tables and logs, so that control characters have no place in them.
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
+    let is_good = (1..=255).contains(&name.chars().count())
+        && !name.contains(char::is_control)
+        && !name.trim().is_empty();
+    if is_good { Ok(()) } else { Err(Refusal::BadName { what, name: name.chars().take(64).collect() }) }
+}

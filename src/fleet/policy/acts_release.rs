@@ -1,0 +1,193 @@
+//! Acts on releases: create, finalise, invalidate, delete; and how they move a fleet's target.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value};
+
+use super::{
+    Change, Content, Counters, Device, Fleet, Image, Refusal, Release, ReleaseStatus, Reported, World,
+};
+use crate::model::{Commit, ImageRef, ServiceName};
+
+/// A release to be.
+#[derive(Debug, Clone)]
+pub struct NewRelease {
+    pub commit: Commit,
+    pub status: ReleaseStatus,
+    pub is_final: bool,
+    pub is_passing_tests: bool,
+    pub start_timestamp: Timestamp,
+    pub services: BTreeMap<ServiceName, NewService>,
+    pub networks: BTreeMap<String, Value>,
+    pub volumes: BTreeMap<String, Value>,
+}
+
+/// A service of a release to be.
+#[derive(Debug, Clone)]
+pub struct NewService {
+    /// With its digest.
+    pub image: ImageRef,
+    /// The compose service; `build` is dropped.
+    pub composition: Map<String, Value>,
+}
+
+/// What may change of a release; what is `None` stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ReleasePatch {
+    pub status: Option<ReleaseStatus>,
+    /// `Some(false)` is refused on a final release.
+    pub is_final: Option<bool>,
+    pub is_invalidated: Option<bool>,
+    pub is_passing_tests: Option<bool>,
+}
+
+impl World {
+    /// Creates a release, gives its number, and moves a tracking fleet if it is trackable.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::CommitTaken`].
+    pub fn create_release(&self, fleet: &Fleet, new: NewRelease) -> Result<(u64, Vec<Change>), Refusal> {
+        if self.releases_of(fleet.number).any(|release| release.commit == new.commit) {
+            return Err(Refusal::CommitTaken { commit: new.commit });
+        }
+        let mut counters = Counters { release: self.counters.release + 1, ..self.counters };
+        let mut fleet = fleet.clone();
+        let mut services = BTreeMap::new();
+        for (name, service) in new.services {
+            let image = self.number_service(&mut counters, &mut fleet, &name, service);
+            services.insert(name, image);
+        }
+        let release = Release {
+            number: counters.release,
+            fleet: fleet.number,
+            commit: new.commit,
+            status: new.status,
+            is_final: new.is_final,
+            is_invalidated: false,
+            is_passing_tests: new.is_passing_tests,
+            start_timestamp: new.start_timestamp,
+            content: Arc::new(Content { services, networks: new.networks, volumes: new.volumes }),
+        };
+        if release.is_trackable() {
+            self.follow(&mut fleet, &release);
+        }
+        let number = release.number;
+        let changes = vec![Change::Counters(counters), Change::PutFleet(fleet), Change::PutRelease(release)];
+        Ok((number, changes))
+    }
+
+    /// Changes a release's flags, and moves a tracking fleet if another release is newest now.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::FinalIsForGood`]; [`Refusal::InUse`] for a status other than success
+    /// while the release is a target or a pin.
+    pub fn patch_release(&self, release: &Release, patch: ReleasePatch) -> Result<Vec<Change>, Refusal> {
+        if release.is_final && patch.is_final == Some(false) {
+            return Err(Refusal::FinalIsForGood { commit: release.commit.clone() });
+        }
+        let changed = Release {
+            status: patch.status.unwrap_or(release.status),
+            is_final: patch.is_final.unwrap_or(release.is_final),
+            is_invalidated: patch.is_invalidated.unwrap_or(release.is_invalidated),
+            is_passing_tests: patch.is_passing_tests.unwrap_or(release.is_passing_tests),
+            ..release.clone()
+        };
+        if changed == *release {
+            return Ok(Vec::new());
+        }
+        if changed.status != ReleaseStatus::Success {
+            self.check_unused(release, "be marked other than successful")?;
+        }
+        let mut changes = Vec::new();
+        if let Some(fleet) = self.fleets.get(&release.fleet) {
+            let mut moved = fleet.clone();
+            self.follow(&mut moved, &changed);
+            if moved != *fleet {
+                changes.push(Change::PutFleet(moved));
+            }
+        }
+        changes.push(Change::PutRelease(changed));
+        Ok(changes)
+    }
+
+    /// Deletes a release. A device may be running it still: it then runs no known release.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::InUse`] while it is the target of its fleet or a device is pinned to it.
+    pub fn delete_release(&self, release: &Release) -> Result<Vec<Change>, Refusal> {
+        self.check_unused(release, "be deleted")?;
+        let forgets = |device: &&Device| {
+            device.reported.running == Some(release.number)
+                || device.reported.services.iter().any(|service| service.release == release.number)
+        };
+        let devices = self.devices.values().filter(forgets).map(|device| {
+            let mut reported: Reported = device.reported.clone();
+            reported.running = reported.running.filter(|running| *running != release.number);
+            reported.services.retain(|service| service.release != release.number);
+            Change::PutDevice(Device { reported, ..device.clone() })
+        });
+        Ok(std::iter::once(Change::DropRelease(release.number)).chain(devices).collect())
+    }
+
+    /// Moves a tracking fleet's target to the newest trackable release, counting `event`
+    /// as it is about to be. With none left the target stays.
+    fn follow(&self, fleet: &mut Fleet, event: &Release) {
+        if !fleet.is_tracking_latest {
+            return;
+        }
+        let others =
+            self.releases_of(fleet.number).map(Arc::as_ref).filter(|release| release.number != event.number);
+        let newest = others
+            .chain(std::iter::once(event))
+            .filter(|release| release.is_trackable())
+            .max_by_key(|release| (release.start_timestamp, release.number));
+        if let Some(newest) = newest {
+            fleet.target = Some(newest.number);
+        }
+    }
+
+    fn check_unused(&self, release: &Release, act: &'static str) -> Result<(), Refusal> {
+        let fleet_target = self.fleets.values().any(|fleet| fleet.target == Some(release.number));
+        let pinned: Vec<_> = self
+            .devices
+            .values()
+            .filter(|device| device.pin == Some(release.number))
+            .map(|device| device.uuid.clone())
+            .collect();
+        if fleet_target || !pinned.is_empty() {
+            return Err(Refusal::InUse { commit: release.commit.clone(), act, fleet_target, pinned });
+        }
+        Ok(())
+    }
+
+    /// The numbers of a service and of its image: those it had before, else new ones.
+    fn number_service(
+        &self,
+        counters: &mut Counters,
+        fleet: &mut Fleet,
+        name: &ServiceName,
+        new: NewService,
+    ) -> Image {
+        let service = *fleet.services.entry(name.clone()).or_insert_with(|| {
+            counters.service += 1;
+            counters.service
+        });
+        let known = self
+            .releases_of(fleet.number)
+            .filter_map(|release| release.content.services.get(name))
+            .find(|image| image.image == new.image)
+            .map(|image| image.number);
+        let number = known.unwrap_or_else(|| {
+            counters.image += 1;
+            counters.image
+        });
+        let mut composition = new.composition;
+        composition.remove("build");
+        Image { service, number, image: new.image, composition }
+    }
+}

@@ -1,0 +1,114 @@
+//! Which devices a bulk act is for, told by their tags.
+//!
+//! A filter is one or more conditions joined by `,`, all of which must hold:
+//!
+//! | condition | matches a device |
+//! | --- | --- |
+//! | `key=value` | whose tag `key` is `value` |
+//! | `key!=value` | whose tag `key` is something else, **or that has no such tag** |
+//! | `key` | that has the tag, whatever its value |
+//! | `!key` | that does not have the tag |
+//!
+//! Spaces around conditions, keys and values are dropped. A value may be empty
+//! (`key=`) but holds no `,`, `=` or `!`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+/// A parsed filter. `Display` gives it back in its plainest form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagFilter {
+    conditions: Vec<Condition>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Condition {
+    Is(String, String),
+    IsNot(String, String),
+    Has(String),
+    HasNot(String),
+}
+
+/// A text that is no filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{given:?} in the filter is not a condition: {why}; conditions are key=value, key!=value, key and !key, joined by ','"
+)]
+pub struct BadFilter {
+    given: String,
+    why: &'static str,
+}
+
+impl TagFilter {
+    /// Whether a device with these tags is meant.
+    #[must_use]
+    pub fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
+        self.conditions.iter().all(|condition| match condition {
+            Condition::Is(key, value) => tags.get(key) == Some(value),
+            Condition::IsNot(key, value) => tags.get(key) != Some(value),
+            Condition::Has(key) => tags.contains_key(key),
+            Condition::HasNot(key) => !tags.contains_key(key),
+        })
+    }
+}
+
+impl FromStr for TagFilter {
+    type Err = BadFilter;
+
+    fn from_str(text: &str) -> Result<Self, BadFilter> {
+        let conditions = text.split(',').map(|part| condition(part.trim())).collect::<Result<_, _>>()?;
+        Ok(Self { conditions })
+    }
+}
+
+fn condition(text: &str) -> Result<Condition, BadFilter> {
+    let bad = |why| BadFilter { given: text.to_owned(), why };
+    let key = |key: &str| {
+        let key = key.trim();
+        is_tag_key(key).then(|| key.to_owned()).ok_or(bad(if key.is_empty() {
+            "it has no key"
+        } else {
+            TAG_KEY_ACCEPTS
+        }))
+    };
+    let value = |value: &str| {
+        let value = value.trim();
+        let is_plain = !value.contains(['=', '!']) && !value.contains(char::is_control);
+        is_plain.then(|| value.to_owned()).ok_or(bad("its value has a '=', a '!' or a control character"))
+    };
+    if let Some((k, v)) = text.split_once("!=") {
+        return Ok(Condition::IsNot(key(k)?, value(v)?));
+    }
+    if let Some((k, v)) = text.split_once('=') {
+        return Ok(Condition::Is(key(k)?, value(v)?));
+    }
+    match text.strip_prefix('!') {
+        Some(k) => Ok(Condition::HasNot(key(k)?)),
+        None => Ok(Condition::Has(key(text)?)),
+    }
+}
+
+pub(super) const TAG_KEY_ACCEPTS: &str =
+    "a key has 1 to 100 letters, digits, '_', '.', '-', ':' and '/', nothing else";
+
+/// Whether `text` can be the key of a tag.
+pub(super) fn is_tag_key(text: &str) -> bool {
+    (1..=100).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '/'))
+}
+
+impl fmt::Display for TagFilter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, condition) in self.conditions.iter().enumerate() {
+            f.write_str(if n == 0 { "" } else { "," })?;
+            match condition {
+                Condition::Is(key, value) => write!(f, "{key}={value}")?,
+                Condition::IsNot(key, value) => write!(f, "{key}!={value}")?,
+                Condition::Has(key) => write!(f, "{key}")?,
+                Condition::HasNot(key) => write!(f, "!{key}")?,
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,236 @@
+//! The whole world in memory: lookups, the resolved target, and how changes are made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::{Change, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release, TagFilter};
+use crate::model::DeviceUuid;
+
+/// Everything the fleet server knows that outlives it.
+#[derive(Debug, Clone, Default)]
+pub struct World {
+    pub(super) counters: Counters,
+    pub(super) fleets: BTreeMap<u64, Fleet>,
+    pub(super) releases: BTreeMap<u64, Arc<Release>>,
+    pub(super) devices: BTreeMap<DeviceUuid, Device>,
+    pub(super) keys: BTreeMap<KeyHash, ProvisioningKey>,
+    pub(super) retired: BTreeSet<KeyHash>,
+    /// Device keys, for requests that name no uuid.
+    by_key: BTreeMap<KeyHash, DeviceUuid>,
+    by_fleet_uuid: BTreeMap<String, u64>,
+}
+
+/// The shortest prefix of a uuid or commit that is taken for it.
+const SHORTEST_PREFIX: usize = 4;
+
+impl World {
+    /// Makes one change. Changes come from an act on this same world, or from the store.
+    pub fn apply(&mut self, change: Change) {
+        match change {
+            Change::Counters(counters) => self.counters = counters,
+            Change::PutFleet(fleet) => {
+                self.by_fleet_uuid.insert(fleet.uuid.to_string(), fleet.number);
+                self.fleets.insert(fleet.number, fleet);
+            }
+            Change::PutDevice(device) => {
+                self.by_key.insert(device.key.clone(), device.uuid.clone());
+                self.devices.insert(device.uuid.clone(), device);
+            }
+            Change::PutRelease(release) => {
+                self.releases.insert(release.number, Arc::new(release));
+            }
+            Change::PutKey(key) => {
+                self.keys.insert(key.hash.clone(), key);
+            }
+            Change::DropDevice(uuid) => {
+                if let Some(device) = self.devices.remove(&uuid) {
+                    self.by_key.remove(&device.key);
+                }
+            }
+            Change::DropRelease(number) => {
+                self.releases.remove(&number);
+            }
+            Change::RetireKey(hash) => {
+                self.retired.insert(hash);
+            }
+        }
+    }
+
+    /// The release that `device` should run: its own pin, else its fleet's target, else none.
+    #[must_use]
+    pub fn target_of(&self, device: &Device) -> Option<&Arc<Release>> {
+        let fleet_target = || self.fleets.get(&device.fleet).and_then(|fleet| fleet.target);
+        self.releases.get(&device.pin.or_else(fleet_target)?)
+    }
+
+    /// The release that a fleet tracking latest moves to: the newest start timestamp
+    /// among the trackable ones; of two that began together, the one created later.
+    #[must_use]
+    pub fn latest_trackable(&self, fleet: u64) -> Option<&Arc<Release>> {
+        self.releases_of(fleet)
+            .filter(|release| release.is_trackable())
+            .max_by_key(|release| (release.start_timestamp, release.number))
+    }
+
+    /// All fleets, oldest first.
+    pub fn fleets(&self) -> impl Iterator<Item = &Fleet> {
+        self.fleets.values()
+    }
+
+    /// All devices, by uuid.
+    pub fn devices(&self) -> impl Iterator<Item = &Device> {
+        self.devices.values()
+    }
+
+    /// All releases, oldest first.
+    pub fn releases(&self) -> impl Iterator<Item = &Arc<Release>> {
+        self.releases.values()
+    }
+
+    /// The releases of one fleet, oldest first.
+    pub fn releases_of(&self, fleet: u64) -> impl Iterator<Item = &Arc<Release>> {
+        self.releases.values().filter(move |release| release.fleet == fleet)
+    }
+
+    #[must_use]
+    pub fn fleet(&self, number: u64) -> Option<&Fleet> {
+        self.fleets.get(&number)
+    }
+
+    #[must_use]
+    pub fn release(&self, number: u64) -> Option<&Arc<Release>> {
+        self.releases.get(&number)
+    }
+
+    #[must_use]
+    pub fn device(&self, uuid: &DeviceUuid) -> Option<&Device> {
+        self.devices.get(uuid)
+    }
+
+    /// The device that bears this key.
+    #[must_use]
+    pub fn device_with_key(&self, key: &KeyHash) -> Option<&Device> {
+        self.devices.get(self.by_key.get(key)?)
+    }
+
+    /// The provisioning key with this hash.
+    #[must_use]
+    pub fn provisioning_key(&self, hash: &KeyHash) -> Option<&ProvisioningKey> {
+        self.keys.get(hash)
+    }
+
+    /// How many provisioning keys a fleet has.
+    #[must_use]
+    pub fn key_count(&self, fleet: u64) -> usize {
+        self.keys.values().filter(|key| key.fleet == fleet).count()
+    }
+
+    /// Whether a device key is in use, or was by a device that is gone.
+    #[must_use]
+    pub fn is_key_taken(&self, key: &KeyHash) -> bool {
+        self.by_key.contains_key(key) || self.retired.contains(key) || self.keys.contains_key(key)
+    }
+
+    /// The fleet with this uuid.
+    #[must_use]
+    pub fn fleet_with_uuid(&self, uuid: &str) -> Option<&Fleet> {
+        self.fleets.get(self.by_fleet_uuid.get(uuid)?)
+    }
+
+    /// Finds a fleet by name, uuid or number.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchFleet`].
+    pub fn find_fleet(&self, text: &str) -> Result<&Fleet, Refusal> {
+        let named = self.fleets.values().find(|fleet| fleet.name == text);
+        named
+            .or_else(|| self.fleet_with_uuid(text))
+            .or_else(|| self.fleets.get(&text.parse().ok()?))
+            .ok_or_else(|| Refusal::NoSuchFleet { given: text.to_owned() })
+    }
+
+    /// Finds a device by uuid, by a prefix of it (4 or more), or by name, when only one fits.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchDevice`], [`Refusal::Ambiguous`].
+    pub fn find_device(&self, text: &str) -> Result<&Device, Refusal> {
+        if let Some(device) = DeviceUuid::parse(text).ok().and_then(|uuid| self.devices.get(&uuid)) {
+            return Ok(device);
+        }
+        let is_prefix =
+            |device: &Device| text.len() >= SHORTEST_PREFIX && device.uuid.as_str().starts_with(text);
+        let fits = self.devices.values().filter(|device| device.name == text || is_prefix(device));
+        only_one("device", text, fits, |device| format!("{} ({})", device.uuid, device.name))?
+            .ok_or_else(|| Refusal::NoSuchDevice { given: text.to_owned() })
+    }
+
+    /// Finds a release by commit or by a prefix of it (4 or more), in one fleet or in all.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchRelease`], [`Refusal::Ambiguous`]; and [`Refusal::OtherFleet`]
+    /// when `fleet` has no such release but another one does.
+    pub fn find_release(&self, fleet: Option<u64>, text: &str) -> Result<&Arc<Release>, Refusal> {
+        if let Some(found) = self.find_among(text, |release| fleet.is_none_or(|f| f == release.fleet))? {
+            return Ok(found);
+        }
+        if let (Some(fleet), Some(other)) = (fleet, self.find_among(text, |_| true).ok().flatten()) {
+            return Err(self.other_fleet(other, fleet));
+        }
+        Err(Refusal::NoSuchRelease { given: text.to_owned() })
+    }
+
+    fn find_among(
+        &self,
+        text: &str,
+        may: impl Fn(&Release) -> bool,
+    ) -> Result<Option<&Arc<Release>>, Refusal> {
+        let of_fleet = || self.releases.values().filter(|release| may(release));
+        let mut exact = of_fleet().filter(|release| release.commit.as_str() == text).peekable();
+        let label = |release: &&Arc<Release>| {
+            let fleet = self.fleets.get(&release.fleet).map_or("?", |fleet| fleet.name.as_str());
+            format!("{} of {fleet}", release.commit)
+        };
+        if exact.peek().is_some() {
+            return only_one("release", text, exact, label);
+        }
+        if text.len() < SHORTEST_PREFIX {
+            return Ok(None);
+        }
+        let fits = of_fleet().filter(|release| release.commit.as_str().starts_with(text));
+        only_one("release", text, fits, label)
+    }
+
+    /// The devices that a bulk act touches: those that the filter matches, of one fleet or of all.
+    #[must_use]
+    pub fn matching(&self, filter: &TagFilter, fleet: Option<u64>) -> Vec<&Device> {
+        self.devices
+            .values()
+            .filter(|device| fleet.is_none_or(|f| f == device.fleet) && filter.matches(&device.tags))
+            .collect()
+    }
+
+    pub(super) fn other_fleet(&self, release: &Release, fleet: u64) -> Refusal {
+        let name = |number| self.fleets.get(&number).map_or_else(String::new, |f: &Fleet| f.name.clone());
+        Refusal::OtherFleet {
+            commit: release.commit.clone(),
+            belongs_to: name(release.fleet),
+            wanted: name(fleet),
+        }
+    }
+}
+
+/// The one thing that fits, or none.
+fn only_one<T>(
+    what: &'static str,
+    given: &str,
+    mut fits: impl Iterator<Item = T>,
+    label: impl Fn(&T) -> String,
+) -> Result<Option<T>, Refusal> {
+    let Some(first) = fits.next() else { return Ok(None) };
+    let Some(second) = fits.next() else { return Ok(Some(first)) };
+    let matches = [first, second].iter().map(&label).chain(fits.take(3).map(|more| label(&more))).collect();
+    Err(Refusal::Ambiguous { what, given: given.to_owned(), matches })
+}

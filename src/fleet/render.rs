@@ -1,0 +1,100 @@
+//! Writes the body of `GET /device/v3/:uuid/state`, and its etag. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::policy::{Device, Fleet, Release};
+use super::secret::hex;
+use crate::wire::state_v3::{AppState, DeviceState, ReleaseState, ServiceState};
+
+/// What a device is told, apart from its uuid: when these are equal, so are the bodies,
+/// because a release never changes its content, nor a fleet its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Told {
+    pub(super) name: String,
+    pub(super) fleet: u64,
+    pub(super) release: Option<u64>,
+}
+
+/// A body with its etag, ready to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rendered {
+    pub(super) told: Told,
+    pub(super) body: Vec<u8>,
+    /// Weak: `W/"<length in hex>-<hash>"`.
+    pub(super) etag: String,
+}
+
+/// The target state of one device.
+///
+/// # Errors
+///
+/// Never in practice: these types have no value that is not JSON.
+pub(super) fn target_state(
+    device: &Device,
+    fleet: &Fleet,
+    release: Option<&Release>,
+    poll_interval: Duration,
+) -> Result<Rendered, serde_json::Error> {
+    let releases = release.map(|release| (release.commit.to_string(), release_state(release)));
+    let app = AppState {
+        id: fleet.number,
+        name: fleet.name.clone(),
+        class: "fleet".to_owned(),
+        is_host: false,
+        releases: releases.into_iter().collect(),
+    };
+    let milliseconds = poll_interval.as_millis().to_string();
+    let state = DeviceState {
+        name: device.name.clone(),
+        config: BTreeMap::from([("RESIN_SUPERVISOR_POLL_INTERVAL".to_owned(), milliseconds)]),
+        apps: BTreeMap::from([(fleet.uuid.to_string(), serde_json::to_value(app)?)]),
+    };
+    let body = serde_json::to_vec(&BTreeMap::from([(device.uuid.as_str(), state)]))?;
+    let hash = hex(&Sha256::digest(&body)[..14]);
+    let etag = format!("W/\"{:x}-{hash}\"", body.len());
+    let told = Told {
+        name: device.name.clone(),
+        fleet: fleet.number,
+        release: release.map(|release| release.number),
+    };
+    Ok(Rendered { told, body, etag })
+}
+
+fn release_state(release: &Release) -> ReleaseState {
+    let content = &release.content;
+    let service = |(name, image): (&crate::model::ServiceName, &super::policy::Image)| {
+        let state = ServiceState {
+            id: image.service,
+            image_id: image.number,
+            image: image.image.to_string(),
+            running: true,
+            environment: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            contract: None,
+            composition: image.composition.clone(),
+        };
+        (name.to_string(), state)
+    };
+    ReleaseState {
+        id: release.number,
+        services: content.services.iter().map(service).collect(),
+        networks: content.networks.clone(),
+        volumes: content.volumes.clone(),
+    }
+}
+
+/// Whether an `If-None-Match` header names this etag, in its weak or its strong form.
+pub(super) fn is_same(if_none_match: &str, etag: &str) -> bool {
+    let plain = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    let wanted = plain(etag);
+    if_none_match.split(',').any(|tag| plain(tag) == wanted || tag.trim() == "*")
+}
+
+/// A network or volume with nothing said about it is an empty map on the wire.
+pub(super) fn or_empty(config: Value) -> Value {
+    if config.is_null() { Value::Object(serde_json::Map::new()) } else { config }
+}

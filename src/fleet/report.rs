@@ -1,0 +1,299 @@
+//! Reads the body of `PATCH /device/v3/state` and merges it into what a device said
+//! before (protocol.md 1.6, 10.4). Pure.
+//!
+//! It is as strict as the real API, answer for answer: an agent that works here must
+//! not meet its first 401 in the cloud.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::policy::{Device, Image, Release, ReleaseStatus, Reported, ReportedService, World};
+use crate::model::ServiceName;
+use crate::wire::report_v3::UpdateStatus;
+
+/// Why a report is not stored. Nothing of it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadReport {
+    /// Answered with 400.
+    #[error("a field of the report has a wrong type")]
+    Malformed,
+    /// Answered with 401: it names another device, or a release or image that is not the device's.
+    #[error("the report names something that is not this device's")]
+    NotYours,
+}
+
+use BadReport::{Malformed, NotYours};
+
+/// What a field takes.
+#[derive(Clone, Copy)]
+enum Takes {
+    /// Characters; longer is cut.
+    Text(usize),
+    TextOrNull(usize),
+    Int,
+    IntOrNull,
+    Bool,
+    /// `dev` or `prod`; others are dropped.
+    Variant,
+    /// Accepted, and never kept.
+    Secret,
+}
+
+const FIELDS: [(&str, Takes); 20] = [
+    ("status", Takes::Text(50)),
+    ("os_version", Takes::TextOrNull(70)),
+    ("os_variant", Takes::Variant),
+    ("supervisor_version", Takes::Text(20)),
+    ("provisioning_progress", Takes::IntOrNull),
+    ("provisioning_state", Takes::TextOrNull(255)),
+    ("ip_address", Takes::Text(2000)),
+    ("mac_address", Takes::Text(900)),
+    ("api_port", Takes::Int),
+    ("api_secret", Takes::Secret),
+    ("cpu_usage", Takes::IntOrNull),
+    ("cpu_temp", Takes::IntOrNull),
+    ("cpu_id", Takes::TextOrNull(255)),
+    ("memory_usage", Takes::IntOrNull),
+    ("memory_total", Takes::IntOrNull),
+    ("storage_usage", Takes::IntOrNull),
+    ("storage_total", Takes::IntOrNull),
+    ("storage_block_device", Takes::TextOrNull(255)),
+    ("is_undervolted", Takes::Bool),
+    ("is_online", Takes::Bool),
+];
+
+/// Words for a service that are stored; others are ignored without an error.
+const SERVICE_STATUS: [&str; 20] = [
+    "Downloading",
+    "Downloaded",
+    "Installing",
+    "Installed",
+    "Starting",
+    "Running",
+    "Idle",
+    "Handing over",
+    "Awaiting handover",
+    "Stopping",
+    "Stopped",
+    "exited",
+    "Deleting",
+    "deleted",
+    "Dead",
+    "paused",
+    "restarting",
+    "removing",
+    "configuring",
+    "Unknown",
+];
+
+/// What the device has said, with this report in it. What a report omits stays.
+///
+/// # Errors
+///
+/// [`BadReport`]; `apps` is checked as a whole before any of it counts.
+pub(super) fn merge(world: &World, device: &Device, body: &Value) -> Result<Reported, BadReport> {
+    let report = own_part(device, body)?;
+    let mut reported = device.reported.clone();
+    for (name, takes) in FIELDS {
+        if let Some(value) = report.get(name) {
+            merge_field(&mut reported.fields, name, takes, value)?;
+        }
+    }
+    if let Some(apps) = report.get("apps") {
+        let apps = object(apps)?;
+        let mut read = Vec::new();
+        for (uuid, app) in apps {
+            read.push((uuid, read_app(app)?));
+        }
+        merge_apps(world, device, &read, &mut reported)?;
+    }
+    Ok(reported)
+}
+
+fn own_part<'a>(device: &Device, body: &'a Value) -> Result<&'a Map<String, Value>, BadReport> {
+    let body = body.as_object().ok_or(NotYours)?;
+    match body.iter().next() {
+        Some((uuid, report)) if body.len() == 1 && uuid == device.uuid.as_str() => {
+            report.as_object().ok_or(NotYours)
+        }
+        _ => Err(NotYours),
+    }
+}
+
+fn merge_field(
+    fields: &mut BTreeMap<String, Value>,
+    name: &str,
+    takes: Takes,
+    value: &Value,
+) -> Result<(), BadReport> {
+    let kept = match takes {
+        Takes::Text(longest) => Value::from(cut(text(value)?, longest)),
+        Takes::TextOrNull(_) | Takes::IntOrNull if value.is_null() => Value::Null,
+        Takes::TextOrNull(longest) => Value::from(cut(text(value)?, longest)),
+        Takes::Int | Takes::IntOrNull => Value::from(whole(value)?.min(i64::from(i32::MAX))),
+        Takes::Bool => Value::from(value.as_bool().ok_or(Malformed)?),
+        Takes::Variant if value.is_null() => Value::Null,
+        Takes::Variant => match text(value)? {
+            variant @ ("dev" | "prod") => Value::from(variant),
+            _ => return Ok(()),
+        },
+        Takes::Secret if value.is_null() || value.is_string() => return Ok(()),
+        Takes::Secret => return Err(Malformed),
+    };
+    if kept.is_null() {
+        fields.remove(name);
+    } else {
+        fields.insert(name.to_owned(), kept);
+    }
+    Ok(())
+}
+
+/// The reported app, its types checked.
+struct App<'a> {
+    release_uuid: Option<&'a str>,
+    releases: Vec<(&'a str, ReportedRelease<'a>)>,
+}
+
+struct ReportedRelease<'a> {
+    update_status: Option<UpdateStatus>,
+    services: Vec<(&'a str, Service<'a>)>,
+}
+
+struct Service<'a> {
+    image: &'a str,
+    status: Option<&'a str>,
+    /// Absent: the old number stays.
+    progress: Option<Option<i64>>,
+}
+
+fn read_app(app: &Value) -> Result<App<'_>, BadReport> {
+    let app = object(app)?;
+    let release_uuid = app.get("release_uuid").map(text).transpose()?;
+    let mut releases = Vec::new();
+    for (commit, release) in entries(app.get("releases"))? {
+        let release = object(release)?;
+        let update_status = release.get("update_status").map(UpdateStatus::deserialize).transpose();
+        let mut services = Vec::new();
+        for (name, service) in entries(release.get("services"))? {
+            services.push((name, read_service(object(service)?)?));
+        }
+        let update_status = update_status.map_err(|_| Malformed)?;
+        releases.push((commit, ReportedRelease { update_status, services }));
+    }
+    Ok(App { release_uuid, releases })
+}
+
+fn read_service(service: &Map<String, Value>) -> Result<Service<'_>, BadReport> {
+    let progress = match service.get("download_progress") {
+        None => None,
+        Some(Value::Null) => Some(None),
+        Some(number) => Some(Some(whole(number)?)),
+    };
+    Ok(Service {
+        image: text(service.get("image").ok_or(Malformed)?)?,
+        status: service.get("status").map(text).transpose()?,
+        progress,
+    })
+}
+
+fn merge_apps(
+    world: &World,
+    device: &Device,
+    apps: &[(&String, App<'_>)],
+    reported: &mut Reported,
+) -> Result<(), BadReport> {
+    let own = world.fleet(device.fleet).map(|fleet| fleet.uuid.as_str());
+    let find = |commit: &str| {
+        let release = world.releases_of(device.fleet).find(|release| release.commit.as_str() == commit);
+        release.filter(|release| release.status == ReleaseStatus::Success).ok_or(NotYours)
+    };
+    let mut rows = Vec::new();
+    let mut updates = Vec::new();
+    for (uuid, app) in apps {
+        if Some(uuid.as_str()) != own {
+            // An app left over from another fleet may be named, but not with a release.
+            if app.releases.is_empty() { continue } else { return Err(NotYours) }
+        }
+        if let Some(commit) = app.release_uuid {
+            reported.running = Some(find(commit)?.number);
+        }
+        for (commit, told) in &app.releases {
+            let release = find(commit)?;
+            updates.extend(told.update_status);
+            for (name, service) in &told.services {
+                let (name, _) = find_image(release, name, service.image).ok_or(NotYours)?;
+                rows.push(merge_row(&reported.services, release.number, name, service));
+            }
+        }
+    }
+    reported.services = rows;
+    reported.update_status = updates.into_iter().min().or(reported.update_status);
+    Ok(())
+}
+
+/// The service of a release with this image. The reported name only helps to choose
+/// between services that share one, as the real API ignores it.
+fn find_image<'a>(release: &'a Release, name: &str, image: &str) -> Option<(&'a ServiceName, &'a Image)> {
+    let (location, digest) = image.split_once('@').map_or((image, None), |(l, d)| (l, Some(d)));
+    let fits = |image: &Image| {
+        image.image.repository() == location && digest.is_none_or(|d| image.image.digest() == Some(d))
+    };
+    let services = || release.content.services.iter().filter(|(_, image)| fits(image));
+    services().find(|(service, _)| service.as_str() == name).or_else(|| services().next())
+}
+
+fn merge_row(
+    before: &[ReportedService],
+    release: u64,
+    name: &ServiceName,
+    told: &Service<'_>,
+) -> ReportedService {
+    let old = before.iter().find(|row| row.release == release && row.service == *name);
+    let status = told.status.filter(|word| SERVICE_STATUS.contains(word)).map(str::to_owned);
+    ReportedService {
+        release,
+        service: name.clone(),
+        status: status.or_else(|| old.and_then(|row| row.status.clone())),
+        progress: told.progress.unwrap_or_else(|| old.and_then(|row| row.progress)),
+    }
+}
+
+fn object(value: &Value) -> Result<&Map<String, Value>, BadReport> {
+    value.as_object().ok_or(Malformed)
+}
+
+fn entries(value: Option<&Value>) -> Result<Vec<(&str, &Value)>, BadReport> {
+    let Some(value) = value else { return Ok(Vec::new()) };
+    Ok(object(value)?.iter().map(|(key, value)| (key.as_str(), value)).collect())
+}
+
+fn text(value: &Value) -> Result<&str, BadReport> {
+    value.as_str().ok_or(Malformed)
+}
+
+/// A whole number; `40.0` is one, `40.5` is not. Beyond 64 bits the nearest there is.
+fn whole(value: &Value) -> Result<i64, BadReport> {
+    if let Some(whole) = value.as_i64() {
+        return Ok(whole);
+    }
+    let number = value.as_f64().ok_or(Malformed)?;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole; beyond i64 the nearest is right")]
+    if number.fract() == 0.0 { Ok(number as i64) } else { Err(Malformed) }
+}
+
+/// Cut to `longest` characters, at a space when that leaves something.
+fn cut(text: &str, longest: usize) -> String {
+    if text.chars().count() <= longest {
+        return text.to_owned();
+    }
+    let short: String = text.chars().take(longest).collect();
+    match short.rsplit_once(' ') {
+        Some((whole_words, _)) if longest > 100 => whole_words.to_owned(),
+        _ => short,
+    }
+}
+
+#[cfg(test)]
+mod tests;

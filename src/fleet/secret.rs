@@ -1,0 +1,61 @@
+//! Keys: made at random, kept as hashes, compared as hashes.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::policy::KeyHash;
+
+/// 32 random hex digits, fit for a key, a uuid or a commit.
+///
+/// # Errors
+///
+/// When the machine gives no random bytes.
+pub fn token() -> io::Result<String> {
+    let mut bytes = [0_u8; 16];
+    getrandom::fill(&mut bytes).map_err(|why| io::Error::other(format!("no random bytes: {why}")))?;
+    Ok(hex(&bytes))
+}
+
+/// What is stored of a key. Comparing hashes tells nothing about the key by its timing.
+pub(super) fn hash(key: &str) -> KeyHash {
+    KeyHash(hex(&Sha256::digest(key)))
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}
+
+/// The operator's token: read from `path`, or made and written there, for its owner only.
+///
+/// # Errors
+///
+/// The file cannot be read or written, is empty, or can be read by others.
+pub(super) fn operator_token(path: &Path) -> io::Result<String> {
+    match fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => {
+            Err(io::Error::other("the file is empty; delete it and a new token is made"))
+        }
+        Ok(_) if fs::metadata(path)?.permissions().mode() & 0o077 != 0 => {
+            Err(io::Error::other("others may read the file; `chmod 600` it, or delete it for a new token"))
+        }
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let token = token()?;
+            let unfinished = path.with_extension("new");
+            let _gone = fs::remove_file(&unfinished);
+            let mut file =
+                fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished)?;
+            writeln!(file, "{token}")?;
+            file.sync_all()?;
+            fs::rename(&unfinished, path)?;
+            Ok(token)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,142 @@
+//! Opens the records, listens, and stops in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::records::Records;
+use super::store::StoreError;
+use super::{Config, device_api, operator_api, secret};
+
+/// How long requests under way may take once the server stops.
+const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// A fleet server that listens already, and answers once it runs.
+pub struct Server {
+    listener: TcpListener,
+    address: SocketAddr,
+    routes: Router,
+}
+
+/// Why the server does not start, or ended.
+#[derive(Debug, thiserror::Error)]
+pub enum FleetError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+
+    #[error("cannot use the folder {}; create it for this user, or say --data-dir", path.display())]
+    Folder {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("cannot use the operator's token in {}", path.display())]
+    Token {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("cannot listen on {address}; is another server there? say --listen")]
+    Listen {
+        address: SocketAddr,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error("the server stopped answering")]
+    Serve(#[source] io::Error),
+}
+
+impl FleetError {
+    /// Whether another process has the data folder.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Store(StoreError::InUse { .. }))
+    }
+}
+
+impl Server {
+    /// Opens the data folder, creating it and the operator's token if need be, and listens.
+    ///
+    /// Port 0 takes a free one; [`Server::address`] tells which.
+    ///
+    /// # Errors
+    ///
+    /// [`FleetError`]; each says what to change.
+    pub async fn open(config: Config) -> Result<Self, FleetError> {
+        let dir = config.data_dir.clone();
+        make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
+        let opening = tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval));
+        let records = opening.await.map_err(|error| FleetError::Serve(io::Error::other(error)))??;
+        let path = config.data_dir.join("operator.token");
+        let token = secret::operator_token(&path)
+            .map_err(|source| FleetError::Token { path: path.clone(), source })?;
+        let listen_error = |source| FleetError::Listen { address: config.listen, source };
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        let routes = Router::new()
+            .merge(device_api::routes())
+            .nest("/api/v1", operator_api::routes(secret::hash(&token)))
+            .fallback(operator_api::no_such_route)
+            .method_not_allowed_fallback(operator_api::no_such_method)
+            .with_state(Arc::new(records));
+        tracing::info!(
+            url = %format_args!("http://{address}"),
+            token_file = %path.display(),
+            poll_interval_s = config.poll_interval.as_secs_f64(),
+            "fleet server is listening"
+        );
+        if !address.ip().is_loopback() {
+            tracing::warn!(
+                "other machines can reach this server, and it has no TLS: keys and tokens cross the network in the clear"
+            );
+        }
+        Ok(Self { listener, address, routes })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Answers until `stop`, then for up to 10 s what is under way. Every act that was
+    /// answered is on disk already, so that nothing is left to be saved.
+    ///
+    /// # Errors
+    ///
+    /// [`FleetError::Serve`] when the listener fails.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), FleetError> {
+        let asked = stop.clone();
+        let serving = axum::serve(self.listener, self.routes)
+            .with_graceful_shutdown(async move { asked.cancelled().await })
+            .into_future();
+        let late = async {
+            stop.cancelled().await;
+            tokio::time::sleep(LAST_REQUESTS).await;
+        };
+        tokio::select! {
+            served = serving => served.map_err(FleetError::Serve)?,
+            () = late => tracing::warn!("stopped with requests under way"),
+        }
+        tracing::info!("fleet server stopped");
+        Ok(())
+    }
+}
+
+/// Creates a folder that only its owner may look into; leaves one that is there as it is.
+fn make_private(dir: &std::path::Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}

@@ -1,0 +1,214 @@
+//! The fleet server's records on disk, in sled. It does not know what they mean.
+//!
+//! Every act is one atomic batch, on the disk before anybody is told of it. sled's
+//! own flush does not survive a power cut, so its file is synced once more here.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Change, KeyHash};
+
+/// The version of the records' form. A store with another one is not opened.
+const VERSION: u32 = 1;
+
+/// Why records cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    #[error("{} is in use by another `cotter fleet serve`; stop that one, or use another --data-dir", dir.display())]
+    InUse { dir: PathBuf },
+
+    #[error("the disk or its permissions are in the way of {}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
+    #[error(
+        "the records in {} are damaged ({why}); put a copy of the folder back, or move it away to start empty",
+        dir.display()
+    )]
+    Damaged { dir: PathBuf, why: String },
+
+    #[error("the records in {} were written by a newer cotter; use that one", dir.display())]
+    Newer { dir: PathBuf },
+}
+
+/// The open store. Only one process has it open.
+#[derive(Debug)]
+pub(super) struct Store {
+    db: sled::Db,
+    /// sled's data file, for the sync that sled leaves out.
+    file: File,
+    dir: PathBuf,
+}
+
+/// Keeps other processes off a data folder for as long as it lives.
+#[derive(Debug)]
+pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its lock")] File);
+
+impl FolderLock {
+    /// Takes a data folder.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::InUse`] at once when another process has it.
+    pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
+        let path = dir.join("lock");
+        let error = |source| StoreError::Io { path: path.clone(), source };
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(error)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { dir: dir.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(error(source)),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Written<'a, T> {
+    v: u32,
+    record: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Read<T> {
+    v: u32,
+    record: T,
+}
+
+#[derive(Deserialize)]
+struct ReadVersion {
+    v: u32,
+}
+
+impl Store {
+    /// Opens the store in `dir`, creating it if need be, and reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// A damaged store is told apart from one that the disk or permissions keep closed:
+    /// only the first is a loss.
+    pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Change>), StoreError> {
+        catch_unwind(AssertUnwindSafe(|| Self::open_and_read(dir))).unwrap_or_else(|_panic| {
+            Err(StoreError::Damaged { dir: dir.to_owned(), why: "its reader panicked".to_owned() })
+        })
+    }
+
+    fn open_and_read(dir: &Path) -> Result<(Self, Vec<Change>), StoreError> {
+        let is_new = !dir.join("conf").exists();
+        let db = sled::Config::new()
+            .path(dir)
+            .cache_capacity(4 * 1024 * 1024)
+            .flush_every_ms(None)
+            .open()
+            .map_err(|error| sorted(dir, error))?;
+        let path = dir.join("db");
+        let file = File::open(&path).map_err(|source| StoreError::Io { path, source })?;
+        if is_new {
+            sync_new(dir)?;
+        }
+        let mut changes = Vec::new();
+        for entry in db.iter() {
+            let (key, value) = entry.map_err(|error| sorted(dir, error))?;
+            changes.push(read(dir, &key, &value)?);
+        }
+        Ok((Self { db, file, dir: dir.to_owned() }, changes))
+    }
+
+    /// Writes all changes or none, and returns when they are on the disk.
+    ///
+    /// # Errors
+    ///
+    /// After one, what is on the disk is unknown: drop the store and open it again.
+    pub(super) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for change in changes {
+            match change {
+                Change::Counters(counters) => put(&mut batch, "counters", "", counters),
+                Change::PutFleet(fleet) => put(&mut batch, "fleet", &number(fleet.number), fleet),
+                Change::PutRelease(release) => put(&mut batch, "release", &number(release.number), release),
+                Change::PutDevice(device) => put(&mut batch, "device", device.uuid.as_str(), device),
+                Change::PutKey(key) => put(&mut batch, "key", &key.hash.0, key),
+                Change::RetireKey(hash) => put(&mut batch, "retired", &hash.0, hash),
+                Change::DropDevice(uuid) => {
+                    batch.remove(format!("device/{uuid}").as_str());
+                    Ok(())
+                }
+                Change::DropRelease(release) => {
+                    batch.remove(format!("release/{}", number(*release)).as_str());
+                    Ok(())
+                }
+            }
+            .map_err(|source| StoreError::Io { path: self.dir.clone(), source: source.into() })?;
+        }
+        let written = catch_unwind(AssertUnwindSafe(|| {
+            self.db.apply_batch(batch)?;
+            self.db.flush()
+        }))
+        .unwrap_or_else(|_panic| Err(sled::Error::ReportableBug("its writer panicked".to_owned())));
+        written.map_err(|error| sorted(&self.dir, error))?;
+        self.file.sync_all().map_err(|source| StoreError::Io { path: self.dir.join("db"), source })
+    }
+}
+
+fn number(number: u64) -> String {
+    format!("{number:020}")
+}
+
+fn put<T: Serialize>(batch: &mut sled::Batch, kind: &str, id: &str, record: &T) -> serde_json::Result<()> {
+    let value = serde_json::to_vec(&Written { v: VERSION, record })?;
+    batch.insert(format!("{kind}/{id}").as_bytes(), value);
+    Ok(())
+}
+
+fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
+    let key = String::from_utf8_lossy(key);
+    let damaged = |why: String| StoreError::Damaged { dir: dir.to_owned(), why: format!("{key}: {why}") };
+    let version: ReadVersion = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
+    if version.v > VERSION {
+        return Err(StoreError::Newer { dir: dir.to_owned() });
+    }
+    let change = match key.split_once('/').map_or("", |(kind, _)| kind) {
+        "counters" => record(value).map(Change::Counters),
+        "fleet" => record(value).map(Change::PutFleet),
+        "release" => record(value).map(Change::PutRelease),
+        "device" => record(value).map(Change::PutDevice),
+        "key" => record(value).map(Change::PutKey),
+        "retired" => record::<KeyHash>(value).map(Change::RetireKey),
+        _ => return Err(damaged("no such kind of record".to_owned())),
+    };
+    change.map_err(|error| damaged(error.to_string()))
+}
+
+fn record<T: DeserializeOwned>(value: &[u8]) -> serde_json::Result<T> {
+    let read: Read<T> = serde_json::from_slice(value)?;
+    debug_assert_eq!(read.v, VERSION, "there is only one version so far");
+    Ok(read.record)
+}
+
+/// A store that was just created: its settings and its name must outlive a power cut too.
+fn sync_new(dir: &Path) -> Result<(), StoreError> {
+    for path in [dir.join("conf"), dir.to_owned()].into_iter().chain(dir.parent().map(Path::to_owned)) {
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        synced.map_err(|source| StoreError::Io { path, source })?;
+    }
+    Ok(())
+}
+
+fn sorted(dir: &Path, error: sled::Error) -> StoreError {
+    match error {
+        sled::Error::Io(source) => StoreError::Io { path: dir.to_owned(), source },
+        sled::Error::CollectionNotFound(_)
+        | sled::Error::Unsupported(_)
+        | sled::Error::ReportableBug(_)
+        | sled::Error::Corruption { .. } => {
+            StoreError::Damaged { dir: dir.to_owned(), why: error.to_string() }
+        }
+    }
+}

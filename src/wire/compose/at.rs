@@ -1,0 +1,202 @@
+//! A JSON value together with the place where it stands, and the readers of plain values.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::model::Refusal;
+use crate::wire::units;
+
+/// How many refusals, and how many warnings, one app tells; the rest is counted.
+const MOST_TOLD: usize = 64;
+
+/// What was found on the way, all of it and not only the first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// Why the release cannot run here.
+    pub refusals: Vec<Refusal>,
+    /// Fields that are not honoured but do not stand in the way.
+    pub warnings: Vec<Refusal>,
+}
+
+impl Notes {
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        add(&mut self.refusals, refusal);
+    }
+
+    pub(super) fn warn(&mut self, warning: Refusal) {
+        add(&mut self.warnings, warning);
+    }
+
+    /// The value read, or `None` after taking note of the refusal.
+    pub(super) fn keep<T>(&mut self, read: Result<T, Refusal>) -> Option<T> {
+        read.map_err(|refusal| self.refuse(refusal)).ok()
+    }
+}
+
+fn add(list: &mut Vec<Refusal>, note: Refusal) {
+    match list.len() {
+        n if n < MOST_TOLD => list.push(note),
+        MOST_TOLD => {
+            list.push(Refusal { path: String::new(), why: "there is more than is told here".into() })
+        }
+        _ => {}
+    }
+}
+
+/// A value and its path.
+#[derive(Clone)]
+pub(super) struct At<'v> {
+    pub(super) path: String,
+    pub(super) value: &'v Value,
+}
+
+impl<'v> At<'v> {
+    pub(super) fn new(path: impl Into<String>, value: &'v Value) -> Self {
+        Self { path: path.into(), value }
+    }
+
+    pub(super) fn refusal(&self, why: impl Display) -> Refusal {
+        Refusal { path: self.path.clone(), why: why.to_string() }
+    }
+
+    /// The refusal of this value, which is shown, with what is accepted instead.
+    pub(super) fn wrong(&self, accepts: &str) -> Refusal {
+        self.refusal(format_args!("{} is not accepted: write {accepts}", shown(self.value)))
+    }
+
+    /// The members of a map that are not null, by name.
+    pub(super) fn map(&self) -> Result<Vec<(&'v str, At<'v>)>, Refusal> {
+        match self.value {
+            Value::Object(map) => Ok(members(&self.path, map)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+                Err(self.wrong("a map"))
+            }
+        }
+    }
+
+    /// The items of a list.
+    pub(super) fn list(&self) -> Result<Vec<At<'v>>, Refusal> {
+        let items = self.value.as_array().ok_or_else(|| self.wrong("a list"))?;
+        Ok(self.indexed(items))
+    }
+
+    /// The items of a list, or a single text as one item.
+    pub(super) fn text_or_list(&self) -> Result<Vec<At<'v>>, Refusal> {
+        match self.value {
+            Value::String(_) => Ok(vec![self.clone()]),
+            Value::Array(items) => Ok(self.indexed(items)),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+                Err(self.wrong("a text or a list of texts"))
+            }
+        }
+    }
+
+    fn indexed(&self, items: &'v [Value]) -> Vec<At<'v>> {
+        let at = |(n, value)| At::new(format!("{}[{n}]", self.path), value);
+        items.iter().enumerate().map(at).collect()
+    }
+
+    /// A text; without NUL, which no engine takes.
+    pub(super) fn text(&self) -> Result<&'v str, Refusal> {
+        let text = self.value.as_str().ok_or_else(|| self.wrong("a text"))?;
+        if text.contains('\0') {
+            return Err(self.refusal("it has a NUL character: remove it"));
+        }
+        Ok(text)
+    }
+
+    /// A text, number or bool, as text. The value is not shown when refused: it may be a secret.
+    pub(super) fn scalar(&self) -> Result<String, Refusal> {
+        match self.value {
+            Value::String(text) if text.contains('\0') => {
+                Err(self.refusal("it has a NUL character: remove it"))
+            }
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(flag) => Ok(flag.to_string()),
+            Value::Null | Value::Array(_) | Value::Object(_) => {
+                Err(self.refusal("it must be a text, a number or a bool"))
+            }
+        }
+    }
+
+    pub(super) fn flag(&self) -> Result<bool, Refusal> {
+        match self.value {
+            Value::Bool(flag) => Ok(*flag),
+            Value::String(text) if text == "true" => Ok(true),
+            Value::String(text) if text == "false" => Ok(false),
+            Value::Null | Value::Number(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                Err(self.wrong("true or false"))
+            }
+        }
+    }
+
+    /// A whole number of 0 or more, also as digits in a text.
+    pub(super) fn whole(&self, accepts: &str) -> Result<u64, Refusal> {
+        let number = match self.value {
+            Value::Number(number) => number.as_u64(),
+            Value::String(text) => digits(text),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        number.ok_or_else(|| self.wrong(accepts))
+    }
+
+    /// Bytes: a whole number, or a text with a unit.
+    pub(super) fn size(&self) -> Result<u64, Refusal> {
+        let text = match self.value {
+            Value::Number(number) => number.to_string(),
+            Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                self.value.as_str().ok_or_else(|| self.wrong("a size, e.g. \"64m\""))?.to_owned()
+            }
+        };
+        units::size(&text).map_err(|bad| self.refusal(bad))
+    }
+
+    pub(super) fn duration(&self) -> Result<Duration, Refusal> {
+        let text = match self.value {
+            Value::Number(number) => number.to_string(),
+            Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+                self.value.as_str().ok_or_else(|| self.wrong("a duration, e.g. \"10s\""))?.to_owned()
+            }
+        };
+        units::duration(&text).map_err(|bad| self.refusal(bad))
+    }
+}
+
+/// The members of a map that are not null, each at its path.
+pub(super) fn members<'v>(path: &str, map: &'v Map<String, Value>) -> Vec<(&'v str, At<'v>)> {
+    let present = map.iter().filter(|(_, value)| !value.is_null());
+    present.map(|(key, value)| (key.as_str(), At::new(format!("{path}.{key}"), value))).collect()
+}
+
+/// The number that a text of nothing but digits stands for.
+pub(super) fn digits(text: &str) -> Option<u64> {
+    text.chars().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
+}
+
+/// Whether a value asks for nothing: null, false, and empty texts, lists and maps.
+pub(super) fn is_nothing(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(true) | Value::Number(_) => false,
+    }
+}
+
+/// A value for a message, shortened to about 60 characters.
+pub(super) fn shown(value: &Value) -> String {
+    let kind = match value {
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {
+            let text = value.to_string();
+            let short: String = text.chars().take(60).collect();
+            return if short.len() < text.len() { format!("{short}…") } else { text };
+        }
+    };
+    kind.to_owned()
+}

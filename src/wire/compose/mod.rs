@@ -1,0 +1,176 @@
+//! A release's compose fields → [`ServiceSpec`]s, networks and volumes.
+//!
+//! Nothing is dropped in silence: a field is honoured, or it is a warning, or
+//! it is a refusal, each with its path and what to do (protocol.md 2). All of
+//! them are collected, so that an author mends a release in one go. The same
+//! code serves the device and `cotter release create`: what one accepts the
+//! other accepts.
+//!
+//! `null` is absent everywhere, and so is an empty value of a field that we do
+//! not honour.
+
+mod at;
+mod fields;
+mod healthcheck;
+mod limits;
+mod mounts;
+mod networking;
+mod order;
+mod ports;
+mod service;
+mod texts;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use at::At;
+pub use at::Notes;
+use serde_json::Value;
+
+use super::spec_hash;
+use super::state_v3::ReleaseState;
+use crate::model::{
+    MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, ServiceName, ServiceSpec, VolumeName,
+    VolumeSpec,
+};
+use ports::HostPorts;
+use service::Paths;
+
+/// What a release consists of.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Contents {
+    pub services: BTreeMap<ServiceName, ServiceSpec>,
+    pub networks: BTreeMap<NetworkName, NetworkSpec>,
+    pub volumes: BTreeMap<VolumeName, VolumeSpec>,
+}
+
+/// Where the compose fields of a service stand; it shows in the paths of notes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// A device's target: `services.web.composition.ports`.
+    Target,
+    /// A compose file: `services.web.ports`.
+    File,
+}
+
+/// Reads a release. The contents are whole only when the notes hold no refusal.
+///
+/// Volumes and networks that are used but not declared are added, without
+/// config; `default` is there only when a service is on it. An app's absent
+/// `restart` is `always`, as on balena devices.
+#[must_use]
+pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
+    let mut notes = Notes::default();
+    let mut contents = Contents::default();
+    for (name, value) in &release.networks {
+        let path = format!("networks.{name}");
+        let spec = networking::network(&path, value, &mut notes);
+        let key = NetworkName::parse(name).map_err(|bad| refusal(path, bad));
+        contents.networks.extend(notes.keep(key).map(|key| (key, spec)));
+    }
+    for (name, value) in &release.volumes {
+        let path = format!("volumes.{name}");
+        let spec = networking::volume(&path, value, &mut notes);
+        let key = VolumeName::parse(name).map_err(|bad| refusal(path, bad));
+        contents.volumes.extend(notes.keep(key).map(|key| (key, spec)));
+    }
+    for (name, given) in &release.services {
+        let paths = paths(name, form);
+        let key = ServiceName::parse(name).map_err(|bad| refusal(paths.service.clone(), bad));
+        let (key, spec) = (notes.keep(key), service::read(given, &paths, &mut notes));
+        contents.services.extend(key.zip(spec));
+    }
+    declare_used(&mut contents);
+    order::check(&contents.services, |name| release.services.contains_key(name), form, &mut notes);
+    check_host_ports(&contents.services, form, &mut notes);
+    check_addresses(&contents, form, &mut notes);
+    for spec in contents.services.values_mut() {
+        spec.hash = spec_hash::of(spec, &contents.networks, &contents.volumes);
+    }
+    (contents, notes)
+}
+
+fn paths(service: &str, form: Form) -> Paths {
+    let service = format!("services.{service}");
+    let composition = match form {
+        Form::Target => format!("{service}.composition"),
+        Form::File => service.clone(),
+    };
+    Paths { service, composition }
+}
+
+fn refusal(path: String, why: impl std::fmt::Display) -> Refusal {
+    Refusal { path, why: why.to_string() }
+}
+
+/// Adds the networks and volumes that are used but not declared, and takes an unused `default` away.
+fn declare_used(contents: &mut Contents) {
+    let Contents { services, networks, volumes } = contents;
+    let mut is_default_used = false;
+    for spec in services.values() {
+        for mount in &spec.mounts {
+            if let MountSource::Volume(name) = &mount.source {
+                volumes.entry(name.clone()).or_default();
+            }
+        }
+        if let NetworkMode::Networks(attachments) = &spec.network_mode {
+            for name in attachments.keys() {
+                is_default_used |= name.as_str() == networking::DEFAULT;
+                networks.entry(name.clone()).or_default();
+            }
+        }
+    }
+    if !is_default_used {
+        networks.retain(|name, _| name.as_str() != networking::DEFAULT);
+    }
+}
+
+/// Two services that run cannot publish one port of the host.
+fn check_host_ports(services: &BTreeMap<ServiceName, ServiceSpec>, form: Form, notes: &mut Notes) {
+    let mut taken = HostPorts::default();
+    for (name, spec) in services.iter().filter(|(_, spec)| spec.is_running) {
+        // a second refusal of the same service would say the same
+        if let Some(port) = spec.ports.iter().fold(None, |found, port| {
+            let is_free = taken.take(port);
+            found.or((!is_free).then_some(port))
+        }) {
+            let told = port.host_port.unwrap_or_default();
+            let path = format!("{}.ports", paths(name.as_str(), form).composition);
+            notes.refuse(refusal(
+                path,
+                format_args!("host port {told} is published by another service too: choose another one"),
+            ));
+        }
+    }
+}
+
+/// A fixed address needs a network with a subnet of its own, or the engine refuses it.
+fn check_addresses(contents: &Contents, form: Form, notes: &mut Notes) {
+    for (service, spec) in &contents.services {
+        let NetworkMode::Networks(attachments) = &spec.network_mode else { continue };
+        for (network, attachment) in attachments {
+            let is_fixed = attachment.ipv4_address.is_some() || attachment.ipv6_address.is_some();
+            if is_fixed && contents.networks.get(network).is_none_or(|spec| spec.subnets.is_empty()) {
+                let path = format!("{}.networks.{network}", paths(service.as_str(), form).composition);
+                notes.refuse(refusal(
+                    path,
+                    format_args!(
+                        "a fixed address needs a subnet: write one under networks.{network}.ipam.config"
+                    ),
+                ));
+            }
+        }
+    }
+}
+
+/// A list of texts; numbers and bools count as texts.
+fn strings(at: &At<'_>) -> Result<Vec<String>, Refusal> {
+    let text = |item: At<'_>| match item.value {
+        Value::String(_) => item.text().map(str::to_owned),
+        Value::Number(_) | Value::Bool(_) => item.scalar(),
+        Value::Null | Value::Array(_) | Value::Object(_) => Err(item.wrong("a text")),
+    };
+    at.list()?.into_iter().map(text).collect()
+}

@@ -1,0 +1,238 @@
+//! Volumes and tmpfs of a service. Nothing of the host is ever mounted from here.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::at::{At, Notes, is_nothing};
+use crate::model::{Mount, MountSource, Refusal, ServiceSpec, VolumeName};
+use crate::wire::units;
+
+const SHORT: &str = "\"volume:/path\", \"volume:/path:ro\" or \"/path\"";
+const TARGET: &str = "an absolute path in the container, other than \"/\" and without \"..\"";
+
+/// Host paths that apps get by a label instead (protocol.md 3.4).
+const BY_LABEL: &[(&str, &str)] = &[
+    ("/var/run/docker.sock", "balena-socket"),
+    ("/run/docker.sock", "balena-socket"),
+    ("/var/run/balena.sock", "balena-socket"),
+    ("/var/run/balena-engine.sock", "balena-socket"),
+    ("/run/dbus", "dbus"),
+    ("/var/run/dbus", "dbus"),
+    ("/sys", "sysfs"),
+    ("/proc", "procfs"),
+    ("/lib/modules", "kernel-modules"),
+    ("/lib/firmware", "firmware"),
+    ("/var/log/journal", "journal-logs"),
+    ("/run/log/journal", "journal-logs"),
+    ("/etc/machine-id", "journal-logs"),
+];
+
+/// Reads `volumes` and `tmpfs` into `spec`. A container path that is mounted twice is refused.
+pub(super) fn read(
+    volumes: Option<&At<'_>>,
+    tmpfs: Option<&At<'_>>,
+    spec: &mut ServiceSpec,
+    notes: &mut Notes,
+) {
+    let mut taken = BTreeSet::new();
+    for item in volumes.and_then(|at| notes.keep(at.list())).unwrap_or_default() {
+        let read = match item.value {
+            Value::String(text) => short(&item, text, notes).map(Place::Mount),
+            Value::Object(_) => long(&item, notes),
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => Err(item.wrong(SHORT)),
+        };
+        if let Some(place) = notes.keep(read) {
+            put(place, &item, &mut taken, spec, notes);
+        }
+    }
+    for item in tmpfs.and_then(|at| notes.keep(at.text_or_list())).unwrap_or_default() {
+        if let Some(place) = notes.keep(item.text().and_then(|text| tmpfs_line(&item, text))) {
+            put(place, &item, &mut taken, spec, notes);
+        }
+    }
+    spec.mounts.sort_by(|a, b| a.target.cmp(&b.target));
+}
+
+enum Place {
+    Mount(Mount),
+    Tmpfs { target: String, options: String },
+}
+
+fn put(place: Place, at: &At<'_>, taken: &mut BTreeSet<String>, spec: &mut ServiceSpec, notes: &mut Notes) {
+    let target = match &place {
+        Place::Mount(mount) => &mount.target,
+        Place::Tmpfs { target, .. } => target,
+    };
+    if !taken.insert(target.clone()) {
+        return notes.refuse(at.refusal(format_args!("{target:?} is mounted twice: remove one")));
+    }
+    match place {
+        Place::Mount(mount) => spec.mounts.push(mount),
+        Place::Tmpfs { target, options } => {
+            spec.tmpfs.insert(target, options);
+        }
+    }
+}
+
+fn short(at: &At<'_>, text: &str, notes: &mut Notes) -> Result<Mount, Refusal> {
+    let parts: Vec<&str> = text.split(':').map(str::trim).collect();
+    let (source, target, modes) = match parts.as_slice() {
+        [path] if path.starts_with('/') => ("", *path, ""),
+        [source, target] => (*source, *target, ""),
+        [source, target, modes] => (*source, *target, *modes),
+        _ => return Err(at.wrong(SHORT)),
+    };
+    let source = if parts.len() == 1 { MountSource::Anonymous } else { named(at, source)? };
+    let mut is_read_only = false;
+    for mode in modes.split(',').filter(|mode| !mode.is_empty()) {
+        match mode {
+            "ro" => is_read_only = true,
+            "rw" => is_read_only = false,
+            "z" | "Z" | "cached" | "delegated" | "consistent" => {
+                notes.warn(at.refusal(format_args!("the mode {mode:?} has no effect here")));
+            }
+            _ => return Err(at.wrong("\"ro\" or \"rw\" as the mode of a volume")),
+        }
+    }
+    Ok(Mount { source, target: container_path(at, target)?, is_read_only })
+}
+
+fn named(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
+    if source.starts_with(['/', '.', '~']) || source.contains('/') || source.contains('\\') {
+        return Err(host_path(at, source));
+    }
+    VolumeName::parse(source).map(MountSource::Volume).map_err(|bad| at.refusal(bad))
+}
+
+/// Why a path of the host is not mounted, and what to write instead.
+fn host_path(at: &At<'_>, source: &str) -> Refusal {
+    let short: String = source.chars().take(60).collect();
+    let bare = source.trim_end_matches('/');
+    match BY_LABEL.iter().find(|(path, _)| *path == bare) {
+        Some((_, label)) => at.refusal(format_args!(
+            "{short:?} is a path of the host, which is not mounted: give the service the label \
+             \"io.balena.features.{label}\": \"1\" instead"
+        )),
+        None => at.refusal(format_args!(
+            "{short:?} is a path of the host, which is not mounted, because the device's files are not \
+             part of a release: use a named volume, or put the files into the image"
+        )),
+    }
+}
+
+fn long(at: &At<'_>, notes: &mut Notes) -> Result<Place, Refusal> {
+    let fields = at.map()?;
+    let field = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, field)| field);
+    let kind = field("type").map_or(Ok("volume"), At::text)?;
+    let source = field("source").map_or(Ok(""), At::text)?;
+    match kind {
+        "volume" | "tmpfs" => {}
+        "bind" => return Err(host_path(at, source)),
+        _ => return Err(field("type").unwrap_or(at).wrong("\"volume\" or \"tmpfs\"")),
+    }
+    for (key, field) in &fields {
+        match *key {
+            "type" | "target" | "read_only" => {}
+            "source" if kind == "volume" => {}
+            "volume" if kind == "volume" => volume_options(field)?,
+            "tmpfs" if kind == "tmpfs" => {}
+            "consistency" => notes.warn(field.refusal("it has no effect here")),
+            _ if is_nothing(field.value) => {}
+            _ => return Err(field.refusal(format_args!("it is not a field of a {kind} mount: remove it"))),
+        }
+    }
+    let target = field("target").ok_or_else(|| at.refusal("it has no target: write the container's path"))?;
+    let target = container_path(target, target.text()?)?;
+    let is_read_only = field("read_only").map_or(Ok(false), At::flag)?;
+    if kind == "tmpfs" {
+        let mut options = field("tmpfs").map_or(Ok(Vec::new()), tmpfs_options)?;
+        options.extend(is_read_only.then(|| "ro".to_owned()));
+        return Ok(Place::Tmpfs { target, options: options.join(",") });
+    }
+    let source = if source.is_empty() { MountSource::Anonymous } else { named(at, source)? };
+    Ok(Place::Mount(Mount { source, target, is_read_only }))
+}
+
+/// Nothing of a long volume's own options is honoured; what asks for nothing passes.
+fn volume_options(at: &At<'_>) -> Result<(), Refusal> {
+    match at.map()?.into_iter().find(|(_, option)| !is_nothing(option.value)) {
+        None => Ok(()),
+        Some((_, option)) => Err(option.refusal("it is not supported: remove it")),
+    }
+}
+
+/// `tmpfs: { size, mode }` of the long form.
+fn tmpfs_options(at: &At<'_>) -> Result<Vec<String>, Refusal> {
+    let mut options = Vec::new();
+    for (key, field) in at.map()? {
+        match key {
+            "size" => options.push(format!("size={}", field.size()?)),
+            "mode" => options.push(format!("mode={:o}", field.whole("file permissions, e.g. 0o755")?)),
+            _ => return Err(field.refusal("it is not an option of a tmpfs: write size or mode")),
+        }
+    }
+    options.sort_unstable_by(|a, b| b.cmp(a));
+    Ok(options)
+}
+
+/// `/path[:options]` of the field `tmpfs`.
+fn tmpfs_line(at: &At<'_>, text: &str) -> Result<Place, Refusal> {
+    let (path, options) = text.split_once(':').unwrap_or((text, ""));
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        check_tmpfs_option(at, option)?;
+    }
+    Ok(Place::Tmpfs { target: container_path(at, path)?, options: options.to_owned() })
+}
+
+/// The options that the engine takes for a tmpfs.
+fn check_tmpfs_option(at: &At<'_>, option: &str) -> Result<(), Refusal> {
+    let is_number = |text: &str, radix| u64::from_str_radix(text, radix).is_ok();
+    let is_known = match option.split_once('=') {
+        Some(("size", "")) => false,
+        Some(("size", size)) => match size.strip_suffix('%') {
+            Some(percent) => is_number(percent, 10),
+            None => return units::size(size).map(|_| ()).map_err(|bad| at.refusal(bad)),
+        },
+        Some(("mode", mode)) => is_number(mode, 8),
+        Some(("uid" | "gid" | "nr_inodes" | "nr_blocks", number)) => is_number(number, 10),
+        Some(_) => false,
+        None => matches!(
+            option,
+            "ro" | "rw"
+                | "exec"
+                | "noexec"
+                | "suid"
+                | "nosuid"
+                | "dev"
+                | "nodev"
+                | "sync"
+                | "async"
+                | "dirsync"
+                | "atime"
+                | "noatime"
+                | "diratime"
+                | "nodiratime"
+                | "relatime"
+                | "norelatime"
+                | "strictatime"
+        ),
+    };
+    if is_known {
+        return Ok(());
+    }
+    Err(at.refusal(format_args!(
+        "{:?} is not an option of a tmpfs: write e.g. size=64m, mode=1777, uid, gid, ro, noexec",
+        option.chars().take(60).collect::<String>()
+    )))
+}
+
+/// An absolute path in the container, without a slash at its end.
+fn container_path(at: &At<'_>, path: &str) -> Result<String, Refusal> {
+    let bare = path.trim_end_matches('/');
+    let is_fine = bare.starts_with('/')
+        && !bare.contains(['\0', ':'])
+        && bare.split('/').all(|part| part != ".." && part != ".")
+        && !bare.contains("//");
+    if is_fine { Ok(bare.to_owned()) } else { Err(at.wrong(TARGET)) }
+}

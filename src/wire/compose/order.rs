@@ -1,0 +1,71 @@
+//! Whether the services of a release can ever all be started in their order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::at::Notes;
+use super::{Form, paths, refusal};
+use crate::model::{Condition, ServiceName, ServiceSpec};
+
+type Services = BTreeMap<ServiceName, ServiceSpec>;
+
+/// Notes unknown dependencies, waits that never end, and one cycle if there is any.
+///
+/// `is_named` tells whether the release names a service, even one that could not be read.
+pub(super) fn check(services: &Services, is_named: impl Fn(&str) -> bool, form: Form, notes: &mut Notes) {
+    let path = |service: &ServiceName| format!("{}.depends_on", paths(service.as_str(), form).composition);
+    for (name, spec) in services {
+        for (other, condition) in &spec.depends_on {
+            let path = format!("{}.{other}", path(name));
+            if !is_named(other.as_str()) {
+                let why = format_args!("there is no service {other} in the release: add it, or remove this");
+                notes.refuse(refusal(path, why));
+                continue;
+            }
+            let is_endless = services.get(other).is_some_and(|other| other.restart.is_forever());
+            if *condition == Condition::Completed && is_endless {
+                let why = format_args!(
+                    "{other} never completes, because it is started again whenever it ends: give {other} \
+                     restart: \"no\" or \"on-failure\" (without restart it is \"always\")"
+                );
+                notes.refuse(refusal(path, why));
+            }
+        }
+    }
+    if let Some(cycle) = cycle(services) {
+        let told: Vec<&str> = cycle.iter().map(|name| name.as_str()).collect();
+        let why = format!("services wait for each other: {}: remove one dependency", told.join(" → "));
+        notes.refuse(refusal(path(cycle[0]), why));
+    }
+}
+
+/// Some cycle, beginning and ending with the same service. Looks at each dependency once.
+fn cycle(services: &Services) -> Option<Vec<&ServiceName>> {
+    let waits_for = |name| services.get(name).into_iter().flat_map(|spec| spec.depends_on.keys());
+    let (mut done, mut open) = (BTreeSet::new(), BTreeSet::new());
+    for root in services.keys() {
+        let mut walk = Vec::new();
+        if !done.contains(root) {
+            open.insert(root);
+            walk.push((root, waits_for(root)));
+        }
+        while let Some((name, rest)) = walk.last_mut() {
+            match rest.next() {
+                None => {
+                    open.remove(*name);
+                    done.insert(*name);
+                    walk.pop();
+                }
+                Some(other) if open.contains(other) => {
+                    let start = walk.iter().position(|(name, _)| *name == other)?;
+                    return Some(walk[start..].iter().map(|(name, _)| *name).chain([other]).collect());
+                }
+                Some(other) if !done.contains(other) => {
+                    open.insert(other);
+                    walk.push((other, waits_for(other)));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,324 @@
+//! One service of a release: from the wire's fields to the container's.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Map, Value};
+
+use super::at::{At, Notes, digits, members};
+use super::fields::{self, Verdict};
+use super::limits::{capabilities, memory, signal, ulimits, working_dir};
+use super::{healthcheck, mounts, networking, ports, strings, texts};
+use crate::model::{
+    Condition, Device, ImageRef, NetworkMode, Refusal, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
+};
+use crate::wire::state_v3::ServiceState;
+
+const RESTART: &str = "\"no\", \"always\", \"unless-stopped\", \"on-failure\" or \"on-failure:N\"";
+
+/// Where a service and its compose fields stand.
+pub(super) struct Paths {
+    /// `services.web`
+    pub(super) service: String,
+    /// `services.web.composition` in a target, `services.web` in a file
+    pub(super) composition: String,
+}
+
+/// Reads a service. Its hash is not yet computed; `None` when it has no usable image.
+pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Option<ServiceSpec> {
+    let image = notes.keep(
+        ImageRef::parse(&given.image)
+            .map_err(|bad| Refusal { path: format!("{}.image", paths.service), why: bad.to_string() }),
+    );
+    let read = Fields { path: &paths.composition, map: &given.composition };
+    judge_all(&read, notes);
+    contract(given, paths, notes);
+
+    let mut spec = blank(given, image?);
+    spec.command = read.with("command", notes, words);
+    spec.entrypoint = read.with("entrypoint", notes, words);
+    spec.environment = environment(given, paths, &read, notes);
+    spec.labels = labels(given, paths, &read, notes);
+    let at = |key| read.get(key);
+    spec.network_mode = networking::mode(at("network_mode").as_ref(), at("networks").as_ref(), notes);
+    if let Some(links) = at("links") {
+        networking::links(&links, notes);
+    }
+    if let Some(hosts) = at("extra_hosts") {
+        spec.extra_hosts = networking::extra_hosts(&hosts, notes);
+    }
+    spec.ports = at("ports").map(|at| ports::read(&at, notes)).unwrap_or_default();
+    drop_useless_ports(&mut spec, &read, notes);
+    mounts::read(at("volumes").as_ref(), at("tmpfs").as_ref(), &mut spec, notes);
+    spec.healthcheck = at("healthcheck").and_then(|at| healthcheck::read(&at, notes));
+    spec.depends_on = at("depends_on").map(|at| depends_on(&at, notes)).unwrap_or_default();
+    spec.restart = read.with("restart", notes, restart).unwrap_or(RestartPolicy::Always);
+    spec.devices = at("devices").map(|at| devices(&at, notes)).unwrap_or_default();
+    spec.ulimits = at("ulimits").map(|at| ulimits(&at, notes)).unwrap_or_default();
+    spec.cap_add = at("cap_add").map(|at| capabilities(&at, notes)).unwrap_or_default();
+    spec.cap_drop = at("cap_drop").map(|at| capabilities(&at, notes)).unwrap_or_default();
+    plain_fields(&mut spec, &read, notes);
+    Some(spec)
+}
+
+/// The fields of one plain value each.
+fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
+    spec.user = read.with("user", notes, |at| at.scalar()).filter(|user| !user.is_empty());
+    spec.working_dir = read.with("working_dir", notes, working_dir);
+    spec.hostname = read.with("hostname", notes, networking::host_name);
+    spec.stop_grace = read.with("stop_grace_period", notes, |at| at.duration());
+    spec.stop_signal = read.with("stop_signal", notes, signal);
+    spec.memory_limit = read.with("mem_limit", notes, memory).filter(|bytes| *bytes > 0);
+    spec.has_init = read.with("init", notes, |at| at.flag());
+    spec.has_tty = read.with("tty", notes, |at| at.flag()).unwrap_or_default();
+    spec.is_read_only = read.with("read_only", notes, |at| at.flag()).unwrap_or_default();
+    spec.is_privileged = read.with("privileged", notes, |at| at.flag()).unwrap_or_default();
+}
+
+/// The members of a composition; null is absent.
+struct Fields<'v> {
+    path: &'v str,
+    map: &'v Map<String, Value>,
+}
+
+impl<'v> Fields<'v> {
+    fn get(&self, key: &str) -> Option<At<'v>> {
+        let value = self.map.get(key).filter(|value| !value.is_null())?;
+        Some(At::new(format!("{}.{key}", self.path), value))
+    }
+
+    fn with<T>(
+        &self,
+        key: &str,
+        notes: &mut Notes,
+        read: impl FnOnce(&At<'v>) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        self.get(key).and_then(|at| notes.keep(read(&at)))
+    }
+}
+
+fn judge_all(read: &Fields<'_>, notes: &mut Notes) {
+    for (key, at) in members(read.path, read.map) {
+        match fields::judge(key, &at) {
+            Verdict::Fine => {}
+            Verdict::Warning(warning) => notes.warn(warning),
+            Verdict::Refusal(refusal) => notes.refuse(refusal),
+        }
+    }
+}
+
+/// Requirements of a contract are not checked, and that is said.
+fn contract(given: &ServiceState, paths: &Paths, notes: &mut Notes) {
+    let requires = given.contract.as_ref().and_then(|contract| contract.get("requires"));
+    if requires.and_then(Value::as_array).is_some_and(|requires| !requires.is_empty()) {
+        notes.warn(Refusal {
+            path: format!("{}.contract.requires", paths.service),
+            why: "not honoured: requirements are not checked".into(),
+        });
+    }
+}
+
+fn blank(given: &ServiceState, image: ImageRef) -> ServiceSpec {
+    ServiceSpec {
+        hash: SpecHash::from_sha256(1, [0; 32]),
+        service_id: given.id,
+        image_id: given.image_id,
+        image,
+        is_running: given.running,
+        command: None,
+        entrypoint: None,
+        environment: BTreeMap::new(),
+        labels: BTreeMap::new(),
+        ports: Vec::new(),
+        mounts: Vec::new(),
+        tmpfs: BTreeMap::new(),
+        network_mode: NetworkMode::None,
+        restart: RestartPolicy::Always,
+        depends_on: BTreeMap::new(),
+        user: None,
+        working_dir: None,
+        hostname: None,
+        healthcheck: None,
+        stop_grace: None,
+        stop_signal: None,
+        memory_limit: None,
+        cap_add: BTreeSet::new(),
+        cap_drop: BTreeSet::new(),
+        devices: Vec::new(),
+        is_privileged: false,
+        is_read_only: false,
+        has_init: None,
+        has_tty: false,
+        ulimits: BTreeMap::new(),
+        extra_hosts: BTreeSet::new(),
+    }
+}
+
+fn environment(
+    given: &ServiceState,
+    paths: &Paths,
+    read: &Fields<'_>,
+    notes: &mut Notes,
+) -> BTreeMap<String, String> {
+    let mut merged = texts::environment(read.get("environment").as_ref(), &given.environment, notes);
+    for (name, value) in &given.environment {
+        check_pair(&format!("{}.environment.{name}", paths.service), name, value, notes);
+        merged.insert(name.clone(), value.clone());
+    }
+    merged
+}
+
+fn labels(
+    given: &ServiceState,
+    paths: &Paths,
+    read: &Fields<'_>,
+    notes: &mut Notes,
+) -> BTreeMap<String, String> {
+    let mut merged = read.get("labels").map(|at| texts::labels(&at, notes)).unwrap_or_default();
+    for (name, value) in &given.labels {
+        check_pair(&format!("{}.labels.{name}", paths.service), name, value, notes);
+        merged.insert(name.clone(), value.clone());
+    }
+    texts::respell(merged)
+}
+
+fn check_pair(path: &str, name: &str, value: &str, notes: &mut Notes) {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        notes.refuse(Refusal {
+            path: path.to_owned(),
+            why: "its name is empty or has a '=', or there is a NUL character: correct it".into(),
+        });
+    }
+}
+
+/// Without a network of its own a container publishes nothing.
+fn drop_useless_ports(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
+    let why = match spec.network_mode {
+        NetworkMode::Host => "not honoured: with network_mode host every port is the host's already",
+        NetworkMode::None => "not honoured: with network_mode none there is nothing to publish",
+        NetworkMode::Networks(_) | NetworkMode::Bridge => return,
+    };
+    if !spec.ports.is_empty() {
+        spec.ports.clear();
+        notes.warn(Refusal { path: format!("{}.ports", read.path), why: why.into() });
+    }
+}
+
+/// A command: a list as it is, a text split as a shell would, without expansion.
+fn words(at: &At<'_>) -> Result<Vec<String>, Refusal> {
+    match at.value {
+        Value::String(_) => shell_words::split(at.text()?).map_err(|_| {
+            at.refusal("a quote is not closed: close it, or write the command as a list of texts")
+        }),
+        Value::Array(_) => strings(at),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
+            Err(at.wrong("a text or a list of texts"))
+        }
+    }
+}
+
+fn restart(at: &At<'_>) -> Result<RestartPolicy, Refusal> {
+    let text = match at.value {
+        Value::Bool(false) => "no".to_owned(),
+        Value::Null | Value::Bool(true) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+            return Err(at.wrong(RESTART));
+        }
+        Value::String(text) => text.to_ascii_lowercase(),
+    };
+    match text.as_str() {
+        "no" => Ok(RestartPolicy::No),
+        "always" => Ok(RestartPolicy::Always),
+        "unless-stopped" => Ok(RestartPolicy::UnlessStopped),
+        "on-failure" => Ok(RestartPolicy::OnFailure { retries: 0 }),
+        _ => {
+            let retries = text.strip_prefix("on-failure:").filter(|n| !n.is_empty()).and_then(digits);
+            let retries = retries.and_then(|n| u32::try_from(n).ok()).filter(|n| i32::try_from(*n).is_ok());
+            retries.map(|retries| RestartPolicy::OnFailure { retries }).ok_or_else(|| at.wrong(RESTART))
+        }
+    }
+}
+
+fn depends_on(at: &At<'_>, notes: &mut Notes) -> BTreeMap<ServiceName, Condition> {
+    let mut found = BTreeMap::new();
+    let name = |at: &At<'_>, text: &str| ServiceName::parse(text).map_err(|bad| at.refusal(bad));
+    if let Value::Array(_) = at.value {
+        for item in notes.keep(at.list()).unwrap_or_default() {
+            let read = item.text().and_then(|text| name(&item, text));
+            found.extend(notes.keep(read).map(|name| (name, Condition::Started)));
+        }
+        return found;
+    }
+    let Value::Object(map) = at.value else {
+        notes.refuse(at.wrong("a list of services, or a map of services to conditions"));
+        return found;
+    };
+    for (key, value) in map {
+        let item = At::new(format!("{}.{key}", at.path), value);
+        let Some(name) = notes.keep(name(&item, key)) else { continue };
+        found.insert(name, condition(&item, notes));
+    }
+    found
+}
+
+fn condition(at: &At<'_>, notes: &mut Notes) -> Condition {
+    let mut condition = Condition::Started;
+    if at.value.is_null() {
+        return condition;
+    }
+    for (key, field) in notes.keep(at.map()).unwrap_or_default() {
+        match (key, field.value) {
+            ("condition", value) => {
+                match value.as_str() {
+                    Some("service_started") => condition = Condition::Started,
+                    Some("service_healthy") => condition = Condition::Healthy,
+                    Some("service_completed_successfully") => condition = Condition::Completed,
+                    Some(_) | None => notes.refuse(field.wrong(
+                        "\"service_started\", \"service_healthy\" or \"service_completed_successfully\"",
+                    )),
+                }
+            }
+            ("required", Value::Bool(true)) | ("restart", Value::Bool(false)) => {}
+            ("required", _) => notes.warn(field.refusal("not honoured: every dependency is required")),
+            ("restart", _) => {
+                notes.warn(field.refusal("not honoured: a service is not restarted with its dependency"));
+            }
+            _ => notes.refuse(field.refusal("it is not a field of a dependency: write condition")),
+        }
+    }
+    condition
+}
+
+fn devices(at: &At<'_>, notes: &mut Notes) -> Vec<Device> {
+    let mut found: Vec<Device> = Vec::new();
+    for item in notes.keep(at.list()).unwrap_or_default() {
+        let Some(device) = notes.keep(device(&item)) else { continue };
+        if found.iter().any(|other| other.container_path == device.container_path) {
+            notes.refuse(item.refusal("this path in the container is used twice: remove one"));
+        } else {
+            found.push(device);
+        }
+    }
+    found
+}
+
+fn device(at: &At<'_>) -> Result<Device, Refusal> {
+    let accepts = "\"/dev/host[:/dev/container[:rwm]]\"";
+    let Value::String(_) = at.value else { return Err(at.wrong(accepts)) };
+    let parts: Vec<&str> = at.text()?.split(':').collect();
+    let (host, container, permissions) = match parts.as_slice() {
+        [host] => (*host, *host, "rwm"),
+        [host, second] if !second.starts_with('/') => (*host, *host, *second),
+        [host, container] => (*host, *container, "rwm"),
+        [host, container, permissions] => (*host, *container, *permissions),
+        _ => return Err(at.wrong(accepts)),
+    };
+    let is_path = |path: &str| path.starts_with('/') && path.len() > 1;
+    let is_right = !permissions.is_empty() && permissions.chars().all(|c| matches!(c, 'r' | 'w' | 'm'));
+    if !is_path(host) || !is_path(container) || !is_right {
+        return Err(at.wrong(accepts));
+    }
+    Ok(Device {
+        host_path: host.to_owned(),
+        container_path: container.to_owned(),
+        permissions: permissions.to_owned(),
+    })
+}

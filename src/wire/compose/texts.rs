@@ -1,0 +1,118 @@
+//! Maps of texts, which compose writes as maps or as lists: environment, labels, driver options.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::at::{At, Notes};
+use crate::model::Refusal;
+
+/// `environment`. A name without a value is left out, unless the target's own environment gives it one.
+pub(super) fn environment(
+    at: Option<&At<'_>>,
+    overlay: &BTreeMap<String, String>,
+    notes: &mut Notes,
+) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (name, item, value) in at.map(|at| pairs(at, notes)).unwrap_or_default() {
+        match value {
+            Some(value) => {
+                found.insert(name, value);
+            }
+            None if overlay.contains_key(&name) => {}
+            None => {
+                notes.warn(item.refusal("it has no value here and is left out: write one, \"\" for empty"))
+            }
+        }
+    }
+    found
+}
+
+/// `labels` and their like. A name without a value has the empty one.
+pub(super) fn labels(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
+    pairs(at, notes).into_iter().map(|(name, _, value)| (name, value.unwrap_or_default())).collect()
+}
+
+/// A map of names to texts, without a list form.
+pub(super) fn map(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    for (name, field) in notes.keep(at.map()).unwrap_or_default() {
+        found.extend(notes.keep(field.scalar()).map(|value| (name.to_owned(), value)));
+    }
+    found
+}
+
+/// Label names in today's spelling: every `resin` in `io.resin.*` becomes `balena`; where both
+/// spellings are there, the newer one wins (protocol.md 2.1 and 2.2).
+pub(super) fn respell(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let (old, mut new): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        labels.into_iter().partition(|(name, _)| name.starts_with("io.resin."));
+    for (name, value) in old {
+        new.entry(name.replace("resin", "balena")).or_insert(value);
+    }
+    new
+}
+
+/// Name, place and value of each member of a map or a `name=value` list. Values are never shown.
+fn pairs<'v>(at: &At<'v>, notes: &mut Notes) -> Vec<(String, At<'v>, Option<String>)> {
+    let mut found = Vec::new();
+    match at.value {
+        Value::Array(_) => {
+            for item in notes.keep(at.list()).unwrap_or_default() {
+                let Some(text) = item.value.as_str() else {
+                    notes.refuse(item.refusal("it is not a text: write \"NAME=value\""));
+                    continue;
+                };
+                let (name, value) = text.split_once('=').map_or((text, None), |(n, v)| (n, Some(v)));
+                if let Some(name) = notes.keep(checked(&item, name, value.unwrap_or_default())) {
+                    found.push((name, item, value.map(str::to_owned)));
+                }
+            }
+        }
+        Value::Object(map) => {
+            for (name, value) in map {
+                let item = At::new(format!("{}.{name}", at.path), value);
+                let value = if value.is_null() { Ok(None) } else { item.scalar().map(Some) };
+                let Some(value) = notes.keep(value) else { continue };
+                if let Some(name) = notes.keep(checked(&item, name, "")) {
+                    found.push((name, item, value));
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            notes.refuse(at.refusal("it must be a map of names to values, or a list of \"NAME=value\""));
+        }
+    }
+    found
+}
+
+fn checked(at: &At<'_>, name: &str, value: &str) -> Result<String, Refusal> {
+    if name.is_empty() || name.contains(['=', '\0']) {
+        return Err(at.refusal("its name is empty or has a '=': write a name"));
+    }
+    if value.contains('\0') {
+        return Err(at.refusal("it has a NUL character: remove it"));
+    }
+    Ok(name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_spellings_give_way() {
+        let given = [
+            ("io.resin.update.strategy", "old"),
+            ("io.balena.update.strategy", "new"),
+            ("io.resin.features.resin-api", "1"),
+            ("my.resin.label", "kept"),
+        ];
+        let labels = given.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
+        let told: Vec<_> = respell(labels).into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            told,
+            ["io.balena.features.balena-api=1", "io.balena.update.strategy=new", "my.resin.label=kept"]
+        );
+    }
+}

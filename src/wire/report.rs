@@ -1,0 +1,93 @@
+//! [`Report`] → the body of `PATCH /device/v3/state` (protocol.md 1.6 and 10.4).
+
+use std::collections::BTreeMap;
+
+use super::report_v3::{AppReport, DeviceReport, ReleaseReport, ServiceReport, UpdateStatus};
+use crate::model::{self, Report};
+
+/// What is told of the device besides its apps; `None` leaves the cloud's value as it is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceFacts {
+    pub status: Option<String>,
+    pub os_version: Option<String>,
+    pub supervisor_version: Option<String>,
+    /// Space-separated.
+    pub ip_address: Option<String>,
+    /// Space-separated.
+    pub mac_address: Option<String>,
+}
+
+/// The whole report of a device.
+///
+/// `apps` is left out, so that the cloud keeps what it has, when nothing certain can be said: no
+/// target is known, it names no app, or the engine cannot be looked at. An `apps` that is there counts as
+/// complete, and images it does not name are taken for deleted (protocol.md 1.6 rule 1).
+#[must_use]
+pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
+    let is_certain = report.has_target && !report.apps.is_empty() && report.engine_error.is_none();
+    let apps = || report.apps.iter().map(|(id, told)| (id.to_string(), app(told))).collect();
+    DeviceReport {
+        status: facts.status.clone(),
+        os_version: facts.os_version.clone(),
+        supervisor_version: facts.supervisor_version.clone(),
+        ip_address: facts.ip_address.clone(),
+        mac_address: facts.mac_address.clone(),
+        apps: is_certain.then(apps),
+    }
+}
+
+/// The report for the one retry after a 401: of each app only the target's release, because a release
+/// or an app that the cloud no longer knows poisons the whole request (protocol.md 1.6 rule 2).
+///
+/// `release_uuid` stays only where it is that release. When nothing of the apps is left, `apps` is
+/// left out.
+#[must_use]
+pub fn reduce(full: &DeviceReport, target: &Report) -> DeviceReport {
+    let mut apps = BTreeMap::new();
+    for (id, told) in full.apps.iter().flatten() {
+        let wanted =
+            target.apps.iter().find(|(app, _)| app.as_str() == id).and_then(|(_, app)| app.target.as_ref());
+        let Some(wanted) = wanted.map(model::Commit::as_str) else { continue };
+        if let Some(release) = told.releases.get(wanted) {
+            let releases = BTreeMap::from([(wanted.to_owned(), release.clone())]);
+            let release_uuid = told.release_uuid.clone().filter(|running| running == wanted);
+            apps.insert(id.clone(), AppReport { release_uuid, releases });
+        }
+    }
+    DeviceReport { apps: (!apps.is_empty()).then_some(apps), ..full.clone() }
+}
+
+fn app(told: &model::AppReport) -> AppReport {
+    let mut releases: BTreeMap<String, ReleaseReport> = BTreeMap::new();
+    for (commit, status) in &told.update {
+        releases.entry(commit.to_string()).or_default().update_status = Some(update_status(*status));
+    }
+    for service in &told.services {
+        let release = releases.entry(service.release.to_string()).or_default();
+        release.services.insert(service.service.to_string(), self::service(service));
+    }
+    AppReport { release_uuid: told.current.as_ref().map(ToString::to_string), releases }
+}
+
+fn service(told: &model::ServiceReport) -> ServiceReport {
+    ServiceReport {
+        image: told.image.clone(),
+        status: Some(told.status.as_str().to_owned()),
+        download_progress: told.progress.map(i64::from),
+    }
+}
+
+fn update_status(status: model::UpdateStatus) -> UpdateStatus {
+    match status {
+        model::UpdateStatus::Rejected => UpdateStatus::Rejected,
+        model::UpdateStatus::Aborted => UpdateStatus::Aborted,
+        model::UpdateStatus::Downloading => UpdateStatus::Downloading,
+        model::UpdateStatus::Downloaded => UpdateStatus::Downloaded,
+        model::UpdateStatus::ApplyingChanges => UpdateStatus::ApplyingChanges,
+        model::UpdateStatus::Done => UpdateStatus::Done,
+    }
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+mod tests;

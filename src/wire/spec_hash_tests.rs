@@ -1,0 +1,180 @@
+//! The hashes here were computed by another program (Python's json and hashlib) from the canonical JSON. A change
+//! of one restarts that container on every device.
+
+use serde_json::json;
+
+use super::*;
+use crate::wire::compose::{self, Form};
+use crate::wire::state_v3::ReleaseState;
+
+const IMAGE: &str = "r.example/web@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// The hash of `web` in a release with `db` beside it.
+fn hash(image: &str, composition: &Value, networks: &Value, volumes: &Value) -> String {
+    let state: ReleaseState = serde_json::from_value(json!({
+        "id": 9,
+        "services": {
+            "web": {"id": 1, "image_id": 2, "image": image, "composition": composition},
+            "db": {"id": 3, "image_id": 4, "image": IMAGE},
+        },
+        "networks": networks,
+        "volumes": volumes,
+    }))
+    .unwrap();
+    let (contents, notes) = compose::read(&state, Form::Target);
+    assert_eq!(notes.refusals, []);
+    let web = contents.services.iter().find(|(name, _)| name.as_str() == "web").unwrap();
+    web.1.hash.to_string()
+}
+
+fn plain(composition: &Value) -> String {
+    hash(IMAGE, composition, &json!({}), &json!({}))
+}
+
+#[test]
+fn golden_hashes() {
+    for (composition, wanted) in [
+        (json!({}), "v1:77cde23a12854ac830545e4279f73253c2d04901afcc6f220476341a9217121d"),
+        (
+            json!({"network_mode": "host"}),
+            "v1:87f69ab98a05260fbf761764ae07c9b79c829f6443e5af68ecef99eb0607b976",
+        ),
+        (
+            json!({"healthcheck": {"test": "curl x"}, "restart": "no"}),
+            "v1:10bb6379f7ea0b04db63e8fc4e3170354f5dc9f6830765c2ee4b21c5e3ff7a86",
+        ),
+    ] {
+        assert_eq!(plain(&composition), wanted, "{composition}");
+    }
+    assert_eq!(
+        hash("alpine", &json!({}), &json!({}), &json!({})),
+        "v1:0cedf3c51f192e1de33c5b47f9bb3e424ed534ee4c21082f8f32b75ac54bd2d6"
+    );
+}
+
+#[test]
+fn golden_hash_of_everything() {
+    let composition = json!({
+        "command": "sh -c 'a b'", "entrypoint": ["/bin/sh"], "environment": {"A": 1, "U": "é\"\n"},
+        "labels": ["l=x"], "ports": ["8080:80", "127.0.0.1:9000:9000", "81/udp"],
+        "volumes": ["named:/n", "data:/data:ro", "/tmp/x"], "tmpfs": "/run:size=1m",
+        "networks": {"back": {"aliases": ["w"], "ipv4_address": "172.28.0.10"}},
+        "restart": "on-failure:3", "depends_on": {"db": {"condition": "service_healthy"}},
+        "user": 1000, "working_dir": "/srv", "hostname": "h",
+        "healthcheck": {"test": ["CMD", "true"], "interval": "10s", "retries": 3},
+        "stop_grace_period": "1m30s", "stop_signal": "INT", "mem_limit": "64m",
+        "cap_add": ["NET_ADMIN"], "cap_drop": ["all"], "devices": ["/dev/a:/dev/b:r"],
+        "privileged": true, "read_only": true, "init": false, "tty": true,
+        "ulimits": {"nofile": {"soft": 1024, "hard": 2048}}, "extra_hosts": ["a=1.2.3.4"],
+    });
+    let networks =
+        json!({"back": {"ipam": {"config": [{"subnet": "172.28.0.0/16", "gateway": "172.28.0.1"}]}}});
+    let volumes = json!({"named": {"labels": {"a": "b"}}});
+    assert_eq!(
+        hash(IMAGE, &composition, &networks, &volumes),
+        "v1:74c58d927a8003c8c14157e99ea380c8c5941718980cca2b025281cf338a5019"
+    );
+}
+
+#[test]
+fn other_words_for_the_same_make_the_same_hash() {
+    for (one, other) in [
+        (
+            json!({}),
+            json!({"restart": "always", "tty": false, "networks": ["default"], "ports": [], "user": ""}),
+        ),
+        (json!({"ports": ["1:1", "2:2"]}), json!({"ports": ["2:2/tcp", {"target": 1, "published": 1}]})),
+        (json!({"environment": ["A=1"]}), json!({"environment": {"A": 1}})),
+        (json!({"volumes": ["a:/a", "b:/b"]}), json!({"volumes": ["b:/b/", "a:/a:rw"]})),
+        (json!({"stop_grace_period": "90s"}), json!({"stop_grace_period": "1m30s"})),
+        (json!({"mem_limit": "64m"}), json!({"mem_limit": 67_108_864})),
+        (json!({"command": "a b"}), json!({"command": ["a", "b"]})),
+        (json!({"cap_add": ["NET_ADMIN"]}), json!({"cap_add": ["CAP_NET_ADMIN"]})),
+        (json!({"container_name": "x", "image": "y", "build": "z"}), json!({})),
+    ] {
+        assert_eq!(plain(&one), plain(&other), "{one} {other}");
+    }
+    let other_place = IMAGE.replace("r.example/web", "mirror.example:5000/v2/web");
+    assert_eq!(
+        hash(&other_place, &json!({}), &json!({}), &json!({})),
+        plain(&json!({})),
+        "the digest counts"
+    );
+}
+
+#[test]
+fn every_difference_makes_another_hash() {
+    let mut seen = BTreeMap::new();
+    for composition in [
+        json!({}),
+        json!({"command": []}),
+        json!({"command": "a"}),
+        json!({"entrypoint": "a"}),
+        json!({"environment": {"A": "1"}}),
+        json!({"labels": {"A": "1"}}),
+        json!({"ports": ["80"]}),
+        json!({"ports": ["80:80"]}),
+        json!({"ports": ["80/udp"]}),
+        json!({"volumes": ["/a"]}),
+        json!({"volumes": ["a:/a"]}),
+        json!({"volumes": ["a:/a:ro"]}),
+        json!({"tmpfs": "/a"}),
+        json!({"tmpfs": "/a:size=1m"}),
+        json!({"networks": ["a"]}),
+        json!({"networks": ["a", "default"]}),
+        json!({"networks": {"a": {"aliases": ["b"]}}}),
+        json!({"networks": {"default": {"aliases": ["b"]}}}),
+        json!({"network_mode": "none"}),
+        json!({"network_mode": "bridge"}),
+        json!({"restart": "on-failure"}),
+        json!({"restart": "unless-stopped"}),
+        json!({"depends_on": ["db"]}),
+        json!({"user": "a"}),
+        json!({"working_dir": "/a"}),
+        json!({"hostname": "a"}),
+        json!({"healthcheck": {"disable": true}}),
+        json!({"healthcheck": {"timeout": "1s"}}),
+        json!({"healthcheck": {"start_period": "1s"}}),
+        json!({"stop_grace_period": "0s"}),
+        json!({"stop_signal": "INT"}),
+        json!({"mem_limit": "1g"}),
+        json!({"cap_add": ["ALL"]}),
+        json!({"cap_drop": ["ALL"]}),
+        json!({"devices": ["/dev/a"]}),
+        json!({"privileged": true}),
+        json!({"read_only": true}),
+        json!({"init": true}),
+        json!({"init": false}),
+        json!({"tty": true}),
+        json!({"ulimits": {"core": 0}}),
+        json!({"extra_hosts": ["a=1.1.1.1"]}),
+    ] {
+        if let Some(other) = seen.insert(plain(&composition), composition.clone()) {
+            panic!("{composition} has the hash of {other}");
+        }
+    }
+}
+
+#[test]
+fn the_configs_of_what_it_uses_count_and_no_others() {
+    let composition = json!({"networks": ["n"], "volumes": ["v:/v"]});
+    let of = |networks: Value, volumes: Value| hash(IMAGE, &composition, &networks, &volumes);
+    let bare = of(json!({}), json!({}));
+    assert_eq!(of(json!({"n": {}}), json!({"v": null})), bare);
+    assert_eq!(of(json!({"m": {"internal": true}}), json!({"w": {"driver": "x"}})), bare, "not its own");
+    assert_ne!(of(json!({"n": {"internal": true}}), json!({})), bare);
+    assert_ne!(of(json!({}), json!({"v": {"driver": "x"}})), bare);
+}
+
+#[test]
+fn whether_it_runs_and_its_numbers_do_not_count() {
+    let of = |service: Value| {
+        let state = json!({"id": 1, "services": {"web": service}});
+        let (contents, _) = compose::read(&serde_json::from_value(state).unwrap(), Form::Target);
+        contents.services.into_values().next().unwrap().hash
+    };
+    assert_eq!(
+        of(json!({"id": 1, "image_id": 2, "image": IMAGE})),
+        of(json!({"id": 8, "image_id": 9, "image": IMAGE, "running": false}))
+    );
+}

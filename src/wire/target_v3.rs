@@ -1,0 +1,172 @@
+//! The body of `GET /device/v3/:uuid/state` → [`Target`] (protocol.md 1.3, 1.4 and 10.3).
+//!
+//! Trouble with the body as a whole is an error, and the target we had stays.
+//! Trouble within one app refuses that app only. Apps that are not ours to run
+//! (the host's, the balena supervisor's) are left out. Apps of the classes `app`
+//! and `block` are run as any other: on a host without balenaOS nobody else would.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::compose::{self, Contents, Form};
+use super::state_v3::{AppState, DeviceState, ReleaseState};
+use crate::model::{
+    App, AppId, Commit, DeviceUuid, Refusal, RefusedApp, Release, Target, TargetApp, WantedApp,
+};
+
+/// The longest body that is read.
+const LONGEST: usize = 4 << 20;
+/// The cloud's own limit for names.
+const LONGEST_NAME: usize = 255;
+const SHORTEST_POLL: Duration = Duration::from_secs(1);
+const LONGEST_POLL: Duration = Duration::from_secs(24 * 3600);
+/// The first that holds a number wins.
+const POLL_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL"];
+
+/// The apps that hold the balena supervisor itself, by architecture (protocol.md 1.4).
+const SUPERVISORS: [&str; 5] = [
+    "52e35121417640b1b28a680504e4039b", // amd64
+    "900de4f3cbac4b9bbd232885a35e407b", // aarch64
+    "2e66a95795c149959c69472a8c2f92b8", // armv7hf
+    "531b357e155c480cbec0fdd33041a1f5", // i386
+    "6822565f766e413e96d9bebe2227cdcc", // rpi
+];
+
+/// Why a body is no target of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("target refused at {path:?}: {why}")]
+pub struct TargetError {
+    /// Within our device's entry, e.g. `config.NAME`; empty for the body as a whole.
+    pub path: String,
+    pub why: String,
+}
+
+/// Reads a body of at most 4 MiB. The poll interval is bounded to 1 s … 24 h; nonsense there is ignored.
+///
+/// # Errors
+///
+/// [`TargetError`] when the body is too long or no JSON, when it names not
+/// exactly `device`, when anything outside of the apps has a wrong type, when the device's name has a
+/// line break, and when an app's uuid is none. What is wrong within an app is no error: that app is
+/// [`TargetApp::Refused`], with paths relative to its release, e.g. `services.web.composition.ports[0]`.
+pub fn parse(body: &[u8], device: &DeviceUuid) -> Result<Target, TargetError> {
+    let state = device_state(body, device)?;
+    if state.name.chars().any(char::is_control) || state.name.chars().count() > LONGEST_NAME {
+        return Err(error("name", "a device name has no line breaks and 255 characters at most: rename it"));
+    }
+    let mut apps = BTreeMap::new();
+    for (uuid, raw) in state.apps {
+        let id =
+            AppId::parse(&uuid).map_err(|bad| error(&format!("apps.{}", short(&uuid)), &bad.to_string()))?;
+        if !is_foreign(&uuid, &raw) {
+            apps.insert(id.clone(), app(id, raw));
+        }
+    }
+    Ok(Target { device_name: state.name, apps, poll_interval: poll_interval(&state.config) })
+}
+
+fn device_state(body: &[u8], device: &DeviceUuid) -> Result<DeviceState, TargetError> {
+    if body.len() > LONGEST {
+        let why =
+            format!("the body has {} bytes and {LONGEST} are read: make the release smaller", body.len());
+        return Err(error("", &why));
+    }
+    // serde_json's own limit of depth (128) keeps the stack safe
+    let value: Value = serde_json::from_slice(body)
+        .map_err(|bad| error("", &format!("the body is not JSON that can be read: {bad}")))?;
+    let Value::Object(mut devices) = value else {
+        return Err(error("", "the body is not an object: check that the endpoint is a balena API"));
+    };
+    let others = devices.len();
+    match devices.remove(device.as_str()) {
+        Some(state) if others == 1 => typed(state).map_err(|bad| error(&bad.path, &bad.why)),
+        Some(_) => Err(error("", &format!("the body names {others} devices: it must name exactly {device}"))),
+        None => Err(error("", &format!("the body does not name {device}: check the device's uuid and key"))),
+    }
+}
+
+/// Whether an app is somebody else's to run: the host's, or the balena supervisor's.
+fn is_foreign(uuid: &str, raw: &Value) -> bool {
+    SUPERVISORS.contains(&uuid) || raw.get("is_host").and_then(Value::as_bool).unwrap_or(false)
+}
+
+fn app(id: AppId, raw: Value) -> TargetApp {
+    let named: Vec<String> = match raw.get("releases").and_then(Value::as_object) {
+        Some(releases) => releases.keys().map(|commit| short(commit)).collect(),
+        None => Vec::new(),
+    };
+    let refused = |refusals| {
+        TargetApp::Refused(RefusedApp { release: named.first().cloned().unwrap_or_default(), refusals })
+    };
+    if named.len() > 1 {
+        let why = format!(
+            "there are {} releases, and an app has one at most: {}",
+            named.len(),
+            short(&named.join(", "))
+        );
+        return refused(vec![Refusal { path: "releases".into(), why }]);
+    }
+    let state: AppState = match typed(raw) {
+        Ok(state) => state,
+        Err(mut refusal) => {
+            let prefix = named.first().map(|commit| format!("releases.{commit}.")).unwrap_or_default();
+            refusal.path = refusal.path.strip_prefix(&prefix).unwrap_or(&refusal.path).to_owned();
+            return refused(vec![refusal]);
+        }
+    };
+    let app = App { id, number: state.id, name: state.name };
+    match state.releases.into_iter().next() {
+        None => TargetApp::Wanted(WantedApp { app, release: None, warnings: Vec::new() }),
+        Some((commit, given)) => match release(&commit, &given) {
+            Ok((release, warnings)) => TargetApp::Wanted(WantedApp { app, release: Some(release), warnings }),
+            Err(refusals) => refused(refusals),
+        },
+    }
+}
+
+/// The release with its warnings, or all that stands in its way.
+fn release(commit: &str, given: &ReleaseState) -> Result<(Release, Vec<Refusal>), Vec<Refusal>> {
+    let (Contents { services, networks, volumes }, mut notes) = compose::read(given, Form::Target);
+    let commit = Commit::parse(commit).map_err(|bad| {
+        notes.refusals.insert(0, Refusal { path: "releases".into(), why: bad.to_string() });
+    });
+    match commit {
+        Ok(commit) if notes.refusals.is_empty() => {
+            Ok((Release { commit, number: given.id, services, networks, volumes }, notes.warnings))
+        }
+        Ok(_) | Err(()) => Err(notes.refusals),
+    }
+}
+
+/// Reads a value, and says at which path it has a wrong type.
+fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
+    serde_path_to_error::deserialize(value).map_err(|bad| {
+        let path = bad.path().to_string();
+        let path = if path == "." { String::new() } else { path };
+        // what stands there may be a secret
+        let is_private = ["environment", "config"].iter().any(|part| path.split('.').any(|p| p == *part));
+        let why = if is_private { "it must be a text".to_owned() } else { short(&bad.inner().to_string()) };
+        Refusal { path: short(&path), why }
+    })
+}
+
+fn poll_interval(config: &BTreeMap<String, String>) -> Option<Duration> {
+    let millis = |key| config.get(key)?.trim().parse::<u64>().ok();
+    let wanted = POLL_KEYS.into_iter().find_map(millis)?;
+    Some(Duration::from_millis(wanted).clamp(SHORTEST_POLL, LONGEST_POLL))
+}
+
+fn error(path: &str, why: &str) -> TargetError {
+    TargetError { path: path.to_owned(), why: why.to_owned() }
+}
+
+fn short(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
+#[cfg(test)]
+#[path = "target_v3_tests.rs"]
+mod tests;
