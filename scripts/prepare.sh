@@ -12,7 +12,8 @@ how="get Rust $minimum or newer with rustfmt and clippy from https://rustup.rs (
 for tool in cargo rustc; do
     command -v "$tool" >/dev/null || die "$tool is missing: $how"
 done
-found=$(rustc --version | sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/')
+found=$(rustc --version) || die "rustc does not run: $how"
+found=$(sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/' <<<"$found")
 [ "$(printf '%s\n' "$minimum" "$found" | sort -V | head -n 1)" = "$minimum" ] ||
     die "rustc is $found, too old: $how"
 for part in fmt clippy; do

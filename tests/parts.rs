@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{Lab, eventually, http_get};
+use support::{FleetServer, Lab, eventually, http_get};
 
 /// Runs a release of the demo app by hand, as an agent would label it.
 fn run(lab: &Lab, release: &str) -> String {
@@ -56,4 +56,26 @@ fn images_are_distinct_releases_by_digest() {
     references.sort();
     references.dedup();
     assert_eq!((references.len(), count), (8, 8));
+}
+
+#[test]
+fn the_fleet_server_keeps_its_address_and_its_fleet() {
+    let lab = Lab::new("server");
+    let mut server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "lab");
+    let compose = lab.compose("r1.yml", &[("web", "r1")], "stop_grace_period: 2s");
+    server.create_release(&fleet, "r1", &compose);
+    let url = server.url.clone();
+    for cut in [false, true] {
+        if cut {
+            server.cut()
+        } else {
+            server.stop()
+        }
+        server.start_again();
+        assert_eq!(server.url, url);
+        let releases = server.cli_json(&["release", "list", "lab"]);
+        assert_eq!(releases["releases"][0]["services"]["web"], lab.image("r1"));
+        assert_eq!(server.cli_json(&["fleet", "show", "lab"])["fleet"]["uuid"], fleet.uuid.as_str());
+    }
 }
