@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::model::{
-    Condition, Healthcheck, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec,
-    PortMapping, Probe, Protocol, RestartPolicy, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
+    Healthcheck, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PortMapping, Probe,
+    Protocol, RestartPolicy, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
 };
 
 /// Version of the hash, as it stands before its digits.
@@ -53,8 +53,6 @@ pub fn of(
     network_mode(&mut fields, &spec.network_mode, networks);
     fields.put("volumes", used_volumes(spec, volumes));
     fields.put("restart", restart(spec.restart));
-    let conditions = spec.depends_on.iter().map(|(name, on)| (name.as_str(), Value::from(condition(*on))));
-    fields.put("depends_on", object(conditions));
     fields.optional("user", spec.user.as_deref());
     fields.optional("working_dir", spec.working_dir.as_deref());
     fields.optional("hostname", spec.hostname.as_deref());
@@ -215,14 +213,6 @@ fn restart(policy: RestartPolicy) -> Option<Value> {
         RestartPolicy::No => Some("no".into()),
         RestartPolicy::UnlessStopped => Some("unless-stopped".into()),
         RestartPolicy::OnFailure { retries } => Some(format!("on-failure:{retries}").into()),
-    }
-}
-
-fn condition(condition: Condition) -> &'static str {
-    match condition {
-        Condition::Started => "service_started",
-        Condition::Healthy => "service_healthy",
-        Condition::Completed => "service_completed_successfully",
     }
 }
 

@@ -72,7 +72,7 @@ fn golden_hash_of_everything() {
     let volumes = json!({"named": {"labels": {"a": "b"}}});
     assert_eq!(
         hash(IMAGE, &composition, &networks, &volumes),
-        "v1:c790ae135f0e9f3db82c50260f8dedbf1b373d310fceec32273fff0250d68c42"
+        "v1:caf34f8d4291485aa29648874fe07d515bde7669e8181b548a6be0e8c5024ea6"
     );
 }
 
@@ -90,6 +90,7 @@ fn other_words_for_the_same_make_the_same_hash() {
         (json!({"mem_limit": "64m"}), json!({"mem_limit": 67_108_864})),
         (json!({"command": "a b"}), json!({"command": ["a", "b"]})),
         (json!({"cap_add": ["NET_ADMIN"]}), json!({"cap_add": ["CAP_NET_ADMIN"]})),
+        (json!({"depends_on": ["db"]}), json!({})),
         (json!({"container_name": "x", "image": "y", "build": "z"}), json!({})),
     ] {
         assert_eq!(plain(&one), plain(&other), "{one} {other}");
@@ -128,7 +129,6 @@ fn every_difference_makes_another_hash() {
         json!({"network_mode": "bridge"}),
         json!({"restart": "on-failure"}),
         json!({"restart": "unless-stopped"}),
-        json!({"depends_on": ["db"]}),
         json!({"user": "a"}),
         json!({"working_dir": "/a"}),
         json!({"hostname": "a"}),
