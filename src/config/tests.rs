@@ -1,5 +1,6 @@
 use std::io::Write;
 
+use super::sources::KNOBS;
 use super::*;
 
 fn load(text: &str, environment: &[(&str, &str)], set: &[(&str, &str)]) -> Result<Config, String> {

@@ -20,11 +20,12 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::model::{
-    App, ContainerId, ImageRef, MountSource, NetworkId, NetworkName, NetworkSpec, Observed, VolumeSpec,
+    App, ContainerId, ImageRef, Instance, MountSource, NetworkId, NetworkName, NetworkSpec, Observed,
+    VolumeSpec,
 };
 
 use super::docker_spec::{self, PARTIAL, label};
-use super::{EngineError, Inspect, Instance, NewContainer, Operate, look, pull};
+use super::{EngineError, Inspect, NewContainer, Operate, look, pull};
 
 /// How to reach the engine, and as whom.
 #[derive(Debug, Clone)]

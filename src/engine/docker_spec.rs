@@ -9,11 +9,11 @@ use bollard::models::{
 };
 
 use crate::model::{
-    App, Healthcheck, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PortMapping,
-    Probe, Protocol, RestartPolicy as Restart, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    App, Healthcheck, Instance, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec,
+    PortMapping, Probe, Protocol, RestartPolicy as Restart, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
-use super::{Instance, NewContainer};
+use super::NewContainer;
 
 /// Labels by which we know our own. The `io.balena.*` ones are for software that looks for those
 /// (protocol.md 3.2); nothing of ours reads them.
@@ -33,6 +33,14 @@ pub(super) mod label {
 /// A container that is not connected to all its networks yet is called so.
 pub(super) const PARTIAL: &str = ".partial";
 
+/// The instance of a host that has only one: it needs no prefix.
+const DEFAULT_INSTANCE: &str = "default";
+
+/// What every name of ours begins with on an engine that several instances share.
+fn prefix(instance: &Instance) -> String {
+    if instance.as_str() == DEFAULT_INSTANCE { String::new() } else { format!("{instance}_") }
+}
+
 /// Names carry the app's number, as balena's volumes and networks do, so that data survives a migration.
 pub(super) fn container_name(
     instance: &Instance,
@@ -40,16 +48,16 @@ pub(super) fn container_name(
     service: &ServiceName,
     spec: &ServiceSpec,
 ) -> String {
-    format!("{}{}_{service}_{}", instance.prefix(), app.number, spec.hash.short())
+    format!("{}{}_{service}_{}", prefix(instance), app.number, spec.hash.short())
 }
 
 pub(super) fn network_name(instance: &Instance, app: &App, name: &NetworkName, spec: &NetworkSpec) -> String {
     let end = spec.config_hash.as_ref().map_or(String::new(), |hash| format!("_{hash}"));
-    format!("{}{}_{name}{end}", instance.prefix(), app.number)
+    format!("{}{}_{name}{end}", prefix(instance), app.number)
 }
 
 pub(super) fn volume_name(instance: &Instance, app: &App, name: &VolumeName) -> String {
-    format!("{}{}_{name}", instance.prefix(), app.number)
+    format!("{}{}_{name}", prefix(instance), app.number)
 }
 
 /// SIGTERM to SIGKILL, in the engine's unit; its own default is 10 s.

@@ -10,11 +10,11 @@ use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{
-    App, ContainerId, ContainerState, Health, ImageRef, MountSource, NetworkId, NetworkMode, NetworkName,
-    NetworkSpec, Observed, ObservedNetwork, ObservedService, VolumeName,
+    App, ContainerId, ContainerState, Health, ImageRef, Instance, MountSource, NetworkId, NetworkMode,
+    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, VolumeName,
 };
 
-use super::{EngineError, Inspect, Instance, NewContainer, Operate, docker_spec};
+use super::{EngineError, Inspect, NewContainer, Operate, docker_spec};
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,35 +24,6 @@ use crate::model::{
 pub use docker::{Docker, DockerSettings};
 pub use error::EngineError;
 
-/// Which things of the engine are ours.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance(String);
-
-impl Instance {
-    /// The instance of a host that has only one.
-    pub const DEFAULT: &'static str = "default";
-
-    /// Checks a name: lower-case letters, digits and `-`, 1 to 32, beginning with a letter or digit.
-    #[must_use]
-    pub fn parse(name: &str) -> Option<Self> {
-        let is_fine = (1..=32).contains(&name.len())
-            && !name.starts_with('-')
-            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
-        is_fine.then(|| Self(name.to_owned()))
-    }
-
-    /// The name, as it stands in the label `io.cotter.instance`.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// What every name of ours begins with on an engine that several instances share.
-    fn prefix(&self) -> String {
-        if self.0 == Self::DEFAULT { String::new() } else { format!("{}_", self.0) }
-    }
-}
-
 /// A container to be created.
 #[derive(Debug, Clone, Copy)]
 pub struct NewContainer<'a> {

@@ -178,6 +178,19 @@ impl Kind for VolumeKind {
     }
 }
 
+/// Marks names of instances.
+pub enum InstanceKind {}
+impl Kind for InstanceKind {
+    const WHAT: &'static str = "name of an instance";
+    const ACCEPTS: &'static str =
+        "lower-case letters, digits and '-', at most 32, beginning with a letter or digit";
+    fn is_valid(text: &str) -> bool {
+        (1..=32).contains(&text.len())
+            && !text.starts_with('-')
+            && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+    }
+}
+
 /// Marks ids that the engine gives.
 pub enum ContainerKind {}
 impl Kind for ContainerKind {
@@ -226,6 +239,8 @@ pub type ServiceName = Id<ServiceKind>;
 pub type NetworkName = Id<NetworkKind>;
 /// Name of a volume in its compose document.
 pub type VolumeName = Id<VolumeKind>;
+/// Which things of an engine are this agent's.
+pub type Instance = Id<InstanceKind>;
 /// The engine's id of a container.
 pub type ContainerId = Id<ContainerKind>;
 /// The engine's id of a network.

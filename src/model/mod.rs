@@ -15,8 +15,8 @@ mod step;
 mod target;
 
 pub use id::{
-    AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Kind, NetworkId, NetworkName, ServiceName, SpecHash,
-    VolumeName,
+    AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
+    SpecHash, VolumeName,
 };
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};

@@ -121,7 +121,7 @@ impl Device {
                 let specs = numbers.flat_map(|n| release(n).services.into_values());
                 self.ledger.images.extend(specs.map(|s| s.image));
             }
-            "good" => ledger.good = numbers.last().map(release),
+            "good" => ledger.good = numbers.max().map(release),
             "stopped" => drop(ledger.stopped.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap())),
             "target" => match words[1] {
                 "none" => self.target = Some(target(None)),

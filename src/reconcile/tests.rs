@@ -9,12 +9,12 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Channels, Memory, Settings, run, watch_engine};
-use crate::engine::Instance;
 use crate::engine::fake::{Behaviour, Fake, Fault};
 use crate::model::{
-    App, AppId, Commit, ContainerState, Delivered, ImageRef, Ledger, Mount, MountSource, NetworkAttachment,
-    NetworkMode, NetworkName, NetworkSpec, PlanSettings, Reason, Refusal, RefusedApp, Release, Report,
-    ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, VolumeName, VolumeSpec, WantedApp,
+    App, AppId, Commit, ContainerState, Delivered, ImageRef, Instance, Ledger, Mount, MountSource,
+    NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PlanSettings, Reason, Refusal, RefusedApp,
+    Release, Report, ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, VolumeName,
+    VolumeSpec, WantedApp,
 };
 
 /// A store that keeps the last ledger, and can be full.
@@ -144,9 +144,9 @@ impl Lab {
         let mut told: Vec<_> = observed
             .services
             .iter()
-            .map(|s| match s.state {
-                ContainerState::Running => format!("{}@{}", s.service, s.release),
-                _ => format!("({}@{})", s.service, s.release),
+            .map(|s| {
+                let told = format!("{}@{}", s.service, s.release);
+                if s.state == ContainerState::Running { told } else { format!("({told})") }
             })
             .collect();
         told.sort();
