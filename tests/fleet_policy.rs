@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cotter::fleet::policy::{
-    Change, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal, Release,
-    ReleasePatch, ReleaseStatus, TagFilter, Tagging, World,
+    Change, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
+    Release, ReleasePatch, ReleaseStatus, TagFilter, Tagging, World,
 };
 use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ServiceName};
 use jiff::Timestamp;
@@ -61,7 +61,8 @@ impl Desk {
         let created = self.now();
         let fleet = self.fleet(fleet).number;
         let key = KeyHash(format!("device-key-of-{name}"));
-        let new = NewDevice { uuid, name: name.into(), device_type: "generic-amd64".into(), fleet, key, created };
+        let new =
+            NewDevice { uuid, name: name.into(), device_type: "generic-amd64".into(), fleet, key, created };
         let registered = self.world.register(new).map(|(_, changes)| changes);
         self.change(registered).unwrap();
     }
@@ -180,7 +181,8 @@ fn every_recorded_step_resolves_to_the_recorded_release() {
     d.like("01-no-release", &mut seen);
 
     let before_r1 = d.now();
-    for (step, name) in [("02-track-latest-r1", "r1"), ("03-track-latest-r2", "r2"), ("04-track-latest-r3", "r3")]
+    for (step, name) in
+        [("02-track-latest-r1", "r1"), ("03-track-latest-r2", "r2"), ("04-track-latest-r3", "r3")]
     {
         d.add_release("fleet1", name, plain);
         d.like(step, &mut seen);
@@ -261,7 +263,8 @@ fn untrackable_and_moves(d: &mut Desk, before_r1: Timestamp, seen: &mut BTreeSet
     d.like("19b-running-release", seen);
     d.add_release("fleet1", "ptst", plain);
     assert_eq!(d.target("C").as_deref(), Some("ptst"), "as long as it passes its tests");
-    d.patch_release("ptst", ReleasePatch { is_passing_tests: Some(false), ..ReleasePatch::default() }).unwrap();
+    d.patch_release("ptst", ReleasePatch { is_passing_tests: Some(false), ..ReleasePatch::default() })
+        .unwrap();
     d.like("20-not-passing-tests", seen);
     d.add_release("fleet1", "older", |release| release.start_timestamp = before_r1);
     d.like("21-older-start-timestamp", seen);
@@ -340,10 +343,13 @@ fn names_find_one_thing_or_say_why_not() {
     assert_eq!(release(Some("lab"), "rel1"), Ok(1), "exact, in its fleet");
     assert_eq!(release(Some("lab"), "rel"), Err("there is no release \"rel\"; give its commit or the first 4 or more characters of it (`cotter release list`)".into()));
     assert_eq!(release(None, "away"), Ok(4));
-    assert!(release(None, "rel1").unwrap_err().contains("fits more than one release: rel1 of lab, rel1 of site"));
+    assert!(
+        release(None, "rel1").unwrap_err().contains("fits more than one release: rel1 of lab, rel1 of site")
+    );
     assert!(release(Some("lab"), "away").unwrap_err().contains("belongs to fleet site"));
     assert!(release(None, "rel9").unwrap_err().contains("there is no release"));
-    let device = |text: &str| d.world.find_device(text).map(|device| device.name.clone()).map_err(|e| e.to_string());
+    let device =
+        |text: &str| d.world.find_device(text).map(|device| device.name.clone()).map_err(|e| e.to_string());
     assert_eq!(device("one").unwrap(), "one");
     assert!(device("000").unwrap_err().contains("no device"), "too short a prefix");
     assert!(device("0000").unwrap_err().contains("fits more than one device"));
@@ -402,7 +408,9 @@ fn tag_filters() {
         assert_eq!(parsed.matches(&tags(device)), matches, "{filter} on {device:?}");
         assert_eq!(parsed.to_string().parse::<TagFilter>().unwrap(), parsed, "{filter} as text");
     }
-    for bad in ["", ",", "ring=canary,", "=x", "!=x", "!", "a b=c", "a=b=c", "a=!b", "!a=b", "a==b", "r\u{1}=x"] {
+    for bad in
+        ["", ",", "ring=canary,", "=x", "!=x", "!", "a b=c", "a=b=c", "a=!b", "!a=b", "a==b", "r\u{1}=x"]
+    {
         let told = bad.parse::<TagFilter>().unwrap_err().to_string();
         assert!(told.contains("conditions are key=value, key!=value, key and !key"), "{bad:?}: {told}");
     }
@@ -451,7 +459,8 @@ const FLEETS: [&str; 2] = ["lab", "site"];
 const DEVICES: [&str; 4] = ["one", "two", "three", "four"];
 
 fn perform(d: &mut Desk, act: &Act) -> Result<(), Refusal> {
-    let named = |d: &Desk, n: usize| d.world.find_release(None, &format!("rel{n}")).map(|r| Release::clone(r));
+    let named =
+        |d: &Desk, n: usize| d.world.find_release(None, &format!("rel{n}")).map(|r| Release::clone(r));
     match *act {
         Act::Release { fleet, status, is_final, passes, started } => {
             let n = d.world.releases().map(|release| release.number).max().unwrap_or(0);
