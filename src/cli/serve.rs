@@ -8,7 +8,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 
-use super::exit::Usage;
 use crate::fleet::{RawConfig, Server};
 
 /// The settings of the server, each of which may also stand in the file.
@@ -34,12 +33,7 @@ pub(super) struct Serve {
 pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
     let file = match &serve.config {
         None => RawConfig::default(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Usage(format!("cannot read the settings file {}: {error}", path.display()))
-            })?;
-            RawConfig::parse(&text).with_context(|| format!("in {}", path.display()))?
-        }
+        Some(path) => RawConfig::read(path).with_context(|| format!("in {}", path.display()))?,
     };
     let flags = RawConfig {
         listen: serve.listen,
