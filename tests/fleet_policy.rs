@@ -590,7 +590,15 @@ proptest! {
                 match act {
                     Act::Move(..) if old.fleet != new.fleet => prop_assert_eq!(new.pin, None, "a move clears the pin"),
                     Act::Pin(..) | Act::Unpin(..) | Act::PinCanaries(..) | Act::UnpinCanaries => {}
-                    _ => prop_assert_eq!(old.pin, new.pin, "only pin, unpin and move touch a pin"),
+                    Act::Release { .. }
+                    | Act::Finalize(_)
+                    | Act::Invalidate(..)
+                    | Act::Tests(..)
+                    | Act::Delete(_)
+                    | Act::PinFleet(..)
+                    | Act::TrackLatest(_)
+                    | Act::Move(..)
+                    | Act::Tag(..) => prop_assert_eq!(old.pin, new.pin, "only pin, unpin and move touch a pin"),
                 }
                 if old.pin.is_some() && old.pin == new.pin {
                     prop_assert_eq!(&d.target(&new.name), target, "a pin outlives what happens to the fleet");
