@@ -582,6 +582,11 @@ proptest! {
             let result = perform(&mut d, act);
             assert_sound(&d);
             let after: Vec<Device> = d.world.devices().cloned().collect();
+            for (old, new) in fleets.iter().zip(d.world.fleets()) {
+                if !old.is_tracking_latest && !matches!(act, Act::PinFleet(..) | Act::TrackLatest(_)) {
+                    prop_assert_eq!(old, &Fleet { services: old.services.clone(), ..new.clone() }, "a pinned fleet stays");
+                }
+            }
             if result.is_err() {
                 prop_assert_eq!(&before, &after, "a refused act changes no device");
                 prop_assert_eq!(&fleets, &d.world.fleets().cloned().collect::<Vec<_>>(), "and no fleet");
