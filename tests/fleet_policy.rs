@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cotter::fleet::policy::{
     Change, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
-    Release, ReleasePatch, ReleaseStatus, TagFilter, Tagging, World,
+    Release, ReleasePatch, ReleaseStatus, Reported, TagFilter, Tagging, World,
 };
 use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ServiceName};
 use jiff::Timestamp;
@@ -414,6 +414,15 @@ fn tag_filters() {
         let told = bad.parse::<TagFilter>().unwrap_err().to_string();
         assert!(told.contains("conditions are key=value, key!=value, key and !key"), "{bad:?}: {told}");
     }
+}
+
+#[test]
+fn a_release_may_be_deleted_while_it_runs_and_is_then_unknown() {
+    let mut d = two_fleets();
+    let reported = Reported { running: Some(d.release("rel1").number), ..Reported::default() };
+    d.change(Ok(d.world.report(&d.device("one"), reported))).unwrap();
+    d.change(d.world.delete_release(&d.release("rel1"))).unwrap();
+    assert_eq!(d.device("one").reported.running, None);
 }
 
 /// An act at random, on a desk with two fleets, four devices and at most ten releases.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::Args;
+use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -49,12 +50,14 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let server = Server::open(config).await?;
+    tell_systemd(NotifyState::Ready);
     let running = server.run(stop.clone());
     let signalled = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tell_systemd(NotifyState::Stopping);
         stop.cancel();
     };
     let (served, ()) = tokio::join!(
@@ -68,4 +71,11 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
         }
     );
     Ok(served?)
+}
+
+/// Outside systemd there is nobody to tell.
+fn tell_systemd(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(error = %error, "cannot tell systemd");
+    }
 }
