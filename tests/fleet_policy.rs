@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cotter::fleet::policy::{
     Change, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
-    Release, ReleasePatch, ReleaseStatus, TagFilter, Tagging, World,
+    Release, ReleasePatch, ReleaseStatus, Reported, TagFilter, Tagging, World,
 };
 use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ServiceName};
 use jiff::Timestamp;
@@ -416,6 +416,15 @@ fn tag_filters() {
     }
 }
 
+#[test]
+fn a_release_may_be_deleted_while_it_runs_and_is_then_unknown() {
+    let mut d = two_fleets();
+    let reported = Reported { running: Some(d.release("rel1").number), ..Reported::default() };
+    d.change(Ok(d.world.report(&d.device("one"), reported))).unwrap();
+    d.change(d.world.delete_release(&d.release("rel1"))).unwrap();
+    assert_eq!(d.device("one").reported.running, None);
+}
+
 /// An act at random, on a desk with two fleets, four devices and at most ten releases.
 #[derive(Debug, Clone)]
 enum Act {
@@ -582,6 +591,11 @@ proptest! {
             let result = perform(&mut d, act);
             assert_sound(&d);
             let after: Vec<Device> = d.world.devices().cloned().collect();
+            for (old, new) in fleets.iter().zip(d.world.fleets()) {
+                if !old.is_tracking_latest && !matches!(act, Act::PinFleet(..) | Act::TrackLatest(_)) {
+                    prop_assert_eq!(old, &Fleet { services: old.services.clone(), ..new.clone() }, "a pinned fleet stays");
+                }
+            }
             if result.is_err() {
                 prop_assert_eq!(&before, &after, "a refused act changes no device");
                 prop_assert_eq!(&fleets, &d.world.fleets().cloned().collect::<Vec<_>>(), "and no fleet");
@@ -590,7 +604,15 @@ proptest! {
                 match act {
                     Act::Move(..) if old.fleet != new.fleet => prop_assert_eq!(new.pin, None, "a move clears the pin"),
                     Act::Pin(..) | Act::Unpin(..) | Act::PinCanaries(..) | Act::UnpinCanaries => {}
-                    _ => prop_assert_eq!(old.pin, new.pin, "only pin, unpin and move touch a pin"),
+                    Act::Release { .. }
+                    | Act::Finalize(_)
+                    | Act::Invalidate(..)
+                    | Act::Tests(..)
+                    | Act::Delete(_)
+                    | Act::PinFleet(..)
+                    | Act::TrackLatest(_)
+                    | Act::Move(..)
+                    | Act::Tag(..) => prop_assert_eq!(old.pin, new.pin, "only pin, unpin and move touch a pin"),
                 }
                 if old.pin.is_some() && old.pin == new.pin {
                     prop_assert_eq!(&d.target(&new.name), target, "a pin outlives what happens to the fleet");

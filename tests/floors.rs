@@ -28,7 +28,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("fleet", &["model", "wire", "registry"]),
     ("daemon", &["api", "cloud", "config", "engine", "host", "model", "reconcile", "store", "wire"]),
     // the door: `agent` runs the daemon, `fleet serve` the fleet server
-    ("cli", &["model", "api", "config", "daemon", "fleet", "registry", "store", "wire"]),
+    ("cli", &["model", "api", "config", "daemon", "fleet", "host", "registry", "store", "wire"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

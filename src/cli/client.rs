@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::{Method, Url};
+use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -55,6 +55,11 @@ pub(super) enum ClientError {
 
     #[error("what answers at {url} is no fleet server of this version ({why}); check --url")]
     NotUnderstood { url: String, why: String },
+
+    #[error(
+        "the fleet server at {url} does not accept this token; give it the operator.token of its data folder, by --token-file or COTTER_TOKEN"
+    )]
+    WrongToken { url: String },
 
     #[error("{}", failure.message)]
     Answer { failure: Failure },
@@ -139,6 +144,7 @@ impl Client {
                 .map_err(|error| ClientError::NotUnderstood { url: server(), why: error.to_string() });
         }
         match serde_json::from_slice::<ErrorView>(&body) {
+            Ok(_) if status == StatusCode::UNAUTHORIZED => Err(ClientError::WrongToken { url: server() }),
             Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),
             Err(_) => Err(ClientError::NotUnderstood { url: server(), why: format!("status {status}") }),
         }

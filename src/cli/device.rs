@@ -77,7 +77,7 @@ struct Bulk {
 #[derive(Debug, Args)]
 pub(super) struct PinDevices {
     /// The device (not with --filter), then the commit or the first 4 or more characters of it
-    #[arg(required = true, num_args = 1..=2, value_names = ["DEVICE", "COMMIT"])]
+    #[arg(required = true, num_args = 1..=2, value_name = "DEVICE COMMIT")]
     names: Vec<String>,
     #[command(flatten)]
     bulk: Bulk,

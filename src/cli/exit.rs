@@ -74,11 +74,10 @@ impl Exit {
         }
         error.downcast_ref::<ClientError>().map(|error| match error {
             ClientError::BadUrl { .. } => Self::Usage,
-            ClientError::NoToken { .. } => Self::NotPermitted,
+            ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
             ClientError::Unreachable { .. } => Self::Unreachable,
             ClientError::NotUnderstood { .. } => Self::Unexpected,
             ClientError::Answer { failure, .. } => match failure.code.as_str() {
-                "not_permitted" => Self::NotPermitted,
                 "not_found" | "no_match" => Self::NotFound,
                 "bad_request" | "ambiguous" | "too_large" => Self::Usage,
                 "refused" | "unsupported" => Self::Refused,

@@ -7,9 +7,9 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::exit::Usage;
 use super::logging;
 use crate::fleet::{RawConfig, Server};
+use crate::host;
 
 /// The settings of the server, each of which may also stand in the file.
 #[derive(Debug, Args)]
@@ -34,12 +34,7 @@ pub(super) struct Serve {
 pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
     let file = match &serve.config {
         None => RawConfig::default(),
-        Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| {
-                Usage(format!("cannot read the settings file {}: {error}", path.display()))
-            })?;
-            RawConfig::parse(&text).with_context(|| format!("in {}", path.display()))?
-        }
+        Some(path) => RawConfig::read(path).with_context(|| format!("in {}", path.display()))?,
     };
     let flags = RawConfig {
         listen: serve.listen,
@@ -54,12 +49,14 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let server = Server::open(config).await?;
+    host::notify_ready();
     let running = server.run(stop.clone());
     let signalled = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        host::notify_stopping();
         stop.cancel();
     };
     let (served, ()) = tokio::join!(

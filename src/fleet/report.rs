@@ -294,6 +294,3 @@ fn cut(text: &str, longest: usize) -> String {
         _ => short,
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,7 @@
 //! The settings of the fleet server: what a file and the flags say, checked once.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -32,10 +32,10 @@ pub struct Config {
 /// Why settings are not in force.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error(
-        "the settings file is no valid TOML or has an unknown key (keys are listen, data_dir, poll_interval)"
-    )]
-    Form(#[from] toml::de::Error),
+    #[error("the settings file cannot be read")]
+    File(#[source] std::io::Error),
+    #[error("line {line} of the settings file is not accepted: {why}")]
+    Form { line: usize, why: String },
     #[error("listen = {given:?} is not an address; write IP:PORT, e.g. 127.0.0.1:7300")]
     Listen { given: String },
     #[error(
@@ -55,7 +55,20 @@ impl RawConfig {
     ///
     /// [`ConfigError::Form`].
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        Ok(toml::from_str(text)?)
+        toml::from_str(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let line = text.get(..at).map_or(0, |before| before.matches('\n').count()) + 1;
+            ConfigError::Form { line, why: error.message().replace('\n', "; ") }
+        })
+    }
+
+    /// Reads a settings file.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::File`], [`ConfigError::Form`].
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&std::fs::read_to_string(path).map_err(ConfigError::File)?)
     }
 
     /// These settings, and where they are silent, those of `below`.
@@ -124,7 +137,8 @@ mod tests {
             ("poll_interval = \"25h\"", "from 1s to 24h"),
             ("pol_interval = \"1s\"", "unknown key"),
             ("allow_remote = true", "unknown key"),
-            ("listen = 7300", "no valid TOML"),
+            ("\nlisten = 7300", "line 2 of the settings file"),
+            ("listen", "line 1 of the settings file"),
         ] {
             let error = RawConfig::parse(text).and_then(RawConfig::check).unwrap_err();
             assert!(error.to_string().contains(told), "{text}: {error}");

@@ -7,6 +7,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -46,6 +47,9 @@ pub(super) struct Store {
     /// sled's data file, for the sync that sled leaves out.
     file: File,
     dir: PathBuf,
+    /// Whether the marker is there that says that this store is not empty. sled opens a
+    /// file that lost its content as a new one, and a fleet must not vanish unnoticed.
+    is_marked: AtomicBool,
 }
 
 /// Keeps other processes off a data folder for as long as it lives.
@@ -118,7 +122,12 @@ impl Store {
             let (key, value) = entry.map_err(|error| sorted(dir, error))?;
             changes.push(read(dir, &key, &value)?);
         }
-        Ok((Self { db, file, dir: dir.to_owned() }, changes))
+        let is_marked = marker(dir).exists();
+        if is_marked && changes.is_empty() {
+            let why = "they are empty, and were not before".to_owned();
+            return Err(StoreError::Damaged { dir: dir.to_owned(), why });
+        }
+        Ok((Self { db, file, dir: dir.to_owned(), is_marked: is_marked.into() }, changes))
     }
 
     /// Writes all changes or none, and returns when they are on the disk.
@@ -153,8 +162,29 @@ impl Store {
         }))
         .unwrap_or_else(|_panic| Err(sled::Error::ReportableBug("its writer panicked".to_owned())));
         written.map_err(|error| sorted(&self.dir, error))?;
-        self.file.sync_all().map_err(|source| StoreError::Io { path: self.dir.join("db"), source })
+        self.file.sync_all().map_err(|source| StoreError::Io { path: self.dir.join("db"), source })?;
+        self.mark()
     }
+
+    fn mark(&self) -> Result<(), StoreError> {
+        if self.is_marked.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let path = marker(&self.dir);
+        let made = File::create(&path).and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
+        made.map_err(|source| StoreError::Io { path, source })?;
+        self.is_marked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Beside the store, not in it: what is in it may be what is lost.
+fn marker(dir: &Path) -> PathBuf {
+    dir.with_extension("begun")
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
 fn number(number: u64) -> String {

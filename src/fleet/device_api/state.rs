@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
 use super::{failed, key_of, key_required};
-use crate::fleet::policy::World;
+use crate::fleet::policy::{Reported, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, render, report};
 use crate::model::DeviceUuid;
@@ -80,7 +80,7 @@ pub(super) async fn patch(
         if reported == device.reported {
             return Ok((Ok(()), Vec::new()));
         }
-        Ok((Ok(()), world.report(device, super::super::policy::Reported { at: Some(at), ..reported })))
+        Ok((Ok(()), world.report(device, Reported { at: Some(at), ..reported })))
     };
     match records.act(act).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),

@@ -1,0 +1,569 @@
+//! The command line of the fleet, as the binary runs it: what it prints and how it exits.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const COTTER: &str = env!("CARGO_BIN_EXE_cotter");
+const A: &str = "aaaa0000aaaa0000aaaa0000aaaa0000";
+const B: &str = "bbbb0000bbbb0000bbbb0000bbbb0000";
+
+/// The binary, deaf to the environment of whoever runs the tests.
+fn cotter() -> Command {
+    let mut command = Command::new(COTTER);
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// `cotter fleet serve` on a free port. Killed when dropped.
+struct Serving {
+    child: Child,
+    url: String,
+    data: PathBuf,
+}
+
+impl Serving {
+    fn start(data: &Path) -> Self {
+        let mut child = cotter()
+            .args(["fleet", "serve", "--listen", "127.0.0.1:0", "--poll-interval", "5s", "--data-dir"])
+            .arg(data)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stderr.as_mut().unwrap()).read_line(&mut line).unwrap();
+        assert!(line.contains("fleet server is listening"), "{line}");
+        let url = line.split("url=").nth(1).unwrap().split_whitespace().next().unwrap().to_owned();
+        Self { child, url, data: data.to_owned() }
+    }
+
+    /// Runs `cotter` with these words against this server: what it printed, as one text.
+    fn run(&self, words: &str) -> String {
+        let mut command = cotter();
+        command.args(words.split_whitespace().map(|word| word.replace('~', " ")));
+        command.env("COTTER_FLEET_URL", &self.url).env("COTTER_TOKEN_FILE", self.data.join("operator.token"));
+        command.current_dir(self.data.parent().unwrap());
+        printed(&mut command)
+    }
+
+    fn json(&self, words: &str) -> Value {
+        let printed = self.run(&format!("{words} --json"));
+        let printed = printed.split("\n--- stderr\n").next().unwrap();
+        serde_json::from_str(printed).unwrap_or_else(|error| panic!("{words}: {error}: {printed}"))
+    }
+
+    fn register(&self, key: &str, uuid: &str, name: &str) {
+        let body = json!({ "application": 1, "device_type": "generic-amd64", "uuid": uuid, "api_key": name, "device_name": name });
+        let request = client().post(format!("{}/device/register", self.url)).bearer_auth(key).json(&body);
+        block_on(async { assert_eq!(request.send().await.unwrap().status().as_u16(), 201) });
+    }
+
+    fn signal(&self, signal: &str) {
+        let killed = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(killed.success());
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+fn client() -> reqwest::Client {
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+/// What a command printed, and its exit code when it is not 0.
+fn printed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    let mut text = String::from_utf8(output.stdout).unwrap().trim_end().to_owned();
+    if !output.stderr.is_empty() {
+        text += &format!("\n--- stderr\n{}", String::from_utf8(output.stderr).unwrap().trim_end());
+    }
+    match output.status.code().unwrap() {
+        0 => text,
+        code => format!("{text}\n--- exit {code}").trim_start().to_owned(),
+    }
+}
+
+/// A fleet `lab` with devices `porch` and `attic` and releases `1111...`, `2222...`.
+struct Lab {
+    _dir: TempDir,
+    serving: Serving,
+    uuid: String,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let dir = TempDir::new().unwrap();
+        let serving = Serving::start(&dir.path().join("data"));
+        let created = serving.json("fleet create lab");
+        let key = created["created"]["provisioning_key"].as_str().unwrap();
+        serving.register(key, A, "porch");
+        serving.register(key, B, "attic");
+        let image = format!("127.0.0.1:5000/lab/web@sha256:{}", "c".repeat(64));
+        let compose =
+            format!("services:\n  web:\n    image: {image}\n    restart: always\nvolumes:\n  data:\n");
+        std::fs::write(dir.path().join("docker-compose.yml"), compose).unwrap();
+        for n in ["1", "2"] {
+            let commit = n.repeat(40);
+            serving.json(&format!(
+                "release create lab --commit {commit} --start-timestamp 2026-01-0{n}T00:00:00Z"
+            ));
+        }
+        let uuid = created["created"]["fleet"]["uuid"].as_str().unwrap().to_owned();
+        Self { _dir: dir, serving, uuid }
+    }
+
+    fn run(&self, words: &str) -> String {
+        let printed = self.serving.run(words).replace(&self.uuid, "<fleet uuid>");
+        let lines = printed.lines().map(|line| match line.split_once("created   20") {
+            Some(("", _)) => "created   <now>",
+            _ => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+#[test]
+fn reading_a_fleet() {
+    let lab = Lab::new();
+    assert_snapshot!(lab.run("fleet list"), @r"
+    NUMBER  NAME  FOLLOWS  TARGET        DEVICES  RELEASES
+    1       lab   latest   222222222222  2        2
+    ");
+    assert_snapshot!(lab.run("device list"), @r"
+    UUID          NAME   FLEET  ONLINE  TARGET        BY     RUNNING  UPDATE  TAGS
+    aaaa0000aaaa  porch  lab    no      222222222222  fleet  -        -       -
+    bbbb0000bbbb  attic  lab    no      222222222222  fleet  -        -       -
+    ");
+    assert_snapshot!(lab.run("release list lab"), @r"
+    COMMIT                                    FLEET  STATE    STARTED               TARGET OF  PINNED  RUNNING
+    1111111111111111111111111111111111111111  lab    success  2026-01-01T00:00:00Z  -          0       0
+    2222222222222222222222222222222222222222  lab    success  2026-01-02T00:00:00Z  fleet      0       0
+    ");
+    assert_snapshot!(lab.run("release show 2222"), @r"
+    release          2222222222222222222222222222222222222222
+    number           2
+    fleet            lab
+    state            success
+    started          2026-01-02T00:00:00Z
+    fleet target     yes
+    pinned devices   0
+    running devices  0
+
+    SERVICE  IMAGE
+    web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+    ");
+    assert_snapshot!(lab.run("device show porch"), @r"
+    device     porch
+    uuid       aaaa0000aaaa0000aaaa0000aaaa0000
+    type       generic-amd64
+    fleet      lab
+    pin        -
+    target     2222222222222222222222222222222222222222
+    running    -
+    update     -
+    online     no
+    last seen  -
+    tags       -
+    reported   -
+    ");
+    assert_snapshot!(lab.run("fleet show lab"), @r"
+    fleet     lab
+    number    1
+    uuid      <fleet uuid>
+    follows   latest
+    target    2222222222222222222222222222222222222222
+    devices   2
+    releases  2
+    created   <now>
+    ");
+}
+
+#[test]
+fn pinning_and_tagging() {
+    let lab = Lab::new();
+    lab.run("device tag porch ring=canary site=hq");
+    lab.run("device tag attic ring=prod");
+    assert_snapshot!(lab.run("device pin --filter ring=canary,site!=lab 1111 --dry-run"), @r"
+    UUID          NAME   FLEET  TARGET WAS    TARGET IS
+    aaaa0000aaaa  porch  lab    222222222222  111111111111
+    --- stderr
+    nothing was changed: this was a dry run
+    ");
+    assert_snapshot!(lab.run("device pin --filter ring=canary 1111"), @r"
+    UUID          NAME   FLEET  TARGET WAS    TARGET IS
+    aaaa0000aaaa  porch  lab    222222222222  111111111111
+    ");
+    assert_snapshot!(lab.run("device pin aaaa 9999"), @r#"
+    --- stderr
+    error: there is no release "9999"; give its commit or the first 4 or more characters of it (`cotter release list`)
+    --- exit 5
+    "#);
+    assert_snapshot!(lab.run("fleet pin lab 1111"), @r"
+    fleet     lab
+    number    1
+    uuid      <fleet uuid>
+    follows   pin
+    target    1111111111111111111111111111111111111111
+    devices   2
+    releases  2
+    created   <now>
+    ");
+    assert_snapshot!(lab.run("release delete 1111"), @r"
+    --- stderr
+    error: release 1111111111111111111111111111111111111111 is the target of its fleet and pinned by device aaaa0000aaaa0000aaaa0000aaaa0000, so it cannot be deleted; pin or track another release there first
+    --- exit 21
+    ");
+    assert_snapshot!(lab.run("device track-fleet --filter ring"), @r"
+    UUID          NAME   FLEET  TARGET WAS    TARGET IS
+    aaaa0000aaaa  porch  lab    111111111111  111111111111
+    bbbb0000bbbb  attic  lab    111111111111  111111111111
+    ");
+    assert_snapshot!(lab.run("fleet track-latest lab"), @r"
+    fleet     lab
+    number    1
+    uuid      <fleet uuid>
+    follows   latest
+    target    2222222222222222222222222222222222222222
+    devices   2
+    releases  2
+    created   <now>
+    ");
+    assert_snapshot!(lab.run("release invalidate 2222"), @r"
+    release          2222222222222222222222222222222222222222
+    number           2
+    fleet            lab
+    state            success, invalidated
+    started          2026-01-02T00:00:00Z
+    fleet target     no
+    pinned devices   0
+    running devices  0
+
+    SERVICE  IMAGE
+    web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+    ");
+    assert_snapshot!(lab.run("release validate 2222"), @r"
+    release          2222222222222222222222222222222222222222
+    number           2
+    fleet            lab
+    state            success
+    started          2026-01-02T00:00:00Z
+    fleet target     yes
+    pinned devices   0
+    running devices  0
+
+    SERVICE  IMAGE
+    web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+    ");
+    assert_snapshot!(lab.run("device tag porch --remove site"), @r"
+    device     porch
+    uuid       aaaa0000aaaa0000aaaa0000aaaa0000
+    type       generic-amd64
+    fleet      lab
+    pin        -
+    target     2222222222222222222222222222222222222222
+    running    -
+    update     -
+    online     no
+    last seen  -
+    tags       ring=canary
+    ");
+    lab.run("fleet create site");
+    assert_snapshot!(lab.run("device move attic site"), @r"
+    device     attic
+    uuid       bbbb0000bbbb0000bbbb0000bbbb0000
+    type       generic-amd64
+    fleet      site
+    pin        -
+    target     -
+    running    -
+    update     -
+    online     no
+    last seen  -
+    tags       ring=prod
+    ");
+    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers go on running");
+    assert_snapshot!(lab.run("release delete 1111"), @"deleted 1111111111111111111111111111111111111111 of lab");
+}
+
+#[test]
+fn what_is_wrong_is_told_in_one_line_with_its_code() {
+    let lab = Lab::new();
+    std::fs::write(lab.serving.data.join("../bad.yml"), "services:\n  web:\n    build: .\n").unwrap();
+    let image = format!("r/a@sha256:{}", "c".repeat(64));
+    let refused = format!("services:\n  web:\n    image: {image}\n    ports: [\"x:y\"]\n");
+    std::fs::write(lab.serving.data.join("../refused.yml"), refused).unwrap();
+    std::fs::write(lab.serving.data.join("../tag.yml"), "services: { web: { image: \"127.0.0.1:1/a:1\" } }")
+        .unwrap();
+    std::fs::write(lab.serving.data.join("../other.token"), "wrong").unwrap();
+    for (words, expected) in [
+        ("device show nope", "--- exit 5"),
+        ("fleet create lab", "--- exit 21"),
+        ("device pin porch", "--- exit 2"),
+        ("device pin --filter ring porch 1111", "--- exit 2"),
+        ("device pin --filter a=b=c 1111", "--- exit 2"),
+        ("device pin --filter ring=x 1111", "--- exit 5"),
+        ("device pin porch 1111 --dry-run", "--- exit 2"),
+        ("device track-fleet", "--- exit 2"),
+        ("device track-fleet porch --filter ring", "--- exit 2"),
+        ("device tag porch", "--- exit 2"),
+        ("device tag porch ring", "--- exit 2"),
+        ("device tag porch a~b=c", "--- exit 2"),
+        ("release create lab --file none.yml", "--- exit 2"),
+        ("release create lab --file bad.yml", "--- exit 2"),
+        ("release create lab --file refused.yml", "--- exit 21"),
+        ("release create lab --file tag.yml", "--- exit 20"),
+        ("release create nope", "--- exit 5"),
+        ("release create lab --commit a/b", "--- exit 2"),
+        ("release create lab --start-timestamp soon", "--- exit 2"),
+        ("fleet list --token-file other.token", "--- exit 4"),
+        ("fleet list --token-file none.token", "--- exit 4"),
+        ("fleet list --url ftp://x", "--- exit 2"),
+        ("fleet list --url http://127.0.0.1:1", "--- exit 20"),
+        ("fleet lost", "--- exit 2"),
+        ("", "--- exit 2"),
+    ] {
+        let printed = lab.run(words);
+        assert!(printed.ends_with(expected), "{words}: {printed}");
+        if printed.contains("try '--help'") || words.is_empty() {
+            continue; // clap's own, of several lines
+        }
+        assert!(printed.starts_with("--- stderr\nerror: "), "{words}: {printed}");
+        assert_eq!(printed.lines().count(), 3, "{words}: {printed}");
+    }
+    let wrong = lab.run("fleet list --token-file other.token").replace(&lab.serving.url, "<url>");
+    assert_snapshot!(wrong, @r"
+    --- stderr
+    error: the fleet server at <url>/ does not accept this token; give it the operator.token of its data folder, by --token-file or COTTER_TOKEN
+    --- exit 4
+    ");
+    assert_snapshot!(lab.run("fleet list --url http://127.0.0.1:1"), @r"
+    --- stderr
+    error: no fleet server answers at http://127.0.0.1:1/ (Connection refused (os error 111)); is `cotter fleet serve` running? another address: --url
+    --- exit 20
+    ");
+    assert_snapshot!(lab.run("release create lab --file bad.yml"), @r"
+    --- stderr
+    error: bad.yml: line 3: services.web.build: images are not built here: build and push it, then name the image
+    --- exit 2
+    ");
+    assert_snapshot!(lab.run("release create lab --file refused.yml"), @r#"
+    --- stderr
+    error: devices would refuse this release: services.web.ports[0]: "x:y" is not accepted: write "[address:][host port[-end]:]container port[-end][/tcp|/udp]", e.g. "8080:80"
+    --- exit 21
+    "#);
+    assert_snapshot!(lab.run("device pin porch"), @r"
+    --- stderr
+    error: give a device and a commit, or --filter and a commit
+    --- exit 2
+    ");
+    assert_snapshot!(lab.run("device tag porch ring"), @r#"
+    --- stderr
+    error: "ring" is not a tag; write KEY=VALUE (VALUE may be empty)
+    --- exit 2
+    "#);
+}
+
+#[test]
+fn json_has_a_schema_version_on_every_verb() {
+    let lab = Lab::new();
+    for (words, name) in [
+        ("fleet list", "fleets"),
+        ("fleet show lab", "fleet"),
+        ("fleet pin lab 1111", "fleet"),
+        ("fleet track-latest lab", "fleet"),
+        ("fleet provisioning-key lab", "created"),
+        ("device list", "devices"),
+        ("device show porch", "device"),
+        ("device pin porch 1111", "device"),
+        ("device track-fleet porch", "device"),
+        ("device tag porch ring=canary", "device"),
+        ("device pin --filter ring 1111", "bulk"),
+        ("device track-fleet --filter ring", "bulk"),
+        ("device move porch lab", "device"),
+        ("release list", "releases"),
+        ("release show 1111", "release"),
+        ("release invalidate 1111", "release"),
+        ("release validate 1111", "release"),
+        ("release set-status 1111 failed", "release"),
+        ("release delete 1111", "deleted"),
+        ("device delete attic", "deleted"),
+    ] {
+        let document = lab.serving.json(words);
+        let keys: Vec<&String> = document.as_object().unwrap().keys().collect();
+        assert_eq!(keys, [name, "schema_version"], "{words}");
+        assert_eq!(document["schema_version"], 1);
+    }
+}
+
+#[test]
+fn settings_of_the_server() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let file = dir.path().join("fleet.toml");
+    std::fs::write(&file, "listen = \"0.0.0.0:1\"\n").unwrap();
+    let bad = dir.path().join("bad.toml");
+    std::fs::write(&bad, "lisen = \"127.0.0.1:0\"\n").unwrap();
+    let serve = |words: &[&str], environment: &[(&str, &str)]| {
+        let mut command = cotter();
+        command
+            .args(["fleet", "serve", "--data-dir"])
+            .arg(&data)
+            .args(words)
+            .envs(environment.iter().copied());
+        printed(&mut command).replace(dir.path().to_str().unwrap(), "<dir>")
+    };
+    let file = file.to_str().unwrap();
+    assert_snapshot!(serve(&["--config", file], &[]), @r"
+    --- stderr
+    error: listen = 0.0.0.0:1 is open to other machines, and the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or say --allow-remote on a network you trust
+    --- exit 78
+    ");
+    assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
+    --- stderr
+    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`
+    --- exit 78
+    ");
+    assert_snapshot!(serve(&["--config", file, "--listen", "here"], &[("COTTER_FLEET_LISTEN", "there")]), @r#"
+    --- stderr
+    error: listen = "here" is not an address; write IP:PORT, e.g. 127.0.0.1:7300
+    --- exit 78
+    "#);
+    assert_snapshot!(serve(&["--config", file], &[("COTTER_FLEET_LISTEN", "there")]), @r#"
+    --- stderr
+    error: listen = "there" is not an address; write IP:PORT, e.g. 127.0.0.1:7300
+    --- exit 78
+    "#);
+    assert_snapshot!(serve(&["--listen", "127.0.0.1:0"], &[("COTTER_FLEET_POLL_INTERVAL", "1ms")]), @r"
+    --- stderr
+    error: poll_interval = 1ms is out of range; it must be from 1s to 24h
+    --- exit 78
+    ");
+    assert_snapshot!(serve(&["--config", "/none.toml"], &[]), @r"
+    --- stderr
+    error: in /none.toml: the settings file cannot be read: No such file or directory (os error 2)
+    --- exit 78
+    ");
+    assert!(!data.exists(), "nothing was begun");
+
+    let serving = Serving::start(&data);
+    assert_snapshot!(serve(&["--listen", "127.0.0.1:0"], &[]), @r"
+    --- stderr
+    error: <dir>/data is in use by another `cotter fleet serve`; stop that one, or use another --data-dir
+    --- exit 75
+    ");
+    let taken = serving.url.trim_start_matches("http://");
+    let other = dir.path().join("other");
+    let mut command = cotter();
+    command.args(["fleet", "serve", "--listen", taken, "--data-dir"]).arg(&other);
+    let printed = printed(&mut command);
+    assert!(printed.contains("cannot listen on 127.0.0.1:") && printed.ends_with("--- exit 1"), "{printed}");
+}
+
+#[test]
+fn the_server_stops_when_told_to() {
+    for signal in ["-TERM", "-INT"] {
+        let dir = TempDir::new().unwrap();
+        let mut serving = Serving::start(&dir.path().join("data"));
+        // A client that keeps its connection open does not hold the server up.
+        let http = client();
+        let ping = http.get(format!("{}/ping", serving.url));
+        block_on(async { assert_eq!(ping.send().await.unwrap().text().await.unwrap(), "OK") });
+        serving.signal(signal);
+        let status = serving.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{signal}");
+        let mut rest = String::new();
+        serving.child.stderr.take().unwrap().read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("fleet server stopped"), "{rest}");
+    }
+}
+
+/// What was answered is on disk, whenever the process is killed.
+#[test]
+fn killed_at_any_time_it_remembers_what_it_answered() {
+    let dir = TempDir::new().unwrap();
+    let data = dir.path().join("data");
+    let mut answered: Vec<String> = Vec::new();
+    for round in 0..6_u64 {
+        let serving = Serving::start(&data);
+        let listed = serving.json("fleet list");
+        let names: Vec<&str> = listed["fleets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|fleet| fleet["name"].as_str().unwrap())
+            .collect();
+        let lost: Vec<&String> = answered.iter().filter(|name| !names.contains(&name.as_str())).collect();
+        assert!(lost.is_empty(), "round {round} lost {lost:?}");
+        let token = std::fs::read_to_string(data.join("operator.token")).unwrap();
+        let url = format!("{}/api/v1/fleets", serving.url);
+        let pid = serving.child.id().to_string();
+        block_on(async {
+            let http = client();
+            let killer = async {
+                tokio::time::sleep(Duration::from_millis(20 + round * 17)).await;
+                assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+            };
+            let writer = async {
+                for n in 0.. {
+                    let name = format!("f{round}-{n}");
+                    let request = http.post(&url).bearer_auth(token.trim()).json(&json!({ "name": name }));
+                    match request.send().await {
+                        Ok(response) => assert_eq!(response.status().as_u16(), 201),
+                        Err(_) => break,
+                    }
+                    answered.push(name);
+                }
+            };
+            tokio::join!(killer, writer);
+        });
+    }
+    assert!(answered.len() > 20, "it wrote between the kills: {}", answered.len());
+}
+
+#[test]
+fn help_and_version() {
+    let mut command = cotter();
+    assert_snapshot!(printed(command.arg("--version")), @"cotter 0.1.0");
+    let mut command = cotter();
+    assert_snapshot!(printed(command.args(["device", "pin", "--help"])), @r"
+    Pin a device, or all that a filter matches, to a release
+
+    Usage: cotter device pin [OPTIONS] DEVICE COMMIT
+           cotter device pin [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] COMMIT
+
+    Arguments:
+      <DEVICE COMMIT>...  The device (not with --filter), then the commit or the first 4 or more
+                          characters of it
+
+    Options:
+          --filter <FILTER>  Tags of the devices: key=value, key!=value, key, !key, joined by ','; all
+                             must hold
+          --fleet <FLEET>    Only devices of this fleet
+          --dry-run          Show who would be changed, and change nobody
+          --json             Print JSON
+      -h, --help             Print help
+
+    Connection:
+          --url <URL>          The fleet server [env: COTTER_FLEET_URL=] [default:
+                               http://127.0.0.1:7300]
+          --token-file <FILE>  File with the operator's token [env: COTTER_TOKEN_FILE=] [default:
+                               /var/lib/cotter-fleet/operator.token]
+    ");
+}
