@@ -159,9 +159,13 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
     Ok(Database { folder: folder.to_path_buf(), sled: Some(sled), file, held })
 }
 
+/// The same for the life of a database: sled refuses another segment size.
+pub(super) fn config(folder: &Path) -> sled::Config {
+    sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).segment_size(SEGMENT)
+}
+
 fn open_sled(folder: &Path) -> Result<sled::Db, Trouble> {
-    let config =
-        sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).segment_size(SEGMENT);
+    let config = config(folder);
     for _ in 0..20 {
         match config.open() {
             Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock") => {
