@@ -16,8 +16,8 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ use super::records::{Records, Snapshot, VERSION, digest, other_version, without_
 const CELL: usize = 1024;
 const SEGMENT: usize = 128 << 10;
 const CACHE: u64 = 256 << 10;
+
+/// Opening takes 10–70 ms on a PC; a slow SD card may need a hundred times that.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The key of [`Meta`]. Cells are `<record>/<4 hex digits>`, and no record is named `meta`.
 const META: &[u8] = b"meta";
@@ -68,9 +71,21 @@ impl Database {
     /// Opens or creates the database and reads all of it.
     ///
     /// Returns no database when what is there cannot be used; then [`Found`] says why.
-    /// Takes up to 0.2 s longer when another handle is just being closed.
+    /// Takes up to 0.2 s longer when another handle is just being closed, and [`PATIENCE`] when
+    /// sled hangs: seen only with large values on a damaged or full disk, but a device that
+    /// waits for its memory at every start would be lost.
     pub(super) fn open(folder: &Path) -> (Option<Self>, Found) {
-        match quietly(|| open(folder)).unwrap_or_else(|panic| Err(Trouble::Damaged(panic))) {
+        let (tx, rx) = mpsc::sync_channel(1);
+        let path = folder.to_path_buf();
+        let opener = std::thread::Builder::new().name("store-open".to_owned()).spawn(move || {
+            let opened = quietly(|| open(&path)).unwrap_or_else(|panic| Err(Trouble::Damaged(panic)));
+            // Nobody waits any more: the database is dropped, and with it the lock on its file.
+            let _ = tx.send(opened);
+        });
+        let opened = opener
+            .and_then(|_| rx.recv_timeout(PATIENCE).map_err(|_| io::ErrorKind::TimedOut.into()))
+            .unwrap_or_else(|source| Err(Trouble::Now(StoreError::of("open", folder, source))));
+        match opened {
             Ok(database) if database.held == Snapshot::default() => (Some(database), Found::Nothing),
             Ok(database) => {
                 let held = database.held.clone();
@@ -144,9 +159,13 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
     Ok(Database { folder: folder.to_path_buf(), sled: Some(sled), file, held })
 }
 
+/// The same for the life of a database: sled refuses another segment size.
+pub(super) fn config(folder: &Path) -> sled::Config {
+    sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).segment_size(SEGMENT)
+}
+
 fn open_sled(folder: &Path) -> Result<sled::Db, Trouble> {
-    let config =
-        sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).segment_size(SEGMENT);
+    let config = config(folder);
     for _ in 0..20 {
         match config.open() {
             Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock") => {

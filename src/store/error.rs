@@ -150,7 +150,7 @@ impl Recovery {
 impl fmt::Display for Recovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Created => write!(f, "created an empty store"),
+            Self::Created => write!(f, "the store is new and empty"),
             Self::Opened => write!(f, "opened the store"),
             Self::SetAside { to, why } => write!(f, "set the database aside to {}: {why}", to.display()),
             Self::Dropped { folder } => write!(f, "deleted the older broken database {}", folder.display()),

@@ -2,7 +2,7 @@
 
 use super::super::mirror::{Found, Slot};
 use super::super::records::{Records, Snapshot};
-use super::super::{StoreError, choose};
+use super::super::{StoreError, choose, database};
 use super::*;
 
 /// A closed store that holds [`full`], whose number has passed a few saves.
@@ -135,6 +135,19 @@ fn with_every_copy_damaged_it_starts_empty_and_says_so() {
     save_all(&store, &full());
     drop(store);
     assert_eq!(remembered(sound.path()), (full(), vec![Recovery::Opened]));
+}
+
+/// sled checks each message by itself; that all of them belong together, only we can tell.
+#[test]
+fn a_database_that_lacks_one_cell_is_set_aside() {
+    let sound = sound();
+    let sled = database::config(&sound.path().join("db")).open().unwrap();
+    assert!(sled.remove("target/0001").unwrap().is_some());
+    sled.flush().unwrap();
+    drop(sled);
+    let (found, notes) = remembered(sound.path());
+    assert_eq!(found, full());
+    assert!(told(&notes).contains("its checksum is wrong"), "{}", told(&notes));
 }
 
 /// As a backup that somebody put back, or a tail that sled dropped without a word.
