@@ -151,7 +151,7 @@ act() {
     act_begun=$EPOCHREALTIME
 }
 run() {
-    event "\$ cotter $*"
+    event "\$ cotter ${*//"$root/"/}"
     cli "$@" >"$work/out" 2>&1 || miss "it failed: $(tail -n 1 "$work/out")"
 }
 
@@ -180,6 +180,7 @@ play() {
     run device tag b ring=canary
     run device tag c ring=canary
     run device pin --filter ring=canary r2
+    sed 's/^/               /' "$work/out"
     expect r3 r2 r2
 
     act "Device a is un-pinned: it rejoins the fleet, which is pinned to 1"
