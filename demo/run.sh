@@ -222,14 +222,16 @@ finish() {
 }
 
 how_to_look() {
+    # With sudo it all belongs to root, so looking needs it too.
+    local as=${SUDO_USER:+sudo }
     cat <<END
 
 All is left running. To look:
-  $cotter status --socket $work/a/run/status.sock
-  docker ps --filter label=io.cotter.instance=a
+  ${as}$cotter status --socket $work/a/run/status.sock
+  ${as}docker ps --filter label=io.cotter.instance=a
   curl http://$(docker port "$(containers a | cut -d' ' -f1)" 8080/tcp | head -n 1)/
   the fleet server: $url, for example
-  $cotter device list --url $url --token-file $token
+  ${as}$cotter device list --url $url --token-file $token
   the logs: $work/*.log
 To stop, and leave nothing behind:
   make demo-stop
