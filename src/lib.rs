@@ -3,8 +3,17 @@
 //! The rooms, from the ground floor up; each may use only those its row in
 //! `tests/floors.rs` names.
 
+pub mod api;
 pub mod cli;
+pub mod cloud;
+pub mod config;
+pub mod daemon;
+pub mod engine;
 pub mod fleet;
+pub mod host;
 pub mod model;
+pub mod plan;
+pub mod reconcile;
 pub mod registry;
+pub mod store;
 pub mod wire;

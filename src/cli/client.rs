@@ -80,7 +80,6 @@ impl Client {
             None => read_token(&connection.token_file)?,
         };
         // A second install is refused, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .timeout(Duration::from_secs(30))

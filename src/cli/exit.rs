@@ -3,8 +3,11 @@
 use std::process::ExitCode;
 
 use super::client::ClientError;
+use crate::api::{BindError, ClientError as AgentError};
+use crate::config::ConfigError as AgentConfigError;
 use crate::fleet::{ConfigError, FleetError};
 use crate::registry::RegistryError;
+use crate::store::StoreError;
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,14 +18,16 @@ pub enum Exit {
     Unexpected = 1,
     /// The command line, or a file that it names, is not understood.
     Usage = 2,
-    /// The token or the registry does not permit it.
+    /// The agent of this device does not answer.
+    NoAgent = 3,
+    /// The token, the socket or the registry does not permit it.
     NotPermitted = 4,
     NotFound = 5,
     /// The fleet server, or an image registry, does not answer.
     Unreachable = 20,
     /// A rule of the fleet, or what devices support, is in the way.
     Refused = 21,
-    /// Another process has the data folder.
+    /// Another process has the folder or the socket, or they cannot be used.
     OtherInstance = 75,
     /// The settings of a daemon are wrong; starting it again does not help.
     BadConfig = 78,
@@ -44,8 +49,18 @@ impl Exit {
         if error.is::<Usage>() {
             return Some(Self::Usage);
         }
-        if error.is::<ConfigError>() {
+        if error.is::<ConfigError>() || error.is::<AgentConfigError>() {
             return Some(Self::BadConfig);
+        }
+        if error.is::<BindError>() || error.downcast_ref::<StoreError>().is_some_and(StoreError::is_fatal) {
+            return Some(Self::OtherInstance);
+        }
+        if let Some(error) = error.downcast_ref::<AgentError>() {
+            return Some(match error {
+                AgentError::NoAgent { .. } => Self::NoAgent,
+                AgentError::NotPermitted(_) => Self::NotPermitted,
+                AgentError::NotUnderstood { .. } => Self::Unexpected,
+            });
         }
         if let Some(error) = error.downcast_ref::<FleetError>() {
             return Some(if error.is_in_use() { Self::OtherInstance } else { Self::Unexpected });

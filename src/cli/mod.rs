@@ -1,16 +1,20 @@
 //! The command line: what is typed, what is printed, and the exit code.
 //!
-//! Fleet verbs speak to a fleet server over HTTP; none of them opens its records.
-//! Only `fleet serve` runs something.
+//! Device verbs ask the agent's socket and never the engine or the store; fleet verbs
+//! speak to a fleet server over HTTP and never open its records. Only `agent` and
+//! `fleet serve` run something.
 
+mod agent;
 mod client;
 mod compose;
 mod device;
 mod exit;
 mod fleet;
+mod logging;
 mod print;
 mod release;
 mod serve;
+mod status;
 
 use std::process::ExitCode;
 
@@ -28,6 +32,10 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Runs the agent of this device
+    Agent(agent::Agent),
+    /// Shows what this device runs, and what it waits for
+    Status(status::Status),
     /// Fleets, and the fleet server
     #[command(subcommand)]
     Fleet(fleet::Verb),
@@ -42,6 +50,8 @@ enum Verb {
 impl Verb {
     async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Agent(agent) => Box::pin(agent::run(agent)).await,
+            Self::Status(status) => Box::pin(status::run(status)).await,
             Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
             Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,
@@ -53,7 +63,9 @@ impl Verb {
 /// itself ends here with [`Exit::Usage`].
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    // An error means that it is installed already.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(cli.verb.run()),
         Err(error) => Err(anyhow::Error::new(error).context("cannot start")),

@@ -6,9 +6,9 @@ use anyhow::Context;
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::EnvFilter;
 
 use super::exit::Usage;
+use super::logging;
 use crate::fleet::{RawConfig, Server};
 
 /// The settings of the server, each of which may also stand in the file.
@@ -48,8 +48,7 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
         allow_remote: serve.allow_remote,
     };
     let config = flags.over(file).check()?;
-    let filter = EnvFilter::builder().with_default_directive(tracing::Level::INFO.into()).from_env_lossy();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    logging::begin("info")?;
 
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

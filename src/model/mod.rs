@@ -3,6 +3,7 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod id;
+mod identity;
 mod image;
 mod ledger;
 mod observed;
@@ -17,9 +18,10 @@ pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Kind, NetworkId, NetworkName, ServiceName, SpecHash,
     VolumeName,
 };
+pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
 pub use ledger::{AppLedger, Ledger};
-pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume};
+pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
 pub use release::{App, NetworkSpec, Release, Subnet, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
@@ -28,4 +30,4 @@ pub use service::{
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};
-pub use target::{Refusal, RefusedApp, Target, TargetApp, WantedApp};
+pub use target::{Delivered, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};

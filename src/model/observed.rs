@@ -1,17 +1,15 @@
 //! What the engine says is there. Only things that bear our instance's label, but for images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use super::{
-    AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
-};
+use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash};
 
 /// One look at the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     pub services: Vec<ObservedService>,
     pub networks: Vec<ObservedNetwork>,
-    pub volumes: BTreeSet<ObservedVolume>,
     /// Every reference under which the engine holds an image, whoever pulled it: digests and tags.
     pub images: BTreeSet<ImageRef>,
 }
@@ -27,6 +25,8 @@ pub struct ObservedService {
     pub spec: SpecHash,
     /// As the container was created with it.
     pub image: String,
+    /// From SIGTERM to SIGKILL, as its author wished when it was created.
+    pub grace: Duration,
     pub state: ContainerState,
     pub health: Health,
     /// The engine's word on it, e.g. "Up 3 minutes (healthy)".
@@ -69,11 +69,4 @@ pub struct ObservedNetwork {
     pub network: NetworkName,
     /// As [`super::NetworkSpec::config_hash`].
     pub config_hash: Option<String>,
-}
-
-/// A volume of ours.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ObservedVolume {
-    pub app: AppId,
-    pub volume: VolumeName,
 }

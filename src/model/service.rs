@@ -64,6 +64,46 @@ pub struct Ulimit {
     pub hard: i64,
 }
 
+impl ServiceSpec {
+    /// A spec that says nothing but its image: everything else as compose has it by default.
+    #[must_use]
+    pub fn bare(hash: SpecHash, image: ImageRef) -> Self {
+        Self {
+            hash,
+            service_id: 0,
+            image_id: 0,
+            image,
+            is_running: true,
+            command: None,
+            entrypoint: None,
+            environment: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            ports: Vec::new(),
+            mounts: Vec::new(),
+            tmpfs: BTreeMap::new(),
+            network_mode: NetworkMode::Networks(BTreeMap::new()),
+            restart: RestartPolicy::Always,
+            depends_on: BTreeMap::new(),
+            user: None,
+            working_dir: None,
+            hostname: None,
+            healthcheck: None,
+            stop_grace: None,
+            stop_signal: None,
+            memory_limit: None,
+            cap_add: BTreeSet::new(),
+            cap_drop: BTreeSet::new(),
+            devices: Vec::new(),
+            is_privileged: false,
+            is_read_only: false,
+            has_init: None,
+            has_tty: false,
+            ulimits: BTreeMap::new(),
+            extra_hosts: BTreeSet::new(),
+        }
+    }
+}
+
 /// A port of the container, published on the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortMapping {

@@ -3,9 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{
-    AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
-};
+use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash};
 
 /// One change to the device, small enough to be done or not done.
 ///
@@ -18,14 +16,12 @@ pub enum Step {
     Pull { image: ImageRef },
     /// Create a network of the wanted release.
     CreateNetwork { app: AppId, network: NetworkName },
-    /// Create a volume of the wanted release. Nothing ever removes one.
-    CreateVolume { app: AppId, volume: VolumeName },
-    /// Create a container, stopped.
+    /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
     Create { app: AppId, service: ServiceName, release: Commit, spec: SpecHash },
     /// Start a container that exists.
     Start { app: AppId, service: ServiceName, container: ContainerId },
     /// Stop a container and keep it, so that going back needs no download.
-    Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Option<Duration> },
+    Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
     /// Remove a stopped container with its anonymous volumes.
     Remove { app: AppId, service: ServiceName, container: ContainerId },
     /// Remove a network that no container uses.
@@ -39,13 +35,29 @@ pub enum Step {
 }
 
 impl Step {
+    /// The service whose steps must run in order with this one; `None`: no order is needed.
+    #[must_use]
+    pub fn service(&self) -> Option<(&AppId, &ServiceName)> {
+        match self {
+            Self::Create { app, service, .. }
+            | Self::Start { app, service, .. }
+            | Self::Stop { app, service, .. }
+            | Self::Remove { app, service, .. } => Some((app, service)),
+            Self::Pull { .. }
+            | Self::CreateNetwork { .. }
+            | Self::RemoveNetwork { .. }
+            | Self::RemoveImage { .. }
+            | Self::Commit { .. }
+            | Self::Forget { .. } => None,
+        }
+    }
+
     /// One word for the kind of step: the journal's field `step`.
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Pull { .. } => "pull",
             Self::CreateNetwork { .. } => "create-network",
-            Self::CreateVolume { .. } => "create-volume",
             Self::Create { .. } => "create",
             Self::Start { .. } => "start",
             Self::Stop { .. } => "stop",
@@ -66,7 +78,6 @@ impl fmt::Display for Step {
             Self::CreateNetwork { network, .. } | Self::RemoveNetwork { network, .. } => {
                 write!(f, "{verb} {network}")
             }
-            Self::CreateVolume { volume, .. } => write!(f, "{verb} {volume}"),
             Self::Create { service, release, .. } => write!(f, "{verb} {service}@{release}"),
             Self::Start { service, container, .. }
             | Self::Stop { service, container, .. }
@@ -105,12 +116,14 @@ pub struct Cooling {
     pub remaining: Duration,
 }
 
-/// What leads from here to the target.
+/// What to do now, and what is waited for.
 ///
-/// Only the first stage is run, then we look again; the rest is there to be shown.
+/// The steps are one *stage*: those of one service run in order, those of
+/// different services beside each other. Then the device is looked at again,
+/// so a plan never reaches past what is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
-    pub stages: Vec<Vec<Step>>,
+    pub stage: Vec<Step>,
     pub waiting: Vec<Waiting>,
 }
 
@@ -127,8 +140,7 @@ pub struct Waiting {
 }
 
 /// The kinds of waiting; the names are stable and stand in status and journal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// Images are on their way.
     Downloading,
@@ -142,4 +154,19 @@ pub enum Reason {
     Unhealthy,
     /// A service waits for one it depends on.
     Dependency,
+}
+
+impl Reason {
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Downloading => "downloading",
+            Self::Backoff => "backoff",
+            Self::Refused => "refused",
+            Self::Starting => "starting",
+            Self::Unhealthy => "unhealthy",
+            Self::Dependency => "dependency",
+        }
+    }
 }

@@ -1,7 +1,10 @@
 //! What the fleet wants of this device.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::{App, AppId, Release};
 
@@ -21,6 +24,34 @@ pub enum TargetApp {
     Refused(RefusedApp),
 }
 
+/// A target as the cloud sent it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredTarget {
+    /// Base URL of the API that sent it; another one's target does not count.
+    pub endpoint: String,
+    /// As the cloud gave it, to be sent with the next poll.
+    pub etag: Option<String>,
+    /// The answer, byte for byte. `Debug` leaves it out: it holds the author's environment.
+    pub body: String,
+}
+
+impl fmt::Debug for StoredTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StoredTarget")
+            .field("endpoint", &self.endpoint)
+            .field("etag", &self.etag)
+            .field("body", &format_args!("({} bytes)", self.body.len()))
+            .finish()
+    }
+}
+
+/// A target, with what is to be kept of it; nothing when it came from the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivered {
+    pub target: Target,
+    pub record: Option<StoredTarget>,
+}
+
 /// An app whose release, if any, we can run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedApp {
@@ -34,21 +65,23 @@ pub struct WantedApp {
 /// An app left exactly as it is, because its release asks for what we do not support.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedApp {
+    /// As the target gives it; its uuid when even that cannot be read.
+    pub name: String,
     /// As the target names it; it need not be a valid commit.
     pub release: String,
     pub refusals: Vec<Refusal>,
 }
 
 /// What we would not accept, and where.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// E.g. `services.web.composition.ports[0]`.
     pub path: String,
     pub why: String,
 }
 
-impl std::fmt::Display for Refusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.path, self.why)
     }
 }

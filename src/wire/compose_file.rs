@@ -51,7 +51,8 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// Reads the text of a compose file, of at most 1 MiB. Anchors and `<<` are resolved.
+/// Reads the text of a compose file, of at most 1 MiB. Anchors and `<<` are resolved; `version` and
+/// `x-*` mean nothing and are passed over.
 ///
 /// # Errors
 ///

@@ -72,7 +72,7 @@ fn golden_hash_of_everything() {
     let volumes = json!({"named": {"labels": {"a": "b"}}});
     assert_eq!(
         hash(IMAGE, &composition, &networks, &volumes),
-        "v1:74c58d927a8003c8c14157e99ea380c8c5941718980cca2b025281cf338a5019"
+        "v1:c790ae135f0e9f3db82c50260f8dedbf1b373d310fceec32273fff0250d68c42"
     );
 }
 

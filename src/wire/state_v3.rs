@@ -29,7 +29,7 @@ pub struct AppState {
     #[serde(default)]
     pub is_host: bool,
     /// Commit to release. Absent when the fleet has no target release; at most one is ever sent.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "BTreeMap::is_empty")]
     pub releases: BTreeMap<String, ReleaseState>,
 }
 
@@ -37,12 +37,12 @@ pub struct AppState {
 pub struct ReleaseState {
     #[serde(deserialize_with = "number")]
     pub id: u64,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub services: BTreeMap<String, ServiceState>,
     /// Compose configs of the release's networks and volumes, as stored.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub networks: BTreeMap<String, Value>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub volumes: BTreeMap<String, Value>,
 }
 
@@ -56,14 +56,14 @@ pub struct ServiceState {
     /// Not sent by the API; absent is true.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub running: bool,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub environment: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_absent")]
     pub labels: BTreeMap<String, String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contract: Option<Value>,
     /// The compose service without `build`; its `environment` and `labels` are not merged into ours.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Map::is_empty")]
     pub composition: Map<String, Value>,
 }
 
@@ -78,6 +78,13 @@ fn yes() -> bool {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if wants a reference")]
 fn is_yes(value: &bool) -> bool {
     *value
+}
+
+/// Within an app `null` is absent, as in compose files.
+fn null_is_absent<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// Ids are numbers, or strings of digits (protocol.md 1.3).

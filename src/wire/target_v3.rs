@@ -98,8 +98,10 @@ fn app(id: AppId, raw: Value) -> TargetApp {
         Some(releases) => releases.keys().map(|commit| short(commit)).collect(),
         None => Vec::new(),
     };
+    let name = raw.get("name").and_then(Value::as_str).map_or_else(|| id.to_string(), short);
     let refused = |refusals| {
-        TargetApp::Refused(RefusedApp { release: named.first().cloned().unwrap_or_default(), refusals })
+        let release = named.first().cloned().unwrap_or_default();
+        TargetApp::Refused(RefusedApp { name, release, refusals })
     };
     if named.len() > 1 {
         let why = format!(

@@ -234,6 +234,21 @@ fn an_app_may_have_no_release() {
 }
 
 #[test]
+fn null_is_absent_within_an_app() {
+    let service = json!({"id": 3, "image_id": 4, "image": "a", "environment": null, "labels": null,
+        "contract": null, "composition": null});
+    let release = json!({"id": 2, "services": {"web": service}, "networks": null, "volumes": {"v": null}});
+    assert_eq!(
+        told(&json!({
+            "a": {"id": 1, "name": "n", "releases": {"r1": release}},
+            "b": {"id": 1, "name": "n", "releases": {"r1": {"id": 2, "services": null}}},
+            "c": {"id": 1, "name": "n", "releases": null},
+        })),
+        ["a: wanted r1", "b: wanted r1", "c: wanted nothing"]
+    );
+}
+
+#[test]
 fn running_false_is_honoured() {
     let mut app = good_app();
     app["releases"]["r1"]["services"]["web"]["running"] = json!(false);

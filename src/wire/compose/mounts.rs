@@ -179,47 +179,51 @@ fn tmpfs_options(at: &At<'_>) -> Result<Vec<String>, Refusal> {
 /// `/path[:options]` of the field `tmpfs`.
 fn tmpfs_line(at: &At<'_>, text: &str) -> Result<Place, Refusal> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
-    for option in options.split(',').filter(|option| !option.is_empty()) {
-        check_tmpfs_option(at, option)?;
-    }
-    Ok(Place::Tmpfs { target: container_path(at, path)?, options: options.to_owned() })
+    let given = options.split(',').filter(|option| !option.is_empty());
+    let options: Vec<String> = given.map(|option| tmpfs_option(at, option)).collect::<Result<_, _>>()?;
+    Ok(Place::Tmpfs { target: container_path(at, path)?, options: options.join(",") })
 }
 
-/// The options that the engine takes for a tmpfs.
-fn check_tmpfs_option(at: &At<'_>, option: &str) -> Result<(), Refusal> {
-    let is_number = |text: &str, radix| u64::from_str_radix(text, radix).is_ok();
+/// The options without a value that the engine takes for a tmpfs.
+const TMPFS_FLAGS: &[&str] = &[
+    "ro",
+    "rw",
+    "exec",
+    "noexec",
+    "suid",
+    "nosuid",
+    "dev",
+    "nodev",
+    "sync",
+    "async",
+    "dirsync",
+    "atime",
+    "noatime",
+    "diratime",
+    "nodiratime",
+    "relatime",
+    "norelatime",
+    "strictatime",
+];
+
+/// One option as the kernel takes it: sizes in bytes, because it knows fewer units than compose.
+fn tmpfs_option(at: &At<'_>, option: &str) -> Result<String, Refusal> {
+    let is_number = |text: &str, radix| u32::from_str_radix(text, radix).is_ok() && !text.starts_with('+');
     let is_known = match option.split_once('=') {
-        Some(("size", "")) => false,
         Some(("size", size)) => match size.strip_suffix('%') {
             Some(percent) => is_number(percent, 10),
-            None => return units::size(size).map(|_| ()).map_err(|bad| at.refusal(bad)),
+            None => {
+                let bytes = units::size(size).map_err(|bad| at.refusal(bad))?;
+                return Ok(format!("size={bytes}"));
+            }
         },
         Some(("mode", mode)) => is_number(mode, 8),
         Some(("uid" | "gid" | "nr_inodes" | "nr_blocks", number)) => is_number(number, 10),
         Some(_) => false,
-        None => matches!(
-            option,
-            "ro" | "rw"
-                | "exec"
-                | "noexec"
-                | "suid"
-                | "nosuid"
-                | "dev"
-                | "nodev"
-                | "sync"
-                | "async"
-                | "dirsync"
-                | "atime"
-                | "noatime"
-                | "diratime"
-                | "nodiratime"
-                | "relatime"
-                | "norelatime"
-                | "strictatime"
-        ),
+        None => TMPFS_FLAGS.contains(&option),
     };
     if is_known {
-        return Ok(());
+        return Ok(option.to_owned());
     }
     Err(at.refusal(format_args!(
         "{:?} is not an option of a tmpfs: write e.g. size=64m, mode=1777, uid, gid, ro, noexec",

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value};
 
-use super::at::{At, Notes, digits, members};
+use super::at::{self, At, Notes, digits, members};
 use super::fields::{self, Verdict};
 use super::limits::{capabilities, memory, signal, ulimits, working_dir};
 use super::{healthcheck, mounts, networking, ports, strings, texts};
@@ -39,7 +39,11 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     spec.environment = environment(given, paths, &read, notes);
     spec.labels = labels(given, paths, &read, notes);
     let at = |key| read.get(key);
-    spec.network_mode = networking::mode(at("network_mode").as_ref(), at("networks").as_ref(), notes);
+    spec.network_mode = networking::mode(
+        at("network_mode").filter(|at| !at::is_nothing(at.value)).as_ref(),
+        at("networks").as_ref(),
+        notes,
+    );
     if let Some(links) = at("links") {
         networking::links(&links, notes);
     }
@@ -62,12 +66,12 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
 
 /// The fields of one plain value each.
 fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
-    spec.user = read.with("user", notes, |at| at.scalar()).filter(|user| !user.is_empty());
-    spec.working_dir = read.with("working_dir", notes, working_dir);
-    spec.hostname = read.with("hostname", notes, networking::host_name);
-    spec.stop_grace = read.with("stop_grace_period", notes, |at| at.duration());
-    spec.stop_signal = read.with("stop_signal", notes, signal);
-    spec.memory_limit = read.with("mem_limit", notes, memory).filter(|bytes| *bytes > 0);
+    spec.user = read.filled("user", notes, |at| at.scalar());
+    spec.working_dir = read.filled("working_dir", notes, working_dir);
+    spec.hostname = read.filled("hostname", notes, networking::host_name);
+    spec.stop_grace = read.filled("stop_grace_period", notes, |at| at.duration());
+    spec.stop_signal = read.filled("stop_signal", notes, signal);
+    spec.memory_limit = read.filled("mem_limit", notes, memory).filter(|bytes| *bytes > 0);
     spec.has_init = read.with("init", notes, |at| at.flag());
     spec.has_tty = read.with("tty", notes, |at| at.flag()).unwrap_or_default();
     spec.is_read_only = read.with("read_only", notes, |at| at.flag()).unwrap_or_default();
@@ -84,6 +88,17 @@ impl<'v> Fields<'v> {
     fn get(&self, key: &str) -> Option<At<'v>> {
         let value = self.map.get(key).filter(|value| !value.is_null())?;
         Some(At::new(format!("{}.{key}", self.path), value))
+    }
+
+    /// As [`Fields::with`]; an empty text is absent too.
+    fn filled<T>(
+        &self,
+        key: &str,
+        notes: &mut Notes,
+        read: impl FnOnce(&At<'v>) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        let is_empty = self.map.get(key).and_then(Value::as_str).is_some_and(str::is_empty);
+        if is_empty { None } else { self.with(key, notes, read) }
     }
 
     fn with<T>(

@@ -187,7 +187,7 @@ fn volumes_and_tmpfs() {
         (
             json!({"tmpfs": ["/run:size=64m,mode=1777,noexec", "/tmp"]}),
             json!([]),
-            json!({"/run": "size=64m,mode=1777,noexec", "/tmp": ""}),
+            json!({"/run": "size=67108864,mode=1777,noexec", "/tmp": ""}),
         ),
     ] {
         let spec = spec(&given);
@@ -384,6 +384,24 @@ fn cycles_are_named() {
 }
 
 #[test]
+fn two_ways_to_one_service_are_no_cycle_and_hide_none() {
+    let service =
+        |on: &[&str]| json!({"id": 1, "image_id": 1, "image": "a", "composition": {"depends_on": on}});
+    let mut services = json!({
+        "a": service(&["b", "c"]), "b": service(&["d"]), "c": service(&["d"]), "d": service(&[]),
+    });
+    let (_, notes) = read(&release(json!({"id": 1, "services": services})), Form::Target);
+    assert_eq!(notes, Notes::default());
+    services["x"] = service(&["a", "y"]);
+    services["y"] = service(&["x"]);
+    let (_, notes) = read(&release(json!({"id": 1, "services": services})), Form::File);
+    assert_eq!(
+        told(&notes.refusals),
+        ["services.x.depends_on: services wait for each other: x → y → x: remove one dependency"]
+    );
+}
+
+#[test]
 fn healthchecks() {
     let check = |probe: Value, interval: Value, retries: Value| json!({"probe": probe, "interval": interval, "timeout": null, "start_period": null, "retries": retries});
     let ten = json!({"secs": 10, "nanos": 0});
@@ -431,6 +449,10 @@ fn healthchecks() {
 
 #[test]
 fn plain_values() {
+    let empty = json!({"user": "", "working_dir": "", "hostname": "", "stop_signal": "", "network_mode": ""});
+    assert_eq!(spec(&empty), spec(&json!({})), "an empty text is absent");
+    assert_eq!(spec(&json!({"tty": "false"})), spec(&json!({})), "flags may be texts");
+    assert!(spec(&json!({"tty": "true"})).has_tty);
     let spec = spec(&json!({
         "user": 1000, "working_dir": "/srv", "hostname": "h", "stop_grace_period": "1m30s", "stop_signal": "term",
         "mem_limit": "64m", "cap_add": ["CAP_net_admin"], "cap_drop": ["all"], "init": false, "tty": true,

@@ -1,0 +1,154 @@
+//! The document of `GET /v1/status`. Fields may be added within a schema version, never changed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{AppReport, CloudReport, Report, UpdateStatus, Waiting};
+
+/// Version of the document's schema.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Everything that `cotter status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusDocument {
+    pub schema_version: u32,
+    /// Of the agent.
+    pub version: String,
+    pub instance: String,
+    pub device: DeviceStatus,
+    /// Absent when no cloud is set.
+    pub cloud: Option<CloudStatus>,
+    /// Why the engine cannot be looked at; absent when it can.
+    pub engine_error: Option<String>,
+    /// Why the store cannot be written; absent when it can.
+    pub store_error: Option<String>,
+    /// Whether a target is known. Without one nothing is touched.
+    pub has_target: bool,
+    pub apps: Vec<AppStatus>,
+    pub waiting: Vec<WaitingStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    pub uuid: String,
+    /// As the cloud calls it; absent before the first target.
+    pub name: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CloudStatus {
+    pub endpoint: String,
+    /// RFC 3339, UTC.
+    pub last_contact: Option<String>,
+    pub next_poll: Option<String>,
+    pub error: Option<String>,
+    /// Failed requests in a row.
+    pub failures: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AppStatus {
+    pub uuid: String,
+    pub name: String,
+    /// Commit of the release that should run.
+    pub target: Option<String>,
+    /// Commit of the release that was last accepted whole.
+    pub current: Option<String>,
+    /// State of the target release: downloading, downloaded, applying changes, done or rejected.
+    pub update: Option<String>,
+    pub services: Vec<ServiceStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceStatus {
+    pub name: String,
+    pub release: String,
+    pub image: String,
+    pub status: String,
+    /// The engine's words, empty without a container.
+    pub detail: String,
+    /// Percent, while its image downloads.
+    pub progress: Option<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingStatus {
+    pub app: Option<String>,
+    pub service: Option<String>,
+    /// One of the stable words of `docs`: downloading, backoff, refused, starting, unhealthy, dependency.
+    pub reason: String,
+    pub why: String,
+    /// Seconds until it is tried again; absent when it waits for a change.
+    pub retry_in_s: Option<u64>,
+}
+
+/// What is fixed while the agent runs.
+#[derive(Debug, Clone)]
+pub struct Who {
+    pub instance: String,
+    pub uuid: String,
+}
+
+/// Puts the document together.
+#[must_use]
+pub fn document(
+    who: &Who,
+    name: Option<String>,
+    report: &Report,
+    cloud: Option<&CloudReport>,
+) -> StatusDocument {
+    StatusDocument {
+        schema_version: SCHEMA_VERSION,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        instance: who.instance.clone(),
+        device: DeviceStatus { uuid: who.uuid.clone(), name },
+        cloud: cloud.map(|cloud| CloudStatus {
+            endpoint: cloud.endpoint.clone(),
+            last_contact: cloud.last_contact.clone(),
+            next_poll: cloud.next_poll.clone(),
+            error: cloud.error.clone(),
+            failures: cloud.failures,
+        }),
+        engine_error: report.engine_error.clone(),
+        store_error: report.store_error.clone(),
+        has_target: report.has_target,
+        apps: report.apps.iter().map(|(uuid, told)| app(uuid.to_string(), told)).collect(),
+        waiting: report.waiting.iter().map(waiting).collect(),
+    }
+}
+
+fn app(uuid: String, told: &AppReport) -> AppStatus {
+    let update = told.target.as_ref().and_then(|target| told.update.get(target)).map(|status| match status {
+        UpdateStatus::Rejected => "rejected",
+        UpdateStatus::Aborted => "aborted",
+        UpdateStatus::Downloading => "downloading",
+        UpdateStatus::Downloaded => "downloaded",
+        UpdateStatus::ApplyingChanges => "applying changes",
+        UpdateStatus::Done => "done",
+    });
+    let service = |s: &crate::model::ServiceReport| ServiceStatus {
+        name: s.service.to_string(),
+        release: s.release.to_string(),
+        image: s.image.clone(),
+        status: s.status.as_str().to_owned(),
+        detail: s.detail.clone(),
+        progress: s.progress,
+    };
+    AppStatus {
+        uuid,
+        name: told.name.clone(),
+        target: told.target.as_ref().map(ToString::to_string),
+        current: told.current.as_ref().map(ToString::to_string),
+        update: update.map(str::to_owned),
+        services: told.services.iter().map(service).collect(),
+    }
+}
+
+fn waiting(waiting: &Waiting) -> WaitingStatus {
+    WaitingStatus {
+        app: waiting.app.as_ref().map(ToString::to_string),
+        service: waiting.service.as_ref().map(ToString::to_string),
+        reason: waiting.reason.as_str().to_owned(),
+        why: waiting.why.clone(),
+        retry_in_s: waiting.retry_in.map(|d| d.as_secs()),
+    }
+}

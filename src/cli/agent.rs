@@ -1,0 +1,39 @@
+//! `cotter agent`: settings, logs, and the daemon itself.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::logging;
+use crate::config::{Config, Given, environment};
+use crate::daemon;
+
+/// What may be said of the agent's settings; the rest is in its file.
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// Settings file [default: /etc/cotter/agent.toml, which may be missing]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting, e.g. --set cloud.poll_interval=1min; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    set: Vec<(String, String)>,
+    /// Only check the settings, and say whether they are fine
+    #[arg(long)]
+    check: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write KEY=VALUE, e.g. instance=lab")?;
+    Ok((key.trim().to_owned(), value.trim().to_owned()))
+}
+
+pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
+    let given = Given { file: agent.config, set: agent.set };
+    let config = Config::load(&given, &environment())?;
+    if agent.check {
+        return super::print::text("the settings are fine");
+    }
+    logging::begin(&config.log_level)?;
+    Box::pin(daemon::run(config)).await?;
+    Ok(())
+}

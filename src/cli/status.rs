@@ -1,0 +1,108 @@
+//! `cotter status`: the agent's document, for people or as it is.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::print;
+use crate::api::{self, AppStatus, StatusDocument, WaitingStatus};
+
+/// Whom to ask, and how to show it.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// The agent's status socket
+    #[arg(
+        long,
+        env = "COTTER_STATUS_SOCKET",
+        default_value = "/run/cotter/status.sock",
+        value_name = "PATH"
+    )]
+    socket: PathBuf,
+    /// The whole document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(status: Status) -> anyhow::Result<()> {
+    let document = api::status(&status.socket).await?;
+    if status.json {
+        return print::text(&serde_json::to_string_pretty(&document)?);
+    }
+    show(&document)
+}
+
+fn show(document: &StatusDocument) -> anyhow::Result<()> {
+    let mut facts = vec![
+        ("device", device(document)),
+        ("agent", format!("{} ({})", document.version, document.instance)),
+    ];
+    match &document.cloud {
+        None => facts.push(("cloud", "none is set".to_owned())),
+        Some(cloud) => {
+            facts.push(("cloud", cloud.endpoint.clone()));
+            facts.push(("last contact", print::or_dash(cloud.last_contact.as_deref())));
+            facts.push(("next poll", print::or_dash(cloud.next_poll.as_deref())));
+            if let Some(error) = &cloud.error {
+                facts.push((
+                    "cloud error",
+                    format!("{error} (failed {} times in a row)", cloud.failures.max(1)),
+                ));
+            }
+        }
+    }
+    facts.extend(document.engine_error.iter().map(|e| ("engine error", e.clone())));
+    facts.extend(document.store_error.iter().map(|e| ("store error", e.clone())));
+    for app in &document.apps {
+        facts.push(("app", release(app)));
+    }
+    print::facts(&facts)?;
+    if !document.has_target {
+        print::text("\nno target was received yet: nothing is touched")?;
+    }
+    let services = document.apps.iter().flat_map(|app| app.services.iter().map(move |s| (app, s)));
+    let rows: Vec<_> = services
+        .map(|(app, s)| {
+            let progress = s.progress.map_or(String::new(), |p| format!(" {p} %"));
+            [
+                app.name.clone(),
+                s.name.clone(),
+                print::short(Some(&s.release)),
+                format!("{}{progress}", s.status),
+                print::or_dash(Some(&s.detail)),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        print::text("")?;
+        print::table(["APP", "SERVICE", "RELEASE", "STATUS", "ENGINE"], rows, "")?;
+    }
+    if !document.waiting.is_empty() {
+        print::text("")?;
+        print::table(["WAITING", "SERVICE", "WHY", "AGAIN"], document.waiting.iter().map(waiting), "")?;
+    }
+    Ok(())
+}
+
+fn device(document: &StatusDocument) -> String {
+    match &document.device.name {
+        Some(name) => format!("{name} ({})", document.device.uuid),
+        None => document.device.uuid.clone(),
+    }
+}
+
+fn release(app: &AppStatus) -> String {
+    let target = print::short(app.target.as_deref());
+    let current = print::short(app.current.as_deref());
+    match &app.update {
+        Some(update) if target != current || update != "done" => {
+            format!("{}: runs {current}, target {target} ({update})", app.name)
+        }
+        Some(_) => format!("{}: runs {current}, as it should", app.name),
+        None => format!("{}: runs {current}, and should run nothing", app.name),
+    }
+}
+
+fn waiting(waiting: &WaitingStatus) -> [String; 4] {
+    let again = waiting.retry_in_s.map_or("when it changes".to_owned(), |s| format!("in {s} s"));
+    [waiting.reason.clone(), print::or_dash(waiting.service.as_deref()), waiting.why.clone(), again]
+}

@@ -1,0 +1,16 @@
+//! The cloud: registering, polling for the target, reporting what runs.
+//!
+//! Speaks the balena device protocol (openBalena, balenaCloud, our own fleet
+//! server). It hands targets on and reports away, and must not decide
+//! anything about containers.
+
+mod client;
+mod poll;
+mod register;
+mod report;
+mod retry;
+
+pub use client::{Client, CloudError, Registration};
+pub use poll::{Poller, Start};
+pub use register::{Registered, register};
+pub use report::Reporter;

@@ -1,0 +1,142 @@
+//! Asking for the target, again and again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::model::{CloudReport, Delivered, DeviceUuid, StoredTarget};
+use crate::wire::target_v3;
+
+use super::client::{Client, CloudError, State};
+use super::retry::{Retry, with_jitter};
+
+/// Who polls, and what it last heard.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub uuid: DeviceUuid,
+    pub device_key: String,
+    /// Of the target that is in force; `None` when there is none.
+    pub etag: Option<String>,
+    /// Time between polls unless the cloud wishes another.
+    pub interval: Duration,
+    /// The wish of the target in force.
+    pub wish: Option<Duration>,
+}
+
+/// The task that polls.
+pub struct Poller {
+    client: Client,
+    start: Start,
+    target: watch::Sender<Option<Arc<Delivered>>>,
+    report: watch::Sender<CloudReport>,
+    /// Wall-clock time in words, for the report only.
+    time_in: fn(Duration) -> String,
+    refused: Option<String>,
+}
+
+impl Poller {
+    /// A poller that has not begun.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        start: Start,
+        target: watch::Sender<Option<Arc<Delivered>>>,
+        report: watch::Sender<CloudReport>,
+        time_in: fn(Duration) -> String,
+    ) -> Self {
+        Self { client, start, target, report, time_in, refused: None }
+    }
+
+    /// Polls at once and then after every interval, with up to 10 % more; after failures sooner,
+    /// with growing waits. Returns when `stop` is cancelled.
+    ///
+    /// A body that cannot be read is told, and neither handed on nor remembered: the target stays,
+    /// and the next poll asks again.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut retry = Retry::up_to(self.interval());
+        loop {
+            let answer = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                answer = self.client.state(&self.start.uuid, &self.start.device_key, self.start.etag.as_deref()) => answer,
+            };
+            let wait = match answer {
+                Ok(state) => {
+                    self.take(state);
+                    retry = Retry::up_to(self.interval());
+                    let wait = with_jitter(self.interval());
+                    self.tell_success(wait);
+                    wait
+                }
+                Err(error) => {
+                    let wait = retry.failure(error.retry_after());
+                    self.tell_failure(&error, retry.failures, wait);
+                    wait
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        self.start.wish.unwrap_or(self.start.interval)
+    }
+
+    fn take(&mut self, state: State) {
+        let State::Changed { etag, body } = state else {
+            debug!("target unchanged");
+            return;
+        };
+        let parsed = target_v3::parse(&body, &self.start.uuid);
+        let text = String::from_utf8(body);
+        match (parsed, text) {
+            (Ok(target), Ok(body)) => {
+                self.refused = None;
+                self.start.etag.clone_from(&etag);
+                self.start.wish = target.poll_interval;
+                let record = StoredTarget { endpoint: self.client.endpoint().to_owned(), etag, body };
+                self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(record) })));
+            }
+            (Err(error), _) => self.refuse(error.to_string()),
+            (Ok(_), Err(_)) => self.refuse("it is not UTF-8".to_owned()),
+        }
+    }
+
+    fn refuse(&mut self, why: String) {
+        if self.refused.as_ref() != Some(&why) {
+            warn!(error = %why, "target of the cloud cannot be read; the one in force stays");
+        }
+        self.refused = Some(why);
+    }
+
+    fn tell_success(&self, wait: Duration) {
+        let error =
+            self.refused.as_ref().map(|why| format!("its target cannot be read and is left aside: {why}"));
+        self.report.send_replace(CloudReport {
+            endpoint: self.client.endpoint().to_owned(),
+            last_contact: Some((self.time_in)(Duration::ZERO)),
+            next_poll: Some((self.time_in)(wait)),
+            error,
+            failures: 0,
+        });
+    }
+
+    fn tell_failure(&self, error: &CloudError, failures: u32, wait: Duration) {
+        if self.report.borrow().error.as_ref() != Some(&error.to_string()) {
+            warn!(error = %error, retry_after_s = wait.as_secs(), "poll failed");
+        }
+        self.report.send_modify(|report| {
+            self.client.endpoint().clone_into(&mut report.endpoint);
+            report.next_poll = Some((self.time_in)(wait));
+            report.error = Some(error.to_string());
+            report.failures = failures;
+        });
+    }
+}

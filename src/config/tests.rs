@@ -1,0 +1,113 @@
+use std::io::Write;
+
+use super::*;
+
+fn load(text: &str, environment: &[(&str, &str)], set: &[(&str, &str)]) -> Result<Config, String> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.toml");
+    fs::write(&path, text).unwrap();
+    let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let set = set.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let given = Given { file: Some(path), set };
+    let shown = folder.path().display().to_string();
+    Config::load(&given, &environment).map_err(|e| e.to_string().replace(&shown, "DIR"))
+}
+
+#[test]
+fn the_shipped_file_is_the_defaults() {
+    let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/agent.toml")).unwrap();
+    assert_eq!(load(&shipped, &[], &[]).unwrap(), load("", &[], &[]).unwrap());
+    for (knob, _) in KNOBS {
+        let key = knob.split('.').next_back().unwrap();
+        assert!(shipped.contains(&format!("{key} = ")), "{knob} is not in the shipped file");
+    }
+}
+
+#[test]
+fn every_knob_is_read_from_file_environment_and_flag() {
+    for (knob, is_number) in KNOBS {
+        let variable = format!("COTTER_{}", knob.to_uppercase().replace('.', "_"));
+        let bad = if *is_number { "-1" } else { "\u{0}" };
+        let refused = load("", &[(&variable, bad)], &[]).is_err() || !is_number;
+        assert!(refused, "{variable}");
+        assert!(load("", &[], &[(knob, if *is_number { "x" } else { "" })]).is_err() || !is_number, "{knob}");
+    }
+}
+
+#[test]
+fn what_is_nearer_wins() {
+    let file = "instance = \"file\"\n[update]\nparallel_pulls = 3\nparallel_swaps = 5\n";
+    let config = load(
+        file,
+        &[("COTTER_INSTANCE", "variable"), ("COTTER_UPDATE_PARALLEL_PULLS", "4")],
+        &[("instance", "flag")],
+    );
+    let config = config.unwrap();
+    assert_eq!(config.instance.as_str(), "flag");
+    assert_eq!((config.plan.parallel_pulls, config.plan.parallel_swaps), (4, 5));
+}
+
+#[test]
+fn the_folder_beside_the_file_is_laid_over_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.toml");
+    fs::write(&path, "instance = \"one\"\n[engine]\nresync = \"1min\"").unwrap();
+    fs::create_dir(folder.path().join("agent.d")).unwrap();
+    fs::write(folder.path().join("agent.d/20.toml"), "instance = \"three\"").unwrap();
+    fs::write(folder.path().join("agent.d/10.toml"), "instance = \"two\"").unwrap();
+    fs::write(folder.path().join("agent.d/30.txt"), "not read").unwrap();
+    let config = Config::load(&Given { file: Some(path), set: Vec::new() }, &BTreeMap::new()).unwrap();
+    assert_eq!((config.instance.as_str(), config.resync), ("three", Duration::from_secs(60)));
+}
+
+#[test]
+fn what_is_wrong_is_told_with_its_place() {
+    for (text, told) in [
+        (
+            "colour = 1",
+            "settings in DIR/agent.toml, line 1 are wrong: unknown field `colour`, expected one of",
+        ),
+        (
+            "\n\n[cloud]\nfleet = \"x\"",
+            "settings in DIR/agent.toml, line 4 are wrong: invalid type: string \"x\", expected u64",
+        ),
+        ("instance = ", "settings in DIR/agent.toml, line 1 are wrong: "),
+        ("instance = \"A B\"", "instance = \"A B\" is not accepted: it must be lower-case letters"),
+        (
+            "[cloud]\npoll_interval = \"1ms\"",
+            "cloud.poll_interval = \"1ms\" is not accepted: it must be a duration such as 15min, from 1s to 1day",
+        ),
+        ("[cloud]\npoll_interval = \"12parsecs\"", "cloud.poll_interval = \"12parsecs\" is not accepted"),
+        ("[cloud]\nendpoint = \"ftp://x\"", "cloud.endpoint = \"ftp://x\" is not accepted: it must be a URL"),
+        ("[cloud]\nfleet = 1", "cloud.fleet and cloud.provisioning_key_file go together"),
+        ("[cloud]\nuuid = \"1\"", "cloud.uuid and cloud.device_key_file go together"),
+        (
+            "[cloud]\nfleet = 1\nprovisioning_key_file = \"/nowhere\"",
+            "cloud.provisioning_key_file: key file /nowhere cannot be used: No such file",
+        ),
+        (
+            "[update]\nparallel_pulls = 0",
+            "update.parallel_pulls = \"0\" is not accepted: it must be a whole number from 1 to 16",
+        ),
+    ] {
+        let error = load(text, &[], &[]).unwrap_err();
+        assert!(error.starts_with(told), "{text}: {error}");
+        assert!(!error.contains('\n'), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_file_is_an_error_only_when_it_was_named() {
+    let given = Given { file: Some("/nowhere/agent.toml".into()), set: Vec::new() };
+    let error = Config::load(&given, &BTreeMap::new()).unwrap_err().to_string();
+    assert!(error.contains("/nowhere/agent.toml cannot be read"), "{error}");
+}
+
+#[test]
+fn keys_are_for_our_eyes_only() {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "secret").unwrap();
+    assert_eq!(key("k", file.path()).unwrap(), "secret");
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(key("k", file.path()).unwrap_err().to_string().contains("chmod 600"));
+}

@@ -1,0 +1,323 @@
+//! Builds the rooms of the agent, starts the tasks, stops them in order. Only wiring.
+//!
+//! | task | reads | tells |
+//! | --- | --- | --- |
+//! | poller | the cloud | `target`, `cloud` |
+//! | watcher | the engine's events | `wake` |
+//! | reconciler | `target`, `wake` | engine, store, `report` |
+//! | reporter | `report` | the cloud |
+//! | status | `report`, `cloud`, `target` | the status socket |
+//! | systemd | `report` | systemd's status line |
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::api::{self, Sources, Who};
+use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
+use crate::config::{CloudConfig, Config, Joining};
+use crate::engine::{Docker, DockerSettings};
+use crate::host;
+use crate::model::{
+    CloudReport, Delivered, DeviceUuid, Identity, Ledger, Registration as Known, Report, StoredTarget,
+};
+use crate::reconcile::{self, Channels, Memory, Settings};
+use crate::store::{Remembered, Store, StoreError};
+use crate::wire::report::DeviceFacts;
+use crate::wire::target_v3;
+
+/// Longest time from SIGTERM to the end; systemd is told more.
+const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Why the agent cannot start. What goes wrong later is told in its status and passes.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Socket(#[from] api::BindError),
+    #[error(transparent)]
+    Cloud(#[from] cloud::CloudError),
+    #[error("the system gives no randomness for a new identity: {0}")]
+    Random(getrandom::Error),
+    #[error("signals cannot be caught: {0}")]
+    Signals(std::io::Error),
+}
+
+impl Memory for Store {
+    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
+        Self::save_target(self, record).map_err(|e| told(&e))
+    }
+
+    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
+        Self::save_ledger(self, ledger).map_err(|e| told(&e))
+    }
+}
+
+fn told(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        told = format!("{told}: {cause}");
+        source = cause.source();
+    }
+    told
+}
+
+/// The channels between the tasks.
+struct Wires {
+    target: watch::Sender<Option<Arc<Delivered>>>,
+    cloud: watch::Sender<CloudReport>,
+    wake: watch::Sender<u64>,
+    report: watch::Sender<Report>,
+}
+
+/// Runs the agent until SIGTERM or SIGINT. Containers go on running when it ends, however it ends.
+///
+/// # Errors
+///
+/// Only for what stands in the way of starting.
+pub async fn run(config: Config) -> Result<(), DaemonError> {
+    let socket = api::bind(&config.runtime_dir.join("status.sock")).await?;
+    let (store, notes) = Store::open(&config.state_dir)?;
+    for note in &notes {
+        if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
+    }
+    let remembered = store.load();
+    let identity = identity(&config, &store, &remembered)?;
+    info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
+
+    let wires = Wires {
+        target: watch::Sender::new(None),
+        cloud: watch::Sender::new(CloudReport::default()),
+        wake: watch::Sender::new(0),
+        report: watch::Sender::new(Report::default()),
+    };
+    let in_force =
+        config.cloud.as_ref().and_then(|cloud| remembered_target(cloud, &identity.uuid, &remembered));
+    let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
+    let wish = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
+    wires.target.send_replace(in_force.map(Arc::new));
+
+    let stop = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let sources = Sources {
+        who: Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() },
+        report: wires.report.subscribe(),
+        cloud: config.cloud.as_ref().map(|_| wires.cloud.subscribe()),
+        target: wires.target.subscribe(),
+    };
+    tasks.spawn(api::serve(socket, sources, stop.clone()));
+    spawn_reconciler(&mut tasks, &config, &wires, store.clone(), remembered.ledger, &stop);
+    tasks.spawn(tell_systemd(wires.report.subscribe(), stop.clone()));
+    if let Some(cloud) = config.cloud {
+        let start = Start {
+            uuid: identity.uuid.clone(),
+            device_key: identity.device_key.clone(),
+            etag,
+            interval: cloud.poll_interval,
+            wish,
+        };
+        let client = Client::new(&cloud.endpoint, cloud.request_timeout)?;
+        tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));
+    } else {
+        warn!("no cloud is set; what was last received goes on running");
+        tasks.spawn(hold(wires, stop.clone()));
+    }
+    host::notify_ready();
+    wait_for_signal().await?;
+    info!("stopping");
+    host::notify_stopping();
+    stop.cancel();
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_WITHIN, all).await.is_err() {
+        warn!("a task did not end in time and is left");
+    }
+    info!("stopped");
+    Ok(())
+}
+
+fn spawn_reconciler(
+    tasks: &mut JoinSet<()>,
+    config: &Config,
+    wires: &Wires,
+    store: Store,
+    ledger: Ledger,
+    stop: &CancellationToken,
+) {
+    let engine = Arc::new(Docker::new(DockerSettings {
+        socket: config.engine_socket.clone(),
+        instance: config.instance.clone(),
+        stall_timeout: config.stall_timeout,
+    }));
+    let channels = Channels {
+        target: wires.target.subscribe(),
+        engine: wires.wake.subscribe(),
+        report: wires.report.clone(),
+    };
+    let settings = Settings { plan: config.plan.clone(), resync: config.resync };
+    tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wake.clone(), stop.clone()));
+    let reconciled = reconcile::run(engine, store, ledger, settings, channels, stop.clone());
+    tasks.spawn(async move {
+        tokio::select! {
+            () = reconciled => {}
+            () = beat() => {}
+        }
+    });
+}
+
+/// Who this device is: as the settings say, else as remembered, else new. A new identity is on disk
+/// before anybody hears of it.
+fn identity(config: &Config, store: &Store, remembered: &Remembered) -> Result<Identity, DaemonError> {
+    let given = config.cloud.as_ref().and_then(|cloud| match &cloud.joining {
+        Joining::Known { uuid, key } => Some((uuid.clone(), key.clone())),
+        Joining::Register { .. } | Joining::Remembered => None,
+    });
+    let identity = match (given, &remembered.identity) {
+        (Some((uuid, device_key)), _) => {
+            let endpoint = config.cloud.as_ref().map(|c| c.endpoint.clone()).unwrap_or_default();
+            Identity { uuid, device_key, registered: Some(Known { endpoint, device_id: None }) }
+        }
+        (None, Some(identity)) => identity.clone(),
+        (None, None) => loop {
+            let uuid = host::random_hex(16).map_err(DaemonError::Random)?;
+            let Ok(uuid) = DeviceUuid::parse(uuid) else { continue };
+            let device_key = host::random_hex(16).map_err(DaemonError::Random)?;
+            break Identity { uuid, device_key, registered: None };
+        },
+    };
+    if remembered.identity.as_ref() != Some(&identity)
+        && let Err(error) = store.save_identity(&identity)
+    {
+        warn!(error = %told(&error), "identity is not on disk yet");
+    }
+    Ok(identity)
+}
+
+/// The target that was last received, if it is this cloud's and can still be read.
+fn remembered_target(cloud: &CloudConfig, uuid: &DeviceUuid, remembered: &Remembered) -> Option<Delivered> {
+    let record = remembered.target.as_ref()?;
+    if record.endpoint != cloud.endpoint {
+        warn!(
+            of = record.endpoint,
+            now = cloud.endpoint,
+            "the target in the store is another cloud's; waiting for this one's"
+        );
+        return None;
+    }
+    match target_v3::parse(record.body.as_bytes(), uuid) {
+        Ok(target) => Some(Delivered { target, record: None }),
+        Err(error) => {
+            warn!(%error, "the target in the store cannot be read; waiting for the cloud's");
+            None
+        }
+    }
+}
+
+/// Registers if need be, then polls and reports until `stop`.
+async fn talk_to_cloud(
+    client: Client,
+    cloud: CloudConfig,
+    start: Start,
+    mut identity: Identity,
+    store: Store,
+    wires: Wires,
+    stop: CancellationToken,
+) {
+    wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
+    let is_known = identity.registered.as_ref().is_some_and(|known| known.endpoint == cloud.endpoint);
+    if let (false, Joining::Register { fleet, provisioning_key }) = (is_known, &cloud.joining) {
+        let device = Registration {
+            fleet: *fleet,
+            device_type: &cloud.device_type,
+            device_name: cloud.device_name.as_deref(),
+            uuid: &identity.uuid,
+            device_key: &identity.device_key,
+        };
+        let tell = |error: &cloud::CloudError, failures| {
+            wires.cloud.send_modify(|report| {
+                report.error = Some(format!("registration: {error}"));
+                report.failures = failures;
+            });
+        };
+        let Some(registered) = cloud::register(&client, device, provisioning_key, tell, &stop).await else {
+            return;
+        };
+        identity.registered =
+            Some(Known { endpoint: cloud.endpoint.clone(), device_id: registered.device_id });
+        if let Err(error) = store.save_identity(&identity) {
+            warn!(error = %told(&error), "registration is not on disk yet");
+        }
+    }
+    let poller = Poller::new(client.clone(), start, wires.target.clone(), wires.cloud.clone(), host::time_in);
+    let reporter = Reporter {
+        client,
+        uuid: identity.uuid,
+        device_key: identity.device_key,
+        report: wires.report.subscribe(),
+        facts: DeviceFacts { status: Some("Idle".to_owned()), ..DeviceFacts::default() },
+        gap: cloud.report_interval,
+        longest_wait: cloud.poll_interval,
+    };
+    tokio::join!(poller.run(stop.clone()), reporter.run(stop));
+}
+
+/// Keeps the channels open: a reconciler whose target channel closes would end.
+async fn hold(wires: Wires, stop: CancellationToken) {
+    stop.cancelled().await;
+    drop(wires);
+}
+
+/// Tells systemd's watchdog that the task that reconciles is alive. It runs in that very task, so a
+/// reconciler that blocks is silent; one that only waits is bounded by the deadlines of its calls.
+async fn beat() {
+    let Some(limit) = host::watchdog() else { return std::future::pending().await };
+    loop {
+        host::notify_watchdog();
+        tokio::time::sleep(limit / 3).await;
+    }
+}
+
+/// Keeps systemd's one line about the service current.
+async fn tell_systemd(mut report: watch::Receiver<Report>, stop: CancellationToken) {
+    loop {
+        let status = summary(&report.borrow_and_update());
+        host::notify_status(&status);
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = report.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// The device in a line.
+fn summary(report: &Report) -> String {
+    if let Some(error) = &report.engine_error {
+        return error.clone();
+    }
+    if let Some(waiting) = report.waiting.first() {
+        return format!("{}: {}", waiting.reason.as_str(), waiting.why);
+    }
+    let running: Vec<_> = report
+        .apps
+        .values()
+        .map(|app| format!("{} runs {}", app.name, app.current.as_ref().map_or("no release", |c| c.as_str())))
+        .collect();
+    if running.is_empty() { "no target yet".to_owned() } else { running.join(", ") }
+}
+
+async fn wait_for_signal() -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Why an engine call failed, sorted by what the caller can do about it.
+
+use std::time::Duration;
+
+/// What went wrong with a call to the engine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The engine is down, restarting or not installed. Passes when somebody starts it.
+    #[error("engine at {socket} does not answer: {why}")]
+    Unreachable { socket: String, why: String },
+
+    /// The engine took the call and did not answer in time. The call may or may not have worked.
+    #[error("engine did not answer {call} within {seconds} s")]
+    Timeout { call: &'static str, seconds: u64 },
+
+    /// The engine refused, with the status it gave.
+    #[error("engine refused {call} with status {status}: {message}")]
+    Refused { call: &'static str, status: u16, message: String },
+
+    /// The image is not in the registry at this reference.
+    #[error("image {image} is not in its registry: {message}")]
+    NoImage { image: String, message: String },
+
+    /// The registry wants other credentials than it was given.
+    #[error("registry denies image {image}: {message}")]
+    RegistryAuth { image: String, message: String },
+
+    /// The registry cannot be reached, or broke off.
+    #[error("registry of {image} cannot be reached: {message}")]
+    Registry { image: String, message: String },
+
+    /// The registry sent nothing for too long.
+    #[error("download of {image} made no progress for {seconds} s")]
+    Stalled { image: String, seconds: u64 },
+
+    /// The disk of the engine is full.
+    #[error("disk of the engine is full while it did {call}: {message}")]
+    DiskFull { call: &'static str, message: String },
+}
+
+impl EngineError {
+    /// Whether the same call may work soon without anybody changing anything.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Registry { .. }
+            | Self::Stalled { .. } => true,
+            Self::Refused { status, .. } => *status >= 500,
+            Self::NoImage { .. } | Self::RegistryAuth { .. } | Self::DiskFull { .. } => false,
+        }
+    }
+
+    /// Sorts what a pull says. Status 500 covers nearly everything (facts.md 4), so the text decides.
+    #[must_use]
+    pub fn of_pull(image: &str, message: &str) -> Self {
+        let (image, text) = (image.to_owned(), message.to_lowercase());
+        let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
+        let message = message.trim().to_owned();
+        if has(&["no space left on device"]) {
+            Self::DiskFull { call: "pull", message }
+        } else if has(&["unauthorized", "no basic auth credentials", "denied", "authentication required"]) {
+            Self::RegistryAuth { image, message }
+        } else if has(&[
+            "manifest unknown",
+            "not found",
+            "invalid reference",
+            "no matching manifest",
+            "name unknown",
+        ]) {
+            Self::NoImage { image, message }
+        } else {
+            Self::Registry { image, message }
+        }
+    }
+
+    /// The longest time that any single call may take, beside a stop's own grace.
+    pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::EngineError;
+
+    #[test]
+    fn pull_errors_are_sorted_by_their_text() {
+        for (message, is_transient, told) in [
+            (
+                "manifest for r/a@sha256:0 not found: manifest unknown: manifest unknown",
+                false,
+                "is not in its registry",
+            ),
+            (
+                r#"Get "http://127.0.0.1:5999/v2/": dial tcp 127.0.0.1:5999: connect: connection refused"#,
+                true,
+                "cannot be reached",
+            ),
+            ("dial tcp: lookup registry.invalid on 1.1.1.1:53: no such host", true, "cannot be reached"),
+            ("Head \"…/manifests/1\": no basic auth credentials", false, "denies"),
+            ("unauthorized: authentication required", false, "denies"),
+            ("write /var/lib/docker/tmp/x: no space left on device", false, "is full"),
+            ("filesystem layer verification failed for digest sha256:0", true, "cannot be reached"),
+        ] {
+            let error = EngineError::of_pull("r/a", message);
+            assert_eq!(error.is_transient(), is_transient, "{message}");
+            assert!(error.to_string().contains(told), "{error}");
+        }
+    }
+}

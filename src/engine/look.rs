@@ -1,0 +1,112 @@
+//! What the engine lists, in our words. Pure.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
+
+use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, ImageSummary, Network};
+
+use crate::model::{
+    AppId, Commit, ContainerId, ContainerState, Health, ImageRef, NetworkId, NetworkName, ObservedNetwork,
+    ObservedService, ServiceName, SpecHash,
+};
+
+use super::docker_spec::{PARTIAL, label};
+
+/// A container of ours; `None` when a label is missing or broken, and it is then nobody's to touch.
+pub(super) fn service(summary: ContainerSummary) -> Option<ObservedService> {
+    let labels = summary.labels.unwrap_or_default();
+    let text = |key| labels.get(key).map(String::as_str);
+    let status = summary.status.unwrap_or_default();
+    let is_partial = summary.names.iter().flatten().any(|name| name.ends_with(PARTIAL));
+    let state = if is_partial { ContainerState::Dead } else { state(summary.state, &status) };
+    let mut ports: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
+    for port in summary.ports.unwrap_or_default() {
+        if let Some(public) = port.public_port {
+            ports.entry(port.private_port).or_default().insert(public);
+        }
+    }
+    Some(ObservedService {
+        container: ContainerId::parse(summary.id?).ok()?,
+        app: AppId::parse(text(label::APP)?).ok()?,
+        service: ServiceName::parse(text(label::SERVICE)?).ok()?,
+        release: Commit::parse(text(label::RELEASE)?).ok()?,
+        spec: SpecHash::parse(text(label::SPEC)?).ok()?,
+        image: summary.image.unwrap_or_default(),
+        grace: Duration::from_secs(text(label::GRACE).and_then(|g| g.parse().ok()).unwrap_or(10)),
+        state,
+        health: health(&status),
+        status,
+        ports,
+    })
+}
+
+fn state(state: Option<State>, status: &str) -> ContainerState {
+    match state {
+        Some(State::RUNNING) => ContainerState::Running,
+        Some(State::PAUSED) => ContainerState::Paused,
+        Some(State::RESTARTING) => ContainerState::Restarting,
+        Some(State::EXITED | State::STOPPING) => ContainerState::Exited { code: exit_code(status) },
+        Some(State::REMOVING) => ContainerState::Removing,
+        Some(State::DEAD) => ContainerState::Dead,
+        Some(State::CREATED | State::EMPTY) | None => ContainerState::Created,
+    }
+}
+
+/// "Exited (137) 3 seconds ago"; the list tells it nowhere else. Unreadable is not a success: -1.
+fn exit_code(status: &str) -> i64 {
+    let code = status.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(code, _)| code);
+    code.and_then(|code| code.parse().ok()).unwrap_or(-1)
+}
+
+/// "Up 2 seconds (health: starting)", "Up 5 minutes (healthy)", "Up 1 hour (unhealthy)".
+fn health(status: &str) -> Health {
+    if status.ends_with("(health: starting)") {
+        Health::Starting
+    } else if status.ends_with("(unhealthy)") {
+        Health::Unhealthy
+    } else if status.ends_with("(healthy)") {
+        Health::Healthy
+    } else {
+        Health::Unchecked
+    }
+}
+
+/// A network of ours; `None` as for containers.
+pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
+    let labels: HashMap<String, String> = network.labels.unwrap_or_default();
+    Some(ObservedNetwork {
+        id: NetworkId::parse(network.id?).ok()?,
+        app: AppId::parse(labels.get(label::APP)?).ok()?,
+        network: NetworkName::parse(labels.get(label::NETWORK)?).ok()?,
+        config_hash: labels.get(label::NETWORK_CONFIG).cloned(),
+    })
+}
+
+/// Every reference of an image, `<none>` left out.
+pub(super) fn images(image: ImageSummary) -> impl Iterator<Item = ImageRef> {
+    let names = image.repo_tags.into_iter().chain(image.repo_digests);
+    names.filter_map(|name| ImageRef::parse(&name).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_engines_words() {
+        assert_eq!(exit_code("Exited (137) 3 seconds ago"), 137);
+        assert_eq!(exit_code("Exited (0) About a minute ago"), 0);
+        assert_eq!(exit_code("who knows"), -1);
+        assert_eq!(health("Up 2 seconds (health: starting)"), Health::Starting);
+        assert_eq!(health("Up 5 minutes (healthy)"), Health::Healthy);
+        assert_eq!(health("Up 1 hour (unhealthy)"), Health::Unhealthy);
+        assert_eq!(health("Up 1 hour"), Health::Unchecked);
+        assert_eq!(health("Up 1 hour (Paused)"), Health::Unchecked);
+    }
+
+    #[test]
+    fn a_container_without_our_labels_is_not_ours() {
+        let summary = ContainerSummary { id: Some("abc".into()), ..ContainerSummary::default() };
+        assert_eq!(service(summary), None);
+    }
+}

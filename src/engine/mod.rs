@@ -1,0 +1,133 @@
+//! The container engine, through two doors: [`Inspect`] looks, [`Operate`] changes.
+//!
+//! The room does what it is told, one call at a time. It must not be told why,
+//! and knows nothing of targets, trials or plans.
+
+mod docker;
+mod docker_spec;
+mod error;
+pub mod fake;
+mod look;
+mod pull;
+
+use std::future::Future;
+use std::time::Duration;
+
+use futures_util::Stream;
+use tokio::sync::mpsc;
+
+use crate::model::{
+    App, Commit, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed, ServiceName,
+    ServiceSpec, VolumeName, VolumeSpec,
+};
+
+pub use docker::{Docker, DockerSettings};
+pub use error::EngineError;
+
+/// Which things of the engine are ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance(String);
+
+impl Instance {
+    /// The instance of a host that has only one.
+    pub const DEFAULT: &'static str = "default";
+
+    /// Checks a name: lower-case letters, digits and `-`, 1 to 32, beginning with a letter or digit.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let is_fine = (1..=32).contains(&name.len())
+            && !name.starts_with('-')
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+        is_fine.then(|| Self(name.to_owned()))
+    }
+
+    /// The name, as it stands in the label `io.cotter.instance`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What every name of ours begins with on an engine that several instances share.
+    fn prefix(&self) -> String {
+        if self.0 == Self::DEFAULT { String::new() } else { format!("{}_", self.0) }
+    }
+}
+
+/// A container to be created.
+#[derive(Debug, Clone, Copy)]
+pub struct NewContainer<'a> {
+    pub app: &'a App,
+    pub release: &'a Commit,
+    pub service: &'a ServiceName,
+    pub spec: &'a ServiceSpec,
+    /// Configs of the app's networks and volumes; the spec names some of them.
+    pub networks: &'a std::collections::BTreeMap<NetworkName, NetworkSpec>,
+    pub volumes: &'a std::collections::BTreeMap<VolumeName, VolumeSpec>,
+}
+
+/// Looks at the engine and changes nothing.
+pub trait Inspect: Send + Sync {
+    /// Everything of our instance, and every image.
+    ///
+    /// Costs three calls whatever the number of containers.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says; the look is then worthless as a whole.
+    fn observe(&self) -> impl Future<Output = Result<Observed, EngineError>> + Send;
+
+    /// One item whenever a container of ours starts, ends, goes or changes its health.
+    ///
+    /// The stream ends with an error when the engine goes; open it again then,
+    /// and look first, because what happened in between is lost.
+    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send;
+}
+
+/// Changes what the engine holds. Every call may be repeated.
+pub trait Operate: Inspect {
+    /// Downloads an image, telling percent on the way.
+    ///
+    /// Gives up when the registry sends nothing for the time that was set.
+    /// Dropping the future drops the download with all it had fetched.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::NoImage`] when asking again cannot help soon, others when it can.
+    fn pull(
+        &self,
+        image: &ImageRef,
+        progress: mpsc::Sender<u8>,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Creates a network; one that is there already is a success.
+    fn create_network(
+        &self,
+        app: &App,
+        name: &NetworkName,
+        spec: &NetworkSpec,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a network; one that is gone already is a success.
+    fn remove_network(&self, id: &NetworkId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Creates a container, stopped, connected to all its networks, with the volumes it mounts.
+    ///
+    /// It is there whole or not at all. A name that is taken is an error: look again then, because
+    /// an earlier call may have worked unheard.
+    fn create(&self, new: NewContainer<'_>) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Starts a container; one that runs already is a success.
+    fn start(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Stops a container: its stop signal, then SIGKILL after `grace`, rounded up to whole seconds.
+    ///
+    /// One that is stopped or gone already is a success.
+    fn stop(&self, id: &ContainerId, grace: Duration)
+    -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a stopped container with its anonymous volumes; one that is gone is a success.
+    fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes our reference to an image; one that is gone, or in use by others, is a success.
+    fn remove_image(&self, image: &ImageRef) -> impl Future<Output = Result<(), EngineError>> + Send;
+}

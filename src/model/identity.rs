@@ -1,0 +1,48 @@
+//! Who this device is to its cloud.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::DeviceUuid;
+
+/// Made once on the device, then kept for its life.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    pub uuid: DeviceUuid,
+    /// Secret: with it anybody is this device. Never logged; `Debug` leaves it out.
+    pub device_key: String,
+    /// Where the device is known; `None` until a cloud has accepted it.
+    pub registered: Option<Registration>,
+}
+
+/// A cloud's acceptance of the device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registration {
+    /// Base URL of the API that accepted it.
+    pub endpoint: String,
+    /// The cloud's numeric id, when it told one.
+    pub device_id: Option<u64>,
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity")
+            .field("uuid", &self.uuid)
+            .field("device_key", &"(secret)")
+            .field("registered", &self.registered)
+            .finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn debug_leaves_the_key_out() {
+        let uuid = DeviceUuid::parse("ab".repeat(16)).unwrap();
+        let identity = Identity { uuid, device_key: "hunter2".into(), registered: None };
+        assert!(!format!("{identity:?} {identity:#?}").contains("hunter2"));
+    }
+}

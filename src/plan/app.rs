@@ -1,0 +1,307 @@
+//! One app with a release: from what runs to what should run.
+
+use crate::model::{
+    AppId, Condition, ContainerState, Health, ObservedNetwork, ObservedService, Reason, Release, ServiceName,
+    ServiceSpec, Step,
+};
+
+use super::{Draft, gone};
+
+/// Adds the next steps that bring `app` to `release`. The concerns in their order; each one that
+/// has something to do, or to wait for, ends the walk.
+pub(super) fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
+    let services = line_up(draft, app, release);
+    if has_dead(draft, app, &services) {
+        return;
+    }
+    if !fetch(draft, app, &services) {
+        keep_alive(draft, app);
+        return;
+    }
+    if !create_networks(draft, app, release) || !create_successors(draft, app, release, &services) {
+        keep_alive(draft, app);
+        return;
+    }
+    if !swap(draft, app, release, &services) || !is_accepted(draft, app, &services) {
+        return;
+    }
+    let good = draft.at.ledger.apps.get(app).and_then(|a| a.good.as_ref());
+    if good != Some(release) {
+        draft.add(Some(app), None, vec![Step::Commit { app: app.clone(), release: release.commit.clone() }]);
+        return;
+    }
+    clean_up(draft, app, release, &services);
+}
+
+/// A wanted service, the container that is it, and those that are to give way.
+pub(super) struct Place<'a> {
+    pub(super) name: &'a ServiceName,
+    pub(super) spec: &'a ServiceSpec,
+    pub(super) container: Option<&'a ObservedService>,
+    pub(super) predecessors: Vec<&'a ObservedService>,
+}
+
+/// Lines the wanted services up with the containers that are there.
+pub(super) fn line_up<'a>(draft: &Draft<'a>, app: &AppId, release: &'a Release) -> Vec<Place<'a>> {
+    let place = |(name, spec): (&'a ServiceName, &'a ServiceSpec)| {
+        let mut container: Option<&'a ObservedService> = None;
+        let mut predecessors = Vec::new();
+        for seen in draft.at.observed.services.iter().filter(|s| s.app == *app && s.service == *name) {
+            // Of two containers with one spec, which should not be, the one that runs stays.
+            let is_better = container.is_none_or(|other| !is_up(other) && is_up(seen));
+            match container {
+                _ if seen.spec != spec.hash => predecessors.push(seen),
+                Some(other) if is_better => {
+                    predecessors.push(other);
+                    container = Some(seen);
+                }
+                Some(_) => predecessors.push(seen),
+                None => container = Some(seen),
+            }
+        }
+        Place { name, spec, container, predecessors }
+    };
+    release.services.iter().map(place).collect()
+}
+
+/// Whether its process is there, or the engine is about to bring it back.
+pub(super) fn is_up(seen: &ObservedService) -> bool {
+    matches!(seen.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
+}
+
+/// Whether the container should be started: it never was, or it ended and its policy or we want it back.
+fn needs_start(draft: &Draft<'_>, app: &AppId, seen: &ObservedService, spec: &ServiceSpec) -> bool {
+    if !spec.is_running {
+        return false;
+    }
+    match seen.state {
+        ContainerState::Created => true,
+        ContainerState::Exited { .. } => {
+            let was_ours = draft.at.ledger.apps.get(app).is_some_and(|a| a.stopped.contains(&seen.container));
+            was_ours || spec.restart.is_forever()
+        }
+        ContainerState::Running
+        | ContainerState::Paused
+        | ContainerState::Restarting
+        | ContainerState::Removing
+        | ContainerState::Dead => false,
+    }
+}
+
+/// Containers that the engine failed to remove stand in the way of their own names.
+fn has_dead(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
+    let dead: Vec<_> = services
+        .iter()
+        .flat_map(|p| p.container.iter().map(move |c| (p.name, *c)))
+        .filter(|(_, seen)| seen.state == ContainerState::Dead)
+        .collect();
+    for (name, seen) in &dead {
+        draft.add(Some(app), Some(name), vec![gone::remove(seen)]);
+    }
+    !dead.is_empty()
+}
+
+/// Whether every image that a successor needs is here; pulls of the missing ones otherwise.
+fn fetch(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
+    let mut is_complete = true;
+    for place in services.iter().filter(|p| p.container.is_none()) {
+        let image = &place.spec.image;
+        if draft.at.observed.images.contains(image) {
+            continue;
+        }
+        is_complete = false;
+        if let Some(percent) = draft.at.pulling.get(image) {
+            draft.wait(
+                Some(app),
+                Some(place.name),
+                Reason::Downloading,
+                format!("{image} at {percent} %"),
+                None,
+            );
+            continue;
+        }
+        let pull = Step::Pull { image: image.clone() };
+        if draft.plan.stage.contains(&pull) {
+            continue;
+        }
+        if draft.free_pulls == 0 && !draft.at.cooling.contains_key(&pull) {
+            draft.wait(
+                Some(app),
+                Some(place.name),
+                Reason::Downloading,
+                format!("{image} waits its turn"),
+                None,
+            );
+        } else if draft.add(Some(app), Some(place.name), vec![pull]) {
+            draft.free_pulls -= 1;
+        }
+    }
+    is_complete
+}
+
+/// While the wanted release is not ready, what runs now goes on running: a service of the good
+/// release that ended or vanished, and of which nothing else runs, comes back.
+fn keep_alive(draft: &mut Draft<'_>, app: &AppId) {
+    let Some(good) = draft.at.ledger.apps.get(app).and_then(|a| a.good.as_ref()) else { return };
+    for place in line_up(draft, app, good) {
+        let is_planned = draft.plan.stage.iter().any(|s| s.service() == Some((app, place.name)));
+        if is_planned || place.predecessors.iter().any(|p| is_up(p)) {
+            continue;
+        }
+        match place.container {
+            Some(seen) if needs_start(draft, app, seen, place.spec) => {
+                draft.add_swap(app, place.name, vec![gone::start(seen)]);
+            }
+            None if draft.at.observed.images.contains(&place.spec.image) => {
+                draft.add(Some(app), Some(place.name), vec![create(app, good, &place)]);
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+fn create(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
+    Step::Create {
+        app: app.clone(),
+        service: place.name.clone(),
+        release: release.commit.clone(),
+        spec: place.spec.hash.clone(),
+    }
+}
+
+/// Whether the release's networks are there; their creation otherwise.
+fn create_networks(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
+    let observed = draft.at.observed;
+    let mut is_complete = true;
+    for (name, spec) in &release.networks {
+        let is_it =
+            |n: &&ObservedNetwork| n.app == *app && n.network == *name && n.config_hash == spec.config_hash;
+        if !observed.networks.iter().any(|n| is_it(&n)) {
+            is_complete = false;
+            draft.add(Some(app), None, vec![Step::CreateNetwork { app: app.clone(), network: name.clone() }]);
+        }
+    }
+    is_complete
+}
+
+/// Whether every service has its container; their creation otherwise.
+fn create_successors(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+    let mut is_complete = true;
+    for place in services {
+        match place.container {
+            None => {
+                is_complete = false;
+                draft.add(Some(app), Some(place.name), vec![create(app, release, place)]);
+            }
+            Some(seen) if seen.state == ContainerState::Removing => {
+                is_complete = false;
+                let why = "the engine is removing its container".to_owned();
+                draft.wait(Some(app), Some(place.name), Reason::Starting, why, None);
+            }
+            Some(_) => {}
+        }
+    }
+    is_complete
+}
+
+/// Whether nothing is left to stop or start; the next few swaps otherwise.
+fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+    let mut is_complete = true;
+    for place in services {
+        let Some(seen) = place.container else { continue };
+        let mut chain: Vec<Step> =
+            place.predecessors.iter().filter(|p| is_up(p)).map(|p| gone::stop(p)).collect();
+        let is_starting = needs_start(draft, app, seen, place.spec);
+        if is_starting {
+            chain.push(gone::start(seen));
+        } else if !place.spec.is_running && is_up(seen) {
+            chain.push(gone::stop(seen));
+        }
+        if chain.is_empty() {
+            continue;
+        }
+        is_complete = false;
+        match missing_dependency(place.spec, services).filter(|_| is_starting) {
+            Some(why) => draft.wait(Some(app), Some(place.name), Reason::Dependency, why, None),
+            None => draft.add_swap(app, place.name, chain),
+        }
+    }
+    for seen in leftovers(draft, app, release).filter(|s| is_up(s)) {
+        is_complete = false;
+        draft.add_swap(app, &seen.service, vec![gone::stop(seen)]);
+    }
+    is_complete
+}
+
+/// The first dependency that is not met, in words.
+fn missing_dependency(spec: &ServiceSpec, services: &[Place<'_>]) -> Option<String> {
+    spec.depends_on.iter().find_map(|(name, condition)| {
+        let on = services.iter().find(|p| p.name == name).and_then(|p| p.container);
+        let is_met = on.is_some_and(|on| match condition {
+            Condition::Started => !matches!(on.state, ContainerState::Created),
+            Condition::Healthy => {
+                on.state == ContainerState::Running
+                    && matches!(on.health, Health::Healthy | Health::Unchecked)
+            }
+            Condition::Completed => on.state == ContainerState::Exited { code: 0 },
+        });
+        let word = match condition {
+            Condition::Started => "started",
+            Condition::Healthy => "healthy",
+            Condition::Completed => "completed",
+        };
+        (!is_met).then(|| format!("{name} is not {word} yet"))
+    })
+}
+
+/// Containers of the app whose service the release does not have.
+fn leftovers<'a>(
+    draft: &Draft<'a>,
+    app: &AppId,
+    release: &'a Release,
+) -> impl Iterator<Item = &'a ObservedService> + use<'a> {
+    let app = app.clone();
+    let observed = draft.at.observed;
+    observed.services.iter().filter(move |s| s.app == app && !release.services.contains_key(&s.service))
+}
+
+/// Whether every service is as it should be; what is waited for otherwise.
+fn is_accepted(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
+    let mut is_accepted = true;
+    for place in services {
+        let Some(seen) = place.container.filter(|_| place.spec.is_running) else { continue };
+        let reason = match (seen.state, seen.health) {
+            (ContainerState::Running, Health::Unchecked | Health::Healthy)
+            | (ContainerState::Exited { code: 0 }, _) => continue,
+            (ContainerState::Running, Health::Starting) | (ContainerState::Created, _) => Reason::Starting,
+            (ContainerState::Running, Health::Unhealthy)
+            | (
+                ContainerState::Paused
+                | ContainerState::Restarting
+                | ContainerState::Exited { .. }
+                | ContainerState::Removing
+                | ContainerState::Dead,
+                _,
+            ) => Reason::Unhealthy,
+        };
+        is_accepted = false;
+        draft.wait(Some(app), Some(place.name), reason, seen.status.clone(), None);
+    }
+    is_accepted
+}
+
+/// Removes what the accepted release replaced: containers first, then networks. Volumes stay.
+fn clean_up(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) {
+    let replaced = services.iter().flat_map(|p| p.predecessors.iter().copied());
+    let replaced: Vec<_> = replaced.chain(leftovers(draft, app, release)).collect();
+    for seen in &replaced {
+        draft.add(Some(app), Some(&seen.service), gone::stop_and_remove(seen));
+    }
+    if !replaced.is_empty() {
+        return;
+    }
+    let is_wanted = |n: &ObservedNetwork| {
+        release.networks.get(&n.network).is_some_and(|spec| spec.config_hash == n.config_hash)
+    };
+    gone::remove_networks(draft, app, |n| !is_wanted(n));
+}

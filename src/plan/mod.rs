@@ -1,0 +1,135 @@
+//! Decides what to do next. Pure: no I/O, no async, no clock; knows no engine, no store, no JSON.
+//!
+//! [`plan`] looks at the target, at what is observed and at what we remember
+//! and returns one stage of steps. The reconciler runs it, looks again and
+//! asks again, so no progress is held in memory and a restart at any point is
+//! harmless.
+//!
+//! The order for an app: pull every image, create networks, create
+//! every successor (stopped), then service by service stop the predecessor and
+//! start the successor, then commit, then remove what the release replaced.
+//! Nothing that runs is stopped before everything that replaces it is ready.
+
+mod app;
+mod check;
+mod gone;
+mod images;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    AppId, Cooling, ImageRef, Ledger, Observed, Plan, PlanSettings, Reason, ServiceName, Step, Target,
+    TargetApp, Waiting,
+};
+
+pub use check::violations;
+pub use report::report;
+
+/// Everything a decision may depend on.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// `None`: no target was ever received, and the device is left alone.
+    pub target: Option<&'a Target>,
+    pub observed: &'a Observed,
+    pub ledger: &'a Ledger,
+    /// Pulls under way, with their progress in percent.
+    pub pulling: &'a BTreeMap<ImageRef, u8>,
+    /// Steps that failed and are not repeated yet.
+    pub cooling: &'a BTreeMap<Step, Cooling>,
+    pub settings: &'a PlanSettings,
+}
+
+/// Returns the next stage towards the target, and what is waited for.
+///
+/// An empty stage means there is nothing to do now: the device is at its
+/// target, or `waiting` says what it waits for. Without a target, or with one
+/// that names no app, nothing is touched.
+#[must_use]
+pub fn plan(at: &Situation<'_>) -> Plan {
+    let mut draft = Draft::new(at);
+    let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else { return draft.plan };
+    for (id, app) in &target.apps {
+        match app {
+            TargetApp::Refused(refused) => {
+                for refusal in &refused.refusals {
+                    draft.wait(Some(id), None, Reason::Refused, refusal.to_string(), None);
+                }
+            }
+            TargetApp::Wanted(wanted) => match &wanted.release {
+                Some(release) => app::advance(&mut draft, id, release),
+                None => gone::clear(&mut draft, id),
+            },
+        }
+    }
+    for id in gone::apps(at, target) {
+        gone::clear(&mut draft, &id);
+    }
+    if draft.plan.stage.is_empty() {
+        images::collect(&mut draft, target);
+    }
+    draft.plan
+}
+
+/// A plan being made.
+struct Draft<'a> {
+    at: &'a Situation<'a>,
+    plan: Plan,
+    free_pulls: usize,
+    free_swaps: usize,
+}
+
+impl<'a> Draft<'a> {
+    fn new(at: &'a Situation<'a>) -> Self {
+        Self {
+            at,
+            plan: Plan::default(),
+            free_pulls: at.settings.parallel_pulls.saturating_sub(at.pulling.len()),
+            free_swaps: at.settings.parallel_swaps,
+        }
+    }
+
+    fn wait(
+        &mut self,
+        app: Option<&AppId>,
+        service: Option<&ServiceName>,
+        reason: Reason,
+        why: String,
+        retry_in: Option<std::time::Duration>,
+    ) {
+        let waiting = Waiting { app: app.cloned(), service: service.cloned(), reason, why, retry_in };
+        if !self.plan.waiting.contains(&waiting) {
+            self.plan.waiting.push(waiting);
+        }
+    }
+
+    /// Adds a chain of steps of one service, or of one thing, to the stage.
+    ///
+    /// A chain with a step that failed lately is put off as a whole: what is
+    /// waited for is told instead, and `false` returned.
+    fn add(&mut self, app: Option<&AppId>, service: Option<&ServiceName>, chain: Vec<Step>) -> bool {
+        let cooling = chain.iter().find_map(|step| self.at.cooling.get(step).map(|c| (step, c)));
+        if let Some((step, cooling)) = cooling {
+            let times =
+                if cooling.attempts == 1 { "once".to_owned() } else { format!("{} times", cooling.attempts) };
+            let why = format!("{step} failed {times}: {}", cooling.why);
+            self.wait(app, service, Reason::Backoff, why, Some(cooling.remaining));
+            return false;
+        }
+        for step in chain {
+            if !self.plan.stage.contains(&step) {
+                self.plan.stage.push(step);
+            }
+        }
+        true
+    }
+
+    /// Adds a chain that stops or starts, if a swap is free.
+    fn add_swap(&mut self, app: &AppId, service: &ServiceName, chain: Vec<Step>) {
+        if self.free_swaps > 0 && self.add(Some(app), Some(service), chain) {
+            self.free_swaps -= 1;
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Puts a situation and its plan into the words that the cloud and the operator read.
+
+use crate::model::{
+    AppId, AppLedger, AppReport, Commit, ContainerState, ObservedService, Plan, Release, Report,
+    ServiceReport, ServiceStatus, TargetApp, UpdateStatus, WantedApp,
+};
+
+use super::Situation;
+
+/// The report of the device as it was last observed.
+#[must_use]
+pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
+    let mut report =
+        Report { has_target: at.target.is_some(), waiting: plan.waiting.clone(), ..Report::default() };
+    for (id, app) in at.target.iter().flat_map(|t| &t.apps) {
+        let ledger = at.ledger.apps.get(id);
+        let app = match app {
+            TargetApp::Wanted(wanted) => wanted_app(at, id, wanted, ledger),
+            TargetApp::Refused(refused) => {
+                let mut app = AppReport { name: refused.name.clone(), ..AppReport::default() };
+                if let Ok(commit) = Commit::parse(&refused.release) {
+                    app.update.insert(commit.clone(), UpdateStatus::Rejected);
+                    app.target = Some(commit);
+                }
+                add_good(at, id, &mut app, ledger, None);
+                app
+            }
+        };
+        report.apps.insert(id.clone(), app);
+    }
+    report
+}
+
+fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option<&AppLedger>) -> AppReport {
+    let mut app = AppReport { name: wanted.app.name.clone(), ..AppReport::default() };
+    let Some(release) = &wanted.release else { return app };
+    app.target = Some(release.commit.clone());
+    let good = ledger.and_then(|l| l.good.as_ref());
+    if good.is_some_and(|good| good.commit != release.commit) {
+        add_good(at, id, &mut app, ledger, Some(release));
+    } else {
+        app.current = good.map(|g| g.commit.clone());
+    }
+    let mut statuses = Vec::new();
+    for (name, spec) in &release.services {
+        let seen = containers(at, id, release).find(|s| s.service == *name);
+        let (status, progress) = match seen {
+            Some(seen) => (status_of(seen), None),
+            None if at.observed.images.contains(&spec.image) => (ServiceStatus::Downloaded, None),
+            None => (ServiceStatus::Downloading, Some(at.pulling.get(&spec.image).copied().unwrap_or(0))),
+        };
+        statuses.push(status);
+        app.services.push(ServiceReport {
+            service: name.clone(),
+            release: release.commit.clone(),
+            image: spec.image.to_string(),
+            status,
+            detail: seen.map_or(String::new(), |s| s.status.clone()),
+            progress,
+        });
+    }
+    let update = if good == Some(release) {
+        UpdateStatus::Done
+    } else if statuses.contains(&ServiceStatus::Downloading) {
+        UpdateStatus::Downloading
+    } else if statuses.iter().all(|s| *s == ServiceStatus::Downloaded) && !statuses.is_empty() {
+        UpdateStatus::Downloaded
+    } else {
+        UpdateStatus::ApplyingChanges
+    };
+    app.update.insert(release.commit.clone(), update);
+    app
+}
+
+/// Adds the good release, and what there is of it, to an app that should run another one. What the
+/// wanted release keeps is told there and not twice.
+fn add_good(
+    at: &Situation<'_>,
+    id: &AppId,
+    app: &mut AppReport,
+    ledger: Option<&AppLedger>,
+    wanted: Option<&Release>,
+) {
+    let Some(good) = ledger.and_then(|l| l.good.as_ref()) else { return };
+    app.current = Some(good.commit.clone());
+    app.update.insert(good.commit.clone(), UpdateStatus::Done);
+    let is_kept = |s: &ObservedService| {
+        wanted.and_then(|w| w.services.get(&s.service)).is_some_and(|spec| spec.hash == s.spec)
+    };
+    for seen in containers(at, id, good).filter(|s| !is_kept(s)) {
+        app.services.push(ServiceReport {
+            service: seen.service.clone(),
+            release: good.commit.clone(),
+            image: good.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
+            status: status_of(seen),
+            detail: seen.status.clone(),
+            progress: None,
+        });
+    }
+}
+
+fn containers<'a>(
+    at: &Situation<'a>,
+    id: &AppId,
+    release: &Release,
+) -> impl Iterator<Item = &'a ObservedService> {
+    let is_of = |s: &&ObservedService| {
+        s.app == *id && release.services.get(&s.service).is_some_and(|spec| spec.hash == s.spec)
+    };
+    at.observed.services.iter().filter(is_of)
+}
+
+fn status_of(seen: &ObservedService) -> ServiceStatus {
+    match seen.state {
+        ContainerState::Created => ServiceStatus::Installed,
+        ContainerState::Running => ServiceStatus::Running,
+        ContainerState::Paused => ServiceStatus::Paused,
+        ContainerState::Restarting => ServiceStatus::Restarting,
+        ContainerState::Exited { .. } => ServiceStatus::Exited,
+        ContainerState::Removing => ServiceStatus::Removing,
+        ContainerState::Dead => ServiceStatus::Dead,
+    }
+}

@@ -1,0 +1,557 @@
+//! The planner told as stories: the device as text, the plan as text.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{Situation, plan, violations};
+use crate::model::{
+    App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Health, ImageRef, Ledger, NetworkId,
+    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings, Reason,
+    Refusal, RefusedApp, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Target, TargetApp,
+    VolumeName, VolumeSpec, WantedApp,
+};
+
+/// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
+/// healthy; `job!` is a one-shot.
+const RELEASES: [(u8, &str); 6] =
+    [(1, "db web"), (2, "db web"), (3, "web"), (4, "db web>db"), (5, "db web=1"), (6, "job! web")];
+
+fn app() -> AppId {
+    AppId::parse("app").unwrap()
+}
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::parse(text).unwrap()
+}
+
+fn hash(service: &str, release: u8) -> SpecHash {
+    let seed: u32 = service.bytes().map(u32::from).sum();
+    SpecHash::parse(format!("v1:{:064x}", u64::from(seed) * 100 + u64::from(release))).unwrap()
+}
+
+fn image(service: &str, release: u8) -> ImageRef {
+    ImageRef::parse(&format!("r/{service}:{release}")).unwrap()
+}
+
+fn release(number: u8) -> Release {
+    let (_, services) = RELEASES.iter().find(|(n, _)| *n == number).unwrap();
+    let services = services.split(' ').map(|text| {
+        let (text, kept) = text.split_once('=').map_or((text, number), |(t, n)| (t, n.parse().unwrap()));
+        let (text, on) = text.split_once('>').map_or((text, None), |(t, on)| (t, Some(on)));
+        let is_job = text.ends_with('!');
+        let text = text.trim_end_matches('!');
+        let spec = ServiceSpec {
+            hash: hash(text, kept),
+            image: image(text, kept),
+            restart: if is_job { RestartPolicy::No } else { RestartPolicy::Always },
+            depends_on: on.iter().map(|on| (name(on), Condition::Healthy)).collect(),
+            ..ServiceSpec::bare(hash(text, kept), image(text, kept))
+        };
+        (name(text), spec)
+    });
+    Release {
+        commit: Commit::parse(number.to_string()).unwrap(),
+        number: number.into(),
+        services: services.collect(),
+        networks: BTreeMap::from([(NetworkName::parse("default").unwrap(), NetworkSpec::default())]),
+        volumes: BTreeMap::from([(VolumeName::parse("data").unwrap(), VolumeSpec::default())]),
+    }
+}
+
+fn target(release: Option<Release>) -> Target {
+    let app = App { id: app(), number: 1, name: "demo".into() };
+    let wanted = TargetApp::Wanted(WantedApp { app: app.clone(), release, warnings: Vec::new() });
+    Target { device_name: "a".into(), apps: BTreeMap::from([(app.id, wanted)]), poll_interval: None }
+}
+
+/// A device that can be written down, planned for, and changed by the steps it is given.
+#[derive(Debug, Clone)]
+struct Device {
+    target: Option<Target>,
+    observed: Observed,
+    ledger: Ledger,
+    pulling: BTreeMap<ImageRef, u8>,
+    cooling: BTreeMap<Step, Cooling>,
+    settings: PlanSettings,
+}
+
+impl Device {
+    /// Parses e.g. `web@1 running, db@1 exited, have 1 2, good 1, target 2`. The network is
+    /// there unless the text says `bare`.
+    fn parse(text: &str) -> Self {
+        let mut device = Self {
+            target: None,
+            observed: Observed::default(),
+            ledger: Ledger::default(),
+            pulling: BTreeMap::new(),
+            cooling: BTreeMap::new(),
+            settings: PlanSettings::default(),
+        };
+        device.add_network();
+        for item in text.split(", ").filter(|i| !i.is_empty()) {
+            device.read(item);
+        }
+        device
+    }
+
+    fn add_network(&mut self) {
+        self.observed.networks = vec![ObservedNetwork {
+            id: NetworkId::parse("n1").unwrap(),
+            app: app(),
+            network: NetworkName::parse("default").unwrap(),
+            config_hash: None,
+        }];
+    }
+
+    fn read(&mut self, item: &str) {
+        let words: Vec<&str> = item.split(' ').collect();
+        let numbers = words.iter().skip(1).filter_map(|w| w.parse::<u8>().ok());
+        let ledger = self.ledger.apps.entry(app()).or_default();
+        match words[0] {
+            "bare" => self.observed.networks.clear(),
+            "have" => {
+                let specs = numbers.flat_map(|n| release(n).services.into_values());
+                self.observed.images.extend(specs.map(|s| s.image));
+                let exact = words.iter().filter_map(|w| w.split_once('@'));
+                self.observed.images.extend(exact.map(|(s, n)| image(s, n.parse().unwrap())));
+            }
+            "pulled" => {
+                let specs = numbers.flat_map(|n| release(n).services.into_values());
+                self.ledger.images.extend(specs.map(|s| s.image));
+            }
+            "good" => ledger.good = numbers.last().map(release),
+            "stopped" => drop(ledger.stopped.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap())),
+            "target" => match words[1] {
+                "none" => self.target = Some(target(None)),
+                "empty" => {
+                    self.target =
+                        Some(Target { device_name: "a".into(), apps: BTreeMap::new(), poll_interval: None });
+                }
+                "other" => {
+                    let mut other = target(None);
+                    let wanted = other.apps.remove(&app()).unwrap();
+                    other.apps.insert(AppId::parse("other").unwrap(), wanted);
+                    self.target = Some(other);
+                }
+                "refused" => {
+                    let refusals = vec![Refusal { path: "services.web.pid".into(), why: "no".into() }];
+                    let refused = RefusedApp { name: "demo".into(), release: "9".into(), refusals };
+                    let mut refusing = target(None);
+                    refusing.apps.insert(app(), TargetApp::Refused(refused));
+                    self.target = Some(refusing);
+                }
+                number => self.target = Some(target(Some(release(number.parse().unwrap())))),
+            },
+            "pulling" => {
+                let (service, number) = words[1].split_once('@').unwrap();
+                self.pulling.insert(image(service, number.parse().unwrap()), 40);
+            }
+            "failed" => {
+                let (service, number) = words[1].split_once('@').unwrap();
+                let step = Step::Pull { image: image(service, number.parse().unwrap()) };
+                let remaining = Duration::from_secs(9);
+                self.cooling.insert(step, Cooling { attempts: 2, why: "gone".into(), remaining });
+            }
+            container => {
+                let (service, number) = container.split_once('@').unwrap();
+                self.add_container(service, number.parse().unwrap(), words[1]);
+            }
+        }
+    }
+
+    fn add_container(&mut self, service: &str, number: u8, state: &str) {
+        let (state, health) = match state {
+            "running" => (ContainerState::Running, Health::Unchecked),
+            "healthy" => (ContainerState::Running, Health::Healthy),
+            "starting" => (ContainerState::Running, Health::Starting),
+            "unhealthy" => (ContainerState::Running, Health::Unhealthy),
+            "created" => (ContainerState::Created, Health::Unchecked),
+            "exited" => (ContainerState::Exited { code: 0 }, Health::Unchecked),
+            "failed" => (ContainerState::Exited { code: 1 }, Health::Unchecked),
+            "restarting" => (ContainerState::Restarting, Health::Unchecked),
+            "dead" => (ContainerState::Dead, Health::Unchecked),
+            "removing" => (ContainerState::Removing, Health::Unchecked),
+            other => panic!("no state {other}"),
+        };
+        self.observed.services.push(ObservedService {
+            container: ContainerId::parse(format!("{service}-{number}")).unwrap(),
+            app: app(),
+            service: name(service),
+            release: Commit::parse(number.to_string()).unwrap(),
+            spec: hash(service, number),
+            image: image(service, number).to_string(),
+            grace: Duration::from_secs(10),
+            state,
+            health,
+            status: format!("{state:?}"),
+            ports: BTreeMap::new(),
+        });
+    }
+
+    fn situation(&self) -> Situation<'_> {
+        Situation {
+            target: self.target.as_ref(),
+            observed: &self.observed,
+            ledger: &self.ledger,
+            pulling: &self.pulling,
+            cooling: &self.cooling,
+            settings: &self.settings,
+        }
+    }
+
+    /// Plans, and holds the plan against the safety rules.
+    fn plan(&self) -> Plan {
+        let plan = plan(&self.situation());
+        assert_eq!(violations(&self.situation(), &plan), Vec::<String>::new(), "{}", self.shown());
+        plan
+    }
+
+    /// The device in a line, for messages of failed tests.
+    fn shown(&self) -> String {
+        let seen = self.observed.services.iter().map(|s| format!("{} {:?}", s.container, s.state));
+        let good = self.ledger.apps.get(&app()).and_then(|a| a.good.as_ref()).map(|g| &g.commit);
+        format!("{}; good {good:?}; target {:?}", seen.collect::<Vec<_>>().join(", "), self.target)
+    }
+
+    fn told(&self) -> String {
+        let plan = self.plan();
+        let steps = plan.stage.iter().map(Step::to_string);
+        let waits = plan.waiting.iter().map(|w| {
+            let service = w.service.as_ref().map_or("all", ServiceName::as_str);
+            format!("wait {service} {}", w.reason.as_str())
+        });
+        steps.chain(waits).collect::<Vec<_>>().join(", ")
+    }
+
+    /// What a step does to the device when it works.
+    fn apply(&mut self, step: &Step, works: impl Fn(&SpecHash) -> bool) {
+        let at =
+            |id: &ContainerId, all: &[ObservedService]| all.iter().position(|s| s.container == *id).unwrap();
+        let all = &mut self.observed.services;
+        let ledger = self.ledger.apps.entry(app()).or_default();
+        match step {
+            Step::Pull { image } => {
+                self.ledger.images.insert(image.clone());
+                self.observed.images.insert(image.clone());
+            }
+            Step::CreateNetwork { .. } => self.add_network(),
+            Step::Create { service, spec, .. } => {
+                let number = (1..=6).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
+                self.add_container(service.as_str(), number, "created");
+            }
+            Step::Start { container, .. } => {
+                ledger.stopped.remove(container);
+                let n = at(container, all);
+                all[n].state =
+                    if works(&all[n].spec) { ContainerState::Running } else { ContainerState::Restarting };
+            }
+            Step::Stop { container, .. } => {
+                ledger.stopped.insert(container.clone());
+                let n = at(container, all);
+                all[n].state = ContainerState::Exited { code: 143 };
+            }
+            Step::Remove { container, .. } => {
+                let n = at(container, all);
+                all.remove(n);
+            }
+            Step::RemoveNetwork { .. } => self.observed.networks.clear(),
+            Step::RemoveImage { image } => {
+                self.observed.images.remove(image);
+                self.ledger.images.remove(image);
+            }
+            Step::Commit { release: commit, .. } => {
+                ledger.good = Some(release(commit.as_str().parse().unwrap()));
+            }
+            Step::Forget { .. } => self.ledger.apps.clear(),
+        }
+    }
+}
+
+#[track_caller]
+fn check(rows: &[(&str, &str, &str)]) {
+    for (why, device, expected) in rows {
+        assert_eq!(Device::parse(device).told(), *expected, "{why}");
+    }
+}
+
+#[test]
+fn a_first_install() {
+    check(&[
+        ("pull two at once", "bare, target 1", "pull r/db:1, pull r/web:1"),
+        (
+            "a pull under way is not begun again",
+            "bare, target 1, pulling db@1, have web@1",
+            "wait db downloading",
+        ),
+        ("then networks", "bare, target 1, have 1", "create-network default"),
+        ("then all containers", "target 1, have 1", "create db@1, create web@1"),
+        (
+            "then start them",
+            "target 1, have 1, db@1 created, web@1 created",
+            "start db db-1, start web web-1",
+        ),
+        ("commit when all run", "target 1, have 1, db@1 running, web@1 running", "commit 1"),
+        ("rest", "target 1, have 1, db@1 running, web@1 running, good 1", ""),
+        (
+            "images are not needed once there is a container",
+            "target 1, db@1 running, web@1 running, good 1",
+            "",
+        ),
+    ]);
+}
+
+#[test]
+fn from_release_1_to_2() {
+    check(&[
+        ("pull first", "target 2, good 1, have 1, db@1 running, web@1 running", "pull r/db:2, pull r/web:2"),
+        (
+            "create all before stopping any",
+            "target 2, good 1, have 1 2, db@1 running, web@1 running, db@2 created",
+            "create web@2",
+        ),
+        (
+            "stop and start service by service",
+            "target 2, good 1, have 1 2, db@1 running, web@1 running, db@2 created, web@2 created",
+            "stop db db-1, start db db-2, stop web web-1, start web web-2",
+        ),
+        (
+            "cut between stop and start",
+            "target 2, good 1, db@1 exited, stopped db@1, web@1 running, db@2 created, web@2 created",
+            "start db db-2, stop web web-1, start web web-2",
+        ),
+        (
+            "nothing is removed before all run",
+            "target 2, good 1, db@1 exited, web@1 exited, db@2 running, web@2 starting",
+            "wait web starting",
+        ),
+        (
+            "a crash loop is told and not accepted",
+            "target 2, good 1, db@1 exited, web@1 exited, db@2 running, web@2 restarting",
+            "wait web unhealthy",
+        ),
+        ("commit", "target 2, good 1, db@1 exited, web@1 exited, db@2 running, web@2 healthy", "commit 2"),
+        (
+            "then the predecessors go",
+            "target 2, good 2, db@1 exited, web@1 exited, db@2 running, web@2 healthy",
+            "remove db db-1, remove web web-1",
+        ),
+        (
+            "then images that we pulled and nobody needs",
+            "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 1 2",
+            "remove-image r/db:1, remove-image r/web:1",
+        ),
+        ("images of others stay", "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 2", ""),
+    ]);
+}
+
+#[test]
+fn what_does_not_change_is_not_touched() {
+    check(&[
+        (
+            "release 5 keeps web",
+            "target 5, good 1, have 5, db@1 running, web@1 running, db@5 created",
+            "stop db db-1, start db db-5",
+        ),
+        ("same specs under another commit", "target 5, good 1, db@5 running, web@1 running", "commit 5"),
+        (
+            "a service that the release drops",
+            "target 3, good 1, have 3, db@1 running, web@1 running, web@3 created",
+            "stop web web-1, start web web-3, stop db db-1",
+        ),
+        ("and is removed after", "target 3, good 3, db@1 exited, web@3 running", "remove db db-1"),
+    ]);
+}
+
+#[test]
+fn dependencies_order_the_swap() {
+    check(&[
+        (
+            "web waits for db",
+            "target 4, good 1, have 4, db@1 running, web@1 running, db@4 created, web@4 created",
+            "stop db db-1, start db db-4, wait web dependency",
+        ),
+        (
+            "until it is healthy",
+            "target 4, good 1, web@1 running, db@4 starting, web@4 created",
+            "wait web dependency",
+        ),
+        (
+            "then it goes on",
+            "target 4, good 1, web@1 running, db@4 healthy, web@4 created",
+            "stop web web-1, start web web-4",
+        ),
+    ]);
+}
+
+#[test]
+fn no_target_touches_nothing() {
+    check(&[
+        ("none ever", "db@1 running, web@1 running, good 1", ""),
+        ("one that names no app", "target empty, db@1 running, web@1 exited, good 1", ""),
+        (
+            "a refused app stays as it is",
+            "target refused, db@1 running, web@1 exited, good 1",
+            "wait all refused",
+        ),
+        (
+            "an app without a release stops",
+            "target none, db@1 running, web@1 exited, good 1",
+            "stop db db-1, remove db db-1, remove web web-1",
+        ),
+        ("then its networks go", "target none, good 1", "remove-network default"),
+        ("an app that is gone", "target other, db@1 running, good 1", "stop db db-1, remove db db-1"),
+    ]);
+}
+
+#[test]
+fn what_ends_comes_back() {
+    check(&[
+        ("stopped by somebody", "target 1, good 1, db@1 exited, web@1 running", "start db db-1"),
+        ("removed by somebody", "target 1, good 1, have 1, web@1 running", "create db@1"),
+        ("the engine is at it", "target 1, good 1, db@1 restarting, web@1 running", "wait db unhealthy"),
+        ("dead", "target 1, good 1, db@1 dead, web@1 running", "remove db db-1"),
+        (
+            "also while a newer release is fetched",
+            "target 2, good 1, pulling db@2, have web@2, db@1 failed, web@1 running",
+            "start db db-1, wait db downloading",
+        ),
+        (
+            "but never beside its successor",
+            "target 3, good 1, pulling web@3, db@1 running, web@1 exited, web@2 running",
+            "wait web downloading",
+        ),
+        ("a job that is done stays done", "target 6, good 6, job@6 exited, web@6 running", ""),
+        ("a job that failed is told", "target 6, good 6, job@6 failed, web@6 running", "wait job unhealthy"),
+        (
+            "a job that we stopped goes on",
+            "target 6, good 6, job@6 failed, stopped job@6, web@6 running",
+            "start job job-6",
+        ),
+    ]);
+}
+
+#[test]
+fn what_failed_waits_its_time() {
+    let device = Device::parse("target 2, good 1, db@1 running, web@1 running, failed db@2");
+    assert_eq!(device.told(), "pull r/web:2, wait db backoff");
+    let plan = device.plan();
+    assert_eq!(plan.waiting[0].why, "pull r/db:2 failed 2 times: gone");
+    assert_eq!(plan.waiting[0].retry_in, Some(Duration::from_secs(9)));
+    assert_eq!(plan.waiting[0].reason, Reason::Backoff);
+}
+
+#[test]
+fn at_most_so_many_at_once() {
+    let mut device = Device::parse("target 1, pulling x@9, db@1 created, web@1 created");
+    device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1 };
+    assert_eq!(device.told(), "start db db-1");
+    let mut device = Device::parse("target 1, pulling x@9");
+    device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1 };
+    assert_eq!(device.told(), "wait db downloading, wait web downloading");
+}
+
+#[test]
+fn the_checker_knows_an_unsafe_plan() {
+    let unsafe_plans = [
+        ("db@1 running", "stop db", "there is no target, or one that names no app"),
+        ("target refused, db@1 running", "stop db", "its app is refused and must stay as it is"),
+        ("target 2, good 1, db@1 running", "stop db", "its release is not replaced by one that is ready"),
+        ("target 2, good 1, db@1 exited", "remove db", "its successor is not accepted yet"),
+        ("target 1, good 1, db@1 running", "remove db", "the container runs"),
+        ("target 1, good 1, db@1 exited", "remove db", "it is the one that should run"),
+        ("target 3, good 3, db@1 exited", "start db", "no release we know of has this spec"),
+    ];
+    for (text, step, why) in unsafe_plans {
+        let device = Device::parse(text);
+        let (app, service, container) = (app(), name("db"), ContainerId::parse("db-1").unwrap());
+        let step = match step {
+            "stop db" => Step::Stop { app, service, container, grace: Duration::ZERO },
+            "remove db" => Step::Remove { app, service, container },
+            _ => Step::Start { app, service, container },
+        };
+        let told = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
+        assert_eq!(told, vec![format!("{step}: {why}")], "{text}");
+    }
+}
+
+proptest! {
+    /// Whatever happens on the way (steps lost to a power cut, targets that change, containers that
+    /// are removed or stopped behind our back), every plan is safe, and the device
+    /// comes to rest running exactly the wanted release.
+    #[test]
+    fn always_converges(
+        acts in prop::collection::vec((0_u8..8, 0_u8..6, any::<prop::sample::Index>()), 0..60),
+        last in 1_u8..=6,
+    ) {
+        let mut device = Device::parse("bare, target 1");
+        for (act, number, which) in acts {
+            let plan = device.plan();
+            match act {
+                0 => device.target = Some(target(Some(release(number + 1)))),
+                1 if !device.observed.services.is_empty() => {
+                    let n = which.index(device.observed.services.len());
+                    device.observed.services.remove(n);
+                }
+                2 if !device.observed.services.is_empty() => {
+                    let n = which.index(device.observed.services.len());
+                    device.observed.services[n].state = ContainerState::Exited { code: 137 };
+                }
+                _ => {
+                    // A cut: only the first few steps of the stage happen.
+                    let upto = which.index(plan.stage.len() + 1);
+                    for step in &plan.stage[..upto] {
+                        device.apply(step, |_| true);
+                    }
+                }
+            }
+        }
+        device.target = Some(target(Some(release(last))));
+        let mut rounds = 0;
+        loop {
+            let plan = device.plan();
+            if plan.stage.is_empty() { break; }
+            for step in &plan.stage { device.apply(step, |_| true); }
+            for seen in &mut device.observed.services {
+                // A one-shot ends well, once it runs.
+                if seen.service.as_str() == "job" && seen.state == ContainerState::Running {
+                    seen.state = ContainerState::Exited { code: 0 };
+                }
+            }
+            rounds += 1;
+            prop_assert!(rounds < 40, "no rest: {}", device.told());
+        }
+        let job_failed = device.observed.services.iter().any(|s| {
+            s.service.as_str() == "job" && s.state == ContainerState::Exited { code: 137 }
+        });
+        if !job_failed {
+            prop_assert_eq!(device.told(), "");
+            let mut runs: Vec<_> = device.observed.services.iter().map(|s| s.spec.clone()).collect();
+            let mut wanted: Vec<_> = release(last).services.values().map(|s| s.hash.clone()).collect();
+            runs.sort();
+            wanted.sort();
+            prop_assert_eq!(runs, wanted);
+            prop_assert_eq!(device.ledger.apps[&app()].good.as_ref().unwrap(), &release(last));
+        }
+    }
+
+    /// A release that crashes is never accepted, and what was good is kept to go back to.
+    #[test]
+    fn a_bad_release_is_never_good(cuts in prop::collection::vec(any::<prop::sample::Index>(), 30)) {
+        let mut device =
+            Device::parse("target 2, good 1, have 1, pulled 1, db@1 running, web@1 running");
+        let bad = hash("web", 2);
+        for cut in cuts {
+            let plan = device.plan();
+            for step in &plan.stage[..cut.index(plan.stage.len() + 1)] {
+                device.apply(step, |spec| *spec != bad);
+            }
+        }
+        prop_assert_eq!(device.ledger.apps[&app()].good.as_ref().unwrap(), &release(1));
+        for service in ["db", "web"] {
+            let spec = hash(service, 1);
+            prop_assert!(device.observed.services.iter().any(|s| s.spec == spec), "{} is kept", service);
+        }
+    }
+}

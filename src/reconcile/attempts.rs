@@ -1,0 +1,89 @@
+//! Failed steps, and when each may be tried again. In memory only: a restart tries at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use backoff::ExponentialBackoff;
+use backoff::backoff::Backoff as _;
+use tokio::time::Instant;
+
+use crate::model::{Cooling, Outcome, Step};
+
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    failed: BTreeMap<Step, Failed>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    attempts: u32,
+    why: String,
+    until: Instant,
+    backoff: ExponentialBackoff,
+}
+
+/// 1 s to 5 min for what passes by itself, 1 min to 1 h for what somebody must change; both with jitter.
+fn backoff_for(outcome: &Outcome) -> ExponentialBackoff {
+    let (first, longest) = match outcome {
+        Outcome::Failed { .. } => (Duration::from_secs(60), Duration::from_secs(3600)),
+        Outcome::Done | Outcome::Retry { .. } => (Duration::from_secs(1), Duration::from_secs(300)),
+    };
+    let mut backoff = ExponentialBackoff {
+        initial_interval: first,
+        max_interval: longest,
+        multiplier: 2.0,
+        randomization_factor: 0.2,
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    };
+    backoff.reset();
+    backoff
+}
+
+impl Attempts {
+    /// Takes the outcome of a step: a success clears its past, a failure puts it off.
+    pub(super) fn note(&mut self, step: &Step, outcome: Outcome) {
+        let (after, why) = match &outcome {
+            Outcome::Done => {
+                self.failed.remove(step);
+                return;
+            }
+            Outcome::Retry { after, why } => (*after, why.clone()),
+            Outcome::Failed { why } => (None, why.clone()),
+        };
+        let now = Instant::now();
+        let failed = self.failed.entry(step.clone()).or_insert_with(|| Failed {
+            attempts: 0,
+            why: String::new(),
+            until: now,
+            backoff: backoff_for(&outcome),
+        });
+        failed.attempts = failed.attempts.saturating_add(1);
+        failed.why = why;
+        let next = failed.backoff.next_backoff().unwrap_or(failed.backoff.max_interval);
+        failed.until = now + after.map_or(next, |after| after.max(next));
+    }
+
+    /// A new target makes everything worth trying again.
+    pub(super) fn clear(&mut self) {
+        self.failed.clear();
+    }
+
+    /// The steps that may not be repeated yet.
+    pub(super) fn cooling(&self) -> BTreeMap<Step, Cooling> {
+        let now = Instant::now();
+        let still = self.failed.iter().filter(|(_, failed)| failed.until > now);
+        still
+            .map(|(step, failed)| {
+                let remaining = failed.until - now;
+                (step.clone(), Cooling { attempts: failed.attempts, why: failed.why.clone(), remaining })
+            })
+            .collect()
+    }
+
+    /// Until the first of them may be tried again.
+    pub(super) fn next_due(&self) -> Option<Duration> {
+        let now = Instant::now();
+        self.failed.values().filter(|f| f.until > now).map(|f| f.until - now).min()
+    }
+}

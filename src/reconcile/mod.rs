@@ -1,0 +1,369 @@
+//! The single writer: observe, plan, run one stage, observe again.
+//!
+//! Fed by channels and knowing neither HTTP nor JSON, it is the only task that
+//! changes the engine or the ledger. Progress lives in the engine and in the
+//! ledger, never here: what is held in memory (failed attempts, downloads) may
+//! be lost at any moment.
+
+mod attempts;
+mod events;
+mod stage;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::{AbortHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use crate::engine::{EngineError, Operate};
+use crate::model::{
+    AppId, Delivered, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, Step,
+    StoredTarget, Target, TargetApp,
+};
+use crate::plan::{self, Situation};
+
+use attempts::Attempts;
+pub use events::watch_engine;
+
+/// What must outlive a power cut. The store is the real one.
+pub trait Memory: Send {
+    /// Saves the target before it is acted on.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be saved; it is then saved with the next thing that can be.
+    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String>;
+
+    /// Saves the ledger. Durable when it returns `Ok`; writes nothing if nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// As for the target.
+    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String>;
+}
+
+/// How the reconciler waits, and how much it does at once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub plan: PlanSettings,
+    /// Longest time between two looks at the engine.
+    pub resync: Duration,
+}
+
+/// What the reconciler reads and what it tells.
+pub struct Channels {
+    pub target: watch::Receiver<Option<Arc<Delivered>>>,
+    /// Changes whenever the engine should be looked at.
+    pub engine: watch::Receiver<u64>,
+    pub report: watch::Sender<Report>,
+}
+
+/// Reconciles until `stop` is cancelled or every target sender is gone.
+///
+/// A stage under way is finished before returning, so the caller must allow
+/// for the longest stop grace. Downloads under way are dropped.
+pub async fn run<E, M>(
+    engine: Arc<E>,
+    memory: M,
+    ledger: Ledger,
+    settings: Settings,
+    channels: Channels,
+    stop: CancellationToken,
+) where
+    E: Operate + 'static,
+    M: Memory,
+{
+    let (progress, progress_heard) = mpsc::channel(64);
+    let mut writer = Reconciler {
+        engine,
+        memory,
+        settings,
+        ledger,
+        delivered: None,
+        observed: Observed::default(),
+        pulls: Pulls { tasks: JoinSet::new(), under_way: BTreeMap::new(), progress },
+        attempts: Attempts::default(),
+        report: channels.report,
+        engine_error: None,
+        engine_failures: 0,
+        store_error: None,
+    };
+    let mut inputs = Inputs { target: channels.target, engine: channels.engine, progress: progress_heard };
+    inputs.target.mark_changed();
+    let mut wait = Duration::ZERO;
+    loop {
+        let event = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            event = writer.next_event(&mut inputs, wait) => event,
+        };
+        match event {
+            Event::Closed => return,
+            Event::Target(delivered) => writer.take_target(delivered),
+            Event::Progress(image, percent) => {
+                writer.pulls.advance(&image, percent);
+                writer.publish();
+                continue;
+            }
+            Event::PullEnded(image, result) => writer.end_pull(&image, result),
+            Event::Look => {}
+        }
+        wait = writer.cycle(&stop).await;
+    }
+}
+
+/// Why the reconciler woke up.
+enum Event {
+    Target(Arc<Delivered>),
+    Progress(ImageRef, u8),
+    PullEnded(ImageRef, Result<(), EngineError>),
+    /// The engine changed, or it is time.
+    Look,
+    /// Nobody will ever send a target again.
+    Closed,
+}
+
+struct Inputs {
+    target: watch::Receiver<Option<Arc<Delivered>>>,
+    engine: watch::Receiver<u64>,
+    progress: mpsc::Receiver<(ImageRef, u8)>,
+}
+
+/// Downloads, which run beside the loop.
+struct Pulls {
+    tasks: JoinSet<(ImageRef, Result<(), EngineError>)>,
+    under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
+    progress: mpsc::Sender<(ImageRef, u8)>,
+}
+
+impl Pulls {
+    fn begin<E: Operate + 'static>(&mut self, engine: &Arc<E>, image: &ImageRef) {
+        let (engine, image, progress) = (Arc::clone(engine), image.clone(), self.progress.clone());
+        let named = image.clone();
+        let task = self.tasks.spawn(async move {
+            let (tx, mut rx) = mpsc::channel(8);
+            let forward = async {
+                while let Some(percent) = rx.recv().await {
+                    if progress.send((image.clone(), percent)).await.is_err() {
+                        return;
+                    }
+                }
+            };
+            let (result, ()) = tokio::join!(engine.pull(&image, tx), forward);
+            (image, result)
+        });
+        self.under_way.insert(named, (task, 0));
+    }
+
+    fn advance(&mut self, image: &ImageRef, percent: u8) {
+        if let Some((_, told)) = self.under_way.get_mut(image) {
+            *told = percent;
+        }
+    }
+
+    fn percentages(&self) -> BTreeMap<ImageRef, u8> {
+        self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)).collect()
+    }
+
+    /// The engine forgets a dropped download entirely, so only what nobody wants is dropped.
+    fn keep_only(&mut self, is_wanted: impl Fn(&ImageRef) -> bool) {
+        self.under_way.retain(|image, (task, _)| {
+            let is_kept = is_wanted(image);
+            if !is_kept {
+                task.abort();
+            }
+            is_kept
+        });
+    }
+
+    async fn next_end(&mut self) -> (ImageRef, Result<(), EngineError>) {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(end)) => return end,
+                // Aborted by us; or it panicked, and `under_way` is cleared when nothing runs.
+                Some(Err(_)) => {}
+                None => return std::future::pending().await,
+            }
+        }
+    }
+}
+
+struct Reconciler<E, M> {
+    engine: Arc<E>,
+    memory: M,
+    settings: Settings,
+    ledger: Ledger,
+    delivered: Option<Arc<Delivered>>,
+    observed: Observed,
+    pulls: Pulls,
+    attempts: Attempts,
+    report: watch::Sender<Report>,
+    engine_error: Option<String>,
+    engine_failures: u32,
+    store_error: Option<String>,
+}
+
+impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
+    async fn next_event(&mut self, inputs: &mut Inputs, wait: Duration) -> Event {
+        tokio::select! {
+            biased;
+            changed = inputs.target.changed() => {
+                let delivered = inputs.target.borrow_and_update().clone();
+                match (changed, delivered) {
+                    (Err(_), _) => Event::Closed,
+                    (Ok(()), Some(delivered)) => Event::Target(delivered),
+                    (Ok(()), None) => Event::Look,
+                }
+            }
+            (image, result) = self.pulls.next_end() => Event::PullEnded(image, result),
+            Some((image, percent)) = inputs.progress.recv() => Event::Progress(image, percent),
+            // A watcher that is gone for good must not spin the loop: the resync goes on without it.
+            Ok(()) = inputs.engine.changed() => Event::Look,
+            () = tokio::time::sleep(wait) => Event::Look,
+        }
+    }
+
+    fn take_target(&mut self, delivered: Arc<Delivered>) {
+        if let Some(record) = &delivered.record {
+            let saved = self.memory.save_target(record);
+            self.note_store(saved);
+        }
+        let is_news = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
+        if is_news {
+            self.attempts.clear();
+            info!(apps = delivered.target.apps.len(), "target received");
+            for (app, refusal) in refusals(&delivered.target) {
+                warn!(%app, why = %refusal, "target refused");
+            }
+            let wanted: Vec<ImageRef> = releases(&delivered.target)
+                .flat_map(|r| r.services.values())
+                .map(|s| s.image.clone())
+                .collect();
+            self.pulls.keep_only(|image| wanted.contains(image));
+        }
+        self.delivered = Some(delivered);
+    }
+
+    fn end_pull(&mut self, image: &ImageRef, result: Result<(), EngineError>) {
+        let Some((_, percent)) = self.pulls.under_way.remove(image) else { return };
+        let step = Step::Pull { image: image.clone() };
+        debug!(%image, percent, "pull ended");
+        self.settle(&step, stage::outcome(&step, result));
+    }
+
+    /// Looks, plans and runs one stage, until there is nothing to do now; returns how long nothing
+    /// has to be done. Stops between two stages when `stop` is cancelled.
+    async fn cycle(&mut self, stop: &CancellationToken) -> Duration {
+        match self.engine.observe().await {
+            Ok(observed) => {
+                if self.engine_error.take().is_some() {
+                    info!("engine answers again");
+                }
+                self.engine_failures = 0;
+                self.observed = observed;
+            }
+            Err(error) => return self.no_engine(&error),
+        }
+        let plan = self.publish();
+        if plan.stage.is_empty() || stop.is_cancelled() {
+            return self.attempts.next_due().unwrap_or(self.settings.resync).min(self.settings.resync);
+        }
+        let is_only_pulls = plan.stage.iter().all(|s| matches!(s, Step::Pull { .. }));
+        self.run_stage(plan.stage).await;
+        if is_only_pulls {
+            // Nothing changed on the engine yet: the end of a download wakes us.
+            self.publish();
+            return self.settings.resync;
+        }
+        Duration::ZERO
+    }
+
+    fn no_engine(&mut self, error: &EngineError) -> Duration {
+        let told = error.to_string();
+        if self.engine_error.as_ref() != Some(&told) {
+            warn!(error = %told, "engine cannot be looked at");
+        }
+        self.engine_error = Some(told);
+        self.engine_failures = self.engine_failures.saturating_add(1);
+        self.publish();
+        Duration::from_secs(1_u64 << self.engine_failures.min(5)).min(self.settings.resync)
+    }
+
+    /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
+    fn publish(&mut self) -> Plan {
+        let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
+        let at = Situation {
+            target: self.delivered.as_ref().map(|d| &d.target),
+            observed: &self.observed,
+            ledger: &self.ledger,
+            pulling: &pulling,
+            cooling: &cooling,
+            settings: &self.settings.plan,
+        };
+        let mut plan = plan::plan(&at);
+        let violations = plan::violations(&at, &plan);
+        if !violations.is_empty() {
+            error!(why = violations.join("; "), "unsafe plan dropped; please report this");
+            plan.stage.clear();
+        }
+        let mut report = plan::report(&at, &plan);
+        report.engine_error.clone_from(&self.engine_error);
+        report.store_error.clone_from(&self.store_error);
+        self.report.send_if_modified(|old| {
+            let is_news = *old != report;
+            *old = report;
+            is_news
+        });
+        plan
+    }
+
+    fn note_store(&mut self, saved: Result<(), String>) {
+        match saved {
+            Ok(()) => self.store_error = None,
+            Err(why) => {
+                if self.store_error.as_ref() != Some(&why) {
+                    warn!(error = %why, "store cannot be written; going on without it");
+                }
+                self.store_error = Some(why);
+            }
+        }
+    }
+
+    fn save_ledger(&mut self) {
+        let saved = self.memory.save_ledger(&self.ledger);
+        self.note_store(saved);
+    }
+
+    /// Takes a step's outcome into attempts and log.
+    fn settle(&mut self, step: &Step, outcome: Outcome) {
+        match &outcome {
+            Outcome::Done => info!(step = %step, "step done"),
+            Outcome::Retry { why, .. } | Outcome::Failed { why } => {
+                warn!(step = %step, error = %why, "step failed")
+            }
+        }
+        self.attempts.note(step, outcome);
+    }
+}
+
+fn releases(target: &Target) -> impl Iterator<Item = &Release> {
+    target.apps.values().filter_map(|app| match app {
+        TargetApp::Wanted(wanted) => wanted.release.as_ref(),
+        TargetApp::Refused(_) => None,
+    })
+}
+
+fn refusals(target: &Target) -> impl Iterator<Item = (&AppId, String)> {
+    target.apps.iter().flat_map(|(id, app)| {
+        let told = match app {
+            TargetApp::Wanted(wanted) => wanted.warnings.iter(),
+            TargetApp::Refused(refused) => refused.refusals.iter(),
+        };
+        told.map(move |refusal| (id, refusal.to_string()))
+    })
+}

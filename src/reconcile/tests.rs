@@ -1,0 +1,369 @@
+//! The reconciler and the fake engine, fed by channels, on a paused clock.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::{Channels, Memory, Settings, run, watch_engine};
+use crate::engine::Instance;
+use crate::engine::fake::{Behaviour, Fake, Fault};
+use crate::model::{
+    App, AppId, Commit, ContainerState, Delivered, ImageRef, Ledger, Mount, MountSource, NetworkAttachment,
+    NetworkMode, NetworkName, NetworkSpec, PlanSettings, Reason, Refusal, RefusedApp, Release, Report,
+    ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, VolumeName, VolumeSpec, WantedApp,
+};
+
+/// A store that keeps the last ledger, and can be full.
+#[derive(Debug, Clone, Default)]
+struct Notebook(Arc<Mutex<Page>>);
+
+#[derive(Debug, Default)]
+struct Page {
+    ledger: Ledger,
+    targets: u32,
+    writes: u32,
+    is_full: bool,
+}
+
+impl Memory for Notebook {
+    fn save_target(&mut self, _: &StoredTarget) -> Result<(), String> {
+        let mut page = self.0.lock().unwrap();
+        page.targets += 1;
+        if page.is_full { Err("no space".into()) } else { Ok(()) }
+    }
+
+    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
+        let mut page = self.0.lock().unwrap();
+        if page.is_full {
+            return Err("no space".into());
+        }
+        if page.ledger != *ledger {
+            page.writes += 1;
+            page.ledger = ledger.clone();
+        }
+        Ok(())
+    }
+}
+
+fn image(service: &str, release: u8) -> ImageRef {
+    ImageRef::parse(&format!("r/{service}:{release}")).unwrap()
+}
+
+fn release(number: u8) -> Release {
+    let spec = |service: &str| {
+        let seed: u64 = service.bytes().map(u64::from).sum();
+        let hash = SpecHash::parse(format!("v1:{number:02x}{seed:062x}")).unwrap();
+        let network = NetworkName::parse("default").unwrap();
+        ServiceSpec {
+            network_mode: NetworkMode::Networks(BTreeMap::from([(network, NetworkAttachment::default())])),
+            mounts: vec![Mount {
+                source: MountSource::Volume(VolumeName::parse("data").unwrap()),
+                target: "/data".into(),
+                is_read_only: false,
+            }],
+            ..ServiceSpec::bare(hash, image(service, number))
+        }
+    };
+    Release {
+        commit: Commit::parse(number.to_string()).unwrap(),
+        number: number.into(),
+        services: ["db", "web"].map(|s| (ServiceName::parse(s).unwrap(), spec(s))).into(),
+        networks: [(NetworkName::parse("default").unwrap(), NetworkSpec::default())].into(),
+        volumes: [(VolumeName::parse("data").unwrap(), VolumeSpec::default())].into(),
+    }
+}
+
+fn app_id(name: &str) -> AppId {
+    AppId::parse(name).unwrap()
+}
+
+fn target(number: u8) -> Target {
+    let app = App { id: app_id("app"), number: 1, name: "demo".into() };
+    let wanted = WantedApp { app, release: Some(release(number)), warnings: Vec::new() };
+    Target {
+        device_name: "a".into(),
+        apps: [(app_id("app"), TargetApp::Wanted(wanted))].into(),
+        poll_interval: None,
+    }
+}
+
+/// A running reconciler with everything around it.
+struct Lab {
+    engine: Arc<Fake>,
+    notebook: Notebook,
+    target: watch::Sender<Option<Arc<Delivered>>>,
+    report: watch::Receiver<Report>,
+    stop: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let engine = Arc::new(Fake::new(Instance::parse("default").unwrap()));
+        for number in 1..=3 {
+            for service in ["db", "web"] {
+                engine.publish(&image(service, number), Behaviour::Runs);
+            }
+        }
+        Self::on(engine, Notebook::default())
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the tests' own tasks end with the tests")]
+    fn on(engine: Arc<Fake>, notebook: Notebook) -> Self {
+        let (target, target_heard) = watch::channel(None);
+        let (report, report_heard) = watch::channel(Report::default());
+        let (wake, wake_heard) = watch::channel(0);
+        let stop = CancellationToken::new();
+        let settings = Settings { plan: PlanSettings::default(), resync: Duration::from_secs(300) };
+        let ledger = notebook.0.lock().unwrap().ledger.clone();
+        let channels = Channels { target: target_heard, engine: wake_heard, report };
+        let tasks = vec![
+            tokio::spawn(watch_engine(engine.clone(), wake, stop.clone())),
+            tokio::spawn(run(engine.clone(), notebook.clone(), ledger, settings, channels, stop.clone())),
+        ];
+        Self { engine, notebook, target, report: report_heard, stop, tasks }
+    }
+
+    fn deliver(&self, target: Target) {
+        let record = StoredTarget { endpoint: String::new(), etag: None, body: String::new() };
+        self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(record) })));
+    }
+
+    /// Lets the clock run for a while, and everybody act on it.
+    async fn pass(&self, seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// What runs, e.g. "db@1 web@1"; a container that does not run stands in brackets.
+    async fn runs(&self) -> String {
+        let observed = crate::engine::Inspect::observe(&*self.engine).await.unwrap();
+        let mut told: Vec<_> = observed
+            .services
+            .iter()
+            .map(|s| match s.state {
+                ContainerState::Running => format!("{}@{}", s.service, s.release),
+                _ => format!("({}@{})", s.service, s.release),
+            })
+            .collect();
+        told.sort();
+        told.join(" ")
+    }
+
+    fn good(&self) -> Option<String> {
+        let page = self.notebook.0.lock().unwrap();
+        page.ledger.apps.get(&app_id("app")).and_then(|a| a.good.as_ref()).map(|g| g.commit.to_string())
+    }
+
+    /// Ends it as a power cut would: nothing is finished.
+    fn cut(self) -> (Arc<Fake>, Notebook) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        (self.engine.clone(), self.notebook.clone())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_installs_updates_and_rests() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(lab.good().as_deref(), Some("1"));
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    assert_eq!(lab.good().as_deref(), Some("2"));
+    let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
+    assert_eq!(
+        observed.images,
+        BTreeSet::from([image("db", 2), image("web", 2)]),
+        "release 1's images are gone"
+    );
+    assert_eq!(lab.engine.volumes().len(), 1);
+
+    let (calls, writes) = (lab.engine.calls().len(), lab.notebook.0.lock().unwrap().writes);
+    lab.pass(290).await;
+    assert_eq!(lab.engine.calls().len(), calls, "no call at rest");
+    lab.pass(600).await;
+    assert_eq!(&lab.engine.calls()[calls..], ["list", "list"], "a look every five minutes");
+    assert_eq!(lab.notebook.0.lock().unwrap().writes, writes, "nothing is written at rest");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_that_changes_nothing_says_nothing() {
+    let mut lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    lab.report.mark_unchanged();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    assert!(!lab.report.has_changed().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_taken_away_comes_back() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    lab.engine.meddle(|services| services.retain(|s| s.service.as_str() == "db"));
+    lab.pass(1).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    lab.engine.meddle(|services| services[0].state = ContainerState::Exited { code: 0 });
+    lab.pass(1).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_not_there_harms_nobody() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    lab.engine.unpublish(&image("web", 2));
+    lab.deliver(target(2));
+    lab.pass(3600).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    let report = lab.report.borrow().clone();
+    let waiting: Vec<_> =
+        report.waiting.iter().map(|w| (w.reason, w.why.contains("is not in its registry"))).collect();
+    assert_eq!(waiting, [(Reason::Backoff, true)]);
+    assert_eq!(report.apps[&app_id("app")].current.as_ref().unwrap().as_str(), "1");
+    let pulls = lab.engine.calls().iter().filter(|c| *c == "pull r/web:2").count();
+    assert!((3..10).contains(&pulls), "{pulls} in an hour");
+    lab.engine.publish(&image("web", 2), Behaviour::Runs);
+    lab.deliver(target(3));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "db@3 web@3", "a newer target does not wait");
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_refused_app_does_not_stop_another() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    let mut mixed = target(2);
+    let other = mixed.apps.remove(&app_id("app")).unwrap();
+    let TargetApp::Wanted(mut other) = other else { unreachable!() };
+    other.app = App { id: app_id("other"), number: 2, name: "other".into() };
+    mixed.apps.insert(app_id("other"), TargetApp::Wanted(other));
+    let refusals = vec![Refusal { path: "services.web.pid".into(), why: "not supported".into() }];
+    let refused = RefusedApp { name: "demo".into(), release: "9".into(), refusals };
+    mixed.apps.insert(app_id("app"), TargetApp::Refused(refused));
+    lab.deliver(mixed);
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "db@1 db@2 web@1 web@2");
+    assert_eq!(lab.report.borrow().waiting[0].why, "services.web.pid: not supported");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_target_nothing_is_touched() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    let calls = lab.engine.calls().len();
+    lab.pass(1000).await;
+    assert!(lab.engine.calls()[calls..].iter().all(|c| c == "list"), "only looks");
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_store_stops_nothing() {
+    let lab = Lab::new();
+    lab.notebook.0.lock().unwrap().is_full = true;
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(lab.report.borrow().store_error.as_deref(), Some("no space"));
+    lab.notebook.0.lock().unwrap().is_full = false;
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    assert_eq!(lab.report.borrow().store_error, None);
+    assert_eq!(lab.good().as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_stops_when_told_and_when_nobody_is_left() {
+    let mut lab = Lab::new();
+    lab.pass(10).await;
+    lab.stop.cancel();
+    let task = lab.tasks.pop().unwrap();
+    tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+
+    let mut lab = Lab::new();
+    lab.pass(10).await;
+    drop(lab.target);
+    let task = lab.tasks.pop().unwrap();
+    tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
+}
+
+/// How many engine calls an update from release 1 to 2 takes.
+async fn calls_of_an_update() -> usize {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    let before = lab.engine.calls().len();
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    lab.engine.calls().len() - before
+}
+
+#[tokio::test(start_paused = true)]
+async fn any_call_may_fail_in_any_way() {
+    let calls = calls_of_an_update().await;
+    assert!(calls > 15, "{calls}");
+    for fault in [Fault::Error, Fault::ErrorAfter, Fault::Unreachable, Fault::Hang] {
+        for n in 0..calls {
+            let lab = Lab::new();
+            lab.deliver(target(1));
+            lab.pass(5).await;
+            lab.engine.fail(n, fault);
+            lab.deliver(target(2));
+            lab.pass(400).await;
+            assert_eq!(lab.runs().await, "db@2 web@2", "{fault:?} at call {n}");
+            assert_eq!(lab.good().as_deref(), Some("2"), "{fault:?} at call {n}");
+            assert_eq!(lab.engine.volumes().len(), 1);
+            lab.cut();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_power_may_go_at_any_call() {
+    let calls = calls_of_an_update().await;
+    for n in 0..calls {
+        let lab = Lab::new();
+        lab.deliver(target(1));
+        lab.pass(5).await;
+        // The call hangs, and the power goes while it does.
+        lab.engine.fail(n, Fault::Hang);
+        lab.deliver(target(2));
+        lab.pass(10).await;
+        let (engine, notebook) = lab.cut();
+        let lab = Lab::on(engine, notebook);
+        lab.deliver(target(2));
+        lab.pass(10).await;
+        assert_eq!(lab.runs().await, "db@2 web@2", "cut at call {n}");
+        assert_eq!(lab.good().as_deref(), Some("2"), "cut at call {n}");
+        lab.cut();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_crashes_is_told_and_not_accepted() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(5).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+    lab.deliver(target(2));
+    lab.pass(600).await;
+    assert_eq!(lab.good().as_deref(), Some("1"));
+    assert_eq!(lab.runs().await, "(db@1) (web@1) (web@2) db@2", "predecessors are kept");
+    assert_eq!(lab.report.borrow().waiting[0].reason, Reason::Unhealthy);
+    let calls = lab.engine.calls().len();
+    lab.pass(290).await;
+    assert!(lab.engine.calls().len() - calls <= 1, "no loop");
+}

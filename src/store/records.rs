@@ -1,0 +1,163 @@
+//! What is remembered ⇄ named texts, and a checksum over all of them. Pure.
+//!
+//! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images` and one
+//! `app/<uuid>` per app, so that a change to one app writes that record only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::model::{AppId, AppLedger, Identity, Ledger, StoredTarget};
+
+use super::StoreError;
+
+/// Version of every record, of the database and of the mirrors. One number: they change together.
+pub(super) const VERSION: u32 = 1;
+
+/// Everything the device remembers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Remembered {
+    pub identity: Option<Identity>,
+    /// The last target that was accepted. `None` means: touch nothing.
+    pub target: Option<StoredTarget>,
+    pub ledger: Ledger,
+}
+
+/// Records by name. Cheap to clone.
+pub(super) type Records = BTreeMap<String, Arc<str>>;
+
+/// The records as they were after one save.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    /// Grows with every attempt to save, so that no two contents ever bear the same number.
+    pub(super) seq: u64,
+    pub(super) records: Records,
+}
+
+pub(super) const IDENTITY: &str = "identity";
+pub(super) const TARGET: &str = "target";
+const IMAGES: &str = "images";
+const APP: &str = "app/";
+
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    v: u32,
+    value: &'a T,
+}
+
+#[derive(Deserialize)]
+struct AnyVersion {
+    v: u32,
+}
+
+#[derive(Deserialize)]
+struct Value<T> {
+    value: T,
+}
+
+/// One record's text.
+pub(super) fn encode<T: Serialize>(record: &str, value: &T) -> Result<Arc<str>, StoreError> {
+    serde_json::to_string(&Versioned { v: VERSION, value })
+        .map(Arc::from)
+        .map_err(|source| StoreError::Encode { record: record.to_owned(), source })
+}
+
+/// All records of what is remembered.
+pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError> {
+    let Remembered { identity, target, ledger } = remembered;
+    let mut records = encode_ledger(&Records::new(), &Ledger::default(), ledger)?;
+    if let Some(identity) = identity {
+        records.insert(IDENTITY.to_owned(), encode(IDENTITY, identity)?);
+    }
+    if let Some(target) = target {
+        records.insert(TARGET.to_owned(), encode(TARGET, target)?);
+    }
+    Ok(records)
+}
+
+/// The records of the ledger `next`. An app that is as in `last` keeps its text of `records`.
+pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> Result<Records, StoreError> {
+    // A new field of the ledger must find a record of its own here, hence no `..`.
+    let Ledger { apps, images } = next;
+    let mut written = Records::new();
+    for (app, ledger) in apps {
+        let name = format!("{APP}{app}");
+        let kept = records.get(&name).filter(|_| last.apps.get(app) == Some(ledger));
+        let text = kept.map_or_else(|| encode(&name, ledger), |text| Ok(Arc::clone(text)))?;
+        written.insert(name, text);
+    }
+    if !images.is_empty() {
+        written.insert(IMAGES.to_owned(), encode(IMAGES, images)?);
+    }
+    Ok(written)
+}
+
+/// Whether a record belongs to the ledger.
+pub(super) fn is_ledger(name: &str) -> bool {
+    name == IMAGES || name.starts_with(APP)
+}
+
+/// Reads the records back. What cannot be understood is left out and named, with the reason.
+pub(super) fn decode(records: &Records) -> (Remembered, Vec<(String, String)>) {
+    let mut remembered = Remembered::default();
+    let mut strange = Vec::new();
+    for (name, text) in records {
+        if let Err(why) = decode_one(name, text, &mut remembered) {
+            strange.push((name.clone(), why));
+        }
+    }
+    (remembered, strange)
+}
+
+fn decode_one(name: &str, text: &str, into: &mut Remembered) -> Result<(), String> {
+    match name {
+        IDENTITY => into.identity = Some(value(text)?),
+        TARGET => into.target = Some(value(text)?),
+        IMAGES => into.ledger.images = value(text)?,
+        other => {
+            let app = other.strip_prefix(APP).ok_or("this version of cotter does not know it")?;
+            let app = AppId::parse(app).map_err(|e| e.to_string())?;
+            into.ledger.apps.insert(app, value::<AppLedger>(text)?);
+        }
+    }
+    Ok(())
+}
+
+fn value<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+    let AnyVersion { v } = serde_json::from_str(text).map_err(without_content)?;
+    if v != VERSION {
+        return Err(other_version(v));
+    }
+    let Value { value } = serde_json::from_str(text).map_err(without_content)?;
+    Ok(value)
+}
+
+/// Says where JSON is wrong; serde's own message may quote a value, and values may be secret.
+pub(super) fn without_content(error: serde_json::Error) -> String {
+    format!("{:?} error in its JSON at line {} column {}", error.classify(), error.line(), error.column())
+        .to_lowercase()
+}
+
+pub(super) fn other_version(v: u32) -> String {
+    format!("it is of format {v}, this version of cotter knows {VERSION}")
+}
+
+/// SHA-256 over number, names and texts, in lower-case hex.
+pub(super) fn digest(snapshot: &Snapshot) -> String {
+    let mut hash = Sha256::new();
+    hash.update(snapshot.seq.to_le_bytes());
+    for (name, text) in &snapshot.records {
+        for part in [name.as_bytes(), text.as_bytes()] {
+            hash.update((part.len() as u64).to_le_bytes());
+            hash.update(part);
+        }
+    }
+    hex(&hash.finalize())
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,218 @@
+//! A disk that is full, read-only or does not answer, and comes back.
+
+use std::process::Command;
+
+use super::super::StoreError;
+use super::*;
+
+/// A small file system of its own, gone with the value.
+struct Disk {
+    dir: tempfile::TempDir,
+}
+
+impl Disk {
+    /// `None`, with a line that says so, where nobody may mount.
+    fn mount(kib: u32) -> Option<Self> {
+        let dir = tempfile::tempdir().unwrap();
+        let size = format!("size={kib}k,mode=700");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "cotter-test"]).arg(dir.path()).output();
+        if mounted.is_ok_and(|out| out.status.success()) {
+            return Some(Self { dir });
+        }
+        println!("skipped: may not mount a tmpfs here");
+        None
+    }
+
+    fn state(&self) -> PathBuf {
+        self.dir.path().join("state")
+    }
+
+    fn remount(&self, how: &str) {
+        let options = format!("remount,{how}");
+        assert!(
+            Command::new("mount").args(["-o", &options]).arg(self.dir.path()).status().unwrap().success()
+        );
+    }
+
+    /// Fills it up but for about `spare` KiB.
+    fn fill(&self, spare: usize) {
+        use std::io::Write as _;
+        let mut filler = fs::File::create(self.dir.path().join("filler")).unwrap();
+        let page = [1; 4096];
+        let mut pages = 0;
+        while filler.write_all(&page).is_ok() {
+            pages += 1;
+        }
+        filler.set_len((pages * 4096u64).saturating_sub(spare as u64 * 1024)).unwrap();
+    }
+
+    fn free(&self) {
+        fs::remove_file(self.dir.path().join("filler")).unwrap();
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.dir.path()).status();
+    }
+}
+
+#[test]
+fn a_full_disk_loses_nothing_wherever_it_ends() {
+    let (mut failed, mut went) = (0, 0);
+    for spare in (0..160).step_by(8) {
+        let Some(disk) = Disk::mount(3000) else { return };
+        let (store, _) = open(&disk.state());
+        save_all(&store, &full());
+        disk.fill(spare);
+        let mut acked = store.load();
+        let mut wanted = acked.clone();
+        for n in 10..14 {
+            wanted.target = Some(target(n, 10_000));
+            wanted.ledger = ledger(&[(1, n, 8_000), (9, n, 100)]);
+            match store
+                .save_target(wanted.target.as_ref().unwrap())
+                .and_then(|()| store.save_ledger(&wanted.ledger))
+            {
+                Ok(()) => {
+                    acked = wanted.clone();
+                    went += 1;
+                }
+                Err(error) => {
+                    assert!(matches!(error, StoreError::Full { .. }), "{error}");
+                    assert!(store.trouble().unwrap().contains("no space"), "{:?}", store.trouble());
+                    store.save_ledger(&wanted.ledger).unwrap_err();
+                    failed += 1;
+                }
+            }
+            assert_eq!(store.load(), wanted, "reading goes on");
+        }
+        // A restart on the full disk knows at least what was acknowledged.
+        drop(store);
+        let (store, notes) = open(&disk.state());
+        let found = store.load();
+        assert!(!notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", told(&notes));
+        let is_at_least = |found: &Remembered| {
+            let n = |r: &Remembered| r.target.as_ref().unwrap().body[..20].parse::<u64>().unwrap();
+            found.identity == acked.identity && n(found) >= n(&acked)
+        };
+        assert!(is_at_least(&found), "spare {spare}: {}", told(&notes));
+        let _ = store.save_ledger(&wanted.ledger);
+        let _ = store.save_target(&target(99, 20_000));
+        disk.free();
+        store.retry().unwrap();
+        assert_eq!(store.trouble(), None);
+        drop(store);
+        let after = Remembered { target: Some(target(99, 20_000)), ..wanted };
+        assert_eq!(remembered(&disk.state()), (after, vec![Recovery::Opened]), "spare {spare}");
+    }
+    println!("{failed} saves refused, {went} went through");
+    assert!(failed > 10, "the disk was never full");
+}
+
+#[test]
+fn a_store_born_on_a_full_disk_lives_in_memory_until_there_is_space() {
+    let Some(disk) = Disk::mount(400) else { return };
+    disk.fill(0);
+    let (store, notes) = open(&disk.state());
+    assert!(notes.iter().any(|note| matches!(note, Recovery::Unavailable { .. })), "{}", told(&notes));
+    let error = store.save_identity(&identity(1)).unwrap_err();
+    assert!(matches!(error, StoreError::Full { .. }), "{error:?}; {}", told(&notes));
+    disk.free();
+    disk.remount("size=3000k");
+    store.retry().unwrap();
+    drop(store);
+    assert_eq!(remembered(&disk.state()).0.identity, Some(identity(1)));
+}
+
+#[test]
+fn a_read_only_disk_is_read_and_brought_up_to_date_later() {
+    let Some(disk) = Disk::mount(3000) else { return };
+    save_all(&open(&disk.state()).0, &full());
+    disk.remount("ro");
+    let (store, notes) = open(&disk.state());
+    assert_eq!(store.load(), full(), "{}", told(&notes));
+    assert!(matches!(notes[..], [Recovery::Unavailable { from: Some(_), .. }]), "{}", told(&notes));
+    let error = store.save_identity(&identity(8)).unwrap_err();
+    assert!(matches!(error, StoreError::ReadOnly { .. }) && !error.is_fatal(), "{error}");
+    assert_eq!(store.load().identity, Some(identity(8)));
+    disk.remount("rw");
+    store.retry().unwrap();
+    drop(store);
+    assert_eq!(remembered(&disk.state()).0, Remembered { identity: Some(identity(8)), ..full() });
+}
+
+/// Replaces a file by a link to itself: every look at it fails, as on a disk that does not answer.
+fn hide(path: &Path) -> impl FnOnce() + use<> {
+    let aside = path.with_extension("hidden");
+    fs::rename(path, &aside).unwrap();
+    std::os::unix::fs::symlink(path, path).unwrap();
+    let path = path.to_path_buf();
+    move || {
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+}
+
+#[test]
+fn a_database_that_does_not_answer_is_replaced_by_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    save_all(&open(dir.path()).0, &full());
+    let show = hide(&dir.path().join("db/db"));
+    let (store, notes) = open(dir.path());
+    assert_eq!(store.load(), full());
+    assert!(matches!(notes[..], [Recovery::Unavailable { from: Some(_), .. }]), "{}", told(&notes));
+    assert!(store.save_identity(&identity(8)).is_err());
+    drop(store); // only a mirror has it
+    show();
+    let (found, notes) = remembered(dir.path());
+    assert_eq!(found.identity, Some(identity(8)), "{}", told(&notes));
+    assert_eq!(found.target, full().target);
+}
+
+/// The worst: nothing can be read at boot, so that an empty memory meets a full disk later.
+#[test]
+fn copies_that_could_not_be_read_are_not_outrun_by_an_empty_one() {
+    let dir = tempfile::tempdir().unwrap();
+    save_all(&open(dir.path()).0, &full());
+    let hidden = ["db/db", "mirror-a.json", "mirror-b.json"].map(|name| hide(&dir.path().join(name)));
+    let (store, notes) = open(dir.path());
+    assert_eq!(store.load(), Remembered::default());
+    assert!(
+        notes.iter().any(|note| matches!(note, Recovery::Unavailable { from: None, .. })),
+        "{}",
+        told(&notes)
+    );
+    assert!(store.save_target(&target(9, 10)).is_err());
+    assert!(store.retry().is_err());
+    for show in hidden {
+        show();
+    }
+    store.retry().unwrap();
+    let merged = Remembered { target: Some(target(9, 10)), ..full() };
+    assert_eq!(store.load(), merged, "the disk's, but for what was saved since");
+    drop(store);
+    assert_eq!(remembered(dir.path()), (merged, vec![Recovery::Opened]));
+}
+
+#[test]
+fn a_mirror_that_cannot_be_written_fails_the_save() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    save_all(&store, &full());
+    for name in ["mirror-a.json", "mirror-b.json"] {
+        fs::remove_file(dir.path().join(name)).unwrap();
+        fs::create_dir_all(dir.path().join(name).join("in the way")).unwrap();
+    }
+    assert!(store.save_identity(&identity(8)).is_err());
+    assert!(store.save_identity(&identity(8)).is_err(), "still outstanding");
+    for name in ["mirror-a.json", "mirror-b.json"] {
+        fs::remove_dir_all(dir.path().join(name)).unwrap();
+    }
+    store.retry().unwrap();
+    assert_eq!(store.trouble(), None);
+    drop(store);
+    fs::remove_dir_all(dir.path().join("db")).unwrap();
+    assert_eq!(remembered(dir.path()).0, Remembered { identity: Some(identity(8)), ..full() });
+}

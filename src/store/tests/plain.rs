@@ -1,0 +1,174 @@
+//! What a sound disk must do.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+use std::time::SystemTime;
+
+use super::super::{StoreError, database, records};
+use super::*;
+
+#[test]
+fn what_was_saved_is_there_after_reopening() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, notes) = open(dir.path());
+    assert_eq!(notes, [Recovery::Created]);
+    assert_eq!(store.load(), Remembered::default());
+    save_all(&store, &full());
+    assert_eq!(store.load(), full());
+    assert_eq!(store.trouble(), None);
+    drop(store);
+    assert_eq!(remembered(dir.path()), (full(), vec![Recovery::Opened]));
+}
+
+#[test]
+fn an_app_that_is_gone_is_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    store.save_ledger(&ledger(&[(1, 1, 5_000), (2, 2, 10)])).unwrap();
+    store.save_ledger(&ledger(&[(2, 3, 10)])).unwrap();
+    drop(store);
+    assert_eq!(remembered(dir.path()).0.ledger, ledger(&[(2, 3, 10)]));
+}
+
+#[test]
+fn only_what_changed_is_written() {
+    let encode = |ledger: &Ledger| {
+        let held = Remembered { ledger: ledger.clone(), ..full() };
+        records::encode_all(&held).unwrap()
+    };
+    let keys = |old: &Ledger, new: &Ledger| -> Vec<String> {
+        let (old, new) = (encode(old), encode(new));
+        database::changes(&old, &new)
+            .into_iter()
+            .map(|(key, value)| {
+                assert!(value.len() <= 1024, "sled would put it in a file that is never synced");
+                let sign = if value.is_empty() { "-" } else { "+" };
+                format!("{sign}{}", String::from_utf8(key).unwrap())
+            })
+            .collect()
+    };
+    let mut changed = full().ledger;
+    changed.apps.get_mut(&AppId::parse("app2").unwrap()).unwrap().stopped.clear();
+    assert_eq!(keys(&full().ledger, &full().ledger), Vec::<String>::new());
+    assert_eq!(keys(&full().ledger, &changed), ["+app/app2/0000"]);
+    changed.apps.remove(&AppId::parse("app2").unwrap());
+    assert_eq!(keys(&full().ledger, &changed), ["-app/app2/0000"]);
+}
+
+#[test]
+fn nothing_is_written_when_nothing_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    save_all(&store, &full());
+    let look = || -> Vec<(PathBuf, u64, SystemTime)> {
+        let seen = |path: PathBuf| {
+            let found = fs::metadata(&path).unwrap();
+            (path, found.len(), found.modified().unwrap())
+        };
+        files(dir.path()).into_iter().map(seen).collect()
+    };
+    let before = look();
+    save_all(&store, &full());
+    store.retry().unwrap();
+    assert_eq!(look(), before);
+    drop(store);
+    let mirrors = |seen: Vec<(PathBuf, u64, SystemTime)>| -> Vec<_> {
+        seen.into_iter().filter(|(path, ..)| path.extension().is_some_and(|e| e == "json")).collect()
+    };
+    let _reopened = open(dir.path());
+    assert_eq!(mirrors(look()), mirrors(before));
+}
+
+#[test]
+fn the_folder_stays_small() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    save_all(&store, &full());
+    for n in 0..300 {
+        store.save_ledger(&ledger(&[(1, 1, 9_000), (2, n, 2_000), (3, 3, 20_000)])).unwrap();
+    }
+    let blobs = fs::read_dir(dir.path().join("db/blobs")).unwrap().count();
+    assert_eq!(blobs, 0, "sled never syncs those");
+    let bytes: u64 = files(dir.path()).iter().map(|path| fs::metadata(path).unwrap().len()).sum();
+    println!("60 KB live, after 300 saves: {bytes} bytes");
+    assert!(bytes < 4_000_000, "{bytes}");
+}
+
+#[test]
+fn only_the_owner_may_look() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("deep/state");
+    save_all(&open(&state).0, &full());
+    drop(open(&state)); // sled makes new files when it opens again
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&state), 0o700);
+    assert_eq!(mode(&state.join("db")), 0o700);
+    drop(open(&state));
+    for path in files(&state) {
+        // A snapshot that sled writes on closing waits for the next opening; its folder is closed.
+        if !path.to_string_lossy().contains("snap.") {
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+        }
+    }
+}
+
+#[test]
+fn a_second_one_is_told_that_it_is_in_use() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    let error = Store::open(dir.path()).err().unwrap();
+    assert!(matches!(error, StoreError::InUse { .. }) && error.is_fatal(), "{error}");
+    assert!(error.to_string().contains(&dir.path().display().to_string()), "{error}");
+    assert!(!dir.path().join("db.corrupt-1").exists());
+    drop(store);
+    open(dir.path());
+}
+
+#[test]
+fn a_folder_that_cannot_be_one_is_told_with_a_remedy() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    for (path, problem) in [
+        (dir.path().join("file"), "is not a folder: move the file"),
+        (dir.path().join("file/below"), "is not a folder: move the file"),
+        (dir.path().join("x".repeat(300)), "has too long a path: set a shorter one"),
+        (dir.path().join("x/".repeat(2500)), "has too long a path: set a shorter one"),
+    ] {
+        let error = Store::open(&path).err().unwrap();
+        assert!(matches!(error, StoreError::Folder { .. }) && error.is_fatal(), "{error}");
+        let told = error.to_string();
+        assert!(told.contains(problem) && told.contains(&path.display().to_string()), "{told}");
+    }
+}
+
+/// Run by the test below as another user.
+#[test]
+fn opens_as_somebody_else() {
+    #[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
+    let Ok(dir) = std::env::var("COTTER_TEST_FOREIGN_DIR") else { return };
+    let error = Store::open(Path::new(&dir)).err().unwrap();
+    assert!(error.to_string().contains("may not be used by this user"), "{error}");
+    println!("refused as it should be");
+}
+
+#[test]
+fn a_folder_of_somebody_else_is_told() {
+    use std::os::unix::process::CommandExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let state = dir.path().join("state");
+    drop(open(&state));
+    for state in [state, dir.path().join("cannot be made")] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "store::tests::plain::opens_as_somebody_else", "--nocapture"])
+            .env("COTTER_TEST_FOREIGN_DIR", &state)
+            .uid(65534)
+            .output();
+        let Ok(child) = child else {
+            println!("skipped: not root, so nobody else to be");
+            return;
+        };
+        let out = String::from_utf8_lossy(&child.stdout).into_owned();
+        assert!(out.contains("refused as it should be"), "{out}{}", String::from_utf8_lossy(&child.stderr));
+    }
+}
