@@ -151,7 +151,7 @@ act() {
     act_begun=$EPOCHREALTIME
 }
 run() {
-    event "\$ cotter $*"
+    event "\$ cotter ${*//"$root/"/}"
     cli "$@" >"$work/out" 2>&1 || miss "it failed: $(tail -n 1 "$work/out")"
 }
 
@@ -180,6 +180,7 @@ play() {
     run device tag b ring=canary
     run device tag c ring=canary
     run device pin --filter ring=canary r2
+    sed 's/^/               /' "$work/out"
     expect r3 r2 r2
 
     act "Device a is un-pinned: it rejoins the fleet, which is pinned to 1"
@@ -221,14 +222,16 @@ finish() {
 }
 
 how_to_look() {
+    # With sudo it all belongs to root, so looking needs it too.
+    local as=${SUDO_USER:+sudo }
     cat <<END
 
 All is left running. To look:
-  $cotter status --socket $work/a/run/status.sock
-  docker ps --filter label=io.cotter.instance=a
+  ${as}$cotter status --socket $work/a/run/status.sock
+  ${as}docker ps --filter label=io.cotter.instance=a
   curl http://$(docker port "$(containers a | cut -d' ' -f1)" 8080/tcp | head -n 1)/
   the fleet server: $url, for example
-  $cotter device list --url $url --token-file $token
+  ${as}$cotter device list --url $url --token-file $token
   the logs: $work/*.log
 To stop, and leave nothing behind:
   make demo-stop
