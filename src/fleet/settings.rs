@@ -135,8 +135,8 @@ mod tests {
             ("poll_interval = \"soon\"", "write e.g. 30s"),
             ("poll_interval = \"999ms\"", "from 1s to 24h"),
             ("poll_interval = \"25h\"", "from 1s to 24h"),
-            ("pol_interval = \"1s\"", "unknown key"),
-            ("allow_remote = true", "unknown key"),
+            ("pol_interval = \"1s\"", "unknown field"),
+            ("allow_remote = true", "unknown field"),
             ("\nlisten = 7300", "line 2 of the settings file"),
             ("listen", "line 1 of the settings file"),
         ] {
