@@ -160,7 +160,7 @@ fn spawn_reconciler(
         engine: wires.wake.subscribe(),
         report: wires.report.clone(),
     };
-    let settings = Settings { plan: config.plan.clone(), resync: config.resync };
+    let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
     tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wake.clone(), stop.clone()));
     let reconciled = reconcile::run(engine, store, ledger, settings, channels, stop.clone());
     tasks.spawn(async move {

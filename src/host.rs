@@ -30,6 +30,13 @@ pub fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
     Ok(random.iter().map(|b| format!("{b:02x}")).collect())
 }
 
+/// What tells this boot from every other one; empty where the kernel does not say.
+#[must_use]
+pub fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
 /// Tells systemd that the service is up. Without systemd nothing happens.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);

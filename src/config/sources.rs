@@ -30,6 +30,8 @@ pub(super) const KNOBS: &[(&str, bool)] = &[
     ("update.parallel_pulls", true),
     ("update.parallel_swaps", true),
     ("update.stall_timeout", false),
+    ("update.soak", false),
+    ("update.deadline", false),
     ("log.level", false),
 ];
 
@@ -74,6 +76,8 @@ pub(super) struct RawUpdate {
     pub(super) parallel_pulls: Option<usize>,
     pub(super) parallel_swaps: Option<usize>,
     pub(super) stall_timeout: Option<String>,
+    pub(super) soak: Option<String>,
+    pub(super) deadline: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -11,9 +11,9 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::models::{EndpointSettings, NetworkConnectRequest};
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, EventsOptions, ListContainersOptions, ListImagesOptions,
-    ListNetworksOptions, RemoveContainerOptions, RemoveImageOptions, RenameContainerOptions,
-    StartContainerOptions, StopContainerOptions,
+    CreateContainerOptions, CreateImageOptions, EventsOptions, InspectContainerOptions,
+    ListContainersOptions, ListImagesOptions, ListNetworksOptions, RemoveContainerOptions,
+    RemoveImageOptions, RenameContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use bollard::{API_DEFAULT_VERSION, BollardRequest};
 use futures_util::{Stream, StreamExt, stream};
@@ -202,6 +202,18 @@ impl Inspect for Docker {
             networks: networks.into_iter().filter_map(look::network).collect(),
             images: images.into_iter().flat_map(look::images).collect(),
         })
+    }
+
+    async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
+        let id = id.to_string();
+        let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
+            client.inspect_container(&id, None::<InspectContainerOptions>).await
+        });
+        match call.await {
+            Ok(seen) => Ok(seen.restart_count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
     }
 
     fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {

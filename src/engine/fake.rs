@@ -137,7 +137,7 @@ impl Fake {
         match fault {
             None => {
                 let done = act(&mut self.inside());
-                if name != "list" {
+                if !matches!(name, "list" | "inspect") {
                     self.tell();
                 }
                 done
@@ -196,6 +196,7 @@ impl Inside {
             grace: spec.stop_grace.unwrap_or(Duration::from_secs(10)),
             state: ContainerState::Created,
             health: Health::Unchecked,
+            restarts: 0,
             status: "Created".to_owned(),
             ports: BTreeMap::new(),
         });
@@ -245,6 +246,22 @@ impl Inside {
 impl Inspect for Fake {
     async fn observe(&self) -> Result<Observed, EngineError> {
         self.call("list", "", |inside| Ok(inside.observed.clone())).await
+    }
+
+    async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
+        self.call("inspect", id.as_str(), |inside| {
+            let count = inside.find(id).map_or(0, |seen| match seen.state {
+                ContainerState::Restarting => 5,
+                ContainerState::Created
+                | ContainerState::Running
+                | ContainerState::Paused
+                | ContainerState::Exited { .. }
+                | ContainerState::Removing
+                | ContainerState::Dead => 0,
+            });
+            Ok(count)
+        })
+        .await
     }
 
     fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {

@@ -35,6 +35,7 @@ pub(super) fn service(summary: ContainerSummary) -> Option<ObservedService> {
         grace: Duration::from_secs(text(label::GRACE).and_then(|g| g.parse().ok()).unwrap_or(10)),
         state,
         health: health(&status),
+        restarts: 0,
         status,
         ports,
     })

@@ -47,6 +47,14 @@ pub trait Inspect: Send + Sync {
     /// As [`EngineError`] says; the look is then worthless as a whole.
     fn observe(&self) -> impl Future<Output = Result<Observed, EngineError>> + Send;
 
+    /// How often the engine has restarted a container since it was last started by hand; 0 for one that
+    /// is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn restarts(&self, id: &ContainerId) -> impl Future<Output = Result<u64, EngineError>> + Send;
+
     /// One item whenever a container of ours starts, ends, goes or changes its health.
     ///
     /// The stream ends with an error when the engine goes; open it again then,

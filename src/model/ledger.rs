@@ -1,10 +1,11 @@
 //! What only we remember.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppId, ContainerId, ImageRef, Release};
+use super::{AppId, ContainerId, ImageRef, Release, ReleaseKey};
 
 /// The device's memory: everything here is written to the store before it is acted on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,4 +23,30 @@ pub struct AppLedger {
     /// Containers that we stopped and that are not to be taken for finished ones.
     #[serde(default)]
     pub stopped: BTreeSet<ContainerId>,
+    /// How far the trial of a release that is not good yet has come. Whether it *is* on trial follows
+    /// from the target: a trial of another release than the wanted one counts for nothing.
+    #[serde(default)]
+    pub trial: Option<Trial>,
+    /// The release that was tried last and taken back. Not tried again while the target is the same.
+    #[serde(default)]
+    pub rejected: Option<Rejection>,
+}
+
+/// A trial, counted and not dated, so that no clock that jumps makes it longer or shorter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trial {
+    pub release: ReleaseKey,
+    /// How long the agent has watched it.
+    pub ran: Duration,
+    /// How often the device has booted since it began: a release that reboots its device ends, too.
+    pub boots: u32,
+    /// The boot in which it was last watched.
+    pub boot_id: String,
+}
+
+/// Why a release was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rejection {
+    pub release: ReleaseKey,
+    pub why: String,
 }

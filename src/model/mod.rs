@@ -20,9 +20,9 @@ pub use id::{
 };
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
-pub use ledger::{AppLedger, Ledger};
+pub use ledger::{AppLedger, Ledger, Rejection, Trial};
 pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
-pub use release::{App, NetworkSpec, Release, Subnet, VolumeSpec};
+pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
     Condition, Device, Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, PortMapping, Probe,

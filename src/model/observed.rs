@@ -29,6 +29,8 @@ pub struct ObservedService {
     pub grace: Duration,
     pub state: ContainerState,
     pub health: Health,
+    /// How often the engine has restarted it since we started it; only looked up while it is on trial.
+    pub restarts: u64,
     /// The engine's word on it, e.g. "Up 3 minutes (healthy)".
     pub status: String,
     /// Published ports: container port to host ports. Empty while it does not run.

@@ -1,10 +1,11 @@
 //! Releases: what an app consists of at one commit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, VolumeName};
+use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, SpecHash, VolumeName};
 
 /// Which app something belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +25,34 @@ pub struct Release {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
+    /// What the author says of its trial.
+    #[serde(default)]
+    pub trial: TrialSpec,
+}
+
+/// How a release proves itself; `None` is as the device's settings say.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrialSpec {
+    /// Label `io.cotter.trial.soak`, the longest of all services: how long all must be well.
+    pub soak: Option<Duration>,
+    /// Label `io.cotter.trial.deadline`, the longest of all services: how long that may take.
+    pub deadline: Option<Duration>,
+}
+
+/// What tells one trial from another: the same commit with another environment is another release to try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReleaseKey {
+    pub commit: Commit,
+    pub specs: BTreeMap<ServiceName, SpecHash>,
+}
+
+impl Release {
+    /// The key of this release.
+    #[must_use]
+    pub fn key(&self) -> ReleaseKey {
+        let specs = self.services.iter().map(|(name, spec)| (name.clone(), spec.hash.clone())).collect();
+        ReleaseKey { commit: self.commit.clone(), specs }
+    }
 }
 
 /// A network of an app.

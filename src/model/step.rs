@@ -28,6 +28,11 @@ pub enum Step {
     RemoveNetwork { app: AppId, network: NetworkName, id: NetworkId },
     /// Remove an image that we pulled and that nothing needs.
     RemoveImage { image: ImageRef },
+    /// Record that `release` is on trial from now on: what runs is about to be replaced by it.
+    Try { app: AppId, release: Commit },
+    /// Record `release` as bad: the good one comes back, and this one is not tried again until the
+    /// target changes.
+    Reject { app: AppId, release: Commit, why: String },
     /// Record `release` as good: it is what the device runs now.
     Commit { app: AppId, release: Commit },
     /// Forget an app of which nothing is left but its volumes.
@@ -47,6 +52,8 @@ impl Step {
             | Self::CreateNetwork { .. }
             | Self::RemoveNetwork { .. }
             | Self::RemoveImage { .. }
+            | Self::Try { .. }
+            | Self::Reject { .. }
             | Self::Commit { .. }
             | Self::Forget { .. } => None,
         }
@@ -64,6 +71,8 @@ impl Step {
             Self::Remove { .. } => "remove",
             Self::RemoveNetwork { .. } => "remove-network",
             Self::RemoveImage { .. } => "remove-image",
+            Self::Try { .. } => "try",
+            Self::Reject { .. } => "reject",
             Self::Commit { .. } => "commit",
             Self::Forget { .. } => "forget",
         }
@@ -85,7 +94,8 @@ impl fmt::Display for Step {
                 let id = container.as_str();
                 write!(f, "{verb} {service} {}", id.get(..12).unwrap_or(id))
             }
-            Self::Commit { release, .. } => write!(f, "{verb} {release}"),
+            Self::Try { release, .. } | Self::Commit { release, .. } => write!(f, "{verb} {release}"),
+            Self::Reject { release, why, .. } => write!(f, "{verb} {release}: {why}"),
             Self::Forget { app } => write!(f, "{verb} {app}"),
         }
     }
@@ -154,6 +164,12 @@ pub enum Reason {
     Unhealthy,
     /// A service waits for one it depends on.
     Dependency,
+    /// A new release runs well, and is watched a little longer.
+    Trial,
+    /// The wanted release was tried and taken back.
+    Rejected,
+    /// The release does not run well, and there is none to go back to.
+    Degraded,
 }
 
 impl Reason {
@@ -167,6 +183,9 @@ impl Reason {
             Self::Starting => "starting",
             Self::Unhealthy => "unhealthy",
             Self::Dependency => "dependency",
+            Self::Trial => "trial",
+            Self::Rejected => "rejected",
+            Self::Degraded => "degraded",
         }
     }
 }

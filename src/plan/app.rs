@@ -5,24 +5,42 @@ use crate::model::{
     ServiceSpec, Step,
 };
 
-use super::{Draft, gone};
+use super::{Draft, gone, trial};
+
+/// Adds the next steps for `app`: towards `release`, or, when that was rejected, back to the good one.
+pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
+    let Some(why) = trial::rejection(draft, app, release) else {
+        advance(draft, app, release);
+        return;
+    };
+    let why = format!("release {} was tried and taken back: {why}", release.commit);
+    draft.wait(Some(app), None, Reason::Rejected, why, None);
+    if let Some(good) = trial::other_good(draft, app, release) {
+        advance(draft, app, good);
+    }
+}
 
 /// Adds the next steps that bring `app` to `release`. The concerns in their order; each one that
 /// has something to do, or to wait for, ends the walk.
-pub(super) fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
+fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
     let services = line_up(draft, app, release);
     if has_dead(draft, app, &services) {
         return;
     }
-    if !fetch(draft, app, &services) {
+    if !fetch(draft, app, &services)
+        || !create_networks(draft, app, release)
+        || !create_successors(draft, app, release, &services)
+    {
         keep_alive(draft, app);
         return;
     }
-    if !create_networks(draft, app, release) || !create_successors(draft, app, release, &services) {
-        keep_alive(draft, app);
+    if is_ended_by_trial(draft, app, release, &services) || begins_trial(draft, app, release, &services) {
         return;
     }
-    if !swap(draft, app, release, &services) || !is_accepted(draft, app, &services) {
+    if !swap(draft, app, release, &services)
+        || !is_accepted(draft, app, &services)
+        || !trial::has_soaked(draft, app, release)
+    {
         return;
     }
     let good = draft.at.ledger.apps.get(app).and_then(|a| a.good.as_ref());
@@ -31,6 +49,33 @@ pub(super) fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         return;
     }
     clean_up(draft, app, release, &services);
+}
+
+/// Whether the trial of `release` has shown it bad. It is rejected if there is a good one to go back to;
+/// otherwise it stays up, and is good when it comes good.
+fn is_ended_by_trial(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+    let Some(why) = trial::verdict(draft, app, release, services) else { return false };
+    if trial::other_good(draft, app, release).is_none() {
+        let why = format!("{why}; there is no earlier release to go back to");
+        draft.wait(Some(app), None, Reason::Degraded, why, None);
+        return false;
+    }
+    let (app_id, commit) = (app.clone(), release.commit.clone());
+    draft.add(Some(app), None, vec![Step::Reject { app: app_id, release: commit, why }]);
+    true
+}
+
+/// Whether the trial of `release` must be written down first, because something of it is about to start.
+fn begins_trial(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+    let good = draft.at.ledger.apps.get(app).and_then(|a| a.good.as_ref());
+    if good == Some(release) || trial::of(draft, app, release).is_some() {
+        return false;
+    }
+    let starts = |p: &Place<'_>| p.container.is_some_and(|c| needs_start(draft, app, c, p.spec));
+    if !services.iter().any(starts) {
+        return false;
+    }
+    draft.add(Some(app), None, vec![Step::Try { app: app.clone(), release: release.commit.clone() }])
 }
 
 /// A wanted service, the container that is it, and those that are to give way.

@@ -48,7 +48,12 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
         Some(TargetApp::Wanted(wanted)) => wanted.release.as_ref(),
         Some(TargetApp::Refused(_)) | None => None,
     });
-    let good = app.and_then(|app| at.ledger.apps.get(app)).and_then(|a| a.good.as_ref());
+    let ledger = app.and_then(|app| at.ledger.apps.get(app));
+    let good = ledger.and_then(|a| a.good.as_ref());
+    // What was rejected is not wanted: the good release is.
+    let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
+    let is_rejected = wanted.is_some_and(|wanted| rejected == Some(&wanted.key()));
+    let wanted = if is_rejected { good } else { wanted };
     match step {
         Step::Stop { container, .. } => {
             let seen = find(at, container)?;
@@ -100,6 +105,11 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
             let Some(wanted) = wanted else { return Some("no release is wanted") };
             (!is_ready(at, wanted, app?)).then_some("it is not there whole")
         }
+        Step::Try { .. } => {
+            let Some(wanted) = wanted else { return Some("no release is wanted") };
+            (!is_ready(at, wanted, app?)).then_some("it is not there whole")
+        }
+        Step::Reject { .. } => (good.is_none() || good == wanted).then_some("there is nothing to go back to"),
         Step::Forget { .. } => wanted.is_some().then_some("a release of it is wanted"),
         Step::Pull { .. } | Step::CreateNetwork { .. } | Step::Create { .. } | Step::RemoveNetwork { .. } => {
             None
@@ -128,6 +138,8 @@ fn app_of(step: &Step) -> Option<&AppId> {
         | Step::Stop { app, .. }
         | Step::Remove { app, .. }
         | Step::RemoveNetwork { app, .. }
+        | Step::Try { app, .. }
+        | Step::Reject { app, .. }
         | Step::Commit { app, .. }
         | Step::Forget { app } => Some(app),
     }

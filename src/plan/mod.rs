@@ -7,8 +7,9 @@
 //!
 //! The order for an app: pull every image, create networks, create
 //! every successor (stopped), then service by service stop the predecessor and
-//! start the successor, then commit, then remove what the release replaced.
-//! Nothing that runs is stopped before everything that replaces it is ready.
+//! start the successor, then watch the release on trial, then commit it and remove what it replaced,
+//! or reject it and bring the whole good release back from its stopped containers. Nothing that runs
+//! is stopped before everything that replaces it is ready.
 
 mod app;
 mod check;
@@ -17,8 +18,10 @@ mod images;
 mod report;
 #[cfg(test)]
 mod tests;
+mod trial;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::model::{
     AppId, Cooling, ImageRef, Ledger, Observed, Plan, PlanSettings, Reason, ServiceName, Step, Target,
@@ -39,6 +42,8 @@ pub struct Situation<'a> {
     pub pulling: &'a BTreeMap<ImageRef, u8>,
     /// Steps that failed and are not repeated yet.
     pub cooling: &'a BTreeMap<Step, Cooling>,
+    /// For how long nothing has changed in an app that waits with [`Reason::Trial`].
+    pub steady: &'a BTreeMap<AppId, Duration>,
     pub settings: &'a PlanSettings,
 }
 
@@ -59,7 +64,7 @@ pub fn plan(at: &Situation<'_>) -> Plan {
                 }
             }
             TargetApp::Wanted(wanted) => match &wanted.release {
-                Some(release) => app::advance(&mut draft, id, release),
+                Some(release) => app::reach(&mut draft, id, release),
                 None => gone::clear(&mut draft, id),
             },
         }
@@ -97,7 +102,7 @@ impl<'a> Draft<'a> {
         service: Option<&ServiceName>,
         reason: Reason,
         why: String,
-        retry_in: Option<std::time::Duration>,
+        retry_in: Option<Duration>,
     ) {
         let waiting = Waiting { app: app.cloned(), service: service.cloned(), reason, why, retry_in };
         if !self.plan.waiting.contains(&waiting) {

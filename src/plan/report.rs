@@ -59,7 +59,10 @@ fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option
             progress,
         });
     }
-    let update = if good == Some(release) {
+    let is_rejected = ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
+    let update = if is_rejected {
+        UpdateStatus::Rejected
+    } else if good == Some(release) {
         UpdateStatus::Done
     } else if statuses.contains(&ServiceStatus::Downloading) {
         UpdateStatus::Downloading

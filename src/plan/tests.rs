@@ -9,8 +9,8 @@ use super::{Situation, plan, violations};
 use crate::model::{
     App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Health, ImageRef, Ledger, NetworkId,
     NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings, Reason,
-    Refusal, RefusedApp, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Target, TargetApp,
-    VolumeName, VolumeSpec, WantedApp,
+    Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Target,
+    TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp,
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
@@ -57,6 +57,7 @@ fn release(number: u8) -> Release {
         services: services.collect(),
         networks: BTreeMap::from([(NetworkName::parse("default").unwrap(), NetworkSpec::default())]),
         volumes: BTreeMap::from([(VolumeName::parse("data").unwrap(), VolumeSpec::default())]),
+        trial: TrialSpec::default(),
     }
 }
 
@@ -74,6 +75,7 @@ struct Device {
     ledger: Ledger,
     pulling: BTreeMap<ImageRef, u8>,
     cooling: BTreeMap<Step, Cooling>,
+    steady: BTreeMap<AppId, Duration>,
     settings: PlanSettings,
 }
 
@@ -87,6 +89,7 @@ impl Device {
             ledger: Ledger::default(),
             pulling: BTreeMap::new(),
             cooling: BTreeMap::new(),
+            steady: BTreeMap::new(),
             settings: PlanSettings::default(),
         };
         device.add_network();
@@ -120,6 +123,23 @@ impl Device {
             "pulled" => {
                 let specs = numbers.flat_map(|n| release(n).services.into_values());
                 self.ledger.images.extend(specs.map(|s| s.image));
+            }
+            "trial" => {
+                let mut numbers = words.iter().skip(1).map(|w| w.parse::<u64>().unwrap());
+                let release = release(u8::try_from(numbers.next().unwrap()).unwrap()).key();
+                let ran = Duration::from_secs(numbers.next().unwrap_or(0));
+                let boots = u32::try_from(numbers.next().unwrap_or(0)).unwrap();
+                ledger.trial = Some(Trial { release, ran, boots, boot_id: String::new() });
+            }
+            "rejected" => {
+                let release = numbers.max().map(release).unwrap().key();
+                ledger.rejected = Some(Rejection { release, why: "it was bad".into() });
+            }
+            "steady" => drop(self.steady.insert(app(), Duration::from_secs(words[1].parse().unwrap()))),
+            "restarts" => {
+                for seen in &mut self.observed.services {
+                    seen.restarts = words[1].parse().unwrap();
+                }
             }
             "good" => ledger.good = numbers.max().map(release),
             "stopped" => drop(ledger.stopped.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap())),
@@ -185,6 +205,7 @@ impl Device {
             grace: Duration::from_secs(10),
             state,
             health,
+            restarts: 0,
             status: format!("{state:?}"),
             ports: BTreeMap::new(),
         });
@@ -197,6 +218,7 @@ impl Device {
             ledger: &self.ledger,
             pulling: &self.pulling,
             cooling: &self.cooling,
+            steady: &self.steady,
             settings: &self.settings,
         }
     }
@@ -223,6 +245,21 @@ impl Device {
             format!("wait {service} {}", w.reason.as_str())
         });
         steps.chain(waits).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Another target; what was tried and taken back is then forgotten, as the reconciler does.
+    fn retarget(&mut self, number: u8) {
+        self.target = Some(target(Some(release(number))));
+        let key = release(number).key();
+        for ledger in self.ledger.apps.values_mut() {
+            ledger.trial.take_if(|trial| trial.release != key);
+            ledger.rejected.take_if(|rejected| rejected.release != key);
+        }
+    }
+
+    /// Ten seconds pass in which nothing changes.
+    fn pass(&mut self) {
+        self.steady = BTreeMap::from([(app(), Duration::from_secs(10))]);
     }
 
     /// What a step does to the device when it works.
@@ -261,8 +298,18 @@ impl Device {
                 self.observed.images.remove(image);
                 self.ledger.images.remove(image);
             }
+            Step::Try { release: commit, .. } => {
+                let release = release(commit.as_str().parse().unwrap()).key();
+                let (ran, boots, boot_id) = (Duration::ZERO, 0, String::new());
+                ledger.trial = Some(Trial { release, ran, boots, boot_id });
+            }
+            Step::Reject { release: commit, why, .. } => {
+                let release = release(commit.as_str().parse().unwrap()).key();
+                (ledger.rejected, ledger.trial) = (Some(Rejection { release, why: why.clone() }), None);
+            }
             Step::Commit { release: commit, .. } => {
                 ledger.good = Some(release(commit.as_str().parse().unwrap()));
+                (ledger.trial, ledger.rejected) = (None, None);
             }
             Step::Forget { .. } => self.ledger.apps.clear(),
         }
@@ -287,12 +334,18 @@ fn a_first_install() {
         ),
         ("then networks", "bare, target 1, have 1", "create-network default"),
         ("then all containers", "target 1, have 1", "create db@1, create web@1"),
+        ("then write down that it is tried", "target 1, have 1, db@1 created, web@1 created", "try 1"),
         (
             "then start them",
-            "target 1, have 1, db@1 created, web@1 created",
+            "target 1, trial 1, have 1, db@1 created, web@1 created",
             "start db db-1, start web web-1",
         ),
-        ("commit when all run", "target 1, have 1, db@1 running, web@1 running", "commit 1"),
+        ("watch them", "target 1, trial 1, db@1 running, web@1 running", "wait all trial"),
+        (
+            "commit when all were well for long enough",
+            "target 1, trial 1, steady 10, db@1 running, web@1 running",
+            "commit 1",
+        ),
         ("rest", "target 1, have 1, db@1 running, web@1 running, good 1", ""),
         (
             "images are not needed once there is a container",
@@ -312,26 +365,35 @@ fn from_release_1_to_2() {
             "create web@2",
         ),
         (
-            "stop and start service by service",
+            "write down that it is tried",
             "target 2, good 1, have 1 2, db@1 running, web@1 running, db@2 created, web@2 created",
+            "try 2",
+        ),
+        (
+            "stop and start service by service",
+            "target 2, good 1, trial 2, db@1 running, web@1 running, db@2 created, web@2 created",
             "stop db db-1, start db db-2, stop web web-1, start web web-2",
         ),
         (
             "cut between stop and start",
-            "target 2, good 1, db@1 exited, stopped db@1, web@1 running, db@2 created, web@2 created",
+            "target 2, good 1, trial 2, db@1 exited, stopped db@1, web@1 running, db@2 created, web@2 created",
             "start db db-2, stop web web-1, start web web-2",
         ),
         (
             "nothing is removed before all run",
-            "target 2, good 1, db@1 exited, web@1 exited, db@2 running, web@2 starting",
+            "target 2, good 1, trial 2, db@1 exited, web@1 exited, db@2 running, web@2 starting",
             "wait web starting",
         ),
         (
-            "a crash loop is told and not accepted",
-            "target 2, good 1, db@1 exited, web@1 exited, db@2 running, web@2 restarting",
-            "wait web unhealthy",
+            "watch them",
+            "target 2, good 1, trial 2, steady 9, db@1 exited, web@1 exited, db@2 running, web@2 healthy",
+            "wait all trial",
         ),
-        ("commit", "target 2, good 1, db@1 exited, web@1 exited, db@2 running, web@2 healthy", "commit 2"),
+        (
+            "commit",
+            "target 2, good 1, trial 2, steady 10, db@1 exited, web@1 exited, db@2 running, web@2 healthy",
+            "commit 2",
+        ),
         (
             "then the predecessors go",
             "target 2, good 2, db@1 exited, web@1 exited, db@2 running, web@2 healthy",
@@ -351,16 +413,90 @@ fn what_does_not_change_is_not_touched() {
     check(&[
         (
             "release 5 keeps web",
-            "target 5, good 1, have 5, db@1 running, web@1 running, db@5 created",
+            "target 5, good 1, trial 5, have 5, db@1 running, web@1 running, db@5 created",
             "stop db db-1, start db db-5",
         ),
         ("same specs under another commit", "target 5, good 1, db@5 running, web@1 running", "commit 5"),
         (
             "a service that the release drops",
-            "target 3, good 1, have 3, db@1 running, web@1 running, web@3 created",
+            "target 3, good 1, trial 3, have 3, db@1 running, web@1 running, web@3 created",
             "stop web web-1, start web web-3, stop db db-1",
         ),
         ("and is removed after", "target 3, good 3, db@1 exited, web@3 running", "remove db db-1"),
+    ]);
+}
+
+#[test]
+fn a_bad_release_is_taken_back() {
+    let on = |state| {
+        format!(
+            "target 2, good 1, trial 2 5, db@1 exited, stopped db@1, web@1 exited, stopped web@1, db@2 running, {state}"
+        )
+    };
+    for (why, state, expected) in [
+        ("unhealthy", "web@2 unhealthy", "reject 2: web is unhealthy"),
+        ("one restart may be bad luck", "web@2 restarting, restarts 2", "wait web unhealthy"),
+        (
+            "three are a crash loop",
+            "web@2 restarting, restarts 3",
+            "reject 2: db was restarted 3 times by the engine: Running",
+        ),
+        ("still starting", "web@2 starting", "wait web starting"),
+    ] {
+        assert_eq!(Device::parse(&on(state)).told(), expected, "{why}");
+    }
+    check(&[
+        (
+            "not good by the deadline",
+            "target 2, good 1, trial 2 300, db@1 exited, web@1 exited, db@2 running, web@2 starting",
+            "reject 2: not good after 300 s",
+        ),
+        (
+            "it reboots the device",
+            "target 2, good 1, trial 2 5 3, db@1 exited, web@1 exited, db@2 running, web@2 starting",
+            "reject 2: the device booted 3 times during its trial",
+        ),
+        (
+            "the whole good release comes back, and nothing is pulled",
+            "target 2, good 1, rejected 2, db@1 exited, stopped db@1, web@1 exited, stopped web@1, db@2 running, web@2 unhealthy",
+            "stop db db-2, start db db-1, stop web web-2, start web web-1, wait all rejected",
+        ),
+        (
+            "cut in the middle of it",
+            "target 2, good 1, rejected 2, db@1 running, web@1 exited, stopped web@1, db@2 exited, web@2 unhealthy",
+            "stop web web-2, start web web-1, wait all rejected",
+        ),
+        (
+            "then the rejected containers go",
+            "target 2, good 1, rejected 2, db@1 running, web@1 running, db@2 exited, web@2 exited",
+            "remove db db-2, remove web web-2, wait all rejected",
+        ),
+        ("and it rests", "target 2, good 1, rejected 2, db@1 running, web@1 running", "wait all rejected"),
+        (
+            "the good release is kept alive meanwhile",
+            "target 2, good 1, rejected 2, have 1, db@1 running",
+            "create web@1, wait all rejected",
+        ),
+        (
+            "with nothing to go back to it stays up",
+            "target 2, trial 2 300, db@2 running, web@2 unhealthy",
+            "wait all degraded, wait web unhealthy",
+        ),
+        (
+            "and is good when it comes good",
+            "target 2, trial 2 400, steady 10, db@2 running, web@2 healthy",
+            "commit 2, wait all degraded",
+        ),
+        (
+            "a kept service is not judged",
+            "target 5, good 1, trial 5, db@1 exited, db@5 running, web@1 unhealthy",
+            "wait web unhealthy",
+        ),
+        (
+            "a job that fails",
+            "target 6, good 1, trial 6, job@6 failed, web@1 exited, web@6 running",
+            "reject 6: job exited with code 1",
+        ),
     ]);
 }
 
@@ -369,17 +505,17 @@ fn dependencies_order_the_swap() {
     check(&[
         (
             "web waits for db",
-            "target 4, good 1, have 4, db@1 running, web@1 running, db@4 created, web@4 created",
+            "target 4, good 1, trial 4, have 4, db@1 running, web@1 running, db@4 created, web@4 created",
             "stop db db-1, start db db-4, wait web dependency",
         ),
         (
             "until it is healthy",
-            "target 4, good 1, web@1 running, db@4 starting, web@4 created",
+            "target 4, good 1, trial 4, web@1 running, db@4 starting, web@4 created",
             "wait web dependency",
         ),
         (
             "then it goes on",
-            "target 4, good 1, web@1 running, db@4 healthy, web@4 created",
+            "target 4, good 1, trial 4, web@1 running, db@4 healthy, web@4 created",
             "stop web web-1, start web web-4",
         ),
     ]);
@@ -444,11 +580,11 @@ fn what_failed_waits_its_time() {
 
 #[test]
 fn at_most_so_many_at_once() {
-    let mut device = Device::parse("target 1, pulling x@9, db@1 created, web@1 created");
-    device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1 };
+    let mut device = Device::parse("target 1, trial 1, pulling x@9, db@1 created, web@1 created");
+    device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1, ..PlanSettings::default() };
     assert_eq!(device.told(), "start db db-1");
     let mut device = Device::parse("target 1, pulling x@9");
-    device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1 };
+    device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1, ..PlanSettings::default() };
     assert_eq!(device.told(), "wait db downloading, wait web downloading");
 }
 
@@ -488,8 +624,10 @@ proptest! {
         let mut device = Device::parse("bare, target 1");
         for (act, number, which) in acts {
             let plan = device.plan();
+            device.steady.clear();
             match act {
-                0 => device.target = Some(target(Some(release(number + 1)))),
+                3 => device.pass(),
+                0 => device.retarget(number + 1),
                 1 if !device.observed.services.is_empty() => {
                     let n = which.index(device.observed.services.len());
                     device.observed.services.remove(n);
@@ -507,9 +645,10 @@ proptest! {
                 }
             }
         }
-        device.target = Some(target(Some(release(last))));
+        device.retarget(last);
         let mut rounds = 0;
         loop {
+            device.pass();
             let plan = device.plan();
             if plan.stage.is_empty() { break; }
             for step in &plan.stage { device.apply(step, |_| true); }
@@ -536,18 +675,28 @@ proptest! {
         }
     }
 
-    /// A release that crashes is never accepted, and what was good is kept to go back to.
+    /// A release that crashes is never good: wherever the power is cut, the device comes back to the
+    /// whole release before it, without a single download.
     #[test]
     fn a_bad_release_is_never_good(cuts in prop::collection::vec(any::<prop::sample::Index>(), 30)) {
         let mut device =
-            Device::parse("target 2, good 1, have 1, pulled 1, db@1 running, web@1 running");
+            Device::parse("target 2, good 1, have 1 2, pulled 1 2, db@1 running, web@1 running");
         let bad = hash("web", 2);
-        for cut in cuts {
+        for cut in cuts.into_iter().map(Some).chain([None; 30]) {
             let plan = device.plan();
-            for step in &plan.stage[..cut.index(plan.stage.len() + 1)] {
+            let upto = cut.map_or(plan.stage.len(), |cut| cut.index(plan.stage.len() + 1));
+            for step in &plan.stage[..upto] {
+                prop_assert!(!matches!(step, Step::Pull { .. }), "no download");
                 device.apply(step, |spec| *spec != bad);
             }
+            for seen in &mut device.observed.services {
+                seen.restarts += u64::from(seen.state == ContainerState::Restarting);
+            }
         }
+        prop_assert_eq!(device.told(), "wait all rejected");
+        let runs: Vec<_> = device.observed.services.iter().map(|s| s.container.to_string()).collect();
+        prop_assert_eq!(runs.len(), 2);
+        prop_assert!(device.observed.services.iter().all(|s| s.state == ContainerState::Running));
         prop_assert_eq!(device.ledger.apps[&app()].good.as_ref().unwrap(), &release(1));
         for service in ["db", "web"] {
             let spec = hash(service, 1);

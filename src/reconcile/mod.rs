@@ -10,6 +10,7 @@ mod events;
 mod stage;
 #[cfg(test)]
 mod tests;
+mod trials;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,6 +30,7 @@ use crate::plan::{self, Situation};
 
 use attempts::Attempts;
 pub use events::watch_engine;
+use trials::Trials;
 
 /// What must outlive a power cut. The store is the real one.
 pub trait Memory: Send {
@@ -53,6 +55,8 @@ pub struct Settings {
     pub plan: PlanSettings,
     /// Longest time between two looks at the engine.
     pub resync: Duration,
+    /// What tells this boot of the device from others.
+    pub boot_id: String,
 }
 
 /// What the reconciler reads and what it tells.
@@ -88,6 +92,7 @@ pub async fn run<E, M>(
         observed: Observed::default(),
         pulls: Pulls { tasks: JoinSet::new(), under_way: BTreeMap::new(), progress },
         attempts: Attempts::default(),
+        trials: Trials::default(),
         report: channels.report,
         engine_error: None,
         engine_failures: 0,
@@ -95,6 +100,7 @@ pub async fn run<E, M>(
     };
     let mut inputs = Inputs { target: channels.target, engine: channels.engine, progress: progress_heard };
     inputs.target.mark_changed();
+    writer.count_boot();
     let mut wait = Duration::ZERO;
     loop {
         let event = tokio::select! {
@@ -202,6 +208,7 @@ struct Reconciler<E, M> {
     observed: Observed,
     pulls: Pulls,
     attempts: Attempts,
+    trials: Trials,
     report: watch::Sender<Report>,
     engine_error: Option<String>,
     engine_failures: u32,
@@ -236,6 +243,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         let is_news = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
         if is_news {
             self.attempts.clear();
+            self.forget_other_trials(&delivered.target);
             info!(apps = delivered.target.apps.len(), "target received");
             for (app, refusal) in refusals(&delivered.target) {
                 warn!(%app, why = %refusal, "target refused");
@@ -269,9 +277,13 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             }
             Err(error) => return self.no_engine(&error),
         }
+        if let Err(error) = self.watch_trials().await {
+            return self.no_engine(&error);
+        }
         let plan = self.publish();
         if plan.stage.is_empty() || stop.is_cancelled() {
-            return self.attempts.next_due().unwrap_or(self.settings.resync).min(self.settings.resync);
+            let waits = [self.attempts.next_due(), self.trials.next_due(&self.ledger, &plan)];
+            return waits.into_iter().flatten().fold(self.settings.resync, Duration::min);
         }
         let is_only_pulls = plan.stage.iter().all(|s| matches!(s, Step::Pull { .. }));
         self.run_stage(plan.stage).await;
@@ -297,12 +309,14 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
     /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
     fn publish(&mut self) -> Plan {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
+        let steady = self.trials.steady();
         let at = Situation {
             target: self.delivered.as_ref().map(|d| &d.target),
             observed: &self.observed,
             ledger: &self.ledger,
             pulling: &pulling,
             cooling: &cooling,
+            steady: &steady,
             settings: &self.settings.plan,
         };
         let mut plan = plan::plan(&at);
@@ -312,6 +326,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             plan.stage.clear();
         }
         let mut report = plan::report(&at, &plan);
+        self.trials.note(&plan, &self.observed);
         report.engine_error.clone_from(&self.engine_error);
         report.store_error.clone_from(&self.store_error);
         self.report.send_if_modified(|old| {

@@ -1,13 +1,14 @@
 //! Runs one stage: the steps of a service in order, different services beside each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::engine::{EngineError, NewContainer, Operate};
-use crate::model::{App, AppId, Ledger, Outcome, Release, Step, Target, TargetApp};
+use crate::model::{App, AppId, Ledger, Outcome, Rejection, Release, Step, Target, TargetApp, Trial};
 
 use super::{Memory, Reconciler};
 
@@ -41,7 +42,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             .collect();
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
-                record(&mut self.ledger, &delivered.target, &step);
+                record(&mut self.ledger, &delivered.target, &self.settings.boot_id, &step);
             }
             self.settle(&step, outcome);
         }
@@ -92,7 +93,11 @@ async fn run_chain<E: Operate>(
 /// Runs one step. Those that only the ledger sees are done as they are.
 async fn run_step<E: Operate>(engine: &E, target: &Target, ledger: &Ledger, step: &Step) -> Outcome {
     let result = match step {
-        Step::Pull { .. } | Step::Commit { .. } | Step::Forget { .. } => Ok(()),
+        Step::Pull { .. }
+        | Step::Try { .. }
+        | Step::Reject { .. }
+        | Step::Commit { .. }
+        | Step::Forget { .. } => Ok(()),
         Step::CreateNetwork { app, network } => {
             let release = wanted(target, app).map(|(a, r)| (a, r.and_then(|r| r.networks.get(network))));
             let Some((app, Some(spec))) = release else { return no_longer_wanted() };
@@ -159,6 +164,8 @@ fn intend(ledger: &mut Ledger, stage: &[Step]) {
             | Step::Remove { .. }
             | Step::RemoveNetwork { .. }
             | Step::RemoveImage { .. }
+            | Step::Try { .. }
+            | Step::Reject { .. }
             | Step::Commit { .. }
             | Step::Forget { .. } => {}
         }
@@ -166,7 +173,7 @@ fn intend(ledger: &mut Ledger, stage: &[Step]) {
 }
 
 /// Writes down what a step that is done has changed.
-fn record(ledger: &mut Ledger, target: &Target, step: &Step) {
+fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, step: &Step) {
     match step {
         Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {
             if let Some(app) = ledger.apps.get_mut(app) {
@@ -175,7 +182,22 @@ fn record(ledger: &mut Ledger, target: &Target, step: &Step) {
         }
         Step::Commit { app, .. } => {
             if let Some((_, Some(release))) = wanted(target, app) {
-                ledger.apps.entry(app.clone()).or_default().good = Some(release.clone());
+                let app = ledger.apps.entry(app.clone()).or_default();
+                (app.good, app.trial, app.rejected) = (Some(release.clone()), None, None);
+            }
+        }
+        Step::Try { app, .. } => {
+            if let Some((_, Some(release))) = wanted(target, app) {
+                let (release, boot_id) = (release.key(), boot_id.to_owned());
+                ledger.apps.entry(app.clone()).or_default().trial =
+                    Some(Trial { release, ran: Duration::ZERO, boots: 0, boot_id });
+            }
+        }
+        Step::Reject { app, why, .. } => {
+            if let Some((_, Some(release))) = wanted(target, app) {
+                let app = ledger.apps.entry(app.clone()).or_default();
+                app.rejected = Some(Rejection { release: release.key(), why: why.clone() });
+                app.trial = None;
             }
         }
         Step::Forget { app } => drop(ledger.apps.remove(app)),

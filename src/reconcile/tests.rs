@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Channels, Memory, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault};
 use crate::model::{
-    App, AppId, Commit, ContainerState, Delivered, ImageRef, Instance, Ledger, Mount, MountSource,
+    App, AppId, Commit, ContainerState, Delivered, Health, ImageRef, Instance, Ledger, Mount, MountSource,
     NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PlanSettings, Reason, Refusal, RefusedApp,
-    Release, Report, ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, VolumeName,
-    VolumeSpec, WantedApp,
+    Release, Report, ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, TrialSpec,
+    VolumeName, VolumeSpec, WantedApp,
 };
 
 /// A store that keeps the last ledger, and can be full.
@@ -74,6 +74,7 @@ fn release(number: u8) -> Release {
         services: ["db", "web"].map(|s| (ServiceName::parse(s).unwrap(), spec(s))).into(),
         networks: [(NetworkName::parse("default").unwrap(), NetworkSpec::default())].into(),
         volumes: [(VolumeName::parse("data").unwrap(), VolumeSpec::default())].into(),
+        trial: TrialSpec::default(),
     }
 }
 
@@ -118,7 +119,11 @@ impl Lab {
         let (report, report_heard) = watch::channel(Report::default());
         let (wake, wake_heard) = watch::channel(0);
         let stop = CancellationToken::new();
-        let settings = Settings { plan: PlanSettings::default(), resync: Duration::from_secs(300) };
+        let settings = Settings {
+            plan: PlanSettings::default(),
+            resync: Duration::from_secs(300),
+            boot_id: "boot".to_owned(),
+        };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
         let channels = Channels { target: target_heard, engine: wake_heard, report };
         let tasks = vec![
@@ -169,11 +174,11 @@ impl Lab {
 async fn it_installs_updates_and_rests() {
     let lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     assert_eq!(lab.good().as_deref(), Some("1"));
     lab.deliver(target(2));
-    lab.pass(5).await;
+    lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@2 web@2");
     assert_eq!(lab.good().as_deref(), Some("2"));
     let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
@@ -196,10 +201,10 @@ async fn it_installs_updates_and_rests() {
 async fn a_look_that_changes_nothing_says_nothing() {
     let mut lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     lab.report.mark_unchanged();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     assert!(!lab.report.has_changed().unwrap());
 }
 
@@ -207,7 +212,7 @@ async fn a_look_that_changes_nothing_says_nothing() {
 async fn what_is_taken_away_comes_back() {
     let lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     lab.engine.meddle(|services| services.retain(|s| s.service.as_str() == "db"));
     lab.pass(1).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
@@ -220,7 +225,7 @@ async fn what_is_taken_away_comes_back() {
 async fn an_image_that_is_not_there_harms_nobody() {
     let lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     lab.engine.unpublish(&image("web", 2));
     lab.deliver(target(2));
     lab.pass(3600).await;
@@ -234,7 +239,7 @@ async fn an_image_that_is_not_there_harms_nobody() {
     assert!((3..10).contains(&pulls), "{pulls} in an hour");
     lab.engine.publish(&image("web", 2), Behaviour::Runs);
     lab.deliver(target(3));
-    lab.pass(5).await;
+    lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@3 web@3", "a newer target does not wait");
 }
 
@@ -242,7 +247,7 @@ async fn an_image_that_is_not_there_harms_nobody() {
 async fn one_refused_app_does_not_stop_another() {
     let lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     let mut mixed = target(2);
     let other = mixed.apps.remove(&app_id("app")).unwrap();
     let TargetApp::Wanted(mut other) = other else { unreachable!() };
@@ -252,7 +257,7 @@ async fn one_refused_app_does_not_stop_another() {
     let refused = RefusedApp { name: "demo".into(), release: "9".into(), refusals };
     mixed.apps.insert(app_id("app"), TargetApp::Refused(refused));
     lab.deliver(mixed);
-    lab.pass(5).await;
+    lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@1 db@2 web@1 web@2");
     assert_eq!(lab.report.borrow().waiting[0].why, "services.web.pid: not supported");
 }
@@ -261,7 +266,7 @@ async fn one_refused_app_does_not_stop_another() {
 async fn without_a_target_nothing_is_touched() {
     let lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     let (engine, notebook) = lab.cut();
     let lab = Lab::on(engine, notebook);
     let calls = lab.engine.calls().len();
@@ -275,12 +280,12 @@ async fn a_full_store_stops_nothing() {
     let lab = Lab::new();
     lab.notebook.0.lock().unwrap().is_full = true;
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     assert_eq!(lab.report.borrow().store_error.as_deref(), Some("no space"));
     lab.notebook.0.lock().unwrap().is_full = false;
     lab.deliver(target(2));
-    lab.pass(5).await;
+    lab.pass(20).await;
     assert_eq!(lab.report.borrow().store_error, None);
     assert_eq!(lab.good().as_deref(), Some("2"));
 }
@@ -304,10 +309,10 @@ async fn it_stops_when_told_and_when_nobody_is_left() {
 async fn calls_of_an_update() -> usize {
     let lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     let before = lab.engine.calls().len();
     lab.deliver(target(2));
-    lab.pass(5).await;
+    lab.pass(20).await;
     lab.engine.calls().len() - before
 }
 
@@ -319,10 +324,10 @@ async fn any_call_may_fail_in_any_way() {
         for n in 0..calls {
             let lab = Lab::new();
             lab.deliver(target(1));
-            lab.pass(5).await;
+            lab.pass(20).await;
             lab.engine.fail(n, fault);
             lab.deliver(target(2));
-            lab.pass(400).await;
+            lab.pass(500).await;
             assert_eq!(lab.runs().await, "db@2 web@2", "{fault:?} at call {n}");
             assert_eq!(lab.good().as_deref(), Some("2"), "{fault:?} at call {n}");
             assert_eq!(lab.engine.volumes().len(), 1);
@@ -337,7 +342,7 @@ async fn the_power_may_go_at_any_call() {
     for n in 0..calls {
         let lab = Lab::new();
         lab.deliver(target(1));
-        lab.pass(5).await;
+        lab.pass(20).await;
         // The call hangs, and the power goes while it does.
         lab.engine.fail(n, Fault::Hang);
         lab.deliver(target(2));
@@ -345,7 +350,7 @@ async fn the_power_may_go_at_any_call() {
         let (engine, notebook) = lab.cut();
         let lab = Lab::on(engine, notebook);
         lab.deliver(target(2));
-        lab.pass(10).await;
+        lab.pass(90).await;
         assert_eq!(lab.runs().await, "db@2 web@2", "cut at call {n}");
         assert_eq!(lab.good().as_deref(), Some("2"), "cut at call {n}");
         lab.cut();
@@ -353,17 +358,114 @@ async fn the_power_may_go_at_any_call() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_crashes_is_told_and_not_accepted() {
+async fn a_release_that_crashes_is_taken_back_without_the_registry() {
     let lab = Lab::new();
     lab.deliver(target(1));
-    lab.pass(5).await;
+    lab.pass(20).await;
     lab.engine.publish(&image("web", 2), Behaviour::Crashes);
     lab.deliver(target(2));
-    lab.pass(600).await;
+    lab.pass(3).await;
+    for number in 1..=3 {
+        ["db", "web"].iter().for_each(|service| lab.engine.unpublish(&image(service, number)));
+    }
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
     assert_eq!(lab.good().as_deref(), Some("1"));
-    assert_eq!(lab.runs().await, "(db@1) (web@1) (web@2) db@2", "predecessors are kept");
-    assert_eq!(lab.report.borrow().waiting[0].reason, Reason::Unhealthy);
+    let report = lab.report.borrow().clone();
+    assert_eq!(report.waiting[0].reason, Reason::Rejected);
+    assert!(report.waiting[0].why.starts_with("release 2 was tried and taken back: web was restarted"));
+    let app = &report.apps[&app_id("app")];
+    assert_eq!(app.current.as_ref().unwrap().as_str(), "1");
+    assert_eq!(app.update[app.target.as_ref().unwrap()], crate::model::UpdateStatus::Rejected);
+
     let calls = lab.engine.calls().len();
-    lab.pass(290).await;
-    assert!(lab.engine.calls().len() - calls <= 1, "no loop");
+    lab.deliver(target(2));
+    lab.pass(3600).await;
+    let since = &lab.engine.calls()[calls..];
+    assert!(since.iter().all(|call| call == "list"), "the same target is not tried again: {since:?}");
+
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(2));
+    lab.pass(100).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "nor after a restart");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_never_gets_healthy_is_taken_back_at_its_deadline() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Reports(Health::Starting));
+    lab.deliver(target(2));
+    lab.pass(280).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "predecessors are kept");
+    lab.pass(40).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_is_counted_over_restarts_of_the_agent() {
+    let mut lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Reports(Health::Starting));
+    for _ in 0..12 {
+        lab.deliver(target(2));
+        lab.pass(45).await;
+        let (engine, notebook) = lab.cut();
+        lab = Lab::on(engine, notebook);
+    }
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "12 times 45 s is more than the deadline");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_release_that_crashes_stays_up_and_is_told() {
+    let lab = Lab::new();
+    lab.engine.publish(&image("web", 1), Behaviour::Crashes);
+    lab.deliver(target(1));
+    lab.pass(600).await;
+    assert_eq!(lab.runs().await, "(web@1) db@1");
+    assert_eq!(lab.good(), None);
+    assert_eq!(lab.report.borrow().waiting[0].reason, Reason::Degraded);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_back_survives_any_fault_and_any_cut() {
+    let bad = || {
+        let lab = Lab::new();
+        lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+        lab
+    };
+    let lab = bad();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    let before = lab.engine.calls().len();
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    let calls = lab.engine.calls().len() - before;
+    assert!(calls > 25, "{calls}");
+    for fault in [Fault::Error, Fault::ErrorAfter, Fault::Hang] {
+        for n in 0..calls {
+            for is_cut in [false, true] {
+                let mut lab = bad();
+                lab.deliver(target(1));
+                lab.pass(20).await;
+                lab.engine.fail(n, fault);
+                lab.deliver(target(2));
+                if is_cut {
+                    lab.pass(8).await;
+                    let (engine, notebook) = lab.cut();
+                    lab = Lab::on(engine, notebook);
+                    lab.deliver(target(2));
+                }
+                lab.pass(700).await;
+                assert_eq!(lab.runs().await, "db@1 web@1", "{fault:?} at call {n}, cut: {is_cut}");
+                assert_eq!(lab.good().as_deref(), Some("1"));
+                lab.cut();
+            }
+        }
+    }
 }

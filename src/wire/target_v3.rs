@@ -131,13 +131,13 @@ fn app(id: AppId, raw: Value) -> TargetApp {
 
 /// The release with its warnings, or all that stands in its way.
 fn release(commit: &str, given: &ReleaseState) -> Result<(Release, Vec<Refusal>), Vec<Refusal>> {
-    let (Contents { services, networks, volumes }, mut notes) = compose::read(given, Form::Target);
+    let (Contents { services, networks, volumes, trial }, mut notes) = compose::read(given, Form::Target);
     let commit = Commit::parse(commit).map_err(|bad| {
         notes.refusals.insert(0, Refusal { path: "releases".into(), why: bad.to_string() });
     });
     match commit {
         Ok(commit) if notes.refusals.is_empty() => {
-            Ok((Release { commit, number: given.id, services, networks, volumes }, notes.warnings))
+            Ok((Release { commit, number: given.id, services, networks, volumes, trial }, notes.warnings))
         }
         Ok(_) | Err(()) => Err(notes.refusals),
     }

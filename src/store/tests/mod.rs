@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{
     AppId, AppLedger, Commit, ContainerId, DeviceUuid, Identity, ImageRef, Ledger, NetworkSpec, Registration,
-    Release, StoredTarget,
+    Release, StoredTarget, TrialSpec,
 };
 
 use super::{Recovery, Remembered, Store};
@@ -44,11 +44,13 @@ fn ledger(apps: &[(u64, u64, usize)]) -> Ledger {
             services: BTreeMap::new(),
             networks: BTreeMap::from([(crate::model::NetworkName::parse("default").unwrap(), network)]),
             volumes: BTreeMap::new(),
+            trial: TrialSpec::default(),
         };
         let stopped = [ContainerId::parse(format!("container{n}")).unwrap()].into();
-        ledger
-            .apps
-            .insert(AppId::parse(format!("app{app}")).unwrap(), AppLedger { good: Some(good), stopped });
+        ledger.apps.insert(
+            AppId::parse(format!("app{app}")).unwrap(),
+            AppLedger { good: Some(good), stopped, ..AppLedger::default() },
+        );
         ledger.images.insert(ImageRef::parse(&format!("registry.example/app{app}:v{n}")).unwrap());
     }
     ledger

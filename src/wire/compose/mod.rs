@@ -19,6 +19,7 @@ mod order;
 mod ports;
 mod service;
 mod texts;
+mod trial;
 
 #[cfg(test)]
 mod tests;
@@ -32,8 +33,8 @@ use serde_json::Value;
 use super::spec_hash;
 use super::state_v3::ReleaseState;
 use crate::model::{
-    MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, ServiceName, ServiceSpec, VolumeName,
-    VolumeSpec,
+    MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, ServiceName, ServiceSpec, TrialSpec,
+    VolumeName, VolumeSpec,
 };
 use ports::HostPorts;
 use service::Paths;
@@ -44,6 +45,7 @@ pub struct Contents {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
+    pub trial: TrialSpec,
 }
 
 /// Where the compose fields of a service stand; it shows in the paths of notes.
@@ -89,6 +91,7 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     for spec in contents.services.values_mut() {
         spec.hash = spec_hash::of(spec, &contents.networks, &contents.volumes);
     }
+    contents.trial = trial::spec(&contents.services, &mut notes);
     (contents, notes)
 }
 
@@ -107,7 +110,7 @@ fn refusal(path: String, why: impl std::fmt::Display) -> Refusal {
 
 /// Adds the networks and volumes that are used but not declared, and takes an unused `default` away.
 fn declare_used(contents: &mut Contents) {
-    let Contents { services, networks, volumes } = contents;
+    let Contents { services, networks, volumes, .. } = contents;
     let mut is_default_used = false;
     for spec in services.values() {
         for mount in &spec.mounts {

@@ -1,0 +1,109 @@
+//! Whether a release that is being tried is good, bad, or still to be watched.
+
+use std::time::Duration;
+
+use crate::model::{
+    AppId, AppLedger, ContainerState, Health, ObservedService, Reason, Release, RestartPolicy, Step, Trial,
+};
+
+use super::Draft;
+use super::app::Place;
+
+/// How often the engine may restart a container on trial before that counts as a crash loop.
+const RESTARTS: u64 = 3;
+
+/// How often the device may boot during one trial.
+const BOOTS: u32 = 3;
+
+/// How often the same container may fail to start.
+const STARTS: u32 = 3;
+
+fn ledger<'a>(draft: &Draft<'a>, app: &AppId) -> Option<&'a AppLedger> {
+    draft.at.ledger.apps.get(app)
+}
+
+/// Whether `release` was tried and taken back; the reason then.
+pub(super) fn rejection<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a str> {
+    let rejected = ledger(draft, app)?.rejected.as_ref()?;
+    (rejected.release == release.key()).then_some(rejected.why.as_str())
+}
+
+/// The trial of `release`, if it has begun.
+pub(super) fn of<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a Trial> {
+    ledger(draft, app)?.trial.as_ref().filter(|trial| trial.release == release.key())
+}
+
+/// The good release, when it is another one than `release`.
+pub(super) fn other_good<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a Release> {
+    ledger(draft, app)?.good.as_ref().filter(|good| *good != release)
+}
+
+/// What is wrong with a release on trial, in words; `None` while it may still come good.
+pub(super) fn verdict(
+    draft: &Draft<'_>,
+    app: &AppId,
+    release: &Release,
+    services: &[Place<'_>],
+) -> Option<String> {
+    let trial = of(draft, app, release)?;
+    for place in services.iter().filter(|p| p.spec.is_running) {
+        let Some(seen) = place.container.filter(|seen| is_new(draft, app, seen)) else { continue };
+        if let Some(why) = wrong_with(draft, seen, place.spec.restart) {
+            return Some(format!("{} {why}", place.name));
+        }
+    }
+    let deadline = release.trial.deadline.unwrap_or(draft.at.settings.deadline);
+    if trial.ran >= deadline {
+        return Some(format!("not good after {}", told(deadline)));
+    }
+    (trial.boots >= BOOTS).then(|| format!("the device booted {} times during its trial", trial.boots))
+}
+
+/// Whether the container belongs to what is tried, and not to what the good release has as well.
+pub(super) fn is_new(draft: &Draft<'_>, app: &AppId, seen: &ObservedService) -> bool {
+    let good = ledger(draft, app).and_then(|a| a.good.as_ref());
+    good.and_then(|good| good.services.get(&seen.service)).is_none_or(|spec| spec.hash != seen.spec)
+}
+
+fn wrong_with(draft: &Draft<'_>, seen: &ObservedService, policy: RestartPolicy) -> Option<String> {
+    if seen.restarts >= RESTARTS {
+        return Some(format!("was restarted {} times by the engine: {}", seen.restarts, seen.status));
+    }
+    if let ContainerState::Exited { code } = seen.state
+        && code != 0
+        && !policy.is_forever()
+    {
+        return Some(format!("exited with code {code}"));
+    }
+    if seen.state == ContainerState::Running && seen.health == Health::Unhealthy {
+        return Some("is unhealthy".to_owned());
+    }
+    let failed = draft.at.cooling.iter().find(|(step, cooling)| {
+        matches!(step, Step::Start { container, .. } if *container == seen.container)
+            && cooling.attempts >= STARTS
+    });
+    failed.map(|(_, cooling)| format!("does not start: {}", cooling.why))
+}
+
+/// All is well: whether it has been for long enough; the watching that is left is told otherwise.
+pub(super) fn has_soaked(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
+    if of(draft, app, release).is_none() {
+        // It was never tried, because it changed no container.
+        return true;
+    }
+    let soak = release.trial.soak.unwrap_or(draft.at.settings.soak);
+    let steady = draft.at.steady.get(app).copied().unwrap_or_default();
+    let Some(left) = soak.checked_sub(steady).filter(|left| !left.is_zero()) else { return true };
+    let why = format!("release {} runs well and is watched for {}", release.commit, told(soak));
+    draft.wait(Some(app), None, Reason::Trial, why, Some(left));
+    false
+}
+
+/// A duration in whole seconds, or milliseconds where that is all there is.
+fn told(duration: Duration) -> String {
+    if duration < Duration::from_secs(1) {
+        format!("{} ms", duration.as_millis())
+    } else {
+        format!("{} s", duration.as_secs())
+    }
+}

@@ -1,0 +1,113 @@
+//! Counts trials: how long each was watched, over how many boots, and for how long all was well.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engine::{EngineError, Operate};
+use crate::model::{AppId, ContainerId, Ledger, Observed, Plan, Reason, Release, Target, TargetApp};
+
+use super::{Memory, Reconciler};
+
+/// Longest time between two looks at a release on trial.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// How much of a trial a power cut may make us forget, to be kind to the disk.
+const SAVE: Duration = Duration::from_secs(20);
+
+#[derive(Debug, Default)]
+pub(super) struct Trials {
+    last_look: Option<Instant>,
+    unsaved: Duration,
+    /// Apps that are well and watched: since when, and the containers with their restarts.
+    well: BTreeMap<AppId, (Instant, Fingerprint)>,
+}
+
+/// What must stay as it is while an app is watched.
+type Fingerprint = Vec<(ContainerId, u64)>;
+
+impl Trials {
+    /// For how long each watched app was well.
+    pub(super) fn steady(&self) -> BTreeMap<AppId, Duration> {
+        self.well.iter().map(|(app, (since, _))| (app.clone(), since.elapsed())).collect()
+    }
+
+    /// Takes from the plan which apps are well and watched.
+    pub(super) fn note(&mut self, plan: &Plan, observed: &Observed) {
+        let watched =
+            plan.waiting.iter().filter(|w| w.reason == Reason::Trial).filter_map(|w| w.app.as_ref());
+        let mut well = BTreeMap::new();
+        for app in watched {
+            let of_app = observed.services.iter().filter(|s| s.app == *app);
+            let now: Fingerprint = of_app.map(|s| (s.container.clone(), s.restarts)).collect();
+            let since = match self.well.get(app) {
+                Some((since, before)) if *before == now => *since,
+                Some(_) | None => Instant::now(),
+            };
+            well.insert(app.clone(), (since, now));
+        }
+        self.well = well;
+    }
+
+    /// Until a trial must be looked at again; `None` when there is none.
+    pub(super) fn next_due(&self, ledger: &Ledger, plan: &Plan) -> Option<Duration> {
+        let is_any = ledger.apps.values().any(|app| app.trial.is_some());
+        let soaked =
+            plan.waiting.iter().filter(|w| w.reason == Reason::Trial).filter_map(|w| w.retry_in).min();
+        is_any.then(|| soaked.unwrap_or(LOOK).min(LOOK))
+    }
+}
+
+impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
+    /// Counts the boot, for trials that began in an earlier one.
+    pub(super) fn count_boot(&mut self) {
+        for trial in self.ledger.apps.values_mut().filter_map(|app| app.trial.as_mut()) {
+            if trial.boot_id != self.settings.boot_id {
+                trial.boot_id.clone_from(&self.settings.boot_id);
+                trial.boots = trial.boots.saturating_add(1);
+            }
+        }
+        self.save_ledger();
+    }
+
+    /// A trial, or a rejection, of another release than the wanted one counts for nothing any more.
+    pub(super) fn forget_other_trials(&mut self, target: &Target) {
+        for (id, app) in &mut self.ledger.apps {
+            let Some(TargetApp::Wanted(wanted)) = target.apps.get(id) else { continue };
+            let key = wanted.release.as_ref().map(Release::key);
+            if app.trial.as_ref().is_some_and(|trial| Some(&trial.release) != key.as_ref()) {
+                app.trial = None;
+            }
+            if app.rejected.as_ref().is_some_and(|rejected| Some(&rejected.release) != key.as_ref()) {
+                app.rejected = None;
+            }
+        }
+    }
+
+    /// Counts the time since the last look for every trial, and asks the engine how often it restarted
+    /// what is on trial: its list does not tell.
+    pub(super) async fn watch_trials(&mut self) -> Result<(), EngineError> {
+        let now = Instant::now();
+        let passed = self.trials.last_look.replace(now).map_or(Duration::ZERO, |last| now - last);
+        let mut tried = Vec::new();
+        for app in self.ledger.apps.values_mut() {
+            if let Some(trial) = &mut app.trial {
+                trial.ran += passed;
+                tried.extend(trial.release.specs.values().cloned());
+            }
+        }
+        if tried.is_empty() {
+            return Ok(());
+        }
+        self.trials.unsaved += passed;
+        if self.trials.unsaved >= SAVE {
+            self.trials.unsaved = Duration::ZERO;
+            self.save_ledger();
+        }
+        for seen in self.observed.services.iter_mut().filter(|s| tried.contains(&s.spec)) {
+            seen.restarts = self.engine.restarts(&seen.container).await?;
+        }
+        Ok(())
+    }
+}
