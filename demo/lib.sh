@@ -134,6 +134,32 @@ expect() {
     event "checked by HTTP and by docker ps: ${all[*]}${rest[*]:+ (${rest[*]} not touched)}"
 }
 
+# Waits until every device has accepted what it serves: until then it has nothing to go back to.
+settle() {
+    local device end=$((SECONDS + 30))
+    for device in "${instances[@]}"; do
+        until cli status --socket "$work/$device/run/status.sock" --json | grep -q '"update": "done"'; do
+            ((SECONDS < end)) || miss "$device has not accepted ${serving[$device]} after 30 s"
+            sleep 0.2
+        done
+    done
+}
+
+# Waits until every device says that it has tried release $1 and taken it back, and why.
+expect_rejected() {
+    local device why end=$((SECONDS + 30))
+    for device in "${instances[@]}"; do
+        while :; do
+            why=$(cli status --socket "$work/$device/run/status.sock" --json |
+                grep -o "release $1 was tried and taken back: [^\"]*" || true)
+            [ -z "$why" ] || break
+            ((SECONDS < end)) || miss "$device does not say that $1 is rejected after 30 s"
+            sleep 0.2
+        done
+        event "$device: $why"
+    done
+}
+
 # Watches until every device has polled $quiet times more; nobody may be touched meanwhile.
 watch_polls() {
     local device at end=$((SECONDS + 10 + 2 * quiet)) begun_polls=$EPOCHREALTIME all_polled=no

@@ -93,10 +93,11 @@ prepare() {
     local registry
     registry=$("$root/scripts/ensure-registry.sh" "$work/registry")
     event "registry on $registry"
-    "$root/scripts/build-demo-images.sh" "$registry" "$key" r1 r2 r3 r4 >"$work/images"
-    event "four releases of the demo app built and pushed: $(cut -d' ' -f1 "$work/images" | tr '\n' ' ')"
+    "$root/scripts/build-demo-images.sh" "$registry" "$key" r1 r2 r3 r4 \
+        r5,DEMO_BEHAVIOUR=crash,DEMO_DELAY=0 >"$work/images"
+    event "five releases of the demo app built and pushed: $(cut -d' ' -f1 "$work/images" | tr '\n' ' ')"
     local commit
-    for commit in r1 r2 r3 r4; do
+    for commit in r1 r2 r3 r4 r5; do
         sed "s|IMAGE|$registry/demo/app:$commit|" "$root/demo/compose.yml" >"$work/$commit.yml"
     done
 
@@ -205,6 +206,13 @@ play() {
 
     act "Release 4 is invalidated: everybody falls back to 3"
     run release invalidate r4
+    expect r3 r3 r3
+
+    settle
+    act "Release 5 crashes: everybody tries it, takes it back and says so"
+    run release create demo --file "$work/r5.yml" --commit r5
+    expect_rejected r5
+    serving=()
     expect r3 r3 r3
 }
 
