@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test demo demo-stop
+.PHONY: help build test demo demo-stop sizes
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' Makefile
@@ -17,3 +17,6 @@ demo: ## the release policy, played on this machine's engine; KEEP=1 leaves it r
 
 demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
 	@demo/run.sh stop
+
+sizes: ## binary size, memory at rest, time from start to the first look at the engine
+	@scripts/sizes.sh

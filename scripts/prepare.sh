@@ -13,7 +13,7 @@ for tool in cargo rustc; do
     command -v "$tool" >/dev/null || die "$tool is missing: $how"
 done
 found=$(rustc --version) || die "rustc does not run: $how"
-found=$(sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/' <<<"$found")
+found=$(awk '{ split($2, part, "."); print part[1] "." part[2] }' <<<"$found")
 [ "$(printf '%s\n' "$minimum" "$found" | sort -V | head -n 1)" = "$minimum" ] ||
     die "rustc is $found, too old: $how"
 for part in fmt clippy; do

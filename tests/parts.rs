@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use support::{FleetServer, Lab, eventually, http_get};
+use support::{Agent, FleetServer, Lab, eventually, http_get, stays};
 
 /// Runs a release of the demo app by hand, as an agent would label it.
 fn run(lab: &Lab, release: &str) -> String {
@@ -78,4 +78,33 @@ fn the_fleet_server_keeps_its_address_and_its_fleet() {
         assert_eq!(releases["releases"][0]["services"]["web"], lab.image("r1"));
         assert_eq!(server.cli_json(&["fleet", "show", "lab"])["fleet"]["uuid"], fleet.uuid.as_str());
     }
+}
+
+#[test]
+fn an_agent_follows_its_fleet_and_outlives_a_cut() {
+    let lab = Lab::new("agent");
+    let server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "lab");
+    let more = "stop_grace_period: 2s\nlabels: { io.cotter.trial.soak: 1s }";
+    server.create_release(&fleet, "r1", &lab.compose("r1.yml", &[("web", "r1"), ("api", "r1")], more));
+    let mut agent = Agent::start(&lab, &server, &fleet, "a");
+    agent.until_serves("web", "r1", "r1");
+    agent.until_serves("api", "r1", "r1");
+    let before = agent.standing();
+    assert_eq!(before.len(), 2);
+
+    agent.cut();
+    stays("the containers while no agent runs", Duration::from_millis(500), || agent.standing());
+    agent.start_again();
+    eventually("the agent tells its release", Duration::from_secs(10), || {
+        (agent.app()?["current"] == "r1").then_some(())
+    });
+    assert_eq!(agent.standing(), before);
+
+    server.create_release(&fleet, "r2", &lab.compose("r2.yml", &[("web", "r2"), ("api", "r1")], more));
+    agent.until_serves("web", "r2", "r2");
+    let after: Vec<_> =
+        agent.running().into_iter().filter(|container| container.service() == "api").collect();
+    assert!(after.len() == 1 && before.contains(&after[0].standing()), "api did not change: {after:#?}");
+    assert!(agent.stop().success());
 }

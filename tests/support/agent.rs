@@ -127,6 +127,11 @@ poll_interval = "1s"
         (answer.status == 200).then(|| answer.json())
     }
 
+    /// What its status says of its only app.
+    pub fn app(&self) -> Option<Value> {
+        self.status()?.get("apps")?.get(0).cloned()
+    }
+
     /// The one running container of `service`.
     #[track_caller]
     pub fn service(&self, service: &str) -> Option<Container> {
@@ -163,6 +168,8 @@ poll_interval = "1s"
     pub fn until_serves(&self, service: &str, commit: &str, release: &str) -> Container {
         let what = format!("{} serves {service} of {commit} ({release})", self.device);
         eventually(&what, TO_FOLLOW, || {
+            let has_ended = self.program.as_ref().is_some_and(Program::has_ended);
+            assert!(!has_ended, "the agent of {} ended: {}", self.device, self.log());
             let container = self.service(service)?;
             let is_it = container.release() == commit && self.serves(service).as_deref() == Some(release);
             is_it.then_some(container)

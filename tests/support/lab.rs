@@ -1,7 +1,9 @@
 //! The place of one test: its folder, its instances, and the parts it shares with others.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -105,11 +107,14 @@ impl Lab {
         self.parts.images.get(release).unwrap_or_else(|| panic!("no demo image {release}"))
     }
 
-    /// Writes `text` to `name` in the lab's folder.
+    /// Writes `text` to `name` in the lab's folder, for this user only: it may be a key.
     #[track_caller]
     pub fn file(&self, name: &str, text: &str) -> PathBuf {
         let path = self.dir().join(name);
-        std::fs::write(&path, text).expect("the lab's folder can be written");
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let written = options.open(&path).and_then(|mut file| file.write_all(text.as_bytes()));
+        written.expect("the lab's folder can be written");
         path
     }
 

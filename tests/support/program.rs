@@ -65,6 +65,12 @@ impl Program {
         self.child.try_wait().expect("a child can be asked").is_none()
     }
 
+    /// Whether it has ended, asked without waiting for it: its `/proc/PID/stat` says zombie.
+    pub fn has_ended(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap_or_default();
+        stat.rsplit(") ").next().is_none_or(|rest| rest.is_empty() || rest.starts_with('Z'))
+    }
+
     /// Sends `signal` ("TERM", "STOP", "CONT" ...). A process that has ended is no error.
     pub fn signal(&mut self, signal: &str) {
         if self.is_running() {
