@@ -9,6 +9,7 @@
 //! | status | `report`, `cloud`, `target` | the status socket |
 //! | systemd | `report` | systemd's status line |
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,12 +28,15 @@ use crate::model::{
     CloudReport, Delivered, DeviceUuid, Identity, Ledger, Registration as Known, Report, StoredTarget,
 };
 use crate::reconcile::{self, Channels, Memory, Settings};
-use crate::store::{Remembered, Store, StoreError};
+use crate::store::{Recovery, Remembered, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 use crate::wire::target_v3;
 
 /// Longest time from SIGTERM to the end; systemd is told more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
+
+/// Time between two attempts to bring a new identity to disk.
+const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why the agent cannot start. What goes wrong later is told in its status and passes.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +47,13 @@ pub enum DaemonError {
     Socket(#[from] api::BindError),
     #[error(transparent)]
     Cloud(#[from] cloud::CloudError),
+    /// A new identity would make a second device of this one.
+    #[error(
+        "the state folder {} cannot be read ({why}), and with it who this device is; \
+         free space or repair the disk, or set cloud.uuid and cloud.device_key_file",
+        folder.display()
+    )]
+    IdentityUnknown { folder: PathBuf, why: String },
     #[error("the system gives no randomness for a new identity: {0}")]
     Random(getrandom::Error),
     #[error("signals cannot be caught: {0}")]
@@ -89,7 +100,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
     }
     let remembered = store.load();
-    let identity = identity(&config, &store, &remembered)?;
+    let identity = identity(&config, &store, &remembered, &notes)?;
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
     let wires = Wires {
@@ -171,9 +182,14 @@ fn spawn_reconciler(
     });
 }
 
-/// Who this device is: as the settings say, else as remembered, else new. A new identity is on disk
-/// before anybody hears of it.
-fn identity(config: &Config, store: &Store, remembered: &Remembered) -> Result<Identity, DaemonError> {
+/// Who this device is: as the settings say, else as remembered, else new, but only if nothing that
+/// is merely out of sight may say it.
+fn identity(
+    config: &Config,
+    store: &Store,
+    remembered: &Remembered,
+    notes: &[Recovery],
+) -> Result<Identity, DaemonError> {
     let given = config.cloud.as_ref().and_then(|cloud| match &cloud.joining {
         Joining::Known { uuid, key } => Some((uuid.clone(), key.clone())),
         Joining::Register { .. } | Joining::Remembered => None,
@@ -185,6 +201,10 @@ fn identity(config: &Config, store: &Store, remembered: &Remembered) -> Result<I
         }
         (None, Some(identity)) => identity.clone(),
         (None, None) => loop {
+            if let Some(why) = out_of_sight(notes) {
+                let (folder, why) = (config.state_dir.clone(), why.to_owned());
+                return Err(DaemonError::IdentityUnknown { folder, why });
+            }
             let uuid = host::random_hex(16).map_err(DaemonError::Random)?;
             let Ok(uuid) = DeviceUuid::parse(uuid) else { continue };
             let device_key = host::random_hex(16).map_err(DaemonError::Random)?;
@@ -197,6 +217,13 @@ fn identity(config: &Config, store: &Store, remembered: &Remembered) -> Result<I
         warn!(error = %told(&error), "identity is not on disk yet");
     }
     Ok(identity)
+}
+
+/// Why nothing of the store could be read, though it may be there.
+fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
+    notes.iter().find_map(|note| {
+        if let Recovery::Unavailable { from: None, why } = note { Some(why.as_str()) } else { None }
+    })
 }
 
 /// The target that was last received, if it is this cloud's and can still be read.
@@ -245,6 +272,9 @@ async fn talk_to_cloud(
                 report.failures = failures;
             });
         };
+        if !remember_first(&store, &identity, &wires, &stop).await {
+            return;
+        }
         let Some(registered) = cloud::register(&client, device, provisioning_key, tell, &stop).await else {
             return;
         };
@@ -265,6 +295,21 @@ async fn talk_to_cloud(
         longest_wait: cloud.poll_interval,
     };
     tokio::join!(poller.run(stop.clone()), reporter.run(stop));
+}
+
+/// Brings the identity to disk, for as long as it takes: a cloud that hears of one that is lost in
+/// the next power cut has a device too many. `false` when `stop` was cancelled.
+async fn remember_first(store: &Store, identity: &Identity, wires: &Wires, stop: &CancellationToken) -> bool {
+    while let Err(error) = store.save_identity(identity) {
+        let why = format!("registration waits until the identity is on disk: {}", told(&error));
+        wires.cloud.send_modify(|report| report.error = Some(why));
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return false,
+            () = tokio::time::sleep(SAVE_AGAIN) => {}
+        }
+    }
+    true
 }
 
 /// Keeps the channels open: a reconciler whose target channel closes would end.

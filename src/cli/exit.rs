@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use super::client::ClientError;
 use crate::api::{BindError, ClientError as AgentError};
 use crate::config::ConfigError as AgentConfigError;
+use crate::daemon::DaemonError;
 use crate::fleet::{ConfigError, FleetError};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -46,6 +47,14 @@ impl Exit {
     }
 
     fn of_kind(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if let Some(error) = error.downcast_ref::<DaemonError>() {
+            return match error {
+                DaemonError::Store(error) => Self::of_kind(error),
+                DaemonError::Socket(error) => Self::of_kind(error),
+                DaemonError::IdentityUnknown { .. } => Some(Self::OtherInstance),
+                DaemonError::Cloud(_) | DaemonError::Random(_) | DaemonError::Signals(_) => None,
+            };
+        }
         if error.is::<Usage>() {
             return Some(Self::Usage);
         }

@@ -288,6 +288,16 @@ impl Operate for Docker {
         spec: &NetworkSpec,
     ) -> Result<(), EngineError> {
         let request = docker_spec::network(&self.settings.instance, app, name, spec);
+        // Engines before API 1.44 make a second network of the same name without a word.
+        let mut filters = self.ours();
+        filters.insert("name".to_owned(), vec![request.name.clone()]);
+        let options = ListNetworksOptions { filters: Some(filters) };
+        let alike = self.call("list-networks", EngineError::DEADLINE, |client| async move {
+            client.list_networks(Some(options)).await
+        });
+        if alike.await?.iter().any(|network| network.name.as_ref() == Some(&request.name)) {
+            return Ok(());
+        }
         let call = self.call("create-network", EngineError::DEADLINE, |client| async move {
             client.create_network(request).await.map(drop)
         });

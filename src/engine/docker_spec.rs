@@ -61,7 +61,7 @@ pub(super) fn volume_name(instance: &Instance, app: &App, name: &VolumeName) -> 
 }
 
 /// SIGTERM to SIGKILL, in the engine's unit; its own default is 10 s.
-fn grace_seconds(spec: &ServiceSpec) -> u64 {
+pub(super) fn grace_seconds(spec: &ServiceSpec) -> u64 {
     spec.stop_grace.map_or(10, |grace| grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
 }
 

@@ -10,8 +10,8 @@ use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{
-    App, ContainerId, ContainerState, Health, ImageRef, Instance, MountSource, NetworkId, NetworkMode,
-    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, VolumeName,
+    App, AppId, ContainerId, ContainerState, Health, ImageRef, Instance, MountSource, NetworkId, NetworkMode,
+    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Probe, ServiceSpec, VolumeName,
 };
 
 use super::{EngineError, Inspect, NewContainer, Operate, docker_spec};
@@ -54,9 +54,10 @@ pub struct Fake {
 struct Inside {
     observed: Observed,
     names: BTreeMap<ContainerId, String>,
-    policies: BTreeMap<ContainerId, bool>,
+    specs: BTreeMap<ContainerId, ServiceSpec>,
     volumes: BTreeSet<VolumeName>,
     registry: BTreeSet<ImageRef>,
+    unreachable: BTreeSet<ImageRef>,
     behaviours: BTreeMap<ImageRef, Behaviour>,
     faults: BTreeMap<usize, Fault>,
     calls: Vec<String>,
@@ -82,6 +83,11 @@ impl Fake {
         self.inside().registry.remove(image);
     }
 
+    /// Makes the registry of an image one that does not answer.
+    pub fn cut_registry(&self, image: &ImageRef) {
+        self.inside().unreachable.insert(image.clone());
+    }
+
     /// Makes the `n`-th call from now on (0 is the next) go wrong.
     pub fn fail(&self, n: usize, fault: Fault) {
         let mut inside = self.inside();
@@ -101,6 +107,23 @@ impl Fake {
         self.inside().volumes.clone()
     }
 
+    /// On how many networks a container is.
+    #[must_use]
+    pub fn networks_of(&self, id: &ContainerId) -> usize {
+        self.inside().specs.get(id).map_or(0, |spec| attached(spec).count())
+    }
+
+    /// Makes a container look as if the power went while it was created.
+    pub fn cut_short(&self, id: &ContainerId) {
+        let mut inside = self.inside();
+        if let Some(name) = inside.names.get_mut(id) {
+            name.push_str(docker_spec::PARTIAL);
+        }
+        if let Some(seen) = inside.find(id) {
+            seen.state = ContainerState::Dead;
+        }
+    }
+
     /// Does what somebody else would do behind our back, and lets the event be seen.
     pub fn meddle(&self, change: impl FnOnce(&mut Vec<ObservedService>)) {
         {
@@ -108,6 +131,7 @@ impl Fake {
             change(&mut inside.observed.services);
             let left: BTreeSet<_> = inside.observed.services.iter().map(|s| s.container.clone()).collect();
             inside.names.retain(|id, _| left.contains(id));
+            inside.specs.retain(|id, _| left.contains(id));
         }
         self.tell();
     }
@@ -137,7 +161,7 @@ impl Fake {
         match fault {
             None => {
                 let done = act(&mut self.inside());
-                if !matches!(name, "list" | "inspect") {
+                if matches!(name, "start" | "stop" | "remove") {
                     self.tell();
                 }
                 done
@@ -155,6 +179,20 @@ impl Fake {
     }
 }
 
+/// The networks of the app that a container is on.
+fn attached(spec: &ServiceSpec) -> impl Iterator<Item = &NetworkName> {
+    let attached = match &spec.network_mode {
+        NetworkMode::Networks(attached) => Some(attached),
+        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => None,
+    };
+    attached.into_iter().flat_map(BTreeMap::keys)
+}
+
+/// What the engine takes for running: it neither removes such a container nor its networks.
+fn is_up(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
+}
+
 impl Inside {
     fn find(&mut self, id: &ContainerId) -> Option<&mut ObservedService> {
         self.observed.services.iter_mut().find(|s| s.container == *id)
@@ -166,14 +204,10 @@ impl Inside {
         if !self.observed.images.contains(&spec.image) {
             return refused(404, format!("No such image: {}", spec.image));
         }
-        if let NetworkMode::Networks(attached) = &spec.network_mode {
-            let has = |name: &NetworkName| self.observed.networks.iter().any(|n| n.network == *name);
-            if let Some(name) = attached.keys().find(|name| !has(name)) {
-                return refused(404, format!("network {name} not found"));
-            }
-        }
         let name = docker_spec::container_name(instance, app, service, spec);
-        if self.names.values().any(|n| *n == name) {
+        let partial = format!("{name}{}", docker_spec::PARTIAL);
+        let is_taken = |n: &String| *n == name || (attached(spec).count() > 1 && *n == partial);
+        if self.names.values().any(is_taken) {
             return refused(409, format!("The container name {name} is already in use"));
         }
         self.made += 1;
@@ -185,7 +219,7 @@ impl Inside {
             MountSource::Anonymous => None,
         }));
         self.names.insert(container.clone(), name);
-        self.policies.insert(container.clone(), spec.restart.is_forever());
+        self.specs.insert(container.clone(), spec.clone());
         self.observed.services.push(ObservedService {
             container,
             app: app.id.clone(),
@@ -193,7 +227,7 @@ impl Inside {
             release: release.clone(),
             spec: spec.hash.clone(),
             image: spec.image.to_string(),
-            grace: spec.stop_grace.unwrap_or(Duration::from_secs(10)),
+            grace: Duration::from_secs(docker_spec::grace_seconds(spec)),
             state: ContainerState::Created,
             health: Health::Unchecked,
             restarts: 0,
@@ -203,16 +237,31 @@ impl Inside {
         Ok(())
     }
 
+    fn has_network(&self, app: &AppId, name: &NetworkName) -> bool {
+        self.observed.networks.iter().any(|n| n.app == *app && n.network == *name)
+    }
+
     fn start(&mut self, id: &ContainerId) -> Result<(), EngineError> {
-        let is_forever = self.policies.get(id).copied().unwrap_or_default();
+        let spec = self.specs.get(id).cloned();
+        let is_forever = spec.as_ref().is_some_and(|spec| spec.restart.is_forever());
+        let probe = spec.as_ref().and_then(|spec| spec.healthcheck.as_ref()).map(|check| &check.probe);
+        let is_checked = matches!(probe, Some(Probe::Command(_) | Probe::Shell(_)));
         let behaviours = self.behaviours.clone();
-        let Some(seen) = self.find(id) else {
-            let message = format!("No such container: {id}");
-            return Err(EngineError::Refused { call: "start", status: 404, message });
+        let refused = |message| Err(EngineError::Refused { call: "start", status: 404, message });
+        let Some(app) = self.find(id).map(|seen| seen.app.clone()) else {
+            return refused(format!("No such container: {id}"));
         };
+        let mut networks = spec.iter().flat_map(attached);
+        if let Some(name) = networks.find(|name| !self.has_network(&app, name)) {
+            return refused(format!("network {name} not found"));
+        }
+        let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
         let image = ImageRef::parse(&seen.image).ok();
         let behaviour = image.and_then(|i| behaviours.get(&i).copied()).unwrap_or_default();
         (seen.state, seen.health, seen.status) = match behaviour {
+            Behaviour::Runs if is_checked => {
+                (ContainerState::Running, Health::Healthy, "Up 1 second (healthy)".to_owned())
+            }
             Behaviour::Runs => (ContainerState::Running, Health::Unchecked, "Up 1 second".to_owned()),
             Behaviour::Crashes if is_forever => {
                 (ContainerState::Restarting, Health::Unchecked, "Restarting (1) 1 second ago".to_owned())
@@ -231,13 +280,12 @@ impl Inside {
     }
 
     fn remove(&mut self, id: &ContainerId) -> Result<(), EngineError> {
-        let is_running =
-            |s: &ObservedService| matches!(s.state, ContainerState::Running | ContainerState::Paused);
-        if self.find(id).is_some_and(|s| is_running(s)) {
+        if self.find(id).is_some_and(|seen| is_up(seen.state)) {
             let message = "You cannot remove a running container".to_owned();
             return Err(EngineError::Refused { call: "remove", status: 409, message });
         }
         self.names.remove(id);
+        self.specs.remove(id);
         self.observed.services.retain(|s| s.container != *id);
         Ok(())
     }
@@ -275,6 +323,9 @@ impl Operate for Fake {
     async fn pull(&self, image: &ImageRef, progress: mpsc::Sender<u8>) -> Result<(), EngineError> {
         let _ = progress.try_send(50);
         self.call("pull", &image.to_string(), |inside| {
+            if inside.unreachable.contains(image) {
+                return Err(EngineError::of_pull(&image.to_string(), "connect: connection refused"));
+            }
             if inside.registry.contains(image) {
                 inside.observed.images.insert(image.clone());
                 return Ok(());
@@ -306,6 +357,16 @@ impl Operate for Fake {
 
     async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
         self.call("remove-network", id.as_str(), |inside| {
+            let is_used = inside.observed.services.iter().filter(|seen| is_up(seen.state)).any(|seen| {
+                let spec = inside.specs.get(&seen.container);
+                let mut networks = inside.observed.networks.iter().filter(|n| n.id == *id);
+                networks
+                    .any(|n| n.app == seen.app && spec.is_some_and(|s| attached(s).any(|a| *a == n.network)))
+            });
+            if is_used {
+                let message = "network has active endpoints".to_owned();
+                return Err(EngineError::Refused { call: "remove-network", status: 403, message });
+            }
             inside.observed.networks.retain(|n| n.id != *id);
             Ok(())
         })
@@ -323,8 +384,9 @@ impl Operate for Fake {
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<(), EngineError> {
         self.call("stop", id.as_str(), |inside| {
-            if let Some(seen) = inside.find(id).filter(|s| !matches!(s.state, ContainerState::Created)) {
+            if let Some(seen) = inside.find(id).filter(|seen| is_up(seen.state)) {
                 seen.state = ContainerState::Exited { code: 0 };
+                seen.health = Health::Unchecked;
                 seen.status = "Exited (0) 1 second ago".to_owned();
             }
             Ok(())
@@ -338,7 +400,10 @@ impl Operate for Fake {
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
         self.call("remove-image", &image.to_string(), |inside| {
-            inside.observed.images.remove(image);
+            let is_used = inside.observed.services.iter().any(|seen| seen.image == image.to_string());
+            if !is_used {
+                inside.observed.images.remove(image);
+            }
             Ok(())
         })
         .await

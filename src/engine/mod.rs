@@ -91,7 +91,8 @@ pub trait Operate: Inspect {
 
     /// Creates a container, stopped, connected to all its networks, with the volumes it mounts.
     ///
-    /// It is there whole or not at all. A name that is taken is an error: look again then, because
+    /// It is there whole, or not at all, or seen as dead. A network that does not exist shows only
+    /// when it is started. A name that is taken is an error: look again then, because
     /// an earlier call may have worked unheard.
     fn create(&self, new: NewContainer<'_>) -> impl Future<Output = Result<(), EngineError>> + Send;
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
@@ -48,6 +49,9 @@ pub trait Memory: Send {
     /// As for the target.
     fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String>;
 }
+
+/// Longest time between two attempts to save what could not be saved.
+const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
 /// How the reconciler waits, and how much it does at once.
 #[derive(Debug, Clone)]
@@ -97,7 +101,9 @@ pub async fn run<E, M>(
         engine_error: None,
         engine_failures: 0,
         store_error: None,
+        save_again: None,
     };
+    writer.save_ledger(); // writes nothing, unless opening the store left something outstanding
     let mut inputs = Inputs { target: channels.target, engine: channels.engine, progress: progress_heard };
     inputs.target.mark_changed();
     writer.count_boot();
@@ -119,7 +125,8 @@ pub async fn run<E, M>(
             Event::PullEnded(image, result) => writer.end_pull(&image, result),
             Event::Look => {}
         }
-        wait = writer.cycle(&stop).await;
+        writer.save_outstanding();
+        wait = writer.cycle(&stop).await.min(writer.until_save());
     }
 }
 
@@ -213,6 +220,8 @@ struct Reconciler<E, M> {
     engine_error: Option<String>,
     engine_failures: u32,
     store_error: Option<String>,
+    /// When to try again; set while `store_error` is.
+    save_again: Option<Instant>,
 }
 
 impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
@@ -339,8 +348,9 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
 
     fn note_store(&mut self, saved: Result<(), String>) {
         match saved {
-            Ok(()) => self.store_error = None,
+            Ok(()) => (self.store_error, self.save_again) = (None, None),
             Err(why) => {
+                self.save_again = Some(Instant::now() + SAVE_AGAIN);
                 if self.store_error.as_ref() != Some(&why) {
                     warn!(error = %why, "store cannot be written; going on without it");
                 }
@@ -352,6 +362,17 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
     fn save_ledger(&mut self) {
         let saved = self.memory.save_ledger(&self.ledger);
         self.note_store(saved);
+    }
+
+    /// Saves what the disk refused before, once that is due.
+    fn save_outstanding(&mut self) {
+        if self.until_save().is_zero() {
+            self.save_ledger();
+        }
+    }
+
+    fn until_save(&self) -> Duration {
+        self.save_again.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
     }
 
     /// Takes a step's outcome into attempts and log.

@@ -26,6 +26,7 @@ struct Page {
     ledger: Ledger,
     targets: u32,
     writes: u32,
+    tries: u32,
     is_full: bool,
 }
 
@@ -38,6 +39,7 @@ impl Memory for Notebook {
 
     fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
         let mut page = self.0.lock().unwrap();
+        page.tries += 1;
         if page.is_full {
             return Err("no space".into());
         }
@@ -288,6 +290,24 @@ async fn a_full_store_stops_nothing() {
     lab.pass(20).await;
     assert_eq!(lab.report.borrow().store_error, None);
     assert_eq!(lab.good().as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_with_space_again_is_written_without_any_other_cause() {
+    let lab = Lab::new();
+    lab.notebook.0.lock().unwrap().is_full = true;
+    lab.deliver(target(1));
+    lab.pass(200).await;
+    assert_eq!(lab.report.borrow().store_error.as_deref(), Some("no space"));
+    let (tries, calls) = (lab.notebook.0.lock().unwrap().tries, lab.engine.calls().len());
+    lab.pass(600).await;
+    let tried = lab.notebook.0.lock().unwrap().tries - tries;
+    assert_eq!(tried, 10, "once a minute");
+    assert!(lab.engine.calls().len() - calls <= 10, "no loop");
+    lab.notebook.0.lock().unwrap().is_full = false;
+    lab.pass(61).await;
+    assert_eq!(lab.report.borrow().store_error, None);
+    assert_eq!(lab.good().as_deref(), Some("1"));
 }
 
 #[tokio::test(start_paused = true)]

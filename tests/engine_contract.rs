@@ -1,0 +1,659 @@
+//! One contract, two engines: the fake of the tests and the real Docker Engine are held to the same
+//! list, so that what is proved with the fake holds on a device.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use cotter::engine::fake::{Behaviour, Fake};
+use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
+use cotter::model::{
+    App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Instance, Mount,
+    MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedService, Probe,
+    RestartPolicy, ServiceName, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
+};
+use futures_util::StreamExt;
+use support::Lab;
+use tokio::sync::mpsc;
+
+/// How long an engine may take to show what it was told to do.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The images of the contract, by what their containers do.
+struct Images {
+    well: ImageRef,
+    other: ImageRef,
+    exit: ImageRef,
+    unhealthy: ImageRef,
+    slow: ImageRef,
+    /// In a registry that answers, and not there.
+    missing: ImageRef,
+    /// In a registry that does not answer.
+    nowhere: ImageRef,
+}
+
+/// What the contract needs besides the engine under test.
+trait Bench {
+    type Engine: Operate;
+
+    fn engine(&self) -> &Self::Engine;
+
+    /// Another instance on the same engine.
+    fn neighbour(&self) -> &Self::Engine;
+
+    fn images(&self) -> &Images;
+
+    /// Makes a container that bears none of our labels; its id.
+    fn foreign(&self) -> String;
+
+    /// Whether the foreign container still runs.
+    fn foreign_runs(&self, id: &str) -> bool;
+
+    /// Kills a container's process behind our back.
+    fn kill(&self, id: &ContainerId);
+
+    /// Names of the app's volumes in the engine of this instance.
+    fn volumes(&self) -> BTreeSet<String>;
+
+    /// Makes a container look as if the power went while it was created.
+    fn cut_short(&self, id: &ContainerId);
+
+    /// On how many networks a container is.
+    fn networks_of(&self, id: &ContainerId) -> usize;
+}
+
+fn app() -> App {
+    App { id: AppId::parse("0123456789abcdef0123456789abcdef").unwrap(), number: 7, name: "demo".into() }
+}
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::parse(name).unwrap()
+}
+
+fn network(name: &str) -> NetworkName {
+    NetworkName::parse(name).unwrap()
+}
+
+fn volume(name: &str) -> VolumeName {
+    VolumeName::parse(name).unwrap()
+}
+
+/// A spec with no network and no volume; `seed` tells specs apart.
+fn spec(image: &ImageRef, seed: u8) -> ServiceSpec {
+    ServiceSpec {
+        network_mode: NetworkMode::None,
+        restart: RestartPolicy::No,
+        stop_grace: Some(Duration::from_secs(2)),
+        ..ServiceSpec::bare(
+            SpecHash::parse(format!("v1:{seed:02x}{}", "5".repeat(62))).unwrap(),
+            image.clone(),
+        )
+    }
+}
+
+fn on(names: &[&str]) -> NetworkMode {
+    NetworkMode::Networks(names.iter().map(|n| (network(n), NetworkAttachment::default())).collect())
+}
+
+async fn create<E: Operate>(engine: &E, name: &str, spec: &ServiceSpec) -> Result<(), EngineError> {
+    let (app, release, service) = (app(), Commit::parse("abc123").unwrap(), service(name));
+    let networks = BTreeMap::from([
+        (network("default"), NetworkSpec::default()),
+        (network("second"), NetworkSpec::default()),
+        (network("third"), NetworkSpec::default()),
+    ]);
+    let volumes = BTreeMap::from([(volume("data"), VolumeSpec::default())]);
+    let new = NewContainer {
+        app: &app,
+        release: &release,
+        service: &service,
+        spec,
+        networks: &networks,
+        volumes: &volumes,
+    };
+    engine.create(new).await
+}
+
+async fn pull<E: Operate>(engine: &E, image: &ImageRef) -> Result<Vec<u8>, EngineError> {
+    let (tx, mut rx) = mpsc::channel(1000);
+    engine.pull(image, tx).await?;
+    let mut told = Vec::new();
+    while let Some(percent) = rx.recv().await {
+        told.push(percent);
+    }
+    Ok(told)
+}
+
+async fn look<E: Operate>(engine: &E) -> Observed {
+    engine.observe().await.unwrap()
+}
+
+async fn seen<E: Operate>(engine: &E, name: &str) -> Option<ObservedService> {
+    let mut found = look(engine).await.services;
+    found.retain(|s| s.service.as_str() == name);
+    assert!(found.len() <= 1, "{found:#?}");
+    found.pop()
+}
+
+/// The container of `name`, once `is_it` says so.
+async fn until<E: Operate>(
+    engine: &E,
+    name: &str,
+    is_it: impl Fn(&ObservedService) -> bool,
+) -> ObservedService {
+    let mut last = None;
+    for _ in 0..PATIENCE.as_millis() / 100 {
+        last = seen(engine, name).await;
+        if let Some(seen) = last.clone().filter(|s| is_it(s)) {
+            return seen;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("waited in vain for {name}; it is {last:#?}");
+}
+
+/// Created and not started; its id.
+async fn created<E: Operate>(engine: &E, name: &str, spec: &ServiceSpec) -> ContainerId {
+    create(engine, name, spec).await.unwrap();
+    seen(engine, name).await.expect("what was created is seen").container
+}
+
+async fn started<E: Operate>(engine: &E, name: &str, spec: &ServiceSpec) -> ContainerId {
+    let id = created(engine, name, spec).await;
+    engine.start(&id).await.unwrap();
+    id
+}
+
+async fn gone<E: Operate>(engine: &E, id: &ContainerId) {
+    engine.stop(id, Duration::from_secs(2)).await.unwrap();
+    engine.remove(id).await.unwrap();
+}
+
+/// The whole list, in an order in which each check leaves nothing behind.
+async fn contract<B: Bench>(bench: &B) {
+    pulls(bench).await;
+    creates(bench).await;
+    identities(bench).await;
+    starts_and_stops(bench).await;
+    removes(bench).await;
+    networks(bench).await;
+    volumes(bench).await;
+    several_networks(bench).await;
+    events(bench).await;
+    health(bench).await;
+    others(bench).await;
+    images_go(bench).await;
+}
+
+async fn pulls<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    for image in [&images.well, &images.other, &images.exit, &images.unhealthy, &images.slow] {
+        let told = pull(engine, image).await.unwrap();
+        assert!(told.is_sorted() && told.iter().all(|percent| *percent <= 100), "{told:?}");
+        assert!(look(engine).await.images.contains(image), "seen under the reference it was pulled by");
+    }
+    pull(engine, &images.well).await.expect("again");
+    pull(bench.neighbour(), &images.well).await.unwrap();
+    let error = pull(engine, &images.missing).await.unwrap_err();
+    assert!(matches!(error, EngineError::NoImage { .. }), "{error:?}");
+    assert!(!error.is_transient());
+    let error = pull(engine, &images.nowhere).await.unwrap_err();
+    assert!(matches!(error, EngineError::Registry { .. }), "{error:?}");
+    assert!(error.is_transient());
+    let here = look(engine).await.images;
+    assert!(!here.contains(&images.missing) && !here.contains(&images.nowhere));
+}
+
+async fn creates<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let error = create(engine, "web", &spec(&images.missing, 1)).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "no image: {error:?}");
+    let lacks_network = ServiceSpec { network_mode: on(&["default"]), ..spec(&images.well, 1) };
+    // The network is looked for at start only; a planner makes networks first.
+    let id = created(engine, "web", &lacks_network).await;
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "no network: {error:?}");
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Created);
+    engine.remove(&id).await.unwrap();
+    let id = created(engine, "web", &spec(&images.well, 1)).await;
+    let error = create(engine, "web", &spec(&images.well, 1)).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 409, .. }), "the name is taken: {error:?}");
+    let web = seen(engine, "web").await.expect("one");
+    assert_eq!((web.container, web.state), (id.clone(), ContainerState::Created));
+    // Another spec of the same service is another container beside it.
+    create(engine, "web", &spec(&images.well, 2)).await.unwrap();
+    let both = look(engine).await.services;
+    assert_eq!(both.len(), 2);
+    for seen in both {
+        engine.remove(&seen.container).await.unwrap();
+    }
+    assert_eq!(look(engine).await.services, []);
+}
+
+/// What was said at creation is what is seen later.
+async fn identities<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    for (name, grace, told) in [
+        ("whole", Some(Duration::from_secs(7)), 7),
+        ("split", Some(Duration::from_millis(2500)), 3),
+        ("usual", None, 10),
+    ] {
+        let spec = ServiceSpec { stop_grace: grace, ..spec(&images.well, 3) };
+        let id = created(engine, name, &spec).await;
+        let seen = seen(engine, name).await.unwrap();
+        assert_eq!(seen.app, app().id);
+        assert_eq!(seen.service, service(name));
+        assert_eq!(seen.release.as_str(), "abc123");
+        assert_eq!(seen.spec, spec.hash);
+        assert_eq!(seen.image, images.well.to_string());
+        assert_eq!(seen.grace, Duration::from_secs(told), "{name}");
+        assert_eq!(seen.health, Health::Unchecked);
+        assert!(seen.ports.is_empty());
+        engine.remove(&id).await.unwrap();
+    }
+}
+
+async fn starts_and_stops<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let grace = Duration::from_secs(2);
+    let id = started(engine, "web", &spec(&images.well, 4)).await;
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    engine.start(&id).await.expect("it runs already");
+    engine.stop(&id, grace).await.unwrap();
+    let stopped = seen(engine, "web").await.expect("stopping keeps it");
+    assert_eq!((&stopped.container, stopped.state), (&id, ContainerState::Exited { code: 0 }));
+    assert!(stopped.status.starts_with("Exited (0)"), "{}", stopped.status);
+    engine.stop(&id, grace).await.expect("it is stopped already");
+    engine.start(&id).await.expect("a stopped one starts again");
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    gone(engine, &id).await;
+    engine.stop(&id, grace).await.expect("it is gone already");
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "{error:?}");
+
+    // One that was never started is not stopped, and stays what it is.
+    let id = created(engine, "web", &spec(&images.well, 4)).await;
+    engine.stop(&id, grace).await.unwrap();
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Created);
+    engine.remove(&id).await.unwrap();
+
+    // An exit code is seen; with no restart policy it stays down, with one the engine brings it back.
+    let id = started(engine, "job", &spec(&images.exit, 4)).await;
+    until(engine, "job", |s| s.state == ContainerState::Exited { code: 1 }).await;
+    engine.stop(&id, grace).await.unwrap();
+    assert_eq!(seen(engine, "job").await.unwrap().state, ContainerState::Exited { code: 1 }, "kept");
+    gone(engine, &id).await;
+    let crashing = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 5) };
+    let id = started(engine, "job", &crashing).await;
+    until(engine, "job", |s| s.state == ContainerState::Restarting).await;
+    gone(engine, &id).await;
+}
+
+async fn removes<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let id = started(engine, "web", &spec(&images.well, 6)).await;
+    let error = engine.remove(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 409, .. }), "it runs: {error:?}");
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    gone(engine, &id).await;
+    assert_eq!(seen(engine, "web").await, None);
+    engine.remove(&id).await.expect("it is gone already");
+    // One that the engine keeps restarting counts as running.
+    let crashing = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 6) };
+    let id = started(engine, "job", &crashing).await;
+    until(engine, "job", |s| s.state == ContainerState::Restarting).await;
+    let error = engine.remove(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 409, .. }), "it restarts: {error:?}");
+    gone(engine, &id).await;
+}
+
+async fn networks<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let (app, name, plain) = (app(), network("default"), NetworkSpec::default());
+    engine.create_network(&app, &name, &plain).await.unwrap();
+    engine.create_network(&app, &name, &plain).await.expect("it is there already");
+    let found = look(engine).await.networks;
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((&found[0].app, &found[0].network, &found[0].config_hash), (&app.id, &name, &None));
+    // One with another config stands beside it.
+    let configured =
+        NetworkSpec { config_hash: Some("c0ffee".into()), is_internal: true, ..NetworkSpec::default() };
+    engine.create_network(&app, &name, &configured).await.unwrap();
+    let mut hashes: Vec<_> = look(engine).await.networks.into_iter().map(|n| n.config_hash).collect();
+    hashes.sort();
+    assert_eq!(hashes, [None, Some("c0ffee".to_owned())]);
+    // One that a running container uses is not taken from it.
+    let id = started(engine, "web", &ServiceSpec { network_mode: on(&["default"]), ..spec(&images.well, 7) })
+        .await;
+    let used = look(engine).await.networks.into_iter().find(|n| n.config_hash.is_none()).unwrap();
+    let error = engine.remove_network(&used.id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 403, .. }), "it is in use: {error:?}");
+    gone(engine, &id).await;
+    for network in look(engine).await.networks {
+        engine.remove_network(&network.id).await.unwrap();
+        engine.remove_network(&network.id).await.expect("it is gone already");
+    }
+    assert_eq!(look(engine).await.networks, []);
+}
+
+async fn volumes<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let mount = |source| Mount { source, target: "/data".into(), is_read_only: false };
+    let named = mount(MountSource::Volume(volume("data")));
+    let anonymous = Mount { target: "/scratch".into(), ..mount(MountSource::Anonymous) };
+    let spec = ServiceSpec { mounts: vec![named, anonymous], ..spec(&images.well, 8) };
+    let id = started(engine, "web", &spec).await;
+    assert_eq!(bench.volumes().len(), 1, "{:?}", bench.volumes());
+    gone(engine, &id).await;
+    assert_eq!(bench.volumes().len(), 1, "a named volume outlives its container");
+    // It is taken again, not made anew.
+    let id = created(engine, "web", &spec).await;
+    engine.remove(&id).await.unwrap();
+    assert_eq!(bench.volumes().len(), 1);
+}
+
+async fn several_networks<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    for name in ["default", "second", "third"] {
+        engine.create_network(&app(), &network(name), &NetworkSpec::default()).await.unwrap();
+    }
+    let names = ["default", "second", "third"];
+    let spec = ServiceSpec { network_mode: on(&names), ..spec(&images.well, 9) };
+    let id = created(engine, "web", &spec).await;
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Created);
+    assert_eq!(bench.networks_of(&id), 3);
+    engine.start(&id).await.unwrap();
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    gone(engine, &id).await;
+    // With one of them missing it does not start without it, and does once it is there.
+    let third = look(engine).await.networks.into_iter().find(|n| n.network.as_str() == "third").unwrap();
+    engine.remove_network(&third.id).await.unwrap();
+    let id = created(engine, "web", &spec).await;
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "no network: {error:?}");
+    assert_ne!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    engine.create_network(&app(), &network("third"), &NetworkSpec::default()).await.unwrap();
+    engine.start(&id).await.unwrap();
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    assert_eq!(bench.networks_of(&id), 3);
+    gone(engine, &id).await;
+    // One that a power cut left without all its networks is seen as what it is: it is to be removed first.
+    let torso = created(engine, "web", &spec).await;
+    bench.cut_short(&torso);
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Dead);
+    let error = create(engine, "web", &spec).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 409, .. }), "{error:?}");
+    engine.remove(&torso).await.unwrap();
+    let id = created(engine, "web", &spec).await;
+    engine.remove(&id).await.unwrap();
+    for network in look(engine).await.networks {
+        engine.remove_network(&network.id).await.unwrap();
+    }
+}
+
+/// Waits for one event, then for the quiet after it.
+async fn woken<S: StreamExt<Item = Result<(), EngineError>> + Unpin>(what: &str, events: &mut S) {
+    let first = tokio::time::timeout(PATIENCE, events.next()).await;
+    first.unwrap_or_else(|_| panic!("no event: {what}")).expect("the stream goes on").unwrap();
+    while tokio::time::timeout(Duration::from_millis(500), events.next()).await.is_ok() {}
+}
+
+async fn events<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let id = created(engine, "web", &spec(&images.well, 10)).await;
+    let mut events = std::pin::pin!(engine.events());
+    // The stream opens at its first poll, and nothing says when it is open.
+    let quiet = tokio::time::timeout(Duration::from_secs(1), events.next()).await;
+    assert!(quiet.is_err(), "nothing happens and something is told: {quiet:?}");
+    engine.start(&id).await.unwrap();
+    woken("start", &mut events).await;
+    bench.kill(&id);
+    woken("die", &mut events).await;
+    until(engine, "web", |s| s.state == ContainerState::Exited { code: 137 }).await;
+    engine.remove(&id).await.unwrap();
+    woken("destroy", &mut events).await;
+    // Another instance's containers wake nobody here.
+    let theirs = started(bench.neighbour(), "web", &spec(&images.well, 10)).await;
+    gone(bench.neighbour(), &theirs).await;
+    let quiet = tokio::time::timeout(Duration::from_millis(500), events.next()).await;
+    assert!(quiet.is_err(), "a neighbour's event was told: {quiet:?}");
+}
+
+async fn health<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let second = Some(Duration::from_secs(1));
+    let probe = Healthcheck {
+        probe: Probe::Command(vec!["/app".into(), "check".into()]),
+        interval: second,
+        timeout: Some(Duration::from_secs(5)),
+        start_period: None,
+        retries: Some(1),
+    };
+    let checked = |image: &ImageRef, seed, retries| ServiceSpec {
+        healthcheck: Some(Healthcheck { retries: Some(retries), ..probe.clone() }),
+        ..spec(image, seed)
+    };
+    let well = started(engine, "well", &checked(&images.well, 11, 1)).await;
+    let ill = started(engine, "ill", &checked(&images.unhealthy, 12, 1)).await;
+    let slow = started(engine, "slow", &checked(&images.slow, 13, 60)).await;
+    let before = seen(engine, "slow").await.unwrap();
+    assert_eq!((before.state, before.health), (ContainerState::Running, Health::Starting));
+    until(engine, "well", |s| s.health == Health::Healthy).await;
+    until(engine, "ill", |s| s.health == Health::Unhealthy).await;
+    assert_eq!(seen(engine, "ill").await.unwrap().state, ContainerState::Running, "unhealthy is not down");
+    engine.stop(&ill, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(seen(engine, "ill").await.unwrap().health, Health::Unchecked, "down is not unhealthy");
+    for id in [&well, &ill, &slow] {
+        gone(engine, id).await;
+    }
+}
+
+async fn others<B: Bench>(bench: &B) {
+    let (engine, neighbour, images) = (bench.engine(), bench.neighbour(), bench.images());
+    let foreign = bench.foreign();
+    assert_eq!(look(engine).await.services, []);
+    // Two instances hold the same service of the same app and spec, and see only their own.
+    let spec = ServiceSpec { network_mode: on(&["default"]), ..spec(&images.well, 14) };
+    for engine in [engine, neighbour] {
+        engine.create_network(&app(), &network("default"), &NetworkSpec::default()).await.unwrap();
+    }
+    let ours = started(engine, "web", &spec).await;
+    assert_eq!(look(neighbour).await.services, []);
+    let theirs = started(neighbour, "web", &spec).await;
+    assert_ne!(ours, theirs);
+    assert_eq!(seen(engine, "web").await.unwrap().container, ours);
+    assert_eq!(seen(neighbour, "web").await.unwrap().container, theirs);
+    let [a, b] = [look(engine).await.networks, look(neighbour).await.networks];
+    assert!(a.len() == 1 && b.len() == 1 && a[0].id != b[0].id, "{a:?} {b:?}");
+    gone(engine, &ours).await;
+    engine.remove_network(&a[0].id).await.unwrap();
+    assert_eq!(seen(neighbour, "web").await.unwrap().state, ContainerState::Running);
+    gone(neighbour, &theirs).await;
+    neighbour.remove_network(&b[0].id).await.unwrap();
+    assert!(bench.foreign_runs(&foreign));
+}
+
+async fn images_go<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    // One in use stays for its container, and that is no error.
+    let id = started(engine, "web", &spec(&images.other, 15)).await;
+    engine.remove_image(&images.other).await.unwrap();
+    assert!(look(engine).await.images.contains(&images.other));
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    gone(engine, &id).await;
+    engine.remove_image(&images.other).await.unwrap();
+    assert!(!look(engine).await.images.contains(&images.other));
+    engine.remove_image(&images.other).await.expect("it is gone already");
+    engine.remove_image(&images.missing).await.expect("it was never there");
+}
+
+struct FakeBench {
+    engine: Fake,
+    neighbour: Fake,
+    images: Images,
+}
+
+impl Bench for FakeBench {
+    type Engine = Fake;
+
+    fn engine(&self) -> &Fake {
+        &self.engine
+    }
+
+    fn neighbour(&self) -> &Fake {
+        &self.neighbour
+    }
+
+    fn images(&self) -> &Images {
+        &self.images
+    }
+
+    fn foreign(&self) -> String {
+        String::new()
+    }
+
+    fn foreign_runs(&self, _: &str) -> bool {
+        true
+    }
+
+    fn kill(&self, id: &ContainerId) {
+        self.engine.meddle(|services| {
+            for seen in services.iter_mut().filter(|s| s.container == *id) {
+                seen.state = ContainerState::Exited { code: 137 };
+                seen.status = "Exited (137) 1 second ago".to_owned();
+            }
+        });
+    }
+
+    fn cut_short(&self, id: &ContainerId) {
+        self.engine.cut_short(id);
+    }
+
+    fn volumes(&self) -> BTreeSet<String> {
+        self.engine.volumes().iter().map(ToString::to_string).collect()
+    }
+
+    fn networks_of(&self, id: &ContainerId) -> usize {
+        self.engine.networks_of(id)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_fake_keeps_the_contract() {
+    let image = |name: &str| ImageRef::parse(&format!("r/app@sha256:{}", name.repeat(64))).unwrap();
+    let images = Images {
+        well: image("1"),
+        other: image("2"),
+        exit: image("3"),
+        unhealthy: image("4"),
+        slow: image("5"),
+        missing: image("6"),
+        nowhere: ImageRef::parse("127.0.0.1:1/app:1").unwrap(),
+    };
+    let engine = Fake::new(Instance::parse("contract").unwrap());
+    let neighbour = Fake::new(Instance::parse("neighbour").unwrap());
+    engine.publish(&images.well, Behaviour::Runs);
+    neighbour.publish(&images.well, Behaviour::Runs);
+    engine.publish(&images.other, Behaviour::Runs);
+    engine.publish(&images.exit, Behaviour::Crashes);
+    engine.publish(&images.unhealthy, Behaviour::Reports(Health::Unhealthy));
+    engine.publish(&images.slow, Behaviour::Reports(Health::Starting));
+    engine.cut_registry(&images.nowhere);
+    contract(&FakeBench { engine, neighbour, images }).await;
+}
+
+struct RealBench {
+    lab: Lab,
+    instance: String,
+    engine: Docker,
+    neighbour: Docker,
+    images: Images,
+    foreign: Mutex<Vec<String>>,
+}
+
+impl Drop for RealBench {
+    fn drop(&mut self) {
+        for id in self.foreign.get_mut().unwrap().iter() {
+            self.lab.docker().try_run(&["rm", "--force", id]);
+        }
+    }
+}
+
+impl Bench for RealBench {
+    type Engine = Docker;
+
+    fn engine(&self) -> &Docker {
+        &self.engine
+    }
+
+    fn neighbour(&self) -> &Docker {
+        &self.neighbour
+    }
+
+    fn images(&self) -> &Images {
+        &self.images
+    }
+
+    fn foreign(&self) -> String {
+        // One that nobody labelled, and one that bears our instance's label and nothing else.
+        let label = format!("io.cotter.instance={}", self.instance);
+        let run = ["run", "--detach", "--network", "none"];
+        self.lab.docker().run(&[&run[..], &["--label", &label, self.lab.image("r1")]].concat());
+        let id = self.lab.docker().run(&[&run[..], &[self.lab.image("r1")]].concat());
+        self.foreign.lock().unwrap().push(id.clone());
+        id
+    }
+
+    fn foreign_runs(&self, id: &str) -> bool {
+        self.lab.docker().run(&["inspect", "--format", "{{.State.Running}}", id]) == "true"
+    }
+
+    fn kill(&self, id: &ContainerId) {
+        self.lab.docker().run(&["kill", "--signal", "KILL", id.as_str()]);
+    }
+
+    fn cut_short(&self, id: &ContainerId) {
+        let docker = self.lab.docker();
+        let name = docker.run(&["inspect", "--format", "{{.Name}}", id.as_str()]);
+        docker.run(&["rename", id.as_str(), &format!("{name}.partial")]);
+    }
+
+    fn volumes(&self) -> BTreeSet<String> {
+        self.lab.docker().ids("volume", &self.instance).into_iter().collect()
+    }
+
+    fn networks_of(&self, id: &ContainerId) -> usize {
+        let format = "{{len .NetworkSettings.Networks}}";
+        self.lab.docker().run(&["inspect", "--format", format, id.as_str()]).parse().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn the_real_engine_keeps_the_contract() {
+    let lab = Lab::new("contract");
+    let image = |release: &str| ImageRef::parse(lab.image(release)).unwrap();
+    let absent = format!("sha256:{}", "0".repeat(64));
+    let images = Images {
+        well: image("r1"),
+        other: image("r4"),
+        exit: image("exit"),
+        unhealthy: image("unhealthy"),
+        slow: image("slow"),
+        missing: image("r1").at_digest(&absent).unwrap(),
+        nowhere: ImageRef::parse(&format!("127.0.0.1:1/demo/app@{absent}")).unwrap(),
+    };
+    let engine = |instance: &str| {
+        Docker::new(DockerSettings {
+            socket: lab.docker().socket().to_owned(),
+            instance: Instance::parse(instance).unwrap(),
+            stall_timeout: Duration::from_secs(30),
+        })
+    };
+    let (ours, theirs) = (lab.instance("a"), lab.instance("b"));
+    let (engine, neighbour) = (engine(&ours), engine(&theirs));
+    contract(&RealBench { lab, instance: ours, engine, neighbour, images, foreign: Mutex::default() }).await;
+}
