@@ -377,10 +377,12 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
 
     /// Takes a step's outcome into attempts and log.
     fn settle(&mut self, step: &Step, outcome: Outcome) {
+        let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
+        let service = step.service().map(|(_, service)| tracing::field::display(service));
         match &outcome {
-            Outcome::Done => info!(step = %step, "step done"),
+            Outcome::Done => info!(step = verb, app, service, what = %step, "step done"),
             Outcome::Retry { why, .. } | Outcome::Failed { why } => {
-                warn!(step = %step, error = %why, "step failed")
+                warn!(step = verb, app, service, what = %step, error = %why, "step failed");
             }
         }
         self.attempts.note(step, outcome);
