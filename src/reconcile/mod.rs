@@ -107,12 +107,12 @@ pub async fn run<E, M>(
     let mut inputs = Inputs { target: channels.target, engine: channels.engine, progress: progress_heard };
     inputs.target.mark_changed();
     writer.count_boot();
-    let mut wait = Duration::ZERO;
+    let mut due = Instant::now();
     loop {
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            event = writer.next_event(&mut inputs, wait) => event,
+            event = writer.next_event(&mut inputs, due) => event,
         };
         match event {
             Event::Closed => return,
@@ -126,7 +126,8 @@ pub async fn run<E, M>(
             Event::Look => {}
         }
         writer.save_outstanding();
-        wait = writer.cycle(&stop).await.min(writer.until_save());
+        let wait = writer.cycle(&stop).await.min(writer.until_save());
+        due = Instant::now() + wait;
     }
 }
 
@@ -225,7 +226,7 @@ struct Reconciler<E, M> {
 }
 
 impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
-    async fn next_event(&mut self, inputs: &mut Inputs, wait: Duration) -> Event {
+    async fn next_event(&mut self, inputs: &mut Inputs, due: Instant) -> Event {
         tokio::select! {
             biased;
             changed = inputs.target.changed() => {
@@ -240,7 +241,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             Some((image, percent)) = inputs.progress.recv() => Event::Progress(image, percent),
             // A watcher that is gone for good must not spin the loop: the resync goes on without it.
             Ok(()) = inputs.engine.changed() => Event::Look,
-            () = tokio::time::sleep(wait) => Event::Look,
+            () = tokio::time::sleep_until(due) => Event::Look,
         }
     }
 
