@@ -94,8 +94,9 @@ struct Wires {
 ///
 /// Only for what stands in the way of starting.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
-    let socket = api::bind(&config.runtime_dir.join("status.sock")).await?;
+    // The store first: an agent that may not have it leaves no socket behind.
     let (store, notes) = Store::open(&config.state_dir)?;
+    let socket = api::bind(&config.runtime_dir.join("status.sock")).await?;
     for note in &notes {
         if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
     }

@@ -223,6 +223,21 @@ async fn what_is_taken_away_comes_back() {
     assert_eq!(lab.runs().await, "db@1 web@1");
 }
 
+/// Docker 20.10 tells that a container died some 0.2 s before its list says so, or later under load.
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_tells_before_it_lists_it_is_seen() {
+    for late in [200, 3000] {
+        let lab = Lab::new();
+        lab.deliver(target(1));
+        lab.pass(60).await;
+        lab.engine.meddle(|_| {});
+        tokio::time::sleep(Duration::from_millis(late)).await;
+        lab.engine.meddle_unheard(|services| services[0].state = ContainerState::Exited { code: 137 });
+        lab.pass(6).await;
+        assert_eq!(lab.runs().await, "db@1 web@1", "{late} ms late");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_image_that_is_not_there_harms_nobody() {
     let lab = Lab::new();

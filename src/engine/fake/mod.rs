@@ -116,14 +116,17 @@ impl Fake {
 
     /// Does what somebody else would do behind our back, and lets the event be seen.
     pub fn meddle(&self, change: impl FnOnce(&mut Vec<ObservedService>)) {
-        {
-            let mut inside = self.inside();
-            change(&mut inside.observed.services);
-            let left: BTreeSet<_> = inside.observed.services.iter().map(|s| s.container.clone()).collect();
-            inside.names.retain(|id, _| left.contains(id));
-            inside.specs.retain(|id, _| left.contains(id));
-        }
+        self.meddle_unheard(change);
         self.tell();
+    }
+
+    /// As [`meddle`](Self::meddle), but without an event.
+    pub fn meddle_unheard(&self, change: impl FnOnce(&mut Vec<ObservedService>)) {
+        let mut inside = self.inside();
+        change(&mut inside.observed.services);
+        let left: BTreeSet<_> = inside.observed.services.iter().map(|s| s.container.clone()).collect();
+        inside.names.retain(|id, _| left.contains(id));
+        inside.specs.retain(|id, _| left.contains(id));
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
