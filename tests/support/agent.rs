@@ -54,6 +54,9 @@ provisioning_key_file = "{key}"
 device_type = "generic-amd64"
 device_name = "{device}"
 poll_interval = "1s"
+
+[update]
+soak = "0s"
 "#,
             dir = dir.display(),
             socket = lab.docker().socket().display(),
