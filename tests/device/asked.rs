@@ -93,6 +93,10 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
     agent.start_again();
     agent.until_serves("web", "one", "r1");
     let page = agent.until_serves("page", "uno", "r1");
+    eventually("both are good", Duration::from_secs(20), || {
+        let good = (agent.told("/apps/0/current"), agent.told("/apps/1/current"));
+        (good == (json!("one"), json!("uno"))).then_some(())
+    });
 
     cloud.target(
         "2",
