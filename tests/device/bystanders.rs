@@ -4,7 +4,7 @@ use crate::support::Lab;
 
 /// A container, a network, a volume and an image that do not bear the agent's instance, though
 /// everything else about them looks as if they were its own. Removed when dropped.
-pub struct Bystanders<'lab> {
+pub(crate) struct Bystanders<'lab> {
     lab: &'lab Lab,
     name: String,
     before: String,
@@ -12,7 +12,7 @@ pub struct Bystanders<'lab> {
 
 impl<'lab> Bystanders<'lab> {
     /// Puts them beside what `instance` has of the app `uuid`.
-    pub fn beside(lab: &'lab Lab, instance: &str, uuid: &str) -> Self {
+    pub(crate) fn beside(lab: &'lab Lab, instance: &str, uuid: &str) -> Self {
         let docker = lab.docker();
         let name = format!("{instance}_1_foreign");
         let labels = ["app", "service", "release", "spec", "network", "volume"].map(|label| match label {
@@ -34,7 +34,7 @@ impl<'lab> Bystanders<'lab> {
 
     /// Asserts that nobody touched them.
     #[track_caller]
-    pub fn stand(&self) {
+    pub(crate) fn stand(&self) {
         assert_eq!(self.look(), self.before);
     }
 

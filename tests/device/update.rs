@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::bystanders::Bystanders;
 use crate::support::{Agent, FleetServer, Lab, eventually};
 use crate::{release, until_done};
@@ -56,12 +54,10 @@ fn a_device_follows_its_policy_and_touches_only_what_changed() {
     agent.until_serves("web", "three", "r3");
     until_done(&agent, "three");
     assert_eq!(standing("db"), db);
-    let shown = server.cli_json(&["device", "show", "till"]);
     eventually("the cloud knows what runs", Duration::from_secs(15), || {
         let shown = server.cli_json(&["device", "show", "till"]);
-        shown.to_string().contains("\"three\"").then_some(())
+        (shown["device"]["running"] == "three").then_some(())
     });
-    assert_ne!(shown, json!(null));
     bystanders.stand();
 }
 
