@@ -47,6 +47,9 @@ runtime_dir = "{dir}/run"
 [engine]
 socket = "{socket}"
 
+[update]
+soak = "0s"
+
 [cloud]
 endpoint = "{endpoint}"
 fleet = {number}
@@ -54,9 +57,6 @@ provisioning_key_file = "{key}"
 device_type = "generic-amd64"
 device_name = "{device}"
 poll_interval = "1s"
-
-[update]
-soak = "0s"
 "#,
             dir = dir.display(),
             socket = lab.docker().socket().display(),
