@@ -185,7 +185,11 @@ impl Witness<'_> {
         assert!(web.len() <= 1, "two of one service: {web:#?}");
         if let Some(before) = &self.api {
             let now: Vec<_> = api.iter().map(|c| c.standing()).collect();
-            assert_eq!(now, [before.clone()], "a service that no release changes was touched");
+            assert_eq!(
+                now.as_slice(),
+                std::slice::from_ref(before),
+                "a service that no release changes was touched"
+            );
         } else if let [api] = api.as_slice() {
             self.api = Some(api.standing());
         }
