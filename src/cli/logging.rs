@@ -1,14 +1,13 @@
 //! Where the daemons log: the journal under systemd, standard error elsewhere.
 
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::ConfigError;
 
 /// What `level` says: a word, or a filter such as `info,cotter::reconcile=debug`.
-pub(super) fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
+pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
     let wrong = || ConfigError::Value {
         key: "log.level",
         given: level.to_owned(),
@@ -20,13 +19,13 @@ pub(super) fn filter(level: &str) -> Result<EnvFilter, ConfigError> {
     if !level.split(',').all(is_level) {
         return Err(wrong());
     }
-    EnvFilter::builder().parse(level).map_err(|_| wrong())
+    level.parse().map_err(|_| wrong())
 }
 
 /// Begins to log what `filter` lets through.
 ///
 /// In the journal every field is a native one: `COTTER_APP`, `COTTER_STEP` and so on.
-pub(super) fn begin(filter: EnvFilter) {
+pub(super) fn begin(filter: Targets) {
     let registry = tracing_subscriber::registry().with(filter);
     let is_journal = crate::config::environment().contains_key("JOURNAL_STREAM");
     match tracing_journald::layer() {
