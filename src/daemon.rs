@@ -2,24 +2,26 @@
 //!
 //! | task | reads | tells |
 //! | --- | --- | --- |
-//! | poller | the cloud | `target`, `cloud` |
+//! | poller | the cloud, `poll_now` | `target`, `cloud` |
 //! | watcher | the engine's events | `wake` |
-//! | reconciler | `target`, `wake` | engine, store, `report` |
+//! | reconciler | `target`, `wake`, `orders` | engine, store, `report` |
 //! | reporter | `report` | the cloud |
 //! | status | `report`, `cloud`, `target` | the status socket |
+//! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{self, Sources, Who};
+use crate::api::{self, Control, Sources, Who};
 use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::engine::{Docker, DockerSettings};
@@ -27,7 +29,7 @@ use crate::host;
 use crate::model::{
     CloudReport, Delivered, DeviceUuid, Identity, Ledger, Registration as Known, Report, StoredTarget,
 };
-use crate::reconcile::{self, Channels, Memory, Settings};
+use crate::reconcile::{self, Channels, Command, Memory, Settings};
 use crate::store::{Recovery, Remembered, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 use crate::wire::target_v3;
@@ -86,6 +88,8 @@ struct Wires {
     cloud: watch::Sender<CloudReport>,
     wake: watch::Sender<u64>,
     report: watch::Sender<Report>,
+    orders: mpsc::Sender<Command>,
+    poll_now: Arc<Notify>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT. Containers go on running when it ends, however it ends.
@@ -94,7 +98,8 @@ struct Wires {
 ///
 /// Only for what stands in the way of starting.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
-    let socket = api::bind(&config.runtime_dir.join("status.sock")).await?;
+    let status = api::bind(&config.runtime_dir.join("status.sock"), 0o660).await?;
+    let control = api::bind(&config.runtime_dir.join("control.sock"), 0o600).await?;
     let (store, notes) = Store::open(&config.state_dir)?;
     for note in &notes {
         if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
@@ -103,11 +108,14 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let identity = identity(&config, &store, &remembered, &notes)?;
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
+    let (orders, orders_heard) = mpsc::channel(8);
     let wires = Wires {
         target: watch::Sender::new(None),
         cloud: watch::Sender::new(CloudReport::default()),
         wake: watch::Sender::new(0),
         report: watch::Sender::new(Report::default()),
+        orders,
+        poll_now: Arc::new(Notify::new()),
     };
     let in_force =
         config.cloud.as_ref().and_then(|cloud| remembered_target(cloud, &identity.uuid, &remembered));
@@ -117,14 +125,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let sources = Sources {
-        who: Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() },
-        report: wires.report.subscribe(),
-        cloud: config.cloud.as_ref().map(|_| wires.cloud.subscribe()),
-        target: wires.target.subscribe(),
-    };
-    tasks.spawn(api::serve(socket, sources, stop.clone()));
-    spawn_reconciler(&mut tasks, &config, &wires, store.clone(), remembered.ledger, &stop);
+    let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
+    spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
+    spawn_reconciler(&mut tasks, &config, &wires, orders_heard, store.clone(), remembered.ledger, &stop);
     tasks.spawn(tell_systemd(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
@@ -138,7 +141,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");
-        tasks.spawn(hold(wires, stop.clone()));
+        tasks.spawn(keep_open(wires, stop.clone()));
     }
     host::notify_ready();
     wait_for_signal().await?;
@@ -153,10 +156,32 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// Serves the status and the control socket.
+fn spawn_sockets(
+    tasks: &mut JoinSet<()>,
+    (status, control): (UnixListener, UnixListener),
+    who: Who,
+    has_cloud: bool,
+    wires: &Wires,
+    stop: &CancellationToken,
+) {
+    let sources = Sources {
+        who,
+        report: wires.report.subscribe(),
+        cloud: has_cloud.then(|| wires.cloud.subscribe()),
+        target: wires.target.subscribe(),
+    };
+    tasks.spawn(api::serve(status, sources, stop.clone()));
+    let poll_now = has_cloud.then(|| Arc::clone(&wires.poll_now));
+    let orders = Control { orders: wires.orders.clone(), poll_now, time_in: host::time_in };
+    tasks.spawn(api::serve_control(control, orders, stop.clone()));
+}
+
 fn spawn_reconciler(
     tasks: &mut JoinSet<()>,
     config: &Config,
     wires: &Wires,
+    orders: mpsc::Receiver<Command>,
     store: Store,
     ledger: Ledger,
     stop: &CancellationToken,
@@ -169,6 +194,7 @@ fn spawn_reconciler(
     let channels = Channels {
         target: wires.target.subscribe(),
         engine: wires.wake.subscribe(),
+        commands: orders,
         report: wires.report.clone(),
     };
     let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
@@ -284,7 +310,8 @@ async fn talk_to_cloud(
             warn!(error = %told(&error), "registration is not on disk yet");
         }
     }
-    let poller = Poller::new(client.clone(), start, wires.target.clone(), wires.cloud.clone(), host::time_in);
+    let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
+    let poller = Poller::new(client.clone(), start, target, report, host::time_in, poll_now);
     let reporter = Reporter {
         client,
         uuid: identity.uuid,
@@ -313,7 +340,7 @@ async fn remember_first(store: &Store, identity: &Identity, wires: &Wires, stop:
 }
 
 /// Keeps the channels open: a reconciler whose target channel closes would end.
-async fn hold(wires: Wires, stop: CancellationToken) {
+async fn keep_open(wires: Wires, stop: CancellationToken) {
     stop.cancelled().await;
     drop(wires);
 }

@@ -7,6 +7,8 @@
 
 mod attempts;
 mod events;
+mod orders;
+mod pulls;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -31,6 +33,8 @@ use crate::plan::{self, Situation};
 
 use attempts::Attempts;
 pub use events::watch_engine;
+pub use orders::Command;
+use pulls::Pulls;
 use trials::Trials;
 
 /// What must outlive a power cut. The store is the real one.
@@ -68,6 +72,8 @@ pub struct Channels {
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
     /// Changes whenever the engine should be looked at.
     pub engine: watch::Receiver<u64>,
+    /// What an operator asks for; answered when the ledger is saved.
+    pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
 }
 
@@ -104,7 +110,12 @@ pub async fn run<E, M>(
         save_again: None,
     };
     writer.save_ledger(); // writes nothing, unless opening the store left something outstanding
-    let mut inputs = Inputs { target: channels.target, engine: channels.engine, progress: progress_heard };
+    let mut inputs = Inputs {
+        target: channels.target,
+        engine: channels.engine,
+        progress: progress_heard,
+        commands: channels.commands,
+    };
     inputs.target.mark_changed();
     writer.count_boot();
     let mut wait = Duration::ZERO;
@@ -123,6 +134,7 @@ pub async fn run<E, M>(
                 continue;
             }
             Event::PullEnded(image, result) => writer.end_pull(&image, result),
+            Event::Command((order, answer)) => writer.take_order(&order, answer),
             Event::Look => {}
         }
         writer.save_outstanding();
@@ -135,6 +147,7 @@ enum Event {
     Target(Arc<Delivered>),
     Progress(ImageRef, u8),
     PullEnded(ImageRef, Result<(), EngineError>),
+    Command(Command),
     /// The engine changed, or it is time.
     Look,
     /// Nobody will ever send a target again.
@@ -145,65 +158,7 @@ struct Inputs {
     target: watch::Receiver<Option<Arc<Delivered>>>,
     engine: watch::Receiver<u64>,
     progress: mpsc::Receiver<(ImageRef, u8)>,
-}
-
-/// Downloads, which run beside the loop.
-struct Pulls {
-    tasks: JoinSet<(ImageRef, Result<(), EngineError>)>,
-    under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
-    progress: mpsc::Sender<(ImageRef, u8)>,
-}
-
-impl Pulls {
-    fn begin<E: Operate + 'static>(&mut self, engine: &Arc<E>, image: &ImageRef) {
-        let (engine, image, progress) = (Arc::clone(engine), image.clone(), self.progress.clone());
-        let named = image.clone();
-        let task = self.tasks.spawn(async move {
-            let (tx, mut rx) = mpsc::channel(8);
-            let forward = async {
-                while let Some(percent) = rx.recv().await {
-                    if progress.send((image.clone(), percent)).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let (result, ()) = tokio::join!(engine.pull(&image, tx), forward);
-            (image, result)
-        });
-        self.under_way.insert(named, (task, 0));
-    }
-
-    fn advance(&mut self, image: &ImageRef, percent: u8) {
-        if let Some((_, told)) = self.under_way.get_mut(image) {
-            *told = percent;
-        }
-    }
-
-    fn percentages(&self) -> BTreeMap<ImageRef, u8> {
-        self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)).collect()
-    }
-
-    /// The engine forgets a dropped download entirely, so only what nobody wants is dropped.
-    fn keep_only(&mut self, is_wanted: impl Fn(&ImageRef) -> bool) {
-        self.under_way.retain(|image, (task, _)| {
-            let is_kept = is_wanted(image);
-            if !is_kept {
-                task.abort();
-            }
-            is_kept
-        });
-    }
-
-    async fn next_end(&mut self) -> (ImageRef, Result<(), EngineError>) {
-        loop {
-            match self.tasks.join_next().await {
-                Some(Ok(end)) => return end,
-                // Aborted by us; or it panicked, and `under_way` is cleared when nothing runs.
-                Some(Err(_)) => {}
-                None => return std::future::pending().await,
-            }
-        }
-    }
+    commands: mpsc::Receiver<Command>,
 }
 
 struct Reconciler<E, M> {
@@ -238,6 +193,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             }
             (image, result) = self.pulls.next_end() => Event::PullEnded(image, result),
             Some((image, percent)) = inputs.progress.recv() => Event::Progress(image, percent),
+            Some(command) = inputs.commands.recv() => Event::Command(command),
             // A watcher that is gone for good must not spin the loop: the resync goes on without it.
             Ok(()) = inputs.engine.changed() => Event::Look,
             () = tokio::time::sleep(wait) => Event::Look,
@@ -315,8 +271,8 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         Duration::from_secs(1_u64 << self.engine_failures.min(5)).min(self.settings.resync)
     }
 
-    /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
-    fn publish(&mut self) -> Plan {
+    /// Lets `decide` look at everything that is known.
+    fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
         let steady = self.trials.steady();
         let at = Situation {
@@ -328,13 +284,21 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             steady: &steady,
             settings: &self.settings.plan,
         };
-        let mut plan = plan::plan(&at);
-        let violations = plan::violations(&at, &plan);
-        if !violations.is_empty() {
-            error!(why = violations.join("; "), "unsafe plan dropped; please report this");
-            plan.stage.clear();
-        }
-        let mut report = plan::report(&at, &plan);
+        decide(&at)
+    }
+
+    /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
+    fn publish(&mut self) -> Plan {
+        let (plan, mut report) = self.decide(|at| {
+            let mut plan = plan::plan(at);
+            let violations = plan::violations(at, &plan);
+            if !violations.is_empty() {
+                error!(why = violations.join("; "), "unsafe plan dropped; please report this");
+                plan.stage.clear();
+            }
+            let report = plan::report(at, &plan);
+            (plan, report)
+        });
         self.trials.note(&plan, &self.observed);
         report.engine_error.clone_from(&self.engine_error);
         report.store_error.clone_from(&self.store_error);
