@@ -549,6 +549,33 @@ async fn an_operator_goes_back_after_commit_without_the_registry() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_comes_back_with_its_own_networks() {
+    let lab = Lab::new();
+    let back = NetworkName::parse("back").unwrap();
+    let mut with_network = target(1);
+    let Some(TargetApp::Wanted(wanted)) = with_network.apps.get_mut(&app_id("app")) else { unreachable!() };
+    let first = wanted.release.as_mut().unwrap();
+    first.networks = BTreeMap::from([(back.clone(), NetworkSpec::default())]);
+    for spec in first.services.values_mut() {
+        spec.network_mode =
+            NetworkMode::Networks(BTreeMap::from([(back.clone(), NetworkAttachment::default())]));
+    }
+    lab.deliver(with_network);
+    lab.pass(20).await;
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    let networks = async || {
+        let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
+        observed.networks.into_iter().map(|n| n.network.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(networks().await, ["default"]);
+    lab.order(Order::Rollback { app: None }).await;
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(networks().await, ["back"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_way_back_by_hand_survives_any_fault() {
     async fn on_two() -> Lab {
         let lab = Lab::new();
