@@ -3,6 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
+use super::control::ControlAnswer;
 use super::document::{SCHEMA_VERSION, StatusDocument};
 
 /// Why the agent did not tell.
@@ -12,11 +15,19 @@ pub enum ClientError {
         "no agent answers at {path} ({why}); is it running? `systemctl status cotter-agent`, or name its socket with --socket"
     )]
     NoAgent { path: PathBuf, why: String },
-    #[error("socket {0} may not be used by you; use sudo, or join the group cotter")]
-    NotPermitted(PathBuf),
+    #[error("socket {path} may not be used by you; {advice}")]
+    NotPermitted { path: PathBuf, advice: &'static str },
     #[error("what answers at {path} is no agent of this version: {why}")]
     NotUnderstood { path: PathBuf, why: String },
+    #[error("the agent is busy and did not follow the order within {} s; try again", ORDER_WITHIN.as_secs())]
+    Busy,
+    /// The agent answered that it does not follow the order.
+    #[error("{message}")]
+    NotFollowed { code: String, message: String },
 }
+
+/// How long an order may wait: a stage under way is finished first.
+const ORDER_WITHIN: Duration = Duration::from_secs(120);
 
 /// Asks for the status, for 5 s at most.
 ///
@@ -24,21 +35,56 @@ pub enum ClientError {
 ///
 /// As [`ClientError`] says.
 pub async fn status(path: &Path) -> Result<StatusDocument, ClientError> {
+    let http = connect(path, Duration::from_secs(5), "use sudo, or join the group cotter").await?;
+    let answer = http.get("http://agent/v1/status").send().await;
+    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
+    let document: StatusDocument = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
+    check_version(path, document.schema_version)?;
+    Ok(document)
+}
+
+/// Gives an order, e.g. `hold`, to the control socket; the agent's line for the operator when it followed.
+///
+/// # Errors
+///
+/// As [`ClientError`] says; [`ClientError::NotFollowed`] when the agent refused.
+pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<String, ClientError> {
+    let http = connect(path, ORDER_WITHIN, "use sudo").await?;
+    let answer = http.post(format!("http://agent/v1/{verb}")).json(body).send().await;
+    let answer = answer.map_err(|error| {
+        let why = error.to_string();
+        if error.is_timeout() { ClientError::Busy } else { ClientError::NoAgent { path: path.into(), why } }
+    })?;
+    let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
+    check_version(path, answer.schema_version)?;
+    match answer.code.as_str() {
+        "done" => Ok(answer.message),
+        _ => Err(ClientError::NotFollowed { code: answer.code, message: answer.message }),
+    }
+}
+
+async fn connect(
+    path: &Path,
+    within: Duration,
+    advice: &'static str,
+) -> Result<reqwest::Client, ClientError> {
     let no_agent = |why: String| ClientError::NoAgent { path: path.to_path_buf(), why };
     match tokio::net::UnixStream::connect(path).await {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            return Err(ClientError::NotPermitted(path.to_path_buf()));
+            return Err(ClientError::NotPermitted { path: path.to_path_buf(), advice });
         }
         Err(error) => return Err(no_agent(error.to_string())),
     }
-    let http = reqwest::Client::builder().unix_socket(path).timeout(Duration::from_secs(5)).build();
-    let http = http.map_err(|e| no_agent(e.to_string()))?;
-    let answer = http.get("http://agent/v1/status").send().await.map_err(|e| no_agent(e.to_string()))?;
-    let not_understood = |why: String| ClientError::NotUnderstood { path: path.to_path_buf(), why };
-    let document: StatusDocument = answer.json().await.map_err(|e| not_understood(e.to_string()))?;
-    if document.schema_version != SCHEMA_VERSION {
-        return Err(not_understood(format!("its schema has version {}", document.schema_version)));
-    }
-    Ok(document)
+    let http = reqwest::Client::builder().unix_socket(path).timeout(within).build();
+    http.map_err(|e| no_agent(e.to_string()))
+}
+
+fn not_understood(path: &Path, why: String) -> ClientError {
+    ClientError::NotUnderstood { path: path.to_path_buf(), why }
+}
+
+fn check_version(path: &Path, version: u32) -> Result<(), ClientError> {
+    let is_ours = version == SCHEMA_VERSION;
+    is_ours.then_some(()).ok_or_else(|| not_understood(path, format!("its schema has version {version}")))
 }

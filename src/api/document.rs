@@ -25,6 +25,16 @@ pub struct StatusDocument {
     pub has_target: bool,
     pub apps: Vec<AppStatus>,
     pub waiting: Vec<WaitingStatus>,
+    /// Absent unless an operator holds the device: then nothing is swapped.
+    pub hold: Option<HoldStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// The operator's own words.
+    pub reason: String,
+    /// RFC 3339, UTC.
+    pub since: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,7 +84,8 @@ pub struct ServiceStatus {
 pub struct WaitingStatus {
     pub app: Option<String>,
     pub service: Option<String>,
-    /// One of the stable words of `docs`: downloading, backoff, refused, starting, unhealthy, dependency.
+    /// One of the stable words of `docs`: downloading, backoff, refused, starting, unhealthy,
+    /// dependency, trial, rejected, held, degraded.
     pub reason: String,
     pub why: String,
     /// Seconds until it is tried again; absent when it waits for a change.
@@ -113,6 +124,7 @@ pub fn document(
         has_target: report.has_target,
         apps: report.apps.iter().map(|(uuid, told)| app(uuid.to_string(), told)).collect(),
         waiting: report.waiting.iter().map(waiting).collect(),
+        hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
     }
 }
 

@@ -1,11 +1,14 @@
-//! The local socket: what the agent says of itself, and how the command line asks.
+//! The local sockets: what the agent says of itself, what an operator orders, and how the command
+//! line asks.
 //!
 //! Reads channels and touches neither engine nor store.
 
 mod client;
+mod control;
 mod document;
 mod server;
 
-pub use client::{ClientError, status};
-pub use document::{AppStatus, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document};
+pub use client::{ClientError, order, status};
+pub use control::{Control, ControlAnswer, HoldWish, OfApp, serve_control};
+pub use document::{AppStatus, HoldStatus, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document};
 pub use server::{BindError, Sources, bind, serve};

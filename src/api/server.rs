@@ -1,4 +1,4 @@
-//! Serves the status socket.
+//! Serves the status socket; makes both.
 
 use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -36,14 +36,14 @@ pub enum BindError {
     Impossible { path: PathBuf, why: String },
 }
 
-/// Makes the socket `path`, and its folder if it is missing; the group may read it.
+/// Makes the socket `path` with `mode`, and its folder if it is missing.
 ///
 /// A socket that a dead agent left is replaced; one that answers is respected.
 ///
 /// # Errors
 ///
 /// As [`BindError`] says.
-pub async fn bind(path: &Path) -> Result<UnixListener, BindError> {
+pub async fn bind(path: &Path, mode: u32) -> Result<UnixListener, BindError> {
     let impossible = |e: io::Error| BindError::Impossible { path: path.to_path_buf(), why: e.to_string() };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(impossible)?;
@@ -55,7 +55,7 @@ pub async fn bind(path: &Path) -> Result<UnixListener, BindError> {
         std::fs::remove_file(path).map_err(impossible)?;
     }
     let listener = UnixListener::bind(path).map_err(impossible)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(impossible)?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).map_err(impossible)?;
     Ok(listener)
 }
 

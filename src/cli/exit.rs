@@ -23,10 +23,13 @@ pub enum Exit {
     NoAgent = 3,
     /// The token, the socket or the registry does not permit it.
     NotPermitted = 4,
+    /// No app, release, device or fleet is called so.
     NotFound = 5,
+    /// An operator holds the device.
+    Held = 11,
     /// The fleet server, or an image registry, does not answer.
     Unreachable = 20,
-    /// A rule of the fleet, or what devices support, is in the way.
+    /// A rule of the fleet, or what devices support, is in the way, or there is nothing to go back to.
     Refused = 21,
     /// Another process has the folder or the socket, or they cannot be used.
     OtherInstance = 75,
@@ -70,8 +73,17 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<AgentError>() {
             return Some(match error {
                 AgentError::NoAgent { .. } => Self::NoAgent,
-                AgentError::NotPermitted(_) => Self::NotPermitted,
+                AgentError::NotPermitted { .. } => Self::NotPermitted,
                 AgentError::NotUnderstood { .. } => Self::Unexpected,
+                AgentError::Busy => Self::NoAgent,
+                AgentError::NotFollowed { code, .. } => match code.as_str() {
+                    "refused" => Self::Refused,
+                    "held" => Self::Held,
+                    "not_found" => Self::NotFound,
+                    "bad_request" => Self::Usage,
+                    "stopping" => Self::NoAgent,
+                    _ => Self::Unexpected,
+                },
             });
         }
         if let Some(error) = error.downcast_ref::<FleetError>() {

@@ -7,6 +7,7 @@
 mod agent;
 mod client;
 mod compose;
+mod control;
 mod device;
 mod exit;
 mod fleet;
@@ -36,6 +37,16 @@ enum Verb {
     Agent(agent::Agent),
     /// Shows what this device runs, and what it waits for
     Status(status::Status),
+    /// Asks the cloud for the target now
+    Update(control::Plain),
+    /// Tries again what was rejected, or waits after a failure
+    Retry(control::OfApp),
+    /// Takes the release of an app back, to the one that was good before it
+    Rollback(control::OfApp),
+    /// Keeps what runs as it is, until `unhold`
+    Hold(control::Hold),
+    /// Lets the agent go on
+    Unhold(control::Plain),
     /// Fleets, and the fleet server
     #[command(subcommand)]
     Fleet(fleet::Verb),
@@ -52,6 +63,11 @@ impl Verb {
         match self {
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,
+            Self::Update(order) => Box::pin(control::plain("update", order)).await,
+            Self::Retry(order) => Box::pin(control::of_app("retry", order)).await,
+            Self::Rollback(order) => Box::pin(control::of_app("rollback", order)).await,
+            Self::Hold(order) => Box::pin(control::hold(order)).await,
+            Self::Unhold(order) => Box::pin(control::plain("unhold", order)).await,
             Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
             Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,

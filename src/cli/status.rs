@@ -52,6 +52,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     }
     facts.extend(document.engine_error.iter().map(|e| ("engine error", e.clone())));
     facts.extend(document.store_error.iter().map(|e| ("store error", e.clone())));
+    facts.extend(document.hold.iter().map(|h| ("held", format!("since {}: {}", h.since, h.reason))));
     for app in &document.apps {
         facts.push(("app", release(app)));
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -34,6 +34,8 @@ pub struct Poller {
     report: watch::Sender<CloudReport>,
     /// Wall-clock time in words, for the report only.
     time_in: fn(Duration) -> String,
+    /// Told when somebody does not want to wait for the next poll.
+    poll_now: Arc<Notify>,
     refused: Option<String>,
 }
 
@@ -46,12 +48,13 @@ impl Poller {
         target: watch::Sender<Option<Arc<Delivered>>>,
         report: watch::Sender<CloudReport>,
         time_in: fn(Duration) -> String,
+        poll_now: Arc<Notify>,
     ) -> Self {
-        Self { client, start, target, report, time_in, refused: None }
+        Self { client, start, target, report, time_in, poll_now, refused: None }
     }
 
     /// Polls at once and then after every interval, with up to 10 % more; after failures sooner,
-    /// with growing waits. Returns when `stop` is cancelled.
+    /// with growing waits, and at once when `poll_now` is told. Returns when `stop` is cancelled.
     ///
     /// A body that cannot be read is told, and neither handed on nor remembered: the target stays,
     /// and the next poll asks again.
@@ -80,6 +83,7 @@ impl Poller {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = self.poll_now.notified() => debug!("asked to poll now"),
                 () = tokio::time::sleep(wait) => {}
             }
         }

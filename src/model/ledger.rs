@@ -13,6 +13,17 @@ pub struct Ledger {
     pub apps: BTreeMap<AppId, AppLedger>,
     /// Images that we pulled, so that we never remove one of somebody else's.
     pub images: BTreeSet<ImageRef>,
+    /// An operator's order to swap nothing on this device; `None`: it is not held.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+}
+
+/// Why nothing is swapped, in the operator's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    pub reason: String,
+    /// RFC 3339, UTC; only shown.
+    pub since: String,
 }
 
 /// What we remember of one app.
@@ -20,6 +31,9 @@ pub struct Ledger {
 pub struct AppLedger {
     /// The last release that ran well, whole, so that going back needs no network.
     pub good: Option<Release>,
+    /// The release that was good before it, whole: an operator may go back to it. Its images stay here.
+    #[serde(default)]
+    pub previous: Option<Release>,
     /// Containers that we stopped and that are not to be taken for finished ones.
     #[serde(default)]
     pub stopped: BTreeSet<ContainerId>,

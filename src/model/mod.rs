@@ -7,6 +7,7 @@ mod identity;
 mod image;
 mod ledger;
 mod observed;
+mod order;
 mod release;
 mod report;
 mod service;
@@ -20,8 +21,9 @@ pub use id::{
 };
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
-pub use ledger::{AppLedger, Ledger, Rejection, Trial};
+pub use ledger::{AppLedger, Hold, Ledger, Rejection, Trial};
 pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
+pub use order::{Answer, Order};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppId, Commit, ServiceName, Waiting};
+use super::{AppId, Commit, Hold, ServiceName, Waiting};
 
 /// The device as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub struct Report {
     pub has_target: bool,
     pub apps: BTreeMap<AppId, AppReport>,
     pub waiting: Vec<Waiting>,
+    /// Why nothing is swapped, when an operator holds the device.
+    pub hold: Option<Hold>,
     /// Why the engine cannot be looked at, when it cannot.
     pub engine_error: Option<String>,
     /// What went wrong with the store, when something did.

@@ -186,6 +186,8 @@ pub enum Reason {
     Trial,
     /// The wanted release was tried and taken back.
     Rejected,
+    /// An operator holds the device.
+    Held,
     /// The release does not run well, and there is none to go back to.
     Degraded,
 }
@@ -203,6 +205,7 @@ impl Reason {
             Self::Dependency => "dependency",
             Self::Trial => "trial",
             Self::Rejected => "rejected",
+            Self::Held => "held",
             Self::Degraded => "degraded",
         }
     }

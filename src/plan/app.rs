@@ -5,7 +5,7 @@ use crate::model::{
     ServiceSpec, Step,
 };
 
-use super::{Draft, gone, trial};
+use super::{Draft, gone, hold, trial};
 
 /// Adds the next steps for `app`: towards `release`, or, when that was rejected, back to the good one.
 pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
@@ -31,6 +31,10 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         || !create_networks(draft, app, release)
         || !create_successors(draft, app, release, &services)
     {
+        keep_alive(draft, app);
+        return;
+    }
+    if hold::blocks(draft, app, release, &services) {
         keep_alive(draft, app);
         return;
     }
@@ -115,7 +119,12 @@ pub(super) fn is_up(seen: &ObservedService) -> bool {
 }
 
 /// Whether the container should be started: it never was, or it ended and its policy or we want it back.
-fn needs_start(draft: &Draft<'_>, app: &AppId, seen: &ObservedService, spec: &ServiceSpec) -> bool {
+pub(super) fn needs_start(
+    draft: &Draft<'_>,
+    app: &AppId,
+    seen: &ObservedService,
+    spec: &ServiceSpec,
+) -> bool {
     if !spec.is_running {
         return false;
     }
@@ -300,7 +309,7 @@ fn missing_dependency(spec: &ServiceSpec, services: &[Place<'_>]) -> Option<Stri
 }
 
 /// Containers of the app whose service the release does not have.
-fn leftovers<'a>(
+pub(super) fn leftovers<'a>(
     draft: &Draft<'a>,
     app: &AppId,
     release: &'a Release,

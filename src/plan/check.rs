@@ -54,9 +54,13 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
     let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
     let is_rejected = wanted.is_some_and(|wanted| rejected == Some(&wanted.key()));
     let wanted = if is_rejected { good } else { wanted };
+    let is_held = at.ledger.hold.is_some();
     match step {
         Step::Stop { container, .. } => {
             let seen = find(at, container)?;
+            if is_held && is_up(seen) {
+                return Some("the device is held");
+            }
             let wanted = wanted?;
             (!is_ready(at, wanted, &seen.app)).then_some("its release is not replaced by one that is ready")
         }
@@ -85,6 +89,9 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
             if !is_known {
                 return Some("no release we know of has this spec");
             }
+            if is_held && good.is_some_and(|good| !is_of(good)) {
+                return Some("the device is held");
+            }
             rivals
                 .any(|s| !stopped.contains(&&s.container))
                 .then_some("another container of the service runs")
@@ -94,7 +101,7 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
                 TargetApp::Wanted(wanted) => wanted.release.as_ref(),
                 TargetApp::Refused(_) => None,
             });
-            let goods = at.ledger.apps.values().filter_map(|a| a.good.as_ref());
+            let goods = at.ledger.apps.values().flat_map(|a| a.good.iter().chain(&a.previous));
             let mut specs = releases.chain(goods).flat_map(|r| r.services.values());
             if !at.ledger.images.contains(image) {
                 return Some("we did not pull it");
@@ -105,6 +112,7 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
             let Some(wanted) = wanted else { return Some("no release is wanted") };
             (!is_ready(at, wanted, app?)).then_some("it is not there whole")
         }
+        Step::Try { .. } if is_held => Some("the device is held"),
         Step::Try { .. } => {
             let Some(wanted) = wanted else { return Some("no release is wanted") };
             (!is_ready(at, wanted, app?)).then_some("it is not there whole")

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::model::{AppId, ContainerState, ObservedNetwork, ObservedService, Step, Target};
 
-use super::{Draft, Situation, app::is_up};
+use super::{Draft, Situation, app::is_up, hold};
 
 /// Apps of which something is left and that the target does not name. The caller made sure that
 /// the target names at least one app: an empty one takes nothing away.
@@ -17,6 +17,9 @@ pub(super) fn apps(at: &Situation<'_>, target: &Target) -> BTreeSet<AppId> {
 /// Stops and removes everything of `app` but its volumes.
 pub(super) fn clear(draft: &mut Draft<'_>, app: &AppId) {
     let observed = draft.at.observed;
+    if observed.services.iter().any(|s| s.app == *app && is_up(s)) && hold::keeps(draft, app) {
+        return;
+    }
     let mut is_clear = true;
     for seen in observed.services.iter().filter(|s| s.app == *app) {
         is_clear = false;

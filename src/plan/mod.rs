@@ -9,12 +9,14 @@
 //! every successor (stopped), then service by service stop the predecessor and
 //! start the successor, then watch the release on trial, then commit it and remove what it replaced,
 //! or reject it and bring the whole good release back from its stopped containers. Nothing that runs
-//! is stopped before everything that replaces it is ready.
+//! is stopped before everything that replaces it is ready, and nothing at all while an operator holds the device.
 
 mod app;
 mod check;
 mod gone;
+mod hold;
 mod images;
+mod orders;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -29,6 +31,7 @@ use crate::model::{
 };
 
 pub use check::violations;
+pub use orders::obey;
 pub use report::report;
 
 /// Everything a decision may depend on.

@@ -10,8 +10,12 @@ use super::Situation;
 /// The report of the device as it was last observed.
 #[must_use]
 pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
-    let mut report =
-        Report { has_target: at.target.is_some(), waiting: plan.waiting.clone(), ..Report::default() };
+    let mut report = Report {
+        has_target: at.target.is_some(),
+        waiting: plan.waiting.clone(),
+        hold: at.ledger.hold.clone(),
+        ..Report::default()
+    };
     for (id, app) in at.target.iter().flat_map(|t| &t.apps) {
         let ledger = at.ledger.apps.get(id);
         let app = match app {

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+mod hand;
+
 use super::{Situation, plan, violations};
 use crate::model::{
-    App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Health, ImageRef, Ledger, NetworkId,
-    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings, Reason,
-    Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Target,
-    TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Health, Hold, ImageRef, Ledger,
+    NetworkId, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings,
+    Reason, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step,
+    Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp,
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
@@ -156,6 +158,10 @@ impl Device {
                 }
             }
             "good" => ledger.good = numbers.max().map(release),
+            "previous" => ledger.previous = numbers.max().map(release),
+            "hold" => {
+                self.ledger.hold = Some(Hold { reason: "audit".into(), since: "noon".into() });
+            }
             "stopped" => drop(ledger.stopped.insert(ContainerId::parse(words[1].replace('@', "-")).unwrap())),
             "target" => match words[1] {
                 "none" => self.target = Some(target(None)),
@@ -322,7 +328,9 @@ impl Device {
                 (ledger.rejected, ledger.trial) = (Some(Rejection { release, why: why.clone() }), None);
             }
             Step::Commit { release: commit, .. } => {
-                ledger.good = Some(release(commit.as_str().parse().unwrap()));
+                let good = release(commit.as_str().parse().unwrap());
+                let replaced = ledger.good.replace(good.clone());
+                ledger.previous = replaced.filter(|r| *r != good).or(ledger.previous.take());
                 (ledger.trial, ledger.rejected) = (None, None);
             }
             Step::Forget { .. } => self.ledger.apps.clear(),

@@ -7,7 +7,7 @@ use crate::model::{
 };
 
 use super::Draft;
-use super::app::Place;
+use super::app::{Place, is_up};
 
 /// How often the engine may restart a container on trial before that counts as a crash loop.
 const RESTARTS: u64 = 3;
@@ -38,16 +38,25 @@ pub(super) fn other_good<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) 
     ledger(draft, app)?.good.as_ref().filter(|good| *good != release)
 }
 
-/// What is wrong with a release on trial, in words; `None` while it may still come good.
+/// What is wrong with a release on trial, in words; `None` while it may still come good,
+/// or while the device is held.
 pub(super) fn verdict(
     draft: &Draft<'_>,
     app: &AppId,
     release: &Release,
     services: &[Place<'_>],
 ) -> Option<String> {
+    if draft.at.ledger.hold.is_some() {
+        return None;
+    }
     let trial = of(draft, app, release)?;
+    // What we stopped is about to start again, and how it ended before says nothing of this trial.
+    let is_stopped = |seen: &ObservedService| {
+        !is_up(seen) && ledger(draft, app).is_some_and(|a| a.stopped.contains(&seen.container))
+    };
     for place in services.iter().filter(|p| p.spec.is_running) {
-        let Some(seen) = place.container.filter(|seen| is_new(draft, app, seen)) else { continue };
+        let is_judged = |seen: &&ObservedService| is_new(draft, app, seen) && !is_stopped(seen);
+        let Some(seen) = place.container.filter(is_judged) else { continue };
         if let Some(why) = wrong_with(draft, seen, place.spec.restart) {
             return Some(format!("{} {why}", place.name));
         }

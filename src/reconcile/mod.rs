@@ -7,6 +7,7 @@
 
 mod attempts;
 mod events;
+mod orders;
 mod pulls;
 mod stage;
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::plan::{self, Situation};
 
 use attempts::Attempts;
 pub use events::watch_engine;
+pub use orders::Command;
 use pulls::Pulls;
 use trials::Trials;
 
@@ -68,6 +70,8 @@ pub struct Channels {
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
     /// Changes whenever the engine should be looked at.
     pub engine: watch::Receiver<u64>,
+    /// What an operator asks for; answered when the ledger is saved.
+    pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
 }
 
@@ -104,7 +108,12 @@ pub async fn run<E, M>(
         save_again: None,
     };
     writer.save_ledger(); // writes nothing, unless opening the store left something outstanding
-    let mut inputs = Inputs { target: channels.target, engine: channels.engine, progress: progress_heard };
+    let mut inputs = Inputs {
+        target: channels.target,
+        engine: channels.engine,
+        progress: progress_heard,
+        commands: channels.commands,
+    };
     inputs.target.mark_changed();
     writer.count_boot();
     let mut due = Instant::now();
@@ -123,6 +132,7 @@ pub async fn run<E, M>(
                 continue;
             }
             Event::PullEnded(image, result) => writer.end_pull(&image, result),
+            Event::Command((order, answer)) => writer.take_order(&order, answer),
             Event::Look => {}
         }
         writer.save_outstanding();
@@ -135,6 +145,7 @@ enum Event {
     Target(Arc<Delivered>),
     Progress(ImageRef, u8),
     PullEnded(ImageRef, Result<(), EngineError>),
+    Command(Command),
     /// The engine changed, or it is time.
     Look,
     /// Nobody will ever send a target again.
@@ -145,6 +156,7 @@ struct Inputs {
     target: watch::Receiver<Option<Arc<Delivered>>>,
     engine: watch::Receiver<u64>,
     progress: mpsc::Receiver<(ImageRef, u8)>,
+    commands: mpsc::Receiver<Command>,
 }
 
 struct Reconciler<E, M> {
@@ -179,6 +191,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             }
             (image, result) = self.pulls.next_end() => Event::PullEnded(image, result),
             Some((image, percent)) = inputs.progress.recv() => Event::Progress(image, percent),
+            Some(command) = inputs.commands.recv() => Event::Command(command),
             // A watcher that is gone for good must not spin the loop: the resync goes on without it.
             Ok(()) = inputs.engine.changed() => Event::Look,
             () = tokio::time::sleep_until(due) => Event::Look,
@@ -261,8 +274,8 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         Duration::from_secs(1_u64 << self.engine_failures.min(5)).min(self.settings.resync)
     }
 
-    /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
-    fn publish(&mut self) -> Plan {
+    /// Lets `decide` look at everything that is known.
+    fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
         let steady = self.trials.steady();
         let at = Situation {
@@ -274,13 +287,21 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             steady: &steady,
             settings: &self.settings.plan,
         };
-        let mut plan = plan::plan(&at);
-        let violations = plan::violations(&at, &plan);
-        if !violations.is_empty() {
-            error!(why = violations.join("; "), "unsafe plan dropped; please report this");
-            plan.stage.clear();
-        }
-        let mut report = plan::report(&at, &plan);
+        decide(&at)
+    }
+
+    /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
+    fn publish(&mut self) -> Plan {
+        let (plan, mut report) = self.decide(|at| {
+            let mut plan = plan::plan(at);
+            let violations = plan::violations(at, &plan);
+            if !violations.is_empty() {
+                error!(why = violations.join("; "), "unsafe plan dropped; please report this");
+                plan.stage.clear();
+            }
+            let report = plan::report(at, &plan);
+            (plan, report)
+        });
         self.trials.note(&plan, &self.observed);
         report.engine_error.clone_from(&self.engine_error);
         report.store_error.clone_from(&self.store_error);

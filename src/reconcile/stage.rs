@@ -99,9 +99,10 @@ async fn run_step<E: Operate>(engine: &E, target: &Target, ledger: &Ledger, step
         | Step::Commit { .. }
         | Step::Forget { .. } => Ok(()),
         Step::CreateNetwork { app, network } => {
-            let release = wanted(target, app).map(|(a, r)| (a, r.and_then(|r| r.networks.get(network))));
-            let Some((app, Some(spec))) = release else { return no_longer_wanted() };
-            engine.create_network(app, network, spec).await
+            let Some((owner, Some(release))) = wanted(target, app) else { return no_longer_wanted() };
+            let release = under_way(ledger, app, release);
+            let Some(spec) = release.networks.get(network) else { return no_longer_wanted() };
+            engine.create_network(owner, network, spec).await
         }
         Step::Create { app, service, release: commit, spec } => {
             let Some((owner, release)) = wanted(target, app) else { return no_longer_wanted() };
@@ -130,6 +131,13 @@ fn wanted<'a>(target: &'a Target, app: &AppId) -> Option<(&'a App, Option<&'a Re
         TargetApp::Wanted(wanted) => Some((&wanted.app, wanted.release.as_ref())),
         TargetApp::Refused(_) => None,
     }
+}
+
+/// The release that is being reached: the good one when the wanted one was rejected.
+fn under_way<'a>(ledger: &'a Ledger, app: &AppId, wanted: &'a Release) -> &'a Release {
+    let Some(app) = ledger.apps.get(app) else { return wanted };
+    let is_rejected = app.rejected.as_ref().is_some_and(|r| r.release == wanted.key());
+    app.good.as_ref().filter(|_| is_rejected).unwrap_or(wanted)
 }
 
 fn no_longer_wanted() -> Outcome {
@@ -183,7 +191,12 @@ fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, step: &Step) {
         Step::Commit { app, .. } => {
             if let Some((_, Some(release))) = wanted(target, app) {
                 let app = ledger.apps.entry(app.clone()).or_default();
-                (app.good, app.trial, app.rejected) = (Some(release.clone()), None, None);
+                let replaced = app.good.replace(release.clone());
+                // The same release once more, e.g. with another number, replaces nothing.
+                if let Some(replaced) = replaced.filter(|replaced| replaced.key() != release.key()) {
+                    app.previous = Some(replaced);
+                }
+                (app.trial, app.rejected) = (None, None);
             }
         }
         Step::Try { app, .. } => {

@@ -4,17 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Channels, Memory, Settings, run, watch_engine};
+use super::{Channels, Command, Memory, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault};
 use crate::model::{
-    App, AppId, Commit, ContainerState, Delivered, Health, ImageRef, Instance, Ledger, Mount, MountSource,
-    NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PlanSettings, Reason, Refusal, RefusedApp,
-    Release, Report, RestartPolicy, ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp,
-    TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    Answer, App, AppId, Commit, ContainerState, Delivered, Health, Hold, ImageRef, Instance, Ledger, Mount,
+    MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order, PlanSettings, Reason,
+    Refusal, RefusedApp, Release, Report, RestartPolicy, ServiceName, ServiceSpec, SpecHash, StoredTarget,
+    Target, TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
 };
 
 /// A store that keeps the last ledger, and can be full.
@@ -99,6 +99,7 @@ struct Lab {
     engine: Arc<Fake>,
     notebook: Notebook,
     target: watch::Sender<Option<Arc<Delivered>>>,
+    commands: mpsc::Sender<Command>,
     report: watch::Receiver<Report>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
@@ -119,6 +120,7 @@ impl Lab {
     fn on(engine: Arc<Fake>, notebook: Notebook) -> Self {
         let (target, target_heard) = watch::channel(None);
         let (report, report_heard) = watch::channel(Report::default());
+        let (commands, commands_heard) = mpsc::channel(8);
         let (wake, wake_heard) = watch::channel(0);
         let stop = CancellationToken::new();
         let settings = Settings {
@@ -127,17 +129,25 @@ impl Lab {
             boot_id: "boot".to_owned(),
         };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
-        let channels = Channels { target: target_heard, engine: wake_heard, report };
+        let channels =
+            Channels { target: target_heard, engine: wake_heard, commands: commands_heard, report };
         let tasks = vec![
             tokio::spawn(watch_engine(engine.clone(), wake, stop.clone())),
             tokio::spawn(run(engine.clone(), notebook.clone(), ledger, settings, channels, stop.clone())),
         ];
-        Self { engine, notebook, target, report: report_heard, stop, tasks }
+        Self { engine, notebook, target, commands, report: report_heard, stop, tasks }
     }
 
     fn deliver(&self, target: Target) {
         let record = StoredTarget { endpoint: String::new(), etag: None, body: String::new() };
         self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(record) })));
+    }
+
+    /// Gives an order as the control socket does.
+    async fn order(&self, order: Order) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        self.commands.send((order, answer)).await.unwrap();
+        answered.await.unwrap()
     }
 
     /// Lets the clock run for a while, and everybody act on it.
@@ -183,11 +193,14 @@ async fn it_installs_updates_and_rests() {
     lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@2 web@2");
     assert_eq!(lab.good().as_deref(), Some("2"));
+    lab.deliver(target(3));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@3 web@3");
     let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
     assert_eq!(
         observed.images,
-        BTreeSet::from([image("db", 2), image("web", 2)]),
-        "release 1's images are gone"
+        BTreeSet::from([image("db", 2), image("web", 2), image("db", 3), image("web", 3)]),
+        "release 1's images are gone, those of the one before stay"
     );
     assert_eq!(lab.engine.volumes().len(), 1);
 
@@ -543,4 +556,192 @@ async fn the_way_back_survives_any_fault_and_any_cut() {
             }
         }
     }
+}
+
+fn all_images() -> Vec<ImageRef> {
+    (1..=3).flat_map(|number| [image("db", number), image("web", number)]).collect()
+}
+
+fn held() -> Order {
+    Order::Hold(Hold { reason: "audit".into(), since: "2026-01-01T00:00:00Z".into() })
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_goes_back_after_commit_without_the_registry() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    assert!(matches!(lab.order(Order::Rollback { app: None }).await, Answer::Refused(_)), "to what?");
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    all_images().iter().for_each(|image| lab.engine.unpublish(image));
+    let calls = lab.engine.calls().len();
+    let told = lab.order(Order::Rollback { app: Some("demo".into()) }).await;
+    let line = "release 2 of demo is taken back, release 1 comes back; `cotter retry` undoes this";
+    assert_eq!(told, Answer::Done(line.into()));
+    assert_eq!(
+        lab.notebook.0.lock().unwrap().ledger.apps[&app_id("app")].previous,
+        None,
+        "saved before told"
+    );
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(lab.good().as_deref(), Some("1"));
+    assert_eq!(lab.report.borrow().waiting[0].reason, Reason::Rejected);
+    assert!(lab.engine.calls()[calls..].iter().all(|call| !call.starts_with("pull")));
+    assert!(matches!(lab.order(Order::Rollback { app: None }).await, Answer::Refused(_)), "twice");
+
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(2));
+    lab.pass(100).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "a restart forgets nothing");
+    lab.order(Order::Retry { app: None }).await;
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2", "its images are still here");
+    assert_eq!(lab.good().as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_comes_back_with_its_own_networks() {
+    let lab = Lab::new();
+    let back = NetworkName::parse("back").unwrap();
+    let mut with_network = target(1);
+    let Some(TargetApp::Wanted(wanted)) = with_network.apps.get_mut(&app_id("app")) else { unreachable!() };
+    let first = wanted.release.as_mut().unwrap();
+    first.networks = BTreeMap::from([(back.clone(), NetworkSpec::default())]);
+    for spec in first.services.values_mut() {
+        spec.network_mode =
+            NetworkMode::Networks(BTreeMap::from([(back.clone(), NetworkAttachment::default())]));
+    }
+    lab.deliver(with_network);
+    lab.pass(20).await;
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    let networks = async || {
+        let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
+        observed.networks.into_iter().map(|n| n.network.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(networks().await, ["default"]);
+    lab.order(Order::Rollback { app: None }).await;
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(networks().await, ["back"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_way_back_by_hand_survives_any_fault() {
+    async fn on_two() -> Lab {
+        let lab = Lab::new();
+        lab.deliver(target(1));
+        lab.pass(20).await;
+        lab.deliver(target(2));
+        lab.pass(20).await;
+        all_images().iter().for_each(|image| lab.engine.unpublish(image));
+        lab
+    }
+    let lab = on_two().await;
+    let before = lab.engine.calls().len();
+    lab.order(Order::Rollback { app: None }).await;
+    lab.pass(20).await;
+    let calls = lab.engine.calls().len() - before;
+    assert!(calls > 10, "{calls}");
+    for fault in [Fault::Error, Fault::ErrorAfter, Fault::Hang] {
+        for n in 0..calls {
+            let lab = on_two().await;
+            lab.engine.fail(n, fault);
+            lab.order(Order::Rollback { app: None }).await;
+            lab.pass(500).await;
+            assert_eq!(lab.runs().await, "db@1 web@1", "{fault:?} at call {n}");
+            lab.cut();
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rejected_release_is_tried_again_when_told() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    assert_eq!(lab.order(Order::Retry { app: None }).await, Answer::Done("nothing to retry".into()));
+    lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+    lab.deliver(target(2));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    let elsewhere = lab.order(Order::Retry { app: Some("no".into()) }).await;
+    assert_eq!(elsewhere, Answer::NotFound("this device has no app no".into()));
+    let told = lab.order(Order::Retry { app: Some("app".into()) }).await;
+    assert_eq!(told, Answer::Done("release 2 of demo is tried again".into()));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "it was tried, and is still bad");
+    let starts = lab.engine.calls().iter().filter(|call| call.starts_with("start ")).count();
+    assert_eq!(starts, 10, "both services: 1, 2, back to 1, 2 again, back to 1");
+    assert_eq!(lab.report.borrow().waiting[0].reason, Reason::Rejected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_does_not_wait_for_a_back_off() {
+    let lab = Lab::new();
+    lab.engine.unpublish(&image("web", 1));
+    lab.deliver(target(1));
+    lab.pass(1000).await;
+    lab.engine.publish(&image("web", 1), Behaviour::Runs);
+    let told = lab.order(Order::Retry { app: None }).await;
+    assert_eq!(told, Answer::Done("what failed before is tried again now".into()));
+    lab.pass(15).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_held_device_fetches_and_revives_and_swaps_nothing() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.order(held()).await;
+    assert!(lab.report.borrow().hold.is_some(), "told at once");
+    lab.deliver(target(2));
+    lab.pass(1000).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1", "fetched and created, not started");
+    let report = lab.report.borrow().clone();
+    assert_eq!(report.waiting[0].reason, Reason::Held);
+    assert_eq!(report.waiting[0].why, "held since 2026-01-01T00:00:00Z: audit");
+    lab.engine.meddle(|services| {
+        services.retain(|s| s.release.as_str() != "1" || s.service.as_str() != "web");
+    });
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1", "the good release is kept alive");
+    assert!(matches!(lab.order(Order::Rollback { app: None }).await, Answer::Held(_)));
+
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(2));
+    lab.pass(1000).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1", "a restart forgets no hold");
+    let calls = lab.engine.calls().len();
+    lab.pass(3000).await;
+    assert!(lab.engine.calls()[calls..].iter().all(|call| call == "list"), "it rests");
+    lab.order(Order::Unhold).await;
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    assert_eq!(lab.good().as_deref(), Some("2"));
+    assert_eq!(lab.report.borrow().hold, None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_trial_stands_still_while_held() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Reports(Health::Starting));
+    lab.deliver(target(2));
+    lab.pass(100).await;
+    lab.order(held()).await;
+    lab.pass(5000).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "neither counted nor judged");
+    lab.order(Order::Unhold).await;
+    lab.pass(180).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "280 s were counted");
+    lab.pass(40).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
 }

@@ -50,22 +50,32 @@ impl Trials {
         self.well = well;
     }
 
-    /// Until a trial must be looked at again; `None` when there is none.
+    /// Forgets when was looked last.
+    pub(super) fn look_anew(&mut self) {
+        self.last_look = None;
+    }
+
+    /// Until a trial must be looked at again; `None` when there is none, or when it stands still and is
+    /// not about to be good.
     pub(super) fn next_due(&self, ledger: &Ledger, plan: &Plan) -> Option<Duration> {
         let is_any = ledger.apps.values().any(|app| app.trial.is_some());
         let soaked =
             plan.waiting.iter().filter(|w| w.reason == Reason::Trial).filter_map(|w| w.retry_in).min();
-        is_any.then(|| soaked.unwrap_or(LOOK).min(LOOK))
+        match soaked {
+            Some(soaked) => is_any.then(|| soaked.min(LOOK)),
+            None => (is_any && ledger.hold.is_none()).then_some(LOOK),
+        }
     }
 }
 
 impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
-    /// Counts the boot, for trials that began in an earlier one.
+    /// Counts the boot, for trials that began in an earlier one; none while the device is held.
     pub(super) fn count_boot(&mut self) {
+        let counted = u32::from(self.ledger.hold.is_none());
         for trial in self.ledger.apps.values_mut().filter_map(|app| app.trial.as_mut()) {
             if trial.boot_id != self.settings.boot_id {
                 trial.boot_id.clone_from(&self.settings.boot_id);
-                trial.boots = trial.boots.saturating_add(1);
+                trial.boots = trial.boots.saturating_add(counted);
             }
         }
         self.save_ledger();
@@ -85,11 +95,12 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         }
     }
 
-    /// Counts the time since the last look for every trial, and asks the engine how often it restarted
+    /// Counts the time since the last look for every trial, unless the device is held, and asks the engine how often it restarted
     /// what is on trial: its list does not tell.
     pub(super) async fn watch_trials(&mut self) -> Result<(), EngineError> {
         let now = Instant::now();
         let passed = self.trials.last_look.replace(now).map_or(Duration::ZERO, |last| now - last);
+        let passed = if self.ledger.hold.is_some() { Duration::ZERO } else { passed };
         let mut tried = Vec::new();
         for app in self.ledger.apps.values_mut() {
             if let Some(trial) = &mut app.trial {

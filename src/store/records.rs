@@ -1,6 +1,6 @@
 //! What is remembered ⇄ named texts, and a checksum over all of them. Pure.
 //!
-//! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images` and one
+//! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `hold` and one
 //! `app/<uuid>` per app, so that a change to one app writes that record only.
 
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub(super) struct Snapshot {
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const TARGET: &str = "target";
 const IMAGES: &str = "images";
+const HOLD: &str = "hold";
 const APP: &str = "app/";
 
 #[derive(Serialize)]
@@ -81,7 +82,7 @@ pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError>
 /// The records of the ledger `next`. An app that is as in `last` keeps its text of `records`.
 pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> Result<Records, StoreError> {
     // A new field of the ledger must find a record of its own here, hence no `..`.
-    let Ledger { apps, images } = next;
+    let Ledger { apps, images, hold } = next;
     let mut written = Records::new();
     for (app, ledger) in apps {
         let name = format!("{APP}{app}");
@@ -92,12 +93,15 @@ pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> 
     if !images.is_empty() {
         written.insert(IMAGES.to_owned(), encode(IMAGES, images)?);
     }
+    if let Some(hold) = hold {
+        written.insert(HOLD.to_owned(), encode(HOLD, hold)?);
+    }
     Ok(written)
 }
 
 /// Whether a record belongs to the ledger.
 pub(super) fn is_ledger(name: &str) -> bool {
-    name == IMAGES || name.starts_with(APP)
+    name == IMAGES || name == HOLD || name.starts_with(APP)
 }
 
 /// Reads the records back. What cannot be understood is left out and named, with the reason.
@@ -117,6 +121,7 @@ fn decode_one(name: &str, text: &str, into: &mut Remembered) -> Result<(), Strin
         IDENTITY => into.identity = Some(value(text)?),
         TARGET => into.target = Some(value(text)?),
         IMAGES => into.ledger.images = value(text)?,
+        HOLD => into.ledger.hold = Some(value(text)?),
         other => {
             let app = other.strip_prefix(APP).ok_or("this version of cotter does not know it")?;
             let app = AppId::parse(app).map_err(|e| e.to_string())?;

@@ -11,8 +11,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::model::{
-    AppId, AppLedger, Commit, ContainerId, DeviceUuid, Identity, ImageRef, Ledger, NetworkSpec, Registration,
-    Release, StoredTarget, TrialSpec,
+    AppId, AppLedger, Commit, ContainerId, DeviceUuid, Hold, Identity, ImageRef, Ledger, NetworkSpec,
+    Registration, Release, StoredTarget, TrialSpec,
 };
 
 use super::{Recovery, Remembered, Store};
@@ -30,9 +30,12 @@ fn target(n: u64, bytes: usize) -> StoredTarget {
     StoredTarget { endpoint: "https://api.example".into(), etag: Some(format!("\"{n}\"")), body }
 }
 
-/// A ledger of one app per `(app, n, bytes)`.
+/// A ledger of one app per `(app, n, bytes)`, held when the first `n` is odd.
 fn ledger(apps: &[(u64, u64, usize)]) -> Ledger {
     let mut ledger = Ledger::default();
+    if apps.first().is_some_and(|(_, n, _)| n % 2 == 1) {
+        ledger.hold = Some(Hold { reason: "audit".into(), since: "2026-01-01T00:00:00Z".into() });
+    }
     for &(app, n, bytes) in apps {
         let network = NetworkSpec {
             labels: BTreeMap::from([("noise".to_owned(), noise(n, bytes))]),

@@ -2,35 +2,39 @@
 //!
 //! | task | reads | tells |
 //! | --- | --- | --- |
-//! | poller | the cloud | `target`, `cloud` |
+//! | poller | the cloud, `poll_now` | `target`, `cloud` |
 //! | watcher | the engine's events | `wake` |
-//! | reconciler | `target`, `wake` | engine, store, `report` |
+//! | reconciler | `target`, `wake`, `orders` | engine, store, `report` |
 //! | reporter | `report` | the cloud |
 //! | status | `report`, `cloud`, `target` | the status socket |
+//! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
 use std::path::PathBuf;
+mod remembered;
+mod systemd;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::UnixListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{self, Sources, Who};
+use crate::api::{self, Control, Sources, Who};
 use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
-use crate::model::{
-    CloudReport, Delivered, DeviceUuid, Identity, Ledger, Registration as Known, Report, StoredTarget,
-};
-use crate::reconcile::{self, Channels, Memory, Settings};
-use crate::store::{Recovery, Remembered, Store, StoreError};
+use crate::model::{CloudReport, Delivered, Identity, Ledger, Registration as Known, Report, StoredTarget};
+use crate::reconcile::{self, Channels, Command, Memory, Settings};
+use crate::store::{Store, StoreError};
 use crate::wire::report::DeviceFacts;
-use crate::wire::target_v3;
+use remembered::{identity, remembered_target};
+use systemd::{beat, tell_systemd};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -90,6 +94,8 @@ struct Wires {
     cloud: watch::Sender<CloudReport>,
     wake: watch::Sender<u64>,
     report: watch::Sender<Report>,
+    orders: mpsc::Sender<Command>,
+    poll_now: Arc<Notify>,
 }
 
 /// Runs the agent until SIGTERM or SIGINT. Containers go on running when it ends, however it ends.
@@ -100,7 +106,8 @@ struct Wires {
 pub async fn run(config: Config) -> Result<(), DaemonError> {
     // The store first: an agent that may not have it leaves no socket behind.
     let (store, notes) = Store::open(&config.state_dir)?;
-    let socket = api::bind(&config.runtime_dir.join("status.sock")).await?;
+    let status = api::bind(&config.runtime_dir.join("status.sock"), 0o660).await?;
+    let control = api::bind(&config.runtime_dir.join("control.sock"), 0o600).await?;
     for note in &notes {
         if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
     }
@@ -108,11 +115,14 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let identity = identity(&config, &store, &remembered, &notes)?;
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
+    let (orders, orders_heard) = mpsc::channel(8);
     let wires = Wires {
         target: watch::Sender::new(None),
         cloud: watch::Sender::new(CloudReport::default()),
         wake: watch::Sender::new(0),
         report: watch::Sender::new(Report::default()),
+        orders,
+        poll_now: Arc::new(Notify::new()),
     };
     let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &remembered);
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
@@ -121,14 +131,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
 
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
-    let sources = Sources {
-        who: Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() },
-        report: wires.report.subscribe(),
-        cloud: config.cloud.as_ref().map(|_| wires.cloud.subscribe()),
-        target: wires.target.subscribe(),
-    };
-    tasks.spawn(api::serve(socket, sources, stop.clone()));
-    spawn_reconciler(&mut tasks, &config, &wires, store.clone(), remembered.ledger, &stop);
+    let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
+    spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
+    spawn_reconciler(&mut tasks, &config, &wires, orders_heard, store.clone(), remembered.ledger, &stop);
     tasks.spawn(tell_systemd(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
@@ -142,7 +147,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");
-        tasks.spawn(hold(wires, stop.clone()));
+        tasks.spawn(keep_open(wires, stop.clone()));
     }
     host::notify_ready();
     tokio::select! {
@@ -162,10 +167,32 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     Ok(())
 }
 
+/// Serves the status and the control socket.
+fn spawn_sockets(
+    tasks: &mut JoinSet<()>,
+    (status, control): (UnixListener, UnixListener),
+    who: Who,
+    has_cloud: bool,
+    wires: &Wires,
+    stop: &CancellationToken,
+) {
+    let sources = Sources {
+        who,
+        report: wires.report.subscribe(),
+        cloud: has_cloud.then(|| wires.cloud.subscribe()),
+        target: wires.target.subscribe(),
+    };
+    tasks.spawn(api::serve(status, sources, stop.clone()));
+    let poll_now = has_cloud.then(|| Arc::clone(&wires.poll_now));
+    let orders = Control { orders: wires.orders.clone(), poll_now, time_in: host::time_in };
+    tasks.spawn(api::serve_control(control, orders, stop.clone()));
+}
+
 fn spawn_reconciler(
     tasks: &mut JoinSet<()>,
     config: &Config,
     wires: &Wires,
+    orders: mpsc::Receiver<Command>,
     store: Store,
     ledger: Ledger,
     stop: &CancellationToken,
@@ -178,6 +205,7 @@ fn spawn_reconciler(
     let channels = Channels {
         target: wires.target.subscribe(),
         engine: wires.wake.subscribe(),
+        commands: orders,
         report: wires.report.clone(),
     };
     let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
@@ -189,72 +217,6 @@ fn spawn_reconciler(
             () = beat() => {}
         }
     });
-}
-
-/// Who this device is: as the settings say, else as remembered, else new, but only if nothing that
-/// is merely out of sight may say it.
-fn identity(
-    config: &Config,
-    store: &Store,
-    remembered: &Remembered,
-    notes: &[Recovery],
-) -> Result<Identity, DaemonError> {
-    let given = config.cloud.as_ref().and_then(|cloud| match &cloud.joining {
-        Joining::Known { uuid, key } => Some((uuid.clone(), key.clone())),
-        Joining::Register { .. } | Joining::Remembered => None,
-    });
-    let identity = match (given, &remembered.identity) {
-        (Some((uuid, device_key)), _) => {
-            let endpoint = config.cloud.as_ref().map(|c| c.endpoint.clone()).unwrap_or_default();
-            Identity { uuid, device_key, registered: Some(Known { endpoint, device_id: None }) }
-        }
-        (None, Some(identity)) => identity.clone(),
-        (None, None) => loop {
-            if let Some(why) = out_of_sight(notes) {
-                let (folder, why) = (config.state_dir.clone(), why.to_owned());
-                return Err(DaemonError::IdentityUnknown { folder, why });
-            }
-            let uuid = host::random_hex(16).map_err(DaemonError::Random)?;
-            let Ok(uuid) = DeviceUuid::parse(uuid) else { continue };
-            let device_key = host::random_hex(16).map_err(DaemonError::Random)?;
-            break Identity { uuid, device_key, registered: None };
-        },
-    };
-    if remembered.identity.as_ref() != Some(&identity)
-        && let Err(error) = store.save_identity(&identity)
-    {
-        warn!(error = %told(&error), "identity is not on disk yet");
-    }
-    Ok(identity)
-}
-
-/// Why nothing of the store could be read, though it may be there.
-fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
-    notes.iter().find_map(|note| {
-        if let Recovery::Unavailable { from: None, why } = note { Some(why.as_str()) } else { None }
-    })
-}
-
-/// The target that was last received, if it is this cloud's and can still be read. Without a cloud
-/// it is in force whoever gave it.
-fn remembered_target(
-    cloud: Option<&CloudConfig>,
-    uuid: &DeviceUuid,
-    remembered: &Remembered,
-) -> Option<Delivered> {
-    let record = remembered.target.as_ref()?;
-    if let Some(cloud) = cloud.filter(|cloud| cloud.endpoint != record.endpoint) {
-        let (of, now) = (&record.endpoint, &cloud.endpoint);
-        warn!(of, now, "the target in the store is another cloud's; waiting for this one's");
-        return None;
-    }
-    match target_v3::parse(record.body.as_bytes(), uuid) {
-        Ok(target) => Some(Delivered { target, record: None }),
-        Err(error) => {
-            warn!(%error, "the target in the store cannot be read; waiting for the cloud's");
-            None
-        }
-    }
 }
 
 /// Registers if need be, then polls and reports until `stop`.
@@ -295,7 +257,8 @@ async fn talk_to_cloud(
             warn!(error = %told(&error), "registration is not on disk yet");
         }
     }
-    let poller = Poller::new(client.clone(), start, wires.target.clone(), wires.cloud.clone(), host::time_in);
+    let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
+    let poller = Poller::new(client.clone(), start, target, report, host::time_in, poll_now);
     let reporter = Reporter {
         client,
         uuid: identity.uuid,
@@ -324,48 +287,9 @@ async fn remember_first(store: &Store, identity: &Identity, wires: &Wires, stop:
 }
 
 /// Keeps the channels open: a reconciler whose target channel closes would end.
-async fn hold(wires: Wires, stop: CancellationToken) {
+async fn keep_open(wires: Wires, stop: CancellationToken) {
     stop.cancelled().await;
     drop(wires);
-}
-
-/// Tells systemd's watchdog that the task that reconciles is alive. It runs in that very task, so a
-/// reconciler that blocks is silent; one that only waits is bounded by the deadlines of its calls.
-async fn beat() {
-    let Some(limit) = host::watchdog() else { return std::future::pending().await };
-    loop {
-        host::notify_watchdog();
-        tokio::time::sleep(limit / 3).await;
-    }
-}
-
-/// Keeps systemd's one line about the service current.
-async fn tell_systemd(mut report: watch::Receiver<Report>, stop: CancellationToken) {
-    loop {
-        let status = summary(&report.borrow_and_update());
-        host::notify_status(&status);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            changed = report.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// The device in a line.
-fn summary(report: &Report) -> String {
-    if let Some(error) = &report.engine_error {
-        return error.clone();
-    }
-    if let Some(waiting) = report.waiting.first() {
-        return format!("{}: {}", waiting.reason.as_str(), waiting.why);
-    }
-    let running: Vec<_> = report
-        .apps
-        .values()
-        .map(|app| format!("{} runs {}", app.name, app.current.as_ref().map_or("no release", |c| c.as_str())))
-        .collect();
-    if running.is_empty() { "no target yet".to_owned() } else { running.join(", ") }
 }
 
 async fn wait_for_signal() -> Result<(), DaemonError> {

@@ -1,0 +1,158 @@
+//! What an operator's order does to the ledger. As pure as planning: the next plan does the rest.
+
+use crate::model::{
+    Answer, AppId, AppLedger, ContainerState, Ledger, Order, Rejection, Release, ServiceSpec, TargetApp,
+    WantedApp,
+};
+
+use super::Situation;
+
+/// The reason of a rejection by hand.
+const BY_HAND: &str = "an operator took it back";
+
+/// The ledger after `order`, and what to tell the operator; an order that is not followed leaves the
+/// ledger as it is.
+///
+/// `Retry` forgets rejections; steps that wait for their next attempt are the caller's to forget.
+/// `Rollback` rejects the wanted release: the good one comes back, or, where the wanted one is good
+/// already, the one that was good before it, from images that are here.
+#[must_use]
+pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
+    let mut ledger = at.ledger.clone();
+    let answer = match order {
+        Order::Retry { app } => retry(at, &mut ledger, app.as_deref()),
+        Order::Rollback { app } => rollback(at, &mut ledger, app.as_deref()),
+        Order::Hold(hold) => {
+            ledger.hold = Some(hold.clone());
+            Ok("the device is held: nothing is swapped until `cotter unhold`".to_owned())
+        }
+        Order::Unhold => Ok(match ledger.hold.take() {
+            Some(hold) => format!("the device is not held any more (it was since {})", hold.since),
+            None => "the device was not held".to_owned(),
+        }),
+    };
+    match answer {
+        Ok(told) => (ledger, Answer::Done(told)),
+        Err(answer) => (at.ledger.clone(), answer),
+    }
+}
+
+fn retry(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
+    let chosen = app.map(|app| find(at, app)).transpose()?;
+    let mut told = Vec::new();
+    for (id, entry) in &mut ledger.apps {
+        if chosen.as_ref().is_some_and(|chosen| chosen != id) {
+            continue;
+        }
+        let Some(rejection) = entry.rejected.take() else { continue };
+        start_afresh(at, id, entry, &rejection);
+        told.push(format!("release {} of {} is tried again", rejection.release.commit, name(at, id)));
+    }
+    if !at.cooling.is_empty() {
+        told.push("what failed before is tried again now".to_owned());
+    }
+    if told.is_empty() {
+        return Ok("nothing to retry".to_owned());
+    }
+    if ledger.hold.is_some() {
+        told.push("nothing is swapped before `cotter unhold`".to_owned());
+    }
+    Ok(told.join("; "))
+}
+
+/// What of the rejected release has ended is to be started again, and not to be taken for its end now.
+fn start_afresh(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejection: &Rejection) {
+    for seen in at.observed.services.iter().filter(|s| s.app == *app) {
+        let is_of =
+            |release: &Release| release.services.get(&seen.service).is_some_and(|s| s.hash == seen.spec);
+        let is_rejected = rejection.release.specs.get(&seen.service) == Some(&seen.spec);
+        let has_ended = matches!(seen.state, ContainerState::Exited { .. });
+        if is_rejected && has_ended && !entry.good.as_ref().is_some_and(is_of) {
+            entry.stopped.insert(seen.container.clone());
+        }
+    }
+}
+
+fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
+    if let Some(hold) = &ledger.hold {
+        let told = format!("the device is held since {}: {}; `cotter unhold` first", hold.since, hold.reason);
+        return Err(Answer::Held(told));
+    }
+    let id = match app {
+        Some(app) => find(at, app)?,
+        None => only(at)?,
+    };
+    let refused = |why: String| Err(Answer::Refused(why));
+    let wanted = at.target.and_then(|target| target.apps.get(&id));
+    let Some(TargetApp::Wanted(WantedApp { app, release: Some(wanted), .. })) = wanted else {
+        return refused(format!("no release of {} is wanted that could be taken back", name(at, &id)));
+    };
+    let entry = ledger.apps.entry(id.clone()).or_default();
+    if let Some(rejected) = entry.rejected.as_ref().filter(|r| r.release == wanted.key()) {
+        return refused(format!("release {} was taken back already: {}", wanted.commit, rejected.why));
+    }
+    let is_good = entry.good.as_ref().is_some_and(|good| good.key() == wanted.key());
+    let back = if is_good { entry.previous.clone() } else { entry.good.clone() };
+    let Some(back) = back else {
+        return refused(format!("there is no earlier good release of {} to go back to", app.name));
+    };
+    let is_here = |spec: &&ServiceSpec| {
+        let observed = at.observed;
+        observed.images.contains(&spec.image)
+            || observed.services.iter().any(|s| s.app == id && s.spec == spec.hash)
+    };
+    if let Some(spec) = back.services.values().find(|spec| !is_here(spec)) {
+        return refused(format!("image {} of release {} is not here any more", spec.image, back.commit));
+    }
+    if is_good {
+        entry.previous = None;
+    }
+    let told = format!(
+        "release {} of {} is taken back, release {} comes back; `cotter retry` undoes this",
+        wanted.commit, app.name, back.commit
+    );
+    entry.good = Some(back);
+    entry.trial = None;
+    entry.rejected = Some(Rejection { release: wanted.key(), why: BY_HAND.to_owned() });
+    Ok(told)
+}
+
+/// The app that `text` names: a uuid, or the name of one app of the target.
+fn find(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
+    let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
+    if let Some(id) = known.into_iter().find(|id| id.as_str() == text) {
+        return Ok(id.clone());
+    }
+    let targeted = at.target.iter().flat_map(|t| t.apps.keys());
+    let mut named = targeted.filter(|id| name(at, id) == text);
+    match (named.next(), named.next()) {
+        (Some(id), None) => Ok(id.clone()),
+        (Some(_), Some(_)) => Err(Answer::Refused(format!("several apps are called {text}; give the uuid"))),
+        (None, _) => Err(Answer::NotFound(format!("this device has no app {text}"))),
+    }
+}
+
+/// The one app that has a release.
+fn only(at: &Situation<'_>) -> Result<AppId, Answer> {
+    let apps = at.target.iter().flat_map(|t| &t.apps);
+    let has_release = |app: &TargetApp| matches!(app, TargetApp::Wanted(WantedApp { release: Some(_), .. }));
+    let ids: Vec<_> = apps.filter(|(_, app)| has_release(app)).map(|(id, _)| id).collect();
+    match ids.as_slice() {
+        [id] => Ok((*id).clone()),
+        [] => Err(Answer::Refused("no release is wanted that could be taken back".to_owned())),
+        several => {
+            let names: Vec<_> = several.iter().map(|id| name(at, id)).collect();
+            let told = format!("this device has several apps; name one with --app: {}", names.join(", "));
+            Err(Answer::Refused(told))
+        }
+    }
+}
+
+/// As the target calls the app; else its uuid.
+fn name<'a>(at: &Situation<'a>, id: &'a AppId) -> &'a str {
+    match at.target.and_then(|target| target.apps.get(id)) {
+        Some(TargetApp::Wanted(wanted)) => &wanted.app.name,
+        Some(TargetApp::Refused(refused)) => &refused.name,
+        None => id.as_str(),
+    }
+}

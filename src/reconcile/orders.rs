@@ -1,0 +1,56 @@
+//! Takes an operator's order into the ledger, and answers when it is saved.
+
+use tokio::sync::oneshot;
+use tracing::info;
+
+use crate::engine::Operate;
+use crate::model::{Answer, Order};
+use crate::plan;
+
+use super::{Memory, Reconciler};
+
+/// An order, and where its answer goes.
+pub type Command = (Order, oneshot::Sender<Answer>);
+
+impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
+    /// Follows an order, saves the ledger, publishes, and answers. An order that nobody waits for any
+    /// more is dropped: who asked was told that it was not followed.
+    pub(super) fn take_order(&mut self, order: &Order, answer: oneshot::Sender<Answer>) {
+        if answer.is_closed() {
+            return;
+        }
+        let told = self.follow(order);
+        self.publish();
+        match &told {
+            Answer::Done(what) => info!(order = order.verb(), what, "operator's order followed"),
+            Answer::Refused(why) | Answer::Held(why) | Answer::NotFound(why) => {
+                info!(order = order.verb(), why, "operator's order not followed");
+            }
+        }
+        // Who asked may have gone meanwhile; the order is followed all the same.
+        let _ = answer.send(told);
+    }
+
+    fn follow(&mut self, order: &Order) -> Answer {
+        let is_held = self.ledger.hold.is_some();
+        if let (Order::Rollback { .. }, Some(error), false) = (order, &self.engine_error, is_held) {
+            return Answer::Refused(format!("what could be gone back to is not known: {error}"));
+        }
+        let (ledger, answer) = self.decide(|at| plan::obey(at, order));
+        let Answer::Done(told) = answer else { return answer };
+        match order {
+            Order::Retry { .. } => self.attempts.clear(),
+            // The time before counts for no trial: it stands still while the device is held.
+            Order::Hold(_) | Order::Unhold => self.trials.look_anew(),
+            Order::Rollback { .. } => {}
+        }
+        if ledger != self.ledger {
+            self.ledger = ledger;
+            self.save_ledger();
+        }
+        match &self.store_error {
+            Some(why) => Answer::Done(format!("{told}; but this is not on disk yet: {why}")),
+            None => Answer::Done(told),
+        }
+    }
+}
