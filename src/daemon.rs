@@ -56,6 +56,10 @@ pub enum DaemonError {
     IdentityUnknown { folder: PathBuf, why: String },
     #[error("the system gives no randomness for a new identity: {0}")]
     Random(getrandom::Error),
+    #[error(
+        "a task of the agent ended by itself; this is a mistake in Cotter, please report it with the log"
+    )]
+    TaskEnded,
     #[error("signals cannot be caught: {0}")]
     Signals(std::io::Error),
 }
@@ -110,8 +114,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         wake: watch::Sender::new(0),
         report: watch::Sender::new(Report::default()),
     };
-    let in_force =
-        config.cloud.as_ref().and_then(|cloud| remembered_target(cloud, &identity.uuid, &remembered));
+    let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &remembered);
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
     let wish = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));
@@ -142,7 +145,12 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks.spawn(hold(wires, stop.clone()));
     }
     host::notify_ready();
-    wait_for_signal().await?;
+    tokio::select! {
+        signalled = wait_for_signal() => signalled?,
+        // Every task runs until it is told to stop. A device without one of them is better off if
+        // systemd starts the whole agent again.
+        _ = tasks.join_next() => return Err(DaemonError::TaskEnded),
+    }
     info!("stopping");
     host::notify_stopping();
     stop.cancel();
@@ -227,15 +235,17 @@ fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
     })
 }
 
-/// The target that was last received, if it is this cloud's and can still be read.
-fn remembered_target(cloud: &CloudConfig, uuid: &DeviceUuid, remembered: &Remembered) -> Option<Delivered> {
+/// The target that was last received, if it is this cloud's and can still be read. Without a cloud
+/// it is in force whoever gave it.
+fn remembered_target(
+    cloud: Option<&CloudConfig>,
+    uuid: &DeviceUuid,
+    remembered: &Remembered,
+) -> Option<Delivered> {
     let record = remembered.target.as_ref()?;
-    if record.endpoint != cloud.endpoint {
-        warn!(
-            of = record.endpoint,
-            now = cloud.endpoint,
-            "the target in the store is another cloud's; waiting for this one's"
-        );
+    if let Some(cloud) = cloud.filter(|cloud| cloud.endpoint != record.endpoint) {
+        let (of, now) = (&record.endpoint, &cloud.endpoint);
+        warn!(of, now, "the target in the store is another cloud's; waiting for this one's");
         return None;
     }
     match target_v3::parse(record.body.as_bytes(), uuid) {

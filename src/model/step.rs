@@ -59,6 +59,24 @@ impl Step {
         }
     }
 
+    /// The app it belongs to; images belong to none.
+    #[must_use]
+    pub fn app(&self) -> Option<&AppId> {
+        match self {
+            Self::Pull { .. } | Self::RemoveImage { .. } => None,
+            Self::CreateNetwork { app, .. }
+            | Self::Create { app, .. }
+            | Self::Start { app, .. }
+            | Self::Stop { app, .. }
+            | Self::Remove { app, .. }
+            | Self::RemoveNetwork { app, .. }
+            | Self::Try { app, .. }
+            | Self::Reject { app, .. }
+            | Self::Commit { app, .. }
+            | Self::Forget { app } => Some(app),
+        }
+    }
+
     /// One word for the kind of step: the journal's field `step`.
     #[must_use]
     pub fn verb(&self) -> &'static str {

@@ -40,7 +40,7 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
     let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else {
         return Some("there is no target, or one that names no app");
     };
-    let app = app_of(step);
+    let app = step.app();
     if app.is_some_and(|app| matches!(target.apps.get(app), Some(TargetApp::Refused(_)))) {
         return Some("its app is refused and must stay as it is");
     }
@@ -127,20 +127,4 @@ fn is_ready(at: &Situation<'_>, release: &Release, app: &AppId) -> bool {
 
 fn find<'a>(at: &Situation<'a>, container: &ContainerId) -> Option<&'a ObservedService> {
     at.observed.services.iter().find(|s| s.container == *container)
-}
-
-fn app_of(step: &Step) -> Option<&AppId> {
-    match step {
-        Step::Pull { .. } | Step::RemoveImage { .. } => None,
-        Step::CreateNetwork { app, .. }
-        | Step::Create { app, .. }
-        | Step::Start { app, .. }
-        | Step::Stop { app, .. }
-        | Step::Remove { app, .. }
-        | Step::RemoveNetwork { app, .. }
-        | Step::Try { app, .. }
-        | Step::Reject { app, .. }
-        | Step::Commit { app, .. }
-        | Step::Forget { app } => Some(app),
-    }
 }

@@ -41,9 +41,13 @@ fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option
     } else {
         app.current = good.map(|g| g.commit.clone());
     }
+    let is_rejected = ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
     let mut statuses = Vec::new();
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);
+        if is_rejected && seen.is_none() {
+            continue;
+        }
         let (status, progress) = match seen {
             Some(seen) => (status_of(seen), None),
             None if at.observed.images.contains(&spec.image) => (ServiceStatus::Downloaded, None),
@@ -59,7 +63,6 @@ fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option
             progress,
         });
     }
-    let is_rejected = ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
     let update = if is_rejected {
         UpdateStatus::Rejected
     } else if good == Some(release) {

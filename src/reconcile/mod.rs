@@ -7,17 +7,16 @@
 
 mod attempts;
 mod events;
+mod pulls;
 mod stage;
 #[cfg(test)]
 mod tests;
 mod trials;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -31,6 +30,7 @@ use crate::plan::{self, Situation};
 
 use attempts::Attempts;
 pub use events::watch_engine;
+use pulls::Pulls;
 use trials::Trials;
 
 /// What must outlive a power cut. The store is the real one.
@@ -94,7 +94,7 @@ pub async fn run<E, M>(
         ledger,
         delivered: None,
         observed: Observed::default(),
-        pulls: Pulls { tasks: JoinSet::new(), under_way: BTreeMap::new(), progress },
+        pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
         report: channels.report,
@@ -126,8 +126,7 @@ pub async fn run<E, M>(
             Event::Look => {}
         }
         writer.save_outstanding();
-        let wait = writer.cycle(&stop).await.min(writer.until_save());
-        due = Instant::now() + wait;
+        due = Instant::now() + writer.cycle(&stop).await.min(writer.until_save());
     }
 }
 
@@ -146,65 +145,6 @@ struct Inputs {
     target: watch::Receiver<Option<Arc<Delivered>>>,
     engine: watch::Receiver<u64>,
     progress: mpsc::Receiver<(ImageRef, u8)>,
-}
-
-/// Downloads, which run beside the loop.
-struct Pulls {
-    tasks: JoinSet<(ImageRef, Result<(), EngineError>)>,
-    under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
-    progress: mpsc::Sender<(ImageRef, u8)>,
-}
-
-impl Pulls {
-    fn begin<E: Operate + 'static>(&mut self, engine: &Arc<E>, image: &ImageRef) {
-        let (engine, image, progress) = (Arc::clone(engine), image.clone(), self.progress.clone());
-        let named = image.clone();
-        let task = self.tasks.spawn(async move {
-            let (tx, mut rx) = mpsc::channel(8);
-            let forward = async {
-                while let Some(percent) = rx.recv().await {
-                    if progress.send((image.clone(), percent)).await.is_err() {
-                        return;
-                    }
-                }
-            };
-            let (result, ()) = tokio::join!(engine.pull(&image, tx), forward);
-            (image, result)
-        });
-        self.under_way.insert(named, (task, 0));
-    }
-
-    fn advance(&mut self, image: &ImageRef, percent: u8) {
-        if let Some((_, told)) = self.under_way.get_mut(image) {
-            *told = percent;
-        }
-    }
-
-    fn percentages(&self) -> BTreeMap<ImageRef, u8> {
-        self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)).collect()
-    }
-
-    /// The engine forgets a dropped download entirely, so only what nobody wants is dropped.
-    fn keep_only(&mut self, is_wanted: impl Fn(&ImageRef) -> bool) {
-        self.under_way.retain(|image, (task, _)| {
-            let is_kept = is_wanted(image);
-            if !is_kept {
-                task.abort();
-            }
-            is_kept
-        });
-    }
-
-    async fn next_end(&mut self) -> (ImageRef, Result<(), EngineError>) {
-        loop {
-            match self.tasks.join_next().await {
-                Some(Ok(end)) => return end,
-                // Aborted by us; or it panicked, and `under_way` is cleared when nothing runs.
-                Some(Err(_)) => {}
-                None => return std::future::pending().await,
-            }
-        }
-    }
 }
 
 struct Reconciler<E, M> {
@@ -268,7 +208,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
     }
 
     fn end_pull(&mut self, image: &ImageRef, result: Result<(), EngineError>) {
-        let Some((_, percent)) = self.pulls.under_way.remove(image) else { return };
+        let Some(percent) = self.pulls.end(image) else { return };
         let step = Step::Pull { image: image.clone() };
         debug!(%image, percent, "pull ended");
         self.settle(&step, stage::outcome(&step, result));
@@ -292,17 +232,22 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         }
         let plan = self.publish();
         if plan.stage.is_empty() || stop.is_cancelled() {
-            let waits = [self.attempts.next_due(), self.trials.next_due(&self.ledger, &plan)];
-            return waits.into_iter().flatten().fold(self.settings.resync, Duration::min);
+            return self.until_due(&plan);
         }
         let is_only_pulls = plan.stage.iter().all(|s| matches!(s, Step::Pull { .. }));
         self.run_stage(plan.stage).await;
-        if is_only_pulls {
-            // Nothing changed on the engine yet: the end of a download wakes us.
-            self.publish();
-            return self.settings.resync;
+        if !is_only_pulls {
+            return Duration::ZERO;
         }
-        Duration::ZERO
+        // Nothing changed on the engine yet: the end of a download wakes us.
+        let plan = self.publish();
+        self.until_due(&plan)
+    }
+
+    /// How long nothing has to be done, if nothing happens before.
+    fn until_due(&self, plan: &Plan) -> Duration {
+        let waits = [self.attempts.next_due(), self.trials.next_due(&self.ledger, plan)];
+        waits.into_iter().flatten().fold(self.settings.resync, Duration::min)
     }
 
     fn no_engine(&mut self, error: &EngineError) -> Duration {
@@ -378,10 +323,12 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
 
     /// Takes a step's outcome into attempts and log.
     fn settle(&mut self, step: &Step, outcome: Outcome) {
+        let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
+        let service = step.service().map(|(_, service)| tracing::field::display(service));
         match &outcome {
-            Outcome::Done => info!(step = %step, "step done"),
+            Outcome::Done => info!(step = verb, app, service, what = %step, "step done"),
             Outcome::Retry { why, .. } | Outcome::Failed { why } => {
-                warn!(step = %step, error = %why, "step failed")
+                warn!(step = verb, app, service, what = %step, error = %why, "step failed");
             }
         }
         self.attempts.note(step, outcome);

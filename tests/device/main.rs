@@ -18,6 +18,7 @@ mod bystanders;
 mod images;
 mod rest;
 mod restart;
+mod trial;
 mod update;
 
 use std::fmt::Write;

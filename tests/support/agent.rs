@@ -47,6 +47,9 @@ runtime_dir = "{dir}/run"
 [engine]
 socket = "{socket}"
 
+[update]
+soak = "0s"
+
 [cloud]
 endpoint = "{endpoint}"
 fleet = {number}
