@@ -126,6 +126,7 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
     cloud.target("3", &json!({}));
     cloud.next_polls(3);
     assert_eq!(agent.standing(), before);
+    assert!(!agent.log().contains("unsafe plan"), "nor is it planned: {}", agent.log());
 
     // An entry without a release stops that app only; the other's entry is refused and it stays.
     let nothing = json!({ "id": 1, "name": "shop", "class": "fleet" });

@@ -114,9 +114,12 @@ fn a_second_agent_of_the_same_folders_ends_with_75() {
     ] {
         let mut command = Program::cotter();
         command.arg("agent").arg("--config").arg(agent.settings_file()).args(["--set", more]);
-        let out = command.output().unwrap();
-        let said = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert_eq!(out.status.code(), Some(75), "{said}");
+        let log = lab.dir().join("second.log");
+        let _none_yet = std::fs::remove_file(&log);
+        let mut second = Program::start("the second agent", command, &log);
+        let status = second.ended(Duration::from_secs(10));
+        let said = second.log();
+        assert_eq!(status.code(), Some(75), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(said.starts_with(&told), "{said}");
         assert!(said.contains("stop it, or give this one"), "a remedy: {said}");
