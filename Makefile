@@ -18,5 +18,5 @@ demo: ## the release policy, played on this machine's engine; KEEP=1 leaves it r
 demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
 	@demo/run.sh stop
 
-sizes: ## binary size, memory at rest, time from start to the first look at the engine
+sizes: ## binary size, memory and work at rest, time from start to the first look at the engine
 	@scripts/sizes.sh

@@ -2,8 +2,10 @@
 # The sizes that the README tells: `make sizes`. A release build of the agent, five services
 # on this machine's engine, a fleet server and a registry on loopback.
 #
-# Prints the binary's size, the agent's share of memory after a minute of rest, what it writes
-# to disk in that minute, and the time from its start to the first look at the engine.
+# Prints, one `name value unit` a line: the binary's size; the agent's share of memory after a
+# minute of rest, what it writes to disk and how long it computes in that minute; the time from
+# its start to the first status that tells what the engine has; and how many calls and
+# connections to the engine a look costs that changes nothing (tests/device/rest.rs counts).
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -82,15 +84,18 @@ begin() {
     done
 }
 
+# Nanoseconds that the agent's threads have computed. Threads that ended are not in it.
+computed() { cat "/proc/$(cat "$work/sizes.pid")"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f", sum }'; }
+
 written() { sed -n 's/^write_bytes: //p' "/proc/$(cat "$work/sizes.pid")/io"; }
 
 begin 60
 until cli device show sizes --json | grep -q '"running": "r1"'; do sleep 0.5; done
 say "at rest for $rest_s s"
 sleep 5
-before=$(written)
+before=$(written) computed_before=$(computed)
 sleep "$rest_s"
-after=$(written)
+after=$(written) computed_after=$(computed)
 pss=$(sed -n 's/^Pss: *\([0-9]*\) kB$/\1/p' "/proc/$(cat "$work/sizes.pid")/smaps_rollup")
 
 # From starting the process to the first status that tells all services; the look of this
@@ -104,8 +109,15 @@ for ((i = 0; i < starts; i++)); do
 done
 median=$(printf '%s\n' "${times[@]}" | sort -n | sed -n "$((starts / 2 + 1))p")
 
-mib() { awk -v n="$1" -v per="$2" 'BEGIN { printf "%.2f", n / per }'; }
-printf 'release binary                        %s MiB\n' "$(mib "$(stat -c %s "$cotter")" 1048576)"
-printf 'agent at rest, %d services, PSS        %s MiB\n' "$services" "$(mib "$pss" 1024)"
-printf 'written to disk in %3d s of rest      %d bytes\n' "$rest_s" $((after - before))
-printf 'start to first observation, median    %d ms (%s)\n' "$median" "${times[*]}"
+stop_process "$(cat "$work/sizes.pid")" "$work/" 20
+say "counting what a look costs"
+calls=$(cd "$root" && COTTER_TEST_BINARY=$cotter cargo test --quiet --locked --test device rest:: -- --nocapture |
+    grep '^engine_[a-z_]* [0-9]* [a-z]*$') || die "the count failed: \`cargo test --test device rest::\` says why"
+
+per() { awk -v n="$1" -v per="$2" 'BEGIN { printf "%.2f", n / per }'; }
+echo "release_binary $(per "$(stat -c %s "$cotter")" 1048576) MiB"
+echo "pss_at_rest_${services}_services $(per "$pss" 1024) MiB"
+echo "computed_in_${rest_s}s_of_rest $(per $((computed_after - computed_before)) 1000000) ms"
+echo "written_in_${rest_s}s_of_rest $((after - before)) bytes"
+echo "start_to_first_observation $median ms"
+echo "$calls"

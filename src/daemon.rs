@@ -10,6 +10,8 @@
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
+mod systemd;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +60,10 @@ pub enum DaemonError {
     IdentityUnknown { folder: PathBuf, why: String },
     #[error("the system gives no randomness for a new identity: {0}")]
     Random(getrandom::Error),
+    #[error(
+        "a task of the agent ended by itself; this is a mistake in Cotter, please report it with the log"
+    )]
+    TaskEnded,
     #[error("signals cannot be caught: {0}")]
     Signals(std::io::Error),
 }
@@ -98,9 +104,10 @@ struct Wires {
 ///
 /// Only for what stands in the way of starting.
 pub async fn run(config: Config) -> Result<(), DaemonError> {
+    // The store first: an agent that may not have it leaves no socket behind.
+    let (store, notes) = Store::open(&config.state_dir)?;
     let status = api::bind(&config.runtime_dir.join("status.sock"), 0o660).await?;
     let control = api::bind(&config.runtime_dir.join("control.sock"), 0o600).await?;
-    let (store, notes) = Store::open(&config.state_dir)?;
     for note in &notes {
         if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
     }
@@ -117,8 +124,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         orders,
         poll_now: Arc::new(Notify::new()),
     };
-    let in_force =
-        config.cloud.as_ref().and_then(|cloud| remembered_target(cloud, &identity.uuid, &remembered));
+    let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &remembered);
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
     let wish = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));
@@ -128,7 +134,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
     spawn_reconciler(&mut tasks, &config, &wires, orders_heard, store.clone(), remembered.ledger, &stop);
-    tasks.spawn(tell_systemd(wires.report.subscribe(), stop.clone()));
+    tasks.spawn(systemd::tell_status(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
             uuid: identity.uuid.clone(),
@@ -144,7 +150,17 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks.spawn(keep_open(wires, stop.clone()));
     }
     host::notify_ready();
-    wait_for_signal().await?;
+    run_until_told(tasks, &stop).await
+}
+
+/// Waits for the signal to stop, then for the tasks to end.
+async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Result<(), DaemonError> {
+    tokio::select! {
+        signalled = wait_for_signal() => signalled?,
+        // Every task runs until it is told to stop. A device without one of them is better off if
+        // systemd starts the whole agent again.
+        _ = tasks.join_next() => return Err(DaemonError::TaskEnded),
+    }
     info!("stopping");
     host::notify_stopping();
     stop.cancel();
@@ -203,7 +219,7 @@ fn spawn_reconciler(
     tasks.spawn(async move {
         tokio::select! {
             () = reconciled => {}
-            () = beat() => {}
+            () = systemd::beat() => {}
         }
     });
 }
@@ -252,15 +268,17 @@ fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
     })
 }
 
-/// The target that was last received, if it is this cloud's and can still be read.
-fn remembered_target(cloud: &CloudConfig, uuid: &DeviceUuid, remembered: &Remembered) -> Option<Delivered> {
+/// The target that was last received, if it is this cloud's and can still be read. Without a cloud
+/// it is in force whoever gave it.
+fn remembered_target(
+    cloud: Option<&CloudConfig>,
+    uuid: &DeviceUuid,
+    remembered: &Remembered,
+) -> Option<Delivered> {
     let record = remembered.target.as_ref()?;
-    if record.endpoint != cloud.endpoint {
-        warn!(
-            of = record.endpoint,
-            now = cloud.endpoint,
-            "the target in the store is another cloud's; waiting for this one's"
-        );
+    if let Some(cloud) = cloud.filter(|cloud| cloud.endpoint != record.endpoint) {
+        let (of, now) = (&record.endpoint, &cloud.endpoint);
+        warn!(of, now, "the target in the store is another cloud's; waiting for this one's");
         return None;
     }
     match target_v3::parse(record.body.as_bytes(), uuid) {
@@ -343,45 +361,6 @@ async fn remember_first(store: &Store, identity: &Identity, wires: &Wires, stop:
 async fn keep_open(wires: Wires, stop: CancellationToken) {
     stop.cancelled().await;
     drop(wires);
-}
-
-/// Tells systemd's watchdog that the task that reconciles is alive. It runs in that very task, so a
-/// reconciler that blocks is silent; one that only waits is bounded by the deadlines of its calls.
-async fn beat() {
-    let Some(limit) = host::watchdog() else { return std::future::pending().await };
-    loop {
-        host::notify_watchdog();
-        tokio::time::sleep(limit / 3).await;
-    }
-}
-
-/// Keeps systemd's one line about the service current.
-async fn tell_systemd(mut report: watch::Receiver<Report>, stop: CancellationToken) {
-    loop {
-        let status = summary(&report.borrow_and_update());
-        host::notify_status(&status);
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            changed = report.changed() => if changed.is_err() { return },
-        }
-    }
-}
-
-/// The device in a line.
-fn summary(report: &Report) -> String {
-    if let Some(error) = &report.engine_error {
-        return error.clone();
-    }
-    if let Some(waiting) = report.waiting.first() {
-        return format!("{}: {}", waiting.reason.as_str(), waiting.why);
-    }
-    let running: Vec<_> = report
-        .apps
-        .values()
-        .map(|app| format!("{} runs {}", app.name, app.current.as_ref().map_or("no release", |c| c.as_str())))
-        .collect();
-    if running.is_empty() { "no target yet".to_owned() } else { running.join(", ") }
 }
 
 async fn wait_for_signal() -> Result<(), DaemonError> {

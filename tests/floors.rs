@@ -91,7 +91,6 @@ fn one_room_names_each_outside_thing() {
     let doors = [
         ("sled::", &["store", "fleet"][..]),
         ("bollard::", &["engine"]),
-        ("oci_client::", &["registry"]),
         ("sd_notify::", &["host"]),
         ("clap::", &["cli"]),
     ];

@@ -30,10 +30,11 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = Given { file: agent.config, set: agent.set };
     let config = Config::load(&given, &environment())?;
+    let filter = logging::filter(&config.log_level)?;
     if agent.check {
         return super::print::text("the settings are fine");
     }
-    logging::begin(&config.log_level)?;
+    logging::begin(filter);
     Box::pin(daemon::run(config)).await?;
     Ok(())
 }

@@ -55,7 +55,10 @@ impl Exit {
                 DaemonError::Store(error) => Self::of_kind(error),
                 DaemonError::Socket(error) => Self::of_kind(error),
                 DaemonError::IdentityUnknown { .. } => Some(Self::OtherInstance),
-                DaemonError::Cloud(_) | DaemonError::Random(_) | DaemonError::Signals(_) => None,
+                DaemonError::Cloud(_)
+                | DaemonError::Random(_)
+                | DaemonError::TaskEnded
+                | DaemonError::Signals(_) => None,
             };
         }
         if error.is::<Usage>() {

@@ -1,20 +1,31 @@
 //! Where the daemons log: the journal under systemd, standard error elsewhere.
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::exit::Usage;
+use crate::config::ConfigError;
 
-/// Begins to log at `level`: a word, or a filter such as `info,cotter::reconcile=debug`.
+/// What `level` says: a word, or a filter such as `info,cotter::reconcile=debug`.
+pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
+    let wrong = || ConfigError::Value {
+        key: "log.level",
+        given: level.to_owned(),
+        accepts: "error, warn, info, debug or trace, or a filter such as info,cotter::reconcile=debug"
+            .to_owned(),
+    };
+    // To the filter a misspelt level is the name of a module.
+    let is_level = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
+    if !level.split(',').all(is_level) {
+        return Err(wrong());
+    }
+    level.parse().map_err(|_| wrong())
+}
+
+/// Begins to log what `filter` lets through.
 ///
 /// In the journal every field is a native one: `COTTER_APP`, `COTTER_STEP` and so on.
-pub(super) fn begin(level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::builder().parse(level).map_err(|error| {
-        Usage(format!(
-            "log level {level:?} is not understood ({error}); say error, warn, info, debug or trace"
-        ))
-    })?;
+pub(super) fn begin(filter: Targets) {
     let registry = tracing_subscriber::registry().with(filter);
     let is_journal = crate::config::environment().contains_key("JOURNAL_STREAM");
     match tracing_journald::layer() {
@@ -27,5 +38,4 @@ pub(super) fn begin(level: &str) -> anyhow::Result<()> {
                 .init();
         }
     }
-    Ok(())
 }

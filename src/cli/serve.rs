@@ -43,7 +43,7 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
         allow_remote: serve.allow_remote,
     };
     let config = flags.over(file).check()?;
-    logging::begin("info")?;
+    logging::begin(logging::filter("info")?);
 
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

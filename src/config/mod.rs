@@ -197,12 +197,13 @@ fn default_device_type() -> &'static str {
 /// The first line of a key file, which nobody else may read.
 fn key(key: &'static str, path: &Path) -> Result<String, ConfigError> {
     let bad = |why: String| ConfigError::KeyFile { key, path: path.display().to_string(), why };
-    let metadata = fs::metadata(path).map_err(|e| bad(e.to_string()))?;
+    let unreadable = |e: std::io::Error| bad(format!("{e}; put the key into it, with mode 600"));
+    let metadata = fs::metadata(path).map_err(unreadable)?;
     let mode = metadata.permissions().mode();
     if mode & 0o077 != 0 {
         return Err(bad(format!("others may read it (mode {:o}); chmod 600 it", mode & 0o777)));
     }
-    let text = fs::read_to_string(path).map_err(|e| bad(e.to_string()))?;
+    let text = fs::read_to_string(path).map_err(unreadable)?;
     let first = text.lines().next().unwrap_or_default().trim().to_owned();
     if first.is_empty() {
         Err(bad("its first line is empty; write the key there".to_owned()))

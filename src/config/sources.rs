@@ -114,7 +114,7 @@ pub(super) fn merged(
     }
     let wrong = |e: toml::de::Error| ConfigError::Wrong {
         place: "all places together".to_owned(),
-        why: e.message().to_owned(),
+        why: in_words(e.message()),
     };
     merged.try_into().map_err(wrong)
 }
@@ -144,14 +144,21 @@ fn files(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
+/// The parser's message in one line, and without names of Rust's types.
+fn in_words(message: &str) -> String {
+    let types = [("expected u64", "expected a whole number"), ("expected usize", "expected a whole number")];
+    let types = types.into_iter().chain([("expected path string", "expected a string")]);
+    types.fold(message.replace('\n', " "), |text, (from, to)| text.replace(from, to))
+}
+
 /// One file, checked for its form by itself, so that a mistake is told with its line.
 fn read(path: &Path) -> Result<Table, ConfigError> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path)
         .map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
     let wrong = |e: &toml::de::Error| {
-        let line = e.span().map_or(1, |span| text[..span.start].lines().count().max(1));
-        let why = e.message().replace('\n', " ");
+        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let why = in_words(e.message());
         ConfigError::Wrong { place: format!("{shown}, line {line}"), why }
     };
     toml::from_str::<RawConfig>(&text).map_err(|e| wrong(&e))?;

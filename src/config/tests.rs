@@ -70,7 +70,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
         (
             "\n\n[cloud]\nfleet = \"x\"",
-            "settings in DIR/agent.toml, line 4 are wrong: invalid type: string \"x\", expected u64",
+            "settings in DIR/agent.toml, line 4 are wrong: invalid type: string \"x\", expected a whole number",
         ),
         ("instance = ", "settings in DIR/agent.toml, line 1 are wrong: "),
         ("instance = \"A B\"", "instance = \"A B\" is not accepted: it must be lower-case letters"),

@@ -140,18 +140,13 @@ impl Docker {
     }
 }
 
-/// The error with all its causes, in one line.
+/// The innermost cause: those around it only say that a client called a server.
 fn told(error: &Error) -> String {
-    let mut told = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_told = cause.to_string();
-        if !told.contains(&cause_told) {
-            told = format!("{told}: {cause_told}");
-        }
-        source = cause.source();
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
     }
-    told
+    innermost.to_string()
 }
 
 /// bollard 0.21 negotiates a version and then does not send it (facts.md 1); later ones may.

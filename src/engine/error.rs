@@ -6,7 +6,9 @@ use std::time::Duration;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// The engine is down, restarting or not installed. Passes when somebody starts it.
-    #[error("engine at {socket} does not answer: {why}")]
+    #[error(
+        "engine at {socket} does not answer ({why}); is it running, may we use it, and is engine.socket its socket?"
+    )]
     Unreachable { socket: String, why: String },
 
     /// The engine took the call and did not answer in time. The call may or may not have worked.

@@ -16,9 +16,16 @@ use crate::model::{
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
-/// healthy; `job!` is a one-shot.
-const RELEASES: [(u8, &str); 6] =
-    [(1, "db web"), (2, "db web"), (3, "web"), (4, "db web>db"), (5, "db web=1"), (6, "job! web")];
+/// healthy, `web>job!` on job having completed; `job!` is a one-shot.
+const RELEASES: [(u8, &str); 7] = [
+    (1, "db web"),
+    (2, "db web"),
+    (3, "web"),
+    (4, "db web>db"),
+    (5, "db web=1"),
+    (6, "job! web"),
+    (7, "job! web>job!"),
+];
 
 fn app() -> AppId {
     AppId::parse("app").unwrap()
@@ -37,18 +44,25 @@ fn image(service: &str, release: u8) -> ImageRef {
     ImageRef::parse(&format!("r/{service}:{release}")).unwrap()
 }
 
+fn condition(on: &str) -> (ServiceName, Condition) {
+    match on.strip_suffix('!') {
+        Some(job) => (name(job), Condition::Completed),
+        None => (name(on), Condition::Healthy),
+    }
+}
+
 fn release(number: u8) -> Release {
     let (_, services) = RELEASES.iter().find(|(n, _)| *n == number).unwrap();
     let services = services.split(' ').map(|text| {
         let (text, kept) = text.split_once('=').map_or((text, number), |(t, n)| (t, n.parse().unwrap()));
         let (text, on) = text.split_once('>').map_or((text, None), |(t, on)| (t, Some(on)));
-        let is_job = text.ends_with('!');
+        let is_job = on.is_none() && text.ends_with('!');
         let text = text.trim_end_matches('!');
         let spec = ServiceSpec {
             hash: hash(text, kept),
             image: image(text, kept),
             restart: if is_job { RestartPolicy::No } else { RestartPolicy::Always },
-            depends_on: on.iter().map(|on| (name(on), Condition::Healthy)).collect(),
+            depends_on: on.map(condition).into_iter().collect(),
             ..ServiceSpec::bare(hash(text, kept), image(text, kept))
         };
         (name(text), spec)
@@ -522,6 +536,16 @@ fn dependencies_order_the_swap() {
             "wait web dependency",
         ),
         (
+            "web waits for a job",
+            "target 7, good 1, trial 7, web@1 running, job@7 running, web@7 created",
+            "wait web dependency",
+        ),
+        (
+            "until it has completed",
+            "target 7, good 1, trial 7, web@1 running, job@7 exited, web@7 created",
+            "stop web web-1, start web web-7",
+        ),
+        (
             "then it goes on",
             "target 4, good 1, trial 4, web@1 running, db@4 healthy, web@4 created",
             "stop web web-1, start web web-4",
@@ -560,6 +584,11 @@ fn what_ends_comes_back() {
             "also while a newer release is fetched",
             "target 2, good 1, pulling db@2, have web@2, db@1 failed, web@1 running",
             "start db db-1, wait db downloading",
+        ),
+        (
+            "nor is a container created twice that both releases have",
+            "target 5, good 1, have 1 5, db@1 running",
+            "create db@5, create web@5",
         ),
         (
             "but never beside its successor",

@@ -12,6 +12,12 @@ use tracing::debug;
 
 use crate::engine::Inspect;
 
+/// When to look once more after the last event. The engine tells that a container died before its
+/// list says so (Docker 20.10 writes the list last, after it has taken the network down), so a look
+/// at once may see it running, and nothing else would ever tell. The same looks cover what happened
+/// between our last look and the moment the engine began to tell.
+const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
+
 /// Counts `wake` up at every event of the engine, and whenever the stream of events ends: what
 /// happened while nobody listened must be looked for. Returns when `stop` is cancelled.
 ///
@@ -26,27 +32,39 @@ pub async fn watch_engine<E: Inspect>(engine: Arc<E>, wake: watch::Sender<u64>, 
     loop {
         let listen = async {
             let mut events = std::pin::pin!(engine.events());
-            while let Some(event) = events.next().await {
-                if let Err(error) = event {
-                    debug!(%error, "events of the engine broke off");
-                    return;
+            let mut again = AGAIN.iter();
+            let mut next = again.next();
+            loop {
+                let event = match next {
+                    None => events.next().await,
+                    Some(after) => match tokio::time::timeout(*after, events.next()).await {
+                        Ok(event) => event,
+                        Err(_) => {
+                            wake.send_modify(|n| *n = n.wrapping_add(1));
+                            next = again.next();
+                            continue;
+                        }
+                    },
+                };
+                match event {
+                    None => return,
+                    Some(Err(error)) => {
+                        debug!(%error, "events of the engine broke off");
+                        return;
+                    }
+                    Some(Ok(())) => {
+                        backoff.reset();
+                        wake.send_modify(|n| *n = n.wrapping_add(1));
+                        again = AGAIN.iter();
+                        next = again.next();
+                    }
                 }
-                backoff.reset();
-                wake.send_modify(|n| *n = n.wrapping_add(1));
             }
-        };
-        // What happened between the last look and the moment the engine began to tell is lost, and
-        // nothing says when that moment is: one look a little later covers it.
-        let look_once = async {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-            wake.send_modify(|n| *n = n.wrapping_add(1));
-            std::future::pending::<()>().await;
         };
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
             () = listen => {}
-            () = look_once => {}
         }
         let pause = backoff.next_backoff().unwrap_or(backoff.max_interval);
         tokio::select! {

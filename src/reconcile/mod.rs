@@ -14,12 +14,10 @@ mod stage;
 mod tests;
 mod trials;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
@@ -100,7 +98,7 @@ pub async fn run<E, M>(
         ledger,
         delivered: None,
         observed: Observed::default(),
-        pulls: Pulls { tasks: JoinSet::new(), under_way: BTreeMap::new(), progress },
+        pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
         report: channels.report,
@@ -118,12 +116,12 @@ pub async fn run<E, M>(
     };
     inputs.target.mark_changed();
     writer.count_boot();
-    let mut wait = Duration::ZERO;
+    let mut due = Instant::now();
     loop {
         let event = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            event = writer.next_event(&mut inputs, wait) => event,
+            event = writer.next_event(&mut inputs, due) => event,
         };
         match event {
             Event::Closed => return,
@@ -138,7 +136,7 @@ pub async fn run<E, M>(
             Event::Look => {}
         }
         writer.save_outstanding();
-        wait = writer.cycle(&stop).await.min(writer.until_save());
+        due = Instant::now() + writer.cycle(&stop).await.min(writer.until_save());
     }
 }
 
@@ -180,7 +178,7 @@ struct Reconciler<E, M> {
 }
 
 impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
-    async fn next_event(&mut self, inputs: &mut Inputs, wait: Duration) -> Event {
+    async fn next_event(&mut self, inputs: &mut Inputs, due: Instant) -> Event {
         tokio::select! {
             biased;
             changed = inputs.target.changed() => {
@@ -196,7 +194,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             Some(command) = inputs.commands.recv() => Event::Command(command),
             // A watcher that is gone for good must not spin the loop: the resync goes on without it.
             Ok(()) = inputs.engine.changed() => Event::Look,
-            () = tokio::time::sleep(wait) => Event::Look,
+            () = tokio::time::sleep_until(due) => Event::Look,
         }
     }
 
@@ -223,7 +221,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
     }
 
     fn end_pull(&mut self, image: &ImageRef, result: Result<(), EngineError>) {
-        let Some((_, percent)) = self.pulls.under_way.remove(image) else { return };
+        let Some(percent) = self.pulls.end(image) else { return };
         let step = Step::Pull { image: image.clone() };
         debug!(%image, percent, "pull ended");
         self.settle(&step, stage::outcome(&step, result));
@@ -247,17 +245,22 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         }
         let plan = self.publish();
         if plan.stage.is_empty() || stop.is_cancelled() {
-            let waits = [self.attempts.next_due(), self.trials.next_due(&self.ledger, &plan)];
-            return waits.into_iter().flatten().fold(self.settings.resync, Duration::min);
+            return self.until_due(&plan);
         }
         let is_only_pulls = plan.stage.iter().all(|s| matches!(s, Step::Pull { .. }));
         self.run_stage(plan.stage).await;
-        if is_only_pulls {
-            // Nothing changed on the engine yet: the end of a download wakes us.
-            self.publish();
-            return self.settings.resync;
+        if !is_only_pulls {
+            return Duration::ZERO;
         }
-        Duration::ZERO
+        // Nothing changed on the engine yet: the end of a download wakes us.
+        let plan = self.publish();
+        self.until_due(&plan)
+    }
+
+    /// How long nothing has to be done, if nothing happens before.
+    fn until_due(&self, plan: &Plan) -> Duration {
+        let waits = [self.attempts.next_due(), self.trials.next_due(&self.ledger, plan)];
+        waits.into_iter().flatten().fold(self.settings.resync, Duration::min)
     }
 
     fn no_engine(&mut self, error: &EngineError) -> Duration {

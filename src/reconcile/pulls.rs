@@ -1,4 +1,4 @@
-//! Downloads, which run beside the loop.
+//! Downloads, which run beside the loop and wake it when they end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,14 +9,23 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::engine::{EngineError, Operate};
 use crate::model::ImageRef;
 
-/// Those under way.
 pub(super) struct Pulls {
-    pub(super) tasks: JoinSet<(ImageRef, Result<(), EngineError>)>,
-    pub(super) under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
-    pub(super) progress: mpsc::Sender<(ImageRef, u8)>,
+    tasks: JoinSet<(ImageRef, Result<(), EngineError>)>,
+    under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
+    progress: mpsc::Sender<(ImageRef, u8)>,
 }
 
 impl Pulls {
+    /// None yet; percentages of each go to `progress`.
+    pub(super) fn new(progress: mpsc::Sender<(ImageRef, u8)>) -> Self {
+        Self { tasks: JoinSet::new(), under_way: BTreeMap::new(), progress }
+    }
+
+    /// Takes note of an end; the last percentage then, `None` for one that nobody waits for.
+    pub(super) fn end(&mut self, image: &ImageRef) -> Option<u8> {
+        self.under_way.remove(image).map(|(_, percent)| percent)
+    }
+
     pub(super) fn begin<E: Operate + 'static>(&mut self, engine: &Arc<E>, image: &ImageRef) {
         let (engine, image, progress) = (Arc::clone(engine), image.clone(), self.progress.clone());
         let named = image.clone();
@@ -60,8 +69,15 @@ impl Pulls {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(end)) => return end,
-                // Aborted by us; or it panicked, and `under_way` is cleared when nothing runs.
-                Some(Err(_)) => {}
+                Some(Err(error)) => {
+                    // One that we aborted is not under way any more; this one broke.
+                    let broken = self.under_way.iter().find(|(_, (task, _))| task.id() == error.id());
+                    if let Some((image, _)) = broken {
+                        let message = "the download broke off by a mistake of ours".to_owned();
+                        let error = EngineError::Refused { call: "pull", status: 500, message };
+                        return (image.clone(), Err(error));
+                    }
+                }
                 None => return std::future::pending().await,
             }
         }

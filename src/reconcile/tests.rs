@@ -13,8 +13,8 @@ use crate::engine::fake::{Behaviour, Fake, Fault};
 use crate::model::{
     Answer, App, AppId, Commit, ContainerState, Delivered, Health, Hold, ImageRef, Instance, Ledger, Mount,
     MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order, PlanSettings, Reason,
-    Refusal, RefusedApp, Release, Report, ServiceName, ServiceSpec, SpecHash, StoredTarget, Target,
-    TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    Refusal, RefusedApp, Release, Report, RestartPolicy, ServiceName, ServiceSpec, SpecHash, StoredTarget,
+    Target, TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
 };
 
 /// A store that keeps the last ledger, and can be full.
@@ -236,6 +236,21 @@ async fn what_is_taken_away_comes_back() {
     assert_eq!(lab.runs().await, "db@1 web@1");
 }
 
+/// Docker 20.10 tells that a container died some 0.2 s before its list says so, or later under load.
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_tells_before_it_lists_it_is_seen() {
+    for late in [200, 3000] {
+        let lab = Lab::new();
+        lab.deliver(target(1));
+        lab.pass(60).await;
+        lab.engine.meddle(|_| {});
+        tokio::time::sleep(Duration::from_millis(late)).await;
+        lab.engine.meddle_unheard(|services| services[0].state = ContainerState::Exited { code: 137 });
+        lab.pass(6).await;
+        assert_eq!(lab.runs().await, "db@1 web@1", "{late} ms late");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_image_that_is_not_there_harms_nobody() {
     let lab = Lab::new();
@@ -434,6 +449,46 @@ async fn a_release_that_never_gets_healthy_is_taken_back_at_its_deadline() {
     lab.pass(280).await;
     assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "predecessors are kept");
     lab.pass(40).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_taken_back_is_tried_again_after_another_target() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+    lab.deliver(target(2));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    lab.engine.publish(&image("web", 2), Behaviour::Runs);
+    lab.deliver(target(3));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@3 web@3");
+    lab.deliver(target(2));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_nobody_restarts_comes_back_from_our_own_stop() {
+    let lab = Lab::new();
+    let without_restart = |number| {
+        let mut target = target(number);
+        for app in target.apps.values_mut() {
+            let TargetApp::Wanted(app) = app else { continue };
+            app.release
+                .iter_mut()
+                .flat_map(|r| r.services.values_mut())
+                .for_each(|s| s.restart = RestartPolicy::No);
+        }
+        target
+    };
+    lab.deliver(without_restart(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Exits(3));
+    lab.deliver(without_restart(2));
+    lab.pass(30).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
 }
 

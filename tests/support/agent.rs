@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Answer, Container, Fleet, FleetServer, Lab, Program, eventually, http_get, unix_get};
+use super::{
+    Answer, Container, Fleet, FleetServer, Lab, Program, eventually, eventually_or, http_get, unix_get,
+};
 
 /// How long a device may take to run what it should.
 const TO_FOLLOW: Duration = Duration::from_secs(60);
@@ -19,6 +21,7 @@ pub struct Agent<'lab> {
     device: String,
     instance: String,
     dir: PathBuf,
+    set: Vec<String>,
 }
 
 impl<'lab> Agent<'lab> {
@@ -44,6 +47,9 @@ runtime_dir = "{dir}/run"
 [engine]
 socket = "{socket}"
 
+[update]
+soak = "0s"
+
 [cloud]
 endpoint = "{endpoint}"
 fleet = {number}
@@ -57,7 +63,7 @@ poll_interval = "1s"
             number = fleet.number,
             key = fleet.key_file.display(),
         );
-        let agent = Self { lab, program: None, device: device.to_owned(), instance, dir };
+        let agent = Self { lab, program: None, device: device.to_owned(), instance, dir, set: Vec::new() };
         agent.write_settings(&settings);
         agent
     }
@@ -68,12 +74,18 @@ poll_interval = "1s"
         std::fs::write(self.settings_file(), text).expect("the settings can be written");
     }
 
+    /// One setting more, "engine.resync=10s", for the next start and all later ones.
+    pub fn set(&mut self, setting: &str) {
+        self.set.push(setting.to_owned());
+    }
+
     /// Starts it after [`prepare`](Self::prepare), [`stop`](Self::stop) or [`cut`](Self::cut).
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.program.is_none(), "it runs already");
         let mut command = Program::cotter();
         command.arg("agent").arg("--config").arg(self.settings_file());
+        command.args(self.set.iter().flat_map(|setting| ["--set", setting]));
         self.program = Some(Program::start(&format!("agent {}", self.device), command, &self.log_file()));
     }
 
@@ -125,6 +137,36 @@ poll_interval = "1s"
     pub fn status(&self) -> Option<Value> {
         let answer = unix_get(&self.status_socket(), "/v1/status")?;
         (answer.status == 200).then(|| answer.json())
+    }
+
+    /// A value of the status, by its JSON pointer, e.g. "/cloud/error"; null while there is none.
+    pub fn told(&self, pointer: &str) -> Value {
+        let status = self.status().unwrap_or_default();
+        status.pointer(pointer).cloned().unwrap_or_default()
+    }
+
+    /// Waits until the text at `pointer` of the status contains `words`; the whole text.
+    #[track_caller]
+    pub fn until_told(&self, pointer: &str, words: &str) -> String {
+        let mut last = Value::Null;
+        let found = eventually_or(TO_FOLLOW, || {
+            last = self.told(pointer);
+            let text = last.as_str().map_or_else(|| last.to_string(), str::to_owned);
+            text.contains(words).then_some(text)
+        });
+        found.unwrap_or_else(|| panic!("{pointer} of the status never says {words:?}, but {last}"))
+    }
+
+    /// Waits until it has been in contact with its cloud `count` times more, at least 1 s apart.
+    #[track_caller]
+    pub fn until_polled(&self, count: u32) {
+        let mut last = self.told("/cloud/last_contact");
+        for _ in 0..count {
+            last = eventually("a poll", Duration::from_secs(10), || {
+                let now = self.told("/cloud/last_contact");
+                (now != last && now.is_string()).then_some(now)
+            });
+        }
     }
 
     /// What its status says of its only app.

@@ -19,21 +19,25 @@
 )]
 
 mod agent;
+mod cloud;
 mod docker;
 mod fleet;
 mod http;
 mod lab;
 mod program;
+mod proxy;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 pub use agent::Agent;
+pub use cloud::{Asked, FakeCloud, Reply};
 pub use docker::{Container, Docker};
 pub use fleet::{Fleet, FleetServer};
 pub use http::{Answer, http_get, unix_get};
 pub use lab::{Lab, Parts};
 pub use program::{Io, Program};
+pub use proxy::EngineProxy;
 
 /// What `look` gives once it gives something, asked every 50 ms.
 ///
@@ -41,13 +45,18 @@ pub use program::{Io, Program};
 ///
 /// When it gave nothing for `patience`, saying `what` was waited for.
 #[track_caller]
-pub fn eventually<T>(what: &str, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn eventually<T>(what: &str, patience: Duration, look: impl FnMut() -> Option<T>) -> T {
+    eventually_or(patience, look).unwrap_or_else(|| panic!("waited {patience:?} in vain: {what}"))
+}
+
+/// As [`eventually`], but `None` when it gave nothing for `patience`.
+pub fn eventually_or<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || begun.elapsed() >= patience {
             return found;
         }
-        assert!(begun.elapsed() < patience, "waited {patience:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

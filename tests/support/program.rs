@@ -30,9 +30,11 @@ pub struct Io {
 }
 
 impl Program {
-    /// The binary under test, without any setting from this process's environment.
+    /// The binary under test (COTTER_TEST_BINARY names another one than this build's), without any
+    /// setting from this process's environment.
     pub fn cotter() -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cotter"));
+        let other = std::env::var_os("COTTER_TEST_BINARY");
+        let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_cotter").into()));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("COTTER_") {
                 command.env_remove(name);

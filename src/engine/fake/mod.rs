@@ -2,6 +2,8 @@
 //!
 //! It passes the same contract tests as the real engine (`tests/engine_contract.rs`).
 
+mod inside;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -10,9 +12,11 @@ use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{
-    App, AppId, ContainerId, ContainerState, Health, ImageRef, Instance, MountSource, NetworkId, NetworkMode,
-    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Probe, ServiceSpec, VolumeName,
+    App, ContainerId, ContainerState, Health, ImageRef, Instance, NetworkId, NetworkMode, NetworkName,
+    NetworkSpec, Observed, ObservedNetwork, ObservedService, ServiceSpec, VolumeName,
 };
+
+use inside::Inside;
 
 use super::{EngineError, Inspect, NewContainer, Operate, docker_spec};
 
@@ -48,20 +52,6 @@ pub struct Fake {
     instance: Instance,
     inside: Mutex<Inside>,
     changed: watch::Sender<u64>,
-}
-
-#[derive(Debug, Default)]
-struct Inside {
-    observed: Observed,
-    names: BTreeMap<ContainerId, String>,
-    specs: BTreeMap<ContainerId, ServiceSpec>,
-    volumes: BTreeSet<VolumeName>,
-    registry: BTreeSet<ImageRef>,
-    unreachable: BTreeSet<ImageRef>,
-    behaviours: BTreeMap<ImageRef, Behaviour>,
-    faults: BTreeMap<usize, Fault>,
-    calls: Vec<String>,
-    made: u64,
 }
 
 impl Fake {
@@ -126,14 +116,17 @@ impl Fake {
 
     /// Does what somebody else would do behind our back, and lets the event be seen.
     pub fn meddle(&self, change: impl FnOnce(&mut Vec<ObservedService>)) {
-        {
-            let mut inside = self.inside();
-            change(&mut inside.observed.services);
-            let left: BTreeSet<_> = inside.observed.services.iter().map(|s| s.container.clone()).collect();
-            inside.names.retain(|id, _| left.contains(id));
-            inside.specs.retain(|id, _| left.contains(id));
-        }
+        self.meddle_unheard(change);
         self.tell();
+    }
+
+    /// As [`meddle`](Self::meddle), but without an event.
+    pub fn meddle_unheard(&self, change: impl FnOnce(&mut Vec<ObservedService>)) {
+        let mut inside = self.inside();
+        change(&mut inside.observed.services);
+        let left: BTreeSet<_> = inside.observed.services.iter().map(|s| s.container.clone()).collect();
+        inside.names.retain(|id, _| left.contains(id));
+        inside.specs.retain(|id, _| left.contains(id));
     }
 
     fn inside(&self) -> MutexGuard<'_, Inside> {
@@ -191,104 +184,6 @@ fn attached(spec: &ServiceSpec) -> impl Iterator<Item = &NetworkName> {
 /// What the engine takes for running: it neither removes such a container nor its networks.
 fn is_up(state: ContainerState) -> bool {
     matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
-}
-
-impl Inside {
-    fn find(&mut self, id: &ContainerId) -> Option<&mut ObservedService> {
-        self.observed.services.iter_mut().find(|s| s.container == *id)
-    }
-
-    fn create(&mut self, instance: &Instance, new: NewContainer<'_>) -> Result<(), EngineError> {
-        let refused = |status, message: String| Err(EngineError::Refused { call: "create", status, message });
-        let NewContainer { app, release, service, spec, .. } = new;
-        if !self.observed.images.contains(&spec.image) {
-            return refused(404, format!("No such image: {}", spec.image));
-        }
-        let name = docker_spec::container_name(instance, app, service, spec);
-        let partial = format!("{name}{}", docker_spec::PARTIAL);
-        let is_taken = |n: &String| *n == name || (attached(spec).count() > 1 && *n == partial);
-        if self.names.values().any(is_taken) {
-            return refused(409, format!("The container name {name} is already in use"));
-        }
-        self.made += 1;
-        let Ok(container) = ContainerId::parse(format!("{:064x}", self.made)) else {
-            return refused(500, "no id".to_owned());
-        };
-        self.volumes.extend(spec.mounts.iter().filter_map(|m| match &m.source {
-            MountSource::Volume(name) => Some(name.clone()),
-            MountSource::Anonymous => None,
-        }));
-        self.names.insert(container.clone(), name);
-        self.specs.insert(container.clone(), spec.clone());
-        self.observed.services.push(ObservedService {
-            container,
-            app: app.id.clone(),
-            service: service.clone(),
-            release: release.clone(),
-            spec: spec.hash.clone(),
-            image: spec.image.to_string(),
-            grace: Duration::from_secs(docker_spec::grace_seconds(spec)),
-            state: ContainerState::Created,
-            health: Health::Unchecked,
-            restarts: 0,
-            status: "Created".to_owned(),
-            ports: BTreeMap::new(),
-        });
-        Ok(())
-    }
-
-    fn has_network(&self, app: &AppId, name: &NetworkName) -> bool {
-        self.observed.networks.iter().any(|n| n.app == *app && n.network == *name)
-    }
-
-    fn start(&mut self, id: &ContainerId) -> Result<(), EngineError> {
-        let spec = self.specs.get(id).cloned();
-        let is_forever = spec.as_ref().is_some_and(|spec| spec.restart.is_forever());
-        let probe = spec.as_ref().and_then(|spec| spec.healthcheck.as_ref()).map(|check| &check.probe);
-        let is_checked = matches!(probe, Some(Probe::Command(_) | Probe::Shell(_)));
-        let behaviours = self.behaviours.clone();
-        let refused = |message| Err(EngineError::Refused { call: "start", status: 404, message });
-        let Some(app) = self.find(id).map(|seen| seen.app.clone()) else {
-            return refused(format!("No such container: {id}"));
-        };
-        let mut networks = spec.iter().flat_map(attached);
-        if let Some(name) = networks.find(|name| !self.has_network(&app, name)) {
-            return refused(format!("network {name} not found"));
-        }
-        let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
-        let image = ImageRef::parse(&seen.image).ok();
-        let behaviour = image.and_then(|i| behaviours.get(&i).copied()).unwrap_or_default();
-        (seen.state, seen.health, seen.status) = match behaviour {
-            Behaviour::Runs if is_checked => {
-                (ContainerState::Running, Health::Healthy, "Up 1 second (healthy)".to_owned())
-            }
-            Behaviour::Runs => (ContainerState::Running, Health::Unchecked, "Up 1 second".to_owned()),
-            Behaviour::Crashes if is_forever => {
-                (ContainerState::Restarting, Health::Unchecked, "Restarting (1) 1 second ago".to_owned())
-            }
-            Behaviour::Crashes => {
-                (ContainerState::Exited { code: 1 }, Health::Unchecked, "Exited (1) 1 second ago".to_owned())
-            }
-            Behaviour::Exits(code) => {
-                (ContainerState::Exited { code }, Health::Unchecked, format!("Exited ({code}) 1 second ago"))
-            }
-            Behaviour::Reports(health) => {
-                (ContainerState::Running, health, format!("Up 1 second ({health:?})"))
-            }
-        };
-        Ok(())
-    }
-
-    fn remove(&mut self, id: &ContainerId) -> Result<(), EngineError> {
-        if self.find(id).is_some_and(|seen| is_up(seen.state)) {
-            let message = "You cannot remove a running container".to_owned();
-            return Err(EngineError::Refused { call: "remove", status: 409, message });
-        }
-        self.names.remove(id);
-        self.specs.remove(id);
-        self.observed.services.retain(|s| s.container != *id);
-        Ok(())
-    }
 }
 
 impl Inspect for Fake {

@@ -1,0 +1,124 @@
+//! What the engine in memory holds, and what each call does to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::engine::{EngineError, NewContainer, docker_spec};
+use crate::model::{
+    AppId, ContainerId, ContainerState, Health, ImageRef, Instance, MountSource, NetworkName, Observed,
+    ObservedService, Probe, ServiceSpec, VolumeName,
+};
+
+use super::{Behaviour, Fault, attached, is_up};
+
+#[derive(Debug, Default)]
+pub(super) struct Inside {
+    pub(super) observed: Observed,
+    pub(super) names: BTreeMap<ContainerId, String>,
+    pub(super) specs: BTreeMap<ContainerId, ServiceSpec>,
+    pub(super) volumes: BTreeSet<VolumeName>,
+    pub(super) registry: BTreeSet<ImageRef>,
+    pub(super) unreachable: BTreeSet<ImageRef>,
+    pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
+    pub(super) faults: BTreeMap<usize, Fault>,
+    pub(super) calls: Vec<String>,
+    pub(super) made: u64,
+}
+
+impl Inside {
+    pub(super) fn find(&mut self, id: &ContainerId) -> Option<&mut ObservedService> {
+        self.observed.services.iter_mut().find(|s| s.container == *id)
+    }
+
+    pub(super) fn create(&mut self, instance: &Instance, new: NewContainer<'_>) -> Result<(), EngineError> {
+        let refused = |status, message: String| Err(EngineError::Refused { call: "create", status, message });
+        let NewContainer { app, release, service, spec, .. } = new;
+        if !self.observed.images.contains(&spec.image) {
+            return refused(404, format!("No such image: {}", spec.image));
+        }
+        let name = docker_spec::container_name(instance, app, service, spec);
+        let partial = format!("{name}{}", docker_spec::PARTIAL);
+        let is_taken = |n: &String| *n == name || (attached(spec).count() > 1 && *n == partial);
+        if self.names.values().any(is_taken) {
+            return refused(409, format!("The container name {name} is already in use"));
+        }
+        self.made += 1;
+        let Ok(container) = ContainerId::parse(format!("{:064x}", self.made)) else {
+            return refused(500, "no id".to_owned());
+        };
+        self.volumes.extend(spec.mounts.iter().filter_map(|m| match &m.source {
+            MountSource::Volume(name) => Some(name.clone()),
+            MountSource::Anonymous => None,
+        }));
+        self.names.insert(container.clone(), name);
+        self.specs.insert(container.clone(), spec.clone());
+        self.observed.services.push(ObservedService {
+            container,
+            app: app.id.clone(),
+            service: service.clone(),
+            release: release.clone(),
+            spec: spec.hash.clone(),
+            image: spec.image.to_string(),
+            grace: Duration::from_secs(docker_spec::grace_seconds(spec)),
+            state: ContainerState::Created,
+            health: Health::Unchecked,
+            restarts: 0,
+            status: "Created".to_owned(),
+            ports: BTreeMap::new(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn has_network(&self, app: &AppId, name: &NetworkName) -> bool {
+        self.observed.networks.iter().any(|n| n.app == *app && n.network == *name)
+    }
+
+    pub(super) fn start(&mut self, id: &ContainerId) -> Result<(), EngineError> {
+        let spec = self.specs.get(id).cloned();
+        let is_forever = spec.as_ref().is_some_and(|spec| spec.restart.is_forever());
+        let probe = spec.as_ref().and_then(|spec| spec.healthcheck.as_ref()).map(|check| &check.probe);
+        let is_checked = matches!(probe, Some(Probe::Command(_) | Probe::Shell(_)));
+        let behaviours = self.behaviours.clone();
+        let refused = |message| Err(EngineError::Refused { call: "start", status: 404, message });
+        let Some(app) = self.find(id).map(|seen| seen.app.clone()) else {
+            return refused(format!("No such container: {id}"));
+        };
+        let mut networks = spec.iter().flat_map(attached);
+        if let Some(name) = networks.find(|name| !self.has_network(&app, name)) {
+            return refused(format!("network {name} not found"));
+        }
+        let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
+        let image = ImageRef::parse(&seen.image).ok();
+        let behaviour = image.and_then(|i| behaviours.get(&i).copied()).unwrap_or_default();
+        (seen.state, seen.health, seen.status) = match behaviour {
+            Behaviour::Runs if is_checked => {
+                (ContainerState::Running, Health::Healthy, "Up 1 second (healthy)".to_owned())
+            }
+            Behaviour::Runs => (ContainerState::Running, Health::Unchecked, "Up 1 second".to_owned()),
+            Behaviour::Crashes if is_forever => {
+                (ContainerState::Restarting, Health::Unchecked, "Restarting (1) 1 second ago".to_owned())
+            }
+            Behaviour::Crashes => {
+                (ContainerState::Exited { code: 1 }, Health::Unchecked, "Exited (1) 1 second ago".to_owned())
+            }
+            Behaviour::Exits(code) => {
+                (ContainerState::Exited { code }, Health::Unchecked, format!("Exited ({code}) 1 second ago"))
+            }
+            Behaviour::Reports(health) => {
+                (ContainerState::Running, health, format!("Up 1 second ({health:?})"))
+            }
+        };
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, id: &ContainerId) -> Result<(), EngineError> {
+        if self.find(id).is_some_and(|seen| is_up(seen.state)) {
+            let message = "You cannot remove a running container".to_owned();
+            return Err(EngineError::Refused { call: "remove", status: 409, message });
+        }
+        self.names.remove(id);
+        self.specs.remove(id);
+        self.observed.services.retain(|s| s.container != *id);
+        Ok(())
+    }
+}

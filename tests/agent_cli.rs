@@ -1,0 +1,273 @@
+//! The device's commands as the binary runs them: one line for what is wrong, and the exit code.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking and reads the real clock"
+)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// The binary, deaf to the environment of whoever runs the tests.
+fn cotter() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cotter"));
+    command.env_clear().stdin(Stdio::null());
+    command
+}
+
+/// Runs it: exit code, and all that it said, with `DIR` in place of `dir`.
+#[track_caller]
+fn run(mut command: Command, dir: &Path) -> (i32, String) {
+    let out = command.output().unwrap();
+    let said = [out.stdout, out.stderr].concat();
+    let said = String::from_utf8_lossy(&said).replace(&dir.display().to_string(), "DIR");
+    (out.status.code().unwrap(), said.trim_end().to_owned())
+}
+
+/// A folder for one test, with a short path: sockets live in it.
+fn folder() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("cotter-").tempdir_in("/tmp").unwrap()
+}
+
+fn write(path: &Path, text: &str, mode: u32) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name);
+    write(&path("good.key"), "secret", 0o600);
+    write(&path("open.key"), "secret", 0o644);
+    write(&path("empty.key"), "\nsecret", 0o600);
+    fs::create_dir(path("folder.toml")).unwrap();
+    let register = |key: &str| {
+        format!(
+            "[cloud]\nendpoint = \"http://127.0.0.1:1\"\nfleet = 1\nprovisioning_key_file = \"{}\"",
+            path(key).display()
+        )
+    };
+    for (file, told) in [
+        (
+            "colour = \"red\"".to_owned(),
+            "settings in DIR/agent.toml, line 1 are wrong: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `log`",
+        ),
+        (
+            "\n[engine]\nsockte = \"/x\"".to_owned(),
+            "settings in DIR/agent.toml, line 3 are wrong: unknown field `sockte`, expected `socket` or `resync`",
+        ),
+        (
+            "[cloud]\nfleet = \"one\"".to_owned(),
+            "settings in DIR/agent.toml, line 2 are wrong: invalid type: string \"one\", expected a whole number",
+        ),
+        (
+            "[cloud]\npoll_interval = 60".to_owned(),
+            "settings in DIR/agent.toml, line 2 are wrong: invalid type: integer `60`, expected a string",
+        ),
+        (
+            "state_dir = 1".to_owned(),
+            "settings in DIR/agent.toml, line 1 are wrong: invalid type: integer `1`, expected a string",
+        ),
+        (
+            "[cloud]\npoll_interval = \"soon\"".to_owned(),
+            "cloud.poll_interval = \"soon\" is not accepted: it must be a duration such as 15min, from 1s to 1day",
+        ),
+        (
+            "[engine]\nresync = \"1s\"".to_owned(),
+            "engine.resync = \"1s\" is not accepted: it must be a duration such as 5min, from 10s to 1day",
+        ),
+        (
+            "instance = \"My Lab\"".to_owned(),
+            "instance = \"My Lab\" is not accepted: it must be lower-case letters, digits and '-', at most 32, beginning with a letter or digit",
+        ),
+        (
+            "[update]\nparallel_pulls = 99".to_owned(),
+            "update.parallel_pulls = \"99\" is not accepted: it must be a whole number from 1 to 16",
+        ),
+        (
+            "[log]\nlevel = \"loud\"".to_owned(),
+            "log.level = \"loud\" is not accepted: it must be error, warn, info, debug or trace, or a filter such as info,cotter::reconcile=debug",
+        ),
+        (
+            "[cloud]\nendpoint = \"fleet.example.com\"".to_owned(),
+            "cloud.endpoint = \"fleet.example.com\" is not accepted: it must be a URL with http:// or https://, e.g. https://api.example.com",
+        ),
+        (
+            "[cloud]\nfleet = 1".to_owned(),
+            "cloud.fleet and cloud.provisioning_key_file go together; set both or neither",
+        ),
+        (
+            register("open.key"),
+            "cloud.provisioning_key_file: key file DIR/open.key cannot be used: others may read it (mode 644); chmod 600 it",
+        ),
+        (
+            register("no.key"),
+            "cloud.provisioning_key_file: key file DIR/no.key cannot be used: No such file or directory (os error 2); put the key into it, with mode 600",
+        ),
+        (
+            register("empty.key"),
+            "cloud.provisioning_key_file: key file DIR/empty.key cannot be used: its first line is empty; write the key there",
+        ),
+    ] {
+        write(&path("agent.toml"), &file, 0o644);
+        for check in [&["--check"][..], &[]] {
+            let mut command = cotter();
+            command.args(["agent", "--config"]).arg(path("agent.toml")).args(check);
+            assert_eq!(run(command, dir.path()), (78, format!("error: {told}")), "{file}");
+        }
+    }
+    for (file, told) in [
+        (
+            "nowhere.toml",
+            "settings file DIR/nowhere.toml cannot be read (No such file or directory (os error 2)); make it readable, or name another one with --config",
+        ),
+        (
+            "folder.toml",
+            "settings file DIR/folder.toml cannot be read (Is a directory (os error 21)); make it readable, or name another one with --config",
+        ),
+    ] {
+        let mut command = cotter();
+        command.args(["agent", "--config"]).arg(path(file));
+        assert_eq!(run(command, dir.path()), (78, format!("error: {told}")));
+    }
+    write(&path("agent.toml"), &register("good.key"), 0o644);
+    let mut command = cotter();
+    command.args(["agent", "--check", "--config"]).arg(path("agent.toml"));
+    assert_eq!(run(command, dir.path()), (0, "the settings are fine".to_owned()));
+}
+
+#[test]
+fn flags_and_variables_that_are_wrong_are_told_by_their_names() {
+    let dir = folder();
+    let file = dir.path().join("agent.toml");
+    write(&file, "", 0o644);
+    let agent = |more: &[&str]| {
+        let mut command = cotter();
+        command.args(["agent", "--check", "--config"]).arg(&file).args(more);
+        command
+    };
+    let (code, said) = run(agent(&["--set", "colour=red"]), dir.path());
+    assert_eq!(code, 78);
+    assert!(
+        said.starts_with("error: settings in --set colour are wrong: there is no such setting; there are instance, state_dir, "),
+        "{said}"
+    );
+    assert_eq!(said.lines().count(), 1);
+    assert_eq!(
+        run(agent(&["--set", "cloud.fleet=one"]), dir.path()),
+        (78, "error: settings in --set cloud.fleet are wrong: \"one\" is not a whole number".to_owned())
+    );
+    let mut command = agent(&[]);
+    command.env("COTTER_CLOUD_FLEET", "one");
+    assert_eq!(
+        run(command, dir.path()),
+        (
+            78,
+            "error: settings in variable COTTER_CLOUD_FLEET are wrong: \"one\" is not a whole number"
+                .to_owned()
+        )
+    );
+    let (code, said) = run(agent(&["--set", "instance"]), dir.path());
+    assert_eq!(code, 2);
+    assert!(said.contains("write KEY=VALUE, e.g. instance=lab"), "{said}");
+    let mut command = cotter();
+    command.arg("agnet");
+    let (code, said) = run(command, dir.path());
+    assert_eq!(code, 2);
+    assert!(said.contains("agnet") && said.contains("'agent'"), "{said}");
+}
+
+#[test]
+fn folders_that_cannot_be_used_end_the_agent_with_75() {
+    let dir = folder();
+    write(&dir.path().join("file"), "", 0o600);
+    let agent = |setting: &str, other: &str| {
+        let mut command = cotter();
+        let inside = |key: &str, name: &str| format!("{key}={}", dir.path().join(name).display());
+        command.args(["agent", "--set", &inside(setting, "file/in")]);
+        command.args(["--set", &inside(other, "good")]);
+        command
+    };
+    let (code, said) = run(agent("state_dir", "runtime_dir"), dir.path());
+    assert_eq!((code, said.lines().count()), (75, 1), "{said}");
+    assert!(said.starts_with("error: the state folder DIR/file/in "), "{said}");
+    let (code, said) = run(agent("runtime_dir", "state_dir"), dir.path());
+    assert_eq!((code, said.lines().count()), (75, 1), "{said}");
+    assert_eq!(
+        said,
+        "error: socket DIR/file/in/status.sock cannot be made (Not a directory (os error 20)); is runtime_dir a folder that we may write?"
+    );
+}
+
+#[test]
+fn a_status_that_cannot_be_had_says_why() {
+    let dir = folder();
+    let socket = dir.path().join("status.sock");
+    let status = || {
+        let mut command = cotter();
+        command.args(["status", "--socket"]).arg(&socket);
+        command
+    };
+    let no_agent = |why: &str| {
+        let told = "is it running? `systemctl status cotter-agent`, or name its socket with --socket";
+        (3, format!("error: no agent answers at DIR/status.sock ({why}); {told}"))
+    };
+    assert_eq!(run(status(), dir.path()), no_agent("No such file or directory (os error 2)"));
+    // What a killed agent leaves.
+    drop(UnixListener::bind(&socket).unwrap());
+    assert_eq!(run(status(), dir.path()), no_agent("Connection refused (os error 111)"));
+    fs::remove_file(&socket).unwrap();
+
+    // Somebody else's socket.
+    let listener = UnixListener::bind(&socket).unwrap();
+    let other = std::thread::spawn(move || {
+        for answer in ["HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}", "nonsense\r\n\r\n"] {
+            // The client looks whether it may connect at all, and then asks.
+            drop(listener.accept().unwrap());
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1024]).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+        listener
+    });
+    let (code, said) = run(status(), dir.path());
+    assert_eq!((code, said.lines().count()), (1, 1), "{said}");
+    assert!(
+        said.starts_with("error: what answers at DIR/status.sock is no agent of this version: "),
+        "{said}"
+    );
+    let (code, said) = run(status(), dir.path());
+    assert_eq!((code, said.lines().count()), (3, 1), "{said}");
+    let _listener = other.join().unwrap();
+
+    // A socket that others may not use.
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o660)).unwrap();
+    let mut stranger = Command::new("setpriv");
+    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_cotter")]);
+    let is_possible = stranger.arg("--version").output().is_ok_and(|out| out.status.success());
+    if !is_possible {
+        println!(
+            "skipped: only root with setpriv, and a binary that all may run, can try it as another user"
+        );
+        return;
+    }
+    let mut stranger = Command::new("setpriv");
+    stranger.args(["--reuid=65534", "--regid=65534", "--clear-groups", env!("CARGO_BIN_EXE_cotter")]);
+    stranger.args(["status", "--socket"]).arg(&socket);
+    assert_eq!(
+        run(stranger, dir.path()),
+        (
+            4,
+            "error: socket DIR/status.sock may not be used by you; use sudo, or join the group cotter"
+                .to_owned()
+        )
+    );
+}

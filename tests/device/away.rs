@@ -1,0 +1,92 @@
+//! What a device stands on is not there yet, is not what it seems, or goes for a while.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::support::{Agent, EngineProxy, FleetServer, Lab, eventually};
+use crate::{release, until_done};
+
+#[test]
+fn a_fleet_server_that_comes_later_is_found() {
+    let lab = Lab::new("late-cloud");
+    let mut server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "shop");
+    release(&lab, &server, &fleet, "one", &[("web", "r1")]);
+    server.stop();
+    let agent = {
+        let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
+        agent.start_again();
+        agent
+    };
+    let told = agent.until_told("/cloud/error", "cannot be reached");
+    assert!(told.starts_with(&format!("registration: cloud {} cannot be reached: ", server.url)), "{told}");
+    assert_eq!(agent.told("/has_target"), false);
+    let uuid = agent.told("/device/uuid");
+    server.start_again();
+    agent.until_serves("web", "one", "r1");
+    until_done(&agent, "one");
+    let devices = server.cli_json(&["device", "list"]);
+    assert_eq!(devices["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(devices["devices"][0]["uuid"], uuid);
+}
+
+#[test]
+fn an_engine_that_comes_later_or_goes_for_a_while_is_found() {
+    let lab = Lab::new("late-engine");
+    let server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "shop");
+    release(&lab, &server, &fleet, "one", &[("web", "r1")]);
+    let socket = lab.dir().join("engine.sock");
+    let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
+    agent.set(&format!("engine.socket={}", socket.display()));
+    agent.start_again();
+    let away = format!("engine at {} does not answer", socket.display());
+    agent.until_told("/engine_error", &away);
+    let out = agent.cli(&["status"]);
+    assert!(out.status.success());
+    assert!(String::from_utf8_lossy(&out.stdout).contains(&away), "{out:?}");
+
+    let proxy = EngineProxy::start(lab.docker().socket(), &socket);
+    agent.until_serves("web", "one", "r1");
+    until_done(&agent, "one");
+    assert_eq!(agent.told("/engine_error"), Value::Null);
+    let before = agent.standing();
+
+    // It goes: told, and nothing else.
+    drop(proxy);
+    agent.until_told("/engine_error", &away);
+    assert_eq!(agent.told("/apps/0/current"), "one");
+    release(&lab, &server, &fleet, "two", &[("web", "r2")]);
+    agent.until_polled(2);
+    assert_eq!(agent.standing(), before);
+
+    // It is back: so is the work.
+    let _proxy = EngineProxy::start(lab.docker().socket(), &socket);
+    agent.until_serves("web", "two", "r2");
+    until_done(&agent, "two");
+    let told = agent.log().matches("engine cannot be looked at").count();
+    assert!((2..=4).contains(&told), "told {told} times: {}", agent.log());
+}
+
+#[test]
+fn a_socket_that_is_no_engine_is_told_and_lived_with() {
+    let lab = Lab::new("no-engine");
+    let server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "shop");
+    release(&lab, &server, &fleet, "one", &[("web", "r1")]);
+    let file = lab.file("engine.sock", "no socket");
+    for wrong in [file, lab.dir().join("nowhere/engine.sock"), lab.dir().to_owned()] {
+        let name = format!("till{}", wrong.components().count());
+        let mut agent = Agent::prepare(&lab, &server.url, &fleet, &name);
+        agent.set(&format!("engine.socket={}", wrong.display()));
+        agent.start_again();
+        let told = agent.until_told("/engine_error", "does not answer");
+        assert!(told.starts_with(&format!("engine at {} does not answer (", wrong.display())), "{told}");
+        assert!(told.contains("engine.socket"), "a remedy: {told}");
+        assert_eq!(told.lines().count(), 1, "{told}");
+        // The cloud is asked all the same, and it is quick to stop.
+        eventually("a target", Duration::from_secs(10), || (agent.told("/has_target") == true).then_some(()));
+        assert!(agent.stop().success());
+    }
+}

@@ -1,0 +1,91 @@
+//! Images that cannot be had: the running release stays, and the status says why and when again.
+
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Agent, FakeCloud, Lab, eventually};
+use crate::{app, service, until_done, uuid};
+
+/// What is told of a pull that is put off: why, and seconds until it is tried again.
+#[track_caller]
+fn put_off(agent: &Agent<'_>, words: &str) -> (String, u64) {
+    eventually(&format!("the status says {words:?}"), Duration::from_secs(40), || {
+        let waiting = agent.told("/waiting");
+        let of_pull =
+            |w: &&Value| w["reason"] == "backoff" && w["why"].as_str().is_some_and(|why| why.contains(words));
+        let entry = waiting.as_array()?.iter().find(of_pull)?.clone();
+        assert_eq!(entry["service"], "web");
+        Some((entry["why"].as_str()?.to_owned(), entry["retry_in_s"].as_u64()?))
+    })
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
+    let lab = Lab::new("images");
+    let cloud = FakeCloud::start();
+    let target = |commit: &str, image: &str| {
+        let apps = app(1, "shop", commit, &[("web", service(image, json!({})))]);
+        cloud.target(commit, &json!({ uuid(1): apps }));
+    };
+    target("one", lab.image("r1"));
+    let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "till");
+    agent.set("update.stall_timeout=5s");
+    agent.start_again();
+    agent.until_serves("web", "one", "r1");
+    until_done(&agent, "one");
+    let before = agent.standing();
+    let digest = format!("sha256:{}", "0".repeat(64));
+
+    // Not in the registry: somebody must act, so it is long until the next try.
+    let missing = format!("{}/demo/app@{digest}", lab.parts.registry);
+    target("missing", &missing);
+    let (why, again) = put_off(&agent, "is not in its registry");
+    assert!(why.contains(&missing) && why.contains("failed once"), "{why}");
+    assert!((30..=80).contains(&again), "again in {again} s");
+    assert_eq!(agent.told("/apps/0/update"), "downloading");
+    assert_eq!(agent.told("/apps/0/current"), "one");
+    let shown = String::from_utf8_lossy(&agent.cli(&["status"]).stdout).into_owned();
+    assert!(shown.contains(&missing) && shown.contains(&format!("in {}", again / 10)), "{shown}");
+    agent.until_polled(2);
+    assert_eq!(agent.log().matches("step failed").count(), 1, "{}", agent.log());
+    assert_eq!(agent.standing(), before);
+
+    // A registry that is down: it passes, so it is tried again soon, and then less often.
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = format!("{}/demo/app@{digest}", free.local_addr().unwrap());
+    drop(free);
+    target("dead", &dead);
+    let begun = Instant::now();
+    let (why, again) = put_off(&agent, "cannot be reached");
+    assert!(why.contains(&dead), "{why}");
+    assert!(again <= 3, "again in {again} s");
+    let (_, again) = put_off(&agent, "failed 3 times");
+    assert!((2..=6).contains(&again), "again in {again} s");
+    let gone = begun.elapsed();
+    assert!(gone > Duration::from_secs(2), "three tries within {gone:?}");
+    assert_eq!(agent.standing(), before);
+
+    // A registry that answers nothing at all: given up after the stall timeout, not after minutes.
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("{}/demo/app@{digest}", mute.local_addr().unwrap());
+    target("silent", &silent);
+    let (why, _) = put_off(&agent, "made no progress for 5 s");
+    assert!(why.contains(&silent), "{why}");
+    assert_eq!(agent.standing(), before);
+    // It stops at once while a pull hangs.
+    eventually("it pulls again", Duration::from_secs(20), || {
+        let waiting = agent.told("/waiting");
+        waiting.as_array()?.iter().any(|w| w["reason"] == "downloading").then_some(())
+    });
+    let begun = Instant::now();
+    assert!(agent.stop().success());
+    assert!(begun.elapsed() < Duration::from_secs(12), "it took {:?}", begun.elapsed());
+    agent.start_again();
+
+    // A target that can be had is not made to wait for any of them.
+    target("two", lab.image("r2"));
+    agent.until_serves("web", "two", "r2");
+    until_done(&agent, "two");
+}

@@ -1,0 +1,98 @@
+//! The whole device: the real binary, a real dockerd, a real registry, and a cloud between them.
+//!
+//! Each test is a scenario of its own, in a lab of its own; they run side by side on one engine.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking and reads the real clock"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod asked;
+mod away;
+mod bystanders;
+mod images;
+mod rest;
+mod restart;
+mod trial;
+mod update;
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use support::{Agent, Fleet, FleetServer, Lab, eventually};
+
+/// A compose file: each service runs its release of the demo app, on a port of the engine's choice,
+/// with a volume of its own, SERVICE-data.
+fn compose(lab: &Lab, name: &str, services: &[(&str, &str)]) -> PathBuf {
+    let mut text = String::from("services:\n");
+    for (service, release) in services {
+        let image = lab.image(release);
+        write!(
+            text,
+            "  {service}:
+    image: {image}
+    ports: [\"127.0.0.1::8080\"]
+    volumes: [\"{service}-data:/data\"]
+    stop_grace_period: 3s
+    labels: {{ io.cotter.trial.soak: 1s }}
+"
+        )
+        .unwrap();
+    }
+    text.push_str("volumes:\n");
+    for (service, _) in services {
+        writeln!(text, "  {service}-data: {{}}").unwrap();
+    }
+    lab.file(&format!("{name}.yml"), &text)
+}
+
+/// Creates the release `commit` of `fleet`.
+fn release(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, services: &[(&str, &str)]) {
+    server.create_release(fleet, commit, &compose(lab, &format!("{}-{commit}", fleet.name), services));
+}
+
+/// An app of a target body: number, name, release and its services.
+fn app(number: u64, name: &str, commit: &str, services: &[(&str, Value)]) -> Value {
+    let services: serde_json::Map<_, _> =
+        services.iter().map(|(n, s)| ((*n).to_owned(), s.clone())).collect();
+    json!({
+        "id": number, "name": name, "class": "fleet",
+        "releases": { commit: { "id": number, "services": services, "networks": {}, "volumes": { "data": {} } } },
+    })
+}
+
+/// A service of a target body that runs `image`; `more` goes into its composition.
+fn service(image: &str, more: Value) -> Value {
+    let mut composition = json!({
+        "ports": ["127.0.0.1::8080"], "volumes": ["data:/data"], "stop_grace_period": "3s",
+    });
+    for (key, value) in more.as_object().cloned().unwrap_or_default() {
+        composition[key] = value;
+    }
+    json!({ "id": 1, "image_id": 1, "image": image, "environment": {}, "labels": { "io.cotter.trial.soak": "1s" }, "composition": composition })
+}
+
+/// An app's uuid for fake clouds.
+fn uuid(seed: u8) -> String {
+    format!("{seed:02x}").repeat(16)
+}
+
+/// Waits until the agent has accepted `commit` and has nothing more to do.
+#[track_caller]
+fn until_done(agent: &Agent<'_>, commit: &str) {
+    eventually(&format!("{commit} is done"), Duration::from_secs(60), || {
+        let status = agent.status()?;
+        let app = &status["apps"][0];
+        let is_done = app["current"] == commit && app["update"] == "done" && status["waiting"] == json!([]);
+        let names = agent.running().len() == app["services"].as_array()?.len();
+        (is_done && names).then_some(())
+    });
+}

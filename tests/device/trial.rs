@@ -1,0 +1,84 @@
+//! Releases that do not do well, on a real engine.
+
+use std::time::Duration;
+
+use crate::support::{Agent, Fleet, FleetServer, Lab, eventually};
+use crate::{release, until_done};
+
+/// A release of one service `web` with labels that make its trial last for 4 s, 12 s at most.
+fn tried(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &str) {
+    let text = format!(
+        r#"services:
+  db:
+    image: {db}
+    ports: ["127.0.0.1::8080"]
+  web:
+    image: {web}
+    ports: ["127.0.0.1::8080"]
+    healthcheck: {{ test: ["CMD", "/app", "check"], interval: 1s, retries: 3 }}
+    labels: {{ io.cotter.trial.soak: 4s, io.cotter.trial.deadline: 12s }}
+"#,
+        db = lab.image("r1"),
+        web = lab.image(image),
+    );
+    server.create_release(fleet, commit, &lab.file(&format!("{commit}.yml"), &text));
+}
+
+#[test]
+fn a_bad_release_is_taken_back_and_told_everywhere() {
+    let lab = Lab::new("trial");
+    let mut server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "shop");
+    release(&lab, &server, &fleet, "good", &[("db", "r1"), ("web", "r1")]);
+    let mut agent = Agent::start(&lab, &server, &fleet, "till");
+    agent.until_serves("web", "good", "r1");
+    until_done(&agent, "good");
+
+    for (commit, image, why) in [
+        ("crashes", "crash", "web was restarted 3 times by the engine"),
+        ("sick", "unhealthy", "web is unhealthy"),
+    ] {
+        let web = agent.service("web").unwrap().id;
+        tried(&lab, &server, &fleet, commit, image);
+        agent.until_told("/waiting", &format!("release {commit} was tried and taken back: {why}"));
+        agent.until_serves("web", "good", "r1");
+        agent.until_serves("db", "good", "r1");
+        assert_eq!(agent.service("web").unwrap().id, web, "the very container comes back");
+        assert_eq!(agent.told("/apps/0/current"), "good");
+        assert_eq!(agent.told("/apps/0/update"), "rejected");
+        eventually("the cloud knows it, too", Duration::from_secs(15), || {
+            let shown = server.cli_json(&["device", "show", "till"]);
+            (shown["device"]["running"] == "good").then_some(())
+        });
+    }
+
+    // It is not tried again: not at the next polls, not after a restart, not without a cloud.
+    let before = agent.standing();
+    agent.until_polled(3);
+    agent.cut();
+    server.stop();
+    agent.start_again();
+    agent.until_told("/waiting", "release sick was tried and taken back");
+    std::thread::sleep(Duration::from_secs(3));
+    assert_eq!(agent.standing(), before);
+}
+
+#[test]
+fn a_release_that_does_well_is_kept_after_its_soak_and_no_sooner() {
+    let lab = Lab::new("soak");
+    let server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "shop");
+    release(&lab, &server, &fleet, "good", &[("db", "r1"), ("web", "r1")]);
+    let agent = Agent::start(&lab, &server, &fleet, "till");
+    agent.until_serves("web", "good", "r1");
+    until_done(&agent, "good");
+    tried(&lab, &server, &fleet, "better", "r2");
+    agent.until_told("/waiting", "release better runs well and is watched for 4 s");
+    assert_eq!(agent.told("/apps/0/current"), "good");
+    let all = lab.docker().containers(agent.instance());
+    assert_eq!(all.iter().filter(|c| c.service() == "web").count(), 2, "its predecessor is kept: {all:#?}");
+    until_done(&agent, "better");
+    eventually("its predecessor is gone", Duration::from_secs(10), || {
+        (lab.docker().containers(agent.instance()).len() == 2).then_some(())
+    });
+}
