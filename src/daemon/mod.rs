@@ -10,6 +10,8 @@
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
+mod systemd;
+
 use std::path::PathBuf;
 mod remembered;
 mod systemd;
@@ -134,7 +136,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
     spawn_reconciler(&mut tasks, &config, &wires, orders_heard, store.clone(), remembered.ledger, &stop);
-    tasks.spawn(tell_systemd(wires.report.subscribe(), stop.clone()));
+    tasks.spawn(systemd::tell_status(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
             uuid: identity.uuid.clone(),
@@ -150,6 +152,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks.spawn(keep_open(wires, stop.clone()));
     }
     host::notify_ready();
+    run_until_told(tasks, &stop).await
+}
+
+/// Waits for the signal to stop, then for the tasks to end.
+async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Result<(), DaemonError> {
     tokio::select! {
         signalled = wait_for_signal() => signalled?,
         // Every task runs until it is told to stop. A device without one of them is better off if
@@ -214,7 +221,7 @@ fn spawn_reconciler(
     tasks.spawn(async move {
         tokio::select! {
             () = reconciled => {}
-            () = beat() => {}
+            () = systemd::beat() => {}
         }
     });
 }
