@@ -35,7 +35,7 @@ const ORDER_WITHIN: Duration = Duration::from_secs(120);
 ///
 /// As [`ClientError`] says.
 pub async fn status(path: &Path) -> Result<StatusDocument, ClientError> {
-    let http = connect(path, Duration::from_secs(5), "use sudo, or join the group cotter").await?;
+    let http = connect(path, Duration::from_secs(5), "use sudo").await?;
     let answer = http.get("http://agent/v1/status").send().await;
     let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
     let document: StatusDocument = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;

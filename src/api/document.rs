@@ -84,7 +84,7 @@ pub struct ServiceStatus {
 pub struct WaitingStatus {
     pub app: Option<String>,
     pub service: Option<String>,
-    /// One of the stable words of `docs`: downloading, backoff, refused, starting, unhealthy,
+    /// One of the stable words that the README lists under WAITING.
     /// dependency, trial, rejected, held, degraded.
     pub reason: String,
     pub why: String,

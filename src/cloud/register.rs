@@ -28,7 +28,12 @@ pub async fn register(
 ) -> Option<Registered> {
     let mut retry = Retry::up_to(Duration::from_secs(300));
     loop {
-        let error = match once(client, device, provisioning_key).await {
+        let answer = tokio::select! {
+            biased;
+            () = stop.cancelled() => return None,
+            answer = once(client, device, provisioning_key) => answer,
+        };
+        let error = match answer {
             Ok(device_id) => {
                 info!(uuid = %device.uuid, "device registered");
                 return Some(Registered { device_id });

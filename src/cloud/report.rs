@@ -49,7 +49,12 @@ impl Reporter {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep_until(not_before) => {}
             }
-            let wait = match self.send_news(&mut acknowledged).await {
+            let sent = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                sent = self.send_news(&mut acknowledged) => sent,
+            };
+            let wait = match sent {
                 Ok(()) => {
                     retry.success();
                     self.gap

@@ -175,6 +175,11 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
         let accepts = "a URL with http:// or https://, e.g. https://api.example.com".to_owned();
         return Err(ConfigError::Value { key: "cloud.endpoint", given: endpoint, accepts });
     }
+    if is_url.is_some_and(|rest| rest.split('/').next().is_some_and(|authority| authority.contains('@'))) {
+        return Err(ConfigError::Incomplete(
+            "cloud.endpoint holds a user or a password, and it is shown in logs and status; leave them out",
+        ));
+    }
     Ok(Some(CloudConfig {
         endpoint: endpoint.trim_end_matches('/').to_owned(),
         joining,

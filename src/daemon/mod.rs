@@ -10,12 +10,10 @@
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
-mod systemd;
-
-use std::path::PathBuf;
 mod remembered;
 mod systemd;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +34,6 @@ use crate::reconcile::{self, Channels, Command, Memory, Settings};
 use crate::store::{Store, StoreError};
 use crate::wire::report::DeviceFacts;
 use remembered::{identity, remembered_target};
-use systemd::{beat, tell_systemd};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -136,7 +133,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
     spawn_reconciler(&mut tasks, &config, &wires, orders_heard, store.clone(), remembered.ledger, &stop);
-    tasks.spawn(systemd::tell_status(wires.report.subscribe(), stop.clone()));
+    tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
             uuid: identity.uuid.clone(),

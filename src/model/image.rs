@@ -46,6 +46,7 @@ impl ImageRef {
             None => (name, None),
             Some((last, tag)) => (&name[..last_slash + last.len()], Some(tag)),
         };
+        let repository = familiar(repository);
         if repository.is_empty() {
             return Err(bad("it names no repository"));
         }
@@ -99,6 +100,13 @@ impl ImageRef {
     }
 }
 
+/// As the engine lists it: Docker Hub's own names are left out.
+fn familiar(repository: &str) -> &str {
+    let short = repository.strip_prefix("docker.io/").or(repository.strip_prefix("index.docker.io/"));
+    let short = short.unwrap_or(repository);
+    short.strip_prefix("library/").filter(|name| !name.contains('/')).unwrap_or(short)
+}
+
 impl fmt::Display for ImageRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.repository)?;
@@ -139,6 +147,10 @@ mod tests {
     fn references_keep_what_identifies_them() {
         for (given, shown) in [
             ("alpine".to_owned(), "alpine:latest".to_owned()),
+            ("docker.io/library/redis:7".into(), "redis:7".into()),
+            ("docker.io/owner/app".into(), "owner/app:latest".into()),
+            ("library/redis".into(), "redis:latest".into()),
+            ("localhost:5000/library/redis".into(), "localhost:5000/library/redis:latest".into()),
             ("localhost:5000/a/b".into(), "localhost:5000/a/b:latest".into()),
             ("localhost:5000/a/b:1.2".into(), "localhost:5000/a/b:1.2".into()),
             (format!("r.example/a:old@sha256:{HEX}"), format!("r.example/a@sha256:{HEX}")),

@@ -5,7 +5,7 @@ use crate::model::{
     ServiceSpec, Step,
 };
 
-use super::{Draft, gone, hold, trial};
+use super::{Draft, gone, hold, keep, trial};
 
 /// Adds the next steps for `app`: towards `release`, or, when that was rejected, back to the good one.
 pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
@@ -24,25 +24,30 @@ pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
 /// has something to do, or to wait for, ends the walk.
 fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
     let services = line_up(draft, app, release);
+    // First of all: what has shown itself bad must not wait for anything.
+    if is_ended_by_trial(draft, app, release, &services) {
+        return;
+    }
     if has_dead(draft, app, &services) {
+        keep::alive(draft, app, release);
         return;
     }
     if !fetch(draft, app, &services)
         || !create_networks(draft, app, release)
         || !create_successors(draft, app, release, &services)
     {
-        keep_alive(draft, app);
+        keep::alive(draft, app, release);
         return;
     }
     if hold::blocks(draft, app, release, &services) {
-        keep_alive(draft, app);
+        keep::alive(draft, app, release);
         return;
     }
-    if is_ended_by_trial(draft, app, release, &services) || begins_trial(draft, app, release, &services) {
+    if begins_trial(draft, app, release, &services) {
         return;
     }
     if !swap(draft, app, release, &services)
-        || !is_accepted(draft, app, &services)
+        || !is_accepted(draft, app, release, &services)
         || !trial::has_soaked(draft, app, release)
     {
         return;
@@ -76,7 +81,8 @@ fn begins_trial(draft: &mut Draft<'_>, app: &AppId, release: &Release, services:
         return false;
     }
     let starts = |p: &Place<'_>| p.container.is_some_and(|c| needs_start(draft, app, c, p.spec));
-    if !services.iter().any(starts) {
+    // A release that only drops a service changes what the others find, too.
+    if !services.iter().any(starts) && !leftovers(draft, app, release).any(is_up) {
         return false;
     }
     draft.add(Some(app), None, vec![Step::Try { app: app.clone(), release: release.commit.clone() }])
@@ -193,28 +199,7 @@ fn fetch(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
     is_complete
 }
 
-/// While the wanted release is not ready, what runs now goes on running: a service of the good
-/// release that ended or vanished, and of which nothing else runs, comes back.
-fn keep_alive(draft: &mut Draft<'_>, app: &AppId) {
-    let Some(good) = draft.at.ledger.apps.get(app).and_then(|a| a.good.as_ref()) else { return };
-    for place in line_up(draft, app, good) {
-        let is_planned = draft.plan.stage.iter().any(|s| s.service() == Some((app, place.name)));
-        if is_planned || place.predecessors.iter().any(|p| is_up(p)) {
-            continue;
-        }
-        match place.container {
-            Some(seen) if needs_start(draft, app, seen, place.spec) => {
-                draft.add_swap(app, place.name, vec![gone::start(seen)]);
-            }
-            None if draft.at.observed.images.contains(&place.spec.image) => {
-                draft.add(Some(app), Some(place.name), vec![create(app, good, &place)]);
-            }
-            Some(_) | None => {}
-        }
-    }
-}
-
-fn create(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
+pub(super) fn create(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
     Step::Create {
         app: app.clone(),
         service: place.name.clone(),
@@ -259,7 +244,7 @@ fn create_successors(draft: &mut Draft<'_>, app: &AppId, release: &Release, serv
 }
 
 /// Whether nothing is left to stop or start; the next few swaps otherwise.
-fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+pub(super) fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
     let mut is_complete = true;
     for place in services {
         let Some(seen) = place.container else { continue };
@@ -319,9 +304,11 @@ pub(super) fn leftovers<'a>(
     observed.services.iter().filter(move |s| s.app == app && !release.services.contains_key(&s.service))
 }
 
-/// Whether every service is as it should be; what is waited for otherwise.
-fn is_accepted(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
+/// Whether every service is as it should be; what is waited for otherwise. A service that the good
+/// release has as well is told, but says nothing of what is new.
+fn is_accepted(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
     let mut is_accepted = true;
+    let is_tried = trial::other_good(draft, app, release).is_some();
     for place in services {
         let Some(seen) = place.container.filter(|_| place.spec.is_running) else { continue };
         let reason = match (seen.state, seen.health) {
@@ -338,7 +325,7 @@ fn is_accepted(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bo
                 _,
             ) => Reason::Unhealthy,
         };
-        is_accepted = false;
+        is_accepted &= is_tried && !trial::is_new(draft, app, seen);
         draft.wait(Some(app), Some(place.name), reason, seen.status.clone(), None);
     }
     is_accepted

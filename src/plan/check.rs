@@ -41,9 +41,6 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
         return Some("there is no target, or one that names no app");
     };
     let app = step.app();
-    if app.is_some_and(|app| matches!(target.apps.get(app), Some(TargetApp::Refused(_)))) {
-        return Some("its app is refused and must stay as it is");
-    }
     let wanted = app.and_then(|app| match target.apps.get(app) {
         Some(TargetApp::Wanted(wanted)) => wanted.release.as_ref(),
         Some(TargetApp::Refused(_)) | None => None,
@@ -53,7 +50,31 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
     // What was rejected is not wanted: the good release is.
     let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
     let is_rejected = wanted.is_some_and(|wanted| rejected == Some(&wanted.key()));
-    let wanted = if is_rejected { good } else { wanted };
+    let is_refused = app.is_some_and(|app| matches!(target.apps.get(app), Some(TargetApp::Refused(_))));
+    let wanted = if is_rejected || is_refused { good } else { wanted };
+    let is_of = |release: Option<&Release>, seen: &ObservedService| {
+        release.and_then(|r| r.services.get(&seen.service)).is_some_and(|s| s.hash == seen.spec)
+    };
+    if is_refused {
+        // Only the way back from a trial that was cut off.
+        let is_back = match step {
+            Step::Stop { container, .. } => find(at, container).is_some_and(|seen| !is_of(good, seen)),
+            Step::Start { container, .. } => find(at, container).is_some_and(|seen| is_of(good, seen)),
+            Step::Pull { .. }
+            | Step::CreateNetwork { .. }
+            | Step::Create { .. }
+            | Step::Remove { .. }
+            | Step::RemoveNetwork { .. }
+            | Step::RemoveImage { .. }
+            | Step::Try { .. }
+            | Step::Reject { .. }
+            | Step::Commit { .. }
+            | Step::Forget { .. } => false,
+        };
+        if good.is_none() || !is_back {
+            return Some("its app is refused and must stay as it is");
+        }
+    }
     let is_held = at.ledger.hold.is_some();
     match step {
         Step::Stop { container, .. } => {
@@ -62,6 +83,10 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
                 return Some("the device is held");
             }
             let wanted = wanted?;
+            let is_stranger = !is_of(good, seen) && !is_of(Some(wanted), seen);
+            if is_stranger && good.is_some_and(|good| is_ready(at, good, &seen.app)) {
+                return None;
+            }
             (!is_ready(at, wanted, &seen.app)).then_some("its release is not replaced by one that is ready")
         }
         Step::Remove { container, .. } => {
@@ -81,15 +106,14 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
         }
         Step::Start { container, .. } => {
             let Some(seen) = find(at, container) else { return Some("the container is not ours") };
-            let is_of = |r: &Release| r.services.get(&seen.service).is_some_and(|s| s.hash == seen.spec);
-            let is_known = wanted.is_some_and(is_of) || good.is_some_and(is_of);
+            let is_known = is_of(wanted, seen) || is_of(good, seen);
             let rivals =
                 at.observed.services.iter().filter(|s| s.app == seen.app && s.service == seen.service);
             let mut rivals = rivals.filter(|s| is_up(s) && s.container != *container);
             if !is_known {
                 return Some("no release we know of has this spec");
             }
-            if is_held && good.is_some_and(|good| !is_of(good)) {
+            if is_held && good.is_some() && !is_of(good, seen) {
                 return Some("the device is held");
             }
             rivals

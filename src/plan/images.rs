@@ -18,16 +18,14 @@ pub(super) fn collect(draft: &mut Draft<'_>, target: &Target) {
     let mut kept: BTreeSet<&ImageRef> = BTreeSet::new();
     for (id, app) in &target.apps {
         let TargetApp::Wanted(wanted) = app else { return };
-        let ledger = at.ledger.apps.get(id);
-        let good = ledger.and_then(|a| a.good.as_ref());
+        let good = at.ledger.apps.get(id).and_then(|a| a.good.as_ref());
         if good != wanted.release.as_ref() {
             return;
         }
-        let previous = ledger.and_then(|a| a.previous.as_ref());
-        kept.extend(
-            good.into_iter().chain(previous).flat_map(|release| release.services.values()).map(|s| &s.image),
-        );
     }
+    // An app on its way out is in the ledger until nothing is left of it.
+    let remembered = at.ledger.apps.values().flat_map(|a| a.good.iter().chain(&a.previous));
+    kept.extend(remembered.flat_map(|release| release.services.values()).map(|s| &s.image));
     let used: BTreeSet<&str> = at.observed.services.iter().map(|s| s.image.as_str()).collect();
     for image in &at.ledger.images {
         if !kept.contains(image) && !used.contains(image.to_string().as_str()) {

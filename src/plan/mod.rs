@@ -16,6 +16,7 @@ mod check;
 mod gone;
 mod hold;
 mod images;
+mod keep;
 mod orders;
 mod report;
 #[cfg(test)]
@@ -65,6 +66,7 @@ pub fn plan(at: &Situation<'_>) -> Plan {
                 for refusal in &refused.refusals {
                     draft.wait(Some(id), None, Reason::Refused, refusal.to_string(), None);
                 }
+                keep::refused(&mut draft, id);
             }
             TargetApp::Wanted(wanted) => match &wanted.release {
                 Some(release) => app::reach(&mut draft, id, release),

@@ -40,7 +40,7 @@ fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option
     let Some(release) = &wanted.release else { return app };
     app.target = Some(release.commit.clone());
     let good = ledger.and_then(|l| l.good.as_ref());
-    if good.is_some_and(|good| good.commit != release.commit) {
+    if good.is_some_and(|good| good != release) {
         add_good(at, id, &mut app, ledger, Some(release));
     } else {
         app.current = good.map(|g| g.commit.clone());
@@ -49,7 +49,9 @@ fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option
     let mut statuses = Vec::new();
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);
-        if is_rejected && seen.is_none() {
+        // Until it has a container of its own, a service of the same commit is told as it runs.
+        let is_told = app.services.iter().any(|s| s.service == *name && s.release == release.commit);
+        if seen.is_none() && (is_rejected || is_told) {
             continue;
         }
         let (status, progress) = match seen {

@@ -507,7 +507,7 @@ fn a_bad_release_is_taken_back() {
         (
             "and is good when it comes good",
             "target 2, trial 2 400, steady 10, db@2 running, web@2 healthy",
-            "commit 2, wait all degraded",
+            "commit 2",
         ),
         (
             "a kept service is not judged",

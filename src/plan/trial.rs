@@ -24,7 +24,8 @@ fn ledger<'a>(draft: &Draft<'a>, app: &AppId) -> Option<&'a AppLedger> {
 
 /// Whether `release` was tried and taken back; the reason then.
 pub(super) fn rejection<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a str> {
-    let rejected = ledger(draft, app)?.rejected.as_ref()?;
+    let ledger = ledger(draft, app)?;
+    let rejected = ledger.rejected.as_ref().filter(|_| ledger.good.as_ref() != Some(release))?;
     (rejected.release == release.key()).then_some(rejected.why.as_str())
 }
 
@@ -62,7 +63,9 @@ pub(super) fn verdict(
         }
     }
     let deadline = release.trial.deadline.unwrap_or(draft.at.settings.deadline);
-    if trial.ran >= deadline {
+    // One that is well already is given its soak, however late.
+    let is_well = draft.at.steady.contains_key(app);
+    if trial.ran >= deadline && !is_well {
         return Some(format!("not good after {}", told(deadline)));
     }
     (trial.boots >= BOOTS).then(|| format!("the device booted {} times during its trial", trial.boots))

@@ -12,7 +12,12 @@ use crate::model::{Cooling, Outcome, Step};
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failed: BTreeMap<Step, Failed>,
+    /// The last successes, with their time.
+    done: BTreeMap<Step, Instant>,
 }
+
+/// A step that is planned again so soon after it was done has not worked.
+const JUST: Duration = Duration::from_secs(3);
 
 #[derive(Debug)]
 struct Failed {
@@ -45,7 +50,12 @@ impl Attempts {
     pub(super) fn note(&mut self, step: &Step, outcome: Outcome) {
         let (after, why) = match &outcome {
             Outcome::Done => {
-                self.failed.remove(step);
+                // One that was done in vain before keeps its failures, and so its growing waits.
+                if !self.done.contains_key(step) {
+                    self.failed.remove(step);
+                }
+                self.done.retain(|_, at| at.elapsed() < JUST);
+                self.done.insert(step.clone(), Instant::now());
                 return;
             }
             Outcome::Retry { after, why } => (*after, why.clone()),
@@ -64,9 +74,15 @@ impl Attempts {
         failed.until = now + after.map_or(next, |after| after.max(next));
     }
 
+    /// Whether the step succeeded a moment ago.
+    pub(super) fn was_just_done(&self, step: &Step) -> bool {
+        self.done.get(step).is_some_and(|at| at.elapsed() < JUST)
+    }
+
     /// A new target makes everything worth trying again.
     pub(super) fn clear(&mut self) {
         self.failed.clear();
+        self.done.clear();
     }
 
     /// The steps that may not be repeated yet.

@@ -247,14 +247,29 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         if plan.stage.is_empty() || stop.is_cancelled() {
             return self.until_due(&plan);
         }
-        let is_only_pulls = plan.stage.iter().all(|s| matches!(s, Step::Pull { .. }));
-        self.run_stage(plan.stage).await;
+        let stage = self.not_again(plan.stage);
+        let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. }));
+        self.run_stage(stage).await;
+        // What passed while nobody could look is no part of a trial.
+        self.trials.look_anew();
         if !is_only_pulls {
             return Duration::ZERO;
         }
         // Nothing changed on the engine yet: the end of a download wakes us.
         let plan = self.publish();
         self.until_due(&plan)
+    }
+
+    /// A step that was done a moment ago and is planned again did not do what it should: the engine says
+    /// one thing and shows another. It is put off like one that failed, so that nothing spins.
+    fn not_again(&mut self, stage: Vec<Step>) -> Vec<Step> {
+        let (again, fresh): (Vec<_>, Vec<_>) =
+            stage.into_iter().partition(|step| self.attempts.was_just_done(step));
+        for step in again {
+            let why = "it was done, and the engine does not show it".to_owned();
+            self.settle(&step, Outcome::Retry { after: None, why });
+        }
+        fresh
     }
 
     /// How long nothing has to be done, if nothing happens before.
@@ -269,6 +284,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             warn!(error = %told, "engine cannot be looked at");
         }
         self.engine_error = Some(told);
+        self.trials.look_anew();
         self.engine_failures = self.engine_failures.saturating_add(1);
         self.publish();
         Duration::from_secs(1_u64 << self.engine_failures.min(5)).min(self.settings.resync)

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{AppId, ContainerId, Ledger, Observed, Plan, Reason, Release, Target, TargetApp};
+use crate::model::{
+    AppId, ContainerId, ContainerState, Ledger, Observed, Plan, PlanSettings, Reason, Release, SpecHash,
+    Target, TargetApp,
+};
 
 use super::{Memory, Reconciler};
 
@@ -19,6 +22,7 @@ const SAVE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(super) struct Trials {
     last_look: Option<Instant>,
+    is_first_look_of_boot: bool,
     unsaved: Duration,
     /// Apps that are well and watched: since when, and the containers with their restarts.
     well: BTreeMap<AppId, (Instant, Fingerprint)>,
@@ -68,6 +72,15 @@ impl Trials {
     }
 }
 
+/// How long the trial of an app's wanted release may take.
+fn deadline(target: &Target, app: &AppId, settings: &PlanSettings) -> Duration {
+    let wanted = match target.apps.get(app) {
+        Some(TargetApp::Wanted(wanted)) => wanted.release.as_ref(),
+        Some(TargetApp::Refused(_)) | None => None,
+    };
+    wanted.and_then(|release| release.trial.deadline).unwrap_or(settings.deadline)
+}
+
 impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
     /// Counts the boot, for trials that began in an earlier one; none while the device is held.
     pub(super) fn count_boot(&mut self) {
@@ -76,6 +89,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             if trial.boot_id != self.settings.boot_id {
                 trial.boot_id.clone_from(&self.settings.boot_id);
                 trial.boots = trial.boots.saturating_add(counted);
+                self.trials.is_first_look_of_boot = true;
             }
         }
         self.save_ledger();
@@ -84,8 +98,11 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
     /// A trial, or a rejection, of another release than the wanted one counts for nothing any more.
     pub(super) fn forget_other_trials(&mut self, target: &Target) {
         for (id, app) in &mut self.ledger.apps {
-            let Some(TargetApp::Wanted(wanted)) = target.apps.get(id) else { continue };
-            let key = wanted.release.as_ref().map(Release::key);
+            let key = match target.apps.get(id) {
+                Some(TargetApp::Wanted(wanted)) => wanted.release.as_ref().map(Release::key),
+                Some(TargetApp::Refused(_)) => None,
+                None => continue,
+            };
             if app.trial.as_ref().is_some_and(|trial| Some(&trial.release) != key.as_ref()) {
                 app.trial = None;
             }
@@ -95,30 +112,56 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         }
     }
 
-    /// Counts the time since the last look for every trial, unless the device is held, and asks the engine how often it restarted
-    /// what is on trial: its list does not tell.
+    /// Counts the time since the last look for every trial, up to its deadline and unless the device is
+    /// held, and asks the engine how often it restarted what is on trial: its list does not tell.
     pub(super) async fn watch_trials(&mut self) -> Result<(), EngineError> {
         let now = Instant::now();
         let passed = self.trials.last_look.replace(now).map_or(Duration::ZERO, |last| now - last);
         let passed = if self.ledger.hold.is_some() { Duration::ZERO } else { passed };
         let mut tried = Vec::new();
-        for app in self.ledger.apps.values_mut() {
+        let mut counted = Duration::ZERO;
+        for (id, app) in &mut self.ledger.apps {
+            let deadline = self.delivered.as_ref().map(|d| deadline(&d.target, id, &self.settings.plan));
             if let Some(trial) = &mut app.trial {
-                trial.ran += passed;
+                // Past its deadline it is decided, or it never will be: there is nothing to count, or to write.
+                if deadline.is_some_and(|deadline| trial.ran < deadline) {
+                    trial.ran += passed;
+                    counted += passed;
+                }
                 tried.extend(trial.release.specs.values().cloned());
             }
         }
         if tried.is_empty() {
             return Ok(());
         }
-        self.trials.unsaved += passed;
+        self.note_cut_short(&tried);
+        self.trials.unsaved += counted;
         if self.trials.unsaved >= SAVE {
             self.trials.unsaved = Duration::ZERO;
             self.save_ledger();
         }
         for seen in self.observed.services.iter_mut().filter(|s| tried.contains(&s.spec)) {
-            seen.restarts = self.engine.restarts(&seen.container).await?;
+            seen.restarts = match self.engine.restarts(&seen.container).await {
+                Ok(restarts) => restarts,
+                Err(error @ EngineError::Unreachable { .. }) => return Err(error),
+                // One container that cannot be inspected must not stop everything else.
+                Err(_) => 0,
+            };
         }
         Ok(())
+    }
+
+    /// After a boot: what of a trial ended when the power went did not end by itself, and runs again.
+    fn note_cut_short(&mut self, tried: &[SpecHash]) {
+        if !std::mem::take(&mut self.trials.is_first_look_of_boot) {
+            return;
+        }
+        for seen in self.observed.services.iter().filter(|s| tried.contains(&s.spec)) {
+            let has_failed = matches!(seen.state, ContainerState::Exited { code } if code != 0);
+            if let Some(app) = self.ledger.apps.get_mut(&seen.app).filter(|_| has_failed) {
+                app.stopped.insert(seen.container.clone());
+            }
+        }
+        self.save_ledger();
     }
 }

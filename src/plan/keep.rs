@@ -1,0 +1,75 @@
+//! What runs while the wanted release does not: the good one, whole.
+
+use crate::model::{AppId, ContainerState, Health, ObservedService, Release, Step};
+
+use super::app::{self, Place, is_up, line_up, needs_start};
+use super::{Draft, gone};
+
+fn good<'a>(draft: &Draft<'a>, app: &AppId) -> Option<&'a Release> {
+    draft.at.ledger.apps.get(app).and_then(|a| a.good.as_ref())
+}
+
+/// While `wanted` is not ready, a service of the good release that ended or vanished, and of which
+/// nothing else runs, comes back. What a third release left half done, when the target changed during
+/// its trial, goes on only for as long as it is well.
+pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
+    let Some(good) = good(draft, app) else { return };
+    let services = line_up(draft, app, good);
+    let strangers = strangers(draft, app, &[good, wanted]);
+    let is_unwell =
+        strangers.iter().any(|s| s.state == ContainerState::Restarting || s.health == Health::Unhealthy);
+    let is_gap = services.iter().any(|p| p.spec.is_running && !is_covered(p));
+    if !strangers.is_empty() && (is_unwell || is_gap) && can_swap(draft, &services) {
+        app::swap(draft, app, good, &services);
+        return;
+    }
+    for place in &services {
+        let is_planned = draft.plan.stage.iter().any(|s| s.service() == Some((app, place.name)));
+        if is_planned || place.predecessors.iter().any(|p| is_up(p)) {
+            continue;
+        }
+        match place.container {
+            Some(seen) if needs_start(draft, app, seen, place.spec) => {
+                draft.add_swap(app, place.name, vec![gone::start(seen)]);
+            }
+            None if draft.at.observed.images.contains(&place.spec.image) => {
+                draft.add(Some(app), Some(place.name), vec![app::create(app, good, place)]);
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// An app that is refused stays as it is, unless it was refused in the middle of a trial: what was tried
+/// is watched by nobody any more, so the good release comes back.
+pub(super) fn refused(draft: &mut Draft<'_>, app: &AppId) {
+    let Some(good) = good(draft, app) else { return };
+    let services = line_up(draft, app, good);
+    if !strangers(draft, app, &[good]).is_empty() && can_swap(draft, &services) {
+        app::swap(draft, app, good, &services);
+    }
+}
+
+/// Containers of the app that are up and belong to none of the releases.
+fn strangers<'a>(draft: &Draft<'a>, app: &AppId, releases: &[&Release]) -> Vec<&'a ObservedService> {
+    let is_of = |seen: &ObservedService, release: &Release| {
+        release.services.get(&seen.service).is_some_and(|spec| spec.hash == seen.spec)
+    };
+    let all = draft.at.observed.services.iter().filter(|s| s.app == *app && is_up(s));
+    all.filter(|s| !releases.iter().any(|release| is_of(s, release))).collect()
+}
+
+/// Whether something of the service runs, or it has ended as it should.
+fn is_covered(place: &Place<'_>) -> bool {
+    let ended_well = |c: &ObservedService| {
+        c.state == ContainerState::Exited { code: 0 } && !place.spec.restart.is_forever()
+    };
+    place.container.is_some_and(|c| is_up(c) || ended_well(c)) || place.predecessors.iter().any(|p| is_up(p))
+}
+
+/// Whether the whole release has its containers, nobody holds the device, and no step of it is planned yet.
+fn can_swap(draft: &Draft<'_>, services: &[Place<'_>]) -> bool {
+    let is_whole = services.iter().all(|p| p.container.is_some());
+    let is_begun = draft.plan.stage.iter().any(|s| matches!(s, Step::Create { .. }));
+    is_whole && !is_begun && draft.at.ledger.hold.is_none()
+}
