@@ -55,6 +55,7 @@ impl Exit {
                 DaemonError::Store(error) => Self::of_kind(error),
                 DaemonError::Socket(error) => Self::of_kind(error),
                 DaemonError::IdentityUnknown { .. } => Some(Self::OtherInstance),
+                DaemonError::NotJoined => Some(Self::BadConfig),
                 DaemonError::Cloud(_)
                 | DaemonError::Random(_)
                 | DaemonError::TaskEnded

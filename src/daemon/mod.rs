@@ -63,6 +63,10 @@ pub enum DaemonError {
         "a task of the agent ended by itself; this is a mistake in Cotter, please report it with the log"
     )]
     TaskEnded,
+    #[error(
+        "cloud.endpoint is set, but this device is not known to any cloud yet; set cloud.fleet and cloud.provisioning_key_file, or cloud.uuid and cloud.device_key_file"
+    )]
+    NotJoined,
     #[error("signals cannot be caught: {0}")]
     Signals(std::io::Error),
 }

@@ -28,6 +28,9 @@ pub(super) fn identity(
             Identity { uuid, device_key, registered: Some(Known { endpoint, device_id: None }) }
         }
         (None, Some(identity)) => identity.clone(),
+        (None, None) if config.cloud.as_ref().is_some_and(|cloud| cloud.joining == Joining::Remembered) => {
+            return Err(DaemonError::NotJoined);
+        }
         (None, None) => loop {
             if let Some(why) = out_of_sight(notes) {
                 let (folder, why) = (config.state_dir.clone(), why.to_owned());

@@ -17,7 +17,7 @@ use crate::model::{
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
 /// healthy, `web>job!` on job having completed; `job!` is a one-shot.
-const RELEASES: [(u8, &str); 7] = [
+const RELEASES: [(u8, &str); 8] = [
     (1, "db web"),
     (2, "db web"),
     (3, "web"),
@@ -25,6 +25,7 @@ const RELEASES: [(u8, &str); 7] = [
     (5, "db web=1"),
     (6, "job! web"),
     (7, "job! web>job!"),
+    (8, "web=1"),
 ];
 
 fn app() -> AppId {
@@ -512,7 +513,22 @@ fn a_bad_release_is_taken_back() {
         (
             "a kept service is not judged",
             "target 5, good 1, trial 5, db@1 exited, db@5 running, web@1 unhealthy",
-            "wait web unhealthy",
+            "wait web unhealthy, wait all trial",
+        ),
+        (
+            "one that is well late is given its soak",
+            "target 2, good 1, trial 2 400, steady 3, db@1 exited, web@1 exited, db@2 running, web@2 healthy",
+            "wait all trial",
+        ),
+        (
+            "one whose image and container vanished is judged all the same",
+            "target 2, good 1, trial 2 300, db@1 exited, web@1 exited, db@2 running",
+            "reject 2: not good after 300 s",
+        ),
+        (
+            "a release that only drops a service is tried, too",
+            "target 8, good 1, db@1 running, web@1 running",
+            "try 8",
         ),
         (
             "a job that fails",
@@ -520,6 +536,43 @@ fn a_bad_release_is_taken_back() {
             "reject 6: job exited with code 1",
         ),
     ]);
+}
+
+#[test]
+fn a_trial_that_a_new_target_cuts_off_does_not_stay_half_done() {
+    let between = |state| {
+        format!(
+            "good 1, have 1, db@1 exited, stopped db@1, web@1 exited, stopped web@1, db@2 running, web@2 {state}"
+        )
+    };
+    for (why, target, state, expected) in [
+        (
+            "what is well goes on until the next is here",
+            "target 3, pulling web@3",
+            "healthy",
+            "wait web downloading",
+        ),
+        (
+            "what is not gives way to the good release",
+            "target 3, pulling web@3",
+            "restarting",
+            "stop db db-2, start db db-1, stop web web-2, start web web-1, wait web downloading",
+        ),
+        (
+            "also where a gap is",
+            "target 3, pulling web@3",
+            "exited",
+            "stop db db-2, start db db-1, start web web-1, wait web downloading",
+        ),
+        (
+            "and when the next one is refused",
+            "target refused",
+            "healthy",
+            "stop db db-2, start db db-1, stop web web-2, start web web-1, wait all refused",
+        ),
+    ] {
+        assert_eq!(Device::parse(&format!("{target}, {}", between(state))).told(), expected, "{why}");
+    }
 }
 
 #[test]
@@ -683,6 +736,12 @@ proptest! {
             }
         }
         device.retarget(last);
+        // What was taken back on the way is tried again, as `cotter retry` does.
+        device.ledger.apps.values_mut().for_each(|ledger| ledger.rejected = None);
+        // A job that was killed has failed: its release may be taken back, or wait for a person.
+        let job_failed = device.observed.services.iter().any(|s| {
+            s.service.as_str() == "job" && s.state == ContainerState::Exited { code: 137 }
+        });
         let mut rounds = 0;
         loop {
             device.pass();
@@ -698,9 +757,6 @@ proptest! {
             rounds += 1;
             prop_assert!(rounds < 40, "no rest: {}", device.told());
         }
-        let job_failed = device.observed.services.iter().any(|s| {
-            s.service.as_str() == "job" && s.state == ContainerState::Exited { code: 137 }
-        });
         if !job_failed {
             prop_assert_eq!(device.told(), "");
             let mut runs: Vec<_> = device.observed.services.iter().map(|s| s.spec.clone()).collect();

@@ -103,3 +103,25 @@ impl Attempts {
         self.failed.values().filter(|f| f.until > now).map(|f| f.until - now).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{AppId, NetworkName};
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_done_in_vain_is_done_less_and_less_often() {
+        let (app, network) = (AppId::parse("app").unwrap(), NetworkName::parse("default").unwrap());
+        let step = Step::CreateNetwork { app, network };
+        let mut attempts = Attempts::default();
+        assert!(!attempts.was_just_done(&step));
+        for _ in 0..5 {
+            attempts.note(&step, Outcome::Done);
+            assert!(attempts.was_just_done(&step));
+            attempts.note(&step, Outcome::Retry { after: None, why: "in vain".into() });
+        }
+        assert_eq!(attempts.cooling()[&step].attempts, 5);
+        tokio::time::sleep(JUST * 100).await;
+        assert!(!attempts.was_just_done(&step));
+    }
+}

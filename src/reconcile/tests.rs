@@ -116,8 +116,12 @@ impl Lab {
         Self::on(engine, Notebook::default())
     }
 
-    #[expect(clippy::disallowed_methods, reason = "the tests' own tasks end with the tests")]
     fn on(engine: Arc<Fake>, notebook: Notebook) -> Self {
+        Self::booted(engine, notebook, "boot")
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "the tests' own tasks end with the tests")]
+    fn booted(engine: Arc<Fake>, notebook: Notebook, boot: &str) -> Self {
         let (target, target_heard) = watch::channel(None);
         let (report, report_heard) = watch::channel(Report::default());
         let (commands, commands_heard) = mpsc::channel(8);
@@ -126,7 +130,7 @@ impl Lab {
         let settings = Settings {
             plan: PlanSettings::default(),
             resync: Duration::from_secs(300),
-            boot_id: "boot".to_owned(),
+            boot_id: boot.to_owned(),
         };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
         let channels =
@@ -490,6 +494,31 @@ async fn a_service_that_nobody_restarts_comes_back_from_our_own_stop() {
     lab.deliver(without_restart(2));
     lab.pass(30).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_power_cut_in_a_trial_is_no_fault_of_the_release() {
+    let lab = Lab::new();
+    let target = || {
+        let mut target = target(1);
+        for app in target.apps.values_mut() {
+            let TargetApp::Wanted(app) = app else { continue };
+            app.release
+                .iter_mut()
+                .flat_map(|r| r.services.values_mut())
+                .for_each(|s| s.restart = RestartPolicy::No);
+        }
+        target
+    };
+    lab.deliver(target());
+    lab.pass(5).await;
+    let (engine, notebook) = lab.cut();
+    engine.meddle(|services| services[0].state = ContainerState::Exited { code: 255 });
+    let lab = Lab::booted(engine, notebook, "the next boot");
+    lab.deliver(target());
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(lab.good().as_deref(), Some("1"));
 }
 
 #[tokio::test(start_paused = true)]

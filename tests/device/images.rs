@@ -75,7 +75,7 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     assert!(why.contains(&silent), "{why}");
     assert_eq!(agent.standing(), before);
     // It stops at once while a pull hangs.
-    eventually("it pulls again", Duration::from_secs(20), || {
+    eventually("it pulls again", Duration::from_secs(60), || {
         let waiting = agent.told("/waiting");
         waiting.as_array()?.iter().any(|w| w["reason"] == "downloading").then_some(())
     });
