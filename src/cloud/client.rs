@@ -17,6 +17,9 @@ pub struct Client {
     endpoint: String,
 }
 
+/// More than any target that is accepted (4 MiB), so that the reader says what is wrong with those between.
+const LONGEST_BODY: usize = 8 * 1024 * 1024;
+
 /// Why a request did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CloudError {
@@ -180,8 +183,7 @@ impl Client {
             StatusCode::NOT_MODIFIED => Err(CloudError::Unknown { endpoint: self.endpoint.clone() }),
             StatusCode::OK => {
                 let etag = answer.headers().get(ETAG).and_then(|e| e.to_str().ok()).map(str::to_owned);
-                let body = answer.bytes().await.map_err(|e| self.unreachable(&e))?;
-                Ok(State::Changed { etag, body: body.to_vec() })
+                Ok(State::Changed { etag, body: self.body(answer).await? })
             }
             _ => Err(self.refused("poll", answer).await),
         }
@@ -203,6 +205,26 @@ impl Client {
         let request = self.http.patch(format!("{}/device/v3/state", self.endpoint));
         let answer = self.sent(request.bearer_auth(device_key).json(&body)).await?;
         if answer.status().is_success() { Ok(()) } else { Err(self.refused("report", answer).await) }
+    }
+
+    /// Reads a body up to [`LONGEST_BODY`], so that no answer costs more memory than the device has.
+    async fn body(&self, mut answer: Response) -> Result<Vec<u8>, CloudError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.unreachable(&e))? {
+            body.extend_from_slice(&chunk);
+            if body.len() > LONGEST_BODY {
+                let message = format!("its target has more than {LONGEST_BODY} bytes and is not read");
+                let (endpoint, status) = (self.endpoint.clone(), answer.status().as_u16());
+                return Err(CloudError::Refused {
+                    endpoint,
+                    request: "poll",
+                    status,
+                    message,
+                    retry_after: None,
+                });
+            }
+        }
+        Ok(body)
     }
 
     async fn sent(&self, request: reqwest::RequestBuilder) -> Result<Response, CloudError> {

@@ -152,8 +152,9 @@ impl Store {
         let texts = records::encode_ledger(&inner.records, &inner.truth.ledger, ledger)?;
         inner.records.retain(|name, _| !records::is_ledger(name));
         inner.records.extend(texts);
+        // Saving what is there anyway is no word of this process: a disk that is read late still counts.
+        inner.saved.ledger |= inner.truth.ledger != *ledger;
         inner.truth.ledger = ledger.clone();
-        inner.saved.ledger = true;
         inner.settle()
     }
 
