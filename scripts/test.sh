@@ -24,4 +24,4 @@ fi
 "${as_engine_user[@]}" scripts/test-parts.sh stop
 trap '"${as_engine_user[@]}" scripts/test-parts.sh stop' EXIT
 say "running the tests"
-cargo test --locked
+cargo test --locked --no-fail-fast

@@ -266,7 +266,7 @@ fn a_status_that_cannot_be_had_says_why() {
         run(stranger, dir.path()),
         (
             4,
-            "error: socket DIR/status.sock may not be used by you; use sudo, or join the group cotter"
+            "error: socket DIR/status.sock may not be used by you; use sudo"
                 .to_owned()
         )
     );

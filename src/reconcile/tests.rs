@@ -94,6 +94,17 @@ fn target(number: u8) -> Target {
     }
 }
 
+/// The same target, with services that the engine does not restart.
+fn without_restart(number: u8) -> Target {
+    let mut target = target(number);
+    for app in target.apps.values_mut() {
+        let TargetApp::Wanted(app) = app else { continue };
+        let services = app.release.iter_mut().flat_map(|release| release.services.values_mut());
+        services.for_each(|spec| spec.restart = RestartPolicy::No);
+    }
+    target
+}
+
 /// A running reconciler with everything around it.
 struct Lab {
     engine: Arc<Fake>,
@@ -477,17 +488,6 @@ async fn what_was_taken_back_is_tried_again_after_another_target() {
 #[tokio::test(start_paused = true)]
 async fn a_service_that_nobody_restarts_comes_back_from_our_own_stop() {
     let lab = Lab::new();
-    let without_restart = |number| {
-        let mut target = target(number);
-        for app in target.apps.values_mut() {
-            let TargetApp::Wanted(app) = app else { continue };
-            app.release
-                .iter_mut()
-                .flat_map(|r| r.services.values_mut())
-                .for_each(|s| s.restart = RestartPolicy::No);
-        }
-        target
-    };
     lab.deliver(without_restart(1));
     lab.pass(20).await;
     lab.engine.publish(&image("web", 2), Behaviour::Exits(3));
@@ -499,23 +499,12 @@ async fn a_service_that_nobody_restarts_comes_back_from_our_own_stop() {
 #[tokio::test(start_paused = true)]
 async fn a_power_cut_in_a_trial_is_no_fault_of_the_release() {
     let lab = Lab::new();
-    let target = || {
-        let mut target = target(1);
-        for app in target.apps.values_mut() {
-            let TargetApp::Wanted(app) = app else { continue };
-            app.release
-                .iter_mut()
-                .flat_map(|r| r.services.values_mut())
-                .for_each(|s| s.restart = RestartPolicy::No);
-        }
-        target
-    };
-    lab.deliver(target());
+    lab.deliver(without_restart(1));
     lab.pass(5).await;
     let (engine, notebook) = lab.cut();
     engine.meddle(|services| services[0].state = ContainerState::Exited { code: 255 });
     let lab = Lab::booted(engine, notebook, "the next boot");
-    lab.deliver(target());
+    lab.deliver(without_restart(1));
     lab.pass(30).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     assert_eq!(lab.good().as_deref(), Some("1"));
