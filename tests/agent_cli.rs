@@ -264,10 +264,6 @@ fn a_status_that_cannot_be_had_says_why() {
     stranger.args(["status", "--socket"]).arg(&socket);
     assert_eq!(
         run(stranger, dir.path()),
-        (
-            4,
-            "error: socket DIR/status.sock may not be used by you; use sudo"
-                .to_owned()
-        )
+        (4, "error: socket DIR/status.sock may not be used by you; use sudo".to_owned())
     );
 }
