@@ -90,7 +90,7 @@ impl Client {
             .timeout(Duration::from_secs(30))
             .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none());
-        let http = if is_loopback(&url) { http.no_proxy() } else { http };
+        let http = if is_loopback(&url) { http.no_proxy().tls_certs_only([]) } else { http };
         let http = http.build().map_err(|error| bad(innermost(&error)))?;
         Ok(Self { http, url, token })
     }

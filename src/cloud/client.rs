@@ -6,6 +6,7 @@ use reqwest::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
+use tracing::warn;
 
 use crate::model::DeviceUuid;
 use crate::wire::report_v3::{DeviceReport, ReportBody};
@@ -99,7 +100,13 @@ impl Client {
         // An error means that it is installed already.
         drop(rustls::crypto::ring::default_provider().install_default());
         let agent = concat!("cotter/", env!("CARGO_PKG_VERSION"));
-        let http = reqwest::Client::builder().timeout(timeout).user_agent(agent).build();
+        let builder = || reqwest::Client::builder().timeout(timeout).user_agent(agent);
+        // Without certificates of authorities no client is made, and that must not keep an agent from
+        // running what it knows: https then fails, and is told, until they are there.
+        let http = builder().build().or_else(|error| {
+            warn!(%error, "no certificates of authorities; https fails until ca-certificates is installed");
+            builder().tls_certs_only([]).build()
+        });
         let http =
             http.map_err(|e| CloudError::Unreachable { endpoint: endpoint.to_owned(), why: told(&e) })?;
         Ok(Self { http, endpoint: endpoint.to_owned() })
