@@ -22,16 +22,43 @@ fn the_shipped_file_is_the_defaults() {
         let key = knob.split('.').next_back().unwrap();
         assert!(shipped.contains(&format!("{key} = ")), "{knob} is not in the shipped file");
     }
+    for line in shipped.lines() {
+        let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") else { continue };
+        let is_knob = KNOBS.iter().any(|(knob, _)| knob.split('.').next_back() == Some(key));
+        assert!(is_knob, "{key} is in the shipped file, and neither variable nor flag sets it");
+    }
 }
 
 #[test]
-fn every_knob_is_read_from_file_environment_and_flag() {
+fn every_knob_is_read_from_environment_and_flag() {
+    let folder = tempfile::tempdir().unwrap();
+    let key_file = |name: &str| {
+        let path = folder.path().join(name);
+        fs::write(&path, name).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        path.display().to_string()
+    };
+    let (one, other) = (key_file("one"), key_file("other"));
+    let known = format!("uuid = \"{}\"\ndevice_key_file = \"{one}\"", "a".repeat(32));
+    let joining = format!("fleet = 1\nprovisioning_key_file = \"{one}\"");
     for (knob, is_number) in KNOBS {
+        let how = if matches!(*knob, "cloud.uuid" | "cloud.device_key_file") { &known } else { &joining };
+        let file = format!("[cloud]\nendpoint = \"http://a\"\n{how}\n");
+        let value = match *knob {
+            "cloud.uuid" => "b".repeat(32),
+            "cloud.endpoint" => "http://b".to_owned(),
+            key if key.ends_with("key_file") => other.clone(),
+            "log.level" => "debug".to_owned(),
+            key if *is_number || !key.contains('.') => "9".to_owned(),
+            "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),
+            _ => "77s".to_owned(),
+        };
+        let before = load(&file, &[], &[]).unwrap();
         let variable = format!("COTTER_{}", knob.to_uppercase().replace('.', "_"));
-        let bad = if *is_number { "-1" } else { "\u{0}" };
-        let refused = load("", &[(&variable, bad)], &[]).is_err() || !is_number;
-        assert!(refused, "{variable}");
-        assert!(load("", &[], &[(knob, if *is_number { "x" } else { "" })]).is_err() || !is_number, "{knob}");
+        let by_variable = load(&file, &[(&variable, &value)], &[]).unwrap();
+        let by_flag = load(&file, &[], &[(knob, &value)]).unwrap();
+        assert!(by_variable != before, "{variable} changes nothing");
+        assert!(by_flag == by_variable, "--set {knob} is not {variable}");
     }
 }
 
