@@ -132,6 +132,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 4, 64)?,
             soak: duration("update.soak", raw.update.soak, "10s", 0, hour)?,
             deadline: duration("update.deadline", raw.update.deadline, "5min", 1, day)?,
+            ..PlanSettings::default()
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, "2min", 5 * second, hour)?,
         log_level: raw.log.level.unwrap_or_else(|| "info".to_owned()),

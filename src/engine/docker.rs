@@ -3,7 +3,7 @@
 //! Every call has a deadline of ours, and the API version is negotiated at
 //! each connect, so that an engine may be upgraded under a running agent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::Future;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::models::{EndpointSettings, NetworkConnectRequest};
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, EventsOptions, InspectContainerOptions,
+    CreateContainerOptions, CreateImageOptions, EventsOptions, InspectContainerOptions, KillContainerOptions,
     ListContainersOptions, ListImagesOptions, ListNetworksOptions, RemoveContainerOptions,
     RemoveImageOptions, RenameContainerOptions, StartContainerOptions, StopContainerOptions,
 };
@@ -20,12 +20,12 @@ use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::{Mutex, mpsc};
 
 use crate::model::{
-    App, ContainerId, ImageRef, Instance, MountSource, NetworkId, NetworkName, NetworkSpec, Observed,
-    VolumeSpec,
+    App, ContainerId, HeldPort, ImageRef, Instance, MountSource, NetworkId, NetworkName, NetworkSpec,
+    Observed, VolumeSpec,
 };
 
 use super::docker_spec::{self, PARTIAL, label};
-use super::{EngineError, Inspect, NewContainer, Operate, look, pull};
+use super::{About, EngineError, Inspect, NewContainer, Operate, look, pull};
 
 /// How to reach the engine, and as whom.
 #[derive(Debug, Clone)]
@@ -192,10 +192,13 @@ impl Inspect for Docker {
                 )
             })
             .await?;
+        let ours = containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c)?)));
+        let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
         Ok(Observed {
-            services: containers.into_iter().filter_map(look::service).collect(),
+            services: services.into_iter().map(|(_, seen)| seen).collect(),
             networks: networks.into_iter().filter_map(look::network).collect(),
             images: images.into_iter().flat_map(look::images).collect(),
+            parked: parked.into_iter().map(|(_, seen)| seen).collect(),
         })
     }
 
@@ -209,6 +212,42 @@ impl Inspect for Docker {
             Err(EngineError::Refused { status: 404, .. }) => Ok(0),
             Err(error) => Err(error),
         }
+    }
+
+    async fn about(&self) -> Result<About, EngineError> {
+        let info = self.call("info", EngineError::DEADLINE, |client| async move { client.info().await });
+        let info = info.await?;
+        let machine = info.architecture.unwrap_or_default();
+        Ok(About {
+            data_root: info.docker_root_dir.unwrap_or_default(),
+            architecture: look::architecture(&machine).to_owned(),
+        })
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<String>, EngineError> {
+        let call = self.call("list-images", EngineError::DEADLINE, |client| async move {
+            client.list_images(Some(ListImagesOptions::default())).await
+        });
+        let mut layers = BTreeSet::new();
+        for image in call.await? {
+            let inspect = self.call("inspect-image", EngineError::DEADLINE, |client| async move {
+                client.inspect_image(&image.id).await
+            });
+            match inspect.await {
+                Ok(seen) => layers.extend(seen.root_fs.and_then(|fs| fs.layers).unwrap_or_default()),
+                // It has gone since it was listed.
+                Err(EngineError::Refused { status: 404, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(layers)
+    }
+
+    async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
+        let call = self.call("list", EngineError::DEADLINE, |client| async move {
+            client.list_containers(Some(ListContainersOptions::default())).await
+        });
+        Ok(call.await?.into_iter().flat_map(look::published).collect())
     }
 
     fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
@@ -346,6 +385,34 @@ impl Operate for Docker {
             client.stop_container(&id, Some(options)).await
         });
         or_already(call.await, &[304, 404])
+    }
+
+    async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
+        let call = self.call("kill", EngineError::DEADLINE, |client| async move {
+            client.kill_container(&id, Some(options)).await
+        });
+        // 409: it does not run.
+        or_already(call.await, &[404, 409])
+    }
+
+    async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = RemoveContainerOptions { v: true, force: true, link: false };
+        let call = self.call("remove-by-force", EngineError::DEADLINE, |client| async move {
+            client.remove_container(&id, Some(options)).await
+        });
+        or_already(call.await, &[404])
+    }
+
+    async fn park(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = RenameContainerOptions { name: docker_spec::parked_name(&id) };
+        let call = self.call("rename", EngineError::DEADLINE, |client| async move {
+            client.rename_container(&id, options).await
+        });
+        or_already(call.await, &[404])
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {

@@ -33,6 +33,14 @@ pub(super) mod label {
 /// A container that is not connected to all its networks yet is called so.
 pub(super) const PARTIAL: &str = ".partial";
 
+/// A container that was put aside is called so, with the first digits of its id.
+pub(super) const PARKED: &str = "parked-";
+
+/// The name of a container that was put aside: no container of ours is ever created under it.
+pub(super) fn parked_name(id: &str) -> String {
+    format!("{PARKED}{}", id.get(..12).unwrap_or(id))
+}
+
 /// The instance of a host that has only one: it needs no prefix.
 const DEFAULT_INSTANCE: &str = "default";
 

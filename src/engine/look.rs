@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use bollard::models::{ContainerSummary, ContainerSummaryStateEnum as State, ImageSummary, Network};
-
-use crate::model::{
-    AppId, Commit, ContainerId, ContainerState, Health, ImageRef, NetworkId, NetworkName, ObservedNetwork,
-    ObservedService, ServiceName, SpecHash,
+use bollard::models::{
+    ContainerSummary, ContainerSummaryStateEnum as State, ImageSummary, Network, PortSummaryTypeEnum,
 };
 
-use super::docker_spec::{PARTIAL, label};
+use crate::model::{
+    AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, NetworkId, NetworkName,
+    ObservedNetwork, ObservedService, Protocol, ServiceName, SpecHash,
+};
+
+use super::docker_spec::{PARKED, PARTIAL, label};
 
 /// A container of ours; `None` when a label is missing or broken, and it is then nobody's to touch.
 pub(super) fn service(summary: ContainerSummary) -> Option<ObservedService> {
@@ -39,6 +41,45 @@ pub(super) fn service(summary: ContainerSummary) -> Option<ObservedService> {
         status,
         ports,
     })
+}
+
+/// Whether a container was put aside under another name.
+pub(super) fn is_parked(summary: &ContainerSummary) -> bool {
+    let mut names = summary.names.iter().flatten();
+    names.any(|name| name.trim_start_matches('/').starts_with(PARKED))
+}
+
+/// The host ports that a container publishes.
+pub(super) fn published(summary: ContainerSummary) -> Vec<HeldPort> {
+    let container = summary.id.as_ref().and_then(|id| ContainerId::parse(id).ok());
+    let by = summary.names.iter().flatten().next().map_or("", |name| name.trim_start_matches('/')).to_owned();
+    let held = summary.ports.unwrap_or_default().into_iter().filter_map(|port| {
+        let protocol = match port.typ {
+            Some(PortSummaryTypeEnum::TCP) => Protocol::Tcp,
+            Some(PortSummaryTypeEnum::UDP) => Protocol::Udp,
+            Some(PortSummaryTypeEnum::SCTP | PortSummaryTypeEnum::EMPTY) | None => return None,
+        };
+        let host_ip = port.ip.filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
+        Some(HeldPort {
+            host_ip,
+            port: port.public_port?,
+            protocol,
+            container: container.clone(),
+            by: by.clone(),
+        })
+    });
+    held.collect()
+}
+
+/// A machine as the kernel names it, in the word that images have for it; others as they are.
+pub(super) fn architecture(machine: &str) -> &str {
+    match machine {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        "armv6l" | "armv7l" | "armhf" | "armv8l" => "arm",
+        "i386" | "i686" => "386",
+        other => other,
+    }
 }
 
 fn state(state: Option<State>, status: &str) -> ContainerState {

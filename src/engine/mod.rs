@@ -10,6 +10,7 @@ pub mod fake;
 mod look;
 mod pull;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, Commit, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed, ServiceName,
+    App, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed, ServiceName,
     ServiceSpec, VolumeName, VolumeSpec,
 };
 
@@ -34,6 +35,15 @@ pub struct NewContainer<'a> {
     /// Configs of the app's networks and volumes; the spec names some of them.
     pub networks: &'a std::collections::BTreeMap<NetworkName, NetworkSpec>,
     pub volumes: &'a std::collections::BTreeMap<VolumeName, VolumeSpec>,
+}
+
+/// What an engine says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct About {
+    /// Where it keeps its images, as it sees the file system.
+    pub data_root: String,
+    /// Its machine's, as images name it: `amd64`, `arm64`, `arm`, ...
+    pub architecture: String,
 }
 
 /// Looks at the engine and changes nothing.
@@ -54,6 +64,29 @@ pub trait Inspect: Send + Sync {
     ///
     /// As [`EngineError`] says.
     fn restarts(&self, id: &ContainerId) -> impl Future<Output = Result<u64, EngineError>> + Send;
+
+    /// What the engine says of itself.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn about(&self) -> impl Future<Output = Result<About, EngineError>> + Send;
+
+    /// The layers of all images that are here, by the digests of their uncompressed content (`diff_id`).
+    ///
+    /// Costs a call for each image.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn layers(&self) -> impl Future<Output = Result<BTreeSet<String>, EngineError>> + Send;
+
+    /// Host ports that running containers publish, whoever made them.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn published(&self) -> impl Future<Output = Result<Vec<HeldPort>, EngineError>> + Send;
 
     /// One item whenever a container of ours starts, ends, goes or changes its health.
     ///
@@ -104,6 +137,16 @@ pub trait Operate: Inspect {
     /// One that is stopped or gone already is a success.
     fn stop(&self, id: &ContainerId, grace: Duration)
     -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Ends a container with SIGKILL; one that does not run, or is gone, is a success.
+    fn kill(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a container as [`remove`](Self::remove) does, even one that runs.
+    fn remove_by_force(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Renames a container, so that its name is free and it is observed as parked; one that is gone is a
+    /// success.
+    fn park(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Removes a stopped container with its anonymous volumes; one that is gone is a success.
     fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;

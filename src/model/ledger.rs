@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppId, ContainerId, ImageRef, Release, ReleaseKey};
+use super::{AppId, ContainerId, ImageRef, Release, ReleaseKey, ServiceName, SpecHash};
 
 /// The device's memory: everything here is written to the store before it is acted on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,35 @@ pub struct Ledger {
     /// An operator's order to swap nothing on this device; `None`: it is not held.
     #[serde(default)]
     pub hold: Option<Hold>,
+    /// Locks that operators and programs of this device hold; one that has expired counts for nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leases: Vec<Lease>,
+    #[serde(default)]
+    pub clock: ClockNote,
+}
+
+/// What is remembered of the wall clock, so that one that is wrong can be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockNote {
+    /// The latest time at which the ledger was written by a clock that was believed, RFC 3339 in UTC.
+    pub seen_at: Option<String>,
+    /// How long, in sum, an update has waited for a clock that can be believed.
+    #[serde(default)]
+    pub waited: Duration,
+}
+
+/// A lock with an end: nothing is swapped while it is in force. It ends with the boot in which it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    /// By which its holder renews and releases it.
+    pub id: String,
+    /// Who holds it, in words.
+    pub owner: String,
+    pub reason: String,
+    /// The boot in which it was given.
+    pub boot_id: String,
+    /// When it ends, as time since that boot.
+    pub until: Duration,
 }
 
 /// Why nothing is swapped, in the operator's words.
@@ -44,6 +73,27 @@ pub struct AppLedger {
     /// The release that was tried last and taken back. Not tried again while the target is the same.
     #[serde(default)]
     pub rejected: Option<Rejection>,
+    /// Services that an operator stopped: they stay so until they are started, or their spec changes.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub halted: BTreeMap<ServiceName, Halt>,
+    /// Containers that an operator wants to be stopped and started once.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub restart: BTreeSet<ContainerId>,
+    /// How often each unhealthy service was restarted lately.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub heals: BTreeMap<ServiceName, u32>,
+    /// The release that an operator lets pass locks and windows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forced: Option<ReleaseKey>,
+}
+
+/// An operator's order that a service stays stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    /// Of the service as it was; another spec is another service.
+    pub spec: SpecHash,
+    /// RFC 3339, UTC; only shown.
+    pub since: String,
 }
 
 /// A trial, counted and not dated, so that no clock that jumps makes it longer or shorter.
@@ -56,6 +106,9 @@ pub struct Trial {
     pub boots: u32,
     /// The boot in which it was last watched.
     pub boot_id: String,
+    /// For how long each service of it has run beside the predecessor that it takes over from.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hand_over: BTreeMap<ServiceName, Duration>,
 }
 
 /// Why a release was taken back.

@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data that can be compared, printed and stored.
 
+mod facts;
 mod id;
 mod identity;
 mod image;
@@ -14,22 +15,25 @@ mod service;
 mod settings;
 mod step;
 mod target;
+mod window;
 
+pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
     SpecHash, VolumeName,
 };
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
-pub use ledger::{AppLedger, Hold, Ledger, Rejection, Trial};
+pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Trial};
 pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
-pub use order::{Answer, Order};
+pub use order::{Answer, OfService, Order};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
     Condition, Device, Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, PortMapping, Probe,
-    Protocol, RestartPolicy, ServiceSpec, Ulimit,
+    Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};
 pub use target::{Delivered, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};
+pub use window::{BadWindow, Window};

@@ -12,6 +12,9 @@ pub struct Observed {
     pub networks: Vec<ObservedNetwork>,
     /// Every reference under which the engine holds an image, whoever pulled it: digests and tags.
     pub images: BTreeSet<ImageRef>,
+    /// Containers of ours that could not be removed and were put aside under another name: nothing but
+    /// their removal is ever tried.
+    pub parked: Vec<ObservedService>,
 }
 
 /// A container of ours.

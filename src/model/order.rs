@@ -1,6 +1,6 @@
 //! What an operator asks of the agent of a device, and what it answers.
 
-use super::Hold;
+use super::{Hold, Lease};
 
 /// An operator's order. Apps are named by uuid or name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +13,26 @@ pub enum Order {
     Hold(Hold),
     /// Go on.
     Unhold,
+    /// Keep a service stopped, whatever its restart policy, until it is started or its spec changes.
+    Stop { service: OfService, is_forced: bool, since: String },
+    /// Start a service that an operator stopped.
+    Start { service: OfService },
+    /// Stop a service and start it again.
+    Restart { service: OfService, is_forced: bool },
+    /// Give a lease, or renew the one with the same id.
+    Lock(Lease),
+    /// End a lease.
+    Unlock { id: String },
+    /// Let the wanted release pass locks and windows; `None`: of every app.
+    Force { app: Option<String> },
+}
+
+/// A service, and its app where that is not clear.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfService {
+    /// Uuid or name; `None`: the only app that has such a service.
+    pub app: Option<String>,
+    pub service: String,
 }
 
 impl Order {
@@ -24,6 +44,12 @@ impl Order {
             Self::Rollback { .. } => "rollback",
             Self::Hold(_) => "hold",
             Self::Unhold => "unhold",
+            Self::Stop { .. } => "stop",
+            Self::Start { .. } => "start",
+            Self::Restart { .. } => "restart",
+            Self::Lock(_) => "lock",
+            Self::Unlock { .. } => "unlock",
+            Self::Force { .. } => "force",
         }
     }
 }
@@ -35,7 +61,7 @@ pub enum Answer {
     Done(String),
     /// It cannot be done, and nothing was changed.
     Refused(String),
-    /// It waits for the end of a hold, and nothing was changed.
+    /// It waits for the end of a hold or a lock, and nothing was changed.
     Held(String),
     /// No app is called so.
     NotFound(String),

@@ -1,11 +1,11 @@
 //! Releases: what an app consists of at one commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, SpecHash, VolumeName};
+use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, SpecHash, VolumeName, Window};
 
 /// Which app something belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,10 @@ pub struct Release {
     /// What the author says of its trial.
     #[serde(default)]
     pub trial: TrialSpec,
+    /// When it may be swapped: label `io.cotter.update.window` of any service. Empty: as the device's
+    /// settings say.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub windows: BTreeSet<Window>,
 }
 
 /// How a release proves itself; `None` is as the device's settings say.

@@ -55,6 +55,34 @@ pub struct ServiceSpec {
     /// address may be `host-gateway`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub extra_hosts: BTreeSet<String>,
+    /// How it takes over from its predecessor: label `io.balena.update.strategy`.
+    #[serde(default, skip_serializing_if = "Strategy::is_default")]
+    pub strategy: Strategy,
+}
+
+/// How a service takes over from its predecessor (protocol.md 3.6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// Everything is here before the predecessor stops.
+    #[default]
+    DownloadThenKill,
+    /// The predecessor stops, then the image is downloaded: for a host short of memory.
+    KillThenDownload,
+    /// The predecessor and its image go, then the image is downloaded: for a host short of disk. Going
+    /// back needs a download, too.
+    DeleteThenDownload,
+    /// The successor starts beside its predecessor, which stops when the successor says so, or after
+    /// `timeout`.
+    HandOver { timeout: Duration },
+}
+
+impl Strategy {
+    /// Whether it is what is done when nothing is said.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::DownloadThenKill
+    }
 }
 
 /// A resource limit of a container's processes; -1 is without limit.
@@ -100,6 +128,7 @@ impl ServiceSpec {
             has_tty: false,
             ulimits: BTreeMap::new(),
             extra_hosts: BTreeSet::new(),
+            strategy: Strategy::default(),
         }
     }
 }

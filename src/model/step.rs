@@ -14,6 +14,8 @@ use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, Servic
 pub enum Step {
     /// Download an image. Changes no container. Runs beside the loop.
     Pull { image: ImageRef },
+    /// Ask the registry how large an image is and for which machines. Changes nothing. Runs beside the loop.
+    Weigh { image: ImageRef },
     /// Create a network of the wanted release.
     CreateNetwork { app: AppId, network: NetworkName },
     /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
@@ -22,6 +24,16 @@ pub enum Step {
     Start { app: AppId, service: ServiceName, container: ContainerId },
     /// Stop a container and keep it, so that going back needs no download.
     Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
+    /// End a container that could not be stopped, by SIGKILL.
+    Kill { app: AppId, service: ServiceName, container: ContainerId },
+    /// Remove a container that could not be removed, by force.
+    RemoveByForce { app: AppId, service: ServiceName, container: ContainerId },
+    /// Put a container aside that cannot be removed, under another name, so that its own is free.
+    Park { app: AppId, service: ServiceName, container: ContainerId },
+    /// Record that a service is restarted because it is unhealthy.
+    Heal { app: AppId, service: ServiceName },
+    /// Take our own lock files away: the app may be touched again only after a new look at its locks.
+    Unlock { app: AppId },
     /// Remove a stopped container with its anonymous volumes.
     Remove { app: AppId, service: ServiceName, container: ContainerId },
     /// Remove a network that no container uses.
@@ -47,8 +59,14 @@ impl Step {
             Self::Create { app, service, .. }
             | Self::Start { app, service, .. }
             | Self::Stop { app, service, .. }
+            | Self::Kill { app, service, .. }
+            | Self::RemoveByForce { app, service, .. }
+            | Self::Park { app, service, .. }
+            | Self::Heal { app, service }
             | Self::Remove { app, service, .. } => Some((app, service)),
             Self::Pull { .. }
+            | Self::Weigh { .. }
+            | Self::Unlock { .. }
             | Self::CreateNetwork { .. }
             | Self::RemoveNetwork { .. }
             | Self::RemoveImage { .. }
@@ -63,8 +81,13 @@ impl Step {
     #[must_use]
     pub fn app(&self) -> Option<&AppId> {
         match self {
-            Self::Pull { .. } | Self::RemoveImage { .. } => None,
+            Self::Pull { .. } | Self::Weigh { .. } | Self::RemoveImage { .. } => None,
             Self::CreateNetwork { app, .. }
+            | Self::Kill { app, .. }
+            | Self::RemoveByForce { app, .. }
+            | Self::Park { app, .. }
+            | Self::Heal { app, .. }
+            | Self::Unlock { app }
             | Self::Create { app, .. }
             | Self::Start { app, .. }
             | Self::Stop { app, .. }
@@ -82,6 +105,12 @@ impl Step {
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Pull { .. } => "pull",
+            Self::Weigh { .. } => "weigh",
+            Self::Kill { .. } => "kill",
+            Self::RemoveByForce { .. } => "remove-by-force",
+            Self::Park { .. } => "park",
+            Self::Heal { .. } => "heal",
+            Self::Unlock { .. } => "unlock",
             Self::CreateNetwork { .. } => "create-network",
             Self::Create { .. } => "create",
             Self::Start { .. } => "start",
@@ -101,20 +130,26 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = self.verb();
         match self {
-            Self::Pull { image } | Self::RemoveImage { image } => write!(f, "{verb} {image}"),
+            Self::Pull { image } | Self::Weigh { image } | Self::RemoveImage { image } => {
+                write!(f, "{verb} {image}")
+            }
             Self::CreateNetwork { network, .. } | Self::RemoveNetwork { network, .. } => {
                 write!(f, "{verb} {network}")
             }
             Self::Create { service, release, .. } => write!(f, "{verb} {service}@{release}"),
             Self::Start { service, container, .. }
             | Self::Stop { service, container, .. }
+            | Self::Kill { service, container, .. }
+            | Self::RemoveByForce { service, container, .. }
+            | Self::Park { service, container, .. }
             | Self::Remove { service, container, .. } => {
                 let id = container.as_str();
                 write!(f, "{verb} {service} {}", id.get(..12).unwrap_or(id))
             }
             Self::Try { release, .. } | Self::Commit { release, .. } => write!(f, "{verb} {release}"),
             Self::Reject { release, why, .. } => write!(f, "{verb} {release}: {why}"),
-            Self::Forget { app } => write!(f, "{verb} {app}"),
+            Self::Heal { service, .. } => write!(f, "{verb} {service}"),
+            Self::Forget { app } | Self::Unlock { app } => write!(f, "{verb} {app}"),
         }
     }
 }
@@ -140,8 +175,9 @@ pub struct Cooling {
     /// How often it failed in a row.
     pub attempts: u32,
     pub why: String,
-    /// Until it may be tried again, from the moment of planning.
-    pub remaining: Duration,
+    /// Until it may be tried again, from the moment of planning; `None`: not before the target changes or
+    /// an operator says so.
+    pub remaining: Option<Duration>,
 }
 
 /// What to do now, and what is waited for.
@@ -188,6 +224,24 @@ pub enum Reason {
     Rejected,
     /// An operator holds the device.
     Held,
+    /// The app, or somebody with a lease, has locked updates.
+    Locked,
+    /// The maintenance window is closed.
+    Window,
+    /// A window is asked for, and the clock cannot be believed.
+    Clock,
+    /// The engine's disk has no room for the images.
+    InsufficientDisk,
+    /// A host port that the release publishes is taken.
+    PortInUse,
+    /// An image is made for other machines.
+    WrongArchitecture,
+    /// A successor runs beside its predecessor and has not taken over yet.
+    HandOver,
+    /// An operator stopped the service.
+    Stopped,
+    /// The engine does not let go of a container.
+    EngineStuck,
     /// The release does not run well, and there is none to go back to.
     Degraded,
 }
@@ -206,6 +260,15 @@ impl Reason {
             Self::Trial => "trial",
             Self::Rejected => "rejected",
             Self::Held => "held",
+            Self::Locked => "locked",
+            Self::Window => "window",
+            Self::Clock => "clock",
+            Self::InsufficientDisk => "insufficient_disk",
+            Self::PortInUse => "port_in_use",
+            Self::WrongArchitecture => "wrong_architecture",
+            Self::HandOver => "hand-over",
+            Self::Stopped => "stopped",
+            Self::EngineStuck => "engine_stuck",
             Self::Degraded => "degraded",
         }
     }

@@ -61,6 +61,12 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
             Step::Stop { container, .. } => find(at, container).is_some_and(|seen| !is_of(good, seen)),
             Step::Start { container, .. } => find(at, container).is_some_and(|seen| is_of(good, seen)),
             Step::Pull { .. }
+            | Step::Weigh { .. }
+            | Step::Kill { .. }
+            | Step::RemoveByForce { .. }
+            | Step::Park { .. }
+            | Step::Heal { .. }
+            | Step::Unlock { .. }
             | Step::CreateNetwork { .. }
             | Step::Create { .. }
             | Step::Remove { .. }
@@ -143,9 +149,16 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
         }
         Step::Reject { .. } => (good.is_none() || good == wanted).then_some("there is nothing to go back to"),
         Step::Forget { .. } => wanted.is_some().then_some("a release of it is wanted"),
-        Step::Pull { .. } | Step::CreateNetwork { .. } | Step::Create { .. } | Step::RemoveNetwork { .. } => {
-            None
-        }
+        Step::Pull { .. }
+        | Step::Weigh { .. }
+        | Step::Kill { .. }
+        | Step::RemoveByForce { .. }
+        | Step::Park { .. }
+        | Step::Heal { .. }
+        | Step::Unlock { .. }
+        | Step::CreateNetwork { .. }
+        | Step::Create { .. }
+        | Step::RemoveNetwork { .. } => None,
     }
 }
 

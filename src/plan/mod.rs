@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Cooling, ImageRef, Ledger, Observed, Plan, PlanSettings, Reason, ServiceName, Step, Target,
+    AppId, Cooling, Facts, ImageRef, Ledger, Observed, Plan, PlanSettings, Reason, ServiceName, Step, Target,
     TargetApp, Waiting,
 };
 
@@ -48,6 +48,9 @@ pub struct Situation<'a> {
     pub cooling: &'a BTreeMap<Step, Cooling>,
     /// For how long nothing has changed in an app that waits with [`Reason::Trial`].
     pub steady: &'a BTreeMap<AppId, Duration>,
+    pub facts: &'a Facts,
+    /// This boot of the device.
+    pub boot_id: &'a str,
     pub settings: &'a PlanSettings,
 }
 
@@ -125,7 +128,7 @@ impl<'a> Draft<'a> {
             let times =
                 if cooling.attempts == 1 { "once".to_owned() } else { format!("{} times", cooling.attempts) };
             let why = format!("{step} failed {times}: {}", cooling.why);
-            self.wait(app, service, Reason::Backoff, why, Some(cooling.remaining));
+            self.wait(app, service, Reason::Backoff, why, cooling.remaining);
             return false;
         }
         for step in chain {

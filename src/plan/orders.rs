@@ -26,6 +26,12 @@ pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
             ledger.hold = Some(hold.clone());
             Ok("the device is held: nothing is swapped until `cotter unhold`".to_owned())
         }
+        Order::Stop { .. }
+        | Order::Start { .. }
+        | Order::Restart { .. }
+        | Order::Lock(_)
+        | Order::Unlock { .. }
+        | Order::Force { .. } => Err(Answer::Refused("this is not known yet".to_owned())),
         Order::Unhold => Ok(match ledger.hold.take() {
             Some(hold) => format!("the device is not held any more (it was since {})", hold.since),
             None => "the device was not held".to_owned(),

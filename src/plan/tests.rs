@@ -1,6 +1,6 @@
 //! The planner told as stories: the device as text, the plan as text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -9,10 +9,10 @@ mod hand;
 
 use super::{Situation, plan, violations};
 use crate::model::{
-    App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Health, Hold, ImageRef, Ledger,
-    NetworkId, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings,
-    Reason, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step,
-    Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Facts, Health, Hold, ImageRef,
+    Ledger, NetworkId, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan,
+    PlanSettings, Reason, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec,
+    SpecHash, Step, Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp,
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
@@ -75,13 +75,19 @@ fn release(number: u8) -> Release {
         networks: BTreeMap::from([(NetworkName::parse("default").unwrap(), NetworkSpec::default())]),
         volumes: BTreeMap::from([(VolumeName::parse("data").unwrap(), VolumeSpec::default())]),
         trial: TrialSpec::default(),
+        windows: BTreeSet::new(),
     }
 }
 
 fn target(release: Option<Release>) -> Target {
     let app = App { id: app(), number: 1, name: "demo".into() };
     let wanted = TargetApp::Wanted(WantedApp { app: app.clone(), release, warnings: Vec::new() });
-    Target { device_name: "a".into(), apps: BTreeMap::from([(app.id, wanted)]), poll_interval: None }
+    Target {
+        device_name: "a".into(),
+        apps: BTreeMap::from([(app.id, wanted)]),
+        poll_interval: None,
+        is_lock_overridden: false,
+    }
 }
 
 /// A device that can be written down, planned for, and changed by the steps it is given.
@@ -94,6 +100,7 @@ struct Device {
     cooling: BTreeMap<Step, Cooling>,
     steady: BTreeMap<AppId, Duration>,
     settings: PlanSettings,
+    facts: Facts,
 }
 
 impl Device {
@@ -108,6 +115,7 @@ impl Device {
             cooling: BTreeMap::new(),
             steady: BTreeMap::new(),
             settings: PlanSettings::default(),
+            facts: Facts::default(),
         };
         device.add_network();
         for item in text.split(", ").filter(|i| !i.is_empty()) {
@@ -146,7 +154,8 @@ impl Device {
                 let release = release(u8::try_from(numbers.next().unwrap()).unwrap()).key();
                 let ran = Duration::from_secs(numbers.next().unwrap_or(0));
                 let boots = u32::try_from(numbers.next().unwrap_or(0)).unwrap();
-                ledger.trial = Some(Trial { release, ran, boots, boot_id: String::new() });
+                ledger.trial =
+                    Some(Trial { release, ran, boots, boot_id: String::new(), hand_over: BTreeMap::new() });
             }
             "rejected" => {
                 let release = numbers.max().map(release).unwrap().key();
@@ -167,8 +176,12 @@ impl Device {
             "target" => match words[1] {
                 "none" => self.target = Some(target(None)),
                 "empty" => {
-                    self.target =
-                        Some(Target { device_name: "a".into(), apps: BTreeMap::new(), poll_interval: None });
+                    self.target = Some(Target {
+                        device_name: "a".into(),
+                        apps: BTreeMap::new(),
+                        poll_interval: None,
+                        is_lock_overridden: false,
+                    });
                 }
                 "other" => {
                     let mut other = target(None);
@@ -192,7 +205,7 @@ impl Device {
             "failed" => {
                 let (service, number) = words[1].split_once('@').unwrap();
                 let step = Step::Pull { image: image(service, number.parse().unwrap()) };
-                let remaining = Duration::from_secs(9);
+                let remaining = Some(Duration::from_secs(9));
                 self.cooling.insert(step, Cooling { attempts: 2, why: "gone".into(), remaining });
             }
             container => {
@@ -240,6 +253,8 @@ impl Device {
             pulling: &self.pulling,
             cooling: &self.cooling,
             steady: &self.steady,
+            facts: &self.facts,
+            boot_id: "boot",
             settings: &self.settings,
         }
     }
@@ -310,7 +325,12 @@ impl Device {
                 let n = at(container, all);
                 all[n].state = ContainerState::Exited { code: 143 };
             }
-            Step::Remove { container, .. } => {
+            Step::Weigh { .. } | Step::Heal { .. } | Step::Unlock { .. } | Step::Park { .. } => {}
+            Step::Kill { container, .. } => {
+                let n = at(container, all);
+                all[n].state = ContainerState::Exited { code: 137 };
+            }
+            Step::Remove { container, .. } | Step::RemoveByForce { container, .. } => {
                 let n = at(container, all);
                 all.remove(n);
             }
@@ -322,7 +342,7 @@ impl Device {
             Step::Try { release: commit, .. } => {
                 let release = release(commit.as_str().parse().unwrap()).key();
                 let (ran, boots, boot_id) = (Duration::ZERO, 0, String::new());
-                ledger.trial = Some(Trial { release, ran, boots, boot_id });
+                ledger.trial = Some(Trial { release, ran, boots, boot_id, hand_over: BTreeMap::new() });
             }
             Step::Reject { release: commit, why, .. } => {
                 let release = release(commit.as_str().parse().unwrap()).key();

@@ -91,7 +91,7 @@ impl Attempts {
         let still = self.failed.iter().filter(|(_, failed)| failed.until > now);
         still
             .map(|(step, failed)| {
-                let remaining = failed.until - now;
+                let remaining = Some(failed.until - now);
                 (step.clone(), Cooling { attempts: failed.attempts, why: failed.why.clone(), remaining })
             })
             .collect()

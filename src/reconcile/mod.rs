@@ -14,6 +14,8 @@ mod stage;
 mod tests;
 mod trials;
 
+use std::collections::BTreeSet;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,8 +26,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, Delivered, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, Step,
-    StoredTarget, Target, TargetApp,
+    AppId, Clock, Delivered, Facts, FileLock, HeldPort, ImageRef, Ledger, Observed, Outcome, Plan,
+    PlanSettings, Release, Report, ServiceName, Step, StoredTarget, Target, TargetApp, Weight, Window,
+    WindowState,
 };
 use crate::plan::{self, Situation};
 
@@ -50,6 +53,78 @@ pub trait Memory: Send {
     ///
     /// As for the target.
     fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String>;
+}
+
+/// What is known of the host and of registries, and the lock files of apps. The host is the real one.
+///
+/// An app is named by its number, as in the folder of its locks. Nothing here takes long but
+/// [`weigh`](Self::weigh): the rest reads a few small files of the host.
+pub trait Surroundings: Send + Sync + 'static {
+    /// Makes sure that a service's lock folder is there, for every user of its container to write.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be made.
+    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String>;
+
+    /// The lock file of a service that is not ours, if one stands.
+    fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock>;
+
+    /// Puts our own lock files into the folders of all these services, or into none. Ones of ours that
+    /// stand already are a success.
+    ///
+    /// # Errors
+    ///
+    /// Whose lock file stands there, in words, or why none can be written.
+    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String>;
+
+    /// Whether any lock file of ours stands in a folder of the app.
+    fn has_own_locks(&self, app: u64) -> bool;
+
+    /// Takes every lock file of ours away from the folders of an app.
+    fn release_locks(&self, app: u64);
+
+    /// Whether a service has said that its predecessor may go (protocol.md 3.6).
+    fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool;
+
+    /// Forgets what a service has said of that.
+    fn forget_hand_over(&self, app: u64, service: &ServiceName);
+
+    /// Whether a window is open now.
+    fn window(&self, window: &Window) -> WindowState;
+
+    /// Whether the clock can be believed, when it was last believed at `seen_at`.
+    fn clock(&self, seen_at: Option<&str>) -> Clock;
+
+    /// The time now: RFC 3339, UTC.
+    fn now(&self) -> String;
+
+    /// Since the device booted; it does not jump.
+    fn uptime(&self) -> Duration;
+
+    /// Bytes that are free on the disk that holds `path`; `None` when nobody can say.
+    fn free(&self, path: &str) -> Option<u64>;
+
+    /// Ports on which programs of the host listen, those of the engine for its containers among them.
+    fn listeners(&self) -> Vec<HeldPort>;
+
+    /// Asks an image's registry for its layers and for which machines it is made.
+    ///
+    /// `here` are the layers that the engine has, as [`crate::engine::Inspect::layers`] names them.
+    fn weigh(
+        &self,
+        image: &ImageRef,
+        architecture: &str,
+        here: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<Weight, Unweighed>> + Send;
+}
+
+/// Why a registry did not say what an image weighs. It is pulled all the same, but not before `after`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unweighed {
+    /// As the registry wishes (`Retry-After`).
+    pub after: Option<Duration>,
+    pub why: String,
 }
 
 /// Longest time between two attempts to save what could not be saved.
@@ -98,6 +173,7 @@ pub async fn run<E, M>(
         ledger,
         delivered: None,
         observed: Observed::default(),
+        facts: Facts::default(),
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
@@ -166,6 +242,7 @@ struct Reconciler<E, M> {
     ledger: Ledger,
     delivered: Option<Arc<Delivered>>,
     observed: Observed,
+    facts: Facts,
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
@@ -301,6 +378,8 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             pulling: &pulling,
             cooling: &cooling,
             steady: &steady,
+            facts: &self.facts,
+            boot_id: &self.settings.boot_id,
             settings: &self.settings.plan,
         };
         decide(&at)

@@ -42,7 +42,13 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             Order::Retry { .. } => self.attempts.clear(),
             // The time before counts for no trial: it stands still while the device is held.
             Order::Hold(_) | Order::Unhold => self.trials.look_anew(),
-            Order::Rollback { .. } => {}
+            Order::Rollback { .. }
+            | Order::Stop { .. }
+            | Order::Start { .. }
+            | Order::Restart { .. }
+            | Order::Lock(_)
+            | Order::Unlock { .. }
+            | Order::Force { .. } => {}
         }
         if ledger != self.ledger {
             self.ledger = ledger;

@@ -94,6 +94,9 @@ async fn run_chain<E: Operate>(
 async fn run_step<E: Operate>(engine: &E, target: &Target, ledger: &Ledger, step: &Step) -> Outcome {
     let result = match step {
         Step::Pull { .. }
+        | Step::Weigh { .. }
+        | Step::Heal { .. }
+        | Step::Unlock { .. }
         | Step::Try { .. }
         | Step::Reject { .. }
         | Step::Commit { .. }
@@ -119,6 +122,9 @@ async fn run_step<E: Operate>(engine: &E, target: &Target, ledger: &Ledger, step
         }
         Step::Start { container, .. } => engine.start(container).await,
         Step::Stop { container, grace, .. } => engine.stop(container, *grace).await,
+        Step::Kill { container, .. } => engine.kill(container).await,
+        Step::RemoveByForce { container, .. } => engine.remove_by_force(container).await,
+        Step::Park { container, .. } => engine.park(container).await,
         Step::Remove { container, .. } => engine.remove(container).await,
         Step::RemoveNetwork { id, .. } => engine.remove_network(id).await,
         Step::RemoveImage { image } => engine.remove_image(image).await,
@@ -167,6 +173,12 @@ fn intend(ledger: &mut Ledger, stage: &[Step]) {
                 ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
             }
             Step::CreateNetwork { .. }
+            | Step::Weigh { .. }
+            | Step::Kill { .. }
+            | Step::RemoveByForce { .. }
+            | Step::Park { .. }
+            | Step::Heal { .. }
+            | Step::Unlock { .. }
             | Step::Create { .. }
             | Step::Start { .. }
             | Step::Remove { .. }
@@ -202,8 +214,13 @@ fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, step: &Step) {
         Step::Try { app, .. } => {
             if let Some((_, Some(release))) = wanted(target, app) {
                 let (release, boot_id) = (release.key(), boot_id.to_owned());
-                ledger.apps.entry(app.clone()).or_default().trial =
-                    Some(Trial { release, ran: Duration::ZERO, boots: 0, boot_id });
+                ledger.apps.entry(app.clone()).or_default().trial = Some(Trial {
+                    release,
+                    ran: Duration::ZERO,
+                    boots: 0,
+                    boot_id,
+                    hand_over: BTreeMap::new(),
+                });
             }
         }
         Step::Reject { app, why, .. } => {
@@ -216,6 +233,12 @@ fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, step: &Step) {
         Step::Forget { app } => drop(ledger.apps.remove(app)),
         Step::RemoveImage { image } => drop(ledger.images.remove(image)),
         Step::Pull { .. }
+        | Step::Weigh { .. }
+        | Step::Kill { .. }
+        | Step::RemoveByForce { .. }
+        | Step::Park { .. }
+        | Step::Heal { .. }
+        | Step::Unlock { .. }
         | Step::CreateNetwork { .. }
         | Step::Create { .. }
         | Step::Stop { .. }

@@ -77,6 +77,7 @@ fn release(number: u8) -> Release {
         networks: [(NetworkName::parse("default").unwrap(), NetworkSpec::default())].into(),
         volumes: [(VolumeName::parse("data").unwrap(), VolumeSpec::default())].into(),
         trial: TrialSpec::default(),
+        windows: BTreeSet::new(),
     }
 }
 
@@ -91,6 +92,7 @@ fn target(number: u8) -> Target {
         device_name: "a".into(),
         apps: [(app_id("app"), TargetApp::Wanted(wanted))].into(),
         poll_interval: None,
+        is_lock_overridden: false,
     }
 }
 

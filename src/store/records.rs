@@ -1,7 +1,7 @@
 //! What is remembered ⇄ named texts, and a checksum over all of them. Pure.
 //!
-//! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `hold` and one
-//! `app/<uuid>` per app, so that a change to one app writes that record only.
+//! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `hold`, `leases`,
+//! `clock` and one `app/<uuid>` per app, so that a change to one app writes that record only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::model::{AppId, AppLedger, Identity, Ledger, StoredTarget};
+use crate::model::{AppId, AppLedger, ClockNote, Identity, Ledger, StoredTarget};
 
 use super::StoreError;
 
@@ -41,6 +41,8 @@ pub(super) const IDENTITY: &str = "identity";
 pub(super) const TARGET: &str = "target";
 const IMAGES: &str = "images";
 const HOLD: &str = "hold";
+const LEASES: &str = "leases";
+const CLOCK: &str = "clock";
 const APP: &str = "app/";
 
 #[derive(Serialize)]
@@ -82,7 +84,7 @@ pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError>
 /// The records of the ledger `next`. An app that is as in `last` keeps its text of `records`.
 pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> Result<Records, StoreError> {
     // A new field of the ledger must find a record of its own here, hence no `..`.
-    let Ledger { apps, images, hold } = next;
+    let Ledger { apps, images, hold, leases, clock } = next;
     let mut written = Records::new();
     for (app, ledger) in apps {
         let name = format!("{APP}{app}");
@@ -96,12 +98,18 @@ pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> 
     if let Some(hold) = hold {
         written.insert(HOLD.to_owned(), encode(HOLD, hold)?);
     }
+    if !leases.is_empty() {
+        written.insert(LEASES.to_owned(), encode(LEASES, leases)?);
+    }
+    if *clock != ClockNote::default() {
+        written.insert(CLOCK.to_owned(), encode(CLOCK, clock)?);
+    }
     Ok(written)
 }
 
 /// Whether a record belongs to the ledger.
 pub(super) fn is_ledger(name: &str) -> bool {
-    name == IMAGES || name == HOLD || name.starts_with(APP)
+    [IMAGES, HOLD, LEASES, CLOCK].contains(&name) || name.starts_with(APP)
 }
 
 /// Reads the records back. What cannot be understood is left out and named, with the reason.
@@ -122,6 +130,8 @@ fn decode_one(name: &str, text: &str, into: &mut Remembered) -> Result<(), Strin
         TARGET => into.target = Some(value(text)?),
         IMAGES => into.ledger.images = value(text)?,
         HOLD => into.ledger.hold = Some(value(text)?),
+        LEASES => into.ledger.leases = value(text)?,
+        CLOCK => into.ledger.clock = value(text)?,
         other => {
             let app = other.strip_prefix(APP).ok_or("this version of cotter does not know it")?;
             let app = AppId::parse(app).map_err(|e| e.to_string())?;

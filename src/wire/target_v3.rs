@@ -65,7 +65,12 @@ pub fn parse(body: &[u8], device: &DeviceUuid) -> Result<Target, TargetError> {
             apps.insert(id.clone(), app(id, raw));
         }
     }
-    Ok(Target { device_name: state.name, apps, poll_interval: poll_interval(&state.config) })
+    Ok(Target {
+        device_name: state.name,
+        apps,
+        poll_interval: poll_interval(&state.config),
+        is_lock_overridden: false,
+    })
 }
 
 fn device_state(body: &[u8], device: &DeviceUuid) -> Result<DeviceState, TargetError> {
@@ -136,9 +141,18 @@ fn release(commit: &str, given: &ReleaseState) -> Result<(Release, Vec<Refusal>)
         notes.refusals.insert(0, Refusal { path: "releases".into(), why: bad.to_string() });
     });
     match commit {
-        Ok(commit) if notes.refusals.is_empty() => {
-            Ok((Release { commit, number: given.id, services, networks, volumes, trial }, notes.warnings))
-        }
+        Ok(commit) if notes.refusals.is_empty() => Ok((
+            Release {
+                commit,
+                number: given.id,
+                services,
+                networks,
+                volumes,
+                trial,
+                windows: std::collections::BTreeSet::new(),
+            },
+            notes.warnings,
+        )),
         Ok(_) | Err(()) => Err(notes.refusals),
     }
 }

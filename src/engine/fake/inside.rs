@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
-    AppId, ContainerId, ContainerState, Health, ImageRef, Instance, MountSource, NetworkName, Observed,
-    ObservedService, Probe, ServiceSpec, VolumeName,
+    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, NetworkName,
+    Observed, ObservedService, Probe, ServiceSpec, VolumeName,
 };
 
 use super::{Behaviour, Fault, attached, is_up};
@@ -116,9 +116,29 @@ impl Inside {
             let message = "You cannot remove a running container".to_owned();
             return Err(EngineError::Refused { call: "remove", status: 409, message });
         }
+        self.forget(id);
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, id: &ContainerId) {
         self.names.remove(id);
         self.specs.remove(id);
         self.observed.services.retain(|s| s.container != *id);
-        Ok(())
+        self.observed.parked.retain(|s| s.container != *id);
+    }
+
+    /// What the containers that run publish on fixed ports of the host.
+    pub(super) fn published(&self) -> Vec<HeldPort> {
+        let running = self.observed.services.iter().filter(|seen| is_up(seen.state));
+        let held = running.flat_map(|seen| {
+            let ports = self.specs.get(&seen.container).map_or(&[][..], |spec| &spec.ports);
+            let name = self.names.get(&seen.container).cloned().unwrap_or_default();
+            ports.iter().filter_map(move |port| {
+                let (host_ip, protocol, by) = (port.host_ip.clone(), port.protocol, name.clone());
+                let container = Some(seen.container.clone());
+                Some(HeldPort { host_ip, port: port.host_port?, protocol, container, by })
+            })
+        });
+        held.collect()
     }
 }

@@ -12,13 +12,13 @@ use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{
-    App, ContainerId, ContainerState, Health, ImageRef, Instance, NetworkId, NetworkMode, NetworkName,
-    NetworkSpec, Observed, ObservedNetwork, ObservedService, ServiceSpec, VolumeName,
+    App, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, NetworkId, NetworkMode,
+    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, ServiceSpec, VolumeName,
 };
 
 use inside::Inside;
 
-use super::{EngineError, Inspect, NewContainer, Operate, docker_spec};
+use super::{About, EngineError, Inspect, NewContainer, Operate, docker_spec};
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,6 +207,19 @@ impl Inspect for Fake {
         .await
     }
 
+    async fn about(&self) -> Result<About, EngineError> {
+        let about = About { data_root: "/fake".to_owned(), architecture: "amd64".to_owned() };
+        self.call("info", "", |_| Ok(about)).await
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<String>, EngineError> {
+        self.call("list-layers", "", |_| Ok(BTreeSet::new())).await
+    }
+
+    async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
+        self.call("list-ports", "", |inside| Ok(inside.published())).await
+    }
+
     fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
         stream::unfold(self.changed.subscribe(), |mut changed| async move {
             changed.changed().await.ok().map(|()| (Ok(()), changed))
@@ -284,6 +297,35 @@ impl Operate for Fake {
                 seen.health = Health::Unchecked;
                 seen.status = "Exited (0) 1 second ago".to_owned();
             }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
+        self.call("kill", id.as_str(), |inside| {
+            if let Some(seen) = inside.find(id).filter(|seen| is_up(seen.state)) {
+                (seen.state, seen.health) = (ContainerState::Exited { code: 137 }, Health::Unchecked);
+                seen.status = "Exited (137) 1 second ago".to_owned();
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
+        self.call("remove-by-force", id.as_str(), |inside| {
+            inside.forget(id);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn park(&self, id: &ContainerId) -> Result<(), EngineError> {
+        self.call("rename", id.as_str(), |inside| {
+            let seen = inside.find(id).cloned();
+            inside.forget(id);
+            inside.observed.parked.extend(seen);
             Ok(())
         })
         .await

@@ -48,6 +48,7 @@ fn ledger(apps: &[(u64, u64, usize)]) -> Ledger {
             networks: BTreeMap::from([(crate::model::NetworkName::parse("default").unwrap(), network)]),
             volumes: BTreeMap::new(),
             trial: TrialSpec::default(),
+            windows: [].into(),
         };
         let stopped = [ContainerId::parse(format!("container{n}")).unwrap()].into();
         ledger.apps.insert(

@@ -10,6 +10,7 @@ use super::limits::{capabilities, memory, signal, ulimits, working_dir};
 use super::{healthcheck, mounts, networking, ports, strings, texts};
 use crate::model::{
     Condition, Device, ImageRef, NetworkMode, Refusal, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
+    Strategy,
 };
 use crate::wire::state_v3::ServiceState;
 
@@ -165,6 +166,7 @@ fn blank(given: &ServiceState, image: ImageRef) -> ServiceSpec {
         has_tty: false,
         ulimits: BTreeMap::new(),
         extra_hosts: BTreeSet::new(),
+        strategy: Strategy::default(),
     }
 }
 
