@@ -11,6 +11,7 @@
 //! | systemd | `report` | systemd's status line |
 
 mod remembered;
+mod surroundings;
 mod systemd;
 
 use std::path::PathBuf;
@@ -218,7 +219,8 @@ fn spawn_reconciler(
     };
     let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
     tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wake.clone(), stop.clone()));
-    let reconciled = reconcile::run(engine, store, ledger, settings, channels, stop.clone());
+    let surroundings = Arc::new(surroundings::Host);
+    let reconciled = reconcile::run(engine, surroundings, store, ledger, settings, channels, stop.clone());
     tasks.spawn(async move {
         tokio::select! {
             () = reconciled => {}

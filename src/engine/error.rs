@@ -54,6 +54,22 @@ impl EngineError {
         }
     }
 
+    /// How long to wait at least before the same call is made again: where somebody must do something, or
+    /// has asked for it. `None`: as soon as the caller likes.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::DiskFull { .. } => Some(Duration::from_secs(60)),
+            Self::RegistryAuth { .. } => Some(Duration::from_secs(300)),
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::Refused { .. }
+            | Self::NoImage { .. }
+            | Self::Registry { .. }
+            | Self::Stalled { .. } => None,
+        }
+    }
+
     /// Sorts what a pull says. Status 500 covers nearly everything (facts.md 4), so the text decides.
     #[must_use]
     pub fn of_pull(image: &str, message: &str) -> Self {

@@ -26,8 +26,10 @@ pub struct Facts {
     pub architecture: Option<String>,
     /// Host ports in use, whoever holds them.
     pub ports: Vec<HeldPort>,
-    /// Images that were asked for at their registry.
+    /// Images that were asked for at their registry; one that it did not tell of weighs nothing.
     pub weights: BTreeMap<ImageRef, Weight>,
+    /// The layers that the engine has, once it was asked.
+    pub layers: Option<BTreeSet<String>>,
 }
 
 /// A lock file that an app has made (protocol.md 3.5).
@@ -73,8 +75,8 @@ pub struct HeldPort {
 /// What a registry says of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weight {
-    /// Compressed bytes of its layers that are not here.
-    pub missing: u64,
+    /// Its layers by the digest of their uncompressed content, with their compressed bytes.
+    pub layers: BTreeMap<String, u64>,
     /// Architectures that it is made for, as images name them; empty: it does not say.
     pub architectures: BTreeSet<String>,
 }

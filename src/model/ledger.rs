@@ -47,6 +47,14 @@ pub struct Lease {
     pub until: Duration,
 }
 
+impl Lease {
+    /// Whether it holds at `uptime` of the boot `boot_id`.
+    #[must_use]
+    pub fn is_in_force(&self, boot_id: &str, uptime: Duration) -> bool {
+        self.boot_id == boot_id && uptime < self.until
+    }
+}
+
 /// Why nothing is swapped, in the operator's words.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
@@ -63,6 +71,9 @@ pub struct AppLedger {
     /// The release that was good before it, whole: an operator may go back to it. Its images stay here.
     #[serde(default)]
     pub previous: Option<Release>,
+    /// The cloud's number of the app: it names the folder of its locks.
+    #[serde(default)]
+    pub number: Option<u64>,
     /// Containers that we stopped and that are not to be taken for finished ones.
     #[serde(default)]
     pub stopped: BTreeSet<ContainerId>,

@@ -180,6 +180,14 @@ pub struct Cooling {
     pub remaining: Option<Duration>,
 }
 
+impl Cooling {
+    /// Whether the step may be tried again.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.remaining.is_some_and(|remaining| remaining.is_zero())
+    }
+}
+
 /// What to do now, and what is waited for.
 ///
 /// The steps are one *stage*: those of one service run in order, those of

@@ -26,6 +26,26 @@ pub enum TargetApp {
     Refused(RefusedApp),
 }
 
+impl TargetApp {
+    /// The cloud's number of the app, as far as it could be read.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Self::Wanted(wanted) => Some(wanted.app.number),
+            Self::Refused(_) => None,
+        }
+    }
+
+    /// The release that is wanted, if one is and we can run it.
+    #[must_use]
+    pub fn release(&self) -> Option<&Release> {
+        match self {
+            Self::Wanted(wanted) => wanted.release.as_ref(),
+            Self::Refused(_) => None,
+        }
+    }
+}
+
 /// A target as the cloud sent it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTarget {

@@ -3,29 +3,31 @@
 //! The reconciler refuses to run a stage with a violation, and every test of the planner runs this.
 
 use crate::model::{
-    AppId, ContainerId, ContainerState, ObservedService, Plan, Release, ServiceName, ServiceSpec, Step,
-    TargetApp,
+    AppId, AppLedger, ContainerId, ContainerState, ImageRef, ObservedService, Plan, Release, ServiceName,
+    ServiceSpec, Step, Strategy, Target, TargetApp,
 };
 
-use super::{Situation, app::is_up};
+use super::Situation;
+use super::places::{goes_first, is_up};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
 #[must_use]
 pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
-    let mut stopped: Vec<&ContainerId> = Vec::new();
     for (n, step) in plan.stage.iter().enumerate() {
-        if plan.stage[..n].contains(step) {
+        let (before, after) = (&plan.stage[..n], &plan.stage[n + 1..]);
+        if before.contains(step) {
             found.push(format!("{step}: twice in one stage"));
         }
-        if at.cooling.contains_key(step) {
+        if at.cooling.get(step).is_some_and(|cooling| !cooling.is_over()) {
             found.push(format!("{step}: repeated before its time"));
         }
-        if let Some(why) = violation(at, step, &stopped) {
+        let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else {
+            found.push(format!("{step}: there is no target, or one that names no app"));
+            continue;
+        };
+        if let Some(why) = Checked::new(at, target, step, before, after).violation() {
             found.push(format!("{step}: {why}"));
-        }
-        if let Step::Stop { container, .. } = step {
-            stopped.push(container);
         }
     }
     let pulls = plan.stage.iter().filter(|s| matches!(s, Step::Pull { .. })).count();
@@ -35,38 +37,97 @@ pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
     found
 }
 
-/// What is wrong with one step; `stopped` are the containers that steps before it stop.
-fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Option<&'static str> {
-    let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else {
-        return Some("there is no target, or one that names no app");
-    };
-    let app = step.app();
-    let wanted = app.and_then(|app| match target.apps.get(app) {
-        Some(TargetApp::Wanted(wanted)) => wanted.release.as_ref(),
-        Some(TargetApp::Refused(_)) | None => None,
-    });
-    let ledger = app.and_then(|app| at.ledger.apps.get(app));
-    let good = ledger.and_then(|a| a.good.as_ref());
-    // What was rejected is not wanted: the good release is.
-    let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
-    let is_rejected = wanted.is_some_and(|wanted| rejected == Some(&wanted.key()));
-    let is_refused = app.is_some_and(|app| matches!(target.apps.get(app), Some(TargetApp::Refused(_))));
-    let wanted = if is_rejected || is_refused { good } else { wanted };
-    let is_of = |release: Option<&Release>, seen: &ObservedService| {
-        release.and_then(|r| r.services.get(&seen.service)).is_some_and(|s| s.hash == seen.spec)
-    };
-    if is_refused {
-        // Only the way back from a trial that was cut off.
-        let is_back = match step {
-            Step::Stop { container, .. } => find(at, container).is_some_and(|seen| !is_of(good, seen)),
-            Step::Start { container, .. } => find(at, container).is_some_and(|seen| is_of(good, seen)),
+/// One step, with what matters to it.
+struct Checked<'a> {
+    at: &'a Situation<'a>,
+    target: &'a Target,
+    step: &'a Step,
+    before: &'a [Step],
+    after: &'a [Step],
+    app: Option<&'a AppId>,
+    ledger: Option<&'a AppLedger>,
+    good: Option<&'a Release>,
+    /// What the app is to run: what was rejected or refused is not wanted, the good release is.
+    wanted: Option<&'a Release>,
+    is_refused: bool,
+    is_on_trial: bool,
+}
+
+impl<'a> Checked<'a> {
+    fn new(
+        at: &'a Situation<'a>,
+        target: &'a Target,
+        step: &'a Step,
+        before: &'a [Step],
+        after: &'a [Step],
+    ) -> Self {
+        let app = step.app();
+        let told = app.and_then(|app| target.apps.get(app));
+        let ledger = app.and_then(|app| at.ledger.apps.get(app));
+        let good = ledger.and_then(|a| a.good.as_ref());
+        let asked = told.and_then(TargetApp::release);
+        let key = |release: Option<&Release>| release.map(Release::key);
+        let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
+        let is_rejected = rejected.is_some() && rejected == key(asked).as_ref();
+        let is_refused = matches!(told, Some(TargetApp::Refused(_)));
+        let wanted = if is_rejected || is_refused { good } else { asked };
+        let tried = ledger.and_then(|a| a.trial.as_ref()).map(|trial| &trial.release);
+        let is_on_trial = tried.is_some() && tried == key(wanted).as_ref();
+        Self { at, target, step, before, after, app, ledger, good, wanted, is_refused, is_on_trial }
+    }
+
+    fn violation(&self) -> Option<&'static str> {
+        if self.is_refused && !self.is_way_back() {
+            return Some("its app is refused and must stay as it is");
+        }
+        match self.step {
+            Step::Stop { container, .. } | Step::Kill { container, .. } => self.stop(container),
+            Step::Remove { container, .. } => self.remove(container, false),
+            Step::RemoveByForce { container, .. } => self.remove(container, true),
+            Step::Park { container, .. } => match self.find(container) {
+                None => Some("the container is not ours"),
+                Some(seen) => (seen.state != ContainerState::Dead).then_some("the engine can remove it"),
+            },
+            Step::Start { container, .. } => self.start(container),
+            Step::RemoveImage { image } => self.remove_image(image),
+            Step::Try { .. } if self.is_held() => Some("the device is held"),
+            Step::Try { .. } if self.is_locked() => Some("updates are locked"),
+            Step::Try { .. } | Step::Commit { .. } => {
+                let Some(wanted) = self.wanted else { return Some("no release is wanted") };
+                let is_tried = matches!(self.step, Step::Try { .. });
+                (!self.is_ready(wanted, is_tried)).then_some("it is not there whole")
+            }
+            Step::Reject { .. } => {
+                let has_other = self.good.is_some() && self.good != self.wanted;
+                (!has_other).then_some("there is nothing to go back to")
+            }
+            Step::Forget { .. } => self.wanted.is_some().then_some("a release of it is wanted"),
+            Step::Heal { .. } if self.is_held() => Some("the device is held"),
+            Step::Heal { service, .. } => {
+                let healed = self.ledger.and_then(|a| a.heals.get(service)).copied().unwrap_or_default();
+                (healed >= self.at.settings.heals).then_some("it was restarted often enough")
+            }
+            Step::Unlock { .. } => self.is_on_trial.then_some("its release is on trial"),
             Step::Pull { .. }
             | Step::Weigh { .. }
-            | Step::Kill { .. }
+            | Step::CreateNetwork { .. }
+            | Step::Create { .. }
+            | Step::RemoveNetwork { .. } => None,
+        }
+    }
+
+    /// Of a refused app only the way back from a trial that was cut off is gone.
+    fn is_way_back(&self) -> bool {
+        let of_good = |container| self.find(container).map(|seen| is_of(self.good, seen));
+        let is_back = match self.step {
+            Step::Stop { container, .. } | Step::Kill { container, .. } => of_good(container) == Some(false),
+            Step::Start { container, .. } => of_good(container) == Some(true),
+            Step::Unlock { .. } => true,
+            Step::Pull { .. }
+            | Step::Weigh { .. }
             | Step::RemoveByForce { .. }
             | Step::Park { .. }
             | Step::Heal { .. }
-            | Step::Unlock { .. }
             | Step::CreateNetwork { .. }
             | Step::Create { .. }
             | Step::Remove { .. }
@@ -77,99 +138,152 @@ fn violation(at: &Situation<'_>, step: &Step, stopped: &[&ContainerId]) -> Optio
             | Step::Commit { .. }
             | Step::Forget { .. } => false,
         };
-        if good.is_none() || !is_back {
-            return Some("its app is refused and must stay as it is");
-        }
+        is_back && (self.good.is_some() || matches!(self.step, Step::Unlock { .. }))
     }
-    let is_held = at.ledger.hold.is_some();
-    match step {
-        Step::Stop { container, .. } => {
-            let seen = find(at, container)?;
-            if is_held && is_up(seen) {
-                return Some("the device is held");
-            }
-            let wanted = wanted?;
-            let is_stranger = !is_of(good, seen) && !is_of(Some(wanted), seen);
-            if is_stranger && good.is_some_and(|good| is_ready(at, good, &seen.app)) {
-                return None;
-            }
-            (!is_ready(at, wanted, &seen.app)).then_some("its release is not replaced by one that is ready")
+
+    fn stop(&self, container: &ContainerId) -> Option<&'static str> {
+        let seen = self.find(container)?;
+        if self.is_held() && is_up(seen) {
+            return Some("the device is held");
         }
-        Step::Remove { container, .. } => {
-            let Some(seen) = find(at, container) else { return Some("the container is not ours") };
-            if is_up(seen) && !stopped.contains(&container) {
-                return Some("the container runs");
-            }
-            let is_dead = seen.state == ContainerState::Dead;
-            let wanted = wanted.filter(|_| !is_dead)?;
-            if good != Some(wanted) {
-                return Some("its successor is not accepted yet");
-            }
-            let is_kept = wanted.services.get(&seen.service).is_some_and(|s| s.hash == seen.spec);
-            let others =
-                at.observed.services.iter().filter(|s| s.spec == seen.spec && s.service == seen.service);
-            (is_kept && others.count() == 1).then_some("it is the one that should run")
+        let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
+        let comes_back = |step: &Step| matches!(step, Step::Start { container: c, .. } if c == container);
+        if self.ledger.is_some_and(is_halted) || self.after.iter().any(comes_back) {
+            return None;
         }
-        Step::Start { container, .. } => {
-            let Some(seen) = find(at, container) else { return Some("the container is not ours") };
-            let is_known = is_of(wanted, seen) || is_of(good, seen);
-            let rivals =
-                at.observed.services.iter().filter(|s| s.app == seen.app && s.service == seen.service);
-            let mut rivals = rivals.filter(|s| is_up(s) && s.container != *container);
-            if !is_known {
-                return Some("no release we know of has this spec");
-            }
-            if is_held && good.is_some() && !is_of(good, seen) {
-                return Some("the device is held");
-            }
-            rivals
-                .any(|s| !stopped.contains(&&s.container))
-                .then_some("another container of the service runs")
+        if is_up(seen) && self.is_locked() {
+            return Some("updates are locked");
         }
-        Step::RemoveImage { image } => {
-            let releases = target.apps.values().filter_map(|app| match app {
-                TargetApp::Wanted(wanted) => wanted.release.as_ref(),
-                TargetApp::Refused(_) => None,
-            });
-            let goods = at.ledger.apps.values().flat_map(|a| a.good.iter().chain(&a.previous));
-            let mut specs = releases.chain(goods).flat_map(|r| r.services.values());
-            if !at.ledger.images.contains(image) {
-                return Some("we did not pull it");
-            }
-            specs.any(|s| s.image == *image).then_some("a release needs it")
+        let wanted = self.wanted?;
+        let is_stranger = !is_of(self.good, seen) && !is_of(Some(wanted), seen);
+        if is_stranger && self.good.is_some_and(|good| self.is_ready(good, false)) {
+            return None;
         }
-        Step::Commit { .. } => {
-            let Some(wanted) = wanted else { return Some("no release is wanted") };
-            (!is_ready(at, wanted, app?)).then_some("it is not there whole")
+        let makes_room = self.strategy(seen).is_some_and(goes_first) && self.is_on_trial;
+        (!self.is_ready(wanted, makes_room)).then_some("its release is not replaced by one that is ready")
+    }
+
+    fn remove(&self, container: &ContainerId, is_forced: bool) -> Option<&'static str> {
+        if self.at.observed.parked.iter().any(|seen| seen.container == *container) {
+            return (!is_forced).then_some("it was put aside");
         }
-        Step::Try { .. } if is_held => Some("the device is held"),
-        Step::Try { .. } => {
-            let Some(wanted) = wanted else { return Some("no release is wanted") };
-            (!is_ready(at, wanted, app?)).then_some("it is not there whole")
+        let Some(seen) = self.find(container) else { return Some("the container is not ours") };
+        let ends = |step: &Step| matches!(step, Step::Stop { container: c, .. } | Step::Kill { container: c, .. } if c == container);
+        if is_up(seen) && !is_forced && !self.before.iter().any(ends) {
+            return Some("the container runs");
         }
-        Step::Reject { .. } => (good.is_none() || good == wanted).then_some("there is nothing to go back to"),
-        Step::Forget { .. } => wanted.is_some().then_some("a release of it is wanted"),
-        Step::Pull { .. }
-        | Step::Weigh { .. }
-        | Step::Kill { .. }
-        | Step::RemoveByForce { .. }
-        | Step::Park { .. }
-        | Step::Heal { .. }
-        | Step::Unlock { .. }
-        | Step::CreateNetwork { .. }
-        | Step::Create { .. }
-        | Step::RemoveNetwork { .. } => None,
+        if is_up(seen) && self.is_held() {
+            return Some("the device is held");
+        }
+        let is_dead = seen.state == ContainerState::Dead;
+        let wanted = self.wanted.filter(|_| !is_dead)?;
+        let is_asked = self.is_on_trial
+            && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
+            && !is_of(Some(wanted), seen);
+        if is_asked {
+            return None;
+        }
+        if self.good != Some(wanted) {
+            return Some("its successor is not accepted yet");
+        }
+        let is_kept = is_of(Some(wanted), seen);
+        let same = |s: &&ObservedService| s.spec == seen.spec && s.service == seen.service;
+        let others = self.at.observed.services.iter().filter(same).count();
+        (is_kept && others == 1).then_some("it is the one that should run")
+    }
+
+    fn start(&self, container: &ContainerId) -> Option<&'static str> {
+        let Some(seen) = self.find(container) else { return Some("the container is not ours") };
+        if !is_of(self.wanted, seen) && !is_of(self.good, seen) {
+            return Some("no release we know of has this spec");
+        }
+        if self.is_held() && self.good.is_some() && !is_of(self.good, seen) {
+            return Some("the device is held");
+        }
+        let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
+        if self.ledger.is_some_and(is_halted) {
+            return Some("an operator stopped it");
+        }
+        let hands_over = matches!(self.strategy(seen), Some(Strategy::HandOver { .. }));
+        if hands_over && self.is_on_trial && is_of(self.wanted, seen) {
+            return None;
+        }
+        let ended = |rival: &ObservedService| {
+            self.before.iter().any(|step| {
+                matches!(step, Step::Stop { container, .. } | Step::Kill { container, .. } if *container == rival.container)
+            })
+        };
+        let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;
+        let mut rivals = self.at.observed.services.iter().filter(of_service);
+        rivals
+            .any(|s| is_up(s) && s.container != *container && !ended(s))
+            .then_some("another container of the service runs")
+    }
+
+    fn remove_image(&self, image: &ImageRef) -> Option<&'static str> {
+        if !self.at.ledger.images.contains(image) {
+            return Some("we did not pull it");
+        }
+        let wanted = self.target.apps.values().filter_map(TargetApp::release);
+        if wanted.flat_map(|r| r.services.values()).any(|s| s.image == *image) {
+            return Some("a release needs it");
+        }
+        let is_kept = |(id, app): (&AppId, &AppLedger)| {
+            let release = self.target.apps.get(id).and_then(TargetApp::release);
+            let is_on_trial =
+                release.is_some_and(|r| app.trial.as_ref().is_some_and(|trial| trial.release == r.key()));
+            let is_deleted = |name: &ServiceName| {
+                let spec = release.and_then(|r| r.services.get(name));
+                is_on_trial && spec.is_some_and(|s| s.strategy == Strategy::DeleteThenDownload)
+            };
+            let mut specs = app.good.iter().chain(&app.previous).flat_map(|r| &r.services);
+            specs.any(|(name, spec)| spec.image == *image && !is_deleted(name))
+        };
+        self.at.ledger.apps.iter().any(is_kept).then_some("a release needs it")
+    }
+
+    /// Whether every service of `release` has its container, so that swapping can begin. Where room is
+    /// `made`, those do not count whose predecessor goes first.
+    fn is_ready(&self, release: &Release, made: bool) -> bool {
+        let Some(app) = self.app else { return false };
+        let has = |(name, spec): (&ServiceName, &ServiceSpec)| {
+            let is_it = |s: &ObservedService| s.app == *app && s.service == *name && s.spec == spec.hash;
+            self.at.observed.services.iter().any(is_it) || (made && goes_first(spec.strategy))
+        };
+        release.services.iter().all(has)
+    }
+
+    /// Whether somebody's lock keeps the app from being touched. It is not asked once a swap has begun.
+    fn is_locked(&self) -> bool {
+        let Some(app) = self.app else { return false };
+        let at = self.at;
+        let forced = self.ledger.and_then(|a| a.forced.as_ref());
+        let is_forced = forced.is_some() && forced == self.wanted.map(Release::key).as_ref();
+        if self.is_on_trial || at.facts.own_locks.contains(app) || is_forced || self.target.is_lock_overridden
+        {
+            return false;
+        }
+        let holds = |service: &ServiceName| {
+            at.observed.services.iter().any(|s| s.app == *app && s.service == *service && is_up(s))
+        };
+        let has_file = at.facts.locks.get(app).is_some_and(|locks| locks.keys().any(holds));
+        has_file || at.ledger.leases.iter().any(|lease| lease.is_in_force(at.boot_id, at.facts.uptime))
+    }
+
+    fn is_held(&self) -> bool {
+        self.at.ledger.hold.is_some()
+    }
+
+    /// The strategy of the service in the release that is to run.
+    fn strategy(&self, seen: &ObservedService) -> Option<Strategy> {
+        self.wanted?.services.get(&seen.service).map(|spec| spec.strategy)
+    }
+
+    fn find(&self, container: &ContainerId) -> Option<&'a ObservedService> {
+        self.at.observed.services.iter().find(|s| s.container == *container)
     }
 }
 
-/// Whether every service of `release` has its container, so that swapping can begin.
-fn is_ready(at: &Situation<'_>, release: &Release, app: &AppId) -> bool {
-    let has = |(name, spec): (&ServiceName, &ServiceSpec)| {
-        at.observed.services.iter().any(|s| s.app == *app && s.service == *name && s.spec == spec.hash)
-    };
-    release.services.iter().all(has)
-}
-
-fn find<'a>(at: &Situation<'a>, container: &ContainerId) -> Option<&'a ObservedService> {
-    at.observed.services.iter().find(|s| s.container == *container)
+fn is_of(release: Option<&Release>, seen: &ObservedService) -> bool {
+    release.and_then(|r| r.services.get(&seen.service)).is_some_and(|spec| spec.hash == seen.spec)
 }

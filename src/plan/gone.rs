@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{AppId, ContainerState, ObservedNetwork, ObservedService, Step, Target};
+use crate::model::{AppId, ObservedNetwork, Step, Target};
 
-use super::{Draft, Situation, app::is_up, hold};
+use super::places::{is_up, remove_by_force, stop_and_remove};
+use super::{Draft, Situation, gate};
 
 /// Apps of which something is left and that the target does not name. The caller made sure that
 /// the target names at least one app: an empty one takes nothing away.
 pub(super) fn apps(at: &Situation<'_>, target: &Target) -> BTreeSet<AppId> {
     let seen = at.observed.services.iter().map(|s| &s.app);
+    let seen = seen.chain(at.observed.parked.iter().map(|s| &s.app));
     let seen = seen.chain(at.observed.networks.iter().map(|n| &n.app)).chain(at.ledger.apps.keys());
     seen.filter(|app| !target.apps.contains_key(*app)).cloned().collect()
 }
@@ -17,15 +19,16 @@ pub(super) fn apps(at: &Situation<'_>, target: &Target) -> BTreeSet<AppId> {
 /// Stops and removes everything of `app` but its volumes.
 pub(super) fn clear(draft: &mut Draft<'_>, app: &AppId) {
     let observed = draft.at.observed;
-    if observed.services.iter().any(|s| s.app == *app && is_up(s)) && hold::keeps(draft, app) {
+    if observed.services.iter().any(|s| s.app == *app && is_up(s)) && gate::keeps(draft, app) {
         return;
     }
     let mut is_clear = true;
     for seen in observed.services.iter().filter(|s| s.app == *app) {
         is_clear = false;
-        draft.add(Some(app), Some(&seen.service), stop_and_remove(seen));
+        let chain = stop_and_remove(draft, seen);
+        draft.add(Some(app), Some(&seen.service), chain);
     }
-    if !is_clear {
+    if !is_clear || remove_parked(draft, app) {
         return;
     }
     if remove_networks(draft, app, |_| true) {
@@ -34,6 +37,16 @@ pub(super) fn clear(draft: &mut Draft<'_>, app: &AppId) {
     if draft.at.ledger.apps.contains_key(app) {
         draft.add(Some(app), None, vec![Step::Forget { app: app.clone() }]);
     }
+}
+
+/// Removes what was put aside of `app`; whether there was anything.
+pub(super) fn remove_parked(draft: &mut Draft<'_>, app: &AppId) -> bool {
+    let mut has_any = false;
+    for seen in draft.at.observed.parked.iter().filter(|s| s.app == *app) {
+        has_any = true;
+        draft.add(Some(app), Some(&seen.service), vec![remove_by_force(seen)]);
+    }
+    has_any
 }
 
 /// Removes the networks of `app` that are not to stay; whether there were any.
@@ -54,31 +67,4 @@ pub(super) fn remove_networks(
         draft.add(Some(app), None, vec![step]);
     }
     has_any
-}
-
-pub(super) fn start(seen: &ObservedService) -> Step {
-    Step::Start { app: seen.app.clone(), service: seen.service.clone(), container: seen.container.clone() }
-}
-
-pub(super) fn stop(seen: &ObservedService) -> Step {
-    let (app, service) = (seen.app.clone(), seen.service.clone());
-    Step::Stop { app, service, container: seen.container.clone(), grace: seen.grace }
-}
-
-pub(super) fn remove(seen: &ObservedService) -> Step {
-    Step::Remove { app: seen.app.clone(), service: seen.service.clone(), container: seen.container.clone() }
-}
-
-/// The chain that ends a container; none while the engine is at it already.
-pub(super) fn stop_and_remove(seen: &ObservedService) -> Vec<Step> {
-    match seen.state {
-        ContainerState::Removing => Vec::new(),
-        _ if is_up(seen) => vec![stop(seen), remove(seen)],
-        ContainerState::Created
-        | ContainerState::Running
-        | ContainerState::Paused
-        | ContainerState::Restarting
-        | ContainerState::Exited { .. }
-        | ContainerState::Dead => vec![remove(seen)],
-    }
 }

@@ -2,27 +2,21 @@
 
 use std::collections::BTreeSet;
 
-use crate::model::{ImageRef, Step, Target, TargetApp};
+use crate::model::{ImageRef, Step};
 
 use super::Draft;
 
-/// Removes images, once nothing else is to be done and every app runs what it should.
+/// Removes images, whenever nothing else is to be done, also while an update waits for something.
 ///
 /// Kept are those of every wanted release, of every good one and the one before it (going back needs
-/// no network) and of every container of ours. While an app is refused or on its way, all are kept.
-pub(super) fn collect(draft: &mut Draft<'_>, target: &Target) {
+/// no network) and of every container of ours.
+pub(super) fn collect(draft: &mut Draft<'_>) {
     let at = draft.at;
     if !at.pulling.is_empty() {
         return;
     }
     let mut kept: BTreeSet<&ImageRef> = BTreeSet::new();
-    for (id, app) in &target.apps {
-        let TargetApp::Wanted(wanted) = app else { return };
-        let good = at.ledger.apps.get(id).and_then(|a| a.good.as_ref());
-        if good != wanted.release.as_ref() {
-            return;
-        }
-    }
+    kept.extend(draft.wanted_images());
     // An app on its way out is in the ledger until nothing is left of it.
     let remembered = at.ledger.apps.values().flat_map(|a| a.good.iter().chain(&a.previous));
     kept.extend(remembered.flat_map(|release| release.services.values()).map(|s| &s.image));

@@ -2,51 +2,52 @@
 
 use crate::model::{AppId, ContainerState, Health, ObservedService, Release, Step};
 
-use super::app::{self, Place, is_up, line_up, needs_start};
-use super::{Draft, gone};
-
-fn good<'a>(draft: &Draft<'a>, app: &AppId) -> Option<&'a Release> {
-    draft.at.ledger.apps.get(app).and_then(|a| a.good.as_ref())
-}
+use super::places::{Place, goes_first, is_up, line_up, needs_start, start};
+use super::{Draft, app as walk, care, gate, swap, trial};
 
 /// While `wanted` is not ready, a service of the good release that ended or vanished, and of which
 /// nothing else runs, comes back. What a third release left half done, when the target changed during
 /// its trial, goes on only for as long as it is well.
 pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
-    let Some(good) = good(draft, app) else { return };
+    let Some(good) = draft.good(app) else { return };
     let services = line_up(draft, app, good);
     let strangers = strangers(draft, app, &[good, wanted]);
     let is_unwell =
         strangers.iter().any(|s| s.state == ContainerState::Restarting || s.health == Health::Unhealthy);
-    let is_gap = services.iter().any(|p| p.spec.is_running && !is_covered(p));
-    if !strangers.is_empty() && (is_unwell || is_gap) && can_swap(draft, &services) {
-        app::swap(draft, app, good, &services);
+    // What is on trial and has stopped its predecessor to make room does without it.
+    let is_tried = trial::of(draft, app, wanted).is_some() && draft.at.ledger.hold.is_none();
+    let has_made_room =
+        |p: &Place<'_>| is_tried && wanted.services.get(p.name).is_some_and(|spec| goes_first(spec.strategy));
+    let is_gap = services.iter().any(|p| p.is_to_run && !is_covered(p) && !has_made_room(p));
+    if !strangers.is_empty() && (is_unwell || is_gap) && can_swap(draft, app, &services) {
+        swap::swap(draft, app, good, &services);
         return;
     }
     for place in &services {
         let is_planned = draft.plan.stage.iter().any(|s| s.service() == Some((app, place.name)));
-        if is_planned || place.predecessors.iter().any(|p| is_up(p)) {
+        if is_planned || has_made_room(place) || place.predecessors.iter().any(|p| is_up(p)) {
             continue;
         }
         match place.container {
-            Some(seen) if needs_start(draft, app, seen, place.spec) => {
-                draft.add_swap(app, place.name, vec![gone::start(seen)]);
+            Some(seen) if needs_start(draft, app, seen, place) => {
+                draft.add_swap(app, place.name, vec![start(seen)]);
             }
             None if draft.at.observed.images.contains(&place.spec.image) => {
-                draft.add(Some(app), Some(place.name), vec![app::create(app, good, place)]);
+                draft.add(Some(app), Some(place.name), vec![walk::create(app, good, place)]);
             }
             Some(_) | None => {}
         }
     }
+    care::heal(draft, app, &services);
 }
 
 /// An app that is refused stays as it is, unless it was refused in the middle of a trial: what was tried
 /// is watched by nobody any more, so the good release comes back.
 pub(super) fn refused(draft: &mut Draft<'_>, app: &AppId) {
-    let Some(good) = good(draft, app) else { return };
+    let Some(good) = draft.good(app) else { return };
     let services = line_up(draft, app, good);
-    if !strangers(draft, app, &[good]).is_empty() && can_swap(draft, &services) {
-        app::swap(draft, app, good, &services);
+    if !strangers(draft, app, &[good]).is_empty() && can_swap(draft, app, &services) {
+        swap::swap(draft, app, good, &services);
     }
 }
 
@@ -67,9 +68,9 @@ fn is_covered(place: &Place<'_>) -> bool {
     place.container.is_some_and(|c| is_up(c) || ended_well(c)) || place.predecessors.iter().any(|p| is_up(p))
 }
 
-/// Whether the whole release has its containers, nobody holds the device, and no step of it is planned yet.
-fn can_swap(draft: &Draft<'_>, services: &[Place<'_>]) -> bool {
+/// Whether the whole release has its containers, nobody holds the device or has locked the app, and no step of it is planned yet.
+fn can_swap(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
     let is_whole = services.iter().all(|p| p.container.is_some());
     let is_begun = draft.plan.stage.iter().any(|s| matches!(s, Step::Create { .. }));
-    is_whole && !is_begun && draft.at.ledger.hold.is_none()
+    is_whole && !is_begun && draft.at.ledger.hold.is_none() && !gate::is_locked(draft, app)
 }

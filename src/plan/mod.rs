@@ -12,23 +12,28 @@
 //! is stopped before everything that replaces it is ready, and nothing at all while an operator holds the device.
 
 mod app;
+mod care;
 mod check;
+mod fetch;
+mod gate;
 mod gone;
-mod hold;
 mod images;
 mod keep;
 mod orders;
+mod places;
+mod preflight;
 mod report;
+mod swap;
 #[cfg(test)]
 mod tests;
 mod trial;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Cooling, Facts, ImageRef, Ledger, Observed, Plan, PlanSettings, Reason, ServiceName, Step, Target,
-    TargetApp, Waiting,
+    AppId, AppLedger, Cooling, Facts, ImageRef, Ledger, Observed, Plan, PlanSettings, Reason, Release,
+    ServiceName, Step, Target, TargetApp, Waiting,
 };
 
 pub use check::violations;
@@ -44,7 +49,9 @@ pub struct Situation<'a> {
     pub ledger: &'a Ledger,
     /// Pulls under way, with their progress in percent.
     pub pulling: &'a BTreeMap<ImageRef, u8>,
-    /// Steps that failed and are not repeated yet.
+    /// Images that registries are asked about just now.
+    pub weighing: &'a BTreeSet<ImageRef>,
+    /// Steps that failed the last time, those that may be repeated by now among them.
     pub cooling: &'a BTreeMap<Step, Cooling>,
     /// For how long nothing has changed in an app that waits with [`Reason::Trial`].
     pub steady: &'a BTreeMap<AppId, Duration>,
@@ -81,7 +88,7 @@ pub fn plan(at: &Situation<'_>) -> Plan {
         gone::clear(&mut draft, &id);
     }
     if draft.plan.stage.is_empty() {
-        images::collect(&mut draft, target);
+        images::collect(&mut draft);
     }
     draft.plan
 }
@@ -104,6 +111,21 @@ impl<'a> Draft<'a> {
         }
     }
 
+    fn ledger(&self, app: &AppId) -> Option<&'a AppLedger> {
+        self.at.ledger.apps.get(app)
+    }
+
+    /// The release that ran well last, whole.
+    fn good(&self, app: &AppId) -> Option<&'a Release> {
+        self.ledger(app)?.good.as_ref()
+    }
+
+    /// The images of every release that is wanted.
+    fn wanted_images(&self) -> impl Iterator<Item = &'a ImageRef> + use<'a> {
+        let apps = self.at.target.into_iter().flat_map(|target| target.apps.values());
+        apps.filter_map(TargetApp::release).flat_map(|release| release.services.values()).map(|s| &s.image)
+    }
+
     fn wait(
         &mut self,
         app: Option<&AppId>,
@@ -123,12 +145,15 @@ impl<'a> Draft<'a> {
     /// A chain with a step that failed lately is put off as a whole: what is
     /// waited for is told instead, and `false` returned.
     fn add(&mut self, app: Option<&AppId>, service: Option<&ServiceName>, chain: Vec<Step>) -> bool {
-        let cooling = chain.iter().find_map(|step| self.at.cooling.get(step).map(|c| (step, c)));
+        let put_off = |step| self.at.cooling.get(step).filter(|cooling| !cooling.is_over());
+        let cooling = chain.iter().find_map(|step| put_off(step).map(|c| (step, c)));
         if let Some((step, cooling)) = cooling {
             let times =
                 if cooling.attempts == 1 { "once".to_owned() } else { format!("{} times", cooling.attempts) };
             let why = format!("{step} failed {times}: {}", cooling.why);
-            self.wait(app, service, Reason::Backoff, why, cooling.remaining);
+            let is_stuck = matches!(step, Step::Kill { .. } | Step::RemoveByForce { .. } | Step::Park { .. });
+            let reason = if is_stuck { Reason::EngineStuck } else { Reason::Backoff };
+            self.wait(app, service, reason, why, cooling.remaining);
             return false;
         }
         for step in chain {

@@ -12,7 +12,7 @@ use crate::model::{
     App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Facts, Health, Hold, ImageRef,
     Ledger, NetworkId, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan,
     PlanSettings, Reason, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec,
-    SpecHash, Step, Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    SpecHash, Step, Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp, Weight,
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
@@ -97,6 +97,7 @@ struct Device {
     observed: Observed,
     ledger: Ledger,
     pulling: BTreeMap<ImageRef, u8>,
+    weighing: BTreeSet<ImageRef>,
     cooling: BTreeMap<Step, Cooling>,
     steady: BTreeMap<AppId, Duration>,
     settings: PlanSettings,
@@ -112,16 +113,24 @@ impl Device {
             observed: Observed::default(),
             ledger: Ledger::default(),
             pulling: BTreeMap::new(),
+            weighing: BTreeSet::new(),
             cooling: BTreeMap::new(),
             steady: BTreeMap::new(),
             settings: PlanSettings::default(),
             facts: Facts::default(),
         };
+        device.weigh_all();
         device.add_network();
         for item in text.split(", ").filter(|i| !i.is_empty()) {
             device.read(item);
         }
         device
+    }
+
+    /// The registries have told what every image weighs: nothing.
+    fn weigh_all(&mut self) {
+        let images = RELEASES.iter().flat_map(|(n, _)| release(*n).services.into_values()).map(|s| s.image);
+        self.facts.weights = images.map(|image| (image, Weight::default())).collect();
     }
 
     fn add_network(&mut self) {
@@ -251,6 +260,7 @@ impl Device {
             observed: &self.observed,
             ledger: &self.ledger,
             pulling: &self.pulling,
+            weighing: &self.weighing,
             cooling: &self.cooling,
             steady: &self.steady,
             facts: &self.facts,

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use crate::model::{
-    AppId, AppLedger, ContainerState, Health, ObservedService, Reason, Release, RestartPolicy, Step, Trial,
+    AppId, ContainerState, Health, ObservedService, Reason, Release, RestartPolicy, Step, Trial,
 };
 
 use super::Draft;
-use super::app::{Place, is_up};
+use super::places::{Place, is_early, is_up};
 
 /// How often the engine may restart a container on trial before that counts as a crash loop.
 const RESTARTS: u64 = 3;
@@ -18,25 +18,21 @@ const BOOTS: u32 = 3;
 /// How often the same container may fail to start.
 const STARTS: u32 = 3;
 
-fn ledger<'a>(draft: &Draft<'a>, app: &AppId) -> Option<&'a AppLedger> {
-    draft.at.ledger.apps.get(app)
-}
-
 /// Whether `release` was tried and taken back; the reason then.
 pub(super) fn rejection<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a str> {
-    let ledger = ledger(draft, app)?;
+    let ledger = draft.ledger(app)?;
     let rejected = ledger.rejected.as_ref().filter(|_| ledger.good.as_ref() != Some(release))?;
     (rejected.release == release.key()).then_some(rejected.why.as_str())
 }
 
 /// The trial of `release`, if it has begun.
 pub(super) fn of<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a Trial> {
-    ledger(draft, app)?.trial.as_ref().filter(|trial| trial.release == release.key())
+    draft.ledger(app)?.trial.as_ref().filter(|trial| trial.release == release.key())
 }
 
 /// The good release, when it is another one than `release`.
 pub(super) fn other_good<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a Release> {
-    ledger(draft, app)?.good.as_ref().filter(|good| *good != release)
+    draft.ledger(app)?.good.as_ref().filter(|good| *good != release)
 }
 
 /// What is wrong with a release on trial, in words; `None` while it may still come good,
@@ -53,14 +49,22 @@ pub(super) fn verdict(
     let trial = of(draft, app, release)?;
     // What we stopped is about to start again, and how it ended before says nothing of this trial.
     let is_stopped = |seen: &ObservedService| {
-        !is_up(seen) && ledger(draft, app).is_some_and(|a| a.stopped.contains(&seen.container))
+        !is_up(seen) && draft.ledger(app).is_some_and(|a| a.stopped.contains(&seen.container))
     };
-    for place in services.iter().filter(|p| p.spec.is_running) {
+    for place in services.iter().filter(|p| p.is_to_run) {
         let is_judged = |seen: &&ObservedService| is_new(draft, app, seen) && !is_stopped(seen);
         let Some(seen) = place.container.filter(is_judged) else { continue };
         if let Some(why) = wrong_with(draft, seen, place.spec.restart) {
             return Some(format!("{} {why}", place.name));
         }
+    }
+    let given_up = services.iter().filter(|p| is_early(draft, app, p)).find_map(|place| {
+        let pull = Step::Pull { image: place.spec.image.clone() };
+        let cooling = draft.at.cooling.get(&pull).filter(|cooling| cooling.remaining.is_none())?;
+        Some(format!("{} cannot be fetched: {}", place.name, cooling.why))
+    });
+    if given_up.is_some() {
+        return given_up;
     }
     let deadline = release.trial.deadline.unwrap_or(draft.at.settings.deadline);
     // One that is well already is given its soak, however late.
@@ -73,7 +77,7 @@ pub(super) fn verdict(
 
 /// Whether the container belongs to what is tried, and not to what the good release has as well.
 pub(super) fn is_new(draft: &Draft<'_>, app: &AppId, seen: &ObservedService) -> bool {
-    let good = ledger(draft, app).and_then(|a| a.good.as_ref());
+    let good = draft.ledger(app).and_then(|a| a.good.as_ref());
     good.and_then(|good| good.services.get(&seen.service)).is_none_or(|spec| spec.hash != seen.spec)
 }
 

@@ -16,6 +16,9 @@ pub(super) struct Attempts {
     done: BTreeMap<Step, Instant>,
 }
 
+/// How often a step is tried that cannot help as it is: then it waits for another target, or for a person.
+const GIVE_UP: u32 = 5;
+
 /// A step that is planned again so soon after it was done has not worked.
 const JUST: Duration = Duration::from_secs(3);
 
@@ -23,7 +26,8 @@ const JUST: Duration = Duration::from_secs(3);
 struct Failed {
     attempts: u32,
     why: String,
-    until: Instant,
+    /// `None`: it is given up.
+    until: Option<Instant>,
     backoff: ExponentialBackoff,
 }
 
@@ -65,13 +69,15 @@ impl Attempts {
         let failed = self.failed.entry(step.clone()).or_insert_with(|| Failed {
             attempts: 0,
             why: String::new(),
-            until: now,
+            until: Some(now),
             backoff: backoff_for(&outcome),
         });
         failed.attempts = failed.attempts.saturating_add(1);
         failed.why = why;
         let next = failed.backoff.next_backoff().unwrap_or(failed.backoff.max_interval);
-        failed.until = now + after.map_or(next, |after| after.max(next));
+        let wait = after.map_or(next, |after| after.max(next));
+        let is_given_up = matches!(outcome, Outcome::Failed { .. }) && failed.attempts >= GIVE_UP;
+        failed.until = (!is_given_up).then_some(now + wait);
     }
 
     /// Whether the step succeeded a moment ago.
@@ -85,13 +91,13 @@ impl Attempts {
         self.done.clear();
     }
 
-    /// The steps that may not be repeated yet.
+    /// The steps that failed the last time, and when each may be repeated.
     pub(super) fn cooling(&self) -> BTreeMap<Step, Cooling> {
         let now = Instant::now();
-        let still = self.failed.iter().filter(|(_, failed)| failed.until > now);
-        still
+        self.failed
+            .iter()
             .map(|(step, failed)| {
-                let remaining = Some(failed.until - now);
+                let remaining = failed.until.map(|until| until.saturating_duration_since(now));
                 (step.clone(), Cooling { attempts: failed.attempts, why: failed.why.clone(), remaining })
             })
             .collect()
@@ -100,7 +106,12 @@ impl Attempts {
     /// Until the first of them may be tried again.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let now = Instant::now();
-        self.failed.values().filter(|f| f.until > now).map(|f| f.until - now).min()
+        self.failed
+            .values()
+            .filter_map(|f| f.until)
+            .filter(|until| *until > now)
+            .map(|until| until - now)
+            .min()
     }
 }
 

@@ -7,15 +7,19 @@
 
 mod attempts;
 mod events;
+mod facts;
+mod memory;
 mod orders;
 mod pulls;
+mod record;
 mod stage;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod trials;
+mod weighing;
 
-use std::collections::BTreeSet;
-use std::future::Future;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,111 +28,24 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use crate::engine::{EngineError, Operate};
+use crate::engine::{About, EngineError, Operate};
 use crate::model::{
-    AppId, Clock, Delivered, Facts, FileLock, HeldPort, ImageRef, Ledger, Observed, Outcome, Plan,
-    PlanSettings, Release, Report, ServiceName, Step, StoredTarget, Target, TargetApp, Weight, Window,
-    WindowState,
+    AppId, Delivered, Facts, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report,
+    ServiceName, Step, Target, TargetApp, Weight,
 };
 use crate::plan::{self, Situation};
 
 use attempts::Attempts;
 pub use events::watch_engine;
+pub use memory::Memory;
 pub use orders::Command;
 use pulls::Pulls;
+pub use surroundings::{Surroundings, Unweighed};
 use trials::Trials;
+use weighing::Weighing;
 
-/// What must outlive a power cut. The store is the real one.
-pub trait Memory: Send {
-    /// Saves the target before it is acted on.
-    ///
-    /// # Errors
-    ///
-    /// Why it could not be saved; it is then saved with the next thing that can be.
-    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String>;
-
-    /// Saves the ledger. Durable when it returns `Ok`; writes nothing if nothing changed.
-    ///
-    /// # Errors
-    ///
-    /// As for the target.
-    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String>;
-}
-
-/// What is known of the host and of registries, and the lock files of apps. The host is the real one.
-///
-/// An app is named by its number, as in the folder of its locks. Nothing here takes long but
-/// [`weigh`](Self::weigh): the rest reads a few small files of the host.
-pub trait Surroundings: Send + Sync + 'static {
-    /// Makes sure that a service's lock folder is there, for every user of its container to write.
-    ///
-    /// # Errors
-    ///
-    /// Why it cannot be made.
-    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String>;
-
-    /// The lock file of a service that is not ours, if one stands.
-    fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock>;
-
-    /// Puts our own lock files into the folders of all these services, or into none. Ones of ours that
-    /// stand already are a success.
-    ///
-    /// # Errors
-    ///
-    /// Whose lock file stands there, in words, or why none can be written.
-    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String>;
-
-    /// Whether any lock file of ours stands in a folder of the app.
-    fn has_own_locks(&self, app: u64) -> bool;
-
-    /// Takes every lock file of ours away from the folders of an app.
-    fn release_locks(&self, app: u64);
-
-    /// Whether a service has said that its predecessor may go (protocol.md 3.6).
-    fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool;
-
-    /// Forgets what a service has said of that.
-    fn forget_hand_over(&self, app: u64, service: &ServiceName);
-
-    /// Whether a window is open now.
-    fn window(&self, window: &Window) -> WindowState;
-
-    /// Whether the clock can be believed, when it was last believed at `seen_at`.
-    fn clock(&self, seen_at: Option<&str>) -> Clock;
-
-    /// The time now: RFC 3339, UTC.
-    fn now(&self) -> String;
-
-    /// Since the device booted; it does not jump.
-    fn uptime(&self) -> Duration;
-
-    /// Bytes that are free on the disk that holds `path`; `None` when nobody can say.
-    fn free(&self, path: &str) -> Option<u64>;
-
-    /// Ports on which programs of the host listen, those of the engine for its containers among them.
-    fn listeners(&self) -> Vec<HeldPort>;
-
-    /// Asks an image's registry for its layers and for which machines it is made.
-    ///
-    /// `here` are the layers that the engine has, as [`crate::engine::Inspect::layers`] names them.
-    fn weigh(
-        &self,
-        image: &ImageRef,
-        architecture: &str,
-        here: &BTreeSet<String>,
-    ) -> impl Future<Output = Result<Weight, Unweighed>> + Send;
-}
-
-/// Why a registry did not say what an image weighs. It is pulled all the same, but not before `after`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unweighed {
-    /// As the registry wishes (`Retry-After`).
-    pub after: Option<Duration>,
-    pub why: String,
-}
-
-/// Longest time between two attempts to save what could not be saved.
-const SAVE_AGAIN: Duration = Duration::from_secs(60);
+/// What is waited for is not looked at more often.
+const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// How the reconciler waits, and how much it does at once.
 #[derive(Debug, Clone)]
@@ -154,8 +71,9 @@ pub struct Channels {
 ///
 /// A stage under way is finished before returning, so the caller must allow
 /// for the longest stop grace. Downloads under way are dropped.
-pub async fn run<E, M>(
+pub async fn run<E, M, S>(
     engine: Arc<E>,
+    surroundings: Arc<S>,
     memory: M,
     ledger: Ledger,
     settings: Settings,
@@ -164,16 +82,24 @@ pub async fn run<E, M>(
 ) where
     E: Operate + 'static,
     M: Memory,
+    S: Surroundings,
 {
     let (progress, progress_heard) = mpsc::channel(64);
     let mut writer = Reconciler {
         engine,
+        surroundings,
         memory,
         settings,
         ledger,
         delivered: None,
         observed: Observed::default(),
         facts: Facts::default(),
+        about: None,
+        weighing: Weighing::default(),
+        heals_seen: BTreeMap::new(),
+        clock_watched: None,
+        watched_files: Vec::new(),
+        images_changed: false,
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
@@ -208,6 +134,7 @@ pub async fn run<E, M>(
                 continue;
             }
             Event::PullEnded(image, result) => writer.end_pull(&image, result),
+            Event::Weighed(image, result) => writer.end_weighing(image, result),
             Event::Command((order, answer)) => writer.take_order(&order, answer),
             Event::Look => {}
         }
@@ -221,6 +148,7 @@ enum Event {
     Target(Arc<Delivered>),
     Progress(ImageRef, u8),
     PullEnded(ImageRef, Result<(), EngineError>),
+    Weighed(ImageRef, Result<Weight, Unweighed>),
     Command(Command),
     /// The engine changed, or it is time.
     Look,
@@ -235,14 +163,26 @@ struct Inputs {
     commands: mpsc::Receiver<Command>,
 }
 
-struct Reconciler<E, M> {
+struct Reconciler<E, M, S> {
     engine: Arc<E>,
+    surroundings: Arc<S>,
     memory: M,
     settings: Settings,
     ledger: Ledger,
     delivered: Option<Arc<Delivered>>,
     observed: Observed,
     facts: Facts,
+    /// What the engine said of itself, until it is gone.
+    about: Option<About>,
+    weighing: Weighing,
+    /// When each heal that still counts was first seen by this agent.
+    heals_seen: BTreeMap<(AppId, ServiceName), Instant>,
+    /// Since when an update has waited for a clock that can be believed, as far as it is counted.
+    clock_watched: Option<Instant>,
+    /// Lock folders that are watched because somebody waits for what is in them.
+    watched_files: Vec<facts::Watched>,
+    /// Whether the engine's layers may be others than those that it told.
+    images_changed: bool,
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
@@ -254,7 +194,7 @@ struct Reconciler<E, M> {
     save_again: Option<Instant>,
 }
 
-impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     async fn next_event(&mut self, inputs: &mut Inputs, due: Instant) -> Event {
         tokio::select! {
             biased;
@@ -267,11 +207,13 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
                 }
             }
             (image, result) = self.pulls.next_end() => Event::PullEnded(image, result),
+            (image, result) = self.weighing.next_end() => Event::Weighed(image, result),
             Some((image, percent)) = inputs.progress.recv() => Event::Progress(image, percent),
             Some(command) = inputs.commands.recv() => Event::Command(command),
             // A watcher that is gone for good must not spin the loop: the resync goes on without it.
             Ok(()) = inputs.engine.changed() => Event::Look,
             () = tokio::time::sleep_until(due) => Event::Look,
+            () = facts::change(&*self.surroundings, &self.watched_files) => Event::Look,
         }
     }
 
@@ -293,6 +235,8 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
                 .map(|s| s.image.clone())
                 .collect();
             self.pulls.keep_only(|image| wanted.contains(image));
+            self.weighing.keep_only(|image| wanted.contains(image));
+            self.facts.weights.retain(|image, _| wanted.contains(image));
         }
         self.delivered = Some(delivered);
     }
@@ -313,6 +257,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
                     info!("engine answers again");
                 }
                 self.engine_failures = 0;
+                self.images_changed |= self.observed.images != observed.images;
                 self.observed = observed;
             }
             Err(error) => return self.no_engine(&error),
@@ -320,12 +265,17 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         if let Err(error) = self.watch_trials().await {
             return self.no_engine(&error);
         }
-        let plan = self.publish();
+        self.gather().await;
+        let mut plan = self.publish();
+        if self.learns_layers(&plan).await {
+            plan = self.publish();
+        }
+        self.note_waiting(&plan);
         if plan.stage.is_empty() || stop.is_cancelled() {
             return self.until_due(&plan);
         }
         let stage = self.not_again(plan.stage);
-        let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. }));
+        let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
         self.run_stage(stage).await;
         // What passed while nobody could look is no part of a trial.
         self.trials.look_anew();
@@ -351,8 +301,11 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
 
     /// How long nothing has to be done, if nothing happens before.
     fn until_due(&self, plan: &Plan) -> Duration {
-        let waits = [self.attempts.next_due(), self.trials.next_due(&self.ledger, plan)];
-        waits.into_iter().flatten().fold(self.settings.resync, Duration::min)
+        let waits =
+            [self.attempts.next_due(), self.trials.next_due(&self.ledger, plan), self.next_heal_due()];
+        let told =
+            plan.waiting.iter().filter_map(|waiting| waiting.retry_in).map(|wait| wait.max(SHORTEST_WAIT));
+        waits.into_iter().flatten().chain(told).fold(self.settings.resync, Duration::min)
     }
 
     fn no_engine(&mut self, error: &EngineError) -> Duration {
@@ -361,6 +314,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             warn!(error = %told, "engine cannot be looked at");
         }
         self.engine_error = Some(told);
+        self.about = None;
         self.trials.look_anew();
         self.engine_failures = self.engine_failures.saturating_add(1);
         self.publish();
@@ -370,12 +324,14 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
     /// Lets `decide` look at everything that is known.
     fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
+        let weighing = self.weighing.under_way();
         let steady = self.trials.steady();
         let at = Situation {
             target: self.delivered.as_ref().map(|d| &d.target),
             observed: &self.observed,
             ledger: &self.ledger,
             pulling: &pulling,
+            weighing: &weighing,
             cooling: &cooling,
             steady: &steady,
             facts: &self.facts,
@@ -406,35 +362,6 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             is_news
         });
         plan
-    }
-
-    fn note_store(&mut self, saved: Result<(), String>) {
-        match saved {
-            Ok(()) => (self.store_error, self.save_again) = (None, None),
-            Err(why) => {
-                self.save_again = Some(Instant::now() + SAVE_AGAIN);
-                if self.store_error.as_ref() != Some(&why) {
-                    warn!(error = %why, "store cannot be written; going on without it");
-                }
-                self.store_error = Some(why);
-            }
-        }
-    }
-
-    fn save_ledger(&mut self) {
-        let saved = self.memory.save_ledger(&self.ledger);
-        self.note_store(saved);
-    }
-
-    /// Saves what the disk refused before, once that is due.
-    fn save_outstanding(&mut self) {
-        if self.until_save().is_zero() {
-            self.save_ledger();
-        }
-    }
-
-    fn until_save(&self) -> Duration {
-        self.save_again.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
     }
 
     /// Takes a step's outcome into attempts and log.

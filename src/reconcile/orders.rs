@@ -7,12 +7,12 @@ use crate::engine::Operate;
 use crate::model::{Answer, Order};
 use crate::plan;
 
-use super::{Memory, Reconciler};
+use super::{Memory, Reconciler, Surroundings};
 
 /// An order, and where its answer goes.
 pub type Command = (Order, oneshot::Sender<Answer>);
 
-impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Follows an order, saves the ledger, publishes, and answers. An order that nobody waits for any
     /// more is dropped: who asked was told that it was not followed.
     pub(super) fn take_order(&mut self, order: &Order, answer: oneshot::Sender<Answer>) {

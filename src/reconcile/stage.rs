@@ -1,39 +1,53 @@
 //! Runs one stage: the steps of a service in order, different services beside each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 use tracing::debug;
 
 use crate::engine::{EngineError, NewContainer, Operate};
-use crate::model::{App, AppId, Ledger, Outcome, Rejection, Release, Step, Target, TargetApp, Trial};
+use crate::model::{
+    App, AppId, Commit, Ledger, Outcome, Release, ServiceName, SpecHash, Step, Target, TargetApp,
+};
 
-use super::{Memory, Reconciler};
+use super::record::{intend, record};
+use super::{Memory, Reconciler, Surroundings};
 
-impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Runs a stage. What it is about to do is in the store before it begins, what became of it after.
     pub(super) async fn run_stage(&mut self, stage: Vec<Step>) {
         let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
         for app in self.ledger.apps.values_mut() {
             app.stopped.retain(|container| here.contains(container));
+            app.restart.retain(|container| here.contains(container));
         }
         intend(&mut self.ledger, &stage);
         self.save_ledger();
         let (pulls, steps): (Vec<_>, Vec<_>) =
-            stage.into_iter().partition(|s| matches!(s, Step::Pull { .. }));
+            stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
         for pull in &pulls {
             if let Step::Pull { image } = pull {
                 self.pulls.begin(&self.engine, image);
+            } else if let Step::Weigh { image } = pull {
+                let architecture = self.facts.architecture.clone().unwrap_or_default();
+                self.weighing.begin(&self.surroundings, image, &architecture);
             }
         }
         let Some(delivered) = self.delivered.clone() else { return };
+        let has_steps = !steps.is_empty();
         let chains = chains(steps);
-        let (engine, ledger) = (&*self.engine, &self.ledger);
+        let numbers = self.numbers();
+        let does = Doer {
+            engine: &*self.engine,
+            surroundings: &*self.surroundings,
+            target: &delivered.target,
+            ledger: &self.ledger,
+            numbers: &numbers,
+        };
         let at_once = self.settings.plan.parallel_swaps.max(1);
         let outcomes: Vec<(Step, Outcome)> = stream::iter(chains)
-            .map(|chain| run_chain(engine, &delivered.target, ledger, chain))
+            .map(|chain| does.run_chain(chain))
             .buffer_unordered(at_once)
             .collect::<Vec<_>>()
             .await
@@ -42,9 +56,13 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             .collect();
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
+                self.note_heal(&step);
                 record(&mut self.ledger, &delivered.target, &self.settings.boot_id, &step);
             }
             self.settle(&step, outcome);
+        }
+        if has_steps {
+            self.note_time();
         }
         self.save_ledger();
     }
@@ -69,67 +87,126 @@ fn chains(steps: Vec<Step>) -> Vec<Vec<Step>> {
     chains
 }
 
-/// Runs the steps of a chain up to the first that does not succeed.
-async fn run_chain<E: Operate>(
-    engine: &E,
-    target: &Target,
-    ledger: &Ledger,
-    chain: Vec<Step>,
-) -> Vec<(Step, Outcome)> {
-    let mut outcomes = Vec::new();
-    for step in chain {
-        let begun = Instant::now();
-        let outcome = run_step(engine, target, ledger, &step).await;
-        debug!(step = %step, elapsed_ms = begun.elapsed().as_millis(), "step ended");
-        let is_done = outcome == Outcome::Done;
-        outcomes.push((step, outcome));
-        if !is_done {
-            break;
-        }
-    }
-    outcomes
+/// What runs steps: all that they may need, and none of it changed.
+struct Doer<'a, E, S> {
+    engine: &'a E,
+    surroundings: &'a S,
+    target: &'a Target,
+    ledger: &'a Ledger,
+    numbers: &'a BTreeMap<AppId, u64>,
 }
 
-/// Runs one step. Those that only the ledger sees are done as they are.
-async fn run_step<E: Operate>(engine: &E, target: &Target, ledger: &Ledger, step: &Step) -> Outcome {
-    let result = match step {
-        Step::Pull { .. }
-        | Step::Weigh { .. }
-        | Step::Heal { .. }
-        | Step::Unlock { .. }
-        | Step::Try { .. }
-        | Step::Reject { .. }
-        | Step::Commit { .. }
-        | Step::Forget { .. } => Ok(()),
-        Step::CreateNetwork { app, network } => {
-            let Some((owner, Some(release))) = wanted(target, app) else { return no_longer_wanted() };
-            let release = under_way(ledger, app, release);
-            let Some(spec) = release.networks.get(network) else { return no_longer_wanted() };
-            engine.create_network(owner, network, spec).await
+impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
+    /// Runs the steps of a chain up to the first that does not succeed.
+    async fn run_chain(&self, chain: Vec<Step>) -> Vec<(Step, Outcome)> {
+        let mut outcomes = Vec::new();
+        for step in chain {
+            let begun = Instant::now();
+            let outcome = self.run_step(&step).await;
+            debug!(step = %step, elapsed_ms = begun.elapsed().as_millis(), "step ended");
+            let is_done = outcome == Outcome::Done;
+            outcomes.push((step, outcome));
+            if !is_done {
+                break;
+            }
         }
-        Step::Create { app, service, release: commit, spec } => {
-            let Some((owner, release)) = wanted(target, app) else { return no_longer_wanted() };
-            let good = ledger.apps.get(app).and_then(|a| a.good.as_ref());
-            let has_it = |r: &&Release| r.services.get(service).is_some_and(|s| s.hash == *spec);
-            let Some(release) = release.into_iter().chain(good).find(has_it) else {
-                return no_longer_wanted();
-            };
-            let Some(spec) = release.services.get(service) else { return no_longer_wanted() };
-            let (networks, volumes) = (&release.networks, &release.volumes);
-            engine
-                .create(NewContainer { app: owner, release: commit, service, spec, networks, volumes })
-                .await
+        outcomes
+    }
+
+    /// Runs one step. Those that only the ledger sees are done as they are.
+    async fn run_step(&self, step: &Step) -> Outcome {
+        let engine = self.engine;
+        let result = match step {
+            Step::Try { app, .. } => return self.lock(app),
+            Step::Unlock { app } => {
+                if let Some(number) = self.numbers.get(app) {
+                    self.surroundings.release_locks(*number);
+                }
+                Ok(())
+            }
+            Step::Pull { .. }
+            | Step::Weigh { .. }
+            | Step::Heal { .. }
+            | Step::Reject { .. }
+            | Step::Commit { .. }
+            | Step::Forget { .. } => Ok(()),
+            Step::CreateNetwork { app, network } => {
+                let Some((owner, Some(release))) = wanted(self.target, app) else {
+                    return no_longer_wanted();
+                };
+                let release = under_way(self.ledger, app, release);
+                let Some(spec) = release.networks.get(network) else { return no_longer_wanted() };
+                engine.create_network(owner, network, spec).await
+            }
+            Step::Create { app, service, release, spec } => {
+                let Some(new) = self.new_container(app, service, release, spec) else {
+                    return no_longer_wanted();
+                };
+                if let Err(error) = self.surroundings.prepare(new.app.number, service) {
+                    // The engine makes the folder itself; only users other than root cannot lock then.
+                    debug!(%app, %service, %error, "lock folder cannot be made");
+                }
+                engine.create(new).await
+            }
+            Step::Start { app, service, container } => {
+                if let Some(number) = self.numbers.get(app) {
+                    // What was said before is said of another start.
+                    self.surroundings.forget_hand_over(*number, service);
+                }
+                engine.start(container).await
+            }
+            Step::Stop { container, grace, .. } => engine.stop(container, *grace).await,
+            Step::Kill { container, .. } => engine.kill(container).await,
+            Step::RemoveByForce { container, .. } => engine.remove_by_force(container).await,
+            Step::Park { container, .. } => engine.park(container).await,
+            Step::Remove { container, .. } => engine.remove(container).await,
+            Step::RemoveNetwork { id, .. } => engine.remove_network(id).await,
+            Step::RemoveImage { image } => engine.remove_image(image).await,
+        };
+        outcome(step, result)
+    }
+
+    fn new_container<'b>(
+        &'b self,
+        app: &AppId,
+        service: &'b ServiceName,
+        commit: &'b Commit,
+        spec: &SpecHash,
+    ) -> Option<NewContainer<'b>> {
+        let (owner, wanted) = wanted(self.target, app)?;
+        let good = self.ledger.apps.get(app).and_then(|a| a.good.as_ref());
+        let has_it = |r: &&Release| r.services.get(service).is_some_and(|s| s.hash == *spec);
+        let release = wanted.into_iter().chain(good).find(has_it)?;
+        let spec = release.services.get(service)?;
+        let (networks, volumes) = (&release.networks, &release.volumes);
+        Some(NewContainer { app: owner, release: commit, service, spec, networks, volumes })
+    }
+
+    /// Puts our lock files beside those of the app, so that from now on it waits for us. Locks that an order
+    /// passes over are taken away first.
+    fn lock(&self, app: &AppId) -> Outcome {
+        let Some((owner, Some(release))) = wanted(self.target, app) else { return no_longer_wanted() };
+        let ledger = self.ledger.apps.get(app);
+        let good = ledger.and_then(|a| a.good.as_ref());
+        let services: BTreeSet<_> = release
+            .services
+            .keys()
+            .chain(good.iter().flat_map(|good| good.services.keys()))
+            .cloned()
+            .collect();
+        let services: Vec<_> = services.into_iter().collect();
+        let forced = ledger.and_then(|a| a.forced.as_ref());
+        if self.target.is_lock_overridden || forced == Some(&release.key()) {
+            self.surroundings.break_locks(owner.number);
         }
-        Step::Start { container, .. } => engine.start(container).await,
-        Step::Stop { container, grace, .. } => engine.stop(container, *grace).await,
-        Step::Kill { container, .. } => engine.kill(container).await,
-        Step::RemoveByForce { container, .. } => engine.remove_by_force(container).await,
-        Step::Park { container, .. } => engine.park(container).await,
-        Step::Remove { container, .. } => engine.remove(container).await,
-        Step::RemoveNetwork { id, .. } => engine.remove_network(id).await,
-        Step::RemoveImage { image } => engine.remove_image(image).await,
-    };
-    outcome(step, result)
+        let Err(why) = self.surroundings.take_locks(owner.number, &services) else { return Outcome::Done };
+        if services.iter().any(|service| self.surroundings.lock(owner.number, service).is_some()) {
+            return Outcome::Retry { after: None, why };
+        }
+        // Where no lock can be written none can be held.
+        debug!(%app, error = %why, "no lock can be taken");
+        Outcome::Done
+    }
 }
 
 fn wanted<'a>(target: &'a Target, app: &AppId) -> Option<(&'a App, Option<&'a Release>)> {
@@ -150,98 +227,14 @@ fn no_longer_wanted() -> Outcome {
     Outcome::Retry { after: None, why: "it is not wanted any more".to_owned() }
 }
 
-/// What a call's result means for its step. Only a download that cannot work as it is counts as failed;
-/// everything else is worth trying again.
+/// What a call's result means for its step. Only an image that is not there counts as failed: asking again
+/// cannot help, somebody must push it. All else passes by itself or when its cause goes, and is tried for ever.
 pub(super) fn outcome(step: &Step, result: Result<(), EngineError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
-        Err(error) if matches!(step, Step::Pull { .. }) && !error.is_transient() => {
+        Err(error @ EngineError::NoImage { .. }) if matches!(step, Step::Pull { .. }) => {
             Outcome::Failed { why: error.to_string() }
         }
-        Err(error) => Outcome::Retry { after: None, why: error.to_string() },
-    }
-}
-
-/// Writes down what must be known even if the next moment is a power cut.
-fn intend(ledger: &mut Ledger, stage: &[Step]) {
-    for step in stage {
-        match step {
-            // From now on this image is ours to remove.
-            Step::Pull { image } => drop(ledger.images.insert(image.clone())),
-            // A container that exits now did not finish: it is to be started if it is wanted again.
-            Step::Stop { app, container, .. } => {
-                ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
-            }
-            Step::CreateNetwork { .. }
-            | Step::Weigh { .. }
-            | Step::Kill { .. }
-            | Step::RemoveByForce { .. }
-            | Step::Park { .. }
-            | Step::Heal { .. }
-            | Step::Unlock { .. }
-            | Step::Create { .. }
-            | Step::Start { .. }
-            | Step::Remove { .. }
-            | Step::RemoveNetwork { .. }
-            | Step::RemoveImage { .. }
-            | Step::Try { .. }
-            | Step::Reject { .. }
-            | Step::Commit { .. }
-            | Step::Forget { .. } => {}
-        }
-    }
-}
-
-/// Writes down what a step that is done has changed.
-fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, step: &Step) {
-    match step {
-        Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {
-            if let Some(app) = ledger.apps.get_mut(app) {
-                app.stopped.remove(container);
-            }
-        }
-        Step::Commit { app, .. } => {
-            if let Some((_, Some(release))) = wanted(target, app) {
-                let app = ledger.apps.entry(app.clone()).or_default();
-                let replaced = app.good.replace(release.clone());
-                // The same release once more, e.g. with another number, replaces nothing.
-                if let Some(replaced) = replaced.filter(|replaced| replaced.key() != release.key()) {
-                    app.previous = Some(replaced);
-                }
-                (app.trial, app.rejected) = (None, None);
-            }
-        }
-        Step::Try { app, .. } => {
-            if let Some((_, Some(release))) = wanted(target, app) {
-                let (release, boot_id) = (release.key(), boot_id.to_owned());
-                ledger.apps.entry(app.clone()).or_default().trial = Some(Trial {
-                    release,
-                    ran: Duration::ZERO,
-                    boots: 0,
-                    boot_id,
-                    hand_over: BTreeMap::new(),
-                });
-            }
-        }
-        Step::Reject { app, why, .. } => {
-            if let Some((_, Some(release))) = wanted(target, app) {
-                let app = ledger.apps.entry(app.clone()).or_default();
-                app.rejected = Some(Rejection { release: release.key(), why: why.clone() });
-                app.trial = None;
-            }
-        }
-        Step::Forget { app } => drop(ledger.apps.remove(app)),
-        Step::RemoveImage { image } => drop(ledger.images.remove(image)),
-        Step::Pull { .. }
-        | Step::Weigh { .. }
-        | Step::Kill { .. }
-        | Step::RemoveByForce { .. }
-        | Step::Park { .. }
-        | Step::Heal { .. }
-        | Step::Unlock { .. }
-        | Step::CreateNetwork { .. }
-        | Step::Create { .. }
-        | Step::Stop { .. }
-        | Step::RemoveNetwork { .. } => {}
+        Err(error) => Outcome::Retry { after: error.retry_after(), why: error.to_string() },
     }
 }

@@ -1,6 +1,6 @@
 //! Counts trials: how long each was watched, over how many boots, and for how long all was well.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use crate::model::{
     Target, TargetApp,
 };
 
-use super::{Memory, Reconciler};
+use super::{Memory, Reconciler, Surroundings};
 
 /// Longest time between two looks at a release on trial.
 const LOOK: Duration = Duration::from_secs(10);
@@ -81,7 +81,7 @@ fn deadline(target: &Target, app: &AppId, settings: &PlanSettings) -> Duration {
     wanted.and_then(|release| release.trial.deadline).unwrap_or(settings.deadline)
 }
 
-impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Counts the boot, for trials that began in an earlier one; none while the device is held.
     pub(super) fn count_boot(&mut self) {
         let counted = u32::from(self.ledger.hold.is_none());
@@ -106,6 +106,9 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             if app.trial.as_ref().is_some_and(|trial| Some(&trial.release) != key.as_ref()) {
                 app.trial = None;
             }
+            if app.forced.as_ref().is_some_and(|forced| Some(forced) != key.as_ref()) {
+                app.forced = None;
+            }
             if app.rejected.as_ref().is_some_and(|rejected| Some(&rejected.release) != key.as_ref()) {
                 app.rejected = None;
             }
@@ -118,13 +121,16 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
         let now = Instant::now();
         let passed = self.trials.last_look.replace(now).map_or(Duration::ZERO, |last| now - last);
         let passed = if self.ledger.hold.is_some() { Duration::ZERO } else { passed };
+        self.count_hand_overs(passed);
+        let fetching = self.apps_fetching();
         let mut tried = Vec::new();
         let mut counted = Duration::ZERO;
         for (id, app) in &mut self.ledger.apps {
             let deadline = self.delivered.as_ref().map(|d| deadline(&d.target, id, &self.settings.plan));
             if let Some(trial) = &mut app.trial {
                 // Past its deadline it is decided, or it never will be: there is nothing to count, or to write.
-                if deadline.is_some_and(|deadline| trial.ran < deadline) {
+                // Nor while the image comes of a service whose predecessor has made room for it.
+                if deadline.is_some_and(|deadline| trial.ran < deadline) && !fetching.contains(id) {
                     trial.ran += passed;
                     counted += passed;
                 }
@@ -149,6 +155,17 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             };
         }
         Ok(())
+    }
+
+    /// Apps of whose wanted release an image is on its way.
+    fn apps_fetching(&self) -> BTreeSet<AppId> {
+        let pulling = self.pulls.percentages();
+        let apps = self.delivered.as_ref().into_iter().flat_map(|delivered| &delivered.target.apps);
+        let wanted = apps.filter_map(|(id, app)| Some((id, app.release()?)));
+        wanted
+            .filter(|(_, release)| release.services.values().any(|spec| pulling.contains_key(&spec.image)))
+            .map(|(id, _)| id.clone())
+            .collect()
     }
 
     /// After a boot: what of a trial ended when the power went did not end by itself, and runs again.

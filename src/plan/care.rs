@@ -1,0 +1,53 @@
+//! Care for what runs: what an operator wants of a service, and a service that is unhealthy.
+
+use crate::model::{AppId, ContainerState, Health, ObservedService, Reason, Step};
+
+use super::Draft;
+use super::places::{Place, is_up, start, stop};
+
+/// Whether a service must be stopped, or stopped and started, because an operator said so. Not while the
+/// device is held: then nothing that is up is stopped.
+pub(super) fn follows_operator(draft: &mut Draft<'_>, app: &AppId) -> bool {
+    if draft.at.ledger.hold.is_some() {
+        return false;
+    }
+    let Some(ledger) = draft.ledger(app) else { return false };
+    let mut follows = false;
+    let up: Vec<&ObservedService> =
+        draft.at.observed.services.iter().filter(|s| s.app == *app && is_up(s)).collect();
+    for seen in up {
+        let is_halted = ledger.halted.get(&seen.service).is_some_and(|halt| halt.spec == seen.spec);
+        let chain = if is_halted {
+            vec![stop(draft, seen)]
+        } else if ledger.restart.contains(&seen.container) {
+            vec![stop(draft, seen), start(seen)]
+        } else {
+            continue;
+        };
+        follows |= draft.add(Some(app), Some(&seen.service), chain);
+    }
+    follows
+}
+
+/// Restarts the services of the good release that are unhealthy, so often within a time and no more.
+pub(super) fn heal(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) {
+    if draft.at.ledger.hold.is_some() || draft.at.settings.heals == 0 {
+        return;
+    }
+    for place in services.iter().filter(|p| p.is_to_run) {
+        let is_unhealthy =
+            |s: &&ObservedService| s.state == ContainerState::Running && s.health == Health::Unhealthy;
+        let Some(seen) = place.container.filter(is_unhealthy) else { continue };
+        let healed = draft.ledger(app).and_then(|a| a.heals.get(place.name)).copied().unwrap_or_default();
+        if healed >= draft.at.settings.heals {
+            let window = draft.at.settings.heal_window.as_secs() / 60;
+            let why =
+                format!("is unhealthy after {healed} restarts within {window} min; it is left as it is");
+            draft.wait(Some(app), Some(place.name), Reason::Unhealthy, why, None);
+            continue;
+        }
+        let heal = Step::Heal { app: app.clone(), service: place.name.clone() };
+        let chain = vec![heal, stop(draft, seen), start(seen)];
+        draft.add_swap(app, place.name, chain);
+    }
+}

@@ -1,0 +1,159 @@
+//! Who is who: the wanted services, the containers that are they, and those that are to give way.
+
+use crate::model::{
+    AppId, ContainerState, ObservedService, Release, ServiceName, ServiceSpec, Step, Strategy,
+};
+
+use super::Draft;
+
+/// A wanted service, the container that is it, and those that are to give way.
+pub(super) struct Place<'a> {
+    pub(super) name: &'a ServiceName,
+    pub(super) spec: &'a ServiceSpec,
+    /// Whether its container is to run: its author says so, and no operator has stopped it.
+    pub(super) is_to_run: bool,
+    pub(super) container: Option<&'a ObservedService>,
+    pub(super) predecessors: Vec<&'a ObservedService>,
+}
+
+/// Lines the wanted services up with the containers that are there.
+pub(super) fn line_up<'a>(draft: &Draft<'a>, app: &AppId, release: &'a Release) -> Vec<Place<'a>> {
+    let place = |(name, spec): (&'a ServiceName, &'a ServiceSpec)| {
+        let mut container: Option<&'a ObservedService> = None;
+        let mut predecessors = Vec::new();
+        for seen in draft.at.observed.services.iter().filter(|s| s.app == *app && s.service == *name) {
+            // Of two containers with one spec, which should not be, the one that runs stays.
+            let is_better = container.is_none_or(|other| !is_up(other) && is_up(seen));
+            match container {
+                _ if seen.spec != spec.hash => predecessors.push(seen),
+                Some(other) if is_better => {
+                    predecessors.push(other);
+                    container = Some(seen);
+                }
+                Some(_) => predecessors.push(seen),
+                None => container = Some(seen),
+            }
+        }
+        let halt = draft.ledger(app).and_then(|a| a.halted.get(name));
+        let is_to_run = spec.is_running && halt.is_none_or(|halt| halt.spec != spec.hash);
+        Place { name, spec, is_to_run, container, predecessors }
+    };
+    release.services.iter().map(place).collect()
+}
+
+/// Containers of the app whose service the release does not have.
+pub(super) fn leftovers<'a>(
+    draft: &Draft<'a>,
+    app: &AppId,
+    release: &'a Release,
+) -> impl Iterator<Item = &'a ObservedService> + use<'a> {
+    let app = app.clone();
+    let observed = draft.at.observed;
+    observed.services.iter().filter(move |s| s.app == app && !release.services.contains_key(&s.service))
+}
+
+/// Whether its process is there, or the engine is about to bring it back.
+pub(super) fn is_up(seen: &ObservedService) -> bool {
+    matches!(seen.state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
+}
+
+/// Whether the container should be started: it never was, or it ended and its policy or we want it back.
+pub(super) fn needs_start(draft: &Draft<'_>, app: &AppId, seen: &ObservedService, place: &Place<'_>) -> bool {
+    if !place.is_to_run {
+        return false;
+    }
+    match seen.state {
+        ContainerState::Created => true,
+        ContainerState::Exited { .. } => {
+            let was_ours = draft.ledger(app).is_some_and(|a| a.stopped.contains(&seen.container));
+            was_ours || place.spec.restart.is_forever()
+        }
+        ContainerState::Running
+        | ContainerState::Paused
+        | ContainerState::Restarting
+        | ContainerState::Removing
+        | ContainerState::Dead => false,
+    }
+}
+
+/// Whether an author wishes the predecessor to go before the image comes.
+pub(super) fn goes_first(strategy: Strategy) -> bool {
+    matches!(strategy, Strategy::KillThenDownload | Strategy::DeleteThenDownload)
+}
+
+/// Whether the place's predecessor must go before its image comes, as its author wishes.
+pub(super) fn is_early(draft: &Draft<'_>, app: &AppId, place: &Place<'_>) -> bool {
+    let has_before = draft.good(app).is_some_and(|good| good.services.contains_key(place.name));
+    goes_first(place.spec.strategy)
+        && has_before
+        && place.container.is_none()
+        && !draft.at.observed.images.contains(&place.spec.image)
+}
+
+pub(super) fn start(seen: &ObservedService) -> Step {
+    Step::Start { app: seen.app.clone(), service: seen.service.clone(), container: seen.container.clone() }
+}
+
+fn stop_of(seen: &ObservedService) -> Step {
+    let (app, service) = (seen.app.clone(), seen.service.clone());
+    Step::Stop { app, service, container: seen.container.clone(), grace: seen.grace }
+}
+
+/// How often a step may fail before a harder one takes its place.
+const TRIES: u32 = 2;
+
+fn is_spent(draft: &Draft<'_>, step: &Step) -> bool {
+    draft.at.cooling.get(step).is_some_and(|cooling| cooling.attempts >= TRIES)
+}
+
+/// Ends what runs: by its stop signal, and by SIGKILL where that has failed.
+pub(super) fn stop(draft: &Draft<'_>, seen: &ObservedService) -> Step {
+    let step = stop_of(seen);
+    if !is_spent(draft, &step) {
+        return step;
+    }
+    let (app, service) = (seen.app.clone(), seen.service.clone());
+    Step::Kill { app, service, container: seen.container.clone() }
+}
+
+/// Removes a container: by force where that has failed.
+pub(super) fn remove(draft: &Draft<'_>, seen: &ObservedService) -> Step {
+    let step = remove_of(seen);
+    if is_spent(draft, &step) { remove_by_force(seen) } else { step }
+}
+
+fn remove_of(seen: &ObservedService) -> Step {
+    Step::Remove { app: seen.app.clone(), service: seen.service.clone(), container: seen.container.clone() }
+}
+
+pub(super) fn remove_by_force(seen: &ObservedService) -> Step {
+    let (app, service) = (seen.app.clone(), seen.service.clone());
+    Step::RemoveByForce { app, service, container: seen.container.clone() }
+}
+
+/// Frees the name of a container that the engine does not remove: by removing it, or else by putting it aside.
+pub(super) fn free_name(draft: &Draft<'_>, seen: &ObservedService) -> Step {
+    let step = remove(draft, seen);
+    if !is_spent(draft, &step) {
+        return step;
+    }
+    let (app, service) = (seen.app.clone(), seen.service.clone());
+    Step::Park { app, service, container: seen.container.clone() }
+}
+
+/// The chain that ends a container and removes it, whatever becomes of its stop; none while the engine is
+/// at it already.
+pub(super) fn stop_and_remove(draft: &Draft<'_>, seen: &ObservedService) -> Vec<Step> {
+    let stop = stop(draft, seen);
+    match seen.state {
+        ContainerState::Removing => Vec::new(),
+        _ if is_up(seen) && is_spent(draft, &stop) => vec![remove_by_force(seen)],
+        _ if is_up(seen) => vec![stop, remove(draft, seen)],
+        ContainerState::Created
+        | ContainerState::Running
+        | ContainerState::Paused
+        | ContainerState::Restarting
+        | ContainerState::Exited { .. }
+        | ContainerState::Dead => vec![remove(draft, seen)],
+    }
+}

@@ -1,0 +1,257 @@
+//! Gathers what a plan needs to know of the host: locks, windows, the clock, free space, ports.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::engine::Operate;
+use crate::model::{
+    AppId, Clock, ContainerState, FileLock, HeldPort, Plan, Reason, Release, ServiceName, Step, Strategy,
+    Target,
+};
+
+use super::{Memory, Reconciler, Surroundings, releases};
+
+/// How often lock folders are looked at while something waits for them: a few small files, no engine.
+const FILES: Duration = Duration::from_millis(500);
+
+/// How much of the waiting for a clock a power cut may make us forget, to be kind to the disk.
+const SAVE_CLOCK: Duration = Duration::from_secs(600);
+
+/// The lock folder of a service, as it was seen last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Watched {
+    number: u64,
+    service: ServiceName,
+    lock: Option<FileLock>,
+    has_handed_over: bool,
+}
+
+impl Watched {
+    fn look<S: Surroundings>(surroundings: &S, number: u64, service: &ServiceName) -> Self {
+        let lock = surroundings.lock(number, service);
+        let has_handed_over = surroundings.has_handed_over(number, service);
+        Self { number, service: service.clone(), lock, has_handed_over }
+    }
+}
+
+/// Returns when one of the folders is not as it was; never, if none is watched.
+pub(super) async fn change<S: Surroundings>(surroundings: &S, watched: &[Watched]) {
+    if watched.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(FILES).await;
+        if watched.iter().any(|was| Watched::look(surroundings, was.number, &was.service) != *was) {
+            return;
+        }
+    }
+}
+
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+    /// Asks the host, and the engine where an update is about to begin. What cannot be told is left out.
+    pub(super) async fn gather(&mut self) {
+        let was_layered = self.facts.layers.take().filter(|_| !self.images_changed);
+        self.facts.layers = was_layered;
+        self.facts.uptime = self.surroundings.uptime();
+        self.facts.clock = self.surroundings.clock(self.ledger.clock.seen_at.as_deref());
+        self.gather_windows();
+        self.gather_files();
+        self.forget_old_heals();
+        let (is_updating, has_fixed_port) = self.is_updating();
+        if !is_updating {
+            (self.facts.free, self.facts.ports) = (None, Vec::new());
+            return;
+        }
+        if self.about.is_none() {
+            self.about = self.engine.about().await.ok();
+        }
+        self.facts.architecture =
+            self.about.as_ref().map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
+        self.facts.free = self.about.as_ref().and_then(|about| self.surroundings.free(&about.data_root));
+        self.facts.ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
+    }
+
+    fn target(&self) -> Option<&Target> {
+        self.delivered.as_ref().map(|delivered| &delivered.target)
+    }
+
+    /// Whether a release is wanted that is neither good, rejected nor on trial, and whether any such one
+    /// publishes a port that its author has chosen.
+    fn is_updating(&self) -> (bool, bool) {
+        let is_new = |(id, release): &(&AppId, &Release)| {
+            let Some(ledger) = self.ledger.apps.get(*id) else { return true };
+            let key = release.key();
+            let is = |other: Option<&crate::model::ReleaseKey>| other == Some(&key);
+            ledger.good.as_ref() != Some(*release)
+                && !is(ledger.rejected.as_ref().map(|r| &r.release))
+                && !is(ledger.trial.as_ref().map(|t| &t.release))
+        };
+        let apps = self.target().into_iter().flat_map(|target| &target.apps);
+        let wanted = apps.filter_map(|(id, app)| Some((id, app.release()?)));
+        let new: Vec<_> = wanted.filter(is_new).collect();
+        let mut specs = new.iter().flat_map(|(_, release)| release.services.values());
+        let has_fixed_port = specs.any(|spec| spec.ports.iter().any(|port| port.host_port.is_some()));
+        (!new.is_empty(), has_fixed_port)
+    }
+
+    fn gather_windows(&mut self) {
+        let own = self.target().into_iter().flat_map(releases).flat_map(|release| release.windows.iter());
+        let all: BTreeSet<_> = own.chain(&self.settings.plan.windows).cloned().collect();
+        let state = |window| {
+            let state = self.surroundings.window(&window);
+            (window, state)
+        };
+        self.facts.windows = all.into_iter().map(state).collect();
+    }
+
+    /// Reads the lock folders of all services that are here, or are to come.
+    fn gather_files(&mut self) {
+        let mut locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>> = BTreeMap::new();
+        let mut handed_over = BTreeSet::new();
+        for (app, number, service) in self.services() {
+            if let Some(lock) = self.surroundings.lock(number, &service) {
+                locks.entry(app.clone()).or_default().insert(service.clone(), lock);
+            }
+            if self.surroundings.has_handed_over(number, &service) {
+                handed_over.insert((app, service));
+            }
+        }
+        self.facts.own_locks = self
+            .numbers()
+            .into_iter()
+            .filter(|(_, number)| self.surroundings.has_own_locks(*number))
+            .map(|(app, _)| app)
+            .collect();
+        (self.facts.locks, self.facts.handed_over) = (locks, handed_over);
+    }
+
+    /// Every app with its number, as far as it is known.
+    pub(super) fn numbers(&self) -> BTreeMap<AppId, u64> {
+        let remembered = self.ledger.apps.iter().filter_map(|(id, app)| Some((id.clone(), app.number?)));
+        let apps = self.target().into_iter().flat_map(|target| &target.apps);
+        let told = apps.filter_map(|(id, app)| Some((id.clone(), app.number()?)));
+        remembered.chain(told).collect()
+    }
+
+    /// Every service of which there is a container.
+    fn services(&self) -> BTreeSet<(AppId, u64, ServiceName)> {
+        let numbers = self.numbers();
+        let seen = self.observed.services.iter();
+        seen.filter_map(|s| Some((s.app.clone(), *numbers.get(&s.app)?, s.service.clone()))).collect()
+    }
+
+    /// What listens on the host, and what containers publish. The engine listens for its containers: that
+    /// is told once, as theirs.
+    async fn held_ports(&self) -> Vec<HeldPort> {
+        let published = self.engine.published().await.unwrap_or_default();
+        let is_published = |held: &HeldPort| {
+            published.iter().any(|other| other.port == held.port && other.protocol == held.protocol)
+        };
+        let mut held = self.surroundings.listeners();
+        held.retain(|listener| !is_published(listener));
+        held.extend(published);
+        held
+    }
+
+    /// Asks the engine for its layers when their bytes decide whether a release fits; whether it did.
+    pub(super) async fn learns_layers(&mut self, plan: &Plan) -> bool {
+        let is_short = plan.waiting.iter().any(|w| w.reason == Reason::InsufficientDisk);
+        if !is_short || self.facts.layers.is_some() {
+            return false;
+        }
+        self.facts.layers = self.engine.layers().await.ok();
+        self.images_changed = false;
+        self.facts.layers.is_some()
+    }
+
+    /// Takes from a plan which lock folders are to be watched, and counts the waiting for the clock.
+    pub(super) fn note_waiting(&mut self, plan: &Plan) {
+        let waits = |reason| plan.waiting.iter().filter(move |w| w.reason == reason);
+        let apps: BTreeSet<_> =
+            waits(Reason::Locked).chain(waits(Reason::HandOver)).filter_map(|w| w.app.clone()).collect();
+        let services = self.services().into_iter().filter(|(app, _, _)| apps.contains(app));
+        self.watched_files = services
+            .map(|(_, number, service)| Watched::look(&*self.surroundings, number, &service))
+            .collect();
+        let is_waiting = waits(Reason::Clock).next().is_some();
+        let since = self.clock_watched.get_or_insert_with(Instant::now);
+        let passed = since.elapsed();
+        if !is_waiting {
+            self.clock_watched = None;
+        } else if passed >= SAVE_CLOCK {
+            self.ledger.clock.waited += passed;
+            self.clock_watched = Some(Instant::now());
+            self.save_ledger();
+        }
+        if self.facts.clock == Clock::Trusted && !self.ledger.clock.waited.is_zero() {
+            self.ledger.clock.waited = Duration::ZERO;
+            self.save_ledger();
+        }
+    }
+
+    /// A clock that can be believed leaves its time in the ledger, whenever that is written anyway.
+    pub(super) fn note_time(&mut self) {
+        if self.surroundings.clock(self.ledger.clock.seen_at.as_deref()) == Clock::Trusted {
+            self.ledger.clock.seen_at = Some(self.surroundings.now());
+        }
+    }
+
+    /// A heal counts for the heal window, from when this agent first saw it.
+    fn forget_old_heals(&mut self) {
+        let window = self.settings.plan.heal_window;
+        let mut has_changed = false;
+        for (id, app) in &mut self.ledger.apps {
+            let count = app.heals.len();
+            app.heals.retain(|service, _| {
+                let since = self.heals_seen.entry((id.clone(), service.clone())).or_insert_with(Instant::now);
+                since.elapsed() < window
+            });
+            has_changed |= app.heals.len() != count;
+        }
+        let ledger = &self.ledger;
+        self.heals_seen.retain(|(id, service), _| {
+            ledger.apps.get(id).is_some_and(|app| app.heals.contains_key(service))
+        });
+        if has_changed {
+            self.save_ledger();
+        }
+    }
+
+    /// A heal counts anew from each time that it happens.
+    pub(super) fn note_heal(&mut self, step: &Step) {
+        if let Step::Heal { app, service } = step {
+            self.heals_seen.insert((app.clone(), service.clone()), Instant::now());
+        }
+    }
+
+    /// Until the first heal counts no more.
+    pub(super) fn next_heal_due(&self) -> Option<Duration> {
+        let window = self.settings.plan.heal_window;
+        self.heals_seen.values().map(|since| window.saturating_sub(since.elapsed())).min()
+    }
+
+    /// Counts for how long successors have run beside the predecessors that they take over from.
+    pub(super) fn count_hand_overs(&mut self, passed: Duration) {
+        let Some(delivered) = self.delivered.clone() else { return };
+        for (id, ledger) in &mut self.ledger.apps {
+            let release = delivered.target.apps.get(id).and_then(|app| app.release());
+            let (Some(trial), Some(release)) = (&mut ledger.trial, release) else { continue };
+            for (name, spec) in &release.services {
+                if !matches!(spec.strategy, Strategy::HandOver { .. }) {
+                    continue;
+                }
+                let runs = |is_new: bool| {
+                    self.observed.services.iter().any(|s| {
+                        let is_of = s.app == *id && s.service == *name;
+                        is_of && s.state == ContainerState::Running && (s.spec == spec.hash) == is_new
+                    })
+                };
+                if runs(true) && runs(false) {
+                    *trial.hand_over.entry(name.clone()).or_default() += passed;
+                }
+            }
+        }
+    }
+}

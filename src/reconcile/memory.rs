@@ -1,0 +1,62 @@
+//! The ledger and the target on their way to the store, which may refuse them for a while.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::engine::Operate;
+use crate::model::{Ledger, StoredTarget};
+
+use super::{Reconciler, Surroundings};
+
+/// What must outlive a power cut. The store is the real one.
+pub trait Memory: Send {
+    /// Saves the target before it is acted on.
+    ///
+    /// # Errors
+    ///
+    /// Why it could not be saved; it is then saved with the next thing that can be.
+    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String>;
+
+    /// Saves the ledger. Durable when it returns `Ok`; writes nothing if nothing changed.
+    ///
+    /// # Errors
+    ///
+    /// As for the target.
+    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String>;
+}
+
+/// Longest time between two attempts to save what could not be saved.
+const SAVE_AGAIN: Duration = Duration::from_secs(60);
+
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+    pub(super) fn note_store(&mut self, saved: Result<(), String>) {
+        match saved {
+            Ok(()) => (self.store_error, self.save_again) = (None, None),
+            Err(why) => {
+                self.save_again = Some(Instant::now() + SAVE_AGAIN);
+                if self.store_error.as_ref() != Some(&why) {
+                    warn!(error = %why, "store cannot be written; going on without it");
+                }
+                self.store_error = Some(why);
+            }
+        }
+    }
+
+    pub(super) fn save_ledger(&mut self) {
+        let saved = self.memory.save_ledger(&self.ledger);
+        self.note_store(saved);
+    }
+
+    /// Saves what the disk refused before, once that is due.
+    pub(super) fn save_outstanding(&mut self) {
+        if self.until_save().is_zero() {
+            self.save_ledger();
+        }
+    }
+
+    pub(super) fn until_save(&self) -> Duration {
+        self.save_again.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
+    }
+}

@@ -1,0 +1,110 @@
+//! What steps leave in the ledger: before they run, and when they are done.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::model::{AppId, AppLedger, Ledger, Rejection, Release, Step, Target, Trial};
+
+/// Writes down what must be known even if the next moment is a power cut.
+pub(super) fn intend(ledger: &mut Ledger, stage: &[Step]) {
+    for step in stage {
+        match step {
+            // From now on this image is ours to remove.
+            Step::Pull { image } => drop(ledger.images.insert(image.clone())),
+            // A container that exits now did not finish: it is to be started if it is wanted again.
+            Step::Stop { app, container, .. } | Step::Kill { app, container, .. } => {
+                ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
+            }
+            Step::CreateNetwork { .. }
+            | Step::Weigh { .. }
+            | Step::RemoveByForce { .. }
+            | Step::Park { .. }
+            | Step::Heal { .. }
+            | Step::Unlock { .. }
+            | Step::Create { .. }
+            | Step::Start { .. }
+            | Step::Remove { .. }
+            | Step::RemoveNetwork { .. }
+            | Step::RemoveImage { .. }
+            | Step::Try { .. }
+            | Step::Reject { .. }
+            | Step::Commit { .. }
+            | Step::Forget { .. } => {}
+        }
+    }
+}
+
+/// Writes down what a step that is done has changed.
+pub(super) fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, step: &Step) {
+    match step {
+        Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {
+            if let Some(app) = ledger.apps.get_mut(app) {
+                app.stopped.remove(container);
+                app.restart.remove(container);
+            }
+        }
+        Step::Commit { app, .. } => {
+            if let Some((app, release)) = entry(ledger, target, app) {
+                commit(app, release);
+            }
+        }
+        Step::Try { app, .. } => {
+            if let Some((app, release)) = entry(ledger, target, app) {
+                app.trial = Some(Trial {
+                    release: release.key(),
+                    ran: Duration::ZERO,
+                    boots: 0,
+                    boot_id: boot_id.to_owned(),
+                    hand_over: BTreeMap::new(),
+                });
+            }
+        }
+        Step::Reject { app, why, .. } => {
+            if let Some((app, release)) = entry(ledger, target, app) {
+                app.rejected = Some(Rejection { release: release.key(), why: why.clone() });
+                app.trial = None;
+            }
+        }
+        Step::Heal { app, service } => {
+            let app = ledger.apps.entry(app.clone()).or_default();
+            *app.heals.entry(service.clone()).or_default() += 1;
+        }
+        Step::Forget { app } => drop(ledger.apps.remove(app)),
+        Step::RemoveImage { image } => drop(ledger.images.remove(image)),
+        Step::Pull { .. }
+        | Step::Weigh { .. }
+        | Step::Kill { .. }
+        | Step::RemoveByForce { .. }
+        | Step::Park { .. }
+        | Step::Unlock { .. }
+        | Step::CreateNetwork { .. }
+        | Step::Create { .. }
+        | Step::Stop { .. }
+        | Step::RemoveNetwork { .. } => {}
+    }
+}
+
+/// The app's entry, with the release that is wanted of it; `None` when none is.
+fn entry<'a>(
+    ledger: &'a mut Ledger,
+    target: &'a Target,
+    app: &AppId,
+) -> Option<(&'a mut AppLedger, &'a Release)> {
+    let wanted = target.apps.get(app)?;
+    let release = wanted.release()?;
+    let entry = ledger.apps.entry(app.clone()).or_default();
+    entry.number = wanted.number().or(entry.number);
+    Some((entry, release))
+}
+
+/// From now on `release` is the good one: what an operator said of the one before it is over.
+fn commit(app: &mut AppLedger, release: &Release) {
+    let replaced = app.good.replace(release.clone());
+    // The same release once more, e.g. with another number, replaces nothing.
+    if let Some(replaced) = replaced.filter(|replaced| replaced.key() != release.key()) {
+        app.previous = Some(replaced);
+    }
+    (app.trial, app.rejected, app.forced) = (None, None, None);
+    app.heals.clear();
+    app.halted.retain(|name, halt| release.services.get(name).is_some_and(|spec| spec.hash == halt.spec));
+}

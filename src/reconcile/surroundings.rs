@@ -1,0 +1,79 @@
+//! What the reconciler needs of the host and of registries, as a trait: tests script it.
+
+use std::future::Future;
+use std::time::Duration;
+
+use crate::model::{Clock, FileLock, HeldPort, ImageRef, ServiceName, Weight, Window, WindowState};
+
+/// What is known of the host and of registries, and the lock files of apps. The host is the real one.
+///
+/// An app is named by its number, as in the folder of its locks. Nothing here takes long but
+/// [`weigh`](Self::weigh): the rest reads a few small files of the host.
+pub trait Surroundings: Send + Sync + 'static {
+    /// Makes sure that a service's lock folder is there, for every user of its container to write.
+    ///
+    /// # Errors
+    ///
+    /// Why it cannot be made.
+    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String>;
+
+    /// The lock file of a service that is not ours, if one stands.
+    fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock>;
+
+    /// Puts our own lock files into the folders of all these services, or into none. Ones of ours that
+    /// stand already are a success.
+    ///
+    /// # Errors
+    ///
+    /// Whose lock file stands there, in words, or why none can be written.
+    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String>;
+
+    /// Whether any lock file of ours stands in a folder of the app.
+    fn has_own_locks(&self, app: u64) -> bool;
+
+    /// Takes every lock file of ours away from the folders of an app.
+    fn release_locks(&self, app: u64);
+
+    /// Whether a service has said that its predecessor may go (protocol.md 3.6).
+    fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool;
+
+    /// Forgets what a service has said of that.
+    fn forget_hand_over(&self, app: u64, service: &ServiceName);
+
+    /// Whether a window is open now.
+    fn window(&self, window: &Window) -> WindowState;
+
+    /// Whether the clock can be believed, when it was last believed at `seen_at`.
+    fn clock(&self, seen_at: Option<&str>) -> Clock;
+
+    /// The time now: RFC 3339, UTC.
+    fn now(&self) -> String;
+
+    /// Since the device booted; it does not jump.
+    fn uptime(&self) -> Duration;
+
+    /// Bytes that are free on the disk that holds `path`; `None` when nobody can say.
+    fn free(&self, path: &str) -> Option<u64>;
+
+    /// Ports on which programs of the host listen, those of the engine for its containers among them.
+    fn listeners(&self) -> Vec<HeldPort>;
+
+    /// Takes every lock file of others away from the folders of an app: an order says so.
+    fn break_locks(&self, app: u64);
+
+    /// Asks an image's registry for its layers, and for which machines it is made. Of an image for several
+    /// machines those of `architecture` count.
+    fn weigh(
+        &self,
+        image: &ImageRef,
+        architecture: &str,
+    ) -> impl Future<Output = Result<Weight, Unweighed>> + Send;
+}
+
+/// Why a registry did not say what an image weighs. It is pulled all the same, but not before `after`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unweighed {
+    /// As the registry wishes (`Retry-After`).
+    pub after: Option<Duration>,
+    pub why: String,
+}

@@ -1,0 +1,127 @@
+//! A host and its registries in memory, to be scripted by a test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::model::{Clock, FileLock, HeldPort, ImageRef, ServiceName, Weight, Window, WindowState};
+use crate::reconcile::{Surroundings, Unweighed};
+
+/// A service's lock folder.
+type Folder = (u64, ServiceName);
+
+#[derive(Debug, Default)]
+pub(super) struct Host(Mutex<Inside>);
+
+#[derive(Debug)]
+pub(super) struct Inside {
+    /// Lock files of apps.
+    pub(super) locks: BTreeSet<Folder>,
+    /// Lock files of ours.
+    pub(super) own: BTreeSet<Folder>,
+    pub(super) handed_over: BTreeSet<Folder>,
+    pub(super) windows: BTreeMap<Window, WindowState>,
+    pub(super) clock: Clock,
+    pub(super) now: String,
+    pub(super) started: tokio::time::Instant,
+    pub(super) free: Option<u64>,
+    pub(super) listeners: Vec<HeldPort>,
+    pub(super) weights: BTreeMap<ImageRef, Result<Weight, Unweighed>>,
+    /// How often a registry was asked.
+    pub(super) asked: u32,
+}
+
+impl Default for Inside {
+    fn default() -> Self {
+        Self {
+            locks: BTreeSet::new(),
+            own: BTreeSet::new(),
+            handed_over: BTreeSet::new(),
+            windows: BTreeMap::new(),
+            clock: Clock::Trusted,
+            now: "2026-01-01T00:00:00Z".to_owned(),
+            started: tokio::time::Instant::now(),
+            free: None,
+            listeners: Vec::new(),
+            weights: BTreeMap::new(),
+            asked: 0,
+        }
+    }
+}
+
+impl Host {
+    pub(super) fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Surroundings for Host {
+    fn prepare(&self, _: u64, _: &ServiceName) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock> {
+        let is_locked = self.inside().locks.contains(&(app, service.clone()));
+        is_locked.then(|| FileLock { path: "/tmp/balena/updates.lock".to_owned() })
+    }
+
+    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String> {
+        let mut inside = self.inside();
+        let folders: Vec<Folder> = services.iter().map(|service| (app, service.clone())).collect();
+        if let Some((_, service)) = folders.iter().find(|folder| inside.locks.contains(folder)) {
+            return Err(format!("{service} holds /tmp/balena/updates.lock"));
+        }
+        inside.own.extend(folders);
+        Ok(())
+    }
+
+    fn has_own_locks(&self, app: u64) -> bool {
+        self.inside().own.iter().any(|(number, _)| *number == app)
+    }
+
+    fn release_locks(&self, app: u64) {
+        self.inside().own.retain(|(number, _)| *number != app);
+    }
+
+    fn break_locks(&self, app: u64) {
+        self.inside().locks.retain(|(number, _)| *number != app);
+    }
+
+    fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool {
+        self.inside().handed_over.contains(&(app, service.clone()))
+    }
+
+    fn forget_hand_over(&self, app: u64, service: &ServiceName) {
+        self.inside().handed_over.remove(&(app, service.clone()));
+    }
+
+    fn window(&self, window: &Window) -> WindowState {
+        self.inside().windows.get(window).cloned().unwrap_or(WindowState::Open)
+    }
+
+    fn clock(&self, _: Option<&str>) -> Clock {
+        self.inside().clock.clone()
+    }
+
+    fn now(&self) -> String {
+        self.inside().now.clone()
+    }
+
+    fn uptime(&self) -> Duration {
+        self.inside().started.elapsed()
+    }
+
+    fn free(&self, _: &str) -> Option<u64> {
+        self.inside().free
+    }
+
+    fn listeners(&self) -> Vec<HeldPort> {
+        self.inside().listeners.clone()
+    }
+
+    async fn weigh(&self, image: &ImageRef, _: &str) -> Result<Weight, Unweighed> {
+        let mut inside = self.inside();
+        inside.asked += 1;
+        inside.weights.get(image).cloned().unwrap_or_else(|| Ok(Weight::default()))
+    }
+}

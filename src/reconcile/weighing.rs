@@ -1,0 +1,94 @@
+//! Questions to registries about images, which run beside the loop and wake it when they are answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tokio::task::{AbortHandle, JoinSet};
+use tracing::debug;
+
+use crate::engine::Operate;
+use crate::model::{ImageRef, Outcome, Step, Weight};
+
+use super::{Memory, Reconciler, Surroundings, Unweighed};
+
+/// What is known at the end of a question.
+type Answered = (ImageRef, Result<Weight, Unweighed>);
+
+#[derive(Debug, Default)]
+pub(super) struct Weighing {
+    tasks: JoinSet<Answered>,
+    under_way: BTreeMap<ImageRef, AbortHandle>,
+}
+
+impl Weighing {
+    pub(super) fn begin<S: Surroundings>(
+        &mut self,
+        surroundings: &Arc<S>,
+        image: &ImageRef,
+        architecture: &str,
+    ) {
+        let (surroundings, architecture) = (Arc::clone(surroundings), architecture.to_owned());
+        let asked = image.clone();
+        let task = self.tasks.spawn(async move {
+            let weight = surroundings.weigh(&asked, &architecture).await;
+            (asked, weight)
+        });
+        self.under_way.insert(image.clone(), task);
+    }
+
+    pub(super) fn under_way(&self) -> BTreeSet<ImageRef> {
+        self.under_way.keys().cloned().collect()
+    }
+
+    pub(super) fn keep_only(&mut self, is_wanted: impl Fn(&ImageRef) -> bool) {
+        self.under_way.retain(|image, task| {
+            let is_kept = is_wanted(image);
+            if !is_kept {
+                task.abort();
+            }
+            is_kept
+        });
+    }
+
+    pub(super) async fn next_end(&mut self) -> Answered {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok((image, weight))) => {
+                    if self.under_way.remove(&image).is_some() {
+                        return (image, weight);
+                    }
+                }
+                Some(Err(error)) => {
+                    // One that we aborted is not under way any more; this one broke.
+                    let broken = self.under_way.iter().find(|(_, task)| task.id() == error.id());
+                    if let Some(image) = broken.map(|(image, _)| image.clone()) {
+                        self.under_way.remove(&image);
+                        let why = "the question broke off by a mistake of ours".to_owned();
+                        return (image, Err(Unweighed { after: None, why }));
+                    }
+                }
+                None => return std::future::pending().await,
+            }
+        }
+    }
+}
+
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+    /// Takes a registry's answer. One that does not tell stands in no download's way, unless it wants to be
+    /// left alone for a while.
+    pub(super) fn end_weighing(&mut self, image: ImageRef, answer: Result<Weight, Unweighed>) {
+        let weight = match answer {
+            Ok(weight) => weight,
+            Err(Unweighed { after: Some(after), why }) => {
+                let step = Step::Weigh { image };
+                self.settle(&step, Outcome::Retry { after: Some(after), why });
+                return;
+            }
+            Err(Unweighed { after: None, why }) => {
+                debug!(%image, error = %why, "image is fetched unweighed");
+                Weight::default()
+            }
+        };
+        self.facts.weights.insert(image, weight);
+    }
+}
