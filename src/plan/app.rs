@@ -50,17 +50,19 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         keep::alive(draft, app, release);
         return;
     }
-    if !swap(draft, app, release, &services)
-        || !is_accepted(draft, app, release, &services)
-        || !trial::has_soaked(draft, app, release)
-    {
+    if !swap(draft, app, release, &services) {
+        return;
+    }
+    if draft.good(app) == Some(release) {
+        care::heal(draft, app, &services);
+    }
+    if !is_accepted(draft, app, release, &services) || !trial::has_soaked(draft, app, release) {
         return;
     }
     if draft.good(app) != Some(release) {
         draft.add(Some(app), None, vec![Step::Commit { app: app.clone(), release: release.commit.clone() }]);
         return;
     }
-    care::heal(draft, app, &services);
     clean_up(draft, app, release, &services);
 }
 

@@ -91,7 +91,7 @@ impl<'a> Checked<'a> {
             Step::Start { container, .. } => self.start(container),
             Step::RemoveImage { image } => self.remove_image(image),
             Step::Try { .. } if self.is_held() => Some("the device is held"),
-            Step::Try { .. } if self.is_locked() => Some("updates are locked"),
+            Step::Try { .. } if self.good.is_some() && self.is_locked() => Some("updates are locked"),
             Step::Try { .. } | Step::Commit { .. } => {
                 let Some(wanted) = self.wanted else { return Some("no release is wanted") };
                 let is_tried = matches!(self.step, Step::Try { .. });

@@ -57,11 +57,12 @@ pub(super) fn blocks(draft: &mut Draft<'_>, app: &AppId, release: &Release, serv
     if is_forced {
         return false;
     }
-    if stops && is_locked(draft, app) {
+    // A first release touches nobody who could hold a lock, and neither it nor the way back waits for a
+    // window: nothing good would run meanwhile.
+    let is_new = good.is_some_and(|good| good != release);
+    if (stops || is_new) && is_locked(draft, app) {
         return true;
     }
-    // Neither the way back nor a first release waits for a window: nothing good would run meanwhile.
-    let is_new = good.is_some_and(|good| good != release);
     is_new && is_shut(draft, app, &release.windows)
 }
 

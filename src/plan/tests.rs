@@ -5,19 +5,26 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+mod care;
+mod gate;
 mod hand;
+mod preflight;
+mod strategies;
+mod surround;
 
 use super::{Situation, plan, violations};
 use crate::model::{
     App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Facts, Health, Hold, ImageRef,
     Ledger, NetworkId, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan,
-    PlanSettings, Reason, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec,
-    SpecHash, Step, Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp, Weight,
+    PlanSettings, PortMapping, Protocol, Reason, Refusal, RefusedApp, Rejection, Release, RestartPolicy,
+    ServiceName, ServiceSpec, SpecHash, Step, Strategy, Target, TargetApp, Trial, TrialSpec, VolumeName,
+    VolumeSpec, WantedApp, Weight,
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
 /// healthy, `web>job!` on job having completed; `job!` is a one-shot.
-const RELEASES: [(u8, &str); 8] = [
+/// `web^kill`, `web^delete`, `web^hand` say how web takes over; `web:80` publishes a port of the host.
+const RELEASES: [(u8, &str); 12] = [
     (1, "db web"),
     (2, "db web"),
     (3, "web"),
@@ -26,6 +33,10 @@ const RELEASES: [(u8, &str); 8] = [
     (6, "job! web"),
     (7, "job! web>job!"),
     (8, "web=1"),
+    (9, "db web^kill"),
+    (10, "db web^delete"),
+    (11, "db web^hand"),
+    (12, "db web:80"),
 ];
 
 fn app() -> AppId {
@@ -52,11 +63,27 @@ fn condition(on: &str) -> (ServiceName, Condition) {
     }
 }
 
+fn strategy_of(word: &str) -> Strategy {
+    match word {
+        "kill" => Strategy::KillThenDownload,
+        "delete" => Strategy::DeleteThenDownload,
+        "hand" => Strategy::HandOver { timeout: Duration::from_secs(60) },
+        _ => Strategy::DownloadThenKill,
+    }
+}
+
+fn published(port: u16) -> PortMapping {
+    let (host_ip, host_port) = (String::new(), Some(port));
+    PortMapping { host_ip, host_port, container_port: 8080, protocol: Protocol::Tcp }
+}
+
 fn release(number: u8) -> Release {
     let (_, services) = RELEASES.iter().find(|(n, _)| *n == number).unwrap();
     let services = services.split(' ').map(|text| {
         let (text, kept) = text.split_once('=').map_or((text, number), |(t, n)| (t, n.parse().unwrap()));
         let (text, on) = text.split_once('>').map_or((text, None), |(t, on)| (t, Some(on)));
+        let (text, strategy) = text.split_once('^').map_or((text, ""), |(t, how)| (t, how));
+        let (text, port) = text.split_once(':').map_or((text, None), |(t, port)| (t, port.parse().ok()));
         let is_job = on.is_none() && text.ends_with('!');
         let text = text.trim_end_matches('!');
         let spec = ServiceSpec {
@@ -64,6 +91,8 @@ fn release(number: u8) -> Release {
             image: image(text, kept),
             restart: if is_job { RestartPolicy::No } else { RestartPolicy::Always },
             depends_on: on.map(condition).into_iter().collect(),
+            strategy: strategy_of(strategy),
+            ports: port.map(published).into_iter().collect(),
             ..ServiceSpec::bare(hash(text, kept), image(text, kept))
         };
         (name(text), spec)
@@ -217,6 +246,7 @@ impl Device {
                 let remaining = Some(Duration::from_secs(9));
                 self.cooling.insert(step, Cooling { attempts: 2, why: "gone".into(), remaining });
             }
+            word if self.surround(word, &words) => {}
             container => {
                 let (service, number) = container.split_once('@').unwrap();
                 self.add_container(service, number.parse().unwrap(), words[1]);
@@ -303,6 +333,20 @@ impl Device {
         }
     }
 
+    /// Nothing and nobody stands in the way any more.
+    fn clear_the_way(&mut self) {
+        let uptime = self.facts.uptime;
+        self.facts = Facts {
+            weights: std::mem::take(&mut self.facts.weights),
+            own_locks: std::mem::take(&mut self.facts.own_locks),
+            uptime,
+            ..Facts::default()
+        };
+        (self.ledger.hold, self.ledger.leases) = (None, Vec::new());
+        self.settings.windows.clear();
+        self.ledger.apps.values_mut().for_each(|app| app.halted.clear());
+    }
+
     /// Ten seconds pass in which nothing changes.
     fn pass(&mut self) {
         self.steady = BTreeMap::from([(app(), Duration::from_secs(10))]);
@@ -321,7 +365,7 @@ impl Device {
             }
             Step::CreateNetwork { .. } => self.add_network(),
             Step::Create { service, spec, .. } => {
-                let number = (1..=6).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
+                let number = (1..=12).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
                 self.add_container(service.as_str(), number, "created");
             }
             Step::Start { container, .. } => {
@@ -335,7 +379,14 @@ impl Device {
                 let n = at(container, all);
                 all[n].state = ContainerState::Exited { code: 143 };
             }
-            Step::Weigh { .. } | Step::Heal { .. } | Step::Unlock { .. } | Step::Park { .. } => {}
+            Step::Weigh { image } => drop(self.facts.weights.insert(image.clone(), Weight::default())),
+            Step::Heal { service, .. } => *ledger.heals.entry(service.clone()).or_default() += 1,
+            Step::Unlock { .. } => drop(self.facts.own_locks.remove(&app())),
+            Step::Park { container, .. } => {
+                let n = at(container, all);
+                let seen = all.remove(n);
+                self.observed.parked.push(seen);
+            }
             Step::Kill { container, .. } => {
                 let n = at(container, all);
                 all[n].state = ContainerState::Exited { code: 137 };
@@ -350,6 +401,7 @@ impl Device {
                 self.ledger.images.remove(image);
             }
             Step::Try { release: commit, .. } => {
+                self.facts.own_locks.insert(app());
                 let release = release(commit.as_str().parse().unwrap()).key();
                 let (ran, boots, boot_id) = (Duration::ZERO, 0, String::new());
                 ledger.trial = Some(Trial { release, ran, boots, boot_id, hand_over: BTreeMap::new() });
@@ -732,42 +784,63 @@ fn the_checker_knows_an_unsafe_plan() {
     }
 }
 
+/// What a walk may meet on its way, by number.
+fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
+    let services = device.observed.services.len();
+    match act {
+        0 => device.retarget(number + 1),
+        1 if services > 0 => drop(device.observed.services.remove(which.index(services))),
+        2 if services > 0 => {
+            let n = which.index(services);
+            device.observed.services[n].state = ContainerState::Exited { code: 137 };
+        }
+        3 => device.pass(),
+        // Locks, leases, windows and operators come and go.
+        4 => {
+            let words = ["lock web", "lease now", "window 60", "clock", "hold", "halted web@1", "port 80 *"];
+            device.read(words[which.index(words.len())]);
+        }
+        5 => device.clear_the_way(),
+        6 if services > 0 => {
+            let n = which.index(services);
+            if device.observed.services[n].state == ContainerState::Running {
+                device.observed.services[n].health = Health::Unhealthy;
+            }
+        }
+        7 => drop(device.facts.handed_over.insert((app(), name("web")))),
+        _ => {
+            // A cut: only the first few steps of the stage happen.
+            let plan = device.plan();
+            let upto = which.index(plan.stage.len() + 1);
+            for step in &plan.stage[..upto] {
+                device.apply(step, |_| true);
+            }
+        }
+    }
+}
+
 proptest! {
     /// Whatever happens on the way (steps lost to a power cut, targets that change, containers that
-    /// are removed or stopped behind our back), every plan is safe, and the device
+    /// are removed, stopped or sick behind our back, locks, windows, holds), every plan is safe, and the device
     /// comes to rest running exactly the wanted release.
     #[test]
     fn always_converges(
-        acts in prop::collection::vec((0_u8..8, 0_u8..6, any::<prop::sample::Index>()), 0..60),
-        last in 1_u8..=6,
+        acts in prop::collection::vec((0_u8..12, 0_u8..12, any::<prop::sample::Index>()), 0..80),
+        last in 1_u8..=12,
     ) {
         let mut device = Device::parse("bare, target 1");
         for (act, number, which) in acts {
-            let plan = device.plan();
+            device.plan();
             device.steady.clear();
-            match act {
-                3 => device.pass(),
-                0 => device.retarget(number + 1),
-                1 if !device.observed.services.is_empty() => {
-                    let n = which.index(device.observed.services.len());
-                    device.observed.services.remove(n);
-                }
-                2 if !device.observed.services.is_empty() => {
-                    let n = which.index(device.observed.services.len());
-                    device.observed.services[n].state = ContainerState::Exited { code: 137 };
-                }
-                _ => {
-                    // A cut: only the first few steps of the stage happen.
-                    let upto = which.index(plan.stage.len() + 1);
-                    for step in &plan.stage[..upto] {
-                        device.apply(step, |_| true);
-                    }
-                }
-            }
+            meet(&mut device, act, number, which);
         }
         device.retarget(last);
+        device.clear_the_way();
         // What was taken back on the way is tried again, as `cotter retry` does.
         device.ledger.apps.values_mut().for_each(|ledger| ledger.rejected = None);
+        for seen in &mut device.observed.services {
+            seen.health = Health::Unchecked;
+        }
         // A job that was killed has failed: its release may be taken back, or wait for a person.
         let job_failed = device.observed.services.iter().any(|s| {
             s.service.as_str() == "job" && s.state == ContainerState::Exited { code: 137 }
@@ -776,8 +849,10 @@ proptest! {
         loop {
             device.pass();
             let plan = device.plan();
-            if plan.stage.is_empty() { break; }
+            let hands_over = plan.waiting.iter().any(|w| w.reason == Reason::HandOver);
+            if plan.stage.is_empty() && !hands_over { break; }
             for step in &plan.stage { device.apply(step, |_| true); }
+            if hands_over { device.facts.handed_over.insert((app(), name("web"))); }
             for seen in &mut device.observed.services {
                 // A one-shot ends well, once it runs.
                 if seen.service.as_str() == "job" && seen.state == ContainerState::Running {
@@ -795,16 +870,20 @@ proptest! {
             wanted.sort();
             prop_assert_eq!(runs, wanted);
             prop_assert_eq!(device.ledger.apps[&app()].good.as_ref().unwrap(), &release(last));
+            prop_assert!(device.facts.own_locks.is_empty());
         }
     }
 
     /// A release that crashes is never good: wherever the power is cut, the device comes back to the
-    /// whole release before it, without a single download.
+    /// whole release before it, without a single download where none was asked for.
     #[test]
-    fn a_bad_release_is_never_good(cuts in prop::collection::vec(any::<prop::sample::Index>(), 30)) {
-        let mut device =
-            Device::parse("target 2, good 1, have 1 2, pulled 1 2, db@1 running, web@1 running");
-        let bad = hash("web", 2);
+    fn a_bad_release_is_never_good(
+        bad in prop::sample::select(vec![2_u8, 9, 11]),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        let text = format!("target {bad}, good 1, have 1 {bad}, pulled 1 {bad}, db@1 running, web@1 running");
+        let mut device = Device::parse(&text);
+        let bad = hash("web", bad);
         for cut in cuts.into_iter().map(Some).chain([None; 30]) {
             let plan = device.plan();
             let upto = cut.map_or(plan.stage.len(), |cut| cut.index(plan.stage.len() + 1));

@@ -1,0 +1,164 @@
+//! Care for what runs: an operator's orders for one service, unhealthy services, containers that do not end.
+
+use super::check;
+
+#[test]
+fn a_service_that_an_operator_stopped_stays_so() {
+    check(&[
+        ("it is stopped", "target 1, good 1, halted web@1, db@1 running, web@1 running", "stop web web-1"),
+        (
+            "also while something comes",
+            "target 2, good 1, halted web@1, pulling db@2, have web@2, db@1 running, web@1 running",
+            "stop web web-1",
+        ),
+        (
+            "and stays so",
+            "target 1, good 1, halted web@1, db@1 running, web@1 exited, stopped web@1",
+            "wait web stopped",
+        ),
+        (
+            "its container is made, and not started",
+            "target 1, good 1, have 1, halted web@1, db@1 running",
+            "create web@1",
+        ),
+        ("then", "target 1, good 1, have 1, halted web@1, db@1 running, web@1 created", "wait web stopped"),
+        (
+            "another spec is another service",
+            "target 2, good 1, trial 2, halted web@1, db@1 running, web@1 exited, stopped web@1, db@2 created, web@2 created",
+            "stop db db-1, start db db-2, start web web-2",
+        ),
+        (
+            "one that a release keeps stays stopped, and is not waited for",
+            "target 5, good 1, trial 5, steady 10, halted web@1, db@1 exited, db@5 running, web@1 exited, stopped web@1",
+            "commit 5, wait web stopped",
+        ),
+        (
+            "not while held",
+            "target 1, good 1, hold, halted web@1, db@1 running, web@1 running",
+            "wait all held",
+        ),
+    ]);
+}
+
+#[test]
+fn a_service_that_an_operator_restarts() {
+    check(&[
+        (
+            "stop and start",
+            "target 1, good 1, restart web@1, db@1 running, web@1 running",
+            "stop web web-1, start web web-1",
+        ),
+        (
+            "cut in between",
+            "target 1, good 1, restart web@1, db@1 running, web@1 exited, stopped web@1",
+            "start web web-1",
+        ),
+        ("not while held", "target 1, good 1, hold, restart web@1, db@1 running, web@1 running", ""),
+        (
+            "one that is stopped is not started by it",
+            "target 1, good 1, restart web@1, halted web@1, db@1 running, web@1 running",
+            "stop web web-1",
+        ),
+    ]);
+}
+
+#[test]
+fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
+    check(&[
+        (
+            "first",
+            "target 1, good 1, db@1 running, web@1 unhealthy",
+            "heal web, stop web web-1, start web web-1, wait web unhealthy",
+        ),
+        (
+            "last",
+            "target 1, good 1, healed web 2, db@1 running, web@1 unhealthy",
+            "heal web, stop web web-1, start web web-1, wait web unhealthy",
+        ),
+        (
+            "then it is told and left",
+            "target 1, good 1, healed web 3, db@1 running, web@1 unhealthy",
+            "wait web unhealthy, wait web unhealthy",
+        ),
+        (
+            "another service has restarts of its own",
+            "target 1, good 1, healed db 3, db@1 running, web@1 unhealthy",
+            "heal web, stop web web-1, start web web-1, wait web unhealthy",
+        ),
+        ("not while held", "target 1, good 1, hold, db@1 running, web@1 unhealthy", "wait web unhealthy"),
+        (
+            "also while something comes",
+            "target 2, good 1, pulling db@2, have web@2, db@1 running, web@1 unhealthy",
+            "heal web, stop web web-1, start web web-1, wait db downloading",
+        ),
+        (
+            "a lock does not keep it",
+            "target 1, good 1, lock db, lease now, db@1 running, web@1 unhealthy",
+            "heal web, stop web web-1, start web web-1, wait web unhealthy",
+        ),
+        (
+            "what is on trial is judged instead",
+            "target 2, good 1, trial 2, db@1 exited, web@1 exited, db@2 running, web@2 unhealthy",
+            "reject 2: web is unhealthy",
+        ),
+        (
+            "a first release stays up",
+            "target 2, trial 2, db@2 running, web@2 unhealthy",
+            "wait all degraded, wait web unhealthy",
+        ),
+    ]);
+}
+
+#[test]
+fn a_container_that_does_not_end_climbs_a_ladder() {
+    let swap =
+        "target 2, good 1, trial 2, db@1 exited, stopped db@1, db@2 running, web@1 running, web@2 created";
+    let gone = "target none, good 1, web@1 running";
+    let dead = "target 1, good 1, have 1, db@1 running, web@1 dead";
+    for (why, device, more, expected) in [
+        ("once may be bad luck", swap, "tried stop web@1 1", "stop web web-1, start web web-2"),
+        ("twice: SIGKILL", swap, "tried stop web@1 2", "kill web web-1, start web web-2"),
+        (
+            "and again; what may come back is never removed",
+            swap,
+            "tried stop web@1 2, tried kill web@1 2",
+            "kill web web-1, start web web-2",
+        ),
+        ("one that goes: stop", gone, "", "stop web web-1, remove web web-1"),
+        ("kill", gone, "tried stop web@1 2", "kill web web-1, remove web web-1"),
+        ("by force", gone, "tried stop web@1 2, tried kill web@1 2", "remove-by-force web web-1"),
+        ("one that is dead: remove", dead, "", "remove web web-1"),
+        ("by force", dead, "tried remove web@1 2", "remove-by-force web web-1"),
+        (
+            "then it is put aside",
+            dead,
+            "tried remove web@1 2, tried remove-by-force web@1 2",
+            "park web web-1",
+        ),
+    ] {
+        assert_eq!(super::Device::parse(&format!("{device}, {more}")).told(), expected, "{why}");
+    }
+    check(&[
+        (
+            "its service comes back beside it",
+            "target 1, good 1, have 1, db@1 running, parked web@1",
+            "create web@1",
+        ),
+        (
+            "and its removal is tried on",
+            "target 1, good 1, db@1 running, web@1 running, parked web@1",
+            "remove-by-force web web-1",
+        ),
+        ("also of an app that is gone", "target other, parked web@1", "remove-by-force web web-1"),
+    ]);
+    let stuck = "target 1, good 1, db@1 running, web@1 running, parked web@1";
+    let mut device = super::Device::parse(stuck);
+    let step = device.plan().stage[0].clone();
+    let cooling = crate::model::Cooling {
+        attempts: 9,
+        why: "busy".into(),
+        remaining: Some(std::time::Duration::from_secs(60)),
+    };
+    device.cooling.insert(step, cooling);
+    assert_eq!(device.told(), "wait web engine_stuck");
+}

@@ -1,0 +1,145 @@
+//! What keeps a swap from beginning: locks, windows, a clock that cannot be believed.
+
+use super::{Device, check};
+
+/// On release 1, with release 2 fetched and created.
+const READY: &str = "target 2, good 1, db@1 running, web@1 running, db@2 created, web@2 created";
+
+#[track_caller]
+fn check_ready(rows: &[(&str, &str, &str)]) {
+    for (why, more, expected) in rows {
+        assert_eq!(Device::parse(&format!("{READY}, {more}")).told(), *expected, "{why}");
+    }
+}
+
+#[test]
+fn a_lock_keeps_a_swap_from_beginning() {
+    check_ready(&[
+        ("an app's lock file", "lock web", "wait web locked"),
+        ("a lease", "lease now", "wait all locked"),
+        ("both are told", "lock db, lease now", "wait db locked, wait all locked"),
+        ("a lease that is over", "lease over", "try 2"),
+        ("a lease of another boot", "lease old", "try 2"),
+        ("an order for this release passes them", "lock web, lease now, forced 2", "try 2"),
+        ("one for another release does not", "lock web, forced 3", "wait web locked"),
+        ("the cloud's order passes them", "lock web, override", "try 2"),
+    ]);
+    check(&[
+        (
+            "images and containers come all the same",
+            "target 2, good 1, lock web, db@1 running, web@1 running",
+            "pull r/db:2, pull r/web:2",
+        ),
+        (
+            "a lock whose holder does not run counts for nothing",
+            "target 2, good 1, lock web, db@1 running, web@1 exited, have 1, db@2 created, web@2 created",
+            "try 2",
+        ),
+        (
+            "a swap that has begun goes on",
+            "target 2, good 1, trial 2, own, lease now, db@1 exited, stopped db@1, web@1 running, db@2 running, web@2 created",
+            "stop web web-1, start web web-2",
+        ),
+        (
+            "so does the way back from it",
+            "target 2, good 1, rejected 2, own, lease now, db@1 exited, stopped db@1, web@1 running, db@2 running",
+            "stop db db-2, start db db-1, wait all rejected",
+        ),
+        (
+            "a way back by hand waits",
+            "target 2, good 1, rejected 2, lock db, db@1 created, web@1 created, db@2 running, web@2 running",
+            "wait all rejected, wait db locked",
+        ),
+        (
+            "what crashed comes back",
+            "target 1, good 1, lock web, lock db, db@1 exited, web@1 running",
+            "start db db-1",
+        ),
+        ("a first release starts", "target 1, lease now, db@1 created, web@1 created", "try 1"),
+        ("an app that goes", "target none, good 1, lock web, web@1 running", "wait web locked"),
+        ("an app that is gone", "target other, good 1, lease now, web@1 running", "wait all locked"),
+    ]);
+}
+
+#[test]
+fn our_own_locks_go_when_nothing_is_touched_any_more() {
+    check(&[
+        (
+            "not while a release is on trial",
+            "target 2, good 1, trial 2, own, db@2 running, web@2 running, db@1 exited, web@1 exited",
+            "wait all trial",
+        ),
+        ("when it was accepted", "target 2, good 2, own, db@2 running, web@2 running", "unlock app"),
+        (
+            "when it was taken back, and not before",
+            "target 2, good 1, rejected 2, own, db@1 running, web@1 exited, stopped web@1, db@2 exited, web@2 running",
+            "stop web web-2, start web web-1, wait all rejected",
+        ),
+        (
+            "then",
+            "target 2, good 1, rejected 2, own, db@1 running, web@1 running",
+            "unlock app, wait all rejected",
+        ),
+        (
+            "when another release is wanted",
+            "target 3, good 1, own, pulling web@3, db@1 running, web@1 running",
+            "unlock app, wait web downloading",
+        ),
+    ]);
+}
+
+#[test]
+fn a_window_keeps_a_swap_from_beginning() {
+    check_ready(&[
+        ("closed", "window 600", "wait all window"),
+        ("open", "window open", "try 2"),
+        ("an order passes it", "window 600, forced 2", "try 2"),
+        ("a clock that is wrong", "window open, clock", "wait all clock"),
+        ("without windows no clock is needed", "clock", "try 2"),
+        ("it does not stay closed for ever", "window open, clock, waited 24", "try 2"),
+        ("a zone that nobody knows", "window unknown", "wait all clock"),
+        ("nor does that", "window unknown, waited 24", "try 2"),
+    ]);
+    let device = Device::parse(&format!("{READY}, window 600"));
+    let waiting = &device.plan().waiting[0];
+    assert_eq!(waiting.why, "outside of 02:00-04:00 UTC");
+    assert_eq!(waiting.retry_in, Some(std::time::Duration::from_secs(600)));
+    check(&[
+        ("a first release does not wait", "target 1, window 600, db@1 created, web@1 created", "try 1"),
+        (
+            "nor does what has begun",
+            "target 2, good 1, trial 2, window 600, db@1 running, web@1 running, db@2 created, web@2 created",
+            "stop db db-1, start db db-2, stop web web-1, start web web-2",
+        ),
+        (
+            "nor does the way back",
+            "target 2, good 1, rejected 2, window 600, db@1 running, web@1 exited, stopped web@1, db@2 exited, web@2 running",
+            "stop web web-2, start web web-1, wait all rejected",
+        ),
+        (
+            "what crashed comes back",
+            "target 1, good 1, window 600, db@1 exited, web@1 running",
+            "start db db-1",
+        ),
+        (
+            "what is accepted cleans up",
+            "target 2, good 2, window 600, db@1 exited, db@2 running, web@2 running",
+            "remove db db-1",
+        ),
+        ("an app that goes waits", "target none, good 1, window 600, web@1 running", "wait all window"),
+    ]);
+}
+
+#[test]
+fn a_release_has_windows_of_its_own() {
+    use super::{app, release, target};
+    use crate::model::{Window, WindowState};
+    let mut device = Device::parse(&format!("{READY}, window 600"));
+    let own = Window::parse("Sun 00:00-24:00").unwrap();
+    let mut wanted = release(2);
+    wanted.windows = [own.clone()].into();
+    device.target = Some(target(Some(wanted)));
+    device.facts.windows.insert(own, WindowState::Open);
+    assert_eq!(device.told(), "try 2", "they take the place of the device's");
+    assert!(device.ledger.apps[&app()].forced.is_none());
+}

@@ -1,0 +1,120 @@
+//! Whether a release can run here at all.
+
+use super::{Device, check};
+
+#[test]
+fn registries_are_asked_before_the_first_byte() {
+    check(&[
+        (
+            "each image",
+            "target 2, good 1, unweighed db@2, unweighed web@2, db@1 running, web@1 running",
+            "weigh r/db:2, weigh r/web:2",
+        ),
+        (
+            "once",
+            "target 2, good 1, weighing db@2, unweighed web@2, db@1 running, web@1 running",
+            "weigh r/web:2, wait db downloading",
+        ),
+        (
+            "what is here is not asked for",
+            "target 2, good 1, have 2, unweighed db@2, db@1 running, web@1 running",
+            "create db@2, create web@2",
+        ),
+        (
+            "and the good release is kept alive meanwhile",
+            "target 2, good 1, weighing db@2, db@1 exited, web@1 running",
+            "start db db-1, wait db downloading",
+        ),
+    ]);
+}
+
+#[test]
+fn a_release_that_does_not_fit_is_not_fetched() {
+    let on = |more: &str| format!("target 2, good 1, db@1 running, web@1 running, reserve 10, {more}");
+    for (why, more, expected) in [
+        (
+            "three times its compressed bytes, and the reserve",
+            "free 99, weight db@2 a=10, weight web@2 b=20",
+            "wait all insufficient_disk",
+        ),
+        ("just enough", "free 100, weight db@2 a=10, weight web@2 b=20", "pull r/db:2, pull r/web:2"),
+        (
+            "a layer that two share counts once",
+            "free 70, weight db@2 a=20, weight web@2 a=20",
+            "pull r/db:2, pull r/web:2",
+        ),
+        (
+            "layers that are here count for nothing",
+            "free 40, layers a, weight db@2 a=1000, weight web@2 a=1000 b=10",
+            "pull r/db:2, pull r/web:2",
+        ),
+        (
+            "what is on its way has its room",
+            "free 40, pulling db@2, weight db@2 a=1000, weight web@2 b=10",
+            "pull r/web:2, wait db downloading",
+        ),
+        ("nobody knows how much is free", "weight db@2 a=1000", "pull r/db:2, pull r/web:2"),
+        ("nothing is to come", "free 0", "pull r/db:2, pull r/web:2"),
+        (
+            "sizes beyond all measure",
+            "free 100, weight db@2 a=9000000000000, weight web@2 b=9000000000000",
+            "wait all insufficient_disk",
+        ),
+    ] {
+        assert_eq!(Device::parse(&on(more)).told(), expected, "{why}");
+    }
+    let device = Device::parse(&on("free 50, weight db@2 a=10, weight web@2 b=20"));
+    assert_eq!(
+        device.plan().waiting[0].why,
+        "release needs 90 MiB (30 MiB compressed, times 3), 50 MiB are free on the engine's disk, of which 10 MiB are kept back"
+    );
+    check(&[(
+        "what deletes first makes its own room",
+        "target 10, good 1, free 50, reserve 10, weight db@10 a=10, weight web@10 b=1000, db@1 running, web@1 running",
+        "pull r/db:10",
+    )]);
+}
+
+#[test]
+fn an_image_for_other_machines_is_not_fetched() {
+    let on = |more: &str| format!("target 2, good 1, have db@2, db@1 running, web@1 running, {more}");
+    for (why, more, expected) in [
+        ("another", "arch arm64, made web@2 amd64", "wait web wrong_architecture"),
+        ("the same", "arch arm64, made web@2 arm64", "pull r/web:2"),
+        ("one of several", "arch arm64, made web@2 amd64 arm64", "pull r/web:2"),
+        ("of 32 bits", "arch arm64, made web@2 arm", "pull r/web:2"),
+        ("not the other way round", "arch arm, made web@2 arm64", "wait web wrong_architecture"),
+        ("it does not say", "arch arm64", "pull r/web:2"),
+        ("the engine does not say", "made web@2 amd64", "pull r/web:2"),
+    ] {
+        assert_eq!(Device::parse(&on(more)).told(), expected, "{why}");
+    }
+}
+
+#[test]
+fn a_port_that_is_taken_costs_no_byte() {
+    let on = |more: &str| format!("target 12, good 1, db@1 running, web@1 running, {more}");
+    for (why, more, expected) in [
+        ("by a program of the host", "port 80 *", "wait web port_in_use"),
+        ("by somebody else's container", "port 80 * other-7", "wait web port_in_use"),
+        ("on one address", "port 80 10.0.0.1", "wait web port_in_use"),
+        ("by a predecessor, which gives way", "port 80 * web-1", "pull r/db:12, pull r/web:12"),
+        ("another port", "port 81 *", "pull r/db:12, pull r/web:12"),
+    ] {
+        assert_eq!(Device::parse(&on(more)).told(), expected, "{why}");
+    }
+    let device = Device::parse(&on("port 80 * nginx-1"));
+    assert_eq!(device.plan().waiting[0].why, "host port 80 is held by nginx-1");
+    check(&[
+        (
+            "nothing is stopped when it is taken later",
+            "target 12, good 1, port 80 *, have 12, db@1 running, web@1 running, db@12 created, web@12 created",
+            "wait web port_in_use",
+        ),
+        (
+            "a good release is never asked",
+            "target 12, good 12, port 80 *, db@12 running, web@12 exited",
+            "start web web-12",
+        ),
+    ]);
+}
