@@ -18,6 +18,7 @@ use crate::model::{
 };
 use host::Host;
 
+mod around;
 mod host;
 
 /// A store that keeps the last ledger, and can be full.
@@ -113,7 +114,6 @@ fn without_restart(number: u8) -> Target {
 /// A running reconciler with everything around it.
 struct Lab {
     engine: Arc<Fake>,
-    #[expect(dead_code, reason = "scripted by the tests to come")]
     host: Arc<Host>,
     notebook: Notebook,
     target: watch::Sender<Option<Arc<Delivered>>>,
@@ -134,8 +134,19 @@ impl Lab {
         Self::on(engine, Notebook::default())
     }
 
+    /// As [`new`](Self::new), with other settings.
+    fn with(plan: PlanSettings) -> Self {
+        let lab = Self::new();
+        let (engine, notebook) = lab.cut();
+        Self::on_with(engine, notebook, plan)
+    }
+
     fn on(engine: Arc<Fake>, notebook: Notebook) -> Self {
-        Self::booted(engine, Arc::new(Host::default()), notebook, "boot", PlanSettings::default())
+        Self::on_with(engine, notebook, PlanSettings::default())
+    }
+
+    fn on_with(engine: Arc<Fake>, notebook: Notebook, plan: PlanSettings) -> Self {
+        Self::booted(engine, Arc::new(Host::default()), notebook, "boot", plan)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the tests' own tasks end with the tests")]

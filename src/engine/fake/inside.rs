@@ -21,6 +21,9 @@ pub(super) struct Inside {
     pub(super) unreachable: BTreeSet<ImageRef>,
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
     pub(super) faults: BTreeMap<usize, Fault>,
+    /// Calls that always fail.
+    pub(super) never: BTreeSet<String>,
+    pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
     pub(super) made: u64,
 }

@@ -78,6 +78,16 @@ impl Fake {
         self.inside().unreachable.insert(image.clone());
     }
 
+    /// Makes downloads of an image take so long.
+    pub fn slow(&self, image: &ImageRef, time: Duration) {
+        self.inside().slow.insert(image.clone(), time);
+    }
+
+    /// Makes every call `verb` for this container fail, as for a process that cannot be ended.
+    pub fn never(&self, verb: &str, id: &ContainerId) {
+        self.inside().never.insert(format!("{verb} {id}"));
+    }
+
     /// Makes the `n`-th call from now on (0 is the next) go wrong.
     pub fn fail(&self, n: usize, fault: Fault) {
         let mut inside = self.inside();
@@ -148,8 +158,10 @@ impl Fake {
         let fault = {
             let mut inside = self.inside();
             let at = inside.calls.len();
-            inside.calls.push(format!("{name} {what}").trim_end().to_owned());
-            inside.faults.remove(&at)
+            let call = format!("{name} {what}").trim_end().to_owned();
+            let never = inside.never.contains(&call).then_some(Fault::Error);
+            inside.calls.push(call);
+            inside.faults.remove(&at).or(never)
         };
         match fault {
             None => {
@@ -230,6 +242,10 @@ impl Inspect for Fake {
 impl Operate for Fake {
     async fn pull(&self, image: &ImageRef, progress: mpsc::Sender<u8>) -> Result<(), EngineError> {
         let _ = progress.try_send(50);
+        let time = self.inside().slow.get(image).copied();
+        if let Some(time) = time {
+            tokio::time::sleep(time).await;
+        }
         self.call("pull", &image.to_string(), |inside| {
             if inside.unreachable.contains(image) {
                 return Err(EngineError::of_pull(&image.to_string(), "connect: connection refused"));

@@ -1,0 +1,421 @@
+//! The reconciler amid locks, windows, slow registries and stubborn containers.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use super::{Lab, Notebook, app_id, image, release, target};
+use crate::engine::fake::{Behaviour, Fault};
+use crate::model::{
+    Answer, Clock, Halt, HeldPort, Lease, Order, PlanSettings, PortMapping, Protocol, Reason, ServiceName,
+    Strategy, Target, TargetApp, Weight, Window, WindowState,
+};
+use crate::reconcile::Unweighed;
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::parse(name).unwrap()
+}
+
+/// The target with a change to the spec of `web`.
+fn changed(number: u8, change: impl FnOnce(&mut crate::model::ServiceSpec)) -> Target {
+    let mut target = target(number);
+    let TargetApp::Wanted(wanted) = target.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
+    change(wanted.release.as_mut().unwrap().services.get_mut(&service("web")).unwrap());
+    target
+}
+
+async fn on_release_1() -> Lab {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    lab
+}
+
+fn reasons(lab: &Lab) -> Vec<Reason> {
+    lab.report.borrow().waiting.iter().map(|w| w.reason).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_file_is_waited_for_and_seen_to_go() {
+    let lab = on_release_1().await;
+    lab.host.inside().locks.insert((1, service("web")));
+    lab.deliver(target(2));
+    lab.pass(100).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1", "fetched and created");
+    assert_eq!(reasons(&lab), [Reason::Locked]);
+    assert!(lab.host.inside().own.is_empty());
+    let calls = lab.engine.calls().len();
+    lab.pass(250).await;
+    assert!(lab.engine.calls().len() - calls <= 1, "waiting costs the engine nothing");
+    lab.host.inside().locks.clear();
+    lab.pass(2).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it goes on at once");
+    assert_eq!(lab.host.inside().own.len(), 2, "ours stand while it is on trial");
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    assert!(lab.host.inside().own.is_empty(), "and go when it is accepted");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_taken_at_the_last_moment_is_respected() {
+    let lab = on_release_1().await;
+    // Ours cannot be taken while an app holds its own, whenever that came.
+    lab.deliver(target(2));
+    let own = lab.host.inside().locks.insert((1, service("db")));
+    assert!(own);
+    lab.pass(10).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1");
+    lab.host.inside().locks.clear();
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_of_the_cloud_breaks_locks() {
+    let lab = on_release_1().await;
+    lab.host.inside().locks.insert((1, service("web")));
+    let forced = Target { is_lock_overridden: true, ..target(2) };
+    lab.deliver(forced);
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    assert!(lab.host.inside().locks.is_empty(), "it is gone for good");
+}
+
+#[tokio::test(start_paused = true)]
+async fn locks_and_crashes_keep_nobody_down() {
+    let lab = on_release_1().await;
+    lab.host.inside().locks.insert((1, service("web")));
+    lab.deliver(target(2));
+    lab.pass(10).await;
+    lab.engine
+        .meddle(|services| services.retain(|s| s.release.as_str() != "1" || s.service.as_str() != "db"));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lease_ends_by_itself() {
+    let lab = on_release_1().await;
+    let until = lab.host.inside().started.elapsed() + Duration::from_secs(60);
+    let lease = |boot_id: &str| Lease {
+        id: "1".into(),
+        owner: "backup".into(),
+        reason: "copying".into(),
+        boot_id: boot_id.into(),
+        until,
+    };
+    lab.notebook.0.lock().unwrap().ledger.leases = vec![lease("boot"), lease("an earlier boot")];
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(2));
+    lab.pass(40).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1");
+    assert_eq!(reasons(&lab), [Reason::Locked], "the other boot's counts for nothing");
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_is_waited_for_also_offline() {
+    let window = Window::parse("02:00-04:00").unwrap();
+    let plan = PlanSettings { windows: BTreeSet::from([window.clone()]), ..PlanSettings::default() };
+    let lab = Lab::with(plan);
+    let closed = WindowState::Closed { opens_in: Duration::from_secs(7000) };
+    lab.host.inside().windows.insert(window.clone(), closed);
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "a first release does not wait");
+    lab.deliver(target(2));
+    lab.pass(3000).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1");
+    assert_eq!(reasons(&lab), [Reason::Window]);
+    lab.host.inside().windows.insert(window, WindowState::Open);
+    lab.pass(320).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_never_right_closes_no_window_for_ever() {
+    let window = Window::parse("02:00-04:00").unwrap();
+    let plan = PlanSettings { windows: BTreeSet::from([window]), ..PlanSettings::default() };
+    let mut lab = Lab::with(plan.clone());
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    let seen = lab.notebook.0.lock().unwrap().ledger.clock.seen_at.clone();
+    assert_eq!(seen.as_deref(), Some("2026-01-01T00:00:00Z"), "the time is remembered");
+    for _ in 0..3 {
+        // The waiting counts over restarts.
+        lab.host.inside().clock = Clock::Untrusted("it is 1970".into());
+        lab.deliver(target(2));
+        lab.pass(7 * 3600).await;
+        assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1");
+        assert_eq!(reasons(&lab), [Reason::Clock]);
+        let (engine, notebook) = lab.cut();
+        lab = Lab::on_with(engine, notebook, plan.clone());
+    }
+    lab.host.inside().clock = Clock::Untrusted("it is 1970".into());
+    lab.deliver(target(2));
+    lab.pass(4 * 3600).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    let seen = lab.notebook.0.lock().unwrap().ledger.clock.seen_at.clone();
+    assert_eq!(seen.as_deref(), Some("2026-01-01T00:00:00Z"), "a wrong time is not");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_takes_over_when_it_says_so() {
+    let timeout = Duration::from_secs(60);
+    let hand_over = |number| changed(number, |web| web.strategy = Strategy::HandOver { timeout });
+    let lab = on_release_1().await;
+    // What an earlier one has said does not count.
+    lab.host.inside().handed_over.insert((1, service("web")));
+    lab.deliver(hand_over(2));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "(db@1) db@2 web@1 web@2", "both run");
+    assert_eq!(reasons(&lab), [Reason::HandOver]);
+    lab.host.inside().handed_over.insert((1, service("web")));
+    lab.pass(2).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2");
+    lab.pass(15).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    lab.deliver(hand_over(3));
+    lab.pass(55).await;
+    assert_eq!(lab.runs().await, "(db@2) db@3 web@2 web@3");
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(hand_over(3));
+    lab.pass(4).await;
+    assert_eq!(lab.runs().await, "(db@2) db@3 web@2 web@3");
+    lab.pass(40).await;
+    assert_eq!(lab.runs().await, "db@3 web@3", "or when its time is over, over restarts");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_predecessor_that_makes_room_is_back_when_the_image_cannot_be_had() {
+    let lab = on_release_1().await;
+    lab.engine.unpublish(&image("web", 2));
+    lab.deliver(changed(2, |web| web.strategy = Strategy::KillThenDownload));
+    lab.pass(10).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@1) db@1", "it made room");
+    lab.pass(3600).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(reasons(&lab), [Reason::Rejected]);
+    assert_eq!(
+        lab.report.borrow().waiting[0].why.split(": ").next(),
+        Some("release 2 was tried and taken back")
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_long_download_is_no_part_of_a_trial() {
+    let lab = on_release_1().await;
+    lab.engine.slow(&image("web", 2), Duration::from_secs(1200));
+    lab.deliver(changed(2, |web| web.strategy = Strategy::KillThenDownload));
+    lab.pass(1000).await;
+    assert_eq!(lab.runs().await, "(db@2) (web@1) db@1");
+    assert_eq!(reasons(&lab), [Reason::Downloading]);
+    lab.pass(300).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_delays_nobody_who_crashed() {
+    let lab = on_release_1().await;
+    lab.engine.slow(&image("web", 2), Duration::from_secs(600));
+    lab.deliver(target(2));
+    lab.pass(100).await;
+    lab.engine.meddle(|services| services.retain(|s| s.service.as_str() != "db"));
+    lab.pass(1).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    lab.pass(600).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_wants_peace_gets_it() {
+    let lab = on_release_1().await;
+    let limited = Unweighed { after: Some(Duration::from_secs(900)), why: "too many requests".into() };
+    lab.host.inside().weights.insert(image("web", 2), Err(limited));
+    lab.deliver(target(2));
+    lab.pass(800).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert!(!lab.engine.calls().iter().any(|call| call == "pull r/web:2"), "no byte is asked for");
+    let asked = lab.host.inside().asked;
+    assert_eq!(asked, 4, "both images of 1, both of 2, once each");
+    lab.host.inside().weights.clear();
+    lab.pass(400).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+
+    // One that does not answer stands in no download's way.
+    let silent = Unweighed { after: None, why: "no answer".into() };
+    lab.host.inside().weights.insert(image("web", 3), Err(silent));
+    lab.deliver(target(3));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@3 web@3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_does_not_fit_waits_for_room_and_costs_nothing() {
+    let lab = on_release_1().await;
+    let weight = Weight { layers: [("big".to_owned(), 1 << 30)].into(), architectures: BTreeSet::new() };
+    lab.host.inside().weights.insert(image("web", 2), Ok(weight));
+    lab.host.inside().free = Some(3 << 30);
+    lab.deliver(target(2));
+    let calls = lab.engine.calls().len();
+    lab.pass(100).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(reasons(&lab), [Reason::InsufficientDisk]);
+    let since = lab.engine.calls()[calls..].to_vec();
+    assert!(!since.iter().any(|call| call.starts_with("pull")), "{since:?}");
+    assert_eq!(since.iter().filter(|call| *call == "list-layers").count(), 1, "layers are asked for once");
+    lab.host.inside().free = Some(4 << 30);
+    lab.pass(40).await;
+    assert_eq!(lab.runs().await, "db@2 web@2", "by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_port_that_is_taken_stops_nothing_and_is_seen_to_be_free() {
+    let lab = on_release_1().await;
+    let held = HeldPort {
+        host_ip: String::new(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        container: None,
+        by: "a program of the host".into(),
+    };
+    lab.host.inside().listeners.push(held);
+    let publishes = |number| {
+        changed(number, |web| {
+            let (host_ip, protocol) = (String::new(), Protocol::Tcp);
+            web.ports = vec![PortMapping { host_ip, host_port: Some(80), container_port: 8080, protocol }];
+        })
+    };
+    lab.deliver(publishes(2));
+    lab.pass(100).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    assert_eq!(reasons(&lab), [Reason::PortInUse]);
+    lab.host.inside().listeners.clear();
+    lab.pass(40).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    // The predecessor holds it now, and so does the engine for it: both give way.
+    let engine = lab.host.inside().listeners.first().cloned();
+    assert_eq!(engine, None);
+    lab.host.inside().listeners.push(HeldPort {
+        host_ip: String::new(),
+        port: 80,
+        protocol: Protocol::Tcp,
+        container: None,
+        by: "the engine's proxy".into(),
+    });
+    lab.deliver(publishes(3));
+    lab.pass(40).await;
+    assert_eq!(lab.runs().await, "db@3 web@3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_is_not_there_is_given_up_until_somebody_acts() {
+    let lab = on_release_1().await;
+    lab.engine.unpublish(&image("web", 2));
+    lab.deliver(target(2));
+    lab.pass(24 * 3600).await;
+    let pulls = |lab: &Lab| lab.engine.calls().iter().filter(|call| *call == "pull r/web:2").count();
+    assert_eq!(pulls(&lab), 5);
+    let waiting = lab.report.borrow().waiting.clone();
+    assert_eq!((waiting[0].reason, waiting[0].retry_in), (Reason::Backoff, None));
+    lab.engine.publish(&image("web", 2), Behaviour::Runs);
+    assert!(matches!(lab.order(Order::Retry { app: None }).await, Answer::Done(_)));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unhealthy_service_is_restarted_within_its_budget() {
+    let lab = on_release_1().await;
+    let starts = |lab: &Lab| lab.engine.calls().iter().filter(|call| call.starts_with("start ")).count();
+    let sicken = |lab: &Lab| {
+        lab.engine.meddle(|services| {
+            for seen in services.iter_mut().filter(|s| s.service.as_str() == "web") {
+                seen.health = crate::model::Health::Unhealthy;
+            }
+        });
+    };
+    let before = starts(&lab);
+    for _ in 0..6 {
+        sicken(&lab);
+        lab.pass(60).await;
+    }
+    assert_eq!(starts(&lab) - before, 3);
+    assert_eq!(reasons(&lab), [Reason::Unhealthy, Reason::Unhealthy], "then it is told and left");
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(1));
+    lab.pass(60).await;
+    assert_eq!(starts(&lab) - before, 3, "a restart of the agent gives no new ones");
+    lab.pass(3600).await;
+    assert_eq!(starts(&lab) - before, 4, "an hour later it is tried again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_operator_stopped_stays_stopped_over_restarts() {
+    let lab = on_release_1().await;
+    let spec = release(1).services[&service("web")].hash.clone();
+    let halt = Halt { spec, since: "noon".into() };
+    let app = app_id("app");
+    lab.notebook.0.lock().unwrap().ledger.apps.get_mut(&app).unwrap().halted.insert(service("web"), halt);
+    let (engine, notebook) = lab.cut();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(1));
+    lab.pass(600).await;
+    assert_eq!(lab.runs().await, "(web@1) db@1");
+    assert_eq!(reasons(&lab), [Reason::Stopped]);
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2", "another spec is another service");
+    assert!(lab.notebook.0.lock().unwrap().ledger.apps[&app].halted.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_does_not_stop_is_killed() {
+    let lab = on_release_1().await;
+    let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
+    let web = observed.services.iter().find(|s| s.service.as_str() == "web").unwrap().container.clone();
+    lab.engine.never("stop", &web);
+    lab.deliver(target(2));
+    lab.pass(100).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    let ends: Vec<_> = lab.engine.calls().into_iter().filter(|call| call.ends_with(web.as_str())).collect();
+    let verbs: Vec<_> = ends.iter().map(|call| call.split(' ').next().unwrap()).collect();
+    let verbs: Vec<_> = verbs.into_iter().filter(|verb| *verb != "inspect").collect();
+    assert_eq!(verbs, ["start", "stop", "stop", "kill", "remove"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_never_ends_keeps_its_release() {
+    let lab = on_release_1().await;
+    let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
+    let web = observed.services.iter().find(|s| s.service.as_str() == "web").unwrap().container.clone();
+    for verb in ["stop", "kill"] {
+        lab.engine.never(verb, &web);
+    }
+    lab.deliver(target(2));
+    lab.pass(60).await;
+    assert!(reasons(&lab).contains(&Reason::EngineStuck), "{:?}", lab.report.borrow().waiting);
+    lab.pass(400).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "the old release runs, whole");
+    assert_eq!(reasons(&lab), [Reason::Rejected]);
+    let calls = lab.engine.calls().len();
+    lab.pass(3600).await;
+    assert!(lab.engine.calls().len() - calls < 40, "and nothing loops");
+}
+
+#[tokio::test(start_paused = true)]
+async fn facts_that_nobody_can_tell_stand_in_no_ones_way() {
+    let lab = on_release_1().await;
+    let first = lab.engine.calls().iter().position(|call| call == "info");
+    assert!(first.is_some(), "the engine is asked who it is");
+    let (engine, _) = lab.cut();
+    let lab = Lab::on(engine, Notebook::default());
+    lab.engine.fail(1, Fault::Error);
+    lab.deliver(target(2));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
