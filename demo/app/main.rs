@@ -14,8 +14,9 @@
 //! | `DEMO_DATA` | `/data` | folder of the counter, a volume if it shall survive |
 //!
 //! `GET /` says which release serves, `GET /healthz` is 200 or 500, `/write?N` adds
-//! N to the counter and stores it, `/env?NAME` answers one environment variable, and
-//! `/exit?N` ends the process with code N. `/app check` asks `/healthz` and exits 0 or 1.
+//! N to the counter and stores it, `/env?NAME` answers one environment variable, `/make?PATH` and
+//! `/take?PATH` make an empty file and take it away, and `/exit?N` ends the process with
+//! code N. `/app check` asks `/healthz` and exits 0 or 1.
 
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -164,6 +165,8 @@ impl App {
                 Ok(value) => ("200 OK", format!("{value}\n")),
                 Err(_) => ("404 Not Found", "not set\n".to_owned()),
             },
+            ("GET", "/make") => told(fs::File::create_new(query).map(drop)),
+            ("GET", "/take") => told(fs::remove_file(query)),
             ("GET", "/exit") => exit(query.parse().unwrap_or(1)),
             ("GET", _) => ("404 Not Found", "no such page\n".to_owned()),
             _ => ("405 Method Not Allowed", "only GET\n".to_owned()),
@@ -209,6 +212,14 @@ impl App {
         fs::write(&new, format!("{count}\n"))?;
         fs::rename(&new, &self.counter_file)?;
         Ok(count)
+    }
+}
+
+/// What became of something.
+fn told(done: std::io::Result<()>) -> (&'static str, String) {
+    match done {
+        Ok(()) => ("200 OK", "done\n".to_owned()),
+        Err(error) => ("500 Internal Server Error", format!("{error}\n")),
     }
 }
 

@@ -17,7 +17,7 @@ use super::places::{Place, is_up, leftovers, needs_start};
 use super::trial;
 
 /// For how long, in sum, a clock that cannot be believed may keep windows closed.
-pub(super) const CLOCK_PATIENCE: Duration = Duration::from_secs(24 * 3600);
+pub const CLOCK_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
 /// Whether the device is held; what is waited for is told then.
 pub(super) fn is_held(draft: &mut Draft<'_>, app: &AppId) -> bool {

@@ -37,6 +37,7 @@ use crate::model::{
 };
 
 pub use check::violations;
+pub use gate::CLOCK_PATIENCE;
 pub use orders::obey;
 pub use report::report;
 

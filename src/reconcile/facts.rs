@@ -10,6 +10,7 @@ use crate::model::{
     AppId, Clock, ContainerState, FileLock, HeldPort, Plan, Reason, Release, ServiceName, Step, Strategy,
     Target,
 };
+use crate::plan::CLOCK_PATIENCE;
 
 use super::{Memory, Reconciler, Surroundings, releases};
 
@@ -185,8 +186,15 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             self.clock_watched = Some(Instant::now());
             self.save_ledger();
         }
-        if self.facts.clock == Clock::Trusted && !self.ledger.clock.waited.is_zero() {
-            self.ledger.clock.waited = Duration::ZERO;
+        let is_trusted = self.facts.clock == Clock::Trusted;
+        let note = &mut self.ledger.clock;
+        let has_waited_enough = !is_trusted && note.waited >= CLOCK_PATIENCE && note.seen_at.is_some();
+        if is_trusted && !note.waited.is_zero() {
+            note.waited = Duration::ZERO;
+            self.save_ledger();
+        } else if has_waited_enough {
+            // The clock has not come back to the time that was noted: that time was wrong.
+            note.seen_at = None;
             self.save_ledger();
         }
     }

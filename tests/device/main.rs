@@ -14,10 +14,12 @@ mod support;
 
 mod asked;
 mod away;
+mod bad;
 mod bystanders;
 mod images;
 mod rest;
 mod restart;
+mod takeover;
 mod trial;
 mod update;
 
