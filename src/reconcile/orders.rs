@@ -33,8 +33,14 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
 
     fn follow(&mut self, order: &Order) -> Answer {
         let is_held = self.ledger.hold.is_some();
-        if let (Order::Rollback { .. }, Some(error), false) = (order, &self.engine_error, is_held) {
-            return Answer::Refused(format!("what could be gone back to is not known: {error}"));
+        match (order, &self.engine_error) {
+            (Order::Rollback { .. }, Some(error)) if !is_held => {
+                return Answer::Refused(format!("what could be gone back to is not known: {error}"));
+            }
+            (Order::Restart { .. }, Some(error)) => {
+                return Answer::Refused(format!("what runs is not known: {error}"));
+            }
+            _ => {}
         }
         let (ledger, answer) = self.decide(|at| plan::obey(at, order));
         let Answer::Done(told) = answer else { return answer };
@@ -47,6 +53,7 @@ impl<E: Operate + 'static, M: Memory> Reconciler<E, M> {
             | Order::Start { .. }
             | Order::Restart { .. }
             | Order::Lock(_)
+            | Order::Renew { .. }
             | Order::Unlock { .. }
             | Order::Force { .. } => {}
         }
