@@ -851,7 +851,7 @@ fn windows_of_all_services_count_together() {
         told(&read_with("02:00-04:00", "at night").1.refusals),
         [
             "services.db.labels.io.cotter.update.window: \"at night\" is not a maintenance window: its days must \
-          be like 02:00-04:00"
+          be like Mon-Fri or Sat,Sun"
         ]
     );
 }
