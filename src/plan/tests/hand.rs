@@ -450,7 +450,8 @@ fn a_locked_service_is_stopped_only_by_force() {
         with_lease(device);
         device.target.as_mut().unwrap().is_lock_overridden = true;
     };
-    let cases: [(&str, &dyn Fn(&mut Device), Option<&str>); 4] = [
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Device), Option<&'a str>);
+    let cases: [Case<'_>; 4] = [
         ("a file", &with_file, Some(by_file)),
         ("a lease", &with_lease, Some(by_lease)),
         ("a lease that has ended", &ended, None),
