@@ -37,6 +37,14 @@ pub fn boot_id() -> String {
     text.trim().to_owned()
 }
 
+/// Time since the device booted, with what it slept; zero where the kernel does not say.
+#[must_use]
+pub fn uptime() -> Duration {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    let seconds = text.split_whitespace().next().and_then(|word| word.parse().ok());
+    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
+}
+
 /// Tells systemd that the service is up. Without systemd nothing happens.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);

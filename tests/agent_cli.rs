@@ -57,7 +57,7 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
     for (file, told) in [
         (
             "colour = \"red\"".to_owned(),
-            "settings in DIR/agent.toml, line 1 are wrong: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `log`",
+            "settings in DIR/agent.toml, line 1 are wrong: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `heal`, `log`",
         ),
         (
             "\n[engine]\nsockte = \"/x\"".to_owned(),
@@ -266,4 +266,69 @@ fn a_status_that_cannot_be_had_says_why() {
         run(stranger, dir.path()),
         (4, "error: socket DIR/status.sock may not be used by you; use sudo".to_owned())
     );
+}
+
+#[test]
+fn orders_that_cannot_be_given_say_why() {
+    let dir = folder();
+    let said = |args: &[&str]| {
+        let mut command = cotter();
+        command.args(args).env("NO_COLOR", "1");
+        run(command, dir.path())
+    };
+    let missing = |what: &str, usage: &str| {
+        let told = "error: the following required arguments were not provided:";
+        (2, format!("{told}\n  {what}\n\nUsage: cotter {usage}\n\nFor more information, try '--help'."))
+    };
+    for (args, expected) in [
+        (&["stop"][..], missing("<SERVICE>", "stop <SERVICE>")),
+        (&["lock", "acquire"], missing("--reason <TEXT>", "lock acquire --reason <TEXT>")),
+        (&["lock", "renew"], missing("<ID>", "lock renew <ID>")),
+        (
+            &["lock", "run", "--reason", "r"],
+            missing("<COMMAND>...", "lock run --reason <TEXT> -- <COMMAND>..."),
+        ),
+    ] {
+        assert_eq!(said(args), expected, "{args:?}");
+    }
+    for ttl in ["0s", "1500ms", "25h", "10", "soon"] {
+        let told = format!(
+            "error: invalid value '{ttl}' for '--ttl <DURATION>': write a duration such as 10min, from 1s to \
+             24h\n\nFor more information, try '--help'."
+        );
+        assert_eq!(said(&["lock", "acquire", "--reason", "r", "--ttl", ttl]), (2, told));
+    }
+    let socket = dir.path().join("none.sock");
+    let socket = socket.to_str().unwrap();
+    let told = "error: no agent answers at DIR/none.sock (No such file or directory (os error 2)); is it running? \
+                `systemctl status cotter-agent`, or name its socket with --socket";
+    for args in [
+        &["stop", "db"][..],
+        &["start", "db"],
+        &["restart", "db", "--force"],
+        &["update", "--force"],
+        &["lock", "acquire", "--reason", "r"],
+        &["lock", "renew", "a"],
+        &["lock", "release", "a"],
+        &["lock", "list"],
+    ] {
+        assert_eq!(said(&[args, &["--socket", socket]].concat()), (3, told.to_owned()), "{args:?}");
+    }
+    assert_eq!(
+        said(&["lock", "run", "--reason", "r", "--socket", socket, "--", "true"]),
+        (3, told.to_owned())
+    );
+}
+
+#[test]
+fn the_help_of_lock_run_says_what_becomes_of_the_command() {
+    let dir = folder();
+    let mut command = cotter();
+    command.args(["lock", "run", "--help"]).env("NO_COLOR", "1");
+    let (code, said) = run(command, dir.path());
+    assert_eq!(code, 0);
+    let begins = "Locks updates while a command runs, and ends with its exit code\n";
+    let ends = "\nExample: cotter lock run --reason backup -- /usr/local/bin/backup --full";
+    assert!(said.starts_with(begins) && said.ends_with(ends), "{said}");
+    assert!(said.contains("Usage: cotter lock run [OPTIONS] --reason <TEXT> -- <COMMAND>..."), "{said}");
 }

@@ -7,15 +7,18 @@ mod support;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use serde_json::Value;
-use support::{Program, eventually, unix_get};
+use serde_json::{Value, json};
+use support::{FakeCloud, Program, eventually, unix_get};
+
+const UUID: &str = "0123456789abcdef0123456789abcdef";
 
 /// An agent without an engine, and without a cloud unless it is given one.
 struct Alone {
@@ -64,6 +67,70 @@ impl Alone {
     /// Exit code, and what was said on either stream.
     fn order(&self, args: &[&str]) -> (Option<i32>, String) {
         self.cli("run/control.sock", args)
+    }
+
+    /// With a cloud that wants the services db and web of the apps with these names.
+    fn with_target(apps: &[&str]) -> (Self, FakeCloud) {
+        let cloud = FakeCloud::start();
+        let image = format!("registry.example/x@sha256:{}", "a".repeat(64));
+        let service = json!({
+            "id": 1, "image_id": 1, "image": image, "running": true, "environment": {}, "labels": {},
+            "composition": {},
+        });
+        let release =
+            json!({ "id": 1, "services": { "db": service, "web": service }, "networks": {}, "volumes": {} });
+        let app = |(n, name): (usize, &&str)| {
+            let app = json!({ "id": n, "name": name, "is_host": false, "class": "fleet", "releases": { "r1": release } });
+            (n.to_string().repeat(32), app)
+        };
+        let apps: serde_json::Map<String, Value> = apps.iter().enumerate().map(app).collect();
+        cloud.target("1", &Value::Object(apps));
+        let alone = Self::with(&format!(
+            "\n[cloud]\nendpoint = \"{}\"\nuuid = \"{UUID}\"\ndevice_key_file = \"DIR/key\"\n",
+            cloud.url
+        ));
+        let has_target = || (alone.status()?["has_target"] == true).then_some(());
+        eventually("a target", Duration::from_secs(10), has_target);
+        (alone, cloud)
+    }
+
+    fn locks(&self) -> Value {
+        self.status().expect("a status")["locks"].clone()
+    }
+
+    /// Gives a lock; its id.
+    fn lock(&self, args: &[&str]) -> String {
+        let mut command = Program::cotter();
+        command.args(["lock", "acquire"]).args(args).arg("--socket").arg(self.path("run/control.sock"));
+        let output = command.output().expect("the binary runs");
+        assert!(output.status.success(), "{output:?}");
+        let id = String::from_utf8(output.stdout).expect("text").trim_end().to_owned();
+        let told = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(told, format!("updates are locked; `cotter lock release {id}` unlocks them\n"));
+        id
+    }
+
+    /// `cotter lock run ARGS -- sh -c SCRIPT`, where `$COTTER` is the binary and `$RUN` the folder of the sockets.
+    fn locked(&self, args: &[&str], script: &str) -> Command {
+        let mut command = Program::cotter();
+        let binary = command.get_program().to_owned();
+        command.args(["lock", "run", "--socket"]).arg(self.path("run/control.sock")).args(args);
+        command.args(["--", "sh", "-c", script]).env("COTTER", binary).env("RUN", self.path("run"));
+        command
+    }
+
+    /// Sends a body to the control socket: the status and the answer.
+    fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        let mut stream = UnixStream::connect(self.path("run/control.sock")).expect("a socket");
+        stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+        let length = body.len();
+        write!(stream, "POST {path} HTTP/1.0\r\nHost: agent\r\nContent-Length: {length}\r\n\r\n{body}")
+            .expect("it is taken");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
+        let status = head.split_whitespace().nth(1).expect("a status").parse().expect("a number");
+        (status, serde_json::from_str(body).unwrap_or_else(|e| panic!("no JSON ({e}): {body}")))
     }
 
     fn cli(&self, socket: &str, args: &[&str]) -> (Option<i32>, String) {
@@ -152,9 +219,8 @@ fn cloud_without_news() -> (String, Arc<AtomicUsize>) {
 #[test]
 fn an_update_asks_the_cloud_at_once() {
     let (endpoint, polls) = cloud_without_news();
-    let uuid = "0123456789abcdef0123456789abcdef";
     let alone = Alone::with(&format!(
-        "\n[cloud]\nendpoint = \"{endpoint}\"\nuuid = \"{uuid}\"\ndevice_key_file = \"DIR/key\"\npoll_interval = \"1h\"\n"
+        "\n[cloud]\nendpoint = \"{endpoint}\"\nuuid = \"{UUID}\"\ndevice_key_file = \"DIR/key\"\npoll_interval = \"1h\"\n"
     ));
     let until = |count| {
         let look = || (polls.load(Ordering::SeqCst) >= count).then_some(());
@@ -168,4 +234,237 @@ fn an_update_asks_the_cloud_at_once() {
     }
     support::stays("polls", Duration::from_secs(1), || polls.load(Ordering::SeqCst));
     assert_eq!(polls.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_lock_is_given_shown_renewed_and_released() {
+    let mut alone = Alone::new();
+    assert_eq!(alone.cli("run/status.sock", &["lock", "list"]), done("updates are not locked"));
+    let id = alone.lock(&["--reason", "print\njob", "--ttl", "1h", "--owner", "kiosk"]);
+    assert!(id.len() == 16 && id.chars().all(|c| c.is_ascii_hexdigit()), "{id}");
+    let leases = alone.locks()["leases"].clone();
+    assert_eq!((&leases[0]["id"], &leases[0]["owner"]), (&json!(id), &json!("kiosk")));
+    assert_eq!(leases[0]["reason"], "print job");
+    let rest = leases[0]["expires_in_s"].as_u64().expect("seconds");
+    assert!((3500..=3600).contains(&rest), "{rest}");
+
+    // The end of the agent is not the end of a lock.
+    alone.program.take().expect("it runs").cut();
+    alone.start();
+    let (code, shown) = alone.cli("run/status.sock", &["status"]);
+    assert_eq!(code, Some(0));
+    let line = format!("by kiosk: print job ({id}, ends in ");
+    assert!(shown.lines().any(|l| l.starts_with("locked ") && l.contains(&line)), "{shown}");
+    let (code, shown) = alone.cli("run/status.sock", &["lock", "list"]);
+    assert_eq!(code, Some(0));
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines.len(), 2, "{shown}");
+    assert!(lines[0].starts_with("LOCK ") && lines[1].starts_with(&format!("{id}  kiosk  print job  in ")));
+    let (_, shown) = alone.cli("run/status.sock", &["lock", "list", "--json"]);
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!((&shown["schema_version"], &shown["locks"]["leases"][0]["id"]), (&json!(1), &json!(id)));
+
+    let renewed = done(&format!("lock {id} of kiosk is renewed"));
+    assert_eq!(alone.order(&["lock", "renew", &id, "--ttl", "2min"]), renewed);
+    let rest = alone.locks()["leases"][0]["expires_in_s"].as_u64().expect("seconds");
+    assert!((60..=120).contains(&rest), "{rest}");
+    let released = done(&format!("lock {id} of kiosk is released"));
+    assert_eq!(alone.order(&["lock", "release", &id]), released);
+    for verb in ["release", "renew"] {
+        let (code, told) = alone.order(&["lock", verb, &id]);
+        assert_eq!((code, told), (Some(5), format!("error: there is no lock {id}; it may have ended")));
+    }
+    assert_eq!(alone.locks(), json!({ "leases": [], "files": [] }));
+}
+
+#[test]
+fn a_lock_ends_by_itself() {
+    let alone = Alone::new();
+    alone.lock(&["--reason", "short", "--ttl", "1s"]);
+    let is_over = || (alone.locks()["leases"] == json!([])).then_some(());
+    eventually("the end of the lock", Duration::from_secs(10), is_over);
+}
+
+#[test]
+fn a_command_runs_under_a_lock() {
+    let alone = Alone::new();
+    let list = "\"$COTTER\" lock list --json --socket \"$RUN/status.sock\"";
+    let output =
+        alone.locked(&["--reason", "backup", "--owner", "cron"], &format!("{list}; exit 7")).output();
+    let output = output.expect("it runs");
+    assert_eq!(output.status.code(), Some(7), "{output:?}");
+    let shown: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let lease = &shown["locks"]["leases"][0];
+    assert_eq!((&lease["owner"], &lease["reason"]), (&json!("cron"), &json!("backup")));
+    let rest = lease["expires_in_s"].as_u64().expect("seconds");
+    assert!((1..=60).contains(&rest), "nobody is kept out for longer than a minute: {rest}");
+    assert_eq!(alone.locks()["leases"], json!([]), "it is released");
+
+    // Longer than the lock lasts: it is renewed; and taken anew when somebody released it.
+    let script =
+        format!("sleep 2; {list} | grep '\"id\"'; touch \"$RUN/go\"; sleep 5; {list} | grep '\"id\"'");
+    let running = alone.locked(&["--reason", "long", "--ttl", "2s"], &script).stdout(Stdio::piped()).spawn();
+    let running = running.expect("it runs");
+    eventually("the middle of the command", Duration::from_secs(10), || {
+        alone.path("run/go").exists().then_some(())
+    });
+    let id = eventually("a lock", Duration::from_secs(5), || {
+        alone.locks()["leases"][0]["id"].as_str().map(str::to_owned)
+    });
+    assert_eq!(alone.order(&["lock", "release", &id]).0, Some(0));
+    let output = running.wait_with_output().expect("it ends");
+    let shown = String::from_utf8(output.stdout).expect("text");
+    assert_eq!((output.status.code(), shown.matches("\"id\"").count()), (Some(0), 2), "{shown}");
+    assert_eq!(alone.locks()["leases"], json!([]));
+}
+
+#[test]
+fn a_command_under_a_lock_that_does_not_end_well() {
+    let mut alone = Alone::new();
+    let code = |command: &mut Command| command.stderr(Stdio::null()).status().expect("it runs").code();
+    assert_eq!(code(&mut alone.locked(&["--reason", "r"], "kill -9 $$")), Some(137));
+    let mut missing = Program::cotter();
+    missing.args(["lock", "run", "--reason", "r", "--socket"]).arg(alone.path("run/control.sock"));
+    missing.args(["--", "/no/such/command"]);
+    assert_eq!(code(&mut missing), Some(127));
+    assert_eq!(alone.locks()["leases"], json!([]));
+
+    // Who asks us to end asks the command.
+    let script = "trap 'exit 3' TERM; touch \"$RUN/ready\"; while :; do sleep 0.1; done";
+    let mut running = alone.locked(&["--reason", "r"], script).spawn().expect("it runs");
+    let ready = || alone.path("run/ready").exists().then_some(());
+    eventually("a command that waits", Duration::from_secs(10), ready);
+    let killed = Command::new("kill").args(["-s", "TERM", &running.id().to_string()]).status();
+    assert!(killed.expect("kill runs").success());
+    let ended = eventually("its end", Duration::from_secs(10), || running.try_wait().expect("a child"));
+    assert_eq!(ended.code(), Some(3));
+    assert_eq!(alone.locks()["leases"], json!([]));
+
+    // Without an agent nothing is run.
+    alone.program.take().expect("it runs").cut();
+    assert_eq!(code(&mut alone.locked(&["--reason", "r"], "touch \"$RUN/never\"")), Some(3));
+    assert!(!alone.path("run/never").exists());
+}
+
+#[test]
+fn an_operator_stops_and_starts_a_service() {
+    let (mut alone, _cloud) = Alone::with_target(&["demo"]);
+    let stopped = done(
+        "service db of demo is stopped and stays so until `cotter start db` or a release that changes it",
+    );
+    assert_eq!(alone.order(&["stop", "db"]), stopped);
+    let halted = || alone.status().expect("a status")["apps"][0]["halted"].clone();
+    let before = halted();
+    assert_eq!(before[0]["service"], "db");
+    let since = before[0]["since"].as_str().expect("a time").to_owned();
+    assert_eq!(
+        alone.order(&["stop", "db"]),
+        done(&format!("service db of demo is stopped already, since {since}"))
+    );
+    let (_, shown) = alone.cli("run/status.sock", &["status"]);
+    assert!(shown.contains(&format!("db of demo, since {since}")), "{shown}");
+    alone.program.take().expect("it runs").cut();
+    alone.start();
+    let target = || (alone.status()?["apps"][0]["halted"] == before).then_some(());
+    eventually("the stop, after a power cut", Duration::from_secs(10), target);
+    let started = done(&format!("service db of demo is started again (it was stopped since {since})"));
+    assert_eq!(alone.order(&["start", "db"]), started);
+    let again = done("there is nothing to start: no operator stopped service db of demo");
+    assert_eq!(alone.order(&["start", "db"]), again);
+
+    let (code, told) = alone.order(&["stop", "cache"]);
+    assert_eq!((code, told.as_str()), (Some(5), "error: this device has no service cache: demo has db, web"));
+    let (code, told) = alone.order(&["restart", "web"]);
+    assert_eq!((code, told.contains("what runs is not known")), (Some(21), true), "{told}");
+    let id = alone.lock(&["--reason", "show", "--owner", "kiosk"]);
+    let (code, told) = alone.order(&["stop", "web"]);
+    let expected = format!("error: updates are locked by kiosk: show (lock {id}); --force passes this");
+    assert_eq!((code, told), (Some(11), expected));
+    assert_eq!(alone.order(&["stop", "web", "--force"]).0, Some(0));
+    let (code, told) = alone.order(&["update", "--force"]);
+    let expected = "release r1 of demo passes locks and windows once; the cloud is asked for the target now";
+    assert_eq!((code, told.as_str()), (Some(0), expected));
+    assert_eq!(alone.status().expect("a status")["apps"][0]["forced"], "r1");
+}
+
+#[test]
+fn a_service_that_several_apps_have_is_named_with_its_app() {
+    let (alone, _cloud) = Alone::with_target(&["one", "two"]);
+    let (code, told) = alone.order(&["stop", "web"]);
+    let expected = "error: several apps have a service web; name one with --app: one, two";
+    assert_eq!((code, told.as_str()), (Some(21), expected));
+    assert_eq!(alone.order(&["stop", "web", "--app", "two"]).0, Some(0));
+    let apps = alone.status().expect("a status")["apps"].clone();
+    assert_eq!(
+        (apps[0]["halted"].as_array().map(Vec::len), &apps[1]["halted"][0]["service"]),
+        (Some(0), &json!("web"))
+    );
+    let (code, told) = alone.order(&["start", "web", "--app", "three"]);
+    assert_eq!((code, told.as_str()), (Some(5), "error: this device has no app three"));
+}
+
+#[test]
+fn an_order_that_is_not_understood_is_told_so() {
+    let alone = Alone::new();
+    let long = "x".repeat(201);
+    for (path, body, told) in [
+        (
+            "hold",
+            r#"{"why": "x"}"#.to_owned(),
+            "the body is not understood: unknown field `why`, expected `reason`",
+        ),
+        ("hold", "reason".to_owned(), "the body is not understood: expected value at line 1 column 1"),
+        ("hold", format!(r#"{{"reason": "{long}"}}"#), "a reason has 200 characters at most"),
+        ("retry", r#"{"app": ""}"#.to_owned(), "an app's name has 1 to 255 characters, without line breaks"),
+        ("services/stop", "{}".to_owned(), "the body is not understood: missing field `service`"),
+        (
+            "services/stop",
+            r#"{"service": 1}"#.to_owned(),
+            "the body is not understood: invalid type: integer",
+        ),
+        (
+            "services/start",
+            r#"{"service": "a\nb"}"#.to_owned(),
+            "a service's name has 1 to 255 characters, without line breaks",
+        ),
+        (
+            "services/restart",
+            format!("{{\"service\": \"{}\"}}", "s".repeat(256)),
+            "a service's name has 1 to 255",
+        ),
+        ("locks", r#"{"reason": "r"}"#.to_owned(), "the body is not understood: missing field `ttl_s`"),
+        ("locks", r#"{"ttl_s": 60}"#.to_owned(), "a lock needs a reason: others will ask for it"),
+        ("locks", r#"{"reason": " \n ", "ttl_s": 60}"#.to_owned(), "a lock needs a reason"),
+        ("locks", r#"{"reason": "r", "ttl_s": 0}"#.to_owned(), "ttl_s must be from 1 to 86400"),
+        ("locks", r#"{"reason": "r", "ttl_s": 86401}"#.to_owned(), "ttl_s must be from 1 to 86400"),
+        ("locks", r#"{"reason": "r", "ttl_s": -1}"#.to_owned(), "the body is not understood: invalid value"),
+        ("locks", format!(r#"{{"reason": "{long}", "ttl_s": 1}}"#), "a reason has 200 characters at most"),
+        (
+            "locks",
+            format!(r#"{{"reason": "r", "owner": "{long}", "ttl_s": 1}}"#),
+            "an owner has 100 characters at most",
+        ),
+        (
+            "locks",
+            r#"{"id": "a", "reason": "r", "ttl_s": 1}"#.to_owned(),
+            "a lock that is renewed keeps its reason and owner; leave them out",
+        ),
+        ("locks/release", r#"{"id": ""}"#.to_owned(), "a lock's id has 1 to 255 characters"),
+        ("update", r#"{"force": "yes"}"#.to_owned(), "the body is not understood: invalid type"),
+        ("hold", format!(r#"{{"reason": "{}"}}"#, "x".repeat(70_000)), "the body has more than 65536 bytes"),
+    ] {
+        let (status, answer) = alone.post(&format!("/v1/{path}"), &body);
+        let shown = format!("{path} {body:.80}: {answer}");
+        assert_eq!((status, &answer["code"]), (400, &json!("bad_request")), "{shown}");
+        assert!(
+            answer["message"].as_str().is_some_and(|m| m.starts_with(told) && !m.contains('\n')),
+            "{shown}"
+        );
+    }
+    assert_eq!(alone.post("/v1/retry", "").1["message"], "nothing to retry");
+    assert_eq!(alone.post("/v1/unhold", "null").0, 200);
+    let (status, answer) = alone.post("/v1/locks/release", r#"{"id": "a"}"#);
+    assert_eq!((status, &answer["code"]), (404, &json!("not_found")));
+    let (status, answer) = alone.post("/v1/update", r#"{"force": true}"#);
+    assert_eq!((status, &answer["message"]), (409, &json!("no release is wanted that could pass locks")));
 }

@@ -43,12 +43,12 @@ pub async fn status(path: &Path) -> Result<StatusDocument, ClientError> {
     Ok(document)
 }
 
-/// Gives an order, e.g. `hold`, to the control socket; the agent's line for the operator when it followed.
+/// Gives an order, e.g. `hold`, to the control socket; the agent's answer when it followed.
 ///
 /// # Errors
 ///
 /// As [`ClientError`] says; [`ClientError::NotFollowed`] when the agent refused.
-pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<String, ClientError> {
+pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<ControlAnswer, ClientError> {
     let http = connect(path, ORDER_WITHIN, "use sudo").await?;
     let answer = http.post(format!("http://agent/v1/{verb}")).json(body).send().await;
     let answer = answer.map_err(|error| {
@@ -58,7 +58,7 @@ pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<St
     let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
     check_version(path, answer.schema_version)?;
     match answer.code.as_str() {
-        "done" => Ok(answer.message),
+        "done" => Ok(answer),
         _ => Err(ClientError::NotFollowed { code: answer.code, message: answer.message }),
     }
 }

@@ -6,7 +6,13 @@
 //! | `/v1/rollback` | `{"app"?}` | take the wanted release back |
 //! | `/v1/hold` | `{"reason"?}` | swap nothing |
 //! | `/v1/unhold` | – | go on |
-//! | `/v1/update` | – | ask the cloud for the target now |
+//! | `/v1/update` | `{"force"?}` | ask the cloud for the target now; let what is wanted pass locks and windows |
+//! | `/v1/services/stop` | `{"service", "app"?, "force"?}` | keep a service stopped |
+//! | `/v1/services/start` | as above | let it run again |
+//! | `/v1/services/restart` | as above | stop it and start it |
+//! | `/v1/locks` | `{"reason", "owner"?, "ttl_s"}` | a new lock; its `id` stands in the answer |
+//! | `/v1/locks` | `{"id", "ttl_s"}` | let a lock end so much later than now |
+//! | `/v1/locks/release` | `{"id"}` | end a lock |
 //!
 //! Every answer is a [`ControlAnswer`]. Who may connect may order; the socket's mode is the only guard.
 
@@ -24,12 +30,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::document::SCHEMA_VERSION;
-use crate::model::{Answer, Hold, Order};
+use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};
+use crate::model::{Answer, Hold, Lease, Order};
 
-/// Longest reason of a hold, in characters.
-const REASON: usize = 200;
-
-/// Where orders go.
+/// Where orders go, and what an order needs to know of the host.
 #[derive(Debug, Clone)]
 pub struct Control {
     /// To the reconciler, each with where its answer goes.
@@ -38,35 +42,28 @@ pub struct Control {
     pub poll_now: Option<Arc<Notify>>,
     /// Wall-clock time in words, to be shown only.
     pub time_in: fn(Duration) -> String,
+    /// Since the device booted.
+    pub uptime: fn() -> Duration,
+    /// This boot of the device.
+    pub boot_id: String,
+    /// An id that nobody has had and nobody guesses; `None` when the system has no randomness.
+    pub new_id: fn() -> Option<String>,
 }
 
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlAnswer {
     pub schema_version: u32,
-    /// `done`, `refused`, `held`, `not_found`, `bad_request` or `stopping`.
+    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request` or `stopping`.
     pub code: String,
     /// A line for the operator.
     pub message: String,
+    /// Of the lock that was given or renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
 }
 
-/// Body of `/v1/retry` and `/v1/rollback`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OfApp {
-    /// Uuid or name.
-    pub app: Option<String>,
-}
-
-/// Body of `/v1/hold`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HoldWish {
-    /// At most 200 characters.
-    pub reason: Option<String>,
-}
-
-type Told = (StatusCode, Json<ControlAnswer>);
+pub(super) type Told = (StatusCode, Json<ControlAnswer>);
 
 /// Serves until `stop` is cancelled.
 pub async fn serve_control(listener: UnixListener, control: Control, stop: CancellationToken) {
@@ -76,6 +73,11 @@ pub async fn serve_control(listener: UnixListener, control: Control, stop: Cance
         .route("/v1/hold", post(hold))
         .route("/v1/unhold", post(unhold))
         .route("/v1/update", post(update))
+        .route("/v1/services/stop", post(stop_service))
+        .route("/v1/services/start", post(start_service))
+        .route("/v1/services/restart", post(restart_service))
+        .route("/v1/locks", post(lock))
+        .route("/v1/locks/release", post(release_lock))
         .with_state(control);
     let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
@@ -83,38 +85,102 @@ pub async fn serve_control(listener: UnixListener, control: Control, stop: Cance
     }
 }
 
-async fn retry(State(control): State<Control>, body: Option<Json<OfApp>>) -> Told {
-    let app = body.and_then(|Json(of)| of.app);
-    give(&control, Order::Retry { app }).await
+async fn retry(State(control): State<Control>, Body(of): Body<OfApp>) -> Result<Told, Told> {
+    let app = wishes::app(of.app)?;
+    Ok(give(&control, Order::Retry { app }).await)
 }
 
-async fn rollback(State(control): State<Control>, body: Option<Json<OfApp>>) -> Told {
-    let app = body.and_then(|Json(of)| of.app);
-    give(&control, Order::Rollback { app }).await
+async fn rollback(State(control): State<Control>, Body(of): Body<OfApp>) -> Result<Told, Told> {
+    let app = wishes::app(of.app)?;
+    Ok(give(&control, Order::Rollback { app }).await)
 }
 
-async fn hold(State(control): State<Control>, body: Option<Json<HoldWish>>) -> Told {
-    let reason = body.and_then(|Json(wish)| wish.reason).unwrap_or_default();
-    // It is shown in one line.
-    let reason = reason.split(char::is_control).collect::<Vec<_>>().join(" ").trim().to_owned();
-    if reason.chars().count() > REASON {
-        return told("bad_request", format!("a reason has {REASON} characters at most"));
-    }
+async fn hold(State(control): State<Control>, Body(wish): Body<HoldWish>) -> Result<Told, Told> {
+    let reason = wishes::reason(wish.reason)?;
     let reason = if reason.is_empty() { "no reason given".to_owned() } else { reason };
     let since = (control.time_in)(Duration::ZERO);
-    give(&control, Order::Hold(Hold { reason, since })).await
+    Ok(give(&control, Order::Hold(Hold { reason, since })).await)
 }
 
 async fn unhold(State(control): State<Control>) -> Told {
     give(&control, Order::Unhold).await
 }
 
-async fn update(State(control): State<Control>) -> Told {
-    let Some(poll_now) = &control.poll_now else {
-        return told("refused", "no cloud is set that could be asked".to_owned());
+async fn update(State(control): State<Control>, Body(wish): Body<UpdateWish>) -> Told {
+    let mut said = Vec::new();
+    if wish.force {
+        let forced = give(&control, Order::Force { app: None }).await;
+        if forced.0 != StatusCode::OK {
+            return forced;
+        }
+        said.push(forced.1.0.message);
+    }
+    match &control.poll_now {
+        Some(poll_now) => {
+            poll_now.notify_one();
+            said.push("the cloud is asked for the target now".to_owned());
+        }
+        None if wish.force => {}
+        None => return told("refused", "no cloud is set that could be asked".to_owned()),
+    }
+    told("done", said.join("; "))
+}
+
+async fn stop_service(State(control): State<Control>, Body(wish): Body<ServiceWish>) -> Result<Told, Told> {
+    let (service, is_forced) = wishes::service(wish)?;
+    let since = (control.time_in)(Duration::ZERO);
+    Ok(give(&control, Order::Stop { service, is_forced, since }).await)
+}
+
+async fn start_service(State(control): State<Control>, Body(wish): Body<ServiceWish>) -> Result<Told, Told> {
+    let (service, _) = wishes::service(wish)?;
+    Ok(give(&control, Order::Start { service }).await)
+}
+
+async fn restart_service(
+    State(control): State<Control>,
+    Body(wish): Body<ServiceWish>,
+) -> Result<Told, Told> {
+    let (service, is_forced) = wishes::service(wish)?;
+    Ok(give(&control, Order::Restart { service, is_forced }).await)
+}
+
+async fn lock(State(control): State<Control>, Body(wish): Body<LockWish>) -> Result<Told, Told> {
+    let until = (control.uptime)().saturating_add(wishes::ttl(wish.ttl_s)?);
+    let (id, order) = match wish.id {
+        Some(_) if wish.reason.is_some() || wish.owner.is_some() => {
+            let why = "a lock that is renewed keeps its reason and owner; leave them out";
+            return Err(told("bad_request", why.to_owned()));
+        }
+        Some(id) => {
+            let id = wishes::name("a lock's id", id)?;
+            (id.clone(), Order::Renew { id, until })
+        }
+        None => {
+            let reason = wishes::reason(wish.reason)?;
+            if reason.is_empty() {
+                return Err(told("bad_request", "a lock needs a reason: others will ask for it".to_owned()));
+            }
+            let owner = wishes::owner(wish.owner)?;
+            let owner = if owner.is_empty() { "somebody".to_owned() } else { owner };
+            let Some(id) = (control.new_id)() else {
+                return Err(told(
+                    "refused",
+                    "the system gives no randomness for an id; try again".to_owned(),
+                ));
+            };
+            let boot_id = control.boot_id.clone();
+            (id.clone(), Order::Lock(Lease { id, owner, reason, boot_id, until }))
+        }
     };
-    poll_now.notify_one();
-    told("done", "the cloud is asked for the target now".to_owned())
+    let (status, Json(mut answer)) = give(&control, order).await;
+    answer.id = (status == StatusCode::OK).then_some(id);
+    Ok((status, Json(answer)))
+}
+
+async fn release_lock(State(control): State<Control>, Body(lock): Body<LockName>) -> Result<Told, Told> {
+    let id = wishes::name("a lock's id", lock.id)?;
+    Ok(give(&control, Order::Unlock { id }).await)
 }
 
 /// Hands an order to the reconciler and waits until it is followed. Who stops waiting takes it back.
@@ -136,7 +202,7 @@ fn stopping() -> Told {
     told("stopping", "the agent is stopping; nothing was changed".to_owned())
 }
 
-fn told(code: &str, message: String) -> Told {
+pub(super) fn told(code: &str, message: String) -> Told {
     let status = match code {
         "done" => StatusCode::OK,
         "not_found" => StatusCode::NOT_FOUND,
@@ -144,5 +210,6 @@ fn told(code: &str, message: String) -> Told {
         "stopping" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::CONFLICT,
     };
-    (status, Json(ControlAnswer { schema_version: SCHEMA_VERSION, code: code.to_owned(), message }))
+    let code = code.to_owned();
+    (status, Json(ControlAnswer { schema_version: SCHEMA_VERSION, code, message, id: None }))
 }

@@ -1,5 +1,7 @@
 //! The document of `GET /v1/status`. Fields may be added within a schema version, never changed.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::{AppReport, CloudReport, Report, UpdateStatus, Waiting};
@@ -27,6 +29,44 @@ pub struct StatusDocument {
     pub waiting: Vec<WaitingStatus>,
     /// Absent unless an operator holds the device: then nothing is swapped.
     pub hold: Option<HoldStatus>,
+    /// What keeps releases from being swapped.
+    #[serde(default)]
+    pub locks: LocksStatus,
+}
+
+/// The locks that are in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocksStatus {
+    /// Locks with an end, given by `cotter lock`.
+    pub leases: Vec<LeaseStatus>,
+    /// Lock files that services have made.
+    pub files: Vec<FileLockStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseStatus {
+    pub id: String,
+    pub owner: String,
+    pub reason: String,
+    /// Rounded up.
+    pub expires_in_s: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileLockStatus {
+    /// Uuid.
+    pub app: String,
+    pub service: String,
+    /// As the service sees it.
+    pub path: String,
+}
+
+/// A service that an operator stopped.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HaltedStatus {
+    pub service: String,
+    /// RFC 3339, UTC.
+    pub since: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,6 +106,12 @@ pub struct AppStatus {
     /// State of the target release: downloading, downloaded, applying changes, done or rejected.
     pub update: Option<String>,
     pub services: Vec<ServiceStatus>,
+    /// Services that an operator stopped, and that stay so.
+    #[serde(default)]
+    pub halted: Vec<HaltedStatus>,
+    /// Commit of the release that an operator lets pass locks and windows.
+    #[serde(default)]
+    pub forced: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,7 +131,6 @@ pub struct WaitingStatus {
     pub app: Option<String>,
     pub service: Option<String>,
     /// One of the stable words that the README lists under WAITING.
-    /// dependency, trial, rejected, held, degraded.
     pub reason: String,
     pub why: String,
     /// Seconds until it is tried again; absent when it waits for a change.
@@ -99,6 +144,15 @@ pub struct Who {
     pub uuid: String,
 }
 
+/// The moment at which the document is made.
+#[derive(Debug, Clone, Copy)]
+pub struct Now<'a> {
+    /// This boot of the device.
+    pub boot_id: &'a str,
+    /// Since it booted.
+    pub uptime: Duration,
+}
+
 /// Puts the document together.
 #[must_use]
 pub fn document(
@@ -106,6 +160,7 @@ pub fn document(
     name: Option<String>,
     report: &Report,
     cloud: Option<&CloudReport>,
+    now: Now<'_>,
 ) -> StatusDocument {
     StatusDocument {
         schema_version: SCHEMA_VERSION,
@@ -125,7 +180,29 @@ pub fn document(
         apps: report.apps.iter().map(|(uuid, told)| app(uuid.to_string(), told)).collect(),
         waiting: report.waiting.iter().map(waiting).collect(),
         hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
+        locks: locks(report, now),
     }
+}
+
+fn locks(report: &Report, now: Now<'_>) -> LocksStatus {
+    let in_force = report.leases.iter().filter(|lease| lease.is_in_force(now.boot_id, now.uptime));
+    let leases = in_force.map(|lease| {
+        let rest = lease.until.saturating_sub(now.uptime);
+        LeaseStatus {
+            id: lease.id.clone(),
+            owner: lease.owner.clone(),
+            reason: lease.reason.clone(),
+            expires_in_s: rest.as_secs() + u64::from(rest.subsec_nanos() > 0),
+        }
+    });
+    let files = report.file_locks.iter().flat_map(|(app, locks)| {
+        locks.iter().map(|(service, lock)| FileLockStatus {
+            app: app.to_string(),
+            service: service.to_string(),
+            path: lock.path.clone(),
+        })
+    });
+    LocksStatus { leases: leases.collect(), files: files.collect() }
 }
 
 fn app(uuid: String, told: &AppReport) -> AppStatus {
@@ -152,6 +229,12 @@ fn app(uuid: String, told: &AppReport) -> AppStatus {
         current: told.current.as_ref().map(ToString::to_string),
         update: update.map(str::to_owned),
         services: told.services.iter().map(service).collect(),
+        halted: told
+            .halted
+            .iter()
+            .map(|(service, halt)| HaltedStatus { service: service.to_string(), since: halt.since.clone() })
+            .collect(),
+        forced: told.forced.as_ref().map(ToString::to_string),
     }
 }
 

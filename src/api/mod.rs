@@ -7,8 +7,13 @@ mod client;
 mod control;
 mod document;
 mod server;
+mod wishes;
 
 pub use client::{ClientError, order, status};
-pub use control::{Control, ControlAnswer, HoldWish, OfApp, serve_control};
-pub use document::{AppStatus, HoldStatus, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document};
+pub use control::{Control, ControlAnswer, serve_control};
+pub use document::{
+    AppStatus, FileLockStatus, HaltedStatus, HoldStatus, LeaseStatus, LocksStatus, Now, SCHEMA_VERSION,
+    StatusDocument, WaitingStatus, Who, document,
+};
 pub use server::{BindError, Sources, bind, serve};
+pub use wishes::{HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};

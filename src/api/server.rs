@@ -4,6 +4,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::routing::get;
@@ -15,7 +16,7 @@ use tracing::warn;
 
 use crate::model::{CloudReport, Delivered, Report};
 
-use super::document::{StatusDocument, Who, document};
+use super::document::{Now, StatusDocument, Who, document};
 
 /// Where what is served comes from.
 #[derive(Debug, Clone)]
@@ -25,6 +26,10 @@ pub struct Sources {
     /// Absent when no cloud is set.
     pub cloud: Option<watch::Receiver<CloudReport>>,
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
+    /// Since the device booted.
+    pub uptime: fn() -> Duration,
+    /// This boot of the device.
+    pub boot_id: String,
 }
 
 /// Why there is no socket.
@@ -72,5 +77,6 @@ async fn status(State(sources): State<Sources>) -> Json<StatusDocument> {
     let name = sources.target.borrow().as_ref().map(|d| d.target.device_name.clone());
     let cloud = sources.cloud.as_ref().map(|cloud| cloud.borrow().clone());
     let report = sources.report.borrow().clone();
-    Json(document(&sources.who, name, &report, cloud.as_ref()))
+    let now = Now { boot_id: &sources.boot_id, uptime: (sources.uptime)() };
+    Json(document(&sources.who, name, &report, cloud.as_ref(), now))
 }

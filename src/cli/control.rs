@@ -1,11 +1,13 @@
-//! `cotter retry`, `rollback`, `hold`, `unhold`, `update`: orders for the agent of this device.
+//! `cotter retry`, `rollback`, `hold`, `unhold`, `update`, `stop`, `start`, `restart`: orders for the agent
+//! of this device.
 
 use std::path::PathBuf;
 
 use clap::Args;
+use serde::Serialize;
 
 use super::print;
-use crate::api::{self, HoldWish};
+use crate::api::{self, HoldWish, ServiceWish, UpdateWish};
 
 /// Whom to order.
 #[derive(Debug, Args)]
@@ -17,7 +19,7 @@ pub(super) struct Plain {
         default_value = "/run/cotter/control.sock",
         value_name = "PATH"
     )]
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
 }
 
 /// An order for one app.
@@ -40,16 +42,67 @@ pub(super) struct Hold {
     agent: Plain,
 }
 
-/// Orders `retry` or `rollback`.
-pub(super) async fn of_app(verb: &str, order: OfApp) -> anyhow::Result<()> {
-    print::text(&api::order(&order.agent.socket, verb, &api::OfApp { app: order.app }).await?)
+/// Whether to ask only, or to go on at once.
+#[derive(Debug, Args)]
+pub(super) struct Update {
+    /// Lets the release that is wanted now pass locks and maintenance windows, once
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    agent: Plain,
 }
 
-/// Orders `unhold` or `update`.
-pub(super) async fn plain(verb: &str, order: Plain) -> anyhow::Result<()> {
-    print::text(&api::order(&order.socket, verb, &()).await?)
+/// A service that an operator lets run again.
+#[derive(Debug, Args)]
+pub(super) struct Start {
+    /// Its name in the compose file
+    service: String,
+    /// Its app, if several have such a service
+    #[arg(long, value_name = "UUID|NAME")]
+    app: Option<String>,
+    #[command(flatten)]
+    agent: Plain,
+}
+
+/// A service to stop, or to stop and start.
+#[derive(Debug, Args)]
+pub(super) struct OfService {
+    #[command(flatten)]
+    of: Start,
+    /// Passes over locks
+    #[arg(long)]
+    force: bool,
+}
+
+/// Orders `retry` or `rollback`.
+pub(super) async fn of_app(verb: &str, order: OfApp) -> anyhow::Result<()> {
+    give(&order.agent, verb, &api::OfApp { app: order.app }).await
+}
+
+pub(super) async fn unhold(order: Plain) -> anyhow::Result<()> {
+    give(&order, "unhold", &()).await
 }
 
 pub(super) async fn hold(order: Hold) -> anyhow::Result<()> {
-    print::text(&api::order(&order.agent.socket, "hold", &HoldWish { reason: order.reason }).await?)
+    give(&order.agent, "hold", &HoldWish { reason: order.reason }).await
+}
+
+pub(super) async fn update(order: Update) -> anyhow::Result<()> {
+    give(&order.agent, "update", &UpdateWish { force: order.force }).await
+}
+
+pub(super) async fn start(order: Start) -> anyhow::Result<()> {
+    let wish = ServiceWish { service: order.service, app: order.app, force: false };
+    give(&order.agent, "services/start", &wish).await
+}
+
+/// Orders `stop` or `restart`.
+pub(super) async fn of_service(verb: &str, order: OfService) -> anyhow::Result<()> {
+    let OfService { of, force } = order;
+    let wish = ServiceWish { service: of.service, app: of.app, force };
+    give(&of.agent, &format!("services/{verb}"), &wish).await
+}
+
+async fn give(agent: &Plain, verb: &str, wish: &impl Serialize) -> anyhow::Result<()> {
+    print::text(&api::order(&agent.socket, verb, wish).await?.message)
 }

@@ -23,9 +23,9 @@ pub enum Exit {
     NoAgent = 3,
     /// The token, the socket or the registry does not permit it.
     NotPermitted = 4,
-    /// No app, release, device or fleet is called so.
+    /// No app, service, lock, release, device or fleet is called so.
     NotFound = 5,
-    /// An operator holds the device.
+    /// An operator holds the device, or updates are locked.
     Held = 11,
     /// The fleet server, or an image registry, does not answer.
     Unreachable = 20,

@@ -1,8 +1,8 @@
 //! The command line: what is typed, what is printed, and the exit code.
 //!
 //! Device verbs ask the agent's socket and never the engine or the store; fleet verbs
-//! speak to a fleet server over HTTP and never open its records. Only `agent` and
-//! `fleet serve` run something.
+//! speak to a fleet server over HTTP and never open its records. Only `agent`, `fleet serve` and
+//! `lock run` run something.
 
 mod agent;
 mod client;
@@ -11,6 +11,7 @@ mod control;
 mod device;
 mod exit;
 mod fleet;
+mod lock;
 mod logging;
 mod print;
 mod release;
@@ -38,7 +39,7 @@ enum Verb {
     /// Shows what this device runs, and what it waits for
     Status(status::Status),
     /// Asks the cloud for the target now
-    Update(control::Plain),
+    Update(control::Update),
     /// Tries again what was rejected, or waits after a failure
     Retry(control::OfApp),
     /// Takes the release of an app back, to the one that was good before it
@@ -47,6 +48,18 @@ enum Verb {
     Hold(control::Hold),
     /// Lets the agent go on
     Unhold(control::Plain),
+    /// Stops a service, until `start` or a release that changes it
+    #[command(after_help = "Example: cotter stop camera")]
+    Stop(control::OfService),
+    /// Starts a service that `stop` has stopped
+    #[command(after_help = "Example: cotter start camera")]
+    Start(control::Start),
+    /// Stops a service and starts it again
+    #[command(after_help = "Example: cotter restart camera --app greenhouse")]
+    Restart(control::OfService),
+    /// Locks: while one is in force, no release is swapped
+    #[command(subcommand)]
+    Lock(lock::Verb),
     /// Fleets, and the fleet server
     #[command(subcommand)]
     Fleet(fleet::Verb),
@@ -59,19 +72,24 @@ enum Verb {
 }
 
 impl Verb {
-    async fn run(self) -> anyhow::Result<()> {
+    async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,
-            Self::Update(order) => Box::pin(control::plain("update", order)).await,
+            Self::Update(order) => Box::pin(control::update(order)).await,
             Self::Retry(order) => Box::pin(control::of_app("retry", order)).await,
             Self::Rollback(order) => Box::pin(control::of_app("rollback", order)).await,
             Self::Hold(order) => Box::pin(control::hold(order)).await,
-            Self::Unhold(order) => Box::pin(control::plain("unhold", order)).await,
+            Self::Unhold(order) => Box::pin(control::unhold(order)).await,
+            Self::Stop(order) => Box::pin(control::of_service("stop", order)).await,
+            Self::Start(order) => Box::pin(control::start(order)).await,
+            Self::Restart(order) => Box::pin(control::of_service("restart", order)).await,
             Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
             Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,
-        }
+        }?;
+        Ok(Exit::Done.into())
     }
 }
 
@@ -87,7 +105,7 @@ pub fn main() -> ExitCode {
         Err(error) => Err(anyhow::Error::new(error).context("cannot start")),
     };
     match result {
-        Ok(()) => Exit::Done.into(),
+        Ok(code) => code,
         Err(error) => {
             print::error(&error);
             Exit::of(&error).into()

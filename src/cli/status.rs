@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::print;
-use crate::api::{self, AppStatus, StatusDocument, WaitingStatus};
+use crate::api::{self, AppStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus};
 
-/// Whom to ask, and how to show it.
+/// Whom to ask.
 #[derive(Debug, Args)]
-pub(super) struct Status {
+pub(super) struct Source {
     /// The agent's status socket
     #[arg(
         long,
@@ -17,14 +17,21 @@ pub(super) struct Status {
         default_value = "/run/cotter/status.sock",
         value_name = "PATH"
     )]
-    socket: PathBuf,
+    pub(super) socket: PathBuf,
+}
+
+/// Whom to ask, and how to show it.
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    #[command(flatten)]
+    source: Source,
     /// The whole document
     #[arg(long)]
     json: bool,
 }
 
 pub(super) async fn run(status: Status) -> anyhow::Result<()> {
-    let document = api::status(&status.socket).await?;
+    let document = api::status(&status.source.socket).await?;
     if status.json {
         return print::text(&serde_json::to_string_pretty(&document)?);
     }
@@ -53,8 +60,13 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     facts.extend(document.engine_error.iter().map(|e| ("engine error", e.clone())));
     facts.extend(document.store_error.iter().map(|e| ("store error", e.clone())));
     facts.extend(document.hold.iter().map(|h| ("held", format!("since {}: {}", h.since, h.reason))));
+    facts.extend(document.locks.leases.iter().map(|l| ("locked", lease(l))));
+    facts.extend(document.locks.files.iter().map(|f| ("locked", file_lock(document, f))));
     for app in &document.apps {
         facts.push(("app", release(app)));
+        let halted = app.halted.iter();
+        facts
+            .extend(halted.map(|h| ("stopped", format!("{} of {}, since {}", h.service, app.name, h.since))));
     }
     print::facts(&facts)?;
     if !document.has_target {
@@ -91,7 +103,26 @@ fn device(document: &StatusDocument) -> String {
     }
 }
 
+fn lease(lease: &LeaseStatus) -> String {
+    format!("by {}: {} ({}, ends in {} s)", lease.owner, lease.reason, lease.id, lease.expires_in_s)
+}
+
+fn file_lock(document: &StatusDocument, lock: &FileLockStatus) -> String {
+    let app = document.apps.iter().find(|app| app.uuid == lock.app);
+    let name = app.map_or(lock.app.as_str(), |app| &app.name);
+    format!("by {} of {name}: {}", lock.service, lock.path)
+}
+
 fn release(app: &AppStatus) -> String {
+    let told = reached(app);
+    if app.forced.is_some() && app.forced == app.target {
+        format!("{told}, passes locks and windows")
+    } else {
+        told
+    }
+}
+
+fn reached(app: &AppStatus) -> String {
     let target = print::short(app.target.as_deref());
     let current = print::short(app.current.as_deref());
     match &app.update {

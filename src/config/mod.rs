@@ -6,13 +6,14 @@ mod sources;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{DeviceUuid, Instance, PlanSettings};
+use crate::model::{DeviceUuid, Instance, PlanSettings, Window};
 
 use sources::{RawCloud, RawConfig};
 
@@ -128,11 +129,14 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         resync: duration("engine.resync", raw.engine.resync, "5min", 10 * second, day)?,
         cloud: cloud(raw.cloud)?,
         plan: PlanSettings {
-            parallel_pulls: count("update.parallel_pulls", raw.update.parallel_pulls, 2, 16)?,
-            parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 4, 64)?,
+            parallel_pulls: count("update.parallel_pulls", raw.update.parallel_pulls, 2, 1..=16)?,
+            parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 4, 1..=64)?,
             soak: duration("update.soak", raw.update.soak, "10s", 0, hour)?,
             deadline: duration("update.deadline", raw.update.deadline, "5min", 1, day)?,
-            ..PlanSettings::default()
+            windows: windows("update.windows", raw.update.windows)?,
+            disk_reserve: bytes("update.disk_reserve", raw.update.disk_reserve, "64MiB")?,
+            heals: count("heal.restarts", raw.heal.restarts, 3, 0..=100)?,
+            heal_window: duration("heal.window", raw.heal.window, "1h", 60 * second, day)?,
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, "2min", 5 * second, hour)?,
         log_level: raw.log.level.unwrap_or_else(|| "info".to_owned()),
@@ -240,13 +244,51 @@ fn duration(
     }
 }
 
-fn count(key: &'static str, given: Option<usize>, default: usize, most: usize) -> Result<usize, ConfigError> {
-    match given.unwrap_or(default) {
-        n if (1..=most).contains(&n) => Ok(n),
-        n => Err(ConfigError::Value {
-            key,
-            given: n.to_string(),
-            accepts: format!("a whole number from 1 to {most}"),
-        }),
-    }
+/// `T` holds every number of `range`.
+fn count<T: TryFrom<usize>>(
+    key: &'static str,
+    given: Option<usize>,
+    default: usize,
+    range: RangeInclusive<usize>,
+) -> Result<T, ConfigError> {
+    let given = given.unwrap_or(default);
+    let number = T::try_from(given).ok().filter(|_| range.contains(&given));
+    number.ok_or_else(|| ConfigError::Value {
+        key,
+        given: given.to_string(),
+        accepts: format!("a whole number from {} to {}", range.start(), range.end()),
+    })
+}
+
+fn windows(key: &'static str, given: Option<String>) -> Result<BTreeSet<Window>, ConfigError> {
+    let given = given.unwrap_or_default();
+    Window::parse_all(&given).map_err(|bad| ConfigError::Value {
+        key,
+        given,
+        accepts: format!(
+            "windows such as Mon-Fri 02:00-04:00 Europe/Zurich, with ; between them, or empty ({bad})"
+        ),
+    })
+}
+
+/// A number of bytes, 1 TiB at most: a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`, in either case.
+fn bytes(key: &'static str, given: Option<String>, default: &str) -> Result<u64, ConfigError> {
+    let given = given.unwrap_or_else(|| default.to_owned());
+    let text = given.trim().to_ascii_lowercase();
+    let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
+    let shift = match unit.trim_start() {
+        "" | "b" => Some(0),
+        "kib" => Some(10),
+        "mib" => Some(20),
+        "gib" => Some(30),
+        "tib" => Some(40),
+        _ => None,
+    };
+    let number: Option<u64> = number.parse().ok();
+    let bytes = number.zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
+    bytes.filter(|bytes| *bytes <= 1 << 40).ok_or_else(|| ConfigError::Value {
+        key,
+        given,
+        accepts: format!("a size such as {default}, from 0 to 1TiB"),
+    })
 }

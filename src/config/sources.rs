@@ -32,6 +32,10 @@ pub(super) const KNOBS: &[(&str, bool)] = &[
     ("update.stall_timeout", false),
     ("update.soak", false),
     ("update.deadline", false),
+    ("update.windows", false),
+    ("update.disk_reserve", false),
+    ("heal.restarts", true),
+    ("heal.window", false),
     ("log.level", false),
 ];
 
@@ -45,6 +49,7 @@ pub(super) struct RawConfig {
     pub(super) engine: RawEngine,
     pub(super) cloud: RawCloud,
     pub(super) update: RawUpdate,
+    pub(super) heal: RawHeal,
     pub(super) log: RawLog,
 }
 
@@ -78,6 +83,15 @@ pub(super) struct RawUpdate {
     pub(super) stall_timeout: Option<String>,
     pub(super) soak: Option<String>,
     pub(super) deadline: Option<String>,
+    pub(super) windows: Option<String>,
+    pub(super) disk_reserve: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHeal {
+    pub(super) restarts: Option<usize>,
+    pub(super) window: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

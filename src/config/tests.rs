@@ -49,6 +49,8 @@ fn every_knob_is_read_from_environment_and_flag() {
             "cloud.endpoint" => "http://b".to_owned(),
             key if key.ends_with("key_file") => other.clone(),
             "log.level" => "debug".to_owned(),
+            "update.windows" => "02:00-04:00".to_owned(),
+            "update.disk_reserve" => "1GiB".to_owned(),
             key if *is_number || !key.contains('.') => "9".to_owned(),
             "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),
             _ => "77s".to_owned(),
@@ -117,6 +119,24 @@ fn what_is_wrong_is_told_with_its_place() {
             "[update]\nparallel_pulls = 0",
             "update.parallel_pulls = \"0\" is not accepted: it must be a whole number from 1 to 16",
         ),
+        (
+            "[update]\nwindows = \"02:00-04:00; at night\"",
+            "update.windows = \"02:00-04:00; at night\" is not accepted: it must be windows such as \
+             Mon-Fri 02:00-04:00 Europe/Zurich, with ; between them, or empty (\"at night\" is not a \
+             maintenance window: its days must be like Mon-Fri or Sat,Sun)",
+        ),
+        (
+            "[update]\ndisk_reserve = \"2TiB\"",
+            "update.disk_reserve = \"2TiB\" is not accepted: it must be a size such as 64MiB, from 0 to 1TiB",
+        ),
+        (
+            "[heal]\nrestarts = 101",
+            "heal.restarts = \"101\" is not accepted: it must be a whole number from 0 to 100",
+        ),
+        (
+            "[heal]\nwindow = \"59s\"",
+            "heal.window = \"59s\" is not accepted: it must be a duration such as 1h, from 1m to 1day",
+        ),
     ] {
         let error = load(text, &[], &[]).unwrap_err();
         assert!(error.starts_with(told), "{text}: {error}");
@@ -138,4 +158,35 @@ fn keys_are_for_our_eyes_only() {
     assert_eq!(key("k", file.path()).unwrap(), "secret");
     fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
     assert!(key("k", file.path()).unwrap_err().to_string().contains("chmod 600"));
+}
+
+#[test]
+fn what_a_plan_may_do_is_set() {
+    let file = "[update]\nwindows = \"Sun 02:00-04:00; 12:00-13:00\"\ndisk_reserve = \"0\"\n\
+                [heal]\nrestarts = 0\nwindow = \"10min\"";
+    let plan = load(file, &[], &[]).unwrap().plan;
+    let windows: Vec<_> = plan.windows.iter().map(ToString::to_string).collect();
+    assert_eq!(windows, ["Sun 02:00-04:00 UTC", "12:00-13:00 UTC"]);
+    assert_eq!((plan.disk_reserve, plan.heals, plan.heal_window), (0, 0, Duration::from_secs(600)));
+    let defaults = load("", &[], &[]).unwrap().plan;
+    assert_eq!(defaults, PlanSettings::default());
+}
+
+#[test]
+fn sizes() {
+    for (text, expected) in [
+        ("0", 0),
+        ("1024", 1024),
+        ("10b", 10),
+        ("2 KiB", 2048),
+        ("64MiB", 67_108_864),
+        ("3gib", 3_221_225_472),
+        ("1TiB", 1_099_511_627_776),
+    ] {
+        assert_eq!(bytes("k", Some(text.to_owned()), "64MiB").ok(), Some(expected), "{text}");
+    }
+    for bad in ["", "MiB", "-1", "1.5GiB", "64MB", "1 2", "1025GiB", "18446744073709551615TiB", "1e3", "٣MiB"]
+    {
+        assert!(bytes("k", Some(bad.to_owned()), "64MiB").is_err(), "{bad}");
+    }
 }

@@ -190,10 +190,19 @@ fn spawn_sockets(
         report: wires.report.subscribe(),
         cloud: has_cloud.then(|| wires.cloud.subscribe()),
         target: wires.target.subscribe(),
+        uptime: host::uptime,
+        boot_id: host::boot_id(),
     };
     tasks.spawn(api::serve(status, sources, stop.clone()));
     let poll_now = has_cloud.then(|| Arc::clone(&wires.poll_now));
-    let orders = Control { orders: wires.orders.clone(), poll_now, time_in: host::time_in };
+    let orders = Control {
+        orders: wires.orders.clone(),
+        poll_now,
+        time_in: host::time_in,
+        uptime: host::uptime,
+        boot_id: host::boot_id(),
+        new_id: || host::random_hex(8).ok(),
+    };
     tasks.spawn(api::serve_control(control, orders, stop.clone()));
 }
 

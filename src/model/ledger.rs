@@ -128,3 +128,25 @@ pub struct Rejection {
     pub release: ReleaseKey,
     pub why: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_ends_with_its_time_and_with_its_boot() {
+        let lease = Lease {
+            id: "a1".into(),
+            owner: "kiosk".into(),
+            reason: "show".into(),
+            boot_id: "one".into(),
+            until: Duration::from_secs(60),
+        };
+        for (boot_id, seconds, expected) in
+            [("one", 0, true), ("one", 59, true), ("one", 60, false), ("one", 61, false), ("two", 0, false)]
+        {
+            let is_in_force = lease.is_in_force(boot_id, Duration::from_secs(seconds));
+            assert_eq!(is_in_force, expected, "{boot_id} {seconds}");
+        }
+    }
+}

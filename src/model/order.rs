@@ -1,5 +1,7 @@
 //! What an operator asks of the agent of a device, and what it answers.
 
+use std::time::Duration;
+
 use super::{Hold, Lease};
 
 /// An operator's order. Apps are named by uuid or name.
@@ -19,8 +21,10 @@ pub enum Order {
     Start { service: OfService },
     /// Stop a service and start it again.
     Restart { service: OfService, is_forced: bool },
-    /// Give a lease, or renew the one with the same id.
+    /// Give a lease.
     Lock(Lease),
+    /// Let the lease with this id end at `until` (time since boot), whenever it ended before.
+    Renew { id: String, until: Duration },
     /// End a lease.
     Unlock { id: String },
     /// Let the wanted release pass locks and windows; `None`: of every app.
@@ -48,6 +52,7 @@ impl Order {
             Self::Start { .. } => "start",
             Self::Restart { .. } => "restart",
             Self::Lock(_) => "lock",
+            Self::Renew { .. } => "renew",
             Self::Unlock { .. } => "unlock",
             Self::Force { .. } => "force",
         }
@@ -63,6 +68,6 @@ pub enum Answer {
     Refused(String),
     /// It waits for the end of a hold or a lock, and nothing was changed.
     Held(String),
-    /// No app is called so.
+    /// No app, service or lock is called so.
     NotFound(String),
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{AppId, Commit, Hold, ServiceName, Waiting};
+use super::{AppId, Commit, FileLock, Halt, Hold, Lease, ServiceName, Waiting};
 
 /// The device as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -13,6 +13,10 @@ pub struct Report {
     pub waiting: Vec<Waiting>,
     /// Why nothing is swapped, when an operator holds the device.
     pub hold: Option<Hold>,
+    /// As the ledger has them: who shows them leaves out those that have ended meanwhile.
+    pub leases: Vec<Lease>,
+    /// Lock files of apps that stood at the last look.
+    pub file_locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>>,
     /// Why the engine cannot be looked at, when it cannot.
     pub engine_error: Option<String>,
     /// What went wrong with the store, when something did.
@@ -30,6 +34,10 @@ pub struct AppReport {
     pub update: BTreeMap<Commit, UpdateStatus>,
     /// Services by release; while a release is swapped, of both.
     pub services: Vec<ServiceReport>,
+    /// Services of it that an operator stopped.
+    pub halted: BTreeMap<ServiceName, Halt>,
+    /// The release that an operator lets pass locks and windows.
+    pub forced: Option<Commit>,
 }
 
 /// The state of a release on this device; the six words of the wire (protocol.md 1.6).

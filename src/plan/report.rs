@@ -1,11 +1,14 @@
 //! Puts a situation and its plan into the words that the cloud and the operator read.
 
+use std::collections::BTreeMap;
+
 use crate::model::{
-    AppId, AppLedger, AppReport, Commit, ContainerState, ObservedService, Plan, Release, Report,
-    ServiceReport, ServiceStatus, TargetApp, UpdateStatus, WantedApp,
+    AppId, AppLedger, AppReport, Commit, ContainerState, Halt, ObservedService, Plan, Release, Report,
+    ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, WantedApp,
 };
 
 use super::Situation;
+use super::orders::releases;
 
 /// The report of the device as it was last observed.
 #[must_use]
@@ -14,11 +17,13 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
         has_target: at.target.is_some(),
         waiting: plan.waiting.clone(),
         hold: at.ledger.hold.clone(),
+        leases: at.ledger.leases.clone(),
+        file_locks: at.facts.locks.clone(),
         ..Report::default()
     };
     for (id, app) in at.target.iter().flat_map(|t| &t.apps) {
         let ledger = at.ledger.apps.get(id);
-        let app = match app {
+        let mut app = match app {
             TargetApp::Wanted(wanted) => wanted_app(at, id, wanted, ledger),
             TargetApp::Refused(refused) => {
                 let mut app = AppReport { name: refused.name.clone(), ..AppReport::default() };
@@ -30,6 +35,8 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
                 app
             }
         };
+        app.halted = halted(at, id);
+        app.forced = ledger.and_then(|l| l.forced.as_ref()).map(|key| key.commit.clone());
         report.apps.insert(id.clone(), app);
     }
     report
@@ -109,6 +116,16 @@ fn add_good(
             progress: None,
         });
     }
+}
+
+/// The services that an operator stopped, as long as their spec is one that may run.
+fn halted(at: &Situation<'_>, id: &AppId) -> BTreeMap<ServiceName, Halt> {
+    let halted = at.ledger.apps.get(id).into_iter().flat_map(|ledger| &ledger.halted);
+    let may_run = |(service, halt): &(&ServiceName, &Halt)| {
+        let mut specs = releases(at, id).filter_map(|release| release.services.get(service));
+        specs.any(|spec| spec.hash == halt.spec)
+    };
+    halted.filter(may_run).map(|(service, halt)| (service.clone(), halt.clone())).collect()
 }
 
 fn containers<'a>(

@@ -51,15 +51,20 @@ pub(super) async fn change<S: Surroundings>(surroundings: &S, watched: &[Watched
 }
 
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
-    /// Asks the host, and the engine where an update is about to begin. What cannot be told is left out.
-    pub(super) async fn gather(&mut self) {
-        let was_layered = self.facts.layers.take().filter(|_| !self.images_changed);
-        self.facts.layers = was_layered;
+    /// Asks the host for what costs nothing: time, windows, locks.
+    pub(super) fn look_around(&mut self) {
         self.facts.uptime = self.surroundings.uptime();
         self.facts.clock = self.surroundings.clock(self.ledger.clock.seen_at.as_deref());
         self.gather_windows();
         self.gather_files();
+    }
+
+    /// Asks the host, and the engine where an update is about to begin. What cannot be told is left out.
+    pub(super) async fn gather(&mut self) {
+        self.look_around();
         self.forget_old_heals();
+        let was_layered = self.facts.layers.take().filter(|_| !self.images_changed);
+        self.facts.layers = was_layered;
         let (is_updating, has_fixed_port) = self.is_updating();
         if !is_updating {
             (self.facts.free, self.facts.ports) = (None, Vec::new());

@@ -33,9 +33,16 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
 
     fn follow(&mut self, order: &Order) -> Answer {
         let is_held = self.ledger.hold.is_some();
-        if let (Order::Rollback { .. }, Some(error), false) = (order, &self.engine_error, is_held) {
-            return Answer::Refused(format!("what could be gone back to is not known: {error}"));
+        match (order, &self.engine_error) {
+            (Order::Rollback { .. }, Some(error)) if !is_held => {
+                return Answer::Refused(format!("what could be gone back to is not known: {error}"));
+            }
+            (Order::Restart { .. }, Some(error)) => {
+                return Answer::Refused(format!("what runs is not known: {error}"));
+            }
+            _ => {}
         }
+        self.look_around();
         let (ledger, answer) = self.decide(|at| plan::obey(at, order));
         let Answer::Done(told) = answer else { return answer };
         match order {
@@ -47,6 +54,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             | Order::Start { .. }
             | Order::Restart { .. }
             | Order::Lock(_)
+            | Order::Renew { .. }
             | Order::Unlock { .. }
             | Order::Force { .. } => {}
         }

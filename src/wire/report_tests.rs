@@ -30,6 +30,7 @@ fn updating() -> Report {
             service("web", "r2", ServiceStatus::Downloading, Some(40)),
             service("db", "r2", ServiceStatus::Exited, None),
         ],
+        ..model::AppReport::default()
     };
     let apps = [(AppId::parse("a").unwrap(), app)].into();
     Report { has_target: true, apps, ..Report::default() }

@@ -25,6 +25,13 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const LONGEST_POLL: Duration = Duration::from_secs(24 * 3600);
 /// The first that holds a number wins.
 const POLL_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL"];
+/// The first that says yes or no wins; the last two are the name of old (protocol.md 3.5).
+const OVERRIDE_KEYS: [&str; 4] = [
+    "BALENA_SUPERVISOR_OVERRIDE_LOCK",
+    "RESIN_SUPERVISOR_OVERRIDE_LOCK",
+    "BALENA_OVERRIDE_LOCK",
+    "RESIN_OVERRIDE_LOCK",
+];
 
 /// The apps that hold the balena supervisor itself, by architecture (protocol.md 1.4).
 const SUPERVISORS: [&str; 5] = [
@@ -69,7 +76,7 @@ pub fn parse(body: &[u8], device: &DeviceUuid) -> Result<Target, TargetError> {
         device_name: state.name,
         apps,
         poll_interval: poll_interval(&state.config),
-        is_lock_overridden: false,
+        is_lock_overridden: is_lock_overridden(&state.config),
     })
 }
 
@@ -136,21 +143,14 @@ fn app(id: AppId, raw: Value) -> TargetApp {
 
 /// The release with its warnings, or all that stands in its way.
 fn release(commit: &str, given: &ReleaseState) -> Result<(Release, Vec<Refusal>), Vec<Refusal>> {
-    let (Contents { services, networks, volumes, trial }, mut notes) = compose::read(given, Form::Target);
+    let (Contents { services, networks, volumes, trial, windows }, mut notes) =
+        compose::read(given, Form::Target);
     let commit = Commit::parse(commit).map_err(|bad| {
         notes.refusals.insert(0, Refusal { path: "releases".into(), why: bad.to_string() });
     });
     match commit {
         Ok(commit) if notes.refusals.is_empty() => Ok((
-            Release {
-                commit,
-                number: given.id,
-                services,
-                networks,
-                volumes,
-                trial,
-                windows: std::collections::BTreeSet::new(),
-            },
+            Release { commit, number: given.id, services, networks, volumes, trial, windows },
             notes.warnings,
         )),
         Ok(_) | Err(()) => Err(notes.refusals),
@@ -173,6 +173,16 @@ fn poll_interval(config: &BTreeMap<String, String>) -> Option<Duration> {
     let millis = |key| config.get(key)?.trim().parse::<u64>().ok();
     let wanted = POLL_KEYS.into_iter().find_map(millis)?;
     Some(Duration::from_millis(wanted).clamp(SHORTEST_POLL, LONGEST_POLL))
+}
+
+/// Whether the cloud passes over update locks; a word that is neither yes nor no says nothing.
+fn is_lock_overridden(config: &BTreeMap<String, String>) -> bool {
+    let word = |key| match config.get(key)?.trim().to_ascii_lowercase().as_str() {
+        "1" | "true" | "on" => Some(true),
+        "0" | "false" | "off" | "" => Some(false),
+        _ => None,
+    };
+    OVERRIDE_KEYS.into_iter().find_map(word).unwrap_or(false)
 }
 
 fn error(path: &str, why: &str) -> TargetError {

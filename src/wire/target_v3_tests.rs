@@ -296,3 +296,20 @@ proptest::proptest! {
         let _ = parse(&body, &DeviceUuid::parse("ae30b919ec71409cb2c07e00661592b7").unwrap());
     }
 }
+
+#[test]
+fn the_cloud_may_pass_over_update_locks() {
+    for (config, expected) in [
+        (json!({}), false),
+        (json!({"BALENA_SUPERVISOR_OVERRIDE_LOCK": "1"}), true),
+        (json!({"RESIN_SUPERVISOR_OVERRIDE_LOCK": "true"}), true),
+        (json!({"RESIN_OVERRIDE_LOCK": " On "}), true),
+        (json!({"BALENA_OVERRIDE_LOCK": "1"}), true),
+        (json!({"BALENA_SUPERVISOR_OVERRIDE_LOCK": "0", "RESIN_SUPERVISOR_OVERRIDE_LOCK": "1"}), false),
+        (json!({"BALENA_SUPERVISOR_OVERRIDE_LOCK": "perhaps", "RESIN_OVERRIDE_LOCK": "1"}), true),
+        (json!({"BALENA_SUPERVISOR_OVERRIDE_LOCK": "yes"}), false),
+    ] {
+        let target = parsed(&json!({"name": "d", "config": config})).unwrap();
+        assert_eq!(target.is_lock_overridden, expected, "{config}");
+    }
+}

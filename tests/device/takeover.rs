@@ -66,7 +66,14 @@ fn a_successor_that_hands_over_leaves_no_gap() {
     assert_eq!(lab.docker().running(agent.instance())[0].id, new.id, "it was not touched");
 
     // What the last one has said is not said of the next.
-    release(&lab, &server, &fleet, "three", "r3", &labels("hand-over, io.balena.update.handover-timeout: 3000"));
+    release(
+        &lab,
+        &server,
+        &fleet,
+        "three",
+        "r3",
+        &labels("hand-over, io.balena.update.handover-timeout: 3000"),
+    );
     eventually("both serve", Duration::from_secs(20), || {
         (serving(&lab, &agent) == ["r2", "r3"]).then_some(())
     });

@@ -1,10 +1,16 @@
-//! The operator's hand: hold, rollback, retry.
+//! The operator's hand: hold, rollback, retry; services stopped and started, locks.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::{Device, app, check, hash, name, release};
-use crate::model::{Answer, ContainerId, ContainerState, Order, Plan, Step};
-use crate::plan::{obey, violations};
+use crate::model::{
+    Answer, App, AppId, ContainerId, ContainerState, FileLock, Lease, OfService, Order, Plan, Step,
+    TargetApp, WantedApp,
+};
+use crate::plan::{obey, report, violations};
 
 /// What becomes of the device when its operator gives an order.
 fn ordered(text: &str, order: &Order) -> (Device, Answer) {
@@ -255,4 +261,358 @@ proptest! {
         }
         prop_assert_eq!(device.observed.services.len(), 2);
     }
+}
+
+fn of_service(service: &str) -> OfService {
+    OfService { app: None, service: service.into() }
+}
+
+fn stop(service: &str) -> Order {
+    Order::Stop { service: of_service(service), is_forced: false, since: "noon".into() }
+}
+
+fn restart(service: &str) -> Order {
+    Order::Restart { service: of_service(service), is_forced: false }
+}
+
+fn lease(id: &str, until: u64) -> Lease {
+    Lease {
+        id: id.into(),
+        owner: "kiosk".into(),
+        reason: "show".into(),
+        boot_id: "boot".into(),
+        until: Duration::from_secs(until),
+    }
+}
+
+/// The ledger of the app, in words: what an operator's orders have left in it.
+fn left(device: &Device) -> String {
+    let entry = device.ledger.apps.get(&app()).cloned().unwrap_or_default();
+    let mut left: Vec<String> = Vec::new();
+    let number = |service: &str, spec: &_| (1..=8).find(|n| hash(service, *n) == *spec).unwrap();
+    left.extend(
+        entry.halted.iter().map(|(s, halt)| format!("halted {s}@{}", number(s.as_str(), &halt.spec))),
+    );
+    left.extend(entry.restart.iter().map(|id| format!("restart {id}")));
+    left.extend(entry.heals.iter().map(|(s, n)| format!("heals {s} {n}")));
+    left.extend(entry.forced.iter().map(|key| format!("forced {}", key.commit)));
+    left.extend(device.ledger.leases.iter().map(|l| format!("lease {} {}", l.id, l.until.as_secs())));
+    left.join(", ")
+}
+
+/// Gives an order, and tells the answer and what is left in the ledger.
+fn give(device: &mut Device, order: &Order) -> (Answer, String) {
+    let (ledger, answer) = obey(&device.situation(), order);
+    device.ledger = ledger;
+    (answer, left(device))
+}
+
+#[test]
+fn an_operator_stops_a_service() {
+    let done = |told: &str| Answer::Done(told.into());
+    let db =
+        "service db of demo is stopped and stays so until `cotter start db` or a release that changes it";
+    for (why, text, service, answer, expected) in [
+        ("what runs", "target 1, good 1, db@1 running, web@1 running", "db", done(db), "halted db@1"),
+        (
+            "while the next is fetched",
+            "target 2, good 1, db@1 running, web@1 running",
+            "db",
+            done(db),
+            "halted db@1",
+        ),
+        ("on trial", "target 2, good 1, trial 2, db@1 exited, db@2 running", "db", done(db), "halted db@2"),
+        (
+            "between stop and start",
+            "target 2, good 1, trial 2, db@1 exited, db@2 created",
+            "db",
+            done(db),
+            "halted db@2",
+        ),
+        (
+            "after its trial failed",
+            "target 2, good 1, trial 2, rejected 2, db@1 exited, db@2 exited",
+            "db",
+            done(db),
+            "halted db@1",
+        ),
+        ("before anything runs", "target 2", "db", done(db), "halted db@2"),
+        ("of a refused app", "target refused, good 1, db@1 running", "db", done(db), "halted db@1"),
+        (
+            "one that there is not",
+            "target 1, good 1, db@1 running",
+            "cache",
+            Answer::NotFound("this device has no service cache: demo has db, web".into()),
+            "",
+        ),
+        (
+            "without anything",
+            "target none",
+            "db",
+            Answer::NotFound("this device has no service db: there is none".into()),
+            "",
+        ),
+        (
+            "held",
+            "hold, target 1, good 1, db@1 running",
+            "db",
+            Answer::Held("the device is held since noon: audit; `cotter unhold` first".into()),
+            "",
+        ),
+    ] {
+        let mut device = Device::parse(text);
+        assert_eq!(give(&mut device, &stop(service)), (answer, expected.to_owned()), "{why}");
+    }
+    let mut device = Device::parse("target 1, good 1, db@1 running, web@1 running");
+    give(&mut device, &restart("db"));
+    give(&mut device, &stop("db"));
+    assert_eq!(left(&device), "halted db@1", "a restart that was not made yet is not made any more");
+    let again = give(&mut device, &stop("db"));
+    assert_eq!(again, (done("service db of demo is stopped already, since noon"), "halted db@1".into()));
+    device.retarget(2);
+    device.ledger.apps.get_mut(&app()).unwrap().good = Some(release(2));
+    device.observed.services.clear();
+    let changed = give(&mut device, &stop("db"));
+    assert_eq!(changed, (done(db), "halted db@2".into()), "another spec is another service");
+}
+
+#[test]
+fn an_operator_starts_a_service() {
+    let start = |service| Order::Start { service: of_service(service) };
+    let mut device = Device::parse("target 1, good 1, db@1 running, web@1 running");
+    let (answer, _) = give(&mut device, &start("db"));
+    assert_eq!(
+        answer,
+        Answer::Done("there is nothing to start: no operator stopped service db of demo".into())
+    );
+    give(&mut device, &stop("db"));
+    device.ledger.hold = Device::parse("hold").ledger.hold;
+    device.ledger.leases.push(lease("a1", 60));
+    let told = "service db of demo is started again (it was stopped since noon)";
+    assert_eq!(give(&mut device, &start("db")), (Answer::Done(told.into()), "lease a1 60".into()));
+    // Also one that no release has any more.
+    device.ledger.hold = None;
+    device.ledger.leases.clear();
+    give(&mut device, &stop("db"));
+    device.target = Device::parse("target none").target;
+    device.ledger.apps.get_mut(&app()).unwrap().good = None;
+    let gone = "service db of demo is in no release that this device runs or wants";
+    assert_eq!(give(&mut device, &stop("db")).0, Answer::NotFound(gone.into()));
+    assert_eq!(give(&mut device, &start("db")), (Answer::Done(told.into()), String::new()));
+}
+
+#[test]
+fn an_operator_restarts_a_service() {
+    let done = Answer::Done("service db of demo is stopped and started again".into());
+    let nothing = Answer::Refused("service db of demo has no container that runs".into());
+    for (why, text, answer, expected) in [
+        ("what runs", "target 1, good 1, db@1 running", done.clone(), "restart db-1"),
+        ("one that the engine restarts", "target 1, good 1, db@1 restarting", done.clone(), "restart db-1"),
+        (
+            "of the successor that runs beside its predecessor, the one wanted",
+            "target 2, good 1, trial 2, db@1 running, db@2 running",
+            done,
+            "restart db-2",
+        ),
+        ("that has ended", "target 1, good 1, db@1 exited", nothing.clone(), ""),
+        ("without a container", "target 1, good 1", nothing, ""),
+        (
+            "held",
+            "hold, target 1, good 1, db@1 running",
+            Answer::Held("the device is held since noon: audit; `cotter unhold` first".into()),
+            "",
+        ),
+    ] {
+        let mut device = Device::parse(text);
+        assert_eq!(give(&mut device, &restart("db")), (answer, expected.to_owned()), "{why}");
+    }
+    let mut device = Device::parse("target 1, good 1, db@1 running");
+    give(&mut device, &stop("db"));
+    let told = "service db of demo is stopped since noon; `cotter start db` starts it";
+    assert_eq!(give(&mut device, &restart("db")), (Answer::Refused(told.into()), "halted db@1".into()));
+}
+
+#[test]
+fn a_locked_service_is_stopped_only_by_force() {
+    let by_file = "updates are locked by service web of demo: /tmp/balena/updates.lock; --force passes this";
+    let by_lease = "updates are locked by kiosk: show (lock a1); --force passes this";
+    let with_file = |device: &mut Device| {
+        let lock = FileLock { path: "/tmp/balena/updates.lock".into() };
+        device.facts.locks.insert(app(), BTreeMap::from([(name("web"), lock)]));
+    };
+    let with_lease = |device: &mut Device| device.ledger.leases.push(lease("a1", 60));
+    let ended = |device: &mut Device| {
+        device.ledger.leases.push(lease("a1", 60));
+        device.facts.uptime = Duration::from_secs(60);
+    };
+    let overridden = |device: &mut Device| {
+        with_file(device);
+        with_lease(device);
+        device.target.as_mut().unwrap().is_lock_overridden = true;
+    };
+    type Case<'a> = (&'a str, &'a dyn Fn(&mut Device), Option<&'a str>);
+    let cases: [Case<'_>; 4] = [
+        ("a file", &with_file, Some(by_file)),
+        ("a lease", &with_lease, Some(by_lease)),
+        ("a lease that has ended", &ended, None),
+        ("the cloud passes over locks", &overridden, None),
+    ];
+    for (why, lock, held) in cases {
+        for (is_forced, is_stop) in [(false, true), (false, false), (true, true), (true, false)] {
+            let mut device = Device::parse("target 1, good 1, db@1 running, web@1 running");
+            lock(&mut device);
+            let service = of_service("db");
+            let order = if is_stop {
+                Order::Stop { service, is_forced, since: "noon".into() }
+            } else {
+                Order::Restart { service, is_forced }
+            };
+            let (_, answer) = obey(&device.situation(), &order);
+            match held {
+                Some(told) if !is_forced => assert_eq!(answer, Answer::Held(told.into()), "{why}"),
+                _ => assert!(matches!(answer, Answer::Done(_)), "{why} {is_forced}: {answer:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_service_of_several_apps_is_named_with_its_app() {
+    let mut device = Device::parse("target 1, good 1, db@1 running, web@1 running");
+    let other = AppId::parse("b".repeat(32)).unwrap();
+    let wanted = WantedApp {
+        app: App { id: other.clone(), number: 2, name: "second".into() },
+        release: Some(release(2)),
+        warnings: Vec::new(),
+    };
+    device.target.as_mut().unwrap().apps.insert(other.clone(), TargetApp::Wanted(wanted));
+    let (answer, _) = give(&mut device, &stop("db"));
+    let Answer::Refused(told) = answer else { panic!("{answer:?}") };
+    assert!(told.starts_with("several apps have a service db; name one with --app: "), "{told}");
+    let of = |app: &str| OfService { app: Some(app.into()), service: "db".into() };
+    let order = Order::Stop { service: of("second"), is_forced: false, since: "noon".into() };
+    assert!(matches!(give(&mut device, &order).0, Answer::Done(_)));
+    assert_eq!(device.ledger.apps[&other].halted[&name("db")].spec, hash("db", 2));
+    assert_eq!(left(&device), "", "the first app is not touched");
+    let order = Order::Start { service: of("third") };
+    assert_eq!(give(&mut device, &order).0, Answer::NotFound("this device has no app third".into()));
+}
+
+#[test]
+fn leases_are_given_renewed_and_ended() {
+    let renew = |id: &str, until| Order::Renew { id: id.into(), until: Duration::from_secs(until) };
+    let end = |id: &str| Order::Unlock { id: id.into() };
+    let none = Answer::NotFound("there is no lock a1; it may have ended".into());
+    let mut device = Device::parse("target 1, good 1, db@1 running");
+    assert_eq!(give(&mut device, &renew("a1", 90)), (none.clone(), String::new()));
+    let told = "updates are locked; `cotter lock release a1` unlocks them";
+    assert_eq!(
+        give(&mut device, &Order::Lock(lease("a1", 60))),
+        (Answer::Done(told.into()), "lease a1 60".into())
+    );
+    assert_eq!(give(&mut device, &Order::Lock(lease("a1", 70))).1, "lease a1 70", "the same id once");
+    let told = "lock a1 of kiosk is renewed";
+    assert_eq!(give(&mut device, &renew("a1", 90)), (Answer::Done(told.into()), "lease a1 90".into()));
+    device.facts.uptime = Duration::from_secs(89);
+    assert_eq!(give(&mut device, &renew("a1", 80)).1, "lease a1 80", "it may end sooner");
+    assert_eq!(give(&mut device, &renew("a1", 100)).0, none, "it has ended");
+    give(&mut device, &Order::Lock(lease("b2", 200)));
+    assert_eq!(left(&device), "lease b2 200", "what has ended goes with the next order");
+    give(&mut device, &Order::Lock(lease("c3", 200)));
+    give(&mut device, &Order::Lock(lease("d4", 200)));
+    for (id, told) in [
+        ("b2", "lock b2 of kiosk is released; others are in force"),
+        ("c3", "lock c3 of kiosk is released; another one is in force"),
+        ("d4", "lock d4 of kiosk is released"),
+    ] {
+        assert_eq!(give(&mut device, &end(id)).0, Answer::Done(told.into()));
+    }
+    assert_eq!(give(&mut device, &end("a1")), (none.clone(), String::new()));
+    // Those of another boot.
+    device.ledger.leases.push(Lease { boot_id: "before".into(), ..lease("a1", 500) });
+    assert_eq!(give(&mut device, &renew("a1", 600)).0, none);
+    give(&mut device, &Order::Unhold);
+    assert_eq!(left(&device), "");
+}
+
+#[test]
+fn there_are_no_more_than_64_leases() {
+    let mut device = Device::parse("target 1");
+    for n in 0..64 {
+        assert!(matches!(give(&mut device, &Order::Lock(lease(&format!("l{n}"), 60))).0, Answer::Done(_)));
+    }
+    let before = device.ledger.clone();
+    let full = Answer::Refused("there are 64 locks already; release one first".into());
+    assert_eq!(give(&mut device, &Order::Lock(lease("more", 60))).0, full);
+    assert_eq!(device.ledger, before);
+    device.facts.uptime = Duration::from_secs(60);
+    give(&mut device, &Order::Lock(lease("more", 99)));
+    assert_eq!(left(&device), "lease more 99", "those that have ended do not count");
+}
+
+#[test]
+fn an_operator_lets_a_release_pass() {
+    let force = |app: Option<&str>| Order::Force { app: app.map(str::to_owned) };
+    let done = |told: &str| Answer::Done(told.into());
+    for (text, app, answer, expected) in [
+        ("target 2, good 1", None, done("release 2 of demo passes locks and windows once"), "forced 2"),
+        (
+            "target 2, good 1",
+            Some("demo"),
+            done("release 2 of demo passes locks and windows once"),
+            "forced 2",
+        ),
+        (
+            "hold, target 2, good 1, rejected 2",
+            None,
+            done(
+                "release 2 of demo passes locks and windows once; 2 was taken back, and `cotter retry` tries it again; \
+                 nothing is swapped before `cotter unhold`",
+            ),
+            "forced 2",
+        ),
+        ("target 2", Some("other"), Answer::NotFound("this device has no app other".into()), ""),
+        (
+            "target none, good 1",
+            None,
+            Answer::Refused("no release is wanted that could pass locks".into()),
+            "",
+        ),
+        (
+            "target none, good 1",
+            Some("demo"),
+            Answer::Refused("no release of demo is wanted that could pass locks".into()),
+            "",
+        ),
+        ("good 1", None, Answer::Refused("no release is wanted that could pass locks".into()), ""),
+    ] {
+        let mut device = Device::parse(text);
+        assert_eq!(give(&mut device, &force(app)), (answer, expected.to_owned()), "{text}");
+    }
+}
+
+#[test]
+fn a_retry_lets_unhealthy_services_be_restarted_again() {
+    let mut device = Device::parse("target 1, good 1, web@1 unhealthy");
+    device.ledger.apps.get_mut(&app()).unwrap().heals.insert(name("web"), 3);
+    let told = "unhealthy services of demo are restarted again";
+    let retry = Order::Retry { app: None };
+    assert_eq!(give(&mut device, &retry), (Answer::Done(told.into()), String::new()));
+    assert_eq!(give(&mut device, &retry).0, Answer::Done("nothing to retry".into()));
+}
+
+#[test]
+fn the_report_tells_what_the_hand_did() {
+    let mut device = Device::parse("target 2, good 1, db@1 running, web@1 running");
+    give(&mut device, &stop("db"));
+    give(&mut device, &Order::Lock(lease("a1", 60)));
+    give(&mut device, &Order::Force { app: None });
+    let report = report(&device.situation(), &device.plan());
+    assert_eq!(report.leases, [lease("a1", 60)]);
+    let told = &report.apps[&app()];
+    assert_eq!(told.halted.keys().collect::<Vec<_>>(), [&name("db")]);
+    assert_eq!(told.forced, Some(release(2).commit));
+    device.ledger.apps.get_mut(&app()).unwrap().good = Some(release(2));
+    let report = crate::plan::report(&device.situation(), &device.plan());
+    assert!(report.apps[&app()].halted.is_empty(), "the spec that was stopped is gone");
 }

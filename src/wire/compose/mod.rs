@@ -20,11 +20,12 @@ mod ports;
 mod service;
 mod texts;
 mod trial;
+mod update;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use at::At;
 pub use at::Notes;
@@ -34,7 +35,7 @@ use super::spec_hash;
 use super::state_v3::ReleaseState;
 use crate::model::{
     MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, ServiceName, ServiceSpec, TrialSpec,
-    VolumeName, VolumeSpec,
+    VolumeName, VolumeSpec, Window,
 };
 use ports::HostPorts;
 use service::Paths;
@@ -46,6 +47,7 @@ pub struct Contents {
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
     pub trial: TrialSpec,
+    pub windows: BTreeSet<Window>,
 }
 
 /// Where the compose fields of a service stand; it shows in the paths of notes.
@@ -91,6 +93,8 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     for spec in contents.services.values_mut() {
         spec.hash = spec_hash::of(spec, &contents.networks, &contents.volumes);
     }
+    update::strategies(&mut contents.services, &mut notes);
+    contents.windows = update::windows(&contents.services, &mut notes);
     contents.trial = trial::spec(&contents.services, &mut notes);
     (contents, notes)
 }

@@ -1,9 +1,12 @@
 //! One service's fields as JSON → the spec's field as text, or the refusals and warnings with their paths.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::Strategy as How;
 
 const IMAGE: &str = "r.example/web@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 
@@ -749,4 +752,106 @@ proptest! {
         prop_assert_eq!((last.host_port, last.container_port), (Some(host + more), container + more));
         prop_assert_eq!(&last.host_ip, ip.trim_end_matches(':').trim_matches(['[', ']']));
     }
+}
+
+/// With these labels, and other fields.
+fn labelled(labels: &[(&str, &str)], mut fields: Value) -> Value {
+    fields["labels"] = labels.iter().copied().collect::<BTreeMap<_, _>>().into_iter().collect();
+    fields
+}
+
+#[test]
+fn strategies_that_are_accepted() {
+    let strategy = "io.balena.update.strategy";
+    let timeout = "io.balena.update.handover-timeout";
+    let day = Duration::from_secs(86_400);
+    for (labels, expected) in [
+        (&[][..], How::DownloadThenKill),
+        (&[(strategy, "download-then-kill")], How::DownloadThenKill),
+        (&[(strategy, "kill-then-download")], How::KillThenDownload),
+        (&[("io.resin.update.strategy", "kill-then-download")], How::KillThenDownload),
+        (&[(strategy, "delete-then-download")], How::DeleteThenDownload),
+        (&[(strategy, "hand-over")], How::HandOver { timeout: Duration::from_secs(60) }),
+        (
+            &[(strategy, "hand-over"), (timeout, "1500")],
+            How::HandOver { timeout: Duration::from_millis(1500) },
+        ),
+        (&[(strategy, "hand-over"), (timeout, "0")], How::HandOver { timeout: Duration::ZERO }),
+        (&[(strategy, "hand-over"), (timeout, "86400000")], How::HandOver { timeout: day }),
+        // Nobody asks for it.
+        (&[(timeout, "soon")], How::DownloadThenKill),
+    ] {
+        let given = labelled(labels, json!({"ports": ["80"], "networks": {"default": {"aliases": ["w"]}}}));
+        assert_eq!(spec(&given).strategy, expected, "{labels:?}");
+        assert_eq!(warnings(&given), Vec::<String>::new(), "{labels:?}");
+    }
+    let unknown = labelled(&[(strategy, "blue-green")], json!({}));
+    assert_eq!(spec(&unknown).strategy, How::DownloadThenKill);
+    assert_eq!(
+        warnings(&unknown),
+        ["services.web.labels.io.balena.update.strategy: \"blue-green\" is not known, so it is \
+          download-then-kill: write download-then-kill, kill-then-download, delete-then-download or hand-over"]
+    );
+}
+
+#[test]
+fn hand_over_is_refused_where_two_cannot_stand_side_by_side() {
+    let strategy = ("io.balena.update.strategy", "hand-over");
+    let beside = "hand-over lets the old and the new container run side by side, and only one of them";
+    for (fields, why) in [
+        (json!({"ports": ["80", "8080:81"]}), "can publish host port 8080"),
+        (json!({"devices": ["/dev/ttyUSB0:/dev/modem"]}), "should use the device /dev/ttyUSB0"),
+        (json!({"networks": {"lan": {"ipv4_address": "172.28.0.10"}}}), "can have the address 172.28.0.10"),
+        (json!({"networks": {"lan": {"ipv6_address": "fd00::10"}}}), "can have the address fd00::10"),
+    ] {
+        let of_lan = json!({"ipam": {"config": [{"subnet": "172.28.0.0/16"}]}});
+        let read_with = |labels: &[(&str, &str)]| {
+            let web = json!({
+                "id": 1, "image_id": 2, "image": IMAGE, "composition": labelled(labels, fields.clone())
+            });
+            let given = json!({"id": 3, "services": {"web": web}, "networks": {"lan": of_lan}});
+            told(&read(&release(given), Form::Target).1.refusals)
+        };
+        assert_eq!(
+            read_with(&[strategy]),
+            [format!("services.web.labels.io.balena.update.strategy: {beside} {why}: remove one of the two")],
+            "{fields}"
+        );
+        assert_eq!(read_with(&[(strategy.0, "kill-then-download")]), Vec::<String>::new(), "{fields}");
+    }
+    for bad in ["", "soon", "-1", "1.5", "10s", "86400001", "99999999999999999999"] {
+        let given = labelled(&[strategy, ("io.balena.update.handover-timeout", bad)], json!({}));
+        assert_eq!(
+            refusals(&given),
+            [format!(
+                "services.web.labels.io.balena.update.handover-timeout: {bad:?} is not accepted: write \
+                 milliseconds, from 0 to 86400000 (24 hours)"
+            )]
+        );
+    }
+}
+
+#[test]
+fn windows_of_all_services_count_together() {
+    let label = "io.cotter.update.window";
+    let service = |windows: &str| {
+        let composition = labelled(&[(label, windows)], json!({}));
+        json!({"id": 1, "image_id": 2, "image": IMAGE, "composition": composition})
+    };
+    let read_with = |web: &str, db: &str| {
+        let services = json!({"web": service(web), "db": service(db)});
+        read(&release(json!({"id": 3, "services": services})), Form::File)
+    };
+    let (contents, notes) = read_with("02:00-04:00; Sun 22:00-06:00 Europe/Zurich", "02:00-04:00 UTC");
+    assert_eq!(notes, Notes::default());
+    let windows: Vec<_> = contents.windows.iter().map(ToString::to_string).collect();
+    assert_eq!(windows, ["Sun 22:00-06:00 Europe/Zurich", "02:00-04:00 UTC"]);
+    assert_eq!(read_with("", " ; ").0.windows.len(), 0);
+    assert_eq!(
+        told(&read_with("02:00-04:00", "at night").1.refusals),
+        [
+            "services.db.labels.io.cotter.update.window: \"at night\" is not a maintenance window: its days must \
+          be like Mon-Fri or Sat,Sun"
+        ]
+    );
 }

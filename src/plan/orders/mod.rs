@@ -1,11 +1,15 @@
 //! What an operator's order does to the ledger. As pure as planning: the next plan does the rest.
 
+mod locks;
+mod services;
+
 use crate::model::{
     Answer, AppId, AppLedger, ContainerState, Ledger, Order, Rejection, Release, ServiceSpec, TargetApp,
     WantedApp,
 };
 
 use super::Situation;
+pub(super) use services::releases;
 
 /// The reason of a rejection by hand.
 const BY_HAND: &str = "an operator took it back";
@@ -15,10 +19,12 @@ const BY_HAND: &str = "an operator took it back";
 ///
 /// `Retry` forgets rejections; steps that wait for their next attempt are the caller's to forget.
 /// `Rollback` rejects the wanted release: the good one comes back, or, where the wanted one is good
-/// already, the one that was good before it, from images that are here.
+/// already, the one that was good before it, from images that are here. `Force` passes locks and
+/// windows, but no hold. Leases that have ended are dropped with any order that is followed.
 #[must_use]
 pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
     let mut ledger = at.ledger.clone();
+    ledger.leases.retain(|lease| lease.is_in_force(at.boot_id, at.facts.uptime));
     let answer = match order {
         Order::Retry { app } => retry(at, &mut ledger, app.as_deref()),
         Order::Rollback { app } => rollback(at, &mut ledger, app.as_deref()),
@@ -26,12 +32,15 @@ pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
             ledger.hold = Some(hold.clone());
             Ok("the device is held: nothing is swapped until `cotter unhold`".to_owned())
         }
-        Order::Stop { .. }
-        | Order::Start { .. }
-        | Order::Restart { .. }
-        | Order::Lock(_)
-        | Order::Unlock { .. }
-        | Order::Force { .. } => Err(Answer::Refused("this is not known yet".to_owned())),
+        Order::Stop { service, is_forced, since } => {
+            services::stop(at, &mut ledger, service, *is_forced, since)
+        }
+        Order::Start { service } => services::start(at, &mut ledger, service),
+        Order::Restart { service, is_forced } => services::restart(at, &mut ledger, service, *is_forced),
+        Order::Lock(lease) => locks::give(&mut ledger, lease),
+        Order::Renew { id, until } => locks::renew(&mut ledger, id, *until),
+        Order::Unlock { id } => locks::end(&mut ledger, id),
+        Order::Force { app } => locks::force(at, &mut ledger, app.as_deref()),
         Order::Unhold => Ok(match ledger.hold.take() {
             Some(hold) => format!("the device is not held any more (it was since {})", hold.since),
             None => "the device was not held".to_owned(),
@@ -49,6 +58,10 @@ fn retry(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<S
     for (id, entry) in &mut ledger.apps {
         if chosen.as_ref().is_some_and(|chosen| chosen != id) {
             continue;
+        }
+        if !entry.heals.is_empty() {
+            entry.heals.clear();
+            told.push(format!("unhealthy services of {} are restarted again", name(at, id)));
         }
         let Some(rejection) = entry.rejected.take() else { continue };
         start_afresh(at, id, entry, &rejection);
@@ -80,10 +93,7 @@ fn start_afresh(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejectio
 }
 
 fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
-    if let Some(hold) = &ledger.hold {
-        let told = format!("the device is held since {}: {}; `cotter unhold` first", hold.since, hold.reason);
-        return Err(Answer::Held(told));
-    }
+    not_held(ledger)?;
     let id = match app {
         Some(app) => find(at, app)?,
         None => only(at)?,
@@ -121,6 +131,13 @@ fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Resul
     entry.trial = None;
     entry.rejected = Some(Rejection { release: wanted.key(), why: BY_HAND.to_owned() });
     Ok(told)
+}
+
+/// Nothing that is up is stopped while the device is held, whoever wishes it.
+fn not_held(ledger: &Ledger) -> Result<(), Answer> {
+    let Some(hold) = &ledger.hold else { return Ok(()) };
+    let told = format!("the device is held since {}: {}; `cotter unhold` first", hold.since, hold.reason);
+    Err(Answer::Held(told))
 }
 
 /// The app that `text` names: a uuid, or the name of one app of the target.

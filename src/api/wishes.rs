@@ -1,0 +1,151 @@
+//! What is asked of the control socket: the bodies, and how they are read.
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::control::{Told, told};
+use crate::model::OfService;
+
+/// Longest body that is read, in bytes.
+const LONGEST: usize = 64 << 10;
+/// Longest reason, in characters.
+const REASON: usize = 200;
+/// Longest words for who holds a lock, in characters.
+const OWNER: usize = 100;
+/// Longest name of an app or service, and longest id of a lock, in characters.
+const NAME: usize = 255;
+/// Longest time of a lock, in seconds.
+const TTL: u64 = 24 * 3600;
+
+/// Body of `/v1/retry` and `/v1/rollback`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfApp {
+    /// Uuid or name.
+    pub app: Option<String>,
+}
+
+/// Body of `/v1/hold`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldWish {
+    /// At most 200 characters.
+    pub reason: Option<String>,
+}
+
+/// Body of `/v1/services/stop`, `start` and `restart`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceWish {
+    pub service: String,
+    /// Uuid or name; absent: the only app that has such a service.
+    pub app: Option<String>,
+    /// Whether to pass over locks; it means nothing for `start`.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// Body of `/v1/locks`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockWish {
+    /// Of the lock to renew; absent: a new one.
+    pub id: Option<String>,
+    /// At most 200 characters; a renewal has none, a new lock has one.
+    pub reason: Option<String>,
+    /// Who holds it, in words, at most 100 characters; a renewal has none.
+    pub owner: Option<String>,
+    /// Seconds until it ends, from 1 to 86,400.
+    pub ttl_s: u64,
+}
+
+/// Body of `/v1/locks/release`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LockName {
+    pub id: String,
+}
+
+/// Body of `/v1/update`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UpdateWish {
+    /// Whether what is wanted now passes locks and windows.
+    #[serde(default)]
+    pub force: bool,
+}
+
+/// A body as JSON; none, and `null`, are a body without fields.
+pub(super) struct Body<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Told;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Told> {
+        let too_long = |_| told("bad_request", format!("the body has more than {LONGEST} bytes"));
+        let bytes: Bytes = to_bytes(request.into_body(), LONGEST).await.map_err(too_long)?;
+        let text: &[u8] = match bytes.trim_ascii() {
+            b"" | b"null" => b"{}",
+            text => text,
+        };
+        let wrong = |error: serde_json::Error| {
+            let why = error.to_string().split(char::is_control).collect::<Vec<_>>().join(" ");
+            told("bad_request", format!("the body is not understood: {}", shortened(&why)))
+        };
+        serde_json::from_slice(text).map(Self).map_err(wrong)
+    }
+}
+
+/// A reason as one line; empty when there is none.
+pub(super) fn reason(given: Option<String>) -> Result<String, Told> {
+    line("a reason", REASON, &given.unwrap_or_default())
+}
+
+/// Who holds a lock, as one line; empty when nobody says.
+pub(super) fn owner(given: Option<String>) -> Result<String, Told> {
+    line("an owner", OWNER, &given.unwrap_or_default())
+}
+
+/// A name by which something is looked for.
+pub(super) fn name(what: &str, given: String) -> Result<String, Told> {
+    let length = given.chars().count();
+    if length == 0 || length > NAME || given.contains(char::is_control) {
+        let told_of = format!("{what} has 1 to {NAME} characters, without line breaks");
+        return Err(told("bad_request", told_of));
+    }
+    Ok(given)
+}
+
+/// The app that is named, if one is.
+pub(super) fn app(given: Option<String>) -> Result<Option<String>, Told> {
+    given.map(|app| name("an app's name", app)).transpose()
+}
+
+/// The service that is named, and whether locks are passed over.
+pub(super) fn service(wish: ServiceWish) -> Result<(OfService, bool), Told> {
+    let of = OfService { service: name("a service's name", wish.service)?, app: app(wish.app)? };
+    Ok((of, wish.force))
+}
+
+/// Seconds of a lock.
+pub(super) fn ttl(seconds: u64) -> Result<std::time::Duration, Told> {
+    if !(1..=TTL).contains(&seconds) {
+        return Err(told("bad_request", format!("ttl_s must be from 1 to {TTL}")));
+    }
+    Ok(std::time::Duration::from_secs(seconds))
+}
+
+/// It is shown in one line.
+fn line(what: &str, longest: usize, given: &str) -> Result<String, Told> {
+    let line = given.split(char::is_control).collect::<Vec<_>>().join(" ").trim().to_owned();
+    if line.chars().count() > longest {
+        return Err(told("bad_request", format!("{what} has {longest} characters at most")));
+    }
+    Ok(line)
+}
+
+fn shortened(text: &str) -> String {
+    text.chars().take(300).collect()
+}

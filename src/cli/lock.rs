@@ -1,0 +1,244 @@
+//! `cotter lock`: locks that keep releases from being swapped, each with an end.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{ExitCode, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::control::Plain;
+use super::exit::Exit;
+use super::{print, status};
+use crate::api::{self, ClientError, LockName, LockWish};
+use crate::config::environment;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Locks updates for a time, and prints the lock's id
+    #[command(after_help = "Example: id=$(cotter lock acquire --reason \"print job\" --ttl 30min)")]
+    Acquire(Acquire),
+    /// Lets a lock last longer, from now
+    #[command(after_help = "Example: cotter lock renew \"$id\" --ttl 30min")]
+    Renew(Renew),
+    /// Ends a lock
+    #[command(after_help = "Example: cotter lock release \"$id\"")]
+    Release(Release),
+    /// Shows the locks that are in force, those that services hold by a file among them
+    List(List),
+    /// Locks updates while a command runs, and ends with its exit code
+    ///
+    /// The lock is renewed all the while and released at the end. When this is killed, the lock ends by
+    /// itself, after --ttl at most. A command that is not found ends with 127, one that cannot be run
+    /// with 126, one that a signal ended with 128 and the signal's number.
+    #[command(after_help = "Example: cotter lock run --reason backup -- /usr/local/bin/backup --full")]
+    Run(Run),
+}
+
+/// Why and for how long.
+#[derive(Debug, Args)]
+pub(super) struct Acquire {
+    /// What others read in the status
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// When it ends unless it is renewed: 1s to 24h
+    #[arg(long, default_value = "10min", value_parser = ttl, value_name = "DURATION")]
+    ttl: u64,
+    /// Who holds it [default: the user's name]
+    #[arg(long, value_name = "TEXT")]
+    owner: Option<String>,
+    #[command(flatten)]
+    agent: Plain,
+}
+
+/// Which lock, and for how long.
+#[derive(Debug, Args)]
+pub(super) struct Renew {
+    /// As `acquire` has printed it
+    id: String,
+    /// When it ends unless it is renewed: 1s to 24h
+    #[arg(long, default_value = "10min", value_parser = ttl, value_name = "DURATION")]
+    ttl: u64,
+    #[command(flatten)]
+    agent: Plain,
+}
+
+/// Which lock.
+#[derive(Debug, Args)]
+pub(super) struct Release {
+    /// As `acquire` has printed it
+    id: String,
+    #[command(flatten)]
+    agent: Plain,
+}
+
+/// How to show them.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    #[command(flatten)]
+    source: status::Source,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+/// A command, and why it wants no update beside it.
+#[derive(Debug, Args)]
+pub(super) struct Run {
+    /// What others read in the status
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// How long the lock may outlive this command if it is killed: 1s to 24h
+    #[arg(long, default_value = "1min", value_parser = ttl, value_name = "DURATION")]
+    ttl: u64,
+    /// Who holds it [default: the user's name]
+    #[arg(long, value_name = "TEXT")]
+    owner: Option<String>,
+    #[command(flatten)]
+    agent: Plain,
+    /// The command and its arguments
+    #[arg(last = true, required = true, value_name = "COMMAND")]
+    command: Vec<OsString>,
+}
+
+pub(super) async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
+    match verb {
+        Verb::Acquire(wish) => acquire(wish).await?,
+        Verb::Renew(wish) => {
+            let renewal = renewal(wish.id, wish.ttl);
+            print::text(&api::order(&wish.agent.socket, "locks", &renewal).await?.message)?;
+        }
+        Verb::Release(lock) => {
+            let name = LockName { id: lock.id };
+            print::text(&api::order(&lock.agent.socket, "locks/release", &name).await?.message)?;
+        }
+        Verb::List(how) => list(how).await?,
+        Verb::Run(command) => return run_locked(command).await,
+    }
+    Ok(Exit::Done.into())
+}
+
+/// Prints the id alone, for scripts; the words are a remark.
+async fn acquire(wish: Acquire) -> anyhow::Result<()> {
+    let answer = api::order(&wish.agent.socket, "locks", &new(wish.reason, wish.owner, wish.ttl)).await?;
+    print::note(&answer.message);
+    print::text(&answer.id.unwrap_or_default())
+}
+
+async fn list(how: List) -> anyhow::Result<()> {
+    let document = api::status(&how.source.socket).await?;
+    if how.json {
+        return print::json("locks", &document.locks);
+    }
+    let leases = document.locks.leases.iter().map(|lease| {
+        [lease.id.clone(), lease.owner.clone(), lease.reason.clone(), format!("in {} s", lease.expires_in_s)]
+    });
+    let files = document.locks.files.iter().map(|file| {
+        let app = document.apps.iter().find(|app| app.uuid == file.app).map_or(&file.app, |app| &app.name);
+        let owner = format!("{} of {app}", file.service);
+        ["-".to_owned(), owner, file.path.clone(), "when the file goes".to_owned()]
+    });
+    let headers = ["LOCK", "OWNER", "REASON", "ENDS"];
+    print::table(headers, leases.chain(files).collect::<Vec<_>>(), "updates are not locked")
+}
+
+/// Holds a lock while a command runs; the command's exit code.
+async fn run_locked(order: Run) -> anyhow::Result<ExitCode> {
+    let socket = &order.agent.socket;
+    let wish = new(order.reason, order.owner, order.ttl);
+    let held = RefCell::new(api::order(socket, "locks", &wish).await?.id.unwrap_or_default());
+    let code =
+        match order.command.split_first().map(|(name, args)| (name, Command::new(name).args(args).spawn())) {
+            Some((_, Ok(child))) => tokio::select! {
+                ended = attend(child) => code_of(ended?),
+                never = keep(socket, &wish, &held) => match never {},
+            },
+            Some((name, Err(error))) => {
+                print::note(&format!("error: command {} cannot be run: {error}", name.display()));
+                if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 }
+            }
+            None => Exit::Usage as u8,
+        };
+    let released = api::order(socket, "locks/release", &LockName { id: held.take() }).await;
+    if let Err(error) = released {
+        print::note(&format!("the lock was not released, and ends by itself after {} s: {error}", order.ttl));
+    }
+    Ok(ExitCode::from(code))
+}
+
+/// Waits for a command. What would end us ends the command, and then us: an interrupt comes from the
+/// terminal and reaches both, the others are passed on.
+async fn attend(mut child: Child) -> anyhow::Result<ExitStatus> {
+    let caught = |kind| signal(kind).context("signals cannot be caught");
+    let (mut interrupt, mut terminate, mut hang_up) =
+        (caught(SignalKind::interrupt())?, caught(SignalKind::terminate())?, caught(SignalKind::hangup())?);
+    loop {
+        let passed_on = tokio::select! {
+            ended = child.wait() => return ended.context("the command cannot be waited for"),
+            _ = interrupt.recv() => None,
+            _ = terminate.recv() => Some("TERM"),
+            _ = hang_up.recv() => Some("HUP"),
+        };
+        if let (Some(name), Some(id)) = (passed_on, child.id()) {
+            // One that has just ended is no error: its end is heard next.
+            let _ = Command::new("kill").args(["-s", name, &id.to_string()]).status().await;
+        }
+    }
+}
+
+/// Renews the lock in time, for ever. One that has ended, as with an agent that was away for long, is
+/// taken anew.
+async fn keep(socket: &Path, wish: &LockWish, held: &RefCell<String>) -> Infallible {
+    let mut is_told = false;
+    loop {
+        tokio::time::sleep(Duration::from_secs(wish.ttl_s) / 3).await;
+        let id = held.borrow().clone();
+        let renewed = match api::order(socket, "locks", &renewal(id, wish.ttl_s)).await {
+            Err(ClientError::NotFollowed { code, .. }) if code == "not_found" => {
+                api::order(socket, "locks", wish).await
+            }
+            renewed => renewed,
+        };
+        match renewed {
+            Ok(answer) => {
+                held.replace(answer.id.unwrap_or_default());
+                is_told = false;
+            }
+            Err(error) if !is_told => {
+                print::note(&format!("the lock is not renewed; trying again: {error}"));
+                is_told = true;
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn code_of(ended: ExitStatus) -> u8 {
+    let code = ended.code().or_else(|| ended.signal().map(|signal| 128 + signal));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Unexpected as u8)
+}
+
+fn new(reason: String, owner: Option<String>, ttl_s: u64) -> LockWish {
+    let environment = environment();
+    let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name).cloned());
+    LockWish { id: None, reason: Some(reason), owner: owner.or(user), ttl_s }
+}
+
+fn renewal(id: String, ttl_s: u64) -> LockWish {
+    LockWish { id: Some(id), ttl_s, ..LockWish::default() }
+}
+
+/// Whole seconds.
+fn ttl(text: &str) -> Result<u64, String> {
+    let most = 24 * 3600;
+    let given = humantime::parse_duration(text).ok().filter(|given| given.subsec_nanos() == 0);
+    let seconds = given.map(|given| given.as_secs()).filter(|seconds| (1..=most).contains(seconds));
+    seconds.ok_or_else(|| "write a duration such as 10min, from 1s to 24h".to_owned())
+}

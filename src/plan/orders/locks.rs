@@ -1,0 +1,89 @@
+//! Leases given, renewed and ended by hand, and the order to pass them.
+
+use std::time::Duration;
+
+use crate::model::{Answer, AppId, Lease, Ledger, Release, TargetApp, WantedApp};
+use crate::plan::Situation;
+
+use super::{find, name};
+
+/// How many leases may be in force: a program that forgets its own shall not fill the disk.
+const MOST: usize = 64;
+
+pub(super) fn give(ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
+    ledger.leases.retain(|other| other.id != lease.id);
+    if ledger.leases.len() >= MOST {
+        return Err(Answer::Refused(format!("there are {MOST} locks already; release one first")));
+    }
+    ledger.leases.push(lease.clone());
+    Ok(format!("updates are locked; `cotter lock release {}` unlocks them", lease.id))
+}
+
+pub(super) fn renew(ledger: &mut Ledger, id: &str, until: Duration) -> Result<String, Answer> {
+    let lease = ledger.leases.iter_mut().find(|lease| lease.id == id).ok_or_else(|| no_lock(id))?;
+    lease.until = until;
+    Ok(format!("lock {id} of {} is renewed", lease.owner))
+}
+
+pub(super) fn end(ledger: &mut Ledger, id: &str) -> Result<String, Answer> {
+    let place = ledger.leases.iter().position(|lease| lease.id == id).ok_or_else(|| no_lock(id))?;
+    let lease = ledger.leases.remove(place);
+    let rest = match ledger.leases.len() {
+        0 => "",
+        1 => "; another one is in force",
+        _ => "; others are in force",
+    };
+    Ok(format!("lock {id} of {} is released{rest}", lease.owner))
+}
+
+fn no_lock(id: &str) -> Answer {
+    Answer::NotFound(format!("there is no lock {id}; it may have ended"))
+}
+
+/// Lets the wanted release of an app, or of every app, pass locks and windows.
+pub(super) fn force(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
+    let chosen = app.map(|app| find(at, app)).transpose()?;
+    let mut told = Vec::new();
+    for (id, app) in at.target.iter().flat_map(|target| &target.apps) {
+        let is_chosen = chosen.as_ref().is_none_or(|chosen| chosen == id);
+        let TargetApp::Wanted(WantedApp { release: Some(release), .. }) = app else { continue };
+        if !is_chosen {
+            continue;
+        }
+        ledger.apps.entry(id.clone()).or_default().forced = Some(release.key());
+        let (commit, name) = (&release.commit, name(at, id));
+        told.push(format!("release {commit} of {name} passes locks and windows once"));
+        if is_rejected(at, id, release) {
+            told.push(format!("{commit} was taken back, and `cotter retry` tries it again"));
+        }
+    }
+    if told.is_empty() {
+        let of = chosen.map_or_else(String::new, |id| format!(" of {}", name(at, &id)));
+        return Err(Answer::Refused(format!("no release{of} is wanted that could pass locks")));
+    }
+    if ledger.hold.is_some() {
+        told.push("nothing is swapped before `cotter unhold`".to_owned());
+    }
+    Ok(told.join("; "))
+}
+
+fn is_rejected(at: &Situation<'_>, app: &AppId, release: &Release) -> bool {
+    let rejected = at.ledger.apps.get(app).and_then(|entry| entry.rejected.as_ref());
+    rejected.is_some_and(|rejected| rejected.release == release.key())
+}
+
+/// Whether nobody has locked updates of `app`, or the cloud or the operator passes over that.
+pub(super) fn not_locked(at: &Situation<'_>, app: &AppId, is_forced: bool) -> Result<(), Answer> {
+    if is_forced || at.target.is_some_and(|target| target.is_lock_overridden) {
+        return Ok(());
+    }
+    let held = |by: String| Err(Answer::Held(format!("updates are locked by {by}; --force passes this")));
+    if let Some((service, lock)) = at.facts.locks.get(app).and_then(|locks| locks.first_key_value()) {
+        return held(format!("service {service} of {}: {}", name(at, app), lock.path));
+    }
+    let mut leases = at.ledger.leases.iter();
+    match leases.find(|lease| lease.is_in_force(at.boot_id, at.facts.uptime)) {
+        Some(lease) => held(format!("{}: {} (lock {})", lease.owner, lease.reason, lease.id)),
+        None => Ok(()),
+    }
+}
