@@ -650,6 +650,7 @@ async fn the_real_engine_keeps_the_contract() {
         Docker::new(DockerSettings {
             socket: lab.docker().socket().to_owned(),
             instance: Instance::parse(instance).unwrap(),
+            services_dir: lab.dir().join("services"),
             stall_timeout: Duration::from_secs(30),
         })
     };

@@ -11,6 +11,7 @@
 //! | systemd | `report` | systemd's status line |
 
 mod remembered;
+mod surroundings;
 mod systemd;
 
 use std::path::PathBuf;
@@ -33,6 +34,8 @@ use crate::model::{CloudReport, Delivered, Identity, Ledger, Registration as Kno
 use crate::reconcile::{self, Channels, Command, Memory, Settings};
 use crate::store::{Store, StoreError};
 use crate::wire::report::DeviceFacts;
+pub use surroundings::Host;
+
 use remembered::{identity, remembered_target};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
@@ -208,6 +211,7 @@ fn spawn_reconciler(
     let engine = Arc::new(Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
+        services_dir: surroundings::services_dir(&config.runtime_dir),
         stall_timeout: config.stall_timeout,
     }));
     let channels = Channels {

@@ -211,8 +211,8 @@ mod tests {
             ("22:00-04:00 Europe/Zurich", "2026-10-25T02:59:59Z", OPEN),
             ("22:00-04:00 Europe/Zurich", "2026-10-25T03:00:00Z", 18 * hour),
             ("Fri 02:00-04:00 Pacific/Apia", "2011-12-30T09:30:00Z", 6 * 24 * hour + 2 * hour + hour / 2),
-            // The ends of time.
-            ("00:00-24:00", "9999-12-30T22:00:00Z", OPEN),
+            // The ends of time, where there is no next day.
+            ("00:00-24:00", "9999-12-30T22:00:00Z", 24 * hour),
             ("22:00-04:00", "-009999-01-02T01:59:59Z", 20 * hour + 1),
         ] {
             let expected = match opens_in {

@@ -78,3 +78,45 @@ pub struct Weight {
     /// Architectures that it is made for, as images name them; empty: it does not say.
     pub architectures: BTreeSet<String>,
 }
+
+impl Weight {
+    /// Whether the image is made for machines of `architecture`, or for older ones whose programs they
+    /// run as well. One that does not say is.
+    #[must_use]
+    pub fn fits(&self, architecture: &str) -> bool {
+        self.architectures.is_empty() || runs(architecture).any(|runs| self.architectures.contains(runs))
+    }
+}
+
+/// The architectures whose images an engine of `architecture` runs, its own first: it takes an image for
+/// 32 bits where there is none for 64.
+pub fn runs(architecture: &str) -> impl Iterator<Item = &str> {
+    let older = match architecture {
+        "amd64" => Some("386"),
+        "arm64" => Some("arm"),
+        _ => None,
+    };
+    std::iter::once(architecture).chain(older)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_fits_machines_that_run_its_programs() {
+        for (made_for, engine, fits) in [
+            (&["amd64", "arm64"][..], "arm64", true),
+            (&["amd64"], "arm64", false),
+            (&["arm"], "arm64", true),
+            (&["arm64"], "arm", false),
+            (&["386"], "amd64", true),
+            (&["riscv64"], "riscv64", true),
+            (&[], "arm64", true),
+        ] {
+            let architectures = made_for.iter().map(|&name| name.to_owned()).collect();
+            let weight = Weight { missing: 0, architectures };
+            assert_eq!(weight.fits(engine), fits, "{made_for:?} on {engine}");
+        }
+    }
+}
