@@ -164,7 +164,11 @@ impl Operate for Docker {
         let call = self.call("rename", EngineError::DEADLINE, |client| async move {
             client.rename_container(&id, options).await
         });
-        or_already(call.await, &[404])
+        match or_already(call.await, &[404]) {
+            // It is called so already, because an earlier call has worked unheard.
+            Err(EngineError::Refused { status: 400, message, .. }) if message.contains("same name") => Ok(()),
+            other => other,
+        }
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
