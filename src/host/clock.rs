@@ -236,7 +236,7 @@ mod tests {
             let asked = Window { zone: zone.to_owned(), ..Window::parse("01:00-02:00").unwrap() };
             match window(&asked, time("2027-01-04T01:30:00Z")) {
                 WindowState::Unknown(why) => why,
-                other => panic!("{zone}: {other:?}"),
+                other @ (WindowState::Open | WindowState::Closed { .. }) => panic!("{zone}: {other:?}"),
             }
         };
         assert_eq!(

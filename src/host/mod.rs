@@ -15,7 +15,8 @@ pub use disk::free;
 pub use locks::{LockError, Locks};
 pub use ports::listeners;
 
-/// The wall clock. Only shown, never decided upon: it jumps, and starts at 1970 on a board without a battery.
+/// The wall clock. It jumps, and starts at 1970 on a board without a battery: shown, and asked for windows
+/// only while [`trust`] believes it.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one room that reads the wall clock")]
 pub fn now() -> Timestamp {

@@ -379,3 +379,6 @@ impl Operate for Fake {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

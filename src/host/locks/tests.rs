@@ -233,13 +233,13 @@ fn without_capabilities_all_works_and_what_cannot_be_read_is_not_ours() {
     lab.locks.take(APP, &both()).unwrap();
     assert!(lab.locks.has_own(APP));
     let hidden = lab.path("web", "updates.lock");
-    fs::set_permissions(&hidden, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(lab.foreign("web").as_deref(), Some("/tmp/balena/updates.lock"));
     lab.locks.release(APP);
     assert_eq!(lab.files(), ["web/updates.lock"]);
     fs::remove_file(&hidden).unwrap();
     // The app closes its folder: then it is locked, and nothing breaks.
-    fs::set_permissions(lab.path("web", ""), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(lab.path("web", ""), fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(lab.foreign("web").as_deref(), Some("/tmp/balena/updates.lock"));
     assert!(!lab.locks.has_handed_over(APP, &named("web")));
     lab.locks.forget_hand_over(APP, &named("web"));
