@@ -353,6 +353,13 @@ async fn kills<B: Bench>(bench: &B) {
     engine.kill(&id).await.expect("it was never started");
     assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Created);
     engine.remove(&id).await.unwrap();
+    // One that the engine is about to start again.
+    let crashing = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 16) };
+    let id = started(engine, "job", &crashing).await;
+    until(engine, "job", |s| s.state == ContainerState::Restarting).await;
+    engine.kill(&id).await.expect("it restarts");
+    until(engine, "job", |s| matches!(s.state, ContainerState::Exited { .. })).await;
+    engine.remove(&id).await.expect("it does not come back");
 }
 
 async fn removes_by_force<B: Bench>(bench: &B) {
