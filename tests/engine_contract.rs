@@ -6,6 +6,7 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -13,8 +14,8 @@ use cotter::engine::fake::{Behaviour, Fake};
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
 use cotter::model::{
     App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Instance, Mount,
-    MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedService, Probe,
-    RestartPolicy, ServiceName, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
+    MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedService,
+    PortMapping, Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
 use support::Lab;
@@ -64,6 +65,15 @@ trait Bench {
 
     /// On how many networks a container is.
     fn networks_of(&self, id: &ContainerId) -> usize;
+
+    /// The engine's architecture, in the word that images have for it.
+    fn architecture(&self) -> String;
+
+    /// The layers of an image that is here.
+    fn layers_of(&self, image: &ImageRef) -> BTreeSet<String>;
+
+    /// A port of the loopback that nobody has.
+    fn free_port(&self) -> u16;
 }
 
 fn app() -> App {
@@ -176,10 +186,15 @@ async fn gone<E: Operate>(engine: &E, id: &ContainerId) {
 /// The whole list, in an order in which each check leaves nothing behind.
 async fn contract<B: Bench>(bench: &B) {
     pulls(bench).await;
+    tells_of_itself(bench).await;
     creates(bench).await;
     identities(bench).await;
     starts_and_stops(bench).await;
     removes(bench).await;
+    kills(bench).await;
+    removes_by_force(bench).await;
+    parks(bench).await;
+    publishes(bench).await;
     networks(bench).await;
     volumes(bench).await;
     several_networks(bench).await;
@@ -206,6 +221,16 @@ async fn pulls<B: Bench>(bench: &B) {
     assert!(error.is_transient());
     let here = look(engine).await.images;
     assert!(!here.contains(&images.missing) && !here.contains(&images.nowhere));
+}
+
+async fn tells_of_itself<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let about = engine.about().await.unwrap();
+    assert!(about.data_root.starts_with('/'), "{}", about.data_root);
+    assert_eq!(about.architecture, bench.architecture());
+    let (here, well) = (engine.layers().await.unwrap(), bench.layers_of(&images.well));
+    assert!(!well.is_empty() && here.is_superset(&well), "{well:?} is not in {here:?}");
+    assert!(here.is_superset(&bench.layers_of(&images.other)));
 }
 
 async fn creates<B: Bench>(bench: &B) {
@@ -309,6 +334,133 @@ async fn removes<B: Bench>(bench: &B) {
     let error = engine.remove(&id).await.unwrap_err();
     assert!(matches!(error, EngineError::Refused { status: 409, .. }), "it restarts: {error:?}");
     gone(engine, &id).await;
+}
+
+async fn kills<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    // Though the engine is told to keep it running, it stays down.
+    let lasting = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.well, 16) };
+    let id = started(engine, "web", &lasting).await;
+    engine.kill(&id).await.unwrap();
+    until(engine, "web", |s| s.state == ContainerState::Exited { code: 137 }).await;
+    engine.kill(&id).await.expect("it does not run");
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Exited { code: 137 });
+    engine.start(&id).await.expect("a killed one starts again");
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
+    gone(engine, &id).await;
+    engine.kill(&id).await.expect("it is gone already");
+    let id = created(engine, "web", &spec(&images.well, 16)).await;
+    engine.kill(&id).await.expect("it was never started");
+    assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Created);
+    engine.remove(&id).await.unwrap();
+    // One that the engine is about to start again.
+    let crashing = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 16) };
+    let id = started(engine, "job", &crashing).await;
+    until(engine, "job", |s| s.state == ContainerState::Restarting).await;
+    engine.kill(&id).await.expect("it restarts");
+    until(engine, "job", |s| matches!(s.state, ContainerState::Exited { .. })).await;
+    engine.remove(&id).await.expect("it does not come back");
+}
+
+async fn removes_by_force<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let id = started(engine, "web", &spec(&images.well, 17)).await;
+    engine.remove_by_force(&id).await.expect("it runs");
+    assert_eq!(look(engine).await.services, []);
+    engine.remove_by_force(&id).await.expect("it is gone already");
+    let id = created(engine, "web", &spec(&images.well, 17)).await;
+    engine.remove_by_force(&id).await.expect("it does not run");
+    let crashing = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 17) };
+    let id = started(engine, "job", &crashing).await;
+    until(engine, "job", |s| s.state == ContainerState::Restarting).await;
+    engine.remove_by_force(&id).await.expect("it restarts");
+    assert_eq!(look(engine).await.services, []);
+}
+
+async fn parks<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let spec = spec(&images.well, 18);
+    let id = started(engine, "web", &spec).await;
+    let before = seen(engine, "web").await.unwrap();
+    engine.park(&id).await.unwrap();
+    let observed = look(engine).await;
+    assert_eq!(observed.services, []);
+    assert_eq!(observed.parked, [ObservedService { status: observed.parked[0].status.clone(), ..before }]);
+    engine.park(&id).await.expect("it is put aside already");
+    assert_eq!(look(engine).await.parked.len(), 1);
+    // Its name is free again, for more than one.
+    let next = started(engine, "web", &spec).await;
+    assert_ne!(next, id);
+    engine.park(&next).await.unwrap();
+    assert_eq!(look(engine).await.parked.len(), 2);
+    let third = created(engine, "web", &spec).await;
+    engine.remove(&third).await.unwrap();
+    // It is still what it was: one that runs is not removed, it can be stopped, and killed.
+    let error = engine.remove(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 409, .. }), "it runs: {error:?}");
+    engine.stop(&id, Duration::from_secs(2)).await.unwrap();
+    let mut states: Vec<_> = look(engine).await.parked.into_iter().map(|s| (s.container, s.state)).collect();
+    states.sort_by_key(|(container, _)| *container != id);
+    assert_eq!(
+        states,
+        [(id.clone(), ContainerState::Exited { code: 0 }), (next.clone(), ContainerState::Running)]
+    );
+    engine.remove(&id).await.unwrap();
+    engine.remove_by_force(&next).await.unwrap();
+    let observed = look(engine).await;
+    assert_eq!((observed.services, observed.parked), (vec![], vec![]));
+    engine.park(&id).await.expect("it is gone");
+}
+
+async fn publishes<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    engine.create_network(&app(), &network("default"), &NetworkSpec::default()).await.unwrap();
+    let fixed = bench.free_port();
+    let port = |host_port, container_port, protocol| PortMapping {
+        host_ip: "127.0.0.1".to_owned(),
+        host_port,
+        container_port,
+        protocol,
+    };
+    let ports = vec![
+        port(Some(fixed), 8080, Protocol::Tcp),
+        port(None, 8081, Protocol::Tcp),
+        port(None, 53, Protocol::Udp),
+    ];
+    let spec = ServiceSpec { network_mode: on(&["default"]), ports, ..spec(&images.well, 19) };
+    let id = created(engine, "web", &spec).await;
+    let ours = async || {
+        let mut held = engine.published().await.unwrap();
+        held.retain(|held| held.container.as_ref() == Some(&id));
+        held
+    };
+    assert_eq!(ours().await, [], "it does not run");
+    engine.start(&id).await.unwrap();
+    let held = ours().await;
+    let seen_ports = seen(engine, "web").await.unwrap().ports;
+    assert_eq!(seen_ports.keys().copied().collect::<Vec<_>>(), [53, 8080, 8081]);
+    assert_eq!(seen_ports[&8080], BTreeSet::from([fixed]));
+    let of = |container_port: u16, protocol| {
+        let picked = *seen_ports[&container_port].first().unwrap();
+        held.iter().find(|held| held.port == picked && held.protocol == protocol).unwrap()
+    };
+    for held in [of(8080, Protocol::Tcp), of(8081, Protocol::Tcp), of(53, Protocol::Udp)] {
+        assert_eq!(held.host_ip, "127.0.0.1");
+        assert!(held.by.contains("7_web_"), "{held:?}");
+    }
+    assert_eq!(held.len(), 3, "{held:?}");
+    let theirs = bench.neighbour().published().await.unwrap();
+    assert!(
+        theirs.is_empty() || held.iter().all(|held| theirs.contains(held)),
+        "whoever made them: {theirs:?}"
+    );
+    engine.stop(&id, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(ours().await, [], "it does not run any more");
+    assert!(seen(engine, "web").await.unwrap().ports.is_empty());
+    gone(engine, &id).await;
+    for network in look(engine).await.networks {
+        engine.remove_network(&network.id).await.unwrap();
+    }
 }
 
 async fn networks<B: Bench>(bench: &B) {
@@ -540,6 +692,19 @@ impl Bench for FakeBench {
     fn networks_of(&self, id: &ContainerId) -> usize {
         self.engine.networks_of(id)
     }
+
+    fn architecture(&self) -> String {
+        "riscv64".to_owned()
+    }
+
+    fn layers_of(&self, image: &ImageRef) -> BTreeSet<String> {
+        let own = if *image == self.images.well { "well" } else { "other" };
+        BTreeSet::from(["base".to_owned(), own.to_owned()])
+    }
+
+    fn free_port(&self) -> u16 {
+        8123
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -563,6 +728,10 @@ async fn the_fake_keeps_the_contract() {
     engine.publish(&images.unhealthy, Behaviour::Reports(Health::Unhealthy));
     engine.publish(&images.slow, Behaviour::Reports(Health::Starting));
     engine.cut_registry(&images.nowhere);
+    engine.make_of(&images.well, &["base", "well"]);
+    engine.make_of(&images.other, &["base", "other"]);
+    engine.make_of(&images.missing, &["missing"]);
+    engine.move_to("riscv64");
     contract(&FakeBench { engine, neighbour, images }).await;
 }
 
@@ -630,6 +799,20 @@ impl Bench for RealBench {
         let format = "{{len .NetworkSettings.Networks}}";
         self.lab.docker().run(&["inspect", "--format", format, id.as_str()]).parse().unwrap()
     }
+
+    fn architecture(&self) -> String {
+        self.lab.docker().run(&["version", "--format", "{{.Server.Arch}}"])
+    }
+
+    fn layers_of(&self, image: &ImageRef) -> BTreeSet<String> {
+        let format = "{{range .RootFS.Layers}}{{println .}}{{end}}";
+        let told = self.lab.docker().run(&["image", "inspect", "--format", format, &image.to_string()]);
+        told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn free_port(&self) -> u16 {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
 }
 
 #[tokio::test]
@@ -650,10 +833,59 @@ async fn the_real_engine_keeps_the_contract() {
         Docker::new(DockerSettings {
             socket: lab.docker().socket().to_owned(),
             instance: Instance::parse(instance).unwrap(),
+            services_dir: lab.dir().join("services"),
             stall_timeout: Duration::from_secs(30),
         })
     };
     let (ours, theirs) = (lab.instance("a"), lab.instance("b"));
     let (engine, neighbour) = (engine(&ours), engine(&theirs));
     contract(&RealBench { lab, instance: ours, engine, neighbour, images, foreign: Mutex::default() }).await;
+}
+
+/// What the engine does with a lock folder is the engine's own; the fake has none.
+#[tokio::test]
+async fn a_service_sees_its_lock_folder_whoever_makes_it() {
+    let lab = Lab::new("locks");
+    let image = ImageRef::parse(lab.image("r1")).unwrap();
+    let services_dir = lab.dir().join("services");
+    let engine = Docker::new(DockerSettings {
+        socket: lab.docker().socket().to_owned(),
+        instance: Instance::parse(lab.instance("a")).unwrap(),
+        services_dir: services_dir.clone(),
+        stall_timeout: Duration::from_secs(30),
+    });
+    pull(&engine, &image).await.unwrap();
+    let spec = ServiceSpec { is_read_only: true, ..spec(&image, 20) };
+    let id = created(&engine, "web", &spec).await;
+    let folder = services_dir.join("7/web");
+    let sees = |name: &str, inside: &str| {
+        std::fs::write(folder.join(name), name).unwrap();
+        let out = lab.docker().try_run(&["cp", &format!("{id}:{inside}/{name}"), "-"]);
+        out.status.success() && String::from_utf8_lossy(&out.stdout).contains(name)
+    };
+    // As after a boot: there is none yet, and nobody but the engine to make it.
+    for round in ["first", "second"] {
+        assert!(!services_dir.exists());
+        engine.start(&id).await.expect("a folder that is missing stops no container");
+        assert!(folder.is_dir(), "{round}");
+        assert!(sees("one", "/tmp/balena") && sees("two", "/tmp/resin"), "{round}");
+        engine.stop(&id, Duration::from_secs(2)).await.unwrap();
+        std::fs::remove_dir_all(&services_dir).unwrap();
+    }
+    // One that we make is taken as it is.
+    let locks = cotter::host::Locks::new(services_dir.clone());
+    locks.prepare(7, &service("web")).unwrap();
+    engine.start(&id).await.unwrap();
+    let mode = std::fs::metadata(&folder).unwrap().permissions().mode();
+    assert_eq!(mode & 0o7777, 0o1777);
+    locks.take(7, &[service("web")]).unwrap();
+    let out = lab.docker().run(&["cp", &format!("{id}:/tmp/balena/updates.lock"), "-"]);
+    assert!(out.contains("cotter\n"), "the app sees that we are at it: {out:?}");
+    let raw = &lab.docker().containers(&lab.instance("a"))[0].raw;
+    let env: Vec<_> = raw.pointer("/Config/Env").unwrap().as_array().unwrap().iter().collect();
+    for line in ["BALENA=1", "RESIN_APP_NAME=demo", "BALENA_APP_LOCK_PATH=/tmp/balena/updates.lock"] {
+        assert!(env.iter().any(|env| *env == line), "{line} is not in {env:?}");
+    }
+    gone(&engine, &id).await;
+    assert!(folder.is_dir());
 }

@@ -34,6 +34,8 @@ use crate::model::{CloudReport, Delivered, Identity, Ledger, Registration as Kno
 use crate::reconcile::{self, Channels, Command, Memory, Settings};
 use crate::store::{Store, StoreError};
 use crate::wire::report::DeviceFacts;
+pub use surroundings::Host;
+
 use remembered::{identity, remembered_target};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
@@ -218,6 +220,7 @@ fn spawn_reconciler(
     let engine = Arc::new(Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
+        services_dir: surroundings::services_dir(&config.runtime_dir),
         stall_timeout: config.stall_timeout,
     }));
     let channels = Channels {
@@ -228,7 +231,7 @@ fn spawn_reconciler(
     };
     let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
     tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wake.clone(), stop.clone()));
-    let surroundings = Arc::new(surroundings::Host);
+    let surroundings = Arc::new(Host::new(&config.runtime_dir));
     let reconciled = reconcile::run(engine, surroundings, store, ledger, settings, channels, stop.clone());
     tasks.spawn(async move {
         tokio::select! {

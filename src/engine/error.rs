@@ -27,6 +27,10 @@ pub enum EngineError {
     #[error("registry denies image {image}: {message}")]
     RegistryAuth { image: String, message: String },
 
+    /// The registry has been asked too often. Passes by itself.
+    #[error("registry of {image} wants to be asked less often: {message}")]
+    RateLimited { image: String, message: String },
+
     /// The registry cannot be reached, or broke off.
     #[error("registry of {image} cannot be reached: {message}")]
     Registry { image: String, message: String },
@@ -47,6 +51,7 @@ impl EngineError {
         match self {
             Self::Unreachable { .. }
             | Self::Timeout { .. }
+            | Self::RateLimited { .. }
             | Self::Registry { .. }
             | Self::Stalled { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
@@ -59,7 +64,7 @@ impl EngineError {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::DiskFull { .. } => Some(Duration::from_secs(60)),
+            Self::DiskFull { .. } | Self::RateLimited { .. } => Some(Duration::from_secs(60)),
             Self::RegistryAuth { .. } => Some(Duration::from_secs(300)),
             Self::Unreachable { .. }
             | Self::Timeout { .. }
@@ -78,6 +83,16 @@ impl EngineError {
         let message = message.trim().to_owned();
         if has(&["no space left on device"]) {
             Self::DiskFull { call: "pull", message }
+        } else if has(&[
+            "toomanyrequests",
+            "too many requests",
+            "rate limit",
+            "http 429",
+            "status: 429",
+            "status 429",
+        ]) {
+            // Before "denied", which registries say in the same breath.
+            Self::RateLimited { image, message }
         } else if has(&["unauthorized", "no basic auth credentials", "denied", "authentication required"]) {
             Self::RegistryAuth { image, message }
         } else if has(&[
@@ -117,6 +132,21 @@ mod tests {
             ("dial tcp: lookup registry.invalid on 1.1.1.1:53: no such host", true, "cannot be reached"),
             ("Head \"…/manifests/1\": no basic auth credentials", false, "denies"),
             ("unauthorized: authentication required", false, "denies"),
+            (
+                "toomanyrequests: You have reached your pull rate limit. You may increase the limit by \
+                 authenticating and upgrading: https://www.docker.com/increase-rate-limit",
+                true,
+                "less often",
+            ),
+            ("denied: requested access to the resource is denied: Rate Limit exceeded", true, "less often"),
+            ("error parsing HTTP 429 response body: unexpected end of JSON input: \"\"", true, "less often"),
+            ("received unexpected HTTP status: 429 Too Many Requests", true, "less often"),
+            (
+                "manifest for r/a@sha256:4290000042900000 not found: manifest unknown: manifest unknown",
+                false,
+                "is not in its registry",
+            ),
+            ("Head \"https://r/v2/a/manifests/429\": no basic auth credentials", false, "denies"),
             ("write /var/lib/docker/tmp/x: no space left on device", false, "is full"),
             ("filesystem layer verification failed for digest sha256:0", true, "cannot be reached"),
         ] {

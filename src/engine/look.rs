@@ -68,7 +68,11 @@ pub(super) fn published(summary: ContainerSummary) -> Vec<HeldPort> {
             by: by.clone(),
         })
     });
-    held.collect()
+    let mut held: Vec<_> = held.collect();
+    // The engine tells a port on all addresses twice: once for IPv4, once for IPv6.
+    held.sort_by(|a, b| (a.port, a.protocol, &a.host_ip).cmp(&(b.port, b.protocol, &b.host_ip)));
+    held.dedup();
+    held
 }
 
 /// A machine as the kernel names it, in the word that images have for it; others as they are.
@@ -144,6 +148,54 @@ mod tests {
         assert_eq!(health("Up 1 hour (unhealthy)"), Health::Unhealthy);
         assert_eq!(health("Up 1 hour"), Health::Unchecked);
         assert_eq!(health("Up 1 hour (Paused)"), Health::Unchecked);
+    }
+
+    #[test]
+    fn machines_in_the_words_of_images() {
+        for (machine, told) in [
+            ("x86_64", "amd64"),
+            ("aarch64", "arm64"),
+            ("armv7l", "arm"),
+            ("armv6l", "arm"),
+            ("i686", "386"),
+            ("riscv64", "riscv64"),
+        ] {
+            assert_eq!(architecture(machine), told);
+        }
+    }
+
+    #[test]
+    fn ports_that_are_published() {
+        let port = |ip: &str, public, typ| bollard::models::PortSummary {
+            ip: Some(ip.to_owned()),
+            private_port: 80,
+            public_port: public,
+            typ: Some(typ),
+        };
+        let summary = ContainerSummary {
+            id: Some("abc".into()),
+            names: Some(vec!["/their_web".into()]),
+            ports: Some(vec![
+                port("0.0.0.0", Some(8080), PortSummaryTypeEnum::TCP),
+                port("127.0.0.1", Some(8081), PortSummaryTypeEnum::TCP),
+                port("::", Some(8080), PortSummaryTypeEnum::TCP),
+                port("0.0.0.0", Some(8080), PortSummaryTypeEnum::UDP),
+                port("", None, PortSummaryTypeEnum::TCP),
+                port("0.0.0.0", Some(9000), PortSummaryTypeEnum::SCTP),
+            ]),
+            ..ContainerSummary::default()
+        };
+        let seen: Vec<_> = published(summary)
+            .into_iter()
+            .map(|held| {
+                assert_eq!(held.container, ContainerId::parse("abc").ok());
+                format!("{:?} {}:{} by {}", held.protocol, held.host_ip, held.port, held.by)
+            })
+            .collect();
+        assert_eq!(
+            seen,
+            ["Tcp :8080 by their_web", "Udp :8080 by their_web", "Tcp 127.0.0.1:8081 by their_web"]
+        );
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod docker;
 mod docker_spec;
 mod error;
 pub mod fake;
+mod injected;
 mod look;
 mod pull;
 

@@ -75,8 +75,75 @@ pub struct HeldPort {
 /// What a registry says of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Weight {
-    /// Its layers by the digest of their uncompressed content, with their compressed bytes.
-    pub layers: BTreeMap<String, u64>,
+    /// Its layers from the lowest up: the digest of their uncompressed content, and their compressed bytes.
+    pub layers: Vec<(String, u64)>,
     /// Architectures that it is made for, as images name them; empty: it does not say.
     pub architectures: BTreeSet<String>,
+}
+
+impl Weight {
+    /// The layers that an engine fetches which has those of `here`: all from the first one on that it lacks,
+    /// because it keeps layers by what lies below them.
+    pub fn missing<'a>(&'a self, here: Option<&'a BTreeSet<String>>) -> impl Iterator<Item = (&'a str, u64)> {
+        let has = move |layer: &&(String, u64)| here.is_some_and(|here| here.contains(&layer.0));
+        self.layers.iter().skip_while(has).map(|(layer, bytes)| (layer.as_str(), *bytes))
+    }
+
+    /// Whether the image is made for machines of `architecture`, or for older ones whose programs they
+    /// run as well. One that does not say is.
+    #[must_use]
+    pub fn fits(&self, architecture: &str) -> bool {
+        self.architectures.is_empty() || runs(architecture).any(|runs| self.architectures.contains(runs))
+    }
+}
+
+/// The architectures whose images an engine of `architecture` runs, its own first: it takes an image for
+/// 32 bits where there is none for 64.
+pub fn runs(architecture: &str) -> impl Iterator<Item = &str> {
+    let older = match architecture {
+        "amd64" => Some("386"),
+        "arm64" => Some("arm"),
+        _ => None,
+    };
+    std::iter::once(architecture).chain(older)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_fetched_begins_with_the_first_layer_that_is_missing() {
+        let layers = ["a", "b", "c"].map(|layer| (layer.to_owned(), 1)).to_vec();
+        let weight = Weight { layers, architectures: BTreeSet::new() };
+        for (here, fetched) in [
+            (&[][..], "a b c"),
+            (&["a"], "b c"),
+            (&["a", "c"], "b c"),
+            (&["b"], "a b c"),
+            (&["a", "b", "c"], ""),
+        ] {
+            let here = here.iter().map(|&layer| layer.to_owned()).collect();
+            let told: Vec<_> = weight.missing(Some(&here)).map(|(layer, _)| layer).collect();
+            assert_eq!(told.join(" "), fetched);
+        }
+        assert_eq!(weight.missing(None).count(), 3);
+    }
+
+    #[test]
+    fn an_image_fits_machines_that_run_its_programs() {
+        for (made_for, engine, fits) in [
+            (&["amd64", "arm64"][..], "arm64", true),
+            (&["amd64"], "arm64", false),
+            (&["arm"], "arm64", true),
+            (&["arm64"], "arm", false),
+            (&["386"], "amd64", true),
+            (&["riscv64"], "riscv64", true),
+            (&[], "arm64", true),
+        ] {
+            let architectures = made_for.iter().map(|&name| name.to_owned()).collect();
+            let weight = Weight { layers: Vec::new(), architectures };
+            assert_eq!(weight.fits(engine), fits, "{made_for:?} on {engine}");
+        }
+    }
 }

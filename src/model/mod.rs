@@ -17,7 +17,7 @@ mod step;
 mod target;
 mod window;
 
-pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState};
+pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
     SpecHash, VolumeName,

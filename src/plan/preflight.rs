@@ -65,13 +65,10 @@ fn weigh(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &Serv
 /// Whether an image is made for other machines only.
 fn is_for_others(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &ServiceName>) -> bool {
     let Some(ours) = draft.at.facts.architecture.as_deref() else { return false };
-    // A 64-bit machine runs what its 32-bit predecessor ran.
-    let runs =
-        |made_for: &str| made_for == ours || matches!((ours, made_for), ("arm64", "arm") | ("amd64", "386"));
     let mut is_blocked = false;
     for (image, service) in missing {
         let Some(weight) = draft.at.facts.weights.get(*image) else { continue };
-        if weight.architectures.is_empty() || weight.architectures.iter().any(|made_for| runs(made_for)) {
+        if weight.fits(ours) {
             continue;
         }
         is_blocked = true;
@@ -85,14 +82,12 @@ fn is_for_others(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRe
 /// Whether what is to be fetched does not fit on the engine's disk.
 fn is_too_large(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeSet<&ImageRef>) -> bool {
     let Some(free) = draft.at.facts.free else { return false };
+    let here = draft.at.facts.layers.as_ref();
     let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
     for image in missing.iter().filter(|image| !draft.at.pulling.contains_key(**image)) {
-        let weighed = draft.at.facts.weights.get(*image).map(|weight| &weight.layers);
-        layers.extend(weighed.into_iter().flatten().map(|(layer, bytes)| (layer.as_str(), *bytes)));
+        layers.extend(draft.at.facts.weights.get(*image).into_iter().flat_map(|weight| weight.missing(here)));
     }
-    let here = draft.at.facts.layers.as_ref();
-    let to_come = layers.iter().filter(|(layer, _)| here.is_none_or(|here| !here.contains(**layer)));
-    let compressed = to_come.fold(0_u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+    let compressed = layers.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
     let need = compressed.saturating_mul(SPACE);
     let reserve = draft.at.settings.disk_reserve;
     if need == 0 || need.saturating_add(reserve) <= free {

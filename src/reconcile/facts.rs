@@ -117,6 +117,10 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let mut locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>> = BTreeMap::new();
         let mut handed_over = BTreeSet::new();
         for (app, number, service) in self.services() {
+            // After a boot the engine has made the folder itself, and only for root.
+            if self.prepared.insert((number, service.clone())) {
+                let _ = self.surroundings.prepare(number, &service);
+            }
             if let Some(lock) = self.surroundings.lock(number, &service) {
                 locks.entry(app.clone()).or_default().insert(service.clone(), lock);
             }

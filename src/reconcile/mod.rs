@@ -19,7 +19,7 @@ mod tests;
 mod trials;
 mod weighing;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +98,7 @@ pub async fn run<E, M, S>(
         weighing: Weighing::default(),
         heals_seen: BTreeMap::new(),
         clock_watched: None,
+        prepared: BTreeSet::new(),
         watched_files: Vec::new(),
         images_changed: false,
         pulls: Pulls::new(progress),
@@ -179,6 +180,8 @@ struct Reconciler<E, M, S> {
     heals_seen: BTreeMap<(AppId, ServiceName), Instant>,
     /// Since when an update has waited for a clock that can be believed, as far as it is counted.
     clock_watched: Option<Instant>,
+    /// Lock folders that this agent has seen to.
+    prepared: BTreeSet<(u64, ServiceName)>,
     /// Lock folders that are watched because somebody waits for what is in them.
     watched_files: Vec<facts::Watched>,
     /// Whether the engine's layers may be others than those that it told.

@@ -26,11 +26,36 @@ pub(super) struct Inside {
     pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
     pub(super) made: u64,
+    pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
+    pub(super) architecture: Option<String>,
+    pub(super) is_down: bool,
+    /// What each container that was started publishes: its own port and the host's.
+    published: BTreeMap<ContainerId, Vec<(u16, HeldPort)>>,
 }
+
+/// The first of the ports that are picked for those who name none.
+const FIRST_PICKED: u16 = 49153;
 
 impl Inside {
     pub(super) fn find(&mut self, id: &ContainerId) -> Option<&mut ObservedService> {
-        self.observed.services.iter_mut().find(|s| s.container == *id)
+        let Observed { services, parked, .. } = &mut self.observed;
+        services.iter_mut().chain(parked).find(|s| s.container == *id)
+    }
+
+    /// All containers, those that were put aside among them.
+    pub(super) fn everything(&self) -> impl Iterator<Item = &ObservedService> {
+        self.observed.services.iter().chain(&self.observed.parked)
+    }
+
+    pub(super) fn look(&self) -> Observed {
+        let mut observed = self.observed.clone();
+        for seen in &mut observed.services {
+            let ports = self.published.get(&seen.container).filter(|_| has_ports(seen.state));
+            for (port, held) in ports.into_iter().flatten() {
+                seen.ports.entry(*port).or_default().insert(held.port);
+            }
+        }
+        observed
     }
 
     pub(super) fn create(&mut self, instance: &Instance, new: NewContainer<'_>) -> Result<(), EngineError> {
@@ -111,7 +136,54 @@ impl Inside {
                 (ContainerState::Running, health, format!("Up 1 second ({health:?})"))
             }
         };
+        self.publish(id);
         Ok(())
+    }
+
+    fn publish(&mut self, id: &ContainerId) {
+        let ports = self.specs.get(id).map_or(&[][..], |spec| &spec.ports);
+        let by = self.names.get(id).cloned().unwrap_or_default();
+        let is_taken = |port| self.published.values().flatten().any(|(_, held)| held.port == port);
+        let mut free = (FIRST_PICKED..=u16::MAX).filter(|port| !is_taken(*port));
+        let held = ports.iter().filter_map(|port| {
+            let (host_ip, protocol, by) = (port.host_ip.clone(), port.protocol, by.clone());
+            let host_port = port.host_port.or_else(|| free.next())?;
+            let container = Some(id.clone());
+            Some((port.container_port, HeldPort { host_ip, port: host_port, protocol, container, by }))
+        });
+        let held = held.collect();
+        self.published.insert(id.clone(), held);
+    }
+
+    /// Ends a container that runs, so that it does not come back by itself.
+    pub(super) fn end(&mut self, id: &ContainerId, code: i64) {
+        if let Some(seen) = self.find(id).filter(|seen| is_up(seen.state)) {
+            (seen.state, seen.health) = (ContainerState::Exited { code }, Health::Unchecked);
+            seen.status = format!("Exited ({code}) 1 second ago");
+            self.published.remove(id);
+        }
+    }
+
+    /// The engine is there again, and what ran before ended when it went.
+    pub(super) fn come_up(&mut self) {
+        self.is_down = false;
+        let ran: Vec<_> =
+            self.everything().filter(|seen| is_up(seen.state)).map(|s| s.container.clone()).collect();
+        for id in ran {
+            self.end(&id, 137);
+            if self.specs.get(&id).is_some_and(|spec| spec.restart.is_forever()) {
+                // One that cannot be started stays down, as it does on a real engine.
+                let _ = self.start(&id);
+            }
+        }
+    }
+
+    /// Puts a container aside under another name.
+    pub(super) fn park(&mut self, id: &ContainerId) {
+        let Some(at) = self.observed.services.iter().position(|s| s.container == *id) else { return };
+        let seen = self.observed.services.remove(at);
+        self.observed.parked.push(seen);
+        self.names.insert(id.clone(), docker_spec::parked_name(id.as_str()));
     }
 
     pub(super) fn remove(&mut self, id: &ContainerId) -> Result<(), EngineError> {
@@ -126,22 +198,20 @@ impl Inside {
     pub(super) fn forget(&mut self, id: &ContainerId) {
         self.names.remove(id);
         self.specs.remove(id);
+        self.published.remove(id);
         self.observed.services.retain(|s| s.container != *id);
         self.observed.parked.retain(|s| s.container != *id);
     }
 
-    /// What the containers that run publish on fixed ports of the host.
+    /// What the containers that run publish on ports of the host.
     pub(super) fn published(&self) -> Vec<HeldPort> {
-        let running = self.observed.services.iter().filter(|seen| is_up(seen.state));
-        let held = running.flat_map(|seen| {
-            let ports = self.specs.get(&seen.container).map_or(&[][..], |spec| &spec.ports);
-            let name = self.names.get(&seen.container).cloned().unwrap_or_default();
-            ports.iter().filter_map(move |port| {
-                let (host_ip, protocol, by) = (port.host_ip.clone(), port.protocol, name.clone());
-                let container = Some(seen.container.clone());
-                Some(HeldPort { host_ip, port: port.host_port?, protocol, container, by })
-            })
-        });
-        held.collect()
+        let running = self.everything().filter(|seen| has_ports(seen.state));
+        let held = running.flat_map(|seen| self.published.get(&seen.container).into_iter().flatten());
+        held.map(|(_, held)| held.clone()).collect()
     }
+}
+
+/// Whether a container's ports are taken: while it waits to be restarted they are free.
+fn has_ports(state: ContainerState) -> bool {
+    matches!(state, ContainerState::Running | ContainerState::Paused)
 }

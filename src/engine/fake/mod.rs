@@ -29,6 +29,8 @@ pub enum Fault {
     ErrorAfter,
     /// The engine is gone for this call.
     Unreachable,
+    /// The engine is gone, from this call on until it is revived.
+    Down,
     /// The call never returns.
     Hang,
 }
@@ -66,6 +68,25 @@ impl Fake {
         let mut inside = self.inside();
         inside.registry.insert(image.clone());
         inside.behaviours.insert(image.clone(), behaviour);
+    }
+
+    /// Says of which layers an image is made; without it, it has none.
+    pub fn make_of(&self, image: &ImageRef, layers: &[&str]) {
+        let layers = layers.iter().map(|&layer| layer.to_owned()).collect();
+        self.inside().layers.insert(image.clone(), layers);
+    }
+
+    /// Makes it an engine on another machine; without it, it is on `amd64`.
+    pub fn move_to(&self, architecture: &str) {
+        self.inside().architecture = Some(architecture.to_owned());
+    }
+
+    /// Ends a [`Fault::Down`]: the engine comes up with all it had. Of the containers that ran, those
+    /// that are to run for ever are started anew and the others have ended with 137; one that was
+    /// stopped before stays stopped.
+    pub fn revive(&self) {
+        self.inside().come_up();
+        self.tell();
     }
 
     /// Takes an image out of the registry; the engine keeps it if it has it.
@@ -134,7 +155,7 @@ impl Fake {
     pub fn meddle_unheard(&self, change: impl FnOnce(&mut Vec<ObservedService>)) {
         let mut inside = self.inside();
         change(&mut inside.observed.services);
-        let left: BTreeSet<_> = inside.observed.services.iter().map(|s| s.container.clone()).collect();
+        let left: BTreeSet<_> = inside.everything().map(|s| s.container.clone()).collect();
         inside.names.retain(|id, _| left.contains(id));
         inside.specs.retain(|id, _| left.contains(id));
     }
@@ -161,20 +182,25 @@ impl Fake {
             let call = format!("{name} {what}").trim_end().to_owned();
             let never = inside.never.contains(&call).then_some(Fault::Error);
             inside.calls.push(call);
-            inside.faults.remove(&at).or(never)
+            let fault = inside.faults.remove(&at).or(never);
+            inside.is_down |= fault == Some(Fault::Down);
+            if inside.is_down { Some(Fault::Down) } else { fault }
         };
         match fault {
             None => {
                 let done = act(&mut self.inside());
-                if matches!(name, "start" | "stop" | "remove") {
+                if matches!(name, "start" | "stop" | "kill" | "remove" | "remove-by-force") {
                     self.tell();
                 }
                 done
             }
             Some(Fault::Error) => Err(refused()),
             Some(Fault::ErrorAfter) => act(&mut self.inside()).and_then(|_| Err(refused())),
-            Some(Fault::Unreachable) => {
-                Err(EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() })
+            Some(Fault::Unreachable) => Err(gone()),
+            Some(Fault::Down) => {
+                // Whoever listens to its events is cut off.
+                self.tell();
+                Err(gone())
             }
             Some(Fault::Hang) => {
                 tokio::time::sleep(EngineError::DEADLINE).await;
@@ -182,6 +208,10 @@ impl Fake {
             }
         }
     }
+}
+
+fn gone() -> EngineError {
+    EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() }
 }
 
 /// The networks of the app that a container is on.
@@ -200,7 +230,7 @@ fn is_up(state: ContainerState) -> bool {
 
 impl Inspect for Fake {
     async fn observe(&self) -> Result<Observed, EngineError> {
-        self.call("list", "", |inside| Ok(inside.observed.clone())).await
+        self.call("list", "", |inside| Ok(inside.look())).await
     }
 
     async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
@@ -220,12 +250,19 @@ impl Inspect for Fake {
     }
 
     async fn about(&self) -> Result<About, EngineError> {
-        let about = About { data_root: "/fake".to_owned(), architecture: "amd64".to_owned() };
-        self.call("info", "", |_| Ok(about)).await
+        self.call("info", "", |inside| {
+            let architecture = inside.architecture.clone().unwrap_or_else(|| "amd64".to_owned());
+            Ok(About { data_root: "/fake".to_owned(), architecture })
+        })
+        .await
     }
 
     async fn layers(&self) -> Result<BTreeSet<String>, EngineError> {
-        self.call("list-layers", "", |_| Ok(BTreeSet::new())).await
+        self.call("list-layers", "", |inside| {
+            let made_of = |image| inside.layers.get(image).into_iter().flatten().cloned();
+            Ok(inside.observed.images.iter().flat_map(made_of).collect())
+        })
+        .await
     }
 
     async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
@@ -233,8 +270,13 @@ impl Inspect for Fake {
     }
 
     fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
-        stream::unfold(self.changed.subscribe(), |mut changed| async move {
-            changed.changed().await.ok().map(|()| (Ok(()), changed))
+        stream::unfold(Some(self.changed.subscribe()), |changed| async {
+            let mut changed = changed?;
+            let is_down = || self.inside().is_down;
+            if !is_down() {
+                changed.changed().await.ok()?;
+            }
+            if is_down() { Some((Err(gone()), None)) } else { Some((Ok(()), Some(changed))) }
         })
     }
 }
@@ -281,7 +323,7 @@ impl Operate for Fake {
 
     async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
         self.call("remove-network", id.as_str(), |inside| {
-            let is_used = inside.observed.services.iter().filter(|seen| is_up(seen.state)).any(|seen| {
+            let is_used = inside.everything().filter(|seen| is_up(seen.state)).any(|seen| {
                 let spec = inside.specs.get(&seen.container);
                 let mut networks = inside.observed.networks.iter().filter(|n| n.id == *id);
                 networks
@@ -308,11 +350,7 @@ impl Operate for Fake {
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<(), EngineError> {
         self.call("stop", id.as_str(), |inside| {
-            if let Some(seen) = inside.find(id).filter(|seen| is_up(seen.state)) {
-                seen.state = ContainerState::Exited { code: 0 };
-                seen.health = Health::Unchecked;
-                seen.status = "Exited (0) 1 second ago".to_owned();
-            }
+            inside.end(id, 0);
             Ok(())
         })
         .await
@@ -320,10 +358,7 @@ impl Operate for Fake {
 
     async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.call("kill", id.as_str(), |inside| {
-            if let Some(seen) = inside.find(id).filter(|seen| is_up(seen.state)) {
-                (seen.state, seen.health) = (ContainerState::Exited { code: 137 }, Health::Unchecked);
-                seen.status = "Exited (137) 1 second ago".to_owned();
-            }
+            inside.end(id, 137);
             Ok(())
         })
         .await
@@ -339,9 +374,7 @@ impl Operate for Fake {
 
     async fn park(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.call("rename", id.as_str(), |inside| {
-            let seen = inside.find(id).cloned();
-            inside.forget(id);
-            inside.observed.parked.extend(seen);
+            inside.park(id);
             Ok(())
         })
         .await
@@ -353,7 +386,7 @@ impl Operate for Fake {
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
         self.call("remove-image", &image.to_string(), |inside| {
-            let is_used = inside.observed.services.iter().any(|seen| seen.image == image.to_string());
+            let is_used = inside.everything().any(|seen| seen.image == image.to_string());
             if !is_used {
                 inside.observed.images.remove(image);
             }
@@ -362,3 +395,6 @@ impl Operate for Fake {
         .await
     }
 }
+
+#[cfg(test)]
+mod tests;

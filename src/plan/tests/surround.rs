@@ -75,7 +75,7 @@ impl Device {
                 let weight = self.facts.weights.entry(image(service, number)).or_default();
                 for layer in &words[2..] {
                     let (id, bytes) = layer.split_once('=').unwrap();
-                    weight.layers.insert(id.to_owned(), bytes.parse::<u64>().unwrap() * MIB);
+                    weight.layers.push((id.to_owned(), bytes.parse::<u64>().unwrap() * MIB));
                 }
             }
             "unweighed" => {

@@ -1,14 +1,41 @@
-//! The machine: its clock, its chance, its service manager. Knows nothing of what they are used for.
+//! The machine: its clock, its chance, its ports and disks, its service manager, and the folders in which
+//! apps lock their updates. Knows nothing of what they are used for.
+
+mod clock;
+mod disk;
+mod locks;
+mod ports;
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-/// The wall clock. Only shown, never decided upon: it jumps, and starts at 1970 on a board without a battery.
+pub use clock::{trust, window};
+pub use disk::free;
+pub use locks::{LockError, Locks};
+pub use ports::listeners;
+
+/// The wall clock. It jumps, and starts at 1970 on a board without a battery: shown, and asked for windows
+/// only while [`trust`] believes it.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one room that reads the wall clock")]
 pub fn now() -> Timestamp {
     Timestamp::now()
+}
+
+/// How long ago this machine booted, the time it slept included. Nobody sets this clock, so it never
+/// jumps; zero where the kernel does not say.
+#[must_use]
+pub fn uptime() -> Duration {
+    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
+    parse_uptime(&text).unwrap_or_default()
+}
+
+/// `350735.47 234388.90`: seconds since boot, to the hundredth, and seconds of idling.
+fn parse_uptime(text: &str) -> Option<Duration> {
+    let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
+    let hundredths: u64 = hundredths.parse().ok().filter(|n| *n < 100)?;
+    Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_millis(hundredths * 10))
 }
 
 /// RFC 3339 in UTC, whole seconds, of the moment `ahead` from now.
@@ -35,14 +62,6 @@ pub fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
 pub fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
-}
-
-/// Time since the device booted, with what it slept; zero where the kernel does not say.
-#[must_use]
-pub fn uptime() -> Duration {
-    let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
-    let seconds = text.split_whitespace().next().and_then(|word| word.parse().ok());
-    seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()).unwrap_or_default()
 }
 
 /// Tells systemd that the service is up. Without systemd nothing happens.
@@ -74,4 +93,24 @@ pub fn watchdog() -> Option<Duration> {
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
     // Not being heard by systemd is no reason to stop working.
     let _ = sd_notify::notify(states);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_of_its_uptime() {
+        for (text, millis) in [
+            ("350735.47 234388.90\n", Some(350_735_470)),
+            ("0.05 0.00\n", Some(50)),
+            ("", None),
+            ("12\n", None),
+            ("12.345 1.00\n", None),
+            ("-1.00 0.00\n", None),
+        ] {
+            assert_eq!(parse_uptime(text), millis.map(Duration::from_millis), "{text:?}");
+        }
+        assert!(uptime() > Duration::ZERO, "this machine has booted");
+    }
 }

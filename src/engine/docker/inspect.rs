@@ -1,0 +1,105 @@
+//! Looks at a real engine.
+
+use std::collections::BTreeSet;
+
+use bollard::query_parameters::{
+    EventsOptions, InspectContainerOptions, ListContainersOptions, ListImagesOptions, ListNetworksOptions,
+};
+use futures_util::{Stream, StreamExt, stream};
+
+use crate::engine::{About, EngineError, Inspect, look};
+use crate::model::{ContainerId, HeldPort, Observed};
+
+use super::Docker;
+
+impl Inspect for Docker {
+    async fn observe(&self) -> Result<Observed, EngineError> {
+        let containers = ListContainersOptions {
+            all: true,
+            filters: Some(self.ours()),
+            ..ListContainersOptions::default()
+        };
+        let networks = ListNetworksOptions { filters: Some(self.ours()) };
+        let images = ListImagesOptions::default();
+        let (containers, networks, images) = self
+            .call("list", EngineError::DEADLINE, |client| async move {
+                tokio::try_join!(
+                    client.list_containers(Some(containers)),
+                    client.list_networks(Some(networks)),
+                    client.list_images(Some(images)),
+                )
+            })
+            .await?;
+        let ours = containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c)?)));
+        let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
+        Ok(Observed {
+            services: services.into_iter().map(|(_, seen)| seen).collect(),
+            networks: networks.into_iter().filter_map(look::network).collect(),
+            images: images.into_iter().flat_map(look::images).collect(),
+            parked: parked.into_iter().map(|(_, seen)| seen).collect(),
+        })
+    }
+
+    async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
+        let id = id.to_string();
+        let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
+            client.inspect_container(&id, None::<InspectContainerOptions>).await
+        });
+        match call.await {
+            Ok(seen) => Ok(seen.restart_count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn about(&self) -> Result<About, EngineError> {
+        let info = self.call("info", EngineError::DEADLINE, |client| async move { client.info().await });
+        let info = info.await?;
+        let machine = info.architecture.unwrap_or_default();
+        Ok(About {
+            data_root: info.docker_root_dir.unwrap_or_default(),
+            architecture: look::architecture(&machine).to_owned(),
+        })
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<String>, EngineError> {
+        let call = self.call("list-images", EngineError::DEADLINE, |client| async move {
+            client.list_images(Some(ListImagesOptions::default())).await
+        });
+        let mut layers = BTreeSet::new();
+        for image in call.await? {
+            let inspect = self.call("inspect-image", EngineError::DEADLINE, |client| async move {
+                client.inspect_image(&image.id).await
+            });
+            match inspect.await {
+                Ok(seen) => layers.extend(seen.root_fs.and_then(|fs| fs.layers).unwrap_or_default()),
+                // It has gone since it was listed.
+                Err(EngineError::Refused { status: 404, .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(layers)
+    }
+
+    async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
+        let call = self.call("list", EngineError::DEADLINE, |client| async move {
+            client.list_containers(Some(ListContainersOptions::default())).await
+        });
+        Ok(call.await?.into_iter().flat_map(look::published).collect())
+    }
+
+    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
+        let mut filters = self.ours();
+        filters.insert("type".to_owned(), vec!["container".to_owned()]);
+        let kinds = ["start", "die", "destroy", "pause", "unpause", "health_status"];
+        filters.insert("event".to_owned(), kinds.map(str::to_owned).to_vec());
+        stream::once(self.client()).flat_map(move |client| match client {
+            Ok(client) => {
+                let options = EventsOptions { filters: Some(filters.clone()), ..EventsOptions::default() };
+                let events = client.events(Some(options));
+                events.map(|event| event.map(drop).map_err(|e| self.sort("events", &e))).left_stream()
+            }
+            Err(error) => stream::iter([Err(error)]).right_stream(),
+        })
+    }
+}

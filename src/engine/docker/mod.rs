@@ -1,0 +1,172 @@
+//! The real engine: Docker's API over its unix socket, by bollard.
+//!
+//! Every call has a deadline of ours, and the API version is negotiated at
+//! each connect, so that an engine may be upgraded under a running agent.
+
+mod inspect;
+mod operate;
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::models::{EndpointSettings, NetworkConnectRequest};
+use bollard::{API_DEFAULT_VERSION, BollardRequest};
+use tokio::sync::Mutex;
+
+use crate::model::{Instance, MountSource, VolumeSpec};
+
+use super::docker_spec::{self, label};
+use super::{EngineError, NewContainer};
+
+/// How to reach the engine, and as whom.
+#[derive(Debug, Clone)]
+pub struct DockerSettings {
+    /// Path of the engine's unix socket.
+    pub socket: PathBuf,
+    pub instance: Instance,
+    /// Where the lock folders of services are, `<app number>/<service>`: an absolute path, as the engine
+    /// sees it.
+    pub services_dir: PathBuf,
+    /// How long a download may make no progress.
+    pub stall_timeout: Duration,
+}
+
+/// A Docker Engine, or anything that speaks its API.
+#[derive(Debug)]
+pub struct Docker {
+    settings: DockerSettings,
+    /// Connected at the first call, and again after the engine was gone.
+    client: Mutex<Option<bollard::Docker>>,
+}
+
+/// Containers that have not come together after this many seconds at the client's end are given up by
+/// the deadlines below; bollard's own limit only has to lie beyond them.
+const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
+
+impl Docker {
+    /// An engine that is not connected yet; nothing is called.
+    #[must_use]
+    pub fn new(settings: DockerSettings) -> Self {
+        Self { settings, client: Mutex::new(None) }
+    }
+
+    async fn client(&self) -> Result<bollard::Docker, EngineError> {
+        let mut client = self.client.lock().await;
+        if let Some(client) = &*client {
+            return Ok(client.clone());
+        }
+        let socket = self.settings.socket.display().to_string();
+        let unreachable = |e: Error| EngineError::Unreachable { socket: socket.clone(), why: told(&e) };
+        let fresh = bollard::Docker::connect_with_unix(&socket, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
+            .map_err(unreachable)?;
+        let negotiated = tokio::time::timeout(EngineError::DEADLINE, fresh.negotiate_version()).await;
+        let fresh = negotiated
+            .map_err(|_| EngineError::Timeout { call: "version", seconds: EngineError::DEADLINE.as_secs() })?
+            .map_err(unreachable)?;
+        let version = fresh.client_version().to_string();
+        let fresh = fresh.with_request_modifier(move |request| versioned(request, &version));
+        *client = Some(fresh.clone());
+        Ok(fresh)
+    }
+
+    /// Makes one call within `deadline`; a broken connection is forgotten, so that the next call
+    /// connects and negotiates anew.
+    async fn call<T, F, Fut>(&self, name: &'static str, deadline: Duration, make: F) -> Result<T, EngineError>
+    where
+        F: FnOnce(bollard::Docker) -> Fut + Send,
+        Fut: Future<Output = Result<T, Error>> + Send,
+    {
+        let client = self.client().await?;
+        let error = match tokio::time::timeout(deadline, make(client)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => self.sort(name, &error),
+            Err(_) => EngineError::Timeout { call: name, seconds: deadline.as_secs() },
+        };
+        if matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. }) {
+            *self.client.lock().await = None;
+        }
+        Err(error)
+    }
+
+    fn sort(&self, call: &'static str, error: &Error) -> EngineError {
+        if let Error::DockerResponseServerError { status_code, message } = error {
+            let message = message.trim().to_owned();
+            if message.contains("no space left on device") {
+                return EngineError::DiskFull { call, message };
+            }
+            return EngineError::Refused { call, status: *status_code, message };
+        }
+        EngineError::Unreachable { socket: self.settings.socket.display().to_string(), why: told(error) }
+    }
+
+    fn ours(&self) -> HashMap<String, Vec<String>> {
+        let label = format!("{}={}", label::INSTANCE, self.settings.instance.as_str());
+        HashMap::from([("label".to_owned(), vec![label])])
+    }
+
+    async fn connect_others(
+        &self,
+        id: &str,
+        others: Vec<(String, EndpointSettings)>,
+    ) -> Result<(), EngineError> {
+        for (network, endpoint) in others {
+            let request = NetworkConnectRequest { container: id.to_owned(), endpoint_config: Some(endpoint) };
+            let call = self.call("connect-network", EngineError::DEADLINE, |client| async move {
+                client.connect_network(&network, request).await
+            });
+            call.await?;
+        }
+        Ok(())
+    }
+
+    async fn create_volumes(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
+        let unconfigured = VolumeSpec::default();
+        for mount in &new.spec.mounts {
+            let MountSource::Volume(name) = &mount.source else { continue };
+            let spec = new.volumes.get(name).unwrap_or(&unconfigured);
+            let request = docker_spec::volume(&self.settings.instance, new.app, name, spec);
+            let call = self.call("create-volume", EngineError::DEADLINE, |client| async move {
+                client.create_volume(request).await
+            });
+            call.await?;
+        }
+        Ok(())
+    }
+}
+
+/// The innermost cause: those around it only say that a client called a server.
+fn told(error: &Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
+}
+
+/// bollard 0.21 negotiates a version and then does not send it (facts.md 1); later ones may.
+fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
+    let (mut parts, body) = request.into_parts();
+    let prefix = format!("/v{version}");
+    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    if !path.starts_with("/v1.") {
+        let mut uri = parts.uri.clone().into_parts();
+        if let Ok(path) = format!("{prefix}{path}").parse() {
+            uri.path_and_query = Some(path);
+        }
+        if let Ok(uri) = uri.try_into() {
+            parts.uri = uri;
+        }
+    }
+    BollardRequest::from_parts(parts, body)
+}
+
+/// Takes the given statuses for success: what should be so is so already.
+fn or_already(result: Result<(), EngineError>, fine: &[u16]) -> Result<(), EngineError> {
+    match result {
+        Err(EngineError::Refused { status, .. }) if fine.contains(&status) => Ok(()),
+        other => other,
+    }
+}

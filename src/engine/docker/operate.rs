@@ -1,0 +1,191 @@
+//! Changes what a real engine holds.
+
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::query_parameters::{
+    CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListNetworksOptions,
+    RemoveContainerOptions, RemoveImageOptions, RenameContainerOptions, StartContainerOptions,
+    StopContainerOptions,
+};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use crate::engine::docker_spec::{self, PARTIAL};
+use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
+use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec};
+
+use super::{Docker, or_already};
+
+impl Operate for Docker {
+    async fn pull(&self, image: &ImageRef, progress: mpsc::Sender<u8>) -> Result<(), EngineError> {
+        let client = self.client().await?;
+        let name = image.to_string();
+        let options = CreateImageOptions {
+            from_image: Some(image.repository().to_owned()),
+            tag: image.digest().or(image.tag()).map(str::to_owned),
+            ..CreateImageOptions::default()
+        };
+        let mut messages = std::pin::pin!(client.create_image(Some(options), None, None));
+        let mut percent = pull::Progress::default();
+        let stall = self.settings.stall_timeout;
+        loop {
+            let message = match tokio::time::timeout(stall, messages.next()).await {
+                Err(_) => return Err(EngineError::Stalled { image: name, seconds: stall.as_secs() }),
+                Ok(None) => break,
+                Ok(Some(message)) => message,
+            };
+            match message {
+                Ok(message) => {
+                    if let Some(percent) = percent.advance(&message) {
+                        // A full channel only means that nobody has read the last one yet.
+                        let _ = progress.try_send(percent);
+                    }
+                }
+                Err(
+                    Error::DockerResponseServerError { message, .. }
+                    | Error::DockerStreamError { error: message },
+                ) => {
+                    return Err(EngineError::of_pull(&name, &message));
+                }
+                Err(error) => return Err(self.sort("pull", &error)),
+            }
+        }
+        // The engine has been seen to end a pull well without the image (field-problems.md 1).
+        let is_there = self.call("inspect-image", EngineError::DEADLINE, |client| {
+            let name = name.clone();
+            async move { client.inspect_image(&name).await }
+        });
+        match is_there.await {
+            Ok(_) => Ok(()),
+            Err(EngineError::Refused { status: 404, .. }) => {
+                let message = "the pull ended well, but the engine does not have the image".to_owned();
+                Err(EngineError::Registry { image: name, message })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create_network(
+        &self,
+        app: &App,
+        name: &NetworkName,
+        spec: &NetworkSpec,
+    ) -> Result<(), EngineError> {
+        let request = docker_spec::network(&self.settings.instance, app, name, spec);
+        // Engines before API 1.44 make a second network of the same name without a word.
+        let mut filters = self.ours();
+        filters.insert("name".to_owned(), vec![request.name.clone()]);
+        let options = ListNetworksOptions { filters: Some(filters) };
+        let alike = self.call("list-networks", EngineError::DEADLINE, |client| async move {
+            client.list_networks(Some(options)).await
+        });
+        if alike.await?.iter().any(|network| network.name.as_ref() == Some(&request.name)) {
+            return Ok(());
+        }
+        let call = self.call("create-network", EngineError::DEADLINE, |client| async move {
+            client.create_network(request).await.map(drop)
+        });
+        or_already(call.await, &[409])
+    }
+
+    async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let call = self.call("remove-network", EngineError::DEADLINE, |client| async move {
+            client.remove_network(&id).await
+        });
+        or_already(call.await, &[404])
+    }
+
+    async fn create(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
+        self.create_volumes(new).await?;
+        let name = docker_spec::container_name(&self.settings.instance, new.app, new.service, new.spec);
+        let (mut body, others) = docker_spec::container(&self.settings.instance, new);
+        injected::into(&mut body, &self.settings.services_dir, new);
+        let is_whole = others.is_empty();
+        let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };
+        let options = CreateContainerOptions { name: Some(first_name), ..CreateContainerOptions::default() };
+        let created = self
+            .call("create", EngineError::DEADLINE, |client| async move {
+                client.create_container(Some(options), body).await
+            })
+            .await?;
+        if !is_whole {
+            self.connect_others(&created.id, others).await?;
+            let options = RenameContainerOptions { name };
+            let call = self.call("rename", EngineError::DEADLINE, |client| async move {
+                client.rename_container(&created.id, options).await
+            });
+            call.await?;
+        }
+        Ok(())
+    }
+
+    async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let call = self.call("start", EngineError::DEADLINE, |client| async move {
+            client.start_container(&id, None::<StartContainerOptions>).await
+        });
+        or_already(call.await, &[304])
+    }
+
+    async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let options = StopContainerOptions { t: i32::try_from(seconds).ok(), signal: None };
+        let call = self.call("stop", grace + EngineError::DEADLINE, |client| async move {
+            client.stop_container(&id, Some(options)).await
+        });
+        or_already(call.await, &[304, 404])
+    }
+
+    async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
+        let call = self.call("kill", EngineError::DEADLINE, |client| async move {
+            client.kill_container(&id, Some(options)).await
+        });
+        // 409: it does not run.
+        or_already(call.await, &[404, 409])
+    }
+
+    async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = RemoveContainerOptions { v: true, force: true, link: false };
+        let call = self.call("remove-by-force", EngineError::DEADLINE, |client| async move {
+            client.remove_container(&id, Some(options)).await
+        });
+        or_already(call.await, &[404])
+    }
+
+    async fn park(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = RenameContainerOptions { name: docker_spec::parked_name(&id) };
+        let call = self.call("rename", EngineError::DEADLINE, |client| async move {
+            client.rename_container(&id, options).await
+        });
+        match or_already(call.await, &[404]) {
+            // It is called so already, because an earlier call has worked unheard.
+            Err(EngineError::Refused { status: 400, message, .. }) if message.contains("same name") => Ok(()),
+            other => other,
+        }
+    }
+
+    async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = RemoveContainerOptions { v: true, force: false, link: false };
+        let call = self.call("remove", EngineError::DEADLINE, |client| async move {
+            client.remove_container(&id, Some(options)).await
+        });
+        or_already(call.await, &[404])
+    }
+
+    async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
+        let name = image.to_string();
+        let options = RemoveImageOptions { force: false, noprune: false, platforms: None };
+        let call = self.call("remove-image", EngineError::DEADLINE, |client| async move {
+            client.remove_image(&name, Some(options), None).await.map(drop)
+        });
+        or_already(call.await, &[404, 409])
+    }
+}

@@ -1,0 +1,100 @@
+//! What the fake does that no contract can ask of a real engine.
+
+use std::pin::pin;
+
+use futures_util::StreamExt;
+
+use super::*;
+use crate::model::{AppId, Commit, RestartPolicy, ServiceName, SpecHash};
+
+fn image() -> ImageRef {
+    ImageRef::parse("r.example/web:1").unwrap()
+}
+
+/// Creates a container of `name` that the engine keeps running as `restart` says.
+async fn create(engine: &Fake, name: &str, restart: RestartPolicy) -> ContainerId {
+    let id = AppId::parse("0123456789abcdef0123456789abcdef").unwrap();
+    let app = App { id, number: 7, name: "demo".to_owned() };
+    let (release, service) = (Commit::parse("abc").unwrap(), ServiceName::parse(name).unwrap());
+    let spec = ServiceSpec {
+        network_mode: NetworkMode::None,
+        restart,
+        ..ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image())
+    };
+    let (networks, volumes) = (BTreeMap::new(), BTreeMap::new());
+    let new = NewContainer {
+        app: &app,
+        release: &release,
+        service: &service,
+        spec: &spec,
+        networks: &networks,
+        volumes: &volumes,
+    };
+    engine.create(new).await.unwrap();
+    engine.observe().await.unwrap().services.last().unwrap().container.clone()
+}
+
+async fn states(engine: &Fake) -> Vec<String> {
+    let seen = engine.observe().await.unwrap();
+    let all = seen.services.iter().chain(&seen.parked);
+    let mut states: Vec<_> = all.map(|seen| format!("{} {:?}", seen.service, seen.state)).collect();
+    states.sort();
+    states
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_was_down_keeps_its_containers_and_starts_what_shall_run() {
+    let engine = Fake::new(Instance::parse("fake").unwrap());
+    engine.publish(&image(), Behaviour::Runs);
+    engine.pull(&image(), mpsc::channel(1).0).await.unwrap();
+    let mut ids = BTreeMap::new();
+    for (name, restart) in [
+        ("always", RestartPolicy::Always),
+        ("job", RestartPolicy::No),
+        ("killed", RestartPolicy::Always),
+        ("new", RestartPolicy::Always),
+        ("parked", RestartPolicy::UnlessStopped),
+        ("retried", RestartPolicy::OnFailure { retries: 3 }),
+        ("stopped", RestartPolicy::UnlessStopped),
+    ] {
+        let id = create(&engine, name, restart).await;
+        if name != "new" {
+            engine.start(&id).await.unwrap();
+        }
+        ids.insert(name, id);
+    }
+    engine.stop(&ids["stopped"], Duration::ZERO).await.unwrap();
+    engine.kill(&ids["killed"]).await.unwrap();
+    engine.park(&ids["parked"]).await.unwrap();
+
+    let mut events = pin!(engine.events());
+    engine.fail(1, Fault::Down);
+    engine.observe().await.expect("not yet");
+    for call in [engine.start(&ids["stopped"]).await, engine.start(&ids["new"]).await] {
+        assert!(matches!(call, Err(EngineError::Unreachable { .. })), "{call:?}");
+    }
+    assert!(engine.observe().await.is_err(), "it stays away");
+    assert!(matches!(events.next().await, Some(Err(EngineError::Unreachable { .. }))));
+    assert!(events.next().await.is_none());
+    let mut again = pin!(engine.events());
+    assert!(matches!(again.next().await, Some(Err(EngineError::Unreachable { .. }))));
+
+    let mut events = {
+        engine.revive();
+        pin!(engine.events())
+    };
+    assert_eq!(
+        states(&engine).await,
+        [
+            "always Running",
+            "job Exited { code: 137 }",
+            "killed Exited { code: 137 }",
+            "new Created",
+            "parked Running",
+            "retried Exited { code: 137 }",
+            "stopped Exited { code: 0 }",
+        ]
+    );
+    engine.start(&ids["new"]).await.unwrap();
+    assert!(matches!(events.next().await, Some(Ok(()))));
+}

@@ -1,0 +1,264 @@
+//! One conversation with one registry: where it is, how it is asked, with which token, and what it refuses.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimeParser;
+use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::{Client, Method, Response, StatusCode};
+use serde::Deserialize;
+
+use crate::model::ImageRef;
+
+use super::{RegistryError, Unanswered};
+
+/// Manifests of one image and indexes of several architectures, in Docker's and in OCI's names.
+const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// How long a registry may wish us away, whatever it says.
+const AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
+
+/// A conversation about one image.
+pub(super) struct Asking<'a> {
+    image: &'a ImageRef,
+    client: Client,
+    /// Of the image's repository, e.g. `https://r.example/v2/a/b`.
+    base: String,
+    /// Given to anybody, once the registry has asked for one.
+    token: Option<String>,
+}
+
+impl<'a> Asking<'a> {
+    /// Nothing is asked yet.
+    pub(super) fn new(image: &'a ImageRef) -> Result<Self, RegistryError> {
+        let (host, path) = place(image.repository());
+        let is_local = is_on_this_machine(host);
+        // A second install is refused, which is as good.
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let mut client = Client::builder()
+            .connect_timeout(Duration::from_secs(10))
+            .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")));
+        if is_local {
+            // Nor does it need a machine that knows authorities.
+            client = client.no_proxy().tls_certs_only([]);
+        }
+        let why = |e| RegistryError::Unreachable { image: image.to_string(), why: innermost(&e) };
+        let client = client.build().map_err(why)?;
+        let scheme = if is_local { "http" } else { "https" };
+        Ok(Self { image, client, base: format!("{scheme}://{host}/v2/{path}"), token: None })
+    }
+
+    /// Asks for `what` of the repository, e.g. `manifests/latest`, and once more with a token if the
+    /// registry names who gives one to anybody. The answer is a good one, its body is not read yet.
+    pub(super) async fn ask(&mut self, method: Method, what: &str) -> Result<Response, Unanswered> {
+        let mut answer = self.send(method.clone(), what).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED && self.token.is_none() {
+            self.token = Some(self.get_token(&answer).await?);
+            answer = self.send(method, what).await?;
+        }
+        let image = self.image.to_string();
+        match answer.status() {
+            StatusCode::OK => Ok(answer),
+            StatusCode::NOT_FOUND => Err(RegistryError::NotFound { image }.into()),
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::Denied { image }.into()),
+            _ => Err(self.refused(&answer)),
+        }
+    }
+
+    /// Reads a body of at most `limit` bytes.
+    pub(super) async fn read(&self, mut answer: Response, limit: usize) -> Result<Vec<u8>, Unanswered> {
+        let mut body = Vec::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|e| self.unreachable(innermost(&e)))? {
+            if body.len() + chunk.len() > limit {
+                return Err(self.unreachable(format!("it sends more than {limit} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    /// An answer that is none, or makes no sense.
+    pub(super) fn unreachable(&self, why: String) -> Unanswered {
+        RegistryError::Unreachable { image: self.image.to_string(), why }.into()
+    }
+
+    async fn send(&self, method: Method, what: &str) -> Result<Response, Unanswered> {
+        let mut request = self.client.request(method, format!("{}/{what}", self.base)).header(ACCEPT, KINDS);
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token);
+        }
+        request.send().await.map_err(|e| self.unreachable(innermost(&e)))
+    }
+
+    fn refused(&self, answer: &Response) -> Unanswered {
+        let status = answer.status();
+        let is_busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
+        let after = if is_busy { retry_after(answer.headers()) } else { None };
+        Unanswered { after, ..self.unreachable(format!("status {status}")) }
+    }
+
+    /// A token for anybody, from where the registry's `WWW-Authenticate: Bearer` says.
+    async fn get_token(&self, answer: &Response) -> Result<String, Unanswered> {
+        #[derive(Deserialize)]
+        struct Answer {
+            #[serde(alias = "access_token")]
+            token: String,
+        }
+        let denied = || Unanswered::from(RegistryError::Denied { image: self.image.to_string() });
+        let challenge = answer.headers().get(WWW_AUTHENTICATE).and_then(|c| c.to_str().ok());
+        let parameters = challenge.and_then(parameters).ok_or_else(denied)?;
+        let of = |name: &str| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let realm = of("realm").filter(|realm| realm.starts_with("https://") || is_loopback_url(realm));
+        let query: Vec<_> = ["service", "scope"].iter().filter_map(|name| Some((*name, of(name)?))).collect();
+        let asked = self.client.get(realm.ok_or_else(denied)?).query(&query).send().await;
+        let answer = asked.map_err(|_| denied())?;
+        match answer.status() {
+            StatusCode::OK => {}
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                return Err(self.refused(&answer));
+            }
+            _ => return Err(denied()),
+        }
+        let body = self.read(answer, LARGEST_TOKEN).await?;
+        Ok(serde_json::from_slice::<Answer>(&body).map_err(|_| denied())?.token)
+    }
+}
+
+/// Bytes of an answer with a token in it.
+const LARGEST_TOKEN: usize = 1 << 20;
+
+/// `Retry-After`, in seconds or as a date. A date is held against the registry's own clock, so that
+/// ours may be wrong.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
+    let wish = text(RETRY_AFTER)?;
+    let is_number = !wish.is_empty() && wish.bytes().all(|b| b.is_ascii_digit());
+    let after = if is_number {
+        Duration::from_secs(wish.parse().unwrap_or(u64::MAX))
+    } else {
+        let parse = |text: &str| -> Option<Timestamp> { DateTimeParser::new().parse_timestamp(text).ok() };
+        let (now, then) = (parse(text(DATE)?)?, parse(wish)?);
+        Duration::try_from(then.duration_since(now)).unwrap_or_default()
+    };
+    Some(after.clamp(AWAY.0, AWAY.1))
+}
+
+/// `Bearer realm="…",service="…"` in its parts; `None` for any other scheme.
+fn parameters(challenge: &str) -> Option<Vec<(&str, &str)>> {
+    let (scheme, mut rest) = challenge.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return None;
+    }
+    let mut found = Vec::new();
+    while let Some((key, after)) = rest.split_once("=\"") {
+        let (value, after) = after.split_once('"')?;
+        found.push((key.trim_matches([',', ' ']), value));
+        rest = after;
+    }
+    Some(found)
+}
+
+/// Registry and path of a repository, as the engine reads it: without a host it is Docker Hub's.
+fn place(repository: &str) -> (&str, String) {
+    match repository.split_once('/') {
+        Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
+            (if host == "docker.io" { HUB } else { host }, path.to_owned())
+        }
+        Some(_) => (HUB, repository.to_owned()),
+        None => (HUB, format!("library/{repository}")),
+    }
+}
+
+/// Docker Hub's own name differs from the one in references.
+const HUB: &str = "registry-1.docker.io";
+
+fn is_loopback_url(url: &str) -> bool {
+    url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).is_some_and(is_on_this_machine)
+}
+
+fn is_on_this_machine(registry: &str) -> bool {
+    let host = match registry.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => registry.split(':').next().unwrap_or_default(),
+    };
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+fn innermost(error: &reqwest::Error) -> String {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    causes.last().map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_name_their_registry_or_docker_hub() {
+        for (repository, host, path) in [
+            ("alpine", HUB, "library/alpine"),
+            ("docker.io/library/alpine", HUB, "library/alpine"),
+            ("owner/app", HUB, "owner/app"),
+            ("localhost/app", "localhost", "app"),
+            ("127.0.0.1:5000/a/b", "127.0.0.1:5000", "a/b"),
+            ("r.example/a/b", "r.example", "a/b"),
+        ] {
+            assert_eq!(place(repository), (host, path.to_owned()), "{repository}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_in_its_parts() {
+        let challenge =
+            r#"Bearer realm="https://auth.example/token",service="r.example",scope="repository:a/b:pull""#;
+        let expected = vec![
+            ("realm", "https://auth.example/token"),
+            ("service", "r.example"),
+            ("scope", "repository:a/b:pull"),
+        ];
+        assert_eq!(parameters(challenge), Some(expected));
+        assert_eq!(parameters(r#"Basic realm="x""#), None);
+        assert_eq!(parameters("Bearer"), None);
+    }
+
+    #[test]
+    fn only_this_machine_is_asked_in_plain() {
+        for (host, is_local) in [
+            ("localhost:5000", true),
+            ("127.1.2.3", true),
+            ("[::1]:5000", true),
+            ("r.example", false),
+            ("127.example", false),
+        ] {
+            assert_eq!(is_on_this_machine(host), is_local, "{host}");
+        }
+    }
+
+    #[test]
+    fn how_long_a_registry_wishes_us_away() {
+        let date = "Wed, 25 Nov 2026 08:00:00 GMT";
+        for (wish, date, seconds) in [
+            ("30", None, Some(30)),
+            (" 30 ", None, Some(30)),
+            ("0", None, Some(1)),
+            ("86400", None, Some(3600)),
+            ("99999999999999999999999", None, Some(3600)),
+            ("Wed, 25 Nov 2026 08:02:00 GMT", Some(date), Some(120)),
+            ("Wed, 25 Nov 2026 07:00:00 GMT", Some(date), Some(1)),
+            ("Fri, 25 Dec 2026 08:00:00 GMT", Some(date), Some(3600)),
+            ("Wed, 25 Nov 2026 08:02:00 GMT", None, None),
+            ("soon", Some(date), None),
+            ("-5", Some(date), None),
+            ("1.5", Some(date), None),
+            ("", Some(date), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, wish.parse().unwrap());
+            date.map(|date| headers.insert(DATE, date.parse().unwrap()));
+            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{wish}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+}
