@@ -118,7 +118,7 @@ impl Witness<'_> {
     fn may_be_current(&self, log: &str) -> BTreeSet<Option<String>> {
         let commits = |part: &str| -> Vec<String> {
             let word =
-                |line: &str| Some(line.split_once("step=commit ")?.1.split_whitespace().next()?.to_owned());
+                |line: &str| Some(line.split_once("what=commit ")?.1.split_whitespace().next()?.to_owned());
             part.lines().filter_map(word).collect()
         };
         let heard = self.told.logged.max(self.life);

@@ -49,8 +49,8 @@ impl Surroundings for Host {
         self.locks.release(app);
     }
 
-    fn break_locks(&self, app: u64) {
-        self.locks.break_all(app);
+    fn break_locks(&self, app: u64, service: &ServiceName) {
+        self.locks.break_all(app, service);
     }
 
     fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool {

@@ -140,9 +140,11 @@ impl Locks {
         self.lock_files(app).for_each(|path| remove_own(&path));
     }
 
-    /// Takes away every lock of others from the folders of the app, whatever it is.
-    pub fn break_all(&self, app: u64) {
-        for path in self.lock_files(app).filter(|path| standing(path) == Standing::Theirs) {
+    /// Takes away every lock of others from a service's folder, whatever it is.
+    pub fn break_all(&self, app: u64, service: &ServiceName) {
+        let folder = self.folder(app, service);
+        let paths = LOCKS.map(|name| folder.join(name));
+        for path in paths.into_iter().filter(|path| standing(path) == Standing::Theirs) {
             // What cannot be taken away is seen again when ours are taken. A link is removed, not followed.
             let is_folder = fs::symlink_metadata(&path).is_ok_and(|seen| seen.is_dir());
             let _ = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };

@@ -43,6 +43,8 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         return;
     }
     if begins_trial(draft, app, release, &services) {
+        // It may have to wait for its next attempt.
+        keep::alive(draft, app, release);
         return;
     }
     if !early.is_empty() {
@@ -101,7 +103,8 @@ fn begins_trial(draft: &mut Draft<'_>, app: &AppId, release: &Release, services:
     if !services.iter().any(starts) && !leftovers(draft, app, release).any(is_up) {
         return false;
     }
-    draft.add(Some(app), None, vec![Step::Try { app: app.clone(), release: release.commit.clone() }])
+    draft.add(Some(app), None, vec![Step::Try { app: app.clone(), release: release.commit.clone() }]);
+    true
 }
 
 /// Containers that the engine failed to remove stand in the way of their own names.

@@ -8,6 +8,7 @@ use crate::model::{
 };
 
 use super::Situation;
+use super::gate::may_lock;
 use super::places::{goes_first, is_up};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
@@ -263,9 +264,7 @@ impl<'a> Checked<'a> {
         {
             return false;
         }
-        let holds = |service: &ServiceName| {
-            at.observed.services.iter().any(|s| s.app == *app && s.service == *service && is_up(s))
-        };
+        let holds = |service: &ServiceName| may_lock(at.observed, self.ledger, app, service);
         let has_file = at.facts.locks.get(app).is_some_and(|locks| locks.keys().any(holds));
         has_file || at.ledger.leases.iter().any(|lease| lease.is_in_force(at.boot_id, at.facts.uptime))
     }

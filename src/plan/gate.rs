@@ -10,7 +10,9 @@
 
 use std::time::Duration;
 
-use crate::model::{AppId, Clock, Reason, Release, Target, Window, WindowState};
+use crate::model::{
+    AppId, AppLedger, Clock, Observed, Reason, Release, ServiceName, ServiceSpec, Target, Window, WindowState,
+};
 
 use super::Draft;
 use super::places::{Place, is_up, leftovers, needs_start};
@@ -71,8 +73,20 @@ pub(super) fn keeps(draft: &mut Draft<'_>, app: &AppId) -> bool {
     is_held(draft, app) || is_locked(draft, app) || is_shut(draft, app, &Default::default())
 }
 
-/// Whether the app or somebody of this device has locked updates. A lock file counts while a container of
-/// its service is up. Locks that were there would have kept us from taking ours: while those stand, what
+/// Whether a lock file of the service counts: something of it runs, or is about to be brought back. One that
+/// was left by a service that has ended for good, or that an operator stopped, holds nobody up.
+#[must_use]
+pub fn may_lock(observed: &Observed, ledger: Option<&AppLedger>, app: &AppId, service: &ServiceName) -> bool {
+    let mut of_service = observed.services.iter().filter(|s| s.app == *app && s.service == *service);
+    let spec = ledger.and_then(|a| a.good.as_ref()).and_then(|good| good.services.get(service));
+    let is_halted = |spec: &ServiceSpec| {
+        ledger.and_then(|a| a.halted.get(service)).is_some_and(|halt| halt.spec == spec.hash)
+    };
+    of_service.any(is_up)
+        || spec.is_some_and(|spec| spec.is_running && spec.restart.is_forever() && !is_halted(spec))
+}
+
+/// Whether the app or somebody of this device has locked updates. Locks that were there would have kept us from taking ours: while those stand, what
 /// began goes on, also back.
 pub(super) fn is_locked(draft: &mut Draft<'_>, app: &AppId) -> bool {
     let at = draft.at;
@@ -82,8 +96,7 @@ pub(super) fn is_locked(draft: &mut Draft<'_>, app: &AppId) -> bool {
     }
     let mut is_locked = false;
     for (service, lock) in at.facts.locks.get(app).into_iter().flatten() {
-        let mut of_service = at.observed.services.iter().filter(|s| s.app == *app && s.service == *service);
-        if of_service.any(is_up) {
+        if may_lock(at.observed, draft.ledger(app), app, service) {
             is_locked = true;
             let why = format!("{service} holds {}", lock.path);
             draft.wait(Some(app), Some(service), Reason::Locked, why, None);

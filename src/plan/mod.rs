@@ -37,7 +37,7 @@ use crate::model::{
 };
 
 pub use check::violations;
-pub use gate::CLOCK_PATIENCE;
+pub use gate::{CLOCK_PATIENCE, may_lock};
 pub use orders::obey;
 pub use report::report;
 

@@ -8,8 +8,10 @@ use tracing::debug;
 
 use crate::engine::{EngineError, NewContainer, Operate};
 use crate::model::{
-    App, AppId, Commit, Ledger, Outcome, Release, ServiceName, SpecHash, Step, Target, TargetApp,
+    App, AppId, Commit, Ledger, Observed, Outcome, Release, ServiceName, SpecHash, Step, Target, TargetApp,
 };
+
+use crate::plan;
 
 use super::record::{intend, record};
 use super::{Memory, Reconciler, Surroundings};
@@ -43,6 +45,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             surroundings: &*self.surroundings,
             target: &delivered.target,
             ledger: &self.ledger,
+            observed: &self.observed,
             numbers: &numbers,
         };
         let at_once = self.settings.plan.parallel_swaps.max(1);
@@ -93,6 +96,7 @@ struct Doer<'a, E, S> {
     surroundings: &'a S,
     target: &'a Target,
     ledger: &'a Ledger,
+    observed: &'a Observed,
     numbers: &'a BTreeMap<AppId, u64>,
 }
 
@@ -182,8 +186,8 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
         Some(NewContainer { app: owner, release: commit, service, spec, networks, volumes })
     }
 
-    /// Puts our lock files beside those of the app, so that from now on it waits for us. Locks that an order
-    /// passes over are taken away first.
+    /// Puts our lock files beside those of the app, so that from now on it waits for us. Locks that count for
+    /// nothing, or that an order passes over, are taken away first.
     fn lock(&self, app: &AppId) -> Outcome {
         let Some((owner, Some(release))) = wanted(self.target, app) else { return no_longer_wanted() };
         let ledger = self.ledger.apps.get(app);
@@ -196,8 +200,10 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
             .collect();
         let services: Vec<_> = services.into_iter().collect();
         let forced = ledger.and_then(|a| a.forced.as_ref());
-        if self.target.is_lock_overridden || forced == Some(&release.key()) {
-            self.surroundings.break_locks(owner.number);
+        let is_ordered = self.target.is_lock_overridden || forced == Some(&release.key());
+        let counts = |service: &ServiceName| plan::may_lock(self.observed, ledger, app, service);
+        for service in services.iter().filter(|service| is_ordered || !counts(service)) {
+            self.surroundings.break_locks(owner.number, service);
         }
         let Err(why) = self.surroundings.take_locks(owner.number, &services) else { return Outcome::Done };
         if services.iter().any(|service| self.surroundings.lock(owner.number, service).is_some()) {

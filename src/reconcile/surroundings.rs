@@ -58,8 +58,8 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Ports on which programs of the host listen, those of the engine for its containers among them.
     fn listeners(&self) -> Vec<HeldPort>;
 
-    /// Takes every lock file of others away from the folders of an app: an order says so.
-    fn break_locks(&self, app: u64);
+    /// Takes the lock files of others away from a service's folder: they count for nothing, or an order says so.
+    fn break_locks(&self, app: u64, service: &ServiceName);
 
     /// Asks an image's registry for its layers, and for which machines it is made. Of an image for several
     /// machines those of `architecture` count.

@@ -12,7 +12,7 @@ const DONE: &str = "/tmp/balena/handover-complete";
 fn release(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &str, more: &str) {
     let text = format!(
         "services:\n  web:\n    image: {}\n    ports: [\"127.0.0.1::8080\"]\n    stop_grace_period: 2s\n{more}",
-        lab.image(image)
+        if image.contains('@') { image } else { lab.image(image) }
     );
     server.create_release(fleet, commit, &lab.file(&format!("{commit}.yml"), &text));
 }
@@ -92,13 +92,14 @@ fn what_makes_room_is_gone_before_its_successor_comes() {
     until_done(&agent, "one");
     let step = |log: &str, what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
 
-    release(&lab, &server, &fleet, "two", "r2", &labels("kill-then-download"));
+    let fresh = lab.fresh_image("r2");
+    release(&lab, &server, &fleet, "two", &fresh, &labels("kill-then-download"));
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
     let log = agent.log();
-    let log = &log[step(&log, "step=commit")..];
-    assert!(step(log, "step=stop") < step(log, "step=pull"), "{log}");
-    assert!(step(log, "step=pull") < step(log, "step=create"), "{log}");
+    let log = &log[step(&log, "what=commit")..];
+    assert!(step(log, "what=stop") < step(log, "what=pull"), "{log}");
+    assert!(step(log, "what=pull") < step(log, "what=create "), "{log}");
 
     // One that cannot be had: the predecessor was kept, and comes back.
     let before = agent.service("web").unwrap().id;
@@ -113,14 +114,15 @@ fn what_makes_room_is_gone_before_its_successor_comes() {
 
     server.cli(&["fleet", "pin", "shop", "two"]);
     until_done(&agent, "two");
-    release(&lab, &server, &fleet, "three", "r3", &labels("delete-then-download"));
+    let fresh = lab.fresh_image("r3");
+    release(&lab, &server, &fleet, "three", &fresh, &labels("delete-then-download"));
     server.cli(&["fleet", "pin", "shop", "three"]);
     agent.until_serves("web", "three", "r3");
     until_done(&agent, "three");
     let log = agent.log();
-    let log = &log[log.rfind("step=try").expect("it was tried")..];
-    assert!(step(log, "step=remove ") < step(log, "step=pull"), "{log}");
-    assert!(step(log, "step=remove-image") < step(log, "step=pull"), "{log}");
+    let log = &log[log.rfind("what=try").expect("it was tried")..];
+    assert!(step(log, "what=remove ") < step(log, "what=pull"), "{log}");
+    assert!(step(log, "what=remove-image") < step(log, "what=pull"), "{log}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod cloud;
 mod docker;
 mod fleet;
 mod http;
+mod images;
 mod lab;
 mod program;
 mod proxy;

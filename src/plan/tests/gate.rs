@@ -31,8 +31,18 @@ fn a_lock_keeps_a_swap_from_beginning() {
             "pull r/db:2, pull r/web:2",
         ),
         (
-            "a lock whose holder does not run counts for nothing",
-            "target 2, good 1, lock web, db@1 running, web@1 exited, have 1, db@2 created, web@2 created",
+            "one that crashed comes back before anything else, and holds its lock",
+            "target 2, good 1, lock web, db@1 running, web@1 exited, db@2 created, web@2 created",
+            "start web web-1, wait web locked",
+        ),
+        (
+            "a lock that a job has left counts for nothing",
+            "target 2, good 6, lock job, job@6 exited, web@6 running, db@2 created, web@2 created",
+            "try 2",
+        ),
+        (
+            "nor does one of a service that an operator stopped",
+            "target 2, good 1, lock web, halted web@1, db@1 running, web@1 exited, db@2 created, web@2 created",
             "try 2",
         ),
         (

@@ -83,8 +83,8 @@ impl Surroundings for Host {
         self.inside().own.retain(|(number, _)| *number != app);
     }
 
-    fn break_locks(&self, app: u64) {
-        self.inside().locks.retain(|(number, _)| *number != app);
+    fn break_locks(&self, app: u64, service: &ServiceName) {
+        self.inside().locks.remove(&(app, service.clone()));
     }
 
     fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool {

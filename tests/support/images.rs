@@ -1,0 +1,77 @@
+//! Images that no build makes: a demo image with another config, put into the registry by hand.
+
+use std::fmt::Write as _;
+use std::io::{Read, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::Lab;
+
+const KIND: &str = "application/vnd.docker.distribution.manifest.v2+json";
+
+impl Lab {
+    /// A release of the demo app under another digest, which no engine has yet: only its config tells them
+    /// apart. Its reference.
+    #[track_caller]
+    pub fn fresh_image(&self, release: &str) -> String {
+        let own = self.dir().display().to_string();
+        self.altered_image(release, |config| {
+            config["config"]["Labels"]["io.cotter.fresh"] = own.clone().into()
+        })
+    }
+
+    /// A release of the demo app whose config was altered; its reference.
+    #[track_caller]
+    pub fn altered_image(&self, release: &str, alter: impl Fn(&mut Value)) -> String {
+        let registry = &self.parts.registry;
+        let digest = self.image(release).split_once('@').expect("a digest").1;
+        let accept = format!("Accept: {KIND}\r\n");
+        let manifest = send(registry, "GET", &format!("/v2/demo/app/manifests/{digest}"), &accept, b"").1;
+        let mut manifest: Value = serde_json::from_slice(&manifest).expect("a manifest");
+        let config = manifest["config"]["digest"].as_str().expect("a config");
+        let config = send(registry, "GET", &format!("/v2/demo/app/blobs/{config}"), "", b"").1;
+        let mut config: Value = serde_json::from_slice(&config).expect("a config");
+        alter(&mut config);
+        let config = config.to_string().into_bytes();
+        let digest = sha256(&config);
+        let (head, _) = send(registry, "POST", "/v2/demo/app/blobs/uploads/", "", b"");
+        let place = head.lines().find_map(|line| line.strip_prefix("Location: "));
+        let place = place.expect("a place to upload to").trim();
+        let path = place.split_once(registry.as_str()).map_or(place, |(_, path)| path);
+        let (head, _) = send(registry, "PUT", &format!("{path}&digest={digest}"), "", &config);
+        assert!(head.starts_with("HTTP/1.1 201"), "{head}");
+        manifest["config"]["digest"] = digest.into();
+        manifest["config"]["size"] = config.len().into();
+        let manifest = manifest.to_string().into_bytes();
+        let digest = sha256(&manifest);
+        let kind = format!("Content-Type: {KIND}\r\n");
+        let (head, _) = send(registry, "PUT", &format!("/v2/demo/app/manifests/{digest}"), &kind, &manifest);
+        assert!(head.starts_with("HTTP/1.1 201"), "{head}");
+        format!("{registry}/demo/app@{digest}")
+    }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a text takes it");
+        text
+    })
+}
+
+/// One request to the registry; the answer's head and body.
+fn send(address: &str, method: &str, path: &str, headers: &str, body: &[u8]) -> (String, Vec<u8>) {
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    );
+    let mut stream = TcpStream::connect(address).expect("the registry listens");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
+    let mut answer = Vec::new();
+    let asked = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+    asked.and_then(|()| stream.read_to_end(&mut answer)).expect("the registry answers");
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").expect("a whole head");
+    (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end + 4..].to_vec())
+}
