@@ -1,6 +1,8 @@
 //! One app with a release: from what runs to what should run.
 
-use crate::model::{AppId, ContainerState, Health, ObservedNetwork, ObservedService, Reason, Release, Step};
+use crate::model::{
+    AppId, ContainerState, Health, ObservedNetwork, ObservedService, Reason, Release, Step, Waiting,
+};
 
 use super::places::{self, Place, free_name, is_up, leftovers, line_up, needs_start};
 use super::swap::swap;
@@ -15,10 +17,21 @@ pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
             draft.wait(Some(app), None, Reason::Rejected, why, None);
             if let Some(good) = trial::other_good(draft, app, release) {
                 advance(draft, app, good);
+                tell_failed_return(draft, app, good);
             }
         }
     }
     unlock(draft, app);
+}
+
+/// A way back whose steps fail is worse than a bad release: what runs is left running, and it is told.
+fn tell_failed_return(draft: &mut Draft<'_>, app: &AppId, good: &Release) {
+    let fails = |w: &&Waiting| {
+        w.app.as_ref() == Some(app) && matches!(w.reason, Reason::Backoff | Reason::EngineStuck)
+    };
+    let Some(why) = draft.plan.waiting.iter().find(fails).map(|w| w.why.clone()) else { return };
+    let why = format!("release {} does not come back whole: {why}", good.commit);
+    draft.wait(Some(app), None, Reason::Degraded, why, None);
 }
 
 /// Adds the next steps that bring `app` to `release`. The concerns in their order; each one that

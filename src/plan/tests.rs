@@ -578,6 +578,11 @@ fn a_bad_release_is_taken_back() {
         ),
         ("and it rests", "target 2, good 1, rejected 2, db@1 running, web@1 running", "wait all rejected"),
         (
+            "a way back that fails, too, is told, and what runs is left running",
+            "target 2, good 1, rejected 2, db@1 running, web@1 exited, stopped web@1, web@2 exited, putoff start web@1 2",
+            "wait all rejected, wait web backoff, wait all degraded",
+        ),
+        (
             "the good release is kept alive meanwhile",
             "target 2, good 1, rejected 2, have 1, db@1 running",
             "create web@1, wait all rejected",

@@ -130,11 +130,15 @@ impl Device {
                 let seen = self.observed.services.pop().unwrap();
                 self.observed.parked.push(seen);
             }
-            // A step that failed so often and may be tried again now, or that is given up.
-            "tried" | "spent" => {
+            // A step that failed so often, and may be tried again now, later, or is given up.
+            "tried" | "spent" | "putoff" => {
                 let attempts = words[3].parse().unwrap();
                 let step = self.step(words[1], words[2]);
-                let remaining = (word == "tried").then_some(Duration::ZERO);
+                let remaining = match word {
+                    "tried" => Some(Duration::ZERO),
+                    "putoff" => Some(Duration::from_secs(9)),
+                    _ => None,
+                };
                 self.cooling.insert(step, Cooling { attempts, why: "no".into(), remaining });
             }
             _ => return false,
