@@ -834,6 +834,7 @@ async fn the_real_engine_keeps_the_contract() {
             socket: lab.docker().socket().to_owned(),
             instance: Instance::parse(instance).unwrap(),
             services_dir: lab.dir().join("services"),
+            login: None,
             stall_timeout: Duration::from_secs(30),
         })
     };
@@ -852,6 +853,7 @@ async fn a_service_sees_its_lock_folder_whoever_makes_it() {
         socket: lab.docker().socket().to_owned(),
         instance: Instance::parse(lab.instance("a")).unwrap(),
         services_dir: services_dir.clone(),
+        login: None,
         stall_timeout: Duration::from_secs(30),
     });
     pull(&engine, &image).await.unwrap();

@@ -20,6 +20,7 @@ fn engine(lab: &Lab) -> Docker {
         socket: lab.docker().socket().to_owned(),
         instance: Instance::parse(lab.instance("a")).unwrap(),
         services_dir: lab.dir().join("services"),
+        login: None,
         stall_timeout: Duration::from_secs(30),
     })
 }

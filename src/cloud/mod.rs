@@ -7,10 +7,12 @@
 mod client;
 mod poll;
 mod register;
+mod registries;
 mod report;
 mod retry;
 
 pub use client::{Client, CloudError, Registration};
 pub use poll::{Poller, Start};
 pub use register::{Registered, register};
+pub use registries::registries;
 pub use report::Reporter;

@@ -45,6 +45,8 @@ pub struct CloudConfig {
     pub joining: Joining,
     pub device_type: String,
     pub device_name: Option<String>,
+    /// Image registries that get the device's key, besides those that belong to the endpoint.
+    pub registries: Vec<String>,
     pub poll_interval: Duration,
     pub report_interval: Duration,
     pub request_timeout: Duration,
@@ -190,10 +192,25 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
         joining,
         device_type: raw.device_type.unwrap_or_else(|| default_device_type().to_owned()),
         device_name: raw.device_name,
+        registries: registries(raw.registries.as_deref().unwrap_or_default())?,
         poll_interval,
         report_interval,
         request_timeout,
     }))
+}
+
+/// Hosts with commas or spaces between them.
+fn registries(given: &str) -> Result<Vec<String>, ConfigError> {
+    let is_host = |host: &str| {
+        let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
+        host.chars().all(is_fine) && !host.starts_with(['.', ':'])
+    };
+    let hosts: Vec<_> = given.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_owned).collect();
+    if hosts.iter().all(|host| is_host(host)) {
+        return Ok(hosts);
+    }
+    let accepts = "hosts such as registry.example.com:5000, with commas between them".to_owned();
+    Err(ConfigError::Value { key: "cloud.registries", given: given.to_owned(), accepts })
 }
 
 fn default_device_type() -> &'static str {

@@ -30,7 +30,9 @@ use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
-use crate::model::{CloudReport, Delivered, Identity, Ledger, Registration as Known, Report, StoredTarget};
+use crate::model::{
+    CloudReport, Delivered, Identity, Ledger, Registration as Known, RegistryLogin, Report, StoredTarget,
+};
 use crate::reconcile::{self, Channels, Command, Memory, Settings};
 use crate::store::{Store, StoreError};
 use crate::wire::report::DeviceFacts;
@@ -139,7 +141,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
-    spawn_reconciler(&mut tasks, &config, &wires, orders_heard, store.clone(), remembered.ledger, &stop);
+    let docker = engine(&config, &identity);
+    let memory = (store.clone(), remembered.ledger);
+    spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
@@ -208,21 +212,32 @@ fn spawn_sockets(
     tasks.spawn(api::serve_control(control, orders, stop.clone()));
 }
 
-fn spawn_reconciler(
-    tasks: &mut JoinSet<()>,
-    config: &Config,
-    wires: &Wires,
-    orders: mpsc::Receiver<Command>,
-    store: Store,
-    ledger: Ledger,
-    stop: &CancellationToken,
-) {
-    let engine = Arc::new(Docker::new(DockerSettings {
+/// The engine, and the login for the registries of the cloud.
+fn engine(config: &Config, identity: &Identity) -> Docker {
+    let login = config.cloud.as_ref().map(|cloud| RegistryLogin {
+        username: format!("d_{}", identity.uuid),
+        password: identity.device_key.clone(),
+        registries: cloud::registries(&cloud.endpoint, &cloud.registries),
+    });
+    Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
         services_dir: surroundings::services_dir(&config.runtime_dir),
+        login,
         stall_timeout: config.stall_timeout,
-    }));
+    })
+}
+
+fn spawn_reconciler(
+    tasks: &mut JoinSet<()>,
+    config: &Config,
+    engine: Docker,
+    wires: &Wires,
+    orders: mpsc::Receiver<Command>,
+    (store, ledger): (Store, Ledger),
+    stop: &CancellationToken,
+) {
+    let engine = Arc::new(engine);
     let channels = Channels {
         target: wires.target.subscribe(),
         engine: wires.wake.subscribe(),

@@ -72,6 +72,13 @@ impl ImageRef {
         &self.repository
     }
 
+    /// Registry host, with its port if one is named; `None`: Docker Hub.
+    #[must_use]
+    pub fn registry(&self) -> Option<&str> {
+        let (host, _) = self.repository.split_once('/')?;
+        (host.contains(['.', ':']) || host == "localhost").then_some(host)
+    }
+
     /// `sha256:…`, when the reference is exact.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {

@@ -7,6 +7,7 @@ mod id;
 mod identity;
 mod image;
 mod ledger;
+mod login;
 mod observed;
 mod order;
 mod release;
@@ -25,6 +26,7 @@ pub use id::{
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Trial};
+pub use login::RegistryLogin;
 pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
 pub use order::{Answer, OfService, Order};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};

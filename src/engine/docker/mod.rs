@@ -16,7 +16,7 @@ use bollard::models::{EndpointSettings, NetworkConnectRequest};
 use bollard::{API_DEFAULT_VERSION, BollardRequest};
 use tokio::sync::Mutex;
 
-use crate::model::{Instance, MountSource, VolumeSpec};
+use crate::model::{Instance, MountSource, RegistryLogin, VolumeSpec};
 
 use super::docker_spec::{self, label};
 use super::{EngineError, NewContainer};
@@ -30,6 +30,8 @@ pub struct DockerSettings {
     /// Where the lock folders of services are, `<app number>/<service>`: an absolute path, as the engine
     /// sees it.
     pub services_dir: PathBuf,
+    /// The device's login at its cloud's registries.
+    pub login: Option<RegistryLogin>,
     /// How long a download may make no progress.
     pub stall_timeout: Duration,
 }

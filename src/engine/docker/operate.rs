@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListNetworksOptions,
@@ -26,7 +27,14 @@ impl Operate for Docker {
             tag: image.digest().or(image.tag()).map(str::to_owned),
             ..CreateImageOptions::default()
         };
-        let mut messages = std::pin::pin!(client.create_image(Some(options), None, None));
+        let login = self.settings.login.as_ref().filter(|login| login.is_for(image));
+        let credentials = login.map(|login| DockerCredentials {
+            username: Some(login.username.clone()),
+            password: Some(login.password.clone()),
+            serveraddress: image.registry().map(str::to_owned),
+            ..DockerCredentials::default()
+        });
+        let mut messages = std::pin::pin!(client.create_image(Some(options), None, credentials));
         let mut percent = pull::Progress::default();
         let stall = self.settings.stall_timeout;
         loop {
