@@ -32,6 +32,7 @@ use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
     CloudReport, Delivered, Identity, Ledger, Registration as Known, RegistryLogin, Report, StoredTarget,
+    WindowState,
 };
 use crate::reconcile::{self, Channels, Command, Memory, Settings};
 use crate::store::{Store, StoreError};
@@ -118,6 +119,11 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let control = api::bind(&config.runtime_dir.join("control.sock"), 0o600).await?;
     for note in &notes {
         if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
+    }
+    for window in &config.plan.windows {
+        if let WindowState::Unknown(why) = host::window(window, host::now()) {
+            warn!(%window, %why, "maintenance window cannot be told open from closed");
+        }
     }
     let remembered = store.load();
     let identity = identity(&config, &store, &remembered, &notes)?;
