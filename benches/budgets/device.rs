@@ -37,7 +37,7 @@ impl<'lab> Device<'lab> {
     /// Creates the fleet and its releases, starts the agent on an engine whose calls are counted, and
     /// waits until the newer release is accepted.
     #[track_caller]
-    pub fn install(lab: &'lab Lab, server: &FleetServer, services: usize) -> Self {
+    pub fn install(lab: &'lab Lab, server: &FleetServer, services: usize, settings: &[&str]) -> Self {
         let name = format!("n{services}");
         let fleet = server.create_fleet(lab, &name);
         let commits = [format!("{name}-a"), format!("{name}-b")];
@@ -51,6 +51,7 @@ impl<'lab> Device<'lab> {
         agent.copy_binary();
         agent.set("cloud.poll_interval=15min");
         agent.set("engine.resync=1h");
+        settings.iter().for_each(|setting| agent.set(setting));
         agent.set(&format!("engine.socket={}", socket.display()));
         let events = Events::listen(lab.docker().socket(), agent.instance());
         agent.start_again();
@@ -161,7 +162,8 @@ impl<'lab> Device<'lab> {
         let begun = now();
         lab.docker().run(&["rm", "--force", &old.id]);
         let swap = self.events.swap(begun, 1);
-        std::thread::sleep(Duration::from_millis(500));
+        // What it has just done and has to do again waits; that is for engines that lie.
+        std::thread::sleep(Duration::from_secs(4));
         swap.down.first().copied().expect("an end and a start")
     }
 
@@ -179,12 +181,8 @@ impl<'lab> Device<'lab> {
 
     /// How many containers it has, and how many of them run.
     fn count(&self) -> (usize, usize) {
-        let containers = self.lab_containers();
-        (containers.len(), containers.iter().filter(|running| **running).count())
-    }
-
-    fn lab_containers(&self) -> Vec<bool> {
-        self.agent.containers().iter().map(|container| container.running).collect()
+        let containers = self.agent.containers();
+        (containers.len(), containers.iter().filter(|container| container.running).count())
     }
 }
 

@@ -1,8 +1,9 @@
 //! The budgets of the design, measured: `make bench`.
 //!
 //! One run prints one table: Cotter, Debian's docker-compose and the engine alone do the same on the same
-//! engine, in turns, with 1, 5 and 20 services; each figure is a median. Words on the command line are
-//! passed over, but for `--quick`, which measures less and is good for nothing but trying this program.
+//! engine, in turns, with 1, 5 and 20 services; each figure is a median. `--quick` measures less and is good
+//! for nothing but trying this program; `--updates` rests for seconds only; `--set KEY=VALUE` is one setting
+//! more for every agent, to see what it does. Other words are passed over: cargo adds some.
 
 #![allow(
     clippy::unwrap_used,
@@ -55,10 +56,14 @@ fn main() {
     if std::env::args().any(|word| word == pure::WORD) {
         return pure::print();
     }
-    let is_quick = std::env::args().any(|word| word == "--quick");
+    let words: Vec<_> = std::env::args().collect();
+    let is_said = |word: &str| words.iter().any(|said| said == word);
+    let settings: Vec<_> = words.windows(2).filter(|two| two[0] == "--set").map(|two| &*two[1]).collect();
     let seconds = Duration::from_secs;
-    let size = if is_quick {
+    let size = if is_said("--quick") {
         Size { services: vec![1, 5], rounds: vec![1, 1], rest: seconds(10), starts: 1 }
+    } else if is_said("--updates") {
+        Size { services: vec![1, 5, 20], rounds: vec![3, 3, 3], rest: seconds(3), starts: 1 }
     } else {
         Size { services: vec![1, 5, 20], rounds: vec![5, 5, 4], rest: seconds(60), starts: 5 }
     };
@@ -76,7 +81,8 @@ fn main() {
     server.start_again();
 
     say("installing the devices");
-    let mut devices: Vec<_> = size.services.iter().map(|n| Device::install(&lab, &server, *n)).collect();
+    let install = |services: &usize| Device::install(&lab, &server, *services, &settings);
+    let mut devices: Vec<_> = size.services.iter().map(install).collect();
     // After an update it looks once more, 5 s later.
     std::thread::sleep(seconds(6));
     say("at rest, polls every 15 min");
@@ -108,7 +114,7 @@ fn main() {
     let version = request(&engine, "GET", "/version", None).json();
     println!("\n{}", figures::machine(version["Version"].as_str().unwrap_or_default()));
     println!(
-        "load before {load}, after {}; {:.0} s; updates: medians of {:?} rounds, all images are here\n",
+        "load before {load}, after {}; {:.0} s; updates: medians of {:?} rounds, all images are here; {settings:?}\n",
         figures::load(),
         begun.elapsed().as_secs_f64(),
         size.rounds

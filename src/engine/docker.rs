@@ -15,7 +15,6 @@ use bollard::query_parameters::{
     ListContainersOptions, ListImagesOptions, ListNetworksOptions, RemoveContainerOptions,
     RemoveImageOptions, RenameContainerOptions, StartContainerOptions, StopContainerOptions,
 };
-use bollard::{API_DEFAULT_VERSION, BollardRequest};
 use futures_util::{Stream, StreamExt, stream};
 use tokio::sync::{Mutex, mpsc};
 
@@ -24,6 +23,7 @@ use crate::model::{
     Observed, VolumeSpec,
 };
 
+use super::connect::connect;
 use super::docker_spec::{self, PARTIAL, label};
 use super::{About, EngineError, Inspect, NewContainer, Operate, look, pull};
 
@@ -45,10 +45,6 @@ pub struct Docker {
     client: Mutex<Option<bollard::Docker>>,
 }
 
-/// Containers that have not come together after this many seconds at the client's end are given up by
-/// the deadlines below; bollard's own limit only has to lie beyond them.
-const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
-
 impl Docker {
     /// An engine that is not connected yet; nothing is called.
     #[must_use]
@@ -63,14 +59,10 @@ impl Docker {
         }
         let socket = self.settings.socket.display().to_string();
         let unreachable = |e: Error| EngineError::Unreachable { socket: socket.clone(), why: told(&e) };
-        let fresh = bollard::Docker::connect_with_unix(&socket, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
-            .map_err(unreachable)?;
-        let negotiated = tokio::time::timeout(EngineError::DEADLINE, fresh.negotiate_version()).await;
-        let fresh = negotiated
+        let connected = tokio::time::timeout(EngineError::DEADLINE, connect(&self.settings.socket)).await;
+        let fresh = connected
             .map_err(|_| EngineError::Timeout { call: "version", seconds: EngineError::DEADLINE.as_secs() })?
             .map_err(unreachable)?;
-        let version = fresh.client_version().to_string();
-        let fresh = fresh.with_request_modifier(move |request| versioned(request, &version));
         *client = Some(fresh.clone());
         Ok(fresh)
     }
@@ -149,23 +141,6 @@ fn told(error: &Error) -> String {
     innermost.to_string()
 }
 
-/// bollard 0.21 negotiates a version and then does not send it (facts.md 1); later ones may.
-fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
-    let (mut parts, body) = request.into_parts();
-    let prefix = format!("/v{version}");
-    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    if !path.starts_with("/v1.") {
-        let mut uri = parts.uri.clone().into_parts();
-        if let Ok(path) = format!("{prefix}{path}").parse() {
-            uri.path_and_query = Some(path);
-        }
-        if let Ok(uri) = uri.try_into() {
-            parts.uri = uri;
-        }
-    }
-    BollardRequest::from_parts(parts, body)
-}
-
 /// Takes the given statuses for success: what should be so is so already.
 fn or_already(result: Result<(), EngineError>, fine: &[u16]) -> Result<(), EngineError> {
     match result {
@@ -183,13 +158,12 @@ impl Inspect for Docker {
         };
         let networks = ListNetworksOptions { filters: Some(self.ours()) };
         let images = ListImagesOptions::default();
+        // One after the other, so that all go over the one connection that is kept.
         let (containers, networks, images) = self
             .call("list", EngineError::DEADLINE, |client| async move {
-                tokio::try_join!(
-                    client.list_containers(Some(containers)),
-                    client.list_networks(Some(networks)),
-                    client.list_images(Some(images)),
-                )
+                let containers = client.list_containers(Some(containers)).await?;
+                let networks = client.list_networks(Some(networks)).await?;
+                Ok((containers, networks, client.list_images(Some(images)).await?))
             })
             .await?;
         let ours = containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c)?)));
