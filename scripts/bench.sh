@@ -23,6 +23,8 @@ tidy_up() {
     if [ -n "$bench" ] && kill -0 "$bench" 2>/dev/null; then
         kill -TERM -- "-$bench" 2>/dev/null || true
         wait "$bench" 2>/dev/null || true
+        folder=$(cat "$work/folder" 2>/dev/null || true)
+        case $folder in /tmp/cotter-*) rm -rf "$folder" ;; esac
     fi
     rm -rf "$work"
     scripts/test-parts.sh stop
@@ -38,6 +40,6 @@ cp "${CARGO_TARGET_DIR:-target}/release/cotter" "$work/cotter"
 cargo bench --locked --bench budgets --no-run
 program=$(cargo bench --locked --bench budgets --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
 [ -x "$program" ] || die "cargo does not tell where the bench is"
-COTTER_TEST_BINARY=$work/cotter setsid "$program" "$@" 9>&- &
+COTTER_TEST_BINARY=$work/cotter setsid "$program" --note "$work/folder" "$@" 9>&- &
 bench=$!
 wait "$bench" || die "the bench failed: the lines above say why"

@@ -3,7 +3,8 @@
 //! One run prints one table: Cotter, Debian's docker-compose and the engine alone do the same on the same
 //! engine, in turns, with 1, 5 and 20 services; each figure is a median. `--quick` measures less and is good
 //! for nothing but trying this program; `--updates` rests for seconds only; `--set KEY=VALUE` is one setting
-//! more for every agent, to see what it does. Other words are passed over: cargo adds some.
+//! more for every agent, to see what it does; `--note FILE` is where the bench writes which folder is to be
+//! removed when it is ended from outside. Other words are passed over: cargo adds some.
 
 #![allow(
     clippy::unwrap_used,
@@ -74,6 +75,9 @@ fn main() {
     say("planning and reading");
     let pure = pure::measure();
     let lab = Lab::new("bench");
+    if let Some(note) = words.windows(2).find(|two| two[0] == "--note") {
+        std::fs::write(&note[1], lab.dir().display().to_string()).expect("the note can be written");
+    }
     let engine = lab.docker().socket().to_owned();
     let mut server = FleetServer::start(&lab);
     server.stop();

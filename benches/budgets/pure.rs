@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
-use std::process::Command;
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use cotter::model::{
@@ -33,7 +34,13 @@ pub struct Pure {
 #[track_caller]
 pub fn measure() -> Pure {
     let myself = std::env::current_exe().expect("this program is a file");
-    let out = Command::new(myself).arg(WORD).output().expect("this program runs again");
+    let mut child = Command::new(myself);
+    child.arg(WORD).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    let mut child = child.spawn().expect("this program runs again");
+    let large = body(200, 200, 5440).to_string();
+    // Dropped at once, and with it the other process's input ends.
+    child.stdin.take().expect("it is piped").write_all(large.as_bytes()).expect("it reads");
+    let out = child.wait_with_output().expect("it ends");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     let text = String::from_utf8_lossy(&out.stdout);
     let numbers: Vec<f64> = text.split_whitespace().map(|n| n.parse().expect("a number")).collect();
@@ -43,9 +50,10 @@ pub fn measure() -> Pure {
 
 /// What the other process does.
 pub fn print() {
-    // Memory first: what was freed before would be used again and not be seen.
+    // Memory first, and the body made elsewhere: what was freed before would be used again and not be seen.
     let device = DeviceUuid::parse(DEVICE).unwrap();
-    let large = body(200, 200, 5440).to_string();
+    let mut large = String::new();
+    std::io::stdin().read_to_string(&mut large).unwrap();
     assert!((1_000_000..1_100_000).contains(&large.len()), "{} bytes", large.len());
     let before = status_kib("VmRSS");
     // Makes the kernel count its peak anew.
