@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
@@ -21,7 +22,10 @@ use tokio::net::UnixStream;
 const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
 
 /// Calls whose answers go on for long: no other call can wait for their end.
-const STREAMS: [&str; 2] = ["/events", "/images/create"];
+const STREAMS: [&str; 3] = ["/events", "/images/create", "/logs"];
+
+/// How long a call waits for the connection that is kept, before it opens one of its own.
+const BUSY: Duration = Duration::from_millis(100);
 
 /// A client of the engine at `socket`, with the version that both speak.
 ///
@@ -69,7 +73,7 @@ where
     let is_stream = STREAMS.iter().any(|path| request.uri().path().ends_with(path));
     if !is_stream && let Some(mut sender) = line.take() {
         // Its last answer may still be on its way to whoever asked. An error means that it was closed.
-        if sender.ready().await.is_ok() {
+        if let Ok(Ok(())) = tokio::time::timeout(BUSY, sender.ready()).await {
             match sender.try_send_request(request).await {
                 Ok(answer) => {
                     line.keep(sender);
@@ -105,6 +109,15 @@ fn to_origin<B>(mut request: Request<B>) -> Request<B> {
     }
     request.headers_mut().insert(HOST, HeaderValue::from_static("engine"));
     request
+}
+
+/// The innermost cause: those around it only say that a client called a server.
+pub(super) fn told(error: &Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
 }
 
 /// bollard 0.21 negotiates a version and then does not send it; later ones may.

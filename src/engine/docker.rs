@@ -23,7 +23,7 @@ use crate::model::{
     Observed, VolumeSpec,
 };
 
-use super::connect::connect;
+use super::connect::{connect, told};
 use super::docker_spec::{self, PARTIAL, label};
 use super::{About, EngineError, Inspect, NewContainer, Operate, look, pull};
 
@@ -130,15 +130,6 @@ impl Docker {
         }
         Ok(())
     }
-}
-
-/// The innermost cause: those around it only say that a client called a server.
-fn told(error: &Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
 }
 
 /// Takes the given statuses for success: what should be so is so already.
