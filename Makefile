@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test demo demo-stop sizes
+.PHONY: help build test demo demo-stop bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' Makefile
@@ -18,5 +18,5 @@ demo: ## the release policy, played on this machine's engine; KEEP=1 leaves it r
 demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
 	@demo/run.sh stop
 
-sizes: ## binary size, memory and work at rest, time from start to the first look at the engine
-	@scripts/sizes.sh
+bench: ## the budgets, measured beside docker-compose and the engine alone; 10 min after the build
+	@scripts/bench.sh

@@ -20,6 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
@@ -78,6 +79,7 @@ impl Database {
         let (tx, rx) = mpsc::sync_channel(1);
         let path = folder.to_path_buf();
         let opener = std::thread::Builder::new().name("store-open".to_owned()).spawn(move || {
+            be_patient();
             let opened = quietly(|| open(&path)).unwrap_or_else(|panic| Err(Trouble::Damaged(panic)));
             // Nobody waits any more: the database is dropped, and with it the lock on its file.
             let _ = tx.send(opened);
@@ -138,6 +140,19 @@ impl Drop for Database {
     }
 }
 
+/// Lets this thread's timers, and those of the threads that it starts, ring an hour late.
+///
+/// sled keeps seven threads for its files, for good, and each looks every second whether there is work
+/// (threadpool.rs), which was nearly all that the agent computed at rest. Work wakes them at once all the
+/// same. They begin with the first database, in here, and inherit the slack (prctl(2), PR_SET_TIMERSLACK).
+fn be_patient() {
+    let path = fs::read_link("/proc/thread-self").ok();
+    if let Some(thread) = path.as_ref().and_then(|path| path.file_name()) {
+        // Where the kernel has no such file, they go on waking up.
+        let _ = fs::write(Path::new("/proc").join(thread).join("timerslack_ns"), "3600000000000");
+    }
+}
+
 fn open(folder: &Path) -> Result<Database, Trouble> {
     // sled writes a `conf` of up to 8 bytes anew (config.rs).
     let is_new = fs::metadata(folder.join("conf")).map_or(0, |conf| conf.len()) <= 8;
@@ -146,6 +161,10 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
         DirBuilder::new().mode(0o700).create(folder).map_err(now("create"))?;
     }
     let sled = open_sled(folder)?;
+    if is_new {
+        // Its threads would begin with the first write, elsewhere.
+        drop(sled.flush_async().now_or_never());
+    }
     private(folder);
     let path = folder.join("db");
     let file = File::open(&path).map_err(now("open"))?;

@@ -21,6 +21,7 @@ pub struct Agent<'lab> {
     device: String,
     instance: String,
     dir: PathBuf,
+    binary: PathBuf,
     set: Vec<String>,
 }
 
@@ -63,7 +64,8 @@ poll_interval = "1s"
             number = fleet.number,
             key = fleet.key_file.display(),
         );
-        let agent = Self { lab, program: None, device: device.to_owned(), instance, dir, set: Vec::new() };
+        let (device, binary) = (device.to_owned(), Program::binary());
+        let agent = Self { lab, program: None, device, instance, dir, binary, set: Vec::new() };
         agent.write_settings(&settings);
         agent
     }
@@ -79,11 +81,19 @@ poll_interval = "1s"
         self.set.push(setting.to_owned());
     }
 
+    /// Runs it from a copy of the binary of its own, so that it shares no memory with others that run it.
+    #[track_caller]
+    pub fn copy_binary(&mut self) {
+        let copy = self.dir.join("cotter");
+        std::fs::copy(&self.binary, &copy).expect("the binary can be copied");
+        self.binary = copy;
+    }
+
     /// Starts it after [`prepare`](Self::prepare), [`stop`](Self::stop) or [`cut`](Self::cut).
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.program.is_none(), "it runs already");
-        let mut command = Program::cotter();
+        let mut command = Program::cotter_at(&self.binary);
         command.arg("agent").arg("--config").arg(self.settings_file());
         command.args(self.set.iter().flat_map(|setting| ["--set", setting]));
         self.program = Some(Program::start(&format!("agent {}", self.device), command, &self.log_file()));
@@ -118,6 +128,10 @@ poll_interval = "1s"
 
     pub fn state_dir(&self) -> PathBuf {
         self.dir.join("state")
+    }
+
+    pub fn control_socket(&self) -> PathBuf {
+        self.dir.join("run/control.sock")
     }
 
     pub fn status_socket(&self) -> PathBuf {
@@ -184,6 +198,12 @@ poll_interval = "1s"
     #[track_caller]
     pub fn running(&self) -> Vec<Container> {
         self.lab.docker().running(&self.instance)
+    }
+
+    /// All its containers, by name.
+    #[track_caller]
+    pub fn containers(&self) -> Vec<Container> {
+        self.lab.docker().containers(&self.instance)
     }
 
     /// What tells whether any running container was touched.

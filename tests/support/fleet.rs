@@ -14,6 +14,7 @@ pub struct FleetServer {
     program: Option<Program>,
     data: PathBuf,
     log: PathBuf,
+    poll_interval: String,
     /// "http://127.0.0.1:7300"; stays the same when the server is started again.
     pub url: String,
 }
@@ -36,10 +37,16 @@ impl FleetServer {
             program: None,
             data: lab.dir().join("fleet"),
             log: lab.dir().join("fleet.log"),
+            poll_interval: "1s".to_owned(),
             url: "http://127.0.0.1:0".to_owned(),
         };
         server.start_again();
         server
+    }
+
+    /// How often devices shall poll, "15min", from its next start on; every second unless this is said.
+    pub fn poll_every(&mut self, interval: &str) {
+        interval.clone_into(&mut self.poll_interval);
     }
 
     /// Starts it after [`stop`](Self::stop) or [`cut`](Self::cut): same data, same address.
@@ -49,8 +56,8 @@ impl FleetServer {
         let _none_yet = std::fs::remove_file(&self.log);
         let mut command = Program::cotter();
         let listen = self.url.trim_start_matches("http://");
-        command.args(["fleet", "serve", "--listen", listen, "--poll-interval", "1s", "--data-dir"]);
-        command.arg(&self.data);
+        command.args(["fleet", "serve", "--listen", listen, "--poll-interval", &self.poll_interval]);
+        command.arg("--data-dir").arg(&self.data);
         let mut program = Program::start("the fleet server", command, &self.log);
         let address = eventually("the fleet server listens", Duration::from_secs(10), || {
             assert!(program.is_running(), "the fleet server ended: {}", program.log());

@@ -33,8 +33,18 @@ impl Program {
     /// The binary under test (COTTER_TEST_BINARY names another one than this build's), without any
     /// setting from this process's environment.
     pub fn cotter() -> Command {
+        Self::cotter_at(&Self::binary())
+    }
+
+    /// Where the binary under test is.
+    pub fn binary() -> PathBuf {
         let other = std::env::var_os("COTTER_TEST_BINARY");
-        let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_cotter").into()));
+        other.unwrap_or_else(|| env!("CARGO_BIN_EXE_cotter").into()).into()
+    }
+
+    /// [`cotter`](Self::cotter), from a copy of the binary.
+    pub fn cotter_at(binary: &Path) -> Command {
+        let mut command = Command::new(binary);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("COTTER_") {
                 command.env_remove(name);

@@ -21,13 +21,12 @@ impl Inspect for Docker {
         };
         let networks = ListNetworksOptions { filters: Some(self.ours()) };
         let images = ListImagesOptions::default();
+        // One after the other, so that all go over the one connection that is kept.
         let (containers, networks, images) = self
             .call("list", EngineError::DEADLINE, |client| async move {
-                tokio::try_join!(
-                    client.list_containers(Some(containers)),
-                    client.list_networks(Some(networks)),
-                    client.list_images(Some(images)),
-                )
+                let containers = client.list_containers(Some(containers)).await?;
+                let networks = client.list_networks(Some(networks)).await?;
+                Ok((containers, networks, client.list_images(Some(images)).await?))
             })
             .await?;
         let ours = containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c)?)));

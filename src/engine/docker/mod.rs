@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::{EndpointSettings, NetworkConnectRequest};
-use bollard::{API_DEFAULT_VERSION, BollardRequest};
 use tokio::sync::Mutex;
 
 use crate::model::{Instance, MountSource, RegistryLogin, VolumeSpec};
 
+use super::connect::{connect, told};
 use super::docker_spec::{self, label};
 use super::{EngineError, NewContainer};
 
@@ -44,10 +44,6 @@ pub struct Docker {
     client: Mutex<Option<bollard::Docker>>,
 }
 
-/// Containers that have not come together after this many seconds at the client's end are given up by
-/// the deadlines below; bollard's own limit only has to lie beyond them.
-const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
-
 impl Docker {
     /// An engine that is not connected yet; nothing is called.
     #[must_use]
@@ -62,14 +58,10 @@ impl Docker {
         }
         let socket = self.settings.socket.display().to_string();
         let unreachable = |e: Error| EngineError::Unreachable { socket: socket.clone(), why: told(&e) };
-        let fresh = bollard::Docker::connect_with_unix(&socket, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)
-            .map_err(unreachable)?;
-        let negotiated = tokio::time::timeout(EngineError::DEADLINE, fresh.negotiate_version()).await;
-        let fresh = negotiated
+        let connected = tokio::time::timeout(EngineError::DEADLINE, connect(&self.settings.socket)).await;
+        let fresh = connected
             .map_err(|_| EngineError::Timeout { call: "version", seconds: EngineError::DEADLINE.as_secs() })?
             .map_err(unreachable)?;
-        let version = fresh.client_version().to_string();
-        let fresh = fresh.with_request_modifier(move |request| versioned(request, &version));
         *client = Some(fresh.clone());
         Ok(fresh)
     }
@@ -137,32 +129,6 @@ impl Docker {
         }
         Ok(())
     }
-}
-
-/// The innermost cause: those around it only say that a client called a server.
-fn told(error: &Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
-}
-
-/// bollard 0.21 negotiates a version and then does not send it (facts.md 1); later ones may.
-fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
-    let (mut parts, body) = request.into_parts();
-    let prefix = format!("/v{version}");
-    let path = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    if !path.starts_with("/v1.") {
-        let mut uri = parts.uri.clone().into_parts();
-        if let Ok(path) = format!("{prefix}{path}").parse() {
-            uri.path_and_query = Some(path);
-        }
-        if let Ok(uri) = uri.try_into() {
-            parts.uri = uri;
-        }
-    }
-    BollardRequest::from_parts(parts, body)
 }
 
 /// Takes the given statuses for success: what should be so is so already.
