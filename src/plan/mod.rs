@@ -94,6 +94,10 @@ pub fn plan(at: &Situation<'_>) -> Plan {
     draft.plan
 }
 
+/// A stage has so many times the swaps that run at once: a new one begins whenever one ends, and yet the device is
+/// looked at again before much is swapped for a release that is bad.
+const SWAPS_A_STAGE: usize = 3;
+
 /// A plan being made.
 struct Draft<'a> {
     at: &'a Situation<'a>,
@@ -108,7 +112,7 @@ impl<'a> Draft<'a> {
             at,
             plan: Plan::default(),
             free_pulls: at.settings.parallel_pulls.saturating_sub(at.pulling.len()),
-            free_swaps: at.settings.parallel_swaps,
+            free_swaps: at.settings.parallel_swaps.saturating_mul(SWAPS_A_STAGE),
         }
     }
 

@@ -24,7 +24,7 @@ use crate::model::{
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
 /// healthy, `web>job!` on job having completed; `job!` is a one-shot.
 /// `web^kill`, `web^delete`, `web^hand` say how web takes over; `web:80` publishes a port of the host.
-const RELEASES: [(u8, &str); 12] = [
+const RELEASES: [(u8, &str); 13] = [
     (1, "db web"),
     (2, "db web"),
     (3, "web"),
@@ -37,6 +37,7 @@ const RELEASES: [(u8, &str); 12] = [
     (10, "db web^delete"),
     (11, "db web^hand"),
     (12, "db web:80"),
+    (13, "a b c d"),
 ];
 
 fn app() -> AppId {
@@ -757,9 +758,10 @@ fn what_failed_waits_its_time() {
 
 #[test]
 fn at_most_so_many_at_once() {
-    let mut device = Device::parse("target 1, trial 1, pulling x@9, db@1 created, web@1 created");
-    device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1, ..PlanSettings::default() };
-    assert_eq!(device.told(), "start db db-1");
+    let mut device =
+        Device::parse("target 13, trial 13, a@13 created, b@13 created, c@13 created, d@13 created");
+    device.settings = PlanSettings { parallel_swaps: 1, ..PlanSettings::default() };
+    assert_eq!(device.told(), "start a a-13, start b b-13, start c c-13", "three stages' worth, then a look");
     let mut device = Device::parse("target 1, pulling x@9");
     device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1, ..PlanSettings::default() };
     assert_eq!(device.told(), "wait db downloading, wait web downloading");

@@ -12,15 +12,18 @@ use crate::model::{Cooling, Outcome, Step};
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failed: BTreeMap<Step, Failed>,
-    /// The last successes, with their time.
-    done: BTreeMap<Step, Instant>,
+    /// The last successes, with their time and how many came in a row, each soon after the one before.
+    done: BTreeMap<Step, (Instant, u32)>,
 }
 
 /// How often a step is tried that cannot help as it is: then it waits for another target, or for a person.
 const GIVE_UP: u32 = 5;
 
-/// A step that is planned again so soon after it was done has not worked.
+/// A step that is planned again so soon after it was done may not have worked.
 const JUST: Duration = Duration::from_secs(3);
+
+/// Once may be somebody's doing behind our back; after so many times in a row it has not.
+const IN_VAIN: u32 = 2;
 
 #[derive(Debug)]
 struct Failed {
@@ -58,8 +61,9 @@ impl Attempts {
                 if !self.done.contains_key(step) {
                     self.failed.remove(step);
                 }
-                self.done.retain(|_, at| at.elapsed() < JUST);
-                self.done.insert(step.clone(), Instant::now());
+                self.done.retain(|_, (at, _)| at.elapsed() < JUST);
+                let before = self.done.get(step).map_or(0, |(_, times)| *times);
+                self.done.insert(step.clone(), (Instant::now(), before + 1));
                 return;
             }
             Outcome::Retry { after, why } => (*after, why.clone()),
@@ -80,9 +84,9 @@ impl Attempts {
         failed.until = (!is_given_up).then_some(now + wait);
     }
 
-    /// Whether the step succeeded a moment ago.
+    /// Whether the step succeeded a moment ago, and so it did just before that.
     pub(super) fn was_just_done(&self, step: &Step) -> bool {
-        self.done.get(step).is_some_and(|at| at.elapsed() < JUST)
+        self.done.get(step).is_some_and(|(at, times)| at.elapsed() < JUST && *times >= IN_VAIN)
     }
 
     /// A new target makes everything worth trying again.
@@ -125,7 +129,8 @@ mod tests {
         let (app, network) = (AppId::parse("app").unwrap(), NetworkName::parse("default").unwrap());
         let step = Step::CreateNetwork { app, network };
         let mut attempts = Attempts::default();
-        assert!(!attempts.was_just_done(&step));
+        attempts.note(&step, Outcome::Done);
+        assert!(!attempts.was_just_done(&step), "once is no proof");
         for _ in 0..5 {
             attempts.note(&step, Outcome::Done);
             assert!(attempts.was_just_done(&step));

@@ -279,7 +279,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
         let stage = self.not_again(plan.stage);
         let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
-        self.run_stage(stage).await;
+        self.run_stage(stage, stop).await;
         // What passed while nobody could look is no part of a trial.
         self.trials.look_anew();
         if !is_only_pulls {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::engine::{EngineError, NewContainer, Operate};
@@ -18,7 +19,9 @@ use super::{Memory, Reconciler, Surroundings};
 
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Runs a stage. What it is about to do is in the store before it begins, what became of it after.
-    pub(super) async fn run_stage(&mut self, stage: Vec<Step>) {
+    ///
+    /// When `stop` is cancelled, what has begun is finished and nothing more is begun.
+    pub(super) async fn run_stage(&mut self, stage: Vec<Step>, stop: &CancellationToken) {
         let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
         for app in self.ledger.apps.values_mut() {
             app.stopped.retain(|container| here.contains(container));
@@ -49,14 +52,15 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             numbers: &numbers,
         };
         let at_once = self.settings.plan.parallel_swaps.max(1);
-        let outcomes: Vec<(Step, Outcome)> = stream::iter(chains)
-            .map(|chain| does.run_chain(chain))
-            .buffer_unordered(at_once)
-            .collect::<Vec<_>>()
-            .await
-            .into_iter()
-            .flatten()
-            .collect();
+        let outcomes: Vec<(Step, Outcome)> =
+            stream::iter(chains.into_iter().take_while(|_| !stop.is_cancelled()))
+                .map(|chain| does.run_chain(chain))
+                .buffer_unordered(at_once)
+                .collect::<Vec<_>>()
+                .await
+                .into_iter()
+                .flatten()
+                .collect();
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
                 self.note_heal(&step);
