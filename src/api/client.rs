@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::control::ControlAnswer;
-use super::document::{SCHEMA_VERSION, StatusDocument};
+use super::document::{HistoryDocument, SCHEMA_VERSION, StatusDocument};
 
 /// Why the agent did not tell.
 #[derive(Debug, thiserror::Error)]
@@ -35,12 +36,27 @@ const ORDER_WITHIN: Duration = Duration::from_secs(120);
 ///
 /// As [`ClientError`] says.
 pub async fn status(path: &Path) -> Result<StatusDocument, ClientError> {
-    let http = connect(path, Duration::from_secs(5), "use sudo").await?;
-    let answer = http.get("http://agent/v1/status").send().await;
-    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
-    let document: StatusDocument = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
+    let document: StatusDocument = ask(path, "status").await?;
     check_version(path, document.schema_version)?;
     Ok(document)
+}
+
+/// Asks what became of releases, for 5 s at most.
+///
+/// # Errors
+///
+/// As [`ClientError`] says.
+pub async fn history(path: &Path) -> Result<HistoryDocument, ClientError> {
+    let document: HistoryDocument = ask(path, "history").await?;
+    check_version(path, document.schema_version)?;
+    Ok(document)
+}
+
+async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
+    let http = connect(path, Duration::from_secs(5), "use sudo").await?;
+    let answer = http.get(format!("http://agent/v1/{what}")).send().await;
+    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
+    answer.json().await.map_err(|e| not_understood(path, e.to_string()))
 }
 
 /// Gives an order, e.g. `hold`, to the control socket; the agent's answer when it followed.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AppReport, CloudReport, Report, UpdateStatus, Waiting};
+use crate::model::{AppReport, CloudReport, Happening, Report, UpdateStatus, Waiting};
 
 /// Version of the document's schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -135,6 +135,9 @@ pub struct WaitingStatus {
     pub why: String,
     /// Seconds until it is tried again; absent when it waits for a change.
     pub retry_in_s: Option<u64>,
+    /// RFC 3339, UTC: since when, as far as this agent has seen.
+    #[serde(default)]
+    pub since: Option<String>,
 }
 
 /// What is fixed while the agent runs.
@@ -182,6 +185,47 @@ pub fn document(
         hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
         locks: locks(report, now),
     }
+}
+
+/// The document of `GET /v1/history`: what became of releases, the oldest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryDocument {
+    pub schema_version: u32,
+    pub history: Vec<HappeningStatus>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HappeningStatus {
+    /// RFC 3339, UTC; as right as the device's clock was.
+    pub at: String,
+    /// Uuid.
+    pub app: String,
+    /// The app's name; its uuid when it is not known any more.
+    pub name: String,
+    /// Commit.
+    pub release: String,
+    /// `tried`, `accepted` or `rejected`.
+    pub what: String,
+    /// Empty where there is nothing to tell.
+    pub why: String,
+}
+
+/// Puts the history together.
+#[must_use]
+pub(super) fn history(report: &Report) -> HistoryDocument {
+    let told = |happening: &Happening| {
+        let name = report.apps.get(&happening.app).map(|app| app.name.clone());
+        HappeningStatus {
+            at: happening.at.clone(),
+            app: happening.app.to_string(),
+            name: name.unwrap_or_else(|| happening.app.to_string()),
+            release: happening.release.to_string(),
+            what: happening.what.as_str().to_owned(),
+            why: happening.why.clone(),
+        }
+    };
+    let history = report.history.all().iter().map(told).collect();
+    HistoryDocument { schema_version: SCHEMA_VERSION, history }
 }
 
 fn locks(report: &Report, now: Now<'_>) -> LocksStatus {
@@ -245,5 +289,6 @@ fn waiting(waiting: &Waiting) -> WaitingStatus {
         reason: waiting.reason.as_str().to_owned(),
         why: waiting.why.clone(),
         retry_in_s: waiting.retry_in.map(|d| d.as_secs()),
+        since: waiting.since.clone(),
     }
 }

@@ -9,11 +9,11 @@ mod document;
 mod server;
 mod wishes;
 
-pub use client::{ClientError, order, status};
+pub use client::{ClientError, history, order, status};
 pub use control::{Control, ControlAnswer, serve_control};
 pub use document::{
-    AppStatus, FileLockStatus, HaltedStatus, HoldStatus, LeaseStatus, LocksStatus, Now, SCHEMA_VERSION,
-    StatusDocument, WaitingStatus, Who, document,
+    AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
+    LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
 pub use server::{BindError, Sources, bind, serve};
 pub use wishes::{HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};

@@ -16,7 +16,7 @@ use tracing::warn;
 
 use crate::model::{CloudReport, Delivered, Report};
 
-use super::document::{Now, StatusDocument, Who, document};
+use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
 
 /// Where what is served comes from.
 #[derive(Debug, Clone)]
@@ -66,11 +66,18 @@ pub async fn bind(path: &Path, mode: u32) -> Result<UnixListener, BindError> {
 
 /// Serves until `stop` is cancelled.
 pub async fn serve(listener: UnixListener, sources: Sources, stop: CancellationToken) {
-    let routes = Router::new().route("/v1/status", get(status)).with_state(sources);
+    let routes = Router::new()
+        .route("/v1/status", get(status))
+        .route("/v1/history", get(told_history))
+        .with_state(sources);
     let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         warn!(%error, "status socket ended");
     }
+}
+
+async fn told_history(State(sources): State<Sources>) -> Json<HistoryDocument> {
+    Json(history(&sources.report.borrow()))
 }
 
 async fn status(State(sources): State<Sources>) -> Json<StatusDocument> {

@@ -10,7 +10,9 @@ mod compose;
 mod control;
 mod device;
 mod exit;
+mod explain;
 mod fleet;
+mod history;
 mod lock;
 mod logging;
 mod print;
@@ -38,6 +40,11 @@ enum Verb {
     Agent(agent::Agent),
     /// Shows what this device runs, and what it waits for
     Status(status::Status),
+    /// Says why a device does not run what it should: what blocks, since when, and what clears it
+    #[command(after_help = "Example: cotter explain web")]
+    Explain(explain::Explain),
+    /// Shows what became of releases on this device
+    History(history::History),
     /// Asks the cloud for the target now
     Update(control::Update),
     /// Tries again what was rejected, or waits after a failure
@@ -76,6 +83,8 @@ impl Verb {
         match self {
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
+            Self::Explain(explain) => Box::pin(explain::run(explain)).await,
+            Self::History(history) => Box::pin(history::run(history)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,
             Self::Update(order) => Box::pin(control::update(order)).await,
             Self::Retry(order) => Box::pin(control::of_app("retry", order)).await,

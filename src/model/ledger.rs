@@ -1,11 +1,12 @@
 //! What only we remember.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppId, ContainerId, ImageRef, Release, ReleaseKey, ServiceName, SpecHash};
+use super::{AppId, ContainerId, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash};
 
 /// The device's memory: everything here is written to the store before it is acted on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,6 +22,9 @@ pub struct Ledger {
     pub leases: Vec<Lease>,
     #[serde(default)]
     pub clock: ClockNote,
+    /// What became of releases; decides nothing.
+    #[serde(default)]
+    pub history: Arc<History>,
 }
 
 /// What is remembered of the wall clock, so that one that is wrong can be told.

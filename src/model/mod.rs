@@ -3,6 +3,7 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod facts;
+mod history;
 mod id;
 mod identity;
 mod image;
@@ -19,6 +20,7 @@ mod target;
 mod window;
 
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
+pub use history::{Happening, History, What};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
     SpecHash, VolumeName,

@@ -1,8 +1,9 @@
 //! What we tell: the cloud, the status socket and the command line say the same.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::{AppId, Commit, FileLock, Halt, Hold, Lease, ServiceName, Waiting};
+use super::{AppId, Commit, FileLock, Halt, History, Hold, Lease, ServiceName, Waiting};
 
 /// The device as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct Report {
     pub leases: Vec<Lease>,
     /// Lock files of apps that stood at the last look.
     pub file_locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>>,
+    /// What became of releases.
+    pub history: Arc<History>,
     /// Why the engine cannot be looked at, when it cannot.
     pub engine_error: Option<String>,
     /// What went wrong with the store, when something did.

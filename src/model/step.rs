@@ -209,6 +209,8 @@ pub struct Waiting {
     pub why: String,
     /// When it is looked at again if nothing changes before; `None`: when the fact changes.
     pub retry_in: Option<Duration>,
+    /// RFC 3339, UTC: since when it is waited for this reason, as far as this agent has seen; only shown.
+    pub since: Option<String>,
 }
 
 /// The kinds of waiting; the names are stable and stand in status and journal.
@@ -255,6 +257,29 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 19] = [
+        Self::Downloading,
+        Self::Backoff,
+        Self::Refused,
+        Self::Starting,
+        Self::Unhealthy,
+        Self::Dependency,
+        Self::Trial,
+        Self::Rejected,
+        Self::Held,
+        Self::Locked,
+        Self::Window,
+        Self::Clock,
+        Self::InsufficientDisk,
+        Self::PortInUse,
+        Self::WrongArchitecture,
+        Self::HandOver,
+        Self::Stopped,
+        Self::EngineStuck,
+        Self::Degraded,
+    ];
+
     /// The stable word.
     #[must_use]
     pub fn as_str(self) -> &'static str {

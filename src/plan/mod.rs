@@ -139,7 +139,8 @@ impl<'a> Draft<'a> {
         why: String,
         retry_in: Option<Duration>,
     ) {
-        let waiting = Waiting { app: app.cloned(), service: service.cloned(), reason, why, retry_in };
+        let waiting =
+            Waiting { app: app.cloned(), service: service.cloned(), reason, why, retry_in, since: None };
         if !self.plan.waiting.contains(&waiting) {
             self.plan.waiting.push(waiting);
         }

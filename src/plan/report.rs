@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use std::sync::Arc;
+
 use crate::model::{
     AppId, AppLedger, AppReport, Commit, ContainerState, Halt, ObservedService, Plan, Release, Report,
     ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, WantedApp,
@@ -17,6 +19,7 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
         has_target: at.target.is_some(),
         waiting: plan.waiting.clone(),
         hold: at.ledger.hold.clone(),
+        history: Arc::clone(&at.ledger.history),
         leases: at.ledger.leases.clone(),
         file_locks: at.facts.locks.clone(),
         ..Report::default()

@@ -17,6 +17,7 @@ mod surroundings;
 #[cfg(test)]
 mod tests;
 mod trials;
+mod waits;
 mod weighing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,7 @@ pub use orders::Command;
 use pulls::Pulls;
 pub use surroundings::{Surroundings, Unweighed};
 use trials::Trials;
+use waits::Waits;
 use weighing::Weighing;
 
 /// What is waited for is not looked at more often.
@@ -104,6 +106,7 @@ pub async fn run<E, M, S>(
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
+        waits: Waits::default(),
         report: channels.report,
         engine_error: None,
         engine_failures: 0,
@@ -189,6 +192,7 @@ struct Reconciler<E, M, S> {
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
+    waits: Waits,
     report: watch::Sender<Report>,
     engine_error: Option<String>,
     engine_failures: u32,
@@ -346,7 +350,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
 
     /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
     fn publish(&mut self) -> Plan {
-        let (plan, mut report) = self.decide(|at| {
+        let (mut plan, mut report) = self.decide(|at| {
             let mut plan = plan::plan(at);
             let violations = plan::violations(at, &plan);
             if !violations.is_empty() {
@@ -357,6 +361,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             (plan, report)
         });
         self.trials.note(&plan, &self.observed);
+        self.waits.date(&mut plan, || self.surroundings.now());
+        report.waiting.clone_from(&plan.waiting);
         report.engine_error.clone_from(&self.engine_error);
         report.store_error.clone_from(&self.store_error);
         self.report.send_if_modified(|old| {

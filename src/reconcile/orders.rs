@@ -1,10 +1,12 @@
 //! Takes an operator's order into the ledger, and answers when it is saved.
 
+use std::sync::Arc;
+
 use tokio::sync::oneshot;
 use tracing::info;
 
 use crate::engine::Operate;
-use crate::model::{Answer, Order};
+use crate::model::{Answer, AppId, AppLedger, Happening, Ledger, Order, What};
 use crate::plan;
 
 use super::{Memory, Reconciler, Surroundings};
@@ -29,6 +31,20 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
         // Who asked may have gone meanwhile; the order is followed all the same.
         let _ = answer.send(told);
+    }
+
+    /// Keeps for whoever asks later what an operator took back.
+    fn remember_rejections(&mut self, before: &Ledger) {
+        let was = |app: &AppId| before.apps.get(app).and_then(|a| a.rejected.as_ref());
+        let news = |(id, app): (&AppId, &AppLedger)| {
+            let rejection = app.rejected.as_ref().filter(|rejection| Some(*rejection) != was(id))?;
+            let (app, release, why) = (id.clone(), rejection.release.commit.clone(), rejection.why.clone());
+            Some(Happening { at: self.surroundings.now(), app, release, what: What::Rejected, why })
+        };
+        let news: Vec<_> = self.ledger.apps.iter().filter_map(news).collect();
+        for happening in news {
+            Arc::make_mut(&mut self.ledger.history).add(happening);
+        }
     }
 
     fn follow(&mut self, order: &Order) -> Answer {
@@ -59,7 +75,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             | Order::Force { .. } => {}
         }
         if ledger != self.ledger {
-            self.ledger = ledger;
+            let before = std::mem::replace(&mut self.ledger, ledger);
+            self.remember_rejections(&before);
             self.save_ledger();
         }
         match &self.store_error {

@@ -1,9 +1,10 @@
 //! What steps leave in the ledger: before they run, and when they are done.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{AppId, AppLedger, Ledger, Rejection, Release, Step, Target, Trial};
+use crate::model::{AppId, AppLedger, Happening, Ledger, Rejection, Release, Step, Target, Trial, What};
 
 /// Writes down what must be known even if the next moment is a power cut.
 pub(super) fn intend(ledger: &mut Ledger, stage: &[Step]) {
@@ -35,7 +36,8 @@ pub(super) fn intend(ledger: &mut Ledger, stage: &[Step]) {
 }
 
 /// Writes down what a step that is done has changed.
-pub(super) fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, step: &Step) {
+pub(super) fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, step: &Step) {
+    remember(ledger, now, step);
     match step {
         Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {
             if let Some(app) = ledger.apps.get_mut(app) {
@@ -107,4 +109,30 @@ fn commit(app: &mut AppLedger, release: &Release) {
     (app.trial, app.rejected, app.forced) = (None, None, None);
     app.heals.clear();
     app.halted.retain(|name, halt| release.services.get(name).is_some_and(|spec| spec.hash == halt.spec));
+}
+
+/// Keeps for whoever asks later what became of a release.
+fn remember(ledger: &mut Ledger, now: &str, step: &Step) {
+    let (app, release, what, why) = match step {
+        Step::Try { app, release } => (app, release, What::Tried, ""),
+        Step::Commit { app, release } => (app, release, What::Accepted, ""),
+        Step::Reject { app, release, why } => (app, release, What::Rejected, why.as_str()),
+        Step::Pull { .. }
+        | Step::Weigh { .. }
+        | Step::CreateNetwork { .. }
+        | Step::Create { .. }
+        | Step::Start { .. }
+        | Step::Stop { .. }
+        | Step::Kill { .. }
+        | Step::RemoveByForce { .. }
+        | Step::Park { .. }
+        | Step::Heal { .. }
+        | Step::Unlock { .. }
+        | Step::Remove { .. }
+        | Step::RemoveNetwork { .. }
+        | Step::RemoveImage { .. }
+        | Step::Forget { .. } => return,
+    };
+    let (at, app, release, why) = (now.to_owned(), app.clone(), release.clone(), why.to_owned());
+    Arc::make_mut(&mut ledger.history).add(Happening { at, app, release, what, why });
 }

@@ -61,10 +61,11 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 .into_iter()
                 .flatten()
                 .collect();
+        let now = self.surroundings.now();
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
                 self.note_heal(&step);
-                record(&mut self.ledger, &delivered.target, &self.settings.boot_id, &step);
+                record(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
             }
             self.settle(&step, outcome);
         }

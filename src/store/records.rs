@@ -1,7 +1,7 @@
 //! What is remembered ⇄ named texts, and a checksum over all of them. Pure.
 //!
 //! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `hold`, `leases`,
-//! `clock` and one `app/<uuid>` per app, so that a change to one app writes that record only.
+//! `clock`, `history` and one `app/<uuid>` per app, so that a change to one app writes that record only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -43,6 +43,7 @@ const IMAGES: &str = "images";
 const HOLD: &str = "hold";
 const LEASES: &str = "leases";
 const CLOCK: &str = "clock";
+const HISTORY: &str = "history";
 const APP: &str = "app/";
 
 #[derive(Serialize)]
@@ -84,7 +85,7 @@ pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError>
 /// The records of the ledger `next`. An app that is as in `last` keeps its text of `records`.
 pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> Result<Records, StoreError> {
     // A new field of the ledger must find a record of its own here, hence no `..`.
-    let Ledger { apps, images, hold, leases, clock } = next;
+    let Ledger { apps, images, hold, leases, clock, history } = next;
     let mut written = Records::new();
     for (app, ledger) in apps {
         let name = format!("{APP}{app}");
@@ -104,12 +105,17 @@ pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> 
     if *clock != ClockNote::default() {
         written.insert(CLOCK.to_owned(), encode(CLOCK, clock)?);
     }
+    if !history.all().is_empty() {
+        let kept = records.get(HISTORY).filter(|_| Arc::ptr_eq(&last.history, history));
+        let text = kept.map_or_else(|| encode(HISTORY, history), |text| Ok(Arc::clone(text)))?;
+        written.insert(HISTORY.to_owned(), text);
+    }
     Ok(written)
 }
 
 /// Whether a record belongs to the ledger.
 pub(super) fn is_ledger(name: &str) -> bool {
-    [IMAGES, HOLD, LEASES, CLOCK].contains(&name) || name.starts_with(APP)
+    [IMAGES, HOLD, LEASES, CLOCK, HISTORY].contains(&name) || name.starts_with(APP)
 }
 
 /// Reads the records back. What cannot be understood is left out and named, with the reason.
@@ -132,6 +138,7 @@ fn decode_one(name: &str, text: &str, into: &mut Remembered) -> Result<(), Strin
         HOLD => into.ledger.hold = Some(value(text)?),
         LEASES => into.ledger.leases = value(text)?,
         CLOCK => into.ledger.clock = value(text)?,
+        HISTORY => into.ledger.history = value(text)?,
         other => {
             let app = other.strip_prefix(APP).ok_or("this version of cotter does not know it")?;
             let app = AppId::parse(app).map_err(|e| e.to_string())?;

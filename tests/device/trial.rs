@@ -52,6 +52,36 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
         });
     }
 
+    // Who asks later is told what became of each, and what blocks now.
+    let told = |args: &[&str]| String::from_utf8(agent.cli(args).stdout).unwrap();
+    let history: serde_json::Value = serde_json::from_str(&told(&["history", "--json"])).unwrap();
+    let happened: Vec<_> = history["history"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|h| {
+            let text = |key: &str| h[key].as_str().unwrap().to_owned();
+            format!("{} {}", text("what"), text("release"))
+        })
+        .collect();
+    let expected =
+        ["tried good", "accepted good", "tried crashes", "rejected crashes", "tried sick", "rejected sick"];
+    assert_eq!(happened, expected);
+    let table = told(&["history"]);
+    assert!(table.contains("web was restarted 3 times by the engine"), "{table}");
+    let explained = told(&["explain", "web"]);
+    assert!(
+        explained.starts_with("shop: should run sick (rejected), last accepted good\n\nrejected, since "),
+        "{explained}"
+    );
+    assert!(explained.contains("  release sick was tried and taken back: web is unhealthy\n"), "{explained}");
+    assert!(explained.contains("`cotter retry` tries this one again"), "{explained}");
+    let unknown = agent.cli(&["explain", "cache"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&unknown.stderr).contains("no service is called cache; there are: db, web")
+    );
+
     // It is not tried again: not at the next polls, not after a restart, not without a cloud.
     let before = agent.standing();
     agent.until_polled(3);
@@ -59,6 +89,7 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     server.stop();
     agent.start_again();
     agent.until_told("/waiting", "release sick was tried and taken back");
+    assert!(String::from_utf8_lossy(&agent.cli(&["history"]).stdout).contains("rejected"), "nor forgotten");
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(agent.standing(), before);
 }

@@ -1,0 +1,36 @@
+//! `cotter history`: what became of releases on this device.
+
+use clap::Args;
+
+use super::print;
+use super::status::Source;
+use crate::api::{self, HappeningStatus};
+
+/// Whom to ask, and how to show it.
+#[derive(Debug, Args)]
+pub(super) struct History {
+    #[command(flatten)]
+    source: Source,
+    /// The whole document
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(history: History) -> anyhow::Result<()> {
+    let document = api::history(&history.source.socket).await?;
+    if history.json {
+        return print::text(&serde_json::to_string_pretty(&document)?);
+    }
+    let empty = "nothing became of any release yet";
+    print::table(["AT", "APP", "RELEASE", "WHAT", "WHY"], document.history.iter().map(row), empty)
+}
+
+fn row(happening: &HappeningStatus) -> [String; 5] {
+    [
+        happening.at.clone(),
+        happening.name.clone(),
+        print::short(Some(&happening.release)),
+        happening.what.clone(),
+        print::or_dash(Some(&happening.why)),
+    ]
+}
