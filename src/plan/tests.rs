@@ -682,6 +682,11 @@ fn dependencies_order_the_swap() {
             "wait web dependency",
         ),
         (
+            "one that failed has not completed",
+            "target 7, trial 7, job@7 failed, web@7 created",
+            "wait all degraded, wait web dependency",
+        ),
+        (
             "until it has completed",
             "target 7, good 1, trial 7, web@1 running, job@7 exited, web@7 created",
             "stop web web-1, start web web-7",
