@@ -22,6 +22,7 @@ pub(super) struct Inside {
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
     pub(super) faults: BTreeMap<usize, Fault>,
     pub(super) calls: Vec<String>,
+    pub(super) is_down: bool,
     pub(super) made: u64,
 }
 
@@ -109,6 +110,18 @@ impl Inside {
             }
         };
         Ok(())
+    }
+
+    /// The engine starts: what it does with the containers that ran when it ended.
+    pub(super) fn come_back(&mut self) {
+        self.is_down = false;
+        for seen in self.observed.services.iter_mut().filter(|seen| is_up(seen.state)) {
+            let is_forever = self.specs.get(&seen.container).is_some_and(|s| s.restart.is_forever());
+            if !is_forever {
+                (seen.state, seen.health) = (ContainerState::Exited { code: 137 }, Health::Unchecked);
+                seen.status = "Exited (137) 1 second ago".to_owned();
+            }
+        }
     }
 
     pub(super) fn remove(&mut self, id: &ContainerId) -> Result<(), EngineError> {

@@ -3,6 +3,7 @@
 //! It passes the same contract tests as the real engine (`tests/engine_contract.rs`).
 
 mod inside;
+mod outage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,13 @@ pub enum Fault {
     Unreachable,
     /// The call never returns.
     Hang,
+    /// The engine is gone for this call and all later ones, until [`Fake::revive`].
+    Down,
+    /// From this call on the engine answers nobody, until [`Fake::thaw`]: what it was asked happens
+    /// then, for those who still wait.
+    Freeze,
+    /// As [`Freeze`](Self::Freeze), but this call has happened before.
+    FreezeAfter,
 }
 
 /// What a container of an image does once it is started.
@@ -52,13 +60,15 @@ pub struct Fake {
     instance: Instance,
     inside: Mutex<Inside>,
     changed: watch::Sender<u64>,
+    is_frozen: watch::Sender<bool>,
 }
 
 impl Fake {
     /// An engine that holds nothing.
     #[must_use]
     pub fn new(instance: Instance) -> Self {
-        Self { instance, inside: Mutex::new(Inside::default()), changed: watch::Sender::new(0) }
+        let inside = Mutex::new(Inside::default());
+        Self { instance, inside, changed: watch::Sender::new(0), is_frozen: watch::Sender::new(false) }
     }
 
     /// Puts an image into the registry, and says what its containers do.
@@ -145,14 +155,33 @@ impl Fake {
         act: impl FnOnce(&mut Inside) -> Result<T, EngineError> + Send,
     ) -> Result<T, EngineError> {
         let refused = || EngineError::Refused { call: name, status: 500, message: "scripted".to_owned() };
+        let gone = || EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() };
+        let late = || EngineError::Timeout { call: name, seconds: EngineError::DEADLINE.as_secs() };
         let fault = {
             let mut inside = self.inside();
             let at = inside.calls.len();
             inside.calls.push(format!("{name} {what}").trim_end().to_owned());
             inside.faults.remove(&at)
         };
+        let (mut act, mut done) = (Some(act), None);
+        if fault == Some(Fault::FreezeAfter) {
+            done = act.take().map(|act| act(&mut self.inside()));
+        }
         match fault {
-            None => {
+            Some(Fault::Down) => self.go_down(),
+            Some(Fault::Freeze | Fault::FreezeAfter) => self.freeze(),
+            Some(Fault::Error | Fault::ErrorAfter | Fault::Unreachable | Fault::Hang) | None => {}
+        }
+        let mut thawed = self.is_frozen.subscribe();
+        if tokio::time::timeout(EngineError::DEADLINE, thawed.wait_for(|frozen| !frozen)).await.is_err() {
+            return Err(late());
+        }
+        if self.inside().is_down {
+            return Err(gone());
+        }
+        let Some(act) = act else { return done.unwrap_or_else(|| Err(gone())) };
+        match fault {
+            None | Some(Fault::Down | Fault::Freeze | Fault::FreezeAfter) => {
                 let done = act(&mut self.inside());
                 if matches!(name, "start" | "stop" | "remove") {
                     self.tell();
@@ -161,12 +190,10 @@ impl Fake {
             }
             Some(Fault::Error) => Err(refused()),
             Some(Fault::ErrorAfter) => act(&mut self.inside()).and_then(|_| Err(refused())),
-            Some(Fault::Unreachable) => {
-                Err(EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() })
-            }
+            Some(Fault::Unreachable) => Err(gone()),
             Some(Fault::Hang) => {
                 tokio::time::sleep(EngineError::DEADLINE).await;
-                Err(EngineError::Timeout { call: name, seconds: EngineError::DEADLINE.as_secs() })
+                Err(late())
             }
         }
     }
