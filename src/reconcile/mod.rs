@@ -255,6 +255,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             Ok(observed) => {
                 if self.engine_error.take().is_some() {
                     info!("engine answers again");
+                    self.trials.forgive_ends();
                 }
                 self.engine_failures = 0;
                 self.images_changed |= self.observed.images != observed.images;

@@ -22,7 +22,8 @@ const SAVE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(super) struct Trials {
     last_look: Option<Instant>,
-    is_first_look_of_boot: bool,
+    /// Whether nobody could look since the device booted, or since the engine was gone.
+    is_first_look: bool,
     unsaved: Duration,
     /// Apps that are well and watched: since when, and the containers with their restarts.
     well: BTreeMap<AppId, (Instant, Fingerprint)>,
@@ -59,6 +60,11 @@ impl Trials {
         self.last_look = None;
     }
 
+    /// An engine that was gone may have taken containers with it.
+    pub(super) fn forgive_ends(&mut self) {
+        self.is_first_look = true;
+    }
+
     /// Until a trial must be looked at again; `None` when there is none, or when it stands still and is
     /// not about to be good.
     pub(super) fn next_due(&self, ledger: &Ledger, plan: &Plan) -> Option<Duration> {
@@ -89,7 +95,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             if trial.boot_id != self.settings.boot_id {
                 trial.boot_id.clone_from(&self.settings.boot_id);
                 trial.boots = trial.boots.saturating_add(counted);
-                self.trials.is_first_look_of_boot = true;
+                self.trials.is_first_look = true;
             }
         }
         self.save_ledger();
@@ -168,9 +174,10 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             .collect()
     }
 
-    /// After a boot: what of a trial ended when the power went did not end by itself, and runs again.
+    /// After a boot, and after an outage of the engine: what of a trial ended with it did not end by itself, and
+    /// runs again.
     fn note_cut_short(&mut self, tried: &[SpecHash]) {
-        if !std::mem::take(&mut self.trials.is_first_look_of_boot) {
+        if !std::mem::take(&mut self.trials.is_first_look) {
             return;
         }
         for seen in self.observed.services.iter().filter(|s| tried.contains(&s.spec)) {
