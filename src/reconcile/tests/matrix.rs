@@ -16,11 +16,12 @@ mod fault;
 mod scenario;
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fault::{FAULTS, Fault, Place, places};
+use fault::{End, FAULTS, Fault, Place, places};
 use scenario::{SCENARIOS, Scenario};
 
 /// Which share of the cells runs unless all are asked for.
@@ -85,13 +86,14 @@ struct Task {
 }
 
 impl Task {
-    fn run(&self) -> Result<(), String> {
+    /// Runs it: which end it came to, or what is wrong.
+    fn run(&self) -> Result<End, String> {
         let run = |fault, unmoved: Option<&[String]>| {
             on_paused_clock(cell::run(self.scenario, fault, self.place, unmoved))
         };
         let is_clock = matches!(self.fault, Fault::TenYearsAhead | Fault::TenYearsBack);
-        let unmoved = is_clock.then(|| run(Fault::Nothing, None).0);
-        run(self.fault, unmoved.as_deref()).1
+        let unmoved = if is_clock { Some(run(Fault::Nothing, None)?.0) } else { None };
+        run(self.fault, unmoved.as_deref()).map(|(_, end)| end)
     }
 }
 
@@ -118,9 +120,10 @@ fn tasks(only: Option<&str>, stride: usize) -> Vec<Task> {
     tasks
 }
 
-/// Runs cells on two threads; what failed, in the order of the cells.
-fn run(tasks: &[Task], is_loud: bool) -> Vec<(usize, String)> {
-    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+/// Runs cells on two threads: what failed, in the order of the cells, and what came to another end than
+/// the right one.
+fn run(tasks: &[Task], is_loud: bool) -> (Vec<(usize, String)>, Vec<(usize, End)>) {
+    let (next, failed, others) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
@@ -128,8 +131,10 @@ fn run(tasks: &[Task], is_loud: bool) -> Vec<(usize, String)> {
                 loop {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(task) = tasks.get(at) else { return };
-                    if let Err(why) = task.run() {
-                        failed.lock().unwrap().push((at, why));
+                    match task.run() {
+                        Ok(end) if end == End::Runs(task.scenario.right) => {}
+                        Ok(end) => others.lock().unwrap().push((at, end)),
+                        Err(why) => failed.lock().unwrap().push((at, why)),
                     }
                 }
             });
@@ -137,7 +142,7 @@ fn run(tasks: &[Task], is_loud: bool) -> Vec<(usize, String)> {
     });
     let mut failed = failed.into_inner().unwrap();
     failed.sort();
-    failed
+    (failed, others.into_inner().unwrap())
 }
 
 /// How many cells were tried of those that `is_it`, and how many of them are not well.
@@ -189,9 +194,15 @@ fn after_any_fault_at_any_boundary_exactly_one_release_runs() {
     let is_all = only.is_some() || setting("COTTER_FAULTS").is_some_and(|value| value == "all");
     let tasks = tasks(only.as_deref(), if is_all { 1 } else { STRIDE });
     assert!(!tasks.is_empty(), "COTTER_FAULT={only:?} names no cell");
-    let failed = run(&tasks, tasks.len() == 1);
+    let (failed, others) = run(&tasks, tasks.len() == 1);
     println!("{}\n\n{}", table(&tasks, &failed), summary(&tasks, &failed));
     println!("\n{} cells on the fake engine, {} of them not well", tasks.len(), failed.len());
+    for (fault, name) in FAULTS {
+        let of_fault = others.iter().filter(|(at, _)| tasks[*at].fault == *fault);
+        let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
+        of_fault.for_each(|(_, end)| *ends.entry(end.told()).or_default() += 1);
+        ends.iter().for_each(|(end, count)| println!("{name}: in {count} cells {end}"));
+    }
     for (at, why) in failed.iter().take(40) {
         let Task { scenario, column, index, place, .. } = &tasks[*at];
         println!("COTTER_FAULT={}/{column}/{index} ({place:?}): {why}", scenario.name);

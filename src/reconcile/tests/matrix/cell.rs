@@ -49,26 +49,14 @@ struct Cell<'a> {
     is_registry_lost: bool,
 }
 
-/// Runs a cell: the engine calls until the end, and what is wrong then, if anything is. A clock that jumps
+/// Runs a cell: the engine calls until the end and which end it is, or what is wrong then. A clock that jumps
 /// must lead to the calls of one that does not.
 pub(super) async fn run(
     scenario: &Scenario,
     fault: Fault,
     place: Place,
     unmoved: Option<&[String]>,
-) -> (Vec<String>, Result<(), String>) {
-    match tried(scenario, fault, place, unmoved).await {
-        Ok(calls) => (calls, Ok(())),
-        Err(why) => (Vec::new(), Err(why)),
-    }
-}
-
-async fn tried(
-    scenario: &Scenario,
-    fault: Fault,
-    place: Place,
-    unmoved: Option<&[String]>,
-) -> Result<Vec<String>, String> {
+) -> Result<(Vec<String>, End), String> {
     let lab = scenario.prepare().await;
     let theirs = ImageRef::parse("elsewhere/theirs:1").unwrap();
     lab.engine.publish(&theirs, Behaviour::Runs);
@@ -97,8 +85,8 @@ async fn tried(
     cell.lab.cut();
     let unsafe_plans: Vec<_> = log.into_iter().filter(|line| line.contains("unsafe plan")).collect();
     match told {
-        Ok(()) if unsafe_plans.is_empty() => Ok(calls),
-        Ok(()) => Err(unsafe_plans.join("; ")),
+        Ok(end) if unsafe_plans.is_empty() => Ok((calls, end)),
+        Ok(_) => Err(unsafe_plans.join("; ")),
         Err(why) => Err(format!("{why}\n      calls: {}", calls.join(", ").replace(&"0".repeat(60), ""))),
     }
 }
@@ -237,8 +225,8 @@ impl Cell<'_> {
         }
     }
 
-    /// What must hold in the end.
-    async fn check(&self, neighbours: &[String], theirs: &ImageRef, calls: &[String]) -> Result<(), String> {
+    /// What must hold in the end; which end it is.
+    async fn check(&self, neighbours: &[String], theirs: &ImageRef, calls: &[String]) -> Result<End, String> {
         let lab = &self.lab;
         let runs = lab.runs().await;
         let allowed = allowed(self.scenario, self.fault, self.is_answered);
@@ -294,6 +282,6 @@ impl Cell<'_> {
         if saves(lab) != saved || looks > most || pulls > 6 {
             return Err(format!("no rest: {looks} looks, {} saves", saves(lab) - saved));
         }
-        Ok(())
+        Ok(*end)
     }
 }

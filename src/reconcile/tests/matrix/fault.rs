@@ -107,6 +107,18 @@ impl End {
         }
     }
 
+    /// It in words, where another end would be the right one.
+    pub(super) fn told(self) -> &'static str {
+        match self {
+            Self::Runs(1) => "the old release runs, exactly",
+            Self::Runs(_) => "the release runs that an operator's lost order had taken back, exactly",
+            Self::Degraded => "the new release goes on crashing, and that is told: nobody knows a good one",
+            Self::Ended => {
+                "the new release is good, and what `restart: no` keeps down has ended with the engine"
+            }
+        }
+    }
+
     /// The good release then.
     pub(super) fn good(self) -> Option<&'static str> {
         match self {
