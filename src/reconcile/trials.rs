@@ -22,6 +22,8 @@ const SAVE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(super) struct Trials {
     last_look: Option<Instant>,
+    /// When the engine was asked for what was seen last. It may have answered long after.
+    asked: Option<Instant>,
     /// Whether nobody could look since the device booted, or since the engine was gone.
     is_first_look: bool,
     unsaved: Duration,
@@ -33,9 +35,15 @@ pub(super) struct Trials {
 type Fingerprint = Vec<(ContainerId, u64)>;
 
 impl Trials {
-    /// For how long each watched app was well.
+    /// The engine is asked now. An answer that comes late tells of this moment, and of none after.
+    pub(super) fn ask(&mut self) {
+        self.asked = Some(Instant::now());
+    }
+
+    /// For how long each watched app is known to have been well.
     pub(super) fn steady(&self) -> BTreeMap<AppId, Duration> {
-        self.well.iter().map(|(app, (since, _))| (app.clone(), since.elapsed())).collect()
+        let known = |since| self.asked.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
+        self.well.iter().map(|(app, (since, _))| (app.clone(), known(*since))).collect()
     }
 
     /// Takes from the plan which apps are well and watched.

@@ -48,6 +48,8 @@ pub enum Behaviour {
     Runs,
     /// Keeps exiting and is restarted by the engine.
     Crashes,
+    /// As [`Crashes`](Self::Crashes), but each time it runs for so long first.
+    CrashesAfter(Duration),
     /// Exits at once with this code.
     Exits(i64),
     /// Its healthcheck says so.
@@ -161,6 +163,7 @@ impl Fake {
             let mut inside = self.inside();
             let at = inside.calls.len();
             inside.calls.push(format!("{name} {what}").trim_end().to_owned());
+            inside.grow_old();
             inside.faults.remove(&at)
         };
         let (mut act, mut done) = (Some(act), None);

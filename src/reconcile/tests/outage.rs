@@ -1,6 +1,7 @@
 //! The engine goes for a while, or the store for good, in the middle of a trial.
 
 use super::*;
+use crate::engine::fake::Fault;
 use crate::model::Strategy;
 
 #[tokio::test(start_paused = true)]
@@ -56,4 +57,39 @@ async fn a_successor_that_crashes_beside_its_predecessor_has_its_time_and_no_mor
     assert_eq!(lab.runs().await, "(web@2) db@1 db@2 web@1", "both side by side");
     lab.pass(30).await;
     assert_eq!(lab.runs().await, "(db@1) (web@1) (web@2) db@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_the_engine_answers_nobody_is_no_time_of_running_well() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(8)));
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial, and well");
+    // Of the next look the list is answered at once, and the rest late.
+    lab.engine.fail(1, Fault::Freeze);
+    lab.engine.meddle(|_| {});
+    lab.pass(30).await;
+    lab.engine.thaw();
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_watched_before_it_is_good_though_nobody_remembers_its_trial() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(8)));
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    let (engine, notebook) = lab.cut();
+    *notebook.0.lock().unwrap() = Page::default();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(2));
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) (web@2) db@2", "what was replaced is kept");
+    assert_eq!(lab.good(), None);
 }
