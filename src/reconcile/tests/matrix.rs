@@ -110,6 +110,9 @@ fn tasks(only: Option<&str>, stride: usize) -> Vec<Task> {
     for (row, scenario) in SCENARIOS.iter().enumerate().filter(|(_, s)| is_wanted(0, s.name)) {
         let measure = on_paused_clock(cell::measure(scenario));
         for (at, (fault, column)) in FAULTS.iter().enumerate().filter(|(_, (_, name))| is_wanted(1, name)) {
+            if scenario.ends_with_engine(*fault) {
+                continue;
+            }
             let all = places(*fault, measure.calls, measure.saves);
             let chosen = all.into_iter().enumerate().skip((row + at) % stride).step_by(stride);
             for (index, place) in chosen.filter(|(index, _)| is_wanted(2, &index.to_string())) {

@@ -239,7 +239,7 @@ impl Cell<'_> {
         }
         let told: Vec<_> = lab.report.borrow().waiting.iter().map(|w| w.reason).collect();
         let is_told = told.iter().any(|reason| matches!(reason, Reason::Degraded | Reason::Unhealthy));
-        if *end == End::Degraded && !is_told {
+        if matches!(end, End::Degraded | End::Down) && !is_told {
             return Err(format!("{runs} runs, and nobody is told: {told:?}"));
         }
         let report = lab.report.borrow().clone();
@@ -256,6 +256,13 @@ impl Cell<'_> {
         let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
         if !observed.images.contains(theirs) {
             return Err("somebody else's image is gone".to_owned());
+        }
+        // What we pulled we know as ours, or it would stay for ever.
+        let is_forgotten = matches!(self.fault, Fault::StoreLost | Fault::StoreFullAndKilled);
+        let ours = lab.notebook.0.lock().unwrap().ledger.images.clone();
+        let mut strays = observed.images.iter().filter(|image| *image != theirs && !ours.contains(*image));
+        if let Some(image) = strays.next().filter(|_| !is_forgotten) {
+            return Err(format!("{image} is not known as ours"));
         }
         if observed.networks.len() != lab.target.borrow().as_ref().unwrap().target.apps.len() {
             return Err(format!("networks: {:?}", observed.networks));

@@ -87,6 +87,8 @@ pub(super) enum End {
     Runs(u8),
     /// Release 2 keeps crashing, and there is nothing to go back to: that is told.
     Degraded,
+    /// Nothing runs, and that is told: release 2 is wanted, was tried, and nobody remembers that it failed.
+    Down,
     /// Release 2 is good, and what the engine does not restart ended with it.
     Ended,
 }
@@ -103,7 +105,7 @@ impl End {
                 let beside = scenario.runs(2).replace("web@2", "(web@2)");
                 others.iter().copied().collect::<BTreeSet<_>>() == beside.split(' ').collect()
             }
-            Self::Ended => others.join(" ") == "(db@2) (web@2)",
+            Self::Ended | Self::Down => others.join(" ") == "(db@2) (web@2)",
         }
     }
 
@@ -113,6 +115,9 @@ impl End {
             Self::Runs(1) => "the old release runs, exactly",
             Self::Runs(_) => "the release runs that an operator's lost order had taken back, exactly",
             Self::Degraded => "the new release goes on crashing, and that is told: nobody knows a good one",
+            Self::Down => {
+                "nothing runs, and that is told: services of `restart: no` that nobody knows to have failed"
+            }
             Self::Ended => {
                 "the new release is good, and what `restart: no` keeps down has ended with the engine"
             }
@@ -124,7 +129,7 @@ impl End {
         match self {
             Self::Runs(1) => Some("1"),
             Self::Runs(_) | Self::Ended => Some("2"),
-            Self::Degraded => None,
+            Self::Degraded | Self::Down => None,
         }
     }
 }
@@ -134,6 +139,7 @@ impl End {
 /// `is_answered` says of an operator's order whether it was, and is on disk.
 pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> Vec<End> {
     let right = End::Runs(scenario.right);
+    let is_down = fault == Fault::StoreLost && scenario.is_bad && !scenario.restarts;
     let other = match fault {
         // What an operator ordered is in the store, and only there.
         Fault::StoreLost if scenario.is_by_hand() => Some(End::Runs(2)),
@@ -161,5 +167,5 @@ pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> V
         | Fault::TenYearsBack
         | Fault::Nothing => None,
     };
-    std::iter::once(right).chain(other).collect()
+    std::iter::once(right).chain(other).chain(is_down.then_some(End::Down)).collect()
 }

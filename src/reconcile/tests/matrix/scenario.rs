@@ -1,6 +1,7 @@
 //! What a device is doing when a fault comes, and what is right in the end.
 
 use super::super::*;
+use super::fault::Fault;
 use crate::model::Strategy;
 
 /// A row of the matrix.
@@ -12,8 +13,9 @@ pub(super) struct Scenario {
     /// The release that is wanted then; `None`: an operator takes the last one back.
     then: Option<u8>,
     strategy: Strategy,
-    /// Whether the service `web` of release 2 crashes, over and over.
+    /// Whether the service `web` of release 2 crashes, over and over: at once, or after it ran for a while.
     pub(super) is_bad: bool,
+    is_late: bool,
     /// Whether the engine restarts what has ended.
     pub(super) restarts: bool,
     /// Whether there is an app beside it that does not change.
@@ -28,6 +30,7 @@ const UPDATE: Scenario = Scenario {
     then: Some(2),
     strategy: Strategy::DownloadThenKill,
     is_bad: false,
+    is_late: false,
     restarts: true,
     has_neighbour: false,
     right: 2,
@@ -44,6 +47,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "update-no-restart", restarts: false, ..UPDATE },
     Scenario { name: "update-beside", has_neighbour: true, ..UPDATE },
     BACK,
+    Scenario { name: "way-back-late", is_late: true, ..BACK },
+    Scenario { name: "way-back-no-restart", restarts: false, ..BACK },
     Scenario { name: "way-back-kill-first", strategy: Strategy::KillThenDownload, ..BACK },
     Scenario { name: "way-back-delete-first", strategy: Strategy::DeleteThenDownload, ..BACK },
     Scenario { name: "way-back-hand-over", strategy: HAND_OVER, ..BACK },
@@ -85,6 +90,12 @@ impl Scenario {
         format!("db@{number}{beside} web@{number}{of}")
     }
 
+    /// Whether it has no end to be held against: what must come back has ended with the engine, and its
+    /// author wants that nobody starts it again.
+    pub(super) fn ends_with_engine(&self, fault: Fault) -> bool {
+        !self.restarts && self.is_bad && matches!(fault, Fault::PowerCut | Fault::EngineKilled)
+    }
+
     /// Whether it is an operator who takes a release back.
     pub(super) fn is_by_hand(&self) -> bool {
         self.then.is_none()
@@ -105,7 +116,9 @@ impl Scenario {
         let lab = Lab::new();
         lab.host.inside().free = Some(1 << 40);
         if self.is_bad {
-            lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+            let late = Behaviour::CrashesAfter(Duration::from_secs(5));
+            let behaviour = if self.is_late { late } else { Behaviour::Crashes };
+            lab.engine.publish(&image("web", 2), behaviour);
         }
         for number in self.before {
             self.deliver(&lab, *number);
