@@ -123,9 +123,13 @@ fn tasks(only: Option<&str>, stride: usize) -> Vec<Task> {
     tasks
 }
 
+/// By their place among the tasks: what is wrong, and which other end than the right one came.
+type Failed = Vec<(usize, String)>;
+type Others = Vec<(usize, End)>;
+
 /// Runs cells on two threads: what failed, in the order of the cells, and what came to another end than
 /// the right one.
-fn run(tasks: &[Task], is_loud: bool) -> (Vec<(usize, String)>, Vec<(usize, End)>) {
+fn run(tasks: &[Task], is_loud: bool) -> (Failed, Others) {
     let (next, failed, others) = (AtomicUsize::new(0), Mutex::new(Vec::new()), Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
         for _ in 0..2 {
