@@ -254,11 +254,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         self.trials.ask();
         match self.engine.observe().await {
             Ok(observed) => {
-                if self.engine_error.take().is_some() {
-                    info!("engine answers again");
-                    self.trials.forgive_ends();
-                }
-                self.engine_failures = 0;
+                self.note_engine();
                 self.images_changed |= self.observed.images != observed.images;
                 self.observed = observed;
             }

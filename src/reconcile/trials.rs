@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::info;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
@@ -66,11 +67,6 @@ impl Trials {
     /// Forgets when was looked last.
     pub(super) fn look_anew(&mut self) {
         self.last_look = None;
-    }
-
-    /// An engine that was gone may have taken containers with it.
-    pub(super) fn forgive_ends(&mut self) {
-        self.is_first_look = true;
     }
 
     /// Until a trial must be looked at again; `None` when there is none, or when it stands still and is
@@ -169,6 +165,15 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             };
         }
         Ok(())
+    }
+
+    /// Takes note that the engine answers. One that did not may have taken containers with it.
+    pub(super) fn note_engine(&mut self) {
+        if self.engine_error.take().is_some() {
+            info!("engine answers again");
+            self.trials.is_first_look = true;
+        }
+        self.engine_failures = 0;
     }
 
     /// Apps of whose wanted release an image is on its way.
