@@ -1,5 +1,8 @@
-//! A dockerd of the test's own, to be killed and stopped as it likes: with a folder, networks and
-//! addresses of its own, and without a word to the firewall.
+//! A dockerd of the test's own, to be killed and stopped as it likes: with a folder, a bridge, networks
+//! and addresses of its own, and without a word to the firewall.
+//!
+//! The bridge matters: a dockerd that is told to have none removes `docker0`, whoever uses it. So does one
+//! that starts again with address pools of its own; the default ones keep off the routes that are there.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +19,33 @@ pub(crate) struct PrivateEngine {
     dir: tempfile::TempDir,
     docker: Docker,
     program: Option<Program>,
-    /// So that networks of two such engines do not meet.
-    addresses: String,
+    bridge: Bridge,
+}
+
+/// A bridge of the host's; it goes with its value.
+struct Bridge(String);
+
+impl Bridge {
+    #[track_caller]
+    fn add(name: String, address: &str) -> Self {
+        assert!(ip(&["link", "add", &name, "type", "bridge"]), "a bridge can be made by ip, of iproute2");
+        let bridge = Self(name);
+        assert!(ip(&["addr", "add", address, "dev", &bridge.0]), "it gets its address");
+        bridge
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        ip(&["link", "delete", &self.0]);
+    }
+}
+
+/// Whether `ip ARGS...` succeeds.
+fn ip(args: &[&str]) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    let path = format!("{path}:/usr/local/sbin:/usr/sbin:/sbin");
+    Command::new("ip").args(args).env("PATH", path).status().is_ok_and(|status| status.success())
 }
 
 impl PrivateEngine {
@@ -26,8 +54,10 @@ impl PrivateEngine {
     pub(crate) fn start(docker: &Docker) -> Self {
         let dir = tempfile::Builder::new().prefix("cotter-").tempdir_in("/tmp").expect("a folder in /tmp");
         let docker = docker.of(&dir.path().join("docker.sock"));
-        let addresses = format!("base=10.{}.0.0/16,size=24", 200 + std::process::id() % 50);
-        let mut engine = Self { dir, docker, program: None, addresses };
+        let number = 200 + std::process::id() % 50;
+        let name = format!("cotter{}", std::process::id());
+        let bridge = Bridge::add(name, &format!("10.{number}.255.1/24"));
+        let mut engine = Self { dir, docker, program: None, bridge };
         engine.start_again();
         engine
     }
@@ -50,8 +80,7 @@ impl PrivateEngine {
         command.arg("--data-root").arg(at("data")).arg("--exec-root").arg(self.exec_root());
         command.arg("--pidfile").arg(at("docker.pid"));
         command.arg("--host").arg(format!("unix://{}", self.docker.socket().display()));
-        command.args(["--bridge=none", "--iptables=false", "--ip-masq=false"]);
-        command.args(["--default-address-pool", &self.addresses]);
+        command.args(["--bridge", &self.bridge.0, "--iptables=false", "--ip-masq=false"]);
         let path = std::env::var("PATH").unwrap_or_default();
         command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
         let mut program = Program::start("the private engine", command, &at("dockerd.log"));

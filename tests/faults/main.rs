@@ -67,6 +67,8 @@ fn a_fault_at_any_moment_leaves_exactly_one_release() {
     println!("COTTER_FAULT_SEED={seed} COTTER_FAULT_SECONDS={seconds}");
     let mut chance = Chance(seed);
     let shared = Parts::ensure();
+    let has_bridge = || std::path::Path::new("/sys/class/net/docker0").exists();
+    let had_bridge = has_bridge();
     let mut engine = PrivateEngine::start(&shared.docker);
     let mut lab = Lab::new("faults");
     lab.parts.docker = engine.docker().clone();
@@ -94,6 +96,7 @@ fn a_fault_at_any_moment_leaves_exactly_one_release() {
         *(if end == wanted { &mut told.new } else { &mut told.old }) += 1;
     }
     scene.check_log();
+    assert_eq!(has_bridge(), had_bridge, "the bridge of the shared engine was touched");
     println!(
         "\n| fault, real engine | rounds, all well | in the middle of the update | the new release runs | the old one |"
     );
