@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test demo demo-stop bench
+.PHONY: help build test faults demo demo-stop bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' Makefile
@@ -11,6 +11,9 @@ build: ## the release binary, target/release/cotter
 
 test: ## format, lints and all tests, with a real engine and a real registry
 	@scripts/test.sh
+
+faults: ## the fault matrix: every fault at every boundary, and at random moments on a real engine
+	@scripts/faults.sh
 
 demo: ## the release policy, played on this machine's engine; KEEP=1 leaves it running
 	@KEEP=$(KEEP) demo/run.sh

@@ -25,6 +25,7 @@ missing=()
 command -v cc >/dev/null || missing+=(gcc)
 [ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 command -v curl >/dev/null || missing+=(curl ca-certificates)
+command -v ip >/dev/null || missing+=(iproute2)
 command -v docker-registry >/dev/null || missing+=(docker-registry)
 [ ${#missing[@]} = 0 ] || apt_install "needed to build and to try Cotter" "${missing[@]}"
 

@@ -103,7 +103,7 @@ fn wrong_with(draft: &Draft<'_>, seen: &ObservedService, policy: RestartPolicy) 
 
 /// All is well: whether it has been for long enough; the watching that is left is told otherwise.
 pub(super) fn has_soaked(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
-    if of(draft, app, release).is_none() {
+    if of(draft, app, release).is_none() && draft.good(app).is_some() {
         // It was never tried, because it changed no container.
         return true;
     }

@@ -262,7 +262,9 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 let runs = |is_new: bool| {
                     self.observed.services.iter().any(|s| {
                         let is_of = s.app == *id && s.service == *name;
-                        is_of && s.state == ContainerState::Running && (s.spec == spec.hash) == is_new
+                        // One that crashes over and over takes its time all the same.
+                        let is_up = matches!(s.state, ContainerState::Running | ContainerState::Restarting);
+                        is_of && is_up && (s.spec == spec.hash) == is_new
                     })
                 };
                 if runs(true) && runs(false) {

@@ -258,12 +258,10 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Looks, plans and runs one stage, until there is nothing to do now; returns how long nothing
     /// has to be done. Stops between two stages when `stop` is cancelled.
     async fn cycle(&mut self, stop: &CancellationToken) -> Duration {
+        self.trials.ask();
         match self.engine.observe().await {
             Ok(observed) => {
-                if self.engine_error.take().is_some() {
-                    info!("engine answers again");
-                }
-                self.engine_failures = 0;
+                self.note_engine();
                 self.images_changed |= self.observed.images != observed.images;
                 self.observed = observed;
             }

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Channels, Command, Memory, Settings, run, watch_engine};
-use crate::engine::fake::{Behaviour, Fake, Fault};
+use crate::engine::fake::{Behaviour, Fake};
 use crate::model::{
     Answer, App, AppId, Commit, ContainerState, Delivered, Health, Hold, ImageRef, Instance, Ledger, Mount,
     MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order, PlanSettings, Reason,
@@ -20,6 +20,8 @@ use host::Host;
 
 mod around;
 mod host;
+mod matrix;
+mod outage;
 
 /// A store that keeps the last ledger, and can be full.
 #[derive(Debug, Clone, Default)]
@@ -28,30 +30,70 @@ struct Notebook(Arc<Mutex<Page>>);
 #[derive(Debug, Default)]
 struct Page {
     ledger: Ledger,
+    target: Option<StoredTarget>,
     targets: u32,
     writes: u32,
     tries: u32,
     is_full: bool,
+    /// What happens at a save, by how many that changed something came before it.
+    script: Option<(u32, AtSave, Arc<Fake>)>,
+    /// Who saves is dead, and only does not know it yet.
+    is_torn: bool,
+}
+
+/// What happens at a save.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AtSave {
+    /// Whoever saves ends before anything is written, or right after.
+    EndBefore,
+    EndAfter,
+    /// It is saved, and then the engine stands still for as long as the test wants.
+    Pause,
+    /// The disk is full from now on.
+    Fill,
+}
+
+impl Page {
+    /// Saves what is new by `write`, unless the script says otherwise.
+    fn save(&mut self, is_news: bool, write: impl FnOnce(&mut Self)) -> Result<(), String> {
+        if self.is_torn || (!is_news && !self.is_full) {
+            return Ok(());
+        }
+        let at = self.writes + self.targets;
+        let scripted = self.script.take_if(|(n, _, _)| is_news && *n == at);
+        let (does, engine) = scripted.map(|(_, does, engine)| (does, engine)).unzip();
+        self.is_full |= does == Some(AtSave::Fill);
+        if self.is_full {
+            engine.inspect(|engine| engine.freeze());
+            return Err("no space".into());
+        }
+        if does != Some(AtSave::EndBefore) {
+            write(self);
+        }
+        self.is_torn = matches!(does, Some(AtSave::EndBefore | AtSave::EndAfter));
+        engine.inspect(|engine| engine.freeze());
+        Ok(())
+    }
 }
 
 impl Memory for Notebook {
-    fn save_target(&mut self, _: &StoredTarget) -> Result<(), String> {
+    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
         let mut page = self.0.lock().unwrap();
-        page.targets += 1;
-        if page.is_full { Err("no space".into()) } else { Ok(()) }
+        let is_news = page.target.as_ref() != Some(record);
+        page.save(is_news, |page| {
+            page.targets += 1;
+            page.target = Some(record.clone());
+        })
     }
 
     fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
         let mut page = self.0.lock().unwrap();
         page.tries += 1;
-        if page.is_full {
-            return Err("no space".into());
-        }
-        if page.ledger != *ledger {
+        let is_news = page.ledger != *ledger;
+        page.save(is_news, |page| {
             page.writes += 1;
             page.ledger = ledger.clone();
-        }
-        Ok(())
+        })
     }
 }
 
@@ -396,58 +438,6 @@ async fn it_stops_when_told_and_when_nobody_is_left() {
     tokio::time::timeout(Duration::from_secs(1), task).await.unwrap().unwrap();
 }
 
-/// How many engine calls an update from release 1 to 2 takes.
-async fn calls_of_an_update() -> usize {
-    let lab = Lab::new();
-    lab.deliver(target(1));
-    lab.pass(20).await;
-    let before = lab.engine.calls().len();
-    lab.deliver(target(2));
-    lab.pass(20).await;
-    lab.engine.calls().len() - before
-}
-
-#[tokio::test(start_paused = true)]
-async fn any_call_may_fail_in_any_way() {
-    let calls = calls_of_an_update().await;
-    assert!(calls > 15, "{calls}");
-    for fault in [Fault::Error, Fault::ErrorAfter, Fault::Unreachable, Fault::Hang] {
-        for n in 0..calls {
-            let lab = Lab::new();
-            lab.deliver(target(1));
-            lab.pass(20).await;
-            lab.engine.fail(n, fault);
-            lab.deliver(target(2));
-            lab.pass(500).await;
-            assert_eq!(lab.runs().await, "db@2 web@2", "{fault:?} at call {n}");
-            assert_eq!(lab.good().as_deref(), Some("2"), "{fault:?} at call {n}");
-            assert_eq!(lab.engine.volumes().len(), 1);
-            lab.cut();
-        }
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_power_may_go_at_any_call() {
-    let calls = calls_of_an_update().await;
-    for n in 0..calls {
-        let lab = Lab::new();
-        lab.deliver(target(1));
-        lab.pass(20).await;
-        // The call hangs, and the power goes while it does.
-        lab.engine.fail(n, Fault::Hang);
-        lab.deliver(target(2));
-        lab.pass(10).await;
-        let (engine, notebook) = lab.cut();
-        let lab = Lab::on(engine, notebook);
-        lab.deliver(target(2));
-        lab.pass(90).await;
-        assert_eq!(lab.runs().await, "db@2 web@2", "cut at call {n}");
-        assert_eq!(lab.good().as_deref(), Some("2"), "cut at call {n}");
-        lab.cut();
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_release_that_crashes_is_taken_back_without_the_registry() {
     let lab = Lab::new();
@@ -568,44 +558,6 @@ async fn a_first_release_that_crashes_stays_up_and_is_told() {
     assert_eq!(lab.report.borrow().waiting[0].reason, Reason::Degraded);
 }
 
-#[tokio::test(start_paused = true)]
-async fn the_way_back_survives_any_fault_and_any_cut() {
-    let bad = || {
-        let lab = Lab::new();
-        lab.engine.publish(&image("web", 2), Behaviour::Crashes);
-        lab
-    };
-    let lab = bad();
-    lab.deliver(target(1));
-    lab.pass(20).await;
-    let before = lab.engine.calls().len();
-    lab.deliver(target(2));
-    lab.pass(20).await;
-    let calls = lab.engine.calls().len() - before;
-    assert!(calls > 25, "{calls}");
-    for fault in [Fault::Error, Fault::ErrorAfter, Fault::Hang] {
-        for n in 0..calls {
-            for is_cut in [false, true] {
-                let mut lab = bad();
-                lab.deliver(target(1));
-                lab.pass(20).await;
-                lab.engine.fail(n, fault);
-                lab.deliver(target(2));
-                if is_cut {
-                    lab.pass(8).await;
-                    let (engine, notebook) = lab.cut();
-                    lab = Lab::on(engine, notebook);
-                    lab.deliver(target(2));
-                }
-                lab.pass(700).await;
-                assert_eq!(lab.runs().await, "db@1 web@1", "{fault:?} at call {n}, cut: {is_cut}");
-                assert_eq!(lab.good().as_deref(), Some("1"));
-                lab.cut();
-            }
-        }
-    }
-}
-
 fn all_images() -> Vec<ImageRef> {
     (1..=3).flat_map(|number| [image("db", number), image("web", number)]).collect()
 }
@@ -676,35 +628,6 @@ async fn a_release_comes_back_with_its_own_networks() {
     lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     assert_eq!(networks().await, ["back"]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_way_back_by_hand_survives_any_fault() {
-    async fn on_two() -> Lab {
-        let lab = Lab::new();
-        lab.deliver(target(1));
-        lab.pass(20).await;
-        lab.deliver(target(2));
-        lab.pass(20).await;
-        all_images().iter().for_each(|image| lab.engine.unpublish(image));
-        lab
-    }
-    let lab = on_two().await;
-    let before = lab.engine.calls().len();
-    lab.order(Order::Rollback { app: None }).await;
-    lab.pass(20).await;
-    let calls = lab.engine.calls().len() - before;
-    assert!(calls > 10, "{calls}");
-    for fault in [Fault::Error, Fault::ErrorAfter, Fault::Hang] {
-        for n in 0..calls {
-            let lab = on_two().await;
-            lab.engine.fail(n, fault);
-            lab.order(Order::Rollback { app: None }).await;
-            lab.pass(500).await;
-            assert_eq!(lab.runs().await, "db@1 web@1", "{fault:?} at call {n}");
-            lab.cut();
-        }
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::info;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
@@ -22,7 +23,10 @@ const SAVE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(super) struct Trials {
     last_look: Option<Instant>,
-    is_first_look_of_boot: bool,
+    /// When the engine was asked for what was seen last. It may have answered long after.
+    asked: Option<Instant>,
+    /// Whether nobody could look since the device booted, or since the engine was gone.
+    is_first_look: bool,
     unsaved: Duration,
     /// Apps that are well and watched: since when, and the containers with their restarts.
     well: BTreeMap<AppId, (Instant, Fingerprint)>,
@@ -32,9 +36,15 @@ pub(super) struct Trials {
 type Fingerprint = Vec<(ContainerId, u64)>;
 
 impl Trials {
-    /// For how long each watched app was well.
+    /// The engine is asked now. An answer that comes late tells of this moment, and of none after.
+    pub(super) fn ask(&mut self) {
+        self.asked = Some(Instant::now());
+    }
+
+    /// For how long each watched app is known to have been well.
     pub(super) fn steady(&self) -> BTreeMap<AppId, Duration> {
-        self.well.iter().map(|(app, (since, _))| (app.clone(), since.elapsed())).collect()
+        let known = |since| self.asked.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
+        self.well.iter().map(|(app, (since, _))| (app.clone(), known(*since))).collect()
     }
 
     /// Takes from the plan which apps are well and watched.
@@ -89,7 +99,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             if trial.boot_id != self.settings.boot_id {
                 trial.boot_id.clone_from(&self.settings.boot_id);
                 trial.boots = trial.boots.saturating_add(counted);
-                self.trials.is_first_look_of_boot = true;
+                self.trials.is_first_look = true;
             }
         }
         self.save_ledger();
@@ -157,6 +167,15 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         Ok(())
     }
 
+    /// Takes note that the engine answers. One that did not may have taken containers with it.
+    pub(super) fn note_engine(&mut self) {
+        if self.engine_error.take().is_some() {
+            info!("engine answers again");
+            self.trials.is_first_look = true;
+        }
+        self.engine_failures = 0;
+    }
+
     /// Apps of whose wanted release an image is on its way.
     fn apps_fetching(&self) -> BTreeSet<AppId> {
         let pulling = self.pulls.percentages();
@@ -168,9 +187,10 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             .collect()
     }
 
-    /// After a boot: what of a trial ended when the power went did not end by itself, and runs again.
+    /// After a boot, and after an outage of the engine: what of a trial ended with it did not end by itself, and
+    /// runs again.
     fn note_cut_short(&mut self, tried: &[SpecHash]) {
-        if !std::mem::take(&mut self.trials.is_first_look_of_boot) {
+        if !std::mem::take(&mut self.trials.is_first_look) {
             return;
         }
         for seen in self.observed.services.iter().filter(|s| tried.contains(&s.spec)) {

@@ -90,6 +90,11 @@ impl Docker {
         Self { client: client.to_owned(), socket: socket.to_owned() }
     }
 
+    /// The same client, bound to another engine.
+    pub fn of(&self, socket: &Path) -> Self {
+        Self::new(&self.client, socket)
+    }
+
     /// The engine's socket.
     pub fn socket(&self) -> &Path {
         &self.socket

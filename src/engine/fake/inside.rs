@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
     AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, NetworkName,
@@ -25,6 +27,8 @@ pub(super) struct Inside {
     pub(super) never: BTreeSet<String>,
     pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
+    /// When containers crash that do so after a while.
+    pub(super) ends: BTreeMap<ContainerId, Instant>,
     pub(super) made: u64,
     pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
     pub(super) architecture: Option<String>,
@@ -118,11 +122,14 @@ impl Inside {
         let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
         let image = ImageRef::parse(&seen.image).ok();
         let behaviour = image.and_then(|i| behaviours.get(&i).copied()).unwrap_or_default();
+        let ends_after = if let Behaviour::CrashesAfter(time) = behaviour { Some(time) } else { None };
         (seen.state, seen.health, seen.status) = match behaviour {
             Behaviour::Runs if is_checked => {
                 (ContainerState::Running, Health::Healthy, "Up 1 second (healthy)".to_owned())
             }
-            Behaviour::Runs => (ContainerState::Running, Health::Unchecked, "Up 1 second".to_owned()),
+            Behaviour::Runs | Behaviour::CrashesAfter(_) => {
+                (ContainerState::Running, Health::Unchecked, "Up 1 second".to_owned())
+            }
             Behaviour::Crashes if is_forever => {
                 (ContainerState::Restarting, Health::Unchecked, "Restarting (1) 1 second ago".to_owned())
             }
@@ -136,6 +143,7 @@ impl Inside {
                 (ContainerState::Running, health, format!("Up 1 second ({health:?})"))
             }
         };
+        self.ends.extend(ends_after.map(|time| (id.clone(), Instant::now() + time)));
         self.publish(id);
         Ok(())
     }
@@ -174,6 +182,21 @@ impl Inside {
             if self.specs.get(&id).is_some_and(|spec| spec.restart.is_forever()) {
                 // One that cannot be started stays down, as it does on a real engine.
                 let _ = self.start(&id);
+            }
+        }
+    }
+
+    /// Lets the time that has passed do to containers what it does.
+    pub(super) fn grow_old(&mut self) {
+        let is_over = |end: &Instant| *end <= Instant::now();
+        for seen in self.observed.services.iter_mut().filter(|seen| seen.state == ContainerState::Running) {
+            if self.ends.get(&seen.container).is_some_and(is_over) {
+                let is_forever = self.specs.get(&seen.container).is_some_and(|s| s.restart.is_forever());
+                (seen.state, seen.status) = if is_forever {
+                    (ContainerState::Restarting, "Restarting (1) 1 second ago".to_owned())
+                } else {
+                    (ContainerState::Exited { code: 1 }, "Exited (1) 1 second ago".to_owned())
+                };
             }
         }
     }

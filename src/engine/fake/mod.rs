@@ -3,6 +3,7 @@
 //! It passes the same contract tests as the real engine (`tests/engine_contract.rs`).
 
 mod inside;
+mod outage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -29,10 +30,15 @@ pub enum Fault {
     ErrorAfter,
     /// The engine is gone for this call.
     Unreachable,
-    /// The engine is gone, from this call on until it is revived.
-    Down,
     /// The call never returns.
     Hang,
+    /// The engine is gone for this call and all later ones, until [`Fake::revive`].
+    Down,
+    /// From this call on the engine answers nobody, until [`Fake::thaw`]: what it was asked happens
+    /// then, for those who still wait.
+    Freeze,
+    /// As [`Freeze`](Self::Freeze), but this call has happened before.
+    FreezeAfter,
 }
 
 /// What a container of an image does once it is started.
@@ -42,6 +48,8 @@ pub enum Behaviour {
     Runs,
     /// Keeps exiting and is restarted by the engine.
     Crashes,
+    /// As [`Crashes`](Self::Crashes), but each time it runs for so long first.
+    CrashesAfter(Duration),
     /// Exits at once with this code.
     Exits(i64),
     /// Its healthcheck says so.
@@ -54,13 +62,15 @@ pub struct Fake {
     instance: Instance,
     inside: Mutex<Inside>,
     changed: watch::Sender<u64>,
+    is_frozen: watch::Sender<bool>,
 }
 
 impl Fake {
     /// An engine that holds nothing.
     #[must_use]
     pub fn new(instance: Instance) -> Self {
-        Self { instance, inside: Mutex::new(Inside::default()), changed: watch::Sender::new(0) }
+        let inside = Mutex::new(Inside::default());
+        Self { instance, inside, changed: watch::Sender::new(0), is_frozen: watch::Sender::new(false) }
     }
 
     /// Puts an image into the registry, and says what its containers do.
@@ -79,14 +89,6 @@ impl Fake {
     /// Makes it an engine on another machine; without it, it is on `amd64`.
     pub fn move_to(&self, architecture: &str) {
         self.inside().architecture = Some(architecture.to_owned());
-    }
-
-    /// Ends a [`Fault::Down`]: the engine comes up with all it had. Of the containers that ran, those
-    /// that are to run for ever are started anew and the others have ended with 137; one that was
-    /// stopped before stays stopped.
-    pub fn revive(&self) {
-        self.inside().come_up();
-        self.tell();
     }
 
     /// Takes an image out of the registry; the engine keeps it if it has it.
@@ -176,18 +178,36 @@ impl Fake {
         act: impl FnOnce(&mut Inside) -> Result<T, EngineError> + Send,
     ) -> Result<T, EngineError> {
         let refused = || EngineError::Refused { call: name, status: 500, message: "scripted".to_owned() };
+        let gone = || EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() };
+        let late = || EngineError::Timeout { call: name, seconds: EngineError::DEADLINE.as_secs() };
         let fault = {
             let mut inside = self.inside();
             let at = inside.calls.len();
             let call = format!("{name} {what}").trim_end().to_owned();
             let never = inside.never.contains(&call).then_some(Fault::Error);
             inside.calls.push(call);
-            let fault = inside.faults.remove(&at).or(never);
-            inside.is_down |= fault == Some(Fault::Down);
-            if inside.is_down { Some(Fault::Down) } else { fault }
+            inside.grow_old();
+            inside.faults.remove(&at).or(never)
         };
+        let (mut act, mut done) = (Some(act), None);
+        if fault == Some(Fault::FreezeAfter) {
+            done = act.take().map(|act| act(&mut self.inside()));
+        }
         match fault {
-            None => {
+            Some(Fault::Down) => self.go_down(),
+            Some(Fault::Freeze | Fault::FreezeAfter) => self.freeze(),
+            Some(Fault::Error | Fault::ErrorAfter | Fault::Unreachable | Fault::Hang) | None => {}
+        }
+        let mut thawed = self.is_frozen.subscribe();
+        if tokio::time::timeout(EngineError::DEADLINE, thawed.wait_for(|frozen| !frozen)).await.is_err() {
+            return Err(late());
+        }
+        if self.inside().is_down {
+            return Err(gone());
+        }
+        let Some(act) = act else { return done.unwrap_or_else(|| Err(gone())) };
+        match fault {
+            None | Some(Fault::Down | Fault::Freeze | Fault::FreezeAfter) => {
                 let done = act(&mut self.inside());
                 if matches!(name, "start" | "stop" | "kill" | "remove" | "remove-by-force") {
                     self.tell();
@@ -197,14 +217,9 @@ impl Fake {
             Some(Fault::Error) => Err(refused()),
             Some(Fault::ErrorAfter) => act(&mut self.inside()).and_then(|_| Err(refused())),
             Some(Fault::Unreachable) => Err(gone()),
-            Some(Fault::Down) => {
-                // Whoever listens to its events is cut off.
-                self.tell();
-                Err(gone())
-            }
             Some(Fault::Hang) => {
                 tokio::time::sleep(EngineError::DEADLINE).await;
-                Err(EngineError::Timeout { call: name, seconds: EngineError::DEADLINE.as_secs() })
+                Err(late())
             }
         }
     }

@@ -1,0 +1,44 @@
+//! Outages that last: an engine that is gone, or answers nobody, and a registry that is back.
+
+use crate::model::ImageRef;
+
+use super::Fake;
+
+impl Fake {
+    /// Makes the registry of an image one that answers again.
+    pub fn mend_registry(&self, image: &ImageRef) {
+        self.inside().unreachable.remove(image);
+    }
+
+    /// Ends the engine as SIGKILL does, until [`revive`](Self::revive).
+    pub fn go_down(&self) {
+        self.inside().is_down = true;
+        self.thaw();
+        // Whoever listens to its events is cut off.
+        self.tell();
+    }
+
+    /// Starts the engine, as one that does not keep containers alive without it: those that ran and that
+    /// it restarts come back, the others have ended with code 137.
+    pub fn revive(&self) {
+        self.inside().come_up();
+        self.thaw();
+        self.tell();
+    }
+
+    /// From now on the engine answers nobody, until [`thaw`](Self::thaw).
+    pub fn freeze(&self) {
+        self.is_frozen.send_replace(true);
+    }
+
+    /// Ends a freeze.
+    pub fn thaw(&self) {
+        self.is_frozen.send_replace(false);
+    }
+
+    /// Returns once the engine is frozen.
+    pub async fn frozen(&self) {
+        // The sender lives as long as this.
+        let _ = self.is_frozen.subscribe().wait_for(|is_frozen| *is_frozen).await;
+    }
+}

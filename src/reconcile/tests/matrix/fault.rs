@@ -1,0 +1,171 @@
+//! What goes wrong, and where.
+
+use std::collections::BTreeSet;
+
+use super::scenario::Scenario;
+use crate::engine::fake::Fault as Call;
+
+/// A column of the matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fault {
+    AgentKilled,
+    PowerCut,
+    EngineHangs,
+    CallFails,
+    /// The agent is killed as well, a little later.
+    CallFailsAndKilled,
+    EngineKilled,
+    StoreFull,
+    /// The agent is killed as well, while nothing can be saved.
+    StoreFullAndKilled,
+    /// With the agent: one that runs has it all in memory.
+    StoreLost,
+    RegistryLost,
+    TenYearsAhead,
+    TenYearsBack,
+    /// The engine stands still for no time: what a clock that jumps is held against.
+    Nothing,
+}
+
+/// The faults, and the words that name them.
+pub(super) const FAULTS: &[(Fault, &str)] = &[
+    (Fault::AgentKilled, "agent-killed"),
+    (Fault::PowerCut, "power-cut"),
+    (Fault::EngineKilled, "engine-killed"),
+    (Fault::EngineHangs, "engine-hangs"),
+    (Fault::CallFails, "call-fails"),
+    (Fault::CallFailsAndKilled, "call-fails-killed"),
+    (Fault::StoreFull, "store-full"),
+    (Fault::StoreFullAndKilled, "store-full-killed"),
+    (Fault::StoreLost, "store-lost"),
+    (Fault::RegistryLost, "registry-lost"),
+    (Fault::TenYearsAhead, "clock+10y"),
+    (Fault::TenYearsBack, "clock-10y"),
+];
+
+/// A boundary: an engine call or a save, counted from the beginning of the scenario.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The call has not happened, or has.
+    Before(usize),
+    After(usize),
+    /// This one call goes wrong by itself.
+    In(usize, Call),
+    /// What changes the store is not written yet, or is.
+    BeforeSave(u32),
+    AfterSave(u32),
+}
+
+/// Every place where `fault` makes a difference, in a scenario of so many calls and saves.
+pub(super) fn places(fault: Fault, calls: usize, saves: u32) -> Vec<Place> {
+    let before = (0..calls).map(Place::Before);
+    let after = (0..calls).map(Place::After);
+    let at_saves = (0..saves).map(Place::AfterSave);
+    let all = before.clone().chain(after).chain(at_saves.clone());
+    match fault {
+        Fault::AgentKilled | Fault::PowerCut => all.chain((0..saves).map(Place::BeforeSave)).collect(),
+        Fault::EngineHangs => all.chain(each(calls, &[Call::Hang])).collect(),
+        Fault::EngineKilled | Fault::StoreLost => all.collect(),
+        Fault::CallFails => each(calls, &[Call::Error, Call::ErrorAfter, Call::Unreachable]),
+        Fault::CallFailsAndKilled => each(calls, &[Call::Error, Call::ErrorAfter, Call::Hang]),
+        Fault::StoreFull | Fault::StoreFullAndKilled => (0..saves).map(Place::BeforeSave).collect(),
+        Fault::RegistryLost | Fault::TenYearsAhead | Fault::TenYearsBack | Fault::Nothing => {
+            before.chain(at_saves).collect()
+        }
+    }
+}
+
+/// Each of these kinds of failure at each call.
+fn each(calls: usize, kinds: &[Call]) -> Vec<Place> {
+    (0..calls).flat_map(|n| kinds.iter().map(move |kind| Place::In(n, *kind))).collect()
+}
+
+/// How it may end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Exactly this release runs, and it is the good one.
+    Runs(u8),
+    /// Release 2 keeps crashing, and there is nothing to go back to: that is told.
+    Degraded,
+    /// Nothing runs, and that is told: release 2 is wanted, was tried, and nobody remembers that it failed.
+    Down,
+    /// Release 2 is good, and what the engine does not restart ended with it.
+    Ended,
+}
+
+impl End {
+    /// Whether this is it, by what runs.
+    pub(super) fn is_it(self, scenario: &Scenario, runs: &str) -> bool {
+        // Predecessors stay, stopped, for as long as their successors are not well.
+        let is_predecessor = |word: &&str| matches!(*word, "(db@1)" | "(web@1)");
+        let others: Vec<_> = runs.split(' ').filter(|word| !is_predecessor(word)).collect();
+        match self {
+            Self::Runs(number) => runs == scenario.runs(number),
+            Self::Degraded => {
+                let beside = scenario.runs(2).replace("web@2", "(web@2)");
+                others.iter().copied().collect::<BTreeSet<_>>() == beside.split(' ').collect()
+            }
+            Self::Ended | Self::Down => others.join(" ") == "(db@2) (web@2)",
+        }
+    }
+
+    /// It in words, where another end would be the right one.
+    pub(super) fn told(self) -> &'static str {
+        match self {
+            Self::Runs(1) => "the old release runs, exactly",
+            Self::Runs(_) => "the release runs that an operator's lost order had taken back, exactly",
+            Self::Degraded => "the new release goes on crashing, and that is told: nobody knows a good one",
+            Self::Down => {
+                "nothing runs, and that is told: services of `restart: no` that nobody knows to have failed"
+            }
+            Self::Ended => {
+                "the new release is good, and what `restart: no` keeps down has ended with the engine"
+            }
+        }
+    }
+
+    /// The good release then.
+    pub(super) fn good(self) -> Option<&'static str> {
+        match self {
+            Self::Runs(1) => Some("1"),
+            Self::Runs(_) | Self::Ended => Some("2"),
+            Self::Degraded | Self::Down => None,
+        }
+    }
+}
+
+/// How it may end, first of all what is right.
+///
+/// `is_answered` says of an operator's order whether it was, and is on disk.
+pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> Vec<End> {
+    let right = End::Runs(scenario.right);
+    let is_down = fault == Fault::StoreLost && scenario.is_bad && !scenario.restarts;
+    let other = match fault {
+        // What an operator ordered is in the store, and only there.
+        Fault::StoreLost if scenario.is_by_hand() => Some(End::Runs(2)),
+        Fault::AgentKilled | Fault::PowerCut | Fault::StoreFullAndKilled
+            if scenario.is_by_hand() && !is_answered =>
+        {
+            Some(End::Runs(2))
+        }
+        // So is what was good before: without it a bad release is as a first one.
+        Fault::StoreLost if scenario.is_bad => Some(End::Degraded),
+        // Where the predecessor goes first, no image in time is a release that does not come good.
+        Fault::RegistryLost if scenario.needs_registry_in_time() => Some(End::Runs(1)),
+        Fault::PowerCut | Fault::EngineKilled if !scenario.restarts => Some(End::Ended),
+        Fault::AgentKilled
+        | Fault::PowerCut
+        | Fault::EngineHangs
+        | Fault::CallFails
+        | Fault::CallFailsAndKilled
+        | Fault::EngineKilled
+        | Fault::StoreFull
+        | Fault::StoreFullAndKilled
+        | Fault::StoreLost
+        | Fault::RegistryLost
+        | Fault::TenYearsAhead
+        | Fault::TenYearsBack
+        | Fault::Nothing => None,
+    };
+    std::iter::once(right).chain(other).chain(is_down.then_some(End::Down)).collect()
+}

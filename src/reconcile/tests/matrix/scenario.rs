@@ -1,0 +1,160 @@
+//! What a device is doing when a fault comes, and what is right in the end.
+
+use super::super::*;
+use super::fault::Fault;
+use crate::model::Strategy;
+
+/// A row of the matrix.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scenario {
+    pub(super) name: &'static str,
+    /// Releases that ran before, in their order.
+    before: &'static [u8],
+    /// The release that is wanted then; `None`: an operator takes the last one back.
+    then: Option<u8>,
+    strategy: Strategy,
+    /// Whether the service `web` of release 2 crashes, over and over: at once, or after it ran for a while.
+    pub(super) is_bad: bool,
+    is_late: bool,
+    /// Whether the engine restarts what has ended.
+    pub(super) restarts: bool,
+    /// Whether there is an app beside it that does not change.
+    has_neighbour: bool,
+    /// The release that must run in the end, and be good.
+    pub(super) right: u8,
+}
+
+const UPDATE: Scenario = Scenario {
+    name: "update",
+    before: &[1],
+    then: Some(2),
+    strategy: Strategy::DownloadThenKill,
+    is_bad: false,
+    is_late: false,
+    restarts: true,
+    has_neighbour: false,
+    right: 2,
+};
+const BACK: Scenario = Scenario { name: "way-back", is_bad: true, right: 1, ..UPDATE };
+const HAND_OVER: Strategy = Strategy::HandOver { timeout: Duration::from_secs(20) };
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario { name: "install", before: &[], then: Some(1), right: 1, ..UPDATE },
+    UPDATE,
+    Scenario { name: "update-kill-first", strategy: Strategy::KillThenDownload, ..UPDATE },
+    Scenario { name: "update-delete-first", strategy: Strategy::DeleteThenDownload, ..UPDATE },
+    Scenario { name: "update-hand-over", strategy: HAND_OVER, ..UPDATE },
+    Scenario { name: "update-no-restart", restarts: false, ..UPDATE },
+    Scenario { name: "update-beside", has_neighbour: true, ..UPDATE },
+    BACK,
+    Scenario { name: "way-back-late", is_late: true, ..BACK },
+    Scenario { name: "way-back-no-restart", restarts: false, ..BACK },
+    Scenario { name: "way-back-kill-first", strategy: Strategy::KillThenDownload, ..BACK },
+    Scenario { name: "way-back-delete-first", strategy: Strategy::DeleteThenDownload, ..BACK },
+    Scenario { name: "way-back-hand-over", strategy: HAND_OVER, ..BACK },
+    Scenario { name: "way-back-beside", has_neighbour: true, ..BACK },
+    Scenario { name: "rollback-by-hand", before: &[1, 2], then: None, right: 1, ..UPDATE },
+];
+
+impl Scenario {
+    /// The target whose newest release is `number`.
+    pub(super) fn target(&self, number: u8) -> Target {
+        let mut target = target(number);
+        for app in target.apps.values_mut() {
+            let TargetApp::Wanted(wanted) = app else { continue };
+            for spec in wanted.release.iter_mut().flat_map(|release| release.services.values_mut()) {
+                if number == 2 {
+                    spec.strategy = self.strategy;
+                }
+                if !self.restarts {
+                    spec.restart = RestartPolicy::No;
+                }
+            }
+        }
+        if self.has_neighbour {
+            let app = App { id: app_id("other"), number: 2, name: "other".into() };
+            let wanted = WantedApp { app, release: Some(release(3)), warnings: Vec::new() };
+            target.apps.insert(app_id("other"), TargetApp::Wanted(wanted));
+        }
+        target
+    }
+
+    /// The release that is wanted once it has begun.
+    pub(super) fn wanted(&self) -> u8 {
+        self.then.or(self.before.last().copied()).unwrap_or_default()
+    }
+
+    /// What runs when `number` does.
+    pub(super) fn runs(&self, number: u8) -> String {
+        let (beside, of) = if self.has_neighbour { (" db@3", " web@3") } else { ("", "") };
+        format!("db@{number}{beside} web@{number}{of}")
+    }
+
+    /// Whether it has no end to be held against: what must come back has ended with the engine, and its
+    /// author wants that nobody starts it again.
+    pub(super) fn ends_with_engine(&self, fault: Fault) -> bool {
+        !self.restarts && self.is_bad && matches!(fault, Fault::PowerCut | Fault::EngineKilled)
+    }
+
+    /// Whether it is an operator who takes a release back.
+    pub(super) fn is_by_hand(&self) -> bool {
+        self.then.is_none()
+    }
+
+    /// Whether its end cannot be reached without the registry.
+    pub(super) fn needs_registry(&self) -> bool {
+        !self.is_bad && !self.is_by_hand() || self.strategy == Strategy::DeleteThenDownload
+    }
+
+    /// Whether images come while the trial is counted already.
+    pub(super) fn needs_registry_in_time(&self) -> bool {
+        matches!(self.strategy, Strategy::KillThenDownload | Strategy::DeleteThenDownload)
+    }
+
+    /// A device on which all is ready for it to begin.
+    pub(super) async fn prepare(&self) -> Lab {
+        let lab = Lab::new();
+        lab.host.inside().free = Some(1 << 40);
+        if self.is_bad {
+            let late = Behaviour::CrashesAfter(Duration::from_secs(5));
+            let behaviour = if self.is_late { late } else { Behaviour::Crashes };
+            lab.engine.publish(&image("web", 2), behaviour);
+        }
+        for number in self.before {
+            self.deliver(&lab, *number);
+            lab.pass(60).await;
+            assert_eq!(lab.runs().await, self.runs(*number), "before {}", self.name);
+        }
+        if self.is_by_hand() {
+            // Going back needs no registry.
+            all_images().iter().for_each(|image| lab.engine.unpublish(image));
+        }
+        lab
+    }
+
+    /// Tells the device what the cloud wants, as the cloud would.
+    pub(super) fn deliver(&self, lab: &Lab, number: u8) {
+        let record = StoredTarget { endpoint: String::new(), etag: None, body: number.to_string() };
+        let delivered = Delivered { target: self.target(number), record: Some(record) };
+        lab.target.send_replace(Some(Arc::new(delivered)));
+    }
+
+    /// Tells the device what it finds in its own store, if it finds any.
+    pub(super) fn remember(&self, lab: &Lab) {
+        let body = lab.notebook.0.lock().unwrap().target.as_ref().map(|record| record.body.clone());
+        let Some(number) = body.and_then(|body| body.parse().ok()) else { return };
+        let delivered = Delivered { target: self.target(number), record: None };
+        lab.target.send_replace(Some(Arc::new(delivered)));
+    }
+
+    /// Begins it. What an operator asked for is answered there.
+    pub(super) fn begin(&self, lab: &Lab) -> Option<oneshot::Receiver<Answer>> {
+        if let Some(number) = self.then {
+            self.deliver(lab, number);
+            return None;
+        }
+        let (answer, answered) = oneshot::channel();
+        lab.commands.try_send((Order::Rollback { app: None }, answer)).unwrap();
+        Some(answered)
+    }
+}

@@ -1,0 +1,95 @@
+//! The engine goes for a while, or the store for good, in the middle of a trial.
+
+use super::*;
+use crate::engine::fake::Fault;
+use crate::model::Strategy;
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_killed_in_a_trial_is_no_fault_of_the_release() {
+    let lab = Lab::new();
+    lab.deliver(without_restart(1));
+    lab.pass(20).await;
+    lab.deliver(without_restart(2));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial");
+    lab.engine.go_down();
+    lab.pass(10).await;
+    lab.engine.revive();
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    assert_eq!(lab.good().as_deref(), Some("2"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_of_the_engine_hides_no_release_that_fails() {
+    let lab = Lab::new();
+    lab.deliver(without_restart(1));
+    lab.pass(20).await;
+    lab.deliver(without_restart(2));
+    lab.pass(5).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Exits(3));
+    lab.engine.go_down();
+    lab.pass(10).await;
+    lab.engine.revive();
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "started once more, it failed by itself");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_successor_that_crashes_beside_its_predecessor_has_its_time_and_no_more() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    let (engine, notebook) = lab.cut();
+    // There is nothing to go back to: nobody remembers that release 1 was good.
+    *notebook.0.lock().unwrap() = Page::default();
+    let lab = Lab::on(engine, notebook);
+    lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+    let mut second = target(2);
+    for app in second.apps.values_mut() {
+        let TargetApp::Wanted(wanted) = app else { continue };
+        for spec in wanted.release.iter_mut().flat_map(|release| release.services.values_mut()) {
+            spec.strategy = Strategy::HandOver { timeout: Duration::from_secs(20) };
+        }
+    }
+    lab.deliver(second);
+    lab.pass(15).await;
+    assert_eq!(lab.runs().await, "(web@2) db@1 db@2 web@1", "both side by side");
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) (web@2) db@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_in_which_the_engine_answers_nobody_is_no_time_of_running_well() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(8)));
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial, and well");
+    // Of the next look only the list is answered, and nobody looks again for two minutes.
+    lab.engine.fail(1, Fault::Freeze);
+    lab.engine.meddle(|_| {});
+    lab.pass(130).await;
+    lab.engine.thaw();
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_is_watched_before_it_is_good_though_nobody_remembers_its_trial() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(8)));
+    lab.deliver(target(2));
+    lab.pass(5).await;
+    let (engine, notebook) = lab.cut();
+    *notebook.0.lock().unwrap() = Page::default();
+    let lab = Lab::on(engine, notebook);
+    lab.deliver(target(2));
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) (web@2) db@2", "what was replaced is kept");
+    assert_eq!(lab.good(), None);
+}
