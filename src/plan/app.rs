@@ -81,9 +81,10 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
     clean_up(draft, app, release, &services);
 }
 
-/// Takes our own lock files away, once nothing of the app is about to be touched.
+/// Takes our own lock files away, once nothing of the app is about to be touched. A first release that is on
+/// trial has nothing to be taken back for.
 fn unlock(draft: &mut Draft<'_>, app: &AppId) {
-    let is_tried = draft.ledger(app).is_some_and(|a| a.trial.is_some());
+    let is_tried = draft.ledger(app).is_some_and(|a| a.trial.is_some() && a.good.is_some());
     let is_touched = draft.plan.stage.iter().any(|step| {
         step.app() == Some(app) && matches!(step, Step::Stop { .. } | Step::Start { .. } | Step::Try { .. })
     });

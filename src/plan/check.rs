@@ -108,7 +108,9 @@ impl<'a> Checked<'a> {
                 let healed = self.ledger.and_then(|a| a.heals.get(service)).copied().unwrap_or_default();
                 (healed >= self.at.settings.heals).then_some("it was restarted often enough")
             }
-            Step::Unlock { .. } => self.is_on_trial.then_some("its release is on trial"),
+            Step::Unlock { .. } => {
+                (self.is_on_trial && self.good.is_some()).then_some("its release is on trial")
+            }
             Step::Pull { .. }
             | Step::Weigh { .. }
             | Step::CreateNetwork { .. }

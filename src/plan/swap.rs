@@ -12,6 +12,9 @@ use super::trial;
 
 /// Whether nothing is left to stop or start; the next few swaps otherwise.
 pub(super) fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+    if has_failed(draft, app, services) {
+        return false;
+    }
     let mut is_complete = true;
     for place in services {
         let Some(seen) = place.container else { continue };
@@ -55,6 +58,21 @@ pub(super) fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, servic
         draft.add_swap(app, &seen.service, chain);
     }
     is_complete
+}
+
+/// Whether a container of the release has failed that is not started again, beside a predecessor that runs. It
+/// takes nobody's place, and neither do the others: half a release is worse than the old one.
+fn has_failed(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
+    let mut has_failed = false;
+    for place in services.iter().filter(|p| p.is_to_run && p.predecessors.iter().any(|c| is_up(c))) {
+        let Some(seen) = place.container else { continue };
+        let is_failed = matches!(seen.state, ContainerState::Exited { code } if code != 0);
+        if is_failed && !needs_start(draft, app, seen, place) {
+            has_failed = true;
+            draft.wait(Some(app), Some(place.name), Reason::Unhealthy, seen.status.clone(), None);
+        }
+    }
+    has_failed
 }
 
 /// How long the service may run beside its predecessor: only one on trial takes over so; on the way back

@@ -619,6 +619,11 @@ fn a_bad_release_is_taken_back() {
             "try 8",
         ),
         (
+            "with nothing to go back to, a job that failed takes nobody's place",
+            "target 6, trial 6, job@6 failed, job@1 running, web@6 running",
+            "wait all degraded, wait job unhealthy",
+        ),
+        (
             "a job that fails",
             "target 6, good 1, trial 6, job@6 failed, web@1 exited, web@6 running",
             "reject 6: job exited with code 1",
@@ -651,6 +656,12 @@ fn a_trial_that_a_new_target_cuts_off_does_not_stay_half_done() {
             "target 3, pulling web@3",
             "exited",
             "stop db db-2, start db db-1, start web web-1, wait web downloading",
+        ),
+        (
+            "but not while an app has locked updates",
+            "target refused, lock web",
+            "healthy",
+            "wait all refused, wait web locked",
         ),
         (
             "and when the next one is refused",

@@ -320,7 +320,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
         self.engine_error = Some(told);
         self.about = None;
-        self.trials.look_anew();
+        self.trials.lose_sight();
         self.engine_failures = self.engine_failures.saturating_add(1);
         self.publish();
         Duration::from_secs(1_u64 << self.engine_failures.min(5)).min(self.settings.resync)
@@ -358,7 +358,9 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             let report = plan::report(at, &plan);
             (plan, report)
         });
-        self.trials.note(&plan, &self.observed);
+        if self.engine_error.is_none() {
+            self.trials.note(&plan, &self.observed);
+        }
         self.waits.date(&mut plan, || self.surroundings.now());
         report.waiting.clone_from(&plan.waiting);
         report.engine_error.clone_from(&self.engine_error);

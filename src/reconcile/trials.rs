@@ -64,6 +64,12 @@ impl Trials {
         self.well = well;
     }
 
+    /// The engine is gone: what it will show then may have ended and begun again.
+    pub(super) fn lose_sight(&mut self) {
+        self.last_look = None;
+        self.well.clear();
+    }
+
     /// Forgets when was looked last.
     pub(super) fn look_anew(&mut self) {
         self.last_look = None;
@@ -72,7 +78,11 @@ impl Trials {
     /// Until a trial must be looked at again; `None` when there is none, or when it stands still and is
     /// not about to be good.
     pub(super) fn next_due(&self, ledger: &Ledger, plan: &Plan) -> Option<Duration> {
-        let is_any = ledger.apps.values().any(|app| app.trial.is_some());
+        // One that is past saving changes by an event, if ever: looking at it helps nobody.
+        let is_lost = |id: &AppId| {
+            plan.waiting.iter().any(|w| w.reason == Reason::Degraded && w.app.as_ref() == Some(id))
+        };
+        let is_any = ledger.apps.iter().any(|(id, app)| app.trial.is_some() && !is_lost(id));
         let soaked =
             plan.waiting.iter().filter(|w| w.reason == Reason::Trial).filter_map(|w| w.retry_in).min();
         match soaked {

@@ -79,6 +79,11 @@ fn our_own_locks_go_when_nothing_is_touched_any_more() {
             "target 2, good 1, trial 2, own, db@2 running, web@2 running, db@1 exited, web@1 exited",
             "wait all trial",
         ),
+        (
+            "a first release has nothing to be taken back for",
+            "target 2, trial 2 400, own, db@2 running, web@2 unhealthy",
+            "unlock app, wait all degraded, wait web unhealthy",
+        ),
         ("when it was accepted", "target 2, good 2, own, db@2 running, web@2 running", "unlock app"),
         (
             "when it was taken back, and not before",

@@ -105,6 +105,9 @@ fn a_port_that_is_taken_costs_no_byte() {
     }
     let device = Device::parse(&on("port 80 * nginx-1"));
     assert_eq!(device.plan().waiting[0].why, "host port 80 is held by nginx-1");
+    let mut device = Device::parse(&on("port 80 *"));
+    device.facts.ports[0].protocol = crate::model::Protocol::Udp;
+    assert_eq!(device.told(), "pull r/db:12, pull r/web:12", "the same number, another protocol");
     check(&[
         (
             "nothing is stopped when it is taken later",

@@ -117,6 +117,16 @@ fn delete_then_download() {
 }
 
 #[test]
+fn what_another_service_needs_is_not_deleted() {
+    let text = "target 10, good 1, trial 10, have 1 db@10, pulled 1, db@1 running, db@10 created";
+    let mut device = Device::parse(text);
+    let mut release = super::release(10);
+    release.services.get_mut(&super::name("db")).unwrap().image = super::image("web", 1);
+    device.target = Some(super::target(Some(release)));
+    assert_eq!(device.told(), "pull r/web:10");
+}
+
+#[test]
 fn hand_over() {
     let on = |more: &str| {
         format!(

@@ -60,6 +60,23 @@ async fn a_successor_that_crashes_beside_its_predecessor_has_its_time_and_no_mor
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_release_is_watched_anew_when_the_engine_was_gone() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(5)));
+    lab.deliver(target(2));
+    lab.pass(4).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial, and well");
+    // It crashes, and the engine starts it again with a count of restarts that begins anew.
+    lab.engine.go_down();
+    lab.pass(7).await;
+    lab.engine.revive();
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_time_in_which_the_engine_answers_nobody_is_no_time_of_running_well() {
     let lab = Lab::new();
     lab.deliver(target(1));

@@ -239,7 +239,7 @@ impl Cell<'_> {
         }
         let told: Vec<_> = lab.report.borrow().waiting.iter().map(|w| w.reason).collect();
         let is_told = told.iter().any(|reason| matches!(reason, Reason::Degraded | Reason::Unhealthy));
-        if matches!(end, End::Degraded | End::Down) && !is_told {
+        if matches!(end, End::Degraded | End::Kept) && !is_told {
             return Err(format!("{runs} runs, and nobody is told: {told:?}"));
         }
         let report = lab.report.borrow().clone();

@@ -87,8 +87,8 @@ pub(super) enum End {
     Runs(u8),
     /// Release 2 keeps crashing, and there is nothing to go back to: that is told.
     Degraded,
-    /// Nothing runs, and that is told: release 2 is wanted, was tried, and nobody remembers that it failed.
-    Down,
+    /// Release 1 runs, and it is told that 2 does not: nobody remembers a good one to go back to.
+    Kept,
     /// Release 2 is good, and what the engine does not restart ended with it.
     Ended,
 }
@@ -105,7 +105,8 @@ impl End {
                 let beside = scenario.runs(2).replace("web@2", "(web@2)");
                 others.iter().copied().collect::<BTreeSet<_>>() == beside.split(' ').collect()
             }
-            Self::Ended | Self::Down => others.join(" ") == "(db@2) (web@2)",
+            Self::Ended => others.join(" ") == "(db@2) (web@2)",
+            Self::Kept => runs == "(db@2) (web@2) db@1 web@1",
         }
     }
 
@@ -115,8 +116,8 @@ impl End {
             Self::Runs(1) => "the old release runs, exactly",
             Self::Runs(_) => "the release runs that an operator's lost order had taken back, exactly",
             Self::Degraded => "the new release goes on crashing, and that is told: nobody knows a good one",
-            Self::Down => {
-                "nothing runs, and that is told: services of `restart: no` that nobody knows to have failed"
+            Self::Kept => {
+                "the old release runs, exactly, and it is told that the new one does not: nobody knows a good one"
             }
             Self::Ended => {
                 "the new release is good, and what `restart: no` keeps down has ended with the engine"
@@ -129,7 +130,7 @@ impl End {
         match self {
             Self::Runs(1) => Some("1"),
             Self::Runs(_) | Self::Ended => Some("2"),
-            Self::Degraded | Self::Down => None,
+            Self::Degraded | Self::Kept => None,
         }
     }
 }
@@ -139,7 +140,7 @@ impl End {
 /// `is_answered` says of an operator's order whether it was, and is on disk.
 pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> Vec<End> {
     let right = End::Runs(scenario.right);
-    let is_down = fault == Fault::StoreLost && scenario.is_bad && !scenario.restarts;
+    let is_kept = fault == Fault::StoreLost && scenario.is_bad && !scenario.restarts;
     let other = match fault {
         // What an operator ordered is in the store, and only there.
         Fault::StoreLost if scenario.is_by_hand() => Some(End::Runs(2)),
@@ -167,5 +168,5 @@ pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> V
         | Fault::TenYearsBack
         | Fault::Nothing => None,
     };
-    std::iter::once(right).chain(other).chain(is_down.then_some(End::Down)).collect()
+    std::iter::once(right).chain(other).chain(is_kept.then_some(End::Kept)).collect()
 }
