@@ -89,6 +89,8 @@ pub(super) enum End {
     Degraded,
     /// Release 1 runs, and it is told that 2 does not: nobody remembers a good one to go back to.
     Kept,
+    /// Nothing runs, and that is told: release 2 is wanted, was tried, and nobody remembers that it failed.
+    Down,
     /// Release 2 is good, and what the engine does not restart ended with it.
     Ended,
 }
@@ -105,7 +107,7 @@ impl End {
                 let beside = scenario.runs(2).replace("web@2", "(web@2)");
                 others.iter().copied().collect::<BTreeSet<_>>() == beside.split(' ').collect()
             }
-            Self::Ended => others.join(" ") == "(db@2) (web@2)",
+            Self::Ended | Self::Down => others.join(" ") == "(db@2) (web@2)",
             Self::Kept => runs == "(db@2) (web@2) db@1 web@1",
         }
     }
@@ -119,6 +121,9 @@ impl End {
             Self::Kept => {
                 "the old release runs, exactly, and it is told that the new one does not: nobody knows a good one"
             }
+            Self::Down => {
+                "nothing runs, and that is told: services of `restart: no` that nobody knows to have failed"
+            }
             Self::Ended => {
                 "the new release is good, and what `restart: no` keeps down has ended with the engine"
             }
@@ -130,7 +135,7 @@ impl End {
         match self {
             Self::Runs(1) => Some("1"),
             Self::Runs(_) | Self::Ended => Some("2"),
-            Self::Degraded | Self::Kept => None,
+            Self::Degraded | Self::Kept | Self::Down => None,
         }
     }
 }
@@ -168,5 +173,8 @@ pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> V
         | Fault::TenYearsBack
         | Fault::Nothing => None,
     };
-    std::iter::once(right).chain(other).chain(is_kept.then_some(End::Kept)).collect()
+    std::iter::once(right)
+        .chain(other)
+        .chain(is_kept.then_some([End::Kept, End::Down]).into_iter().flatten())
+        .collect()
 }
