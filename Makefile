@@ -1,9 +1,9 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test faults demo demo-stop bench
+.PHONY: help build test test-systemd faults demo demo-stop bench
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s%s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
 
 build: ## the release binary, target/release/cotter
 	@scripts/prepare.sh
@@ -14,6 +14,9 @@ test: ## format, lints and all tests, with a real engine and a real registry
 
 faults: ## the fault matrix: every fault at every boundary, and at random moments on a real engine
 	@scripts/faults.sh
+
+test-systemd: ## the unit as it is shipped, under a real systemd (part of `make test` for root)
+	@scripts/test-systemd.sh
 
 demo: ## the release policy, played on this machine's engine; KEEP=1 leaves it running
 	@KEEP=$(KEEP) demo/run.sh

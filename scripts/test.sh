@@ -25,3 +25,11 @@ fi
 trap '"${as_engine_user[@]}" scripts/test-parts.sh stop' EXIT
 say "running the tests"
 cargo test --locked --no-fail-fast
+if ! is_root; then
+    say "skipped: the unit under a real systemd; as root, \`make test-systemd\`"
+elif [ -e /run/cotter ]; then
+    say "skipped: the unit under a real systemd, because an agent of this machine uses /run/cotter"
+else
+    say "running the unit under a real systemd"
+    scripts/test-systemd.sh
+fi
