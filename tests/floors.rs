@@ -110,7 +110,10 @@ fn one_room_names_each_outside_thing() {
 #[test]
 fn files_stay_readable() {
     for (file, text) in rust_files(Path::new("src")).into_iter().filter(|(file, _)| !is_test(file)) {
-        let lines = text.lines().take_while(|line| !line.starts_with("#[cfg(test)]")).count();
+        let all: Vec<&str> = text.lines().collect();
+        // A declaration of tests that stand in another file ends nothing.
+        let begins_tests = |pair: &[&str]| pair[0].starts_with("#[cfg(test)]") && pair[1].ends_with('{');
+        let lines = all.windows(2).position(begins_tests).unwrap_or(all.len());
         assert!(lines <= CEILING, "{file} has {lines} lines before its tests; {CEILING} is the ceiling");
         let first = text.lines().next().unwrap_or_default();
         assert!(first.starts_with("//!"), "{file} does not say what it is for");

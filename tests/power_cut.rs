@@ -14,7 +14,6 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::hash::{BuildHasher, Hasher};
 use std::io::Read as _;
 use std::net::TcpListener;
 use std::path::Path;
@@ -23,29 +22,13 @@ use std::time::{Duration, Instant};
 use cotter::model::Identity;
 use cotter::store::{Recovery, Remembered, Store};
 use serde_json::Value;
-use support::{Agent, Container, Fleet, FleetServer, Lab, eventually};
+use support::{Agent, Chance, Container, Fleet, FleetServer, Lab, eventually, number};
 
 /// How many cuts there are unless `COTTER_CUTS` says otherwise.
 const CUTS: u64 = 110;
 
 /// No cut comes later after a start.
 const LATEST: u64 = 700;
-
-/// xorshift64*: enough to choose moments, and the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) % bound
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
-}
 
 /// `web` changes with the release, `api` never does.
 fn compose(lab: &Lab, release: &str) -> std::path::PathBuf {
@@ -228,11 +211,9 @@ fn last_step(log: &str) -> String {
 
 #[test]
 fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    let seed = number("COTTER_CUT_SEED").unwrap_or(random) | 1;
+    let (mut chance, seed) = Chance::seeded("COTTER_CUT_SEED");
     let cuts = number("COTTER_CUTS").unwrap_or(CUTS);
     println!("COTTER_CUT_SEED={seed} COTTER_CUTS={cuts}");
-    let mut chance = Chance(seed);
 
     let lab = Lab::new("cut");
     let mut server = FleetServer::start(&lab);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::control::ControlAnswer;
+use super::answer::ControlAnswer;
 use super::document::{HistoryDocument, SCHEMA_VERSION, StatusDocument};
 
 /// Why the agent did not tell.

@@ -14,7 +14,7 @@
 //! | `/v1/locks` | `{"id", "ttl_s"}` | let a lock end so much later than now |
 //! | `/v1/locks/release` | `{"id"}` | end a lock |
 //!
-//! Every answer is a [`ControlAnswer`]. Who may connect may order; the socket's mode is the only guard.
+//! Every answer is a [`super::ControlAnswer`]. Who may connect may order; the socket's mode is the only guard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,13 +23,12 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::document::SCHEMA_VERSION;
+use super::answer::{Told, told};
 use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};
 use crate::model::{Answer, Hold, Lease, Order};
 
@@ -49,21 +48,6 @@ pub struct Control {
     /// An id that nobody has had and nobody guesses; `None` when the system has no randomness.
     pub new_id: fn() -> Option<String>,
 }
-
-/// What became of an order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ControlAnswer {
-    pub schema_version: u32,
-    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request` or `stopping`.
-    pub code: String,
-    /// A line for the operator.
-    pub message: String,
-    /// Of the lock that was given or renewed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub id: Option<String>,
-}
-
-pub(super) type Told = (StatusCode, Json<ControlAnswer>);
 
 /// Serves until `stop` is cancelled.
 pub async fn serve_control(listener: UnixListener, control: Control, stop: CancellationToken) {
@@ -200,16 +184,4 @@ async fn give(control: &Control, order: Order) -> Told {
 
 fn stopping() -> Told {
     told("stopping", "the agent is stopping; nothing was changed".to_owned())
-}
-
-pub(super) fn told(code: &str, message: String) -> Told {
-    let status = match code {
-        "done" => StatusCode::OK,
-        "not_found" => StatusCode::NOT_FOUND,
-        "bad_request" => StatusCode::BAD_REQUEST,
-        "stopping" => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::CONFLICT,
-    };
-    let code = code.to_owned();
-    (status, Json(ControlAnswer { schema_version: SCHEMA_VERSION, code, message, id: None }))
 }

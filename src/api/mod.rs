@@ -3,14 +3,16 @@
 //!
 //! Reads channels and touches neither engine nor store.
 
+mod answer;
 mod client;
 mod control;
 mod document;
 mod server;
 mod wishes;
 
+pub use answer::ControlAnswer;
 pub use client::{ClientError, history, order, status};
-pub use control::{Control, ControlAnswer, serve_control};
+pub use control::{Control, serve_control};
 pub use document::{
     AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
     LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,

@@ -5,7 +5,7 @@ use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::control::{Told, told};
+use super::answer::{Told, told};
 use crate::model::OfService;
 
 /// Longest body that is read, in bytes.

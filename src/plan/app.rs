@@ -6,7 +6,7 @@ use crate::model::{
 
 use super::places::{self, Place, free_name, is_up, leftovers, line_up, needs_start};
 use super::swap::swap;
-use super::{Draft, care, fetch, gate, gone, keep, preflight, trial};
+use super::{Draft, care, create, fetch, gate, gone, keep, preflight, trial};
 
 /// Adds the next steps for `app`: towards `release`, or, when that was rejected, back to the good one.
 pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
@@ -49,8 +49,8 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
     let (early, late): (Vec<_>, Vec<_>) = services.iter().partition(|p| places::is_early(draft, app, p));
     let is_fetched = !preflight::blocks(draft, app, release, &services)
         && fetch::images(draft, app, &late)
-        && create_networks(draft, app, release)
-        && create_successors(draft, app, release, &late);
+        && create::networks(draft, app, release)
+        && create::successors(draft, app, release, &late);
     if !is_fetched || gate::blocks(draft, app, release, &services) {
         keep::alive(draft, app, release);
         return;
@@ -133,55 +133,6 @@ fn has_dead(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool 
         draft.add(Some(app), Some(name), vec![step]);
     }
     !dead.is_empty()
-}
-
-pub(super) fn create(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
-    Step::Create {
-        app: app.clone(),
-        service: place.name.clone(),
-        release: release.commit.clone(),
-        spec: place.spec.hash.clone(),
-    }
-}
-
-/// Whether the release's networks are there; their creation otherwise.
-fn create_networks(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
-    let observed = draft.at.observed;
-    let mut is_complete = true;
-    for (name, spec) in &release.networks {
-        let is_it =
-            |n: &&ObservedNetwork| n.app == *app && n.network == *name && n.config_hash == spec.config_hash;
-        if !observed.networks.iter().any(|n| is_it(&n)) {
-            is_complete = false;
-            draft.add(Some(app), None, vec![Step::CreateNetwork { app: app.clone(), network: name.clone() }]);
-        }
-    }
-    is_complete
-}
-
-/// Whether every service has its container; their creation otherwise.
-pub(super) fn create_successors(
-    draft: &mut Draft<'_>,
-    app: &AppId,
-    release: &Release,
-    services: &[&Place<'_>],
-) -> bool {
-    let mut is_complete = true;
-    for place in services {
-        match place.container {
-            None => {
-                is_complete = false;
-                draft.add(Some(app), Some(place.name), vec![create(app, release, place)]);
-            }
-            Some(seen) if seen.state == ContainerState::Removing => {
-                is_complete = false;
-                let why = "the engine is removing its container".to_owned();
-                draft.wait(Some(app), Some(place.name), Reason::Starting, why, None);
-            }
-            Some(_) => {}
-        }
-    }
-    is_complete
 }
 
 /// Whether every service is as it should be; what is waited for otherwise. A service that the good

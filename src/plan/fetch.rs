@@ -3,9 +3,8 @@
 
 use crate::model::{AppId, ImageRef, Reason, Release, Step, Strategy};
 
-use super::Draft;
-use super::app::create_successors;
 use super::places::{Place, is_up, remove, stop};
+use super::{Draft, create};
 
 /// Whether every image that a successor needs is here; pulls of the missing ones otherwise.
 pub(super) fn images(draft: &mut Draft<'_>, app: &AppId, services: &[&Place<'_>]) -> bool {
@@ -67,7 +66,7 @@ pub(super) fn after_the_end(draft: &mut Draft<'_>, app: &AppId, release: &Releas
         }
     }
     if is_room && images(draft, app, early) {
-        create_successors(draft, app, release, early);
+        create::successors(draft, app, release, early);
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::model::{AppId, ContainerState, Health, ObservedService, Release, Step};
 
 use super::places::{Place, goes_first, is_up, line_up, needs_start, start};
-use super::{Draft, app as walk, care, gate, swap, trial};
+use super::{Draft, care, create, gate, swap, trial};
 
 /// While `wanted` is not ready, a service of the good release that ended or vanished, and of which
 /// nothing else runs, comes back. What a third release left half done, when the target changed during
@@ -33,7 +33,7 @@ pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
                 draft.add_swap(app, place.name, vec![start(seen)]);
             }
             None if draft.at.observed.images.contains(&place.spec.image) => {
-                draft.add(Some(app), Some(place.name), vec![walk::create(app, good, place)]);
+                draft.add(Some(app), Some(place.name), vec![create::step(app, good, place)]);
             }
             Some(_) | None => {}
         }

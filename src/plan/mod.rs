@@ -14,6 +14,7 @@
 mod app;
 mod care;
 mod check;
+mod create;
 mod fetch;
 mod gate;
 mod gone;

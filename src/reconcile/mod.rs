@@ -18,6 +18,7 @@ mod surroundings;
 mod tests;
 mod trials;
 mod waits;
+mod wake;
 mod weighing;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +33,7 @@ use tracing::{debug, error, info, warn};
 use crate::engine::{About, EngineError, Operate};
 use crate::model::{
     AppId, Delivered, Facts, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report,
-    ServiceName, Step, Target, TargetApp, Weight,
+    ServiceName, Step, Target, TargetApp,
 };
 use crate::plan::{self, Situation};
 
@@ -44,6 +45,7 @@ use pulls::Pulls;
 pub use surroundings::{Surroundings, Unweighed};
 use trials::Trials;
 use waits::Waits;
+use wake::{Event, Inputs};
 use weighing::Weighing;
 
 /// What is waited for is not looked at more often.
@@ -147,26 +149,6 @@ pub async fn run<E, M, S>(
     }
 }
 
-/// Why the reconciler woke up.
-enum Event {
-    Target(Arc<Delivered>),
-    Progress(ImageRef, u8),
-    PullEnded(ImageRef, Result<(), EngineError>),
-    Weighed(ImageRef, Result<Weight, Unweighed>),
-    Command(Command),
-    /// The engine changed, or it is time.
-    Look,
-    /// Nobody will ever send a target again.
-    Closed,
-}
-
-struct Inputs {
-    target: watch::Receiver<Option<Arc<Delivered>>>,
-    engine: watch::Receiver<u64>,
-    progress: mpsc::Receiver<(ImageRef, u8)>,
-    commands: mpsc::Receiver<Command>,
-}
-
 struct Reconciler<E, M, S> {
     engine: Arc<E>,
     surroundings: Arc<S>,
@@ -202,28 +184,6 @@ struct Reconciler<E, M, S> {
 }
 
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
-    async fn next_event(&mut self, inputs: &mut Inputs, due: Instant) -> Event {
-        tokio::select! {
-            biased;
-            changed = inputs.target.changed() => {
-                let delivered = inputs.target.borrow_and_update().clone();
-                match (changed, delivered) {
-                    (Err(_), _) => Event::Closed,
-                    (Ok(()), Some(delivered)) => Event::Target(delivered),
-                    (Ok(()), None) => Event::Look,
-                }
-            }
-            (image, result) = self.pulls.next_end() => Event::PullEnded(image, result),
-            (image, result) = self.weighing.next_end() => Event::Weighed(image, result),
-            Some((image, percent)) = inputs.progress.recv() => Event::Progress(image, percent),
-            Some(command) = inputs.commands.recv() => Event::Command(command),
-            // A watcher that is gone for good must not spin the loop: the resync goes on without it.
-            Ok(()) = inputs.engine.changed() => Event::Look,
-            () = tokio::time::sleep_until(due) => Event::Look,
-            () = facts::change(&*self.surroundings, &self.watched_files) => Event::Look,
-        }
-    }
-
     fn take_target(&mut self, delivered: Arc<Delivered>) {
         if let Some(record) = &delivered.record {
             let saved = self.memory.save_target(record);

@@ -19,31 +19,14 @@ mod registry;
 mod scene;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, Hasher};
 use std::time::{Duration, Instant};
 
 use engine::PrivateEngine;
 use scene::{Fault, Scene};
-use support::{Lab, Parts};
+use support::{Chance, Lab, Parts, number};
 
 /// How long faults go on unless `COTTER_FAULT_SECONDS` says otherwise.
 const SECONDS: u64 = 75;
-
-/// xorshift64*: enough to choose, and the same everywhere.
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
-    }
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{variable}={text}")))
-}
 
 /// What became of the rounds of one fault.
 #[derive(Debug, Default)]
@@ -61,11 +44,9 @@ fn a_fault_at_any_moment_leaves_exactly_one_release() {
         println!("skipped: only root can start an engine of its own");
         return;
     }
-    let random = std::hash::RandomState::new().build_hasher().finish();
-    let seed = number("COTTER_FAULT_SEED").unwrap_or(random) | 1;
+    let (mut chance, seed) = Chance::seeded("COTTER_FAULT_SEED");
     let seconds = number("COTTER_FAULT_SECONDS").unwrap_or(SECONDS);
     println!("COTTER_FAULT_SEED={seed} COTTER_FAULT_SECONDS={seconds}");
-    let mut chance = Chance(seed);
     let shared = Parts::ensure();
     let has_bridge = || std::path::Path::new("/sys/class/net/docker0").exists();
     let had_bridge = has_bridge();

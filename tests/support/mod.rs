@@ -19,6 +19,7 @@
 )]
 
 mod agent;
+mod chance;
 mod cloud;
 mod docker;
 mod fleet;
@@ -32,6 +33,7 @@ use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
 pub use agent::Agent;
+pub use chance::{Chance, number};
 pub use cloud::{Asked, FakeCloud, Reply};
 pub use docker::{Container, Docker};
 pub use fleet::{Fleet, FleetServer};

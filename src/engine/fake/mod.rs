@@ -96,21 +96,6 @@ impl Fake {
         self.inside().registry.remove(image);
     }
 
-    /// Makes the registry of an image one that does not answer.
-    pub fn cut_registry(&self, image: &ImageRef) {
-        self.inside().unreachable.insert(image.clone());
-    }
-
-    /// Makes downloads of an image take so long.
-    pub fn slow(&self, image: &ImageRef, time: Duration) {
-        self.inside().slow.insert(image.clone(), time);
-    }
-
-    /// Makes every call `verb` for this container fail, as for a process that cannot be ended.
-    pub fn never(&self, verb: &str, id: &ContainerId) {
-        self.inside().never.insert(format!("{verb} {id}"));
-    }
-
     /// Makes the `n`-th call from now on (0 is the next) go wrong.
     pub fn fail(&self, n: usize, fault: Fault) {
         let mut inside = self.inside();

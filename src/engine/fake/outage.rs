@@ -1,10 +1,28 @@
-//! Outages that last: an engine that is gone, or answers nobody, and a registry that is back.
+//! What goes wrong for long: an engine that is gone or answers nobody, containers that do not end, and
+//! registries that are slow or away.
 
-use crate::model::ImageRef;
+use std::time::Duration;
+
+use crate::model::{ContainerId, ImageRef};
 
 use super::Fake;
 
 impl Fake {
+    /// Makes the registry of an image one that does not answer.
+    pub fn cut_registry(&self, image: &ImageRef) {
+        self.inside().unreachable.insert(image.clone());
+    }
+
+    /// Makes downloads of an image take so long.
+    pub fn slow(&self, image: &ImageRef, time: Duration) {
+        self.inside().slow.insert(image.clone(), time);
+    }
+
+    /// Makes every call `verb` for this container fail, as for a process that cannot be ended.
+    pub fn never(&self, verb: &str, id: &ContainerId) {
+        self.inside().never.insert(format!("{verb} {id}"));
+    }
+
     /// Makes the registry of an image one that answers again.
     pub fn mend_registry(&self, image: &ImageRef) {
         self.inside().unreachable.remove(image);

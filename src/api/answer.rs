@@ -1,0 +1,35 @@
+//! What the control socket answers.
+
+use axum::Json;
+use axum::http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::document::SCHEMA_VERSION;
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ControlAnswer {
+    pub schema_version: u32,
+    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request` or `stopping`.
+    pub code: String,
+    /// A line for the operator.
+    pub message: String,
+    /// Of the lock that was given or renewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
+pub(super) type Told = (StatusCode, Json<ControlAnswer>);
+
+/// An answer with the status that goes with its code.
+pub(super) fn told(code: &str, message: String) -> Told {
+    let status = match code {
+        "done" => StatusCode::OK,
+        "not_found" => StatusCode::NOT_FOUND,
+        "bad_request" => StatusCode::BAD_REQUEST,
+        "stopping" => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::CONFLICT,
+    };
+    let code = code.to_owned();
+    (status, Json(ControlAnswer { schema_version: SCHEMA_VERSION, code, message, id: None }))
+}
