@@ -54,7 +54,7 @@ pub(super) fn target_state(
         apps: BTreeMap::from([(fleet.uuid.to_string(), serde_json::to_value(app)?)]),
     };
     let body = serde_json::to_vec(&BTreeMap::from([(device.uuid.as_str(), state)]))?;
-    let hash = hex(&Sha256::digest(&body)[..14]);
+    let hash = hex(&Sha256::digest(&body)[..8]);
     let etag = format!("W/\"{:x}-{hash}\"", body.len());
     let told = Told {
         name: device.name.clone(),
