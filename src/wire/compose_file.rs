@@ -9,8 +9,9 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::compose::{self, Form};
+use super::policy;
 use super::state_v3::{ReleaseState, ServiceState};
-use crate::model::{ImageRef, Refusal};
+use crate::model::{ImageRef, Policy, Refusal};
 
 /// The longest file that is read.
 const LONGEST: usize = 1 << 20;
@@ -80,6 +81,11 @@ pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
                 Ok(())
             }
             _ if key.starts_with("x-") || value.is_null() => Ok(()),
+            "secrets" | "configs" => {
+                Err("files and values of the author's machine are not part of a release: put \
+                files into the image, and give values by environment variables of the device or fleet"
+                    .to_owned())
+            }
             _ => Err("it is not supported: write services, networks and volumes only".to_owned()),
         };
         wrong.extend(section.err().map(|why| FileError { line: None, key, why }));
@@ -123,9 +129,16 @@ pub fn check(file: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> Result<
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let (_, notes) = compose::read(&release, Form::File);
+    let (contents, notes) = compose::read(&release, Form::File);
     if notes.refusals.is_empty() {
-        Ok(file.warnings.iter().cloned().chain(notes.warnings).collect())
+        let allowed = policy::violations(&contents, Form::File, &Policy::default());
+        let mut warnings = file.warnings.clone();
+        warnings.extend(notes.warnings);
+        warnings.extend(allowed.into_iter().map(|Refusal { path, why }| Refusal {
+            path,
+            why: format!("devices refuse it unless their settings allow it: {why}"),
+        }));
+        Ok(warnings)
     } else {
         Err(notes.refusals)
     }

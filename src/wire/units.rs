@@ -78,6 +78,12 @@ pub fn duration(text: &str) -> Result<Duration, BadUnit> {
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| bad())
 }
 
+/// Billionths of a number of 0 or more, e.g. `0.5`. `None` for anything else.
+#[must_use]
+pub fn billionths(text: &str) -> Option<u64> {
+    scaled(text, 1_000_000_000).and_then(|n| u64::try_from(n).ok())
+}
+
 /// `number` (digits with at most one point) times `unit`, rounded down. `None` when it is no number
 /// or too long to be one.
 fn scaled(number: &str, unit: u128) -> Option<u128> {
