@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::compose::at::one_line;
 use super::compose::{self, Form};
 use super::policy;
 use super::state_v3::{ReleaseState, ServiceState};
@@ -99,6 +100,7 @@ pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
     }
     for bad in &mut wrong {
         bad.line = line_of(text, &bad.key);
+        bad.key = one_line(&bad.key);
     }
     wrong.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
     Err(wrong)
@@ -168,7 +170,10 @@ fn document(text: &str) -> Result<Map<String, Value>, FileError> {
         ));
     }
     let unreadable = |bad: &serde_norway::Error| {
-        whole(bad.location().map(|at| at.line()), format!("it is not YAML that can be read: {bad}"))
+        // the parser names the widest number there is in its own language
+        let why = bad.to_string().replace(" as u128", "").replace(" as i128", "");
+        let why = why.replace("expected any YAML value", "expected a smaller number, or a text");
+        whole(bad.location().map(|at| at.line()), format!("it is not YAML that can be read: {why}"))
     };
     let mut yaml: serde_norway::Value = serde_norway::from_str(text).map_err(|bad| unreadable(&bad))?;
     yaml.apply_merge().map_err(|bad| unreadable(&bad))?;
@@ -176,7 +181,7 @@ fn document(text: &str) -> Result<Map<String, Value>, FileError> {
     match json(yaml, &mut key) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(whole(None, "it is not a compose file: write services with their names below".into())),
-        Err(why) => Err(FileError { line: line_of(text, &key), key, why }),
+        Err(why) => Err(FileError { line: line_of(text, &key), key: one_line(&key), why }),
     }
 }
 

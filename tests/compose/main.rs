@@ -152,7 +152,7 @@ impl Bench {
 
     async fn create_networks(&self, release: &Release) {
         for (name, spec) in &release.networks {
-            self.engine.create_network(&self.app, name, spec).await.expect(name.as_str());
+            self.engine.create_network(&self.app, name, spec).await.unwrap();
         }
     }
 

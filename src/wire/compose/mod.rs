@@ -9,7 +9,7 @@
 //! `null` is absent everywhere, and so is an empty value of a field that we do
 //! not honour.
 
-mod at;
+pub(super) mod at;
 mod declared;
 pub(super) mod features;
 mod fields;
