@@ -1,5 +1,7 @@
 //! How much of the host a service may use.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// Limits of a container, as the engine takes them. `None` and `false`: as the engine has it by default.
@@ -47,6 +49,37 @@ pub struct Limits {
     /// Bytes of `/dev/shm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shm_size: Option<u64>,
+    #[serde(skip_serializing_if = "DiskLimits::is_default")]
+    pub disks: DiskLimits,
+}
+
+/// How fast a service may use disks. Each list goes by path of the device.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskLimits {
+    /// Against other containers, from 10 to 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub weights: BTreeMap<String, u64>,
+    /// Bytes in a second, as the next one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub read_bytes: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub write_bytes: BTreeMap<String, u64>,
+    /// Operations in a second, as the next one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub read_operations: BTreeMap<String, u64>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub write_operations: BTreeMap<String, u64>,
+}
+
+impl DiskLimits {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 impl Limits {

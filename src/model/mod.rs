@@ -30,7 +30,7 @@ pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
 pub use isolation::{DeviceRequest, Isolation, Logging, Resolver};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Trial};
-pub use limits::Limits;
+pub use limits::{DiskLimits, Limits};
 pub use login::RegistryLogin;
 pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
 pub use order::{Answer, OfService, Order};

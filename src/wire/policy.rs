@@ -73,7 +73,7 @@ fn service(name: &ServiceName, spec: &ServiceSpec, form: Form, policy: &Policy, 
             continue;
         }
         let path = format!("{}.volumes", paths.composition);
-        if SOCKETS.contains(&source.as_str()) && !policy.has_docker_socket {
+        if !policy.has_docker_socket && has_socket(source) {
             found.push(Refusal { path, why: unset("docker_socket") });
         } else if !policy.has_path(source) {
             found.push(Refusal { path, why: no_path(source) });
@@ -81,11 +81,21 @@ fn service(name: &ServiceName, spec: &ServiceSpec, form: Form, policy: &Policy, 
     }
 }
 
+/// Whether an engine's socket is at a path or below it.
+fn has_socket(path: &str) -> bool {
+    let folder = format!("{}/", path.trim_end_matches('/'));
+    SOCKETS.iter().any(|socket| *socket == path || socket.starts_with(&folder))
+}
+
 fn volumes(volumes: &BTreeMap<VolumeName, VolumeSpec>, policy: &Policy, found: &mut Vec<Refusal>) {
     for (name, spec) in volumes {
-        let Some(device) = spec.bound_path().filter(|device| !policy.has_path(device)) else { continue };
+        let Some(device) = spec.bound_path() else { continue };
         let path = format!("volumes.{name}.driver_opts.device");
-        found.push(Refusal { path, why: no_path(device) });
+        if !policy.has_docker_socket && has_socket(device) {
+            found.push(Refusal { path, why: unset("docker_socket") });
+        } else if !policy.has_path(device) {
+            found.push(Refusal { path, why: no_path(device) });
+        }
     }
 }
 

@@ -111,7 +111,12 @@ fn paths_of_the_host_are_let_in_by_prefix() {
     assert_eq!(told(&bind("/"), &with(&["/srv"])).len(), 1);
     let no_socket = Policy { has_docker_socket: false, ..with(&["/"]) };
     assert_eq!(told(&bind("/run/docker.sock"), &with(&["/run"])), Vec::<String>::new());
-    assert_eq!(told(&bind("/run/docker.sock"), &no_socket).len(), 1, "a path does not let the socket in");
+    for above in ["/run/docker.sock", "/run/docker.sock/", "/run", "/var", "/"] {
+        let found = told(&bind(above), &no_socket);
+        assert_eq!(found.len(), 1, "{above}: a path does not let the socket in");
+        assert!(found[0].contains("policy.docker_socket"), "{found:?}");
+    }
+    assert_eq!(told(&bind("/srv/run"), &no_socket), Vec::<String>::new());
 }
 
 #[test]
@@ -122,4 +127,7 @@ fn a_volume_that_is_a_path_of_the_host_is_one() {
     assert_eq!(told.iter().map(|r| r.path.as_str()).collect::<Vec<_>>(), ["volumes.v.driver_opts.device"]);
     let policy = Policy { host_paths: vec!["/srv".into()], ..Policy::default() };
     assert_eq!(violations(&contents, Form::File, &policy), []);
+    let options = json!({"v": {"driver_opts": {"type": "none", "o": "rbind", "device": "/var/run"}}});
+    let policy = Policy { host_paths: vec!["/".into()], has_docker_socket: false, ..Policy::default() };
+    assert_eq!(violations(&read(&json!({"volumes": ["v:/v"]}), &options), Form::File, &policy).len(), 1);
 }

@@ -205,6 +205,7 @@ fn every_difference_makes_another_hash() {
         json!({"cpus": 1}),
         json!({"deploy": {"resources": {"limits": {"cpus": "2"}}}}),
         json!({"cpu_shares": 2}),
+        json!({"blkio_config": {"weight": 20}}),
         json!({"cpu_period": 1000}),
         json!({"cpu_quota": 1000}),
         json!({"cpu_rt_period": 1000}),

@@ -63,6 +63,12 @@ pub(crate) const CASES: &[Case] = &[
         "less",
     ),
     inside("one processor only", r#"{"cpuset": "0"}"#, "status Cpus_allowed_list", "0"),
+    told(
+        "slow writing",
+        r#"{"blkio_config": {"device_write_bps": [{"path": "{DISK}", "rate": "1mb"}]}}"#,
+        "/HostConfig/BlkioDeviceWriteBps",
+        "[{\"Path\":\"{DISK}\",\"Rate\":1048576}]",
+    ),
     // memory and processes
     inside("memory", r#"{"mem_limit": "64m"}"#, "limit memory/memory.limit_in_bytes memory.max", "67108864"),
     inside(

@@ -9,6 +9,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use cases::{CASES, Case, PRELUDE};
@@ -100,7 +101,14 @@ impl Bench {
     /// A case's text with what only this machine knows.
     fn filled(&self, text: &str) -> String {
         let host = |kind: &str| fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
-        text.replace("{DIR}", &self.lab.dir().display().to_string())
+        let disk = || {
+            let mut all: Vec<_> =
+                fs::read_dir("/sys/block").unwrap().map(|e| e.unwrap().file_name()).collect();
+            all.sort();
+            all.iter().map(|name| format!("/dev/{}", name.display())).find(|path| Path::new(path).exists())
+        };
+        text.replace("{DISK}", &disk().expect("a machine has a disk"))
+            .replace("{DIR}", &self.lab.dir().display().to_string())
             .replace("{HOST_IPC}", &host("ipc"))
             .replace("{HOST_NET}", &host("net"))
             .replace("{HOST_UTS}", &host("uts"))

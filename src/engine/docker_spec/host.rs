@@ -1,12 +1,12 @@
 //! What a container has of its host, in the engine's words: limits, devices, mounts, namespaces. Pure.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bollard::models::{
     DeviceMapping, DeviceRequest, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
     MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, PortBinding, PortMap,
-    ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum,
+    ResourcesBlkioWeightDevice, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
 };
 
 use crate::model::{
@@ -75,6 +75,25 @@ fn limit(host: &mut HostConfig, limits: &Limits) {
     host.oom_score_adj = limits.oom_score_adj;
     host.pids_limit = limits.pids;
     host.shm_size = signed(limits.shm_size);
+    let disks = &limits.disks;
+    host.blkio_weight = disks.weight;
+    let weights = disks.weights.iter().map(|(path, weight)| ResourcesBlkioWeightDevice {
+        path: Some(path.clone()),
+        weight: usize::try_from(*weight).ok(),
+    });
+    host.blkio_weight_device = (!disks.weights.is_empty()).then(|| weights.collect());
+    host.blkio_device_read_bps = rates(&disks.read_bytes);
+    host.blkio_device_write_bps = rates(&disks.write_bytes);
+    host.blkio_device_read_iops = rates(&disks.read_operations);
+    host.blkio_device_write_iops = rates(&disks.write_operations);
+}
+
+fn rates(by_path: &BTreeMap<String, u64>) -> Option<Vec<ThrottleDevice>> {
+    let rate = |(path, rate): (&String, &u64)| ThrottleDevice {
+        path: Some(path.clone()),
+        rate: i64::try_from(*rate).ok(),
+    };
+    (!by_path.is_empty()).then(|| by_path.iter().map(rate).collect())
 }
 
 /// Not known to the engine: its command line turns it into two empty lists.

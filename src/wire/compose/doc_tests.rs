@@ -69,7 +69,7 @@ fn every_field_of_a_service_has_its_row() {
 
 /// A value for each field that `service` reads.
 const VALUES: &str = r#"{
-        "annotations": {"a": "b"}, "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "cgroup": "private",
+        "annotations": {"a": "b"}, "blkio_config": {"weight": 300}, "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "cgroup": "private",
         "cgroup_parent": "a", "command": "a", "cpu_period": 2000, "cpu_quota": 2000, "cpu_rt_period": 2000,
         "cpu_rt_runtime": 2000, "cpu_shares": 5, "cpus": 1, "cpuset": "0", "depends_on": ["db"],
         "deploy": {"resources": {"limits": {"pids": 5}}}, "device_cgroup_rules": ["c 1:* r"], "devices": ["/dev/a"],

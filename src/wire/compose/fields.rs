@@ -18,6 +18,7 @@ pub(super) enum Verdict {
 /// Fields that `service` reads.
 pub(super) const HONOURED: &[&str] = &[
     "annotations",
+    "blkio_config",
     "cap_add",
     "cap_drop",
     "cgroup",
@@ -85,7 +86,6 @@ pub(super) const HONOURED: &[&str] = &[
 
 pub(super) const HARMLESS: &[(&str, &str)] = &[
     ("attach", "logs are always followed"),
-    ("blkio_config", "disk weights are not honoured"),
     ("build", "images are built before a release is made"),
     ("container_name", "the agent names containers: others find the service by its own name"),
     ("contract", "requirements are not checked"),

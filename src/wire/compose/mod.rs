@@ -11,6 +11,7 @@
 
 pub(super) mod at;
 mod declared;
+mod deploy;
 pub(super) mod features;
 mod fields;
 mod healthcheck;

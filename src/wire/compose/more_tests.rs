@@ -53,6 +53,18 @@ fn limits() {
         (json!({"oom_kill_disable": true}), json!({"is_oom_kill_disabled": true})),
         (json!({"oom_score_adj": "-1000"}), json!({"oom_score_adj": -1000})),
         (json!({"pids_limit": -1}), json!({"pids": -1})),
+        (
+            json!({"blkio_config": {
+                "weight": 300, "weight_device": [{"path": "/dev/sda", "weight": 400}],
+                "device_read_bps": [{"path": "/dev/sda", "rate": "12mb"}],
+                "device_write_iops": [{"path": "/dev/sda", "rate": 30}, {"path": "/dev/sdb", "rate": "40"}],
+            }}),
+            json!({"disks": {
+                "weight": 300, "weights": {"/dev/sda": 400}, "read_bytes": {"/dev/sda": 12_582_912},
+                "write_operations": {"/dev/sda": 30, "/dev/sdb": 40},
+            }}),
+        ),
+        (json!({"blkio_config": {"weight": 0}}), json!({})),
         (json!({"shm_size": "256m"}), json!({"shm_size": 268_435_456})),
         (
             json!({"deploy": {"replicas": 1, "resources": {
@@ -95,6 +107,12 @@ fn limits_that_are_refused() {
         (json!({"mem_swappiness": 101}), "~.mem_swappiness: 101 is not accepted"),
         (json!({"oom_score_adj": 1001}), "~.oom_score_adj: 1001 is not accepted"),
         (json!({"pids_limit": -2}), "~.pids_limit: -2 is not accepted"),
+        (json!({"blkio_config": {"weight": 5}}), "~.blkio_config.weight: 5 is not accepted"),
+        (json!({"blkio_config": {"speed": 5}}), "~.blkio_config.speed: it is not known"),
+        (
+            json!({"blkio_config": {"device_read_bps": [{"path": "sda", "rate": 1}]}}),
+            "~.blkio_config.device_read_bps[0]: it needs path",
+        ),
         (json!({"shm_size": "big"}), "~.shm_size: \"big\" is not a size"),
         (
             json!({"cpus": 1, "deploy": {"resources": {"limits": {"cpus": "2"}}}}),

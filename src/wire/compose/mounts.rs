@@ -200,12 +200,21 @@ fn tmpfs_options(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     for (key, field) in at.map()? {
         match key {
             "size" => options.push(format!("size={}", field.size()?)),
-            "mode" => options.push(format!("mode={:o}", field.whole("file permissions, e.g. 0o755")?)),
+            "mode" => options.push(format!("mode={:o}", permissions(&field)?)),
             _ => return Err(field.refusal("it is not an option of a tmpfs: write size or mode")),
         }
     }
     options.sort_unstable_by(|a, b| b.cmp(a));
     Ok(options)
+}
+
+/// Permissions of a file; a text is octal, as `0755` is that YAML does not take for a number.
+fn permissions(at: &At<'_>) -> Result<u64, Refusal> {
+    let mode = match at.value.as_str() {
+        Some(text) => u64::from_str_radix(text, 8).ok().filter(|_| !text.starts_with('+')),
+        None => at.value.as_u64(),
+    };
+    mode.filter(|mode| *mode <= 0o7777).ok_or_else(|| at.wrong("file permissions, e.g. 0o755"))
 }
 
 /// `/path[:options]` of the field `tmpfs`.

@@ -1,19 +1,20 @@
-//! How much of the host a service may use: processors, memory, processes, and the same words in `deploy`.
+//! How much of the host a service may use: processors, memory, processes, disks.
 
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use serde_json::Value;
 
 use super::at::{At, Notes, is_nothing};
-use super::isolation::requests;
+use super::deploy;
 use super::limits::memory;
 use super::service::Fields;
-use crate::model::{Refusal, RestartPolicy, ServiceSpec};
+use crate::model::{DiskLimits, Refusal, ServiceSpec};
 use crate::wire::units;
 
 const CPUS: &str = "how many processors, e.g. 0.5; 0.01 at least, which is the engine's least";
 const MICROS: &str = "microseconds as a whole number, or a duration, e.g. \"50ms\"";
-const PIDS: &str = "how many processes and threads, or -1 for no limit";
+pub(super) const PIDS: &str = "how many processes and threads, or -1 for no limit";
 
 /// Reads the limits of a service into `spec`, whose memory limit is read already.
 pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
@@ -38,8 +39,11 @@ pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Note
         }));
     limits.pids = nonzero(fields.filled("pids_limit", notes, |at| whole(at, PIDS, -1..=i64::MAX)));
     limits.shm_size = fields.filled("shm_size", notes, |at| at.size()).filter(|bytes| *bytes > 0);
+    if let Some(at) = fields.get("blkio_config") {
+        limits.disks = disks(&at, notes);
+    }
     if let Some(at) = fields.get("deploy") {
-        deploy(&at, fields.get("restart").is_some(), spec, notes);
+        deploy::read(&at, fields.get("restart").is_some(), spec, notes);
     }
     check(fields, spec, notes);
 }
@@ -71,7 +75,7 @@ fn positive(number: Option<i64>) -> Option<u64> {
 }
 
 /// 0 is the engine's default everywhere.
-fn nonzero(number: Option<i64>) -> Option<i64> {
+pub(super) fn nonzero(number: Option<i64>) -> Option<i64> {
     number.filter(|n| *n != 0)
 }
 
@@ -86,7 +90,7 @@ pub(super) fn whole(at: &At<'_>, accepts: &str, range: RangeInclusive<i64>) -> R
 }
 
 /// Billionths of a processor; 0 is without limit.
-fn cpus(at: &At<'_>) -> Result<Option<u64>, Refusal> {
+pub(super) fn cpus(at: &At<'_>) -> Result<Option<u64>, Refusal> {
     let text = match at.value {
         Value::Number(number) => number.to_string(),
         Value::String(text) => text.clone(),
@@ -142,111 +146,61 @@ fn size_or_none(at: &At<'_>) -> Result<i64, Refusal> {
     }
 }
 
-/// `deploy`: limits and reservations are honoured as compose does; how many run, and where, has no meaning
-/// on one device.
-fn deploy(at: &At<'_>, has_restart: bool, spec: &mut ServiceSpec, notes: &mut Notes) {
+/// `blkio_config`.
+fn disks(at: &At<'_>, notes: &mut Notes) -> DiskLimits {
+    let mut disks = DiskLimits::default();
     for (key, field) in notes.keep(at.map()).unwrap_or_default() {
+        let rate = |at: &At<'_>| at.size();
         match key {
-            "resources" => {
-                for (key, field) in notes.keep(field.map()).unwrap_or_default() {
-                    match key {
-                        "limits" => resource_limits(&field, spec, notes),
-                        "reservations" => reservations(&field, spec, notes),
-                        _ if is_nothing(field.value) => {}
-                        _ => notes.refuse(field.refusal("it is not known: write limits or reservations")),
-                    }
-                }
+            "weight" => {
+                let weight = notes.keep(weight(&field)).and_then(|n| u16::try_from(n).ok());
+                disks.weight = weight.filter(|weight| *weight > 0);
             }
-            "restart_policy" if has_restart => {
-                notes.warn(field.refusal("not honoured: restart says it already"));
-            }
-            "restart_policy" => restart_policy(&field, spec, notes),
-            "replicas" if field.value == &Value::from(1) => {}
-            "replicas" => notes.warn(field.refusal("not honoured: a device runs one of each service")),
-            "mode" if field.value.as_str() == Some("replicated") => {}
-            "labels" | "placement" | "update_config" | "rollback_config" | "mode" | "endpoint_mode" => {
-                notes.warn(field.refusal("not honoured: it is for a cluster, and this is one device"));
-            }
+            "weight_device" => disks.weights = by_path(&field, "weight", weight, notes),
+            "device_read_bps" => disks.read_bytes = by_path(&field, "rate", rate, notes),
+            "device_write_bps" => disks.write_bytes = by_path(&field, "rate", rate, notes),
+            "device_read_iops" => disks.read_operations = by_path(&field, "rate", rate, notes),
+            "device_write_iops" => disks.write_operations = by_path(&field, "rate", rate, notes),
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
-            _ => notes.refuse(field.refusal("it is not a field of deploy: write resources")),
+            _ => notes.refuse(field.refusal(
+                "it is not known: write weight, weight_device, device_read_bps, device_write_bps, \
+                 device_read_iops or device_write_iops",
+            )),
         }
+    }
+    disks
+}
+
+/// 0 is the engine's default.
+fn weight(at: &At<'_>) -> Result<u64, Refusal> {
+    let accepts = "a weight from 10 to 1000";
+    match whole(at, accepts, 0..=1000)? {
+        low @ 1..=9 => Err(at.wrong(&format!("{accepts}, not {low}"))),
+        weight => u64::try_from(weight).map_err(|_| at.wrong(accepts)),
     }
 }
 
-/// The value of a field that may be said in two places; two values are one too many.
-fn same<T: PartialEq>(at: &At<'_>, other: &mut Option<T>, read: Option<T>, notes: &mut Notes) {
-    match (&other, read) {
-        (_, None) => {}
-        (Some(one), Some(read)) if *one != read => {
-            notes.refuse(at.refusal("the service itself says another value: remove one of the two"));
+/// A list of `path` and the field `name`.
+fn by_path(
+    at: &At<'_>,
+    name: &str,
+    read: impl Fn(&At<'_>) -> Result<u64, Refusal>,
+    notes: &mut Notes,
+) -> BTreeMap<String, u64> {
+    let mut found = BTreeMap::new();
+    for item in notes.keep(at.list()).unwrap_or_default() {
+        let (mut path, mut value) = (None, None);
+        for (key, field) in notes.keep(item.map()).unwrap_or_default() {
+            match key {
+                "path" => path = notes.keep(field.text()).filter(|path| path.starts_with('/')),
+                _ if key == name => value = notes.keep(read(&field)),
+                _ => notes.refuse(field.refusal(format_args!("it is not known: write path and {name}"))),
+            }
         }
-        (_, Some(read)) => *other = Some(read),
-    }
-}
-
-fn resource_limits(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
-    for (key, field) in notes.keep(at.map()).unwrap_or_default() {
-        match key {
-            "cpus" => {
-                let read = notes.keep(cpus(&field)).flatten();
-                same(&field, &mut spec.limits.nano_cpus, read, notes);
-            }
-            "memory" => {
-                let read = notes.keep(memory(&field)).filter(|bytes| *bytes > 0);
-                same(&field, &mut spec.memory_limit, read, notes);
-            }
-            "pids" => {
-                let read = nonzero(notes.keep(whole(&field, PIDS, -1..=i64::MAX)));
-                same(&field, &mut spec.limits.pids, read, notes);
-            }
-            _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not a limit: write cpus, memory or pids")),
+        match path.zip(value) {
+            Some((path, value)) => drop(found.insert(path.to_owned(), value)),
+            None => notes.refuse(item.refusal(format_args!("it needs path, which is absolute, and {name}"))),
         }
     }
-}
-
-fn reservations(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
-    for (key, field) in notes.keep(at.map()).unwrap_or_default() {
-        match key {
-            "memory" => {
-                let read = notes.keep(memory(&field)).filter(|bytes| *bytes > 0);
-                same(&field, &mut spec.limits.memory_reservation, read, notes);
-            }
-            "devices" => spec.isolation.device_requests.extend(requests(&field, notes)),
-            "cpus" => notes.warn(field.refusal("not honoured: processors are not reserved on one device")),
-            _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not supported: write memory or devices")),
-        }
-    }
-}
-
-fn restart_policy(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
-    let (mut condition, mut retries) = ("any", 0);
-    for (key, field) in notes.keep(at.map()).unwrap_or_default() {
-        match key {
-            "condition" => {
-                condition = match field.value.as_str() {
-                    Some("none") => "none",
-                    Some("on-failure") => "on-failure",
-                    Some("any") => "any",
-                    Some(_) | None => {
-                        notes.refuse(field.wrong("\"none\", \"on-failure\" or \"any\""));
-                        "any"
-                    }
-                }
-            }
-            "max_attempts" => {
-                let read = whole(&field, "how often it is started again", 0..=i64::from(i32::MAX));
-                retries = notes.keep(read).and_then(|n| u32::try_from(n).ok()).unwrap_or_default();
-            }
-            "delay" | "window" => notes.warn(field.refusal("not honoured: the engine's own waits hold")),
-            _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not known: write condition and max_attempts")),
-        }
-    }
-    spec.restart = match condition {
-        "none" => RestartPolicy::No,
-        "on-failure" => RestartPolicy::OnFailure { retries },
-        _ => RestartPolicy::Always,
-    };
+    found
 }

@@ -186,6 +186,11 @@ fn volumes_and_tmpfs() {
             json!([]),
             json!({"/t": "size=1048576,mode=755"}),
         ),
+        (
+            json!({"volumes": [{"type": "tmpfs", "target": "/t", "tmpfs": {"mode": "01770"}}]}),
+            json!([]),
+            json!({"/t": "mode=1770"}),
+        ),
         (json!({"tmpfs": "/run"}), json!([]), json!({"/run": ""})),
         (
             json!({"tmpfs": ["/run:size=64m,mode=1777,noexec", "/tmp"]}),
@@ -464,7 +469,7 @@ fn plain_values() {
         "user": 1000, "working_dir": "/srv", "hostname": "h", "stop_grace_period": "1m30s", "stop_signal": "term",
         "mem_limit": "64m", "cap_add": ["CAP_net_admin"], "cap_drop": ["all"], "init": false, "tty": true,
         "read_only": true, "privileged": true, "devices": ["/dev/a", "/dev/b:/dev/c:r", {"source": "/dev/d", "permissions": "rw"}],
-        "ulimits": {"nofile": {"soft": 1024, "hard": 2048}, "nproc": -1}, "extra_hosts": {"a": "1.2.3.4", "b": "[::1]"},
+        "ulimits": {"nofile": {"soft": 1024, "hard": 2048}, "nproc": "-1"}, "extra_hosts": {"a": "1.2.3.4", "b": "[::1]"},
     }));
     assert_eq!(spec.user.as_deref(), Some("1000"));
     assert_eq!(spec.working_dir.as_deref(), Some("/srv"));
@@ -512,6 +517,9 @@ fn plain_values_that_are_refused() {
         ("tty", json!(1)),
         ("ulimits.flies", json!({"flies": 1})),
         ("ulimits.nofile", json!({"nofile": {"soft": 1}})),
+        ("ulimits.nofile", json!({"nofile": "many"})),
+        ("volumes[0].tmpfs.mode", json!([{"type": "tmpfs", "target": "/t", "tmpfs": {"mode": "0799"}}])),
+        ("volumes[0].tmpfs.mode", json!([{"type": "tmpfs", "target": "/t", "tmpfs": {"mode": 99999}}])),
         ("ulimits.nofile", json!({"nofile": {"soft": 2, "hard": 1}})),
         ("extra_hosts[0]", json!(["a"])),
         ("extra_hosts.a", json!({"a": "nowhere"})),
