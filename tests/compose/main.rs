@@ -13,7 +13,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use cases::{CASES, Case, PRELUDE};
+use cases::{CASES, Case, FIRST, PRELUDE};
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
 use cotter::model::{
     App, AppId, Commit, ContainerState, DeviceUuid, Instance, NetworkMode, Policy, Release, ServiceName,
@@ -223,7 +223,10 @@ fn networks(number: u64) -> Value {
     json!({
         "ranged": {"ipam": {"config": [{
             "subnet": format!("10.213.{third}.0/24"), "gateway": format!("10.213.{third}.1"),
-            "ip_range": format!("10.213.{third}.128/25"), "aux_addresses": {"router": format!("10.213.{third}.128")},
+            "ip_range": format!("10.213.{third}.128/25"), "aux_addresses": {
+                "router": format!("10.213.{third}.128"), "camera": format!("10.213.{third}.129"),
+                "printer": format!("10.213.{third}.130"),
+            },
         }]}},
         "inner": {"internal": true},
         "other": {"driver_opts": {"com.docker.network.driver.mtu": "1400"}},
@@ -283,6 +286,10 @@ async fn what_is_asked_for_is_what_the_app_finds() {
         let n: usize = container.service().trim_start_matches("case-").parse().unwrap();
         let case = &CASES[n];
         let expected = bench.filled(case.expected).replace("{THIRD}", &third);
+        if case.why == FIRST {
+            let mode = container.raw.pointer("/HostConfig/NetworkMode").and_then(Value::as_str).unwrap();
+            assert!(mode.contains("_other_"), "{mode}");
+        }
         let found = match case.pointer {
             "" => bench.lab.docker().logs(&container.id).replace('\r', "").trim_end().to_owned(),
             pointer => container.raw.pointer(pointer).unwrap_or(&Value::Null).to_string(),
