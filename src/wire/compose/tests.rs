@@ -732,7 +732,9 @@ fn any_key() -> impl Strategy<Value = String> {
     let known = "ports volumes tmpfs networks network_mode restart depends_on healthcheck test interval target \
                  published source type read_only command environment labels devices ulimits extra_hosts mem_limit \
                  cap_add stop_signal condition aliases ipam config subnet driver driver_opts size nofile soft hard \
-                 web default sysctls";
+                 web default sysctls cpus cpu_quota deploy resources limits memory pids reservations logging options \
+                 gpus count device_ids blkio_config weight_device path weight dns security_opt device_cgroup_rules \
+                 mac_address annotations volume nocopy subpath bind propagation mode memswap_limit ipc pid uts priority";
     let known: Vec<String> = known.split_ascii_whitespace().map(str::to_owned).collect();
     prop_oneof![prop::sample::select(known), "[a-z]{1,6}", any::<String>()]
 }
