@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::model::{
-    Healthcheck, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PortMapping, Probe,
-    Protocol, RestartPolicy, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
+    Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PortMapping,
+    Probe, Protocol, RestartPolicy, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
 };
 
 /// Version of the hash, as it stands before its digits.
@@ -38,20 +38,7 @@ pub fn of(
     fields.texts("environment", &spec.environment);
     fields.texts("labels", &spec.labels);
     fields.sorted("ports", spec.ports.iter().map(port));
-    fields.sorted(
-        "mounts",
-        spec.mounts.iter().map(|mount| {
-            let (kind, name) = match &mount.source {
-                MountSource::Volume(name) => ("volume", name.as_str()),
-                MountSource::Anonymous => ("anonymous", ""),
-                MountSource::Host(path) => ("host", path.as_str()),
-                MountSource::EngineSocket => ("engine-socket", ""),
-            };
-            let is_read_only = if mount.is_read_only { "ro" } else { "rw" };
-            let texts = [kind, name, &mount.target, is_read_only].into_iter().map(Value::from);
-            texts.chain(serialised(&mount.options)).collect()
-        }),
-    );
+    fields.sorted("mounts", spec.mounts.iter().map(mount));
     fields.texts("tmpfs", &spec.tmpfs);
     network_mode(&mut fields, &spec.network_mode, networks);
     fields.put("volumes", used_volumes(spec, volumes));
@@ -149,6 +136,18 @@ fn object<'k>(members: impl Iterator<Item = (&'k str, Value)>) -> Option<Value> 
 
 fn list<T: AsRef<str>>(texts: &[T]) -> Value {
     texts.iter().map(|text| Value::from(text.as_ref())).collect()
+}
+
+fn mount(mount: &Mount) -> Value {
+    let (kind, name) = match &mount.source {
+        MountSource::Volume(name) => ("volume", name.as_str()),
+        MountSource::Anonymous => ("anonymous", ""),
+        MountSource::Host(path) => ("host", path.as_str()),
+        MountSource::EngineSocket => ("engine-socket", ""),
+    };
+    let is_read_only = if mount.is_read_only { "ro" } else { "rw" };
+    let texts = [kind, name, &mount.target, is_read_only].into_iter().map(Value::from);
+    texts.chain(serialised(&mount.options)).collect()
 }
 
 fn port(port: &PortMapping) -> Value {
