@@ -14,8 +14,9 @@ use cotter::engine::fake::{Behaviour, Fake};
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
 use cotter::model::{
     App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Instance, Mount,
-    MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedService,
-    PortMapping, Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
+    MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed,
+    ObservedService, PortMapping, Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
+    VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
 use support::Lab;
@@ -494,7 +495,12 @@ async fn networks<B: Bench>(bench: &B) {
 
 async fn volumes<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
-    let mount = |source| Mount { source, target: "/data".into(), is_read_only: false };
+    let mount = |source| Mount {
+        source,
+        target: "/data".into(),
+        is_read_only: false,
+        options: MountOptions::default(),
+    };
     let named = mount(MountSource::Volume(volume("data")));
     let anonymous = Mount { target: "/scratch".into(), ..mount(MountSource::Anonymous) };
     let spec = ServiceSpec { mounts: vec![named, anonymous], ..spec(&images.well, 8) };
@@ -583,6 +589,7 @@ async fn health<B: Bench>(bench: &B) {
         interval: second,
         timeout: Some(Duration::from_secs(5)),
         start_period: None,
+        start_interval: None,
         retries: Some(1),
     };
     let checked = |image: &ImageRef, seed, retries| ServiceSpec {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use cotter::model::{
     ContainerId, ContainerState, DeviceUuid, Facts, Health, Ledger, NetworkId, NetworkName, Observed,
-    ObservedNetwork, ObservedService, PlanSettings, Release, Target, TargetApp,
+    ObservedNetwork, ObservedService, PlanSettings, Policy, Release, Target, TargetApp,
 };
 use cotter::plan::{Situation, plan, report, violations};
 use cotter::wire::target_v3;
@@ -58,9 +58,11 @@ pub fn print() {
     let before = status_kib("VmRSS");
     // Makes the kernel count its peak anew.
     std::fs::write("/proc/self/clear_refs", "5").expect("a process may reset its own peak");
-    black_box(target_v3::parse(large.as_bytes(), &device).unwrap());
+    black_box(target_v3::parse(large.as_bytes(), &device, &Policy::default()).unwrap());
     let parse_mib = (status_kib("VmHWM") - before) / 1024.0;
-    let parse_ms = timed(21, || drop(black_box(target_v3::parse(large.as_bytes(), &device).unwrap())));
+    let parse_ms = timed(21, || {
+        drop(black_box(target_v3::parse(large.as_bytes(), &device, &Policy::default()).unwrap()))
+    });
     let (plan_ms, decide_ms) = planning(&device);
     println!("{plan_ms} {decide_ms} {parse_ms} {parse_mib}");
 }
@@ -68,7 +70,9 @@ pub fn print() {
 /// 100 services run, 20 of them are to change, all images are here: the plan alone, and with its check and
 /// the report, as each cycle makes them.
 fn planning(device: &DeviceUuid) -> (f64, f64) {
-    let parse = |changed| target_v3::parse(body(100, changed, 0).to_string().as_bytes(), device).unwrap();
+    let parse = |changed| {
+        target_v3::parse(body(100, changed, 0).to_string().as_bytes(), device, &Policy::default()).unwrap()
+    };
     let (old, new) = (parse(0), parse(20));
     let observed = running(&old, &new);
     let settings = PlanSettings::default();

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{CloudReport, Delivered, DeviceUuid, StoredTarget};
+use crate::model::{CloudReport, Delivered, DeviceUuid, Policy, StoredTarget};
 use crate::wire::target_v3;
 
 use super::client::{Client, CloudError, State};
@@ -18,6 +18,8 @@ use super::retry::{Retry, with_jitter};
 pub struct Start {
     pub uuid: DeviceUuid,
     pub device_key: String,
+    /// What releases may have of the device.
+    pub policy: Policy,
     /// Of the target that is in force; `None` when there is none.
     pub etag: Option<String>,
     /// Time between polls unless the cloud wishes another.
@@ -98,7 +100,7 @@ impl Poller {
             debug!("target unchanged");
             return;
         };
-        let parsed = target_v3::parse(&body, &self.start.uuid);
+        let parsed = target_v3::parse(&body, &self.start.uuid, &self.start.policy);
         let text = String::from_utf8(body);
         match (parsed, text) {
             (Ok(target), Ok(body)) => {

@@ -2,6 +2,7 @@
 //!
 //! The only room that reads the environment.
 
+mod policy;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::model::{DeviceUuid, Instance, PlanSettings, Window};
+use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
 
 use sources::{RawCloud, RawConfig};
 
@@ -34,6 +35,8 @@ pub struct Config {
     pub plan: PlanSettings,
     /// How long a download may make no progress.
     pub stall_timeout: Duration,
+    /// What releases may have of the device.
+    pub policy: Policy,
     pub log_level: String,
 }
 
@@ -141,6 +144,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             heal_window: duration("heal.window", raw.heal.window, "1h", 60 * second, day)?,
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, "2min", 5 * second, hour)?,
+        policy: policy::policy(raw.policy)?,
         log_level: raw.log.level.unwrap_or_else(|| "info".to_owned()),
     })
 }

@@ -37,6 +37,14 @@ pub(super) const KNOBS: &[(&str, bool)] = &[
     ("update.disk_reserve", false),
     ("heal.restarts", true),
     ("heal.window", false),
+    ("policy.privileged", false),
+    ("policy.host_network", false),
+    ("policy.host_namespaces", false),
+    ("policy.docker_socket", false),
+    ("policy.devices", false),
+    ("policy.capabilities", false),
+    ("policy.features", false),
+    ("policy.host_paths", false),
     ("log.level", false),
 ];
 
@@ -51,6 +59,7 @@ pub(super) struct RawConfig {
     pub(super) cloud: RawCloud,
     pub(super) update: RawUpdate,
     pub(super) heal: RawHeal,
+    pub(super) policy: RawPolicy,
     pub(super) log: RawLog,
 }
 
@@ -94,6 +103,19 @@ pub(super) struct RawUpdate {
 pub(super) struct RawHeal {
     pub(super) restarts: Option<usize>,
     pub(super) window: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawPolicy {
+    pub(super) privileged: Option<String>,
+    pub(super) host_network: Option<String>,
+    pub(super) host_namespaces: Option<String>,
+    pub(super) docker_socket: Option<String>,
+    pub(super) devices: Option<String>,
+    pub(super) capabilities: Option<String>,
+    pub(super) features: Option<String>,
+    pub(super) host_paths: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

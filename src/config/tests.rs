@@ -50,6 +50,8 @@ fn every_knob_is_read_from_environment_and_flag() {
             key if key.ends_with("key_file") => other.clone(),
             "log.level" => "debug".to_owned(),
             "update.windows" => "02:00-04:00".to_owned(),
+            "policy.host_paths" => "/srv".to_owned(),
+            key if key.starts_with("policy.") => "no".to_owned(),
             "update.disk_reserve" => "1GiB".to_owned(),
             key if *is_number || !key.contains('.') => "9".to_owned(),
             "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),
@@ -106,6 +108,12 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "[cloud]\npoll_interval = \"1ms\"",
             "cloud.poll_interval = \"1ms\" is not accepted: it must be a duration such as 15min, from 1s to 1day",
+        ),
+        ("[policy]\ndevices = \"maybe\"", "policy.devices = \"maybe\" is not accepted: it must be yes or no"),
+        (
+            "[policy]\nhost_paths = \"srv\"",
+            "policy.host_paths = \"srv\" is not accepted: it must be absolute paths such as /srv,/media, with \
+             commas between them, or empty",
         ),
         ("[cloud]\npoll_interval = \"12parsecs\"", "cloud.poll_interval = \"12parsecs\" is not accepted"),
         ("[cloud]\nendpoint = \"ftp://x\"", "cloud.endpoint = \"ftp://x\" is not accepted: it must be a URL"),

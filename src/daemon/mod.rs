@@ -138,7 +138,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         orders,
         poll_now: Arc::new(Notify::new()),
     };
-    let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &remembered);
+    let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &config.policy, &remembered);
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
     let wish = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));
@@ -155,6 +155,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         let start = Start {
             uuid: identity.uuid.clone(),
             device_key: identity.device_key.clone(),
+            policy: config.policy,
             etag,
             interval: cloud.poll_interval,
             wish,

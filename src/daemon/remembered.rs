@@ -4,7 +4,7 @@ use tracing::warn;
 
 use crate::config::{CloudConfig, Config, Joining};
 use crate::host;
-use crate::model::{Delivered, DeviceUuid, Identity, Registration as Known};
+use crate::model::{Delivered, DeviceUuid, Identity, Policy, Registration as Known};
 use crate::store::{Recovery, Remembered, Store};
 use crate::wire::target_v3;
 
@@ -62,6 +62,7 @@ fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
 pub(super) fn remembered_target(
     cloud: Option<&CloudConfig>,
     uuid: &DeviceUuid,
+    policy: &Policy,
     remembered: &Remembered,
 ) -> Option<Delivered> {
     let record = remembered.target.as_ref()?;
@@ -70,7 +71,7 @@ pub(super) fn remembered_target(
         warn!(of, now, "the target in the store is another cloud's; waiting for this one's");
         return None;
     }
-    match target_v3::parse(record.body.as_bytes(), uuid) {
+    match target_v3::parse(record.body.as_bytes(), uuid, policy) {
         Ok(target) => Some(Delivered { target, record: None }),
         Err(error) => {
             warn!(%error, "the target in the store cannot be read; waiting for the cloud's");

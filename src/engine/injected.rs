@@ -21,7 +21,8 @@ pub(super) fn into(body: &mut ContainerCreateBody, services_dir: &Path, new: New
     // Not as mounts: for a bind the engine makes a folder that is missing, at every start. So a
     // container comes up after a reboot, when the folders are gone and we do not run yet.
     let binds = FOLDERS.into_iter().filter(is_free).map(|target| format!("{}:{target}", folder.display()));
-    body.host_config.get_or_insert_with(HostConfig::default).binds = Some(binds.collect());
+    let host = body.host_config.get_or_insert_with(HostConfig::default);
+    host.binds.get_or_insert_default().extend(binds);
     let written = environment(new).into_iter().filter(|(name, _)| !new.spec.environment.contains_key(name));
     body.env.get_or_insert_default().extend(written.map(|(name, value)| format!("{name}={value}")));
 }
@@ -59,7 +60,7 @@ mod tests {
 
     use super::*;
     use crate::model::{
-        App, AppId, Commit, ImageRef, Mount, MountSource, ServiceName, ServiceSpec, SpecHash,
+        App, AppId, Commit, ImageRef, Mount, MountOptions, MountSource, ServiceName, ServiceSpec, SpecHash,
     };
 
     fn injected(change: impl FnOnce(&mut ServiceSpec)) -> (Vec<String>, Vec<String>) {
@@ -120,7 +121,12 @@ mod tests {
             spec.environment.insert("BALENA".to_owned(), "2".to_owned());
             spec.environment.insert("BALENA_APP_NAME".to_owned(), String::new());
             let source = MountSource::Anonymous;
-            spec.mounts.push(Mount { source, target: "/tmp/balena/".to_owned(), is_read_only: false });
+            spec.mounts.push(Mount {
+                source,
+                target: "/tmp/balena/".to_owned(),
+                is_read_only: false,
+                options: MountOptions::default(),
+            });
             spec.tmpfs.insert("/tmp".to_owned(), String::new());
         });
         assert_eq!(binds, ["/run/cotter/services/7/web:/tmp/resin"]);

@@ -7,10 +7,13 @@ mod history;
 mod id;
 mod identity;
 mod image;
+mod isolation;
 mod ledger;
+mod limits;
 mod login;
 mod observed;
 mod order;
+mod policy;
 mod release;
 mod report;
 mod service;
@@ -27,15 +30,18 @@ pub use id::{
 };
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
+pub use isolation::{DeviceRequest, Isolation, Logging, Resolver};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Trial};
+pub use limits::{DiskLimits, Limits};
 pub use login::RegistryLogin;
 pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService};
 pub use order::{Answer, OfService, Order};
+pub use policy::Policy;
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
-    Condition, Device, Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, PortMapping, Probe,
-    Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
+    Condition, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,
+    PortMapping, Probe, Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};

@@ -72,6 +72,11 @@ pub struct NetworkSpec {
     pub has_ipv6: bool,
     pub labels: BTreeMap<String, String>,
     pub subnets: Vec<Subnet>,
+    /// Who hands out addresses. Empty: `default`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ipam_driver: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ipam_options: BTreeMap<String, String>,
 }
 
 /// One address range of a network.
@@ -80,6 +85,9 @@ pub struct Subnet {
     pub subnet: Option<String>,
     pub gateway: Option<String>,
     pub ip_range: Option<String>,
+    /// Addresses of others in it, by name: the engine hands them out to nobody.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aux_addresses: BTreeMap<String, String>,
 }
 
 /// A volume of an app.
@@ -89,4 +97,15 @@ pub struct VolumeSpec {
     pub driver: String,
     pub driver_opts: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+}
+
+impl VolumeSpec {
+    /// The path of the host that the volume is, if its options make it one.
+    #[must_use]
+    pub fn bound_path(&self) -> Option<&str> {
+        let is_bind = |options: &String| options.split(',').any(|o| matches!(o.trim(), "bind" | "rbind"));
+        let is_local = self.driver.is_empty() || self.driver == "local";
+        let device = self.driver_opts.get("device").map_or("", String::as_str);
+        (is_local && self.driver_opts.get("o").is_some_and(is_bind)).then_some(device)
+    }
 }

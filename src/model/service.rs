@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRef, NetworkName, ServiceName, SpecHash, VolumeName};
+use super::{ImageRef, Isolation, Limits, Logging, NetworkName, Resolver, ServiceName, SpecHash, VolumeName};
 
 /// One service of a release: everything needed to create its container.
 ///
@@ -55,6 +55,21 @@ pub struct ServiceSpec {
     /// address may be `host-gateway`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub extra_hosts: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Limits::is_default")]
+    pub limits: Limits,
+    #[serde(default, skip_serializing_if = "Isolation::is_default")]
+    pub isolation: Isolation,
+    #[serde(default, skip_serializing_if = "Resolver::is_default")]
+    pub resolver: Resolver,
+    /// `None`: the engine's `local` driver, which rotates.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+    /// Notes for the engine's runtime.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Its standard input stays open.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_stdin: bool,
     /// How it takes over from its predecessor: label `io.balena.update.strategy`.
     #[serde(default, skip_serializing_if = "Strategy::is_default")]
     pub strategy: Strategy,
@@ -128,6 +143,12 @@ impl ServiceSpec {
             has_tty: false,
             ulimits: BTreeMap::new(),
             extra_hosts: BTreeSet::new(),
+            limits: Limits::default(),
+            isolation: Isolation::default(),
+            resolver: Resolver::default(),
+            logging: None,
+            annotations: BTreeMap::new(),
+            has_stdin: false,
             strategy: Strategy::default(),
         }
     }
@@ -158,6 +179,34 @@ pub struct Mount {
     /// Absolute path in the container.
     pub target: String,
     pub is_read_only: bool,
+    #[serde(default, skip_serializing_if = "MountOptions::is_default")]
+    pub options: MountOptions,
+}
+
+/// How something is mounted. What says nothing is as the engine has it by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(default)]
+pub struct MountOptions {
+    /// A new volume does not begin with what the image has there.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_no_copy: bool,
+    /// A folder within the volume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subpath: Option<String>,
+    /// Of a path of the host, e.g. `rslave`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub propagation: Option<String>,
+    /// A path of the host that is missing is an error, and no folder is made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub must_exist: bool,
+}
+
+impl MountOptions {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -167,6 +216,10 @@ pub enum MountSource {
     Volume(VolumeName),
     /// A volume without a name, gone with its container.
     Anonymous,
+    /// An absolute path of the host, without a slash at its end.
+    Host(String),
+    /// The socket by which we reach the engine.
+    EngineSocket,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -188,6 +241,24 @@ pub struct NetworkAttachment {
     pub aliases: BTreeSet<String>,
     pub ipv4_address: Option<String>,
     pub ipv6_address: Option<String>,
+    /// Addresses of the link, besides the engine's.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub link_local_ips: BTreeSet<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac_address: Option<String>,
+    /// The network with the highest is connected first; absent is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub priority: i64,
+    /// The network with the highest has the default route; absent is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub gateway_priority: i64,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub driver_opts: BTreeMap<String, String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// When the engine starts an exited container again.
@@ -230,6 +301,9 @@ pub struct Healthcheck {
     pub interval: Option<Duration>,
     pub timeout: Option<Duration>,
     pub start_period: Option<Duration>,
+    /// The interval while `start_period` lasts. Engines before API 1.44 do not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_interval: Option<Duration>,
     pub retries: Option<u32>,
 }
 

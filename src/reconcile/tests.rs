@@ -12,9 +12,9 @@ use super::{Channels, Command, Memory, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake};
 use crate::model::{
     Answer, App, AppId, Commit, ContainerState, Delivered, Health, Hold, ImageRef, Instance, Ledger, Mount,
-    MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order, PlanSettings, Reason,
-    Refusal, RefusedApp, Release, Report, RestartPolicy, ServiceName, ServiceSpec, SpecHash, StoredTarget,
-    Target, TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order, PlanSettings,
+    Reason, Refusal, RefusedApp, Release, Report, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
+    StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
 };
 use host::Host;
 
@@ -112,6 +112,7 @@ fn release(number: u8) -> Release {
                 source: MountSource::Volume(VolumeName::parse("data").unwrap()),
                 target: "/data".into(),
                 is_read_only: false,
+                options: MountOptions::default(),
             }],
             ..ServiceSpec::bare(hash, image(service, number))
         }

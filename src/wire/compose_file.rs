@@ -8,9 +8,11 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::compose::at::one_line;
 use super::compose::{self, Form};
+use super::policy;
 use super::state_v3::{ReleaseState, ServiceState};
-use crate::model::{ImageRef, Refusal};
+use crate::model::{ImageRef, Policy, Refusal};
 
 /// The longest file that is read.
 const LONGEST: usize = 1 << 20;
@@ -80,6 +82,11 @@ pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
                 Ok(())
             }
             _ if key.starts_with("x-") || value.is_null() => Ok(()),
+            "secrets" | "configs" => {
+                Err("files and values of the author's machine are not part of a release: put \
+                files into the image, and give values by environment variables of the device or fleet"
+                    .to_owned())
+            }
             _ => Err("it is not supported: write services, networks and volumes only".to_owned()),
         };
         wrong.extend(section.err().map(|why| FileError { line: None, key, why }));
@@ -93,6 +100,7 @@ pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
     }
     for bad in &mut wrong {
         bad.line = line_of(text, &bad.key);
+        bad.key = one_line(&bad.key);
     }
     wrong.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
     Err(wrong)
@@ -123,9 +131,16 @@ pub fn check(file: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> Result<
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let (_, notes) = compose::read(&release, Form::File);
+    let (contents, notes) = compose::read(&release, Form::File);
     if notes.refusals.is_empty() {
-        Ok(file.warnings.iter().cloned().chain(notes.warnings).collect())
+        let allowed = policy::violations(&contents, Form::File, &Policy::default());
+        let mut warnings = file.warnings.clone();
+        warnings.extend(notes.warnings);
+        warnings.extend(allowed.into_iter().map(|Refusal { path, why }| Refusal {
+            path,
+            why: format!("devices refuse it unless their settings allow it: {why}"),
+        }));
+        Ok(warnings)
     } else {
         Err(notes.refusals)
     }
@@ -155,7 +170,10 @@ fn document(text: &str) -> Result<Map<String, Value>, FileError> {
         ));
     }
     let unreadable = |bad: &serde_norway::Error| {
-        whole(bad.location().map(|at| at.line()), format!("it is not YAML that can be read: {bad}"))
+        // the parser names the widest number there is in its own language
+        let why = bad.to_string().replace(" as u128", "").replace(" as i128", "");
+        let why = why.replace("expected any YAML value", "expected a smaller number, or a text");
+        whole(bad.location().map(|at| at.line()), format!("it is not YAML that can be read: {why}"))
     };
     let mut yaml: serde_norway::Value = serde_norway::from_str(text).map_err(|bad| unreadable(&bad))?;
     yaml.apply_merge().map_err(|bad| unreadable(&bad))?;
@@ -163,7 +181,7 @@ fn document(text: &str) -> Result<Map<String, Value>, FileError> {
     match json(yaml, &mut key) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(whole(None, "it is not a compose file: write services with their names below".into())),
-        Err(why) => Err(FileError { line: line_of(text, &key), key, why }),
+        Err(why) => Err(FileError { line: line_of(text, &key), key: one_line(&key), why }),
     }
 }
 

@@ -78,7 +78,13 @@ fn what_is_wrong_is_told_with_its_line() {
         ),
         (
             "services: {web: {image: a}}\nsecrets: {a: {}}\n",
-            "line 2: secrets: it is not supported: write services, networks and volumes only".into(),
+            "line 2: secrets: files and values of the author's machine are not part of a release: put files into \
+             the image, and give values by environment variables of the device or fleet"
+                .into(),
+        ),
+        (
+            "services: {web: {image: a}}\ninclude: [b.yml]\n",
+            "line 2: include: it is not supported: write services, networks and volumes only".into(),
         ),
         ("services: []\n", "line 1: services: it is not a map: write names with their fields below".into()),
         ("services:\n  web:\n    image: !secret a\n", "line 3: services.web.image: the tag !secret is not supported: remove it".into()),
@@ -114,7 +120,8 @@ fn dollars() {
 
 #[test]
 fn what_devices_refuse_is_refused_here() {
-    let text = "services:\n  web:\n    image: a\n    ports: ['0']\n    pid: host\n    depends_on: [db]\n";
+    let text =
+        "services:\n  web:\n    image: a\n    ports: ['0']\n    pid: service:db\n    depends_on: [db]\n";
     let told: Vec<_> = check(&parse(text).unwrap(), &images(&["web"]))
         .unwrap_err()
         .iter()
@@ -123,8 +130,9 @@ fn what_devices_refuse_is_refused_here() {
     assert_eq!(
         told,
         [
-            "services.web.pid: not supported: remove it: each container has its own processes",
             "services.web.ports[0]: \"0\" is not accepted: write ports from 1 to 65535",
+            "services.web.pid: sharing another container's processes is not supported, because containers of a \
+             release are replaced one by one: put both programs into one service",
             "services.web.depends_on.db: there is no service db in the release: add it, or remove this",
         ]
     );
@@ -132,6 +140,21 @@ fn what_devices_refuse_is_refused_here() {
     assert_eq!(
         told[0].to_string(),
         "services.web.image: its image was not resolved: check the image's name and the registry"
+    );
+}
+
+#[test]
+fn what_only_some_devices_allow_is_a_warning() {
+    let text = "services:\n  web:\n    image: a\n    volumes: ['/srv:/srv']\n    privileged: true\n";
+    let told = check(&parse(text).unwrap(), &images(&["web"])).unwrap();
+    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        told,
+        [
+            "services.web.volumes: devices refuse it unless their settings allow it: \"/srv\" is a path of the \
+          host, which is not mounted: use a named volume, or put the files into the image, or add it to \
+          policy.host_paths on the device"
+        ]
     );
 }
 

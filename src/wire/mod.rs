@@ -5,6 +5,7 @@
 
 pub mod compose;
 pub mod compose_file;
+pub mod policy;
 pub mod report;
 pub mod report_v3;
 pub mod spec_hash;

@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::model::{
-    Healthcheck, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PortMapping, Probe,
-    Protocol, RestartPolicy, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
+    Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PortMapping,
+    Probe, Protocol, RestartPolicy, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
 };
 
 /// Version of the hash, as it stands before its digits.
@@ -38,17 +38,7 @@ pub fn of(
     fields.texts("environment", &spec.environment);
     fields.texts("labels", &spec.labels);
     fields.sorted("ports", spec.ports.iter().map(port));
-    fields.sorted(
-        "mounts",
-        spec.mounts.iter().map(|mount| {
-            let (kind, name) = match &mount.source {
-                MountSource::Volume(name) => ("volume", name.as_str()),
-                MountSource::Anonymous => ("anonymous", ""),
-            };
-            let is_read_only = if mount.is_read_only { "ro" } else { "rw" };
-            list(&[kind, name, &mount.target, is_read_only])
-        }),
-    );
+    fields.sorted("mounts", spec.mounts.iter().map(mount));
     fields.texts("tmpfs", &spec.tmpfs);
     network_mode(&mut fields, &spec.network_mode, networks);
     fields.put("volumes", used_volumes(spec, volumes));
@@ -80,6 +70,12 @@ pub fn of(
         })),
     );
     fields.sorted("extra_hosts", spec.extra_hosts.iter().map(|host| Value::from(host.as_str())));
+    fields.put("limits", serialised(&spec.limits));
+    fields.put("isolation", serialised(&spec.isolation));
+    fields.put("resolver", serialised(&spec.resolver));
+    fields.put("logging", spec.logging.as_ref().and_then(serialised));
+    fields.texts("annotations", &spec.annotations);
+    fields.flag("stdin", spec.has_stdin);
     SpecHash::from_sha256(VERSION, sha256(&Value::Object(fields.map)))
 }
 
@@ -89,6 +85,12 @@ pub fn of_network(spec: &NetworkSpec) -> Option<String> {
     let config = Value::Object(network_config(spec));
     let has_config = config.as_object().is_some_and(|map| !map.is_empty());
     has_config.then(|| sha256(&config).iter().take(4).map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What leaves its defaults out by itself; `None` when nothing is left.
+fn serialised(part: &impl serde::Serialize) -> Option<Value> {
+    let value = serde_json::to_value(part).ok()?;
+    value.as_object().is_some_and(|map| !map.is_empty()).then_some(value)
 }
 
 /// A JSON object whose defaults are left out.
@@ -136,6 +138,18 @@ fn list<T: AsRef<str>>(texts: &[T]) -> Value {
     texts.iter().map(|text| Value::from(text.as_ref())).collect()
 }
 
+fn mount(mount: &Mount) -> Value {
+    let (kind, name) = match &mount.source {
+        MountSource::Volume(name) => ("volume", name.as_str()),
+        MountSource::Anonymous => ("anonymous", ""),
+        MountSource::Host(path) => ("host", path.as_str()),
+        MountSource::EngineSocket => ("engine-socket", ""),
+    };
+    let is_read_only = if mount.is_read_only { "ro" } else { "rw" };
+    let texts = [kind, name, &mount.target, is_read_only].into_iter().map(Value::from);
+    texts.chain(serialised(&mount.options)).collect()
+}
+
 fn port(port: &PortMapping) -> Value {
     let host = port.host_port.map(|port| port.to_string()).unwrap_or_default();
     let protocol = match port.protocol {
@@ -158,6 +172,12 @@ fn network_mode(fields: &mut Fields, mode: &NetworkMode, networks: &BTreeMap<Net
         on.sorted("aliases", attachment.aliases.iter().map(|alias| Value::from(alias.as_str())));
         on.optional("ipv4_address", attachment.ipv4_address.as_deref());
         on.optional("ipv6_address", attachment.ipv6_address.as_deref());
+        on.sorted("link_local_ips", attachment.link_local_ips.iter().map(|ip| Value::from(ip.as_str())));
+        on.optional("mac_address", attachment.mac_address.as_deref());
+        on.put("priority", (attachment.priority != 0).then(|| attachment.priority.into()));
+        let gateway_priority = attachment.gateway_priority;
+        on.put("gw_priority", (gateway_priority != 0).then(|| gateway_priority.into()));
+        on.texts("driver_opts", &attachment.driver_opts);
         let config = networks.get(name).map(network_config).unwrap_or_default();
         on.put("config", (!config.is_empty()).then_some(Value::Object(config)));
         (name.to_string(), Value::Object(on.map))
@@ -178,10 +198,13 @@ fn network_config(spec: &NetworkSpec) -> Map<String, Value> {
     let part = |text: &Option<String>| text.clone().unwrap_or_default();
     fields.sorted(
         "subnets",
-        spec.subnets
-            .iter()
-            .map(|subnet| list(&[part(&subnet.subnet), part(&subnet.gateway), part(&subnet.ip_range)])),
+        spec.subnets.iter().map(|subnet| {
+            let texts = [part(&subnet.subnet), part(&subnet.gateway), part(&subnet.ip_range)];
+            texts.into_iter().map(Value::from).chain(serialised(&subnet.aux_addresses)).collect()
+        }),
     );
+    fields.text("ipam_driver", &spec.ipam_driver);
+    fields.texts("ipam_options", &spec.ipam_options);
     fields.map
 }
 
@@ -192,7 +215,7 @@ fn used_volumes(spec: &ServiceSpec, volumes: &BTreeMap<VolumeName, VolumeSpec>) 
         .iter()
         .filter_map(|mount| match &mount.source {
             MountSource::Volume(name) => Some(name),
-            MountSource::Anonymous => None,
+            MountSource::Anonymous | MountSource::Host(_) | MountSource::EngineSocket => None,
         })
         .collect();
     let with_config = used.into_iter().filter_map(|name| {
@@ -230,6 +253,7 @@ fn healthcheck(check: &Healthcheck) -> Value {
     fields.put("interval", check.interval.map(nanos));
     fields.put("timeout", check.timeout.map(nanos));
     fields.put("start_period", check.start_period.map(nanos));
+    fields.put("start_interval", check.start_interval.map(nanos));
     fields.put("retries", check.retries.map(Value::from));
     Value::Object(fields.map)
 }

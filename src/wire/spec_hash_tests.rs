@@ -53,6 +53,60 @@ fn golden_hashes() {
 }
 
 #[test]
+fn golden_hashes_of_limits_and_the_like() {
+    for (composition, wanted) in [
+        (
+            json!({
+                "cpus": "0.5", "cpu_shares": 512, "cpuset": "0", "mem_reservation": "16m", "memswap_limit": "128m",
+                "mem_swappiness": 10, "oom_kill_disable": true, "oom_score_adj": -500, "pids_limit": 64,
+                "shm_size": "1m", "mem_limit": "64m",
+            }),
+            "v1:1ea427d6483dd748cab9cc1f3666689676a6bfeb7149503ff00c9d3859757f43",
+        ),
+        (
+            json!({"cpu_period": "50ms", "cpu_quota": 25_000}),
+            "v1:590f2ddf4d32535b0e299835331fd4aa5c62205c2d69cec5b8787989e3dffcdf",
+        ),
+        (
+            json!({
+                "ipc": "shareable", "pid": "host", "cgroup_parent": "/x", "runtime": "crun", "gpus": "all",
+                "security_opt": ["seccomp:unconfined", "no-new-privileges:true"], "group_add": ["audio", 44],
+                "sysctls": ["net.core.somaxconn=256"], "device_cgroup_rules": ["c  188:* rwm"],
+            }),
+            "v1:dd0e66e5c7d38a3a2d81c652fc6e3ab49a4b4465eb6e890f79a6bc53fc2b7372",
+        ),
+        (
+            json!({
+                "domainname": "lan", "dns": ["9.9.9.9", "1.1.1.1"], "dns_search": "lan", "dns_opt": ["ndots:2"],
+                "logging": {"driver": "json-file", "options": {"max-size": "1m"}}, "annotations": ["a=b"],
+                "stdin_open": true,
+            }),
+            "v1:2fac288aa09b934a187ed912abaf8dfe30f5f05552cb8bd7cecd8d45d5ae374e",
+        ),
+        (
+            json!({"healthcheck": {"start_interval": "1s", "start_period": "5s"}}),
+            "v1:fe704ab79aad04964ed4919cecedba0ecdf6e3843aecb1fcbbd6a00f49733b2c",
+        ),
+        (
+            json!({"volumes": [
+                "/srv:/s:ro",
+                {"source": "a", "target": "/a", "volume": {"nocopy": true, "subpath": "b"}},
+            ]}),
+            "v1:b291e993393cdca7f822b8503130cdf0e3fba9a125f0eb212a86ed87bcacb2d2",
+        ),
+        (
+            json!({"networks": {"default": {
+                "mac_address": "02-42-AC-11-65-43", "priority": 5, "gw_priority": 1,
+                "link_local_ips": ["169.254.8.8"], "driver_opts": {"x": 1},
+            }}}),
+            "v1:2fb619e9d8c41208d10c84e45b9549c99e2ad1c054f6a08099191c0485f4a012",
+        ),
+    ] {
+        assert_eq!(plain(&composition), wanted, "{composition}");
+    }
+}
+
+#[test]
 fn golden_hash_of_everything() {
     let composition = json!({
         "command": "sh -c 'a b'", "entrypoint": ["/bin/sh"], "environment": {"A": 1, "U": "é\"\n"},
@@ -148,6 +202,53 @@ fn every_difference_makes_another_hash() {
         json!({"tty": true}),
         json!({"ulimits": {"core": 0}}),
         json!({"extra_hosts": ["a=1.1.1.1"]}),
+        json!({"cpus": 1}),
+        json!({"deploy": {"resources": {"limits": {"cpus": "2"}}}}),
+        json!({"cpu_shares": 2}),
+        json!({"blkio_config": {"weight": 20}}),
+        json!({"cpu_period": 1000}),
+        json!({"cpu_quota": 1000}),
+        json!({"cpu_rt_period": 1000}),
+        json!({"cpu_rt_runtime": 1000}),
+        json!({"cpuset": "0"}),
+        json!({"mem_reservation": "8m"}),
+        json!({"mem_limit": "8m", "memswap_limit": "8m"}),
+        json!({"mem_limit": "8m", "memswap_limit": -1}),
+        json!({"mem_swappiness": 0}),
+        json!({"mem_swappiness": 1}),
+        json!({"oom_kill_disable": true}),
+        json!({"oom_score_adj": 1}),
+        json!({"pids_limit": 1}),
+        json!({"pids_limit": -1}),
+        json!({"shm_size": 1}),
+        json!({"ipc": "private"}),
+        json!({"ipc": "host"}),
+        json!({"pid": "host"}),
+        json!({"uts": "host"}),
+        json!({"userns_mode": "host"}),
+        json!({"cgroup": "host"}),
+        json!({"cgroup_parent": "a"}),
+        json!({"security_opt": ["no-new-privileges"]}),
+        json!({"sysctls": {"net.a": 1}}),
+        json!({"group_add": [1]}),
+        json!({"runtime": "a"}),
+        json!({"device_cgroup_rules": ["a *:* r"]}),
+        json!({"gpus": "all"}),
+        json!({"gpus": [{"count": 1}]}),
+        json!({"domainname": "a"}),
+        json!({"dns": "1.1.1.1"}),
+        json!({"dns": ["1.1.1.1", "2.2.2.2"]}),
+        json!({"dns": ["2.2.2.2", "1.1.1.1"]}),
+        json!({"dns_search": "a"}),
+        json!({"dns_opt": ["a"]}),
+        json!({"logging": {"driver": "none"}}),
+        json!({"annotations": {"a": "1"}}),
+        json!({"stdin_open": true}),
+        json!({"mac_address": "02:42:ac:11:65:43"}),
+        json!({"volumes": ["/a:/a"]}),
+        json!({"volumes": ["/a:/a:rslave"]}),
+        json!({"volumes": [{"type": "bind", "source": "/a", "target": "/a", "bind": {"create_host_path": false}}]}),
+        json!({"labels": {"io.balena.features.sysfs": "1"}}),
     ] {
         if let Some(other) = seen.insert(plain(&composition), composition.clone()) {
             panic!("{composition} has the hash of {other}");
@@ -164,6 +265,11 @@ fn the_configs_of_what_it_uses_count_and_no_others() {
     assert_eq!(of(json!({"m": {"internal": true}}), json!({"w": {"driver": "x"}})), bare, "not its own");
     assert_ne!(of(json!({"n": {"internal": true}}), json!({})), bare);
     assert_ne!(of(json!({}), json!({"v": {"driver": "x"}})), bare);
+    let ranges = |range: Value| of(json!({"n": {"ipam": {"config": [range]}}}), json!({}));
+    let plain = ranges(json!({"subnet": "10.9.0.0/24"}));
+    assert_ne!(ranges(json!({"subnet": "10.9.0.0/24", "aux_addresses": {"a": "10.9.0.9"}})), plain);
+    assert_ne!(of(json!({"n": {"ipam": {"driver": "x"}}}), json!({})), bare);
+    assert_ne!(of(json!({"n": {"ipam": {"options": {"x": "1"}}}}), json!({})), bare);
 }
 
 #[test]

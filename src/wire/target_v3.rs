@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::compose::{self, Contents, Form};
+use super::policy;
 use super::state_v3::{AppState, DeviceState, ReleaseState};
 use crate::model::{
-    App, AppId, Commit, DeviceUuid, Refusal, RefusedApp, Release, Target, TargetApp, WantedApp,
+    App, AppId, Commit, DeviceUuid, Policy, Refusal, RefusedApp, Release, Target, TargetApp, WantedApp,
 };
 
 /// The longest body that is read.
@@ -51,7 +52,8 @@ pub struct TargetError {
     pub why: String,
 }
 
-/// Reads a body of at most 4 MiB. The poll interval is bounded to 1 s … 24 h; nonsense there is ignored.
+/// Reads a body of at most 4 MiB. What `policy` does not allow is refused.
+/// The poll interval is bounded to 1 s … 24 h; nonsense there is ignored.
 ///
 /// # Errors
 ///
@@ -59,7 +61,7 @@ pub struct TargetError {
 /// exactly `device`, when anything outside of the apps has a wrong type, when the device's name has a
 /// line break, and when an app's uuid is none. What is wrong within an app is no error: that app is
 /// [`TargetApp::Refused`], with paths relative to its release, e.g. `services.web.composition.ports[0]`.
-pub fn parse(body: &[u8], device: &DeviceUuid) -> Result<Target, TargetError> {
+pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target, TargetError> {
     let state = device_state(body, device)?;
     if state.name.chars().any(char::is_control) || state.name.chars().count() > LONGEST_NAME {
         return Err(error("name", "a device name has no line breaks and 255 characters at most: rename it"));
@@ -69,7 +71,7 @@ pub fn parse(body: &[u8], device: &DeviceUuid) -> Result<Target, TargetError> {
         let id =
             AppId::parse(&uuid).map_err(|bad| error(&format!("apps.{}", short(&uuid)), &bad.to_string()))?;
         if !is_foreign(&uuid, &raw) {
-            apps.insert(id.clone(), app(id, raw));
+            apps.insert(id.clone(), app(id, raw, policy));
         }
     }
     Ok(Target {
@@ -105,7 +107,7 @@ fn is_foreign(uuid: &str, raw: &Value) -> bool {
     SUPERVISORS.contains(&uuid) || raw.get("is_host").and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn app(id: AppId, raw: Value) -> TargetApp {
+fn app(id: AppId, raw: Value, policy: &Policy) -> TargetApp {
     let named: Vec<String> = match raw.get("releases").and_then(Value::as_object) {
         Some(releases) => releases.keys().map(|commit| short(commit)).collect(),
         None => Vec::new(),
@@ -134,7 +136,7 @@ fn app(id: AppId, raw: Value) -> TargetApp {
     let app = App { id, number: state.id, name: state.name };
     match state.releases.into_iter().next() {
         None => TargetApp::Wanted(WantedApp { app, release: None, warnings: Vec::new() }),
-        Some((commit, given)) => match release(&commit, &given) {
+        Some((commit, given)) => match release(&commit, &given, policy) {
             Ok((release, warnings)) => TargetApp::Wanted(WantedApp { app, release: Some(release), warnings }),
             Err(refusals) => refused(refusals),
         },
@@ -142,9 +144,14 @@ fn app(id: AppId, raw: Value) -> TargetApp {
 }
 
 /// The release with its warnings, or all that stands in its way.
-fn release(commit: &str, given: &ReleaseState) -> Result<(Release, Vec<Refusal>), Vec<Refusal>> {
-    let (Contents { services, networks, volumes, trial, windows }, mut notes) =
-        compose::read(given, Form::Target);
+fn release(
+    commit: &str,
+    given: &ReleaseState,
+    policy: &Policy,
+) -> Result<(Release, Vec<Refusal>), Vec<Refusal>> {
+    let (contents, mut notes) = compose::read(given, Form::Target);
+    notes.refusals.extend(policy::violations(&contents, Form::Target, policy));
+    let Contents { services, networks, volumes, trial, windows } = contents;
     let commit = Commit::parse(commit).map_err(|bad| {
         notes.refusals.insert(0, Refusal { path: "releases".into(), why: bad.to_string() });
     });

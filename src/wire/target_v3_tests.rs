@@ -11,7 +11,7 @@ fn device() -> DeviceUuid {
 }
 
 fn parsed(state: &Value) -> Result<Target, TargetError> {
-    parse(json!({ DEVICE: state }).to_string().as_bytes(), &device())
+    parse(json!({ DEVICE: state }).to_string().as_bytes(), &device(), &Policy::default())
 }
 
 /// A target with the given apps; panics when the body as a whole is refused.
@@ -55,7 +55,7 @@ fn every_recorded_target_parses() {
         let body = std::fs::read(&path).unwrap();
         let raw: BTreeMap<String, Value> = serde_json::from_slice(&body).unwrap();
         let device = DeviceUuid::parse(raw.keys().next().unwrap()).unwrap();
-        let target = parse(&body, &device).unwrap_or_else(|bad| panic!("{name}: {bad}"));
+        let target = parse(&body, &device, &Policy::default()).unwrap_or_else(|bad| panic!("{name}: {bad}"));
         assert!(target.poll_interval.is_some(), "{name}");
         for (app, state) in raw.values().next().unwrap()["apps"].as_object().unwrap() {
             let TargetApp::Wanted(wanted) = &target.apps[&AppId::parse(app).unwrap()] else {
@@ -77,7 +77,8 @@ fn every_recorded_target_parses() {
 fn the_rich_recording_means_what_it_says() {
     let body = include_bytes!("../../tests/fixtures/openbalena/50-vars-labels-contract.device-B.json");
     let raw: BTreeMap<String, Value> = serde_json::from_slice(body).unwrap();
-    let target = parse(body, &DeviceUuid::parse(raw.keys().next().unwrap()).unwrap()).unwrap();
+    let device = DeviceUuid::parse(raw.keys().next().unwrap()).unwrap();
+    let target = parse(body, &device, &Policy::default()).unwrap();
     assert_eq!(
         (target.device_name.as_str(), target.poll_interval),
         ("delicate-meadow", Some(Duration::from_secs(30)))
@@ -154,13 +155,13 @@ fn a_body_that_is_no_target() {
             "\"a/b\" is not a app uuid: it must be letters, digits, '_', '.' and '-', 64 at most",
         ),
     ] {
-        let bad = parse(body.as_bytes(), &device()).unwrap_err();
+        let bad = parse(body.as_bytes(), &device(), &Policy::default()).unwrap_err();
         assert_eq!((bad.path.as_str(), bad.why.as_str()), (path, why));
     }
-    let long = parse(&vec![b' '; 4_194_305], &device()).unwrap_err();
+    let long = parse(&vec![b' '; 4_194_305], &device(), &Policy::default()).unwrap_err();
     assert_eq!(long.why, "the body has 4194305 bytes and 4194304 are read: make the release smaller");
     let v2 = include_bytes!("../../tests/fixtures/openbalena/39b-state-v2.device-B.json");
-    assert!(parse(v2, &device()).is_err());
+    assert!(parse(v2, &device(), &Policy::default()).is_err());
 }
 
 #[test]
@@ -283,7 +284,7 @@ fn poll_intervals() {
 proptest::proptest! {
     #[test]
     fn any_bytes_are_answered(body in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-        let _ = parse(&body, &device());
+        let _ = parse(&body, &device(), &Policy::default());
     }
 
     /// A recorded body with one byte changed is read or refused, and never ends the agent.
@@ -293,7 +294,7 @@ proptest::proptest! {
         let mut body = body.to_vec();
         let at = at % body.len();
         body[at] = byte;
-        let _ = parse(&body, &DeviceUuid::parse("ae30b919ec71409cb2c07e00661592b7").unwrap());
+        let _ = parse(&body, &DeviceUuid::parse("ae30b919ec71409cb2c07e00661592b7").unwrap(), &Policy::default());
     }
 }
 

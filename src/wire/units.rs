@@ -78,6 +78,13 @@ pub fn duration(text: &str) -> Result<Duration, BadUnit> {
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| bad())
 }
 
+/// Billionths of a number of 0 or more, e.g. `0.5`. `None` for anything else.
+#[must_use]
+pub fn billionths(text: &str) -> Option<u64> {
+    let text = if text.starts_with('.') { format!("0{text}") } else { text.to_owned() };
+    scaled(&text, 1_000_000_000).and_then(|n| u64::try_from(n).ok())
+}
+
 /// `number` (digits with at most one point) times `unit`, rounded down. `None` when it is no number
 /// or too long to be one.
 fn scaled(number: &str, unit: u128) -> Option<u128> {
@@ -151,6 +158,17 @@ mod tests {
             "\"30\" is not a duration: write numbers with h, m, s, ms or us, e.g. \"10s\" or \"1m30s\", \
              8760h at most"
         );
+    }
+
+    #[test]
+    fn parts_of_one() {
+        let all = [("1", 1_000_000_000), ("0.5", 500_000_000), (".25", 250_000_000), ("0.0000000009", 0)];
+        for (text, wanted) in all {
+            assert_eq!(billionths(text), Some(wanted), "{text}");
+        }
+        for bad in ["", ".", "1.", "-1", "+1", "1e3", "a", "0x1", "99999999999999999999"] {
+            assert_eq!(billionths(bad), None, "{bad}");
+        }
     }
 
     proptest::proptest! {

@@ -104,7 +104,7 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
 
     cloud.target(
         "2",
-        &json!({ uuid(1): good("two", "r2"), uuid(2): other("due", "r2", json!({ "pid": "host" })) }),
+        &json!({ uuid(1): good("two", "r2"), uuid(2): other("due", "r2", json!({ "isolation": "hyperv" })) }),
     );
     agent.until_serves("web", "two", "r2");
     let why = eventually("the refusal is told", Duration::from_secs(10), || {
@@ -113,7 +113,7 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
         Some((entry["app"].as_str()?.to_owned(), entry["why"].as_str()?.to_owned()))
     });
     assert_eq!(why.0, uuid(2));
-    assert!(why.1.contains("services.page.composition.pid"), "{why:?}");
+    assert!(why.1.contains("services.page.composition.isolation"), "{why:?}");
     assert!(why.1.contains("remove it"), "a remedy: {why:?}");
     agent.until_polled(2);
     assert_eq!(agent.service("page").unwrap().standing(), page.standing());
@@ -134,7 +134,10 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
 
     // An entry without a release stops that app only; the other's entry is refused and it stays.
     let nothing = json!({ "id": 1, "name": "shop", "class": "fleet" });
-    cloud.target("4", &json!({ uuid(1): nothing, uuid(2): other("due", "r2", json!({ "pid": "host" })) }));
+    cloud.target(
+        "4",
+        &json!({ uuid(1): nothing, uuid(2): other("due", "r2", json!({ "isolation": "hyperv" })) }),
+    );
     eventually("the app without release is gone", Duration::from_secs(15), || {
         agent.service("web").is_none().then_some(())
     });

@@ -17,6 +17,8 @@ pub struct Parts {
     pub docker: Docker,
     /// The registry's address, "127.0.0.1:5000".
     pub registry: String,
+    /// What images of tests bear as io.cotter.demo, so that their remains are found.
+    pub label: String,
     /// Release of the demo app to its reference by digest: r1 to r4, crash, exit, unhealthy, slow.
     pub images: BTreeMap<String, String>,
 }
@@ -50,6 +52,7 @@ impl Parts {
         Self {
             docker: Docker::new(Path::new(&word("docker")), Path::new(&word("engine"))),
             registry: word("registry"),
+            label: word("label"),
             images,
         }
     }

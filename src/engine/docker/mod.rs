@@ -14,11 +14,12 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::models::{EndpointSettings, NetworkConnectRequest};
 use tokio::sync::Mutex;
+use tracing::warn;
 
 use crate::model::{Instance, MountSource, RegistryLogin, VolumeSpec};
 
 use super::connect::{connect, told};
-use super::docker_spec::{self, label};
+use super::docker_spec::{self, Api, label};
 use super::{EngineError, NewContainer};
 
 /// How to reach the engine, and as whom.
@@ -112,6 +113,21 @@ impl Docker {
                 client.connect_network(&network, request).await
             });
             call.await?;
+        }
+        Ok(())
+    }
+
+    /// What the engine is too old for is an error where the app would be another one without it, and a
+    /// warning in the log where not.
+    async fn check_version(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
+        let version = self.client().await?.client_version();
+        let api = Api { major: version.major_version, minor: version.minor_version };
+        for lack in docker_spec::lacks(new.spec, api) {
+            if lack.is_refusal {
+                let message = lack.to_string();
+                return Err(EngineError::Refused { call: "create", status: 400, message });
+            }
+            warn!(service = %new.service, field = lack.field, "the engine is too old for a field, and it has no effect");
         }
         Ok(())
     }

@@ -108,7 +108,8 @@ impl Operate for Docker {
     async fn create(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
         self.create_volumes(new).await?;
         let name = docker_spec::container_name(&self.settings.instance, new.app, new.service, new.spec);
-        let (mut body, others) = docker_spec::container(&self.settings.instance, new);
+        self.check_version(new).await?;
+        let (mut body, others) = docker_spec::container(&self.settings.instance, &self.settings.socket, new);
         injected::into(&mut body, &self.settings.services_dir, new);
         let is_whole = others.is_empty();
         let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };

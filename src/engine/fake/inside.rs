@@ -80,7 +80,7 @@ impl Inside {
         };
         self.volumes.extend(spec.mounts.iter().filter_map(|m| match &m.source {
             MountSource::Volume(name) => Some(name.clone()),
-            MountSource::Anonymous => None,
+            MountSource::Anonymous | MountSource::Host(_) | MountSource::EngineSocket => None,
         }));
         self.names.insert(container.clone(), name);
         self.specs.insert(container.clone(), spec.clone());

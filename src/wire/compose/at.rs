@@ -37,12 +37,28 @@ impl Notes {
 
 fn add(list: &mut Vec<Refusal>, note: Refusal) {
     match list.len() {
-        n if n < MOST_TOLD => list.push(note),
+        n if n < MOST_TOLD => list.push(Refusal { path: one_line(&note.path), why: note.why }),
         MOST_TOLD => {
             list.push(Refusal { path: String::new(), why: "there is more than is told here".into() })
         }
         _ => {}
     }
+}
+
+/// The longest path that is told.
+const LONGEST_PATH: usize = 200;
+
+/// A path for a message: names in it are the author's, and may have line breaks, or be very long.
+pub(in crate::wire) fn one_line(path: &str) -> String {
+    let is_short = path.chars().count() <= LONGEST_PATH;
+    let mut line = String::new();
+    for c in path.chars().take(LONGEST_PATH) {
+        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+    }
+    if !is_short {
+        line.push('…');
+    }
+    line
 }
 
 /// A value and its path.

@@ -17,6 +17,7 @@ pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Option<Healthcheck> {
         interval: None,
         timeout: None,
         start_period: None,
+        start_interval: None,
         retries: None,
     };
     let mut is_disabled = false;
@@ -36,24 +37,29 @@ pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Option<Healthcheck> {
                 check.retries = notes.keep(read).filter(|n| *n > 0);
             }
             "disable" => is_disabled = notes.keep(field.flag()).unwrap_or_default(),
-            "start_interval" => {
-                notes.warn(field.refusal("it is not honoured: interval holds from the start"));
-            }
+            "start_interval" => check.start_interval = notes.keep(time(&field)).flatten(),
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
             _ => notes.refuse(field.refusal(
-                "it is not a field of a healthcheck: write test, interval, timeout, start_period, retries \
-                 or disable",
+                "it is not a field of a healthcheck: write test, interval, timeout, start_period, \
+                 start_interval, retries or disable",
             )),
         }
     }
     if is_disabled || check.probe == Probe::Disabled {
-        let probe = Probe::Disabled;
-        return Some(Healthcheck { probe, interval: None, timeout: None, start_period: None, retries: None });
+        return Some(Healthcheck {
+            probe: Probe::Disabled,
+            interval: None,
+            timeout: None,
+            start_period: None,
+            start_interval: None,
+            retries: None,
+        });
     }
     let says_nothing = check.probe == Probe::Inherit
         && check.interval.is_none()
         && check.timeout.is_none()
         && check.start_period.is_none()
+        && check.start_interval.is_none()
         && check.retries.is_none();
     (!says_nothing).then_some(check)
 }

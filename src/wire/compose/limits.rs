@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::at::{At, Notes, digits};
+use super::resources::whole;
 use crate::model::{Refusal, Ulimit};
 
 /// The engine refuses less.
@@ -62,9 +63,7 @@ pub(super) fn ulimits(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, Ulimit
 }
 
 fn ulimit(at: &At<'_>) -> Result<Ulimit, Refusal> {
-    let number = |at: &At<'_>| {
-        at.value.as_i64().filter(|n| *n >= -1).ok_or_else(|| at.wrong("a whole number, or -1 for no limit"))
-    };
+    let number = |at: &At<'_>| whole(at, "a whole number, or -1 for no limit", -1..=i64::MAX);
     let Value::Object(_) = at.value else {
         let both = number(at)?;
         return Ok(Ulimit { soft: both, hard: both });

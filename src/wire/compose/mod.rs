@@ -9,19 +9,28 @@
 //! `null` is absent everywhere, and so is an empty value of a field that we do
 //! not honour.
 
-mod at;
+pub(super) mod at;
+mod declared;
+mod deploy;
+pub(super) mod features;
 mod fields;
 mod healthcheck;
+mod isolation;
 mod limits;
 mod mounts;
 mod networking;
 mod order;
 mod ports;
+mod resources;
 mod service;
 mod texts;
 mod trial;
 mod update;
 
+#[cfg(test)]
+mod doc_tests;
+#[cfg(test)]
+mod more_tests;
 #[cfg(test)]
 mod tests;
 
@@ -38,7 +47,7 @@ use crate::model::{
     VolumeName, VolumeSpec, Window,
 };
 use ports::HostPorts;
-use service::Paths;
+pub(super) use service::Paths;
 
 /// What a release consists of.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,13 +79,13 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     let mut contents = Contents::default();
     for (name, value) in &release.networks {
         let path = format!("networks.{name}");
-        let spec = networking::network(&path, value, &mut notes);
+        let spec = declared::network(&path, value, &mut notes);
         let key = NetworkName::parse(name).map_err(|bad| refusal(path, bad));
         contents.networks.extend(notes.keep(key).map(|key| (key, spec)));
     }
     for (name, value) in &release.volumes {
         let path = format!("volumes.{name}");
-        let spec = networking::volume(&path, value, &mut notes);
+        let spec = declared::volume(&path, value, &mut notes);
         let key = VolumeName::parse(name).map_err(|bad| refusal(path, bad));
         contents.volumes.extend(notes.keep(key).map(|key| (key, spec)));
     }
@@ -99,7 +108,8 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     (contents, notes)
 }
 
-fn paths(service: &str, form: Form) -> Paths {
+/// Where a service and its fields stand.
+pub(super) fn paths(service: &str, form: Form) -> Paths {
     let service = format!("services.{service}");
     let composition = match form {
         Form::Target => format!("{service}.composition"),

@@ -1,32 +1,15 @@
-//! Volumes and tmpfs of a service. Nothing of the host is ever mounted from here.
+//! Volumes, paths of the host and tmpfs of a service.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
 use super::at::{At, Notes, is_nothing};
-use crate::model::{Mount, MountSource, Refusal, ServiceSpec, VolumeName};
+use crate::model::{Mount, MountOptions, MountSource, Refusal, ServiceSpec, VolumeName};
 use crate::wire::units;
 
 const SHORT: &str = "\"volume:/path\", \"volume:/path:ro\" or \"/path\"";
 const TARGET: &str = "an absolute path in the container, other than \"/\" and without \"..\"";
-
-/// Host paths that apps get by a label instead (protocol.md 3.4).
-const BY_LABEL: &[(&str, &str)] = &[
-    ("/var/run/docker.sock", "balena-socket"),
-    ("/run/docker.sock", "balena-socket"),
-    ("/var/run/balena.sock", "balena-socket"),
-    ("/var/run/balena-engine.sock", "balena-socket"),
-    ("/run/dbus", "dbus"),
-    ("/var/run/dbus", "dbus"),
-    ("/sys", "sysfs"),
-    ("/proc", "procfs"),
-    ("/lib/modules", "kernel-modules"),
-    ("/lib/firmware", "firmware"),
-    ("/var/log/journal", "journal-logs"),
-    ("/run/log/journal", "journal-logs"),
-    ("/etc/machine-id", "journal-logs"),
-];
 
 /// Reads `volumes` and `tmpfs` into `spec`. A container path that is mounted twice is refused.
 pub(super) fn read(
@@ -83,42 +66,53 @@ fn short(at: &At<'_>, text: &str, notes: &mut Notes) -> Result<Mount, Refusal> {
         [source, target, modes] => (*source, *target, *modes),
         _ => return Err(at.wrong(SHORT)),
     };
-    let source = if parts.len() == 1 { MountSource::Anonymous } else { named(at, source)? };
-    let mut is_read_only = false;
+    let source = if parts.len() == 1 { MountSource::Anonymous } else { source_of(at, source)? };
+    let is_host = matches!(source, MountSource::Host(_));
+    let (mut is_read_only, mut options) = (false, MountOptions::default());
     for mode in modes.split(',').filter(|mode| !mode.is_empty()) {
         match mode {
             "ro" => is_read_only = true,
             "rw" => is_read_only = false,
+            "nocopy" if !is_host => options.has_no_copy = true,
+            _ if is_host && PROPAGATIONS.contains(&mode) => options.propagation = Some(mode.to_owned()),
             "z" | "Z" | "cached" | "delegated" | "consistent" => {
                 notes.warn(at.refusal(format_args!("the mode {mode:?} has no effect here")));
             }
-            _ => return Err(at.wrong("\"ro\" or \"rw\" as the mode of a volume")),
+            _ => return Err(at.wrong("\"ro\", \"rw\" or \"nocopy\" as the mode of a volume")),
         }
     }
-    Ok(Mount { source, target: container_path(at, target)?, is_read_only })
+    Ok(Mount { source, target: container_path(at, target)?, is_read_only, options })
 }
 
-fn named(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
-    if source.starts_with(['/', '.', '~']) || source.contains('/') || source.contains('\\') {
-        return Err(host_path(at, source));
+/// How mounts below a path of the host spread.
+const PROPAGATIONS: &[&str] = &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+
+/// A path of the host, or a volume's name.
+fn source_of(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
+    if source.starts_with('/') {
+        return host_path(at, source);
+    }
+    if source.starts_with(['.', '~']) || source.contains('/') || source.contains('\\') {
+        let short: String = source.chars().take(60).collect();
+        return Err(at.refusal(format_args!(
+            "{short:?} is a path beside the author's own file, which no device has: use a named volume, or put \
+             the files into the image"
+        )));
     }
     VolumeName::parse(source).map(MountSource::Volume).map_err(|bad| at.refusal(bad))
 }
 
-/// Why a path of the host is not mounted, and what to write instead.
-fn host_path(at: &At<'_>, source: &str) -> Refusal {
-    let short: String = source.chars().take(60).collect();
+/// An absolute path of the host. Whether it may be mounted is the device's to say.
+fn host_path(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
     let bare = source.trim_end_matches('/');
-    match BY_LABEL.iter().find(|(path, _)| *path == bare) {
-        Some((_, label)) => at.refusal(format_args!(
-            "{short:?} is a path of the host, which is not mounted: give the service the label \
-             \"io.balena.features.{label}\": \"1\" instead"
-        )),
-        None => at.refusal(format_args!(
-            "{short:?} is a path of the host, which is not mounted, because the device's files are not \
-             part of a release: use a named volume, or put the files into the image"
-        )),
+    let is_fine = source.starts_with('/')
+        && !bare.contains(['\0', ':'])
+        && bare.split('/').all(|part| part != ".." && part != ".")
+        && !bare.contains("//");
+    if !is_fine {
+        return Err(at.wrong("an absolute path of the host, without \"..\""));
     }
+    Ok(MountSource::Host(if bare.is_empty() { "/".to_owned() } else { bare.to_owned() }))
 }
 
 fn long(at: &At<'_>, notes: &mut Notes) -> Result<Place, Refusal> {
@@ -126,16 +120,16 @@ fn long(at: &At<'_>, notes: &mut Notes) -> Result<Place, Refusal> {
     let field = |name: &str| fields.iter().find(|(key, _)| *key == name).map(|(_, field)| field);
     let kind = field("type").map_or(Ok("volume"), At::text)?;
     let source = field("source").map_or(Ok(""), At::text)?;
-    match kind {
-        "volume" | "tmpfs" => {}
-        "bind" => return Err(host_path(at, source)),
-        _ => return Err(field("type").unwrap_or(at).wrong("\"volume\" or \"tmpfs\"")),
+    if !matches!(kind, "volume" | "tmpfs" | "bind") {
+        return Err(field("type").unwrap_or(at).wrong("\"volume\", \"tmpfs\" or \"bind\""));
     }
+    let mut options = MountOptions::default();
     for (key, field) in &fields {
         match *key {
             "type" | "target" | "read_only" => {}
-            "source" if kind == "volume" => {}
-            "volume" if kind == "volume" => volume_options(field)?,
+            "source" if kind != "tmpfs" => {}
+            "volume" if kind == "volume" => volume_options(field, &mut options)?,
+            "bind" if kind == "bind" => bind_options(field, &mut options, notes)?,
             "tmpfs" if kind == "tmpfs" => {}
             "consistency" => notes.warn(field.refusal("it has no effect here")),
             _ if is_nothing(field.value) => {}
@@ -150,16 +144,54 @@ fn long(at: &At<'_>, notes: &mut Notes) -> Result<Place, Refusal> {
         options.extend(is_read_only.then(|| "ro".to_owned()));
         return Ok(Place::Tmpfs { target, options: options.join(",") });
     }
-    let source = if source.is_empty() { MountSource::Anonymous } else { named(at, source)? };
-    Ok(Place::Mount(Mount { source, target, is_read_only }))
+    let source = match (kind, source) {
+        ("bind", path) => match source_of(at, path)? {
+            MountSource::Host(path) => MountSource::Host(path),
+            MountSource::Volume(_) | MountSource::Anonymous | MountSource::EngineSocket => {
+                return Err(at.wrong("an absolute path of the host as source"));
+            }
+        },
+        (_, "") => MountSource::Anonymous,
+        (_, name) => VolumeName::parse(name).map(MountSource::Volume).map_err(|bad| at.refusal(bad))?,
+    };
+    Ok(Place::Mount(Mount { source, target, is_read_only, options }))
 }
 
-/// Nothing of a long volume's own options is honoured; what asks for nothing passes.
-fn volume_options(at: &At<'_>) -> Result<(), Refusal> {
-    match at.map()?.into_iter().find(|(_, option)| !is_nothing(option.value)) {
-        None => Ok(()),
-        Some((_, option)) => Err(option.refusal("it is not supported: remove it")),
+/// `volume: { nocopy, subpath }` of the long form.
+fn volume_options(at: &At<'_>, options: &mut MountOptions) -> Result<(), Refusal> {
+    for (key, field) in at.map()? {
+        match key {
+            "nocopy" => options.has_no_copy = field.flag()?,
+            "subpath" if is_nothing(field.value) => {}
+            "subpath" => {
+                let path = field.text()?;
+                if path.starts_with('/') || path.split('/').any(|part| part == "..") {
+                    return Err(field.wrong("a path within the volume, without \"..\""));
+                }
+                options.subpath = Some(path.to_owned());
+            }
+            _ if is_nothing(field.value) => {}
+            _ => return Err(field.refusal("it is not supported: write nocopy or subpath only")),
+        }
     }
+    Ok(())
+}
+
+/// `bind: { propagation, create_host_path }` of the long form.
+fn bind_options(at: &At<'_>, options: &mut MountOptions, notes: &mut Notes) -> Result<(), Refusal> {
+    for (key, field) in at.map()? {
+        match key {
+            "create_host_path" => options.must_exist = !field.flag()?,
+            "propagation" => match field.text()? {
+                word if PROPAGATIONS.contains(&word) => options.propagation = Some(word.to_owned()),
+                _ => return Err(field.wrong("e.g. \"rslave\" or \"rshared\"")),
+            },
+            "selinux" => notes.warn(field.refusal("it has no effect here")),
+            _ if is_nothing(field.value) => {}
+            _ => return Err(field.refusal("it is not supported: write propagation or create_host_path only")),
+        }
+    }
+    Ok(())
 }
 
 /// `tmpfs: { size, mode }` of the long form.
@@ -168,12 +200,21 @@ fn tmpfs_options(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     for (key, field) in at.map()? {
         match key {
             "size" => options.push(format!("size={}", field.size()?)),
-            "mode" => options.push(format!("mode={:o}", field.whole("file permissions, e.g. 0o755")?)),
+            "mode" => options.push(format!("mode={:o}", permissions(&field)?)),
             _ => return Err(field.refusal("it is not an option of a tmpfs: write size or mode")),
         }
     }
     options.sort_unstable_by(|a, b| b.cmp(a));
     Ok(options)
+}
+
+/// Permissions of a file; a text is octal, as `0755` is that YAML does not take for a number.
+fn permissions(at: &At<'_>) -> Result<u64, Refusal> {
+    let mode = match at.value.as_str() {
+        Some(text) => u64::from_str_radix(text, 8).ok().filter(|_| !text.starts_with('+')),
+        None => at.value.as_u64(),
+    };
+    mode.filter(|mode| *mode <= 0o7777).ok_or_else(|| at.wrong("file permissions, e.g. 0o755"))
 }
 
 /// `/path[:options]` of the field `tmpfs`.

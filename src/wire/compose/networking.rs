@@ -1,4 +1,4 @@
-//! Which networks a service is on, and the networks and volumes that a release declares.
+//! Which networks a service is on, and the names it finds there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,9 +6,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde_json::{Map, Value};
 
 use super::at::{At, Notes, is_nothing, members};
+use super::resources::whole;
+use super::service::Fields;
 use super::texts;
-use crate::model::{NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Refusal, Subnet, VolumeSpec};
-use crate::wire::spec_hash;
+use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceSpec};
 
 /// The network of services that name none.
 pub(super) const DEFAULT: &str = "default";
@@ -96,16 +97,60 @@ fn attachment(at: &At<'_>, notes: &mut Notes) -> NetworkAttachment {
                 });
                 attachment.ipv6_address = notes.keep(read).map(|ip| ip.to_string());
             }
-            "priority" | "gw_priority" => {
-                notes.warn(field.refusal("the order of networks is not honoured"));
+            "link_local_ips" => {
+                for item in notes.keep(field.list()).unwrap_or_default() {
+                    let read = item.text().and_then(|text| {
+                        text.parse::<IpAddr>().map_err(|_| item.wrong("an address, e.g. \"169.254.8.8\""))
+                    });
+                    attachment.link_local_ips.extend(notes.keep(read).map(|ip| ip.to_string()));
+                }
+            }
+            "mac_address" => attachment.mac_address = notes.keep(mac(&field)),
+            "driver_opts" => attachment.driver_opts = texts::map(&field, notes),
+            "priority" => {
+                attachment.priority = notes.keep(order(&field)).unwrap_or_default();
+            }
+            "gw_priority" => {
+                attachment.gateway_priority = notes.keep(order(&field)).unwrap_or_default();
             }
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
-            _ => notes.refuse(
-                field.refusal("it is not supported: write aliases, ipv4_address or ipv6_address only"),
-            ),
+            _ => notes.refuse(field.refusal(
+                "it is not supported: write aliases, ipv4_address, ipv6_address, link_local_ips, \
+                     mac_address, driver_opts, priority or gw_priority only",
+            )),
         }
     }
     attachment
+}
+
+fn order(at: &At<'_>) -> Result<i64, Refusal> {
+    whole(at, "a whole number; the highest comes first", -1_000_000..=1_000_000)
+}
+
+/// An address of the link, in lower case with colons.
+fn mac(at: &At<'_>) -> Result<String, Refusal> {
+    let text = at.text()?.to_ascii_lowercase();
+    let parts: Vec<&str> = text.split([':', '-']).collect();
+    let is_part = |part: &&str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
+    if parts.len() == 6 && parts.iter().all(is_part) {
+        Ok(parts.join(":"))
+    } else {
+        Err(at.wrong("an address of the link, e.g. \"02:42:ac:11:65:43\""))
+    }
+}
+
+/// `mac_address` of a service is that of its first network.
+pub(super) fn mac_address(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
+    let Some(at) = fields.get("mac_address").filter(|at| !is_nothing(at.value)) else { return };
+    let Some(address) = notes.keep(mac(&at)) else { return };
+    let NetworkMode::Networks(attachments) = &mut spec.network_mode else {
+        return notes.refuse(at.refusal("it needs a network of the release: remove it, or network_mode"));
+    };
+    // the first of the highest, as they are connected
+    let first = attachments.values_mut().rev().max_by_key(|attachment| attachment.priority);
+    if let Some(first) = first {
+        first.mac_address.get_or_insert(address);
+    }
 }
 
 /// A name for a hosts file: neither empty nor with blanks.
@@ -118,133 +163,6 @@ pub(super) fn host_name(at: &At<'_>) -> Result<String, Refusal> {
         Ok(text.to_owned())
     } else {
         Err(at.wrong("a host name: letters, digits, '.', '-' and '_'"))
-    }
-}
-
-/// Reads a network that the release declares. `null` is one without config.
-pub(super) fn network(path: &str, value: &Value, notes: &mut Notes) -> NetworkSpec {
-    let mut spec = NetworkSpec::default();
-    for (key, field) in config(path, value, notes) {
-        match key {
-            "driver" => spec.driver = driver(&field, "bridge", notes),
-            "driver_opts" => spec.driver_opts = texts::map(&field, notes),
-            "labels" => spec.labels = texts::labels(&field, notes),
-            "internal" => spec.is_internal = notes.keep(field.flag()).unwrap_or_default(),
-            "enable_ipv6" => spec.has_ipv6 = notes.keep(field.flag()).unwrap_or_default(),
-            "enable_ipv4" if field.value == &Value::Bool(true) => {}
-            "ipam" => spec.subnets = ipam(&field, notes),
-            "attachable" => notes.warn(field.refusal("it has no effect on one device")),
-            _ => other(key, &field, notes),
-        }
-    }
-    if matches!(spec.driver.as_str(), "host" | "none" | "null" | "overlay") {
-        notes.refuse(Refusal {
-            path: format!("{path}.driver"),
-            why: format!(
-                "the driver {:?} is not for a network of a release: leave it out, or give the services \
-                 network_mode host or none",
-                spec.driver
-            ),
-        });
-    }
-    spec.config_hash = spec_hash::of_network(&spec);
-    spec
-}
-
-/// Reads a volume that the release declares. `null` is one without config.
-pub(super) fn volume(path: &str, value: &Value, notes: &mut Notes) -> VolumeSpec {
-    let mut spec = VolumeSpec::default();
-    for (key, field) in config(path, value, notes) {
-        match key {
-            "driver" => spec.driver = driver(&field, "local", notes),
-            "driver_opts" => spec.driver_opts = texts::map(&field, notes),
-            "labels" => spec.labels = texts::labels(&field, notes),
-            _ => other(key, &field, notes),
-        }
-    }
-    let is_bind = |options: &String| options.split(',').any(|o| matches!(o.trim(), "bind" | "rbind"));
-    if spec.driver.is_empty() && spec.driver_opts.get("o").is_some_and(is_bind) {
-        notes.refuse(Refusal {
-            path: format!("{path}.driver_opts.o"),
-            why: "a path of the host is not mounted, because the device's files are not part of a release: \
-                  remove driver_opts"
-                .into(),
-        });
-    }
-    spec
-}
-
-fn config<'v>(path: &str, value: &'v Value, notes: &mut Notes) -> Vec<(&'v str, At<'v>)> {
-    let at = At::new(path, value);
-    if value.is_null() { Vec::new() } else { notes.keep(at.map()).unwrap_or_default() }
-}
-
-/// The driver; empty for the usual one, so that naming it changes nothing.
-fn driver(at: &At<'_>, usual: &str, notes: &mut Notes) -> String {
-    let given = notes.keep(at.text()).unwrap_or_default();
-    if given == usual || (usual == "bridge" && given == DEFAULT) { String::new() } else { given.to_owned() }
-}
-
-fn other(key: &str, at: &At<'_>, notes: &mut Notes) {
-    match key {
-        _ if is_nothing(at.value) || key.starts_with("x-") => {}
-        "external" | "name" => notes.refuse(
-            at.refusal("what is outside of the release is not used: remove it, and the app gets its own"),
-        ),
-        _ => notes.refuse(at.refusal("it is not supported: remove it")),
-    }
-}
-
-fn ipam(at: &At<'_>, notes: &mut Notes) -> Vec<Subnet> {
-    let mut subnets = Vec::new();
-    for (key, field) in notes.keep(at.map()).unwrap_or_default() {
-        match key {
-            "driver" if field.value.as_str() == Some(DEFAULT) => {}
-            "config" => {
-                for item in notes.keep(field.list()).unwrap_or_default() {
-                    subnets.push(subnet(&item, notes));
-                }
-            }
-            _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not supported: write config only")),
-        }
-    }
-    subnets.retain(|subnet| *subnet != Subnet::default());
-    subnets
-}
-
-fn subnet(at: &At<'_>, notes: &mut Notes) -> Subnet {
-    let mut subnet = Subnet::default();
-    for (key, field) in notes.keep(at.map()).unwrap_or_default() {
-        match key {
-            "subnet" => subnet.subnet = notes.keep(range(&field)),
-            "ip_range" => subnet.ip_range = notes.keep(range(&field)),
-            "gateway" => {
-                let read = field.text().and_then(|text| {
-                    text.parse::<IpAddr>().map_err(|_| field.wrong("an address, e.g. \"172.28.0.1\""))
-                });
-                subnet.gateway = notes.keep(read).map(|ip| ip.to_string());
-            }
-            _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not supported: write subnet, gateway and ip_range only")),
-        }
-    }
-    if subnet.subnet.is_none() && subnet != Subnet::default() {
-        notes.refuse(at.refusal("it has no subnet: write one, e.g. \"172.28.0.0/16\""));
-    }
-    subnet
-}
-
-/// `address/prefix`.
-fn range(at: &At<'_>) -> Result<String, Refusal> {
-    let accepts = "an address range, e.g. \"172.28.0.0/16\"";
-    let text = at.text()?;
-    let (ip, prefix) = text.split_once('/').ok_or_else(|| at.wrong(accepts))?;
-    let ip: IpAddr = ip.parse().map_err(|_| at.wrong(accepts))?;
-    let longest = if ip.is_ipv4() { 32 } else { 128 };
-    match prefix.parse::<u8>() {
-        Ok(prefix) if prefix <= longest => Ok(format!("{ip}/{prefix}")),
-        Ok(_) | Err(_) => Err(at.wrong(accepts)),
     }
 }
 

@@ -1,27 +1,26 @@
 //! One service of a release: from the wire's fields to the container's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
 use super::at::{self, At, Notes, digits, members};
 use super::fields::{self, Verdict};
 use super::limits::{capabilities, memory, signal, ulimits, working_dir};
-use super::{healthcheck, mounts, networking, ports, strings, texts};
+use super::{features, healthcheck, isolation, mounts, networking, ports, resources, strings, texts};
 use crate::model::{
     Condition, Device, ImageRef, NetworkMode, Refusal, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
-    Strategy,
 };
 use crate::wire::state_v3::ServiceState;
 
 const RESTART: &str = "\"no\", \"always\", \"unless-stopped\", \"on-failure\" or \"on-failure:N\"";
 
 /// Where a service and its compose fields stand.
-pub(super) struct Paths {
+pub(in crate::wire) struct Paths {
     /// `services.web`
-    pub(super) service: String,
+    pub(in crate::wire) service: String,
     /// `services.web.composition` in a target, `services.web` in a file
-    pub(super) composition: String,
+    pub(in crate::wire) composition: String,
 }
 
 /// Reads a service. Its hash is not yet computed; `None` when it has no usable image.
@@ -62,6 +61,10 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     spec.cap_add = at("cap_add").map(|at| capabilities(&at, notes)).unwrap_or_default();
     spec.cap_drop = at("cap_drop").map(|at| capabilities(&at, notes)).unwrap_or_default();
     plain_fields(&mut spec, &read, notes);
+    networking::mac_address(&read, &mut spec, notes);
+    isolation::read(&read, &mut spec, notes);
+    resources::read(&read, &mut spec, notes);
+    features::read(&paths.service, &mut spec, notes);
     Some(spec)
 }
 
@@ -80,19 +83,19 @@ fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
 }
 
 /// The members of a composition; null is absent.
-struct Fields<'v> {
-    path: &'v str,
+pub(super) struct Fields<'v> {
+    pub(super) path: &'v str,
     map: &'v Map<String, Value>,
 }
 
 impl<'v> Fields<'v> {
-    fn get(&self, key: &str) -> Option<At<'v>> {
+    pub(super) fn get(&self, key: &str) -> Option<At<'v>> {
         let value = self.map.get(key).filter(|value| !value.is_null())?;
         Some(At::new(format!("{}.{key}", self.path), value))
     }
 
     /// As [`Fields::with`]; an empty text is absent too.
-    fn filled<T>(
+    pub(super) fn filled<T>(
         &self,
         key: &str,
         notes: &mut Notes,
@@ -102,7 +105,7 @@ impl<'v> Fields<'v> {
         if is_empty { None } else { self.with(key, notes, read) }
     }
 
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         key: &str,
         notes: &mut Notes,
@@ -135,38 +138,10 @@ fn contract(given: &ServiceState, paths: &Paths, notes: &mut Notes) {
 
 fn blank(given: &ServiceState, image: ImageRef) -> ServiceSpec {
     ServiceSpec {
-        hash: SpecHash::from_sha256(1, [0; 32]),
         service_id: given.id,
         image_id: given.image_id,
-        image,
         is_running: given.running,
-        command: None,
-        entrypoint: None,
-        environment: BTreeMap::new(),
-        labels: BTreeMap::new(),
-        ports: Vec::new(),
-        mounts: Vec::new(),
-        tmpfs: BTreeMap::new(),
-        network_mode: NetworkMode::None,
-        restart: RestartPolicy::Always,
-        depends_on: BTreeMap::new(),
-        user: None,
-        working_dir: None,
-        hostname: None,
-        healthcheck: None,
-        stop_grace: None,
-        stop_signal: None,
-        memory_limit: None,
-        cap_add: BTreeSet::new(),
-        cap_drop: BTreeSet::new(),
-        devices: Vec::new(),
-        is_privileged: false,
-        is_read_only: false,
-        has_init: None,
-        has_tty: false,
-        ulimits: BTreeMap::new(),
-        extra_hosts: BTreeSet::new(),
-        strategy: Strategy::default(),
+        ..ServiceSpec::bare(SpecHash::from_sha256(1, [0; 32]), image)
     }
 }
 
@@ -319,16 +294,21 @@ fn devices(at: &At<'_>, notes: &mut Notes) -> Vec<Device> {
 
 fn device(at: &At<'_>) -> Result<Device, Refusal> {
     let accepts = "\"/dev/host[:/dev/container[:rwm]]\"";
-    let Value::String(_) = at.value else { return Err(at.wrong(accepts)) };
-    let parts: Vec<&str> = at.text()?.split(':').collect();
-    let (host, container, permissions) = match parts.as_slice() {
-        [host] => (*host, *host, "rwm"),
-        [host, second] if !second.starts_with('/') => (*host, *host, *second),
-        [host, container] => (*host, *container, "rwm"),
-        [host, container, permissions] => (*host, *container, *permissions),
-        _ => return Err(at.wrong(accepts)),
+    let (host, container, permissions) = match at.value {
+        Value::String(text) => {
+            let parts: Vec<&str> = text.split(':').collect();
+            match parts.as_slice() {
+                [host] => (*host, *host, "rwm"),
+                [host, second] if !second.starts_with('/') => (*host, *host, *second),
+                [host, container] => (*host, *container, "rwm"),
+                [host, container, permissions] => (*host, *container, *permissions),
+                _ => return Err(at.wrong(accepts)),
+            }
+        }
+        Value::Object(_) => long_device(at)?,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => return Err(at.wrong(accepts)),
     };
-    let is_path = |path: &str| path.starts_with('/') && path.len() > 1;
+    let is_path = |path: &str| path.starts_with('/') && path.len() > 1 && !path.contains('\0');
     let is_right = !permissions.is_empty() && permissions.chars().all(|c| matches!(c, 'r' | 'w' | 'm'));
     if !is_path(host) || !is_path(container) || !is_right {
         return Err(at.wrong(accepts));
@@ -338,4 +318,18 @@ fn device(at: &At<'_>) -> Result<Device, Refusal> {
         container_path: container.to_owned(),
         permissions: permissions.to_owned(),
     })
+}
+
+/// `source`, `target` and `permissions`.
+fn long_device<'v>(at: &At<'v>) -> Result<(&'v str, &'v str, &'v str), Refusal> {
+    let (mut source, mut target, mut permissions) = ("", None, "rwm");
+    for (key, field) in at.map()? {
+        match key {
+            "source" => source = field.text()?,
+            "target" => target = Some(field.text()?),
+            "permissions" => permissions = field.text()?,
+            _ => return Err(field.refusal("it is not known: write source, target and permissions")),
+        }
+    }
+    Ok((source, target.unwrap_or(source), permissions))
 }

@@ -136,9 +136,9 @@ fn ports_that_are_refused() {
     ] {
         assert_eq!(refusals(&json!({"ports": given})), [told], "{given}");
     }
-    let all = refusals(&json!({"ports": ["x", "80", "y"], "cpus": 1}));
+    let all = refusals(&json!({"ports": ["x", "80", "y"], "cpus": "all"}));
     let paths: Vec<_> = all.iter().map(|told| told.split(": ").next().unwrap()).collect();
-    assert_eq!(paths, ["~.cpus", "~.ports[0]", "~.ports[2]"], "all of them are told");
+    assert_eq!(paths, ["~.ports[0]", "~.ports[2]", "~.cpus"], "all of them are told");
 }
 
 #[test]
@@ -186,6 +186,11 @@ fn volumes_and_tmpfs() {
             json!([]),
             json!({"/t": "size=1048576,mode=755"}),
         ),
+        (
+            json!({"volumes": [{"type": "tmpfs", "target": "/t", "tmpfs": {"mode": "01770"}}]}),
+            json!([]),
+            json!({"/t": "mode=1770"}),
+        ),
         (json!({"tmpfs": "/run"}), json!([]), json!({"/run": ""})),
         (
             json!({"tmpfs": ["/run:size=64m,mode=1777,noexec", "/tmp"]}),
@@ -202,17 +207,20 @@ fn volumes_and_tmpfs() {
 
 #[test]
 fn volumes_that_are_refused() {
-    let host = "is a path of the host, which is not mounted, because the device's files are not part of a \
-                release: use a named volume, or put the files into the image";
+    let host = "is a path beside the author's own file, which no device has: use a named volume, or put the files \
+                into the image";
     for (given, told) in [
-        (json!(["/etc:/etc"]), format!("~.volumes[0]: \"/etc\" {host}")),
         (json!(["./a:/a"]), format!("~.volumes[0]: \"./a\" {host}")),
-        (json!([{"type": "bind", "source": "/etc", "target": "/e"}]), format!("~.volumes[0]: \"/etc\" {host}")),
+        (json!(["~/a:/a"]), format!("~.volumes[0]: \"~/a\" {host}")),
+        (json!([{"type": "bind", "source": "./a", "target": "/e"}]), format!("~.volumes[0]: \"./a\" {host}")),
         (
-            json!(["/run/dbus:/run/dbus"]),
-            "~.volumes[0]: \"/run/dbus\" is a path of the host, which is not mounted: give the service the label \
-             \"io.balena.features.dbus\": \"1\" instead"
+            json!(["/etc/../root:/etc"]),
+            "~.volumes[0]: \"/etc/../root:/etc\" is not accepted: write an absolute path of the host, without \"..\""
                 .into(),
+        ),
+        (
+            json!([{"type": "bind", "source": "a", "target": "/e"}]),
+            "~.volumes[0]: a map is not accepted: write an absolute path of the host as source".into(),
         ),
         (json!(["a:/x", "b:/x/"]), "~.volumes[1]: \"/x\" is mounted twice: remove one".into()),
         (
@@ -222,8 +230,9 @@ fn volumes_that_are_refused() {
                 .into(),
         ),
         (
-            json!(["a:/x:nocopy"]),
-            "~.volumes[0]: \"a:/x:nocopy\" is not accepted: write \"ro\" or \"rw\" as the mode of a volume"
+            json!(["a:/x:ro,magic"]),
+            "~.volumes[0]: \"a:/x:ro,magic\" is not accepted: write \"ro\", \"rw\" or \"nocopy\" as the mode of a \
+             volume"
                 .into(),
         ),
         (
@@ -233,11 +242,12 @@ fn volumes_that_are_refused() {
         ),
         (
             json!([{"type": "npipe", "source": "a", "target": "/a"}]),
-            "~.volumes[0].type: \"npipe\" is not accepted: write \"volume\" or \"tmpfs\"".into(),
+            "~.volumes[0].type: \"npipe\" is not accepted: write \"volume\", \"tmpfs\" or \"bind\"".into(),
         ),
         (
-            json!([{"source": "a", "target": "/a", "volume": {"nocopy": true}}]),
-            "~.volumes[0].volume.nocopy: it is not supported: remove it".into(),
+            json!([{"source": "a", "target": "/a", "volume": {"subpath": "../b"}}]),
+            "~.volumes[0].volume.subpath: \"../b\" is not accepted: write a path within the volume, without \"..\""
+                .into(),
         ),
         (
             json!([{"source": "-a", "target": "/a"}]),
@@ -299,8 +309,9 @@ fn networks() {
              \"172.28.0.10\"",
         ),
         (
-            json!({"networks": {"a": {"mac_address": "00:11:22:33:44:55"}}}),
-            "~.networks.a.mac_address: it is not supported: write aliases, ipv4_address or ipv6_address only",
+            json!({"networks": {"a": {"interface_name": "eth9"}}}),
+            "~.networks.a.interface_name: it is not supported: write aliases, ipv4_address, ipv6_address, \
+             link_local_ips, mac_address, driver_opts, priority or gw_priority only",
         ),
         (
             json!({"networks": "a"}),
@@ -432,10 +443,8 @@ fn healthchecks() {
     let given = json!({"healthcheck": {"timeout": "2s", "start_period": "1m30s"}});
     let times = spec(&given).healthcheck.map(|c| (c.timeout, c.start_period)).unwrap();
     assert_eq!(shown(&times), json!([{"secs": 2, "nanos": 0}, {"secs": 90, "nanos": 0}]));
-    assert_eq!(
-        warnings(&json!({"healthcheck": {"start_interval": "1s"}})),
-        ["~.healthcheck.start_interval: it is not honoured: interval holds from the start"]
-    );
+    let given = json!({"healthcheck": {"start_interval": "1s"}});
+    assert_eq!(spec(&given).healthcheck.unwrap().start_interval, Some(Duration::from_secs(1)));
     for (bad, path) in [
         (json!({"test": ["RUN", "x"]}), "~.healthcheck.test"),
         (json!({"test": ["CMD"]}), "~.healthcheck.test"),
@@ -459,8 +468,8 @@ fn plain_values() {
     let spec = spec(&json!({
         "user": 1000, "working_dir": "/srv", "hostname": "h", "stop_grace_period": "1m30s", "stop_signal": "term",
         "mem_limit": "64m", "cap_add": ["CAP_net_admin"], "cap_drop": ["all"], "init": false, "tty": true,
-        "read_only": true, "privileged": true, "devices": ["/dev/a", "/dev/b:/dev/c:r", "/dev/d:rw"],
-        "ulimits": {"nofile": {"soft": 1024, "hard": 2048}, "nproc": -1}, "extra_hosts": {"a": "1.2.3.4", "b": "[::1]"},
+        "read_only": true, "privileged": true, "devices": ["/dev/a", "/dev/b:/dev/c:r", {"source": "/dev/d", "permissions": "rw"}],
+        "ulimits": {"nofile": {"soft": 1024, "hard": 2048}, "nproc": "-1"}, "extra_hosts": {"a": "1.2.3.4", "b": "[::1]"},
     }));
     assert_eq!(spec.user.as_deref(), Some("1000"));
     assert_eq!(spec.working_dir.as_deref(), Some("/srv"));
@@ -500,13 +509,17 @@ fn plain_values_that_are_refused() {
         ("cap_add[0]", json!(["FLY"])),
         ("cap_drop", json!("ALL")),
         ("devices[0]", json!(["vendor.com/gpu=all"])),
-        ("devices[0]", json!([{"source": "/dev/a"}])),
+        ("devices[0].owner", json!([{"source": "/dev/a", "owner": "me"}])),
+        ("devices[0]", json!([{"target": "/dev/a"}])),
         ("devices[0]", json!(["/dev/a:/dev/b:x"])),
         ("devices[1]", json!(["/dev/a", "/dev/a"])),
         ("init", json!("perhaps")),
         ("tty", json!(1)),
         ("ulimits.flies", json!({"flies": 1})),
         ("ulimits.nofile", json!({"nofile": {"soft": 1}})),
+        ("ulimits.nofile", json!({"nofile": "many"})),
+        ("volumes[0].tmpfs.mode", json!([{"type": "tmpfs", "target": "/t", "tmpfs": {"mode": "0799"}}])),
+        ("volumes[0].tmpfs.mode", json!([{"type": "tmpfs", "target": "/t", "tmpfs": {"mode": 99999}}])),
         ("ulimits.nofile", json!({"nofile": {"soft": 2, "hard": 1}})),
         ("extra_hosts[0]", json!(["a"])),
         ("extra_hosts.a", json!({"a": "nowhere"})),
@@ -538,11 +551,18 @@ fn fields_that_are_not_honoured() {
         assert_eq!(warnings(&given), told, "{given}");
     }
     for (given, told) in [
-        (json!({"sysctls": {"a": 1}}), vec!["~.sysctls: not supported: set it on the host, or remove it"]),
+        (
+            json!({"sysctls": {"vm.swappiness": 1}}),
+            vec![
+                "~.sysctls.vm.swappiness: containers do not have this one for themselves: set it on the host, and remove it here",
+            ],
+        ),
         (json!({"sysctls": {}, "dns": null, "pid": ""}), vec![]),
         (
-            json!({"pid": "host"}),
-            vec!["~.pid: not supported: remove it: each container has its own processes"],
+            json!({"pid": "service:db"}),
+            vec![
+                "~.pid: sharing another container's processes is not supported, because containers of a release are replaced one by one: put both programs into one service",
+            ],
         ),
         (json!({"networkMode": "host"}), vec!["~.networkMode: unknown field: write network_mode"]),
         (json!({"prots": ["80"]}), vec!["~.prots: unknown field: correct its name, or remove it"]),
@@ -639,8 +659,8 @@ fn networks_and_volumes_that_are_refused() {
         ),
         (
             "networks",
-            json!({"ipam": {"options": {"a": "b"}}}),
-            "networks.n.ipam.options: it is not supported: write config only",
+            json!({"ipam": {"pools": {"a": "b"}}}),
+            "networks.n.ipam.pools: it is not supported: write config, driver and options only",
         ),
         ("networks", json!("x"), "networks.n: \"x\" is not accepted: write a map"),
         (
@@ -650,9 +670,8 @@ fn networks_and_volumes_that_are_refused() {
         ),
         (
             "volumes",
-            json!({"driver_opts": {"type": "none", "o": "bind", "device": "/etc"}}),
-            "volumes.n.driver_opts.o: a path of the host is not mounted, because the device's files are not part \
-             of a release: remove driver_opts",
+            json!({"driver_opts": {"type": "none", "o": "bind", "device": "etc"}}),
+            "volumes.n.driver_opts.device: it is not an absolute path of the host: write one, or remove driver_opts",
         ),
     ] {
         let (_, notes) = read(&release(json!({"id": 1, part: {"n": given}})), Form::Target);
@@ -713,7 +732,9 @@ fn any_key() -> impl Strategy<Value = String> {
     let known = "ports volumes tmpfs networks network_mode restart depends_on healthcheck test interval target \
                  published source type read_only command environment labels devices ulimits extra_hosts mem_limit \
                  cap_add stop_signal condition aliases ipam config subnet driver driver_opts size nofile soft hard \
-                 web default sysctls";
+                 web default sysctls cpus cpu_quota deploy resources limits memory pids reservations logging options \
+                 gpus count device_ids blkio_config weight_device path weight dns security_opt device_cgroup_rules \
+                 mac_address annotations volume nocopy subpath bind propagation mode memswap_limit ipc pid uts priority";
     let known: Vec<String> = known.split_ascii_whitespace().map(str::to_owned).collect();
     prop_oneof![prop::sample::select(known), "[a-z]{1,6}", any::<String>()]
 }

@@ -73,7 +73,8 @@ fn alone(spec: &ServiceSpec) -> Option<String> {
         return Some(format!("only one of them should use the device {}", short(&device.host_path)));
     }
     let NetworkMode::Networks(attachments) = &spec.network_mode else { return None };
-    let mut addresses = attachments.values().flat_map(|a| a.ipv4_address.iter().chain(&a.ipv6_address));
+    let mut addresses =
+        attachments.values().flat_map(|a| a.ipv4_address.iter().chain(&a.ipv6_address).chain(&a.mac_address));
     addresses.next().map(|address| format!("only one of them can have the address {address}"))
 }
 

@@ -1,0 +1,169 @@
+//! Our spec in the engine's words. Pure.
+
+mod host;
+mod network;
+mod versions;
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use bollard::models::{ContainerCreateBody, EndpointSettings, HealthConfig, NetworkingConfig};
+
+use crate::model::{
+    App, Healthcheck, Instance, NetworkName, NetworkSpec, PortMapping, Probe, Protocol, ServiceName,
+    ServiceSpec, VolumeName,
+};
+
+use super::NewContainer;
+
+pub(super) use network::{network, volume};
+pub(super) use versions::{Api, lacks};
+
+/// Labels by which we know our own. The `io.balena.*` ones are for software that looks for those
+/// (protocol.md 3.2); nothing of ours reads them.
+pub(super) mod label {
+    pub(crate) const INSTANCE: &str = "io.cotter.instance";
+    pub(crate) const APP: &str = "io.cotter.app";
+    pub(crate) const SERVICE: &str = "io.cotter.service";
+    pub(crate) const RELEASE: &str = "io.cotter.release";
+    pub(crate) const SPEC: &str = "io.cotter.spec";
+    /// Whole seconds from the stop signal to SIGKILL.
+    pub(crate) const GRACE: &str = "io.cotter.grace";
+    pub(crate) const NETWORK: &str = "io.cotter.network";
+    pub(crate) const NETWORK_CONFIG: &str = "io.cotter.network-config";
+    pub(crate) const VOLUME: &str = "io.cotter.volume";
+}
+
+/// A container that is not connected to all its networks yet is called so.
+pub(super) const PARTIAL: &str = ".partial";
+
+/// A container that was put aside is called so, with the first digits of its id.
+pub(super) const PARKED: &str = "parked-";
+
+/// The name of a container that was put aside: no container of ours is ever created under it.
+pub(super) fn parked_name(id: &str) -> String {
+    format!("{PARKED}{}", id.get(..12).unwrap_or(id))
+}
+
+/// The instance of a host that has only one: it needs no prefix.
+const DEFAULT_INSTANCE: &str = "default";
+
+/// What every name of ours begins with on an engine that several instances share.
+fn prefix(instance: &Instance) -> String {
+    if instance.as_str() == DEFAULT_INSTANCE { String::new() } else { format!("{instance}_") }
+}
+
+/// Names carry the app's number, as balena's volumes and networks do, so that data survives a migration.
+pub(super) fn container_name(
+    instance: &Instance,
+    app: &App,
+    service: &ServiceName,
+    spec: &ServiceSpec,
+) -> String {
+    format!("{}{}_{service}_{}", prefix(instance), app.number, spec.hash.short())
+}
+
+pub(super) fn network_name(instance: &Instance, app: &App, name: &NetworkName, spec: &NetworkSpec) -> String {
+    let end = spec.config_hash.as_ref().map_or(String::new(), |hash| format!("_{hash}"));
+    format!("{}{}_{name}{end}", prefix(instance), app.number)
+}
+
+pub(super) fn volume_name(instance: &Instance, app: &App, name: &VolumeName) -> String {
+    format!("{}{}_{name}", prefix(instance), app.number)
+}
+
+/// SIGTERM to SIGKILL, in the engine's unit; its own default is 10 s.
+pub(super) fn grace_seconds(spec: &ServiceSpec) -> u64 {
+    spec.stop_grace.map_or(10, |grace| grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
+}
+
+fn owned(app: &App, instance: &Instance) -> HashMap<String, String> {
+    HashMap::from([
+        (label::INSTANCE.to_owned(), instance.as_str().to_owned()),
+        (label::APP.to_owned(), app.id.to_string()),
+        ("io.balena.supervised".to_owned(), "true".to_owned()),
+        ("io.balena.app-id".to_owned(), app.number.to_string()),
+        ("io.balena.app-uuid".to_owned(), app.id.to_string()),
+    ])
+}
+
+/// The container, and the networks to which it must be connected after it was created.
+///
+/// Engines before API 1.44 take one network at creation, so the others come after. `socket` is the engine's
+/// own, for those that mount it.
+pub(super) fn container(
+    instance: &Instance,
+    socket: &Path,
+    new: NewContainer<'_>,
+) -> (ContainerCreateBody, Vec<(String, EndpointSettings)>) {
+    let NewContainer { app, spec, .. } = new;
+    let (network_mode, mut endpoints) = network::endpoints(instance, new);
+    let first = if endpoints.is_empty() { None } else { Some(endpoints.remove(0)) };
+    let body = ContainerCreateBody {
+        image: Some(spec.image.to_string()),
+        cmd: spec.command.clone(),
+        entrypoint: spec.entrypoint.clone(),
+        env: Some(spec.environment.iter().map(|(k, v)| format!("{k}={v}")).collect()),
+        labels: Some(container_labels(instance, new)),
+        user: spec.user.clone(),
+        working_dir: spec.working_dir.clone(),
+        hostname: spec.hostname.clone(),
+        domainname: spec.resolver.domainname.clone(),
+        open_stdin: spec.has_stdin.then_some(true),
+        tty: Some(spec.has_tty),
+        healthcheck: spec.healthcheck.as_ref().map(healthcheck),
+        stop_signal: spec.stop_signal.clone(),
+        stop_timeout: i64::try_from(grace_seconds(spec)).ok(),
+        exposed_ports: Some(spec.ports.iter().map(port_key).collect()),
+        host_config: Some(host::config(instance, socket, app, spec, network_mode)),
+        networking_config: first.map(|(name, endpoint)| NetworkingConfig {
+            endpoints_config: Some(HashMap::from([(name, endpoint)])),
+        }),
+        ..ContainerCreateBody::default()
+    };
+    (body, endpoints)
+}
+
+fn container_labels(instance: &Instance, new: NewContainer<'_>) -> HashMap<String, String> {
+    let NewContainer { app, release, service, spec, .. } = new;
+    let mut labels: HashMap<_, _> = spec.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    labels.extend(owned(app, instance));
+    labels.extend([
+        (label::SERVICE.to_owned(), service.to_string()),
+        (label::RELEASE.to_owned(), release.to_string()),
+        (label::SPEC.to_owned(), spec.hash.to_string()),
+        (label::GRACE.to_owned(), grace_seconds(spec).to_string()),
+        ("io.balena.service-name".to_owned(), service.to_string()),
+        ("io.balena.service-id".to_owned(), spec.service_id.to_string()),
+    ]);
+    labels
+}
+
+fn port_key(port: &PortMapping) -> String {
+    let protocol = match port.protocol {
+        Protocol::Tcp => "tcp",
+        Protocol::Udp => "udp",
+    };
+    format!("{}/{protocol}", port.container_port)
+}
+
+fn nanoseconds(duration: Option<std::time::Duration>) -> Option<i64> {
+    duration.and_then(|d| i64::try_from(d.as_nanos()).ok())
+}
+
+fn healthcheck(check: &Healthcheck) -> HealthConfig {
+    let test = match &check.probe {
+        Probe::Inherit => None,
+        Probe::Disabled => Some(vec!["NONE".to_owned()]),
+        Probe::Command(words) => Some([vec!["CMD".to_owned()], words.clone()].concat()),
+        Probe::Shell(line) => Some(vec!["CMD-SHELL".to_owned(), line.clone()]),
+    };
+    HealthConfig {
+        test,
+        interval: nanoseconds(check.interval),
+        timeout: nanoseconds(check.timeout),
+        start_period: nanoseconds(check.start_period),
+        retries: check.retries.map(i64::from),
+        start_interval: nanoseconds(check.start_interval),
+    }
+}

@@ -1,0 +1,85 @@
+//! Which fields an engine is too old for. Pure.
+
+use std::fmt;
+
+use crate::model::{NetworkAttachment, NetworkMode, ServiceSpec};
+
+/// A version of the engine's API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::engine) struct Api {
+    pub(in crate::engine) major: usize,
+    pub(in crate::engine) minor: usize,
+}
+
+/// A field that the engine does not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::engine) struct Lack {
+    pub(in crate::engine) field: &'static str,
+    needs: Api,
+    has: Api,
+    /// Without it the app would be another one than its author's.
+    pub(in crate::engine) is_refusal: bool,
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { field, needs, has, .. } = self;
+        write!(
+            f,
+            "{field} needs an engine with API {}.{}, and this one has {}.{}: upgrade the engine, or remove it",
+            needs.major, needs.minor, has.major, has.minor
+        )
+    }
+}
+
+/// What of `spec` an engine with `api` passes over (Engine API version history).
+pub(in crate::engine) fn lacks(spec: &ServiceSpec, api: Api) -> Vec<Lack> {
+    let attachments: Vec<&NetworkAttachment> = match &spec.network_mode {
+        NetworkMode::Networks(attached) => attached.values().collect(),
+        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => Vec::new(),
+    };
+    let has_start_interval = spec.healthcheck.as_ref().is_some_and(|c| c.start_interval.is_some());
+    [
+        ("annotations", 43, !spec.annotations.is_empty(), false),
+        ("healthcheck.start_interval", 44, has_start_interval, false),
+        ("gw_priority", 48, attachments.iter().any(|a| a.gateway_priority != 0), false),
+        ("mac_address", 44, attachments.iter().any(|a| a.mac_address.is_some()), true),
+        ("volume.subpath", 45, spec.mounts.iter().any(|m| m.options.subpath.is_some()), true),
+    ]
+    .into_iter()
+    .filter(|(_, minor, is_used, _)| *is_used && api < Api { major: 1, minor: *minor })
+    .map(|(field, minor, _, is_refusal)| Lack { field, needs: Api { major: 1, minor }, has: api, is_refusal })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{ImageRef, NetworkName, SpecHash};
+
+    #[test]
+    fn an_old_engine_lacks_what_came_later() {
+        let image = ImageRef::parse("r.example/a:1").unwrap();
+        let mut spec = ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image);
+        spec.annotations.insert("a".into(), "b".into());
+        let attachment = NetworkAttachment {
+            mac_address: Some("02:42:ac:11:65:43".into()),
+            ..NetworkAttachment::default()
+        };
+        let name = NetworkName::parse("default").unwrap();
+        spec.network_mode = NetworkMode::Networks(BTreeMap::from([(name, attachment)]));
+        let told = |minor| {
+            let lacks = lacks(&spec, Api { major: 1, minor });
+            lacks.iter().map(|l| format!("{} {}", l.field, l.is_refusal)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(41), ["annotations false", "mac_address true"]);
+        assert_eq!(told(43), ["mac_address true"]);
+        assert_eq!(told(44), Vec::<String>::new());
+        assert_eq!(
+            lacks(&spec, Api { major: 1, minor: 43 })[0].to_string(),
+            "mac_address needs an engine with API 1.44, and this one has 1.43: upgrade the engine, or remove it"
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! What a service shares with its host and with others, and how it finds names.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+/// Namespaces, security options and kinds of devices of a container. What says nothing is as the
+/// engine has it by default.
+///
+/// Its serialised form is part of the spec hash: a field that says nothing is left out of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Isolation {
+    /// `none`, `private`, `shareable` or `host`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipc: Option<String>,
+    /// It sees the processes of the host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_host_pid: bool,
+    /// It has the name of the host.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_host_uts: bool,
+    /// Its users are the host's, even where the engine maps them.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub has_host_users: bool,
+    /// `host` or `private`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_parent: Option<String>,
+    /// E.g. `no-new-privileges`, `seccomp=unconfined`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub security: BTreeSet<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub sysctls: BTreeMap<String, String>,
+    /// Groups of its processes, besides those of its user.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub groups: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime: Option<String>,
+    /// Kinds of devices it may use, e.g. `c 188:* rwm`.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub device_rules: BTreeSet<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub device_requests: Vec<DeviceRequest>,
+}
+
+impl Isolation {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Devices that a driver of the engine hands out, e.g. graphics processors.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DeviceRequest {
+    /// Empty: the engine chooses by the capabilities.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub driver: String,
+    /// -1 is all; `None` goes with `ids`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub count: Option<i64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<String>,
+    /// All of them together.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+}
+
+/// How a container finds names. Empty: as the engine has it.
+///
+/// Its serialised form is part of the spec hash: a field that says nothing is left out of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Resolver {
+    /// The domain of the container's own name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domainname: Option<String>,
+    /// Addresses of name servers, first asked first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub search: Vec<String>,
+    /// As in resolv.conf(5), e.g. `ndots:2`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub options: Vec<String>,
+}
+
+impl Resolver {
+    /// Whether it says nothing.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Where the output of a container goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Logging {
+    /// Empty: the engine's default.
+    pub driver: String,
+    pub options: BTreeMap<String, String>,
+}

@@ -1,0 +1,151 @@
+//! `docs/compose.md` says of every field what the code does with it.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::fields::{HARMLESS, HONOURED, REFUSED};
+use super::*;
+use crate::wire::compose_file;
+
+/// The fields of the Compose Specification, by section.
+const SERVICES: &str = "annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs \
+    container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset \
+    credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint \
+    env_file environment expose extends external_links extra_hosts gpus group_add healthcheck hostname image init ipc \
+    isolation label_file labels links logging mac_address mem_limit mem_reservation mem_swappiness memswap_limit models \
+    network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports post_start pre_stop privileged \
+    profiles provider pull_policy read_only restart runtime scale secrets security_opt shm_size stdin_open \
+    stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user userns_mode uts volumes \
+    volumes_from working_dir";
+const NETWORKS: &str =
+    "attachable driver driver_opts enable_ipv4 enable_ipv6 external internal ipam labels name";
+const VOLUMES: &str = "driver driver_opts external labels name";
+const TOP: &str = "configs include models name networks secrets services version volumes";
+
+/// The rows of a section: field to verdict.
+fn table(section: &str) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compose.md")).unwrap();
+    let (_, after) = text.split_once(&format!("\n## {section}\n")).unwrap();
+    let section = after.split("\n## ").next().unwrap();
+    let mut rows = BTreeMap::new();
+    for line in section.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<_> = line.split('|').map(str::trim).collect();
+        let twice = rows.insert(cells[1].trim_matches('`').to_owned(), cells[2].to_owned());
+        assert_eq!(twice, None, "{line}");
+    }
+    rows
+}
+
+fn assert_has_all(rows: &BTreeMap<String, String>, fields: &str) {
+    for field in fields.split_ascii_whitespace() {
+        assert!(rows.contains_key(field), "{field} has no row");
+    }
+}
+
+fn verdict(notes: &Notes, path: &str) -> &'static str {
+    let is_told = |list: &[Refusal]| list.iter().any(|note| note.path.starts_with(path));
+    if is_told(&notes.refusals) {
+        "refused"
+    } else if is_told(&notes.warnings) {
+        "warned"
+    } else {
+        "honoured"
+    }
+}
+
+#[test]
+fn every_field_of_a_service_has_its_row() {
+    let rows = table("Services");
+    assert_has_all(&rows, SERVICES);
+    let mut known = BTreeMap::new();
+    known.extend(HONOURED.iter().map(|field| ((*field).to_owned(), "honoured".to_owned())));
+    known.extend(HARMLESS.iter().map(|(field, _)| ((*field).to_owned(), "warned".to_owned())));
+    known.extend(REFUSED.iter().map(|(field, _)| ((*field).to_owned(), "refused".to_owned())));
+    assert_eq!(known.len(), HONOURED.len() + HARMLESS.len() + REFUSED.len(), "a field stands in two lists");
+    assert_eq!(rows, known);
+}
+
+/// A value for each field that `service` reads.
+const VALUES: &str = r#"{
+        "annotations": {"a": "b"}, "blkio_config": {"weight": 300}, "cap_add": ["NET_ADMIN"], "cap_drop": ["ALL"], "cgroup": "private",
+        "cgroup_parent": "a", "command": "a", "cpu_period": 2000, "cpu_quota": 2000, "cpu_rt_period": 2000,
+        "cpu_rt_runtime": 2000, "cpu_shares": 5, "cpus": 1, "cpuset": "0", "depends_on": ["db"],
+        "deploy": {"resources": {"limits": {"pids": 5}}}, "device_cgroup_rules": ["c 1:* r"], "devices": ["/dev/a"],
+        "dns": "1.1.1.1", "dns_opt": ["a"], "dns_search": "a", "domainname": "a", "entrypoint": "a",
+        "environment": {"A": "b"}, "extra_hosts": ["a=1.1.1.1"], "gpus": "all", "group_add": ["a"],
+        "healthcheck": {"test": "a"}, "hostname": "a", "init": true, "ipc": "host", "labels": {"a": "b"},
+        "logging": {"driver": "none"}, "mac_address": "02:42:ac:11:65:43", "mem_limit": "64m",
+        "mem_reservation": "64m", "mem_swappiness": 1, "memswap_limit": -1, "network_mode": "host",
+        "networks": ["a"], "oom_kill_disable": true, "oom_score_adj": 1, "pid": "host", "pids_limit": 5,
+        "ports": ["80:80"], "privileged": true, "read_only": true, "restart": "no", "runtime": "a",
+        "security_opt": ["no-new-privileges"], "shm_size": "1m", "stdin_open": true, "stop_grace_period": "1s",
+        "stop_signal": "INT", "sysctls": {"net.a": 1}, "tmpfs": "/a", "tty": true, "ulimits": {"core": 0},
+        "user": "a", "userns_mode": "host", "uts": "host", "volumes": ["a:/a"], "working_dir": "/a"
+    }"#;
+
+/// None of them may be passed over in silence.
+#[test]
+fn what_is_called_honoured_changes_the_service() {
+    let values: Value = serde_json::from_str(VALUES).unwrap();
+    let read_web = |composition: Value| {
+        let service = |c: Value| json!({"id": 1, "image_id": 2, "image": "a", "composition": c});
+        let services = json!({"web": service(composition), "db": service(json!({}))});
+        let state = serde_json::from_value(json!({"id": 1, "services": services})).unwrap();
+        let (contents, notes) = read(&state, Form::Target);
+        (contents.services[&ServiceName::parse("web").unwrap()].clone(), notes)
+    };
+    let (bare, _) = read_web(json!({}));
+    for field in HONOURED.iter().filter(|field| !matches!(**field, "image" | "links")) {
+        let value = values.get(field).unwrap_or_else(|| panic!("no value for {field}"));
+        let mut composition = json!({*field: value});
+        if *field == "memswap_limit" {
+            composition["mem_limit"] = json!("64m");
+        }
+        let (spec, notes) = read_web(composition);
+        assert_eq!(notes, Notes::default(), "{field}");
+        assert!(spec != bare, "{field} changes nothing");
+        assert!(spec.hash != bare.hash || *field == "depends_on", "{field} changes no hash");
+    }
+}
+
+#[test]
+fn every_field_of_a_network_and_of_a_volume_has_its_row() {
+    let values = json!({
+        "attachable": true, "driver": "macvlan", "driver_opts": {"a": "b"}, "enable_ipv4": false, "enable_ipv6": true,
+        "external": true, "internal": true, "ipam": {"driver": "a"}, "labels": {"a": "b"}, "name": "a",
+    });
+    for (title, section, fields) in [("Networks", "networks", NETWORKS), ("Volumes", "volumes", VOLUMES)] {
+        let rows = table(title);
+        assert_has_all(&rows, fields);
+        for (field, row) in rows {
+            let given = json!({"id": 1, section: {"n": {&field: values[&field]}}});
+            let (contents, notes) = read(&serde_json::from_value(given).unwrap(), Form::Target);
+            let path = format!("{section}.n.{field}");
+            assert_eq!(verdict(&notes, &path), row, "{path}");
+            let plain = json!({"id": 1, section: {"n": {}}});
+            let (plain, _) = read(&serde_json::from_value(plain).unwrap(), Form::Target);
+            assert_eq!(contents != plain, row == "honoured", "{path}");
+        }
+    }
+}
+
+#[test]
+fn every_field_of_the_file_has_its_row() {
+    let rows = table("Top level");
+    assert_has_all(&rows, TOP);
+    for (field, row) in rows {
+        let more = match field.as_str() {
+            "services" => String::new(),
+            "name" | "version" => format!("{field}: x\n"),
+            _ => format!("{field}: {{a: {{}}}}\n"),
+        };
+        let told = match compose_file::parse(&format!("services:\n  web:\n    image: a\n{more}")) {
+            Err(_) => "refused",
+            Ok(file) if !file.warnings.is_empty() => "warned",
+            Ok(_) => "honoured",
+        };
+        assert_eq!(told, row, "{field}");
+    }
+}

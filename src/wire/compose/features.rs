@@ -1,0 +1,105 @@
+//! The labels by which an author asks for parts of the host (protocol.md 3.4).
+
+use super::at::Notes;
+use super::refusal;
+use crate::model::{DeviceRequest, Mount, MountOptions, MountSource, ServiceSpec};
+
+const PREFIX: &str = "io.balena.features.";
+
+/// A path of the host, and where the service sees it.
+struct Place {
+    host: &'static str,
+    target: &'static str,
+    is_read_only: bool,
+    /// It is a file: the engine would make a folder of one that is missing.
+    must_exist: bool,
+}
+
+const fn at(host: &'static str, target: &'static str) -> Place {
+    Place { host, target, is_read_only: false, must_exist: false }
+}
+
+const fn read_only(path: &'static str, must_exist: bool) -> Place {
+    Place { host: path, target: path, is_read_only: true, must_exist }
+}
+
+/// What each label mounts.
+const PLACES: &[(&str, &[Place])] = &[
+    ("dbus", &[at("/run/dbus", "/host/run/dbus")]),
+    ("sysfs", &[at("/sys", "/sys")]),
+    ("procfs", &[at("/proc", "/proc")]),
+    ("kernel-modules", &[at("/lib/modules", "/lib/modules")]),
+    ("firmware", &[at("/lib/firmware", "/lib/firmware")]),
+    (
+        "journal-logs",
+        &[
+            read_only("/var/log/journal", false),
+            read_only("/run/log/journal", false),
+            read_only("/etc/machine-id", true),
+        ],
+    ),
+];
+
+/// Where the engine's socket is put.
+const SOCKETS: &[&str] = &["/host/run/balena-engine.sock", "/var/run/balena.sock", "/var/run/docker.sock"];
+
+/// Labels that give nothing here.
+const MISSING: &[&str] = &["supervisor-api", "balena-api", "host-os.board-rev", "extra-firmware"];
+
+/// The labels that mount paths of the host, without their beginning.
+pub(in crate::wire) fn of_paths() -> impl Iterator<Item = &'static str> {
+    PLACES.iter().map(|(label, _)| *label)
+}
+
+/// The labels of a service that say yes, without their beginning.
+pub(in crate::wire) fn asked(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
+    let is_yes = |value: &str| matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "true" | "on");
+    let labels = spec.labels.iter().filter(move |(_, value)| is_yes(value));
+    labels.filter_map(|(name, _)| name.strip_prefix(PREFIX))
+}
+
+/// Whether a mount stands in `spec` because of a label, and not because its author wrote it.
+pub(in crate::wire) fn is_of_label(spec: &ServiceSpec, mount: &Mount) -> bool {
+    let MountSource::Host(path) = &mount.source else { return mount.source == MountSource::EngineSocket };
+    let places = PLACES.iter().filter(|(label, _)| asked(spec).any(|asked| asked == *label));
+    places.flat_map(|(_, places)| *places).any(|place| place.host == path && place.target == mount.target)
+}
+
+/// Gives the service what its labels ask for. What its author mounts at the same place stays.
+pub(super) fn read(service: &str, spec: &mut ServiceSpec, notes: &mut Notes) {
+    let asked: Vec<String> = asked(spec).map(str::to_owned).collect();
+    for label in &asked {
+        if MISSING.contains(&label.as_str()) {
+            let path = format!("{service}.labels.{PREFIX}{label}");
+            notes.warn(refusal(path, "not honoured: this agent does not have it"));
+        }
+        let places = PLACES.iter().find(|(known, _)| known == label).map_or(&[][..], |(_, places)| *places);
+        for Place { host, target, is_read_only, must_exist } in places {
+            let options = MountOptions { must_exist: *must_exist, ..MountOptions::default() };
+            let source = MountSource::Host((*host).to_owned());
+            add(spec, Mount { source, target: (*target).to_owned(), is_read_only: *is_read_only, options });
+        }
+        if label == "balena-socket" {
+            for target in SOCKETS {
+                let (source, target) = (MountSource::EngineSocket, (*target).to_owned());
+                add(spec, Mount { source, target, is_read_only: false, options: MountOptions::default() });
+            }
+            let address = format!("unix://{}", SOCKETS[0]);
+            spec.environment.entry("DOCKER_HOST".to_owned()).or_insert(address);
+        }
+        if label == "gpu" && spec.isolation.device_requests.is_empty() {
+            let capabilities = vec!["gpu".to_owned()];
+            let request = DeviceRequest { count: Some(1), capabilities, ..DeviceRequest::default() };
+            spec.isolation.device_requests.push(request);
+        }
+    }
+    spec.mounts.sort_by(|a, b| a.target.cmp(&b.target));
+}
+
+fn add(spec: &mut ServiceSpec, mount: Mount) {
+    let is_taken = spec.mounts.iter().any(|other| other.target == mount.target)
+        || spec.tmpfs.contains_key(&mount.target);
+    if !is_taken {
+        spec.mounts.push(mount);
+    }
+}
