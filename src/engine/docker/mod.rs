@@ -14,6 +14,9 @@ use std::time::Duration;
 use bollard::errors::Error;
 use bollard::models::{EndpointSettings, NetworkConnectRequest};
 use bollard::{API_DEFAULT_VERSION, BollardRequest};
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Collected, Either, Full};
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tracing::warn;
 
@@ -70,7 +73,11 @@ impl Docker {
             .map_err(|_| EngineError::Timeout { call: "version", seconds: EngineError::DEADLINE.as_secs() })?
             .map_err(unreachable)?;
         let version = fresh.client_version().to_string();
-        let fresh = fresh.with_request_modifier(move |request| versioned(request, &version));
+        let is_old = fresh.client_version().minor_version < 44;
+        let fresh = fresh.with_request_modifier(move |request| {
+            let request = versioned(request, &version);
+            if is_old { addressed(request) } else { request }
+        });
         *client = Some(fresh.clone());
         Ok(fresh)
     }
@@ -179,6 +186,30 @@ fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
         }
     }
     BollardRequest::from_parts(parts, body)
+}
+
+/// Engines before API 1.44 take the address of a container's link at the top of the request, where
+/// bollard's type has no place for it: there goes the one of the network that it is created on.
+fn addressed(request: BollardRequest) -> BollardRequest {
+    if !request.uri().path().ends_with("/containers/create") {
+        return request;
+    }
+    let (parts, body) = request.into_parts();
+    let Either::Left(whole) = body else { return BollardRequest::from_parts(parts, body) };
+    let read = whole.clone().collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes);
+    let Some(mut json) = read.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else {
+        return BollardRequest::from_parts(parts, Either::Left(whole));
+    };
+    let endpoints = json.pointer("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object);
+    let address =
+        endpoints.into_iter().flatten().find_map(|(_, endpoint)| endpoint.get("MacAddress").cloned());
+    match address {
+        Some(address) => {
+            json["MacAddress"] = address;
+            BollardRequest::from_parts(parts, Either::Left(Full::new(json.to_string().into())))
+        }
+        None => BollardRequest::from_parts(parts, Either::Left(whole)),
+    }
 }
 
 /// Takes the given statuses for success: what should be so is so already.
