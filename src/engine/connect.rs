@@ -1,4 +1,4 @@
-//! Connections to the engine's socket, and the API version in every path.
+//! Connections to the engine's socket, and what bollard does not say in its requests.
 //!
 //! bollard's own unix transport (0.21) opens a connection for every call. This one keeps the last one: calls
 //! that follow one another go over it. Kept idle it costs a file descriptor and no wake-up, and an engine
@@ -11,11 +11,14 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
+use futures_util::FutureExt;
+use http_body_util::{BodyExt, Collected, Either, Full};
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::net::UnixStream;
 
 /// The deadlines of each call are ours; bollard's own limit only has to lie beyond them.
@@ -41,7 +44,11 @@ pub(super) async fn connect(socket: &Path) -> Result<Docker, Error> {
         Docker::connect_with_custom_transport(send, address, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)?;
     let fresh = fresh.negotiate_version().await?;
     let version = fresh.client_version().to_string();
-    Ok(fresh.with_request_modifier(move |request| versioned(request, &version)))
+    let is_old = fresh.client_version().minor_version < 44;
+    Ok(fresh.with_request_modifier(move |request| {
+        let request = versioned(request, &version);
+        if is_old { addressed(request) } else { request }
+    }))
 }
 
 /// The way to a socket, with the connection that is kept.
@@ -135,4 +142,28 @@ fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
         }
     }
     BollardRequest::from_parts(parts, body)
+}
+
+/// Engines before API 1.44 take the address of a container's link at the top of the request, where
+/// bollard's type has no place for it: there goes the one of the network that it is created on.
+fn addressed(request: BollardRequest) -> BollardRequest {
+    if !request.uri().path().ends_with("/containers/create") {
+        return request;
+    }
+    let (parts, body) = request.into_parts();
+    let Either::Left(whole) = body else { return BollardRequest::from_parts(parts, body) };
+    let read = whole.clone().collect().now_or_never().and_then(Result::ok).map(Collected::to_bytes);
+    let Some(mut json) = read.and_then(|text| serde_json::from_slice::<Value>(&text).ok()) else {
+        return BollardRequest::from_parts(parts, Either::Left(whole));
+    };
+    let endpoints = json.pointer("/NetworkingConfig/EndpointsConfig").and_then(Value::as_object);
+    let address =
+        endpoints.into_iter().flatten().find_map(|(_, endpoint)| endpoint.get("MacAddress").cloned());
+    match address {
+        Some(address) => {
+            json["MacAddress"] = address;
+            BollardRequest::from_parts(parts, Either::Left(Full::new(json.to_string().into())))
+        }
+        None => BollardRequest::from_parts(parts, Either::Left(whole)),
+    }
 }

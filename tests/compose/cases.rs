@@ -249,6 +249,12 @@ pub(crate) const CASES: &[Case] = &[
         "ip -4 -o addr show eth0 | grep -c 169.254.77.7",
         "1",
     ),
+    inside(
+        "the address of its link",
+        r#"{"networks": ["other"], "mac_address": "02-42-AC-11-65-43"}"#,
+        "cat /sys/class/net/eth0/address",
+        "02:42:ac:11:65:43",
+    ),
     told(
         "ports in long form",
         r#"{"networks": ["other"], "ports": [{"target": 80, "published": "", "host_ip": "127.0.0.1", "protocol": "udp", "mode": "host"}]}"#,

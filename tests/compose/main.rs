@@ -318,7 +318,11 @@ async fn what_the_engine_cannot_do_is_told() {
     let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
     let has_nvidia = bench.lab.docker().run(&["info", "--format", "{{json .Runtimes}}"]).contains("nvidia");
     for (fields, told, is_told) in [
-        (r#"{"mac_address": "02:42:ac:11:65:43"}"#, "mac_address needs an engine with API 1.44", minor < 44),
+        (
+            r#"{"networks": {"a": null, "b": {"mac_address": "02:42:ac:11:65:43"}}}"#,
+            "mac_address of a second network needs an engine with API 1.44",
+            minor < 44,
+        ),
         (
             r#"{"volumes": [{"source": "v", "target": "/v", "volume": {"subpath": "a"}}]}"#,
             "volume.subpath needs an engine with API 1.45",

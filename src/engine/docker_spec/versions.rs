@@ -34,16 +34,19 @@ impl fmt::Display for Lack {
 
 /// What of `spec` an engine with `api` passes over (Engine API version history).
 pub(in crate::engine) fn lacks(spec: &ServiceSpec, api: Api) -> Vec<Lack> {
-    let attachments: Vec<&NetworkAttachment> = match &spec.network_mode {
+    let mut attachments: Vec<&NetworkAttachment> = match &spec.network_mode {
         NetworkMode::Networks(attached) => attached.values().collect(),
         NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => Vec::new(),
     };
+    attachments.sort_by_key(|attachment| std::cmp::Reverse(attachment.priority));
+    // the address on the first network has a place of its own in old requests
+    let has_other_address = attachments.iter().skip(1).any(|a| a.mac_address.is_some());
     let has_start_interval = spec.healthcheck.as_ref().is_some_and(|c| c.start_interval.is_some());
     [
         ("annotations", 43, !spec.annotations.is_empty(), false),
         ("healthcheck.start_interval", 44, has_start_interval, false),
         ("gw_priority", 48, attachments.iter().any(|a| a.gateway_priority != 0), false),
-        ("mac_address", 44, attachments.iter().any(|a| a.mac_address.is_some()), true),
+        ("mac_address of a second network", 44, has_other_address, true),
         ("volume.subpath", 45, spec.mounts.iter().any(|m| m.options.subpath.is_some()), true),
     ]
     .into_iter()
@@ -64,22 +67,29 @@ mod tests {
         let image = ImageRef::parse("r.example/a:1").unwrap();
         let mut spec = ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image);
         spec.annotations.insert("a".into(), "b".into());
-        let attachment = NetworkAttachment {
-            mac_address: Some("02:42:ac:11:65:43".into()),
+        let on = |address: Option<&str>, priority| NetworkAttachment {
+            mac_address: address.map(str::to_owned),
+            priority,
             ..NetworkAttachment::default()
         };
-        let name = NetworkName::parse("default").unwrap();
-        spec.network_mode = NetworkMode::Networks(BTreeMap::from([(name, attachment)]));
-        let told = |minor| {
-            let lacks = lacks(&spec, Api { major: 1, minor });
+        let (a, b) = (NetworkName::parse("a").unwrap(), NetworkName::parse("b").unwrap());
+        let mac = Some("02:42:ac:11:65:43");
+        spec.network_mode =
+            NetworkMode::Networks(BTreeMap::from([(a.clone(), on(None, 0)), (b.clone(), on(mac, 0))]));
+        let told_of = |spec: &ServiceSpec, minor| {
+            let lacks = lacks(spec, Api { major: 1, minor });
             lacks.iter().map(|l| format!("{} {}", l.field, l.is_refusal)).collect::<Vec<_>>()
         };
-        assert_eq!(told(41), ["annotations false", "mac_address true"]);
-        assert_eq!(told(43), ["mac_address true"]);
+        let told = |minor| told_of(&spec, minor);
+        assert_eq!(told(41), ["annotations false", "mac_address of a second network true"]);
+        assert_eq!(told(43), ["mac_address of a second network true"]);
         assert_eq!(told(44), Vec::<String>::new());
         assert_eq!(
             lacks(&spec, Api { major: 1, minor: 43 })[0].to_string(),
-            "mac_address needs an engine with API 1.44, and this one has 1.43: upgrade the engine, or remove it"
+            "mac_address of a second network needs an engine with API 1.44, and this one has 1.43: upgrade the engine, or remove it"
         );
+        let networks = NetworkMode::Networks(BTreeMap::from([(a, on(None, 0)), (b, on(mac, 1))]));
+        let first = ServiceSpec { network_mode: networks, ..spec.clone() };
+        assert_eq!(told_of(&first, 41), ["annotations false"], "the first network has it");
     }
 }
