@@ -46,7 +46,8 @@ until_true() {
 command -v debootstrap >/dev/null || apt_install "to make a small Debian" debootstrap
 command -v systemd-nspawn >/dev/null || apt_install "to boot it" systemd-container
 command -v nsenter >/dev/null || apt_install "to look into it" util-linux
-(cd "$root" && cargo build --locked)
+# As `cargo test` builds it: other features of the dependencies would mean to build all of them again.
+(cd "$root" && cargo test --locked --no-run --quiet)
 choose_docker
 registry=$("$root/scripts/test-parts.sh" | sed -n 's/^image \(r[12]\) /\1 /p')
 image() { sed -n "s/^$1 //p" <<<"$registry"; }

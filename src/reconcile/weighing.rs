@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 
@@ -14,10 +15,21 @@ use super::{Memory, Reconciler, Surroundings, Unweighed};
 /// What is known at the end of a question.
 type Answered = (ImageRef, Result<Weight, Unweighed>);
 
-#[derive(Debug, Default)]
+/// How many questions are under way at once: registries do not like a crowd.
+const AT_ONCE: usize = 4;
+
+#[derive(Debug)]
 pub(super) struct Weighing {
     tasks: JoinSet<Answered>,
     under_way: BTreeMap<ImageRef, AbortHandle>,
+    turns: Arc<Semaphore>,
+}
+
+impl Default for Weighing {
+    fn default() -> Self {
+        let turns = Arc::new(Semaphore::new(AT_ONCE));
+        Self { tasks: JoinSet::new(), under_way: BTreeMap::new(), turns }
+    }
 }
 
 impl Weighing {
@@ -28,8 +40,10 @@ impl Weighing {
         architecture: &str,
     ) {
         let (surroundings, architecture) = (Arc::clone(surroundings), architecture.to_owned());
-        let asked = image.clone();
+        let (asked, turns) = (image.clone(), Arc::clone(&self.turns));
         let task = self.tasks.spawn(async move {
+            // Nobody closes it.
+            let _turn = turns.acquire().await;
             let weight = surroundings.weigh(&asked, &architecture).await;
             (asked, weight)
         });
