@@ -135,7 +135,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         cloud: cloud(raw.cloud)?,
         plan: PlanSettings {
             parallel_pulls: count("update.parallel_pulls", raw.update.parallel_pulls, 2, 1..=16)?,
-            parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 2, 1..=64)?,
+            parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 3, 1..=64)?,
             soak: duration("update.soak", raw.update.soak, "10s", 0, hour)?,
             deadline: duration("update.deadline", raw.update.deadline, "5min", 1, day)?,
             windows: windows("update.windows", raw.update.windows)?,
