@@ -86,7 +86,8 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
 fn unlock(draft: &mut Draft<'_>, app: &AppId) {
     let is_tried = draft.ledger(app).is_some_and(|a| a.trial.is_some() && a.good.is_some());
     let is_touched = draft.plan.stage.iter().any(|step| {
-        step.app() == Some(app) && matches!(step, Step::Stop { .. } | Step::Start { .. } | Step::Try { .. })
+        step.app() == Some(app)
+            && matches!(step, Step::Stop { .. } | Step::Kill { .. } | Step::Start { .. } | Step::Try { .. })
     });
     if draft.at.facts.own_locks.contains(app) && !is_tried && !is_touched {
         draft.add(Some(app), None, vec![Step::Unlock { app: app.clone() }]);

@@ -91,6 +91,11 @@ fn our_own_locks_go_when_nothing_is_touched_any_more() {
             "stop web web-2, start web web-1, wait all rejected",
         ),
         (
+            "nor while one that does not stop is killed",
+            "target 2, good 1, rejected 2, own, tried stop web@2 2, db@1 running, web@1 running, db@2 exited, web@2 running",
+            "kill web web-2, wait all rejected",
+        ),
+        (
             "then",
             "target 2, good 1, rejected 2, own, db@1 running, web@1 running",
             "unlock app, wait all rejected",
