@@ -63,8 +63,9 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     pub(super) async fn gather(&mut self) {
         self.look_around();
         self.forget_old_heals();
-        let was_layered = self.facts.layers.take().filter(|_| !self.images_changed);
-        self.facts.layers = was_layered;
+        if self.images_changed {
+            self.facts.layers = None;
+        }
         let (is_updating, has_fixed_port) = self.is_updating();
         if !is_updating {
             (self.facts.free, self.facts.ports) = (None, Vec::new());

@@ -11,7 +11,6 @@ use crate::engine::{EngineError, NewContainer, Operate};
 use crate::model::{
     App, AppId, Commit, Ledger, Observed, Outcome, Release, ServiceName, SpecHash, Step, Target, TargetApp,
 };
-
 use crate::plan;
 
 use super::record::{intend, record};

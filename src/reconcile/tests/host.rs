@@ -17,6 +17,8 @@ pub(super) struct Host(Mutex<Inside>);
 pub(super) struct Inside {
     /// Lock files of apps.
     pub(super) locks: BTreeSet<Folder>,
+    /// Lock files that apps make just before ours are taken.
+    pub(super) late: BTreeSet<Folder>,
     /// Lock files of ours.
     pub(super) own: BTreeSet<Folder>,
     pub(super) handed_over: BTreeSet<Folder>,
@@ -35,6 +37,7 @@ impl Default for Inside {
     fn default() -> Self {
         Self {
             locks: BTreeSet::new(),
+            late: BTreeSet::new(),
             own: BTreeSet::new(),
             handed_over: BTreeSet::new(),
             windows: BTreeMap::new(),
@@ -67,6 +70,8 @@ impl Surroundings for Host {
 
     fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String> {
         let mut inside = self.inside();
+        let late = std::mem::take(&mut inside.late);
+        inside.locks.extend(late);
         let folders: Vec<Folder> = services.iter().map(|service| (app, service.clone())).collect();
         if let Some((_, service)) = folders.iter().find(|folder| inside.locks.contains(folder)) {
             return Err(format!("{service} holds /tmp/balena/updates.lock"));
