@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Agent, Fleet, FleetServer, Lab, Program, eventually, stays};
+use crate::support::{Agent, Fleet, FleetServer, Lab, eventually, stays};
 use crate::until_done;
 
 const LOCK: &str = "/tmp/balena/updates.lock";
@@ -30,14 +30,6 @@ fn serving(lab: &Lab, agent: &Agent<'_>) -> Vec<String> {
     let mut all: Vec<_> = lab.docker().running(agent.instance()).iter().filter_map(of).collect();
     all.sort();
     all
-}
-
-/// Runs `cotter ARGS...` with the agent's control socket; what it printed.
-fn order(agent: &Agent<'_>, args: &[&str]) -> (bool, String) {
-    let mut command = Program::cotter();
-    let out = command.args(args).arg("--socket").arg(agent.dir().join("run/control.sock")).output().unwrap();
-    let told = [out.stdout, out.stderr].concat();
-    (out.status.success(), String::from_utf8(told).unwrap())
 }
 
 #[test]
@@ -151,7 +143,7 @@ fn nothing_is_stopped_while_updates_are_locked() {
         (agent.serves("web")? == "r1" && agent.standing() != before).then_some(())
     });
     agent.until_told("/waiting", &format!("web holds {LOCK}"));
-    let (is_done, told) = order(&agent, &["restart", "web"]);
+    let (is_done, told) = agent.order(&["restart", "web"]);
     assert!(!is_done && told.contains("lock"), "{told}");
     assert_eq!(agent.get("web", &format!("/take?{LOCK}")).unwrap().status, 200);
     agent.until_serves("web", "two", "r2");
@@ -163,13 +155,13 @@ fn nothing_is_stopped_while_updates_are_locked() {
     // An order passes the lock.
     release(&lab, &server, &fleet, "three", "r3", &labels("download-then-kill"));
     agent.until_told("/waiting", &format!("web holds {LOCK}"));
-    let (is_done, told) = order(&agent, &["update", "--force"]);
+    let (is_done, told) = agent.order(&["update", "--force"]);
     assert!(is_done, "{told}");
     agent.until_serves("web", "three", "r3");
     until_done(&agent, "three");
 
     // A lease of this device.
-    let (is_done, lease) = order(&agent, &["lock", "acquire", "--reason", "copying", "--ttl", "60s"]);
+    let (is_done, lease) = agent.order(&["lock", "acquire", "--reason", "copying", "--ttl", "60s"]);
     assert!(is_done, "{lease}");
     let id = lease.lines().next().unwrap().to_owned();
     let before = agent.standing();
@@ -177,7 +169,7 @@ fn nothing_is_stopped_while_updates_are_locked() {
     agent.until_told("/waiting", "copying");
     agent.until_polled(2);
     assert_eq!(agent.standing(), before);
-    let (is_done, told) = order(&agent, &["lock", "release", &id]);
+    let (is_done, told) = agent.order(&["lock", "release", &id]);
     assert!(is_done, "{told}");
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
@@ -193,7 +185,7 @@ fn an_operator_stops_and_starts_a_service() {
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
     let id = agent.service("web").unwrap().id;
-    assert!(order(&agent, &["stop", "web"]).0);
+    assert!(agent.order(&["stop", "web"]).0);
     eventually("it is stopped", Duration::from_secs(10), || agent.service("web").is_none().then_some(()));
     agent.until_told("/waiting", "stopped by an operator");
     agent.stop();
@@ -201,15 +193,15 @@ fn an_operator_stops_and_starts_a_service() {
     agent.until_told("/waiting", "stopped by an operator");
     agent.until_polled(2);
     assert!(agent.service("web").is_none(), "it stays so");
-    assert!(order(&agent, &["start", "web"]).0);
+    assert!(agent.order(&["start", "web"]).0);
     assert_eq!(agent.until_serves("web", "one", "r1").id, id);
     until_done(&agent, "one");
     let before = agent.standing();
-    assert!(order(&agent, &["restart", "web"]).0);
+    assert!(agent.order(&["restart", "web"]).0);
     eventually("it was restarted", Duration::from_secs(10), || {
         (agent.serves("web")? == "r1" && agent.standing() != before).then_some(())
     });
     assert_eq!(agent.service("web").unwrap().id, id);
-    let (is_done, told) = order(&agent, &["stop", "db"]);
+    let (is_done, told) = agent.order(&["stop", "db"]);
     assert!(!is_done && told.contains("web"), "it says what there is: {told}");
 }

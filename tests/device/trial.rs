@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Agent, Fleet, FleetServer, Lab, Program, eventually};
+use crate::support::{Agent, Fleet, FleetServer, Lab, eventually};
 use crate::{release, until_done};
 
 /// A release of one service `web` with labels that make its trial last for 4 s, 12 s at most.
@@ -114,14 +114,6 @@ fn a_release_that_does_well_is_kept_after_its_soak_and_no_sooner() {
     });
 }
 
-/// An operator's order over the agent's control socket; what it said.
-fn order(agent: &Agent<'_>, args: &[&str]) -> String {
-    let mut command = Program::cotter();
-    let out = command.args(args).arg("--socket").arg(agent.dir().join("run/control.sock")).output().unwrap();
-    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).unwrap()
-}
-
 #[test]
 fn an_operator_holds_takes_back_and_tries_again() {
     let lab = Lab::new("hand");
@@ -133,21 +125,21 @@ fn an_operator_holds_takes_back_and_tries_again() {
     until_done(&agent, "one");
 
     let before = agent.standing();
-    order(&agent, &["hold", "--reason", "on stage"]);
+    assert!(agent.order(&["hold", "--reason", "on stage"]).0);
     release(&lab, &server, &fleet, "two", &[("web", "r2")]);
     agent.until_told("/waiting", "on stage");
     agent.until_polled(2);
     assert_eq!(agent.standing(), before, "held");
-    order(&agent, &["unhold"]);
+    assert!(agent.order(&["unhold"]).0);
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
 
-    order(&agent, &["rollback"]);
+    assert!(agent.order(&["rollback"]).0);
     agent.until_serves("web", "one", "r1");
     agent.until_told("/waiting", "release two was tried and taken back");
     agent.until_polled(2);
     assert_eq!(agent.serves("web").as_deref(), Some("r1"), "it is not tried again by itself");
-    order(&agent, &["retry"]);
+    assert!(agent.order(&["retry"]).0);
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
 }

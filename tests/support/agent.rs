@@ -134,6 +134,15 @@ poll_interval = "1s"
         self.dir.join("run/control.sock")
     }
 
+    /// Runs `cotter ARGS...` with its control socket; whether it went well and what it printed.
+    #[track_caller]
+    pub fn order(&self, args: &[&str]) -> (bool, String) {
+        let mut command = Program::cotter();
+        let out = command.args(args).arg("--socket").arg(self.control_socket()).output().expect("it runs");
+        let told = [out.stdout, out.stderr].concat();
+        (out.status.success(), String::from_utf8(told).expect("text"))
+    }
+
     pub fn status_socket(&self) -> PathBuf {
         self.dir.join("run/status.sock")
     }
