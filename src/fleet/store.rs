@@ -5,7 +5,6 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -99,12 +98,6 @@ impl Store {
     /// A damaged store is told apart from one that the disk or permissions keep closed:
     /// only the first is a loss.
     pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Change>), StoreError> {
-        catch_unwind(AssertUnwindSafe(|| Self::open_and_read(dir))).unwrap_or_else(|_panic| {
-            Err(StoreError::Damaged { dir: dir.to_owned(), why: "its reader panicked".to_owned() })
-        })
-    }
-
-    fn open_and_read(dir: &Path) -> Result<(Self, Vec<Change>), StoreError> {
         let is_new = !dir.join("conf").exists();
         let db = sled::Config::new()
             .path(dir)
@@ -156,11 +149,7 @@ impl Store {
             }
             .map_err(|source| StoreError::Io { path: self.dir.clone(), source: source.into() })?;
         }
-        let written = catch_unwind(AssertUnwindSafe(|| {
-            self.db.apply_batch(batch)?;
-            self.db.flush()
-        }))
-        .unwrap_or_else(|_panic| Err(sled::Error::ReportableBug("its writer panicked".to_owned())));
+        let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
         written.map_err(|error| sorted(&self.dir, error))?;
         self.file.sync_all().map_err(|source| StoreError::Io { path: self.dir.join("db"), source })?;
         self.mark()

@@ -5,19 +5,19 @@
 //! - A message beyond a quarter of a segment goes to a file of its own that is never fsynced
 //!   (blob_io.rs). A leaf holds up to 17 items (node.rs). So records are cut into cells of at
 //!   most 1 KiB and segments are 128 KiB: the largest leaf, 20 KB, stays below 32 KB.
-//! - Damage shows as an error or a panic at open, or only on reading: all is read, inside
-//!   `catch_unwind`. A lost tail shows as nothing at all: hence a number and a checksum over
-//!   everything, written in the same batch as the change.
+//! - Damage shows as an error or a panic at open, or only on reading: all is read at once. A panic
+//!   ends the process (`panic = "abort"`), and a mark beside the database remembers it ([`Mark`]).
+//!   A lost tail shows as nothing at all: hence a number and a checksum over everything, written
+//!   in the same batch as the change.
 //! - An I/O error sticks to its handle: after any error the handle must be dropped and reopened.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -54,8 +54,7 @@ struct AnyVersion {
 /// An open database and what it holds.
 pub(super) struct Database {
     folder: PathBuf,
-    /// Always there, but while it is dropped.
-    sled: Option<sled::Db>,
+    sled: sled::Db,
     /// For `sync_all`: sled lends nobody its own handle.
     file: File,
     held: Snapshot,
@@ -76,18 +75,7 @@ impl Database {
     /// sled hangs: seen only with large values on a damaged or full disk, but a device that
     /// waits for its memory at every start would be lost.
     pub(super) fn open(folder: &Path) -> (Option<Self>, Found) {
-        let (tx, rx) = mpsc::sync_channel(1);
-        let path = folder.to_path_buf();
-        let opener = std::thread::Builder::new().name("store-open".to_owned()).spawn(move || {
-            be_patient();
-            let opened = quietly(|| open(&path)).unwrap_or_else(|panic| Err(Trouble::Damaged(panic)));
-            // Nobody waits any more: the database is dropped, and with it the lock on its file.
-            let _ = tx.send(opened);
-        });
-        let opened = opener
-            .and_then(|_| rx.recv_timeout(PATIENCE).map_err(|_| io::ErrorKind::TimedOut.into()))
-            .unwrap_or_else(|source| Err(Trouble::Now(StoreError::of("open", folder, source))));
-        match opened {
+        match opened_within_patience(folder, open) {
             Ok(database) if database.held == Snapshot::default() => (Some(database), Found::Nothing),
             Ok(database) => {
                 let held = database.held.clone();
@@ -112,19 +100,13 @@ impl Database {
     /// opened again: it holds `next` or what it held before.
     pub(super) fn write(&mut self, next: &Snapshot) -> Result<(), StoreError> {
         let batch = batch(&self.held.records, next)?;
-        let Some(sled) = self.sled.as_ref() else {
-            return Ok(());
-        };
-        let flushed = catch_unwind(AssertUnwindSafe(|| {
-            sled.apply_batch(batch)?;
-            sled.flush()
-        }))
-        .map_err(|panic| StoreError::Damaged { path: self.folder.clone(), why: told(panic.as_ref()) })?;
-        flushed.map_err(|error| match sorted(&self.folder, "write", error) {
-            Trouble::Damaged(why) | Trouble::Foreign(why) => {
-                StoreError::Damaged { path: self.folder.clone(), why }
+        self.sled.apply_batch(batch).and_then(|()| self.sled.flush()).map_err(|error| {
+            match sorted(&self.folder, "write", error) {
+                Trouble::Damaged(why) | Trouble::Foreign(why) => {
+                    StoreError::Damaged { path: self.folder.clone(), why }
+                }
+                Trouble::Now(error) => error,
             }
-            Trouble::Now(error) => error,
         })?;
         self.file.sync_all().map_err(|source| StoreError::of("sync", &self.folder, source))?;
         self.held = next.clone();
@@ -132,12 +114,58 @@ impl Database {
     }
 }
 
-impl Drop for Database {
-    fn drop(&mut self) {
-        let sled = self.sled.take();
-        // sled panics when its last sync fails (logger.rs).
-        let _ = quietly(|| drop(sled));
+/// Remembers that opening a database ended the process, once or twice in a row.
+///
+/// Empty files beside the database, there only while it is opened; they take no space from a disk that
+/// is full. They are not synced: what ends a process leaves what it wrote.
+struct Mark([PathBuf; 2]);
+
+impl Mark {
+    /// # Errors
+    ///
+    /// [`Trouble::Damaged`] when two openings did not come to an end: one may have been killed for
+    /// another reason.
+    fn make(folder: &Path) -> Result<Self, Trouble> {
+        let mark = Self(["opening", "opening-again"].map(|extension| folder.with_extension(extension)));
+        let Some(next) = mark.0.iter().find(|path| !path.exists()) else {
+            return Err(Trouble::Damaged("sled ended the agent twice while it read it".to_owned()));
+        };
+        // Where nothing can be made, it is opened without.
+        let _ = File::create(next);
+        Ok(mark)
     }
+}
+
+impl Drop for Mark {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Runs `open` on a thread of its own, and leaves that behind when it takes longer than [`PATIENCE`].
+fn opened_within_patience<T: Send + 'static>(
+    folder: &Path,
+    open: impl FnOnce(&Path) -> Result<T, Trouble> + Send + 'static,
+) -> Result<T, Trouble> {
+    let mark = Mark::make(folder)?;
+    let now = |source| Trouble::Now(StoreError::of("open", folder, source));
+    let (tx, rx) = mpsc::sync_channel(1);
+    let path = folder.to_path_buf();
+    let opener = std::thread::Builder::new().name("store-open".to_owned()).spawn(move || {
+        be_patient();
+        let opened = open(&path);
+        drop(mark);
+        // When nobody waits any more, the database is dropped, and with it the lock on its file.
+        let _ = tx.send(opened);
+    });
+    opener.map_err(now)?;
+    rx.recv_timeout(PATIENCE).unwrap_or_else(|none| match none {
+        RecvTimeoutError::Timeout => Err(now(io::ErrorKind::TimedOut.into())),
+        // Where panics unwind, as in tests, one ends only the thread.
+        RecvTimeoutError::Disconnected => Err(Trouble::Damaged("sled panicked".to_owned())),
+    })
 }
 
 /// Lets this thread's timers, and those of the threads that it starts, ring an hour late.
@@ -175,7 +203,7 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
         }
     }
     let held = scan(folder, &sled)?;
-    Ok(Database { folder: folder.to_path_buf(), sled: Some(sled), file, held })
+    Ok(Database { folder: folder.to_path_buf(), sled, file, held })
 }
 
 /// The same for the life of a database: sled refuses another segment size.
@@ -320,33 +348,25 @@ fn is_wrong_file(kind: io::ErrorKind) -> bool {
     )
 }
 
-/// Runs `work`; a panic becomes its message, and this thread's panics print nothing meanwhile.
-fn quietly<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    if std::thread::panicking() {
-        return catch_unwind(AssertUnwindSafe(work)).map_err(|panic| told(panic.as_ref()));
-    }
-    let before = Arc::new(std::panic::take_hook());
-    let (ours, during) = (std::thread::current().id(), Arc::clone(&before));
-    // Should another thread change hooks at the same time, ours may stay: then it must do nothing.
-    let is_quiet = Arc::new(AtomicBool::new(true));
-    let quiet = Arc::clone(&is_quiet);
-    std::panic::set_hook(Box::new(move |info| {
-        if std::thread::current().id() != ours || !quiet.load(Ordering::Relaxed) {
-            during(info);
-        }
-    }));
-    let done = catch_unwind(AssertUnwindSafe(work));
-    is_quiet.store(false, Ordering::Relaxed);
-    drop(std::panic::take_hook()); // and with it `during`, so that hooks never pile up
-    match Arc::try_unwrap(before) {
-        Ok(hook) => std::panic::set_hook(hook),
-        Err(shared) => std::panic::set_hook(Box::new(move |info| shared(info))),
-    }
-    done.map_err(|panic| told(panic.as_ref()))
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn told(panic: &(dyn std::any::Any + Send)) -> String {
-    let message = panic.downcast_ref::<String>().map(String::as_str);
-    let message = message.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
-    format!("sled panicked: {message}")
+    #[test]
+    fn a_panic_while_it_is_opened_is_damage_and_leaves_its_mark_until_it_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("db");
+        let marks = || fs::read_dir(dir.path()).unwrap().count();
+        fs::write(dir.path().join("db.opening"), "").unwrap();
+        let again = dir.path().join("db.opening-again");
+        let opened: Result<(), _> = opened_within_patience(&folder, move |_| {
+            assert!(again.exists(), "an end now is remembered");
+            panic!("tried to serialize Uninitialized");
+        });
+        assert!(matches!(opened, Err(Trouble::Damaged(why)) if why == "sled panicked"));
+        assert_eq!(marks(), 0);
+        let read = opened_within_patience(&folder, |folder| Ok(folder.to_path_buf()));
+        assert!(matches!(read, Ok(path) if path == folder));
+        assert_eq!(marks(), 0);
+    }
 }

@@ -11,6 +11,7 @@
 //! ```text
 //! <dir>/                 0700, locked while a store is open
 //!   db/                  sled's folder
+//!   db.opening[-again]   only while it is opened: that it did not come to an end, once or twice
 //!   db.corrupt-<n>/      at most two that were set aside
 //!   mirror-a.json mirror-b.json
 //! ```

@@ -295,3 +295,22 @@ fn the_choice() {
         assert_eq!(text.join("; "), chosen, "{database} {a} {b}");
     }
 }
+
+/// A panic inside sled ends the process; the next start finds the mark that it left.
+#[test]
+fn a_database_that_ended_the_agent_twice_is_set_aside() {
+    for (why, ended, is_set_aside) in [
+        ("never", &[][..], false),
+        ("once", &["db.opening"], false),
+        ("twice", &["db.opening", "db.opening-again"], true),
+    ] {
+        let dir = sound();
+        let marks: Vec<_> = ended.iter().map(|name| dir.path().join(name)).collect();
+        marks.iter().for_each(|mark| fs::write(mark, "").unwrap());
+        let (store, notes) = open(dir.path());
+        assert_eq!(store.load(), full(), "{why}");
+        assert!(!marks.iter().any(|mark| mark.exists()), "{why}: it is opened");
+        let was_set_aside = notes.iter().any(|note| matches!(note, Recovery::SetAside { .. }));
+        assert_eq!(was_set_aside, is_set_aside, "{why}: {notes:?}");
+    }
+}
