@@ -81,11 +81,12 @@ pub(super) fn goes_first(strategy: Strategy) -> bool {
     matches!(strategy, Strategy::KillThenDownload | Strategy::DeleteThenDownload)
 }
 
-/// Whether the place's predecessor must go before its image comes, as its author wishes.
+/// Whether the place's predecessor must go before its image comes, as its author wishes. On the way back it
+/// stays up until then: it may be of some use, and the image may be long in coming.
 pub(super) fn is_early(draft: &Draft<'_>, app: &AppId, place: &Place<'_>) -> bool {
-    let has_before = draft.good(app).is_some_and(|good| good.services.contains_key(place.name));
+    let before = draft.good(app).and_then(|good| good.services.get(place.name));
     goes_first(place.spec.strategy)
-        && has_before
+        && before.is_some_and(|before| before.hash != place.spec.hash)
         && place.container.is_none()
         && !draft.at.observed.images.contains(&place.spec.image)
 }

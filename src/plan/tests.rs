@@ -24,7 +24,7 @@ use crate::model::{
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
 /// healthy, `web>job!` on job having completed; `job!` is a one-shot.
 /// `web^kill`, `web^delete`, `web^hand` say how web takes over; `web:80` publishes a port of the host.
-const RELEASES: [(u8, &str); 13] = [
+const RELEASES: [(u8, &str); 14] = [
     (1, "db web"),
     (2, "db web"),
     (3, "web"),
@@ -38,6 +38,7 @@ const RELEASES: [(u8, &str); 13] = [
     (11, "db web^hand"),
     (12, "db web:80"),
     (13, "a b c d"),
+    (14, "db web^delete"),
 ];
 
 fn app() -> AppId {

@@ -109,6 +109,11 @@ fn delete_then_download() {
             "pull r/web:1, wait all rejected",
         ),
         (
+            "what was tried is up until it is here, whatever its author wishes",
+            "target 14, good 10, rejected 14, have db@10 14, pulled 10, db@10 exited, stopped db@10, db@14 running, web@14 running",
+            "pull r/web:10, wait all rejected",
+        ),
+        (
             "nothing is deleted before the rest is here",
             "target 10, good 1, have 1, pulled 1, db@1 running, web@1 running",
             "pull r/db:10",

@@ -63,9 +63,7 @@ impl Scenario {
         for app in target.apps.values_mut() {
             let TargetApp::Wanted(wanted) = app else { continue };
             for spec in wanted.release.iter_mut().flat_map(|release| release.services.values_mut()) {
-                if number == 2 {
-                    spec.strategy = self.strategy;
-                }
+                spec.strategy = self.strategy;
                 if !self.restarts {
                     spec.restart = RestartPolicy::No;
                 }
