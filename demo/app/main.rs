@@ -13,7 +13,8 @@
 //! | `DEMO_PORT` | `8080` | port, on all addresses |
 //! | `DEMO_DATA` | `/data` | folder of the counter, a volume if it shall survive |
 //!
-//! `GET /` says which release serves, `GET /healthz` is 200 or 500, `/write?N` adds
+//! `GET /` says which release serves, `GET /healthz` is 200, or 500 also while there is a file `sick` in
+//! `DEMO_DATA`, `/write?N` adds
 //! N to the counter and stores it, `/env?NAME` answers one environment variable, `/make?PATH` and
 //! `/take?PATH` make an empty file and take it away, and `/exit?N` ends the process with
 //! code N. `/app check` asks `/healthz` and exits 0 or 1.
@@ -190,11 +191,12 @@ impl App {
     }
 
     fn is_well_now(&self) -> bool {
-        match self.behaviour {
+        let is_well = match self.behaviour {
             Behaviour::Well | Behaviour::Crash | Behaviour::Exit => true,
             Behaviour::Unhealthy => false,
             Behaviour::Slow => self.started.elapsed() >= self.delay,
-        }
+        };
+        is_well && !self.counter_file.with_file_name("sick").exists()
     }
 
     fn count(&self) -> std::io::Result<u64> {

@@ -141,7 +141,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             windows: windows("update.windows", raw.update.windows)?,
             disk_reserve: bytes("update.disk_reserve", raw.update.disk_reserve, "64MiB")?,
             heals: count("heal.restarts", raw.heal.restarts, 3, 0..=100)?,
-            heal_window: duration("heal.window", raw.heal.window, "1h", 60 * second, day)?,
+            heal_window: duration("heal.window", raw.heal.window, "1h", 10 * second, day)?,
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, "2min", 5 * second, hour)?,
         policy: policy::policy(raw.policy)?,

@@ -142,8 +142,8 @@ fn what_is_wrong_is_told_with_its_place() {
             "heal.restarts = \"101\" is not accepted: it must be a whole number from 0 to 100",
         ),
         (
-            "[heal]\nwindow = \"59s\"",
-            "heal.window = \"59s\" is not accepted: it must be a duration such as 1h, from 1m to 1day",
+            "[heal]\nwindow = \"9s\"",
+            "heal.window = \"9s\" is not accepted: it must be a duration such as 1h, from 10s to 1day",
         ),
     ] {
         let error = load(text, &[], &[]).unwrap_err();

@@ -150,7 +150,13 @@ fn is_accepted(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: 
         let Some(seen) = place.container.filter(|_| place.is_to_run) else { continue };
         let Some(reason) = trouble(seen) else { continue };
         is_accepted &= is_tried && !trial::is_new(draft, app, seen);
-        draft.wait(Some(app), Some(place.name), reason, seen.status.clone(), None);
+        let is_told = |w: &Waiting| {
+            w.app.as_ref() == Some(app) && w.service.as_ref() == Some(place.name) && w.reason == reason
+        };
+        // That it was restarted in vain says more.
+        if !draft.plan.waiting.iter().any(is_told) {
+            draft.wait(Some(app), Some(place.name), reason, seen.status.clone(), None);
+        }
     }
     is_accepted
 }

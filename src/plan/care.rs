@@ -1,5 +1,7 @@
 //! Care for what runs: what an operator wants of a service, and a service that is unhealthy.
 
+use std::time::Duration;
+
 use crate::model::{AppId, ContainerState, Health, ObservedService, Reason, Step};
 
 use super::Draft;
@@ -40,14 +42,23 @@ pub(super) fn heal(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) {
         let Some(seen) = place.container.filter(is_unhealthy) else { continue };
         let healed = draft.ledger(app).and_then(|a| a.heals.get(place.name)).copied().unwrap_or_default();
         if healed >= draft.at.settings.heals {
-            let window = draft.at.settings.heal_window.as_secs() / 60;
+            let window = in_words(draft.at.settings.heal_window);
+            let times = if healed == 1 { "once".to_owned() } else { format!("{healed} times") };
             let why =
-                format!("is unhealthy after {healed} restarts within {window} min; it is left as it is");
+                format!("is unhealthy, though it was restarted {times} within {window}; it is left as it is");
             draft.wait(Some(app), Some(place.name), Reason::Unhealthy, why, None);
             continue;
         }
         let heal = Step::Heal { app: app.clone(), service: place.name.clone() };
         let chain = vec![heal, stop(draft, seen), start(seen)];
         draft.add_swap(app, place.name, chain);
+    }
+}
+
+/// Minutes where it is whole ones, else seconds.
+fn in_words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
+        seconds => format!("{seconds} s"),
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::{AppId, Plan, Reason, ServiceName};
+use tracing::{debug, info, warn};
+
+use crate::model::{AppId, Plan, Reason, ServiceName, Waiting};
 
 /// What tells one waiting from another: the words beside it may change while it lasts.
 type Key = (Option<AppId>, Option<ServiceName>, Reason);
@@ -11,12 +13,17 @@ type Key = (Option<AppId>, Option<ServiceName>, Reason);
 pub(super) struct Waits(BTreeMap<Key, String>);
 
 impl Waits {
-    /// Writes into a plan since when it waits for each thing; what is not waited for any more is forgotten.
+    /// Writes into a plan since when it waits for each thing, and into the log what it has not waited for
+    /// before; what is not waited for any more is forgotten.
     pub(super) fn date(&mut self, plan: &mut Plan, now: impl Fn() -> String) {
         let mut known = BTreeMap::new();
         for waiting in &mut plan.waiting {
             let key = (waiting.app.clone(), waiting.service.clone(), waiting.reason);
-            let since = self.0.get(&key).cloned().unwrap_or_else(&now);
+            let before = known.get(&key).or_else(|| self.0.get(&key));
+            let since = before.cloned().unwrap_or_else(|| {
+                tell(waiting);
+                now()
+            });
             waiting.since = Some(since.clone());
             known.insert(key, since);
         }
@@ -24,10 +31,37 @@ impl Waits {
     }
 }
 
+/// One line for each thing that is waited for; what is told by a step or by the target itself is for debugging.
+fn tell(waiting: &Waiting) {
+    let (app, service) = (
+        waiting.app.as_ref().map(tracing::field::display),
+        waiting.service.as_ref().map(tracing::field::display),
+    );
+    let (reason, why) = (waiting.reason.as_str(), waiting.why.as_str());
+    match waiting.reason {
+        Reason::Unhealthy
+        | Reason::InsufficientDisk
+        | Reason::PortInUse
+        | Reason::WrongArchitecture
+        | Reason::EngineStuck
+        | Reason::Degraded => warn!(app, service, reason, why, "waiting"),
+        Reason::Held | Reason::Locked | Reason::Window | Reason::Clock | Reason::Stopped => {
+            info!(app, service, reason, why, "waiting");
+        }
+        Reason::Downloading
+        | Reason::Backoff
+        | Reason::Refused
+        | Reason::Starting
+        | Reason::Dependency
+        | Reason::Trial
+        | Reason::Rejected
+        | Reason::HandOver => debug!(app, service, reason, why, "waiting"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Waiting;
 
     #[test]
     fn the_first_time_counts_for_as_long_as_it_lasts() {

@@ -16,12 +16,17 @@ mod asked;
 mod away;
 mod bad;
 mod bystanders;
+mod heal;
 mod images;
+mod ladder;
+mod mixed;
+mod patience;
 mod rest;
 mod restart;
 mod takeover;
 mod trial;
 mod update;
+mod windows;
 
 use std::fmt::Write;
 use std::path::PathBuf;

@@ -28,6 +28,7 @@ mod images;
 mod lab;
 mod program;
 mod proxy;
+mod registry;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -41,6 +42,7 @@ pub use http::{Answer, http_get, unix_get};
 pub use lab::{Lab, Parts};
 pub use program::{Io, Program};
 pub use proxy::EngineProxy;
+pub use registry::{Instead, Question, RegistryProxy};
 
 /// What `look` gives once it gives something, asked every 50 ms.
 ///

@@ -1,4 +1,4 @@
-//! Stands between an agent and the engine, and counts what passes.
+//! Stands between an agent and the engine, counts what passes, and refuses what a test tells it to.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -9,20 +9,23 @@ use std::sync::{Arc, Mutex};
 
 /// A unix socket that passes everything on to the engine's, and notes each request.
 /// Without it (dropped) the engine is away for those who use the socket.
-#[derive(Debug)]
 pub struct EngineProxy {
     socket: PathBuf,
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
     engine: PathBuf,
     is_over: AtomicBool,
     connections: AtomicUsize,
     calls: Mutex<Vec<String>>,
     open: Mutex<Vec<UnixStream>>,
+    refused: Mutex<Option<Rule>>,
 }
+
+/// Which calls the engine is never asked.
+type Rule = Box<dyn Fn(&str) -> bool + Send>;
 
 impl EngineProxy {
     /// Listens on `socket`, which must not be there, in front of `engine`.
@@ -50,6 +53,16 @@ impl EngineProxy {
         self.shared.calls.lock().expect("no thread panics").clone()
     }
 
+    /// From now on the calls that `rule` names are refused with status 500, and the engine never hears of them.
+    pub fn refuse(&self, rule: impl Fn(&str) -> bool + Send + 'static) {
+        *self.shared.refused.lock().expect("no thread panics") = Some(Box::new(rule));
+    }
+
+    /// From now on everything passes.
+    pub fn let_pass(&self) {
+        *self.shared.refused.lock().expect("no thread panics") = None;
+    }
+
     /// How many connections were made so far.
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
@@ -73,29 +86,55 @@ fn join(shared: &Arc<Shared>, client: UnixStream) -> std::io::Result<()> {
     shared.connections.fetch_add(1, Ordering::SeqCst);
     let engine = UnixStream::connect(&shared.engine)?;
     shared.open.lock().expect("no thread panics").extend([client.try_clone()?, engine.try_clone()?]);
-    let (mut from, mut to) = (client.try_clone()?, engine.try_clone()?);
-    let noted = Arc::clone(shared);
-    std::thread::spawn(move || {
-        let mut requests = Requests::default();
-        pass(&mut from, &mut to, |bytes| {
-            let lines = requests.feed(bytes);
-            noted.calls.lock().expect("no thread panics").extend(lines);
-        });
-    });
-    let (mut from, mut to) = (engine, client);
-    std::thread::spawn(move || pass(&mut from, &mut to, |_| ()));
+    let (from, to) = (client.try_clone()?, engine.try_clone()?);
+    let asked = Arc::clone(shared);
+    std::thread::spawn(move || pass_requests(&asked, from, to));
+    std::thread::spawn(move || pass_answers(engine, client));
     Ok(())
 }
 
-fn pass(from: &mut UnixStream, to: &mut UnixStream, mut note: impl FnMut(&[u8])) {
+fn pass_answers(mut from: UnixStream, mut to: UnixStream) {
+    let _ = std::io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// A client waits for each answer before it asks again, so a refusal never comes in between another's bytes.
+fn pass_requests(shared: &Shared, mut from: UnixStream, mut to: UnixStream) {
+    let mut requests = Requests::default();
     let mut buffer = [0; 16 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
-        note(&buffer[..n]);
-        if to.write_all(&buffer[..n]).is_err() {
-            break;
+        let mut is_refused = |call: &str| {
+            shared.calls.lock().expect("no thread panics").push(call.to_owned());
+            shared.refused.lock().expect("no thread panics").as_ref().is_some_and(|rule| rule(call))
+        };
+        for part in requests.feed(&buffer[..n], &mut is_refused) {
+            let written = match part {
+                Part::Pass(bytes) => to.write_all(&bytes),
+                Part::Refused => from.write_all(refusal().as_bytes()),
+            };
+            if written.is_err() {
+                break;
+            }
         }
     }
     let _ = to.shutdown(Shutdown::Write);
+}
+
+/// What a refused call is answered with.
+const REFUSAL: &str = r#"{"message":"the engine does not want"}"#;
+
+fn refusal() -> String {
+    let length = REFUSAL.len();
+    format!(
+        "HTTP/1.1 500 Internal Server Error\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{REFUSAL}"
+    )
+}
+
+/// What becomes of some bytes of a client.
+enum Part {
+    Pass(Vec<u8>),
+    /// They are a request that is refused.
+    Refused,
 }
 
 /// Finds the requests in what one client sends.
@@ -103,28 +142,35 @@ fn pass(from: &mut UnixStream, to: &mut UnixStream, mut note: impl FnMut(&[u8]))
 struct Requests {
     head: Vec<u8>,
     body_left: usize,
+    /// The body under way belongs to a request that was refused.
+    is_dropped: bool,
     /// The connection is no HTTP any more, or its length is not told beforehand.
     is_opaque: bool,
 }
 
 impl Requests {
-    fn feed(&mut self, mut bytes: &[u8]) -> Vec<String> {
-        let mut found = Vec::new();
-        while !bytes.is_empty() && !self.is_opaque {
-            if self.body_left > 0 {
-                let n = self.body_left.min(bytes.len());
-                self.body_left -= n;
+    fn feed(&mut self, mut bytes: &[u8], is_refused: &mut impl FnMut(&str) -> bool) -> Vec<Part> {
+        let mut parts = Vec::new();
+        while !bytes.is_empty() {
+            if self.is_opaque || self.body_left > 0 {
+                let n = if self.is_opaque { bytes.len() } else { self.body_left.min(bytes.len()) };
+                self.body_left -= n.min(self.body_left);
+                if !self.is_dropped {
+                    parts.push(Part::Pass(bytes[..n].to_vec()));
+                }
                 bytes = &bytes[n..];
                 continue;
             }
             self.head.push(bytes[0]);
             bytes = &bytes[1..];
             if self.head.ends_with(b"\r\n\r\n") {
-                let head = String::from_utf8_lossy(&std::mem::take(&mut self.head)).into_owned();
-                found.push(self.begin(&head));
+                let head = std::mem::take(&mut self.head);
+                let call = self.begin(&String::from_utf8_lossy(&head));
+                self.is_dropped = is_refused(&call);
+                parts.push(if self.is_dropped { Part::Refused } else { Part::Pass(head) });
             }
         }
-        found
+        parts
     }
 
     fn begin(&mut self, head: &str) -> String {

@@ -78,7 +78,7 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
         (
             "then it is told and left",
             "target 1, good 1, healed web 3, db@1 running, web@1 unhealthy",
-            "wait web unhealthy, wait web unhealthy",
+            "wait web unhealthy",
         ),
         (
             "another service has restarts of its own",

@@ -343,7 +343,7 @@ async fn an_unhealthy_service_is_restarted_within_its_budget() {
         lab.pass(60).await;
     }
     assert_eq!(starts(&lab) - before, 3);
-    assert_eq!(reasons(&lab), [Reason::Unhealthy, Reason::Unhealthy], "then it is told and left");
+    assert_eq!(reasons(&lab), [Reason::Unhealthy], "then it is told and left");
     let (engine, notebook) = lab.cut();
     let lab = Lab::on(engine, notebook);
     lab.deliver(target(1));

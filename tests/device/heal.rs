@@ -1,0 +1,98 @@
+//! What goes wrong with a good release, and what is done for it.
+
+use std::time::Duration;
+
+use crate::support::{Agent, Fleet, FleetServer, Lab, eventually};
+use crate::until_done;
+
+/// While this file is there, the app says that it is not well.
+const SICK: &str = "/data/sick";
+
+/// What is told when it is left.
+const TOLD: &str = "is unhealthy, though it was restarted 2 times within 20 s; it is left as it is";
+
+/// A release of `web`, which is checked every second, and `db`.
+fn checked(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &str) {
+    let text = format!(
+        r#"services:
+  db:
+    image: {db}
+    ports: ["127.0.0.1::8080"]
+  web:
+    image: {web}
+    ports: ["127.0.0.1::8080"]
+    volumes: ["data:/data"]
+    stop_grace_period: 3s
+    healthcheck: {{ test: ["CMD", "/app", "check"], interval: 1s, retries: 1 }}
+volumes: {{ data: {{}} }}
+"#,
+        db = lab.image("r1"),
+        web = lab.image(image),
+    );
+    server.create_release(fleet, commit, &lab.file(&format!("{commit}.yml"), &text));
+}
+
+/// How often `web` was restarted for its health so far.
+fn heals(agent: &Agent<'_>) -> usize {
+    agent.log().matches("what=heal ").count()
+}
+
+/// Waits until nothing more is done for `web`, which was restarted `count` times by then.
+#[track_caller]
+fn until_left(agent: &Agent<'_>, count: usize) {
+    agent.until_told("/waiting", TOLD);
+    let before = agent.standing();
+    agent.until_polled(2);
+    assert_eq!((heals(agent), agent.standing()), (count, before), "{}", agent.log());
+}
+
+#[test]
+fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
+    let lab = Lab::new("heal");
+    let server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "shop");
+    checked(&lab, &server, &fleet, "one", "r1");
+    let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
+    agent.set("heal.restarts=2");
+    agent.set("heal.window=20s");
+    agent.start_again();
+    agent.until_serves("web", "one", "r1");
+    until_done(&agent, "one");
+    let (web, db) = (agent.service("web").unwrap(), agent.service("db").unwrap().standing());
+
+    // It does not get well by restarts.
+    assert_eq!(agent.get("web", &format!("/make?{SICK}")).unwrap().status, 200);
+    until_left(&agent, 2);
+    assert_eq!(agent.service("web").unwrap().id, web.id, "it is the same container");
+    assert_eq!(agent.service("db").unwrap().standing(), db, "nobody else was touched");
+    let told = agent.log().matches(TOLD).count();
+    assert_eq!(told, 1, "the journal says it once: {}", agent.log());
+    let explained = String::from_utf8(agent.cli(&["explain", "web"]).stdout).unwrap();
+    assert!(explained.contains(TOLD) && explained.contains("`cotter retry`"), "{explained}");
+
+    // What was tried is not forgotten with the agent.
+    agent.stop();
+    agent.start_again();
+    until_left(&agent, 2);
+
+    // An operator lets it be tried again.
+    let (is_done, told) = agent.order(&["retry"]);
+    assert!(is_done && told.contains("unhealthy services of shop are restarted again"), "{told}");
+    until_left(&agent, 4);
+
+    // And so does time.
+    eventually("the window is over", Duration::from_secs(60), || (heals(&agent) > 4).then_some(()));
+    eventually("it is cured", Duration::from_secs(20), || {
+        (agent.get("web", &format!("/take?{SICK}"))?.status == 200).then_some(())
+    });
+    until_done(&agent, "one");
+    assert_eq!(agent.service("db").unwrap().standing(), db);
+
+    // A new release begins anew, though the old one has used up some of its restarts.
+    checked(&lab, &server, &fleet, "two", "r2");
+    agent.until_serves("web", "two", "r2");
+    until_done(&agent, "two");
+    let before = heals(&agent);
+    assert_eq!(agent.get("web", &format!("/make?{SICK}")).unwrap().status, 200);
+    until_left(&agent, before + 2);
+}
