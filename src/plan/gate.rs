@@ -8,6 +8,7 @@
 //! Locks and windows keep a swap from beginning. One that has begun is brought to its end, and so is the way
 //! back: half a release is worse than either.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{
@@ -70,7 +71,7 @@ pub(super) fn blocks(draft: &mut Draft<'_>, app: &AppId, release: &Release, serv
 
 /// Whether an app that is to go may not be touched now.
 pub(super) fn keeps(draft: &mut Draft<'_>, app: &AppId) -> bool {
-    is_held(draft, app) || is_locked(draft, app) || is_shut(draft, app, &Default::default())
+    is_held(draft, app) || is_locked(draft, app) || is_shut(draft, app, &BTreeSet::new())
 }
 
 /// Whether a lock file of the service counts: something of it runs, or is about to be brought back. One that
@@ -86,8 +87,8 @@ pub fn may_lock(observed: &Observed, ledger: Option<&AppLedger>, app: &AppId, se
         || spec.is_some_and(|spec| spec.is_running && spec.restart.is_forever() && !is_halted(spec))
 }
 
-/// Whether the app or somebody of this device has locked updates. Locks that were there would have kept us from taking ours: while those stand, what
-/// began goes on, also back.
+/// Whether the app or somebody of this device has locked updates. While our own locks stand, nobody else's do,
+/// and what began goes on, also back.
 pub(super) fn is_locked(draft: &mut Draft<'_>, app: &AppId) -> bool {
     let at = draft.at;
     if at.facts.own_locks.contains(app) || at.target.is_some_and(|target: &Target| target.is_lock_overridden)
@@ -114,7 +115,7 @@ pub(super) fn is_locked(draft: &mut Draft<'_>, app: &AppId) -> bool {
 }
 
 /// Whether every maintenance window is closed: the release's own, or else the device's.
-fn is_shut(draft: &mut Draft<'_>, app: &AppId, own: &std::collections::BTreeSet<Window>) -> bool {
+fn is_shut(draft: &mut Draft<'_>, app: &AppId, own: &BTreeSet<Window>) -> bool {
     let at = draft.at;
     let windows = if own.is_empty() { &at.settings.windows } else { own };
     if windows.is_empty() {
