@@ -538,6 +538,16 @@ async fn several_networks<B: Bench>(bench: &B) {
     engine.start(&id).await.unwrap();
     assert_eq!(seen(engine, "web").await.unwrap().state, ContainerState::Running);
     assert_eq!(bench.networks_of(&id), 3);
+    // One that was started is bound to the very networks that it had then.
+    assert!(!seen(engine, "web").await.unwrap().is_cut_off);
+    engine.stop(&id, Duration::from_secs(1)).await.unwrap();
+    let third = look(engine).await.networks.into_iter().find(|n| n.network.as_str() == "third").unwrap();
+    engine.remove_network(&third.id).await.unwrap();
+    assert!(!seen(engine, "web").await.unwrap().is_cut_off, "not before there is another one");
+    engine.create_network(&app(), &network("third"), &NetworkSpec::default()).await.unwrap();
+    assert!(seen(engine, "web").await.unwrap().is_cut_off);
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "another network: {error:?}");
     gone(engine, &id).await;
     // One that a power cut left without all its networks is seen as what it is: it is to be removed first.
     let torso = created(engine, "web", &spec).await;

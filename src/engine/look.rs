@@ -14,8 +14,10 @@ use crate::model::{
 
 use super::docker_spec::{PARKED, PARTIAL, label};
 
-/// A container of ours; `None` when a label is missing or broken, and it is then nobody's to touch.
-pub(super) fn service(summary: ContainerSummary) -> Option<ObservedService> {
+/// A container of ours on these networks of ours; `None` when a label is missing or broken, and it is then
+/// nobody's to touch.
+pub(super) fn service(summary: ContainerSummary, networks: &[Network]) -> Option<ObservedService> {
+    let is_cut_off = is_cut_off(&summary, networks);
     let labels = summary.labels.unwrap_or_default();
     let text = |key| labels.get(key).map(String::as_str);
     let status = summary.status.unwrap_or_default();
@@ -37,9 +39,24 @@ pub(super) fn service(summary: ContainerSummary) -> Option<ObservedService> {
         grace: Duration::from_secs(text(label::GRACE).and_then(|g| g.parse().ok()).unwrap_or(10)),
         state,
         health: health(&status),
+        is_cut_off,
         restarts: 0,
         status,
         ports,
+    })
+}
+
+/// Whether the container is bound to a network that is not there any more, though one of its name is. The engine
+/// binds by id when it first starts a container, and tells no id before.
+fn is_cut_off(summary: &ContainerSummary, networks: &[Network]) -> bool {
+    let bound = summary.network_settings.iter().flat_map(|settings| settings.networks.iter().flatten());
+    let mut bound = bound.filter_map(|(name, endpoint)| {
+        let id = endpoint.network_id.as_ref().filter(|id| !id.is_empty())?;
+        Some((name, id))
+    });
+    bound.any(|(name, id)| {
+        let mut named = networks.iter().filter(|n| n.name.as_ref() == Some(name)).peekable();
+        named.peek().is_some() && named.all(|n| n.id.as_ref() != Some(id))
     })
 }
 
@@ -136,6 +153,8 @@ pub(super) fn images(image: ImageSummary) -> impl Iterator<Item = ImageRef> {
 
 #[cfg(test)]
 mod tests {
+    use bollard::models::{ContainerSummaryNetworkSettings, EndpointSettings};
+
     use super::*;
 
     #[test]
@@ -201,6 +220,35 @@ mod tests {
     #[test]
     fn a_container_without_our_labels_is_not_ours() {
         let summary = ContainerSummary { id: Some("abc".into()), ..ContainerSummary::default() };
-        assert_eq!(service(summary), None);
+        assert_eq!(service(summary, &[]), None);
+    }
+
+    #[test]
+    fn a_container_whose_network_was_replaced() {
+        let network = |name: &str, id: &str| Network {
+            name: Some(name.to_owned()),
+            id: Some(id.to_owned()),
+            ..Network::default()
+        };
+        let there = [network("own", "1"), network("twice", "2"), network("twice", "3")];
+        for (why, name, id, expected) in [
+            ("it is there", "own", "1", false),
+            ("another one has its name", "own", "9", true),
+            ("never started", "own", "", false),
+            ("one of two", "twice", "3", false),
+            ("neither of two", "twice", "9", true),
+            ("gone, and not made again yet", "gone", "9", false),
+            ("not ours", "bridge", "9", false),
+        ] {
+            let endpoint =
+                EndpointSettings { network_id: Some(id.to_owned()), ..EndpointSettings::default() };
+            let settings = ContainerSummaryNetworkSettings {
+                networks: Some(HashMap::from([(name.to_owned(), endpoint)])),
+            };
+            let summary =
+                ContainerSummary { network_settings: Some(settings), ..ContainerSummary::default() };
+            assert_eq!(is_cut_off(&summary, &there), expected, "{why}");
+        }
+        assert!(!is_cut_off(&ContainerSummary::default(), &there), "an engine that does not tell");
     }
 }

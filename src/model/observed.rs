@@ -32,6 +32,8 @@ pub struct ObservedService {
     pub grace: Duration,
     pub state: ContainerState,
     pub health: Health,
+    /// Whether a network that it is on was removed, and made anew without it: it cannot be started again.
+    pub is_cut_off: bool,
     /// How often the engine has restarted it since we started it; only looked up while it is on trial.
     pub restarts: u64,
     /// The engine's word on it, e.g. "Up 3 minutes (healthy)".

@@ -16,8 +16,8 @@ pub enum Step {
     Pull { image: ImageRef },
     /// Ask the registry how large an image is and for which machines. Changes nothing. Runs beside the loop.
     Weigh { image: ImageRef },
-    /// Create a network of the wanted release.
-    CreateNetwork { app: AppId, network: NetworkName },
+    /// Create a network of the wanted release or of the good one, whichever has it with this config.
+    CreateNetwork { app: AppId, network: NetworkName, config_hash: Option<String> },
     /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
     Create { app: AppId, service: ServiceName, release: Commit, spec: SpecHash },
     /// Start a container that exists.

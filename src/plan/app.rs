@@ -4,7 +4,7 @@ use crate::model::{
     AppId, ContainerState, Health, ObservedNetwork, ObservedService, Reason, Release, Step, Waiting,
 };
 
-use super::places::{self, Place, free_name, is_up, leftovers, line_up, needs_start};
+use super::places::{self, Place, free_name, is_broken, is_up, leftovers, line_up, needs_start};
 use super::swap::swap;
 use super::{Draft, care, create, fetch, gate, gone, keep, preflight, trial};
 
@@ -42,7 +42,7 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
     if is_ended_by_trial(draft, app, release, &services) || care::follows_operator(draft, app) {
         return;
     }
-    if has_dead(draft, app, &services) {
+    if has_broken(draft, app, &services) {
         keep::alive(draft, app, release);
         return;
     }
@@ -122,18 +122,16 @@ fn begins_trial(draft: &mut Draft<'_>, app: &AppId, release: &Release, services:
     true
 }
 
-/// Containers that the engine failed to remove stand in the way of their own names.
-fn has_dead(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
-    let dead: Vec<_> = services
-        .iter()
-        .flat_map(|p| p.container.iter().map(move |c| (p.name, *c)))
-        .filter(|(_, seen)| seen.state == ContainerState::Dead)
-        .collect();
-    for (name, seen) in &dead {
+/// Whether containers stand in the way of their own names; they go then.
+fn has_broken(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
+    let mut has_any = false;
+    for place in services {
+        let Some(seen) = place.container.filter(|seen| is_broken(draft, app, seen, place)) else { continue };
+        has_any = true;
         let step = free_name(draft, seen);
-        draft.add(Some(app), Some(name), vec![step]);
+        draft.add(Some(app), Some(place.name), vec![step]);
     }
-    !dead.is_empty()
+    has_any
 }
 
 /// Whether every service is as it should be; what is waited for otherwise. A service that the good

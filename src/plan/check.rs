@@ -87,7 +87,7 @@ impl<'a> Checked<'a> {
             Step::RemoveByForce { container, .. } => self.remove(container, true),
             Step::Park { container, .. } => match self.find(container) {
                 None => Some("the container is not ours"),
-                Some(seen) => (seen.state != ContainerState::Dead).then_some("the engine can remove it"),
+                Some(seen) => (!is_broken(seen)).then_some("the engine can remove it"),
             },
             Step::Start { container, .. } => self.start(container),
             Step::RemoveImage { image } => self.remove_image(image),
@@ -178,8 +178,7 @@ impl<'a> Checked<'a> {
         if is_up(seen) && self.is_held() {
             return Some("the device is held");
         }
-        let is_dead = seen.state == ContainerState::Dead;
-        let wanted = self.wanted.filter(|_| !is_dead)?;
+        let wanted = self.wanted.filter(|_| !is_broken(seen))?;
         let is_asked = self.is_on_trial
             && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
             && !is_of(Some(wanted), seen);
@@ -283,6 +282,11 @@ impl<'a> Checked<'a> {
     fn find(&self, container: &ContainerId) -> Option<&'a ObservedService> {
         self.at.observed.services.iter().find(|s| s.container == *container)
     }
+}
+
+/// Whether the container is of no use to anybody: it never starts again.
+fn is_broken(seen: &ObservedService) -> bool {
+    seen.state == ContainerState::Dead || (seen.is_cut_off && !is_up(seen))
 }
 
 fn is_of(release: Option<&Release>, seen: &ObservedService) -> bool {

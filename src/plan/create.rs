@@ -24,7 +24,9 @@ pub(super) fn networks(draft: &mut Draft<'_>, app: &AppId, release: &Release) ->
             |n: &&ObservedNetwork| n.app == *app && n.network == *name && n.config_hash == spec.config_hash;
         if !observed.networks.iter().any(|n| is_it(&n)) {
             is_complete = false;
-            draft.add(Some(app), None, vec![Step::CreateNetwork { app: app.clone(), network: name.clone() }]);
+            let (app_id, network, config_hash) = (app.clone(), name.clone(), spec.config_hash.clone());
+            let step = Step::CreateNetwork { app: app_id, network, config_hash };
+            draft.add(Some(app), None, vec![step]);
         }
     }
     is_complete

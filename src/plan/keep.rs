@@ -2,8 +2,8 @@
 
 use crate::model::{AppId, ContainerState, Health, ObservedService, Release, Step};
 
-use super::places::{Place, goes_first, is_up, line_up, needs_start, start};
-use super::{Draft, care, create, gate, swap, trial};
+use super::places::{Place, free_name, goes_first, is_up, line_up, needs_start, start};
+use super::{Draft, care, create, gate, places, swap, trial};
 
 /// While `wanted` is not ready, a service of the good release that ended or vanished, and of which
 /// nothing else runs, comes back. What a third release left half done, when the target changed during
@@ -19,7 +19,9 @@ pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
     let has_made_room =
         |p: &Place<'_>| is_tried && wanted.services.get(p.name).is_some_and(|spec| goes_first(spec.strategy));
     let is_gap = services.iter().any(|p| p.is_to_run && !is_covered(p) && !has_made_room(p));
-    if !strangers.is_empty() && (is_unwell || is_gap) && can_swap(draft, app, &services) {
+    let is_broken = |p: &Place<'_>| p.container.is_some_and(|seen| places::is_broken(draft, app, seen, p));
+    let is_whole = !services.iter().any(is_broken);
+    if is_whole && !strangers.is_empty() && (is_unwell || is_gap) && can_swap(draft, app, &services) {
         swap::swap(draft, app, good, &services);
         return;
     }
@@ -29,8 +31,15 @@ pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
             continue;
         }
         match place.container {
+            Some(seen) if places::is_broken(draft, app, seen, place) => {
+                let step = free_name(draft, seen);
+                draft.add(Some(app), Some(place.name), vec![step]);
+            }
             Some(seen) if needs_start(draft, app, seen, place) => {
-                draft.add_swap(app, place.name, vec![start(seen)]);
+                // One that finds no network is not started by trying.
+                if create::networks(draft, app, good) {
+                    draft.add_swap(app, place.name, vec![start(seen)]);
+                }
             }
             None if draft.at.observed.images.contains(&place.spec.image) => {
                 draft.add(Some(app), Some(place.name), vec![create::step(app, good, place)]);
@@ -68,7 +77,8 @@ fn is_covered(place: &Place<'_>) -> bool {
     place.container.is_some_and(|c| is_up(c) || ended_well(c)) || place.predecessors.iter().any(|p| is_up(p))
 }
 
-/// Whether the whole release has its containers, nobody holds the device or has locked the app, and no step of it is planned yet.
+/// Whether the release has all its containers, nobody holds the device or has locked the app, and none of them is
+/// just being made.
 fn can_swap(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
     let is_whole = services.iter().all(|p| p.container.is_some());
     let is_begun = draft.plan.stage.iter().any(|s| matches!(s, Step::Create { .. }));

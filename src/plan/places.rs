@@ -76,6 +76,12 @@ pub(super) fn needs_start(draft: &Draft<'_>, app: &AppId, seen: &ObservedService
     }
 }
 
+/// Whether the container stands in the way of its own name: the engine failed to remove it, or it is to be
+/// started and never can be. Another one must be made in its place.
+pub(super) fn is_broken(draft: &Draft<'_>, app: &AppId, seen: &ObservedService, place: &Place<'_>) -> bool {
+    seen.state == ContainerState::Dead || (seen.is_cut_off && needs_start(draft, app, seen, place))
+}
+
 /// Whether an author wishes the predecessor to go before the image comes.
 pub(super) fn goes_first(strategy: Strategy) -> bool {
     matches!(strategy, Strategy::KillThenDownload | Strategy::DeleteThenDownload)

@@ -280,6 +280,7 @@ impl Device {
             grace: Duration::from_secs(10),
             state,
             health,
+            is_cut_off: false,
             restarts: 0,
             status: format!("{state:?}"),
             ports: BTreeMap::new(),

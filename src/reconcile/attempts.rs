@@ -127,7 +127,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_is_done_in_vain_is_done_less_and_less_often() {
         let (app, network) = (AppId::parse("app").unwrap(), NetworkName::parse("default").unwrap());
-        let step = Step::CreateNetwork { app, network };
+        let step = Step::CreateNetwork { app, network, config_hash: None };
         let mut attempts = Attempts::default();
         attempts.note(&step, Outcome::Done);
         assert!(!attempts.was_just_done(&step), "once is no proof");

@@ -9,7 +9,8 @@ use tracing::debug;
 
 use crate::engine::{EngineError, NewContainer, Operate};
 use crate::model::{
-    App, AppId, Commit, Ledger, Observed, Outcome, Release, ServiceName, SpecHash, Step, Target, TargetApp,
+    App, AppId, Commit, Ledger, NetworkName, NetworkSpec, Observed, Outcome, Release, ServiceName, SpecHash,
+    Step, Target, TargetApp,
 };
 use crate::plan;
 
@@ -138,12 +139,10 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
             | Step::Reject { .. }
             | Step::Commit { .. }
             | Step::Forget { .. } => Ok(()),
-            Step::CreateNetwork { app, network } => {
-                let Some((owner, Some(release))) = wanted(self.target, app) else {
+            Step::CreateNetwork { app, network, config_hash } => {
+                let Some((owner, spec)) = self.new_network(app, network, config_hash.as_ref()) else {
                     return no_longer_wanted();
                 };
-                let release = under_way(self.ledger, app, release);
-                let Some(spec) = release.networks.get(network) else { return no_longer_wanted() };
                 engine.create_network(owner, network, spec).await
             }
             Step::Create { app, service, release, spec } => {
@@ -172,6 +171,18 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
             Step::RemoveImage { image } => engine.remove_image(image).await,
         };
         outcome(step, result)
+    }
+
+    fn new_network(
+        &self,
+        app: &AppId,
+        name: &NetworkName,
+        config_hash: Option<&String>,
+    ) -> Option<(&App, &NetworkSpec)> {
+        let (owner, wanted) = wanted(self.target, app)?;
+        let good = self.ledger.apps.get(app).and_then(|a| a.good.as_ref());
+        let mut specs = wanted.into_iter().chain(good).filter_map(|release| release.networks.get(name));
+        Some((owner, specs.find(|spec| spec.config_hash.as_ref() == config_hash)?))
     }
 
     fn new_container<'b>(
@@ -224,13 +235,6 @@ fn wanted<'a>(target: &'a Target, app: &AppId) -> Option<(&'a App, Option<&'a Re
         TargetApp::Wanted(wanted) => Some((&wanted.app, wanted.release.as_ref())),
         TargetApp::Refused(_) => None,
     }
-}
-
-/// The release that is being reached: the good one when the wanted one was rejected.
-fn under_way<'a>(ledger: &'a Ledger, app: &AppId, wanted: &'a Release) -> &'a Release {
-    let Some(app) = ledger.apps.get(app) else { return wanted };
-    let is_rejected = app.rejected.as_ref().is_some_and(|r| r.release == wanted.key());
-    app.good.as_ref().filter(|_| is_rejected).unwrap_or(wanted)
 }
 
 fn no_longer_wanted() -> Outcome {

@@ -15,6 +15,7 @@ mod support;
 mod asked;
 mod away;
 mod bad;
+mod behind;
 mod bystanders;
 mod heal;
 mod images;

@@ -29,7 +29,8 @@ impl Inspect for Docker {
                 Ok((containers, networks, client.list_images(Some(images)).await?))
             })
             .await?;
-        let ours = containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c)?)));
+        let ours =
+            containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c, &networks)?)));
         let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
         Ok(Observed {
             services: services.into_iter().map(|(_, seen)| seen).collect(),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
     AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, NetworkName,
-    Observed, ObservedService, Probe, ServiceSpec, VolumeName,
+    Observed, ObservedNetwork, ObservedService, Probe, ServiceSpec, VolumeName,
 };
 
 use super::{Behaviour, Fault, attached, is_up};
@@ -33,6 +33,8 @@ pub(super) struct Inside {
     pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
     pub(super) architecture: Option<String>,
     pub(super) is_down: bool,
+    /// The networks to which a container was bound when it was first started.
+    bound: BTreeMap<ContainerId, Vec<ObservedNetwork>>,
     /// What each container that was started publishes: its own port and the host's.
     published: BTreeMap<ContainerId, Vec<(u16, HeldPort)>>,
 }
@@ -54,6 +56,13 @@ impl Inside {
     pub(super) fn look(&self) -> Observed {
         let mut observed = self.observed.clone();
         for seen in &mut observed.services {
+            seen.is_cut_off = self.bound.get(&seen.container).into_iter().flatten().any(|bound| {
+                let is_same = |n: &&ObservedNetwork| {
+                    (&n.app, &n.network, &n.config_hash) == (&bound.app, &bound.network, &bound.config_hash)
+                };
+                let mut alike = observed.networks.iter().filter(is_same).peekable();
+                alike.peek().is_some() && alike.all(|n| n.id != bound.id)
+            });
             let ports = self.published.get(&seen.container).filter(|_| has_ports(seen.state));
             for (port, held) in ports.into_iter().flatten() {
                 seen.ports.entry(*port).or_default().insert(held.port);
@@ -94,6 +103,7 @@ impl Inside {
             grace: Duration::from_secs(docker_spec::grace_seconds(spec)),
             state: ContainerState::Created,
             health: Health::Unchecked,
+            is_cut_off: false,
             restarts: 0,
             status: "Created".to_owned(),
             ports: BTreeMap::new(),
@@ -118,6 +128,14 @@ impl Inside {
         let mut networks = spec.iter().flat_map(attached);
         if let Some(name) = networks.find(|name| !self.has_network(&app, name)) {
             return refused(format!("network {name} not found"));
+        }
+        let on =
+            |n: &&ObservedNetwork| n.app == app && spec.iter().flat_map(attached).any(|a| *a == n.network);
+        let now: Vec<_> = self.observed.networks.iter().filter(on).cloned().collect();
+        let bound = self.bound.entry(id.clone()).or_insert(now);
+        if let Some(gone) = bound.iter().find(|n| self.observed.networks.iter().all(|other| other.id != n.id))
+        {
+            return refused(format!("network {} not found", gone.id));
         }
         let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
         let image = ImageRef::parse(&seen.image).ok();
@@ -221,6 +239,7 @@ impl Inside {
     pub(super) fn forget(&mut self, id: &ContainerId) {
         self.names.remove(id);
         self.specs.remove(id);
+        self.bound.remove(id);
         self.published.remove(id);
         self.observed.services.retain(|s| s.container != *id);
         self.observed.parked.retain(|s| s.container != *id);

@@ -162,3 +162,44 @@ fn a_container_that_does_not_end_climbs_a_ladder() {
     device.cooling.insert(step, cooling);
     assert_eq!(device.told(), "wait web engine_stuck");
 }
+
+#[test]
+fn a_container_whose_network_was_replaced_is_made_anew() {
+    let cut = "target 1, good 1, have 1, db@1 running, web@1 exited, cut web@1";
+    check(&[
+        ("it cannot be started, so it goes", cut, "remove web web-1"),
+        (
+            "or is put aside",
+            &format!("{cut}, tried remove web@1 2, tried remove-by-force web@1 2"),
+            "park web web-1",
+        ),
+        ("then as ever", "target 1, good 1, have 1, db@1 running", "create web@1"),
+        (
+            "one that runs is left alone",
+            "target 1, good 1, have 1, db@1 running, web@1 running, cut web@1",
+            "",
+        ),
+        (
+            "and so is one that is to stay as it is",
+            "target 1, good 1, halted web@1, db@1 running, web@1 exited, stopped web@1, cut web@1",
+            "wait web stopped",
+        ),
+        ("or is done", "target 6, good 6, job@6 exited, cut job@6, web@6 running", ""),
+        (
+            "on the way back",
+            "target 2, good 1, rejected 2, have 1, db@1 exited, stopped db@1, web@1 exited, stopped web@1, cut web@1, \
+             db@2 running, web@2 running",
+            "remove web web-1, wait all rejected",
+        ),
+        (
+            "while something comes",
+            "target 2, good 1, have 1 web@2, pulling db@2, db@1 running, web@1 exited, cut web@1",
+            "remove web web-1, wait db downloading",
+        ),
+        (
+            "while something comes, and before its network is there again",
+            "target 2, good 1, have 1 web@2, pulling db@2, bare, db@1 running, web@1 exited",
+            "create-network default, wait db downloading",
+        ),
+    ]);
+}

@@ -68,6 +68,11 @@ impl Device {
 
     fn surround_by_host(&mut self, word: &str, words: &[&str]) -> bool {
         match word {
+            "cut" => {
+                let cut_off = container(words[1]);
+                let mut seen = self.observed.services.iter_mut();
+                seen.find(|s| s.container == cut_off).unwrap().is_cut_off = true;
+            }
             "free" => self.facts.free = Some(words[1].parse::<u64>().unwrap() * MIB),
             "reserve" => self.settings.disk_reserve = words[1].parse::<u64>().unwrap() * MIB,
             "weight" => {
