@@ -30,29 +30,6 @@ const CUTS: u64 = 110;
 /// No cut comes later after a start.
 const LATEST: u64 = 700;
 
-/// `web` changes with the release, `api` never does.
-fn compose(lab: &Lab, release: &str) -> std::path::PathBuf {
-    let text = format!(
-        r#"services:
-  web:
-    image: {}
-    ports: ["127.0.0.1::8080"]
-    volumes: ["data:/data"]
-    stop_grace_period: 2s
-    labels: {{ io.cotter.trial.soak: 1s }}
-  api:
-    image: {}
-    stop_grace_period: 2s
-    labels: {{ io.cotter.trial.soak: 1s }}
-volumes:
-  data: {{}}
-"#,
-        lab.image(release),
-        lab.image("r3")
-    );
-    lab.file(&format!("{release}.yml"), &text)
-}
-
 /// What the device said of itself right before a cut, and how much it had logged by then.
 #[derive(Debug, Default)]
 struct Told {
@@ -219,7 +196,11 @@ fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
     let mut server = FleetServer::start(&lab);
     let fleet = server.create_fleet(&lab, "lab");
     for release in ["r1", "r2"] {
-        server.create_release(&fleet, &format!("commit-{release}"), &compose(&lab, release));
+        server.create_release(
+            &fleet,
+            &format!("commit-{release}"),
+            &lab.web_and_api(release, &lab.parts.registry, "1s"),
+        );
     }
     let label = format!("io.cotter.instance={}", lab.instance("other"));
     let args = ["run", "--detach", "--network", "none", "--label", &label, lab.image("r4")];

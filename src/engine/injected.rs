@@ -56,32 +56,19 @@ fn environment(new: NewContainer<'_>) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{
-        App, AppId, Commit, ImageRef, Mount, MountOptions, MountSource, ServiceName, ServiceSpec, SpecHash,
-    };
+    use crate::engine::sample::Sample;
+    use crate::model::{ImageRef, Mount, MountOptions, MountSource, ServiceSpec, SpecHash};
 
     fn injected(change: impl FnOnce(&mut ServiceSpec)) -> (Vec<String>, Vec<String>) {
-        let id = AppId::parse("0123456789abcdef0123456789abcdef").unwrap();
-        let app = App { id, number: 7, name: "demo".to_owned() };
-        let (release, service) = (Commit::parse("abc").unwrap(), ServiceName::parse("web").unwrap());
         let mut spec =
             ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), ImageRef::parse("r.example/a:1").unwrap());
         change(&mut spec);
-        let (networks, volumes) = (BTreeMap::new(), BTreeMap::new());
-        let new = NewContainer {
-            app: &app,
-            release: &release,
-            service: &service,
-            spec: &spec,
-            networks: &networks,
-            volumes: &volumes,
-        };
+        let sample = Sample::new("web");
         let env = spec.environment.iter().map(|(k, v)| format!("{k}={v}")).collect();
         let mut body = ContainerCreateBody { env: Some(env), ..ContainerCreateBody::default() };
-        into(&mut body, Path::new("/run/cotter/services"), new);
+        into(&mut body, Path::new("/run/cotter/services"), sample.container(&spec));
         let mut env = body.env.unwrap();
         env.sort();
         (body.host_config.unwrap().binds.unwrap(), env)

@@ -11,6 +11,8 @@ pub mod fake;
 mod injected;
 mod look;
 mod pull;
+#[cfg(test)]
+mod sample;
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -29,12 +29,12 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
         intend(&mut self.ledger, &stage);
         self.save_ledger();
-        let (pulls, steps): (Vec<_>, Vec<_>) =
+        let (beside, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
-        for pull in &pulls {
-            if let Step::Pull { image } = pull {
+        for step in &beside {
+            if let Step::Pull { image } = step {
                 self.pulls.begin(&self.engine, image);
-            } else if let Step::Weigh { image } = pull {
+            } else if let Step::Weigh { image } = step {
                 let architecture = self.facts.architecture.clone().unwrap_or_default();
                 self.weighing.begin(&self.surroundings, image, &architecture);
             }

@@ -81,30 +81,6 @@ impl Drop for Mount {
     }
 }
 
-/// `web` changes with the release, `api` never does.
-fn compose(lab: &Lab, registry: &str, release: &str) -> PathBuf {
-    let image = |release: &str| lab.image(release).replace(&lab.parts.registry, registry);
-    let text = format!(
-        r#"services:
-  web:
-    image: {}
-    ports: ["127.0.0.1::8080"]
-    volumes: ["data:/data"]
-    stop_grace_period: 2s
-    labels: {{ io.cotter.trial.soak: 3s }}
-  api:
-    image: {}
-    stop_grace_period: 2s
-    labels: {{ io.cotter.trial.soak: 3s }}
-volumes:
-  data: {{}}
-"#,
-        image(release),
-        image("r3")
-    );
-    lab.file(&format!("{release}.yml"), &text)
-}
-
 impl<'lab> Scene<'lab> {
     /// A device on release r1, and a container of somebody else.
     #[track_caller]
@@ -114,7 +90,7 @@ impl<'lab> Scene<'lab> {
         let server = FleetServer::start(lab);
         let fleet = server.create_fleet(lab, "lab");
         for release in RELEASES {
-            server.create_release(&fleet, release, &compose(lab, &registry.address, release));
+            server.create_release(&fleet, release, &lab.web_and_api(release, &registry.address, "3s"));
         }
         server.cli(&["fleet", "pin", &fleet.name, "r1"]);
         let image = lab.image("r4").replace(&lab.parts.registry, &registry.address);

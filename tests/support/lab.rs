@@ -135,6 +135,31 @@ impl Lab {
         }
         self.file(name, &text)
     }
+
+    /// Writes a compose file of two services from `registry`: `web` changes with the release, `api` never does.
+    #[track_caller]
+    pub fn web_and_api(&self, release: &str, registry: &str, soak: &str) -> PathBuf {
+        let image = |release: &str| self.image(release).replace(&self.parts.registry, registry);
+        let text = format!(
+            r#"services:
+  web:
+    image: {}
+    ports: ["127.0.0.1::8080"]
+    volumes: ["data:/data"]
+    stop_grace_period: 2s
+    labels: {{ io.cotter.trial.soak: {soak} }}
+  api:
+    image: {}
+    stop_grace_period: 2s
+    labels: {{ io.cotter.trial.soak: {soak} }}
+volumes:
+  data: {{}}
+"#,
+            image(release),
+            image("r3")
+        );
+        self.file(&format!("{release}.yml"), &text)
+    }
 }
 
 impl Drop for Lab {

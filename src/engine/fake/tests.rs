@@ -5,7 +5,8 @@ use std::pin::pin;
 use futures_util::StreamExt;
 
 use super::*;
-use crate::model::{AppId, Commit, RestartPolicy, ServiceName, SpecHash};
+use crate::engine::sample::Sample;
+use crate::model::{RestartPolicy, SpecHash};
 
 fn image() -> ImageRef {
     ImageRef::parse("r.example/web:1").unwrap()
@@ -13,24 +14,12 @@ fn image() -> ImageRef {
 
 /// Creates a container of `name` that the engine keeps running as `restart` says.
 async fn create(engine: &Fake, name: &str, restart: RestartPolicy) -> ContainerId {
-    let id = AppId::parse("0123456789abcdef0123456789abcdef").unwrap();
-    let app = App { id, number: 7, name: "demo".to_owned() };
-    let (release, service) = (Commit::parse("abc").unwrap(), ServiceName::parse(name).unwrap());
     let spec = ServiceSpec {
         network_mode: NetworkMode::None,
         restart,
         ..ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image())
     };
-    let (networks, volumes) = (BTreeMap::new(), BTreeMap::new());
-    let new = NewContainer {
-        app: &app,
-        release: &release,
-        service: &service,
-        spec: &spec,
-        networks: &networks,
-        volumes: &volumes,
-    };
-    engine.create(new).await.unwrap();
+    engine.create(Sample::new(name).container(&spec)).await.unwrap();
     engine.observe().await.unwrap().services.last().unwrap().container.clone()
 }
 

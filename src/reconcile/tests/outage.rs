@@ -4,14 +4,21 @@ use super::*;
 use crate::engine::fake::Fault;
 use crate::model::Strategy;
 
+/// A device on which `first` is good; `second`, whose `web` does so, was told and has had 5 s since.
+async fn tried(first: Target, second: Target, behaviour: Behaviour) -> Lab {
+    let lab = Lab::new();
+    lab.deliver(first);
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), behaviour);
+    lab.deliver(second);
+    lab.pass(5).await;
+    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial, and well");
+    lab
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_engine_killed_in_a_trial_is_no_fault_of_the_release() {
-    let lab = Lab::new();
-    lab.deliver(without_restart(1));
-    lab.pass(20).await;
-    lab.deliver(without_restart(2));
-    lab.pass(5).await;
-    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial");
+    let lab = tried(without_restart(1), without_restart(2), Behaviour::Runs).await;
     lab.engine.go_down();
     lab.pass(10).await;
     lab.engine.revive();
@@ -22,11 +29,7 @@ async fn an_engine_killed_in_a_trial_is_no_fault_of_the_release() {
 
 #[tokio::test(start_paused = true)]
 async fn an_outage_of_the_engine_hides_no_release_that_fails() {
-    let lab = Lab::new();
-    lab.deliver(without_restart(1));
-    lab.pass(20).await;
-    lab.deliver(without_restart(2));
-    lab.pass(5).await;
+    let lab = tried(without_restart(1), without_restart(2), Behaviour::Runs).await;
     lab.engine.publish(&image("web", 2), Behaviour::Exits(3));
     lab.engine.go_down();
     lab.pass(10).await;
@@ -61,13 +64,7 @@ async fn a_successor_that_crashes_beside_its_predecessor_has_its_time_and_no_mor
 
 #[tokio::test(start_paused = true)]
 async fn a_release_is_watched_anew_when_the_engine_was_gone() {
-    let lab = Lab::new();
-    lab.deliver(target(1));
-    lab.pass(20).await;
-    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(5)));
-    lab.deliver(target(2));
-    lab.pass(4).await;
-    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial, and well");
+    let lab = tried(target(1), target(2), Behaviour::CrashesAfter(Duration::from_secs(6))).await;
     // It crashes, and the engine starts it again with a count of restarts that begins anew.
     lab.engine.go_down();
     lab.pass(7).await;
@@ -78,13 +75,7 @@ async fn a_release_is_watched_anew_when_the_engine_was_gone() {
 
 #[tokio::test(start_paused = true)]
 async fn the_time_in_which_the_engine_answers_nobody_is_no_time_of_running_well() {
-    let lab = Lab::new();
-    lab.deliver(target(1));
-    lab.pass(20).await;
-    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(8)));
-    lab.deliver(target(2));
-    lab.pass(5).await;
-    assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "it is on trial, and well");
+    let lab = tried(target(1), target(2), Behaviour::CrashesAfter(Duration::from_secs(8))).await;
     // Of the next look only the list is answered, and nobody looks again for two minutes.
     lab.engine.fail(1, Fault::Freeze);
     lab.engine.meddle(|_| {});
@@ -96,12 +87,7 @@ async fn the_time_in_which_the_engine_answers_nobody_is_no_time_of_running_well(
 
 #[tokio::test(start_paused = true)]
 async fn a_release_is_watched_before_it_is_good_though_nobody_remembers_its_trial() {
-    let lab = Lab::new();
-    lab.deliver(target(1));
-    lab.pass(20).await;
-    lab.engine.publish(&image("web", 2), Behaviour::CrashesAfter(Duration::from_secs(8)));
-    lab.deliver(target(2));
-    lab.pass(5).await;
+    let lab = tried(target(1), target(2), Behaviour::CrashesAfter(Duration::from_secs(8))).await;
     let (engine, notebook) = lab.cut();
     *notebook.0.lock().unwrap() = Page::default();
     let lab = Lab::on(engine, notebook);

@@ -1,0 +1,32 @@
+//! A container to be created, for tests: all of it but its spec.
+
+use std::collections::BTreeMap;
+
+use crate::model::{
+    App, AppId, Commit, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+};
+
+use super::NewContainer;
+
+/// What a container of the app `demo`, number 7, is made with.
+pub(super) struct Sample {
+    app: App,
+    release: Commit,
+    service: ServiceName,
+    networks: BTreeMap<NetworkName, NetworkSpec>,
+    volumes: BTreeMap<VolumeName, VolumeSpec>,
+}
+
+impl Sample {
+    pub(super) fn new(service: &str) -> Self {
+        let id = AppId::parse("0123456789abcdef0123456789abcdef").unwrap();
+        let app = App { id, number: 7, name: "demo".to_owned() };
+        let (release, service) = (Commit::parse("abc").unwrap(), ServiceName::parse(service).unwrap());
+        Self { app, release, service, networks: BTreeMap::new(), volumes: BTreeMap::new() }
+    }
+
+    pub(super) fn container<'a>(&'a self, spec: &'a ServiceSpec) -> NewContainer<'a> {
+        let Self { app, release, service, networks, volumes } = self;
+        NewContainer { app, release, service, spec, networks, volumes }
+    }
+}
