@@ -142,6 +142,7 @@ fn running(now: &Target, next: &Target) -> Observed {
                     grace: Duration::from_secs(10),
                     state: ContainerState::Running,
                     health: Health::Unchecked,
+                    is_cut_off: false,
                     restarts: 0,
                     status: "Up 1 hour".to_owned(),
                     ports: BTreeMap::new(),

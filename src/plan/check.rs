@@ -111,11 +111,16 @@ impl<'a> Checked<'a> {
             Step::Unlock { .. } => {
                 (self.is_on_trial && self.good.is_some()).then_some("its release is on trial")
             }
-            Step::Pull { .. }
-            | Step::Weigh { .. }
-            | Step::CreateNetwork { .. }
-            | Step::Create { .. }
-            | Step::RemoveNetwork { .. } => None,
+            Step::RemoveNetwork { id, .. } => {
+                let seen = self.at.observed.networks.iter().find(|network| network.id == *id)?;
+                let has_it = |release: &Release| {
+                    release.networks.get(&seen.network).is_some_and(|n| n.config_hash == seen.config_hash)
+                };
+                // Of an app that goes nothing is needed any more.
+                let is_needed = self.wanted.into_iter().chain(self.good).any(has_it);
+                (self.wanted.is_some() && is_needed).then_some("a release needs it")
+            }
+            Step::Pull { .. } | Step::Weigh { .. } | Step::CreateNetwork { .. } | Step::Create { .. } => None,
         }
     }
 

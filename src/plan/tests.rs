@@ -368,12 +368,13 @@ impl Device {
             }
             Step::CreateNetwork { .. } => self.add_network(),
             Step::Create { service, spec, .. } => {
-                let number = (1..=12).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
+                let number = (1..=14).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
                 self.add_container(service.as_str(), number, "created");
             }
             Step::Start { container, .. } => {
                 ledger.stopped.remove(container);
                 let n = at(container, all);
+                assert!(!all[n].is_cut_off, "it cannot be started: {step}");
                 all[n].state =
                     if works(&all[n].spec) { ContainerState::Running } else { ContainerState::Restarting };
             }
@@ -796,6 +797,14 @@ fn the_checker_knows_an_unsafe_plan() {
         ("target 1, good 1, db@1 exited", "remove db", "it is the one that should run"),
         ("target 3, good 3, db@1 exited", "start db", "no release we know of has this spec"),
     ];
+    let network = |text: &str| {
+        let device = Device::parse(text);
+        let id = device.observed.networks[0].id.clone();
+        let step = Step::RemoveNetwork { app: app(), network: NetworkName::parse("default").unwrap(), id };
+        violations(&device.situation(), &Plan { stage: vec![step], waiting: Vec::new() })
+    };
+    assert_eq!(network("target 2, good 1"), ["remove-network default: a release needs it"]);
+    assert_eq!(network("target none, good 1"), Vec::<String>::new(), "its app goes");
     for (text, step, why) in unsafe_plans {
         let device = Device::parse(text);
         let (app, service, container) = (app(), name("db"), ContainerId::parse("db-1").unwrap());
@@ -833,6 +842,8 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
             }
         }
         7 => drop(device.facts.handed_over.insert((app(), name("web")))),
+        // Its network is removed, and is there again.
+        8 if services > 0 => device.observed.services[which.index(services)].is_cut_off = true,
         _ => {
             // A cut: only the first few steps of the stage happen.
             let plan = device.plan();
@@ -850,8 +861,8 @@ proptest! {
     /// comes to rest running exactly the wanted release.
     #[test]
     fn always_converges(
-        acts in prop::collection::vec((0_u8..12, 0_u8..12, any::<prop::sample::Index>()), 0..80),
-        last in 1_u8..=12,
+        acts in prop::collection::vec((0_u8..12, 0_u8..14, any::<prop::sample::Index>()), 0..80),
+        last in 1_u8..=14,
     ) {
         let mut device = Device::parse("bare, target 1");
         for (act, number, which) in acts {
