@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::model::{Answer, AppId, Lease, Ledger, Release, TargetApp, WantedApp};
-use crate::plan::Situation;
+use crate::plan::{Situation, may_lock};
 
 use super::{find, name};
 
@@ -78,7 +78,9 @@ pub(super) fn not_locked(at: &Situation<'_>, app: &AppId, is_forced: bool) -> Re
         return Ok(());
     }
     let held = |by: String| Err(Answer::Held(format!("updates are locked by {by}; --force passes this")));
-    if let Some((service, lock)) = at.facts.locks.get(app).and_then(|locks| locks.first_key_value()) {
+    let ledger = at.ledger.apps.get(app);
+    let mut files = at.facts.locks.get(app).into_iter().flatten();
+    if let Some((service, lock)) = files.find(|(service, _)| may_lock(at.observed, ledger, app, service)) {
         return held(format!("service {service} of {}: {}", name(at, app), lock.path));
     }
     let mut leases = at.ledger.leases.iter();

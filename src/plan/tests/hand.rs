@@ -440,6 +440,11 @@ fn a_locked_service_is_stopped_only_by_force() {
         let lock = FileLock { path: "/tmp/balena/updates.lock".into() };
         device.facts.locks.insert(app(), BTreeMap::from([(name("web"), lock)]));
     };
+    let of_nobody = |device: &mut Device| {
+        with_file(device);
+        device.read("halted web@1");
+        device.observed.services.retain(|seen| seen.service == name("db"));
+    };
     let with_lease = |device: &mut Device| device.ledger.leases.push(lease("a1", 60));
     let ended = |device: &mut Device| {
         device.ledger.leases.push(lease("a1", 60));
@@ -451,8 +456,9 @@ fn a_locked_service_is_stopped_only_by_force() {
         device.target.as_mut().unwrap().is_lock_overridden = true;
     };
     type Case<'a> = (&'a str, &'a dyn Fn(&mut Device), Option<&'a str>);
-    let cases: [Case<'_>; 4] = [
+    let cases: [Case<'_>; 5] = [
         ("a file", &with_file, Some(by_file)),
+        ("a file of a service that an operator stopped", &of_nobody, None),
         ("a lease", &with_lease, Some(by_lease)),
         ("a lease that has ended", &ended, None),
         ("the cloud passes over locks", &overridden, None),
