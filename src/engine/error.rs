@@ -93,6 +93,9 @@ impl EngineError {
         ]) {
             // Before "denied", which registries say in the same breath.
             Self::RateLimited { image, message }
+        } else if has(&["error parsing http"]) {
+            // No registry speaks so: it is a portal's page, or that of a proxy whose registry is away.
+            Self::Registry { image, message }
         } else if has(&["unauthorized", "no basic auth credentials", "denied", "authentication required"]) {
             Self::RegistryAuth { image, message }
         } else if has(&[
@@ -147,6 +150,16 @@ mod tests {
                 "is not in its registry",
             ),
             ("Head \"https://r/v2/a/manifests/429\": no basic auth credentials", false, "denies"),
+            (
+                r#"error parsing HTTP 404 response body: invalid character '<' looking for beginning of value: "<html>404 Not Found""#,
+                true,
+                "cannot be reached",
+            ),
+            (
+                r#"error parsing HTTP 403 response body: invalid character 'A' looking for beginning of value: "Access denied""#,
+                true,
+                "cannot be reached",
+            ),
             ("write /var/lib/docker/tmp/x: no space left on device", false, "is full"),
             ("filesystem layer verification failed for digest sha256:0", true, "cannot be reached"),
         ] {
