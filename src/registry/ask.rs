@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use crate::model::ImageRef;
@@ -175,7 +175,8 @@ fn place(repository: &str) -> (&str, String) {
 const HUB: &str = "registry-1.docker.io";
 
 fn is_loopback_url(url: &str) -> bool {
-    url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).is_some_and(is_on_this_machine)
+    let url = Url::parse(url).ok().filter(|url| url.scheme() == "http");
+    url.is_some_and(|url| url.host_str().is_some_and(is_on_this_machine))
 }
 
 fn is_on_this_machine(registry: &str) -> bool {
@@ -233,6 +234,21 @@ mod tests {
             ("127.example", false),
         ] {
             assert_eq!(is_on_this_machine(host), is_local, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_asked_for_in_plain_on_this_machine_only() {
+        for (realm, is_local) in [
+            ("http://localhost:5001/token", true),
+            ("http://127.0.0.1/token?a=b", true),
+            ("http://[::1]:5001", true),
+            ("http://auth.example/token", false),
+            ("http://localhost:x@auth.example/token", false),
+            ("http://localhost:x\\@auth.example/token", false),
+            ("https://localhost/token", false),
+        ] {
+            assert_eq!(is_loopback_url(realm), is_local, "{realm}");
         }
     }
 
