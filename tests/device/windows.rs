@@ -66,8 +66,8 @@ fn a_release_waits_for_its_window_or_for_an_operator() {
     let (mut desk, desks) = device(&lab, &server, "desk", &far);
     let (on_till, on_desk) = (till.standing(), desk.standing());
 
-    // The one of the release opens within a minute and a half.
-    let opens = (unix_time() + 30) / 60 + 1;
+    // The one of the release opens with the next minute, or the one after it.
+    let opens = (unix_time() + 15) / 60 + 1;
     let soon = hour_from(opens % 1440);
     release(&lab, &server, &tills, "two", "r2", &soon);
     let (why, left) = waits(&till, "window");

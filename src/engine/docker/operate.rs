@@ -142,7 +142,7 @@ impl Operate for Docker {
         let id = id.to_string();
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let options = StopContainerOptions { t: i32::try_from(seconds).ok(), signal: None };
-        let call = self.call("stop", grace + EngineError::DEADLINE, |client| async move {
+        let call = self.call("stop", grace.saturating_add(EngineError::DEADLINE), |client| async move {
             client.stop_container(&id, Some(options)).await
         });
         or_already(call.await, &[304, 404])
