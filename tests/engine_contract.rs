@@ -13,10 +13,10 @@ use std::time::Duration;
 use cotter::engine::fake::{Behaviour, Fake};
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
 use cotter::model::{
-    App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Instance, Mount,
-    MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed,
-    ObservedService, PortMapping, Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
-    VolumeName, VolumeSpec,
+    App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Instance, Isolation,
+    Mount, MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec,
+    Observed, ObservedService, PortMapping, Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec,
+    SpecHash, Subnet, VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
 use support::Lab;
@@ -106,16 +106,53 @@ fn spec(image: &ImageRef, seed: u8) -> ServiceSpec {
     }
 }
 
+/// A network in a range of its own, for runs beside each other, as large as `bits` say.
+fn lan(bits: u8) -> NetworkSpec {
+    let subnet = Some(format!("10.214.{}.0/{bits}", std::process::id() % 250));
+    let subnets = vec![Subnet { subnet, ..Subnet::default() }];
+    NetworkSpec { config_hash: Some(format!("c{bits}")), subnets, ..NetworkSpec::default() }
+}
+
 fn on(names: &[&str]) -> NetworkMode {
     NetworkMode::Networks(names.iter().map(|n| (network(n), NetworkAttachment::default())).collect())
 }
 
 async fn create<E: Operate>(engine: &E, name: &str, spec: &ServiceSpec) -> Result<(), EngineError> {
+    create_with(engine, name, spec, &BTreeMap::new()).await
+}
+
+async fn reconnect<E: Operate>(
+    engine: &E,
+    name: &str,
+    spec: &ServiceSpec,
+    id: &ContainerId,
+) -> Result<(), EngineError> {
+    let joined = BTreeMap::new();
+    with(name, spec, &joined, async |new| engine.reconnect(id, new).await).await
+}
+
+/// Creates a container that joins others.
+async fn create_with<E: Operate>(
+    engine: &E,
+    name: &str,
+    spec: &ServiceSpec,
+    joined: &BTreeMap<ServiceName, ContainerId>,
+) -> Result<(), EngineError> {
+    with(name, spec, joined, async |new| engine.create(new).await).await
+}
+
+async fn with(
+    name: &str,
+    spec: &ServiceSpec,
+    joined: &BTreeMap<ServiceName, ContainerId>,
+    act: impl AsyncFnOnce(NewContainer<'_>) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
     let (app, release, service) = (app(), Commit::parse("abc123").unwrap(), service(name));
     let networks = BTreeMap::from([
         (network("default"), NetworkSpec::default()),
         (network("second"), NetworkSpec::default()),
         (network("third"), NetworkSpec::default()),
+        (network("lan"), lan(24)),
     ]);
     let volumes = BTreeMap::from([(volume("data"), VolumeSpec::default())]);
     let new = NewContainer {
@@ -125,13 +162,14 @@ async fn create<E: Operate>(engine: &E, name: &str, spec: &ServiceSpec) -> Resul
         spec,
         networks: &networks,
         volumes: &volumes,
+        joined,
     };
-    engine.create(new).await
+    act(new).await
 }
 
 async fn pull<E: Operate>(engine: &E, image: &ImageRef) -> Result<Vec<u8>, EngineError> {
     let (tx, mut rx) = mpsc::channel(1000);
-    engine.pull(image, tx).await?;
+    engine.pull(image, None, tx).await?;
     let mut told = Vec::new();
     while let Some(percent) = rx.recv().await {
         told.push(percent);
@@ -199,6 +237,8 @@ async fn contract<B: Bench>(bench: &B) {
     networks(bench).await;
     volumes(bench).await;
     several_networks(bench).await;
+    joins(bench).await;
+    networks_made_anew(bench).await;
     events(bench).await;
     health(bench).await;
     others(bench).await;
@@ -493,6 +533,100 @@ async fn networks<B: Bench>(bench: &B) {
     assert_eq!(look(engine).await.networks, []);
 }
 
+/// Networks that have addresses in common do not stand side by side, and who was on one that was made anew has to
+/// be connected to it.
+async fn networks_made_anew<B: Bench>(bench: &B) {
+    let engine = bench.engine();
+    let (app, name) = (app(), network("lan"));
+    let lan_of = |seen: Observed| seen.networks.into_iter().find(|n| n.network == name);
+    engine.create_network(&app, &network("second"), &NetworkSpec::default()).await.unwrap();
+    engine.create_network(&app, &name, &lan(24)).await.unwrap();
+    let old = lan_of(look(engine).await).unwrap();
+    assert_eq!(old.subnets, lan(24).ranges());
+    let error = engine.create_network(&app, &name, &lan(25)).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { .. }), "it overlaps: {error:?}");
+
+    let web = ServiceSpec { network_mode: on(&["lan", "second"]), ..spec(&bench.images().well, 80) };
+    let id = created(engine, "web", &web).await;
+    let known = |seen: &ObservedService| seen.networks.get(&old.name).cloned();
+    assert_eq!(known(&seen(engine, "web").await.unwrap()), Some(None), "it has never met it");
+    engine.start(&id).await.unwrap();
+    assert_eq!(known(&seen(engine, "web").await.unwrap()), Some(Some(old.id.clone())));
+    let error = engine.remove_network(&old.id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { .. }), "it is in use: {error:?}");
+    engine.stop(&id, Duration::from_secs(2)).await.unwrap();
+    engine.remove_network(&old.id).await.unwrap();
+    engine.create_network(&app, &name, &lan(25)).await.expect("there is room");
+    let other = lan_of(look(engine).await).unwrap();
+    assert_ne!(other.name, old.name);
+    engine.remove_network(&other.id).await.unwrap();
+    engine.create_network(&app, &name, &lan(24)).await.unwrap();
+    let new = lan_of(look(engine).await).unwrap();
+    assert_eq!(new.name, old.name);
+
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "it looks for the old one: {error:?}");
+    assert_eq!(known(&seen(engine, "web").await.unwrap()), Some(Some(old.id.clone())));
+    for _ in 0..2 {
+        reconnect(engine, "web", &web, &id).await.unwrap();
+    }
+    assert_eq!(bench.networks_of(&id), 2);
+    engine.start(&id).await.unwrap();
+    let found = seen(engine, "web").await.unwrap();
+    assert_eq!((known(&found), found.container), (Some(Some(new.id.clone())), id.clone()));
+    gone(engine, &id).await;
+    let error = reconnect(engine, "web", &web, &id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "it is gone: {error:?}");
+    for seen in look(engine).await.networks {
+        engine.remove_network(&seen.id).await.unwrap();
+    }
+}
+
+/// Containers that share namespaces: what they join is seen, must run when they start, and is found to have
+/// started again.
+async fn joins<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let shareable = Isolation { ipc: Some("shareable".to_owned()), ..Isolation::default() };
+    let door = ServiceSpec { isolation: shareable, ..spec(&images.well, 70) };
+    let other = created(engine, "door", &door).await;
+    let isolation =
+        Isolation { ipc_of: Some(service("door")), pid_of: Some(service("door")), ..Isolation::default() };
+    let network_mode = NetworkMode::Service(service("door"));
+    // Two programs at one address need two ports.
+    let environment = BTreeMap::from([("DEMO_PORT".to_owned(), "9090".to_owned())]);
+    let guest = ServiceSpec { network_mode, isolation, environment, ..spec(&images.well, 71) };
+    let joined = BTreeMap::from([(service("door"), other.clone())]);
+    create_with(engine, "guest", &guest, &joined).await.unwrap();
+    let seen_guest = seen(engine, "guest").await.unwrap();
+    assert_eq!(seen_guest.joins, Namespace::ALL.map(|kind| (kind, other.clone())).into());
+    assert_eq!(seen(engine, "door").await.unwrap().joins, BTreeMap::new());
+    let id = seen_guest.container;
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { .. }), "the other one does not run: {error:?}");
+    assert_eq!(seen(engine, "guest").await.unwrap().state, ContainerState::Created);
+    assert_eq!(engine.started(&other).await.unwrap(), None);
+
+    engine.start(&other).await.unwrap();
+    engine.start(&id).await.unwrap();
+    until(engine, "guest", |s| s.state == ContainerState::Running).await;
+    let (of, own) = (engine.started(&other).await.unwrap(), engine.started(&id).await.unwrap());
+    assert!(of.is_some() && own > of, "{own:?} is after {of:?}");
+    assert_eq!(engine.started(&other).await.unwrap(), of, "as long as it runs");
+    engine.stop(&other, Duration::from_secs(2)).await.unwrap();
+    assert_eq!(engine.started(&other).await.unwrap(), None);
+    engine.start(&other).await.unwrap();
+    let again = engine.started(&other).await.unwrap();
+    assert!(again > own, "{again:?} is after {own:?}");
+
+    // Without the other one it never starts again.
+    gone(engine, &other).await;
+    engine.stop(&id, Duration::from_secs(2)).await.unwrap();
+    let error = engine.start(&id).await.unwrap_err();
+    assert!(matches!(error, EngineError::Refused { status: 404, .. }), "{error:?}");
+    gone(engine, &id).await;
+    assert_eq!(engine.started(&id).await.unwrap(), None);
+}
+
 async fn volumes<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
     let mount = |source| Mount {
@@ -508,6 +642,11 @@ async fn volumes<B: Bench>(bench: &B) {
     assert_eq!(bench.volumes().len(), 1, "{:?}", bench.volumes());
     gone(engine, &id).await;
     assert_eq!(bench.volumes().len(), 1, "a named volume outlives its container");
+    let here = engine.volumes_of(&app(), &[volume("data"), volume("other")].into()).await.unwrap();
+    let told: Vec<_> =
+        here.iter().map(|(name, v)| (name.as_str(), v.driver.as_str(), v.options.len())).collect();
+    assert_eq!(told, [("data", "local", 0)]);
+    assert!(here[&volume("data")].name.ends_with("_7_data"), "{here:?}");
     // It is taken again, not made anew.
     let id = created(engine, "web", &spec).await;
     engine.remove(&id).await.unwrap();

@@ -73,10 +73,10 @@ async fn a_guarded_registry_is_shown_the_key_if_it_is_the_clouds() {
         (Some(("key", "registry.example.com")), "another cloud's registry is not shown the key"),
         (Some(("wrong", address.as_str())), "a wrong key"),
     ] {
-        let error = engine(login).pull(&image, mpsc::channel(8).0).await.unwrap_err();
+        let error = engine(login).pull(&image, None, mpsc::channel(8).0).await.unwrap_err();
         assert!(matches!(error, EngineError::RegistryAuth { .. }), "{why}: {error}");
     }
-    engine(Some(("key", &address))).pull(&image, mpsc::channel(8).0).await.unwrap();
+    engine(Some(("key", &address))).pull(&image, None, mpsc::channel(8).0).await.unwrap();
     lab.docker().run(&["image", "inspect", &image.to_string()]);
     lab.docker().run(&["rmi", &image.to_string()]);
     drop(registry);

@@ -53,7 +53,7 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
     let bytes: u64 = weight.missing(None).map(|(_, bytes)| bytes).sum();
     assert_eq!((bytes, weight.fits(&machine)), (stored, true));
     assert_eq!(weight.architectures, BTreeSet::from([machine.clone()]));
-    engine.pull(&image, mpsc::channel(1).0).await.unwrap();
+    engine.pull(&image, None, mpsc::channel(1).0).await.unwrap();
     let here = engine.layers().await.unwrap();
     assert_eq!(weight.missing(Some(&here)).count(), 0, "all of it is here");
 

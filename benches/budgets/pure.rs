@@ -129,6 +129,8 @@ fn running(now: &Target, next: &Target) -> Observed {
             app: id.clone(),
             network: NetworkName::parse("default").unwrap(),
             config_hash: None,
+            name: "net".to_owned(),
+            subnets: Vec::new(),
         }];
         let service =
             |(n, (name, spec)): (usize, (&cotter::model::ServiceName, &cotter::model::ServiceSpec))| {
@@ -146,6 +148,8 @@ fn running(now: &Target, next: &Target) -> Observed {
                     restarts: 0,
                     status: "Up 1 hour".to_owned(),
                     ports: BTreeMap::new(),
+                    networks: BTreeMap::new(),
+                    joins: BTreeMap::new(),
                 }
             };
         observed.services = release.services.iter().enumerate().map(service).collect();

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerSummary, ContainerSummaryStateEnum as State, ImageSummary, Network, PortSummaryTypeEnum,
+    ContainerSummary, ContainerSummaryStateEnum as State, EndpointSettings, ImageSummary, Network,
+    PortSummaryTypeEnum,
 };
 
 use crate::model::{
-    AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, NetworkId, NetworkName,
-    ObservedNetwork, ObservedService, Protocol, ServiceName, SpecHash,
+    AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, Namespace, NetworkId,
+    NetworkName, ObservedNetwork, ObservedService, Protocol, ServiceName, SpecHash,
 };
 
 use super::docker_spec::{PARKED, PARTIAL, label};
@@ -23,6 +24,9 @@ pub(super) fn service(summary: ContainerSummary, networks: &[Network]) -> Option
     let status = summary.status.unwrap_or_default();
     let is_partial = summary.names.iter().flatten().any(|name| name.ends_with(PARTIAL));
     let state = if is_partial { ContainerState::Dead } else { state(summary.state, &status) };
+    let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let network = |end: EndpointSettings| end.network_id.and_then(|id| NetworkId::parse(id).ok());
+    let networks = networks.into_iter().map(|(name, end)| (name, network(end))).collect();
     let mut ports: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
     for port in summary.ports.unwrap_or_default() {
         if let Some(public) = port.public_port {
@@ -41,6 +45,8 @@ pub(super) fn service(summary: ContainerSummary, networks: &[Network]) -> Option
         health: health(&status),
         is_cut_off,
         restarts: 0,
+        networks,
+        joins: text(label::JOINS).map(joins).unwrap_or_default(),
         status,
         ports,
     })
@@ -58,6 +64,16 @@ fn is_cut_off(summary: &ContainerSummary, networks: &[Network]) -> bool {
         let mut named = networks.iter().filter(|n| n.name.as_ref() == Some(name)).peekable();
         named.peek().is_some() && named.all(|n| n.id.as_ref() != Some(id))
     })
+}
+
+/// `network:<id>,pid:<id>`.
+fn joins(text: &str) -> BTreeMap<Namespace, ContainerId> {
+    let join = |part: &str| {
+        let (word, id) = part.split_once(':')?;
+        let kind = Namespace::ALL.into_iter().find(|kind| kind.as_str() == word)?;
+        Some((kind, ContainerId::parse(id).ok()?))
+    };
+    text.split(',').filter_map(join).collect()
 }
 
 /// Whether a container was put aside under another name.
@@ -137,11 +153,14 @@ fn health(status: &str) -> Health {
 /// A network of ours; `None` as for containers.
 pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
     let labels: HashMap<String, String> = network.labels.unwrap_or_default();
+    let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
     Some(ObservedNetwork {
         id: NetworkId::parse(network.id?).ok()?,
         app: AppId::parse(labels.get(label::APP)?).ok()?,
         network: NetworkName::parse(labels.get(label::NETWORK)?).ok()?,
         config_hash: labels.get(label::NETWORK_CONFIG).cloned(),
+        name: network.name.unwrap_or_default(),
+        subnets: ranges.filter_map(|range| range.subnet).collect(),
     })
 }
 
@@ -167,6 +186,15 @@ mod tests {
         assert_eq!(health("Up 1 hour (unhealthy)"), Health::Unhealthy);
         assert_eq!(health("Up 1 hour"), Health::Unchecked);
         assert_eq!(health("Up 1 hour (Paused)"), Health::Unchecked);
+    }
+
+    #[test]
+    fn whom_a_container_joins() {
+        let told = |text: &str| {
+            joins(text).into_iter().map(|(k, id)| format!("{} {id}", k.as_str())).collect::<Vec<_>>()
+        };
+        assert_eq!(told("pid:b,network:a"), ["network a", "pid b"]);
+        assert_eq!(told("network:,uts:c,pid"), Vec::<String>::new());
     }
 
     #[test]

@@ -14,7 +14,7 @@ mod pull;
 #[cfg(test)]
 mod sample;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
@@ -22,8 +22,8 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed, ServiceName,
-    ServiceSpec, VolumeName, VolumeSpec,
+    App, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
+    ObservedVolume, Platform, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -37,8 +37,10 @@ pub struct NewContainer<'a> {
     pub service: &'a ServiceName,
     pub spec: &'a ServiceSpec,
     /// Configs of the app's networks and volumes; the spec names some of them.
-    pub networks: &'a std::collections::BTreeMap<NetworkName, NetworkSpec>,
-    pub volumes: &'a std::collections::BTreeMap<VolumeName, VolumeSpec>,
+    pub networks: &'a BTreeMap<NetworkName, NetworkSpec>,
+    pub volumes: &'a BTreeMap<VolumeName, VolumeSpec>,
+    /// The containers of the services whose namespaces the spec joins.
+    pub joined: &'a BTreeMap<ServiceName, ContainerId>,
 }
 
 /// What an engine says of itself.
@@ -69,6 +71,14 @@ pub trait Inspect: Send + Sync {
     /// As [`EngineError`] says.
     fn restarts(&self, id: &ContainerId) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
+    /// The engine's word for when it started a container last: each start has another one, and a later one is
+    /// sorted after it while no clock jumps. `None` for one that does not run, or is gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn started(&self, id: &ContainerId) -> impl Future<Output = Result<Option<String>, EngineError>> + Send;
+
     /// What the engine says of itself.
     ///
     /// # Errors
@@ -84,6 +94,17 @@ pub trait Inspect: Send + Sync {
     ///
     /// As [`EngineError`] says.
     fn layers(&self) -> impl Future<Output = Result<BTreeSet<String>, EngineError>> + Send;
+
+    /// What is here of an app's volumes of these names, whoever made them.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn volumes_of(
+        &self,
+        app: &App,
+        names: &BTreeSet<VolumeName>,
+    ) -> impl Future<Output = Result<BTreeMap<VolumeName, ObservedVolume>, EngineError>> + Send;
 
     /// Host ports that running containers publish, whoever made them.
     ///
@@ -101,7 +122,7 @@ pub trait Inspect: Send + Sync {
 
 /// Changes what the engine holds. Every call may be repeated.
 pub trait Operate: Inspect {
-    /// Downloads an image, telling percent on the way.
+    /// Downloads an image, telling percent on the way: for `platform`, or else for the engine's own machine.
     ///
     /// Gives up when the registry sends nothing for the time that was set.
     /// Dropping the future drops the download with all it had fetched.
@@ -112,6 +133,7 @@ pub trait Operate: Inspect {
     fn pull(
         &self,
         image: &ImageRef,
+        platform: Option<&Platform>,
         progress: mpsc::Sender<u8>,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
@@ -129,9 +151,18 @@ pub trait Operate: Inspect {
     /// Creates a container, stopped, connected to all its networks, with the volumes it mounts.
     ///
     /// It is there whole, or not at all, or seen as dead. A network that does not exist shows only
-    /// when it is started. A name that is taken is an error: look again then, because
+    /// when it is started, and so does one whose namespaces it joins and that does not run. A name that is taken is an error: look again then, because
     /// an earlier call may have worked unheard.
     fn create(&self, new: NewContainer<'_>) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Connects a container that does not run anew to all its networks, which are there.
+    ///
+    /// It has its addresses and names there as when it was created, and keeps all else.
+    fn reconnect(
+        &self,
+        id: &ContainerId,
+        new: NewContainer<'_>,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Starts a container; one that runs already is a success.
     fn start(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;

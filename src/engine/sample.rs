@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::model::{
-    App, AppId, Commit, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    App, AppId, Commit, ContainerId, NetworkName, NetworkSpec, ServiceName, ServiceSpec, VolumeName,
+    VolumeSpec,
 };
 
 use super::NewContainer;
@@ -15,6 +16,7 @@ pub(super) struct Sample {
     service: ServiceName,
     networks: BTreeMap<NetworkName, NetworkSpec>,
     volumes: BTreeMap<VolumeName, VolumeSpec>,
+    joined: BTreeMap<ServiceName, ContainerId>,
 }
 
 impl Sample {
@@ -22,11 +24,12 @@ impl Sample {
         let id = AppId::parse("0123456789abcdef0123456789abcdef").unwrap();
         let app = App { id, number: 7, name: "demo".to_owned() };
         let (release, service) = (Commit::parse("abc").unwrap(), ServiceName::parse(service).unwrap());
-        Self { app, release, service, networks: BTreeMap::new(), volumes: BTreeMap::new() }
+        let (networks, volumes, joined) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { app, release, service, networks, volumes, joined }
     }
 
     pub(super) fn container<'a>(&'a self, spec: &'a ServiceSpec) -> NewContainer<'a> {
-        let Self { app, release, service, networks, volumes } = self;
-        NewContainer { app, release, service, spec, networks, volumes }
+        let Self { app, release, service, networks, volumes, joined } = self;
+        NewContainer { app, release, service, spec, networks, volumes, joined }
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{AppId, ContainerId, ImageRef, Protocol, ServiceName, Window};
+use super::{AppId, ContainerId, ImageRef, ObservedVolume, Protocol, ServiceName, VolumeName, Window};
 
 /// What is known of the surroundings. An absent fact stands in nothing's way.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +28,11 @@ pub struct Facts {
     pub ports: Vec<HeldPort>,
     /// Images that were asked for at their registry; one that it did not tell of weighs nothing.
     pub weights: BTreeMap<ImageRef, Weight>,
+    /// Containers that run and have lost the namespaces that they joined: the other was started again since.
+    pub left_behind: BTreeSet<ContainerId>,
+    /// What is here of the volumes of apps that are about to be updated; `None`: the engine was not asked, or did
+    /// not say.
+    pub volumes: Option<BTreeMap<(AppId, VolumeName), ObservedVolume>>,
     /// The layers that the engine has, once it was asked.
     pub layers: Option<BTreeSet<String>>,
 }
@@ -87,6 +92,12 @@ impl Weight {
     pub fn missing<'a>(&'a self, here: Option<&'a BTreeSet<String>>) -> impl Iterator<Item = (&'a str, u64)> {
         let has = move |layer: &&(String, u64)| here.is_some_and(|here| here.contains(&layer.0));
         self.layers.iter().skip_while(has).map(|(layer, bytes)| (layer.as_str(), *bytes))
+    }
+
+    /// Whether it is made for machines of this very architecture. One that does not say is.
+    #[must_use]
+    pub fn is_for(&self, architecture: &str) -> bool {
+        self.architectures.is_empty() || self.architectures.contains(architecture)
     }
 
     /// Whether the image is made for machines of `architecture`, or for older ones whose programs they

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use super::ServiceName;
+
 /// Namespaces, security options and kinds of devices of a container. What says nothing is as the
 /// engine has it by default.
 ///
@@ -14,9 +16,15 @@ pub struct Isolation {
     /// `none`, `private`, `shareable` or `host`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ipc: Option<String>,
+    /// The service whose memory it shares.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ipc_of: Option<ServiceName>,
     /// It sees the processes of the host.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_host_pid: bool,
+    /// The service whose processes it sees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid_of: Option<ServiceName>,
     /// It has the name of the host.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_host_uts: bool,
@@ -50,6 +58,29 @@ impl Isolation {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// What of another container a container may join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Namespace {
+    Network,
+    Ipc,
+    Pid,
+}
+
+impl Namespace {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Network, Self::Ipc, Self::Pid];
+
+    /// The stable word.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Ipc => "ipc",
+            Self::Pid => "pid",
+        }
     }
 }
 

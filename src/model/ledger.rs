@@ -97,9 +97,36 @@ pub struct AppLedger {
     /// How often each unhealthy service was restarted lately.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heals: BTreeMap<ServiceName, u32>,
+    /// When containers that share namespaces were started, and those that they joined then.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub starts: BTreeMap<ContainerId, Starts>,
     /// The release that an operator lets pass locks and windows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub forced: Option<ReleaseKey>,
+}
+
+/// When a container that shares namespaces was started last, and when those were that it joined: the engine's
+/// own words, of which each start has another one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Starts {
+    pub own: String,
+    pub of: BTreeMap<ContainerId, String>,
+}
+
+impl Starts {
+    /// Whether one of those that it joined was started after it, when `before` is what was last known to be
+    /// whole: it still has the namespaces of before, which are nobody's any more.
+    ///
+    /// The words are dates, and a clock may have jumped between them. They are compared only where nobody
+    /// watched which came first.
+    #[must_use]
+    pub fn is_left_behind(&self, before: Option<&Self>) -> bool {
+        self.of.iter().any(|(id, of)| match before {
+            Some(before) if before.of.get(id) == Some(of) => false,
+            Some(before) if before.own == self.own => true,
+            Some(_) | None => self.own < *of,
+        })
+    }
 }
 
 /// An operator's order that a service stays stopped.
@@ -136,6 +163,28 @@ pub struct Rejection {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_was_started_before_the_one_it_joined_is_left_behind() {
+        let starts = |own: &str, of: &str| Starts {
+            own: own.to_owned(),
+            of: BTreeMap::from([(ContainerId::parse("x").unwrap(), of.to_owned())]),
+        };
+        for (why, before, now, expected) in [
+            ("nothing is known, and the dates are right", None, ("2", "1"), false),
+            ("nothing is known, and the other is newer", None, ("1", "2"), true),
+            ("nothing has changed, whatever the dates", Some(("1", "2")), ("1", "2"), false),
+            ("the other was started again", Some(("2", "1")), ("2", "3"), true),
+            ("the same while the clock went back", Some(("5", "4")), ("5", "1"), true),
+            ("it was started again itself", Some(("2", "1")), ("3", "1"), false),
+            ("the same while the clock went back", Some(("5", "4")), ("1", "4"), false),
+            ("both were, in their order", Some(("2", "1")), ("4", "3"), false),
+            ("both were, and the other one later", Some(("2", "1")), ("3", "4"), true),
+        ] {
+            let before = before.map(|(own, of)| starts(own, of));
+            assert_eq!(starts(now.0, now.1).is_left_behind(before.as_ref()), expected, "{why}");
+        }
+    }
 
     #[test]
     fn a_lease_ends_with_its_time_and_with_its_boot() {

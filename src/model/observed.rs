@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash};
+use super::{AppId, Commit, ContainerId, ImageRef, Namespace, NetworkId, NetworkName, ServiceName, SpecHash};
 
 /// One look at the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -40,6 +40,20 @@ pub struct ObservedService {
     pub status: String,
     /// Published ports: container port to host ports. Empty while it does not run.
     pub ports: BTreeMap<u16, BTreeSet<u16>>,
+    /// The networks that it is on, by the engine's names of them: those on which it was started last, which may
+    /// be gone, and `None` for one that it has never met.
+    pub networks: BTreeMap<String, Option<NetworkId>>,
+    /// The containers whose namespaces it was created to join; they may be gone.
+    pub joins: BTreeMap<Namespace, ContainerId>,
+}
+
+impl Observed {
+    /// Whether a container can never start again, because one that it was created to join is gone.
+    #[must_use]
+    pub fn is_orphan(&self, seen: &ObservedService) -> bool {
+        let is_here = |id: &ContainerId| self.services.iter().any(|s| s.container == *id);
+        seen.joins.values().any(|id| !is_here(id))
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +82,15 @@ pub enum Health {
     Unhealthy,
 }
 
+/// A volume, as the engine has it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ObservedVolume {
+    /// The engine's name of it.
+    pub name: String,
+    pub driver: String,
+    pub options: BTreeMap<String, String>,
+}
+
 /// A network of ours.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObservedNetwork {
@@ -76,4 +99,8 @@ pub struct ObservedNetwork {
     pub network: NetworkName,
     /// As [`super::NetworkSpec::config_hash`].
     pub config_hash: Option<String>,
+    /// The engine's name of it.
+    pub name: String,
+    /// Its address ranges, those among them that the engine has chosen.
+    pub subnets: Vec<String>,
 }

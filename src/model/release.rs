@@ -1,6 +1,7 @@
 //! Releases: what an app consists of at one commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -79,6 +80,40 @@ pub struct NetworkSpec {
     pub ipam_options: BTreeMap<String, String>,
 }
 
+impl NetworkSpec {
+    /// Its address ranges, as its author wrote them.
+    #[must_use]
+    pub fn ranges(&self) -> Vec<String> {
+        self.subnets.iter().filter_map(|subnet| subnet.subnet.clone()).collect()
+    }
+
+    /// Whether an address is in a range of this network and in one of `ranges`: an engine does not take both.
+    #[must_use]
+    pub fn overlaps(&self, ranges: &[String]) -> bool {
+        let mut own = self.subnets.iter().filter_map(|subnet| subnet.subnet.as_deref());
+        own.any(|own| ranges.iter().any(|other| do_overlap(own, other)))
+    }
+}
+
+/// Whether two ranges, as `address/bits`, have an address in common.
+fn do_overlap(one: &str, other: &str) -> bool {
+    let range = |text: &str| {
+        let (ip, bits) = text.split_once('/')?;
+        let (value, width) = match ip.parse::<IpAddr>().ok()? {
+            IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
+            IpAddr::V6(ip) => (ip.to_bits(), 128),
+        };
+        Some((value, width, bits.parse::<u32>().ok()?.min(width)))
+    };
+    let (Some((a, width, a_bits)), Some((b, b_width, b_bits))) = (range(one), range(other)) else {
+        return false;
+    };
+    let free = width - a_bits.min(b_bits);
+    // All addresses of a kind differ in no bit that counts.
+    let same = (a ^ b).checked_shr(free).unwrap_or_default() == 0;
+    width == b_width && same
+}
+
 /// One address range of a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subnet {
@@ -107,5 +142,32 @@ impl VolumeSpec {
         let is_local = self.driver.is_empty() || self.driver == "local";
         let device = self.driver_opts.get("device").map_or("", String::as_str);
         (is_local && self.driver_opts.get("o").is_some_and(is_bind)).then_some(device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_that_have_an_address_in_common() {
+        for (one, other, expected) in [
+            ("10.1.0.0/16", "10.1.0.0/16", true),
+            ("10.1.0.0/16", "10.1.2.0/24", true),
+            ("10.1.2.0/24", "10.1.0.0/16", true),
+            ("10.1.2.128/25", "10.1.2.0/25", false),
+            ("10.1.2.0/24", "10.1.3.0/24", false),
+            ("0.0.0.0/0", "192.168.7.0/24", true),
+            ("10.1.2.3/32", "10.1.2.3/32", true),
+            ("10.1.2.3/32", "10.1.2.4/32", false),
+            ("fd00::/64", "fd00::1/128", true),
+            ("fd00::/64", "fd00:0:0:1::/64", false),
+            ("::/0", "fd00::/64", true),
+            ("::/0", "10.1.0.0/16", false),
+            ("10.1.0.0", "10.1.0.0/16", false),
+            ("", "10.1.0.0/16", false),
+        ] {
+            assert_eq!(do_overlap(one, other), expected, "{one} {other}");
+        }
     }
 }

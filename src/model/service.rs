@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ImageRef, Isolation, Limits, Logging, NetworkName, Resolver, ServiceName, SpecHash, VolumeName};
+use super::{
+    ImageRef, Isolation, Limits, Logging, Namespace, NetworkName, Platform, Resolver, ServiceName, SpecHash,
+    VolumeName,
+};
 
 /// One service of a release: everything needed to create its container.
 ///
@@ -21,6 +24,10 @@ pub struct ServiceSpec {
     pub image: ImageRef,
     /// `false`: the container is created but not started.
     pub is_running: bool,
+    /// For which machines its image is fetched; `None`: the device's own. It is not part of the hash: it says
+    /// which image is fetched, and one that is here stays.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
     pub command: Option<Vec<String>>,
     pub entrypoint: Option<Vec<String>>,
     pub environment: BTreeMap<String, String>,
@@ -108,6 +115,26 @@ pub struct Ulimit {
 }
 
 impl ServiceSpec {
+    /// The volumes that it mounts.
+    pub fn volumes(&self) -> impl Iterator<Item = &VolumeName> {
+        self.mounts.iter().filter_map(|mount| match &mount.source {
+            MountSource::Volume(name) => Some(name),
+            MountSource::Anonymous | MountSource::Host(_) | MountSource::EngineSocket => None,
+        })
+    }
+
+    /// The services of the release whose namespaces it joins.
+    pub fn joins(&self) -> impl Iterator<Item = (Namespace, &ServiceName)> {
+        let network = match &self.network_mode {
+            NetworkMode::Service(name) => Some(name),
+            NetworkMode::Networks(_) | NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => None,
+        };
+        let Isolation { ipc_of, pid_of, .. } = &self.isolation;
+        [(Namespace::Network, network), (Namespace::Ipc, ipc_of.as_ref()), (Namespace::Pid, pid_of.as_ref())]
+            .into_iter()
+            .filter_map(|(kind, name)| Some((kind, name?)))
+    }
+
     /// A spec that says nothing but its image: everything else as compose has it by default.
     #[must_use]
     pub fn bare(hash: SpecHash, image: ImageRef) -> Self {
@@ -117,6 +144,7 @@ impl ServiceSpec {
             image_id: 0,
             image,
             is_running: true,
+            platform: None,
             command: None,
             entrypoint: None,
             environment: BTreeMap::new(),
@@ -233,6 +261,8 @@ pub enum NetworkMode {
     None,
     /// The engine's own bridge.
     Bridge,
+    /// That of another service of the release: its addresses, its ports and its names.
+    Service(ServiceName),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,6 +20,9 @@ pub enum Step {
     CreateNetwork { app: AppId, network: NetworkName, config_hash: Option<String> },
     /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
     Create { app: AppId, service: ServiceName, release: Commit, spec: SpecHash },
+    /// Connect a container that does not run anew to its networks: one of them was made anew since it ran, and the
+    /// engine would look for the old one.
+    Reconnect { app: AppId, service: ServiceName, container: ContainerId },
     /// Start a container that exists.
     Start { app: AppId, service: ServiceName, container: ContainerId },
     /// Stop a container and keep it, so that going back needs no download.
@@ -57,6 +60,7 @@ impl Step {
     pub fn service(&self) -> Option<(&AppId, &ServiceName)> {
         match self {
             Self::Create { app, service, .. }
+            | Self::Reconnect { app, service, .. }
             | Self::Start { app, service, .. }
             | Self::Stop { app, service, .. }
             | Self::Kill { app, service, .. }
@@ -89,6 +93,7 @@ impl Step {
             | Self::Heal { app, .. }
             | Self::Unlock { app }
             | Self::Create { app, .. }
+            | Self::Reconnect { app, .. }
             | Self::Start { app, .. }
             | Self::Stop { app, .. }
             | Self::Remove { app, .. }
@@ -113,6 +118,7 @@ impl Step {
             Self::Unlock { .. } => "unlock",
             Self::CreateNetwork { .. } => "create-network",
             Self::Create { .. } => "create",
+            Self::Reconnect { .. } => "reconnect",
             Self::Start { .. } => "start",
             Self::Stop { .. } => "stop",
             Self::Remove { .. } => "remove",
@@ -137,7 +143,8 @@ impl fmt::Display for Step {
                 write!(f, "{verb} {network}")
             }
             Self::Create { service, release, .. } => write!(f, "{verb} {service}@{release}"),
-            Self::Start { service, container, .. }
+            Self::Reconnect { service, container, .. }
+            | Self::Start { service, container, .. }
             | Self::Stop { service, container, .. }
             | Self::Kill { service, container, .. }
             | Self::RemoveByForce { service, container, .. }

@@ -1,12 +1,10 @@
 //! One app with a release: from what runs to what should run.
 
-use crate::model::{
-    AppId, ContainerState, Health, ObservedNetwork, ObservedService, Reason, Release, Step, Waiting,
-};
+use crate::model::{AppId, ContainerState, Health, ObservedService, Reason, Release, Step, Waiting};
 
 use super::places::{self, Place, free_name, is_broken, is_up, leftovers, line_up, needs_start};
 use super::swap::swap;
-use super::{Draft, care, create, fetch, gate, gone, keep, preflight, trial};
+use super::{Draft, care, create, fetch, gate, gone, keep, networks, preflight, trial};
 
 /// Adds the next steps for `app`: towards `release`, or, when that was rejected, back to the good one.
 pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
@@ -46,12 +44,14 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         keep::alive(draft, app, release);
         return;
     }
-    let (early, late): (Vec<_>, Vec<_>) = services.iter().partition(|p| places::is_early(draft, app, p));
-    let is_fetched = !preflight::blocks(draft, app, release, &services)
-        && fetch::images(draft, app, &late)
-        && create::networks(draft, app, release)
-        && create::successors(draft, app, release, &late);
-    if !is_fetched || gate::blocks(draft, app, release, &services) {
+    let (late, soon): (Vec<_>, Vec<_>) =
+        services.iter().partition(|p| places::is_late(draft, app, release, p, &services));
+    let to_fetch: Vec<_> = services.iter().filter(|p| !places::is_early(draft, app, p)).collect();
+    let is_prepared = !preflight::blocks(draft, app, release, &services)
+        && fetch::images(draft, app, &to_fetch)
+        && networks::create(draft, app, release)
+        && create::successors(draft, app, release, &soon, &services);
+    if !is_prepared || gate::blocks(draft, app, release, &services) {
         keep::alive(draft, app, release);
         return;
     }
@@ -60,12 +60,19 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         keep::alive(draft, app, release);
         return;
     }
-    if !early.is_empty() {
-        fetch::after_the_end(draft, app, release, &early);
+    if networks::makes_room(draft, app, release) {
+        keep::alive(draft, app, release);
+        return;
+    }
+    if !late.is_empty() {
+        fetch::after_the_end(draft, app, release, &late, &services);
         keep::alive(draft, app, release);
         return;
     }
     if !swap(draft, app, release, &services) {
+        return;
+    }
+    if care::rejoin(draft, app, &services) {
         return;
     }
     if draft.good(app) == Some(release) {
@@ -189,8 +196,5 @@ fn clean_up(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[P
     if !replaced.is_empty() {
         return;
     }
-    let is_wanted = |n: &ObservedNetwork| {
-        release.networks.get(&n.network).is_some_and(|spec| spec.config_hash == n.config_hash)
-    };
-    gone::remove_networks(draft, app, |n| !is_wanted(n));
+    gone::remove_networks(draft, app, |n| !networks::is_of(release, n));
 }

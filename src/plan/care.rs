@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use crate::model::{AppId, ContainerState, Health, ObservedService, Reason, Step};
 
-use super::Draft;
 use super::places::{Place, is_up, start, stop};
+use super::{Draft, gate};
 
 /// Whether a service must be stopped, or stopped and started, because an operator said so. Not while the
 /// device is held: then nothing that is up is stopped.
@@ -29,6 +29,21 @@ pub(super) fn follows_operator(draft: &mut Draft<'_>, app: &AppId) -> bool {
         follows |= draft.add(Some(app), Some(&seen.service), chain);
     }
     follows
+}
+
+/// Restarts services that were left behind by one whose namespaces they joined: that one was started again since,
+/// and what they have of it is nobody's any more. Whether there are any.
+pub(super) fn rejoin(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
+    let mut is_any = false;
+    for place in services.iter().filter(|p| p.is_to_run) {
+        let is_left = |s: &&ObservedService| draft.at.facts.left_behind.contains(&s.container);
+        let Some(seen) = place.container.filter(is_left) else { continue };
+        is_any = true;
+        if !gate::is_held(draft, app) {
+            draft.add_swap(app, place.name, vec![stop(draft, seen), start(seen)]);
+        }
+    }
+    is_any
 }
 
 /// Restarts the services of the good release that are unhealthy, so often within a time and no more.

@@ -3,13 +3,13 @@
 //! The reconciler refuses to run a stage with a violation, and every test of the planner runs this.
 
 use crate::model::{
-    AppId, AppLedger, ContainerId, ContainerState, ImageRef, ObservedService, Plan, Release, ServiceName,
-    ServiceSpec, Step, Strategy, Target, TargetApp,
+    AppId, AppLedger, ContainerId, ContainerState, ImageRef, NetworkId, ObservedService, Plan, Release,
+    ServiceName, ServiceSpec, SpecHash, Step, Strategy, Target, TargetApp,
 };
 
-use super::Situation;
 use super::gate::may_lock;
-use super::places::{goes_first, is_up};
+use super::places::{gives_room, is_up};
+use super::{Situation, networks};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
 #[must_use]
@@ -111,16 +111,13 @@ impl<'a> Checked<'a> {
             Step::Unlock { .. } => {
                 (self.is_on_trial && self.good.is_some()).then_some("its release is on trial")
             }
-            Step::RemoveNetwork { id, .. } => {
-                let seen = self.at.observed.networks.iter().find(|network| network.id == *id)?;
-                let has_it = |release: &Release| {
-                    release.networks.get(&seen.network).is_some_and(|n| n.config_hash == seen.config_hash)
-                };
-                // Of an app that goes nothing is needed any more.
-                let is_needed = self.wanted.into_iter().chain(self.good).any(has_it);
-                (self.wanted.is_some() && is_needed).then_some("a release needs it")
-            }
-            Step::Pull { .. } | Step::Weigh { .. } | Step::CreateNetwork { .. } | Step::Create { .. } => None,
+            Step::Create { service, spec, .. } => self.create(service, spec),
+            Step::RemoveNetwork { id, .. } => self.remove_network(id),
+            Step::Reconnect { container, .. } => match self.find(container) {
+                None => Some("the container is not ours"),
+                Some(seen) => is_up(seen).then_some("the container runs"),
+            },
+            Step::Pull { .. } | Step::Weigh { .. } | Step::CreateNetwork { .. } => None,
         }
     }
 
@@ -129,17 +126,24 @@ impl<'a> Checked<'a> {
         let of_good = |container| self.find(container).map(|seen| is_of(self.good, seen));
         let is_back = match self.step {
             Step::Stop { container, .. } | Step::Kill { container, .. } => of_good(container) == Some(false),
-            Step::Start { container, .. } => of_good(container) == Some(true),
+            Step::Start { container, .. } | Step::Reconnect { container, .. } => {
+                of_good(container) == Some(true)
+            }
+            Step::CreateNetwork { network, config_hash, .. } => self
+                .good
+                .and_then(|good| good.networks.get(network))
+                .is_some_and(|spec| spec.config_hash == *config_hash),
+            Step::RemoveNetwork { id, .. } => {
+                self.good.zip(self.app).is_some_and(|(good, app)| self.is_in_the_way(app, good, id))
+            }
             Step::Unlock { .. } => true,
             Step::Pull { .. }
             | Step::Weigh { .. }
             | Step::RemoveByForce { .. }
             | Step::Park { .. }
             | Step::Heal { .. }
-            | Step::CreateNetwork { .. }
             | Step::Create { .. }
             | Step::Remove { .. }
-            | Step::RemoveNetwork { .. }
             | Step::RemoveImage { .. }
             | Step::Try { .. }
             | Step::Reject { .. }
@@ -154,6 +158,9 @@ impl<'a> Checked<'a> {
         if self.is_held() && is_up(seen) {
             return Some("the device is held");
         }
+        if self.at.observed.is_orphan(seen) {
+            return None;
+        }
         let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
         let comes_back = |step: &Step| matches!(step, Step::Start { container: c, .. } if c == container);
         if self.ledger.is_some_and(is_halted) || self.after.iter().any(comes_back) {
@@ -167,8 +174,42 @@ impl<'a> Checked<'a> {
         if is_stranger && self.good.is_some_and(|good| self.is_ready(good, false)) {
             return None;
         }
-        let makes_room = self.strategy(seen).is_some_and(goes_first) && self.is_on_trial;
+        let is_back = self.good == Some(wanted);
+        let makes_room = (self.is_on_trial && gives_room(wanted, &seen.service))
+            || ((self.is_on_trial || is_back) && self.stands_in_the_way(wanted, seen));
         (!self.is_ready(wanted, makes_room)).then_some("its release is not replaced by one that is ready")
+    }
+
+    /// A network goes when its release does, and before that only to make room.
+    fn remove_network(&self, id: &NetworkId) -> Option<&'static str> {
+        let app = self.app?;
+        let mut all = self.at.observed.networks.iter();
+        let Some(network) = all.find(|n| n.app == *app && n.id == *id) else {
+            return Some("the network is not ours");
+        };
+        if self.at.observed.services.iter().any(|seen| is_up(seen) && networks::is_on(seen, network)) {
+            return Some("a container that runs is on it");
+        }
+        let tried = self.wanted.filter(|_| self.is_on_trial);
+        if tried.iter().chain(&self.good).any(|release| self.is_in_the_way(app, release, id)) {
+            return None;
+        }
+        // Of an app that goes nothing is needed any more.
+        let wanted = self.wanted?;
+        if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {
+            return Some("a release needs it");
+        }
+        (self.good != Some(wanted)).then_some("its successor is not accepted yet")
+    }
+
+    fn is_in_the_way(&self, app: &AppId, release: &Release, id: &NetworkId) -> bool {
+        networks::in_the_way(self.at.observed, app, release).iter().any(|network| network.id == *id)
+    }
+
+    /// Whether a container is on a network in whose place one of `release` is to come.
+    fn stands_in_the_way(&self, release: &Release, seen: &ObservedService) -> bool {
+        let way = networks::in_the_way(self.at.observed, &seen.app, release);
+        way.iter().any(|network| networks::is_on(seen, network))
     }
 
     fn remove(&self, container: &ContainerId, is_forced: bool) -> Option<&'static str> {
@@ -183,7 +224,8 @@ impl<'a> Checked<'a> {
         if is_up(seen) && self.is_held() {
             return Some("the device is held");
         }
-        let wanted = self.wanted.filter(|_| !is_broken(seen))?;
+        let is_lost = is_broken(seen) || self.at.observed.is_orphan(seen);
+        let wanted = self.wanted.filter(|_| !is_lost)?;
         let is_asked = self.is_on_trial
             && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
             && !is_of(Some(wanted), seen);
@@ -197,6 +239,25 @@ impl<'a> Checked<'a> {
         let same = |s: &&ObservedService| s.spec == seen.spec && s.service == seen.service;
         let others = self.at.observed.services.iter().filter(same).count();
         (is_kept && others == 1).then_some("it is the one that should run")
+    }
+
+    /// Whoever joins another one needs its container.
+    fn create(&self, service: &ServiceName, hash: &SpecHash) -> Option<&'static str> {
+        let app = self.app?;
+        let has_it = |r: &&&Release| r.services.get(service).is_some_and(|spec| spec.hash == *hash);
+        let releases = [self.wanted, self.good];
+        let Some(release) = releases.iter().flatten().find(has_it) else {
+            return Some("no release we know of has this spec");
+        };
+        let is_there = |name: &ServiceName| {
+            let spec = release.services.get(name);
+            let is_it = |s: &ObservedService| {
+                s.app == *app && s.service == *name && spec.is_some_and(|spec| spec.hash == s.spec)
+            };
+            self.at.observed.services.iter().any(is_it)
+        };
+        let mut joins = release.services.get(service)?.joins();
+        joins.any(|(_, name)| !is_there(name)).then_some("one that it joins has no container")
     }
 
     fn start(&self, container: &ContainerId) -> Option<&'static str> {
@@ -255,7 +316,12 @@ impl<'a> Checked<'a> {
         let Some(app) = self.app else { return false };
         let has = |(name, spec): (&ServiceName, &ServiceSpec)| {
             let is_it = |s: &ObservedService| s.app == *app && s.service == *name && s.spec == spec.hash;
-            self.at.observed.services.iter().any(is_it) || (made && goes_first(spec.strategy))
+            // What waits for a network has its image here at least.
+            let waits = || {
+                !networks::are_there(self.at.observed, app, release, spec)
+                    && self.at.observed.images.contains(&spec.image)
+            };
+            self.at.observed.services.iter().any(is_it) || (made && (gives_room(release, name) || waits()))
         };
         release.services.iter().all(has)
     }

@@ -1,9 +1,9 @@
-//! What must be there before a swap can begin: the networks of a release, and a container for each service.
+//! What must be there before a swap can begin: a container for each service.
 
-use crate::model::{AppId, ContainerState, ObservedNetwork, Reason, Release, Step};
+use crate::model::{AppId, ContainerState, Reason, Release, ServiceName, Step};
 
-use super::Draft;
-use super::places::Place;
+use super::places::{self, Place, is_up};
+use super::{Draft, gate};
 
 /// The step that makes the container of a place.
 pub(super) fn step(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
@@ -15,21 +15,31 @@ pub(super) fn step(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
     }
 }
 
-/// Whether the release's networks are there; their creation otherwise.
-pub(super) fn networks(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
-    let observed = draft.at.observed;
-    let mut is_complete = true;
-    for (name, spec) in &release.networks {
-        let is_it =
-            |n: &&ObservedNetwork| n.app == *app && n.network == *name && n.config_hash == spec.config_hash;
-        if !observed.networks.iter().any(|n| is_it(&n)) {
-            is_complete = false;
-            let (app_id, network, config_hash) = (app.clone(), name.clone(), spec.config_hash.clone());
-            let step = Step::CreateNetwork { app: app_id, network, config_hash };
-            draft.add(Some(app), None, vec![step]);
+/// Adds what makes the container of a place: first one of the same name goes that can never start again, and those
+/// whose namespaces it joins come before it.
+pub(super) fn successor(
+    draft: &mut Draft<'_>,
+    app: &AppId,
+    release: &Release,
+    place: &Place<'_>,
+    services: &[Place<'_>],
+) {
+    for seen in &place.orphans {
+        // The engine is at it already.
+        if seen.state == ContainerState::Removing {
+            continue;
         }
+        if is_up(seen) && gate::is_held(draft, app) {
+            continue;
+        }
+        let mut chain = if is_up(seen) { vec![places::stop(draft, seen)] } else { Vec::new() };
+        chain.push(places::free_name(draft, seen));
+        draft.add(Some(app), Some(place.name), chain);
     }
-    is_complete
+    let is_there = |name: &ServiceName| services.iter().any(|p| p.name == name && p.container.is_some());
+    if place.orphans.is_empty() && place.spec.joins().all(|(_, name)| is_there(name)) {
+        draft.add(Some(app), Some(place.name), vec![step(app, release, place)]);
+    }
 }
 
 /// Whether every service has its container; their creation otherwise.
@@ -37,14 +47,15 @@ pub(super) fn successors(
     draft: &mut Draft<'_>,
     app: &AppId,
     release: &Release,
-    services: &[&Place<'_>],
+    places: &[&Place<'_>],
+    services: &[Place<'_>],
 ) -> bool {
     let mut is_complete = true;
-    for place in services {
+    for place in places {
         match place.container {
             None => {
                 is_complete = false;
-                draft.add(Some(app), Some(place.name), vec![step(app, release, place)]);
+                successor(draft, app, release, place, services);
             }
             Some(seen) if seen.state == ContainerState::Removing => {
                 is_complete = false;

@@ -44,9 +44,15 @@ fn pull(draft: &mut Draft<'_>, app: &AppId, place: &Place<'_>, image: &ImageRef)
 
 /// What services on trial do whose predecessors go first: the predecessors stop; where their author wishes
 /// they are removed, with their images; the images come; the containers are created.
-pub(super) fn after_the_end(draft: &mut Draft<'_>, app: &AppId, release: &Release, early: &[&Place<'_>]) {
+pub(super) fn after_the_end(
+    draft: &mut Draft<'_>,
+    app: &AppId,
+    release: &Release,
+    late: &[&Place<'_>],
+    services: &[Place<'_>],
+) {
     let mut is_room = true;
-    for place in early {
+    for place in late {
         let is_deleted = place.spec.strategy == Strategy::DeleteThenDownload;
         for seen in &place.predecessors {
             let mut chain = Vec::new();
@@ -65,8 +71,8 @@ pub(super) fn after_the_end(draft: &mut Draft<'_>, app: &AppId, release: &Releas
             is_room &= !remove_old_image(draft, app, place);
         }
     }
-    if is_room && images(draft, app, early) {
-        create::successors(draft, app, release, early);
+    if is_room && images(draft, app, late) {
+        create::successors(draft, app, release, late, services);
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::model::{AppId, ObservedNetwork, Step, Target};
 
 use super::places::{is_up, remove_by_force, stop_and_remove};
-use super::{Draft, Situation, gate};
+use super::{Draft, Situation, gate, networks};
 
 /// Apps of which something is left and that the target does not name. The caller made sure that
 /// the target names at least one app: an empty one takes nothing away.
@@ -59,12 +59,7 @@ pub(super) fn remove_networks(
     let mut has_any = false;
     for network in observed.networks.iter().filter(|n| n.app == *app && goes(n)) {
         has_any = true;
-        let step = Step::RemoveNetwork {
-            app: app.clone(),
-            network: network.network.clone(),
-            id: network.id.clone(),
-        };
-        draft.add(Some(app), None, vec![step]);
+        draft.add(Some(app), None, vec![networks::remove(network)]);
     }
     has_any
 }

@@ -2,8 +2,8 @@
 
 use crate::model::{AppId, ContainerState, Health, ObservedService, Release, Step};
 
-use super::places::{Place, free_name, goes_first, is_up, line_up, needs_start, start};
-use super::{Draft, care, create, gate, places, swap, trial};
+use super::places::{Place, free_name, gives_room, is_up, line_up, needs_start};
+use super::{Draft, care, create, gate, networks, places, swap, trial};
 
 /// While `wanted` is not ready, a service of the good release that ended or vanished, and of which
 /// nothing else runs, comes back. What a third release left half done, when the target changed during
@@ -16,13 +16,20 @@ pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
         strangers.iter().any(|s| s.state == ContainerState::Restarting || s.health == Health::Unhealthy);
     // What is on trial and has stopped its predecessor to make room does without it.
     let is_tried = trial::of(draft, app, wanted).is_some() && draft.at.ledger.hold.is_none();
-    let has_made_room =
-        |p: &Place<'_>| is_tried && wanted.services.get(p.name).is_some_and(|spec| goes_first(spec.strategy));
+    let observed = draft.at.observed;
+    let way = networks::in_the_way(observed, app, wanted);
+    let has_made_room = |p: &Place<'_>| {
+        let has_lost = |seen: &ObservedService| way.iter().any(|network| networks::is_on(seen, network));
+        is_tried
+            && (gives_room(wanted, p.name)
+                || !networks::are_there(observed, app, good, p.spec)
+                || p.container.is_some_and(has_lost))
+    };
     let is_gap = services.iter().any(|p| p.is_to_run && !is_covered(p) && !has_made_room(p));
     let is_broken = |p: &Place<'_>| p.container.is_some_and(|seen| places::is_broken(draft, app, seen, p));
     let is_whole = !services.iter().any(is_broken);
     if is_whole && !strangers.is_empty() && (is_unwell || is_gap) && can_swap(draft, app, &services) {
-        swap::swap(draft, app, good, &services);
+        back(draft, app, good, &services);
         return;
     }
     for place in &services {
@@ -30,23 +37,31 @@ pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
         if is_planned || has_made_room(place) || place.predecessors.iter().any(|p| is_up(p)) {
             continue;
         }
+        if let Some(seen) = place.container.filter(|seen| places::is_broken(draft, app, seen, place)) {
+            let step = free_name(draft, seen);
+            draft.add(Some(app), Some(place.name), vec![step]);
+            continue;
+        }
+        let is_startable = |seen: &ObservedService| {
+            needs_start(draft, app, seen, place) && swap::missing_joined(place.spec, &services).is_none()
+        };
+        let is_wanted = place.container.map_or(observed.images.contains(&place.spec.image), is_startable);
+        if !is_wanted {
+            continue;
+        }
+        if !networks::are_there(observed, app, good, place.spec) {
+            networks::restore(draft, app, good);
+            continue;
+        }
         match place.container {
-            Some(seen) if places::is_broken(draft, app, seen, place) => {
-                let step = free_name(draft, seen);
-                draft.add(Some(app), Some(place.name), vec![step]);
+            Some(seen) => {
+                let chain = networks::start(draft, app, good, place, seen);
+                draft.add_swap(app, place.name, chain);
             }
-            Some(seen) if needs_start(draft, app, seen, place) => {
-                // One that finds no network is not started by trying.
-                if create::networks(draft, app, good) {
-                    draft.add_swap(app, place.name, vec![start(seen)]);
-                }
-            }
-            None if draft.at.observed.images.contains(&place.spec.image) => {
-                draft.add(Some(app), Some(place.name), vec![create::step(app, good, place)]);
-            }
-            Some(_) | None => {}
+            None => create::successor(draft, app, good, place, &services),
         }
     }
+    care::rejoin(draft, app, &services);
     care::heal(draft, app, &services);
 }
 
@@ -56,7 +71,14 @@ pub(super) fn refused(draft: &mut Draft<'_>, app: &AppId) {
     let Some(good) = draft.good(app) else { return };
     let services = line_up(draft, app, good);
     if !strangers(draft, app, &[good]).is_empty() && can_swap(draft, app, &services) {
-        swap::swap(draft, app, good, &services);
+        back(draft, app, good, &services);
+    }
+}
+
+/// The next steps back to the good release: its networks, where others have taken their place, then its services.
+fn back(draft: &mut Draft<'_>, app: &AppId, good: &Release, services: &[Place<'_>]) {
+    if !networks::makes_room(draft, app, good) && networks::create(draft, app, good) {
+        swap::swap(draft, app, good, services);
     }
 }
 

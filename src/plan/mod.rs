@@ -20,6 +20,7 @@ mod gate;
 mod gone;
 mod images;
 mod keep;
+mod networks;
 mod orders;
 mod places;
 mod preflight;

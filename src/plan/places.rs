@@ -4,7 +4,7 @@ use crate::model::{
     AppId, ContainerState, ObservedService, Release, ServiceName, ServiceSpec, Step, Strategy,
 };
 
-use super::Draft;
+use super::{Draft, networks};
 
 /// A wanted service, the container that is it, and those that are to give way.
 pub(super) struct Place<'a> {
@@ -14,18 +14,21 @@ pub(super) struct Place<'a> {
     pub(super) is_to_run: bool,
     pub(super) container: Option<&'a ObservedService>,
     pub(super) predecessors: Vec<&'a ObservedService>,
+    /// Containers of the same spec that can never start again: one that they join is gone.
+    pub(super) orphans: Vec<&'a ObservedService>,
 }
 
 /// Lines the wanted services up with the containers that are there.
 pub(super) fn line_up<'a>(draft: &Draft<'a>, app: &AppId, release: &'a Release) -> Vec<Place<'a>> {
     let place = |(name, spec): (&'a ServiceName, &'a ServiceSpec)| {
         let mut container: Option<&'a ObservedService> = None;
-        let mut predecessors = Vec::new();
+        let (mut predecessors, mut orphans) = (Vec::new(), Vec::new());
         for seen in draft.at.observed.services.iter().filter(|s| s.app == *app && s.service == *name) {
             // Of two containers with one spec, which should not be, the one that runs stays.
             let is_better = container.is_none_or(|other| !is_up(other) && is_up(seen));
             match container {
                 _ if seen.spec != spec.hash => predecessors.push(seen),
+                _ if draft.at.observed.is_orphan(seen) => orphans.push(seen),
                 Some(other) if is_better => {
                     predecessors.push(other);
                     container = Some(seen);
@@ -36,7 +39,7 @@ pub(super) fn line_up<'a>(draft: &Draft<'a>, app: &AppId, release: &'a Release) 
         }
         let halt = draft.ledger(app).and_then(|a| a.halted.get(name));
         let is_to_run = spec.is_running && halt.is_none_or(|halt| halt.spec != spec.hash);
-        Place { name, spec, is_to_run, container, predecessors }
+        Place { name, spec, is_to_run, container, predecessors, orphans }
     };
     release.services.iter().map(place).collect()
 }
@@ -77,14 +80,39 @@ pub(super) fn needs_start(draft: &Draft<'_>, app: &AppId, seen: &ObservedService
 }
 
 /// Whether the container stands in the way of its own name: the engine failed to remove it, or it is to be
-/// started and never can be. Another one must be made in its place.
+/// started and cannot be connected to a network that was made anew. Another one must be made in its place.
 pub(super) fn is_broken(draft: &Draft<'_>, app: &AppId, seen: &ObservedService, place: &Place<'_>) -> bool {
-    seen.state == ContainerState::Dead || (seen.is_cut_off && needs_start(draft, app, seen, place))
+    seen.state == ContainerState::Dead
+        || (seen.is_cut_off && needs_start(draft, app, seen, place) && is_spent(draft, &reconnect(seen)))
 }
 
 /// Whether an author wishes the predecessor to go before the image comes.
 pub(super) fn goes_first(strategy: Strategy) -> bool {
     matches!(strategy, Strategy::KillThenDownload | Strategy::DeleteThenDownload)
+}
+
+/// Whether the predecessor of a service goes first, or that of one whose namespaces it joins.
+pub(super) fn gives_room(release: &Release, service: &ServiceName) -> bool {
+    release.services.get(service).is_some_and(|spec| {
+        goes_first(spec.strategy) || spec.joins().any(|(_, other)| gives_room(release, other))
+    })
+}
+
+/// Whether the container of the place cannot be made before a trial has begun: its predecessor goes before its
+/// image comes, or another network before its own, or that is so of one whose namespaces it joins.
+pub(super) fn is_late(
+    draft: &Draft<'_>,
+    app: &AppId,
+    release: &Release,
+    place: &Place<'_>,
+    services: &[Place<'_>],
+) -> bool {
+    let is_joined_late = |name: &ServiceName| {
+        services.iter().any(|other| other.name == name && is_late(draft, app, release, other, services))
+    };
+    is_early(draft, app, place)
+        || (place.container.is_none() && networks::waits_for_room(draft, app, release, place.spec))
+        || (place.container.is_none() && place.spec.joins().any(|(_, name)| is_joined_late(name)))
 }
 
 /// Whether the place's predecessor must go before its image comes, as its author wishes. On the way back it
@@ -99,6 +127,15 @@ pub(super) fn is_early(draft: &Draft<'_>, app: &AppId, place: &Place<'_>) -> boo
 
 pub(super) fn start(seen: &ObservedService) -> Step {
     Step::Start { app: seen.app.clone(), service: seen.service.clone(), container: seen.container.clone() }
+}
+
+/// Connects a container anew to networks of which one was made anew since it ran.
+pub(super) fn reconnect(seen: &ObservedService) -> Step {
+    Step::Reconnect {
+        app: seen.app.clone(),
+        service: seen.service.clone(),
+        container: seen.container.clone(),
+    }
 }
 
 fn stop_of(seen: &ObservedService) -> Step {

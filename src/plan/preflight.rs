@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::{AppId, HeldPort, ImageRef, PortMapping, Reason, Release, ServiceName, Step, Strategy};
+use crate::model::{
+    AppId, HeldPort, ImageRef, PortMapping, Reason, Release, Step, Strategy, VolumeName, runs,
+};
 
 use super::Draft;
 use super::places::{self, Place, is_up};
@@ -32,22 +34,25 @@ pub(super) fn blocks<'a>(
     }
     let is_missing =
         |p: &&Place<'_>| p.container.is_none() && !draft.at.observed.images.contains(&p.spec.image);
-    let named = |p: &'a Place<'a>| (&p.spec.image, p.name);
-    let missing: BTreeMap<&ImageRef, &ServiceName> = services.iter().filter(is_missing).map(named).collect();
+    let named = |p: &'a Place<'a>| (&p.spec.image, p);
+    let missing: BTreeMap<&ImageRef, &Place<'_>> = services.iter().filter(is_missing).map(named).collect();
     // What deletes its predecessor first makes room of its own.
     let makes_room =
         |p: &&Place<'_>| p.spec.strategy == Strategy::DeleteThenDownload && places::is_early(draft, app, p);
     let to_fit = services.iter().filter(|p| is_missing(p) && !makes_room(p)).map(|p| &p.spec.image);
     let to_fit: BTreeSet<&ImageRef> = to_fit.collect();
     let is_weighed = weigh(draft, app, &missing);
-    let is_blocked = has_taken_port(draft, app, services) | is_for_others(draft, app, &missing);
+    let is_blocked = has_taken_port(draft, app, services)
+        | is_for_others(draft, app, &missing)
+        | has_other_volume(draft, app, release, services);
     is_blocked || !is_weighed || is_too_large(draft, app, &to_fit)
 }
 
 /// Whether the registries were asked about all that is missing; the questions otherwise.
-fn weigh(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &ServiceName>) -> bool {
+fn weigh(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &Place<'_>>) -> bool {
     let mut is_weighed = true;
-    for (image, service) in missing {
+    for (image, place) in missing {
+        let service = place.name;
         if draft.at.facts.weights.contains_key(*image) || draft.at.pulling.contains_key(*image) {
             continue;
         }
@@ -63,20 +68,74 @@ fn weigh(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &Serv
 }
 
 /// Whether an image is made for other machines only.
-fn is_for_others(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &ServiceName>) -> bool {
+fn is_for_others(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &Place<'_>>) -> bool {
     let Some(ours) = draft.at.facts.architecture.as_deref() else { return false };
     let mut is_blocked = false;
-    for (image, service) in missing {
+    for (image, place) in missing {
         let Some(weight) = draft.at.facts.weights.get(*image) else { continue };
-        if weight.fits(ours) {
+        let made_for = || weight.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let why = match &place.spec.platform {
+            Some(asked) if !runs(ours).any(|runs| runs == asked.architecture) => {
+                format!(
+                    "its platform is {asked}, and this device is {ours}: remove platform, or name one of its own"
+                )
+            }
+            Some(asked) if !weight.is_for(&asked.architecture) => {
+                format!("its platform is {asked}, and {image} is made for {}", made_for())
+            }
+            None if !weight.fits(ours) => {
+                format!("{image} is made for {}, and this device is {ours}", made_for())
+            }
+            Some(_) | None => continue,
+        };
+        is_blocked = true;
+        draft.wait(Some(app), Some(place.name), Reason::WrongArchitecture, why, None);
+    }
+    is_blocked
+}
+
+/// Whether the release wants another config of a volume that is here: it is kept as it is, and nobody would find
+/// what the release says.
+fn has_other_volume(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+    let used: BTreeSet<&VolumeName> = services.iter().flat_map(|p| p.spec.volumes()).collect();
+    if used.is_empty() {
+        return false;
+    }
+    let Some(here) = &draft.at.facts.volumes else {
+        let why = "the engine does not say which volumes it has".to_owned();
+        draft.wait(Some(app), None, Reason::Backoff, why, Some(LOOK));
+        return true;
+    };
+    let mut is_blocked = false;
+    for name in used {
+        let Some(volume) = here.get(&(app.clone(), name.clone())) else { continue };
+        let wanted = release.volumes.get(name).cloned().unwrap_or_default();
+        let driver = if wanted.driver.is_empty() { "local" } else { &wanted.driver };
+        if volume.driver == driver && volume.options == wanted.driver_opts {
             continue;
         }
         is_blocked = true;
-        let made_for: Vec<_> = weight.architectures.iter().map(String::as_str).collect();
-        let why = format!("{image} is made for {}, and this device is {ours}", made_for.join(", "));
-        draft.wait(Some(app), Some(service), Reason::WrongArchitecture, why, None);
+        let why = format!(
+            "volumes.{name}: the volume is here with {}, and the release wants {}. A volume is never made anew, \
+             because all that is in it would be lost: give it another name in the release, or save what is in it \
+             and remove it: docker volume rm {}",
+            config(&volume.driver, &volume.options),
+            config(driver, &wanted.driver_opts),
+            volume.name,
+        );
+        draft.wait(Some(app), None, Reason::Refused, why, Some(LOOK));
     }
     is_blocked
+}
+
+/// A volume's config for people.
+fn config(driver: &str, options: &BTreeMap<String, String>) -> String {
+    let options: Vec<_> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    if options.is_empty() {
+        format!("driver {driver} and no options")
+    } else {
+        format!("driver {driver} and {}", options.join(", "))
+    }
 }
 
 /// Whether what is to be fetched does not fit on the engine's disk.

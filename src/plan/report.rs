@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    AppId, AppLedger, AppReport, Commit, ContainerState, Halt, ObservedService, Plan, Release, Report,
-    ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, WantedApp,
+    AppId, AppLedger, AppReport, Commit, ContainerState, Halt, ObservedService, Plan, Reason, Release,
+    Report, ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, Waiting, WantedApp,
 };
 
 use super::Situation;
@@ -27,7 +27,10 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
     for (id, app) in at.target.iter().flat_map(|t| &t.apps) {
         let ledger = at.ledger.apps.get(id);
         let mut app = match app {
-            TargetApp::Wanted(wanted) => wanted_app(at, id, wanted, ledger),
+            TargetApp::Wanted(wanted) => {
+                let is_refused = |w: &Waiting| w.app.as_ref() == Some(id) && w.reason == Reason::Refused;
+                wanted_app(at, id, wanted, ledger, plan.waiting.iter().any(is_refused))
+            }
             TargetApp::Refused(refused) => {
                 let mut app = AppReport { name: refused.name.clone(), ..AppReport::default() };
                 if let Ok(commit) = Commit::parse(&refused.release) {
@@ -45,7 +48,14 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
     report
 }
 
-fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option<&AppLedger>) -> AppReport {
+/// `is_refused`: by what is on this device, and not by what is written in it.
+fn wanted_app(
+    at: &Situation<'_>,
+    id: &AppId,
+    wanted: &WantedApp,
+    ledger: Option<&AppLedger>,
+    is_refused: bool,
+) -> AppReport {
     let mut app = AppReport { name: wanted.app.name.clone(), ..AppReport::default() };
     let Some(release) = &wanted.release else { return app };
     app.target = Some(release.commit.clone());
@@ -55,7 +65,8 @@ fn wanted_app(at: &Situation<'_>, id: &AppId, wanted: &WantedApp, ledger: Option
     } else {
         app.current = good.map(|g| g.commit.clone());
     }
-    let is_rejected = ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
+    let is_rejected =
+        is_refused || ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
     let mut statuses = Vec::new();
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);

@@ -7,8 +7,8 @@ use crate::model::{
 };
 
 use super::Draft;
-use super::places::{Place, is_up, leftovers, needs_start, start, stop};
-use super::trial;
+use super::places::{Place, is_up, leftovers, needs_start, stop};
+use super::{networks, trial};
 
 /// Whether nothing is left to stop or start; the next few swaps otherwise.
 pub(super) fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
@@ -32,14 +32,17 @@ pub(super) fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, servic
             if is_starting {
                 match missing_dependency(place.spec, services) {
                     Some(why) => draft.wait(Some(app), Some(place.name), Reason::Dependency, why, None),
-                    None => draft.add_swap(app, place.name, vec![start(seen)]),
+                    None => {
+                        let chain = networks::start(draft, app, release, place, seen);
+                        draft.add_swap(app, place.name, chain);
+                    }
                 }
                 continue;
             }
         }
         let mut chain: Vec<Step> = up.iter().map(|p| stop(draft, p)).collect();
         if is_starting {
-            chain.push(start(seen));
+            chain.extend(networks::start(draft, app, release, place, seen));
         } else if !place.is_to_run && is_up(seen) {
             chain.push(stop(draft, seen));
         }
@@ -102,6 +105,20 @@ fn time_to_take_over(
 
 /// The first dependency that is not met, in words.
 fn missing_dependency(spec: &ServiceSpec, services: &[Place<'_>]) -> Option<String> {
+    let missing = missing_joined(spec, services);
+    missing.or_else(|| missing_condition(spec, services))
+}
+
+/// The first service that does not run whose namespaces it joins, in words.
+pub(super) fn missing_joined(spec: &ServiceSpec, services: &[Place<'_>]) -> Option<String> {
+    spec.joins().find_map(|(kind, name)| {
+        let joined = services.iter().find(|p| p.name == name).and_then(|p| p.container);
+        let runs = joined.is_some_and(|seen| seen.state == ContainerState::Running);
+        (!runs).then(|| format!("{name}, whose {} it shares, does not run", kind.as_str()))
+    })
+}
+
+fn missing_condition(spec: &ServiceSpec, services: &[Place<'_>]) -> Option<String> {
     spec.depends_on.iter().find_map(|(name, condition)| {
         let on = services.iter().find(|p| p.name == name).and_then(|p| p.container);
         let is_met = on.is_some_and(|on| match condition {

@@ -8,6 +8,8 @@ use proptest::prelude::*;
 mod care;
 mod gate;
 mod hand;
+mod joined;
+mod networks;
 mod preflight;
 mod strategies;
 mod surround;
@@ -15,16 +17,18 @@ mod surround;
 use super::{Situation, plan, violations};
 use crate::model::{
     App, AppId, Commit, Condition, ContainerId, ContainerState, Cooling, Facts, Health, Hold, ImageRef,
-    Ledger, NetworkId, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan,
-    PlanSettings, PortMapping, Protocol, Reason, Refusal, RefusedApp, Rejection, Release, RestartPolicy,
-    ServiceName, ServiceSpec, SpecHash, Step, Strategy, Target, TargetApp, Trial, TrialSpec, VolumeName,
-    VolumeSpec, WantedApp, Weight,
+    Ledger, Namespace, NetworkAttachment, NetworkId, NetworkMode, NetworkName, NetworkSpec, Observed,
+    ObservedNetwork, ObservedService, Plan, PlanSettings, PortMapping, Protocol, Reason, Refusal, RefusedApp,
+    Rejection, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Strategy, Subnet, Target,
+    TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp, Weight,
 };
 
 /// The releases of the stories. `web=1` keeps the spec of release 1; `web>db` depends on db being
 /// healthy, `web>job!` on job having completed; `job!` is a one-shot.
+/// `web+vpn` joins the network of vpn; `web/1` is on the network `lan` with the config 1. Those of 1 and 2 have
+/// addresses in common.
 /// `web^kill`, `web^delete`, `web^hand` say how web takes over; `web:80` publishes a port of the host.
-const RELEASES: [(u8, &str); 14] = [
+const RELEASES: [(u8, &str); 22] = [
     (1, "db web"),
     (2, "db web"),
     (3, "web"),
@@ -38,7 +42,15 @@ const RELEASES: [(u8, &str); 14] = [
     (11, "db web^hand"),
     (12, "db web:80"),
     (13, "a b c d"),
-    (14, "db web^delete"),
+    (14, "vpn web+vpn"),
+    (15, "vpn web+vpn"),
+    (16, "vpn=14 web+vpn"),
+    (17, "vpn^kill web+vpn"),
+    (18, "db web/1"),
+    (19, "db=18 web/2"),
+    (20, "db web/3"),
+    (21, "db=18 vpn/2 web+vpn"),
+    (22, "db web^delete"),
 ];
 
 fn app() -> AppId {
@@ -79,13 +91,43 @@ fn published(port: u16) -> PortMapping {
     PortMapping { host_ip, host_port, container_port: 8080, protocol: Protocol::Tcp }
 }
 
+fn lan() -> NetworkName {
+    NetworkName::parse("lan").unwrap()
+}
+
+fn on_lan() -> NetworkMode {
+    NetworkMode::Networks(BTreeMap::from([(lan(), NetworkAttachment::default())]))
+}
+
+/// The address range of a config of `lan`.
+fn range(config: &str) -> String {
+    match config {
+        "1" => "10.0.0.0/16",
+        "2" => "10.0.1.0/24",
+        _ => "10.1.0.0/16",
+    }
+    .to_owned()
+}
+
+fn networks_of(services: &str) -> BTreeMap<NetworkName, NetworkSpec> {
+    let mut networks = BTreeMap::from([(NetworkName::parse("default").unwrap(), NetworkSpec::default())]);
+    let config = services.split(' ').find_map(|text| text.split_once('/'));
+    networks.extend(config.map(|(_, config)| {
+        let subnets = vec![Subnet { subnet: Some(range(config)), ..Subnet::default() }];
+        (lan(), NetworkSpec { config_hash: Some(config.to_owned()), subnets, ..NetworkSpec::default() })
+    }));
+    networks
+}
+
 fn release(number: u8) -> Release {
-    let (_, services) = RELEASES.iter().find(|(n, _)| *n == number).unwrap();
-    let services = services.split(' ').map(|text| {
+    let (_, services_text) = RELEASES.iter().find(|(n, _)| *n == number).unwrap();
+    let services = services_text.split(' ').map(|text| {
         let (text, kept) = text.split_once('=').map_or((text, number), |(t, n)| (t, n.parse().unwrap()));
         let (text, on) = text.split_once('>').map_or((text, None), |(t, on)| (t, Some(on)));
         let (text, strategy) = text.split_once('^').map_or((text, ""), |(t, how)| (t, how));
         let (text, port) = text.split_once(':').map_or((text, None), |(t, port)| (t, port.parse().ok()));
+        let (text, joined) = text.split_once('+').map_or((text, None), |(t, joined)| (t, Some(name(joined))));
+        let (text, lan) = text.split_once('/').map_or((text, None), |(t, config)| (t, Some(config)));
         let is_job = on.is_none() && text.ends_with('!');
         let text = text.trim_end_matches('!');
         let spec = ServiceSpec {
@@ -93,6 +135,11 @@ fn release(number: u8) -> Release {
             image: image(text, kept),
             restart: if is_job { RestartPolicy::No } else { RestartPolicy::Always },
             depends_on: on.map(condition).into_iter().collect(),
+            network_mode: match (joined, lan) {
+                (Some(other), _) => NetworkMode::Service(other),
+                (None, Some(_)) => on_lan(),
+                (None, None) => NetworkMode::Host,
+            },
             strategy: strategy_of(strategy),
             ports: port.map(published).into_iter().collect(),
             ..ServiceSpec::bare(hash(text, kept), image(text, kept))
@@ -103,11 +150,27 @@ fn release(number: u8) -> Release {
         commit: Commit::parse(number.to_string()).unwrap(),
         number: number.into(),
         services: services.collect(),
-        networks: BTreeMap::from([(NetworkName::parse("default").unwrap(), NetworkSpec::default())]),
+        networks: networks_of(services_text),
         volumes: BTreeMap::from([(VolumeName::parse("data").unwrap(), VolumeSpec::default())]),
         trial: TrialSpec::default(),
         windows: BTreeSet::new(),
     }
+}
+
+/// The containers that one of this spec was created to join.
+fn joined_by(service: &str, number: u8) -> BTreeMap<Namespace, ContainerId> {
+    let Some((_, services)) = RELEASES.iter().find(|(n, _)| *n == number) else { return BTreeMap::new() };
+    if !services.split(' ').any(|text| text.starts_with(&format!("{service}+"))) {
+        return BTreeMap::new();
+    }
+    let release = release(number);
+    let container = |other: &ServiceName| {
+        let numbers = RELEASES.iter().map(|(n, _)| *n);
+        let mut numbers = numbers.filter(|n| hash(other.as_str(), *n) == release.services[other].hash);
+        ContainerId::parse(format!("{other}-{}", numbers.next().unwrap())).unwrap()
+    };
+    let joins = release.services[&name(service)].joins();
+    joins.map(|(kind, other)| (kind, container(other))).collect()
 }
 
 fn target(release: Option<Release>) -> Target {
@@ -133,6 +196,8 @@ struct Device {
     steady: BTreeMap<AppId, Duration>,
     settings: PlanSettings,
     facts: Facts,
+    /// How many networks `lan` were made.
+    made: u32,
 }
 
 impl Device {
@@ -149,6 +214,7 @@ impl Device {
             steady: BTreeMap::new(),
             settings: PlanSettings::default(),
             facts: Facts::default(),
+            made: 0,
         };
         device.weigh_all();
         device.add_network();
@@ -165,12 +231,32 @@ impl Device {
     }
 
     fn add_network(&mut self) {
-        self.observed.networks = vec![ObservedNetwork {
+        self.observed.networks.push(ObservedNetwork {
             id: NetworkId::parse("n1").unwrap(),
             app: app(),
             network: NetworkName::parse("default").unwrap(),
             config_hash: None,
-        }];
+            name: "default".into(),
+            subnets: Vec::new(),
+        });
+    }
+
+    /// The network `lan` with this config, under an id that tells how often it was made.
+    fn add_lan(&mut self, config: &str) {
+        self.made += 1;
+        self.observed.networks.push(ObservedNetwork {
+            id: NetworkId::parse(format!("lan-{config}-{}", self.made)).unwrap(),
+            app: app(),
+            network: lan(),
+            config_hash: Some(config.to_owned()),
+            name: format!("lan_{config}"),
+            subnets: vec![range(config)],
+        });
+        let (name, id) = (format!("lan_{config}"), format!("lan-{config}-{}", self.made));
+        for seen in &mut self.observed.services {
+            let known = seen.networks.get(&name).and_then(Option::as_ref);
+            seen.is_cut_off |= known.is_some_and(|known| known.as_str() != id);
+        }
     }
 
     fn read(&mut self, item: &str) {
@@ -179,6 +265,21 @@ impl Device {
         let ledger = self.ledger.apps.entry(app()).or_default();
         match words[0] {
             "bare" => self.observed.networks.clear(),
+            "lan" => self.add_lan(words[1]),
+            // Made anew since whoever was on it ran.
+            "relan" => {
+                self.made = 7;
+                self.add_lan(words[1]);
+            }
+            // Came back, and runs.
+            "back" => {
+                let id = ContainerId::parse(words[1].replace('@', "-")).unwrap();
+                let here = self.observed.networks.clone();
+                let seen = self.observed.services.iter_mut().find(|s| s.container == id).unwrap();
+                seen.networks.values_mut().for_each(|id| *id = None);
+                seen.networks = meet_networks(seen, &here).unwrap();
+                seen.state = ContainerState::Running;
+            }
             "have" => {
                 let specs = numbers.flat_map(|n| release(n).services.into_values());
                 self.observed.images.extend(specs.map(|s| s.image));
@@ -270,6 +371,8 @@ impl Device {
             "removing" => (ContainerState::Removing, Health::Unchecked),
             other => panic!("no state {other}"),
         };
+        let joins = joined_by(service, number);
+        let networks = self.networks_of(service, number, state);
         self.observed.services.push(ObservedService {
             container: ContainerId::parse(format!("{service}-{number}")).unwrap(),
             app: app(),
@@ -284,7 +387,26 @@ impl Device {
             restarts: 0,
             status: format!("{state:?}"),
             ports: BTreeMap::new(),
+            networks,
+            joins,
         });
+    }
+
+    /// The networks that a container is on; one that was started has met those that are there, or else one that
+    /// is gone.
+    fn networks_of(
+        &self,
+        service: &str,
+        number: u8,
+        state: ContainerState,
+    ) -> BTreeMap<String, Option<NetworkId>> {
+        let Some((_, services)) = RELEASES.iter().find(|(n, _)| *n == number) else { return BTreeMap::new() };
+        let on = services.split(' ').find_map(|text| text.strip_prefix(service)?.strip_prefix('/'));
+        let Some(config) = on else { return BTreeMap::new() };
+        let here = self.observed.networks.iter().find(|n| n.config_hash.as_deref() == Some(config));
+        let gone = || NetworkId::parse(format!("lan-{config}-0")).unwrap();
+        let id = (state != ContainerState::Created).then(|| here.map_or_else(gone, |n| n.id.clone()));
+        BTreeMap::from([(format!("lan_{config}"), id)])
     }
 
     fn situation(&self) -> Situation<'_> {
@@ -366,15 +488,41 @@ impl Device {
                 self.ledger.images.insert(image.clone());
                 self.observed.images.insert(image.clone());
             }
-            Step::CreateNetwork { .. } => self.add_network(),
+            Step::CreateNetwork { config_hash: None, .. } => self.add_network(),
+            Step::CreateNetwork { config_hash: Some(config), .. } => {
+                let others = self.observed.networks.iter().flat_map(|n| n.subnets.clone());
+                let others: Vec<_> = others.collect();
+                let subnets = vec![Subnet { subnet: Some(range(config)), ..Subnet::default() }];
+                if !(NetworkSpec { subnets, ..NetworkSpec::default() }).overlaps(&others) {
+                    self.add_lan(config);
+                }
+            }
+            Step::Reconnect { container, .. } => {
+                let n = at(container, all);
+                all[n].networks.values_mut().for_each(|id| *id = None);
+                all[n].is_cut_off = false;
+            }
             Step::Create { service, spec, .. } => {
-                let number = (1..=14).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
+                let number = (1..=22).find(|n| hash(service.as_str(), *n) == *spec).unwrap();
                 self.add_container(service.as_str(), number, "created");
             }
             Step::Start { container, .. } => {
                 ledger.stopped.remove(container);
                 let n = at(container, all);
+                let runs = |id: &ContainerId| {
+                    all.iter().any(|s| s.container == *id && s.state == ContainerState::Running)
+                };
                 assert!(!all[n].is_cut_off, "it cannot be started: {step}");
+                if !all[n].joins.values().all(runs) {
+                    return; // the engine refuses it
+                }
+                let Some(met) = meet_networks(&all[n], &self.observed.networks) else {
+                    return; // the engine refuses it
+                };
+                all[n].networks = met;
+                let joined = all.iter().filter(|s| s.joins.values().any(|id| id == container));
+                self.facts.left_behind.extend(joined.map(|s| s.container.clone()));
+                self.facts.left_behind.remove(container);
                 all[n].state =
                     if works(&all[n].spec) { ContainerState::Running } else { ContainerState::Restarting };
             }
@@ -399,7 +547,11 @@ impl Device {
                 let n = at(container, all);
                 all.remove(n);
             }
-            Step::RemoveNetwork { .. } => self.observed.networks.clear(),
+            Step::RemoveNetwork { id, .. } => {
+                let is_on = |s: &ObservedService| s.networks.values().any(|on| on.as_ref() == Some(id));
+                assert!(!all.iter().any(|s| is_on(s) && s.state == ContainerState::Running), "it is in use");
+                self.observed.networks.retain(|n| n.id != *id);
+            }
             Step::RemoveImage { image } => {
                 self.observed.images.remove(image);
                 self.ledger.images.remove(image);
@@ -423,6 +575,18 @@ impl Device {
             Step::Forget { .. } => self.ledger.apps.clear(),
         }
     }
+}
+
+/// The networks of a container as it finds them when it starts: by what it knows of each, and else by name.
+fn meet_networks(
+    seen: &ObservedService,
+    here: &[ObservedNetwork],
+) -> Option<BTreeMap<String, Option<NetworkId>>> {
+    let meet = |(name, id): (&String, &Option<NetworkId>)| {
+        let found = here.iter().find(|n| id.as_ref().map_or(n.name == *name, |id| n.id == *id))?;
+        Some((name.clone(), Some(found.id.clone())))
+    };
+    seen.networks.iter().map(meet).collect()
 }
 
 #[track_caller]
@@ -841,6 +1005,13 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
                 device.observed.services[n].health = Health::Unhealthy;
             }
         }
+        // Somebody takes a network away on which nothing runs.
+        9 => {
+            let runs = |s: &&ObservedService| s.state == ContainerState::Running;
+            let used: Vec<_> = device.observed.services.iter().filter(runs).collect();
+            let used: Vec<_> = used.iter().flat_map(|s| s.networks.values().flatten().cloned()).collect();
+            device.observed.networks.retain(|n| used.contains(&n.id) || n.name == "default");
+        }
         7 => drop(device.facts.handed_over.insert((app(), name("web")))),
         // Its network is removed, and is there again.
         8 if services > 0 => device.observed.services[which.index(services)].is_cut_off = true,
@@ -861,8 +1032,8 @@ proptest! {
     /// comes to rest running exactly the wanted release.
     #[test]
     fn always_converges(
-        acts in prop::collection::vec((0_u8..12, 0_u8..14, any::<prop::sample::Index>()), 0..80),
-        last in 1_u8..=14,
+        acts in prop::collection::vec((0_u8..12, 0_u8..22, any::<prop::sample::Index>()), 0..80),
+        last in 1_u8..=22,
     ) {
         let mut device = Device::parse("bare, target 1");
         for (act, number, which) in acts {
@@ -907,6 +1078,11 @@ proptest! {
             prop_assert_eq!(runs, wanted);
             prop_assert_eq!(device.ledger.apps[&app()].good.as_ref().unwrap(), &release(last));
             prop_assert!(device.facts.own_locks.is_empty());
+            let is_of = |n: &ObservedNetwork| {
+                release(last).networks.get(&n.network).is_some_and(|spec| spec.config_hash == n.config_hash)
+            };
+            prop_assert!(device.observed.networks.iter().all(is_of), "no other network is left");
+            prop_assert_eq!(device.observed.networks.len(), release(last).networks.len());
         }
     }
 

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::Operate;
+use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, Clock, ContainerState, FileLock, HeldPort, Plan, Reason, Release, ServiceName, Step, Strategy,
-    Target,
+    AppId, Clock, ContainerState, FileLock, HeldPort, ObservedVolume, Plan, Reason, Release, ServiceName,
+    Step, Strategy, Target, TargetApp, VolumeName, WantedApp,
 };
 use crate::plan::CLOCK_PATIENCE;
 
@@ -68,7 +68,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
         let (is_updating, has_fixed_port) = self.is_updating();
         if !is_updating {
-            (self.facts.free, self.facts.ports) = (None, Vec::new());
+            (self.facts.free, self.facts.ports, self.facts.volumes) = (None, Vec::new(), None);
             return;
         }
         if self.about.is_none() {
@@ -78,6 +78,25 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             self.about.as_ref().map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
         self.facts.free = self.about.as_ref().and_then(|about| self.surroundings.free(&about.data_root));
         self.facts.ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
+        // They change by hand only, and rarely: they are looked at again while one stands in the way.
+        if self.facts.volumes.is_none() || self.is_volume_in_the_way {
+            self.facts.volumes = self.volumes().await.ok();
+        }
+    }
+
+    /// What is here of the volumes of every wanted release.
+    async fn volumes(&self) -> Result<BTreeMap<(AppId, VolumeName), ObservedVolume>, EngineError> {
+        let mut found = BTreeMap::new();
+        for app in self.target().into_iter().flat_map(|target| target.apps.values()) {
+            let TargetApp::Wanted(WantedApp { app, release: Some(release), .. }) = app else { continue };
+            let names: BTreeSet<_> = release.volumes.keys().cloned().collect();
+            if names.is_empty() {
+                continue;
+            }
+            let here = self.engine.volumes_of(app, &names).await?;
+            found.extend(here.into_iter().map(|(name, volume)| ((app.id.clone(), name), volume)));
+        }
+        Ok(found)
     }
 
     fn target(&self) -> Option<&Target> {
@@ -186,6 +205,9 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         self.watched_files = services
             .map(|(_, number, service)| Watched::look(&*self.surroundings, number, &service))
             .collect();
+        self.is_volume_in_the_way = waits(Reason::Refused).filter_map(|w| w.app.as_ref()).any(|app| {
+            self.target().and_then(|t| t.apps.get(app)).is_some_and(|app| app.release().is_some())
+        });
         let is_waiting = waits(Reason::Clock).next().is_some();
         let since = self.clock_watched.get_or_insert_with(Instant::now);
         let passed = since.elapsed();

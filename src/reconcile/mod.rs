@@ -8,6 +8,7 @@
 mod attempts;
 mod events;
 mod facts;
+mod joined;
 mod memory;
 mod orders;
 mod pulls;
@@ -105,6 +106,7 @@ pub async fn run<E, M, S>(
         prepared: BTreeSet::new(),
         watched_files: Vec::new(),
         images_changed: false,
+        is_volume_in_the_way: false,
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
@@ -171,6 +173,8 @@ struct Reconciler<E, M, S> {
     watched_files: Vec<facts::Watched>,
     /// Whether the engine's layers may be others than those that it told.
     images_changed: bool,
+    /// Whether a release is refused because of a volume that is here.
+    is_volume_in_the_way: bool,
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
@@ -193,6 +197,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         if is_news {
             self.attempts.clear();
             self.forget_other_trials(&delivered.target);
+            self.facts.volumes = None;
             info!(apps = delivered.target.apps.len(), "target received");
             for (app, refusal) in refusals(&delivered.target) {
                 warn!(%app, why = %refusal, "target refused");
@@ -228,6 +233,9 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             Err(error) => return self.no_engine(&error),
         }
         if let Err(error) = self.watch_trials().await {
+            return self.no_engine(&error);
+        }
+        if let Err(error) = self.watch_joined().await {
             return self.no_engine(&error);
         }
         self.gather().await;

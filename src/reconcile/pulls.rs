@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::engine::{EngineError, Operate};
-use crate::model::ImageRef;
+use crate::model::{ImageRef, Platform};
 
 pub(super) struct Pulls {
     tasks: JoinSet<(ImageRef, Result<(), EngineError>)>,
@@ -26,7 +26,12 @@ impl Pulls {
         self.under_way.remove(image).map(|(_, percent)| percent)
     }
 
-    pub(super) fn begin<E: Operate + 'static>(&mut self, engine: &Arc<E>, image: &ImageRef) {
+    pub(super) fn begin<E: Operate + 'static>(
+        &mut self,
+        engine: &Arc<E>,
+        image: &ImageRef,
+        platform: Option<Platform>,
+    ) {
         let (engine, image, progress) = (Arc::clone(engine), image.clone(), self.progress.clone());
         let named = image.clone();
         let task = self.tasks.spawn(async move {
@@ -38,7 +43,7 @@ impl Pulls {
                     }
                 }
             };
-            let (result, ()) = tokio::join!(engine.pull(&image, tx), forward);
+            let (result, ()) = tokio::join!(engine.pull(&image, platform.as_ref(), tx), forward);
             (image, result)
         });
         self.under_way.insert(named, (task, 0));

@@ -23,6 +23,7 @@ pub(super) fn intend(ledger: &mut Ledger, stage: &[Step]) {
             | Step::Heal { .. }
             | Step::Unlock { .. }
             | Step::Create { .. }
+            | Step::Reconnect { .. }
             | Step::Start { .. }
             | Step::Remove { .. }
             | Step::RemoveNetwork { .. }
@@ -81,6 +82,7 @@ pub(super) fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &
         | Step::Unlock { .. }
         | Step::CreateNetwork { .. }
         | Step::Create { .. }
+        | Step::Reconnect { .. }
         | Step::Stop { .. }
         | Step::RemoveNetwork { .. } => {}
     }
@@ -121,6 +123,7 @@ fn remember(ledger: &mut Ledger, now: &str, step: &Step) {
         | Step::Weigh { .. }
         | Step::CreateNetwork { .. }
         | Step::Create { .. }
+        | Step::Reconnect { .. }
         | Step::Start { .. }
         | Step::Stop { .. }
         | Step::Kill { .. }

@@ -9,8 +9,8 @@ use tracing::debug;
 
 use crate::engine::{EngineError, NewContainer, Operate};
 use crate::model::{
-    App, AppId, Commit, Ledger, NetworkName, NetworkSpec, Observed, Outcome, Release, ServiceName, SpecHash,
-    Step, Target, TargetApp,
+    App, AppId, Commit, ContainerId, ImageRef, Ledger, Observed, Outcome, Platform, Release, ServiceName,
+    SpecHash, Step, Target, TargetApp,
 };
 use crate::plan;
 
@@ -33,9 +33,11 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
         for step in &beside {
             if let Step::Pull { image } = step {
-                self.pulls.begin(&self.engine, image);
+                let platform = self.platform_of(image);
+                self.pulls.begin(&self.engine, image, platform);
             } else if let Step::Weigh { image } = step {
-                let architecture = self.facts.architecture.clone().unwrap_or_default();
+                let platform = self.platform_of(image).map(|platform| platform.architecture);
+                let architecture = platform.or(self.facts.architecture.clone()).unwrap_or_default();
                 self.weighing.begin(&self.surroundings, image, &architecture);
             }
         }
@@ -73,6 +75,17 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             self.note_time();
         }
         self.save_ledger();
+    }
+}
+
+impl<E, M, S> Reconciler<E, M, S> {
+    /// For which machines a service of a release that may run asks for an image.
+    fn platform_of(&self, image: &ImageRef) -> Option<Platform> {
+        let wanted = self.delivered.iter().flat_map(|delivered| delivered.target.apps.values());
+        let wanted = wanted.filter_map(TargetApp::release);
+        let good = self.ledger.apps.values().filter_map(|app| app.good.as_ref());
+        let mut specs = wanted.chain(good).flat_map(|release| release.services.values());
+        specs.find(|spec| spec.image == *image)?.platform.clone()
     }
 }
 
@@ -140,13 +153,23 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
             | Step::Commit { .. }
             | Step::Forget { .. } => Ok(()),
             Step::CreateNetwork { app, network, config_hash } => {
-                let Some((owner, spec)) = self.new_network(app, network, config_hash.as_ref()) else {
+                let Some((owner, release)) = self.release_where(app, |r| {
+                    r.networks.get(network).is_some_and(|n| n.config_hash == *config_hash)
+                }) else {
                     return no_longer_wanted();
                 };
-                engine.create_network(owner, network, spec).await
+                let Some(spec) = release.networks.get(network) else { return no_longer_wanted() };
+                engine.create_network(&owner, network, spec).await
             }
             Step::Create { app, service, release, spec } => {
-                let Some(new) = self.new_container(app, service, release, spec) else {
+                let Some((owner, of)) = self.release_with(app, service, spec) else {
+                    return no_longer_wanted();
+                };
+                let Some(joined) = self.joined(app, service, of) else {
+                    let why = "a service whose namespaces it joins has no container".to_owned();
+                    return Outcome::Retry { after: None, why };
+                };
+                let Some(new) = new_container(&owner, of, service, release, &joined) else {
                     return no_longer_wanted();
                 };
                 if let Err(error) = self.surroundings.prepare(new.app.number, service) {
@@ -154,6 +177,18 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
                     debug!(%app, %service, %error, "lock folder cannot be made");
                 }
                 engine.create(new).await
+            }
+            Step::Reconnect { app, service, container } => {
+                let seen = self.observed.services.iter().find(|s| s.container == *container);
+                let Some(seen) = seen else { return no_longer_wanted() };
+                let Some((owner, of)) = self.release_with(app, service, &seen.spec) else {
+                    return no_longer_wanted();
+                };
+                let joined = BTreeMap::new();
+                let Some(new) = new_container(&owner, of, service, &seen.release, &joined) else {
+                    return no_longer_wanted();
+                };
+                engine.reconnect(container, new).await
             }
             Step::Start { app, service, container } => {
                 if let Some(number) = self.numbers.get(app) {
@@ -173,32 +208,44 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
         outcome(step, result)
     }
 
-    fn new_network(
+    /// The release that has a service with this spec.
+    fn release_with(
         &self,
         app: &AppId,
-        name: &NetworkName,
-        config_hash: Option<&String>,
-    ) -> Option<(&App, &NetworkSpec)> {
-        let (owner, wanted) = wanted(self.target, app)?;
-        let good = self.ledger.apps.get(app).and_then(|a| a.good.as_ref());
-        let mut specs = wanted.into_iter().chain(good).filter_map(|release| release.networks.get(name));
-        Some((owner, specs.find(|spec| spec.config_hash.as_ref() == config_hash)?))
+        service: &ServiceName,
+        spec: &SpecHash,
+    ) -> Option<(App, &'_ Release)> {
+        self.release_where(app, |r| r.services.get(service).is_some_and(|s| s.hash == *spec))
     }
 
-    fn new_container<'b>(
-        &'b self,
+    /// The wanted release, or else the good one, that has something. Of a refused app there is only the good one.
+    fn release_where(&self, app: &AppId, has_it: impl Fn(&Release) -> bool) -> Option<(App, &'_ Release)> {
+        let ledger = self.ledger.apps.get(app);
+        let good = ledger.and_then(|a| a.good.as_ref());
+        let (owner, wanted) = match self.target.apps.get(app)? {
+            TargetApp::Wanted(wanted) => (wanted.app.clone(), wanted.release.as_ref()),
+            TargetApp::Refused(refused) => {
+                (App { id: app.clone(), number: ledger?.number?, name: refused.name.clone() }, None)
+            }
+        };
+        Some((owner, wanted.into_iter().chain(good).find(|release| has_it(release))?))
+    }
+
+    /// The containers whose namespaces a service is to join, as they were seen last; `None` when one is missing.
+    fn joined(
+        &self,
         app: &AppId,
-        service: &'b ServiceName,
-        commit: &'b Commit,
-        spec: &SpecHash,
-    ) -> Option<NewContainer<'b>> {
-        let (owner, wanted) = wanted(self.target, app)?;
-        let good = self.ledger.apps.get(app).and_then(|a| a.good.as_ref());
-        let has_it = |r: &&Release| r.services.get(service).is_some_and(|s| s.hash == *spec);
-        let release = wanted.into_iter().chain(good).find(has_it)?;
-        let spec = release.services.get(service)?;
-        let (networks, volumes) = (&release.networks, &release.volumes);
-        Some(NewContainer { app: owner, release: commit, service, spec, networks, volumes })
+        service: &ServiceName,
+        release: &Release,
+    ) -> Option<BTreeMap<ServiceName, ContainerId>> {
+        let joins = release.services.get(service)?.joins();
+        let container = |name: &ServiceName| {
+            let spec = release.services.get(name)?;
+            let mut all = self.observed.services.iter();
+            let seen = all.find(|s| s.app == *app && s.service == *name && s.spec == spec.hash)?;
+            Some((name.clone(), seen.container.clone()))
+        };
+        joins.map(|(_, name)| container(name)).collect()
     }
 
     /// Puts our lock files beside those of the app, so that from now on it waits for us. Locks that count for
@@ -235,6 +282,18 @@ fn wanted<'a>(target: &'a Target, app: &AppId) -> Option<(&'a App, Option<&'a Re
         TargetApp::Wanted(wanted) => Some((&wanted.app, wanted.release.as_ref())),
         TargetApp::Refused(_) => None,
     }
+}
+
+fn new_container<'a>(
+    app: &'a App,
+    of: &'a Release,
+    service: &'a ServiceName,
+    release: &'a Commit,
+    joined: &'a BTreeMap<ServiceName, ContainerId>,
+) -> Option<NewContainer<'a>> {
+    let spec = of.services.get(service)?;
+    let (networks, volumes) = (&of.networks, &of.volumes);
+    Some(NewContainer { app, release, service, spec, networks, volumes, joined })
 }
 
 fn no_longer_wanted() -> Outcome {

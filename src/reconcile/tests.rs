@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::{Channels, Command, Memory, Settings, run, watch_engine};
-use crate::engine::fake::{Behaviour, Fake};
+use crate::engine::fake::{Behaviour, Fake, Fault as Wrong};
 use crate::model::{
     Answer, App, AppId, Commit, ContainerState, Delivered, Health, Hold, ImageRef, Instance, Ledger, Mount,
     MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order, PlanSettings,
@@ -20,7 +20,9 @@ use host::Host;
 
 mod around;
 mod host;
+mod joined;
 mod matrix;
+mod networks;
 mod outage;
 
 /// A store that keeps the last ledger, and can be full.

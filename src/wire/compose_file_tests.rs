@@ -121,7 +121,7 @@ fn dollars() {
 #[test]
 fn what_devices_refuse_is_refused_here() {
     let text =
-        "services:\n  web:\n    image: a\n    ports: ['0']\n    pid: service:db\n    depends_on: [db]\n";
+        "services:\n  web:\n    image: a\n    ports: ['0']\n    pid: container:db\n    depends_on: [db]\n";
     let told: Vec<_> = check(&parse(text).unwrap(), &images(&["web"]))
         .unwrap_err()
         .iter()
@@ -131,8 +131,7 @@ fn what_devices_refuse_is_refused_here() {
         told,
         [
             "services.web.ports[0]: \"0\" is not accepted: write ports from 1 to 65535",
-            "services.web.pid: sharing another container's processes is not supported, because containers of a \
-             release are replaced one by one: put both programs into one service",
+            "services.web.pid: containers outside of the release are not joined: write \"service:NAME\" with a service of it",
             "services.web.depends_on.db: there is no service db in the release: add it, or remove this",
         ]
     );

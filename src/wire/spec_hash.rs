@@ -14,13 +14,14 @@ use sha2::{Digest, Sha256};
 
 use crate::model::{
     Healthcheck, Mount, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, PortMapping,
-    Probe, Protocol, RestartPolicy, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
+    Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
 };
 
 /// Version of the hash, as it stands before its digits.
 const VERSION: u32 = 1;
 
-/// The hash of a service with the configs of the networks and volumes it uses.
+/// The hash of a service with the configs of the networks and volumes it uses, and with the hashes of the services
+/// whose namespaces it joins: when one of them is replaced, its own container must be, too.
 ///
 /// Not part of it: the hash itself, the cloud's numeric ids, the registry and
 /// tag of an image that has a digest, and `is_running`: stopping a service does
@@ -30,6 +31,7 @@ pub fn of(
     spec: &ServiceSpec,
     networks: &BTreeMap<NetworkName, NetworkSpec>,
     volumes: &BTreeMap<VolumeName, VolumeSpec>,
+    others: &BTreeMap<ServiceName, SpecHash>,
 ) -> SpecHash {
     let mut fields = Fields::default();
     fields.text("image", &spec.image.identity());
@@ -76,6 +78,9 @@ pub fn of(
     fields.put("logging", spec.logging.as_ref().and_then(serialised));
     fields.texts("annotations", &spec.annotations);
     fields.flag("stdin", spec.has_stdin);
+    let joined =
+        spec.joins().filter_map(|(_, name)| Some((name.as_str(), others.get(name)?.as_str().into())));
+    fields.put("joined", object(joined));
     SpecHash::from_sha256(VERSION, sha256(&Value::Object(fields.map)))
 }
 
@@ -165,6 +170,7 @@ fn network_mode(fields: &mut Fields, mode: &NetworkMode, networks: &BTreeMap<Net
         NetworkMode::Host => return fields.text("network_mode", "host"),
         NetworkMode::None => return fields.text("network_mode", "none"),
         NetworkMode::Bridge => return fields.text("network_mode", "bridge"),
+        NetworkMode::Service(name) => return fields.text("network_mode", &format!("service:{name}")),
         NetworkMode::Networks(attachments) => attachments,
     };
     let attached = |(name, attachment): (&NetworkName, &NetworkAttachment)| {

@@ -107,6 +107,19 @@ fn golden_hashes_of_limits_and_the_like() {
 }
 
 #[test]
+fn golden_hashes_of_services_that_join_another_one() {
+    for (composition, wanted) in [
+        (
+            json!({"network_mode": "service:db"}),
+            "v1:676a484c6698a41b3f8a2abf608a0f89368df22c9a7d3c390aae8917758e4bfa",
+        ),
+        (json!({"pid": "service:db"}), "v1:85d2bd82471fd0d92533e03cff1949e1e32e38d4a33b837c9619f6bf115ecf83"),
+    ] {
+        assert_eq!(plain(&composition), wanted, "{composition}");
+    }
+}
+
+#[test]
 fn golden_hash_of_everything() {
     let composition = json!({
         "command": "sh -c 'a b'", "entrypoint": ["/bin/sh"], "environment": {"A": 1, "U": "é\"\n"},

@@ -17,8 +17,8 @@ use std::time::Duration;
 use cases::{CASES, Case, FIRST, PRELUDE};
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect, NewContainer, Operate};
 use cotter::model::{
-    App, AppId, Commit, ContainerState, DeviceUuid, Instance, NetworkMode, Policy, Release, ServiceName,
-    TargetApp,
+    App, AppId, Commit, ContainerId, ContainerState, DeviceUuid, Instance, NetworkMode, Policy, Release,
+    ServiceName, ServiceSpec, TargetApp,
 };
 use cotter::wire::target_v3;
 use serde_json::{Value, json};
@@ -120,6 +120,7 @@ impl Bench {
     }
 
     async fn create(&self, release: &Release, service: &ServiceName) -> Result<(), EngineError> {
+        let joined = self.joined(&release.services[service]).await;
         let new = NewContainer {
             app: &self.app,
             release: &release.commit,
@@ -127,8 +128,16 @@ impl Bench {
             spec: &release.services[service],
             networks: &release.networks,
             volumes: &release.volumes,
+            joined: &joined,
         };
         self.engine.create(new).await
+    }
+
+    /// The containers whose namespaces `spec` joins.
+    async fn joined(&self, spec: &ServiceSpec) -> BTreeMap<ServiceName, ContainerId> {
+        let seen = self.engine.observe().await.unwrap().services;
+        let id = |name: &ServiceName| seen.iter().find(|s| s.service == *name).unwrap().container.clone();
+        spec.joins().map(|(_, name)| (name.clone(), id(name))).collect()
     }
 
     async fn create_networks(&self, release: &Release) {
@@ -424,4 +433,54 @@ async fn services_find_each_other() {
     support::eventually("web has asked", Duration::from_secs(20), is_over);
     assert_eq!(bench.logs("web").trim(), "db\ndatabase\nstore");
     assert_eq!(Commit::parse("abc123").unwrap(), release.commit);
+}
+
+/// Who joins another service has its addresses, its processes and its memory, and nothing else of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_share_their_namespaces() {
+    let bench = Bench::new("compose-share", u64::from(std::process::id()) + 17);
+    let service = |fields: &'static str, script: &'static str| {
+        bench.service(&Case { why: fields, fields, script, pointer: "", expected: "" })
+    };
+    let look = "for kind in net ipc pid uts mnt; do readlink /proc/self/ns/$kind; done; \
+                ip -4 -o addr show | tr -s ' ' | cut -d' ' -f4";
+    let services = json!({
+        "door": service(
+            r#"{"networks": ["default"], "ipc": "shareable"}"#,
+            "for kind in net ipc pid uts mnt; do readlink /proc/self/ns/$kind; done; \
+             ip -4 -o addr show | tr -s ' ' | cut -d' ' -f4; exec sleep 30",
+        ),
+        "net": service(r#"{"network_mode": "service:door"}"#, look),
+        "ipc": service(r#"{"ipc": "service:door"}"#, look),
+        "pid": service(r#"{"pid": "service:door"}"#, look),
+    });
+    let release = bench.release(&services, &json!({}), &json!({}));
+    bench.create_networks(&release).await;
+    for service in ["door", "net", "ipc", "pid"].map(|name| ServiceName::parse(name).unwrap()) {
+        bench.create(&release, &service).await.unwrap();
+        let seen = bench.engine.observe().await.unwrap().services;
+        let seen = seen.iter().find(|s| s.service == service).unwrap();
+        assert_eq!(seen.spec, release.services[&service].hash);
+        bench.engine.start(&seen.container).await.unwrap();
+    }
+    let lines = |name: &str| {
+        for _ in 0..100 {
+            let all: Vec<_> = bench.logs(name).lines().map(str::to_owned).collect();
+            if all.len() >= 6 {
+                return all;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        panic!("{name} says no more than {:?}", bench.logs(name));
+    };
+    let door = lines("door");
+    assert_eq!(door.len(), 7, "loopback and one network: {door:?}");
+    for (name, shared) in [("net", "net"), ("ipc", "ipc"), ("pid", "pid")] {
+        let found = lines(name);
+        for (n, kind) in ["net", "ipc", "pid", "uts", "mnt"].iter().enumerate() {
+            // Who shares a network has its name, too, but not by the namespace.
+            assert_eq!(found[n] == door[n], *kind == shared, "{name} {kind}: {found:?} {door:?}");
+        }
+        assert_eq!(found[5..] == door[5..], name == "net", "{name}: {found:?}");
+    }
 }

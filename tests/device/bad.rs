@@ -114,3 +114,42 @@ fn a_release_larger_than_the_disk_is_told_with_its_numbers() {
     assert_eq!(agent.standing(), before);
     assert_eq!(agent.log().matches("what=pull ").count(), pulled, "no byte was fetched");
 }
+
+#[test]
+fn a_volume_that_is_here_is_not_made_anew() {
+    let lab = Lab::new("volume");
+    let cloud = FakeCloud::start();
+    let target = |commit: &str, image: &str, config: Value| {
+        let web = service(lab.image(image), json!({}));
+        let mut shop = app(1, "shop", commit, &[("web", web)]);
+        shop["releases"][commit]["volumes"] = json!({ "data": config });
+        let till = app(2, "till", commit, &[("pay", service(lab.image(image), json!({})))]);
+        cloud.target(commit, &json!({ uuid(1): shop, uuid(2): till }));
+    };
+    let small = |size: &str| json!({ "driver_opts": { "type": "tmpfs", "device": "tmpfs", "o": size } });
+    target("one", "r1", small("size=1m"));
+    let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "till");
+    agent.start_again();
+    agent.until_serves("web", "one", "r1");
+    let before = agent.service("web").unwrap().standing();
+    target("two", "r2", small("size=2m"));
+    agent.until_serves("pay", "two", "r2");
+    let why = told(&agent, "refused");
+    let name = format!("{}_1_data", agent.instance());
+    assert!(
+        why.starts_with("volumes.data: the volume is here with driver local and device=tmpfs, o=size=1m"),
+        "{why}"
+    );
+    assert!(why.ends_with(&format!("docker volume rm {name}")), "{why}");
+    agent.until_polled(2);
+    assert_eq!(agent.service("web").unwrap().standing(), before, "it stays as it is");
+    // Another name is another volume.
+    let mut web = service(lab.image("r2"), json!({}));
+    web["composition"]["volumes"] = json!(["data2:/data"]);
+    let mut shop = app(1, "shop", "three", &[("web", web)]);
+    shop["releases"]["three"]["volumes"] = json!({ "data2": small("size=2m") });
+    let till = app(2, "till", "two", &[("pay", service(lab.image("r2"), json!({})))]);
+    cloud.target("three", &json!({ uuid(1): shop, uuid(2): till }));
+    agent.until_serves("web", "three", "r2");
+    lab.docker().run(&["volume", "inspect", &name]);
+}

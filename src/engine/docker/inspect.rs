@@ -1,14 +1,15 @@
 //! Looks at a real engine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bollard::query_parameters::{
     EventsOptions, InspectContainerOptions, ListContainersOptions, ListImagesOptions, ListNetworksOptions,
+    ListVolumesOptions,
 };
 use futures_util::{Stream, StreamExt, stream};
 
-use crate::engine::{About, EngineError, Inspect, look};
-use crate::model::{ContainerId, HeldPort, Observed};
+use crate::engine::{About, EngineError, Inspect, docker_spec, look};
+use crate::model::{App, ContainerId, HeldPort, Observed, ObservedVolume, VolumeName};
 
 use super::Docker;
 
@@ -52,6 +53,22 @@ impl Inspect for Docker {
         }
     }
 
+    async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {
+        let id = id.to_string();
+        let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
+            client.inspect_container(&id, None::<InspectContainerOptions>).await
+        });
+        match call.await {
+            Ok(seen) => {
+                let state = seen.state.filter(|state| state.running == Some(true));
+                // Without its last letter a text with fewer digits comes before one with more.
+                Ok(state.and_then(|state| state.started_at).map(|at| at.trim_end_matches('Z').to_owned()))
+            }
+            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn about(&self) -> Result<About, EngineError> {
         let info = self.call("info", EngineError::DEADLINE, |client| async move { client.info().await });
         let info = info.await?;
@@ -79,6 +96,26 @@ impl Inspect for Docker {
             }
         }
         Ok(layers)
+    }
+
+    async fn volumes_of(
+        &self,
+        app: &App,
+        names: &BTreeSet<VolumeName>,
+    ) -> Result<BTreeMap<VolumeName, ObservedVolume>, EngineError> {
+        let instance = &self.settings.instance;
+        let wanted: BTreeMap<String, &VolumeName> =
+            names.iter().map(|name| (docker_spec::volume_name(instance, app, name), name)).collect();
+        let call = self.call("list-volumes", EngineError::DEADLINE, |client| async move {
+            client.list_volumes(None::<ListVolumesOptions>).await
+        });
+        let all = call.await?.volumes.into_iter().flatten();
+        let ours = all.filter_map(|volume| {
+            let name = (*wanted.get(&volume.name)?).clone();
+            let options = volume.options.into_iter().collect();
+            Some((name, ObservedVolume { name: volume.name, driver: volume.driver, options }))
+        });
+        Ok(ours.collect())
     }
 
     async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {

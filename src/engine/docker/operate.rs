@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
+use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListNetworksOptions,
     RemoveContainerOptions, RemoveImageOptions, RenameContainerOptions, StartContainerOptions,
@@ -14,17 +15,23 @@ use tokio::sync::mpsc;
 
 use crate::engine::docker_spec::{self, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
-use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec};
+use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, Platform};
 
 use super::{Docker, or_already};
 
 impl Operate for Docker {
-    async fn pull(&self, image: &ImageRef, progress: mpsc::Sender<u8>) -> Result<(), EngineError> {
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        platform: Option<&Platform>,
+        progress: mpsc::Sender<u8>,
+    ) -> Result<(), EngineError> {
         let client = self.client().await?;
         let name = image.to_string();
         let options = CreateImageOptions {
             from_image: Some(image.repository().to_owned()),
             tag: image.digest().or(image.tag()).map(str::to_owned),
+            platform: platform.map(ToString::to_string).unwrap_or_default(),
             ..CreateImageOptions::default()
         };
         let login = self.settings.login.as_ref().filter(|login| login.is_for(image));
@@ -126,6 +133,23 @@ impl Operate for Docker {
                 client.rename_container(&created.id, options).await
             });
             call.await?;
+        }
+        Ok(())
+    }
+
+    async fn reconnect(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
+        for (network, endpoint) in docker_spec::endpoints(&self.settings.instance, new).1 {
+            let (name, container) = (network.clone(), id.to_string());
+            let request = NetworkDisconnectRequest { container, force: Some(true) };
+            let call = self.call("disconnect-network", EngineError::DEADLINE, |client| async move {
+                client.disconnect_network(&name, request).await
+            });
+            match call.await {
+                // It was cut between the two calls before.
+                Err(EngineError::Refused { message, .. }) if message.contains("is not connected") => {}
+                other => other?,
+            }
+            self.connect_others(id.as_str(), vec![(network, endpoint)]).await?;
         }
         Ok(())
     }

@@ -10,19 +10,20 @@ use bollard::models::{
 };
 
 use crate::model::{
-    App, Instance, Isolation, Limits, Logging, MountOptions, MountSource, PortMapping,
+    App, Instance, Isolation, Limits, Logging, MountOptions, MountSource, Namespace, PortMapping,
     RestartPolicy as Restart, ServiceSpec,
 };
 
 use super::{port_key, volume_name};
+use crate::engine::NewContainer;
 
 pub(super) fn config(
     instance: &Instance,
     socket: &Path,
-    app: &App,
-    spec: &ServiceSpec,
+    new: NewContainer<'_>,
     network_mode: String,
 ) -> HostConfig {
+    let NewContainer { app, spec, .. } = new;
     let bound: Vec<String> = spec.mounts.iter().filter_map(bind).collect();
     let mut host = HostConfig {
         network_mode: Some(network_mode),
@@ -49,6 +50,14 @@ pub(super) fn config(
     };
     limit(&mut host, &spec.limits);
     isolate(&mut host, &spec.isolation);
+    for (kind, id) in super::joins(new) {
+        match kind {
+            // It is the network mode already.
+            Namespace::Network => {}
+            Namespace::Ipc => host.ipc_mode = Some(format!("container:{id}")),
+            Namespace::Pid => host.pid_mode = Some(format!("container:{id}")),
+        }
+    }
     host
 }
 

@@ -4,19 +4,19 @@ mod host;
 mod network;
 mod versions;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bollard::models::{ContainerCreateBody, EndpointSettings, HealthConfig, NetworkingConfig};
 
 use crate::model::{
-    App, Healthcheck, Instance, NetworkName, NetworkSpec, PortMapping, Probe, Protocol, ServiceName,
-    ServiceSpec, VolumeName,
+    App, ContainerId, Healthcheck, Instance, Namespace, NetworkName, NetworkSpec, PortMapping, Probe,
+    Protocol, ServiceName, ServiceSpec, VolumeName,
 };
 
 use super::NewContainer;
 
-pub(super) use network::{network, volume};
+pub(super) use network::{endpoints, network, volume};
 pub(super) use versions::{Api, lacks};
 
 /// Labels by which we know our own. The `io.balena.*` ones are for software that looks for those
@@ -29,6 +29,8 @@ pub(super) mod label {
     pub(crate) const SPEC: &str = "io.cotter.spec";
     /// Whole seconds from the stop signal to SIGKILL.
     pub(crate) const GRACE: &str = "io.cotter.grace";
+    /// Whose namespaces it joins, e.g. `network:<container id>`, separated by commas.
+    pub(crate) const JOINS: &str = "io.cotter.joins";
     pub(crate) const NETWORK: &str = "io.cotter.network";
     pub(crate) const NETWORK_CONFIG: &str = "io.cotter.network-config";
     pub(crate) const VOLUME: &str = "io.cotter.volume";
@@ -96,7 +98,7 @@ pub(super) fn container(
     socket: &Path,
     new: NewContainer<'_>,
 ) -> (ContainerCreateBody, Vec<(String, EndpointSettings)>) {
-    let NewContainer { app, spec, .. } = new;
+    let NewContainer { spec, .. } = new;
     let (network_mode, mut endpoints) = network::endpoints(instance, new);
     let first = if endpoints.is_empty() { None } else { Some(endpoints.remove(0)) };
     let body = ContainerCreateBody {
@@ -115,7 +117,7 @@ pub(super) fn container(
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: i64::try_from(grace_seconds(spec)).ok(),
         exposed_ports: Some(spec.ports.iter().map(port_key).collect()),
-        host_config: Some(host::config(instance, socket, app, spec, network_mode)),
+        host_config: Some(host::config(instance, socket, new, network_mode)),
         networking_config: first.map(|(name, endpoint)| NetworkingConfig {
             endpoints_config: Some(HashMap::from([(name, endpoint)])),
         }),
@@ -124,10 +126,21 @@ pub(super) fn container(
     (body, endpoints)
 }
 
+/// The containers whose namespaces a new one joins, by kind.
+pub(super) fn joins(new: NewContainer<'_>) -> BTreeMap<Namespace, ContainerId> {
+    let joined = new.spec.joins().filter_map(|(kind, name)| Some((kind, new.joined.get(name)?.clone())));
+    joined.collect()
+}
+
 fn container_labels(instance: &Instance, new: NewContainer<'_>) -> HashMap<String, String> {
     let NewContainer { app, release, service, spec, .. } = new;
     let mut labels: HashMap<_, _> = spec.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
     labels.extend(owned(app, instance));
+    let joins = joins(new);
+    if !joins.is_empty() {
+        let joins: Vec<_> = joins.iter().map(|(kind, id)| format!("{}:{id}", kind.as_str())).collect();
+        labels.insert(label::JOINS.to_owned(), joins.join(","));
+    }
     labels.extend([
         (label::SERVICE.to_owned(), service.to_string()),
         (label::RELEASE.to_owned(), release.to_string()),

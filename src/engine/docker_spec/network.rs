@@ -14,7 +14,7 @@ use crate::model::{
 use super::{label, network_name, owned, volume_name};
 
 /// The container's network mode, and its networks: the one that is connected first comes first.
-pub(super) fn endpoints(
+pub(in crate::engine) fn endpoints(
     instance: &Instance,
     new: NewContainer<'_>,
 ) -> (String, Vec<(String, EndpointSettings)>) {
@@ -22,6 +22,11 @@ pub(super) fn endpoints(
         NetworkMode::Host => return ("host".to_owned(), Vec::new()),
         NetworkMode::None => return ("none".to_owned(), Vec::new()),
         NetworkMode::Bridge => return ("bridge".to_owned(), Vec::new()),
+        // What is not there is an error of the engine, and not another network.
+        NetworkMode::Service(name) => {
+            let id = new.joined.get(name).map_or(name.as_str(), |id| id.as_str());
+            return (format!("container:{id}"), Vec::new());
+        }
         NetworkMode::Networks(attached) => attached,
     };
     let unconfigured = NetworkSpec::default();

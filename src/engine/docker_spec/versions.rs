@@ -36,7 +36,7 @@ impl fmt::Display for Lack {
 pub(in crate::engine) fn lacks(spec: &ServiceSpec, api: Api) -> Vec<Lack> {
     let mut attachments: Vec<&NetworkAttachment> = match &spec.network_mode {
         NetworkMode::Networks(attached) => attached.values().collect(),
-        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => Vec::new(),
+        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge | NetworkMode::Service(_) => Vec::new(),
     };
     attachments.sort_by_key(|attachment| std::cmp::Reverse(attachment.priority));
     // the address on the first network has a place of its own in old requests

@@ -7,18 +7,18 @@ use tokio::time::Instant;
 
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
-    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, NetworkName,
-    Observed, ObservedNetwork, ObservedService, Probe, ServiceSpec, VolumeName,
+    ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, Observed,
+    ObservedService, Probe, ServiceSpec, VolumeName, VolumeSpec,
 };
 
-use super::{Behaviour, Fault, attached, is_up};
+use super::{Behaviour, Fault, is_up, networks};
 
 #[derive(Debug, Default)]
 pub(super) struct Inside {
     pub(super) observed: Observed,
     pub(super) names: BTreeMap<ContainerId, String>,
     pub(super) specs: BTreeMap<ContainerId, ServiceSpec>,
-    pub(super) volumes: BTreeSet<VolumeName>,
+    pub(super) volumes: BTreeMap<VolumeName, VolumeSpec>,
     pub(super) registry: BTreeSet<ImageRef>,
     pub(super) unreachable: BTreeSet<ImageRef>,
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
@@ -30,11 +30,12 @@ pub(super) struct Inside {
     /// When containers crash that do so after a while.
     pub(super) ends: BTreeMap<ContainerId, Instant>,
     pub(super) made: u64,
+    /// The number of its last start, for each container that was ever started.
+    pub(super) starts: BTreeMap<ContainerId, u64>,
+    has_started: u64,
     pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
     pub(super) architecture: Option<String>,
     pub(super) is_down: bool,
-    /// The networks to which a container was bound when it was first started.
-    bound: BTreeMap<ContainerId, Vec<ObservedNetwork>>,
     /// What each container that was started publishes: its own port and the host's.
     published: BTreeMap<ContainerId, Vec<(u16, HeldPort)>>,
 }
@@ -56,12 +57,9 @@ impl Inside {
     pub(super) fn look(&self) -> Observed {
         let mut observed = self.observed.clone();
         for seen in &mut observed.services {
-            seen.is_cut_off = self.bound.get(&seen.container).into_iter().flatten().any(|bound| {
-                let is_same = |n: &&ObservedNetwork| {
-                    (&n.app, &n.network, &n.config_hash) == (&bound.app, &bound.network, &bound.config_hash)
-                };
-                let mut alike = observed.networks.iter().filter(is_same).peekable();
-                alike.peek().is_some() && alike.all(|n| n.id != bound.id)
+            seen.is_cut_off = seen.networks.iter().any(|(name, id)| {
+                let mut named = observed.networks.iter().filter(|n| n.name == *name).peekable();
+                id.is_some() && named.peek().is_some() && named.all(|n| id.as_ref() != Some(&n.id))
             });
             let ports = self.published.get(&seen.container).filter(|_| has_ports(seen.state));
             for (port, held) in ports.into_iter().flatten() {
@@ -79,7 +77,8 @@ impl Inside {
         }
         let name = docker_spec::container_name(instance, app, service, spec);
         let partial = format!("{name}{}", docker_spec::PARTIAL);
-        let is_taken = |n: &String| *n == name || (attached(spec).count() > 1 && *n == partial);
+        let networks = networks::of(instance, new);
+        let is_taken = |n: &String| *n == name || (networks.len() > 1 && *n == partial);
         if self.names.values().any(is_taken) {
             return refused(409, format!("The container name {name} is already in use"));
         }
@@ -87,10 +86,13 @@ impl Inside {
         let Ok(container) = ContainerId::parse(format!("{:064x}", self.made)) else {
             return refused(500, "no id".to_owned());
         };
-        self.volumes.extend(spec.mounts.iter().filter_map(|m| match &m.source {
-            MountSource::Volume(name) => Some(name.clone()),
-            MountSource::Anonymous | MountSource::Host(_) | MountSource::EngineSocket => None,
-        }));
+        for mount in &spec.mounts {
+            if let MountSource::Volume(name) = &mount.source {
+                let config = new.volumes.get(name).cloned().unwrap_or_default();
+                // One that is there stays as it is.
+                self.volumes.entry(name.clone()).or_insert(config);
+            }
+        }
         self.names.insert(container.clone(), name);
         self.specs.insert(container.clone(), spec.clone());
         self.observed.services.push(ObservedService {
@@ -107,12 +109,10 @@ impl Inside {
             restarts: 0,
             status: "Created".to_owned(),
             ports: BTreeMap::new(),
+            networks,
+            joins: docker_spec::joins(new),
         });
         Ok(())
-    }
-
-    pub(super) fn has_network(&self, app: &AppId, name: &NetworkName) -> bool {
-        self.observed.networks.iter().any(|n| n.app == *app && n.network == *name)
     }
 
     pub(super) fn start(&mut self, id: &ContainerId) -> Result<(), EngineError> {
@@ -122,22 +122,27 @@ impl Inside {
         let is_checked = matches!(probe, Some(Probe::Command(_) | Probe::Shell(_)));
         let behaviours = self.behaviours.clone();
         let refused = |message| Err(EngineError::Refused { call: "start", status: 404, message });
-        let Some(app) = self.find(id).map(|seen| seen.app.clone()) else {
+        let Some(known) = self.find(id).map(|seen| seen.networks.clone()) else {
             return refused(format!("No such container: {id}"));
         };
-        let mut networks = spec.iter().flat_map(attached);
-        if let Some(name) = networks.find(|name| !self.has_network(&app, name)) {
-            return refused(format!("network {name} not found"));
+        let networks = match self.meet(&known) {
+            Ok(networks) => networks,
+            Err(name) => return refused(format!("network {name} not found")),
+        };
+        let joins: Vec<_> = self.find(id).into_iter().flat_map(|seen| seen.joins.clone()).collect();
+        for (kind, other) in joins {
+            let Some(state) = self.find(&other).map(|seen| seen.state) else {
+                return refused(format!("No such container: {other}"));
+            };
+            if state != ContainerState::Running {
+                let message = format!("cannot join {} of a non running container: {other}", kind.as_str());
+                return Err(EngineError::Refused { call: "start", status: 409, message });
+            }
         }
-        let on =
-            |n: &&ObservedNetwork| n.app == app && spec.iter().flat_map(attached).any(|a| *a == n.network);
-        let now: Vec<_> = self.observed.networks.iter().filter(on).cloned().collect();
-        let bound = self.bound.entry(id.clone()).or_insert(now);
-        if let Some(gone) = bound.iter().find(|n| self.observed.networks.iter().all(|other| other.id != n.id))
-        {
-            return refused(format!("network {} not found", gone.id));
-        }
+        self.has_started += 1;
+        let number = self.has_started;
         let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
+        seen.networks = networks;
         let image = ImageRef::parse(&seen.image).ok();
         let behaviour = image.and_then(|i| behaviours.get(&i).copied()).unwrap_or_default();
         let ends_after = if let Behaviour::CrashesAfter(time) = behaviour { Some(time) } else { None };
@@ -162,6 +167,7 @@ impl Inside {
             }
         };
         self.ends.extend(ends_after.map(|time| (id.clone(), Instant::now() + time)));
+        self.starts.insert(id.clone(), number);
         self.publish(id);
         Ok(())
     }
@@ -239,7 +245,6 @@ impl Inside {
     pub(super) fn forget(&mut self, id: &ContainerId) {
         self.names.remove(id);
         self.specs.remove(id);
-        self.bound.remove(id);
         self.published.remove(id);
         self.observed.services.retain(|s| s.container != *id);
         self.observed.parked.retain(|s| s.container != *id);

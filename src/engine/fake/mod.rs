@@ -3,6 +3,7 @@
 //! It passes the same contract tests as the real engine (`tests/engine_contract.rs`).
 
 mod inside;
+mod networks;
 mod outage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,8 +14,8 @@ use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{
-    App, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, NetworkId, NetworkMode,
-    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, ServiceSpec, VolumeName,
+    App, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, NetworkId, NetworkName,
+    NetworkSpec, Observed, ObservedService, ObservedVolume, Platform, VolumeName,
 };
 
 use inside::Inside;
@@ -112,24 +113,13 @@ impl Fake {
     /// Names of the volumes that were ever created.
     #[must_use]
     pub fn volumes(&self) -> BTreeSet<VolumeName> {
-        self.inside().volumes.clone()
+        self.inside().volumes.keys().cloned().collect()
     }
 
     /// On how many networks a container is.
     #[must_use]
     pub fn networks_of(&self, id: &ContainerId) -> usize {
-        self.inside().specs.get(id).map_or(0, |spec| attached(spec).count())
-    }
-
-    /// Makes a container look as if the power went while it was created.
-    pub fn cut_short(&self, id: &ContainerId) {
-        let mut inside = self.inside();
-        if let Some(name) = inside.names.get_mut(id) {
-            name.push_str(docker_spec::PARTIAL);
-        }
-        if let Some(seen) = inside.find(id) {
-            seen.state = ContainerState::Dead;
-        }
+        self.inside().find(id).map_or(0, |seen| seen.networks.len())
     }
 
     /// Does what somebody else would do behind our back, and lets the event be seen.
@@ -214,15 +204,6 @@ fn gone() -> EngineError {
     EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() }
 }
 
-/// The networks of the app that a container is on.
-fn attached(spec: &ServiceSpec) -> impl Iterator<Item = &NetworkName> {
-    let attached = match &spec.network_mode {
-        NetworkMode::Networks(attached) => Some(attached),
-        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => None,
-    };
-    attached.into_iter().flat_map(BTreeMap::keys)
-}
-
 /// What the engine takes for running: it neither removes such a container nor its networks.
 fn is_up(state: ContainerState) -> bool {
     matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
@@ -249,6 +230,14 @@ impl Inspect for Fake {
         .await
     }
 
+    async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {
+        self.call("inspect", id.as_str(), |inside| {
+            let is_up = inside.find(id).is_some_and(|seen| is_up(seen.state));
+            Ok(inside.starts.get(id).filter(|_| is_up).map(|n| format!("{n:020}")))
+        })
+        .await
+    }
+
     async fn about(&self) -> Result<About, EngineError> {
         self.call("info", "", |inside| {
             let architecture = inside.architecture.clone().unwrap_or_else(|| "amd64".to_owned());
@@ -263,6 +252,14 @@ impl Inspect for Fake {
             Ok(inside.observed.images.iter().flat_map(made_of).collect())
         })
         .await
+    }
+
+    async fn volumes_of(
+        &self,
+        app: &App,
+        names: &BTreeSet<VolumeName>,
+    ) -> Result<BTreeMap<VolumeName, ObservedVolume>, EngineError> {
+        self.call("list-volumes", "", |inside| Ok(inside.volumes_of(&self.instance, app, names))).await
     }
 
     async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
@@ -282,13 +279,19 @@ impl Inspect for Fake {
 }
 
 impl Operate for Fake {
-    async fn pull(&self, image: &ImageRef, progress: mpsc::Sender<u8>) -> Result<(), EngineError> {
+    async fn pull(
+        &self,
+        image: &ImageRef,
+        platform: Option<&Platform>,
+        progress: mpsc::Sender<u8>,
+    ) -> Result<(), EngineError> {
         let _ = progress.try_send(50);
         let time = self.inside().slow.get(image).copied();
         if let Some(time) = time {
             tokio::time::sleep(time).await;
         }
-        self.call("pull", &image.to_string(), |inside| {
+        let what = platform.map_or(image.to_string(), |platform| format!("{image} for {platform}"));
+        self.call("pull", &what, |inside| {
             if inside.unreachable.contains(image) {
                 return Err(EngineError::of_pull(&image.to_string(), "connect: connection refused"));
             }
@@ -307,41 +310,25 @@ impl Operate for Fake {
         name: &NetworkName,
         spec: &NetworkSpec,
     ) -> Result<(), EngineError> {
-        self.call("create-network", name.as_str(), |inside| {
-            inside.made += 1;
-            let Ok(id) = NetworkId::parse(format!("n{}", inside.made)) else { return Ok(()) };
-            let (app, network, config_hash) = (app.id.clone(), name.clone(), spec.config_hash.clone());
-            let same =
-                |n: &ObservedNetwork| n.app == app && n.network == network && n.config_hash == config_hash;
-            if !inside.observed.networks.iter().any(same) {
-                inside.observed.networks.push(ObservedNetwork { id, app, network, config_hash });
-            }
-            Ok(())
-        })
-        .await
+        let full_name = docker_spec::network_name(&self.instance, app, name, spec);
+        let call = self.call("create-network", name.as_str(), |inside| {
+            inside.create_network(app, name, spec, full_name)
+        });
+        call.await
     }
 
     async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
-        self.call("remove-network", id.as_str(), |inside| {
-            let is_used = inside.everything().filter(|seen| is_up(seen.state)).any(|seen| {
-                let spec = inside.specs.get(&seen.container);
-                let mut networks = inside.observed.networks.iter().filter(|n| n.id == *id);
-                networks
-                    .any(|n| n.app == seen.app && spec.is_some_and(|s| attached(s).any(|a| *a == n.network)))
-            });
-            if is_used {
-                let message = "network has active endpoints".to_owned();
-                return Err(EngineError::Refused { call: "remove-network", status: 403, message });
-            }
-            inside.observed.networks.retain(|n| n.id != *id);
-            Ok(())
-        })
-        .await
+        self.call("remove-network", id.as_str(), |inside| inside.remove_network(id)).await
     }
 
     async fn create(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
         let what = format!("{}@{}", new.service, new.release);
         self.call("create", &what, |inside| inside.create(&self.instance, new)).await
+    }
+
+    async fn reconnect(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
+        let names = networks::of(&self.instance, new);
+        self.call("reconnect", id.as_str(), |inside| inside.reconnect(id, names)).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {

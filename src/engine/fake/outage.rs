@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use crate::model::{ContainerId, ImageRef};
+use crate::engine::docker_spec;
+use crate::model::{ContainerId, ContainerState, ImageRef};
 
 use super::Fake;
 
@@ -26,6 +27,32 @@ impl Fake {
     /// Makes the registry of an image one that answers again.
     pub fn mend_registry(&self, image: &ImageRef) {
         self.inside().unreachable.remove(image);
+    }
+
+    /// Makes a container look as if the power went while it was created.
+    pub fn cut_short(&self, id: &ContainerId) {
+        let mut inside = self.inside();
+        if let Some(name) = inside.names.get_mut(id) {
+            name.push_str(docker_spec::PARTIAL);
+        }
+        if let Some(seen) = inside.find(id) {
+            seen.state = ContainerState::Dead;
+        }
+    }
+
+    /// Takes all volumes away, as somebody does by hand.
+    pub fn lose_volumes(&self) {
+        self.inside().volumes.clear();
+    }
+
+    /// Stops a container and starts it again, as somebody else does behind our back.
+    pub fn restart(&self, id: &ContainerId) {
+        let mut inside = self.inside();
+        inside.end(id, 0);
+        // One that cannot be started stays down, as it does on a real engine.
+        let _ = inside.start(id);
+        drop(inside);
+        self.tell();
     }
 
     /// Ends the engine as SIGKILL does, until [`revive`](Self::revive).

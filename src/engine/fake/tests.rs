@@ -4,9 +4,11 @@ use std::pin::pin;
 
 use futures_util::StreamExt;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::engine::sample::Sample;
-use crate::model::{RestartPolicy, SpecHash};
+use crate::model::{NetworkMode, RestartPolicy, ServiceSpec, SpecHash};
 
 fn image() -> ImageRef {
     ImageRef::parse("r.example/web:1").unwrap()
@@ -35,7 +37,7 @@ async fn states(engine: &Fake) -> Vec<String> {
 async fn an_engine_that_was_down_keeps_its_containers_and_starts_what_shall_run() {
     let engine = Fake::new(Instance::parse("fake").unwrap());
     engine.publish(&image(), Behaviour::Runs);
-    engine.pull(&image(), mpsc::channel(1).0).await.unwrap();
+    engine.pull(&image(), None, mpsc::channel(1).0).await.unwrap();
     let mut ids = BTreeMap::new();
     for (name, restart) in [
         ("always", RestartPolicy::Always),

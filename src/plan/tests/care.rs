@@ -164,13 +164,15 @@ fn a_container_that_does_not_end_climbs_a_ladder() {
 }
 
 #[test]
-fn a_container_whose_network_was_replaced_is_made_anew() {
+fn a_container_whose_network_was_replaced_is_connected_to_the_new_one() {
     let cut = "target 1, good 1, have 1, db@1 running, web@1 exited, cut web@1";
     check(&[
-        ("it cannot be started, so it goes", cut, "remove web web-1"),
+        ("and keeps all else", cut, "reconnect web web-1, start web web-1"),
+        ("once more", &format!("{cut}, tried reconnect web@1 1"), "reconnect web web-1, start web web-1"),
+        ("where it cannot be, it goes", &format!("{cut}, spent reconnect web@1 2"), "remove web web-1"),
         (
             "or is put aside",
-            &format!("{cut}, tried remove web@1 2, tried remove-by-force web@1 2"),
+            &format!("{cut}, tried reconnect web@1 2, tried remove web@1 2, tried remove-by-force web@1 2"),
             "park web web-1",
         ),
         ("then as ever", "target 1, good 1, have 1, db@1 running", "create web@1"),
@@ -189,17 +191,17 @@ fn a_container_whose_network_was_replaced_is_made_anew() {
             "on the way back",
             "target 2, good 1, rejected 2, have 1, db@1 exited, stopped db@1, web@1 exited, stopped web@1, cut web@1, \
              db@2 running, web@2 running",
-            "remove web web-1, wait all rejected",
+            "stop db db-2, start db db-1, stop web web-2, reconnect web web-1, start web web-1, wait all rejected",
         ),
         (
             "while something comes",
             "target 2, good 1, have 1 web@2, pulling db@2, db@1 running, web@1 exited, cut web@1",
-            "remove web web-1, wait db downloading",
+            "reconnect web web-1, start web web-1, wait db downloading",
         ),
         (
             "while something comes, and before its network is there again",
-            "target 2, good 1, have 1 web@2, pulling db@2, bare, db@1 running, web@1 exited",
-            "create-network default, wait db downloading",
+            "target 3, good 18, pulling web@3, db@18 running, web@18 exited",
+            "create-network lan, wait web downloading",
         ),
     ]);
 }

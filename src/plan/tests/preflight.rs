@@ -1,6 +1,11 @@
 //! Whether a release can run here at all.
 
-use super::{Device, check};
+use std::collections::BTreeMap;
+
+use super::{Device, app, check, name};
+use crate::model::{
+    Mount, MountOptions, MountSource, ObservedVolume, Platform, Release, TargetApp, VolumeName, VolumeSpec,
+};
 
 #[test]
 fn registries_are_asked_before_the_first_byte() {
@@ -120,4 +125,94 @@ fn a_port_that_is_taken_costs_no_byte() {
             "start web web-12",
         ),
     ]);
+}
+
+/// The wanted release with a change.
+fn change(device: &mut Device, change: impl FnOnce(&mut Release)) {
+    let wanted = device.target.as_mut().unwrap().apps.get_mut(&app()).unwrap();
+    let TargetApp::Wanted(wanted) = wanted else { unreachable!() };
+    change(wanted.release.as_mut().unwrap());
+}
+
+fn options(text: &str) -> BTreeMap<String, String> {
+    let pairs = text.split(' ').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+#[test]
+fn a_volume_that_is_here_is_not_made_anew() {
+    let data = VolumeName::parse("data").unwrap();
+    let device = |here: Option<Option<(&str, &str)>>, (driver, wanted): (&str, &str)| {
+        let mut device = Device::parse("target 2, good 1, have 1 2, db@1 running, web@1 exited");
+        change(&mut device, |release| {
+            let source = MountSource::Volume(data.clone());
+            let (target, options_of) = ("/data".to_owned(), MountOptions::default());
+            let mount = Mount { source, target, is_read_only: false, options: options_of };
+            release.services.get_mut(&name("web")).unwrap().mounts.push(mount);
+            let (driver, driver_opts) = (driver.to_owned(), options(wanted));
+            let spec = VolumeSpec { driver, driver_opts, ..VolumeSpec::default() };
+            release.volumes.insert(data.clone(), spec);
+        });
+        device.facts.volumes = here.map(|volume| {
+            let volume = volume.map(|(driver, told)| {
+                let (name, driver) = ("1_data".to_owned(), driver.to_owned());
+                ((app(), data.clone()), ObservedVolume { name, driver, options: options(told) })
+            });
+            volume.into_iter().collect()
+        });
+        device
+    };
+    let refused = "start web web-1, wait all refused";
+    for (why, here, wanted, expected) in [
+        ("there is none", Some(None), ("", "o=size"), "create db@2, create web@2"),
+        ("it is the same", Some(Some(("local", ""))), ("", ""), "create db@2, create web@2"),
+        ("with options", Some(Some(("x", "a=1 b=2"))), ("x", "b=2 a=1"), "create db@2, create web@2"),
+        ("another driver", Some(Some(("local", ""))), ("x", ""), refused),
+        ("other options", Some(Some(("local", "a=1"))), ("", "a=2"), refused),
+        ("options no more", Some(Some(("local", "a=1"))), ("", ""), refused),
+        ("nobody knows", None, ("", ""), "start web web-1, wait all backoff"),
+    ] {
+        assert_eq!(device(here, wanted).told(), expected, "{why}");
+    }
+    let told = device(Some(Some(("local", "device=tmpfs type=tmpfs"))), ("", "")).plan();
+    assert_eq!(
+        told.waiting[0].why,
+        "volumes.data: the volume is here with driver local and device=tmpfs, type=tmpfs, and the release wants \
+         driver local and no options. A volume is never made anew, because all that is in it would be lost: give \
+         it another name in the release, or save what is in it and remove it: docker volume rm 1_data"
+    );
+}
+
+#[test]
+fn a_platform_is_one_that_the_image_has_and_the_device_runs() {
+    let told = |platform: &str, made_for: &str, ours: &str| {
+        let text = format!(
+            "target 2, good 1, db@1 running, web@1 running, have db@2, arch {ours}, made web@2 {made_for}"
+        );
+        let mut device = Device::parse(text.trim_end());
+        change(&mut device, |release| {
+            release.services.get_mut(&name("web")).unwrap().platform = Platform::parse(platform).ok();
+        });
+        let plan = device.plan();
+        plan.waiting.first().map_or(device.told(), |waiting| waiting.why.clone())
+    };
+    for (platform, made_for, ours, expected) in [
+        ("linux/arm64", "amd64 arm64", "arm64", "pull r/web:2"),
+        ("linux/arm/v7", "arm arm64", "arm64", "pull r/web:2"),
+        ("linux/arm64", "", "arm64", "pull r/web:2"),
+        (
+            "linux/amd64",
+            "amd64 arm64",
+            "arm64",
+            "its platform is linux/amd64, and this device is arm64: remove platform, or name one of its own",
+        ),
+        (
+            "linux/arm/v7",
+            "amd64 arm64",
+            "arm64",
+            "its platform is linux/arm/v7, and r/web:2 is made for amd64, arm64",
+        ),
+    ] {
+        assert_eq!(told(platform, made_for, ours), expected, "{platform} of {made_for} on {ours}");
+    }
 }

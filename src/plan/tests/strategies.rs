@@ -110,7 +110,7 @@ fn delete_then_download() {
         ),
         (
             "what was tried is up until it is here, whatever its author wishes",
-            "target 14, good 10, rejected 14, have db@10 14, pulled 10, db@10 exited, stopped db@10, db@14 running, web@14 running",
+            "target 22, good 10, rejected 22, have db@10 22, pulled 10, db@10 exited, stopped db@10, db@22 running, web@22 running",
             "pull r/web:10, wait all rejected",
         ),
         (

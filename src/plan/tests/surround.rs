@@ -122,6 +122,7 @@ impl Device {
                 let halt = Halt { spec: hash(service, number), since: "noon".into() };
                 ledger.halted.insert(name(service), halt);
             }
+            "left" => drop(self.facts.left_behind.insert(container(words[1]))),
             "restart" => drop(ledger.restart.insert(container(words[1]))),
             "healed" => drop(ledger.heals.insert(name(words[1]), words[2].parse().unwrap())),
             "said" => drop(self.facts.handed_over.insert((app(), name(words[1])))),
@@ -159,6 +160,7 @@ impl Device {
             "kill" => Step::Kill { app, service, container },
             "remove" => Step::Remove { app, service, container },
             "remove-by-force" => Step::RemoveByForce { app, service, container },
+            "reconnect" => Step::Reconnect { app, service, container },
             "start" => Step::Start { app, service, container },
             "pull" => Step::Pull { image: image(service.as_str(), number) },
             other => panic!("no step {other}"),

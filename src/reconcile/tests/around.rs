@@ -420,3 +420,43 @@ async fn facts_that_nobody_can_tell_stand_in_no_ones_way() {
     assert_eq!(lab.engine.calls()[before + first], "info", "that one failed");
     assert_eq!(lab.runs().await, "db@2 web@2");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_volume_with_another_config_refuses_the_app_and_no_other() {
+    let lab = on_release_1().await;
+    let mut mixed = target(2);
+    let data = crate::model::VolumeName::parse("data").unwrap();
+    let TargetApp::Wanted(wanted) = mixed.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
+    let volumes = &mut wanted.release.as_mut().unwrap().volumes;
+    volumes.get_mut(&data).unwrap().driver_opts.insert("type".to_owned(), "nfs".to_owned());
+    let other = changed(3, |_| {});
+    let TargetApp::Wanted(mut other) = other.apps[&app_id("app")].clone() else { unreachable!() };
+    other.app = crate::model::App { id: app_id("other"), number: 2, name: "other".into() };
+    mixed.apps.insert(app_id("other"), TargetApp::Wanted(other));
+    lab.deliver(mixed.clone());
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@1 db@3 web@1 web@3", "the other app goes on, and this one is as it was");
+    assert_eq!(reasons(&lab), [Reason::Refused]);
+    let report = lab.report.borrow().clone();
+    let app = &report.apps[&app_id("app")];
+    assert_eq!(app.current.as_ref().unwrap().as_str(), "1");
+    let update = &app.update[app.target.as_ref().unwrap()];
+    assert_eq!(*update, crate::model::UpdateStatus::Rejected);
+    let pulls =
+        lab.engine.calls().iter().filter(|call| call.starts_with("pull r/") && call.ends_with(":2")).count();
+    assert_eq!(pulls, 0, "nothing was fetched for it");
+    // Somebody has removed it by hand.
+    lab.engine.lose_volumes();
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@2 db@3 web@2 web@3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_image_of_the_platform_is_fetched() {
+    let lab = on_release_1().await;
+    lab.deliver(changed(2, |web| web.platform = crate::model::Platform::parse("linux/amd64").ok()));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+    let pulls: Vec<_> = lab.engine.calls().into_iter().filter(|call| call.contains(":2")).collect();
+    assert_eq!(pulls, ["pull r/db:2", "pull r/web:2 for linux/amd64"]);
+}

@@ -9,8 +9,8 @@ use super::at::{At, Notes, is_nothing};
 use super::networking::host_name;
 use super::resources::whole;
 use super::service::Fields;
-use super::{strings, texts};
-use crate::model::{DeviceRequest, Logging, NetworkMode, Refusal, ServiceSpec};
+use super::{shared, strings, texts};
+use crate::model::{DeviceRequest, Logging, NetworkMode, Refusal, ServiceName, ServiceSpec};
 
 /// Reads namespaces, security options, names and logging into `spec`, whose network is read already.
 pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
@@ -52,36 +52,50 @@ pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Note
 
 fn namespaces(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     let isolation = &mut spec.isolation;
-    isolation.ipc = fields.filled("ipc", notes, |at| match at.text()? {
-        word @ ("none" | "private" | "shareable" | "host") => Ok(word.to_owned()),
-        text if is_shared(text) => Err(at.refusal(
-            "sharing another container's memory is not supported, because containers of a release are \
-             replaced one by one: use a tmpfs or a volume that both mount",
-        )),
-        _ => Err(at.wrong("\"none\", \"private\", \"shareable\" or \"host\"")),
+    let ipc = fields.filled("ipc", notes, |at| match at.text()? {
+        word @ ("none" | "private" | "shareable" | "host") => Ok(Shared::Word(word.to_owned())),
+        text => shared::service_of(at, text)
+            .unwrap_or_else(|| {
+                Err(at.wrong("\"none\", \"private\", \"shareable\", \"host\" or \"service:NAME\""))
+            })
+            .map(Shared::Of),
     });
-    let mut is_host = |key: &str, others: &str| {
+    (isolation.ipc, isolation.ipc_of) = apart(ipc);
+    let pid = fields.filled("pid", notes, |at| match at.text()? {
+        "host" => Ok(Shared::Word(())),
+        text => shared::service_of(at, text)
+            .unwrap_or_else(|| Err(at.wrong("\"host\" or \"service:NAME\"")))
+            .map(Shared::Of),
+    });
+    let (is_host_pid, pid_of) = apart(pid);
+    (isolation.has_host_pid, isolation.pid_of) = (is_host_pid.is_some(), pid_of);
+    let mut is_host = |key: &str| {
         let read = fields.filled(key, notes, |at| match at.text()? {
             "host" => Ok(true),
-            text if is_shared(text) => Err(at.refusal(format_args!(
-                "sharing another container's {others} is not supported, because containers of a release \
-                 are replaced one by one: put both programs into one service"
-            ))),
             _ => Err(at.wrong("\"host\"")),
         });
         read.unwrap_or_default()
     };
-    isolation.has_host_pid = is_host("pid", "processes");
-    isolation.has_host_uts = is_host("uts", "name");
-    isolation.has_host_users = is_host("userns_mode", "users");
+    isolation.has_host_uts = is_host("uts");
+    isolation.has_host_users = is_host("userns_mode");
     if isolation.has_host_uts && (spec.hostname.is_some() || fields.get("domainname").is_some()) {
         let why = "it does not go with hostname and domainname: remove the one or the others".to_owned();
         notes.refuse(Refusal { path: format!("{}.uts", fields.path), why });
     }
 }
 
-fn is_shared(text: &str) -> bool {
-    text.starts_with("service:") || text.starts_with("container:")
+/// A namespace as a word says, or that of another service.
+enum Shared<T> {
+    Word(T),
+    Of(ServiceName),
+}
+
+fn apart<T>(shared: Option<Shared<T>>) -> (Option<T>, Option<ServiceName>) {
+    match shared {
+        Some(Shared::Word(word)) => (Some(word), None),
+        Some(Shared::Of(name)) => (None, Some(name)),
+        None => (None, None),
+    }
 }
 
 /// `key=value` with an equals sign, as the engine has it today.

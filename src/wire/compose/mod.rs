@@ -23,6 +23,7 @@ mod order;
 mod ports;
 mod resources;
 mod service;
+mod shared;
 mod texts;
 mod trial;
 mod update;
@@ -32,6 +33,8 @@ mod doc_tests;
 #[cfg(test)]
 mod more_tests;
 #[cfg(test)]
+mod shared_tests;
+#[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +43,6 @@ use at::At;
 pub use at::Notes;
 use serde_json::Value;
 
-use super::spec_hash;
 use super::state_v3::ReleaseState;
 use crate::model::{
     MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, ServiceName, ServiceSpec, TrialSpec,
@@ -96,12 +98,14 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
         contents.services.extend(key.zip(spec));
     }
     declare_used(&mut contents);
-    order::check(&contents.services, |name| release.services.contains_key(name), form, &mut notes);
+    let is_named = |name: &str| release.services.contains_key(name);
+    order::check(&contents.services, is_named, form, &mut notes);
+    shared::check(&contents, is_named, form, &mut notes);
     check_host_ports(&contents.services, form, &mut notes);
     check_addresses(&contents, form, &mut notes);
-    for spec in contents.services.values_mut() {
-        spec.hash = spec_hash::of(spec, &contents.networks, &contents.volumes);
-    }
+    check_ranges(&contents.networks, &mut notes);
+    shared::depend(&mut contents.services);
+    shared::hashes(&mut contents);
     update::strategies(&mut contents.services, &mut notes);
     contents.windows = update::windows(&contents.services, &mut notes);
     contents.trial = trial::spec(&contents.services, &mut notes);
@@ -159,6 +163,17 @@ fn check_host_ports(services: &BTreeMap<ServiceName, ServiceSpec>, form: Form, n
                 path,
                 format_args!("host port {told} is published by another service too: choose another one"),
             ));
+        }
+    }
+}
+
+/// The engine takes only one of two networks that have addresses in common.
+fn check_ranges(networks: &BTreeMap<NetworkName, NetworkSpec>, notes: &mut Notes) {
+    let usual: Vec<_> = networks.iter().filter(|(_, spec)| spec.ipam_driver.is_empty()).collect();
+    for (n, (name, spec)) in usual.iter().enumerate() {
+        if let Some((other, _)) = usual[..n].iter().find(|(_, other)| spec.overlaps(&other.ranges())) {
+            let why = format_args!("it has addresses in common with network {other}: give it another subnet");
+            notes.refuse(refusal(format!("networks.{name}.ipam.config"), why));
         }
     }
 }

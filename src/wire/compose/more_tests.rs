@@ -214,10 +214,11 @@ fn isolation() {
 #[test]
 fn isolation_that_is_refused() {
     for (given, why) in [
-        (json!({"ipc": "service:db"}), "~.ipc: sharing another container's memory is not supported"),
         (json!({"ipc": "mine"}), "~.ipc: \"mine\" is not accepted"),
-        (json!({"pid": "container:x"}), "~.pid: sharing another container's processes is not supported"),
-        (json!({"pid": "private"}), "~.pid: \"private\" is not accepted: write \"host\""),
+        (json!({"ipc": "container:x"}), "~.ipc: containers outside of the release are not joined"),
+        (json!({"pid": "container:x"}), "~.pid: containers outside of the release are not joined"),
+        (json!({"pid": "private"}), "~.pid: \"private\" is not accepted: write \"host\" or \"service:NAME\""),
+        (json!({"pid": "service:"}), "~.pid: "),
         (json!({"uts": "host", "hostname": "h"}), "~.uts: it does not go with hostname"),
         (json!({"cgroup": "mine"}), "~.cgroup: \"mine\" is not accepted"),
         (

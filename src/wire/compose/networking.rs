@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::at::{At, Notes, is_nothing, members};
 use super::resources::whole;
 use super::service::Fields;
-use super::texts;
+use super::{shared, texts};
 use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceSpec};
 
 /// The network of services that name none.
@@ -22,19 +22,15 @@ pub(super) fn mode(mode: Option<&At<'_>>, networks: Option<&At<'_>>, notes: &mut
         Some((_, "host")) => Some(NetworkMode::Host),
         Some((_, "none")) => Some(NetworkMode::None),
         Some((_, "bridge")) => Some(NetworkMode::Bridge),
-        Some((at, text)) if text.starts_with("service:") || text.starts_with("container:") => {
-            notes.refuse(at.refusal(
-                "sharing another container's network is not supported: put both services on one network \
-                 and reach the other by its name",
-            ));
-            None
-        }
-        Some((at, text)) => {
-            if let Some(name) = notes.keep(NetworkName::parse(text).map_err(|bad| at.refusal(bad))) {
-                attachments.entry(name).or_default();
+        Some((at, text)) => match shared::service_of(at, text) {
+            Some(read) => notes.keep(read).map(NetworkMode::Service),
+            None => {
+                if let Some(name) = notes.keep(NetworkName::parse(text).map_err(|bad| at.refusal(bad))) {
+                    attachments.entry(name).or_default();
+                }
+                None
             }
-            None
-        }
+        },
         None => None,
     };
     if let Some(alone) = alone {
@@ -143,8 +139,13 @@ fn mac(at: &At<'_>) -> Result<String, Refusal> {
 pub(super) fn mac_address(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     let Some(at) = fields.get("mac_address").filter(|at| !is_nothing(at.value)) else { return };
     let Some(address) = notes.keep(mac(&at)) else { return };
-    let NetworkMode::Networks(attachments) = &mut spec.network_mode else {
-        return notes.refuse(at.refusal("it needs a network of the release: remove it, or network_mode"));
+    let attachments = match &mut spec.network_mode {
+        NetworkMode::Networks(attachments) => attachments,
+        // told with all else that does not go with it
+        NetworkMode::Service(_) => return,
+        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => {
+            return notes.refuse(at.refusal("it needs a network of the release: remove it, or network_mode"));
+        }
     };
     // the first of the highest, as they are connected
     let first = attachments.values_mut().rev().max_by_key(|attachment| attachment.priority);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::at::Notes;
-use super::{Form, paths, refusal};
+use super::{Form, paths, refusal, shared};
 use crate::model::{Condition, ServiceName, ServiceSpec};
 
 type Services = BTreeMap<ServiceName, ServiceSpec>;
@@ -34,13 +34,23 @@ pub(super) fn check(services: &Services, is_named: impl Fn(&str) -> bool, form: 
     if let Some(cycle) = cycle(services) {
         let told: Vec<&str> = cycle.iter().map(|name| name.as_str()).collect();
         let why = format!("services wait for each other: {}: remove one dependency", told.join(" → "));
-        notes.refuse(refusal(path(cycle[0]), why));
+        // Who joins another one waits for it without saying so.
+        let first = services.get(cycle[0]).filter(|spec| !spec.depends_on.contains_key(cycle[1]));
+        let joined = first.and_then(|spec| spec.joins().find(|(_, other)| *other == cycle[1]));
+        let path = match joined {
+            Some((kind, _)) => shared::path(cycle[0], kind, form),
+            None => path(cycle[0]),
+        };
+        notes.refuse(refusal(path, why));
     }
 }
 
 /// Some cycle, beginning and ending with the same service. Looks at each dependency once.
 fn cycle(services: &Services) -> Option<Vec<&ServiceName>> {
-    let waits_for = |name| services.get(name).into_iter().flat_map(|spec| spec.depends_on.keys());
+    let waits_for = |name| {
+        let spec = services.get(name).into_iter();
+        spec.flat_map(|spec| spec.depends_on.keys().chain(spec.joins().map(|(_, other)| other)))
+    };
     let (mut done, mut open) = (BTreeSet::new(), BTreeSet::new());
     for root in services.keys() {
         let mut walk = Vec::new();

@@ -7,9 +7,10 @@ use serde_json::{Map, Value};
 use super::at::{self, At, Notes, digits, members};
 use super::fields::{self, Verdict};
 use super::limits::{capabilities, memory, signal, ulimits, working_dir};
-use super::{features, healthcheck, isolation, mounts, networking, ports, resources, strings, texts};
+use super::{features, healthcheck, isolation, mounts, networking, ports, resources, shared, strings, texts};
 use crate::model::{
-    Condition, Device, ImageRef, NetworkMode, Refusal, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
+    Condition, Device, ImageRef, NetworkMode, Platform, Refusal, RestartPolicy, ServiceName, ServiceSpec,
+    SpecHash,
 };
 use crate::wire::state_v3::ServiceState;
 
@@ -65,11 +66,14 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     isolation::read(&read, &mut spec, notes);
     resources::read(&read, &mut spec, notes);
     features::read(&paths.service, &mut spec, notes);
+    shared::conflicts(&read, &spec, notes);
     Some(spec)
 }
 
 /// The fields of one plain value each.
 fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
+    spec.platform =
+        read.filled("platform", notes, |at| Platform::parse(at.text()?).map_err(|bad| at.refusal(bad)));
     spec.user = read.filled("user", notes, |at| at.scalar());
     spec.working_dir = read.filled("working_dir", notes, working_dir);
     spec.hostname = read.filled("hostname", notes, networking::host_name);
@@ -187,7 +191,7 @@ fn drop_useless_ports(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Not
     let why = match spec.network_mode {
         NetworkMode::Host => "not honoured: with network_mode host every port is the host's already",
         NetworkMode::None => "not honoured: with network_mode none there is nothing to publish",
-        NetworkMode::Networks(_) | NetworkMode::Bridge => return,
+        NetworkMode::Networks(_) | NetworkMode::Bridge | NetworkMode::Service(_) => return,
     };
     if !spec.ports.is_empty() {
         spec.ports.clear();

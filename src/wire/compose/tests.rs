@@ -291,9 +291,9 @@ fn networks() {
     }
     for (given, told) in [
         (
-            json!({"network_mode": "service:db"}),
-            "~.network_mode: sharing another container's network is not supported: put both services on one \
-             network and reach the other by its name",
+            json!({"network_mode": "container:x"}),
+            "~.network_mode: containers outside of the release are not joined: write \"service:NAME\" with a \
+             service of it",
         ),
         (
             json!({"network_mode": "host", "networks": ["a"]}),
@@ -559,9 +559,9 @@ fn fields_that_are_not_honoured() {
         ),
         (json!({"sysctls": {}, "dns": null, "pid": ""}), vec![]),
         (
-            json!({"pid": "service:db"}),
+            json!({"pid": "container:db"}),
             vec![
-                "~.pid: sharing another container's processes is not supported, because containers of a release are replaced one by one: put both programs into one service",
+                "~.pid: containers outside of the release are not joined: write \"service:NAME\" with a service of it",
             ],
         ),
         (json!({"networkMode": "host"}), vec!["~.networkMode: unknown field: write network_mode"]),

@@ -60,7 +60,7 @@ pub(super) async fn run(
     let lab = scenario.prepare().await;
     let theirs = ImageRef::parse("elsewhere/theirs:1").unwrap();
     lab.engine.publish(&theirs, Behaviour::Runs);
-    crate::engine::Operate::pull(&*lab.engine, &theirs, mpsc::channel(1).0).await.unwrap();
+    crate::engine::Operate::pull(&*lab.engine, &theirs, None, mpsc::channel(1).0).await.unwrap();
     let neighbours = containers(&lab, "other").await;
     let begun = lab.engine.calls().len();
     script(&lab, fault, place);

@@ -1,0 +1,203 @@
+//! Networks that change: beside each other where they can, and one after the other where not.
+
+use proptest::prelude::*;
+
+use super::{Device, check, hash, lan, name, release};
+use crate::model::{ContainerState, NetworkId, Plan, Step};
+use crate::plan::violations;
+
+#[test]
+fn networks_without_an_address_in_common_stand_side_by_side() {
+    let before = "target 20, good 18, have 18 20, lan 1, db@18 running, web@18 running";
+    for (why, device, expected) in [
+        ("the new one comes first", "", "create-network lan"),
+        ("then all containers", "lan 3", "create db@20, create web@20"),
+        (
+            "nothing of the old one goes before the end",
+            "lan 3, trial 20, db@20 created, web@20 created",
+            "stop db db-18, start db db-20, stop web web-18, start web web-20",
+        ),
+    ] {
+        assert_eq!(Device::parse(&format!("{before}, {device}")).told(), expected, "{why}");
+    }
+    check(&[(
+        "then it does",
+        "target 20, good 20, have 18 20, lan 1, lan 3, db@20 running, web@20 running",
+        "remove-network lan",
+    )]);
+}
+
+#[test]
+fn a_network_in_the_place_of_another_one_comes_when_that_has_gone() {
+    let before = "target 19, good 18, db@18 running, lan 1";
+    for (why, device, expected) in [
+        ("its image first of all", "have 18, web@18 running", "pull r/web:19"),
+        ("then it is written down that it is tried", "have 18 19, web@18 running", "try 19"),
+        ("then what runs there stops", "have 18 19, web@18 running, trial 19", "stop web web-18"),
+        ("not while an app has locked updates", "have 18 19, web@18 running, lock web", "wait web locked"),
+        ("nor while the device is held", "have 18 19, web@18 running, trial 19, hold", "wait all held"),
+        ("then it goes", "have 18 19, web@18 exited, stopped web@18, trial 19", "remove-network lan"),
+    ] {
+        assert_eq!(Device::parse(&format!("{before}, {device}")).told(), expected, "{why}");
+    }
+    let gone = "target 19, good 18, have 18 19, trial 19, db@18 running, web@18 exited, stopped web@18";
+    for (why, device, expected) in [
+        ("then the new one comes", "", "create-network lan"),
+        ("then what is on it", "lan 2", "create web@19"),
+        ("then that starts", "lan 2, web@19 created", "start web web-19"),
+        ("and is watched", "lan 2, web@19 running", "wait all trial"),
+    ] {
+        assert_eq!(Device::parse(&format!("{gone}, {device}")).told(), expected, "{why}");
+    }
+    check(&[
+        (
+            "with all that joins it",
+            "lan 1, target 21, good 18, have 18 21, trial 21, db@18 running, web@18 running",
+            "stop web web-18",
+        ),
+        (
+            "it waits, too",
+            "target 21, good 18, have 18 21, trial 21, db@18 running, web@18 exited, stopped web@18, lan 2",
+            "create vpn@21",
+        ),
+    ]);
+}
+
+#[test]
+fn the_way_back_takes_the_old_network_back() {
+    let bad = "target 19, good 18, rejected 19, db@18 running, web@18 exited, stopped web@18";
+    for (why, device, expected) in [
+        ("what runs there stops", "lan 2, web@19 restarting", "stop web web-19, wait all rejected"),
+        ("it goes", "lan 2, web@19 exited", "remove-network lan, wait all rejected"),
+        ("the old one comes", "web@19 exited", "create-network lan, wait all rejected"),
+        (
+            "and the container is connected to it anew",
+            "web@19 exited, relan 1",
+            "reconnect web web-18, start web web-18, wait all rejected",
+        ),
+        ("then the rest goes", "lan 1, web@19 exited, back web@18", "remove web web-19, wait all rejected"),
+    ] {
+        assert_eq!(Device::parse(&format!("{bad}, {device}")).told(), expected, "{why}");
+    }
+    check(&[
+        (
+            "also when the next target does so",
+            "target 3, good 18, pulling web@3, db@18 running, web@18 exited, stopped web@18, lan 2, web@19 restarting",
+            "stop web web-19, wait web downloading",
+        ),
+        (
+            "or is refused",
+            "target refused, good 18, db@18 running, web@18 exited, stopped web@18, lan 2, web@19 exited, db@19 running",
+            "remove-network lan, wait all refused",
+        ),
+        (
+            "while it is held in the middle, what ran before comes back",
+            "target 19, good 18, have 18 19, trial 19, hold, db@18 running, web@18 exited, stopped web@18, lan 2, web@19 created",
+            "remove-network lan, wait all held",
+        ),
+        (
+            "its network first",
+            "target 19, good 18, have 18 19, trial 19, hold, db@18 running, web@18 exited, stopped web@18, web@19 created",
+            "create-network lan, wait all held",
+        ),
+        (
+            "then itself",
+            "target 19, good 18, have 18 19, trial 19, hold, db@18 running, web@18 exited, stopped web@18, relan 1, web@19 created",
+            "reconnect web web-18, start web web-18, wait all held",
+        ),
+    ]);
+}
+
+/// As after `docker network prune` while the app was stopped.
+#[test]
+fn a_network_that_was_taken_away_comes_back() {
+    check(&[
+        ("the network", "target 18, good 18, have 18, db@18 running, web@18 exited", "create-network lan"),
+        (
+            "then whoever was on it",
+            "target 18, good 18, have 18, db@18 running, web@18 exited, relan 1",
+            "reconnect web web-18, start web web-18",
+        ),
+        (
+            "one that never ran finds it by name",
+            "target 18, good 18, have 18, db@18 running, web@18 created, relan 1",
+            "start web web-18",
+        ),
+        (
+            "also while the next one is fetched",
+            "target 3, good 18, pulling web@3, db@18 running, web@18 exited, relan 1",
+            "reconnect web web-18, start web web-18, wait web downloading",
+        ),
+    ]);
+}
+
+#[test]
+fn the_checker_keeps_networks() {
+    let remove =
+        |n: &str| Step::RemoveNetwork { app: super::app(), network: lan(), id: NetworkId::parse(n).unwrap() };
+    for (text, step, why) in [
+        ("target 18, good 18, lan 1, web@18 running", remove("lan-1-1"), "a container that runs is on it"),
+        ("target 18, good 18, lan 1", remove("lan-1-1"), "a release needs it"),
+        ("target 20, good 18, lan 1", remove("lan-1-1"), "a release needs it"),
+        ("target 19, good 18, lan 1", remove("lan-1-1"), "a release needs it"),
+        ("target 19, good 20, lan 1", remove("lan-1-1"), "its successor is not accepted yet"),
+        ("target 18, good 18", remove("lan-1-1"), "the network is not ours"),
+        (
+            "target 19, good 18, trial 19, lan 1, web@18 running",
+            Step::Stop {
+                app: super::app(),
+                service: name("web"),
+                container: super::ContainerId::parse("web-18").unwrap(),
+                grace: std::time::Duration::ZERO,
+            },
+            "its release is not replaced by one that is ready",
+        ),
+        (
+            "target 18, good 18, lan 1, web@18 running",
+            Step::Reconnect {
+                app: super::app(),
+                service: name("web"),
+                container: super::ContainerId::parse("web-18").unwrap(),
+            },
+            "the container runs",
+        ),
+    ] {
+        let device = Device::parse(text);
+        let told = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
+        assert_eq!(told, [format!("{step}: {why}")], "{text}");
+    }
+}
+
+proptest! {
+    /// Wherever the power is cut while a network takes the place of another one, a release that crashes is taken
+    /// back whole, with the container that ran before it and without a download.
+    #[test]
+    fn a_bad_release_on_another_network_is_taken_back(
+        bad in prop::sample::select(vec![19_u8, 20, 21]),
+        cuts in prop::collection::vec(any::<prop::sample::Index>(), 60),
+    ) {
+        let text = format!("lan 1, target {bad}, good 18, have 18 {bad}, pulled 18 {bad}, db@18 running, web@18 running");
+        let mut device = Device::parse(&text);
+        let web = hash("web", bad);
+        for cut in cuts.into_iter().map(Some).chain([None; 40]) {
+            let plan = device.plan();
+            let upto = cut.map_or(plan.stage.len(), |cut| cut.index(plan.stage.len() + 1));
+            for step in &plan.stage[..upto] {
+                prop_assert!(!matches!(step, Step::Pull { .. }), "no download");
+                device.apply(step, |spec| *spec != web);
+            }
+            for seen in &mut device.observed.services {
+                seen.restarts += u64::from(seen.state == ContainerState::Restarting);
+            }
+        }
+        prop_assert_eq!(device.told(), "wait all rejected", "{}", device.shown());
+        let runs: Vec<_> = device.observed.services.iter().map(|s| (s.container.to_string(), s.state)).collect();
+        prop_assert_eq!(runs.len(), 2, "{:?}", runs);
+        for service in ["db", "web"] {
+            prop_assert!(runs.contains(&(format!("{service}-18"), ContainerState::Running)), "{:?}", runs);
+        }
+        let networks: Vec<_> = device.observed.networks.iter().map(|n| n.name.as_str()).collect();
+        prop_assert!(networks.len() == 2 && networks.contains(&"lan_1"), "{:?}", networks);
+        prop_assert_eq!(device.ledger.apps[&super::app()].good.as_ref().unwrap(), &release(18));
+    }
+}

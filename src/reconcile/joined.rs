@@ -1,0 +1,68 @@
+//! Watches over containers that share the namespaces of others: who was left behind when the other one was started
+//! again has to join anew.
+
+use std::collections::BTreeMap;
+
+use crate::engine::{EngineError, Operate};
+use crate::model::{ContainerId, ContainerState, ObservedService, Starts};
+
+use super::{Memory, Reconciler, Surroundings};
+
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+    /// Asks the engine when those that share namespaces were started, two calls for each that runs, and notes
+    /// who was left behind. What is whole is remembered.
+    pub(super) async fn watch_joined(&mut self) -> Result<(), EngineError> {
+        self.facts.left_behind.clear();
+        let here = |id: &ContainerId| self.observed.services.iter().any(|s| s.container == *id);
+        let mut has_changed = false;
+        for app in self.ledger.apps.values_mut() {
+            let count = app.starts.len();
+            app.starts.retain(|id, _| here(id));
+            has_changed |= app.starts.len() != count;
+        }
+        let joined: Vec<ObservedService> =
+            self.observed.services.iter().filter(|s| !s.joins.is_empty()).cloned().collect();
+        for seen in joined {
+            let Some(now) = self.starts(&seen).await? else { continue };
+            let app = self.ledger.apps.entry(seen.app.clone()).or_default();
+            let before = app.starts.get(&seen.container);
+            if now.is_left_behind(before) {
+                self.facts.left_behind.insert(seen.container);
+            } else if before != Some(&now) {
+                app.starts.insert(seen.container, now);
+                has_changed = true;
+            }
+        }
+        if has_changed {
+            self.save_ledger();
+        }
+        Ok(())
+    }
+
+    /// `None` while one of them does not run: then nothing is to be told from it.
+    async fn starts(&self, seen: &ObservedService) -> Result<Option<Starts>, EngineError> {
+        let runs = |id: &ContainerId| {
+            let mut all = self.observed.services.iter();
+            all.any(|s| s.container == *id && s.state == ContainerState::Running)
+        };
+        if !runs(&seen.container) || !seen.joins.values().all(runs) {
+            return Ok(None);
+        }
+        let Some(own) = self.started(&seen.container).await? else { return Ok(None) };
+        let mut of = BTreeMap::new();
+        for id in seen.joins.values() {
+            let Some(at) = self.started(id).await? else { return Ok(None) };
+            of.insert(id.clone(), at);
+        }
+        Ok(Some(Starts { own, of }))
+    }
+
+    async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {
+        match self.engine.started(id).await {
+            Err(error @ EngineError::Unreachable { .. }) => Err(error),
+            // One container that cannot be inspected must not stop everything else.
+            Err(_) => Ok(None),
+            told => told,
+        }
+    }
+}

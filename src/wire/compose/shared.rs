@@ -1,0 +1,121 @@
+//! Services that join the namespaces of another service of the release: whose, what goes with it and what does
+//! not, and that the other one comes first.
+
+use std::collections::BTreeMap;
+
+use super::at::{At, Notes, is_nothing};
+use super::service::Fields;
+use super::{Contents, Form, paths, refusal};
+use crate::model::{Condition, Namespace, NetworkMode, Refusal, ServiceName, ServiceSpec, SpecHash};
+use crate::wire::spec_hash;
+
+/// The fields of a service that belong to its network, which is then the other one's.
+const OF_NETWORK: &[&str] =
+    &["ports", "hostname", "domainname", "dns", "dns_search", "dns_opt", "extra_hosts", "mac_address"];
+
+/// The service that `service:NAME` names; `None` for any other text.
+pub(super) fn service_of(at: &At<'_>, text: &str) -> Option<Result<ServiceName, Refusal>> {
+    if text.starts_with("container:") {
+        let why =
+            "containers outside of the release are not joined: write \"service:NAME\" with a service of it";
+        return Some(Err(at.refusal(why)));
+    }
+    let name = text.strip_prefix("service:")?;
+    Some(ServiceName::parse(name).map_err(|bad| at.refusal(bad)))
+}
+
+/// Refuses what the engine does not take beside the network of another service, and what would have no effect.
+pub(super) fn conflicts(fields: &Fields<'_>, spec: &ServiceSpec, notes: &mut Notes) {
+    if let NetworkMode::Service(other) = &spec.network_mode {
+        for key in OF_NETWORK {
+            let Some(at) = fields.get(key).filter(|at| !is_nothing(at.value)) else { continue };
+            notes.refuse(at.refusal(format_args!(
+                "it does not go with network_mode service:{other}, whose network it would be of: write it \
+                 there, or remove it"
+            )));
+        }
+        for name in spec.isolation.sysctls.keys().filter(|name| name.starts_with("net.")) {
+            let why = format_args!("with network_mode service:{other} it would change {other}: set it there");
+            notes.refuse(refusal(format!("{}.sysctls.{name}", fields.path), why));
+        }
+    }
+    if let Some(other) = &spec.isolation.ipc_of
+        && let Some(at) = fields.get("shm_size").filter(|at| !is_nothing(at.value))
+    {
+        notes.warn(at.refusal(format_args!("not honoured: the memory is that of {other}")));
+    }
+}
+
+/// Notes whom a service cannot join.
+pub(super) fn check(contents: &Contents, is_named: impl Fn(&str) -> bool, form: Form, notes: &mut Notes) {
+    for (name, spec) in &contents.services {
+        for (kind, other) in spec.joins() {
+            let path = path(name, kind, form);
+            let Some(of) = contents.services.get(other) else {
+                if !is_named(other.as_str()) {
+                    let why =
+                        format_args!("there is no service {other} in the release: add it, or remove this");
+                    notes.refuse(refusal(path, why));
+                }
+                continue;
+            };
+            if kind == Namespace::Ipc && of.isolation.ipc.as_deref() != Some("shareable") {
+                let why = format_args!("{other} does not share its memory: give it ipc: shareable");
+                notes.refuse(refusal(path, why));
+            } else if spec.depends_on.get(other) == Some(&Condition::Completed) {
+                let why = format_args!(
+                    "{other} has to run while this joins it: remove the condition \
+                     service_completed_successfully from depends_on"
+                );
+                notes.refuse(refusal(path, why));
+            }
+        }
+    }
+}
+
+/// Where a service says that it joins another one.
+pub(super) fn path(service: &ServiceName, kind: Namespace, form: Form) -> String {
+    let field = match kind {
+        Namespace::Network => "network_mode",
+        Namespace::Ipc => "ipc",
+        Namespace::Pid => "pid",
+    };
+    format!("{}.{field}", paths(service.as_str(), form).composition)
+}
+
+/// Whoever joins another one starts after it.
+pub(super) fn depend(services: &mut BTreeMap<ServiceName, ServiceSpec>) {
+    for spec in services.values_mut() {
+        let others: Vec<_> = spec.joins().map(|(_, other)| other.clone()).collect();
+        for other in others {
+            spec.depends_on.entry(other).or_insert(Condition::Started);
+        }
+    }
+}
+
+/// Gives every service its hash: first those that are joined, because theirs are part of the others'. In a cycle,
+/// which is refused, nobody is first.
+pub(super) fn hashes(contents: &mut Contents) {
+    let Contents { services, networks, volumes, .. } = contents;
+    let mut done: BTreeMap<ServiceName, SpecHash> = BTreeMap::new();
+    loop {
+        let is_due = |name: &ServiceName, spec: &ServiceSpec| {
+            !done.contains_key(name)
+                && spec.joins().all(|(_, other)| done.contains_key(other) || !services.contains_key(other))
+        };
+        let hash = |(name, spec): (&ServiceName, &ServiceSpec)| {
+            (name.clone(), spec_hash::of(spec, networks, volumes, &done))
+        };
+        let next: Vec<_> = services.iter().filter(|(name, spec)| is_due(name, spec)).map(hash).collect();
+        if next.is_empty() {
+            break;
+        }
+        done.extend(next);
+    }
+    for (name, spec) in services {
+        spec.hash = match done.remove(name) {
+            Some(hash) => hash,
+            None => spec_hash::of(spec, networks, volumes, &BTreeMap::new()),
+        };
+    }
+}

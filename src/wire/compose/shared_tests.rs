@@ -1,0 +1,158 @@
+//! Services that join each other: what is accepted, and what is refused with which words.
+
+use serde_json::json;
+
+use super::*;
+
+const IMAGE: &str = "r.example/web@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+
+/// A release of these services, in a compose file.
+fn release(services: &Value) -> (Contents, Notes) {
+    let service =
+        |composition: &Value| json!({"id": 1, "image_id": 2, "image": IMAGE, "composition": composition});
+    let services: serde_json::Map<_, _> =
+        services.as_object().unwrap().iter().map(|(name, given)| (name.clone(), service(given))).collect();
+    let state = serde_json::from_value(json!({"id": 3, "services": services})).unwrap();
+    read(&state, Form::File)
+}
+
+fn accepted(services: &Value) -> BTreeMap<String, ServiceSpec> {
+    let (contents, notes) = release(services);
+    assert_eq!(notes, Notes::default(), "{services}");
+    contents.services.into_iter().map(|(name, spec)| (name.to_string(), spec)).collect()
+}
+
+fn told(services: &Value) -> Vec<String> {
+    release(services).1.refusals.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn whoever_joins_another_one_waits_for_it() {
+    let services = accepted(&json!({
+        "vpn": {"ports": ["8080:80"], "ipc": "shareable"},
+        "web": {"network_mode": "service:vpn", "pid": "service:web2", "ipc": "service:vpn"},
+        "web2": {"network_mode": "service:vpn", "depends_on": {"vpn": {"condition": "service_healthy"}}},
+    }));
+    let joins: Vec<_> =
+        services["web"].joins().map(|(kind, name)| format!("{} {name}", kind.as_str())).collect();
+    assert_eq!(joins, ["network vpn", "ipc vpn", "pid web2"]);
+    let waits = |name: &str| {
+        let on = services[name].depends_on.iter();
+        on.map(|(other, condition)| format!("{other} {condition:?}")).collect::<Vec<_>>()
+    };
+    assert_eq!(waits("web"), ["vpn Started", "web2 Started"]);
+    assert_eq!(waits("web2"), ["vpn Healthy"], "what its author says holds");
+}
+
+#[test]
+fn what_does_not_go_together_is_refused() {
+    let vpn = |fields: Value| json!({"vpn": {}, "web": fields});
+    let of_network = "it does not go with network_mode service:vpn, whose network it would be of: write it there, or \
+                      remove it";
+    for (field, value) in [
+        ("ports", json!(["80:80"])),
+        ("hostname", json!("a")),
+        ("domainname", json!("a")),
+        ("dns", json!("1.1.1.1")),
+        ("dns_search", json!(["a"])),
+        ("dns_opt", json!(["ndots:2"])),
+        ("extra_hosts", json!(["a=1.1.1.1"])),
+        ("mac_address", json!("02:42:ac:11:65:43")),
+    ] {
+        let fields = json!({"network_mode": "service:vpn", field: value});
+        assert_eq!(told(&vpn(fields)), [format!("services.web.{field}: {of_network}")]);
+    }
+    for (services, refusals) in [
+        (
+            vpn(json!({"network_mode": "service:vpn", "networks": ["a"]})),
+            vec!["services.web.network_mode: service:vpn does not go with networks: remove one of the two"],
+        ),
+        (
+            vpn(json!({"network_mode": "service:vpn", "sysctls": {"net.core.somaxconn": 9}})),
+            vec![
+                "services.web.sysctls.net.core.somaxconn: with network_mode service:vpn it would change vpn: set it there",
+            ],
+        ),
+        (
+            vpn(json!({"network_mode": "service:nobody"})),
+            vec![
+                "services.web.network_mode: there is no service nobody in the release: add it, or remove this",
+            ],
+        ),
+        (
+            vpn(json!({"ipc": "service:vpn"})),
+            vec!["services.web.ipc: vpn does not share its memory: give it ipc: shareable"],
+        ),
+        (
+            json!({
+                "vpn": {"restart": "no"},
+                "web": {"pid": "service:vpn", "depends_on": {"vpn": {"condition": "service_completed_successfully"}}},
+            }),
+            vec![
+                "services.web.pid: vpn has to run while this joins it: remove the condition \
+                 service_completed_successfully from depends_on",
+            ],
+        ),
+    ] {
+        assert_eq!(told(&services), refusals, "{services}");
+    }
+}
+
+#[test]
+fn nobody_joins_itself() {
+    for (services, refusal) in [
+        (
+            json!({"a": {"network_mode": "service:a"}}),
+            "services.a.network_mode: services wait for each other: a → a: remove one dependency",
+        ),
+        (
+            json!({"a": {"network_mode": "service:b"}, "b": {"pid": "service:a"}}),
+            "services.a.network_mode: services wait for each other: a → b → a: remove one dependency",
+        ),
+        (
+            json!({"a": {"depends_on": ["b"]}, "b": {"network_mode": "service:a"}}),
+            "services.a.depends_on: services wait for each other: a → b → a: remove one dependency",
+        ),
+    ] {
+        assert_eq!(told(&services), [refusal], "{services}");
+    }
+}
+
+/// When one that is joined is replaced, its container is another one.
+#[test]
+fn the_hash_of_one_that_is_joined_counts() {
+    let hashes = |services: Value| -> BTreeMap<_, _> {
+        accepted(&services).into_iter().map(|(name, spec)| (name, spec.hash.to_string())).collect()
+    };
+    let of = |vpn: Value, beside: Value| {
+        hashes(json!({
+            "beside": beside, "vpn": vpn,
+            "a": {"network_mode": "service:b"}, "b": {"network_mode": "service:vpn"},
+        }))
+    };
+    let one = of(json!({}), json!({}));
+    let other = of(json!({"user": "x"}), json!({}));
+    for name in ["vpn", "a", "b"] {
+        assert_ne!(one[name], other[name], "{name}");
+    }
+    assert_eq!(one["beside"], other["beside"]);
+    assert_eq!(one, BTreeMap::from_iter(of(json!({}), json!({}))));
+    let beside = of(json!({}), json!({"user": "x"}));
+    assert_eq!((&one["a"], &one["b"]), (&beside["a"], &beside["b"]));
+}
+
+/// The engine takes only one of them.
+#[test]
+fn networks_with_addresses_in_common_are_refused() {
+    let told = |one: &str, other: &str| {
+        let range = |subnet: &str| json!({"ipam": {"config": [{"subnet": subnet}]}});
+        let state = json!({"id": 3, "networks": {"a": range(one), "b": range(other), "c": {}}});
+        let (_, notes) = read(&serde_json::from_value(state).unwrap(), Form::File);
+        notes.refusals.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(told("10.1.0.0/16", "10.2.0.0/16"), Vec::<String>::new());
+    assert_eq!(
+        told("10.1.0.0/16", "10.1.7.0/24"),
+        ["networks.b.ipam.config: it has addresses in common with network a: give it another subnet"]
+    );
+}
