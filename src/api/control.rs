@@ -21,14 +21,15 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::answer::{Told, told};
+use super::serve::{Bounds, serve_bounded};
+use super::server::not_found;
 use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};
 use crate::model::{Answer, Hold, Lease, Order};
 
@@ -49,24 +50,30 @@ pub struct Control {
     pub new_id: fn() -> Option<String>,
 }
 
-/// Serves until `stop` is cancelled.
+/// What the control socket allows. An order may wait for the end of a stage.
+const BOUNDS: Bounds = Bounds { connections: 16, idle: Duration::from_secs(150) };
+
+/// The routes of the control socket; all are asked by POST.
+pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 10] {
+    [
+        ("/v1/retry", post(retry)),
+        ("/v1/rollback", post(rollback)),
+        ("/v1/hold", post(hold)),
+        ("/v1/unhold", post(unhold)),
+        ("/v1/update", post(update)),
+        ("/v1/services/stop", post(stop_service)),
+        ("/v1/services/start", post(start_service)),
+        ("/v1/services/restart", post(restart_service)),
+        ("/v1/locks", post(lock)),
+        ("/v1/locks/release", post(release_lock)),
+    ]
+}
+
+/// Serves until `stop` is cancelled. Whoever connects is bounded in number and time.
 pub async fn serve_control(listener: UnixListener, control: Control, stop: CancellationToken) {
-    let routes = Router::new()
-        .route("/v1/retry", post(retry))
-        .route("/v1/rollback", post(rollback))
-        .route("/v1/hold", post(hold))
-        .route("/v1/unhold", post(unhold))
-        .route("/v1/update", post(update))
-        .route("/v1/services/stop", post(stop_service))
-        .route("/v1/services/start", post(start_service))
-        .route("/v1/services/restart", post(restart_service))
-        .route("/v1/locks", post(lock))
-        .route("/v1/locks/release", post(release_lock))
-        .with_state(control);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        warn!(%error, "control socket ended");
-    }
+    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    let router = router.fallback(not_found).with_state(control);
+    serve_bounded(listener, router, BOUNDS, stop, "control").await;
 }
 
 async fn retry(State(control): State<Control>, Body(of): Body<OfApp>) -> Result<Told, Told> {

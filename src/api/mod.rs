@@ -7,15 +7,22 @@ mod answer;
 mod client;
 mod control;
 mod document;
+mod events;
+mod exposition;
+mod forecast;
+mod metrics;
+mod serve;
 mod server;
 mod wishes;
 
 pub use answer::ControlAnswer;
-pub use client::{ClientError, history, order, status};
+pub use client::{ClientError, events, history, order, plan, status};
 pub use control::{Control, serve_control};
 pub use document::{
     AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
     LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
-pub use server::{BindError, Sources, bind, serve};
+pub use events::EventStatus;
+pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
+pub use server::{BindError, Sources, bind, event_readers, serve, serve_metrics};
 pub use wishes::{HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};

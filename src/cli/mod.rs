@@ -9,16 +9,19 @@ mod client;
 mod compose;
 mod control;
 mod device;
+mod events;
 mod exit;
 mod explain;
 mod fleet;
 mod history;
 mod lock;
 mod logging;
+mod plan;
 mod print;
 mod release;
 mod serve;
 mod status;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -43,9 +46,15 @@ enum Verb {
     /// Says why a device does not run what it should: what blocks, since when, and what clears it
     #[command(after_help = "Example: cotter explain web")]
     Explain(explain::Explain),
+    /// Shows what happens on this device
+    #[command(after_help = "Example: cotter events --follow")]
+    Events(events::Events),
+    /// Shows what the next cycles would do; exit code 10 if there is anything
+    Plan(plan::Plan),
     /// Shows what became of releases on this device
     History(history::History),
     /// Asks the cloud for the target now
+    #[command(after_help = "Example: cotter update --wait")]
     Update(control::Update),
     /// Tries again what was rejected, or waits after a failure
     Retry(control::OfApp),
@@ -82,11 +91,13 @@ impl Verb {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
+            Self::Plan(plan) => return Box::pin(plan::run(plan)).await,
+            Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
             Self::History(history) => Box::pin(history::run(history)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,
-            Self::Update(order) => Box::pin(control::update(order)).await,
+            Self::Events(events) => Box::pin(events::run(events)).await,
             Self::Retry(order) => Box::pin(control::of_app("retry", order)).await,
             Self::Rollback(order) => Box::pin(control::of_app("rollback", order)).await,
             Self::Hold(order) => Box::pin(control::hold(order)).await,

@@ -101,7 +101,8 @@ pub trait Inspect: Send + Sync {
 
 /// Changes what the engine holds. Every call may be repeated.
 pub trait Operate: Inspect {
-    /// Downloads an image, telling percent on the way.
+    /// Downloads an image, telling percent on the way; returns the bytes that came from the registry, as far as
+    /// the engine told.
     ///
     /// Gives up when the registry sends nothing for the time that was set.
     /// Dropping the future drops the download with all it had fetched.
@@ -113,7 +114,7 @@ pub trait Operate: Inspect {
         &self,
         image: &ImageRef,
         progress: mpsc::Sender<u8>,
-    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+    ) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
     /// Creates a network; one that is there already is a success.
     fn create_network(

@@ -2,7 +2,10 @@
 //!
 //! Everything here is plain data that can be compared, printed and stored.
 
+mod counts;
+mod event;
 mod facts;
+mod forecast;
 mod history;
 mod id;
 mod identity;
@@ -22,7 +25,10 @@ mod step;
 mod target;
 mod window;
 
+pub use counts::{Attempted, Counts, Lasted};
+pub use event::{Event, Events, Told};
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
+pub use forecast::{Forecast, ForeseenStage};
 pub use history::{Happening, History, What};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,

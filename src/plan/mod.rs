@@ -16,6 +16,7 @@ mod care;
 mod check;
 mod create;
 mod fetch;
+mod forecast;
 mod gate;
 mod gone;
 mod images;
@@ -23,6 +24,7 @@ mod keep;
 mod orders;
 mod places;
 mod preflight;
+mod record;
 mod report;
 mod swap;
 #[cfg(test)]
@@ -38,8 +40,10 @@ use crate::model::{
 };
 
 pub use check::violations;
+pub use forecast::{OwnedSituation, forecast};
 pub use gate::{CLOCK_PATIENCE, may_lock};
 pub use orders::obey;
+pub use record::{intend, record};
 pub use report::report;
 
 /// Everything a decision may depend on.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 mod care;
+mod forecast;
 mod gate;
 mod hand;
 mod preflight;

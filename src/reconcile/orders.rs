@@ -22,6 +22,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             return;
         }
         let told = self.follow(order);
+        self.note_order(order, &told);
         self.publish();
         match &told {
             Answer::Done(what) => info!(order = order.verb(), what, "operator's order followed"),

@@ -24,6 +24,7 @@ mod mixed;
 mod patience;
 mod rest;
 mod restart;
+mod seat;
 mod takeover;
 mod trial;
 mod update;

@@ -26,6 +26,7 @@ mod fleet;
 mod http;
 mod images;
 mod lab;
+pub mod metrics;
 mod program;
 mod proxy;
 mod registry;

@@ -19,7 +19,7 @@ use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSp
 use super::{Docker, or_already};
 
 impl Operate for Docker {
-    async fn pull(&self, image: &ImageRef, progress: mpsc::Sender<u8>) -> Result<(), EngineError> {
+    async fn pull(&self, image: &ImageRef, progress: mpsc::Sender<u8>) -> Result<u64, EngineError> {
         let client = self.client().await?;
         let name = image.to_string();
         let options = CreateImageOptions {
@@ -65,7 +65,7 @@ impl Operate for Docker {
             async move { client.inspect_image(&name).await }
         });
         match is_there.await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(percent.bytes()),
             Err(EngineError::Refused { status: 404, .. }) => {
                 let message = "the pull ended well, but the engine does not have the image".to_owned();
                 Err(EngineError::Registry { image: name, message })
