@@ -13,6 +13,7 @@
 //! | `/v1/locks` | `{"reason", "owner"?, "ttl_s"}` | a new lock; its `id` stands in the answer |
 //! | `/v1/locks` | `{"id", "ttl_s"}` | let a lock end so much later than now |
 //! | `/v1/locks/release` | `{"id"}` | end a lock |
+//! | `/v1/purge` | `{"app"?, "volume"?, "force"?, "dry_run"?}` | remove volumes; without an app only tell them |
 //!
 //! Every answer is a [`super::ControlAnswer`]. Who may connect may order; the socket's mode is the only guard.
 
@@ -30,8 +31,8 @@ use tokio_util::sync::CancellationToken;
 use super::answer::{Told, told};
 use super::serve::{Bounds, serve_bounded};
 use super::server::not_found;
-use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};
-use crate::model::{Answer, Hold, Lease, Order};
+use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
+use crate::model::{Answer, Hold, Lease, Order, Purge};
 
 /// Where orders go, and what an order needs to know of the host.
 #[derive(Debug, Clone)]
@@ -54,7 +55,7 @@ pub struct Control {
 const BOUNDS: Bounds = Bounds { connections: 16, idle: Duration::from_secs(150) };
 
 /// The routes of the control socket; all are asked by POST.
-pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 10] {
+pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 11] {
     [
         ("/v1/retry", post(retry)),
         ("/v1/rollback", post(rollback)),
@@ -66,6 +67,7 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 10] {
         ("/v1/services/restart", post(restart_service)),
         ("/v1/locks", post(lock)),
         ("/v1/locks/release", post(release_lock)),
+        ("/v1/purge", post(purge)),
     ]
 }
 
@@ -172,6 +174,17 @@ async fn lock(State(control): State<Control>, Body(wish): Body<LockWish>) -> Res
 async fn release_lock(State(control): State<Control>, Body(lock): Body<LockName>) -> Result<Told, Told> {
     let id = wishes::name("a lock's id", lock.id)?;
     Ok(give(&control, Order::Unlock { id }).await)
+}
+
+async fn purge(State(control): State<Control>, Body(wish): Body<PurgeWish>) -> Result<Told, Told> {
+    let app = wishes::app(wish.app)?;
+    let volume = wish.volume.map(|volume| wishes::name("a volume's name", volume)).transpose()?;
+    if app.is_none() && (volume.is_some() || !wish.dry_run) {
+        let why = "name the app whose volumes are meant; without one only dry_run is done";
+        return Err(told("bad_request", why.to_owned()));
+    }
+    let (is_forced, is_dry) = (wish.force, wish.dry_run);
+    Ok(give(&control, Order::Purge(Purge { app, volume, is_forced, is_dry })).await)
 }
 
 /// Hands an order to the reconciler and waits until it is followed. Who stops waiting takes it back.

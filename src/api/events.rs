@@ -23,7 +23,7 @@ use super::server::Sources;
 use crate::model::{Event, Events, Step, Told};
 
 /// How many are written at once.
-const AT_ONCE: usize = 32;
+const AT_ONCE: usize = 8;
 /// How long a reader hears nothing at most.
 const ALIVE: Duration = Duration::from_secs(15);
 

@@ -25,7 +25,10 @@ pub(super) struct Bounds {
     pub(super) idle: Duration,
 }
 
-/// Serves `routes` until `stop` is cancelled, and then for as long as answers under way take.
+/// How long an end waits for the other side.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves `routes` until `stop` is cancelled, and then for as long as answers under way take, 2 s at most.
 pub(super) async fn serve_bounded<L>(
     listener: L,
     routes: Router,
@@ -38,9 +41,17 @@ pub(super) async fn serve_bounded<L>(
 {
     let places = Arc::new(Semaphore::new(bounds.connections));
     let listener = Bounded { listener, places, idle: bounds.idle };
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        warn!(%error, socket = name, "a socket ended");
+    let linger = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            warn!(%error, socket = name, "a socket ended");
+        },
+        // Whoever does not read, or does not ask to the end, holds up no end.
+        () = linger => {}
     }
 }
 
@@ -113,6 +124,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
     ) -> Poll<io::Result<usize>> {
         let said = Pin::new(&mut self.stream).poll_write(context, bytes);
         self.timed(context, said)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let said = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.timed(context, said)
+    }
+
+    /// With it hyper keeps a few texts for a reader who does not read; without it 400 KiB.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -18,6 +18,7 @@ mod lock;
 mod logging;
 mod plan;
 mod print;
+mod purge;
 mod release;
 mod serve;
 mod status;
@@ -73,6 +74,9 @@ enum Verb {
     /// Stops a service and starts it again
     #[command(after_help = "Example: cotter restart camera --app greenhouse")]
     Restart(control::OfService),
+    /// Removes volumes of an app with all that is in them, after a question; nothing else ever does
+    #[command(after_help = "Example: cotter purge greenhouse data")]
+    Purge(purge::Purge),
     /// Locks: while one is in force, no release is swapped
     #[command(subcommand)]
     Lock(lock::Verb),
@@ -105,6 +109,7 @@ impl Verb {
             Self::Stop(order) => Box::pin(control::of_service("stop", order)).await,
             Self::Start(order) => Box::pin(control::start(order)).await,
             Self::Restart(order) => Box::pin(control::of_service("restart", order)).await,
+            Self::Purge(purge) => Box::pin(purge::run(purge)).await,
             Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
             Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerSummary, ContainerSummaryStateEnum as State, ImageSummary, Network, PortSummaryTypeEnum,
+    ContainerSummary, ContainerSummaryStateEnum as State, ImageSummary, Network, PortSummaryTypeEnum, Volume,
 };
 
 use crate::model::{
     AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, NetworkId, NetworkName,
-    ObservedNetwork, ObservedService, Protocol, ServiceName, SpecHash,
+    ObservedNetwork, ObservedService, ObservedVolume, Protocol, ServiceName, SpecHash, VolumeName,
 };
 
 use super::docker_spec::{PARKED, PARTIAL, label};
@@ -143,6 +143,25 @@ pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
         network: NetworkName::parse(labels.get(label::NETWORK)?).ok()?,
         config_hash: labels.get(label::NETWORK_CONFIG).cloned(),
     })
+}
+
+/// The volumes of ours, each with the containers that mount it; those without our labels are nobody's to touch.
+pub(super) fn volumes(volumes: Vec<Volume>, containers: &[ContainerSummary]) -> Vec<ObservedVolume> {
+    let mounts = |container: &&ContainerSummary, name: &str| {
+        let mut mounts = container.mounts.iter().flatten();
+        mounts.any(|mount| mount.name.as_deref() == Some(name))
+    };
+    let ours = volumes.into_iter().filter_map(|volume| {
+        let using = containers.iter().filter(|container| mounts(container, &volume.name));
+        let ids = using.filter_map(|container| ContainerId::parse(container.id.as_ref()?).ok());
+        Some(ObservedVolume {
+            app: AppId::parse(volume.labels.get(label::APP)?).ok()?,
+            volume: VolumeName::parse(volume.labels.get(label::VOLUME)?).ok()?,
+            used_by: ids.collect(),
+            id: volume.name,
+        })
+    });
+    ours.collect()
 }
 
 /// Every reference of an image, `<none>` left out.

@@ -22,8 +22,8 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed, ServiceName,
-    ServiceSpec, VolumeName, VolumeSpec,
+    App, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
+    ObservedVolume, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -92,6 +92,15 @@ pub trait Inspect: Send + Sync {
     /// As [`EngineError`] says.
     fn published(&self) -> impl Future<Output = Result<Vec<HeldPort>, EngineError>> + Send;
 
+    /// The named volumes of our instance, and who mounts them.
+    ///
+    /// Costs two calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn volumes(&self) -> impl Future<Output = Result<Vec<ObservedVolume>, EngineError>> + Send;
+
     /// One item whenever a container of ours starts, ends, goes or changes its health.
     ///
     /// The stream ends with an error when the engine goes; open it again then,
@@ -155,6 +164,13 @@ pub trait Operate: Inspect {
 
     /// Removes a stopped container with its anonymous volumes; one that is gone is a success.
     fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a named volume with all that is in it; one that is gone is a success.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says; one that a container mounts stays.
+    fn remove_volume(&self, volume: &ObservedVolume) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Removes our reference to an image; one that is gone, or in use by others, is a success.
     fn remove_image(&self, image: &ImageRef) -> impl Future<Output = Result<(), EngineError>> + Send;

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash};
+use super::{
+    AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, ServiceName, SpecHash, VolumeName,
+};
 
 /// One look at the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -76,4 +78,15 @@ pub struct ObservedNetwork {
     pub network: NetworkName,
     /// As [`super::NetworkSpec::config_hash`].
     pub config_hash: Option<String>,
+}
+
+/// A named volume of ours. No look tells of it: only who is to remove it asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedVolume {
+    /// As the engine calls it.
+    pub id: String,
+    pub app: AppId,
+    pub volume: VolumeName,
+    /// Containers that mount it, whoever made them and whether or not they run.
+    pub used_by: BTreeSet<ContainerId>,
 }

@@ -181,6 +181,7 @@ impl Model {
             grace: wanted.stop_grace.unwrap_or_default(),
             state: ContainerState::Created,
             health: Health::Unchecked,
+            is_cut_off: false,
             restarts: 0,
             status: String::new(),
             ports: BTreeMap::new(),

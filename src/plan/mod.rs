@@ -42,7 +42,7 @@ use crate::model::{
 pub use check::violations;
 pub use forecast::{OwnedSituation, forecast};
 pub use gate::{CLOCK_PATIENCE, may_lock};
-pub use orders::obey;
+pub use orders::{Purging, obey, purging};
 pub use record::{intend, record};
 pub use report::report;
 

@@ -10,6 +10,7 @@ mod forecast;
 mod gate;
 mod hand;
 mod preflight;
+mod purge;
 mod strategies;
 mod surround;
 

@@ -11,6 +11,7 @@ mod facts;
 mod memory;
 mod orders;
 mod pulls;
+mod purge;
 mod stage;
 mod surroundings;
 mod tally;
@@ -160,7 +161,7 @@ pub async fn run<E, M, S>(
             }
             Event::PullEnded(image, result) => writer.end_pull(&image, result),
             Event::Weighed(image, result) => writer.end_weighing(image, result),
-            Event::Command((order, answer)) => writer.take_order(&order, answer),
+            Event::Command((order, answer)) => writer.take_order(&order, answer).await,
             Event::Look => {}
         }
         writer.save_outstanding();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Agent, FakeCloud, Lab, Program, Reply, eventually, metrics, unix_get};
+use crate::support::{Agent, FakeCloud, Lab, Program, Reply, eventually, metrics, schema, unix_get};
 use crate::{app, service, until_done, uuid};
 
 /// Exit code and what was printed.
@@ -36,6 +36,22 @@ fn offer(cloud: &FakeCloud, commit: &str, image: &str) {
     cloud.target(commit, &json!({ uuid(1): app(1, "shop", commit, &[("web", web)]) }));
 }
 
+/// Holds all that the status socket says against its own document.
+#[track_caller]
+fn agrees_with_its_document(agent: &Agent<'_>) {
+    let get = |path: &str| unix_get(&agent.status_socket(), path).unwrap();
+    let document = get("/v1/openapi.json").json();
+    let events = get("/v1/events?follow=false").body;
+    let events = events.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
+    let told = ["status", "plan", "history"].map(|path| (path, get(&format!("/v1/{path}")).body));
+    for (path, body) in told.into_iter().chain(events.map(|event| ("events", event))) {
+        let content = &document["paths"][format!("/v1/{path}")]["get"]["responses"]["200"]["content"];
+        let (_, content) = content.as_object().unwrap().iter().next().unwrap();
+        let value = serde_json::from_str(&body).unwrap();
+        assert_eq!(schema::wrong(&document, &content["schema"], &value), Vec::<String>::new(), "{path}");
+    }
+}
+
 #[test]
 fn a_plan_is_what_then_happens() {
     let lab = Lab::new("plan");
@@ -60,6 +76,8 @@ fn a_plan_is_what_then_happens() {
     assert_eq!(verbs, ["try", "stop", "start", "commit", "remove", "unlock"]);
     let after: Vec<_> = stages.iter().map(|s| s["after"].as_array().unwrap().len()).collect();
     assert_eq!((after[0], &stages[2]["after"][0]["reason"]), (1, &json!("trial")), "{plan}");
+
+    agrees_with_its_document(&agent);
 
     // The log has the steps that were foreseen, word for word, and no other.
     let before = agent.log().lines().count();
@@ -135,6 +153,7 @@ fn an_update_is_waited_for_and_counted_and_its_events_are_told() {
     assert_eq!(code, Some(40), "{lines:?}");
     assert!(lines.last().unwrap().starts_with("rejected: release bad was tried and taken back"), "{lines:?}");
     assert_eq!(agent.serves("web").as_deref(), Some("r2"));
+    agrees_with_its_document(&agent);
     assert!(agent.order(&["hold"]).0);
     target(&lab, &cloud, "three", "r3");
     let (code, lines) = update(&agent, &[]);
@@ -171,4 +190,48 @@ fn an_update_is_waited_for_and_counted_and_its_events_are_told() {
         assert!(page.value(at_least_one).is_some_and(|v| v > 0.0), "{at_least_one} in {}", page.text);
     }
     assert!(agent.stop().success());
+}
+
+#[test]
+fn a_purge_and_nothing_else_removes_a_volume() {
+    let lab = Lab::new("purge");
+    let (agent, cloud) = shop(&lab, |_| {});
+    let volumes = || {
+        let filter = format!("label=io.cotter.instance={}", agent.instance());
+        let names = lab.docker().run(&["volume", "ls", "--quiet", "--filter", &filter]);
+        names.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let [volume] = &volumes()[..] else { panic!("one volume: {:?}", volumes()) };
+    let made_at = || lab.docker().run(&["volume", "inspect", "--format", "{{.CreatedAt}}", volume]);
+    let (before, first) = (agent.service("web").unwrap().id, made_at());
+
+    // Nobody is asked here, and so nothing is removed.
+    let (is_done, told) = agent.order(&["purge", "shop"]);
+    assert!(
+        !is_done && told.contains("would be purged: volumes of shop: data") && told.contains("say --yes"),
+        "{told}"
+    );
+    assert_eq!((volumes(), agent.service("web").unwrap().id), (vec![volume.clone()], before.clone()));
+    assert_eq!(agent.order(&["purge"]), (true, "shop has data\n".to_owned()));
+
+    let (is_done, told) = agent.order(&["purge", "shop", "data", "--yes"]);
+    assert!(is_done && told.starts_with("purged: volumes of shop: data; containers are removed"), "{told}");
+    agent.until_serves("web", "one", "r1");
+    assert_ne!(agent.service("web").unwrap().id, before, "it was made anew");
+    assert_ne!(made_at(), first, "and so was its volume");
+    until_done(&agent, "one");
+    assert_eq!(agent.told("/apps/0/current"), "one");
+
+    // What a gone app leaves is kept, listed, and purged by its uuid.
+    let web = service(lab.image("r1"), json!({}));
+    cloud.target("gone", &json!({ uuid(2): app(2, "desk", "uno", &[("page", web)]) }));
+    agent.until_serves("page", "uno", "r1");
+    eventually("the app is gone", Duration::from_secs(15), || {
+        (agent.service("web").is_none() && cli(&agent, &["plan"]).0 == Some(0)).then_some(())
+    });
+    assert_eq!(volumes().len(), 2);
+    let (_, told) = agent.order(&["purge"]);
+    assert!(told.contains(&format!("{} (not wanted any more) has data", uuid(1))), "{told}");
+    assert!(agent.order(&["purge", &uuid(1), "--yes"]).0);
+    assert_eq!(volumes().len(), 1);
 }

@@ -30,6 +30,7 @@ pub mod metrics;
 mod program;
 mod proxy;
 mod registry;
+pub mod schema;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};

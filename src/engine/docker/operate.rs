@@ -6,15 +6,15 @@ use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListNetworksOptions,
-    RemoveContainerOptions, RemoveImageOptions, RenameContainerOptions, StartContainerOptions,
-    StopContainerOptions,
+    RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions, RenameContainerOptions,
+    StartContainerOptions, StopContainerOptions,
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::engine::docker_spec::{self, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
-use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec};
+use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, ObservedVolume};
 
 use super::{Docker, or_already};
 
@@ -185,6 +185,14 @@ impl Operate for Docker {
         let options = RemoveContainerOptions { v: true, force: false, link: false };
         let call = self.call("remove", EngineError::DEADLINE, |client| async move {
             client.remove_container(&id, Some(options)).await
+        });
+        or_already(call.await, &[404])
+    }
+
+    async fn remove_volume(&self, volume: &ObservedVolume) -> Result<(), EngineError> {
+        let id = volume.id.clone();
+        let call = self.call("remove-volume", EngineError::DEADLINE, |client| async move {
+            client.remove_volume(&id, None::<RemoveVolumeOptions>).await
         });
         or_already(call.await, &[404])
     }

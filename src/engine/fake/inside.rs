@@ -18,7 +18,7 @@ pub(super) struct Inside {
     pub(super) observed: Observed,
     pub(super) names: BTreeMap<ContainerId, String>,
     pub(super) specs: BTreeMap<ContainerId, ServiceSpec>,
-    pub(super) volumes: BTreeSet<VolumeName>,
+    pub(super) volumes: BTreeSet<(AppId, VolumeName)>,
     pub(super) registry: BTreeSet<ImageRef>,
     pub(super) unreachable: BTreeSet<ImageRef>,
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
@@ -51,6 +51,18 @@ impl Inside {
     /// All containers, those that were put aside among them.
     pub(super) fn everything(&self) -> impl Iterator<Item = &ObservedService> {
         self.observed.services.iter().chain(&self.observed.parked)
+    }
+
+    /// The containers that mount a volume.
+    pub(super) fn users(&self, app: &AppId, volume: &VolumeName) -> BTreeSet<ContainerId> {
+        let mounts = |seen: &&ObservedService| {
+            let spec = self.specs.get(&seen.container);
+            seen.app == *app
+                && spec.is_some_and(|spec| {
+                    spec.mounts.iter().any(|m| m.source == MountSource::Volume(volume.clone()))
+                })
+        };
+        self.everything().filter(mounts).map(|seen| seen.container.clone()).collect()
     }
 
     pub(super) fn look(&self) -> Observed {
@@ -88,7 +100,7 @@ impl Inside {
             return refused(500, "no id".to_owned());
         };
         self.volumes.extend(spec.mounts.iter().filter_map(|m| match &m.source {
-            MountSource::Volume(name) => Some(name.clone()),
+            MountSource::Volume(name) => Some((app.id.clone(), name.clone())),
             MountSource::Anonymous | MountSource::Host(_) | MountSource::EngineSocket => None,
         }));
         self.names.insert(container.clone(), name);

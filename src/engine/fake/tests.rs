@@ -5,6 +5,7 @@ use std::pin::pin;
 use futures_util::StreamExt;
 
 use super::*;
+use crate::engine::Inspect as _;
 use crate::engine::sample::Sample;
 use crate::model::{RestartPolicy, SpecHash};
 
