@@ -167,3 +167,39 @@ fn truth(is_so: bool) -> f64 {
 fn float(number: u64) -> f64 {
     number as f64
 }
+
+/// Every family.
+#[cfg(test)]
+const ALL: [Family; 18] = [
+    BUILD, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, UPDATES, ROLLBACKS,
+    PULLS, PULLED, STEPS, POLLS, FAILURES, CONTACT,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names of metrics in a text, without the ends of a summary.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let names = words.filter(|w| w.starts_with("cotter_") || w.starts_with("process_"));
+        names.map(|w| w.trim_end_matches("_sum").trim_end_matches("_count")).collect()
+    }
+
+    #[test]
+    fn the_dashboard_and_the_documents_have_every_metric_and_no_other() {
+        let all: BTreeSet<_> = ALL.iter().map(|(name, _, _)| *name).collect();
+        assert_eq!(named(include_str!("../../docs/grafana.json")), all);
+        assert_eq!(named(include_str!("../../docs/metrics.md")), all);
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for (name, kind, help) in ALL {
+            assert_eq!(kind == Counter, name.ends_with("_total"), "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\\', '\n']), "{name}");
+        }
+    }
+}

@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{self, Control, Forecaster, Sources, Who};
-use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
+use crate::cloud::{self, Client, Poller, Registration, Reporter, Start, Times};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
@@ -320,7 +320,8 @@ async fn talk_to_cloud(
         }
     }
     let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
-    let poller = Poller::new(client.clone(), start, target, report, (host::time_in, host::uptime), poll_now);
+    let times = Times { in_words: host::time_in, uptime: host::uptime };
+    let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
     let reporter = Reporter {
         client,
         uuid: identity.uuid,

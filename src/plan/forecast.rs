@@ -129,13 +129,11 @@ impl Model {
         match step {
             Step::Pull { image } => drop(observed.images.insert(image.clone())),
             Step::Weigh { image } => drop(self.at.facts.weights.insert(image.clone(), Weight::default())),
-            Step::CreateNetwork { app, network } => {
-                let spec = self.releases(app).find_map(|release| release.networks.get(network));
-                let config_hash = spec.and_then(|spec| spec.config_hash.clone());
+            Step::CreateNetwork { app, network, config_hash } => {
                 self.created += 1;
                 let Ok(id) = NetworkId::parse(format!("new-{}", self.created)) else { return };
-                let (app, network) = (app.clone(), network.clone());
-                self.at.observed.networks.push(ObservedNetwork { id, app, network, config_hash });
+                let (app, network, config_hash) = (app.clone(), network.clone(), config_hash.clone());
+                observed.networks.push(ObservedNetwork { id, app, network, config_hash });
             }
             Step::Create { .. } => {
                 self.created += 1;

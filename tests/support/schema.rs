@@ -35,10 +35,9 @@ fn check(document: &Value, schema: &Value, value: &Value, at: &str, wrong: &mut 
                 let fits = |s: &&Value| self::wrong(document, s, value).is_empty();
                 rule.as_array().expect("schemas").iter().filter(fits).count() == 1
             }
-            "type" => match rule {
-                Value::Array(types) => types.iter().any(|t| is_of(t, value)),
-                one => is_of(one, value),
-            },
+            "type" => rule
+                .as_array()
+                .map_or_else(|| is_of(rule, value), |types| types.iter().any(|t| is_of(t, value))),
             "enum" => rule.as_array().expect("values").contains(value),
             "const" => rule == value,
             "minimum" => value.is_null() || value.as_f64() >= rule.as_f64(),
