@@ -649,8 +649,20 @@ async fn volumes<B: Bench>(bench: &B) {
     assert!(here[&volume("data")].name.ends_with("_7_data"), "{here:?}");
     // It is taken again, not made anew.
     let id = created(engine, "web", &spec).await;
+    assert_eq!(bench.volumes().len(), 1);
+    // It goes when it is told to, and not while a container mounts it.
+    let [told] = &engine.volumes().await.unwrap()[..] else { panic!("one volume") };
+    assert_eq!((&told.app, &told.volume), (&app().id, &volume("data")));
+    assert_eq!(told.used_by, BTreeSet::from([id.clone()]));
+    let refused = engine.remove_volume(told).await.unwrap_err();
+    assert!(matches!(refused, EngineError::Refused { status: 409, .. }), "{refused}");
+    assert_eq!(bench.neighbour().volumes().await.unwrap(), []);
     engine.remove(&id).await.unwrap();
     assert_eq!(bench.volumes().len(), 1);
+    for _ in 0..2 {
+        engine.remove_volume(told).await.unwrap();
+        assert_eq!((bench.volumes().len(), engine.volumes().await.unwrap().len()), (0, 0));
+    }
 }
 
 async fn several_networks<B: Bench>(bench: &B) {

@@ -10,7 +10,7 @@ use super::document::SCHEMA_VERSION;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlAnswer {
     pub schema_version: u32,
-    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request` or `stopping`.
+    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request`, `busy` or `stopping`.
     pub code: String,
     /// A line for the operator.
     pub message: String,
@@ -27,7 +27,7 @@ pub(super) fn told(code: &str, message: String) -> Told {
         "done" => StatusCode::OK,
         "not_found" => StatusCode::NOT_FOUND,
         "bad_request" => StatusCode::BAD_REQUEST,
-        "stopping" => StatusCode::SERVICE_UNAVAILABLE,
+        "stopping" | "busy" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::CONFLICT,
     };
     let code = code.to_owned();

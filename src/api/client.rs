@@ -8,6 +8,8 @@ use serde::de::DeserializeOwned;
 
 use super::answer::ControlAnswer;
 use super::document::{HistoryDocument, SCHEMA_VERSION, StatusDocument};
+use super::events::EventStatus;
+use super::forecast::PlanDocument;
 
 /// Why the agent did not tell.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +54,64 @@ pub async fn history(path: &Path) -> Result<HistoryDocument, ClientError> {
     Ok(document)
 }
 
+/// Asks what the next cycles would do, for 5 s at most.
+///
+/// # Errors
+///
+/// As [`ClientError`] says.
+pub async fn plan(path: &Path) -> Result<PlanDocument, ClientError> {
+    let document: PlanDocument = ask(path, "plan").await?;
+    check_version(path, document.schema_version)?;
+    Ok(document)
+}
+
+/// Asks for events after `last` (the id of an event), and shows each, with its text in JSON, until the agent ends
+/// the stream, or `show` says that nobody reads any more. `last` is then the last one's id, and `true` is returned
+/// while there may be more. Without `follow` it ends after what is kept.
+///
+/// # Errors
+///
+/// As [`ClientError`] says.
+pub async fn events(
+    path: &Path,
+    follow: bool,
+    last: &mut Option<String>,
+    show: impl Fn(&EventStatus, &str) -> bool,
+) -> Result<bool, ClientError> {
+    let http = connect(path, None, "use sudo").await?;
+    let no_agent = |e: reqwest::Error| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() };
+    let mut ask = http.get(format!("http://agent/v1/events?follow={follow}"));
+    if let Some(last) = last.as_ref() {
+        ask = ask.header("last-event-id", last);
+    }
+    let mut answer = ask.send().await.map_err(no_agent)?;
+    if !answer.status().is_success() {
+        let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
+        return Err(ClientError::NotFollowed { code: answer.code, message: answer.message });
+    }
+    let mut bytes = Vec::new();
+    while let Some(more) = answer.chunk().await.map_err(no_agent)? {
+        bytes.extend_from_slice(&more);
+        while let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
+            let message: Vec<u8> = bytes.drain(..end + 2).collect();
+            for line in String::from_utf8_lossy(&message).lines() {
+                if let Some(id) = line.strip_prefix("id: ") {
+                    *last = Some(id.to_owned());
+                } else if let Some(text) = line.strip_prefix("data: ") {
+                    let event =
+                        serde_json::from_str(text).map_err(|e| not_understood(path, e.to_string()))?;
+                    if !show(&event, text) {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+    }
+    Ok(follow)
+}
+
 async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
-    let http = connect(path, Duration::from_secs(5), "use sudo").await?;
+    let http = connect(path, Some(Duration::from_secs(5)), "use sudo").await?;
     let answer = http.get(format!("http://agent/v1/{what}")).send().await;
     let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
     answer.json().await.map_err(|e| not_understood(path, e.to_string()))
@@ -65,7 +123,7 @@ async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientEr
 ///
 /// As [`ClientError`] says; [`ClientError::NotFollowed`] when the agent refused.
 pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<ControlAnswer, ClientError> {
-    let http = connect(path, ORDER_WITHIN, "use sudo").await?;
+    let http = connect(path, Some(ORDER_WITHIN), "use sudo").await?;
     let answer = http.post(format!("http://agent/v1/{verb}")).json(body).send().await;
     let answer = answer.map_err(|error| {
         let why = error.to_string();
@@ -81,7 +139,7 @@ pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<Co
 
 async fn connect(
     path: &Path,
-    within: Duration,
+    within: Option<Duration>,
     advice: &'static str,
 ) -> Result<reqwest::Client, ClientError> {
     let no_agent = |why: String| ClientError::NoAgent { path: path.to_path_buf(), why };
@@ -92,7 +150,11 @@ async fn connect(
         }
         Err(error) => return Err(no_agent(error.to_string())),
     }
-    let http = reqwest::Client::builder().unix_socket(path).tls_certs_only([]).timeout(within).build();
+    let http = reqwest::Client::builder().unix_socket(path).tls_certs_only([]);
+    let http = match within {
+        Some(within) => http.timeout(within).build(),
+        None => http.build(),
+    };
     http.map_err(|e| no_agent(e.to_string()))
 }
 

@@ -13,6 +13,7 @@
 //! | `/v1/locks` | `{"reason", "owner"?, "ttl_s"}` | a new lock; its `id` stands in the answer |
 //! | `/v1/locks` | `{"id", "ttl_s"}` | let a lock end so much later than now |
 //! | `/v1/locks/release` | `{"id"}` | end a lock |
+//! | `/v1/purge` | `{"app"?, "volume"?, "force"?, "dry_run"?}` | remove volumes; without an app only tell them |
 //!
 //! Every answer is a [`super::ControlAnswer`]. Who may connect may order; the socket's mode is the only guard.
 
@@ -21,16 +22,17 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::routing::post;
+use axum::routing::{MethodRouter, post};
 use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 
 use super::answer::{Told, told};
-use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};
-use crate::model::{Answer, Hold, Lease, Order};
+use super::serve::{Bounds, serve_bounded};
+use super::server::not_found;
+use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
+use crate::model::{Answer, Hold, Lease, Order, Purge};
 
 /// Where orders go, and what an order needs to know of the host.
 #[derive(Debug, Clone)]
@@ -49,24 +51,31 @@ pub struct Control {
     pub new_id: fn() -> Option<String>,
 }
 
-/// Serves until `stop` is cancelled.
+/// What the control socket allows. An order may wait for the end of a stage.
+const BOUNDS: Bounds = Bounds { connections: 16, idle: Duration::from_secs(150) };
+
+/// The routes of the control socket; all are asked by POST.
+pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 11] {
+    [
+        ("/v1/retry", post(retry)),
+        ("/v1/rollback", post(rollback)),
+        ("/v1/hold", post(hold)),
+        ("/v1/unhold", post(unhold)),
+        ("/v1/update", post(update)),
+        ("/v1/services/stop", post(stop_service)),
+        ("/v1/services/start", post(start_service)),
+        ("/v1/services/restart", post(restart_service)),
+        ("/v1/locks", post(lock)),
+        ("/v1/locks/release", post(release_lock)),
+        ("/v1/purge", post(purge)),
+    ]
+}
+
+/// Serves until `stop` is cancelled. Whoever connects is bounded in number and time.
 pub async fn serve_control(listener: UnixListener, control: Control, stop: CancellationToken) {
-    let routes = Router::new()
-        .route("/v1/retry", post(retry))
-        .route("/v1/rollback", post(rollback))
-        .route("/v1/hold", post(hold))
-        .route("/v1/unhold", post(unhold))
-        .route("/v1/update", post(update))
-        .route("/v1/services/stop", post(stop_service))
-        .route("/v1/services/start", post(start_service))
-        .route("/v1/services/restart", post(restart_service))
-        .route("/v1/locks", post(lock))
-        .route("/v1/locks/release", post(release_lock))
-        .with_state(control);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        warn!(%error, "control socket ended");
-    }
+    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    let router = router.fallback(not_found).with_state(control);
+    serve_bounded(listener, router, BOUNDS, stop, "control").await;
 }
 
 async fn retry(State(control): State<Control>, Body(of): Body<OfApp>) -> Result<Told, Told> {
@@ -165,6 +174,17 @@ async fn lock(State(control): State<Control>, Body(wish): Body<LockWish>) -> Res
 async fn release_lock(State(control): State<Control>, Body(lock): Body<LockName>) -> Result<Told, Told> {
     let id = wishes::name("a lock's id", lock.id)?;
     Ok(give(&control, Order::Unlock { id }).await)
+}
+
+async fn purge(State(control): State<Control>, Body(wish): Body<PurgeWish>) -> Result<Told, Told> {
+    let app = wishes::app(wish.app)?;
+    let volume = wish.volume.map(|volume| wishes::name("a volume's name", volume)).transpose()?;
+    if app.is_none() && (volume.is_some() || !wish.dry_run) {
+        let why = "name the app whose volumes are meant; without one only dry_run is done";
+        return Err(told("bad_request", why.to_owned()));
+    }
+    let (is_forced, is_dry) = (wish.force, wish.dry_run);
+    Ok(give(&control, Order::Purge(Purge { app, volume, is_forced, is_dry })).await)
 }
 
 /// Hands an order to the reconciler and waits until it is followed. Who stops waiting takes it back.

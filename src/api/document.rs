@@ -27,6 +27,9 @@ pub struct StatusDocument {
     pub has_target: bool,
     pub apps: Vec<AppStatus>,
     pub waiting: Vec<WaitingStatus>,
+    /// Whether there is something to do now: a step, or a target that was not looked at yet.
+    #[serde(default)]
+    pub is_busy: bool,
     /// Absent unless an operator holds the device: then nothing is swapped.
     pub hold: Option<HoldStatus>,
     /// What keeps releases from being swapped.
@@ -93,6 +96,9 @@ pub struct CloudStatus {
     pub error: Option<String>,
     /// Failed requests in a row.
     pub failures: u32,
+    /// Polls since the agent started, those that failed among them.
+    #[serde(default)]
+    pub polls: u64,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -176,12 +182,14 @@ pub fn document(
             next_poll: cloud.next_poll.clone(),
             error: cloud.error.clone(),
             failures: cloud.failures,
+            polls: cloud.polls.done + cloud.polls.failed,
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),
         has_target: report.has_target,
         apps: report.apps.iter().map(|(uuid, told)| app(uuid.to_string(), told)).collect(),
         waiting: report.waiting.iter().map(waiting).collect(),
+        is_busy: report.is_busy,
         hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
         locks: locks(report, now),
     }
@@ -282,7 +290,7 @@ fn app(uuid: String, told: &AppReport) -> AppStatus {
     }
 }
 
-fn waiting(waiting: &Waiting) -> WaitingStatus {
+pub(super) fn waiting(waiting: &Waiting) -> WaitingStatus {
     WaitingStatus {
         app: waiting.app.as_ref().map(ToString::to_string),
         service: waiting.service.as_ref().map(ToString::to_string),

@@ -7,15 +7,46 @@ mod answer;
 mod client;
 mod control;
 mod document;
+mod events;
+mod exposition;
+mod forecast;
+mod metrics;
+mod serve;
 mod server;
 mod wishes;
 
 pub use answer::ControlAnswer;
-pub use client::{ClientError, history, order, status};
+pub use client::{ClientError, events, history, order, plan, status};
 pub use control::{Control, serve_control};
 pub use document::{
     AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
     LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
-pub use server::{BindError, Sources, bind, serve};
-pub use wishes::{HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};
+pub use events::EventStatus;
+pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
+pub use server::{BindError, Sources, bind, event_readers, serve, serve_metrics};
+pub use wishes::{HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_route_is_described_and_no_other() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/openapi.json")).unwrap();
+        let described = document["paths"].as_object().unwrap().iter().flat_map(|(path, operations)| {
+            let methods = operations.as_object().unwrap();
+            methods.iter().map(move |(method, of)| {
+                let tag = of["tags"][0].as_str().unwrap();
+                format!("{method} {path} on {tag}")
+            })
+        });
+        let status = server::routes().map(|(path, _)| format!("get {path} on status"));
+        let control = control::routes().map(|(path, _)| format!("post {path} on control"));
+        let routes: BTreeSet<_> = status.into_iter().chain(control).collect();
+        assert_eq!(described.collect::<BTreeSet<_>>(), routes);
+    }
+}

@@ -1,22 +1,30 @@
 //! Serves the status socket; makes both.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::routing::get;
+use axum::http::{Method, Uri, header};
+use axum::response::IntoResponse;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::model::{CloudReport, Delivered, Report};
+use crate::model::{CloudReport, Delivered, Events, Report};
 
+use super::answer::{Told, told};
 use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
+use super::events::events;
+use super::forecast::{Forecaster, PlanDocument, plan_document};
+use super::metrics::{Around, metrics};
+use super::serve::{Bounds, serve_bounded};
 
 /// Where what is served comes from.
 #[derive(Debug, Clone)]
@@ -26,6 +34,16 @@ pub struct Sources {
     /// Absent when no cloud is set.
     pub cloud: Option<watch::Receiver<CloudReport>>,
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
+    pub forecaster: Forecaster,
+    pub events: watch::Receiver<Events>,
+    /// Tells this run of the agent from others.
+    pub run: Arc<str>,
+    /// Places for readers of events.
+    pub readers: Arc<Semaphore>,
+    /// Ends what would go on for ever.
+    pub stop: CancellationToken,
+    /// Bytes of memory that the agent has.
+    pub memory: fn() -> Option<u64>,
     /// Since the device booted.
     pub uptime: fn() -> Duration,
     /// This boot of the device.
@@ -64,26 +82,95 @@ pub async fn bind(path: &Path, mode: u32) -> Result<UnixListener, BindError> {
     Ok(listener)
 }
 
-/// Serves until `stop` is cancelled.
+/// What the status socket allows: enough for every program of a device, and no more than it can bear.
+const BOUNDS: Bounds = Bounds { connections: 32, idle: Duration::from_secs(30) };
+/// How many may read events at a time.
+const READERS: usize = 8;
+/// Places for readers of events.
+#[must_use]
+pub fn event_readers() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(READERS))
+}
+
+/// When to try again to listen where another one listens.
+const LISTEN_AGAIN: Duration = Duration::from_secs(60);
+
+/// The routes of the status socket; all are asked by GET.
+pub(super) fn routes() -> [(&'static str, MethodRouter<Sources>); 6] {
+    [
+        ("/v1/status", get(status)),
+        ("/v1/plan", get(plan)),
+        ("/v1/history", get(told_history)),
+        ("/v1/events", get(events)),
+        ("/v1/metrics", get(told_metrics)),
+        ("/v1/openapi.json", get(openapi)),
+    ]
+}
+
+/// Serves the status socket until `stop` is cancelled. Whoever connects is bounded in number and time.
 pub async fn serve(listener: UnixListener, sources: Sources, stop: CancellationToken) {
-    let routes = Router::new()
-        .route("/v1/status", get(status))
-        .route("/v1/history", get(told_history))
-        .with_state(sources);
-    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
-    if let Err(error) = served {
-        warn!(%error, "status socket ended");
-    }
+    let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
+    let router = router.fallback(not_found).with_state(sources);
+    serve_bounded(listener, router, BOUNDS, stop, "status").await;
+}
+
+/// Serves the metrics, and nothing else, at a TCP address until `stop` is cancelled. While somebody else listens
+/// there it tries again every minute: a device goes on without.
+pub async fn serve_metrics(address: SocketAddr, sources: Sources, stop: CancellationToken) {
+    let listener = loop {
+        match TcpListener::bind(address).await {
+            Ok(listener) => break listener,
+            Err(error) => warn!(%address, %error, "metrics cannot be served; trying again every minute"),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(LISTEN_AGAIN) => {}
+        }
+    };
+    let router = Router::new().route("/metrics", get(told_metrics)).fallback(not_found).with_state(sources);
+    serve_bounded(listener, router, BOUNDS, stop, "metrics").await;
+}
+
+/// What there is instead of what was asked for.
+pub(super) async fn not_found(method: Method, uri: Uri) -> Told {
+    let asked: String = format!("{method} {}", uri.path()).chars().take(200).collect();
+    told("not_found", format!("there is no {asked}; see /v1/openapi.json on the status socket"))
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("../../docs/openapi.json"))
 }
 
 async fn told_history(State(sources): State<Sources>) -> Json<HistoryDocument> {
     Json(history(&sources.report.borrow()))
 }
 
+async fn plan(State(sources): State<Sources>) -> Json<PlanDocument> {
+    let forecast = sources.forecaster.forecast().await;
+    Json(plan_document(&forecast, &sources.report.borrow()))
+}
+
+async fn told_metrics(State(sources): State<Sources>) -> impl IntoResponse {
+    let cloud = sources.cloud.as_ref().map(|cloud| cloud.borrow().clone());
+    let around = Around {
+        instance: &sources.who.instance,
+        cloud: cloud.as_ref(),
+        uptime: (sources.uptime)(),
+        memory: (sources.memory)(),
+    };
+    let text = metrics(&sources.report.borrow(), around);
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+}
+
 async fn status(State(sources): State<Sources>) -> Json<StatusDocument> {
-    let name = sources.target.borrow().as_ref().map(|d| d.target.device_name.clone());
+    let delivered = sources.target.borrow().clone();
+    let name = delivered.as_ref().map(|d| d.target.device_name.clone());
     let cloud = sources.cloud.as_ref().map(|cloud| cloud.borrow().clone());
     let report = sources.report.borrow().clone();
     let now = Now { boot_id: &sources.boot_id, uptime: (sources.uptime)() };
-    Json(document(&sources.who, name, &report, cloud.as_ref(), now))
+    let mut document = document(&sources.who, name, &report, cloud.as_ref(), now);
+    // A target that was received a moment ago is not planned for yet.
+    document.is_busy |= delivered.as_ref().map(Arc::as_ptr) != report.delivered.as_ref().map(Arc::as_ptr);
+    Json(document)
 }

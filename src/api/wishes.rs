@@ -77,6 +77,22 @@ pub struct UpdateWish {
     pub force: bool,
 }
 
+/// Body of `/v1/purge`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PurgeWish {
+    /// Uuid or name; absent: all volumes are told, and none is removed.
+    pub app: Option<String>,
+    /// By its name in the compose file; absent: all of the app.
+    pub volume: Option<String>,
+    /// Whether to pass over locks.
+    #[serde(default)]
+    pub force: bool,
+    /// Whether only to tell what would be removed.
+    #[serde(default)]
+    pub dry_run: bool,
+}
+
 /// A body as JSON; none, and `null`, are a body without fields.
 pub(super) struct Body<T>(pub(super) T);
 

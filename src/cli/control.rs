@@ -2,11 +2,14 @@
 //! of this device.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
 
-use super::print;
+use super::exit::Exit;
+use super::{print, wait};
 use crate::api::{self, HoldWish, ServiceWish, UpdateWish};
 
 /// Whom to order.
@@ -48,6 +51,15 @@ pub(super) struct Update {
     /// Lets the release that is wanted now pass locks and maintenance windows, once
     #[arg(long)]
     force: bool,
+    /// Waits until the device runs what it should, or it is known why it does not; the exit code tells which
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait at most
+    #[arg(long, value_name = "TIME", default_value = "30min", value_parser = humantime::parse_duration, requires = "wait")]
+    timeout: Duration,
+    /// The agent's status socket, for --wait [default: status.sock beside the control socket]
+    #[arg(long, env = "COTTER_STATUS_SOCKET", value_name = "PATH")]
+    status_socket: Option<PathBuf>,
     #[command(flatten)]
     agent: Plain,
 }
@@ -87,8 +99,17 @@ pub(super) async fn hold(order: Hold) -> anyhow::Result<()> {
     give(&order.agent, "hold", &HoldWish { reason: order.reason }).await
 }
 
-pub(super) async fn update(order: Update) -> anyhow::Result<()> {
-    give(&order.agent, "update", &UpdateWish { force: order.force }).await
+pub(super) async fn update(order: Update) -> anyhow::Result<ExitCode> {
+    let wish = UpdateWish { force: order.force };
+    if !order.wait {
+        give(&order.agent, "update", &wish).await?;
+        return Ok(Exit::Done.into());
+    }
+    let beside = order.agent.socket.with_file_name("status.sock");
+    let status = order.status_socket.unwrap_or(beside);
+    let before = wait::polls(&status).await?;
+    give(&order.agent, "update", &wish).await?;
+    wait::wait(&status, before, order.timeout).await
 }
 
 pub(super) async fn start(order: Start) -> anyhow::Result<()> {

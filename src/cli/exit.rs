@@ -25,12 +25,24 @@ pub enum Exit {
     NotPermitted = 4,
     /// No app, service, lock, release, device or fleet is called so.
     NotFound = 5,
+    /// The next cycles would change something.
+    Planned = 10,
     /// An operator holds the device, or updates are locked.
     Held = 11,
-    /// The fleet server, or an image registry, does not answer.
+    /// The release cannot run here as things are: a port is taken, or its images are for other machines.
+    Preflight = 12,
+    /// The cloud, the fleet server, or an image registry, does not answer.
     Unreachable = 20,
     /// A rule of the fleet, or what devices support, is in the way, or there is nothing to go back to.
     Refused = 21,
+    /// An image cannot be fetched.
+    PullFailed = 30,
+    /// The disk has no room for the images.
+    NoSpace = 31,
+    /// The release did not run well, and was taken back where there is an earlier one.
+    RolledBack = 40,
+    /// The release was taken back, and the one before it does not run well either.
+    RollbackFailed = 41,
     /// Another process has the folder or the socket, or they cannot be used.
     OtherInstance = 75,
     /// The settings of a daemon are wrong; starting it again does not help.

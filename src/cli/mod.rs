@@ -9,16 +9,20 @@ mod client;
 mod compose;
 mod control;
 mod device;
+mod events;
 mod exit;
 mod explain;
 mod fleet;
 mod history;
 mod lock;
 mod logging;
+mod plan;
 mod print;
+mod purge;
 mod release;
 mod serve;
 mod status;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -43,9 +47,15 @@ enum Verb {
     /// Says why a device does not run what it should: what blocks, since when, and what clears it
     #[command(after_help = "Example: cotter explain web")]
     Explain(explain::Explain),
+    /// Shows what happens on this device
+    #[command(after_help = "Example: cotter events --follow")]
+    Events(events::Events),
+    /// Shows what the next cycles would do; exit code 10 if there is anything
+    Plan(plan::Plan),
     /// Shows what became of releases on this device
     History(history::History),
     /// Asks the cloud for the target now
+    #[command(after_help = "Example: cotter update --wait")]
     Update(control::Update),
     /// Tries again what was rejected, or waits after a failure
     Retry(control::OfApp),
@@ -64,6 +74,9 @@ enum Verb {
     /// Stops a service and starts it again
     #[command(after_help = "Example: cotter restart camera --app greenhouse")]
     Restart(control::OfService),
+    /// Removes volumes of an app with all that is in them, after a question; nothing else ever does
+    #[command(after_help = "Example: cotter purge greenhouse data")]
+    Purge(purge::Purge),
     /// Locks: while one is in force, no release is swapped
     #[command(subcommand)]
     Lock(lock::Verb),
@@ -82,11 +95,13 @@ impl Verb {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
+            Self::Plan(plan) => return Box::pin(plan::run(plan)).await,
+            Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
             Self::History(history) => Box::pin(history::run(history)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,
-            Self::Update(order) => Box::pin(control::update(order)).await,
+            Self::Events(events) => Box::pin(events::run(events)).await,
             Self::Retry(order) => Box::pin(control::of_app("retry", order)).await,
             Self::Rollback(order) => Box::pin(control::of_app("rollback", order)).await,
             Self::Hold(order) => Box::pin(control::hold(order)).await,
@@ -94,6 +109,7 @@ impl Verb {
             Self::Stop(order) => Box::pin(control::of_service("stop", order)).await,
             Self::Start(order) => Box::pin(control::start(order)).await,
             Self::Restart(order) => Box::pin(control::of_service("restart", order)).await,
+            Self::Purge(purge) => Box::pin(purge::run(purge)).await,
             Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
             Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,

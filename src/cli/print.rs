@@ -46,6 +46,30 @@ pub(super) fn text(text: &str) -> anyhow::Result<()> {
     }
 }
 
+/// Prints text as one line that moves no cursor.
+pub(super) fn line(line: &str) -> anyhow::Result<()> {
+    text(&clean(line))
+}
+
+/// Prints text as one line that moves no cursor; whether anybody reads it.
+pub(super) fn reaches(line: &str) -> bool {
+    writeln!(io::stdout().lock(), "{}", clean(line)).is_ok()
+}
+
+/// Prints a line in the place of the one before it, on a terminal.
+pub(super) fn progress(line: &str) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    match write!(out, "\r\x1b[K{}", clean(line)).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
+        _ => Ok(()),
+    }
+}
+
+/// Empties the screen of a terminal.
+pub(super) fn screen() -> anyhow::Result<()> {
+    text("\x1b[2J\x1b[H")
+}
+
 /// Prints an error and all its causes in one line.
 pub(super) fn error(error: &anyhow::Error) {
     let line = clean(&format!("{error:#}"));

@@ -1,11 +1,13 @@
 //! `cotter status`: the agent's document, for people or as it is.
 
-use std::path::PathBuf;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 
 use super::print;
-use crate::api::{self, AppStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus};
+use crate::api::{self, AppStatus, ClientError, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus};
 
 /// Whom to ask.
 #[derive(Debug, Args)]
@@ -28,14 +30,47 @@ pub(super) struct Status {
     /// The whole document
     #[arg(long)]
     json: bool,
+    /// Shows it again whenever it is another one, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
 }
 
+/// How often a status that is watched is asked for.
+const LOOK: Duration = Duration::from_secs(1);
+
 pub(super) async fn run(status: Status) -> anyhow::Result<()> {
-    let document = api::status(&status.source.socket).await?;
-    if status.json {
+    let mut document = api::status(&status.source.socket).await?;
+    if status.json && !status.watch {
         return print::text(&serde_json::to_string_pretty(&document)?);
     }
-    show(&document)
+    if !status.watch {
+        return show(&document);
+    }
+    let is_terminal = std::io::stdout().is_terminal();
+    loop {
+        let is_read = match (status.json, is_terminal) {
+            (true, _) => print::reaches(&serde_json::to_string(&document)?),
+            (false, true) => print::screen().and_then(|()| show(&document)).is_ok(),
+            (false, false) => show(&document).is_ok() && print::reaches(""),
+        };
+        if !is_read {
+            return Ok(());
+        }
+        document = changed(&status.source.socket, document).await?;
+    }
+}
+
+/// The next status that is not as it was. An agent that is away for a while is waited for.
+async fn changed(socket: &Path, before: StatusDocument) -> anyhow::Result<StatusDocument> {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        match api::status(socket).await {
+            Ok(document) if document == before => {}
+            Ok(document) => return Ok(document),
+            Err(ClientError::NoAgent { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 fn show(document: &StatusDocument) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ mod report;
 mod retry;
 
 pub use client::{Client, CloudError, Registration};
-pub use poll::{Poller, Start};
+pub use poll::{Poller, Start, Times};
 pub use register::{Registered, register};
 pub use registries::registries;
 pub use report::Reporter;

@@ -7,7 +7,7 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{CloudReport, Delivered, DeviceUuid, Policy, StoredTarget};
+use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, Policy, StoredTarget};
 use crate::wire::target_v3;
 
 use super::client::{Client, CloudError, State};
@@ -28,14 +28,22 @@ pub struct Start {
     pub wish: Option<Duration>,
 }
 
+/// How the time is told; for the report only.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// The wall-clock time of the moment that is so far ahead, in words.
+    pub in_words: fn(Duration) -> String,
+    /// Since the device booted.
+    pub uptime: fn() -> Duration,
+}
+
 /// The task that polls.
 pub struct Poller {
     client: Client,
     start: Start,
     target: watch::Sender<Option<Arc<Delivered>>>,
     report: watch::Sender<CloudReport>,
-    /// Wall-clock time in words, for the report only.
-    time_in: fn(Duration) -> String,
+    times: Times,
     /// Told when somebody does not want to wait for the next poll.
     poll_now: Arc<Notify>,
     refused: Option<String>,
@@ -49,10 +57,10 @@ impl Poller {
         start: Start,
         target: watch::Sender<Option<Arc<Delivered>>>,
         report: watch::Sender<CloudReport>,
-        time_in: fn(Duration) -> String,
+        times: Times,
         poll_now: Arc<Notify>,
     ) -> Self {
-        Self { client, start, target, report, time_in, poll_now, refused: None }
+        Self { client, start, target, report, times, poll_now, refused: None }
     }
 
     /// Polls at once and then after every interval, with up to 10 % more; after failures sooner,
@@ -125,12 +133,16 @@ impl Poller {
     fn tell_success(&self, wait: Duration) {
         let error =
             self.refused.as_ref().map(|why| format!("its target cannot be read and is left aside: {why}"));
-        self.report.send_replace(CloudReport {
-            endpoint: self.client.endpoint().to_owned(),
-            last_contact: Some((self.time_in)(Duration::ZERO)),
-            next_poll: Some((self.time_in)(wait)),
-            error,
-            failures: 0,
+        self.report.send_modify(|report| {
+            *report = CloudReport {
+                endpoint: self.client.endpoint().to_owned(),
+                last_contact: Some((self.times.in_words)(Duration::ZERO)),
+                next_poll: Some((self.times.in_words)(wait)),
+                error,
+                failures: 0,
+                polls: Attempted { done: report.polls.done + 1, ..report.polls },
+                heard_at: Some((self.times.uptime)()),
+            };
         });
     }
 
@@ -140,9 +152,10 @@ impl Poller {
         }
         self.report.send_modify(|report| {
             self.client.endpoint().clone_into(&mut report.endpoint);
-            report.next_poll = Some((self.time_in)(wait));
+            report.next_poll = Some((self.times.in_words)(wait));
             report.error = Some(error.to_string());
             report.failures = failures;
+            report.polls.failed += 1;
         });
     }
 }

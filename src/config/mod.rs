@@ -9,6 +9,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +38,8 @@ pub struct Config {
     pub stall_timeout: Duration,
     /// What releases may have of the device.
     pub policy: Policy,
+    /// Where metrics are served besides the status socket; `None`: nowhere.
+    pub metrics_listen: Option<SocketAddr>,
     pub log_level: String,
 }
 
@@ -145,8 +148,17 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, "2min", 5 * second, hour)?,
         policy: policy::policy(raw.policy)?,
+        metrics_listen: listen("metrics.listen", raw.metrics.listen)?,
         log_level: raw.log.level.unwrap_or_else(|| "info".to_owned()),
     })
+}
+
+/// An address to listen at; none when it is empty.
+fn listen(key: &'static str, given: Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
+    let given = given.filter(|given| !given.is_empty());
+    let accepts = "an address with a port, such as 127.0.0.1:9599 or [::]:9599, or empty".to_owned();
+    let parsed = given.map(|given| given.parse().map_err(|_| ConfigError::Value { key, given, accepts }));
+    parsed.transpose()
 }
 
 fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {

@@ -45,6 +45,7 @@ pub(super) const KNOBS: &[(&str, bool)] = &[
     ("policy.capabilities", false),
     ("policy.features", false),
     ("policy.host_paths", false),
+    ("metrics.listen", false),
     ("log.level", false),
 ];
 
@@ -60,6 +61,7 @@ pub(super) struct RawConfig {
     pub(super) update: RawUpdate,
     pub(super) heal: RawHeal,
     pub(super) policy: RawPolicy,
+    pub(super) metrics: RawMetrics,
     pub(super) log: RawLog,
 }
 
@@ -116,6 +118,12 @@ pub(super) struct RawPolicy {
     pub(super) capabilities: Option<String>,
     pub(super) features: Option<String>,
     pub(super) host_paths: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawMetrics {
+    pub(super) listen: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -49,6 +49,7 @@ fn every_knob_is_read_from_environment_and_flag() {
             "cloud.endpoint" => "http://b".to_owned(),
             key if key.ends_with("key_file") => other.clone(),
             "log.level" => "debug".to_owned(),
+            "metrics.listen" => "127.0.0.1:9".to_owned(),
             "update.windows" => "02:00-04:00".to_owned(),
             "policy.host_paths" => "/srv".to_owned(),
             key if key.starts_with("policy.") => "no".to_owned(),

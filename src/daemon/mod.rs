@@ -4,9 +4,10 @@
 //! | --- | --- | --- |
 //! | poller | the cloud, `poll_now` | `target`, `cloud` |
 //! | watcher | the engine's events | `wake` |
-//! | reconciler | `target`, `wake`, `orders` | engine, store, `report` |
+//! | reconciler | `target`, `wake`, `orders` | engine, store, `report`, `outlook`, `events` |
 //! | reporter | `report` | the cloud |
-//! | status | `report`, `cloud`, `target` | the status socket |
+//! | status | `report`, `cloud`, `target`, `outlook`, `events` | the status socket |
+//! | metrics | as status | a TCP address, if one is set |
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
@@ -25,16 +26,16 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{self, Control, Sources, Who};
-use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
+use crate::api::{self, Control, Forecaster, Sources, Who};
+use crate::cloud::{self, Client, Poller, Registration, Reporter, Start, Times};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
-    CloudReport, Delivered, Identity, Ledger, Registration as Known, RegistryLogin, Report, StoredTarget,
-    WindowState,
+    CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin, Report,
+    StoredTarget, WindowState,
 };
-use crate::reconcile::{self, Channels, Command, Memory, Settings};
+use crate::reconcile::{self, Channels, Command, Memory, OwnedSituation, Settings};
 use crate::store::{Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use surroundings::Host;
@@ -103,6 +104,8 @@ struct Wires {
     cloud: watch::Sender<CloudReport>,
     wake: watch::Sender<u64>,
     report: watch::Sender<Report>,
+    outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+    events: watch::Sender<Events>,
     orders: mpsc::Sender<Command>,
     poll_now: Arc<Notify>,
 }
@@ -135,6 +138,8 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         cloud: watch::Sender::new(CloudReport::default()),
         wake: watch::Sender::new(0),
         report: watch::Sender::new(Report::default()),
+        outlook: watch::Sender::new(None),
+        events: watch::Sender::new(Events::default()),
         orders,
         poll_now: Arc::new(Notify::new()),
     };
@@ -146,7 +151,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
-    spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
+    spawn_sockets(&mut tasks, (status, control), who, &config, &wires, &stop);
     let docker = engine(&config, &identity);
     let memory = (store.clone(), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
@@ -194,18 +199,29 @@ fn spawn_sockets(
     tasks: &mut JoinSet<()>,
     (status, control): (UnixListener, UnixListener),
     who: Who,
-    has_cloud: bool,
+    config: &Config,
     wires: &Wires,
     stop: &CancellationToken,
 ) {
+    let has_cloud = config.cloud.is_some();
+    let outlook = wires.outlook.subscribe();
     let sources = Sources {
         who,
         report: wires.report.subscribe(),
         cloud: has_cloud.then(|| wires.cloud.subscribe()),
         target: wires.target.subscribe(),
+        forecaster: Forecaster::new(move || reconcile::forecast(&outlook)),
+        events: wires.events.subscribe(),
+        run: host::random_hex(4).unwrap_or_default().into(),
+        readers: api::event_readers(),
+        stop: stop.clone(),
+        memory: host::memory,
         uptime: host::uptime,
         boot_id: host::boot_id(),
     };
+    if let Some(address) = config.metrics_listen {
+        tasks.spawn(api::serve_metrics(address, sources.clone(), stop.clone()));
+    }
     tasks.spawn(api::serve(status, sources, stop.clone()));
     let poll_now = has_cloud.then(|| Arc::clone(&wires.poll_now));
     let orders = Control {
@@ -250,6 +266,8 @@ fn spawn_reconciler(
         engine: wires.wake.subscribe(),
         commands: orders,
         report: wires.report.clone(),
+        outlook: wires.outlook.clone(),
+        events: wires.events.clone(),
     };
     let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
     tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wake.clone(), stop.clone()));
@@ -302,7 +320,8 @@ async fn talk_to_cloud(
         }
     }
     let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
-    let poller = Poller::new(client.clone(), start, target, report, host::time_in, poll_now);
+    let times = Times { in_words: host::time_in, uptime: host::uptime };
+    let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
     let reporter = Reporter {
         client,
         uuid: identity.uuid,

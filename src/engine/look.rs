@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use bollard::models::{
     ContainerSummary, ContainerSummaryStateEnum as State, EndpointSettings, ImageSummary, Network,
-    PortSummaryTypeEnum,
+    PortSummaryTypeEnum, Volume,
 };
 
 use crate::model::{
     AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, Namespace, NetworkId,
-    NetworkName, ObservedNetwork, ObservedService, Protocol, ServiceName, SpecHash,
+    NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName, SpecHash, VolumeName,
 };
 
 use super::docker_spec::{PARKED, PARTIAL, label};
@@ -162,6 +162,25 @@ pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
         name: network.name.unwrap_or_default(),
         subnets: ranges.filter_map(|range| range.subnet).collect(),
     })
+}
+
+/// The volumes of ours, each with the containers that mount it; those without our labels are nobody's to touch.
+pub(super) fn volumes(volumes: Vec<Volume>, containers: &[ContainerSummary]) -> Vec<OwnVolume> {
+    let mounts = |container: &&ContainerSummary, name: &str| {
+        let mut mounts = container.mounts.iter().flatten();
+        mounts.any(|mount| mount.name.as_deref() == Some(name))
+    };
+    let ours = volumes.into_iter().filter_map(|volume| {
+        let using = containers.iter().filter(|container| mounts(container, &volume.name));
+        let ids = using.filter_map(|container| ContainerId::parse(container.id.as_ref()?).ok());
+        Some(OwnVolume {
+            app: AppId::parse(volume.labels.get(label::APP)?).ok()?,
+            volume: VolumeName::parse(volume.labels.get(label::VOLUME)?).ok()?,
+            used_by: ids.collect(),
+            id: volume.name,
+        })
+    });
+    ours.collect()
 }
 
 /// Every reference of an image, `<none>` left out.

@@ -23,7 +23,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{
     App, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
-    ObservedVolume, Platform, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    ObservedVolume, OwnVolume, Platform, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -113,6 +113,15 @@ pub trait Inspect: Send + Sync {
     /// As [`EngineError`] says.
     fn published(&self) -> impl Future<Output = Result<Vec<HeldPort>, EngineError>> + Send;
 
+    /// The named volumes of our instance, and who mounts them.
+    ///
+    /// Costs two calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says.
+    fn volumes(&self) -> impl Future<Output = Result<Vec<OwnVolume>, EngineError>> + Send;
+
     /// One item whenever a container of ours starts, ends, goes or changes its health.
     ///
     /// The stream ends with an error when the engine goes; open it again then,
@@ -122,7 +131,8 @@ pub trait Inspect: Send + Sync {
 
 /// Changes what the engine holds. Every call may be repeated.
 pub trait Operate: Inspect {
-    /// Downloads an image, telling percent on the way: for `platform`, or else for the engine's own machine.
+    /// Downloads an image, telling percent on the way: for `platform`, or else for the engine's own machine. Returns
+    /// the bytes that came from the registry, as far as the engine told.
     ///
     /// Gives up when the registry sends nothing for the time that was set.
     /// Dropping the future drops the download with all it had fetched.
@@ -135,7 +145,7 @@ pub trait Operate: Inspect {
         image: &ImageRef,
         platform: Option<&Platform>,
         progress: mpsc::Sender<u8>,
-    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+    ) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
     /// Creates a network; one that is there already is a success.
     fn create_network(
@@ -185,6 +195,13 @@ pub trait Operate: Inspect {
 
     /// Removes a stopped container with its anonymous volumes; one that is gone is a success.
     fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
+
+    /// Removes a named volume with all that is in it; one that is gone is a success.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says; one that a container mounts stays.
+    fn remove_volume(&self, volume: &OwnVolume) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Removes our reference to an image; one that is gone, or in use by others, is a success.
     fn remove_image(&self, image: &ImageRef) -> impl Future<Output = Result<(), EngineError>> + Send;

@@ -9,10 +9,17 @@ use bollard::models::CreateImageInfo;
 pub(super) struct Progress {
     /// Per layer: downloaded and extracted, each from 0 to 1.
     layers: HashMap<String, (f64, f64)>,
+    /// Per layer that is downloaded: the most that it was told to have in all.
+    totals: HashMap<String, u64>,
     told: u8,
 }
 
 impl Progress {
+    /// The bytes of the layers that were downloaded, as far as they were told.
+    pub(super) fn bytes(&self) -> u64 {
+        self.totals.values().sum()
+    }
+
     /// Takes a message of the engine; the percentage if it rose.
     ///
     /// After a cut layer is resumed its total is only what remains (facts.md 4), so a layer never
@@ -24,6 +31,13 @@ impl Progress {
             #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more")]
             (total > 0).then(|| (current as f64 / total as f64).clamp(0.0, 1.0))
         });
+        let total = message.progress_detail.as_ref().and_then(|detail| detail.total);
+        if let Some(total) =
+            total.and_then(|total| u64::try_from(total).ok()).filter(|_| status == "Downloading")
+        {
+            let known = self.totals.entry(id.clone()).or_default();
+            *known = total.max(*known);
+        }
         let (downloaded, extracted) = match status {
             "Pulling fs layer" | "Waiting" => (0.0, 0.0),
             "Downloading" => (ratio.unwrap_or(0.0), 0.0),
@@ -80,5 +94,6 @@ mod tests {
         .map(|m| progress.advance(m))
         .collect();
         assert_eq!(told, [None, None, Some(12), None, Some(25), Some(50), Some(100)]);
+        assert_eq!(progress.bytes(), 100);
     }
 }

@@ -64,6 +64,14 @@ pub fn boot_id() -> String {
     text.trim().to_owned()
 }
 
+/// Bytes of memory that this process has; `None` where the kernel does not say.
+#[must_use]
+pub fn memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
+    kib.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
 /// Tells systemd that the service is up. Without systemd nothing happens.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);
@@ -112,5 +120,6 @@ mod tests {
             assert_eq!(parse_uptime(text), millis.map(Duration::from_millis), "{text:?}");
         }
         assert!(uptime() > Duration::ZERO, "this machine has booted");
+        assert!(memory().is_some_and(|bytes| bytes > 1 << 20), "this process has memory");
     }
 }

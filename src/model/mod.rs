@@ -2,7 +2,10 @@
 //!
 //! Everything here is plain data that can be compared, printed and stored.
 
+mod counts;
+mod event;
 mod facts;
+mod forecast;
 mod history;
 mod id;
 mod identity;
@@ -23,7 +26,10 @@ mod step;
 mod target;
 mod window;
 
+pub use counts::{Attempted, Counts, Lasted};
+pub use event::{Event, Events, Told};
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
+pub use forecast::{Forecast, ForeseenStage};
 pub use history::{Happening, History, What};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
@@ -35,8 +41,10 @@ pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
 pub use login::RegistryLogin;
-pub use observed::{ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume};
-pub use order::{Answer, OfService, Order};
+pub use observed::{
+    ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume, OwnVolume,
+};
+pub use order::{Answer, OfService, Order, Purge};
 pub use platform::{BadPlatform, Platform};
 pub use policy::Policy;
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{AppId, Commit, ContainerId, ImageRef, Namespace, NetworkId, NetworkName, ServiceName, SpecHash};
+use super::{
+    AppId, Commit, ContainerId, ImageRef, Namespace, NetworkId, NetworkName, ServiceName, SpecHash,
+    VolumeName,
+};
 
 /// One look at the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -103,4 +106,15 @@ pub struct ObservedNetwork {
     pub name: String,
     /// Its address ranges, those among them that the engine has chosen.
     pub subnets: Vec<String>,
+}
+
+/// A named volume of ours. No look tells of it: only who is to remove it asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OwnVolume {
+    /// As the engine calls it.
+    pub id: String,
+    pub app: AppId,
+    pub volume: VolumeName,
+    /// Containers that mount it, whoever made them and whether or not they run.
+    pub used_by: BTreeSet<ContainerId>,
 }

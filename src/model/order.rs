@@ -27,8 +27,23 @@ pub enum Order {
     Renew { id: String, until: Duration },
     /// End a lease.
     Unlock { id: String },
+    /// Remove volumes. What they are follows from the engine, and nothing of it from the ledger.
+    Purge(Purge),
     /// Let the wanted release pass locks and windows; `None`: of every app.
     Force { app: Option<String> },
+}
+
+/// Which volumes to remove.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// Uuid or name; `None`: only tell what there is.
+    pub app: Option<String>,
+    /// By its name in the compose file; `None`: all of the app.
+    pub volume: Option<String>,
+    /// Whether to pass over locks.
+    pub is_forced: bool,
+    /// Whether only to tell what would be removed.
+    pub is_dry: bool,
 }
 
 /// A service, and its app where that is not clear.
@@ -55,6 +70,7 @@ impl Order {
             Self::Renew { .. } => "renew",
             Self::Unlock { .. } => "unlock",
             Self::Force { .. } => "force",
+            Self::Purge(_) => "purge",
         }
     }
 }

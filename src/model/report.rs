@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{AppId, Commit, FileLock, Halt, History, Hold, Lease, ServiceName, Waiting};
+use super::{
+    AppId, Attempted, Commit, Counts, Delivered, FileLock, Halt, Health, History, Hold, Lease, ServiceName,
+    Waiting,
+};
 
 /// The device as it is now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,6 +28,12 @@ pub struct Report {
     pub engine_error: Option<String>,
     /// What went wrong with the store, when something did.
     pub store_error: Option<String>,
+    /// Whether there is something to do now.
+    pub is_busy: bool,
+    /// The target that this was made for.
+    pub delivered: Option<Arc<Delivered>>,
+    /// What this agent has done since it started.
+    pub counts: Counts,
 }
 
 /// One app of the target.
@@ -62,6 +72,7 @@ pub struct ServiceReport {
     pub status: ServiceStatus,
     /// The engine's own words, when there is a container.
     pub detail: String,
+    pub health: Health,
     /// Percent, while it downloads.
     pub progress: Option<u8>,
 }
@@ -108,4 +119,8 @@ pub struct CloudReport {
     pub error: Option<String>,
     /// Failed polls in a row.
     pub failures: u32,
+    /// Polls since the agent started, and those of them that failed.
+    pub polls: Attempted,
+    /// When it was heard from last, as time since the device booted.
+    pub heard_at: Option<Duration>,
 }

@@ -16,6 +16,7 @@ mod care;
 mod check;
 mod create;
 mod fetch;
+mod forecast;
 mod gate;
 mod gone;
 mod images;
@@ -24,6 +25,7 @@ mod networks;
 mod orders;
 mod places;
 mod preflight;
+mod record;
 mod report;
 mod swap;
 #[cfg(test)]
@@ -39,8 +41,10 @@ use crate::model::{
 };
 
 pub use check::violations;
+pub use forecast::{OwnedSituation, forecast};
 pub use gate::{CLOCK_PATIENCE, may_lock};
-pub use orders::obey;
+pub use orders::{Purging, obey, purging};
+pub use record::{intend, record};
 pub use report::report;
 
 /// Everything a decision may depend on.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    AppId, AppLedger, AppReport, Commit, ContainerState, Halt, ObservedService, Plan, Reason, Release,
-    Report, ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, Waiting, WantedApp,
+    AppId, AppLedger, AppReport, Commit, ContainerState, Halt, Health, ObservedService, Plan, Reason,
+    Release, Report, ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, Waiting, WantedApp,
 };
 
 use super::Situation;
@@ -17,6 +17,7 @@ use super::orders::releases;
 pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
     let mut report = Report {
         has_target: at.target.is_some(),
+        is_busy: !plan.stage.is_empty(),
         waiting: plan.waiting.clone(),
         hold: at.ledger.hold.clone(),
         history: Arc::clone(&at.ledger.history),
@@ -87,6 +88,7 @@ fn wanted_app(
             image: spec.image.to_string(),
             status,
             detail: seen.map_or(String::new(), |s| s.status.clone()),
+            health: seen.map_or(Health::Unchecked, |s| s.health),
             progress,
         });
     }
@@ -127,6 +129,7 @@ fn add_good(
             image: good.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
             status: status_of(seen),
             detail: seen.status.clone(),
+            health: seen.health,
             progress: None,
         });
     }

@@ -6,11 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 mod care;
+mod forecast;
 mod gate;
 mod hand;
 mod joined;
 mod networks;
 mod preflight;
+mod purge;
 mod strategies;
 mod surround;
 

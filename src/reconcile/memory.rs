@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::engine::Operate;
-use crate::model::{Ledger, StoredTarget};
+use crate::model::{Ledger, StoredTarget, Told};
 
 use super::{Reconciler, Surroundings};
 
@@ -33,11 +33,17 @@ const SAVE_AGAIN: Duration = Duration::from_secs(60);
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     pub(super) fn note_store(&mut self, saved: Result<(), String>) {
         match saved {
-            Ok(()) => (self.store_error, self.save_again) = (None, None),
+            Ok(()) => {
+                self.save_again = None;
+                if self.store_error.take().is_some() {
+                    self.tell(Told::Store { error: None });
+                }
+            }
             Err(why) => {
                 self.save_again = Some(Instant::now() + SAVE_AGAIN);
                 if self.store_error.as_ref() != Some(&why) {
                     warn!(error = %why, "store cannot be written; going on without it");
+                    self.tell(Told::Store { error: Some(why.clone()) });
                 }
                 self.store_error = Some(why);
             }

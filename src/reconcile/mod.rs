@@ -12,9 +12,11 @@ mod joined;
 mod memory;
 mod orders;
 mod pulls;
-mod record;
+mod purge;
 mod stage;
 mod surroundings;
+mod tally;
+mod tell;
 #[cfg(test)]
 mod tests;
 mod trials;
@@ -29,13 +31,14 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{debug, info, warn};
 
 use crate::engine::{About, EngineError, Operate};
 use crate::model::{
-    AppId, Delivered, Facts, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report,
-    ServiceName, Step, Target, TargetApp,
+    AppId, Delivered, Events, Facts, Forecast, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings,
+    Release, Report, ServiceName, Step, Target, TargetApp, Told,
 };
+pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
 
 use attempts::Attempts;
@@ -44,6 +47,7 @@ pub use memory::Memory;
 pub use orders::Command;
 use pulls::Pulls;
 pub use surroundings::{Surroundings, Unweighed};
+use tally::Tally;
 use trials::Trials;
 use waits::Waits;
 use wake::{Event, Inputs};
@@ -70,6 +74,19 @@ pub struct Channels {
     /// What an operator asks for; answered when the ledger is saved.
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
+    /// What a forecast is made from; `None` while nothing is to be done and nothing waited for.
+    pub outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+    pub events: watch::Sender<Events>,
+}
+
+/// Where a forecast comes from: it is made for who asks, and not by the reconciler.
+pub type Outlook = watch::Receiver<Option<Arc<OwnedSituation>>>;
+
+/// What the next cycles would do, from what is known now. Takes as long as some hundred plans at most.
+#[must_use]
+pub fn forecast(outlook: &Outlook) -> Forecast {
+    let from = outlook.borrow().clone();
+    from.map(|from| plan::forecast(OwnedSituation::clone(&from))).unwrap_or_default()
 }
 
 /// Reconciles until `stop` is cancelled or every target sender is gone.
@@ -112,6 +129,9 @@ pub async fn run<E, M, S>(
         trials: Trials::default(),
         waits: Waits::default(),
         report: channels.report,
+        outlook: channels.outlook,
+        events: channels.events,
+        tally: Tally::default(),
         engine_error: None,
         engine_failures: 0,
         store_error: None,
@@ -143,7 +163,7 @@ pub async fn run<E, M, S>(
             }
             Event::PullEnded(image, result) => writer.end_pull(&image, result),
             Event::Weighed(image, result) => writer.end_weighing(image, result),
-            Event::Command((order, answer)) => writer.take_order(&order, answer),
+            Event::Command((order, answer)) => writer.take_order(&order, answer).await,
             Event::Look => {}
         }
         writer.save_outstanding();
@@ -180,6 +200,9 @@ struct Reconciler<E, M, S> {
     trials: Trials,
     waits: Waits,
     report: watch::Sender<Report>,
+    outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+    events: watch::Sender<Events>,
+    tally: Tally,
     engine_error: Option<String>,
     engine_failures: u32,
     store_error: Option<String>,
@@ -199,6 +222,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             self.forget_other_trials(&delivered.target);
             self.facts.volumes = None;
             info!(apps = delivered.target.apps.len(), "target received");
+            self.tell(Told::Target { apps: delivered.target.apps.len() });
+            self.tally.note_target(&delivered.target, &self.ledger);
             for (app, refusal) in refusals(&delivered.target) {
                 warn!(%app, why = %refusal, "target refused");
             }
@@ -213,11 +238,12 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         self.delivered = Some(delivered);
     }
 
-    fn end_pull(&mut self, image: &ImageRef, result: Result<(), EngineError>) {
+    fn end_pull(&mut self, image: &ImageRef, result: Result<u64, EngineError>) {
         let Some(percent) = self.pulls.end(image) else { return };
         let step = Step::Pull { image: image.clone() };
         debug!(%image, percent, "pull ended");
-        self.settle(&step, stage::outcome(&step, result));
+        self.tally.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
+        self.settle(&step, stage::outcome(&step, result.map(drop)));
     }
 
     /// Looks, plans and runs one stage, until there is nothing to do now; returns how long nothing
@@ -285,6 +311,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let told = error.to_string();
         if self.engine_error.as_ref() != Some(&told) {
             warn!(error = %told, "engine cannot be looked at");
+            self.tell(Told::Engine { error: Some(told.clone()) });
         }
         self.engine_error = Some(told);
         self.about = None;
@@ -314,33 +341,6 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         decide(&at)
     }
 
-    /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
-    fn publish(&mut self) -> Plan {
-        let (mut plan, mut report) = self.decide(|at| {
-            let mut plan = plan::plan(at);
-            let violations = plan::violations(at, &plan);
-            if !violations.is_empty() {
-                error!(why = violations.join("; "), "unsafe plan dropped; please report this");
-                plan.stage.clear();
-            }
-            let report = plan::report(at, &plan);
-            (plan, report)
-        });
-        if self.engine_error.is_none() {
-            self.trials.note(&plan, &self.observed);
-        }
-        self.waits.date(&mut plan, || self.surroundings.now());
-        report.waiting.clone_from(&plan.waiting);
-        report.engine_error.clone_from(&self.engine_error);
-        report.store_error.clone_from(&self.store_error);
-        self.report.send_if_modified(|old| {
-            let is_news = *old != report;
-            *old = report;
-            is_news
-        });
-        plan
-    }
-
     /// Takes a step's outcome into attempts and log.
     fn settle(&mut self, step: &Step, outcome: Outcome) {
         let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
@@ -351,6 +351,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 warn!(step = verb, app, service, what = %step, error = %why, "step failed");
             }
         }
+        self.note_step(step, &outcome);
         self.attempts.note(step, outcome);
     }
 }

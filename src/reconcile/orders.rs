@@ -17,11 +17,25 @@ pub type Command = (Order, oneshot::Sender<Answer>);
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Follows an order, saves the ledger, publishes, and answers. An order that nobody waits for any
     /// more is dropped: who asked was told that it was not followed.
-    pub(super) fn take_order(&mut self, order: &Order, answer: oneshot::Sender<Answer>) {
+    pub(super) async fn take_order(&mut self, order: &Order, answer: oneshot::Sender<Answer>) {
         if answer.is_closed() {
             return;
         }
-        let told = self.follow(order);
+        let told = match order {
+            Order::Purge(purge) => self.purge(purge).await,
+            Order::Retry { .. }
+            | Order::Rollback { .. }
+            | Order::Hold(_)
+            | Order::Unhold
+            | Order::Stop { .. }
+            | Order::Start { .. }
+            | Order::Restart { .. }
+            | Order::Lock(_)
+            | Order::Renew { .. }
+            | Order::Unlock { .. }
+            | Order::Force { .. } => self.follow(order),
+        };
+        self.note_order(order, &told);
         self.publish();
         match &told {
             Answer::Done(what) => info!(order = order.verb(), what, "operator's order followed"),
@@ -72,6 +86,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             | Order::Lock(_)
             | Order::Renew { .. }
             | Order::Unlock { .. }
+            | Order::Purge(_)
             | Order::Force { .. } => {}
         }
         if ledger != self.ledger {

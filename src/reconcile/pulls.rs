@@ -10,7 +10,7 @@ use crate::engine::{EngineError, Operate};
 use crate::model::{ImageRef, Platform};
 
 pub(super) struct Pulls {
-    tasks: JoinSet<(ImageRef, Result<(), EngineError>)>,
+    tasks: JoinSet<(ImageRef, Result<u64, EngineError>)>,
     under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
     progress: mpsc::Sender<(ImageRef, u8)>,
 }
@@ -70,7 +70,7 @@ impl Pulls {
         });
     }
 
-    pub(super) async fn next_end(&mut self) -> (ImageRef, Result<(), EngineError>) {
+    pub(super) async fn next_end(&mut self) -> (ImageRef, Result<u64, EngineError>) {
         loop {
             match self.tasks.join_next().await {
                 Some(Ok(end)) => return end,

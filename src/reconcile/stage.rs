@@ -14,7 +14,6 @@ use crate::model::{
 };
 use crate::plan;
 
-use super::record::{intend, record};
 use super::{Memory, Reconciler, Surroundings};
 
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
@@ -27,7 +26,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             app.stopped.retain(|container| here.contains(container));
             app.restart.retain(|container| here.contains(container));
         }
-        intend(&mut self.ledger, &stage);
+        plan::intend(&mut self.ledger, &stage);
         self.save_ledger();
         let (beside, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
@@ -67,7 +66,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
                 self.note_heal(&step);
-                record(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
+                plan::record(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
             }
             self.settle(&step, outcome);
         }

@@ -11,10 +11,10 @@ use tokio_util::sync::CancellationToken;
 use super::{Channels, Command, Memory, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault as Wrong};
 use crate::model::{
-    Answer, App, AppId, Commit, ContainerState, Delivered, Health, Hold, ImageRef, Instance, Ledger, Mount,
-    MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order, PlanSettings,
-    Reason, Refusal, RefusedApp, Release, Report, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
-    StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    Answer, App, AppId, Commit, ContainerState, Delivered, Events, Health, Hold, ImageRef, Instance, Ledger,
+    Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order,
+    PlanSettings, Reason, Refusal, RefusedApp, Release, Report, RestartPolicy, ServiceName, ServiceSpec,
+    SpecHash, StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
 };
 use host::Host;
 
@@ -209,8 +209,14 @@ impl Lab {
         let stop = CancellationToken::new();
         let settings = Settings { plan, resync: Duration::from_secs(300), boot_id: boot.to_owned() };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
-        let channels =
-            Channels { target: target_heard, engine: wake_heard, commands: commands_heard, report };
+        let channels = Channels {
+            target: target_heard,
+            engine: wake_heard,
+            commands: commands_heard,
+            report,
+            outlook: watch::Sender::new(None),
+            events: watch::Sender::new(Events::default()),
+        };
         let tasks = vec![
             tokio::spawn(watch_engine(engine.clone(), wake, stop.clone())),
             tokio::spawn(run(

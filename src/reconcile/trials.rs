@@ -9,7 +9,7 @@ use tracing::info;
 use crate::engine::{EngineError, Operate};
 use crate::model::{
     AppId, ContainerId, ContainerState, Ledger, Observed, Plan, PlanSettings, Reason, Release, SpecHash,
-    Target, TargetApp,
+    Target, TargetApp, Told,
 };
 
 use super::{Memory, Reconciler, Surroundings};
@@ -181,6 +181,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     pub(super) fn note_engine(&mut self) {
         if self.engine_error.take().is_some() {
             info!("engine answers again");
+            self.tell(Told::Engine { error: None });
             self.trials.is_first_look = true;
         }
         self.engine_failures = 0;

@@ -4,30 +4,34 @@ use std::collections::BTreeMap;
 
 use tracing::{debug, info, warn};
 
-use crate::model::{AppId, Plan, Reason, ServiceName, Waiting};
+use crate::model::{AppId, Plan, Reason, ServiceName, Told, Waiting};
 
 /// What tells one waiting from another: the words beside it may change while it lasts.
 type Key = (Option<AppId>, Option<ServiceName>, Reason);
 
 #[derive(Debug, Default)]
-pub(super) struct Waits(BTreeMap<Key, String>);
+pub(super) struct Waits(BTreeMap<Key, Waiting>);
 
 impl Waits {
     /// Writes into a plan since when it waits for each thing, and into the log what it has not waited for
-    /// before; what is not waited for any more is forgotten.
-    pub(super) fn date(&mut self, plan: &mut Plan, now: impl Fn() -> String) {
-        let mut known = BTreeMap::new();
+    /// before; what is not waited for any more is forgotten. Returns what has begun and what is over.
+    pub(super) fn date(&mut self, plan: &mut Plan, now: impl Fn() -> String) -> Vec<Told> {
+        let mut known: BTreeMap<Key, Waiting> = BTreeMap::new();
+        let mut told = Vec::new();
         for waiting in &mut plan.waiting {
             let key = (waiting.app.clone(), waiting.service.clone(), waiting.reason);
-            let before = known.get(&key).or_else(|| self.0.get(&key));
-            let since = before.cloned().unwrap_or_else(|| {
+            let before = self.0.remove(&key).or_else(|| known.get(&key).cloned());
+            let is_new = before.is_none();
+            waiting.since = before.and_then(|before| before.since).or_else(|| Some(now()));
+            known.insert(key, waiting.clone());
+            if is_new {
                 tell(waiting);
-                now()
-            });
-            waiting.since = Some(since.clone());
-            known.insert(key, since);
+                told.push(Told::Waiting { waiting: waiting.clone(), is_over: false });
+            }
         }
-        self.0 = known;
+        let over = std::mem::replace(&mut self.0, known).into_values();
+        told.extend(over.map(|waiting| Told::Waiting { waiting, is_over: true }));
+        told
     }
 }
 

@@ -15,7 +15,7 @@ use super::{Memory, Reconciler, Surroundings, Unweighed, facts};
 pub(super) enum Event {
     Target(Arc<Delivered>),
     Progress(ImageRef, u8),
-    PullEnded(ImageRef, Result<(), EngineError>),
+    PullEnded(ImageRef, Result<u64, EngineError>),
     Weighed(ImageRef, Result<Weight, Unweighed>),
     Command(Command),
     /// The engine changed, or it is time.

@@ -14,6 +14,7 @@ fn service(name: &str, release: &str, status: ServiceStatus, progress: Option<u8
         image: format!("r.example/{name}"),
         status,
         detail: "Up 3 minutes".into(),
+        health: crate::model::Health::Unchecked,
         progress,
     }
 }

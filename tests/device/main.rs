@@ -26,6 +26,7 @@ mod networks;
 mod patience;
 mod rest;
 mod restart;
+mod seat;
 mod takeover;
 mod trial;
 mod update;

@@ -26,9 +26,11 @@ mod fleet;
 mod http;
 mod images;
 mod lab;
+pub mod metrics;
 mod program;
 mod proxy;
 mod registry;
+pub mod schema;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use bollard::query_parameters::{
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::engine::{About, EngineError, Inspect, docker_spec, look};
-use crate::model::{App, ContainerId, HeldPort, Observed, ObservedVolume, VolumeName};
+use crate::model::{App, ContainerId, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName};
 
 use super::Docker;
 
@@ -123,6 +123,17 @@ impl Inspect for Docker {
             client.list_containers(Some(ListContainersOptions::default())).await
         });
         Ok(call.await?.into_iter().flat_map(look::published).collect())
+    }
+
+    async fn volumes(&self) -> Result<Vec<OwnVolume>, EngineError> {
+        let volumes = ListVolumesOptions { filters: Some(self.ours()) };
+        let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
+        let call = self.call("list-volumes", EngineError::DEADLINE, |client| async move {
+            let volumes = client.list_volumes(Some(volumes)).await?;
+            Ok((volumes, client.list_containers(Some(all)).await?))
+        });
+        let (volumes, containers) = call.await?;
+        Ok(look::volumes(volumes.volumes.unwrap_or_default(), &containers))
     }
 
     fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {

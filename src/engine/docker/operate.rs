@@ -7,15 +7,15 @@ use bollard::errors::Error;
 use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListNetworksOptions,
-    RemoveContainerOptions, RemoveImageOptions, RenameContainerOptions, StartContainerOptions,
-    StopContainerOptions,
+    RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions, RenameContainerOptions,
+    StartContainerOptions, StopContainerOptions,
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::engine::docker_spec::{self, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
-use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, Platform};
+use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
 
 use super::{Docker, or_already};
 
@@ -25,7 +25,7 @@ impl Operate for Docker {
         image: &ImageRef,
         platform: Option<&Platform>,
         progress: mpsc::Sender<u8>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<u64, EngineError> {
         let client = self.client().await?;
         let name = image.to_string();
         let options = CreateImageOptions {
@@ -72,7 +72,7 @@ impl Operate for Docker {
             async move { client.inspect_image(&name).await }
         });
         match is_there.await {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(percent.bytes()),
             Err(EngineError::Refused { status: 404, .. }) => {
                 let message = "the pull ended well, but the engine does not have the image".to_owned();
                 Err(EngineError::Registry { image: name, message })
@@ -209,6 +209,14 @@ impl Operate for Docker {
         let options = RemoveContainerOptions { v: true, force: false, link: false };
         let call = self.call("remove", EngineError::DEADLINE, |client| async move {
             client.remove_container(&id, Some(options)).await
+        });
+        or_already(call.await, &[404])
+    }
+
+    async fn remove_volume(&self, volume: &OwnVolume) -> Result<(), EngineError> {
+        let id = volume.id.clone();
+        let call = self.call("remove-volume", EngineError::DEADLINE, |client| async move {
+            client.remove_volume(&id, None::<RemoveVolumeOptions>).await
         });
         or_already(call.await, &[404])
     }

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
-    ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, Observed,
+    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, Observed,
     ObservedService, Probe, ServiceSpec, VolumeName, VolumeSpec,
 };
 
@@ -18,7 +18,7 @@ pub(super) struct Inside {
     pub(super) observed: Observed,
     pub(super) names: BTreeMap<ContainerId, String>,
     pub(super) specs: BTreeMap<ContainerId, ServiceSpec>,
-    pub(super) volumes: BTreeMap<VolumeName, VolumeSpec>,
+    pub(super) volumes: BTreeMap<(AppId, VolumeName), VolumeSpec>,
     pub(super) registry: BTreeSet<ImageRef>,
     pub(super) unreachable: BTreeSet<ImageRef>,
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
@@ -52,6 +52,18 @@ impl Inside {
     /// All containers, those that were put aside among them.
     pub(super) fn everything(&self) -> impl Iterator<Item = &ObservedService> {
         self.observed.services.iter().chain(&self.observed.parked)
+    }
+
+    /// The containers that mount a volume.
+    pub(super) fn users(&self, app: &AppId, volume: &VolumeName) -> BTreeSet<ContainerId> {
+        let mounts = |seen: &&ObservedService| {
+            let spec = self.specs.get(&seen.container);
+            seen.app == *app
+                && spec.is_some_and(|spec| {
+                    spec.mounts.iter().any(|m| m.source == MountSource::Volume(volume.clone()))
+                })
+        };
+        self.everything().filter(mounts).map(|seen| seen.container.clone()).collect()
     }
 
     pub(super) fn look(&self) -> Observed {
@@ -90,7 +102,7 @@ impl Inside {
             if let MountSource::Volume(name) = &mount.source {
                 let config = new.volumes.get(name).cloned().unwrap_or_default();
                 // One that is there stays as it is.
-                self.volumes.entry(name.clone()).or_insert(config);
+                self.volumes.entry((app.id.clone(), name.clone())).or_insert(config);
             }
         }
         self.names.insert(container.clone(), name);

@@ -3,24 +3,24 @@
 //! It passes the same contract tests as the real engine (`tests/engine_contract.rs`).
 
 mod inside;
+mod inspect;
 mod networks;
 mod outage;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::{Stream, stream};
 use tokio::sync::{mpsc, watch};
 
 use crate::model::{
-    App, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, NetworkId, NetworkName,
-    NetworkSpec, Observed, ObservedService, ObservedVolume, Platform, VolumeName,
+    App, ContainerId, ContainerState, Health, ImageRef, Instance, NetworkId, NetworkName, NetworkSpec,
+    ObservedService, OwnVolume, Platform, VolumeName,
 };
 
 use inside::Inside;
 
-use super::{About, EngineError, Inspect, NewContainer, Operate, docker_spec};
+use super::{EngineError, NewContainer, Operate, docker_spec};
 
 /// What goes wrong with a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Fake {
     /// Names of the volumes that were ever created.
     #[must_use]
     pub fn volumes(&self) -> BTreeSet<VolumeName> {
-        self.inside().volumes.keys().cloned().collect()
+        self.inside().volumes.keys().map(|(_, name)| name.clone()).collect()
     }
 
     /// On how many networks a container is.
@@ -209,82 +209,13 @@ fn is_up(state: ContainerState) -> bool {
     matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
 }
 
-impl Inspect for Fake {
-    async fn observe(&self) -> Result<Observed, EngineError> {
-        self.call("list", "", |inside| Ok(inside.look())).await
-    }
-
-    async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
-        self.call("inspect", id.as_str(), |inside| {
-            let count = inside.find(id).map_or(0, |seen| match seen.state {
-                ContainerState::Restarting => 5,
-                ContainerState::Created
-                | ContainerState::Running
-                | ContainerState::Paused
-                | ContainerState::Exited { .. }
-                | ContainerState::Removing
-                | ContainerState::Dead => 0,
-            });
-            Ok(count)
-        })
-        .await
-    }
-
-    async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {
-        self.call("inspect", id.as_str(), |inside| {
-            let is_up = inside.find(id).is_some_and(|seen| is_up(seen.state));
-            Ok(inside.starts.get(id).filter(|_| is_up).map(|n| format!("{n:020}")))
-        })
-        .await
-    }
-
-    async fn about(&self) -> Result<About, EngineError> {
-        self.call("info", "", |inside| {
-            let architecture = inside.architecture.clone().unwrap_or_else(|| "amd64".to_owned());
-            Ok(About { data_root: "/fake".to_owned(), architecture })
-        })
-        .await
-    }
-
-    async fn layers(&self) -> Result<BTreeSet<String>, EngineError> {
-        self.call("list-layers", "", |inside| {
-            let made_of = |image| inside.layers.get(image).into_iter().flatten().cloned();
-            Ok(inside.observed.images.iter().flat_map(made_of).collect())
-        })
-        .await
-    }
-
-    async fn volumes_of(
-        &self,
-        app: &App,
-        names: &BTreeSet<VolumeName>,
-    ) -> Result<BTreeMap<VolumeName, ObservedVolume>, EngineError> {
-        self.call("list-volumes", "", |inside| Ok(inside.volumes_of(&self.instance, app, names))).await
-    }
-
-    async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
-        self.call("list-ports", "", |inside| Ok(inside.published())).await
-    }
-
-    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
-        stream::unfold(Some(self.changed.subscribe()), |changed| async {
-            let mut changed = changed?;
-            let is_down = || self.inside().is_down;
-            if !is_down() {
-                changed.changed().await.ok()?;
-            }
-            if is_down() { Some((Err(gone()), None)) } else { Some((Ok(()), Some(changed))) }
-        })
-    }
-}
-
 impl Operate for Fake {
     async fn pull(
         &self,
         image: &ImageRef,
         platform: Option<&Platform>,
         progress: mpsc::Sender<u8>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<u64, EngineError> {
         let _ = progress.try_send(50);
         let time = self.inside().slow.get(image).copied();
         if let Some(time) = time {
@@ -297,7 +228,7 @@ impl Operate for Fake {
             }
             if inside.registry.contains(image) {
                 inside.observed.images.insert(image.clone());
-                return Ok(());
+                return Ok(1000);
             }
             Err(EngineError::of_pull(&image.to_string(), "manifest unknown"))
         })
@@ -369,6 +300,18 @@ impl Operate for Fake {
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
         self.call("remove", id.as_str(), |inside| inside.remove(id)).await
+    }
+
+    async fn remove_volume(&self, volume: &OwnVolume) -> Result<(), EngineError> {
+        self.call("remove-volume", &volume.id, |inside| {
+            if !inside.users(&volume.app, &volume.volume).is_empty() {
+                let message = "volume is in use".to_owned();
+                return Err(EngineError::Refused { call: "remove-volume", status: 409, message });
+            }
+            inside.volumes.remove(&(volume.app.clone(), volume.volume.clone()));
+            Ok(())
+        })
+        .await
     }
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {

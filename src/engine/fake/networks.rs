@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
-    App, ContainerId, Instance, NetworkId, NetworkName, NetworkSpec, ObservedNetwork, ObservedService,
+    App, AppId, ContainerId, Instance, NetworkId, NetworkName, NetworkSpec, ObservedNetwork, ObservedService,
     ObservedVolume, VolumeName, VolumeSpec,
 };
 
@@ -61,8 +61,8 @@ impl Inside {
         app: &App,
         names: &BTreeSet<VolumeName>,
     ) -> BTreeMap<VolumeName, ObservedVolume> {
-        let here = self.volumes.iter().filter(|(name, _)| names.contains(*name));
-        let told = |(name, spec): (&VolumeName, &VolumeSpec)| {
+        let here = self.volumes.iter().filter(|((of, name), _)| *of == app.id && names.contains(name));
+        let told = |((_, name), spec): (&(AppId, VolumeName), &VolumeSpec)| {
             let request = docker_spec::volume(instance, app, name, spec);
             let (full_name, driver) = (request.name.unwrap_or_default(), request.driver.unwrap_or_default());
             let options = spec.driver_opts.clone();

@@ -7,6 +7,7 @@ use futures_util::StreamExt;
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::engine::Inspect as _;
 use crate::engine::sample::Sample;
 use crate::model::{NetworkMode, RestartPolicy, ServiceSpec, SpecHash};
 

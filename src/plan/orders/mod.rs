@@ -1,6 +1,7 @@
 //! What an operator's order does to the ledger. As pure as planning: the next plan does the rest.
 
 mod locks;
+mod purge;
 mod services;
 
 use crate::model::{
@@ -9,6 +10,7 @@ use crate::model::{
 };
 
 use super::Situation;
+pub use purge::{Purging, purging};
 pub(super) use services::releases;
 
 /// The reason of a rejection by hand.
@@ -41,6 +43,8 @@ pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
         Order::Renew { id, until } => locks::renew(&mut ledger, id, *until),
         Order::Unlock { id } => locks::end(&mut ledger, id),
         Order::Force { app } => locks::force(at, &mut ledger, app.as_deref()),
+        // The ledger says nothing of volumes.
+        Order::Purge(_) => Ok(String::new()),
         Order::Unhold => Ok(match ledger.hold.take() {
             Some(hold) => format!("the device is not held any more (it was since {})", hold.since),
             None => "the device was not held".to_owned(),

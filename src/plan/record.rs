@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::model::{AppId, AppLedger, Happening, Ledger, Rejection, Release, Step, Target, Trial, What};
 
 /// Writes down what must be known even if the next moment is a power cut.
-pub(super) fn intend(ledger: &mut Ledger, stage: &[Step]) {
+pub fn intend(ledger: &mut Ledger, stage: &[Step]) {
     for step in stage {
         match step {
             // From now on this image is ours to remove.
@@ -37,7 +37,7 @@ pub(super) fn intend(ledger: &mut Ledger, stage: &[Step]) {
 }
 
 /// Writes down what a step that is done has changed.
-pub(super) fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, step: &Step) {
+pub fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, step: &Step) {
     remember(ledger, now, step);
     match step {
         Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {

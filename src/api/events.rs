@@ -1,0 +1,209 @@
+//! `GET /v1/events`: what happens on the device, as server-sent events.
+//!
+//! A reader gets what is kept, and then what comes. One that is too slow misses some, is told how many, and holds
+//! nobody up. With `Last-Event-ID` it goes on where it was.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::answer::{Told as Answer, told as answer};
+use super::document::SCHEMA_VERSION;
+use super::server::Sources;
+use crate::model::{Event, Events, Step, Told};
+
+/// How many are written at once.
+const AT_ONCE: usize = 8;
+/// How long a reader hears nothing at most.
+const ALIVE: Duration = Duration::from_secs(15);
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventStatus {
+    pub schema_version: u32,
+    /// RFC 3339, UTC; as right as the device's clock was. Absent for `missed`.
+    pub at: Option<String>,
+    /// `step`, `waiting`, `target`, `order`, `engine`, `store`, or `missed`: the reader was too slow for some.
+    pub kind: String,
+    /// The step's or order's verb, or the reason of a waiting.
+    pub word: Option<String>,
+    /// `done`, `failed`, `begun`, `over`, `received`, `followed`, `refused`, `lost` or `back`.
+    pub outcome: Option<String>,
+    /// Uuid.
+    pub app: Option<String>,
+    pub service: Option<String>,
+    /// In words.
+    pub what: String,
+}
+
+/// What is asked for.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Ask {
+    /// Whether to go on with what comes, after what is kept.
+    follow: bool,
+}
+
+impl Default for Ask {
+    fn default() -> Self {
+        Self { follow: true }
+    }
+}
+
+/// A reader, and where it is.
+struct Reader {
+    events: watch::Receiver<Events>,
+    /// The last event that it got.
+    last: u64,
+    run: Arc<str>,
+    is_following: bool,
+    stop: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+pub(super) async fn events(
+    State(sources): State<Sources>,
+    ask: Result<Query<Ask>, QueryRejection>,
+    headers: HeaderMap,
+) -> Result<Response, Answer> {
+    let Ok(Query(ask)) = ask else {
+        return Err(answer("bad_request", "the only question is follow=true or follow=false".to_owned()));
+    };
+    let Ok(place) = Arc::clone(&sources.readers).try_acquire_owned() else {
+        return Err(answer("busy", "so many read events already; try again when one has ended".to_owned()));
+    };
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    // Those of an earlier run of the agent are gone: then all that is kept is news.
+    let last = last.and_then(|id| id.strip_prefix(&*sources.run)?.strip_prefix('-')?.parse().ok());
+    let reader = Reader {
+        events: sources.events,
+        last: last.unwrap_or(0),
+        run: sources.run,
+        is_following: ask.follow,
+        stop: sources.stop,
+        _place: place,
+    };
+    let body = Body::from_stream(stream::unfold(reader, |mut reader| async {
+        let text = reader.next().await?;
+        Some((Ok::<_, std::convert::Infallible>(text), reader))
+    }));
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    Ok((headers, body).into_response())
+}
+
+impl Reader {
+    /// The next text; `None` at the end.
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            let (news, missed) = self.events.borrow_and_update().after(self.last);
+            if !news.is_empty() {
+                return Some(self.written(&news, missed));
+            }
+            if !self.is_following {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return None,
+                changed = self.events.changed() => changed.ok()?,
+                () = tokio::time::sleep(ALIVE) => return Some(": nothing new\n\n".to_owned()),
+            }
+        }
+    }
+
+    fn written(&mut self, news: &[Arc<Event>], missed: u64) -> String {
+        let mut text = String::new();
+        if missed > 0 {
+            let status = missed_status(missed);
+            write(&mut text, &status);
+        }
+        for event in news.iter().take(AT_ONCE) {
+            self.last = event.id;
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "id: {}-{}", self.run, event.id);
+            write(&mut text, &status(event));
+        }
+        text
+    }
+}
+
+fn write(text: &mut String, status: &EventStatus) {
+    let json = serde_json::to_string(status).unwrap_or_default();
+    let _ = write!(text, "event: {}\ndata: {json}\n\n", status.kind);
+}
+
+fn missed_status(count: u64) -> EventStatus {
+    EventStatus {
+        schema_version: SCHEMA_VERSION,
+        at: None,
+        kind: "missed".to_owned(),
+        word: None,
+        outcome: None,
+        app: None,
+        service: None,
+        what: format!("{count} events"),
+    }
+}
+
+fn status(event: &Event) -> EventStatus {
+    let at = Some(event.at.clone());
+    let bare = |kind: &str, outcome: &str, what: String| EventStatus {
+        at: at.clone(),
+        kind: kind.to_owned(),
+        outcome: Some(outcome.to_owned()),
+        what,
+        ..missed_status(0)
+    };
+    match &event.told {
+        Told::Step { step, failure } => {
+            of_step(bare("step", "done", step.to_string()), step, failure.as_ref())
+        }
+        Told::Waiting { waiting, is_over } => EventStatus {
+            word: Some(waiting.reason.as_str().to_owned()),
+            app: waiting.app.as_ref().map(ToString::to_string),
+            service: waiting.service.as_ref().map(ToString::to_string),
+            ..bare("waiting", if *is_over { "over" } else { "begun" }, waiting.why.clone())
+        },
+        Told::Target { apps } => bare("target", "received", format!("{apps} apps")),
+        Told::Order { verb, is_followed, answer } => EventStatus {
+            word: Some((*verb).to_owned()),
+            ..bare("order", if *is_followed { "followed" } else { "refused" }, answer.clone())
+        },
+        Told::Engine { error } => of_error(&bare, "engine", error.as_ref()),
+        Told::Store { error } => of_error(&bare, "store", error.as_ref()),
+    }
+}
+
+fn of_step(status: EventStatus, step: &Step, failure: Option<&String>) -> EventStatus {
+    let (outcome, what) = match failure {
+        None => ("done", status.what),
+        Some(why) => ("failed", format!("{}: {why}", status.what)),
+    };
+    EventStatus {
+        word: Some(step.verb().to_owned()),
+        outcome: Some(outcome.to_owned()),
+        app: step.app().map(ToString::to_string),
+        service: step.service().map(|(_, service)| service.to_string()),
+        what,
+        ..status
+    }
+}
+
+fn of_error(
+    bare: &impl Fn(&str, &str, String) -> EventStatus,
+    kind: &str,
+    error: Option<&String>,
+) -> EventStatus {
+    let outcome = if error.is_some() { "lost" } else { "back" };
+    bare(kind, outcome, error.cloned().unwrap_or_default())
+}

@@ -1,0 +1,205 @@
+//! The page of `GET /v1/metrics`: what there is to know of this device, for Prometheus.
+//!
+//! Nothing is computed before somebody asks. Counters begin anew with the agent.
+
+use std::time::Duration;
+
+use super::exposition::{Family, Page, Type};
+use crate::model::{AppReport, CloudReport, Health, Report, ServiceReport, ServiceStatus, UpdateStatus};
+
+use Type::{Counter, Gauge, Summary};
+
+const BUILD: Family = ("cotter_build_info", Gauge, "Version and instance of this agent.");
+const MEMORY: Family = ("process_resident_memory_bytes", Gauge, "Resident memory size in bytes.");
+const ENGINE: Family = ("cotter_engine_up", Gauge, "Whether the container engine can be looked at.");
+const STORE: Family = ("cotter_store_up", Gauge, "Whether the store can be written.");
+const HELD: Family = ("cotter_held", Gauge, "Whether an operator holds the device.");
+const RELEASE: Family =
+    ("cotter_release_info", Gauge, "Releases by role: target, good (the last accepted), current (it runs).");
+const AT_TARGET: Family =
+    ("cotter_app_at_target", Gauge, "Whether an app runs the release that it should, and it was accepted.");
+const WAITING: Family =
+    ("cotter_waiting", Gauge, "What is waited for, by the words of `cotter status`; how many of each.");
+const SERVICE: Family = ("cotter_service_up", Gauge, "Whether the container of a service runs.");
+const HEALTHY: Family =
+    ("cotter_service_healthy", Gauge, "Whether a service with a healthcheck that runs is healthy.");
+const UPDATES: Family = (
+    "cotter_update_duration_seconds",
+    Summary,
+    "Updates by outcome, from their target to the end of their trial; as far as this agent saw them begin.",
+);
+const ROLLBACKS: Family =
+    ("cotter_rollbacks_total", Counter, "Releases that were taken back, by their trial or by an operator.");
+const PULLS: Family = ("cotter_pulls_total", Counter, "Downloads of images that ended, by outcome.");
+const PULLED: Family = (
+    "cotter_pulled_bytes_total",
+    Counter,
+    "Bytes of layers that came from registries, as far as the engine told.",
+);
+const STEPS: Family = ("cotter_steps_total", Counter, "Steps besides downloads, by verb and outcome.");
+const POLLS: Family =
+    ("cotter_cloud_polls_total", Counter, "Questions to the cloud for the target, by outcome.");
+const FAILURES: Family =
+    ("cotter_cloud_failures_in_a_row", Gauge, "Requests to the cloud that failed since one went well.");
+const CONTACT: Family = (
+    "cotter_cloud_last_contact_age_seconds",
+    Gauge,
+    "Time since the cloud answered last; absent before the first answer.",
+);
+
+/// What a page is made of, besides the report.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Around<'a> {
+    pub(super) instance: &'a str,
+    pub(super) cloud: Option<&'a CloudReport>,
+    /// Since the device booted.
+    pub(super) uptime: Duration,
+    /// Bytes.
+    pub(super) memory: Option<u64>,
+}
+
+/// Puts the page together.
+#[must_use]
+pub(super) fn metrics(report: &Report, around: Around<'_>) -> String {
+    let mut page = Page::default();
+    let labels = vec![("instance_name", around.instance), ("version", env!("CARGO_PKG_VERSION"))];
+    page.add(BUILD, [("", labels, 1.0)]);
+    page.add(MEMORY, around.memory.map(|bytes| ("", vec![], float(bytes))));
+    page.add(ENGINE, [("", vec![], truth(report.engine_error.is_none()))]);
+    page.add(STORE, [("", vec![], truth(report.store_error.is_none()))]);
+    page.add(HELD, [("", vec![], truth(report.hold.is_some()))]);
+    add_apps(&mut page, report);
+    add_counts(&mut page, report);
+    if let Some(cloud) = around.cloud {
+        let polls = [("answered", cloud.polls.done), ("failed", cloud.polls.failed)];
+        page.add(POLLS, polls.map(|(outcome, count)| ("", vec![("outcome", outcome)], float(count))));
+        page.add(FAILURES, [("", vec![], f64::from(cloud.failures))]);
+        let age = cloud.heard_at.map(|at| around.uptime.saturating_sub(at));
+        page.add(CONTACT, age.map(|age| ("", vec![], age.as_secs_f64())));
+    }
+    page.into_text()
+}
+
+fn add_apps(page: &mut Page, report: &Report) {
+    let apps: Vec<(&str, &AppReport)> = report.apps.iter().map(|(id, app)| (id.as_str(), app)).collect();
+    page.add(RELEASE, apps.iter().flat_map(|(id, app)| releases(id, app)));
+    page.add(AT_TARGET, apps.iter().map(|(id, app)| ("", of_app(id, app), truth(is_at_target(app)))));
+    let services = || apps.iter().flat_map(|(id, app)| app.services.iter().map(move |s| (*id, *app, s)));
+    page.add(SERVICE, services().map(|(id, app, s)| ("", of_service(id, app, s), truth(is_up(s)))));
+    let checked = services().filter(|(_, _, s)| is_up(s) && s.health != Health::Unchecked);
+    page.add(
+        HEALTHY,
+        checked.map(|(id, app, s)| ("", of_service(id, app, s), truth(s.health == Health::Healthy))),
+    );
+    let waiting = report.waiting.iter().map(|waiting| {
+        let app = waiting.app.as_ref().map_or("", |app| app.as_str());
+        let service = waiting.service.as_ref().map_or("", |service| service.as_str());
+        ("", vec![("app", app), ("service", service), ("reason", waiting.reason.as_str())], 1.0)
+    });
+    page.add(WAITING, waiting);
+}
+
+fn add_counts(page: &mut Page, report: &Report) {
+    let counts = &report.counts;
+    let updates = [("accepted", counts.accepted), ("rejected", counts.rejected)];
+    let lasted = updates.into_iter().flat_map(|(outcome, lasted)| {
+        let labels = vec![("outcome", outcome)];
+        [("_sum", labels.clone(), lasted.time.as_secs_f64()), ("_count", labels, float(lasted.count))]
+    });
+    page.add(UPDATES, lasted);
+    let rollbacks = [("trial", counts.rejected.count), ("operator", counts.rollbacks)];
+    page.add(ROLLBACKS, rollbacks.map(|(by, count)| ("", vec![("by", by)], float(count))));
+    let pulls = counts.steps.get("pull").copied().unwrap_or_default();
+    let pulls = [("done", pulls.done), ("failed", pulls.failed)];
+    page.add(PULLS, pulls.map(|(outcome, count)| ("", vec![("outcome", outcome)], float(count))));
+    page.add(PULLED, [("", vec![], float(counts.pulled_bytes))]);
+    let steps = counts.steps.iter().filter(|(verb, _)| **verb != "pull").flat_map(|(verb, attempted)| {
+        [("done", attempted.done), ("failed", attempted.failed)]
+            .map(|(outcome, count)| ("", vec![("step", *verb), ("outcome", outcome)], float(count)))
+    });
+    page.add(STEPS, steps);
+}
+
+type Labels<'a> = Vec<(&'static str, &'a str)>;
+
+fn of_app<'a>(id: &'a str, app: &'a AppReport) -> Labels<'a> {
+    vec![("app", id), ("app_name", &app.name)]
+}
+
+fn of_service<'a>(id: &'a str, app: &'a AppReport, service: &'a ServiceReport) -> Labels<'a> {
+    let mut labels = of_app(id, app);
+    labels.extend([("service", service.service.as_str()), ("release", service.release.as_str())]);
+    labels
+}
+
+/// The releases of an app, by their role; one may have several.
+fn releases<'a>(id: &'a str, app: &'a AppReport) -> Vec<(&'static str, Labels<'a>, f64)> {
+    let mut current: Vec<_> = app.services.iter().filter(|s| is_up(s)).map(|s| &s.release).collect();
+    current.sort();
+    current.dedup();
+    let roles = app.target.iter().map(|release| ("target", release));
+    let roles = roles.chain(app.current.iter().map(|release| ("good", release)));
+    let roles = roles.chain(current.into_iter().map(|release| ("current", release)));
+    let sample = |(role, release): (&'static str, &'a crate::model::Commit)| {
+        let mut labels = of_app(id, app);
+        labels.extend([("role", role), ("release", release.as_str())]);
+        ("", labels, 1.0)
+    };
+    roles.map(sample).collect()
+}
+
+fn is_at_target(app: &AppReport) -> bool {
+    match &app.target {
+        None => app.services.is_empty(),
+        Some(target) => app.update.get(target) == Some(&UpdateStatus::Done),
+    }
+}
+
+fn is_up(service: &ServiceReport) -> bool {
+    service.status == ServiceStatus::Running
+}
+
+fn truth(is_so: bool) -> f64 {
+    f64::from(u8::from(is_so))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other number")]
+fn float(number: u64) -> f64 {
+    number as f64
+}
+
+/// Every family.
+#[cfg(test)]
+const ALL: [Family; 18] = [
+    BUILD, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, UPDATES, ROLLBACKS,
+    PULLS, PULLED, STEPS, POLLS, FAILURES, CONTACT,
+];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// The names of metrics in a text, without the ends of a summary.
+    fn named(text: &str) -> BTreeSet<&str> {
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let names = words.filter(|w| w.starts_with("cotter_") || w.starts_with("process_"));
+        names.map(|w| w.trim_end_matches("_sum").trim_end_matches("_count")).collect()
+    }
+
+    #[test]
+    fn the_dashboard_and_the_documents_have_every_metric_and_no_other() {
+        let all: BTreeSet<_> = ALL.iter().map(|(name, _, _)| *name).collect();
+        assert_eq!(named(include_str!("../../docs/grafana.json")), all);
+        assert_eq!(named(include_str!("../../docs/metrics.md")), all);
+    }
+
+    #[test]
+    fn names_follow_the_conventions() {
+        for (name, kind, help) in ALL {
+            assert_eq!(kind == Counter, name.ends_with("_total"), "{name}");
+            assert!(help.ends_with('.') && !help.contains(['\\', '\n']), "{name}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Who may be connected, and for how long: listeners that let only so many in, and streams that end when the
+//! other side stands still.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::serve::Listener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// What a server allows its clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Connections at a time; whoever comes then waits.
+    pub(super) connections: usize,
+    /// How long nothing may come and go on a connection.
+    pub(super) idle: Duration,
+}
+
+/// How long an end waits for the other side.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Serves `routes` until `stop` is cancelled, and then for as long as answers under way take, 2 s at most.
+pub(super) async fn serve_bounded<L>(
+    listener: L,
+    routes: Router,
+    bounds: Bounds,
+    stop: CancellationToken,
+    name: &'static str,
+) where
+    L: Listener,
+    L::Addr: std::fmt::Debug,
+{
+    let places = Arc::new(Semaphore::new(bounds.connections));
+    let listener = Bounded { listener, places, idle: bounds.idle };
+    let linger = async {
+        stop.cancelled().await;
+        tokio::time::sleep(LINGER).await;
+    };
+    let served = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
+    tokio::select! {
+        served = served => if let Err(error) = served {
+            warn!(%error, socket = name, "a socket ended");
+        },
+        // Whoever does not read, or does not ask to the end, holds up no end.
+        () = linger => {}
+    }
+}
+
+/// A listener that lets only so many in.
+struct Bounded<L> {
+    listener: L,
+    places: Arc<Semaphore>,
+    idle: Duration,
+}
+
+impl<L: Listener> Listener for Bounded<L> {
+    type Io = Guest<L::Io>;
+    type Addr = L::Addr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        // Nobody closes the semaphore; without a place the connection is bounded by its time alone.
+        let place = Arc::clone(&self.places).acquire_owned().await.ok();
+        let (stream, address) = self.listener.accept().await;
+        (Guest::new(stream, place, self.idle), address)
+    }
+
+    fn local_addr(&self) -> io::Result<Self::Addr> {
+        self.listener.local_addr()
+    }
+}
+
+/// A connection that has one of the places, and ends when nothing comes or goes for too long.
+struct Guest<S> {
+    stream: S,
+    _place: Option<OwnedSemaphorePermit>,
+    idle: Duration,
+    until: Pin<Box<Sleep>>,
+}
+
+impl<S> Guest<S> {
+    fn new(stream: S, place: Option<OwnedSemaphorePermit>, idle: Duration) -> Self {
+        Self { stream, _place: place, idle, until: Box::pin(tokio::time::sleep(idle)) }
+    }
+
+    /// What a call of the stream said, unless it has said nothing for too long.
+    fn timed<T>(&mut self, context: &mut Context<'_>, said: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if said.is_ready() {
+            let until = Instant::now() + self.idle;
+            self.until.as_mut().reset(until);
+            return said;
+        }
+        match self.until.as_mut().poll(context) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let said = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.timed(context, said)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let said = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.timed(context, said)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let said = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.timed(context, said)
+    }
+
+    /// With it hyper keeps a few texts for a reader who does not read; without it 400 KiB.
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,53 @@
+//! `cotter events`: what happens on this device, as it happens.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::print;
+use super::status::Source;
+use crate::api::{self, ClientError, EventStatus};
+
+/// How long to wait before an agent that has gone is asked again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Whom to ask, and for how long.
+#[derive(Debug, Args)]
+pub(super) struct Events {
+    /// Goes on with what comes, also over restarts of the agent
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    source: Source,
+    /// One JSON document a line
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(events: Events) -> anyhow::Result<()> {
+    let mut last = None;
+    let mut has_answered = false;
+    let show = |event: &EventStatus, text: &str| match events.json {
+        true => print::reaches(text),
+        false => print::reaches(&in_words(event)),
+    };
+    loop {
+        match api::events(&events.source.socket, events.follow, &mut last, show).await {
+            Ok(false) => return Ok(()),
+            Ok(true) => has_answered = true,
+            // One that has answered comes back.
+            Err(ClientError::NoAgent { .. }) if has_answered || last.is_some() => {}
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
+
+fn in_words(event: &EventStatus) -> String {
+    let at = event.at.as_deref().unwrap_or("-");
+    let outcome = event.outcome.as_deref().unwrap_or("-");
+    let word = event.word.as_deref().filter(|_| event.kind != "step").map(|word| format!("{word} "));
+    let service = event.service.as_deref().filter(|_| event.kind == "waiting").map(|s| format!("{s}: "));
+    let (word, service) = (word.unwrap_or_default(), service.unwrap_or_default());
+    format!("{at}  {:<7}  {outcome:<8}  {word}{service}{}", event.kind, event.what)
+}

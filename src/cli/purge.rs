@@ -1,0 +1,63 @@
+//! `cotter purge`: removes volumes, after a question.
+
+use std::io::{IsTerminal, Write};
+
+use clap::Args;
+
+use super::control::Plain;
+use super::exit::Usage;
+use super::print;
+use crate::api::{self, PurgeWish};
+
+/// What is removed.
+#[derive(Debug, Args)]
+pub(super) struct Purge {
+    /// The app; without one all volumes are listed, and none is removed
+    #[arg(value_name = "APP")]
+    app: Option<String>,
+    /// Only this volume, by its name in the compose file
+    #[arg(value_name = "VOLUME", requires = "app")]
+    volume: Option<String>,
+    /// Does not ask
+    #[arg(long)]
+    yes: bool,
+    /// Passes over locks
+    #[arg(long)]
+    force: bool,
+    #[command(flatten)]
+    agent: Plain,
+}
+
+pub(super) async fn run(purge: Purge) -> anyhow::Result<()> {
+    let wish = |dry_run| PurgeWish {
+        app: purge.app.clone(),
+        volume: purge.volume.clone(),
+        force: purge.force,
+        dry_run,
+    };
+    let give = async |dry_run| api::order(&purge.agent.socket, "purge", &wish(dry_run)).await;
+    if purge.app.is_none() {
+        return print::line(&give(true).await?.message);
+    }
+    if !purge.yes {
+        print::line(&give(true).await?.message)?;
+        if !is_sure()? {
+            return Err(Usage("nothing was removed; answer yes, or say --yes".to_owned()).into());
+        }
+    }
+    print::line(&give(false).await?.message)
+}
+
+/// Asks a person; nobody else is sure.
+fn is_sure() -> anyhow::Result<bool> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Ok(false);
+    }
+    let mut out = std::io::stdout().lock();
+    write!(out, "What is in them is lost. Type yes to go on: ")?;
+    out.flush()?;
+    let mut answer = String::new();
+    stdin.read_line(&mut answer)?;
+    Ok(answer.trim() == "yes")
+}

@@ -1,0 +1,243 @@
+//! `cotter update --wait`: what becomes of an update, from the status document alone.
+
+use std::io::IsTerminal;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::exit::Exit;
+use super::print;
+use crate::api::{self, StatusDocument, WaitingStatus};
+
+/// How often the status is asked for.
+const LOOK: Duration = Duration::from_millis(300);
+
+/// How an update stands.
+#[derive(Debug, PartialEq, Eq)]
+enum Standing {
+    /// It is under way: what is done, and the percentage of a download.
+    Pending(String, Option<u8>),
+    Ended(Exit, String),
+}
+
+/// How often the cloud was asked so far.
+pub(super) async fn polls(socket: &Path) -> anyhow::Result<u64> {
+    Ok(api::status(socket).await?.cloud.map_or(0, |cloud| cloud.polls))
+}
+
+/// Shows how the update goes, until it ends or `timeout` is over. `before` polls were made before it.
+pub(super) async fn wait(socket: &Path, before: u64, timeout: Duration) -> anyhow::Result<ExitCode> {
+    let is_terminal = std::io::stdout().is_terminal();
+    let mut shown = String::new();
+    let shows = async {
+        loop {
+            let document = api::status(socket).await?;
+            match standing(&document, before) {
+                Standing::Ended(exit, why) => return anyhow::Ok((exit, why)),
+                Standing::Pending(line, percent) if is_terminal => {
+                    print::progress(&percent.map_or(line.clone(), |p| format!("{} {line}", bar(p))))?;
+                }
+                Standing::Pending(line, _) if line != shown => {
+                    print::line(&line)?;
+                    shown = line;
+                }
+                Standing::Pending(..) => {}
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let (exit, why) = match tokio::time::timeout(timeout, shows).await {
+        Ok(ended) => ended?,
+        Err(_) => {
+            let document = api::status(socket).await?;
+            let told = blocked(&document).unwrap_or((Exit::Unexpected, "the update goes on".to_owned()));
+            (told.0, format!("not done within {} s: {}", timeout.as_secs(), told.1))
+        }
+    };
+    if is_terminal {
+        print::progress("")?;
+    }
+    print::line(&why)?;
+    Ok(exit.into())
+}
+
+/// `[########            ]  40 %`
+fn bar(percent: u8) -> String {
+    let full = usize::from(percent.min(100)) / 5;
+    format!("[{}{}] {percent:>3} %", "#".repeat(full), " ".repeat(20 - full))
+}
+
+fn standing(document: &StatusDocument, before: u64) -> Standing {
+    if let Some(cloud) = &document.cloud {
+        if cloud.polls <= before {
+            return Standing::Pending("the cloud is asked".to_owned(), None);
+        }
+        if cloud.failures > 0 {
+            let why = cloud.error.clone().unwrap_or_default();
+            return Standing::Ended(Exit::Unreachable, format!("the cloud did not answer: {why}"));
+        }
+    }
+    if let Some(error) = &document.engine_error {
+        return Standing::Pending(error.clone(), None);
+    }
+    let passing = ["downloading", "starting", "dependency", "trial", "hand-over"];
+    let passes = |w: &&WaitingStatus| {
+        passing.contains(&w.reason.as_str()) || (w.reason == "backoff" && w.retry_in_s.is_some())
+    };
+    let passing = document.waiting.iter().find(passes);
+    if document.is_busy || passing.is_some() {
+        return Standing::Pending(line(document, passing), percent(document));
+    }
+    if let Some((exit, why)) = blocked(document) {
+        return Standing::Ended(exit, why);
+    }
+    let at_target = |app: &&api::AppStatus| app.target.is_none() || app.update.as_deref() == Some("done");
+    if !document.apps.iter().all(|app| at_target(&app)) {
+        return Standing::Pending(line(document, None), percent(document));
+    }
+    let apps = document.apps.iter().map(|app| match &app.target {
+        Some(release) => format!("{} runs {release}", app.name),
+        None => format!("{} runs nothing, as it should", app.name),
+    });
+    let told = apps.collect::<Vec<_>>().join("; ");
+    Standing::Ended(Exit::Done, if told.is_empty() { "nothing is to run".to_owned() } else { told })
+}
+
+/// What each app is about, without what changes all the time.
+fn line(document: &StatusDocument, passing: Option<&WaitingStatus>) -> String {
+    let apps = document.apps.iter().filter_map(|app| {
+        let update = app.update.as_deref().filter(|update| *update != "done")?;
+        Some(format!("{}: {} is {update}", app.name, app.target.as_deref().unwrap_or("-")))
+    });
+    let mut told: Vec<_> = apps.collect();
+    told.extend(passing.map(|w| w.reason.clone()).filter(|reason| reason != "downloading"));
+    if told.is_empty() { "cleaning up".to_owned() } else { told.join(", ") }
+}
+
+/// Of all that downloads, on average; what is here already counts in full.
+fn percent(document: &StatusDocument) -> Option<u8> {
+    let apps = document.apps.iter().filter(|app| app.update.as_deref() == Some("downloading"));
+    let wanted = apps.flat_map(|app| app.services.iter().filter(|s| Some(&s.release) == app.target.as_ref()));
+    let all: Vec<u32> = wanted.map(|s| u32::from(s.progress.unwrap_or(100))).collect();
+    let count = u32::try_from(all.len()).ok().filter(|count| *count > 0)?;
+    u8::try_from(all.iter().sum::<u32>() / count).ok()
+}
+
+/// What stands in the way and does not pass by itself, the worst first.
+fn blocked(document: &StatusDocument) -> Option<(Exit, String)> {
+    let rejected = document.waiting.iter().any(|w| w.reason == "rejected");
+    let rows = [
+        ("degraded", if rejected { Exit::RollbackFailed } else { Exit::RolledBack }),
+        ("engine_stuck", Exit::RolledBack),
+        ("rejected", Exit::RolledBack),
+        ("refused", Exit::Refused),
+        ("insufficient_disk", Exit::NoSpace),
+        ("port_in_use", Exit::Preflight),
+        ("wrong_architecture", Exit::Preflight),
+        ("backoff", Exit::PullFailed),
+        ("held", Exit::Held),
+        ("locked", Exit::Held),
+        ("window", Exit::Held),
+        ("clock", Exit::Held),
+    ];
+    rows.into_iter().find_map(|(reason, exit)| {
+        let waiting = document.waiting.iter().find(|w| w.reason == reason)?;
+        Some((exit, format!("{reason}: {}", waiting.why)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A device whose one app should run r2, as `update` says, and waits so; `polls` of the cloud were made.
+    fn document(update: &str, waiting: &[(&str, Option<u64>)], more: Value) -> StatusDocument {
+        let waiting: Vec<_> = waiting
+            .iter()
+            .map(|(reason, retry)| json!({ "app": "a", "service": null, "reason": reason, "why": "why", "retry_in_s": retry }))
+            .collect();
+        let service = |name: &str, progress| json!({ "name": name, "release": "r2", "image": "i", "status": "Downloading", "detail": "", "progress": progress });
+        let mut document = json!({
+            "schema_version": 1, "version": "0", "instance": "i", "device": { "uuid": "u", "name": null },
+            "cloud": { "endpoint": "e", "last_contact": null, "next_poll": null, "error": null, "failures": 0, "polls": 2 },
+            "engine_error": null, "store_error": null, "has_target": true, "is_busy": false, "hold": null,
+            "apps": [{ "uuid": "a", "name": "shop", "target": "r2", "current": "r1", "update": update,
+                       "services": [service("web", json!(40)), service("db", json!(null))] }],
+            "waiting": waiting,
+        });
+        for (key, value) in more.as_object().unwrap() {
+            document[key] = value.clone();
+        }
+        serde_json::from_value(document).unwrap()
+    }
+
+    #[test]
+    fn what_becomes_of_an_update() {
+        let pending = |line: &str, percent| Standing::Pending(line.to_owned(), percent);
+        let ended = |exit, why: &str| Standing::Ended(exit, why.to_owned());
+        let none = json!({});
+        let down = json!({ "cloud": { "endpoint": "e", "last_contact": null, "next_poll": null, "error": "no route", "failures": 1, "polls": 2 } });
+        for (update, waiting, more, expected) in [
+            ("done", &[][..], &none, ended(Exit::Done, "shop runs r2")),
+            ("done", &[], &json!({ "is_busy": true }), pending("cleaning up", None)),
+            ("done", &[("unhealthy", None)], &none, ended(Exit::Done, "shop runs r2")),
+            ("done", &[], &down, ended(Exit::Unreachable, "the cloud did not answer: no route")),
+            ("downloading", &[("downloading", None)], &none, pending("shop: r2 is downloading", Some(70))),
+            (
+                "downloading",
+                &[("backoff", Some(5))],
+                &none,
+                pending("shop: r2 is downloading, backoff", Some(70)),
+            ),
+            ("downloading", &[("backoff", None)], &none, ended(Exit::PullFailed, "backoff: why")),
+            (
+                "downloading",
+                &[("insufficient_disk", Some(15))],
+                &none,
+                ended(Exit::NoSpace, "insufficient_disk: why"),
+            ),
+            ("downloading", &[("port_in_use", Some(15))], &none, ended(Exit::Preflight, "port_in_use: why")),
+            ("downloaded", &[("locked", Some(60))], &none, ended(Exit::Held, "locked: why")),
+            ("downloaded", &[("held", None)], &none, ended(Exit::Held, "held: why")),
+            ("downloaded", &[], &none, pending("shop: r2 is downloaded", None)),
+            (
+                "applying changes",
+                &[("trial", Some(9))],
+                &none,
+                pending("shop: r2 is applying changes, trial", None),
+            ),
+            ("rejected", &[("rejected", None)], &none, ended(Exit::RolledBack, "rejected: why")),
+            (
+                "rejected",
+                &[("rejected", None), ("starting", None)],
+                &none,
+                pending("shop: r2 is rejected, starting", None),
+            ),
+            (
+                "rejected",
+                &[("rejected", None), ("degraded", None)],
+                &none,
+                ended(Exit::RollbackFailed, "degraded: why"),
+            ),
+            ("applying changes", &[("degraded", None)], &none, ended(Exit::RolledBack, "degraded: why")),
+            ("rejected", &[("refused", None)], &none, ended(Exit::Refused, "refused: why")),
+        ] {
+            assert_eq!(
+                standing(&document(update, waiting, more.clone()), 1),
+                expected,
+                "{update} {waiting:?}"
+            );
+        }
+        let asked = standing(&document("done", &[], none), 2);
+        assert_eq!(asked, pending("the cloud is asked", None));
+    }
+
+    #[test]
+    fn a_bar_has_one_length() {
+        assert_eq!(bar(0), format!("[{}]   0 %", " ".repeat(20)));
+        assert_eq!(bar(43), format!("[{}{}]  43 %", "#".repeat(8), " ".repeat(12)));
+        assert_eq!(bar(100), format!("[{}] 100 %", "#".repeat(20)));
+    }
+}

@@ -1,0 +1,94 @@
+//! What the engine in memory shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{Stream, stream};
+
+use crate::engine::{About, EngineError, Inspect};
+use crate::model::{
+    App, AppId, ContainerId, ContainerState, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName,
+};
+
+use super::{Fake, gone, is_up};
+
+impl Inspect for Fake {
+    async fn observe(&self) -> Result<Observed, EngineError> {
+        self.call("list", "", |inside| Ok(inside.look())).await
+    }
+
+    async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
+        self.call("inspect", id.as_str(), |inside| {
+            let count = inside.find(id).map_or(0, |seen| match seen.state {
+                ContainerState::Restarting => 5,
+                ContainerState::Created
+                | ContainerState::Running
+                | ContainerState::Paused
+                | ContainerState::Exited { .. }
+                | ContainerState::Removing
+                | ContainerState::Dead => 0,
+            });
+            Ok(count)
+        })
+        .await
+    }
+
+    async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {
+        self.call("inspect", id.as_str(), |inside| {
+            let is_up = inside.find(id).is_some_and(|seen| is_up(seen.state));
+            Ok(inside.starts.get(id).filter(|_| is_up).map(|n| format!("{n:020}")))
+        })
+        .await
+    }
+
+    async fn about(&self) -> Result<About, EngineError> {
+        self.call("info", "", |inside| {
+            let architecture = inside.architecture.clone().unwrap_or_else(|| "amd64".to_owned());
+            Ok(About { data_root: "/fake".to_owned(), architecture })
+        })
+        .await
+    }
+
+    async fn layers(&self) -> Result<BTreeSet<String>, EngineError> {
+        self.call("list-layers", "", |inside| {
+            let made_of = |image| inside.layers.get(image).into_iter().flatten().cloned();
+            Ok(inside.observed.images.iter().flat_map(made_of).collect())
+        })
+        .await
+    }
+
+    async fn volumes_of(
+        &self,
+        app: &App,
+        names: &BTreeSet<VolumeName>,
+    ) -> Result<BTreeMap<VolumeName, ObservedVolume>, EngineError> {
+        self.call("list-volumes", "", |inside| Ok(inside.volumes_of(&self.instance, app, names))).await
+    }
+
+    async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
+        self.call("list-ports", "", |inside| Ok(inside.published())).await
+    }
+
+    async fn volumes(&self) -> Result<Vec<OwnVolume>, EngineError> {
+        self.call("list-volumes", "", |inside| {
+            let told = |(app, volume): &(AppId, VolumeName)| OwnVolume {
+                id: format!("{app}_{volume}"),
+                app: app.clone(),
+                volume: volume.clone(),
+                used_by: inside.users(app, volume),
+            };
+            Ok(inside.volumes.keys().map(told).collect())
+        })
+        .await
+    }
+
+    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
+        stream::unfold(Some(self.changed.subscribe()), |changed| async {
+            let mut changed = changed?;
+            let is_down = || self.inside().is_down;
+            if !is_down() {
+                changed.changed().await.ok()?;
+            }
+            if is_down() { Some((Err(gone()), None)) } else { Some((Ok(()), Some(changed))) }
+        })
+    }
+}

@@ -1,0 +1,40 @@
+//! What the agent has done since it started, in numbers. In memory only: nothing depends on it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Counters that only rise.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// By the step's verb.
+    pub steps: BTreeMap<&'static str, Attempted>,
+    /// Bytes of layers that came from registries, as far as the engine told.
+    pub pulled_bytes: u64,
+    /// Updates that ended with a release that is good from then on.
+    pub accepted: Lasted,
+    /// Updates whose release was taken back by its trial.
+    pub rejected: Lasted,
+    /// Releases that an operator took back.
+    pub rollbacks: u64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attempted {
+    pub done: u64,
+    pub failed: u64,
+}
+
+/// How many there were, and how long they took in sum.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Lasted {
+    pub count: u64,
+    pub time: Duration,
+}
+
+impl Lasted {
+    /// Counts one that took `time`.
+    pub fn add(&mut self, time: Duration) {
+        self.count += 1;
+        self.time = self.time.saturating_add(time);
+    }
+}

@@ -1,0 +1,367 @@
+//! What the next cycles would do: plans, lets the steps work on a model of the device, and plans again.
+//!
+//! It supposes that every step works, that what starts is well, and that what is waited for ends: first what
+//! ends by itself, then what somebody must end. A forecast changes nothing and promises nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::{
+    AppId, Clock, Condition, ContainerId, ContainerState, Cooling, Delivered, Facts, Forecast, ForeseenStage,
+    Health, ImageRef, Ledger, Namespace, NetworkId, NetworkMode, Observed, ObservedNetwork, ObservedService,
+    Plan, PlanSettings, Reason, Release, ServiceName, ServiceSpec, Step, TargetApp, Waiting, Weight,
+    WindowState,
+};
+
+use super::{Situation, intend, plan, record, violations};
+
+/// How far a forecast looks, in plans.
+const FURTHEST: usize = 200;
+
+/// A [`Situation`] that belongs to nobody else, to be looked at later and elsewhere.
+#[derive(Debug, Clone)]
+pub struct OwnedSituation {
+    pub target: Option<Arc<Delivered>>,
+    pub observed: Observed,
+    pub ledger: Ledger,
+    pub pulling: BTreeMap<ImageRef, u8>,
+    pub weighing: BTreeSet<ImageRef>,
+    pub cooling: BTreeMap<Step, Cooling>,
+    pub steady: BTreeMap<AppId, Duration>,
+    pub facts: Facts,
+    pub boot_id: String,
+    pub settings: PlanSettings,
+}
+
+impl OwnedSituation {
+    /// The same, to decide by.
+    #[must_use]
+    pub fn situation(&self) -> Situation<'_> {
+        Situation {
+            target: self.target.as_ref().map(|delivered| &delivered.target),
+            observed: &self.observed,
+            ledger: &self.ledger,
+            pulling: &self.pulling,
+            weighing: &self.weighing,
+            cooling: &self.cooling,
+            steady: &self.steady,
+            facts: &self.facts,
+            boot_id: &self.boot_id,
+            settings: &self.settings,
+        }
+    }
+}
+
+/// Foresees the stages that lead to the target, and what is waited for at their end.
+///
+/// It takes as long as some hundred plans at most.
+#[must_use]
+pub fn forecast(from: OwnedSituation) -> Forecast {
+    let mut device = Model { at: from, created: 0 };
+    let mut forecast = Forecast { is_cut: true, ..Forecast::default() };
+    let mut after: Vec<Waiting> = Vec::new();
+    for _ in 0..FURTHEST {
+        let (plan, is_safe) = device.plan();
+        if plan.stage.is_empty() {
+            let passed = device.pass(&plan.waiting);
+            let is_news = |waiting: &Waiting| !after.contains(waiting);
+            // What was over once and is waited for again does not end in this model.
+            if !passed.iter().any(is_news) {
+                (forecast.waiting, forecast.is_cut) = (plan.waiting, false);
+                return forecast;
+            }
+            let news: Vec<_> = passed.into_iter().filter(is_news).collect();
+            after.extend(news);
+            continue;
+        }
+        if !is_safe {
+            return forecast;
+        }
+        device.apply(&plan.stage);
+        add(&mut forecast.stages, std::mem::take(&mut after), plan.stage);
+    }
+    forecast
+}
+
+/// Adds a stage; downloads that follow each other are shown as one.
+fn add(stages: &mut Vec<ForeseenStage>, after: Vec<Waiting>, steps: Vec<Step>) {
+    let is_download = |step: &Step| matches!(step, Step::Pull { .. } | Step::Weigh { .. });
+    match stages.last_mut() {
+        Some(last)
+            if after.is_empty() && steps.iter().all(is_download) && last.steps.iter().all(is_download) =>
+        {
+            last.steps.extend(steps);
+        }
+        _ => stages.push(ForeseenStage { after, steps }),
+    }
+}
+
+/// A device on which everything works.
+struct Model {
+    at: OwnedSituation,
+    /// Containers that the forecast has created.
+    created: usize,
+}
+
+impl Model {
+    /// The next stage, and whether it may be run.
+    fn plan(&self) -> (Plan, bool) {
+        let at = self.at.situation();
+        let plan = plan(&at);
+        let is_safe = violations(&at, &plan).is_empty();
+        (plan, is_safe)
+    }
+
+    fn apply(&mut self, stage: &[Step]) {
+        intend(&mut self.at.ledger, stage);
+        for step in stage {
+            self.change(step);
+            if let Some(delivered) = self.at.target.clone() {
+                record(&mut self.at.ledger, &delivered.target, &self.at.boot_id, "", step);
+            }
+        }
+    }
+
+    /// What the step changes, besides what it leaves in the ledger.
+    fn change(&mut self, step: &Step) {
+        self.at.cooling.remove(step);
+        let observed = &mut self.at.observed;
+        match step {
+            Step::Pull { image } => drop(observed.images.insert(image.clone())),
+            Step::Weigh { image } => drop(self.at.facts.weights.insert(image.clone(), Weight::default())),
+            Step::CreateNetwork { .. } => {
+                self.created += 1;
+                let made = self.network_of(step);
+                self.at.observed.networks.extend(made);
+            }
+            Step::Create { .. } => {
+                self.created += 1;
+                let Ok(container) = ContainerId::parse(format!("new-{}", self.created)) else { return };
+                let created = self.created_by(step, container);
+                self.at.observed.services.extend(created);
+            }
+            Step::Start { container, .. } => {
+                self.meet(container);
+                self.set(container, ContainerState::Running);
+            }
+            Step::Reconnect { container, .. } => self.meet(container),
+            Step::Stop { container, .. } | Step::Kill { container, .. } => {
+                self.set(container, ContainerState::Exited { code: 143 });
+            }
+            Step::Remove { container, .. } | Step::RemoveByForce { container, .. } => {
+                observed.services.retain(|seen| seen.container != *container);
+                observed.parked.retain(|seen| seen.container != *container);
+            }
+            Step::Park { container, .. } => {
+                let (parked, services) = std::mem::take(&mut observed.services)
+                    .into_iter()
+                    .partition(|seen| seen.container == *container);
+                observed.services = services;
+                observed.parked.extend::<Vec<_>>(parked);
+            }
+            Step::RemoveNetwork { id, .. } => observed.networks.retain(|network| network.id != *id),
+            Step::RemoveImage { image } => drop(observed.images.remove(image)),
+            Step::Try { app, .. } => drop(self.at.facts.own_locks.insert(app.clone())),
+            Step::Unlock { app } => drop(self.at.facts.own_locks.remove(app)),
+            Step::Heal { .. } | Step::Reject { .. } | Step::Commit { .. } | Step::Forget { .. } => {}
+        }
+    }
+
+    /// The network that a step creates.
+    fn network_of(&self, step: &Step) -> Option<ObservedNetwork> {
+        let Step::CreateNetwork { app, network, config_hash } = step else { return None };
+        let specs = self.releases(app).filter_map(|release| release.networks.get(network));
+        let spec = specs.into_iter().find(|spec| spec.config_hash == *config_hash)?;
+        Some(ObservedNetwork {
+            id: NetworkId::parse(format!("new-{}", self.created)).ok()?,
+            app: app.clone(),
+            network: network.clone(),
+            config_hash: config_hash.clone(),
+            name: format!("{app}_{network}_{}", config_hash.as_deref().unwrap_or_default()),
+            subnets: spec.ranges(),
+        })
+    }
+
+    /// The container that a step creates.
+    fn created_by(&self, step: &Step, container: ContainerId) -> Option<ObservedService> {
+        let Step::Create { app, service, release, spec } = step else { return None };
+        let of_service = self.releases(app).filter_map(|r| Some((r, r.services.get(service)?)));
+        let (whole, wanted) = of_service.into_iter().find(|(_, wanted)| wanted.hash == *spec)?;
+        let joined = |(kind, other): (Namespace, &ServiceName)| {
+            let other = whole.services.get_key_value(other)?;
+            let mut all = self.at.observed.services.iter();
+            let seen = all.find(|s| s.app == *app && s.service == *other.0 && s.spec == other.1.hash)?;
+            Some((kind, seen.container.clone()))
+        };
+        Some(ObservedService {
+            container,
+            app: app.clone(),
+            service: service.clone(),
+            release: release.clone(),
+            spec: spec.clone(),
+            image: wanted.image.to_string(),
+            grace: wanted.stop_grace.unwrap_or_default(),
+            state: ContainerState::Created,
+            health: Health::Unchecked,
+            is_cut_off: false,
+            restarts: 0,
+            status: String::new(),
+            ports: BTreeMap::new(),
+            networks: self
+                .networks_of(app, whole, wanted)
+                .map(|network| (network.name.clone(), None))
+                .collect(),
+            joins: wanted.joins().filter_map(joined).collect(),
+        })
+    }
+
+    /// The networks of a release that are there, of those that a service of it is on.
+    fn networks_of<'a>(
+        &'a self,
+        app: &'a AppId,
+        release: &'a Release,
+        spec: &'a ServiceSpec,
+    ) -> impl Iterator<Item = &'a ObservedNetwork> {
+        let attached = match &spec.network_mode {
+            NetworkMode::Networks(attached) => Some(attached),
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge | NetworkMode::Service(_) => None,
+        };
+        self.at.observed.networks.iter().filter(move |network| {
+            let is_on = attached.is_some_and(|attached| attached.contains_key(&network.network));
+            is_on && network.app == *app && super::networks::is_of(release, network)
+        })
+    }
+
+    /// Binds a container to the networks of its release as they are now.
+    fn meet(&mut self, container: &ContainerId) {
+        let Some(networks) = self.networks_now(container) else { return };
+        if let Some(seen) = self.at.observed.services.iter_mut().find(|seen| seen.container == *container) {
+            (seen.is_cut_off, seen.networks) = (false, networks);
+        }
+    }
+
+    fn networks_now(&self, container: &ContainerId) -> Option<BTreeMap<String, Option<NetworkId>>> {
+        let seen = self.at.observed.services.iter().find(|seen| seen.container == *container)?;
+        let specs = self.releases(&seen.app).filter_map(|r| Some((r, r.services.get(&seen.service)?)));
+        let (release, spec) = specs.into_iter().find(|(_, spec)| spec.hash == seen.spec)?;
+        let on = self.networks_of(&seen.app, release, spec);
+        Some(on.map(|network| (network.name.clone(), Some(network.id.clone()))).collect())
+    }
+
+    /// The releases of an app that may be meant: the wanted one, and the good one.
+    fn releases(&self, app: &AppId) -> impl Iterator<Item = &Release> {
+        let target = self.at.target.as_ref().and_then(|delivered| delivered.target.apps.get(app));
+        let good = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
+        target.and_then(TargetApp::release).into_iter().chain(good)
+    }
+
+    fn set(&mut self, container: &ContainerId, state: ContainerState) {
+        for seen in self.at.observed.services.iter_mut().filter(|seen| seen.container == *container) {
+            (seen.state, seen.restarts) = (state, 0);
+            if seen.health != Health::Unchecked {
+                seen.health = Health::Healthy;
+            }
+        }
+    }
+
+    /// Lets end what is waited for and can end: what does so by itself, else what somebody ends. Returns what
+    /// that was.
+    fn pass(&mut self, waiting: &[Waiting]) -> Vec<Waiting> {
+        for can_end in [ends_by_itself, can_be_ended] {
+            let passed: Vec<_> = waiting.iter().filter(|w| can_end(w)).cloned().collect();
+            if !passed.is_empty() {
+                passed.iter().for_each(|waiting| self.end(waiting));
+                return passed;
+            }
+        }
+        Vec::new()
+    }
+
+    fn end(&mut self, waiting: &Waiting) {
+        let at = &mut self.at;
+        match waiting.reason {
+            Reason::Downloading => {
+                at.observed.images.extend(std::mem::take(&mut at.pulling).into_keys());
+                let weighed = std::mem::take(&mut at.weighing).into_iter();
+                at.facts.weights.extend(weighed.map(|image| (image, Weight::default())));
+            }
+            Reason::Backoff => at.cooling.retain(|_, cooling| cooling.remaining.is_none()),
+            Reason::Starting => {
+                at.observed.services.retain(|seen| seen.state != ContainerState::Removing);
+                for seen in at.observed.services.iter_mut().filter(|s| s.health == Health::Starting) {
+                    seen.health = Health::Healthy;
+                }
+            }
+            Reason::Dependency => self.end_dependencies(),
+            Reason::Trial => {
+                at.steady.extend(waiting.app.clone().map(|app| (app, Duration::MAX)));
+            }
+            Reason::HandOver => at.facts.handed_over.extend(waiting.app.clone().zip(waiting.service.clone())),
+            Reason::Held => at.ledger.hold = None,
+            Reason::Locked => {
+                at.ledger.leases.clear();
+                at.facts.locks.retain(|app, _| waiting.app.as_ref() != Some(app));
+            }
+            Reason::Window => at.facts.windows.values_mut().for_each(|state| *state = WindowState::Open),
+            Reason::Clock => at.facts.clock = Clock::Trusted,
+            Reason::Refused
+            | Reason::Unhealthy
+            | Reason::Rejected
+            | Reason::InsufficientDisk
+            | Reason::PortInUse
+            | Reason::WrongArchitecture
+            | Reason::Stopped
+            | Reason::EngineStuck
+            | Reason::Degraded => {}
+        }
+    }
+
+    /// What others wait for gets healthy, and what is to complete completes.
+    fn end_dependencies(&mut self) {
+        let apps = self.at.target.iter().flat_map(|delivered| delivered.target.apps.keys());
+        let mut jobs = BTreeSet::new();
+        for app in apps {
+            let specs = self.releases(app).flat_map(|release| release.services.values());
+            let awaited = specs.flat_map(|spec| &spec.depends_on);
+            let completing = awaited.filter(|(_, condition)| **condition == Condition::Completed);
+            jobs.extend(completing.map(|(job, _)| (app.clone(), job.clone())));
+        }
+        for seen in &mut self.at.observed.services {
+            if seen.state == ContainerState::Running
+                && jobs.contains(&(seen.app.clone(), seen.service.clone()))
+            {
+                seen.state = ContainerState::Exited { code: 0 };
+            }
+            if seen.health == Health::Starting {
+                seen.health = Health::Healthy;
+            }
+        }
+    }
+}
+
+fn ends_by_itself(waiting: &Waiting) -> bool {
+    match waiting.reason {
+        Reason::Downloading | Reason::Starting | Reason::Dependency | Reason::Trial | Reason::HandOver => {
+            true
+        }
+        Reason::Backoff => waiting.retry_in.is_some(),
+        Reason::Refused
+        | Reason::Unhealthy
+        | Reason::Rejected
+        | Reason::Held
+        | Reason::Locked
+        | Reason::Window
+        | Reason::Clock
+        | Reason::InsufficientDisk
+        | Reason::PortInUse
+        | Reason::WrongArchitecture
+        | Reason::Stopped
+        | Reason::EngineStuck
+        | Reason::Degraded => false,
+    }
+}
+
+fn can_be_ended(waiting: &Waiting) -> bool {
+    matches!(waiting.reason, Reason::Held | Reason::Locked | Reason::Window | Reason::Clock)
+}

@@ -1,0 +1,88 @@
+//! What an operator's purge removes: the only thing that ever removes a volume.
+
+use super::*;
+use crate::model::{Answer, FileLock, OwnVolume, Purge};
+use crate::plan::purging;
+
+/// `data` of the app, mounted by its web, and `old` of one that is gone.
+fn volumes() -> Vec<OwnVolume> {
+    let volume = |app: &AppId, name: &str, used_by: &[&str]| OwnVolume {
+        id: format!("1_{name}"),
+        app: app.clone(),
+        volume: VolumeName::parse(name).unwrap(),
+        used_by: used_by.iter().map(|id| ContainerId::parse(id).unwrap()).collect(),
+    };
+    let gone = AppId::parse("gone").unwrap();
+    vec![volume(&app(), "data", &["web-1"]), volume(&app(), "cache", &[]), volume(&gone, "old", &[])]
+}
+
+/// What is done, or answered, when `text` of the device is purged of `what` (`app`, `app volume`, with `!` forced and
+/// with `?` dry).
+fn told(text: &str, what: &str) -> String {
+    let mut device = Device::parse(text);
+    if text.contains("lock web") {
+        let lock = BTreeMap::from([(name("web"), FileLock { path: "/l".into() })]);
+        device.facts.locks.insert(app(), lock);
+    }
+    let mut words = what.trim_end_matches(['!', '?']).split_whitespace().map(str::to_owned);
+    let purge = Purge {
+        app: words.next(),
+        volume: words.next(),
+        is_forced: what.ends_with('!'),
+        is_dry: what.ends_with('?'),
+    };
+    match purging(&device.situation(), &purge, &volumes()) {
+        Ok(purging) => {
+            let stopped = purging.containers.iter().map(|seen| format!("-{}", seen.container));
+            let removed = purging.volumes.iter().map(|volume| format!("-{}", volume.id));
+            stopped.chain(removed).collect::<Vec<_>>().join(" ")
+        }
+        Err(Answer::Done(told)) => told,
+        Err(Answer::Refused(told)) => format!("refused: {told}"),
+        Err(Answer::Held(told)) => format!("held: {told}"),
+        Err(Answer::NotFound(told)) => format!("not found: {told}"),
+    }
+}
+
+#[test]
+fn who_is_purged_of_what() {
+    let rest = "target 1, good 1, db@1 running, web@1 running";
+    for (why, device, what, expected) in [
+        ("all of an app", rest, "demo", "-web-1 -1_data -1_cache"),
+        ("by its uuid", rest, "app", "-web-1 -1_data -1_cache"),
+        ("one volume, and only who mounts it", rest, "demo cache", "-1_cache"),
+        ("of an app that is gone", rest, "gone", "-1_old"),
+        ("also without a target", "", "gone old", "-1_old"),
+        (
+            "told before",
+            rest,
+            "demo data?",
+            "would be purged: volumes of demo: data; containers are removed, and made anew where they are wanted: web",
+        ),
+        ("listed", rest, "", "demo has cache, data; gone (not wanted any more) has old"),
+        ("no such volume", rest, "demo db", "not found: demo has no such volume: it has data, cache"),
+        ("no such app", rest, "shop", "not found: this device has no app shop"),
+        (
+            "nobody stops what runs on a held device",
+            "hold, target 1, good 1, web@1 running",
+            "demo data",
+            "held: the device is held since noon: audit; `cotter unhold` first",
+        ),
+        ("what does not run may go", "hold, target 1, good 1, web@1 exited", "demo data", "-web-1 -1_data"),
+        (
+            "locks count",
+            "target 1, good 1, web@1 running, lock web",
+            "demo data",
+            "held: updates are locked by service web of demo: /l; --force passes this",
+        ),
+        ("and are passed over", "target 1, good 1, web@1 running, lock web", "demo data!", "-web-1 -1_data"),
+        (
+            "not in the middle of a trial",
+            "target 2, good 1, trial 2, web@1 exited",
+            "demo data",
+            "refused: a release of demo is on trial; try again when it is accepted or taken back",
+        ),
+    ] {
+        assert_eq!(told(device, what), expected, "{why}");
+    }
+}

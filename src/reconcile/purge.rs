@@ -1,0 +1,59 @@
+//! Removes volumes, because an operator said so. Nothing else does.
+
+use tracing::{info, warn};
+
+use crate::engine::{EngineError, Operate};
+use crate::model::{Answer, ObservedService, Purge, Step};
+use crate::plan::{self, Purging};
+
+use super::{Memory, Reconciler, Surroundings};
+
+impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+    /// Follows a purge. It takes as long as the containers take to stop that use the volumes. When it is cut in
+    /// the middle, the containers come back with what volumes are left.
+    pub(super) async fn purge(&mut self, purge: &Purge) -> Answer {
+        let looked = async { Ok((self.engine.observe().await?, self.engine.volumes().await?)) };
+        let (observed, volumes) = match looked.await {
+            Ok(looked) => looked,
+            Err(error) => return refused("what there is is not known", &error),
+        };
+        self.observed = observed;
+        self.look_around();
+        let purging = match self.decide(|at| plan::purging(at, purge, &volumes)) {
+            Ok(purging) => purging,
+            Err(answer) => return answer,
+        };
+        match self.carry_out(&purging).await {
+            Ok(()) => Answer::Done(purging.told),
+            Err(error) => {
+                warn!(%error, "purge not brought to its end");
+                refused("not all was purged; it may be ordered again", &error)
+            }
+        }
+    }
+
+    async fn carry_out(&mut self, purging: &Purging) -> Result<(), EngineError> {
+        // A container that ends now did not finish: it is to be started if the purge goes no further.
+        let stops: Vec<_> = purging.containers.iter().map(stop).collect();
+        plan::intend(&mut self.ledger, &stops);
+        self.save_ledger();
+        for seen in &purging.containers {
+            self.engine.stop(&seen.container, seen.grace).await?;
+            self.engine.remove(&seen.container).await?;
+        }
+        for volume in &purging.volumes {
+            self.engine.remove_volume(volume).await?;
+            info!(app = %volume.app, volume = %volume.volume, "volume removed");
+        }
+        Ok(())
+    }
+}
+
+fn stop(seen: &ObservedService) -> Step {
+    let (app, service) = (seen.app.clone(), seen.service.clone());
+    Step::Stop { app, service, container: seen.container.clone(), grace: seen.grace }
+}
+
+fn refused(what: &str, error: &EngineError) -> Answer {
+    Answer::Refused(format!("{what}: {error}"))
+}

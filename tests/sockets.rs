@@ -1,0 +1,258 @@
+//! The sockets of the real agent, as programs see them: their document, their bounds, and readers that do not read. No
+//! engine answers here, and none is needed.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::{Program, eventually, http_get, metrics, schema, unix_get};
+
+/// An agent without an engine and without a cloud.
+struct Alone {
+    program: Option<Program>,
+    folder: tempfile::TempDir,
+}
+
+impl Alone {
+    fn new(more: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().display();
+        let settings = format!(
+            "instance = \"alone\"\nstate_dir = \"{dir}/state\"\nruntime_dir = \"{dir}/run\"\n[engine]\nsocket = \"{dir}/none.sock\"\n{more}"
+        );
+        std::fs::write(folder.path().join("agent.toml"), settings).unwrap();
+        let mut alone = Self { program: None, folder };
+        alone.start();
+        alone
+    }
+
+    fn start(&mut self) {
+        let mut command = Program::cotter();
+        command.arg("agent").arg("--config").arg(self.path("agent.toml"));
+        self.program = Some(Program::start("agent", command, &self.path("agent.log")));
+        eventually("an agent that answers", Duration::from_secs(10), || {
+            unix_get(&self.path("run/status.sock"), "/v1/status")
+        });
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn get(&self, path: &str) -> support::Answer {
+        unix_get(&self.path("run/status.sock"), path).expect("an answer")
+    }
+
+    /// Sends `text` over a socket and leaves the connection open.
+    fn open(&self, socket: &str, text: &str) -> UnixStream {
+        let mut stream = UnixStream::connect(self.path(socket)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.write_all(text.as_bytes()).unwrap();
+        stream
+    }
+
+    /// Status and JSON of a POST to the control socket.
+    fn post(&self, path: &str, body: &str) -> (u64, Value) {
+        let length = body.len();
+        let text = format!("POST {path} HTTP/1.0\r\nHost: agent\r\nContent-Length: {length}\r\n\r\n{body}");
+        let mut answer = String::new();
+        self.open("run/control.sock", &text).read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+    }
+
+    fn order(&self, args: &[&str]) -> std::process::Output {
+        Program::cotter().args(args).arg("--socket").arg(self.path("run/control.sock")).output().unwrap()
+    }
+}
+
+/// A reader of server-sent events: the messages, each as its lines.
+fn events(stream: UnixStream) -> impl Iterator<Item = Vec<String>> {
+    let mut lines = BufReader::new(stream).lines();
+    std::iter::from_fn(move || {
+        let mut message = Vec::new();
+        loop {
+            // Lengths of chunks stand between; what is meant has a colon.
+            let line = lines.next()?.ok()?;
+            match line.trim_end() {
+                "" if !message.is_empty() => return Some(message),
+                line if line.starts_with("id: ")
+                    || line.starts_with("event: ")
+                    || line.starts_with("data: ") =>
+                {
+                    message.push(line.to_owned());
+                }
+                // There is nothing more for now.
+                line if line.starts_with(':') => return None,
+                _ => {}
+            }
+        }
+    })
+}
+
+const FOLLOW: &str = "GET /v1/events HTTP/1.1\r\nHost: agent\r\n\r\n";
+
+#[test]
+fn the_document_is_true() {
+    let alone = Alone::new("");
+    let document = alone.get("/v1/openapi.json").json();
+    let described = |path: &str, method: &str, status: u64| {
+        let answer = document["paths"][path][method]["responses"][status.to_string()].clone();
+        assert!(answer.is_object(), "{method} {path} may answer {status}, and nobody says so");
+        answer["content"].clone()
+    };
+    assert!(alone.order(&["hold", "--reason", "for the schema"]).status.success());
+    let lock = alone.post("/v1/locks", r#"{"reason": "r", "ttl_s": 60}"#);
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        if operations.get("get").is_some() {
+            let answer = alone.get(&path.replace("events", "events?follow=false"));
+            let content = described(path, "get", answer.status.into());
+            let (kind, schema) = content.as_object().unwrap().iter().next().unwrap();
+            let told: Vec<Value> = match kind.as_str() {
+                "application/json" => vec![answer.json()],
+                "text/event-stream" => {
+                    let data = answer.body.lines().filter_map(|line| line.strip_prefix("data: "));
+                    data.map(|data| serde_json::from_str(data).unwrap()).collect()
+                }
+                other => {
+                    assert_eq!(other, "text/plain");
+                    continue;
+                }
+            };
+            assert!(!told.is_empty(), "{path}");
+            for value in told {
+                // Of the document itself only that it is one is said.
+                if path != "/v1/openapi.json" {
+                    assert_eq!(
+                        schema::wrong(&document, &schema["schema"], &value),
+                        Vec::<String>::new(),
+                        "{path}"
+                    );
+                }
+            }
+            continue;
+        }
+        // A field that nobody knows is refused, and the answer names those that are known.
+        let (status, answer) = alone.post(path, r#"{"no-such-field": 1}"#);
+        let told = answer["message"].as_str().unwrap();
+        let known: BTreeSet<_> = told.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        let body = &operations["post"]["requestBody"]["content"]["application/json"]["schema"];
+        let name = body["$ref"].as_str().map(|r| r.trim_start_matches('#'));
+        let properties = name.and_then(|name| document.pointer(name)).map(|s| s["properties"].clone());
+        let documented = properties.iter().flat_map(|p| p.as_object().unwrap().keys().cloned()).collect();
+        assert_eq!(known, documented, "{path}: {told}");
+        let content = described(path, "post", status);
+        let schema = &content["application/json"]["schema"];
+        assert_eq!(schema::wrong(&document, schema, &answer), Vec::<String>::new(), "{path}");
+    }
+    let schema = &document["components"]["schemas"]["Answer"];
+    assert_eq!(schema::wrong(&document, schema, &lock.1), Vec::<String>::new());
+    assert_eq!(alone.get("/v1/events?follow=maybe").status, 400);
+    assert_eq!(alone.get("/v2").json()["code"], "not_found");
+    assert_eq!(alone.post("/v1/status", "{}").1["code"], "not_found", "it is asked elsewhere");
+}
+
+#[test]
+fn metrics_are_served_at_an_address_only_when_one_is_set() {
+    let alone = Alone::new("");
+    let page = metrics::Page::read(&alone.get("/v1/metrics").body);
+    assert_eq!((page.value("cotter_engine_up"), page.value("cotter_store_up")), (Some(0.0), Some(1.0)));
+    drop(alone);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut alone = Alone::new(&format!("[metrics]\nlisten = \"{port}\"\n"));
+    let page = eventually("metrics", Duration::from_secs(10), || http_get(&port.to_string(), "/metrics"));
+    assert_eq!(page.status, 200);
+    assert!(metrics::Page::read(&page.body).value("cotter_held").is_some(), "{}", page.body);
+    assert_eq!(http_get(&port.to_string(), "/v1/status").unwrap().status, 404, "and nothing else");
+    assert!(alone.program.take().unwrap().stop().success());
+}
+
+#[test]
+fn events_go_on_where_a_reader_was_and_over_a_restart() {
+    let mut alone = Alone::new("");
+    let mut reader = events(alone.open("run/status.sock", FOLLOW));
+    let mut until = |word: &str| loop {
+        let message = reader.next().expect("it goes on");
+        if message.iter().any(|line| line.contains(&format!("\"word\":\"{word}\""))) {
+            return message[0].strip_prefix("id: ").unwrap().to_owned();
+        }
+    };
+    assert!(alone.order(&["hold"]).status.success());
+    let held = until("hold");
+    assert!(alone.order(&["unhold"]).status.success());
+    until("unhold");
+    drop(reader);
+
+    let resume = format!("GET /v1/events?follow=false HTTP/1.0\r\nLast-Event-ID: {held}\r\n\r\n");
+    let words = |text: &str| {
+        let stream = alone.open("run/status.sock", text);
+        let data = events(stream).map(|m| m.last().unwrap().strip_prefix("data: ").unwrap().to_owned());
+        let json = data.map(|data| serde_json::from_str::<Value>(&data).unwrap());
+        json.filter(|e| e["kind"] == "order").map(|e| e["word"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&resume), [json!("unhold")]);
+
+    // After a restart the ids are others, and all that is kept is news.
+    alone.program.take().unwrap().cut();
+    alone.start();
+    assert!(alone.order(&["retry"]).status.success());
+    let words = {
+        let stream = alone.open("run/status.sock", &resume);
+        events(stream).filter(|m| m.iter().any(|line| line.contains("\"word\":\"retry\""))).count()
+    };
+    assert_eq!(words, 1);
+}
+
+#[test]
+fn who_does_not_read_holds_nobody_up() {
+    let mut alone = Alone::new("");
+    // Readers that never read, and as many connections that never say anything.
+    let readers: Vec<_> = (0..8).map(|_| alone.open("run/status.sock", FOLLOW)).collect();
+    eventually("all places of readers are taken", Duration::from_secs(10), || {
+        (alone.get("/v1/events?follow=false").status == 503).then_some(())
+    });
+    let silent: Vec<_> = (0..12).map(|_| alone.open("run/status.sock", "")).collect();
+    let halves: Vec<_> =
+        (0..8).map(|_| alone.open("run/control.sock", "POST /v1/hold HTTP/1.1\r\nHost: a")).collect();
+    // Far more events than a socket takes.
+    let nobody = format!("{{\"app\": \"{}\"}}", "x".repeat(255));
+    for _ in 0..1500 {
+        assert_eq!(alone.post("/v1/retry", &nobody).0, 404);
+    }
+    assert_eq!(alone.post("/v1/hold", "").0, 200, "an order is followed all the same");
+    assert!(alone.get("/v1/status").json()["hold"].is_object());
+    let told = |stream: &UnixStream| {
+        let mut messages = events(stream.try_clone().unwrap());
+        messages.find(|m| m[0] == "event: missed").map(|m| m[1].clone())
+    };
+    let missed = told(&readers[0]).expect("it is told that it missed some");
+    assert!(missed.contains(" events\""), "{missed}");
+
+    // They do not keep the agent from its end either.
+    assert!(alone.program.take().unwrap().stop().success());
+    assert!(!std::fs::read_to_string(alone.path("agent.log")).unwrap().contains("did not end in time"));
+    drop((readers, silent, halves));
+}
+
+#[test]
+fn more_than_may_be_connected_wait_and_then_get_in() {
+    let alone = Alone::new("");
+    let silent: Vec<_> = (0..32).map(|_| alone.open("run/status.sock", "")).collect();
+    let mut late = alone.open("run/status.sock", "GET /v1/status HTTP/1.0\r\n\r\n");
+    late.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    assert!(late.read(&mut [0; 1]).is_err(), "all places are taken");
+    // Orders have places of their own.
+    assert!(alone.order(&["hold"]).status.success());
+    drop(silent);
+    late.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut answer = String::new();
+    late.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("\"schema_version\":1"), "{answer}");
+}
