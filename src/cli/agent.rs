@@ -10,13 +10,26 @@ use crate::daemon;
 
 /// What may be said of the agent's settings; the rest is in its file.
 #[derive(Debug, Args)]
-pub(super) struct Agent {
+pub(super) struct Settings {
     /// Settings file [default: /etc/cotter/agent.toml, which may be missing]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// One setting, e.g. --set cloud.poll_interval=1min; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
+}
+
+impl Settings {
+    pub(super) fn given(self) -> Given {
+        Given { file: self.config, set: self.set }
+    }
+}
+
+/// The agent, and whether it shall only look at its settings.
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    #[command(flatten)]
+    settings: Settings,
     /// Only check the settings, and say whether they are fine
     #[arg(long)]
     check: bool,
@@ -28,8 +41,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
-    let given = Given { file: agent.config, set: agent.set };
-    let config = Config::load(&given, &environment())?;
+    let config = Config::load(&agent.settings.given(), &environment())?;
     let filter = logging::filter(&config.log_level)?;
     if agent.check {
         return super::print::text("the settings are fine");

@@ -31,6 +31,8 @@ pub enum Exit {
     Unreachable = 20,
     /// A rule of the fleet, or what devices support, is in the way, or there is nothing to go back to.
     Refused = 21,
+    /// `cotter check` found an error.
+    Unwell = 50,
     /// Another process has the folder or the socket, or they cannot be used.
     OtherInstance = 75,
     /// The settings of a daemon are wrong; starting it again does not help.

@@ -2,9 +2,10 @@
 //!
 //! Device verbs ask the agent's socket and never the engine or the store; fleet verbs
 //! speak to a fleet server over HTTP and never open its records. Only `agent`, `fleet serve` and
-//! `lock run` run something.
+//! `lock run` run something; `check` asks the doctor, which looks itself.
 
 mod agent;
+mod check;
 mod client;
 mod compose;
 mod control;
@@ -45,6 +46,9 @@ enum Verb {
     Explain(explain::Explain),
     /// Shows what became of releases on this device
     History(history::History),
+    /// Looks this device over: what is wrong with it, and what to do
+    #[command(after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
+    Check(check::Check),
     /// Asks the cloud for the target now
     Update(control::Update),
     /// Tries again what was rejected, or waits after a failure
@@ -81,6 +85,7 @@ enum Verb {
 impl Verb {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Check(check) => return Box::pin(check::run(check)).await,
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
 
+pub use sources::files;
 use sources::{RawCloud, RawConfig};
 
 /// Where the settings are when nothing else is said. It may be missing.

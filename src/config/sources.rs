@@ -157,7 +157,12 @@ pub(super) fn merged(
     merged.try_into().map_err(wrong)
 }
 
-fn files(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
+/// The files that are read, the nearest last.
+///
+/// # Errors
+///
+/// When the folder `agent.d` cannot be listed.
+pub fn files(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
     let first = given.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let mut files = Vec::new();
     if given.file.is_some() || first.exists() {

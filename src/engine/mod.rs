@@ -13,6 +13,7 @@ mod look;
 mod pull;
 #[cfg(test)]
 mod sample;
+mod survey;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -28,6 +29,7 @@ use crate::model::{
 
 pub use docker::{Docker, DockerSettings};
 pub use error::EngineError;
+pub use survey::Survey;
 
 /// A container to be created.
 #[derive(Debug, Clone, Copy)]

@@ -2,6 +2,7 @@
 //! apps lock their updates. Knows nothing of what they are used for.
 
 mod clock;
+mod condition;
 mod disk;
 mod locks;
 mod ports;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 pub use clock::{trust, window};
-pub use disk::free;
+pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
+pub use disk::{Disk, disk_of, free};
 pub use locks::{LockError, Locks};
 pub use ports::listeners;
 

@@ -69,7 +69,12 @@ impl Docker {
 
     /// Makes one call within `deadline`; a broken connection is forgotten, so that the next call
     /// connects and negotiates anew.
-    async fn call<T, F, Fut>(&self, name: &'static str, deadline: Duration, make: F) -> Result<T, EngineError>
+    pub(super) async fn call<T, F, Fut>(
+        &self,
+        name: &'static str,
+        deadline: Duration,
+        make: F,
+    ) -> Result<T, EngineError>
     where
         F: FnOnce(bollard::Docker) -> Fut + Send,
         Fut: Future<Output = Result<T, Error>> + Send,

@@ -1,0 +1,1 @@
+//! What is judged of what is seen.
