@@ -87,7 +87,7 @@ fn show(findings: &[Finding]) -> anyhow::Result<()> {
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     print::text(&format!(
-        "\n{} ok, {} warnings, {} errors, {} skipped",
+        "\n{} ok, {} with a warning, {} with an error, {} skipped",
         count(Level::Ok),
         count(Level::Warning),
         count(Level::Error),

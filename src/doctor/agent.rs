@@ -9,7 +9,7 @@ use crate::host::{self, Unit};
 use crate::store::Look;
 
 /// What only a person can clear, by its word in the status.
-const FOR_A_PERSON: [&str; 9] = [
+pub(super) const FOR_A_PERSON: [&str; 9] = [
     "backoff",
     "refused",
     "unhealthy",

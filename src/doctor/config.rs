@@ -1,5 +1,6 @@
 //! The settings: whether they are accepted, and who may change them.
 
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
@@ -75,7 +76,13 @@ fn cloud(config: &Config) -> Finding {
         return warning(id, "no cloud is set: what was last received goes on running", remedy);
     };
     let Some(rest) = cloud.endpoint.strip_prefix("http://") else { return ok(id, cloud.endpoint.clone()) };
-    let is_here = ["127.", "localhost", "[::1]"].iter().any(|here| rest.starts_with(here));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let host = match authority.rsplit_once(':') {
+        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) => host,
+        Some(_) | None => authority,
+    };
+    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
     if is_here {
         return ok(id, cloud.endpoint.clone());
     }

@@ -16,13 +16,13 @@ const SCARCE: u64 = 32 << 20;
 const FILES: u64 = 64;
 
 pub(super) struct State<'a> {
-    folder: String,
+    pub(super) folder: String,
     /// The mode of the folder, or why it cannot be told.
-    mode: Result<u32, ErrorKind>,
-    is_folder: bool,
-    disk: Option<Disk>,
-    store: Seen<'a>,
-    cloud: Option<&'a CloudConfig>,
+    pub(super) mode: Result<u32, ErrorKind>,
+    pub(super) is_folder: bool,
+    pub(super) disk: Option<Disk>,
+    pub(super) store: Seen<'a>,
+    pub(super) cloud: Option<&'a CloudConfig>,
 }
 
 pub(super) fn look<'a>(config: &'a Config, store: Seen<'a>) -> State<'a> {
@@ -44,7 +44,10 @@ pub(super) fn judge(state: &State<'_>) -> Vec<Finding> {
     if let Ok(look) = &state.store {
         findings.extend([copies(look), damage(look)]);
     }
-    let why = state.store.as_ref().err().map_or("the state folder is not there", |why| why.as_str());
+    let why = match state.mode {
+        Err(_) => "there is no state folder",
+        Ok(_) => state.store.err().map_or("its disk does not say", String::as_str),
+    };
     skip_rest("state", &mut findings, why);
     findings
 }
