@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use tracing_subscriber::filter::Targets;
 
 use super::logging;
-use crate::config::{Config, Given, environment};
+use crate::config::{Config, ConfigError, Given, environment};
 use crate::daemon;
 
 /// What may be said of the agent's settings; the rest is in its file.
@@ -41,12 +42,20 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
-    let config = Config::load(&agent.settings.given(), &environment())?;
-    let filter = logging::filter(&config.log_level)?;
+    let (config, filter) = accepted(&agent.settings.given())?;
     if agent.check {
         return super::print::text("the settings are fine");
     }
     logging::begin(filter);
     Box::pin(daemon::run(config)).await?;
     Ok(())
+}
+
+/// The settings in force, and what is to be logged.
+pub(super) fn accepted(given: &Given) -> Result<(Config, Targets), ConfigError> {
+    let environment = environment();
+    let config = Config::load(given, &environment)?;
+    let filter = logging::filter(&config.log_level);
+    let filter = filter.map_err(|error| Config::locate(error, given, &environment))?;
+    Ok((config, filter))
 }

@@ -8,6 +8,7 @@ mod agent;
 mod check;
 mod client;
 mod compose;
+mod config;
 mod control;
 mod device;
 mod exit;
@@ -49,6 +50,9 @@ enum Verb {
     /// Looks this device over: what is wrong with it, and what to do
     #[command(after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
     Check(check::Check),
+    /// The agent's settings
+    #[command(subcommand)]
+    Config(config::Verb),
     /// Asks the cloud for the target now
     Update(control::Update),
     /// Tries again what was rejected, or waits after a failure
@@ -88,6 +92,7 @@ impl Verb {
             Self::Check(check) => return Box::pin(check::run(check)).await,
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
+            Self::Config(verb) => Box::pin(config::run(verb)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
             Self::History(history) => Box::pin(history::run(history)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,
