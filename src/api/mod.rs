@@ -1,12 +1,13 @@
 //! The local sockets: what the agent says of itself, what an operator orders, and how the command
 //! line asks.
 //!
-//! Reads channels and touches neither engine nor store.
+//! Reads channels, and logs that it is handed; touches neither engine nor store.
 
 mod answer;
 mod client;
 mod control;
 mod document;
+mod logs;
 mod server;
 mod wishes;
 
@@ -17,5 +18,6 @@ pub use document::{
     AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
     LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
+pub use logs::{Log, LogWish, Logs, NoLog, ReadLog, logs};
 pub use server::{BindError, Sources, bind, serve};
 pub use wishes::{HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};

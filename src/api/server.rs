@@ -17,6 +17,7 @@ use tracing::warn;
 use crate::model::{CloudReport, Delivered, Report};
 
 use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
+use super::logs::{self, Logs};
 
 /// Where what is served comes from.
 #[derive(Debug, Clone)]
@@ -30,6 +31,7 @@ pub struct Sources {
     pub uptime: fn() -> Duration,
     /// This boot of the device.
     pub boot_id: String,
+    pub logs: Logs,
 }
 
 /// Why there is no socket.
@@ -66,10 +68,12 @@ pub async fn bind(path: &Path, mode: u32) -> Result<UnixListener, BindError> {
 
 /// Serves until `stop` is cancelled.
 pub async fn serve(listener: UnixListener, sources: Sources, stop: CancellationToken) {
+    let logs = logs::routes(sources.logs.clone());
     let routes = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/history", get(told_history))
-        .with_state(sources);
+        .with_state(sources)
+        .merge(logs);
     let served = axum::serve(listener, routes).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
         warn!(%error, "status socket ended");

@@ -1,10 +1,11 @@
 //! The exit codes of all commands, and which error ends in which.
 
+use std::io;
 use std::process::ExitCode;
 
 use super::client::ClientError;
 use crate::api::{BindError, ClientError as AgentError};
-use crate::config::ConfigError as AgentConfigError;
+use crate::config::{ConfigError as AgentConfigError, JoinError};
 use crate::daemon::DaemonError;
 use crate::fleet::{ConfigError, FleetError};
 use crate::registry::RegistryError;
@@ -44,6 +45,11 @@ pub enum Exit {
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
 
+/// What is there already stands against what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct InTheWay(pub(super) String);
+
 impl Exit {
     /// The code for an error, by its innermost known kind.
     #[must_use]
@@ -66,6 +72,19 @@ impl Exit {
         }
         if error.is::<Usage>() {
             return Some(Self::Usage);
+        }
+        if error.is::<InTheWay>() {
+            return Some(Self::Refused);
+        }
+        if let Some(error) = error.downcast_ref::<JoinError>() {
+            return Some(match error {
+                JoinError::Value(_) => Self::Usage,
+                JoinError::Against { .. } => Self::Refused,
+                JoinError::Unwritable { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
+                    Self::NotPermitted
+                }
+                JoinError::Unwritable { .. } => Self::Unexpected,
+            });
         }
         if error.is::<ConfigError>() || error.is::<AgentConfigError>() {
             return Some(Self::BadConfig);

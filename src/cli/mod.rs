@@ -7,6 +7,7 @@
 mod agent;
 mod check;
 mod client;
+mod completion;
 mod compose;
 mod config;
 mod control;
@@ -15,8 +16,10 @@ mod exit;
 mod explain;
 mod fleet;
 mod history;
+mod join;
 mod lock;
 mod logging;
+mod logs;
 mod print;
 mod release;
 mod serve;
@@ -50,6 +53,12 @@ enum Verb {
     /// Looks this device over: what is wrong with it, and what to do
     #[command(after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
     Check(check::Check),
+    /// Shows what a service writes
+    #[command(after_help = "Example: cotter logs web --follow --tail 20")]
+    Logs(logs::ShowLogs),
+    /// Makes this device one of a cloud's, with the config.json that openBalena or balenaCloud hands out
+    #[command(after_help = "Example: cotter join config.json --dry-run")]
+    Join(join::Join),
     /// The agent's settings
     #[command(subcommand)]
     Config(config::Verb),
@@ -72,6 +81,9 @@ enum Verb {
     /// Stops a service and starts it again
     #[command(after_help = "Example: cotter restart camera --app greenhouse")]
     Restart(control::OfService),
+    /// Prints a script by which a shell completes commands and options
+    #[command(after_help = "Example: cotter completion bash > /etc/bash_completion.d/cotter")]
+    Completion(completion::Completion),
     /// Locks: while one is in force, no release is swapped
     #[command(subcommand)]
     Lock(lock::Verb),
@@ -93,6 +105,9 @@ impl Verb {
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,
+            Self::Join(join) => Box::pin(join::run(join)).await,
+            Self::Completion(completion) => completion::run(&completion),
+            Self::Logs(logs) => Box::pin(logs::run(logs)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
             Self::History(history) => Box::pin(history::run(history)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,

@@ -2,6 +2,7 @@
 //!
 //! The only room that reads the environment.
 
+mod join;
 mod policy;
 mod show;
 mod sources;
@@ -17,6 +18,7 @@ use std::time::Duration;
 
 use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
 
+pub use join::{JoinError, Joined};
 pub use show::{Setting, settings};
 pub use sources::{Place, files};
 use sources::{RawCloud, RawConfig, Said, default_of};
@@ -210,6 +212,20 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
         (None, None, None, None) => Joining::Remembered,
     };
     let Some(endpoint) = raw.endpoint else { return Ok(None) };
+    Ok(Some(CloudConfig {
+        endpoint: self::endpoint(endpoint)?,
+        joining,
+        device_type: raw.device_type.unwrap_or_else(|| default_device_type().to_owned()),
+        device_name: raw.device_name,
+        registries: registries(raw.registries.as_deref().unwrap_or_default())?,
+        poll_interval,
+        report_interval,
+        request_timeout,
+    }))
+}
+
+/// The base URL of a cloud, without a slash at its end.
+fn endpoint(endpoint: String) -> Result<String, ConfigError> {
     let is_url = endpoint.strip_prefix("https://").or(endpoint.strip_prefix("http://"));
     if is_url
         .is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace))
@@ -222,16 +238,7 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
             "cloud.endpoint holds a user or a password, and it is shown in logs and status; leave them out",
         ));
     }
-    Ok(Some(CloudConfig {
-        endpoint: endpoint.trim_end_matches('/').to_owned(),
-        joining,
-        device_type: raw.device_type.unwrap_or_else(|| default_device_type().to_owned()),
-        device_name: raw.device_name,
-        registries: registries(raw.registries.as_deref().unwrap_or_default())?,
-        poll_interval,
-        report_interval,
-        request_timeout,
-    }))
+    Ok(endpoint.trim_end_matches('/').to_owned())
 }
 
 /// Hosts with commas or spaces between them.

@@ -6,10 +6,11 @@
 //! | watcher | the engine's events | `wake` |
 //! | reconciler | `target`, `wake`, `orders` | engine, store, `report` |
 //! | reporter | `report` | the cloud |
-//! | status | `report`, `cloud`, `target` | the status socket |
+//! | status | `report`, `cloud`, `target`, the engine's logs | the status socket |
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
+mod logs;
 mod remembered;
 mod surroundings;
 mod systemd;
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{self, Control, Sources, Who};
+use crate::api::{self, Control, Logs, Sources, Who};
 use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::engine::{Docker, DockerSettings};
@@ -146,8 +147,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
-    spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
-    let docker = engine(&config, &identity);
+    let docker = Arc::new(engine(&config, &identity));
+    let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
+    spawn_sockets(&mut tasks, (status, control), (who, logs), config.cloud.is_some(), &wires, &stop);
     let memory = (store.clone(), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
@@ -193,7 +195,7 @@ async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Res
 fn spawn_sockets(
     tasks: &mut JoinSet<()>,
     (status, control): (UnixListener, UnixListener),
-    who: Who,
+    (who, logs): (Who, Logs),
     has_cloud: bool,
     wires: &Wires,
     stop: &CancellationToken,
@@ -205,6 +207,7 @@ fn spawn_sockets(
         target: wires.target.subscribe(),
         uptime: host::uptime,
         boot_id: host::boot_id(),
+        logs,
     };
     tasks.spawn(api::serve(status, sources, stop.clone()));
     let poll_now = has_cloud.then(|| Arc::clone(&wires.poll_now));
@@ -238,13 +241,12 @@ fn engine(config: &Config, identity: &Identity) -> Docker {
 fn spawn_reconciler(
     tasks: &mut JoinSet<()>,
     config: &Config,
-    engine: Docker,
+    engine: Arc<Docker>,
     wires: &Wires,
     orders: mpsc::Receiver<Command>,
     (store, ledger): (Store, Ledger),
     stop: &CancellationToken,
 ) {
-    let engine = Arc::new(engine);
     let channels = Channels {
         target: wires.target.subscribe(),
         engine: wires.wake.subscribe(),

@@ -130,7 +130,8 @@ fn unanswered(failed: &CloudError) -> Finding {
         }
         CloudError::Unreachable { .. } => "see cloud-name and cloud-connects; what runs goes on meanwhile",
         CloudError::Denied { .. } | CloudError::Unknown { .. } => {
-            "was the device deleted there? Then give it a new identity with an empty state_dir, or with `cotter join --force`"
+            "was the device deleted there? Then it needs a new identity: `cotter join --force` with a new config.json, or, if \
+             it registers itself, another state_dir"
         }
         CloudError::Conflict { .. } | CloudError::Refused { .. } => {
             "the cloud's operator must look; the agent tries again by itself"

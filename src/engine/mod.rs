@@ -9,6 +9,8 @@ mod docker_spec;
 mod error;
 pub mod fake;
 mod injected;
+mod inspection;
+mod logs;
 mod look;
 mod pull;
 #[cfg(test)]
@@ -29,6 +31,8 @@ use crate::model::{
 
 pub use docker::{Docker, DockerSettings};
 pub use error::EngineError;
+pub use inspection::{Inspection, Mounted};
+pub use logs::LogSpan;
 pub use survey::Survey;
 
 /// A container to be created.
