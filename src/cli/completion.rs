@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use anyhow::Context;
 use clap::{Args, CommandFactory, ValueEnum};
-use clap_complete::{Generator, shells};
+use clap_complete::shells;
 
 use super::Cli;
 
@@ -22,19 +22,30 @@ enum Shell {
 }
 
 pub(super) fn run(completion: &Completion) -> anyhow::Result<()> {
-    let script = match completion.shell {
-        Shell::Bash => script(shells::Bash),
-        Shell::Zsh => script(shells::Zsh),
-        Shell::Fish => script(shells::Fish),
-    };
-    match io::stdout().lock().write_all(&script) {
+    match io::stdout().lock().write_all(&script(completion.shell)) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
         _ => Ok(()),
     }
 }
 
-fn script(shell: impl Generator) -> Vec<u8> {
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Cli::command(), "cotter", &mut script);
+/// The script for a shell by its name; `None` for others than bash, zsh and fish.
+#[must_use]
+pub fn completion_for(shell: &str) -> Option<Vec<u8>> {
+    Shell::from_str(shell, false).ok().map(script)
+}
+
+fn script(shell: Shell) -> Vec<u8> {
+    let (mut command, mut script) = (definitions(), Vec::new());
+    match shell {
+        Shell::Bash => clap_complete::generate(shells::Bash, &mut command, "cotter", &mut script),
+        Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, "cotter", &mut script),
+        Shell::Fish => clap_complete::generate(shells::Fish, &mut command, "cotter", &mut script),
+    }
     script
+}
+
+/// The definitions of all commands, for man pages.
+#[must_use]
+pub fn definitions() -> clap::Command {
+    Cli::command()
 }

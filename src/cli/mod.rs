@@ -24,11 +24,13 @@ mod print;
 mod release;
 mod serve;
 mod status;
+mod support_bundle;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use completion::{completion_for, definitions};
 pub use exit::Exit;
 
 /// Keeps every device of a fleet on exactly the release it should run.
@@ -53,6 +55,9 @@ enum Verb {
     /// Looks this device over: what is wrong with it, and what to do
     #[command(after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
     Check(check::Check),
+    /// Puts into one file what somebody who helps wants to see of this device, without its secrets
+    #[command(after_help = "Example: cotter support-bundle --output device.tar")]
+    SupportBundle(support_bundle::SupportBundle),
     /// Shows what a service writes
     #[command(after_help = "Example: cotter logs web --follow --tail 20")]
     Logs(logs::ShowLogs),
@@ -107,6 +112,7 @@ impl Verb {
             Self::Config(verb) => Box::pin(config::run(verb)).await,
             Self::Join(join) => Box::pin(join::run(join)).await,
             Self::Completion(completion) => completion::run(&completion),
+            Self::SupportBundle(bundle) => Box::pin(support_bundle::run(bundle)).await,
             Self::Logs(logs) => Box::pin(logs::run(logs)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
             Self::History(history) => Box::pin(history::run(history)).await,

@@ -50,7 +50,7 @@ impl Joined {
     pub fn new(given: &Given, enrolment: &Enrolment) -> Result<Self, JoinError> {
         let file = given.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
         // The agent looks for its keys from another folder than this one.
-        let file = std::path::absolute(&file).unwrap_or(file);
+        let file = absolute(&file);
         let key_file = |name: &str| file.with_file_name(name);
         let mut says = vec![("cloud.endpoint", endpoint(enrolment.endpoint.clone())?)];
         let (key, path) = match &enrolment.admission {
@@ -126,10 +126,12 @@ impl Joined {
     ///
     /// [`JoinError::Against`] for one that would change what ours says.
     pub fn meets<'a>(&self, settings: &'a [Setting]) -> Result<Option<&'a Setting>, JoinError> {
-        let own = self.ours.file_name();
         let is_nearer = |place: &Place| match place {
             Place::Variable(_) | Place::Flag(_) => true,
-            Place::File { path, .. } => path.parent() == self.ours.parent() && path.file_name() > own,
+            Place::File { path, .. } => {
+                let path = absolute(path);
+                path.parent() == self.ours.parent() && path > self.ours
+            }
         };
         let said = |key: &str| self.says.iter().find(|(name, _)| *name == key).map(|(_, value)| value);
         let registers = said("cloud.uuid").is_none();
@@ -152,8 +154,7 @@ impl Joined {
     }
 
     fn is_ours(&self, place: &Place) -> bool {
-        let same = |path: &Path| std::path::absolute(path).is_ok_and(|path| path == self.ours);
-        matches!(place, Place::File { path, .. } if same(path))
+        matches!(place, Place::File { path, .. } if absolute(path) == self.ours)
     }
 
     /// Writes the files that are not so yet, each whole or not at all; keys for their owner only.
@@ -187,6 +188,10 @@ impl Written {
         }
         self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The section `cloud` of a settings file.

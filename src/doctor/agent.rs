@@ -32,12 +32,17 @@ pub(super) struct Agent {
     pub(super) has_lock_folders: bool,
 }
 
-pub(super) async fn look(config: &Config) -> Agent {
-    let instance = config.instance.to_string();
-    let unit_name = match instance.as_str() {
+/// The unit that runs the agent of `instance`.
+pub(super) fn unit_name(instance: &str) -> String {
+    match instance {
         "default" => "cotter-agent.service".to_owned(),
         other => format!("cotter-agent@{other}.service"),
-    };
+    }
+}
+
+pub(super) async fn look(config: &Config) -> Agent {
+    let instance = config.instance.to_string();
+    let unit_name = unit_name(&instance);
     let path = |name: &str| config.runtime_dir.join(name);
     let mode = |name: &str| path(name).metadata().ok().map(|m| m.mode() & 0o777);
     Agent {

@@ -46,15 +46,19 @@ pub(super) async fn look(config: &Config) -> Engine {
     }
 }
 
-async fn survey(config: &Config) -> Result<Survey, String> {
-    let docker = Docker::new(DockerSettings {
+/// The engine that the settings name, to be looked at.
+pub(super) fn docker(config: &Config) -> Docker {
+    Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
         services_dir: config.runtime_dir.clone(),
         login: None,
         stall_timeout: config.stall_timeout,
-    });
-    match tokio::time::timeout(WITHIN, docker.survey()).await {
+    })
+}
+
+async fn survey(config: &Config) -> Result<Survey, String> {
+    match tokio::time::timeout(WITHIN, docker(config).survey()).await {
         Ok(survey) => survey.map_err(|e| e.to_string()),
         Err(_) => Err(format!("no answer within {} s", WITHIN.as_secs())),
     }

@@ -5,11 +5,13 @@
 //! then judges what it saw, and judging is pure.
 
 mod agent;
+mod bundle;
 mod cloud;
 mod config;
 mod engine;
 mod host;
 mod state;
+mod tar;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +21,8 @@ use serde::Serialize;
 
 use crate::config::{Config, Given};
 use crate::store::Look;
+
+pub use bundle::{Page, archive, pages};
 
 /// Every check: its stable id, and what it asks. The word before the first `-` is its area.
 pub const CHECKS: &[(&str, &str)] = &[

@@ -68,7 +68,8 @@ mod tests {
         let listed = run(&["-tvf"]);
         assert!(listed.starts_with("-rw------- root/root         0 2026-12-01 00:00 a/empty\n"), "{listed}");
         assert_eq!(listed.lines().count(), entries.len());
-        let out = Command::new("tar").args(["-C", folder.path().to_str().unwrap(), "-xf"]).arg(&file).output();
+        let out =
+            Command::new("tar").args(["-C", folder.path().to_str().unwrap(), "-xf"]).arg(&file).output();
         assert!(out.unwrap().status.success());
         for (name, content) in entries {
             assert_eq!(std::fs::read(folder.path().join(name)).unwrap(), content, "{name}");
