@@ -121,9 +121,7 @@ fn remedy(reason: &str) -> &'static str {
         "hand-over" => "the new container says that it has taken over, or its time ends",
         "backoff" => "`cotter retry` tries it now, once the cause above is mended",
         "refused" => "make a release without it; the one that runs is left alone",
-        "unhealthy" => {
-            "see `cotter logs SERVICE`; `cotter restart SERVICE` or `cotter retry` starts it anew"
-        }
+        "unhealthy" => "see `cotter logs SERVICE`; `cotter restart SERVICE` or `cotter retry` starts it anew",
         "rejected" => "make a better release, or `cotter retry` tries this one again",
         "held" => "`cotter unhold`",
         "locked" => "its holder ends the lock; `cotter update --force` passes it once",
