@@ -294,6 +294,12 @@ fn orders_that_cannot_be_given_say_why() {
     ] {
         assert_eq!(said(args), expected, "{args:?}");
     }
+    let told = "error: invalid value 'yesterday' for '--since <TIME>': write a time such as 2026-12-01T08:00:00Z, or how \
+                long ago, such as 10min\n\nFor more information, try '--help'.";
+    assert_eq!(said(&["logs", "web", "--since", "yesterday"]), (2, told.to_owned()));
+    let told = "error: invalid value '10001' for '--tail <LINES>': 10001 is not in 0..=10000\n\nFor more information, try \
+                '--help'.";
+    assert_eq!(said(&["logs", "web", "--tail", "10001"]), (2, told.to_owned()));
     for ttl in ["0s", "1500ms", "25h", "10", "soon"] {
         let told = format!(
             "error: invalid value '{ttl}' for '--ttl <DURATION>': write a duration such as 10min, from 1s to \
@@ -314,6 +320,8 @@ fn orders_that_cannot_be_given_say_why() {
         &["lock", "renew", "a"],
         &["lock", "release", "a"],
         &["lock", "list"],
+        &["logs", "web"],
+        &["logs", "web", "--follow", "--since", "10min"],
     ] {
         assert_eq!(said(&[args, &["--socket", socket]].concat()), (3, told.to_owned()), "{args:?}");
     }

@@ -1,5 +1,6 @@
 //! The engine: its socket, its kind, its disk, and what lies about in it.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use super::{Finding, bytes, error, ok, skip, skip_rest, warning};
@@ -18,8 +19,10 @@ const FILES: u64 = 5_000;
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) socket: String,
-    /// Why nobody can connect to it; `None` when one can.
+    /// Why it cannot be connected to; `None` when it can.
     pub(super) closed: Option<String>,
+    /// Whether that is only because of who asks.
+    pub(super) is_denied: bool,
     pub(super) survey: Result<Survey, String>,
     /// The disk of its data root, seen from here.
     pub(super) disk: Option<Disk>,
@@ -37,6 +40,7 @@ pub(super) async fn look(config: &Config) -> Engine {
     let disk = survey.as_ref().ok().and_then(|survey| host::disk_of(&survey.data_root));
     Engine {
         socket: config.engine_socket.display().to_string(),
+        is_denied: closed.as_ref().is_some_and(|e| e.kind() == ErrorKind::PermissionDenied),
         closed: closed.map(|e| e.to_string()),
         survey,
         disk,
@@ -67,6 +71,9 @@ async fn survey(config: &Config) -> Result<Survey, String> {
 pub(super) fn judge(engine: &Engine) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &engine.closed {
+        Some(why) if engine.is_denied => {
+            findings.push(skip("engine-socket", format!("{}: {why}; ask as root", engine.socket)));
+        }
         Some(why) => {
             let remedy = "systemctl start docker; or install docker.io, or set engine.socket";
             findings.push(error("engine-socket", format!("{}: {why}", engine.socket), remedy));

@@ -146,7 +146,7 @@ fn area_of(id: &str) -> &str {
 pub struct Subject {
     pub given: Given,
     pub environment: BTreeMap<String, String>,
-    /// Ids of checks that are not to be run. What only they need is not looked at.
+    /// Ids of checks that are not to be run. Without any of its checks, engine or cloud is not asked at all.
     pub left_out: BTreeSet<&'static str>,
 }
 
@@ -171,10 +171,11 @@ pub async fn examine(subject: &Subject) -> Vec<Finding> {
     };
     let store = crate::store::look(&config.state_dir).map_err(|e| e.to_string());
     let seen = store.as_ref();
-    let (agent, engine) = tokio::join!(Box::pin(agent::look(config)), Box::pin(engine::look(config)));
+    let engine = async { if wants("engine") { Some(Box::pin(engine::look(config)).await) } else { None } };
+    let (agent, engine) = tokio::join!(Box::pin(agent::look(config)), engine);
     all.extend(state::judge(&state::look(config, seen)));
     all.extend(host::judge(&host::look(Some(config), seen.ok()).await));
-    all.extend(engine::judge(&engine));
+    all.extend(engine.iter().flat_map(engine::judge));
     all.extend(agent::judge(&agent, seen.ok()));
     if wants("cloud") {
         let identity = seen.ok().and_then(|look| look.identity.as_ref());

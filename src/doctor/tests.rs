@@ -336,6 +336,7 @@ fn engine(survey: Survey) -> Engine {
     Engine {
         socket: "/docker.sock".to_owned(),
         closed: None,
+        is_denied: false,
         survey: Ok(survey),
         disk: Some(disk(GIB, 10_000)),
         reserve: 64 << 20,
@@ -460,6 +461,8 @@ fn the_engine() {
     assert_whole("engine", &findings);
     assert_eq!(told(&findings, "engine-socket"), "error: /docker.sock: Connection refused");
     assert_eq!(findings.iter().filter(|f| f.level == Level::Skip).count(), findings.len() - 1);
+    let findings = super::engine::judge(&Engine { is_denied: true, ..closed });
+    assert_eq!(told(&findings, "engine-socket"), "skip: /docker.sock: Connection refused; ask as root");
 }
 
 fn status() -> StatusDocument {
