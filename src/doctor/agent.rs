@@ -32,23 +32,30 @@ pub(super) struct Agent {
     pub(super) has_lock_folders: bool,
 }
 
-/// The unit that runs the agent of `instance`.
-pub(super) fn unit_name(instance: &str) -> String {
-    match instance {
-        "default" => "cotter-agent.service".to_owned(),
-        other => format!("cotter-agent@{other}.service"),
+/// The unit that runs the agent of `instance`, and what systemd knows of it: one of the instance's own where
+/// that is in use, else the one that every machine has.
+pub(super) async fn unit_of(instance: &str) -> (String, Option<Unit>) {
+    let usual = "cotter-agent.service".to_owned();
+    let own = format!("cotter-agent@{instance}.service");
+    match host::unit(&own).await {
+        Some(unit) if unit.active == "active" || unit.enabled == "enabled" => (own, Some(unit)),
+        Some(_) => {
+            let unit = host::unit(&usual).await;
+            (usual, unit)
+        }
+        None => (usual, None),
     }
 }
 
 pub(super) async fn look(config: &Config) -> Agent {
     let instance = config.instance.to_string();
-    let unit_name = unit_name(&instance);
+    let (unit_name, unit) = unit_of(&instance).await;
     let path = |name: &str| config.runtime_dir.join(name);
     let mode = |name: &str| path(name).metadata().ok().map(|m| m.mode() & 0o777);
     Agent {
         status: api::status(&path("status.sock")).await,
         modes: [mode("status.sock"), mode("control.sock")],
-        unit: host::unit(&unit_name).await,
+        unit,
         unit_name,
         instance,
         has_lock_folders: path("services").is_dir(),

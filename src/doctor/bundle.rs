@@ -134,7 +134,7 @@ async fn engine(config: &Config) -> Vec<Page> {
 
 /// What the agent's unit wrote, one JSON object a line.
 async fn journal(config: &Config) -> Page {
-    let unit = super::agent::unit_name(config.instance.as_str());
+    let (unit, _) = super::agent::unit_of(config.instance.as_str()).await;
     let mut arguments = JOURNAL.to_vec();
     arguments.extend(["--unit", &unit]);
     match host::ask("journalctl", &arguments).await {
