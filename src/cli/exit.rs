@@ -77,14 +77,7 @@ impl Exit {
             return Some(Self::Refused);
         }
         if let Some(error) = error.downcast_ref::<JoinError>() {
-            return Some(match error {
-                JoinError::Value(_) => Self::Usage,
-                JoinError::Against { .. } => Self::Refused,
-                JoinError::Unwritable { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
-                    Self::NotPermitted
-                }
-                JoinError::Unwritable { .. } => Self::Unexpected,
-            });
+            return Some(Self::of_join(error));
         }
         if error.is::<ConfigError>() || error.is::<AgentConfigError>() {
             return Some(Self::BadConfig);
@@ -93,20 +86,7 @@ impl Exit {
             return Some(Self::OtherInstance);
         }
         if let Some(error) = error.downcast_ref::<AgentError>() {
-            return Some(match error {
-                AgentError::NoAgent { .. } => Self::NoAgent,
-                AgentError::NotPermitted { .. } => Self::NotPermitted,
-                AgentError::NotUnderstood { .. } => Self::Unexpected,
-                AgentError::Busy => Self::NoAgent,
-                AgentError::NotFollowed { code, .. } => match code.as_str() {
-                    "refused" => Self::Refused,
-                    "held" => Self::Held,
-                    "not_found" => Self::NotFound,
-                    "bad_request" => Self::Usage,
-                    "stopping" => Self::NoAgent,
-                    _ => Self::Unexpected,
-                },
-            });
+            return Some(Self::of_agent(error));
         }
         if let Some(error) = error.downcast_ref::<FleetError>() {
             return Some(if error.is_in_use() { Self::OtherInstance } else { Self::Unexpected });
@@ -130,6 +110,33 @@ impl Exit {
                 _ => Self::Unexpected,
             },
         })
+    }
+
+    fn of_join(error: &JoinError) -> Self {
+        match error {
+            JoinError::Value(_) => Self::Usage,
+            JoinError::Against { .. } => Self::Refused,
+            JoinError::Unwritable { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
+                Self::NotPermitted
+            }
+            JoinError::Unwritable { .. } => Self::Unexpected,
+        }
+    }
+
+    fn of_agent(error: &AgentError) -> Self {
+        match error {
+            AgentError::NoAgent { .. } | AgentError::Busy => Self::NoAgent,
+            AgentError::NotPermitted { .. } => Self::NotPermitted,
+            AgentError::NotUnderstood { .. } => Self::Unexpected,
+            AgentError::NotFollowed { code, .. } => match code.as_str() {
+                "refused" => Self::Refused,
+                "held" => Self::Held,
+                "not_found" => Self::NotFound,
+                "bad_request" => Self::Usage,
+                "stopping" => Self::NoAgent,
+                _ => Self::Unexpected,
+            },
+        }
     }
 }
 

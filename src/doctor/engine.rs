@@ -135,7 +135,8 @@ fn disk(engine: &Engine, survey: &Survey) -> Vec<Finding> {
         return vec![skip(id, why.clone()), skip("engine-inodes", why)];
     };
     let told = format!("{} free at {root}, {} are kept free", bytes(disk.free), bytes(engine.reserve));
-    let remedy = "free space on it: `docker system df` shows what takes it; never prune images while a release is on trial";
+    let remedy = "free space on it: `docker system df` shows what takes it; not by `docker image prune`, which takes what a \
+                  rollback needs";
     let room = if disk.free <= engine.reserve {
         error(id, told, remedy)
     } else if disk.free < 4 * engine.reserve {
@@ -209,7 +210,8 @@ fn images(survey: &Survey) -> Finding {
     warning(
         id,
         told,
-        "`docker images --filter dangling=true` shows them; remove those that nobody builds with",
+        "`docker images --digests` shows them as <none> in all columns: `docker rmi` them, and never `docker image \
+                  prune`, which takes what a rollback needs, too",
     )
 }
 
