@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build test test-systemd faults demo demo-stop bench
+.PHONY: help build man test test-systemd faults demo demo-stop bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
@@ -8,6 +8,9 @@ help: ## this list
 build: ## the release binary, target/release/cotter
 	@scripts/prepare.sh
 	@source scripts/lib.sh && cargo build --release --locked
+
+man: ## man pages and completions, into target/manual
+	@source scripts/lib.sh && cargo run --quiet --locked --example manual -- target/manual && ls -R target/manual
 
 test: ## format, lints and all tests, with a real engine and a real registry
 	@scripts/test.sh

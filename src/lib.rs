@@ -8,6 +8,7 @@ pub mod cli;
 pub mod cloud;
 pub mod config;
 pub mod daemon;
+pub mod doctor;
 pub mod engine;
 pub mod fleet;
 pub mod host;

@@ -77,27 +77,27 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
         ),
         (
             "[cloud]\npoll_interval = \"soon\"".to_owned(),
-            "cloud.poll_interval = \"soon\" is not accepted: it must be a duration such as 15min, from 1s to 1day",
+            "cloud.poll_interval = \"soon\" is not accepted: it must be a duration such as 15min, from 1s to 1day; it is set in DIR/agent.toml, line 2",
         ),
         (
             "[engine]\nresync = \"1s\"".to_owned(),
-            "engine.resync = \"1s\" is not accepted: it must be a duration such as 5min, from 10s to 1day",
+            "engine.resync = \"1s\" is not accepted: it must be a duration such as 5min, from 10s to 1day; it is set in DIR/agent.toml, line 2",
         ),
         (
             "instance = \"My Lab\"".to_owned(),
-            "instance = \"My Lab\" is not accepted: it must be lower-case letters, digits and '-', at most 32, beginning with a letter or digit",
+            "instance = \"My Lab\" is not accepted: it must be lower-case letters, digits and '-', at most 32, beginning with a letter or digit; it is set in DIR/agent.toml, line 1",
         ),
         (
             "[update]\nparallel_pulls = 99".to_owned(),
-            "update.parallel_pulls = \"99\" is not accepted: it must be a whole number from 1 to 16",
+            "update.parallel_pulls = \"99\" is not accepted: it must be a whole number from 1 to 16; it is set in DIR/agent.toml, line 2",
         ),
         (
             "[log]\nlevel = \"loud\"".to_owned(),
-            "log.level = \"loud\" is not accepted: it must be error, warn, info, debug or trace, or a filter such as info,cotter::reconcile=debug",
+            "log.level = \"loud\" is not accepted: it must be error, warn, info, debug or trace, or a filter such as info,cotter::reconcile=debug; it is set in DIR/agent.toml, line 2",
         ),
         (
             "[cloud]\nendpoint = \"fleet.example.com\"".to_owned(),
-            "cloud.endpoint = \"fleet.example.com\" is not accepted: it must be a URL with http:// or https://, e.g. https://api.example.com",
+            "cloud.endpoint = \"fleet.example.com\" is not accepted: it must be a URL with http:// or https://, e.g. https://api.example.com; it is set in DIR/agent.toml, line 2",
         ),
         (
             "[cloud]\nfleet = 1".to_owned(),
@@ -105,15 +105,15 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
         ),
         (
             register("open.key"),
-            "cloud.provisioning_key_file: key file DIR/open.key cannot be used: others may read it (mode 644); chmod 600 it",
+            "cloud.provisioning_key_file: key file DIR/open.key cannot be used: others may read it (mode 644); chmod 600 it; it is set in DIR/agent.toml, line 4",
         ),
         (
             register("no.key"),
-            "cloud.provisioning_key_file: key file DIR/no.key cannot be used: No such file or directory (os error 2); put the key into it, with mode 600",
+            "cloud.provisioning_key_file: key file DIR/no.key cannot be used: No such file or directory (os error 2); put the key into it, with mode 600; it is set in DIR/agent.toml, line 4",
         ),
         (
             register("empty.key"),
-            "cloud.provisioning_key_file: key file DIR/empty.key cannot be used: its first line is empty; write the key there",
+            "cloud.provisioning_key_file: key file DIR/empty.key cannot be used: its first line is empty; write the key there; it is set in DIR/agent.toml, line 4",
         ),
     ] {
         write(&path("agent.toml"), &file, 0o644);
@@ -174,6 +174,9 @@ fn flags_and_variables_that_are_wrong_are_told_by_their_names() {
                 .to_owned()
         )
     );
+    let (code, said) = run(agent(&["--set", "heal.restarts=101"]), dir.path());
+    assert_eq!(code, 78);
+    assert!(said.ends_with("from 0 to 100; it is set in --set heal.restarts"), "{said}");
     let (code, said) = run(agent(&["--set", "instance"]), dir.path());
     assert_eq!(code, 2);
     assert!(said.contains("write KEY=VALUE, e.g. instance=lab"), "{said}");
@@ -291,6 +294,12 @@ fn orders_that_cannot_be_given_say_why() {
     ] {
         assert_eq!(said(args), expected, "{args:?}");
     }
+    let told = "error: invalid value 'yesterday' for '--since <TIME>': write a time such as 2026-12-01T08:00:00Z, or how \
+                long ago, such as 10min\n\nFor more information, try '--help'.";
+    assert_eq!(said(&["logs", "web", "--since", "yesterday"]), (2, told.to_owned()));
+    let told = "error: invalid value '10001' for '--tail <LINES>': 10001 is not in 0..=10000\n\nFor more information, try \
+                '--help'.";
+    assert_eq!(said(&["logs", "web", "--tail", "10001"]), (2, told.to_owned()));
     for ttl in ["0s", "1500ms", "25h", "10", "soon"] {
         let told = format!(
             "error: invalid value '{ttl}' for '--ttl <DURATION>': write a duration such as 10min, from 1s to \
@@ -311,6 +320,8 @@ fn orders_that_cannot_be_given_say_why() {
         &["lock", "renew", "a"],
         &["lock", "release", "a"],
         &["lock", "list"],
+        &["logs", "web"],
+        &["logs", "web", "--follow", "--since", "10min"],
     ] {
         assert_eq!(said(&[args, &["--socket", socket]].concat()), (3, told.to_owned()), "{args:?}");
     }
@@ -331,4 +342,56 @@ fn the_help_of_lock_run_says_what_becomes_of_the_command() {
     let ends = "\nExample: cotter lock run --reason backup -- /usr/local/bin/backup --full";
     assert!(said.starts_with(begins) && said.ends_with(ends), "{said}");
     assert!(said.contains("Usage: cotter lock run [OPTIONS] --reason <TEXT> -- <COMMAND>..."), "{said}");
+}
+
+#[test]
+fn settings_are_shown_with_their_origin_and_checked() {
+    let dir = folder();
+    let path = |name: &str| dir.path().join(name);
+    write(&path("agent.toml"), "instance = \"lab\"\n[cloud]\nendpoint = \"https://a.example\"\n", 0o600);
+    fs::create_dir(path("agent.d")).unwrap();
+    write(&path("agent.d/10-key.toml"), "[cloud]\nfleet = 7\nprovisioning_key_file = \"/k\"\n", 0o600);
+    let mut command = cotter();
+    command.args(["config", "show", "--config"]).arg(path("agent.toml"));
+    command.args(["--set", "update.soak=1s"]).env("COTTER_ENGINE_RESYNC", "1min");
+    let (code, said) = run(command, dir.path());
+    assert_eq!(code, 0);
+    let begins = "\
+SETTING                      VALUE                 FROM
+instance                     lab                   DIR/agent.toml, line 1
+state_dir                    /var/lib/cotter       default
+runtime_dir                  /run/cotter           default
+engine.socket                /var/run/docker.sock  default
+engine.resync                1min                  variable COTTER_ENGINE_RESYNC
+cloud.endpoint               https://a.example     DIR/agent.toml, line 3
+cloud.fleet                  7                     DIR/agent.d/10-key.toml, line 2
+cloud.provisioning_key_file  /k                    DIR/agent.d/10-key.toml, line 3
+cloud.uuid                   -                     default
+";
+    assert!(said.starts_with(begins), "{said}");
+    assert!(
+        said.contains("update.soak                  1s                    --set update.soak\n"),
+        "{said}"
+    );
+
+    let mut command = cotter();
+    command.args(["config", "show", "--json", "--config"]).arg(path("agent.toml"));
+    let (code, said) = run(command, dir.path());
+    let document: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &document["schema_version"]), (0, &1.into()));
+    let fleet = serde_json::json!({ "key": "cloud.fleet", "value": "7", "from": "DIR/agent.d/10-key.toml", "line": 2 });
+    assert!(document["settings"].as_array().unwrap().contains(&fleet), "{said}");
+
+    let check = |name: &str| {
+        let mut command = cotter();
+        command.args(["config", "check"]).arg(path(name));
+        run(command, dir.path())
+    };
+    let told = "error: cloud.provisioning_key_file: key file /k cannot be used: No such file or directory (os error 2); \
+                put the key into it, with mode 600; it is set in DIR/agent.d/10-key.toml, line 3";
+    assert_eq!(check("agent.toml"), (78, told.to_owned()));
+    fs::remove_dir_all(path("agent.d")).unwrap();
+    assert_eq!(check("agent.toml"), (0, "the settings are fine".to_owned()));
+    let (code, said) = check("none.toml");
+    assert_eq!((code, said.lines().count()), (78, 1), "{said}");
 }

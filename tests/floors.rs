@@ -30,8 +30,9 @@ const FLOORS: &[(&str, &[&str])] = &[
         "daemon",
         &["api", "cloud", "config", "engine", "host", "model", "reconcile", "registry", "store", "wire"],
     ),
+    ("doctor", &["api", "cloud", "config", "engine", "host", "model", "store"]),
     // the door: `agent` runs the daemon, `fleet serve` the fleet server
-    ("cli", &["model", "api", "config", "daemon", "fleet", "host", "registry", "store", "wire"]),
+    ("cli", &["model", "api", "config", "daemon", "doctor", "fleet", "host", "registry", "store", "wire"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -104,6 +105,15 @@ fn one_room_names_each_outside_thing() {
             let names_it = text.lines().filter(|l| is_code(l)).any(|l| l.contains(thing));
             assert!(!names_it || rooms.contains(&room), "{file} names {thing}");
         }
+    }
+}
+
+#[test]
+fn only_the_reconciler_changes_what_the_engine_holds() {
+    for (file, text) in rust_files(Path::new("src")) {
+        let room = file.split('/').nth(1).unwrap().trim_end_matches(".rs");
+        let orders = text.lines().filter(|l| is_code(l)).any(|l| l.contains("Operate"));
+        assert!(!orders || ["engine", "reconcile"].contains(&room), "{file} names the engine's second door");
     }
 }
 

@@ -10,7 +10,7 @@ use super::document::SCHEMA_VERSION;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlAnswer {
     pub schema_version: u32,
-    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request`, `busy` or `stopping`.
+    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request`, `busy`, `stopping` or `engine` (which fails).
     pub code: String,
     /// A line for the operator.
     pub message: String,

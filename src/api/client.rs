@@ -137,7 +137,7 @@ pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<Co
     }
 }
 
-async fn connect(
+pub(super) async fn connect(
     path: &Path,
     within: Option<Duration>,
     advice: &'static str,
@@ -158,7 +158,7 @@ async fn connect(
     http.map_err(|e| no_agent(e.to_string()))
 }
 
-fn not_understood(path: &Path, why: String) -> ClientError {
+pub(super) fn not_understood(path: &Path, why: String) -> ClientError {
     ClientError::NotUnderstood { path: path.to_path_buf(), why }
 }
 

@@ -1,7 +1,7 @@
 //! The local sockets: what the agent says of itself, what an operator orders, and how the command
 //! line asks.
 //!
-//! Reads channels and touches neither engine nor store.
+//! Reads channels, and logs that it is handed; touches neither engine nor store.
 
 mod answer;
 mod client;
@@ -10,6 +10,7 @@ mod document;
 mod events;
 mod exposition;
 mod forecast;
+mod logs;
 mod metrics;
 mod serve;
 mod server;
@@ -24,6 +25,7 @@ pub use document::{
 };
 pub use events::EventStatus;
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
+pub use logs::{Log, LogWish, Logs, NoLog, ReadLog, logs};
 pub use server::{BindError, Sources, bind, event_readers, serve, serve_metrics};
 pub use wishes::{HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
 

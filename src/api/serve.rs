@@ -5,11 +5,13 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::serve::Listener;
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
@@ -45,6 +47,7 @@ pub(super) async fn serve_bounded<L>(
         stop.cancelled().await;
         tokio::time::sleep(LINGER).await;
     };
+    let routes = routes.into_make_service_with_connect_info::<Patience>();
     let served = axum::serve(listener, routes).with_graceful_shutdown(stop.clone().cancelled_owned());
     tokio::select! {
         served = served => if let Err(error) = served {
@@ -52,6 +55,34 @@ pub(super) async fn serve_bounded<L>(
         },
         // Whoever does not read, or does not ask to the end, holds up no end.
         () = linger => {}
+    }
+}
+
+/// Lets the other side of a connection be silent for as long as an answer lasts that comes as things happen. It
+/// must take what comes all the same.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Patience(Arc<AtomicBool>);
+
+/// Patience, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Patient(Patience);
+
+impl Patience {
+    pub(super) fn begin(self) -> Patient {
+        self.0.store(true, Ordering::Relaxed);
+        Patient(self)
+    }
+}
+
+impl Drop for Patient {
+    fn drop(&mut self) {
+        self.0.0.store(false, Ordering::Relaxed);
+    }
+}
+
+impl<L: Listener> Connected<IncomingStream<'_, Bounded<L>>> for Patience {
+    fn connect_info(stream: IncomingStream<'_, Bounded<L>>) -> Self {
+        stream.io().patience.clone()
     }
 }
 
@@ -84,11 +115,22 @@ struct Guest<S> {
     _place: Option<OwnedSemaphorePermit>,
     idle: Duration,
     until: Pin<Box<Sleep>>,
+    patience: Patience,
 }
 
 impl<S> Guest<S> {
     fn new(stream: S, place: Option<OwnedSemaphorePermit>, idle: Duration) -> Self {
-        Self { stream, _place: place, idle, until: Box::pin(tokio::time::sleep(idle)) }
+        let until = Box::pin(tokio::time::sleep(idle));
+        Self { stream, _place: place, idle, until, patience: Patience::default() }
+    }
+
+    /// What a call of the stream said, however long that took. The clock goes on, for when patience is over.
+    fn patient<T>(&mut self, context: &mut Context<'_>, said: Poll<T>) -> Poll<T> {
+        while self.until.as_mut().poll(context).is_ready() {
+            let until = Instant::now() + self.idle;
+            self.until.as_mut().reset(until);
+        }
+        said
     }
 
     /// What a call of the stream said, unless it has said nothing for too long.
@@ -112,6 +154,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let said = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if self.patience.0.load(Ordering::Relaxed) {
+            return self.patient(context, said);
+        }
         self.timed(context, said)
     }
 }
@@ -146,5 +191,51 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::ConnectInfo;
+    use axum::routing::get;
+    use futures_util::{StreamExt, stream};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{UnixListener, UnixStream};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_millis(200);
+
+    /// A body whose second half comes when nothing has come for longer than may be.
+    fn slow(until_the_end: Option<Patient>) -> Body {
+        let late = async move {
+            tokio::time::sleep(IDLE * 3).await;
+            drop(until_the_end);
+            Ok("second")
+        };
+        Body::from_stream(stream::iter([Ok::<_, io::Error>("first, ")]).chain(stream::once(late)))
+    }
+
+    #[tokio::test]
+    async fn who_follows_may_be_silent_and_who_does_not_may_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        let routes = Router::new()
+            .route("/patient", get(async |ConnectInfo(p): ConnectInfo<Patience>| slow(Some(p.begin()))))
+            .route("/usual", get(async || slow(None)));
+        let (stop, bounds) = (CancellationToken::new(), Bounds { connections: 2, idle: IDLE });
+        let listener = UnixListener::bind(&path).unwrap();
+        let server = tokio::spawn(serve_bounded(listener, routes, bounds, stop.clone(), "test"));
+        for (route, is_whole) in [("patient", true), ("usual", false)] {
+            let mut stream = UnixStream::connect(&path).await.unwrap();
+            stream.write_all(format!("GET /{route} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
+            let mut told = String::new();
+            let _ = stream.read_to_string(&mut told).await;
+            assert!(told.contains("first"), "{route}: {told}");
+            assert_eq!(told.contains("second"), is_whole, "{route}: {told}");
+        }
+        stop.cancel();
+        server.await.unwrap();
     }
 }

@@ -23,6 +23,7 @@ use super::answer::{Told, told};
 use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
 use super::events::events;
 use super::forecast::{Forecaster, PlanDocument, plan_document};
+use super::logs::{Logs, log};
 use super::metrics::{Around, metrics};
 use super::serve::{Bounds, serve_bounded};
 
@@ -48,6 +49,7 @@ pub struct Sources {
     pub uptime: fn() -> Duration,
     /// This boot of the device.
     pub boot_id: String,
+    pub logs: Logs,
 }
 
 /// Why there is no socket.
@@ -96,12 +98,13 @@ pub fn event_readers() -> Arc<Semaphore> {
 const LISTEN_AGAIN: Duration = Duration::from_secs(60);
 
 /// The routes of the status socket; all are asked by GET.
-pub(super) fn routes() -> [(&'static str, MethodRouter<Sources>); 6] {
+pub(super) fn routes() -> [(&'static str, MethodRouter<Sources>); 7] {
     [
         ("/v1/status", get(status)),
         ("/v1/plan", get(plan)),
         ("/v1/history", get(told_history)),
         ("/v1/events", get(events)),
+        ("/v1/logs", get(log)),
         ("/v1/metrics", get(told_metrics)),
         ("/v1/openapi.json", get(openapi)),
     ]

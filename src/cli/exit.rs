@@ -1,10 +1,11 @@
 //! The exit codes of all commands, and which error ends in which.
 
+use std::io;
 use std::process::ExitCode;
 
 use super::client::ClientError;
 use crate::api::{BindError, ClientError as AgentError};
-use crate::config::ConfigError as AgentConfigError;
+use crate::config::{ConfigError as AgentConfigError, JoinError};
 use crate::daemon::DaemonError;
 use crate::fleet::{ConfigError, FleetError};
 use crate::registry::RegistryError;
@@ -43,6 +44,8 @@ pub enum Exit {
     RolledBack = 40,
     /// The release was taken back, and the one before it does not run well either.
     RollbackFailed = 41,
+    /// `cotter check` found an error.
+    Unwell = 50,
     /// Another process has the folder or the socket, or they cannot be used.
     OtherInstance = 75,
     /// The settings of a daemon are wrong; starting it again does not help.
@@ -53,6 +56,11 @@ pub enum Exit {
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
+
+/// What is there already stands against what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct InTheWay(pub(super) String);
 
 impl Exit {
     /// The code for an error, by its innermost known kind.
@@ -77,6 +85,12 @@ impl Exit {
         if error.is::<Usage>() {
             return Some(Self::Usage);
         }
+        if error.is::<InTheWay>() {
+            return Some(Self::Refused);
+        }
+        if let Some(error) = error.downcast_ref::<JoinError>() {
+            return Some(Self::of_join(error));
+        }
         if error.is::<ConfigError>() || error.is::<AgentConfigError>() {
             return Some(Self::BadConfig);
         }
@@ -84,20 +98,7 @@ impl Exit {
             return Some(Self::OtherInstance);
         }
         if let Some(error) = error.downcast_ref::<AgentError>() {
-            return Some(match error {
-                AgentError::NoAgent { .. } => Self::NoAgent,
-                AgentError::NotPermitted { .. } => Self::NotPermitted,
-                AgentError::NotUnderstood { .. } => Self::Unexpected,
-                AgentError::Busy => Self::NoAgent,
-                AgentError::NotFollowed { code, .. } => match code.as_str() {
-                    "refused" => Self::Refused,
-                    "held" => Self::Held,
-                    "not_found" => Self::NotFound,
-                    "bad_request" => Self::Usage,
-                    "stopping" => Self::NoAgent,
-                    _ => Self::Unexpected,
-                },
-            });
+            return Some(Self::of_agent(error));
         }
         if let Some(error) = error.downcast_ref::<FleetError>() {
             return Some(if error.is_in_use() { Self::OtherInstance } else { Self::Unexpected });
@@ -121,6 +122,33 @@ impl Exit {
                 _ => Self::Unexpected,
             },
         })
+    }
+
+    fn of_join(error: &JoinError) -> Self {
+        match error {
+            JoinError::Value(_) => Self::Usage,
+            JoinError::Against { .. } => Self::Refused,
+            JoinError::Unwritable { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
+                Self::NotPermitted
+            }
+            JoinError::Unwritable { .. } => Self::Unexpected,
+        }
+    }
+
+    fn of_agent(error: &AgentError) -> Self {
+        match error {
+            AgentError::NoAgent { .. } | AgentError::Busy => Self::NoAgent,
+            AgentError::NotPermitted { .. } => Self::NotPermitted,
+            AgentError::NotUnderstood { .. } => Self::Unexpected,
+            AgentError::NotFollowed { code, .. } => match code.as_str() {
+                "refused" => Self::Refused,
+                "held" => Self::Held,
+                "not_found" => Self::NotFound,
+                "bad_request" => Self::Usage,
+                "stopping" => Self::NoAgent,
+                _ => Self::Unexpected,
+            },
+        }
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct Explain {
 
 /// One link of the chain.
 #[derive(Debug, serde::Serialize)]
-struct Link {
+pub(super) struct Link {
     app: Option<String>,
     service: Option<String>,
     reason: String,
@@ -76,7 +76,7 @@ fn heading(app: &AppStatus) -> String {
 }
 
 /// Everything that is in the way, what stops all of it first.
-fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Link> {
+pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Link> {
     let whole = |reason: &str, why: &str, remedy: &str| Link {
         app: None,
         service: None,
@@ -121,9 +121,7 @@ fn remedy(reason: &str) -> &'static str {
         "hand-over" => "the new container says that it has taken over, or its time ends",
         "backoff" => "`cotter retry` tries it now, once the cause above is mended",
         "refused" => "make a release without it; the one that runs is left alone",
-        "unhealthy" => {
-            "see `docker logs` of the service; `cotter restart SERVICE` or `cotter retry` starts it anew"
-        }
+        "unhealthy" => "see `cotter logs SERVICE`; `cotter restart SERVICE` or `cotter retry` starts it anew",
         "rejected" => "make a better release, or `cotter retry` tries this one again",
         "held" => "`cotter unhold`",
         "locked" => "its holder ends the lock; `cotter update --force` passes it once",

@@ -2,11 +2,14 @@
 //!
 //! Device verbs ask the agent's socket and never the engine or the store; fleet verbs
 //! speak to a fleet server over HTTP and never open its records. Only `agent`, `fleet serve` and
-//! `lock run` run something.
+//! `lock run` run something; `check` asks the doctor, which looks itself.
 
 mod agent;
+mod check;
 mod client;
+mod completion;
 mod compose;
+mod config;
 mod control;
 mod device;
 mod events;
@@ -14,20 +17,24 @@ mod exit;
 mod explain;
 mod fleet;
 mod history;
+mod join;
 mod lock;
 mod logging;
+mod logs;
 mod plan;
 mod print;
 mod purge;
 mod release;
 mod serve;
 mod status;
+mod support_bundle;
 mod wait;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use completion::{completion_for, definitions};
 pub use exit::Exit;
 
 /// Keeps every device of a fleet on exactly the release it should run.
@@ -54,6 +61,21 @@ enum Verb {
     Plan(plan::Plan),
     /// Shows what became of releases on this device
     History(history::History),
+    /// Looks this device over: what is wrong with it, and what to do
+    #[command(after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
+    Check(check::Check),
+    /// Puts into one file what somebody who helps wants to see of this device, without its secrets
+    #[command(after_help = "Example: cotter support-bundle --output device.tar")]
+    SupportBundle(support_bundle::SupportBundle),
+    /// Shows what a service writes
+    #[command(after_help = "Example: cotter logs web --follow --tail 20")]
+    Logs(logs::ShowLogs),
+    /// Makes this device one of a cloud's, with the config.json that openBalena or balenaCloud hands out
+    #[command(after_help = "Example: cotter join config.json --dry-run")]
+    Join(join::Join),
+    /// The agent's settings
+    #[command(subcommand)]
+    Config(config::Verb),
     /// Asks the cloud for the target now
     #[command(after_help = "Example: cotter update --wait")]
     Update(control::Update),
@@ -77,6 +99,9 @@ enum Verb {
     /// Removes volumes of an app with all that is in them, after a question; nothing else ever does
     #[command(after_help = "Example: cotter purge greenhouse data")]
     Purge(purge::Purge),
+    /// Prints a script by which a shell completes commands and options
+    #[command(after_help = "Example: cotter completion bash > /etc/bash_completion.d/cotter")]
+    Completion(completion::Completion),
     /// Locks: while one is in force, no release is swapped
     #[command(subcommand)]
     Lock(lock::Verb),
@@ -94,10 +119,16 @@ enum Verb {
 impl Verb {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Check(check) => return Box::pin(check::run(check)).await,
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Plan(plan) => return Box::pin(plan::run(plan)).await,
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
+            Self::Config(verb) => Box::pin(config::run(verb)).await,
+            Self::Join(join) => Box::pin(join::run(join)).await,
+            Self::Completion(completion) => completion::run(&completion),
+            Self::SupportBundle(bundle) => Box::pin(support_bundle::run(bundle)).await,
+            Self::Logs(logs) => Box::pin(logs::run(logs)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
             Self::History(history) => Box::pin(history::run(history)).await,
             Self::Status(status) => Box::pin(status::run(status)).await,

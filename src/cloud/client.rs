@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
-use reqwest::header::{ETAG, IF_NONE_MATCH, RETRY_AFTER};
+use reqwest::header::{DATE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::json;
 use tracing::warn;
 
-use crate::model::DeviceUuid;
+use crate::model::{DeviceUuid, Identity};
 use crate::wire::report_v3::{DeviceReport, ReportBody};
+
+use super::knock::Answered;
 
 /// A cloud's API.
 #[derive(Debug, Clone)]
@@ -192,6 +194,27 @@ impl Client {
                 let etag = answer.headers().get(ETAG).and_then(|e| e.to_str().ok()).map(str::to_owned);
                 Ok(State::Changed { etag, body: self.body(answer).await? })
             }
+            _ => Err(self.refused("poll", answer).await),
+        }
+    }
+
+    /// Asks as a poll does, and leaves the target unread; for a device that no cloud has accepted, any page.
+    pub(super) async fn knock(&self, identity: Option<&Identity>) -> Result<Answered, CloudError> {
+        let known = identity.filter(|identity| identity.registered.is_some());
+        let answer = match known {
+            Some(Identity { uuid, device_key, .. }) => {
+                let url = format!("{}/device/v3/{uuid}/state", self.endpoint);
+                self.sent(self.http.get(url).bearer_auth(device_key)).await?
+            }
+            None => self.sent(self.http.get(format!("{}/ping", self.endpoint))).await?,
+        };
+        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        match answer.status() {
+            StatusCode::NOT_MODIFIED if known.is_some() => {
+                Err(CloudError::Unknown { endpoint: self.endpoint.clone() })
+            }
+            StatusCode::OK => Ok(Answered { is_known: known.is_some(), date }),
+            _ if known.is_none() => Ok(Answered { is_known: false, date }),
             _ => Err(self.refused("poll", answer).await),
         }
     }

@@ -5,6 +5,7 @@
 //! anything about containers.
 
 mod client;
+mod knock;
 mod poll;
 mod register;
 mod registries;
@@ -12,6 +13,7 @@ mod report;
 mod retry;
 
 pub use client::{Client, CloudError, Registration};
+pub use knock::{Answered, Knock, knock};
 pub use poll::{Poller, Start, Times};
 pub use register::{Registered, register};
 pub use registries::registries;

@@ -2,7 +2,9 @@
 //!
 //! The only room that reads the environment.
 
+mod join;
 mod policy;
+mod show;
 mod sources;
 #[cfg(test)]
 mod tests;
@@ -17,7 +19,10 @@ use std::time::Duration;
 
 use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
 
-use sources::{RawCloud, RawConfig};
+pub use join::{JoinError, Joined};
+pub use show::{Setting, settings};
+pub use sources::{Place, files};
+use sources::{RawCloud, RawConfig, Said, default_of};
 
 /// Where the settings are when nothing else is said. It may be missing.
 pub const DEFAULT_FILE: &str = "/etc/cotter/agent.toml";
@@ -91,6 +96,9 @@ pub enum ConfigError {
     KeyFile { key: &'static str, path: String, why: String },
     #[error("{0}")]
     Incomplete(&'static str),
+    /// One of the above, of a setting that was said there.
+    #[error("{wrong}; it is set in {place}")]
+    At { place: Place, wrong: Box<ConfigError> },
 }
 
 /// What the command line says of the settings.
@@ -109,7 +117,17 @@ impl Config {
     ///
     /// The first thing that is wrong, with its place and what is accepted.
     pub fn load(given: &Given, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        check(sources::merged(given, environment)?)
+        let said = sources::said(given, environment)?;
+        check(sources::merged(&said)?).map_err(|error| located(error, &said))
+    }
+
+    /// Says with `error`, which a caller found in settings that were loaded, where it was said.
+    #[must_use]
+    pub fn locate(error: ConfigError, given: &Given, environment: &BTreeMap<String, String>) -> ConfigError {
+        match sources::said(given, environment) {
+            Ok(said) => located(error, &said),
+            Err(_) => error,
+        }
     }
 }
 
@@ -119,8 +137,23 @@ pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
+/// The error, with the place of the setting that it is about, where it is about one.
+fn located(error: ConfigError, said: &[Said]) -> ConfigError {
+    let key = match &error {
+        ConfigError::Value { key, .. } | ConfigError::KeyFile { key, .. } => *key,
+        ConfigError::Unreadable { .. }
+        | ConfigError::Wrong { .. }
+        | ConfigError::Incomplete(_)
+        | ConfigError::At { .. } => return error,
+    };
+    match said.iter().rfind(|said| said.knob == key) {
+        Some(said) => ConfigError::At { place: said.place.clone(), wrong: Box::new(error) },
+        None => error,
+    }
+}
+
 fn check(raw: RawConfig) -> Result<Config, ConfigError> {
-    let instance = raw.instance.unwrap_or_else(|| "default".to_owned());
+    let instance = raw.instance.unwrap_or_else(|| default_of("instance").to_owned());
     let accepts =
         "lower-case letters, digits and '-', at most 32, beginning with a letter or digit".to_owned();
     let instance = Instance::parse(&instance).map_err(|_| ConfigError::Value {
@@ -131,25 +164,25 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
     let (second, hour, day) = (1, 3600, 24 * 3600);
     Ok(Config {
         instance,
-        state_dir: raw.state_dir.unwrap_or_else(|| "/var/lib/cotter".into()),
-        runtime_dir: raw.runtime_dir.unwrap_or_else(|| "/run/cotter".into()),
-        engine_socket: raw.engine.socket.unwrap_or_else(|| "/var/run/docker.sock".into()),
-        resync: duration("engine.resync", raw.engine.resync, "5min", 10 * second, day)?,
+        state_dir: raw.state_dir.unwrap_or_else(|| default_of("state_dir").into()),
+        runtime_dir: raw.runtime_dir.unwrap_or_else(|| default_of("runtime_dir").into()),
+        engine_socket: raw.engine.socket.unwrap_or_else(|| default_of("engine.socket").into()),
+        resync: duration("engine.resync", raw.engine.resync, 10 * second, day)?,
         cloud: cloud(raw.cloud)?,
         plan: PlanSettings {
-            parallel_pulls: count("update.parallel_pulls", raw.update.parallel_pulls, 2, 1..=16)?,
-            parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 3, 1..=64)?,
-            soak: duration("update.soak", raw.update.soak, "10s", 0, hour)?,
-            deadline: duration("update.deadline", raw.update.deadline, "5min", 1, day)?,
+            parallel_pulls: count("update.parallel_pulls", raw.update.parallel_pulls, 1..=16)?,
+            parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 1..=64)?,
+            soak: duration("update.soak", raw.update.soak, 0, hour)?,
+            deadline: duration("update.deadline", raw.update.deadline, 1, day)?,
             windows: windows("update.windows", raw.update.windows)?,
-            disk_reserve: bytes("update.disk_reserve", raw.update.disk_reserve, "64MiB")?,
-            heals: count("heal.restarts", raw.heal.restarts, 3, 0..=100)?,
-            heal_window: duration("heal.window", raw.heal.window, "1h", 10 * second, day)?,
+            disk_reserve: bytes("update.disk_reserve", raw.update.disk_reserve)?,
+            heals: count("heal.restarts", raw.heal.restarts, 0..=100)?,
+            heal_window: duration("heal.window", raw.heal.window, 10 * second, day)?,
         },
-        stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, "2min", 5 * second, hour)?,
+        stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, 5 * second, hour)?,
         policy: policy::policy(raw.policy)?,
         metrics_listen: listen("metrics.listen", raw.metrics.listen)?,
-        log_level: raw.log.level.unwrap_or_else(|| "info".to_owned()),
+        log_level: raw.log.level.unwrap_or_else(|| default_of("log.level").to_owned()),
     })
 }
 
@@ -162,9 +195,9 @@ fn listen(key: &'static str, given: Option<String>) -> Result<Option<SocketAddr>
 }
 
 fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
-    let poll_interval = duration("cloud.poll_interval", raw.poll_interval, "15min", 1, 24 * 3600)?;
-    let report_interval = duration("cloud.report_interval", raw.report_interval, "10s", 1, 3600)?;
-    let request_timeout = duration("cloud.request_timeout", raw.request_timeout, "59s", 1, 600)?;
+    let poll_interval = duration("cloud.poll_interval", raw.poll_interval, 1, 24 * 3600)?;
+    let report_interval = duration("cloud.report_interval", raw.report_interval, 1, 3600)?;
+    let request_timeout = duration("cloud.request_timeout", raw.request_timeout, 1, 600)?;
     let joining = match (raw.uuid, raw.device_key_file, raw.fleet, raw.provisioning_key_file) {
         (Some(uuid), Some(file), _, _) => {
             let accepts = "32 or 62 lower-case hex digits".to_owned();
@@ -191,6 +224,20 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
         (None, None, None, None) => Joining::Remembered,
     };
     let Some(endpoint) = raw.endpoint else { return Ok(None) };
+    Ok(Some(CloudConfig {
+        endpoint: self::endpoint(endpoint)?,
+        joining,
+        device_type: raw.device_type.unwrap_or_else(|| default_device_type().to_owned()),
+        device_name: raw.device_name,
+        registries: registries(raw.registries.as_deref().unwrap_or_default())?,
+        poll_interval,
+        report_interval,
+        request_timeout,
+    }))
+}
+
+/// The base URL of a cloud, without a slash at its end.
+fn endpoint(endpoint: String) -> Result<String, ConfigError> {
     let is_url = endpoint.strip_prefix("https://").or(endpoint.strip_prefix("http://"));
     if is_url
         .is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace))
@@ -203,16 +250,7 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
             "cloud.endpoint holds a user or a password, and it is shown in logs and status; leave them out",
         ));
     }
-    Ok(Some(CloudConfig {
-        endpoint: endpoint.trim_end_matches('/').to_owned(),
-        joining,
-        device_type: raw.device_type.unwrap_or_else(|| default_device_type().to_owned()),
-        device_name: raw.device_name,
-        registries: registries(raw.registries.as_deref().unwrap_or_default())?,
-        poll_interval,
-        report_interval,
-        request_timeout,
-    }))
+    Ok(endpoint.trim_end_matches('/').to_owned())
 }
 
 /// Hosts with commas or spaces between them.
@@ -258,10 +296,10 @@ fn key(key: &'static str, path: &Path) -> Result<String, ConfigError> {
 fn duration(
     key: &'static str,
     given: Option<String>,
-    default: &str,
     least: u64,
     most: u64,
 ) -> Result<Duration, ConfigError> {
+    let default = default_of(key);
     let given = given.unwrap_or_else(|| default.to_owned());
     let (least, most) = (Duration::from_secs(least), Duration::from_secs(most));
     match humantime::parse_duration(&given) {
@@ -281,10 +319,10 @@ fn duration(
 fn count<T: TryFrom<usize>>(
     key: &'static str,
     given: Option<usize>,
-    default: usize,
     range: RangeInclusive<usize>,
 ) -> Result<T, ConfigError> {
-    let given = given.unwrap_or(default);
+    // One that is no number is refused as 0 is, and a test loads them all.
+    let given = given.unwrap_or_else(|| default_of(key).parse().unwrap_or(0));
     let number = T::try_from(given).ok().filter(|_| range.contains(&given));
     number.ok_or_else(|| ConfigError::Value {
         key,
@@ -305,7 +343,8 @@ fn windows(key: &'static str, given: Option<String>) -> Result<BTreeSet<Window>,
 }
 
 /// A number of bytes, 1 TiB at most: a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`, in either case.
-fn bytes(key: &'static str, given: Option<String>, default: &str) -> Result<u64, ConfigError> {
+fn bytes(key: &'static str, given: Option<String>) -> Result<u64, ConfigError> {
+    let default = default_of(key);
     let given = given.unwrap_or_else(|| default.to_owned());
     let text = given.trim().to_ascii_lowercase();
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));

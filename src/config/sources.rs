@@ -2,52 +2,106 @@
 //! but their form.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use toml::de::DeTable;
 use toml::{Table, Value};
 
 use super::{ConfigError, DEFAULT_FILE, Given};
 
-/// Every setting by its name in the file, and whether it is a number.
-pub(super) const KNOBS: &[(&str, bool)] = &[
-    ("instance", false),
-    ("state_dir", false),
-    ("runtime_dir", false),
-    ("engine.socket", false),
-    ("engine.resync", false),
-    ("cloud.endpoint", false),
-    ("cloud.fleet", true),
-    ("cloud.provisioning_key_file", false),
-    ("cloud.uuid", false),
-    ("cloud.device_key_file", false),
-    ("cloud.device_type", false),
-    ("cloud.device_name", false),
-    ("cloud.registries", false),
-    ("cloud.poll_interval", false),
-    ("cloud.report_interval", false),
-    ("cloud.request_timeout", false),
-    ("update.parallel_pulls", true),
-    ("update.parallel_swaps", true),
-    ("update.stall_timeout", false),
-    ("update.soak", false),
-    ("update.deadline", false),
-    ("update.windows", false),
-    ("update.disk_reserve", false),
-    ("heal.restarts", true),
-    ("heal.window", false),
-    ("policy.privileged", false),
-    ("policy.host_network", false),
-    ("policy.host_namespaces", false),
-    ("policy.docker_socket", false),
-    ("policy.devices", false),
-    ("policy.capabilities", false),
-    ("policy.features", false),
-    ("policy.host_paths", false),
-    ("metrics.listen", false),
-    ("log.level", false),
+/// A setting, by its name in the file.
+#[derive(Debug)]
+pub(super) struct Knob {
+    pub(super) name: &'static str,
+    pub(super) is_number: bool,
+    /// `None` where there is none, or where it depends on the machine.
+    pub(super) default: Option<&'static str>,
+}
+
+const fn text(name: &'static str, default: Option<&'static str>) -> Knob {
+    Knob { name, is_number: false, default }
+}
+
+const fn number(name: &'static str, default: Option<&'static str>) -> Knob {
+    Knob { name, is_number: true, default }
+}
+
+/// Every setting.
+pub(super) const KNOBS: &[Knob] = &[
+    text("instance", Some("default")),
+    text("state_dir", Some("/var/lib/cotter")),
+    text("runtime_dir", Some("/run/cotter")),
+    text("engine.socket", Some("/var/run/docker.sock")),
+    text("engine.resync", Some("5min")),
+    text("cloud.endpoint", None),
+    number("cloud.fleet", None),
+    text("cloud.provisioning_key_file", None),
+    text("cloud.uuid", None),
+    text("cloud.device_key_file", None),
+    text("cloud.device_type", None),
+    text("cloud.device_name", None),
+    text("cloud.registries", Some("")),
+    text("cloud.poll_interval", Some("15min")),
+    text("cloud.report_interval", Some("10s")),
+    text("cloud.request_timeout", Some("59s")),
+    number("update.parallel_pulls", Some("2")),
+    number("update.parallel_swaps", Some("3")),
+    text("update.stall_timeout", Some("2min")),
+    text("update.soak", Some("10s")),
+    text("update.deadline", Some("5min")),
+    text("update.windows", Some("")),
+    text("update.disk_reserve", Some("64MiB")),
+    number("heal.restarts", Some("3")),
+    text("heal.window", Some("1h")),
+    text("policy.privileged", Some("yes")),
+    text("policy.host_network", Some("yes")),
+    text("policy.host_namespaces", Some("yes")),
+    text("policy.docker_socket", Some("yes")),
+    text("policy.devices", Some("yes")),
+    text("policy.capabilities", Some("yes")),
+    text("policy.features", Some("yes")),
+    text("policy.host_paths", Some("")),
+    text("metrics.listen", Some("")),
+    text("log.level", Some("info")),
 ];
+
+/// The default of a setting that has one, as it is written.
+pub(super) fn default_of(name: &str) -> &'static str {
+    KNOBS.iter().find(|knob| knob.name == name).and_then(|knob| knob.default).unwrap_or_default()
+}
+
+/// Where a value was said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    File {
+        path: PathBuf,
+        line: usize,
+    },
+    Variable(String),
+    /// `--set` with this key.
+    Flag(&'static str),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line } => write!(f, "{}, line {line}", path.display()),
+            Self::Variable(name) => write!(f, "variable {name}"),
+            Self::Flag(key) => write!(f, "--set {key}"),
+        }
+    }
+}
+
+/// A value of a setting, and where it was said.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Said {
+    pub(super) knob: &'static str,
+    pub(super) value: Value,
+    pub(super) place: Place,
+}
 
 /// The settings as written. Every one is optional and none is checked.
 #[derive(Debug, Default, Deserialize)]
@@ -133,30 +187,37 @@ pub(super) struct RawLog {
 }
 
 /// Everything that was said, the nearest last.
-pub(super) fn merged(
-    given: &Given,
-    environment: &BTreeMap<String, String>,
-) -> Result<RawConfig, ConfigError> {
-    let mut merged = Table::new();
+pub(super) fn said(given: &Given, environment: &BTreeMap<String, String>) -> Result<Vec<Said>, ConfigError> {
+    let mut said = Vec::new();
     for file in files(given)? {
-        overlay(&mut merged, read(&file)?);
+        said.extend(read(&file)?);
     }
-    for (knob, is_number) in KNOBS {
+    for Knob { name: knob, is_number, .. } in KNOBS {
         let variable = format!("COTTER_{}", knob.to_uppercase().replace('.', "_"));
         if let Some(text) = environment.get(&variable) {
-            set(&mut merged, knob, value(text, *is_number, &format!("variable {variable}"))?);
+            let place = Place::Variable(variable);
+            said.push(Said { knob, value: value(text, *is_number, &place)?, place });
         }
     }
     for (key, text) in &given.set {
-        let place = format!("--set {key}");
-        let Some((knob, is_number)) = KNOBS.iter().find(|(knob, _)| knob == key) else {
-            let known: Vec<_> = KNOBS.iter().map(|(knob, _)| *knob).collect();
+        let Some(Knob { name: knob, is_number, .. }) = KNOBS.iter().find(|knob| knob.name == key) else {
+            let known: Vec<_> = KNOBS.iter().map(|knob| knob.name).collect();
             return Err(ConfigError::Wrong {
-                place,
+                place: format!("--set {key}"),
                 why: format!("there is no such setting; there are {}", known.join(", ")),
             });
         };
-        set(&mut merged, knob, value(text, *is_number, &place)?);
+        let place = Place::Flag(knob);
+        said.push(Said { knob, value: value(text, *is_number, &place)?, place });
+    }
+    Ok(said)
+}
+
+/// What was said, laid over each other.
+pub(super) fn merged(said: &[Said]) -> Result<RawConfig, ConfigError> {
+    let mut merged = Table::new();
+    for Said { knob, value, .. } in said {
+        set(&mut merged, knob, value.clone());
     }
     let wrong = |e: toml::de::Error| ConfigError::Wrong {
         place: "all places together".to_owned(),
@@ -165,7 +226,12 @@ pub(super) fn merged(
     merged.try_into().map_err(wrong)
 }
 
-fn files(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
+/// The files that are read, the nearest last.
+///
+/// # Errors
+///
+/// When the folder `agent.d` cannot be listed.
+pub fn files(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
     let first = given.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let mut files = Vec::new();
     if given.file.is_some() || first.exists() {
@@ -198,34 +264,38 @@ fn in_words(message: &str) -> String {
 }
 
 /// One file, checked for its form by itself, so that a mistake is told with its line.
-fn read(path: &Path) -> Result<Table, ConfigError> {
+fn read(path: &Path) -> Result<Vec<Said>, ConfigError> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path)
         .map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
+    let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
     let wrong = |e: &toml::de::Error| {
-        let line = e.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+        let line = e.span().map_or(1, |span| line(span.start));
         let why = in_words(e.message());
         ConfigError::Wrong { place: format!("{shown}, line {line}"), why }
     };
     toml::from_str::<RawConfig>(&text).map_err(|e| wrong(&e))?;
-    toml::from_str::<Table>(&text).map_err(|e| wrong(&e))
-}
-
-fn overlay(below: &mut Table, above: Table) {
-    for (key, value) in above {
-        match (below.get_mut(&key), value) {
-            (Some(Value::Table(below)), Value::Table(above)) => overlay(below, above),
-            (_, value) => drop(below.insert(key, value)),
+    let table = toml::from_str::<Table>(&text).map_err(|e| wrong(&e))?;
+    let places = DeTable::parse(&text).map_err(|e| wrong(&e))?;
+    let one = |knob: &Knob| {
+        let mut words = knob.name.split('.');
+        let first = words.next()?;
+        let (mut value, mut place) = (table.get(first)?, places.get_ref().get(first)?);
+        for word in words {
+            (value, place) = (value.get(word)?, place.get_ref().get(word)?);
         }
-    }
+        let place = Place::File { path: path.to_owned(), line: line(place.span().start) };
+        Some(Said { knob: knob.name, value: value.clone(), place })
+    };
+    Ok(KNOBS.iter().filter_map(one).collect())
 }
 
-fn value(text: &str, is_number: bool, place: &str) -> Result<Value, ConfigError> {
+fn value(text: &str, is_number: bool, place: &Place) -> Result<Value, ConfigError> {
     if !is_number {
         return Ok(Value::String(text.to_owned()));
     }
     let why = format!("{text:?} is not a whole number");
-    text.parse().map(Value::Integer).map_err(|_| ConfigError::Wrong { place: place.to_owned(), why })
+    text.parse().map(Value::Integer).map_err(|_| ConfigError::Wrong { place: place.to_string(), why })
 }
 
 fn set(table: &mut Table, knob: &str, value: Value) {

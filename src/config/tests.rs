@@ -1,6 +1,6 @@
 use std::io::Write;
 
-use super::sources::KNOBS;
+use super::sources::{KNOBS, Knob};
 use super::*;
 
 fn load(text: &str, environment: &[(&str, &str)], set: &[(&str, &str)]) -> Result<Config, String> {
@@ -18,13 +18,21 @@ fn load(text: &str, environment: &[(&str, &str)], set: &[(&str, &str)]) -> Resul
 fn the_shipped_file_is_the_defaults() {
     let shipped = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/agent.toml")).unwrap();
     assert_eq!(load(&shipped, &[], &[]).unwrap(), load("", &[], &[]).unwrap());
-    for (knob, _) in KNOBS {
-        let key = knob.split('.').next_back().unwrap();
-        assert!(shipped.contains(&format!("{key} = ")), "{knob} is not in the shipped file");
+    let table: toml::Table = toml::from_str(&shipped).unwrap();
+    for Knob { name, default, .. } in KNOBS {
+        let key = name.split('.').next_back().unwrap();
+        assert!(shipped.contains(&format!("{key} = ")), "{name} is not in the shipped file");
+        let mut found = table.get(name.split('.').next().unwrap());
+        if name.contains('.') {
+            found = found.and_then(|section| section.get(key));
+        }
+        let number = |value: &toml::Value| value.as_integer().unwrap().to_string();
+        let found = found.map(|value| value.as_str().map_or_else(|| number(value), str::to_owned));
+        assert_eq!(found.as_deref(), *default, "the default of {name}");
     }
     for line in shipped.lines() {
         let Some((key, _)) = line.trim_start_matches("# ").split_once(" = ") else { continue };
-        let is_knob = KNOBS.iter().any(|(knob, _)| knob.split('.').next_back() == Some(key));
+        let is_knob = KNOBS.iter().any(|knob| knob.name.split('.').next_back() == Some(key));
         assert!(is_knob, "{key} is in the shipped file, and neither variable nor flag sets it");
     }
 }
@@ -41,7 +49,7 @@ fn every_knob_is_read_from_environment_and_flag() {
     let (one, other) = (key_file("one"), key_file("other"));
     let known = format!("uuid = \"{}\"\ndevice_key_file = \"{one}\"", "a".repeat(32));
     let joining = format!("fleet = 1\nprovisioning_key_file = \"{one}\"");
-    for (knob, is_number) in KNOBS {
+    for Knob { name: knob, is_number, .. } in KNOBS {
         let how = if matches!(*knob, "cloud.uuid" | "cloud.device_key_file") { &known } else { &joining };
         let file = format!("[cloud]\nendpoint = \"http://a\"\n{how}\n");
         let value = match *knob {
@@ -192,10 +200,10 @@ fn sizes() {
         ("3gib", 3_221_225_472),
         ("1TiB", 1_099_511_627_776),
     ] {
-        assert_eq!(bytes("k", Some(text.to_owned()), "64MiB").ok(), Some(expected), "{text}");
+        assert_eq!(bytes("k", Some(text.to_owned())).ok(), Some(expected), "{text}");
     }
     for bad in ["", "MiB", "-1", "1.5GiB", "64MB", "1 2", "1025GiB", "18446744073709551615TiB", "1e3", "٣MiB"]
     {
-        assert!(bytes("k", Some(bad.to_owned()), "64MiB").is_err(), "{bad}");
+        assert!(bytes("k", Some(bad.to_owned())).is_err(), "{bad}");
     }
 }

@@ -6,11 +6,12 @@
 //! | watcher | the engine's events | `wake` |
 //! | reconciler | `target`, `wake`, `orders` | engine, store, `report`, `outlook`, `events` |
 //! | reporter | `report` | the cloud |
-//! | status | `report`, `cloud`, `target`, `outlook`, `events` | the status socket |
-//! | metrics | as status | a TCP address, if one is set |
+//! | status | `report`, `cloud`, `target`, `outlook`, `events`, the engine's logs | the status socket |
+//! | metrics | as status, but for logs | a TCP address, if one is set |
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
+mod logs;
 mod remembered;
 mod surroundings;
 mod systemd;
@@ -26,7 +27,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{self, Control, Forecaster, Sources, Who};
+use crate::api::{self, Control, Forecaster, Logs, Sources, Who};
 use crate::cloud::{self, Client, Poller, Registration, Reporter, Start, Times};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::engine::{Docker, DockerSettings};
@@ -151,8 +152,9 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
-    spawn_sockets(&mut tasks, (status, control), who, &config, &wires, &stop);
-    let docker = engine(&config, &identity);
+    let docker = Arc::new(engine(&config, &identity));
+    let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
+    spawn_sockets(&mut tasks, (status, control), (who, logs), &config, &wires, &stop);
     let memory = (store.clone(), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
@@ -198,7 +200,7 @@ async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Res
 fn spawn_sockets(
     tasks: &mut JoinSet<()>,
     (status, control): (UnixListener, UnixListener),
-    who: Who,
+    (who, logs): (Who, Logs),
     config: &Config,
     wires: &Wires,
     stop: &CancellationToken,
@@ -215,9 +217,10 @@ fn spawn_sockets(
         run: host::random_hex(4).unwrap_or_default().into(),
         readers: api::event_readers(),
         stop: stop.clone(),
-        memory: host::memory,
+        memory: host::own_memory,
         uptime: host::uptime,
         boot_id: host::boot_id(),
+        logs,
     };
     if let Some(address) = config.metrics_listen {
         tasks.spawn(api::serve_metrics(address, sources.clone(), stop.clone()));
@@ -254,13 +257,12 @@ fn engine(config: &Config, identity: &Identity) -> Docker {
 fn spawn_reconciler(
     tasks: &mut JoinSet<()>,
     config: &Config,
-    engine: Docker,
+    engine: Arc<Docker>,
     wires: &Wires,
     orders: mpsc::Receiver<Command>,
     (store, ledger): (Store, Ledger),
     stop: &CancellationToken,
 ) {
-    let engine = Arc::new(engine);
     let channels = Channels {
         target: wires.target.subscribe(),
         engine: wires.wake.subscribe(),

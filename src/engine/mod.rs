@@ -9,10 +9,13 @@ mod docker_spec;
 mod error;
 pub mod fake;
 mod injected;
+mod inspection;
+mod logs;
 mod look;
 mod pull;
 #[cfg(test)]
 mod sample;
+mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -28,6 +31,9 @@ use crate::model::{
 
 pub use docker::{Docker, DockerSettings};
 pub use error::EngineError;
+pub use inspection::{Inspection, Mounted};
+pub use logs::LogSpan;
+pub use survey::Survey;
 
 /// A container to be created.
 #[derive(Debug, Clone, Copy)]

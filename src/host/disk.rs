@@ -4,12 +4,32 @@
 /// path is not here or its disk does not say.
 #[must_use]
 pub fn free(path: &str) -> Option<u64> {
+    disk_of(path).map(|disk| disk.free)
+}
+
+/// A disk, as programs without privilege find it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes that may still be written.
+    pub free: u64,
+    /// Files that may still be made, and how many it can have; `None` where there is no such limit.
+    pub files: Option<(u64, u64)>,
+    pub is_read_only: bool,
+}
+
+/// The disk that holds `path`; `None` as [`free`] says.
+#[must_use]
+pub fn disk_of(path: &str) -> Option<Disk> {
     let disk = rustix::fs::statvfs(path).ok()?;
     // A disk without blocks is none that keeps files, as those of /proc are.
     if disk.f_blocks == 0 {
         return None;
     }
-    disk.f_bavail.checked_mul(disk.f_frsize)
+    Some(Disk {
+        free: disk.f_bavail.checked_mul(disk.f_frsize)?,
+        files: (disk.f_files > 0).then_some((disk.f_favail, disk.f_files)),
+        is_read_only: disk.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+    })
 }
 
 #[cfg(test)]
@@ -33,5 +53,15 @@ mod tests {
         for path in ["", "/no/such/folder", "/proc", "a\0b"] {
             assert_eq!(free(path), None, "{path:?}");
         }
+    }
+
+    #[test]
+    fn a_disk_has_the_files_that_df_tells() {
+        let out = Command::new("df").args(["--output=itotal", "/"]).output().unwrap();
+        let told = String::from_utf8(out.stdout).unwrap();
+        let told: u64 = told.lines().nth(1).unwrap().trim().parse().unwrap();
+        let (left, all) = disk_of("/").unwrap().files.unwrap();
+        assert_eq!(all, told);
+        assert!(left <= all && left > 0);
     }
 }

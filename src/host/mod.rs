@@ -2,6 +2,7 @@
 //! apps lock their updates. Knows nothing of what they are used for.
 
 mod clock;
+mod condition;
 mod disk;
 mod locks;
 mod ports;
@@ -11,7 +12,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 pub use clock::{trust, window};
-pub use disk::free;
+pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
+pub use disk::{Disk, disk_of, free};
 pub use locks::{LockError, Locks};
 pub use ports::listeners;
 
@@ -66,7 +68,7 @@ pub fn boot_id() -> String {
 
 /// Bytes of memory that this process has; `None` where the kernel does not say.
 #[must_use]
-pub fn memory() -> Option<u64> {
+pub fn own_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
     let kib = text.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.trim().strip_suffix(" kB")?;
     kib.parse::<u64>().ok().map(|kib| kib * 1024)
@@ -120,6 +122,6 @@ mod tests {
             assert_eq!(parse_uptime(text), millis.map(Duration::from_millis), "{text:?}");
         }
         assert!(uptime() > Duration::ZERO, "this machine has booted");
-        assert!(memory().is_some_and(|bytes| bytes > 1 << 20), "this process has memory");
+        assert!(own_memory().is_some_and(|bytes| bytes > 1 << 20), "this process has memory");
     }
 }

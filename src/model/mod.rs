@@ -3,6 +3,7 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod counts;
+mod enrolment;
 mod event;
 mod facts;
 mod forecast;
@@ -27,6 +28,7 @@ mod target;
 mod window;
 
 pub use counts::{Attempted, Counts, Lasted};
+pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, Events, Told};
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};

@@ -40,6 +40,14 @@ pub(super) fn hold(dir: &Path) -> Result<File, StoreError> {
     Err(StoreError::InUse { path: dir.to_path_buf() })
 }
 
+/// Whether somebody holds the folder. Holds it for a moment, which [`hold`] waits for.
+pub(super) fn is_held(dir: &Path) -> io::Result<bool> {
+    match File::open(dir)?.try_lock_shared() {
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+    }
+}
+
 fn create(dir: &Path) -> io::Result<()> {
     if dir.is_dir() {
         return Ok(());
@@ -131,7 +139,7 @@ pub(super) fn set_aside(
 }
 
 /// What was set aside before, oldest first.
-fn aside(dir: &Path) -> Vec<(u64, PathBuf)> {
+pub(super) fn aside(dir: &Path) -> Vec<(u64, PathBuf)> {
     let mut found: Vec<(u64, PathBuf)> = fs::read_dir(dir)
         .into_iter()
         .flatten()

@@ -20,6 +20,7 @@ mod choose;
 mod database;
 mod error;
 mod folder;
+mod look;
 mod mirror;
 mod records;
 #[cfg(test)]
@@ -36,6 +37,7 @@ use mirror::{Found, Mirrors};
 use records::{Records, Snapshot};
 
 pub use error::{Recovery, StoreError};
+pub use look::{Copy, Look, look};
 pub use mirror::Slot;
 pub use records::Remembered;
 

@@ -5,6 +5,7 @@
 
 pub mod compose;
 pub mod compose_file;
+pub mod config_json;
 pub mod policy;
 pub mod report;
 pub mod report_v3;

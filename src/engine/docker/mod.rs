@@ -52,7 +52,7 @@ impl Docker {
         Self { settings, client: Mutex::new(None) }
     }
 
-    async fn client(&self) -> Result<bollard::Docker, EngineError> {
+    pub(super) async fn client(&self) -> Result<bollard::Docker, EngineError> {
         let mut client = self.client.lock().await;
         if let Some(client) = &*client {
             return Ok(client.clone());
@@ -69,7 +69,12 @@ impl Docker {
 
     /// Makes one call within `deadline`; a broken connection is forgotten, so that the next call
     /// connects and negotiates anew.
-    async fn call<T, F, Fut>(&self, name: &'static str, deadline: Duration, make: F) -> Result<T, EngineError>
+    pub(super) async fn call<T, F, Fut>(
+        &self,
+        name: &'static str,
+        deadline: Duration,
+        make: F,
+    ) -> Result<T, EngineError>
     where
         F: FnOnce(bollard::Docker) -> Fut + Send,
         Fut: Future<Output = Result<T, Error>> + Send,
@@ -87,17 +92,14 @@ impl Docker {
     }
 
     fn sort(&self, call: &'static str, error: &Error) -> EngineError {
-        if let Error::DockerResponseServerError { status_code, message } = error {
-            let message = message.trim().to_owned();
-            if message.contains("no space left on device") {
-                return EngineError::DiskFull { call, message };
-            }
-            return EngineError::Refused { call, status: *status_code, message };
-        }
-        EngineError::Unreachable { socket: self.settings.socket.display().to_string(), why: told(error) }
+        sort(&self.socket(), call, error)
     }
 
-    fn ours(&self) -> HashMap<String, Vec<String>> {
+    pub(super) fn socket(&self) -> String {
+        self.settings.socket.display().to_string()
+    }
+
+    pub(super) fn ours(&self) -> HashMap<String, Vec<String>> {
         let label = format!("{}={}", label::INSTANCE, self.settings.instance.as_str());
         HashMap::from([("label".to_owned(), vec![label])])
     }
@@ -145,6 +147,18 @@ impl Docker {
         }
         Ok(())
     }
+}
+
+/// What a call to the engine at `socket` came to.
+pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineError {
+    if let Error::DockerResponseServerError { status_code, message } = error {
+        let message = message.trim().to_owned();
+        if message.contains("no space left on device") {
+            return EngineError::DiskFull { call, message };
+        }
+        return EngineError::Refused { call, status: *status_code, message };
+    }
+    EngineError::Unreachable { socket: socket.to_owned(), why: told(error) }
 }
 
 /// Takes the given statuses for success: what should be so is so already.

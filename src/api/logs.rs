@@ -1,0 +1,206 @@
+//! `GET /v1/logs` of the status socket: what a service writes, as it comes; and how the command line reads it.
+//!
+//! | query | |
+//! | --- | --- |
+//! | `service` | its name in the compose file |
+//! | `app` | uuid or name, where several apps have such a service |
+//! | `tail` | the last so many lines, 10,000 at most; 100 |
+//! | `since` | only from then on, in seconds since 1970 |
+//! | `follow` | `true`: goes on with what comes, also from the container that takes its place |
+//!
+//! The body is the bytes that were written. A reader that is slow only waits for itself: nothing is kept for it.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, FromRef, Query, State};
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use super::answer::{ControlAnswer, told};
+use super::client::{ClientError, connect, not_understood};
+use super::serve::Patience;
+use super::server::Sources;
+
+/// Lines that are given when nothing is said.
+const USUAL_TAIL: u32 = 100;
+/// Most lines that are given, of before the question.
+const LONGEST_TAIL: u32 = 10_000;
+/// Most questions at once: each keeps a connection to the engine.
+const AT_ONCE: usize = 8;
+
+/// Which log, and how much of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogWish {
+    pub service: String,
+    /// Uuid or name; absent: the only app that has such a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub app: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tail: Option<u32>,
+    /// Seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<i32>,
+    #[serde(default)]
+    pub follow: bool,
+}
+
+/// Why there is no log, by a code of [`ControlAnswer`] and in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoLog {
+    pub code: &'static str,
+    pub why: String,
+}
+
+/// What was written, piece by piece; an error is its end.
+pub type Log = BoxStream<'static, Result<Vec<u8>, String>>;
+
+type Opened = BoxFuture<'static, Result<Log, NoLog>>;
+
+/// Where logs come from.
+#[derive(Clone)]
+pub struct Logs {
+    open: Arc<dyn Fn(LogWish) -> Opened + Send + Sync>,
+    free: Arc<Semaphore>,
+}
+
+impl Logs {
+    /// Logs as `open` gives them.
+    pub fn new(open: impl Fn(LogWish) -> Opened + Send + Sync + 'static) -> Self {
+        Self { open: Arc::new(open), free: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
+
+impl fmt::Debug for Logs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logs").finish_non_exhaustive()
+    }
+}
+
+impl FromRef<Sources> for Logs {
+    fn from_ref(sources: &Sources) -> Self {
+        sources.logs.clone()
+    }
+}
+
+pub(super) async fn log(
+    State(logs): State<Logs>,
+    ConnectInfo(patience): ConnectInfo<Patience>,
+    wish: Result<Query<LogWish>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    let mut wish = match wish {
+        Ok(Query(wish)) => wish,
+        Err(wrong) => return told("bad_request", wrong.body_text()).into_response(),
+    };
+    wish.tail = Some(wish.tail.unwrap_or(USUAL_TAIL).min(LONGEST_TAIL));
+    let Ok(permit) = Arc::clone(&logs.free).try_acquire_owned() else {
+        let why = format!("{AT_ONCE} logs are read already; end one of them");
+        return told("busy", why).into_response();
+    };
+    match (logs.open)(wish).await {
+        Ok(log) => {
+            let until_the_end = (permit, patience.begin());
+            let log = log.map(move |piece| {
+                let _ = &until_the_end;
+                piece.map_err(std::io::Error::other)
+            });
+            Body::from_stream(log).into_response()
+        }
+        Err(NoLog { code, why }) => told(code, why).into_response(),
+    }
+}
+
+/// A log that the agent sends.
+#[derive(Debug)]
+pub struct ReadLog {
+    answer: reqwest::Response,
+}
+
+impl ReadLog {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// When the agent or the engine broke off.
+    pub async fn next(&mut self) -> Result<Option<axum::body::Bytes>, String> {
+        self.answer.chunk().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
+    }
+}
+
+/// Asks the agent at the status socket `path` for a log.
+///
+/// # Errors
+///
+/// As [`ClientError`] says.
+pub async fn logs(path: &Path, wish: &LogWish) -> Result<ReadLog, ClientError> {
+    let http = connect(path, None, "use sudo").await?;
+    let answer = http.get("http://agent/v1/logs").query(wish).send().await;
+    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
+    if answer.status().is_success() {
+        return Ok(ReadLog { answer });
+    }
+    let refused: Result<ControlAnswer, _> = answer.json().await;
+    let ControlAnswer { code, message, .. } = refused.map_err(|e| not_understood(path, e.to_string()))?;
+    Err(ClientError::NotFollowed { code, message })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::StatusCode;
+    use futures_util::{FutureExt, stream};
+
+    use super::*;
+
+    /// What is asked of the source of logs.
+    async fn asked(query: &str) -> (StatusCode, String) {
+        let logs = Logs::new(|wish| {
+            let text = format!("{wish:?}");
+            async move { Ok(stream::iter([Ok(text.into_bytes())]).boxed()) }.boxed()
+        });
+        let query = Query::try_from_uri(&format!("http://a/v1/logs?{query}").parse().unwrap());
+        let answer = log(State(logs), ConnectInfo(Patience::default()), query).await;
+        let status = answer.status();
+        let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_is_bounded() {
+        let wish = LogWish { service: "web".to_owned(), tail: Some(100), ..LogWish::default() };
+        assert_eq!(asked("service=web").await, (StatusCode::OK, format!("{wish:?}")));
+        let wish = LogWish { tail: Some(10_000), since: Some(7), follow: true, ..wish };
+        assert_eq!(
+            asked("service=web&tail=4000000000&since=7&follow=true").await,
+            (StatusCode::OK, format!("{wish:?}"))
+        );
+        for wrong in ["", "service=web&tail=-1", "service=web&colour=red", "service=web&follow=maybe"] {
+            let (status, body) = asked(wrong).await;
+            assert_eq!(status, StatusCode::BAD_REQUEST, "{wrong}");
+            assert!(body.contains("bad_request"), "{body}");
+        }
+    }
+
+    #[tokio::test]
+    async fn only_so_many_logs_are_read_at_once_and_one_that_ends_makes_room() {
+        let logs = Logs::new(|_| async { Ok(stream::pending().boxed()) }.boxed());
+        let ask = || async {
+            let wish = LogWish { service: "web".to_owned(), ..LogWish::default() };
+            log(State(logs.clone()), ConnectInfo(Patience::default()), Ok(Query(wish))).await
+        };
+        let mut open = Vec::new();
+        for _ in 0..AT_ONCE {
+            let answer = ask().await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            open.push(answer);
+        }
+        assert_eq!(ask().await.status(), StatusCode::SERVICE_UNAVAILABLE);
+        drop(open.pop());
+        assert_eq!(ask().await.status(), StatusCode::OK);
+    }
+}

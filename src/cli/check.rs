@@ -1,0 +1,96 @@
+//! `cotter check`: what is wrong with this device, and what to do about it.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::agent::Settings;
+use super::exit::{Exit, Usage};
+use super::print;
+use crate::config::environment;
+use crate::doctor::{self, CHECKS, Finding, Level, Subject};
+
+/// What to look over, and how to show it.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    settings: Settings,
+    /// Checks to leave out, by id, or by area as in `cloud`; with commas between them
+    #[arg(long, value_name = "IDS", value_delimiter = ',')]
+    dont_run: Vec<String>,
+    /// Lists the checks and runs none
+    #[arg(long, conflicts_with = "dont_run")]
+    list: bool,
+    /// Ends with 50 for warnings, too
+    #[arg(long)]
+    warnings_as_errors: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) async fn run(check: Check) -> anyhow::Result<ExitCode> {
+    if check.list {
+        list(check.json)?;
+        return Ok(Exit::Done.into());
+    }
+    let left_out = left_out(&check.dont_run)?;
+    let subject = Subject { given: check.settings.given(), environment: environment(), left_out };
+    let findings = Box::pin(doctor::examine(&subject)).await;
+    if check.json {
+        print::json("checks", &findings)?
+    } else {
+        show(&findings)?
+    }
+    let bad = if check.warnings_as_errors { Level::Warning } else { Level::Error };
+    let is_unwell = findings.iter().any(|finding| finding.level >= bad);
+    Ok(if is_unwell { Exit::Unwell } else { Exit::Done }.into())
+}
+
+fn list(json: bool) -> anyhow::Result<()> {
+    if json {
+        let all: Vec<_> =
+            CHECKS.iter().map(|(id, asks)| serde_json::json!({ "id": id, "asks": asks })).collect();
+        return print::json("checks", &all);
+    }
+    print::table(
+        ["CHECK", "ASKS"],
+        CHECKS.iter().map(|(id, asks)| [(*id).to_owned(), (*asks).to_owned()]),
+        "",
+    )
+}
+
+fn left_out(names: &[String]) -> Result<BTreeSet<&'static str>, Usage> {
+    let mut left_out = BTreeSet::new();
+    for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
+        let ids = doctor::ids(name);
+        if ids.is_empty() {
+            return Err(Usage(format!("no check is called {name}; `cotter check --list` names them")));
+        }
+        left_out.extend(ids);
+    }
+    Ok(left_out)
+}
+
+fn show(findings: &[Finding]) -> anyhow::Result<()> {
+    let row = |f: &Finding| [f.level.as_str().to_owned(), f.id.to_owned(), f.evidence.clone()];
+    print::table(["RESULT", "CHECK", "EVIDENCE"], findings.iter().map(row), "")?;
+    let wrong: Vec<_> = findings.iter().filter_map(|f| Some((f.id, f.remedy.clone()?))).collect();
+    if !wrong.is_empty() {
+        print::text("")?;
+        print::table(
+            ["CHECK", "WHAT TO DO"],
+            wrong.into_iter().map(|(id, remedy)| [id.to_owned(), remedy]),
+            "",
+        )?;
+    }
+    let count = |level| findings.iter().filter(|finding| finding.level == level).count();
+    print::text(&format!(
+        "\n{} ok, {} with a warning, {} with an error, {} skipped",
+        count(Level::Ok),
+        count(Level::Warning),
+        count(Level::Error),
+        count(Level::Skip)
+    ))
+}

@@ -1,0 +1,68 @@
+//! `cotter config`: the agent's settings as they are in force, and whether they are accepted.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::agent::{self, Settings};
+use super::print;
+use crate::config::{Given, Place, Setting, environment, settings};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Show every setting of the agent, its value, and where that was said
+    Show(Show),
+    /// Check settings as the agent would read them
+    #[command(after_help = "Example: cotter config check /etc/cotter/agent.toml")]
+    Check(Check),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Show {
+    #[command(flatten)]
+    settings: Settings,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    /// The file, with agent.d beside it [default: /etc/cotter/agent.toml, which may be missing]
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+}
+
+pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Show(Show { settings, json }) => show(&settings.given(), json),
+        Verb::Check(Check { file }) => {
+            agent::accepted(&Given { file, set: Vec::new() })?;
+            print::text("the settings are fine")
+        }
+    }
+}
+
+fn show(given: &Given, json: bool) -> anyhow::Result<()> {
+    let settings = settings(given, &environment())?;
+    if json {
+        let all: Vec<_> = settings.iter().map(document).collect();
+        return print::json("settings", &all);
+    }
+    let row = |setting: &Setting| {
+        let place = setting.place.as_ref().map_or("default".to_owned(), Place::to_string);
+        [setting.key.to_owned(), print::or_dash(setting.value.as_deref()), place]
+    };
+    print::table(["SETTING", "VALUE", "FROM"], settings.iter().map(row), "")
+}
+
+fn document(setting: &Setting) -> serde_json::Value {
+    let (from, line) = match &setting.place {
+        None => ("default".to_owned(), None),
+        Some(Place::File { path, line }) => (path.display().to_string(), Some(line)),
+        Some(Place::Variable(name)) => (name.clone(), None),
+        Some(Place::Flag(_)) => ("--set".to_owned(), None),
+    };
+    json!({ "key": setting.key, "value": setting.value, "from": from, "line": line })
+}

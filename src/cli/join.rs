@@ -1,0 +1,117 @@
+//! `cotter join`: makes this device one of a cloud's, with the config.json that the cloud hands out.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::Args;
+
+use super::exit::{InTheWay, Usage};
+use super::print;
+use crate::config::{Config, Given, Joined, environment, settings};
+use crate::model::{Admission, Enrolment};
+use crate::store;
+use crate::wire::config_json;
+
+/// More than any config.json has.
+const LARGEST: u64 = 1 << 20;
+
+/// With what to join.
+#[derive(Debug, Args)]
+pub(super) struct Join {
+    /// The config.json, or - for standard input
+    file: PathBuf,
+    /// The agent's settings file; what is written goes beside it [default: /etc/cotter/agent.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Replaces what makes the device another one, or another cloud's
+    #[arg(long)]
+    force: bool,
+    /// Shows what would be written, and writes nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn run(join: Join) -> anyhow::Result<()> {
+    let shown = join.file.display().to_string();
+    let bytes = read(&join.file).map_err(|why| Usage(format!("{shown} cannot be read: {why}")))?;
+    let (enrolment, notes) = config_json::read(&bytes)
+        .map_err(|why| Usage(format!("{shown} is no config.json to join with: {why}")))?;
+    let given = Given { file: join.config, set: Vec::new() };
+    let joined = Joined::new(&given, &enrolment)?;
+    let changes = joined.changes()?;
+    let is_missing = given.file.as_ref().is_some_and(|file| !file.exists());
+    let set = if is_missing { Vec::new() } else { settings(&given, &environment())? };
+    let met = joined.meets(&set)?;
+    let replaced = changes.iter().find(|(_, is_other)| *is_other).map(|(path, _)| *path);
+    let state_dir = set.iter().find(|setting| setting.key == "state_dir").and_then(|s| s.value.clone());
+    let remembered = remembered(Path::new(&state_dir.unwrap_or_default()), &enrolment);
+    let in_the_way = match (replaced, met, remembered) {
+        (Some(path), ..) => Some(format!("{} says something else", path.display())),
+        (_, Some(met), _) => {
+            let value = met.value.as_deref().unwrap_or_default();
+            Some(format!("{} is {value} already", met.key))
+        }
+        (_, _, known) => known,
+    };
+    if let Some(why) = in_the_way.filter(|_| !join.force) {
+        return Err(InTheWay(format!("{why}; --force makes this device what {shown} says")).into());
+    }
+    if join.dry_run {
+        for (path, _) in &changes {
+            print::text(&format!("would write {}", path.display()))?;
+        }
+        for (key, value) in joined.says() {
+            print::text(&format!("{key} = {value}"))?;
+        }
+    } else {
+        joined.write()?;
+        for (path, _) in &changes {
+            print::text(&format!("wrote {}", path.display()))?;
+        }
+        // Settings of others may still be wrong, and then the agent would not start.
+        Config::load(&given, &environment())
+            .context("what was written is in place, and yet the agent would not start")?;
+    }
+    notes.iter().for_each(|note| print::note(&format!("note: {note}")));
+    print::text(&outcome(&enrolment, changes.is_empty(), join.dry_run))
+}
+
+fn outcome(enrolment: &Enrolment, is_so_already: bool, is_dry: bool) -> String {
+    let who = match &enrolment.admission {
+        Admission::Known { uuid, .. } => format!("this device is {uuid} of {}", enrolment.endpoint),
+        Admission::Register { fleet, .. } => {
+            format!("this device registers with fleet {fleet} of {}", enrolment.endpoint)
+        }
+    };
+    match (is_so_already, is_dry) {
+        (true, _) => format!("{who}: so it was already"),
+        (false, true) => format!("{who}, without --dry-run"),
+        (false, false) => {
+            format!("{who}; `systemctl enable cotter-agent && systemctl restart cotter-agent` lets it begin")
+        }
+    }
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    if file == Path::new("-") {
+        io::stdin().lock().take(LARGEST).read_to_end(&mut bytes)?;
+    } else {
+        File::open(file)?.take(LARGEST).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
+}
+
+/// What the state folder knows of this device that `enrolment` would change.
+fn remembered(state_dir: &Path, enrolment: &Enrolment) -> Option<String> {
+    let identity = store::look(state_dir).ok()?.identity?;
+    let at = &identity.registered.as_ref()?.endpoint;
+    let is_same = match &enrolment.admission {
+        Admission::Known { uuid, .. } => *uuid == identity.uuid,
+        Admission::Register { .. } => true,
+    };
+    let is_same = is_same && *at == enrolment.endpoint;
+    (!is_same).then(|| format!("this device is {} of {at} already", identity.uuid))
+}

@@ -1,0 +1,74 @@
+//! `cotter logs`: what a service writes, as the agent hands it on.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::status::Source;
+use crate::api::{self, LogWish};
+use crate::host;
+
+/// Which log, and how much of it.
+#[derive(Debug, Args)]
+pub(super) struct ShowLogs {
+    /// Its name in the compose file
+    service: String,
+    /// Its app, if several have such a service
+    #[arg(long, value_name = "UUID|NAME")]
+    app: Option<String>,
+    /// Goes on with what comes, also from the container that takes its place
+    #[arg(short, long)]
+    follow: bool,
+    /// Only from then on: a time as in 2026-12-01T08:00:00Z, or how long ago as in 10min
+    #[arg(long, value_name = "TIME", value_parser = since)]
+    since: Option<i32>,
+    /// The last so many lines, 10000 at most [default: 100, or all since --since]
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    tail: Option<u32>,
+    #[command(flatten)]
+    source: Source,
+}
+
+/// Seconds since 1970 of a time, or of so long ago.
+fn since(text: &str) -> Result<i32, String> {
+    let at = match text.parse::<jiff::Timestamp>() {
+        Ok(at) => Some(at),
+        Err(_) => {
+            humantime::parse_duration(text).ok().and_then(|ago: Duration| host::now().checked_sub(ago).ok())
+        }
+    };
+    let seconds = at.and_then(|at| i32::try_from(at.as_second()).ok());
+    seconds
+        .ok_or_else(|| "write a time such as 2026-12-01T08:00:00Z, or how long ago, such as 10min".to_owned())
+}
+
+pub(super) async fn run(logs: ShowLogs) -> anyhow::Result<()> {
+    let ShowLogs { service, app, follow, since, tail, source } = logs;
+    let tail = tail.or(since.map(|_| 10_000));
+    let wish = LogWish { service, app, tail, since, follow };
+    let mut log = api::logs(&source.socket, &wish).await?;
+    while let Some(piece) = log.next().await.map_err(anyhow::Error::msg)? {
+        let mut out = io::stdout().lock();
+        match out.write_all(&piece).and_then(|()| out.flush()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            Err(error) => return Err(anyhow::Error::new(error).context("cannot print")),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::since;
+
+    #[test]
+    fn times_and_how_long_ago() {
+        assert_eq!(since("2026-12-01T00:00:00Z"), Ok(1_796_083_200));
+        assert!(since("10min").unwrap() < since("1s").unwrap());
+        for bad in ["", "yesterday", "10", "-5s", "9999-01-01T00:00:00Z"] {
+            assert!(since(bad).is_err(), "{bad}");
+        }
+    }
+}

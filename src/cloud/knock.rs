@@ -1,0 +1,86 @@
+//! Knocks at a cloud once, a step at a time, to tell where the way to it ends. Decides nothing.
+
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+
+use super::client::{Client, CloudError};
+use crate::model::Identity;
+
+/// How far the way to a cloud goes.
+#[derive(Debug)]
+pub struct Knock {
+    pub host: String,
+    pub port: u16,
+    /// The addresses of the host, or why there are none.
+    pub addresses: Result<Vec<String>, String>,
+    /// The address that was connected to, or why none was; `None` when there are no addresses.
+    pub connection: Option<Result<String, String>>,
+    pub answer: Result<Answered, CloudError>,
+}
+
+/// An answer that came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// Whether the device was named, with its key. Then it was accepted, too.
+    pub is_known: bool,
+    /// The cloud's own clock, as its header `Date` has it.
+    pub date: Option<String>,
+}
+
+/// Asks the cloud's host for its addresses, connects, and polls as `identity` does; without one, or with one
+/// that no cloud has accepted, any page is asked for.
+///
+/// # Errors
+///
+/// When TLS cannot be set up, which is a matter of the machine.
+pub async fn knock(
+    endpoint: &str,
+    identity: Option<&Identity>,
+    within: Duration,
+) -> Result<Knock, CloudError> {
+    let client = Client::new(endpoint, within)?;
+    let (host, port) = place(endpoint);
+    let in_time = |_| "no answer in time".to_owned();
+    let addresses = tokio::time::timeout(within, lookup_host((host.as_str(), port))).await.map_err(in_time);
+    let addresses = addresses.and_then(|found| {
+        let found: Vec<_> = found.map_err(|e| e.to_string())?.collect();
+        if found.is_empty() { Err("it has no address".to_owned()) } else { Ok(found) }
+    });
+    let connection = match &addresses {
+        Err(_) => None,
+        Ok(addresses) => {
+            let connected = tokio::time::timeout(within, TcpStream::connect(addresses.as_slice())).await;
+            let connected = connected.map_err(in_time).and_then(|tried| tried.map_err(|e| e.to_string()));
+            Some(connected.map(|stream| stream.peer_addr().map_or_else(|_| host.clone(), |a| a.to_string())))
+        }
+    };
+    let answer = client.knock(identity).await;
+    let addresses = addresses.map(|found| found.iter().map(|a| a.ip().to_string()).collect());
+    Ok(Knock { host, port, addresses, connection, answer })
+}
+
+/// The host and the port of an endpoint that was checked.
+fn place(endpoint: &str) -> (String, u16) {
+    let url = reqwest::Url::parse(endpoint).ok();
+    let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
+    let port = url.as_ref().and_then(reqwest::Url::port_or_known_default).unwrap_or(443);
+    (host.trim_matches(['[', ']']).to_owned(), port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::place;
+
+    #[test]
+    fn where_an_endpoint_is() {
+        for (endpoint, host, port) in [
+            ("https://api.balena-cloud.com", "api.balena-cloud.com", 443),
+            ("http://127.0.0.1:7300", "127.0.0.1", 7300),
+            ("http://[::1]:80/base", "::1", 80),
+            ("http://fleet.example", "fleet.example", 80),
+        ] {
+            assert_eq!(place(endpoint), (host.to_owned(), port), "{endpoint}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! What a device's settings become when it joins a cloud: a file in `agent.d`, and a key in a file of its own.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::sources::Place;
+use super::{ConfigError, DEFAULT_FILE, Given, Setting, duration, endpoint, registries};
+use crate::model::{Admission, Enrolment};
+
+/// The file of ours in `agent.d`.
+const OURS: &str = "50-join.toml";
+
+/// Settings that are ready to be written.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Joined {
+    /// In the order in which they are written: what names a key comes after it.
+    files: Vec<Written>,
+    /// The settings that the file makes, and their values as they are shown.
+    says: Vec<(&'static str, String)>,
+    ours: PathBuf,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+struct Written {
+    path: PathBuf,
+    text: String,
+    mode: u32,
+}
+
+/// Why the settings do not become what was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum JoinError {
+    #[error(transparent)]
+    Value(#[from] ConfigError),
+    /// Another place would win, or make another device of it.
+    #[error("{key} is set in {place}, which stands against it; take it out there")]
+    Against { key: &'static str, place: Place },
+    #[error("{path} cannot be written: {why}")]
+    Unwritable { path: PathBuf, why: io::Error },
+}
+
+impl Joined {
+    /// What `enrolment` makes of the settings that `given` names. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// When the agent would not accept what the enrolment says.
+    pub fn new(given: &Given, enrolment: &Enrolment) -> Result<Self, JoinError> {
+        let file = given.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
+        // The agent looks for its keys from another folder than this one.
+        let file = absolute(&file);
+        let key_file = |name: &str| file.with_file_name(name);
+        let mut says = vec![("cloud.endpoint", endpoint(enrolment.endpoint.clone())?)];
+        let (key, path) = match &enrolment.admission {
+            Admission::Known { uuid, key } => {
+                says.push(("cloud.uuid", uuid.to_string()));
+                let path = key_file("device.key");
+                says.push(("cloud.device_key_file", path.display().to_string()));
+                (key, path)
+            }
+            Admission::Register { fleet, key } => {
+                says.push(("cloud.fleet", fleet.to_string()));
+                let path = key_file("provisioning.key");
+                says.push(("cloud.provisioning_key_file", path.display().to_string()));
+                (key, path)
+            }
+        };
+        let texts =
+            [("cloud.device_type", &enrolment.device_type), ("cloud.device_name", &enrolment.device_name)];
+        says.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))));
+        if let Some(registry) = &enrolment.registry {
+            registries(registry)?;
+            says.push(("cloud.registries", registry.clone()));
+        }
+        if let Some(interval) = enrolment.poll_interval {
+            let text = humantime::format_duration(interval).to_string();
+            duration("cloud.poll_interval", Some(text.clone()), 1, 24 * 3600)?;
+            says.push(("cloud.poll_interval", text));
+        }
+        let ours = file.with_file_name("agent.d").join(OURS);
+        let mut files = vec![
+            Written { path, text: format!("{key}\n"), mode: 0o600 },
+            Written { path: ours.clone(), text: section(&says), mode: 0o644 },
+        ];
+        // The unit names it, and a file that is named must be there.
+        if !file.exists() {
+            files.push(Written { path: file, text: "# All is in agent.d.\n".to_owned(), mode: 0o644 });
+        }
+        Ok(Self { files, says, ours })
+    }
+
+    /// The settings that it makes, without keys.
+    #[must_use]
+    pub fn says(&self) -> &[(&'static str, String)] {
+        &self.says
+    }
+
+    /// Files that are not so yet, and whether something else is in their place.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be looked at.
+    pub fn changes(&self) -> Result<Vec<(&Path, bool)>, JoinError> {
+        let mut changes = Vec::new();
+        for Written { path, text, mode } in &self.files {
+            match fs::read_to_string(path) {
+                Ok(there) if there == *text => {
+                    let is_mode = path.metadata().is_ok_and(|m| m.permissions().mode() & 0o777 == *mode);
+                    if !is_mode {
+                        changes.push((path.as_path(), false));
+                    }
+                }
+                Ok(_) => changes.push((path, true)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => changes.push((path, false)),
+                Err(why) => return Err(JoinError::Unwritable { path: path.clone(), why }),
+            }
+        }
+        Ok(changes)
+    }
+
+    /// The first setting of a place below ours that it would change: its name, and what it is now.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Against`] for one that would change what ours says.
+    pub fn meets<'a>(&self, settings: &'a [Setting]) -> Result<Option<&'a Setting>, JoinError> {
+        let is_nearer = |place: &Place| match place {
+            Place::Variable(_) | Place::Flag(_) => true,
+            Place::File { path, .. } => {
+                let path = absolute(path);
+                path.parent() == self.ours.parent() && path > self.ours
+            }
+        };
+        let said = |key: &str| self.says.iter().find(|(name, _)| *name == key).map(|(_, value)| value);
+        let registers = said("cloud.uuid").is_none();
+        let mut met = None;
+        for setting in settings {
+            let Some(place) = setting.place.as_ref().filter(|place| !self.is_ours(place)) else { continue };
+            let differs = said(setting.key).is_some_and(|ours| Some(ours) != setting.value.as_ref());
+            let makes_known = registers && ["cloud.uuid", "cloud.device_key_file"].contains(&setting.key);
+            if makes_known || (differs && is_nearer(place)) {
+                return Err(JoinError::Against { key: setting.key, place: place.clone() });
+            }
+            if differs
+                && met.is_none()
+                && ["cloud.endpoint", "cloud.uuid", "cloud.fleet"].contains(&setting.key)
+            {
+                met = Some(setting);
+            }
+        }
+        Ok(met)
+    }
+
+    fn is_ours(&self, place: &Place) -> bool {
+        matches!(place, Place::File { path, .. } if absolute(path) == self.ours)
+    }
+
+    /// Writes the files that are not so yet, each whole or not at all; keys for their owner only.
+    ///
+    /// # Errors
+    ///
+    /// [`JoinError::Unwritable`]; what stands before that file is written.
+    pub fn write(&self) -> Result<(), JoinError> {
+        let changes = self.changes()?;
+        for written in self.files.iter().filter(|file| changes.iter().any(|(path, _)| *path == file.path)) {
+            let path = &written.path;
+            let done = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| written.replace());
+            done.map_err(|why| JoinError::Unwritable { path: path.clone(), why })?;
+        }
+        Ok(())
+    }
+}
+
+impl Written {
+    fn replace(&self) -> io::Result<()> {
+        let temporary = self.path.with_extension("new");
+        let _left_behind = fs::remove_file(&temporary);
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&temporary)?;
+        let written = file.write_all(self.text.as_bytes()).and_then(|()| file.sync_all());
+        // The mask of the process may have taken bits away.
+        let written =
+            written.and_then(|()| fs::set_permissions(&temporary, fs::Permissions::from_mode(self.mode)));
+        if let Err(error) = written.and_then(|()| fs::rename(&temporary, &self.path)) {
+            let _gone = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        self.path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+    }
+}
+
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The section `cloud` of a settings file.
+fn section(says: &[(&'static str, String)]) -> String {
+    let mut text = "# Made by `cotter join`.\n[cloud]\n".to_owned();
+    for (key, value) in says {
+        let key = key.trim_start_matches("cloud.");
+        let value = if key == "fleet" { value.clone() } else { quoted(value) };
+        text.push_str(&format!("{key} = {value}\n"));
+    }
+    text
+}
+
+/// A text of one line as TOML has it.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}

@@ -1,0 +1,94 @@
+//! Every setting with its value and where that was said, for people. Checks nothing.
+
+use std::collections::BTreeMap;
+
+use toml::Value;
+
+use super::sources::{KNOBS, Place, said};
+use super::{ConfigError, Given, default_device_type};
+
+/// A setting as it is in force, if it is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// As in the file: `engine.socket`.
+    pub key: &'static str,
+    /// As written; `None` where nothing was said and there is no default. Never a key: those are in files.
+    pub value: Option<String>,
+    /// `None`: it is the default.
+    pub place: Option<Place>,
+}
+
+/// Every setting, in the order of the shipped file.
+///
+/// # Errors
+///
+/// When a place cannot be read or has another form.
+pub fn settings(given: &Given, environment: &BTreeMap<String, String>) -> Result<Vec<Setting>, ConfigError> {
+    let said = said(given, environment)?;
+    let setting = |name: &'static str, default: Option<&str>| {
+        let nearest = said.iter().rfind(|said| said.knob == name);
+        let value = nearest.map(|said| written(&said.value));
+        Setting {
+            key: name,
+            value: value.map(without_password).or_else(|| default.map(str::to_owned)),
+            place: nearest.map(|said| said.place.clone()),
+        }
+    };
+    let default = |name| (name == "cloud.device_type").then(default_device_type);
+    Ok(KNOBS.iter().map(|knob| setting(knob.name, knob.default.or_else(|| default(knob.name)))).collect())
+}
+
+/// Values are texts and whole numbers.
+fn written(value: &Value) -> String {
+    let number = || value.as_integer().map(|number| number.to_string());
+    value.as_str().map(str::to_owned).or_else(number).unwrap_or_default()
+}
+
+/// A URL with a user or a password is not accepted, and not shown either.
+fn without_password(value: String) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return value };
+    match rest.split_once('@') {
+        Some((_, rest)) => format!("{scheme}://(not shown)@{rest}"),
+        None => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_says_where_its_value_comes_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        std::fs::create_dir(path("agent.d")).unwrap();
+        let file = "# mine\ninstance = \"lab\"\nengine.resync = \"1min\"\n[cloud]\n\nfleet = 7\n[update]\nsoak = \"1s\"";
+        std::fs::write(path("agent.toml"), file).unwrap();
+        std::fs::write(path("agent.d/10.toml"), "[cloud]\nendpoint = \"https://u:hunter2@a\"\nfleet = 8")
+            .unwrap();
+        let environment = BTreeMap::from([("COTTER_UPDATE_SOAK".to_owned(), "2s".to_owned())]);
+        let set = vec![("heal.restarts".to_owned(), "5".to_owned())];
+        let given = Given { file: Some(path("agent.toml")), set };
+        let settings = settings(&given, &environment).unwrap();
+        let shown = |key: &str| {
+            let setting = settings.iter().find(|setting| setting.key == key).unwrap();
+            let place = setting.place.as_ref().map_or("default".to_owned(), Place::to_string);
+            let place = place.replace(&folder.path().display().to_string(), "DIR");
+            format!("{} ({place})", setting.value.as_deref().unwrap_or("-"))
+        };
+        for (key, expected) in [
+            ("instance", "lab (DIR/agent.toml, line 2)"),
+            ("state_dir", "/var/lib/cotter (default)"),
+            ("engine.resync", "1min (DIR/agent.toml, line 3)"),
+            ("cloud.endpoint", "https://(not shown)@a (DIR/agent.d/10.toml, line 2)"),
+            ("cloud.fleet", "8 (DIR/agent.d/10.toml, line 3)"),
+            ("cloud.uuid", "- (default)"),
+            ("update.soak", "2s (variable COTTER_UPDATE_SOAK)"),
+            ("heal.restarts", "5 (--set heal.restarts)"),
+            ("update.windows", " (default)"),
+        ] {
+            assert_eq!(shown(key), expected, "{key}");
+        }
+        assert_eq!(settings.len(), KNOBS.len());
+    }
+}

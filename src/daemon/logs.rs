@@ -1,0 +1,157 @@
+//! Where the status socket gets logs from: the engine, which is only looked at.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::{Log, LogWish, Logs, NoLog};
+use crate::engine::{Docker, EngineError, Inspect, LogSpan};
+use crate::host;
+use crate::model::{AppId, ContainerId, ContainerState, ObservedService, Report};
+
+/// Longest time until a successor is looked for, when nobody tells that something changed.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Logs of the services that `report` knows, until `stop` is cancelled.
+pub(super) fn source(engine: Arc<Docker>, report: watch::Receiver<Report>, stop: CancellationToken) -> Logs {
+    Logs::new(move |wish| {
+        let (engine, report, stop) = (Arc::clone(&engine), report.clone(), stop.clone());
+        async move {
+            let apps = apps(&report.borrow(), &wish)?;
+            let service = Service { engine, apps, name: wish.service.clone() };
+            open(service, &wish, report, stop).await
+        }
+        .boxed()
+    })
+}
+
+/// The log of the container that a service has now.
+async fn open(
+    service: Service,
+    wish: &LogWish,
+    report: watch::Receiver<Report>,
+    stop: CancellationToken,
+) -> Result<Log, NoLog> {
+    let Some((container, _)) = service.container().await? else { return Err(service.unknown().await) };
+    let span = LogSpan { tail: wish.tail, since: wish.since.unwrap_or(0), is_followed: wish.follow };
+    let pieces = service.engine.logs(&container, span).await.map_err(failed)?.boxed();
+    let reader = Reader { service, report, stop, is_followed: wish.follow, container, pieces };
+    Ok(stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) }).boxed())
+}
+
+fn failed(error: EngineError) -> NoLog {
+    NoLog { code: "engine", why: error.to_string() }
+}
+
+/// The apps that may be meant, by what is known of them.
+fn apps(report: &Report, wish: &LogWish) -> Result<Vec<AppId>, NoLog> {
+    let Some(app) = &wish.app else { return Ok(report.apps.keys().cloned().collect()) };
+    let found: Vec<_> = report
+        .apps
+        .iter()
+        .filter(|(id, told)| id.as_str() == app || told.name == *app)
+        .map(|(id, _)| id.clone())
+        .collect();
+    if found.is_empty() {
+        return Err(NoLog { code: "not_found", why: format!("this device has no app {app}") });
+    }
+    Ok(found)
+}
+
+type Pieces = BoxStream<'static, Result<Vec<u8>, EngineError>>;
+
+/// Reads the log of one service, container after container.
+struct Reader {
+    service: Service,
+    report: watch::Receiver<Report>,
+    stop: CancellationToken,
+    is_followed: bool,
+    container: ContainerId,
+    pieces: Pieces,
+}
+
+impl Reader {
+    /// The next piece; `None` at the end.
+    async fn next(&mut self) -> Option<Result<Vec<u8>, String>> {
+        let stop = self.stop.clone();
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => None,
+            piece = self.piece() => piece,
+        }
+    }
+
+    async fn piece(&mut self) -> Option<Result<Vec<u8>, String>> {
+        loop {
+            match self.pieces.next().await {
+                Some(Ok(piece)) => return Some(Ok(piece)),
+                Some(Err(error)) if !self.is_followed => return Some(Err(error.to_string())),
+                None if !self.is_followed => return None,
+                // An engine that restarts ends the log, too; who follows waits for it.
+                Some(Err(_)) | None => self.go_on(host::now().as_second()).await,
+            }
+        }
+    }
+
+    /// Waits until a container of the service runs, and opens its log: from its beginning, or from where it
+    /// `ended` (seconds since 1970) when it is the same. What was written in that second comes twice.
+    async fn go_on(&mut self, ended: i64) {
+        loop {
+            // Who tells of changes may have ended, and then only the time is left.
+            if tokio::time::timeout(LOOK_AGAIN, self.report.changed()).await.is_ok_and(|told| told.is_err()) {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            }
+            let Ok(Some((container, true))) = self.service.container().await else { continue };
+            let since = if container == self.container { i32::try_from(ended).unwrap_or(0) } else { 0 };
+            let span = LogSpan { tail: None, since, is_followed: true };
+            if let Ok(pieces) = self.service.engine.logs(&container, span).await {
+                (self.container, self.pieces) = (container, pieces.boxed());
+                return;
+            }
+        }
+    }
+}
+
+/// Whose log is read.
+struct Service {
+    engine: Arc<Docker>,
+    /// The apps that it may be of.
+    apps: Vec<AppId>,
+    name: String,
+}
+
+impl Service {
+    /// Its container, and whether that runs: the newest that runs, else the newest.
+    async fn container(&self) -> Result<Option<(ContainerId, bool)>, NoLog> {
+        let observed = self.engine.observe().await.map_err(failed)?;
+        let is_its =
+            |seen: &&ObservedService| seen.service.as_str() == self.name && self.apps.contains(&seen.app);
+        let found: Vec<_> = observed.services.iter().filter(is_its).collect();
+        let first = found.first().map(|seen| &seen.app);
+        if found.iter().any(|seen| Some(&seen.app) != first) {
+            let why = format!("several apps have a service {}; say which with --app", self.name);
+            return Err(NoLog { code: "bad_request", why });
+        }
+        let running = found.iter().find(|seen| seen.state == ContainerState::Running);
+        let running = running.map(|seen| (seen.container.clone(), true));
+        Ok(running.or_else(|| found.first().map(|seen| (seen.container.clone(), false))))
+    }
+
+    /// That it has no container, and which have one.
+    async fn unknown(&self) -> NoLog {
+        let observed = match self.engine.observe().await {
+            Ok(observed) => observed,
+            Err(error) => return failed(error),
+        };
+        let ours = observed.services.iter().filter(|seen| self.apps.contains(&seen.app));
+        let names: BTreeSet<_> = ours.map(|seen| seen.service.as_str()).collect();
+        let names = names.into_iter().collect::<Vec<_>>().join(", ");
+        let there = if names.is_empty() { "none has".to_owned() } else { format!("these have: {names}") };
+        NoLog { code: "not_found", why: format!("service {} has no container here; {there}", self.name) }
+    }
+}

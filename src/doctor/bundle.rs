@@ -1,0 +1,176 @@
+//! What somebody who helps from afar wants to see of a device, as files.
+//!
+//! Everything in it is made of fields that are named here or in the types it is made of: nothing is copied
+//! whole and nothing is filtered afterwards. So no key, no value of an environment, no command and no label
+//! of an author's gets into it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use super::engine::docker;
+use super::{Finding, Subject, tar};
+use crate::api;
+use crate::config::{Config, Place, settings};
+use crate::host;
+
+/// How far back the journal is read, and how many lines of it at most.
+const JOURNAL: [&str; 4] = ["--since=-24h", "--lines=5000", "--output=json", "--no-pager"];
+
+/// Fields of the journal that are handed on, as they are called there and in the bundle.
+const FIELDS: [(&str, &str); 17] = [
+    ("__REALTIME_TIMESTAMP", "at_us"),
+    ("PRIORITY", "priority"),
+    ("MESSAGE", "message"),
+    ("UNIT", "unit"),
+    ("COTTER_APP", "app"),
+    ("COTTER_SERVICE", "service"),
+    ("COTTER_RELEASE", "release"),
+    ("COTTER_STEP", "step"),
+    ("COTTER_REASON", "reason"),
+    ("COTTER_WHAT", "what"),
+    ("COTTER_WHY", "why"),
+    ("COTTER_ERROR", "error"),
+    ("COTTER_IMAGE", "image"),
+    ("COTTER_VERSION", "version"),
+    ("COTTER_UUID", "uuid"),
+    ("COTTER_INSTANCE", "instance"),
+    ("COTTER_RETRY_AFTER_S", "retry_after_s"),
+];
+
+/// Longest time for the engine's part.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// A file of the bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub name: String,
+    pub content: Vec<u8>,
+}
+
+impl Page {
+    /// A page of JSON.
+    #[must_use]
+    pub fn json(name: &str, value: &impl Serialize) -> Self {
+        let content = serde_json::to_vec_pretty(value).unwrap_or_else(|error| error.to_string().into_bytes());
+        Self { name: format!("{name}.json"), content }
+    }
+}
+
+/// The pages of a device: what it is, its checks, its settings, what the agent and the engine say, the journal.
+/// What cannot be had is said on its page.
+pub async fn pages(subject: &Subject) -> Vec<Page> {
+    let findings = Box::pin(super::examine(subject)).await;
+    let mut pages = vec![about(), checks(&findings)];
+    pages.push(match settings(&subject.given, &subject.environment) {
+        Ok(settings) => {
+            let setting = |s: &crate::config::Setting| {
+                json!({ "key": s.key, "value": s.value, "from": s.place.as_ref().map(Place::to_string) })
+            };
+            Page::json("settings", &settings.iter().map(setting).collect::<Vec<_>>())
+        }
+        Err(error) => absent("settings", &error.to_string()),
+    });
+    let Ok(config) = Config::load(&subject.given, &subject.environment) else { return pages };
+    let socket = config.runtime_dir.join("status.sock");
+    pages.push(match api::status(&socket).await {
+        Ok(status) => Page::json("status", &status),
+        Err(error) => absent("status", &error.to_string()),
+    });
+    pages.push(match api::history(&socket).await {
+        Ok(history) => Page::json("history", &history),
+        Err(error) => absent("history", &error.to_string()),
+    });
+    pages.push(match api::plan(&socket).await {
+        Ok(plan) => Page::json("plan", &plan),
+        Err(error) => absent("plan", &error.to_string()),
+    });
+    pages.extend(engine(&config).await);
+    pages.push(journal(&config).await);
+    pages
+}
+
+/// The pages as one file that `tar` reads, in a folder called `folder`.
+#[must_use]
+pub fn archive(folder: &str, pages: &[Page]) -> Vec<u8> {
+    let named: Vec<_> = pages.iter().map(|page| (format!("{folder}/{}", page.name), &page.content)).collect();
+    let entries: Vec<_> = named.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    tar::archive(&entries, u64::try_from(host::now().as_second()).unwrap_or(0))
+}
+
+fn absent(name: &str, why: &str) -> Page {
+    Page::json(name, &json!({ "absent": why }))
+}
+
+fn about() -> Page {
+    let memory = host::memory();
+    Page::json(
+        "about",
+        &json!({
+            "made_at": host::time_in(Duration::ZERO),
+            "cotter": env!("CARGO_PKG_VERSION"),
+            "architecture": std::env::consts::ARCH,
+            "uptime_s": host::uptime().as_secs(),
+            "memory_bytes": memory.map(|memory| memory.total),
+            "memory_available_bytes": memory.map(|memory| memory.available),
+        }),
+    )
+}
+
+fn checks(findings: &[Finding]) -> Page {
+    Page::json("checks", &findings)
+}
+
+async fn engine(config: &Config) -> Vec<Page> {
+    let docker = docker(config);
+    let looked = async { (docker.survey().await, docker.inspections().await) };
+    let Ok((survey, containers)) = tokio::time::timeout(WITHIN, looked).await else {
+        return ["engine", "containers"].map(|name| absent(name, "the engine did not answer in time")).into();
+    };
+    vec![
+        survey.map_or_else(|e| absent("engine", &e.to_string()), |survey| Page::json("engine", &survey)),
+        containers
+            .map_or_else(|e| absent("containers", &e.to_string()), |all| Page::json("containers", &all)),
+    ]
+}
+
+/// What the agent's unit wrote, one JSON object a line.
+async fn journal(config: &Config) -> Page {
+    let (unit, _) = super::agent::unit_of(config.instance.as_str()).await;
+    let mut arguments = JOURNAL.to_vec();
+    arguments.extend(["--unit", &unit]);
+    match host::ask("journalctl", &arguments).await {
+        Ok(text) => Page { name: "journal.jsonl".to_owned(), content: entries(&text).into_bytes() },
+        Err(why) => absent("journal", &why),
+    }
+}
+
+/// The fields that are handed on, of lines as `journalctl` prints them; other lines are left out.
+fn entries(text: &str) -> String {
+    let mut told = String::new();
+    for line in text.lines() {
+        let Ok(entry) = serde_json::from_str::<BTreeMap<String, Value>>(line) else { continue };
+        let known = FIELDS.iter().filter_map(|(theirs, ours)| {
+            // Texts that are not UTF-8 come as numbers, and are of nobody we know.
+            Some(((*ours).to_owned(), entry.get(*theirs).filter(|value| value.is_string())?.clone()))
+        });
+        told.push_str(&Value::Object(known.collect::<Map<_, _>>()).to_string());
+        told.push('\n');
+    }
+    told
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_fields_of_the_journal_are_handed_on() {
+        let text = "{\"MESSAGE\":\"step done\",\"COTTER_STEP\":\"start web\",\"_CMDLINE\":\"x SECRET\",\
+                    \"COTTER_TOKEN\":\"SECRET\",\"PRIORITY\":\"6\"}\nSECRET\n{\"MESSAGE\":[83,69]}\n";
+        let expected = "{\"message\":\"step done\",\"priority\":\"6\",\"step\":\"start web\"}\n{}\n";
+        assert_eq!(entries(text), expected);
+    }
+}

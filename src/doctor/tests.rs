@@ -1,0 +1,674 @@
+//! What is judged of what is seen: why, what was changed of a sound device, and the finding as text.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
+
+use super::agent::Agent;
+use super::cloud::Way;
+use super::config::Seen;
+use super::engine::Engine;
+use super::host::Machine;
+use super::state::State;
+use super::*;
+use crate::api::{self, ClientError, StatusDocument};
+use crate::cloud::{Answered, CloudError, Knock};
+use crate::config::Joining;
+use crate::engine::Survey;
+use crate::host::{Disk, Memory, Unit};
+use crate::model::{Clock, CloudReport, DeviceUuid, Identity, Registration, Report};
+use crate::store::Copy;
+
+const GIB: u64 = 1 << 30;
+
+/// The finding of one check as text; `id` must have exactly one.
+#[track_caller]
+fn told(findings: &[Finding], id: &str) -> String {
+    let all: Vec<_> = findings.iter().filter(|finding| finding.id == id).collect();
+    let [one] = all[..] else { panic!("{id} has {} findings", all.len()) };
+    let has_remedy = one.remedy.as_ref().is_some_and(|remedy| !remedy.is_empty());
+    assert_eq!(
+        has_remedy,
+        one.level > Level::Ok,
+        "{one:?} says what to do when something is wrong, and only then"
+    );
+    format!("{}: {}", one.level.as_str(), one.evidence)
+}
+
+/// Asserts that `findings` has each check of `area` once.
+#[track_caller]
+fn assert_whole(area: &str, findings: &[Finding]) {
+    let mut found: Vec<_> = findings.iter().map(|finding| finding.id).collect();
+    let mut expected = ids(area);
+    found.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn ids_are_unique_and_areas_name_them() {
+    let unique: BTreeSet<_> = CHECKS.iter().map(|(id, _)| id).collect();
+    assert_eq!(unique.len(), CHECKS.len());
+    assert!(CHECKS.len() >= 20);
+    assert_eq!(ids("host-clock"), ["host-clock"]);
+    assert_eq!(ids("config"), ["config-valid", "config-writers", "config-cloud"]);
+    assert!(ids("colour").is_empty());
+}
+
+fn config(text: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("agent.toml");
+    std::fs::write(&file, text).unwrap();
+    Config::load(&Given { file: Some(file), set: Vec::new() }, &BTreeMap::new()).unwrap()
+}
+
+#[test]
+fn settings() {
+    let file = |mode, group| Seen { path: PathBuf::from("/etc/cotter/agent.toml"), mode, group };
+    let config = config("[cloud]\nendpoint = \"http://10.0.0.1\"");
+    for (why, files, finding) in [
+        ("none", vec![], "skip: there is no file of settings"),
+        ("private", vec![file(0o600, 0)], "ok: nobody but their owner"),
+        ("root's group may write", vec![file(0o664, 0)], "ok: nobody but their owner"),
+        (
+            "another group may not",
+            vec![file(0o664, 7)],
+            "error: /etc/cotter/agent.toml may be written by others (mode 664)",
+        ),
+        (
+            "everybody may not",
+            vec![file(0o600, 0), file(0o602, 0)],
+            "error: /etc/cotter/agent.toml may be written by others (mode 602)",
+        ),
+        ("the folder /tmp", vec![file(0o1777, 0)], "ok: nobody but their owner"),
+    ] {
+        let findings = super::config::judge(&files, Ok(&config));
+        assert_whole("config", &findings);
+        assert_eq!(told(&findings, "config-writers"), finding, "{why}");
+    }
+    for (text, finding) in [
+        ("", "warning: no cloud is set: what was last received goes on running"),
+        ("[cloud]\nendpoint = \"https://a.example\"", "ok: https://a.example"),
+        ("[cloud]\nendpoint = \"http://127.0.0.1:7300\"", "ok: http://127.0.0.1:7300"),
+        ("[cloud]\nendpoint = \"http://[::1]\"", "ok: http://[::1]"),
+        ("[cloud]\nendpoint = \"http://localhost/api\"", "ok: http://localhost/api"),
+        (
+            "[cloud]\nendpoint = \"http://127.example\"",
+            "warning: http://127.example: this device's key goes there in the clear",
+        ),
+    ] {
+        let findings = super::config::judge(&[], Ok(&self::config(text)));
+        assert_eq!(told(&findings, "config-cloud"), finding, "{text}");
+    }
+    let wrong = crate::config::ConfigError::Incomplete("two go together");
+    let findings = super::config::judge(&[], Err(&wrong));
+    assert_whole("config", &findings);
+    assert_eq!(told(&findings, "config-valid"), "error: two go together");
+    assert_eq!(told(&findings, "config-cloud"), "skip: the settings are not accepted: see config-valid");
+}
+
+fn disk(free: u64, files: u64) -> Disk {
+    Disk { free, files: Some((files, 1_000_000)), is_read_only: false }
+}
+
+fn identity(endpoint: Option<&str>) -> Identity {
+    let registered = endpoint.map(|at| Registration { endpoint: at.to_owned(), device_id: None });
+    let uuid = DeviceUuid::parse("ab".repeat(16)).unwrap();
+    Identity { uuid, device_key: "key".into(), registered }
+}
+
+fn whole() -> Look {
+    Look { has_database: true, mirrors: [Copy::Whole, Copy::Whole], ..Look::default() }
+}
+
+#[test]
+fn the_state_folder() {
+    let look = whole();
+    let sound = |store| State {
+        folder: "/s".to_owned(),
+        mode: Ok(0o700),
+        is_folder: true,
+        disk: Some(disk(GIB, 1000)),
+        store,
+        cloud: None,
+    };
+    let denied = "Permission denied".to_owned();
+    for (why, state, id, finding) in [
+        ("sound", sound(Ok(&look)), "state-folder", "ok: /s"),
+        (
+            "missing",
+            State { mode: Err(ErrorKind::NotFound), ..sound(Err(&denied)) },
+            "state-folder",
+            "warning: /s is not there; the agent makes it when it first starts",
+        ),
+        (
+            "a file",
+            State { is_folder: false, ..sound(Ok(&look)) },
+            "state-folder",
+            "error: /s is not a folder",
+        ),
+        (
+            "not root",
+            sound(Err(&denied)),
+            "state-folder",
+            "skip: /s cannot be looked into (Permission denied); ask as root",
+        ),
+        (
+            "open",
+            State { mode: Ok(0o755), ..sound(Ok(&look)) },
+            "state-folder",
+            "warning: /s has mode 755, and the device's key is in it",
+        ),
+        (
+            "read-only",
+            State { disk: Some(Disk { is_read_only: true, ..disk(GIB, 1000) }), ..sound(Ok(&look)) },
+            "state-folder",
+            "error: /s is on a file system that is read-only",
+        ),
+        ("room", sound(Ok(&look)), "state-disk", "ok: 1024 MiB free, 1000 more files"),
+        (
+            "scarce",
+            State { disk: Some(disk((32 << 20) - 1, 1000)), ..sound(Ok(&look)) },
+            "state-disk",
+            "warning: 31 MiB free",
+        ),
+        (
+            "full",
+            State { disk: Some(disk((4 << 20) - 1, 1000)), ..sound(Ok(&look)) },
+            "state-disk",
+            "error: 3 MiB free",
+        ),
+        (
+            "no more files",
+            State { disk: Some(disk(GIB, 63)), ..sound(Ok(&look)) },
+            "state-disk",
+            "error: 63 more files may be made",
+        ),
+    ] {
+        let findings = super::state::judge(&state);
+        assert_whole("state", &findings);
+        assert_eq!(told(&findings, id), finding, "{why}");
+    }
+}
+
+#[test]
+fn the_store() {
+    let lost = || Copy::Lost("its checksum is wrong".to_owned());
+    for (why, look, id, finding) in [
+        ("sound", whole(), "state-copies", "ok: both are whole"),
+        ("new", Look::default(), "state-copies", "skip: nothing was remembered yet"),
+        (
+            "one is lost",
+            Look { mirrors: [Copy::Whole, lost()], ..whole() },
+            "state-copies",
+            "warning: mirror-b.json cannot be used: its checksum is wrong",
+        ),
+        (
+            "one is missing",
+            Look { mirrors: [Copy::Missing, Copy::Whole], ..whole() },
+            "state-copies",
+            "warning: mirror-a.json is missing",
+        ),
+        (
+            "the database is left",
+            Look { mirrors: [lost(), lost()], ..whole() },
+            "state-copies",
+            "warning: mirror-a.json cannot be used: its checksum is wrong, nor can the other",
+        ),
+        (
+            "nothing is left",
+            Look { mirrors: [lost(), Copy::Missing], has_database: false, ..whole() },
+            "state-copies",
+            "error: mirror-a.json cannot be used: its checksum is wrong, and there is no database",
+        ),
+        ("never", whole(), "state-damage", "ok: never, as far as the folder shows"),
+        (
+            "twice",
+            Look { set_aside: 2, ..whole() },
+            "state-damage",
+            "warning: 2 damaged databases were set aside and made anew (db.corrupt-*)",
+        ),
+    ] {
+        let state = State {
+            folder: "/s".to_owned(),
+            mode: Ok(0o700),
+            is_folder: true,
+            disk: None,
+            store: Ok(&look),
+            cloud: None,
+        };
+        assert_eq!(told(&super::state::judge(&state), id), finding, "{why}");
+    }
+}
+
+#[test]
+fn who_the_device_is() {
+    let uuid = "ab".repeat(16);
+    let register = Joining::Register { fleet: 7, provisioning_key: "secret".to_owned() };
+    let known = Joining::Known { uuid: DeviceUuid::parse(uuid.clone()).unwrap(), key: "secret".to_owned() };
+    for (joining, identity, finding) in [
+        (&known, None, format!("ok: {uuid}, by cloud.uuid")),
+        (&register, None, "warning: not registered yet with fleet 7".to_owned()),
+        (&register, Some(identity(None)), format!("warning: {uuid}, not registered yet")),
+        (&register, Some(identity(Some("https://a"))), format!("ok: {uuid}, registered")),
+        (
+            &Joining::Remembered,
+            Some(identity(Some("https://b"))),
+            format!("warning: {uuid} is registered at https://b, not at cloud.endpoint"),
+        ),
+        (
+            &Joining::Remembered,
+            None,
+            "error: the device is known to no cloud, and nothing says how to register".to_owned(),
+        ),
+    ] {
+        let mut config = config("[cloud]\nendpoint = \"https://a\"");
+        if let Some(cloud) = config.cloud.as_mut() {
+            cloud.joining = joining.clone();
+        }
+        let look = Look { identity, ..whole() };
+        let mut state = super::state::look(&config, Ok(&look));
+        state.mode = Ok(0o700);
+        let findings = super::state::judge(&state);
+        assert_eq!(told(&findings, "state-identity"), finding);
+        assert!(!format!("{findings:?}").contains("secret"));
+    }
+}
+
+#[test]
+fn the_machine() {
+    let sound = || Machine {
+        now: "2026-12-01T00:00:00Z".to_owned(),
+        clock: Clock::Trusted,
+        is_synced: Some(true),
+        windows: (1, None),
+        memory: Some(Memory { total: GIB, available: GIB / 2 }),
+        power: Some(0),
+        keeps_journal: Some(true),
+    };
+    let scarce = Some(Memory { total: GIB, available: 47 << 20 });
+    for (machine, id, finding) in [
+        (sound(), "host-clock", "ok: 2026-12-01T00:00:00Z"),
+        (
+            Machine { clock: Clock::Untrusted("it is 1970".into()), ..sound() },
+            "host-clock",
+            "error: it is 1970",
+        ),
+        (sound(), "host-time-sync", "ok: yes"),
+        (
+            Machine { is_synced: Some(false), ..sound() },
+            "host-time-sync",
+            "warning: the clock is not synchronized",
+        ),
+        (sound(), "host-zones", "ok: those of 1 windows"),
+        (Machine { windows: (1, Some("no X".into())), ..sound() }, "host-zones", "error: no X"),
+        (sound(), "host-memory", "ok: 512 MiB of 1024 MiB available"),
+        (Machine { memory: scarce, ..sound() }, "host-memory", "warning: 47 MiB of 1024 MiB available"),
+        (sound(), "host-power", "ok: never too little voltage since the boot"),
+        (
+            Machine { power: Some(0x50000), ..sound() },
+            "host-power",
+            "warning: too little voltage since the boot",
+        ),
+        (Machine { power: Some(0x50005), ..sound() }, "host-power", "error: too little voltage now"),
+        (
+            Machine { keeps_journal: Some(false), ..sound() },
+            "host-journal",
+            "warning: the journal is kept in memory, and what led to a crash is lost with it",
+        ),
+    ] {
+        let findings = super::host::judge(&machine);
+        assert_whole("host", &findings);
+        assert_eq!(told(&findings, id), finding);
+    }
+    let silent = Machine {
+        is_synced: None,
+        windows: (0, None),
+        memory: None,
+        power: None,
+        keeps_journal: None,
+        ..sound()
+    };
+    let skipped = super::host::judge(&silent).into_iter().filter(|f| f.level == Level::Skip).count();
+    assert_eq!(skipped, 5);
+}
+
+fn engine(survey: Survey) -> Engine {
+    Engine {
+        socket: "/docker.sock".to_owned(),
+        closed: None,
+        is_denied: false,
+        survey: Ok(survey),
+        disk: Some(disk(GIB, 10_000)),
+        reserve: 64 << 20,
+        daemon_file: String::new(),
+        instance: "default".to_owned(),
+    }
+}
+
+fn survey() -> Survey {
+    Survey {
+        version: "28.0.0".to_owned(),
+        api: "1.48".to_owned(),
+        storage_driver: "overlay2".to_owned(),
+        log_driver: "local".to_owned(),
+        has_live_restore: true,
+        cgroup_version: "2".to_owned(),
+        has_memory_limit: true,
+        data_root: "/var/lib/docker".to_owned(),
+        architecture: "arm64".to_owned(),
+        instances: BTreeMap::from([("default".to_owned(), 2)]),
+        ..Survey::default()
+    }
+}
+
+#[test]
+fn the_engine() {
+    let others = BTreeMap::from([("default".to_owned(), 2), ("lab".to_owned(), 3)]);
+    let json_file = || Survey { log_driver: "json-file".to_owned(), ..survey() };
+    let limited = r#"{"log-opts": {"max-size": "10m"}}"#.to_owned();
+    for (engine, id, finding) in [
+        (engine(survey()), "engine-answers", "ok: Docker 28.0.0, API 1.48, arm64"),
+        (engine(survey()), "engine-version", "ok: API 1.48"),
+        (
+            engine(Survey { api: "1.40".to_owned(), ..survey() }),
+            "engine-version",
+            "warning: API \"1.40\" is older than 1.41, with which Cotter is tried",
+        ),
+        (
+            engine(Survey { storage_driver: "vfs".to_owned(), ..survey() }),
+            "engine-storage",
+            "warning: vfs copies every layer whole: each container costs its whole image again",
+        ),
+        (
+            engine(Survey { storage_driver: "aufs".to_owned(), ..survey() }),
+            "engine-storage",
+            "warning: aufs is gone from newer engines",
+        ),
+        (engine(survey()), "engine-disk", "ok: 1024 MiB free at /var/lib/docker, 64 MiB are kept free"),
+        (
+            Engine { disk: Some(disk((256 << 20) - 1, 10_000)), ..engine(survey()) },
+            "engine-disk",
+            "warning: 255 MiB free at /var/lib/docker, 64 MiB are kept free",
+        ),
+        (
+            Engine { disk: Some(disk(64 << 20, 10_000)), ..engine(survey()) },
+            "engine-disk",
+            "error: 64 MiB free at /var/lib/docker, 64 MiB are kept free",
+        ),
+        (
+            Engine { disk: None, ..engine(survey()) },
+            "engine-disk",
+            "skip: /var/lib/docker cannot be seen from here",
+        ),
+        (
+            Engine { disk: Some(disk(GIB, 4_999)), ..engine(survey()) },
+            "engine-inodes",
+            "warning: 4999 more files may be made at /var/lib/docker",
+        ),
+        (engine(survey()), "engine-log-rotation", "ok: local"),
+        (
+            engine(json_file()),
+            "engine-log-rotation",
+            "warning: json-file without max-size: logs of containers that are not ours grow until the disk is full",
+        ),
+        (
+            Engine { daemon_file: limited, ..engine(json_file()) },
+            "engine-log-rotation",
+            "ok: json-file, 10m a file",
+        ),
+        (
+            engine(Survey { has_live_restore: false, ..survey() }),
+            "engine-live-restore",
+            "warning: off: an upgrade or a crash of the engine stops every service until it is back",
+        ),
+        (
+            engine(Survey { has_memory_limit: false, ..survey() }),
+            "engine-memory-limits",
+            "warning: cgroup version 2, without limits of memory: mem_limit has no effect",
+        ),
+        (
+            engine(Survey { warnings: vec!["WARNING: no swap\n".to_owned(), "b".to_owned()], ..survey() }),
+            "engine-warnings",
+            "warning: WARNING: no swap ; b",
+        ),
+        (
+            engine(Survey { nameless_images: 3, nameless_bytes: 300 << 20, ..survey() }),
+            "engine-images",
+            "warning: 3 without a name, 300 MiB",
+        ),
+        (engine(survey()), "engine-instances", "ok: only ours, default: 2 containers"),
+        (
+            engine(Survey { instances: others, ..survey() }),
+            "engine-instances",
+            "warning: containers of lab (3), besides those of default",
+        ),
+        (
+            Engine { survey: Err("no answer within 15 s".to_owned()), ..engine(survey()) },
+            "engine-answers",
+            "error: no answer within 15 s",
+        ),
+    ] {
+        let findings = super::engine::judge(&engine);
+        assert_whole("engine", &findings);
+        assert_eq!(told(&findings, id), finding);
+    }
+    let closed = Engine {
+        closed: Some("Connection refused".to_owned()),
+        survey: Err("it cannot be connected to".to_owned()),
+        ..engine(survey())
+    };
+    let findings = super::engine::judge(&closed);
+    assert_whole("engine", &findings);
+    assert_eq!(told(&findings, "engine-socket"), "error: /docker.sock: Connection refused");
+    assert_eq!(findings.iter().filter(|f| f.level == Level::Skip).count(), findings.len() - 1);
+    let findings = super::engine::judge(&Engine { is_denied: true, ..closed });
+    assert_eq!(told(&findings, "engine-socket"), "skip: /docker.sock: Connection refused; ask as root");
+}
+
+fn status() -> StatusDocument {
+    let who = api::Who { instance: "default".to_owned(), uuid: "ab".repeat(16) };
+    let cloud =
+        CloudReport { last_contact: Some("2026-12-01T00:00:00Z".to_owned()), ..CloudReport::default() };
+    let now = api::Now { boot_id: "", uptime: std::time::Duration::ZERO };
+    api::document(&who, None, &Report::default(), Some(&cloud), now)
+}
+
+fn agent(status: StatusDocument) -> Agent {
+    Agent {
+        status: Ok(status),
+        modes: [Some(0o660), Some(0o600)],
+        unit_name: "cotter-agent.service".to_owned(),
+        unit: unit("loaded", "enabled", "active"),
+        instance: "default".to_owned(),
+        has_lock_folders: true,
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "it stands where a unit may be missing")]
+fn unit(load: &str, enabled: &str, active: &str) -> Option<Unit> {
+    Some(Unit { load: load.to_owned(), enabled: enabled.to_owned(), active: active.to_owned() })
+}
+
+fn no_agent() -> ClientError {
+    ClientError::NoAgent { path: "/run/status.sock".into(), why: "refused".to_owned() }
+}
+
+fn waiting(reason: &str) -> api::WaitingStatus {
+    api::WaitingStatus {
+        app: None,
+        service: None,
+        reason: reason.to_owned(),
+        why: "so".to_owned(),
+        retry_in_s: None,
+        since: None,
+    }
+}
+
+#[test]
+fn the_agent() {
+    let held = Look { is_held: true, ..whole() };
+    let waits = |reasons: &[&str]| {
+        agent(StatusDocument { waiting: reasons.iter().map(|r| waiting(r)).collect(), ..status() })
+    };
+    for (agent, id, finding) in [
+        (agent(status()), "agent-unit", "ok: cotter-agent.service is enabled, active"),
+        (
+            Agent { unit: unit("not-found", "", "inactive"), ..agent(status()) },
+            "agent-unit",
+            "skip: there is no cotter-agent.service",
+        ),
+        (
+            Agent { unit: unit("loaded", "enabled", "failed"), ..agent(status()) },
+            "agent-unit",
+            "error: cotter-agent.service is enabled, failed",
+        ),
+        (
+            Agent { unit: unit("loaded", "disabled", "active"), ..agent(status()) },
+            "agent-unit",
+            "warning: cotter-agent.service is disabled, active",
+        ),
+        (
+            Agent { unit: unit("masked", "masked", "inactive"), ..agent(status()) },
+            "agent-unit",
+            "error: cotter-agent.service is masked, inactive",
+        ),
+        (
+            Agent { status: Err(no_agent()), ..agent(status()) },
+            "agent-alone",
+            "error: a process holds the state folder, and none answers at the status socket",
+        ),
+        (
+            Agent { instance: "lab".to_owned(), ..agent(status()) },
+            "agent-alone",
+            "error: the agent at this socket is of instance default, and the settings say lab",
+        ),
+        (
+            agent(StatusDocument { version: "0.0.9".to_owned(), ..status() }),
+            "agent-version",
+            "warning: version 0.0.9 runs, and 0.1.0 is installed",
+        ),
+        (agent(status()), "agent-sockets", "ok: status 660, control 600"),
+        (
+            Agent { modes: [Some(0o666), Some(0o600)], ..agent(status()) },
+            "agent-sockets",
+            "warning: everybody may read the status: status.sock has mode 666",
+        ),
+        (
+            Agent { modes: [Some(0o660), Some(0o660)], ..agent(status()) },
+            "agent-sockets",
+            "error: others may order the agent: control.sock has mode 660",
+        ),
+        (
+            agent(StatusDocument { store_error: Some("no space".to_owned()), ..status() }),
+            "agent-trouble",
+            "error: no space",
+        ),
+        (waits(&["downloading", "held"]), "agent-waits", "ok: nothing that does not clear by itself"),
+        (waits(&["downloading", "rejected", "backoff"]), "agent-waits", "warning: rejected: so (and 1 more)"),
+    ] {
+        let findings = super::agent::judge(&agent, Some(&held));
+        assert_whole("agent", &findings);
+        assert_eq!(told(&findings, id), finding);
+    }
+    let findings = super::agent::judge(&agent(status()), Some(&whole()));
+    let alone =
+        "warning: the agent that answers does not hold this state folder: it was started with other settings";
+    assert_eq!(told(&findings, "agent-alone"), alone);
+}
+
+#[test]
+fn what_waits_for_a_person_are_words_of_the_status() {
+    for word in super::agent::FOR_A_PERSON {
+        assert!(crate::model::Reason::ALL.iter().any(|reason| reason.as_str() == word), "{word}");
+    }
+}
+
+fn way(answer: Result<Answered, CloudError>) -> Way {
+    let knock = Knock {
+        host: "a.example".to_owned(),
+        port: 443,
+        addresses: Ok(vec!["10.0.0.1".to_owned()]),
+        connection: Some(Ok("10.0.0.1:443".to_owned())),
+        answer,
+    };
+    Way { knock: Some(Ok(knock)), proxy: None, at: "2026-12-01T00:00:00Z".parse().unwrap() }
+}
+
+fn answered(date: &str) -> Way {
+    way(Ok(Answered { is_known: true, date: Some(date.to_owned()) }))
+}
+
+#[test]
+fn the_way_to_the_cloud() {
+    let unreachable = |why: &str| {
+        way(Err(CloudError::Unreachable { endpoint: "https://a.example".to_owned(), why: why.to_owned() }))
+    };
+    let mut nameless = unreachable("no name");
+    if let Some(Ok(knock)) = &mut nameless.knock {
+        knock.addresses = Err("Name or service not known".to_owned());
+        knock.connection = None;
+    }
+    let same = "Tue, 01 Dec 2026 00:00:00 GMT";
+    for (way, id, finding) in [
+        (answered(same), "cloud-name", "ok: a.example is 10.0.0.1"),
+        (answered(same), "cloud-connects", "ok: 10.0.0.1:443"),
+        (answered(same), "cloud-answers", "ok: it accepts this device's key"),
+        (answered(same), "cloud-clock", "ok: ours is 0 s ahead of the cloud's"),
+        (answered("Mon, 30 Nov 2026 23:58:00 GMT"), "cloud-clock", "ok: ours is 120 s ahead of the cloud's"),
+        (
+            answered("Tue, 01 Dec 2026 00:02:01 GMT"),
+            "cloud-clock",
+            "warning: ours is 121 s behind the cloud's",
+        ),
+        (
+            answered("Thu, 03 Dec 2026 00:00:00 GMT"),
+            "cloud-clock",
+            "error: ours is 172800 s behind the cloud's",
+        ),
+        (answered("soon"), "cloud-clock", "skip: the cloud's time cannot be read: \"soon\""),
+        (nameless, "cloud-name", "error: a.example: Name or service not known"),
+        (
+            unreachable("refused"),
+            "cloud-answers",
+            "error: cloud https://a.example cannot be reached: refused",
+        ),
+        (
+            Way { proxy: Some("HTTPS_PROXY".to_owned()), ..answered(same) },
+            "cloud-name",
+            "skip: HTTPS_PROXY is set: requests go through a proxy",
+        ),
+        (Way { knock: None, ..answered(same) }, "cloud-answers", "skip: no cloud is set"),
+        (answered(same), "cloud-contact", "ok: last contact 2026-12-01T00:00:00Z"),
+    ] {
+        let findings = super::cloud::judge(&way, Some(&status()));
+        assert_whole("cloud", &findings);
+        assert_eq!(told(&findings, id), finding);
+    }
+    for (why, remedy) in [
+        ("invalid peer certificate: UnknownIssuer", "is the clock right"),
+        ("invalid peer certificate: certificate expired: verification time 1", "is the clock right"),
+        ("Connection refused (os error 111)", "see cloud-name"),
+    ] {
+        let findings = super::cloud::judge(&unreachable(why), None);
+        let answer = findings.iter().find(|finding| finding.id == "cloud-answers").unwrap();
+        assert!(answer.remedy.as_ref().unwrap().starts_with(remedy), "{why}");
+    }
+    let mut failing = status();
+    let cloud = failing.cloud.as_mut().unwrap();
+    (cloud.error, cloud.failures) = (Some("no route".to_owned()), 4);
+    let findings = super::cloud::judge(&answered(same), Some(&failing));
+    let expected = "warning: last contact 2026-12-01T00:00:00Z, failed 4 times since: no route";
+    assert_eq!(told(&findings, "cloud-contact"), expected);
+}
+
+#[test]
+fn every_check_has_its_place() {
+    let left_out = BTreeSet::from(["engine-disk"]);
+    let findings = in_order(vec![error("engine-disk", "x", "y"), ok("config-valid", "x")], &left_out);
+    assert_eq!(
+        findings.iter().map(|f| f.id).collect::<Vec<_>>(),
+        CHECKS.iter().map(|c| c.0).collect::<Vec<_>>()
+    );
+    assert_eq!(told(&findings, "config-valid"), "ok: x");
+    assert_eq!(told(&findings, "engine-disk"), "skip: left out by --dont-run");
+}

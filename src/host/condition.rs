@@ -1,0 +1,144 @@
+//! How this machine is: its memory, its power supply, its service manager. Only read.
+
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::process::Command;
+
+/// Longest time for one question to another program.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
+
+/// The machine's memory, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    pub total: u64,
+    /// What programs may still take without others being swapped out.
+    pub available: u64,
+}
+
+/// The machine's memory; `None` where the kernel does not say.
+#[must_use]
+pub fn memory() -> Option<Memory> {
+    parse_memory(&std::fs::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn parse_memory(text: &str) -> Option<Memory> {
+    let bytes = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+        let kib: u64 = rest.trim().strip_suffix("kB")?.trim().parse().ok()?;
+        kib.checked_mul(1024)
+    };
+    Some(Memory { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
+}
+
+/// What a Raspberry Pi's firmware notes of its supply: bit 0, too little voltage now; bit 16, since the boot.
+/// `None` on other boards.
+#[must_use]
+pub fn power() -> Option<u32> {
+    let text = std::fs::read_to_string("/sys/devices/platform/soc/soc:firmware/get_throttled").ok()?;
+    u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
+}
+
+/// Whether the journal outlives a boot; `None` without systemd.
+#[must_use]
+pub fn keeps_journal() -> Option<bool> {
+    has_systemd().then(|| Path::new("/var/log/journal").is_dir())
+}
+
+/// Whether NTP has set the clock; `None` where nobody says.
+pub async fn is_clock_synced() -> Option<bool> {
+    if !has_systemd() {
+        return None;
+    }
+    let told = ask("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).await.ok()?;
+    match told.trim() {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// What systemd knows of a unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unit {
+    /// `loaded`, `not-found`, `masked`, ...
+    pub load: String,
+    /// `active`, `inactive`, `failed`, ...
+    pub active: String,
+    /// `enabled`, `disabled`, ...; empty where it has no file.
+    pub enabled: String,
+}
+
+/// What systemd knows of `unit`; `None` without systemd.
+pub async fn unit(unit: &str) -> Option<Unit> {
+    if !has_systemd() {
+        return None;
+    }
+    let properties = "--property=LoadState,ActiveState,UnitFileState";
+    Some(parse_unit(&ask("systemctl", &["show", properties, unit]).await.ok()?))
+}
+
+fn parse_unit(text: &str) -> Unit {
+    let value = |name: &str| {
+        let found = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        found.unwrap_or_default().to_owned()
+    };
+    Unit { load: value("LoadState"), active: value("ActiveState"), enabled: value("UnitFileState") }
+}
+
+fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// What another program of this machine prints when it is asked, within 5 s.
+///
+/// # Errors
+///
+/// A line that says why there is no answer.
+pub async fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+    let output = match tokio::time::timeout(ASK_WITHIN, command.output()).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(format!("{program} cannot be run: {error}")),
+        Err(_) => return Err(format!("{program} did not answer within {} s", ASK_WITHIN.as_secs())),
+    };
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    Err(format!("{program} failed: {}", said.lines().next().unwrap_or("it does not say why")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_kernel_says_of_memory() {
+        let text = "MemTotal:        1000 kB\nMemFree:          10 kB\nMemAvailable:    500 kB\n";
+        assert_eq!(parse_memory(text), Some(Memory { total: 1_024_000, available: 512_000 }));
+        for bad in ["", "MemTotal: 1000 kB\n", "MemTotal: x kB\nMemAvailable: 1 kB\n", "MemTotal: 1\n"] {
+            assert_eq!(parse_memory(bad), None, "{bad:?}");
+        }
+        let ours = memory().unwrap();
+        assert!(ours.available <= ours.total && ours.total > 0);
+    }
+
+    #[test]
+    fn what_systemd_says_of_a_unit() {
+        let unit = parse_unit("LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n");
+        assert_eq!(unit, Unit { load: "loaded".into(), active: "active".into(), enabled: "enabled".into() });
+        assert_eq!(parse_unit("LoadState=not-found\nActiveState=inactive\nUnitFileState=\n").enabled, "");
+    }
+
+    #[tokio::test]
+    async fn a_program_is_asked() {
+        assert_eq!(ask("echo", &["so"]).await, Ok("so\n".to_owned()));
+        assert_eq!(ask("false", &[]).await, Err("false failed: it does not say why".to_owned()));
+        assert!(
+            ask("no-such-program", &[]).await.unwrap_err().starts_with("no-such-program cannot be run: ")
+        );
+    }
+}

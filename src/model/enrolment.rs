@@ -1,0 +1,39 @@
+//! What a cloud hands out so that a device can become one of its own.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::DeviceUuid;
+
+/// How a device joins a cloud.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Base URL of the API.
+    pub endpoint: String,
+    pub admission: Admission,
+    pub device_type: Option<String>,
+    pub device_name: Option<String>,
+    /// A host whose images the device's key opens.
+    pub registry: Option<String>,
+    pub poll_interval: Option<Duration>,
+}
+
+/// By what the cloud lets it in.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Admission {
+    /// The cloud has this device already.
+    Known { uuid: DeviceUuid, key: String },
+    /// It registers with a key of the fleet.
+    Register { fleet: u64, key: String },
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Known { uuid, .. } => f.debug_struct("Known").field("uuid", uuid).finish_non_exhaustive(),
+            Self::Register { fleet, .. } => {
+                f.debug_struct("Register").field("fleet", fleet).finish_non_exhaustive()
+            }
+        }
+    }
+}

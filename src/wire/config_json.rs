@@ -1,0 +1,201 @@
+//! balena's `config.json`, as balenaCloud and openBalena hand it out for a device or a fleet (protocol.md 6.1).
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::model::{Admission, DeviceUuid, Enrolment};
+
+/// What of a `config.json` is unusable. Never quotes a value: some are secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadConfigJson(String);
+
+/// The interval that every such file has, and that is ours without it, too.
+const USUAL_POLL: u64 = 900_000;
+
+/// Reads a `config.json`: how to join, and what of it is not followed, in words.
+///
+/// # Errors
+///
+/// The first thing that is missing or of the wrong form, and what to do.
+pub fn read(bytes: &[u8]) -> Result<(Enrolment, Vec<String>), BadConfigJson> {
+    let bad = |why: String| BadConfigJson(why);
+    let parsed: Value = serde_json::from_slice(bytes)
+        .map_err(|e| bad(format!("it is not JSON (line {}, column {})", e.line(), e.column())))?;
+    let Value::Object(fields) = parsed else { return Err(bad("it is not a JSON object".to_owned())) };
+    let endpoint = text(&fields, "apiEndpoint")?.ok_or_else(|| {
+        bad("apiEndpoint is missing: this is no config.json of a balena cloud, or one of an unmanaged device"
+            .to_owned())
+    })?;
+    let mut notes = Vec::new();
+    let enrolment = Enrolment {
+        endpoint: endpoint.trim_end_matches('/').to_owned(),
+        admission: admission(&fields, &mut notes)?,
+        device_type: text(&fields, "deviceType")?,
+        device_name: text(&fields, "initialDeviceName")?,
+        registry: text(&fields, "registryEndpoint")?,
+        poll_interval: number(&fields, "appUpdatePollInterval")?
+            .filter(|ms| *ms != USUAL_POLL)
+            .map(Duration::from_millis),
+    };
+    if text(&fields, "balenaRootCA")?.is_some() {
+        notes.push(
+            "balenaRootCA is not followed: put the cloud's authority into /usr/local/share/ca-certificates \
+             and run update-ca-certificates"
+                .to_owned(),
+        );
+    }
+    Ok((enrolment, notes))
+}
+
+fn admission(fields: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Admission, BadConfigJson> {
+    let bad = |why: &str| BadConfigJson(why.to_owned());
+    let (uuid, device_key) = (text(fields, "uuid")?, text(fields, "deviceApiKey")?);
+    let (fleet, key) = (number(fields, "applicationId")?, text(fields, "apiKey")?);
+    match (uuid, device_key, fleet, key) {
+        (Some(uuid), Some(key), ..) => {
+            let uuid =
+                DeviceUuid::parse(uuid).map_err(|_| bad("uuid is not 32 or 62 lower-case hex digits"))?;
+            if !fields.contains_key("registered_at") && !fields.contains_key("deviceId") {
+                notes.push(
+                    "the file does not say that the cloud has this device already; if `cotter check` finds that it \
+                     does not, give a file without uuid and deviceApiKey"
+                        .to_owned(),
+                );
+            }
+            Ok(Admission::Known { uuid, key })
+        }
+        (uuid, _, Some(fleet), Some(key)) => {
+            if uuid.is_some() {
+                notes.push("uuid is not followed: a device that registers makes its own".to_owned());
+            }
+            Ok(Admission::Register { fleet, key })
+        }
+        (Some(_), None, ..) => Err(bad("uuid has no deviceApiKey beside it, nor applicationId and apiKey")),
+        (None, _, Some(_), None) => Err(bad("applicationId has no apiKey beside it")),
+        (None, _, None, Some(_)) => Err(bad("apiKey has no applicationId beside it")),
+        (None, _, None, None) => Err(bad(
+            "it has neither uuid and deviceApiKey of a device nor applicationId and apiKey of a fleet; \
+             download it anew, for a device or for a fleet",
+        )),
+    }
+}
+
+/// A text; one that is empty is as none.
+fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, BadConfigJson> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) if text.trim().is_empty() => Ok(None),
+        Some(Value::String(text)) if text.chars().all(|c| !c.is_control()) => {
+            Ok(Some(text.trim().to_owned()))
+        }
+        Some(_) => Err(BadConfigJson(format!("{name} is not a text of one line"))),
+    }
+}
+
+/// A whole number, which may stand in quotes.
+fn number(fields: &Map<String, Value>, name: &str) -> Result<Option<u64>, BadConfigJson> {
+    let read = match fields.get(name) {
+        None | Some(Value::Null) => return Ok(None),
+        Some(Value::String(text)) => text.trim().parse().ok(),
+        Some(other) => other.as_u64(),
+    };
+    read.map(Some).ok_or_else(|| BadConfigJson(format!("{name} is not a whole number")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "hunter2hunter2";
+
+    /// How to join as text: endpoint, admission, and what is said besides.
+    fn told(json: &str) -> String {
+        let json = json.replace('\'', "\"").replace("SECRET", SECRET);
+        let told = match read(json.as_bytes()) {
+            Err(error) => format!("refused: {error}"),
+            Ok((enrolment, notes)) => {
+                let Enrolment { endpoint, admission, device_type, device_name, registry, poll_interval } =
+                    enrolment;
+                let key = match &admission {
+                    Admission::Known { key, .. } | Admission::Register { key, .. } => key,
+                };
+                assert_eq!(key, SECRET);
+                let more: Vec<_> = [device_type, device_name, registry].into_iter().flatten().collect();
+                let poll = poll_interval.map_or(String::new(), |every| format!(" every {every:?}"));
+                format!("{endpoint} {admission:?} [{}]{poll} notes: {}", more.join(" "), notes.len())
+            }
+        };
+        assert!(!told.contains(SECRET), "{told}");
+        told
+    }
+
+    #[test]
+    fn files_as_clouds_hand_them_out() {
+        let uuid = "0123456789abcdef".repeat(2);
+        for (json, expected) in [
+            (
+                "{'apiEndpoint': 'https://api.balena-cloud.com/', 'applicationId': '1501', 'apiKey': 'SECRET', \
+                 'deviceType': 'raspberrypi4-64', 'registryEndpoint': 'registry2.balena-cloud.com', \
+                 'appUpdatePollInterval': 900000, 'listenPort': 48484, 'userId': 7}"
+                    .to_owned(),
+                "https://api.balena-cloud.com Register { fleet: 1501, .. } \
+                 [raspberrypi4-64 registry2.balena-cloud.com] notes: 0"
+                    .to_owned(),
+            ),
+            (
+                format!(
+                    "{{'apiEndpoint': 'https://a', 'uuid': '{uuid}', 'deviceApiKey': 'SECRET', 'deviceId': 8, \
+                     'applicationId': 7, 'apiKey': null, 'initialDeviceName': 'kitchen', \
+                     'appUpdatePollInterval': '60000'}}"
+                ),
+                format!("https://a Known {{ uuid: {:?}, .. }} [kitchen] every 60s notes: 0", DeviceUuid::parse(uuid.clone()).unwrap()),
+            ),
+            (
+                format!(
+                    "{{'apiEndpoint': 'https://a', 'uuid': '{uuid}', 'deviceApiKey': 'SECRET', 'balenaRootCA': 'x'}}"
+                ),
+                format!("https://a Known {{ uuid: {:?}, .. }} [] notes: 2", DeviceUuid::parse(uuid.clone()).unwrap()),
+            ),
+            (
+                format!(
+                    "{{'apiEndpoint': 'https://a', 'uuid': '{uuid}', 'applicationId': 7, 'apiKey': 'SECRET'}}"
+                ),
+                "https://a Register { fleet: 7, .. } [] notes: 1".to_owned(),
+            ),
+        ] {
+            assert_eq!(told(&json), expected);
+        }
+    }
+
+    #[test]
+    fn files_that_are_refused() {
+        let uuid = "0123456789abcdef".repeat(2);
+        for (json, expected) in [
+            ("{'apiEndpoint': 'SECRET", "it is not JSON (line 1, column "),
+            ("['SECRET']", "it is not a JSON object"),
+            ("{'apiEndpoint': '', 'apiKey': 'SECRET'}", "apiEndpoint is missing"),
+            ("{'apiEndpoint': 7}", "apiEndpoint is not a text of one line"),
+            ("{'apiEndpoint': 'https://a', 'apiKey': 'SECRET'}", "apiKey has no applicationId beside it"),
+            ("{'apiEndpoint': 'https://a', 'applicationId': 7}", "applicationId has no apiKey beside it"),
+            (
+                "{'apiEndpoint': 'https://a', 'applicationId': 'SECRET', 'apiKey': 'SECRET'}",
+                "applicationId is not a whole number",
+            ),
+            (
+                "{'apiEndpoint': 'https://a', 'uuid': 'SECRET', 'deviceApiKey': 'SECRET'}",
+                "uuid is not 32 or 62 lower-case hex digits",
+            ),
+            ("{'apiEndpoint': 'https://a', 'uuid': 'UUID'}", "uuid has no deviceApiKey beside it"),
+            (
+                "{'apiEndpoint': 'https://a', 'deviceApiKey': 'SECRET\\nSECRET', 'uuid': 'UUID'}",
+                "deviceApiKey is not a text of one line",
+            ),
+            ("{'apiEndpoint': 'https://a'}", "it has neither uuid and deviceApiKey of a device nor"),
+        ] {
+            let told = told(&json.replace("UUID", &uuid));
+            assert!(told.starts_with(&format!("refused: {expected}")), "{json}: {told}");
+        }
+    }
+}
