@@ -39,6 +39,7 @@ has_target || ! command -v rustup >/dev/null || rustup target add "$target" >&2 
 has_target || skip "Rust has no library for it here; \`rustup target add $target\`"
 
 libc=gnu
+folder=$target/
 case $target in
     "$host") ;;
     aarch64-unknown-linux-gnu) get gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc && linker=aarch64-linux-gnu-gcc ;;
@@ -50,7 +51,6 @@ esac
 
 words=(build --locked)
 [ "$profile" = debug ] || words+=(--release)
-# A target folder of its own keeps the builds of this machine's tests as they are.
 if [ "${ZIG:-}" = 1 ] && [ "$libc" = gnu ]; then
     zig=$root/.cross/zig
     if ! "$zig/bin/python" -m ziglang version >/dev/null 2>&1; then
@@ -62,9 +62,10 @@ if [ "${ZIG:-}" = 1 ] && [ "$libc" = gnu ]; then
     words=(zigbuild "${words[@]:1}" --target "$target.$floor")
     PATH=$zig/bin:$PATH cargo "${words[@]}" >&2
 elif [ "$target" = "$host" ]; then
-    cargo "${words[@]}" --target "$target" >&2
+    cargo "${words[@]}" >&2
+    folder=
 else
     name=${target//-/_}
     env "CARGO_TARGET_${name^^}_LINKER=$linker" "CC_$name=$linker" cargo "${words[@]}" --target "$target" >&2
 fi
-echo "${CARGO_TARGET_DIR:-$root/target}/$target/$profile/cotter"
+echo "${CARGO_TARGET_DIR:-$root/target}/$folder$profile/cotter"

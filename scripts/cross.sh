@@ -30,9 +30,6 @@ targets=("$@")
 [ $# -gt 0 ] ||
     targets=(aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf aarch64-unknown-linux-musl)
 
-# The newest glibc that binary $1 asks for; nothing if it asks for none.
-glibc_of() { readelf --version-info "$1" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1; }
-
 # The words that run binaries of target $1 here.
 emulator() {
     case $1 in

@@ -114,3 +114,6 @@ choose_docker() {
     done < <(type -aP docker | awk '!seen[$0]++')
     die "no docker client in PATH gets an answer from $COTTER_ENGINE_SOCKET: run scripts/ensure-engine.sh"
 }
+
+# The newest glibc that binary $1 asks for; nothing if it asks for none.
+glibc_of() { readelf --version-info "$1" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1; }

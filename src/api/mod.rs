@@ -7,6 +7,7 @@ mod answer;
 mod client;
 mod control;
 mod document;
+mod inherited;
 mod server;
 mod wishes;
 
@@ -17,5 +18,6 @@ pub use document::{
     AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
     LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
+pub use inherited::Inherited;
 pub use server::{BindError, Sources, bind, serve};
 pub use wishes::{HoldWish, LockName, LockWish, OfApp, ServiceWish, UpdateWish};

@@ -29,12 +29,16 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = Given { file: agent.config, set: agent.set };
-    let config = Config::load(&given, &environment())?;
-    let filter = logging::filter(&config.log_level)?;
+    let load = move || {
+        let config = Config::load(&given, &environment())?;
+        let filter = logging::filter(&config.log_level)?;
+        Ok((config, filter))
+    };
+    let (config, filter) = load()?;
     if agent.check {
         return super::print::text("the settings are fine");
     }
     logging::begin(filter);
-    Box::pin(daemon::run(config)).await?;
+    Box::pin(daemon::run(config, || load().map(drop))).await?;
     Ok(())
 }

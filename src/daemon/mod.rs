@@ -23,11 +23,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
-use crate::api::{self, Control, Sources, Who};
+use crate::api::{self, Control, Inherited, Sources, Who};
 use crate::cloud::{self, Client, Poller, Registration, Reporter, Start};
-use crate::config::{CloudConfig, Config, Joining};
+use crate::config::{CloudConfig, Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
@@ -107,16 +107,19 @@ struct Wires {
     poll_now: Arc<Notify>,
 }
 
-/// Runs the agent until SIGTERM or SIGINT. Containers go on running when it ends, however it ends.
+/// Runs the agent until SIGTERM or SIGINT, or SIGHUP while `check` finds the settings right, so that
+/// systemd starts it again with them. Containers go on running when it ends, however it ends.
 ///
 /// # Errors
 ///
 /// Only for what stands in the way of starting.
-pub async fn run(config: Config) -> Result<(), DaemonError> {
+pub async fn run(
+    config: Config,
+    check: impl Fn() -> Result<(), ConfigError>,
+) -> Result<(), DaemonError> {
     // The store first: an agent that may not have it leaves no socket behind.
     let (store, notes) = Store::open(&config.state_dir)?;
-    let status = api::bind(&config.runtime_dir.join("status.sock"), 0o660).await?;
-    let control = api::bind(&config.runtime_dir.join("control.sock"), 0o600).await?;
+    let sockets = sockets(&config).await?;
     for note in &notes {
         if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
     }
@@ -146,7 +149,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
-    spawn_sockets(&mut tasks, (status, control), who, config.cloud.is_some(), &wires, &stop);
+    spawn_sockets(&mut tasks, sockets, who, config.cloud.is_some(), &wires, &stop);
     let docker = engine(&config, &identity);
     let memory = (store.clone(), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
@@ -167,13 +170,17 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks.spawn(keep_open(wires, stop.clone()));
     }
     host::notify_ready();
-    run_until_told(tasks, &stop).await
+    run_until_told(tasks, check, &stop).await
 }
 
 /// Waits for the signal to stop, then for the tasks to end.
-async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Result<(), DaemonError> {
+async fn run_until_told(
+    mut tasks: JoinSet<()>,
+    check: impl Fn() -> Result<(), ConfigError>,
+    stop: &CancellationToken,
+) -> Result<(), DaemonError> {
     tokio::select! {
-        signalled = wait_for_signal() => signalled?,
+        signalled = wait_for_signal(check) => signalled?,
         // Every task runs until it is told to stop. A device without one of them is better off if
         // systemd starts the whole agent again.
         _ = tasks.join_next() => return Err(DaemonError::TaskEnded),
@@ -187,6 +194,18 @@ async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Res
     }
     info!("stopped");
     Ok(())
+}
+
+/// The status and the control socket.
+async fn sockets(config: &Config) -> Result<(UnixListener, UnixListener), DaemonError> {
+    let mut inherited = Inherited::from_systemd();
+    let status = api::bind(&mut inherited, &config.runtime_dir.join("status.sock"), 0o660).await?;
+    let control = api::bind(&mut inherited, &config.runtime_dir.join("control.sock"), 0o600).await?;
+    for path in inherited.left() {
+        let (path, folder) = (path.display(), config.runtime_dir.display());
+        warn!(%path, %folder, "systemd listens at a socket that is not in runtime_dir; nobody answers there");
+    }
+    Ok((status, control))
 }
 
 /// Serves the status and the control socket.
@@ -336,12 +355,18 @@ async fn keep_open(wires: Wires, stop: CancellationToken) {
     drop(wires);
 }
 
-async fn wait_for_signal() -> Result<(), DaemonError> {
+async fn wait_for_signal(check: impl Fn() -> Result<(), ConfigError>) -> Result<(), DaemonError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+    let mut hangup = signal(SignalKind::hangup()).map_err(DaemonError::Signals)?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hangup.recv() => match check() {
+                Ok(()) => return Ok(()),
+                Err(error) => error!(%error, "settings are wrong, those in force stay"),
+            },
+        }
     }
-    Ok(())
 }
