@@ -39,6 +39,7 @@ package() {
         install -D -m 644 -t "$tree/usr/lib/systemd/system" systemd/*.service systemd/*.socket
         install -D -m 644 -t "$tree/usr/lib/sysusers.d" systemd/sysusers.d/cotter.conf
         install -D -m 644 -t "$tree/usr/lib/tmpfiles.d" systemd/tmpfiles.d/cotter.conf
+        install -D -m 644 -t "$tree/usr/lib/systemd/catalog" systemd/cotter.catalog
         install -D -m 644 -t "$tree/etc/cotter" config/agent.toml config/fleet.toml
         install -d -m 755 "$tree/etc/cotter/agent.d"
         install -D -m 644 -t "$tree/usr/share/doc/cotter" README.md "$from/copyright"

@@ -116,4 +116,4 @@ choose_docker() {
 }
 
 # The newest glibc that binary $1 asks for; nothing if it asks for none.
-glibc_of() { readelf --version-info "$1" | grep -o 'GLIBC_[0-9.]*' | sed 's/GLIBC_//' | sort -Vu | tail -n 1; }
+glibc_of() { readelf --version-info "$1" | sed -n 's/.*Name: GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -n 1; }

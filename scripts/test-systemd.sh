@@ -43,6 +43,11 @@ until_true() {
     done
 }
 
+instances=$(sed -e 's/^Description=Cotter agent:.*/Description=Cotter agent %i: keeps what is its own on this device on the release it should run/' \
+    -e 's,/etc/cotter/agent.toml$,/etc/cotter/%i/agent.toml --set instance=%i --set state_dir=/var/lib/cotter-%i --set runtime_dir=/run/cotter-%i,' \
+    -e 's/^\(State\|Runtime\)Directory=cotter$/&-%i/' "$root/systemd/cotter-agent.service")
+diff "$root/systemd/cotter-agent@.service" - <<<"$instances" >&2 || die "cotter-agent@.service is not as cotter-agent.service: the lines above"
+
 "$root/scripts/prepare.sh"
 command -v debootstrap >/dev/null || apt_install "to make a small Debian" debootstrap
 command -v systemd-nspawn >/dev/null || apt_install "to boot it" systemd-container
@@ -50,7 +55,7 @@ command -v nsenter >/dev/null || apt_install "to look into it" util-linux
 # As `cargo test` builds it: other features of the dependencies would mean to build all of them again.
 (cd "$root" && cargo test --locked --no-run --quiet)
 choose_docker
-registry=$("$root/scripts/test-parts.sh" | sed -n 's/^image \(r[12]\) /\1 /p')
+registry=$("$root/scripts/test-parts.sh" | sed -n 's/^image \(r[12]\|exit\) /\1 /p')
 image() { sed -n "s/^$1 //p" <<<"$registry"; }
 
 # --- the system ------------------------------------------------------------------------
@@ -289,9 +294,43 @@ said "an upgrade starts the agent again and touches no app, and the owner's sett
 
 # --- the journal ------------------------------------------------------------------------------
 
-fields=$(inside journalctl --no-pager -o json -u cotter-agent.service COTTER_STEP=commit)
-grep -q '"COTTER_APP"' <<<"$fields" || miss "the journal has no fields: $fields"
-said "the journal has COTTER_STEP and COTTER_APP as fields of their own"
+# `lines CURSOR NAME=VALUE...`: entries of the agent after a cursor, as JSON, one a line. journalctl's own
+# matches would leave out the first entry after a cursor that they do not match.
+lines() {
+    local found word
+    found=$(inside journalctl --no-pager -o json -u cotter-agent.service --after-cursor "$1" | grep '"_COMM":"cotter"' || true)
+    for word in "${@:2}"; do found=$(grep -F "\"${word%%=*}\":\"${word#*=}\"" <<<"$found" || true); done
+    [ -z "$found" ] || printf '%s\n' "$found"
+}
+cursor() { inside journalctl --no-pager -n 1 --show-cursor -u cotter-agent.service | sed -n 's/^-- cursor: //p'; }
+field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" | sort -u | tr '\n' ' '; }
+alone() { [ "$(docker ps --all --quiet --filter "$app_filter" | wc -l)" = 1 ]; }
+mark=$(cursor)
+release three r1
+until_true 30 "release three is accepted" accepted three
+until_true 10 "the one before it is removed" alone
+written=$(lines "$mark")
+count=$(wc -l <<<"$written")
+((count <= 14)) || miss "an update of one service is $count lines: $(field MESSAGE <<<"$written")"
+[ "$(field COTTER_SERVICE <<<"$written")" = "web " ] || miss "COTTER_SERVICE is not there: $written"
+[ "$(lines "$mark" COTTER_STEP=start | field COTTER_RELEASE)" = "three " ] || miss "COTTER_RELEASE is not there: $written"
+[ "$(lines "$mark" MESSAGE_ID=9d146db3d8604572821db671adfff0b2 | field COTTER_RELEASE)" = "three " ] || miss "there is no MESSAGE_ID of the update: $written"
+grep -q '"COTTER_APP":"[0-9a-f]*"' <<<"$written" || miss "COTTER_APP is not there: $written"
+said "the journal has $count lines of an update, with COTTER_APP, _SERVICE, _RELEASE and _STEP"
+mark=$(cursor)
+sleep 5
+count=$(lines "$mark" | wc -l)
+[ "$count" = 0 ] || miss "five polls without news write $count lines"
+said "five polls without news write nothing"
+says() { [ -n "$(lines "$mark" "COTTER_ALERT=$1" "${@:2}")" ]; }
+release bad exit
+until_true 60 "a bad release is told" says rejected COTTER_REASON=rejected COTTER_RELEASE=bad
+until_true 30 "and the way back" says rolled_back COTTER_RELEASE=three
+serves r1 || miss "release three is not back"
+shown=$(inside journalctl --no-pager -x -o short -u cotter-agent.service MESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53)
+grep -q 'cotter retry' <<<"$shown" || miss "the catalog has nothing of a rejection: $shown"
+said "a release that is taken back: $(lines "$mark" COTTER_ALERT=rejected | field COTTER_WHY)"
+before=$(standing)
 
 # --- the end ----------------------------------------------------------------------------------
 

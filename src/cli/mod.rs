@@ -13,6 +13,7 @@ mod exit;
 mod explain;
 mod fleet;
 mod history;
+mod journal;
 mod lock;
 mod logging;
 mod print;

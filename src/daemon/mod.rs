@@ -31,11 +31,11 @@ use crate::config::{CloudConfig, Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
-    CloudReport, Delivered, Identity, Ledger, Registration as Known, RegistryLogin, Report, StoredTarget,
-    WindowState,
+    Alert, CloudReport, Delivered, Identity, Ledger, Registration as Known, RegistryLogin, Report,
+    StoredTarget, WindowState,
 };
 use crate::reconcile::{self, Channels, Command, Memory, Settings};
-use crate::store::{Store, StoreError};
+use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use surroundings::Host;
 
@@ -113,21 +113,11 @@ struct Wires {
 /// # Errors
 ///
 /// Only for what stands in the way of starting.
-pub async fn run(
-    config: Config,
-    check: impl Fn() -> Result<(), ConfigError>,
-) -> Result<(), DaemonError> {
+pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) -> Result<(), DaemonError> {
     // The store first: an agent that may not have it leaves no socket behind.
     let (store, notes) = Store::open(&config.state_dir)?;
     let sockets = sockets(&config).await?;
-    for note in &notes {
-        if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
-    }
-    for window in &config.plan.windows {
-        if let WindowState::Unknown(why) = host::window(window, host::now()) {
-            warn!(%window, %why, "maintenance window cannot be told open from closed");
-        }
-    }
+    tell_beginning(&config, &notes);
     let remembered = store.load();
     let identity = identity(&config, &store, &remembered, &notes)?;
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
@@ -171,6 +161,22 @@ pub async fn run(
     }
     host::notify_ready();
     run_until_told(tasks, check, &stop).await
+}
+
+/// What is to be said of store and settings at a start.
+fn tell_beginning(config: &Config, notes: &[Recovery]) {
+    for note in notes {
+        if note.is_trouble() {
+            warn!(alert = Alert::StoreRecovered.as_str(), %note, "store repaired");
+        } else {
+            info!("{note}");
+        }
+    }
+    for window in &config.plan.windows {
+        if let WindowState::Unknown(why) = host::window(window, host::now()) {
+            warn!(%window, %why, "maintenance window cannot be told open from closed");
+        }
+    }
 }
 
 /// Waits for the signal to stop, then for the tasks to end.
@@ -365,7 +371,9 @@ async fn wait_for_signal(check: impl Fn() -> Result<(), ConfigError>) -> Result<
             _ = interrupt.recv() => return Ok(()),
             _ = hangup.recv() => match check() {
                 Ok(()) => return Ok(()),
-                Err(error) => error!(%error, "settings are wrong, those in force stay"),
+                Err(error) => {
+                    error!(alert = Alert::SettingsWrong.as_str(), %error, "settings are wrong, those in force stay");
+                }
             },
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data that can be compared, printed and stored.
 
+mod alert;
 mod facts;
 mod history;
 mod id;
@@ -22,6 +23,7 @@ mod step;
 mod target;
 mod window;
 
+pub use alert::Alert;
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
 pub use history::{Happening, History, What};
 pub use id::{

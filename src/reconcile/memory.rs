@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::engine::Operate;
-use crate::model::{Ledger, StoredTarget};
+use crate::model::{Alert, Ledger, StoredTarget};
 
 use super::{Reconciler, Surroundings};
 
@@ -37,7 +37,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             Err(why) => {
                 self.save_again = Some(Instant::now() + SAVE_AGAIN);
                 if self.store_error.as_ref() != Some(&why) {
-                    warn!(error = %why, "store cannot be written; going on without it");
+                    let alert = Alert::StoreFailing.as_str();
+                    warn!(alert, error = %why, "store cannot be written; going on without it");
                 }
                 self.store_error = Some(why);
             }

@@ -9,6 +9,7 @@ mod attempts;
 mod events;
 mod facts;
 mod memory;
+mod news;
 mod orders;
 mod pulls;
 mod record;
@@ -32,14 +33,15 @@ use tracing::{debug, error, info, warn};
 
 use crate::engine::{About, EngineError, Operate};
 use crate::model::{
-    AppId, Delivered, Facts, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report,
-    ServiceName, Step, Target, TargetApp,
+    Alert, AppId, Commit, ContainerId, Delivered, Facts, ImageRef, Ledger, Observed, Outcome, Plan,
+    PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp,
 };
 use crate::plan::{self, Situation};
 
 use attempts::Attempts;
 pub use events::watch_engine;
 pub use memory::Memory;
+use news::News;
 pub use orders::Command;
 use pulls::Pulls;
 pub use surroundings::{Surroundings, Unweighed};
@@ -109,6 +111,7 @@ pub async fn run<E, M, S>(
         attempts: Attempts::default(),
         trials: Trials::default(),
         waits: Waits::default(),
+        news: News::default(),
         report: channels.report,
         engine_error: None,
         engine_failures: 0,
@@ -175,6 +178,7 @@ struct Reconciler<E, M, S> {
     attempts: Attempts,
     trials: Trials,
     waits: Waits,
+    news: News,
     report: watch::Sender<Report>,
     engine_error: Option<String>,
     engine_failures: u32,
@@ -276,7 +280,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     fn no_engine(&mut self, error: &EngineError) -> Duration {
         let told = error.to_string();
         if self.engine_error.as_ref() != Some(&told) {
-            warn!(error = %told, "engine cannot be looked at");
+            warn!(alert = Alert::EngineLost.as_str(), error = %told, "engine cannot be looked at");
         }
         self.engine_error = Some(told);
         self.about = None;
@@ -325,6 +329,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         report.waiting.clone_from(&plan.waiting);
         report.engine_error.clone_from(&self.engine_error);
         report.store_error.clone_from(&self.store_error);
+        news::tell(self.news.of(&report));
         self.report.send_if_modified(|old| {
             let is_news = *old != report;
             *old = report;
@@ -333,14 +338,23 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         plan
     }
 
+    /// The release that a step is about, for the log: its own, or that of its container.
+    fn release_of<'a>(&'a self, step: &'a Step) -> Option<&'a Commit> {
+        let of = |id: &ContainerId| {
+            self.observed.services.iter().find(|seen| seen.container == *id).map(|seen| &seen.release)
+        };
+        step.release().or_else(|| step.container().and_then(of))
+    }
+
     /// Takes a step's outcome into attempts and log.
     fn settle(&mut self, step: &Step, outcome: Outcome) {
         let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
         let service = step.service().map(|(_, service)| tracing::field::display(service));
+        let release = self.release_of(step).map(tracing::field::display);
         match &outcome {
-            Outcome::Done => info!(step = verb, app, service, what = %step, "step done"),
+            Outcome::Done => info!(step = verb, app, service, release, what = %step, "step done"),
             Outcome::Retry { why, .. } | Outcome::Failed { why } => {
-                warn!(step = verb, app, service, what = %step, error = %why, "step failed");
+                warn!(step = verb, app, service, release, what = %step, error = %why, "step failed");
             }
         }
         self.attempts.note(step, outcome);
