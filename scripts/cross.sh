@@ -30,15 +30,6 @@ targets=("$@")
 [ $# -gt 0 ] ||
     targets=(aarch64-unknown-linux-gnu armv7-unknown-linux-gnueabihf aarch64-unknown-linux-musl)
 
-# The words that run binaries of target $1 here.
-emulator() {
-    case $1 in
-        aarch64-unknown-linux-gnu) echo "qemu-aarch64-static -L /usr/aarch64-linux-gnu" ;;
-        armv7-unknown-linux-gnueabihf) echo "qemu-arm-static -L /usr/arm-linux-gnueabihf" ;;
-        aarch64-unknown-linux-musl) echo "qemu-aarch64-static" ;;
-    esac
-}
-
 scripts/prepare.sh
 command -v qemu-aarch64-static >/dev/null || apt_install "to run what is built for ARM" qemu-user-static
 command -v readelf >/dev/null || apt_install "to look at what is built" binutils

@@ -20,16 +20,58 @@ command -v readelf >/dev/null || apt_install "to see what a binary needs" binuti
 needs() {
     local libc
     libc=$(glibc_of "$1")
-    [ -z "$libc" ] || printf 'libc6 (>= %s)' "$libc"
-    ! readelf --dynamic "$1" | grep -q 'NEEDED.*libgcc_s' || printf ', libgcc-s1'
+    [ -z "$libc" ] || printf 'libc6 (>= %s), ' "$libc"
+    ! readelf --dynamic "$1" | grep -q 'NEEDED.*libgcc_s' || printf 'libgcc-s1, '
+}
+
+target_of() {
+    case $1 in
+        amd64) echo x86_64-unknown-linux-gnu ;;
+        arm64) echo aarch64-unknown-linux-gnu ;;
+        armhf) echo armv7-unknown-linux-gnueabihf ;;
+        *) die "no package is made for $1: say amd64, arm64 or armhf" ;;
+    esac
+}
+
+# `manual TREE WORDS...`: a page for each verb of the binary that the words run, from what it says itself.
+manual() {
+    local tree=$1/usr/share/man/man1 words=("${@:2}") verb inner
+    verbs() { "${words[@]}" "$@" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p'; }
+    # A line of help, as it is, for man.
+    section() { printf '.SH %s\n.nf\n' "$1" && "${words[@]}" "${@:2}" --help | sed -e 's/\\/\\e/g' -e "s/^[.']/\\\\\&&/" -e 's/-/\\-/g' && echo .fi; }
+    page() {
+        local name=$1
+        shift
+        {
+            printf '.TH %s 1 "" Cotter\n.SH NAME\n%s \\- %s\n' "${name^^}" "$name" "$("${words[@]}" "$@" --help | head -n 1)"
+            section DESCRIPTION "$@"
+            [ $# = 0 ] || for inner in $(verbs "$@"); do section "${inner^^}" "$@" "$inner"; done
+        } | gzip -9n >"$tree/$name.1.gz"
+    }
+    install -d -m 755 "$tree"
+    page cotter
+    for verb in $(verbs); do page "cotter-$verb" "$verb"; done
+}
+
+# `completions TREE WORDS...`: scripts for shells, where the binary has them.
+completions() {
+    local words=("${@:2}")
+    "${words[@]}" --help | grep -q '^  completion ' || return 0
+    install -d -m 755 "$1/usr/share/bash-completion/completions" "$1/usr/share/zsh/vendor-completions" \
+        "$1/usr/share/fish/vendor_completions.d"
+    "${words[@]}" completion bash >"$1/usr/share/bash-completion/completions/cotter"
+    "${words[@]}" completion zsh >"$1/usr/share/zsh/vendor-completions/_cotter"
+    "${words[@]}" completion fish >"$1/usr/share/fish/vendor_completions.d/cotter.fish"
 }
 
 # `package BINARY VERSION ARCH DIR`: one package in DIR, its path printed.
 package() {
-    local binary=$1 version=$2 arch=$3 tree file word
+    local binary=$1 version=$2 arch=$3 tree file word words=()
     mkdir -p "$4"
     file=$(cd "$4" && pwd)/cotter_${version}_$arch.deb
     tree=$(mktemp -d)
+    [ "$arch" = "$(dpkg --print-architecture)" ] || read -ra words <<<"$(emulator "$(target_of "$arch")")"
+    words=(env -i "PATH=$PATH" COLUMNS=80 "${words[@]}" "$tree/usr/bin/cotter")
     # Files that anybody may read, whatever the umask of who builds.
     (
         umask 022
@@ -45,6 +87,8 @@ package() {
         install -D -m 644 -t "$tree/usr/share/doc/cotter" README.md "$from/copyright"
         install -D -m 644 -t "$tree/usr/share/doc/cotter/docs" docs/*.md
         install -D -m 644 "$from/lintian-overrides" "$tree/usr/share/lintian/overrides/cotter"
+        manual "$tree" "${words[@]}"
+        completions "$tree" "${words[@]}"
         # The entry of this version stands first, whether or not it has been written.
         { grep -q "^cotter ($version)" "$from/changelog" || cat <<END; } >"$tree/changelog"
 cotter ($version) unstable; urgency=medium
@@ -81,17 +125,13 @@ if [ "${1:-}" = --of ]; then
 fi
 
 "$root/scripts/prepare.sh"
+command -v qemu-aarch64-static >/dev/null || apt_install "to ask binaries for ARM for their manual" qemu-user-static
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1)
 packages=()
 arches=("$@")
 [ $# -gt 0 ] || arches=(amd64 arm64 armhf)
 for arch in "${arches[@]}"; do
-    case $arch in
-        amd64) target=x86_64-unknown-linux-gnu ;;
-        arm64) target=aarch64-unknown-linux-gnu ;;
-        armhf) target=armv7-unknown-linux-gnueabihf ;;
-        *) die "no package is made for $arch: say amd64, arm64 or armhf" ;;
-    esac
+    target=$(target_of "$arch")
     say "building for $arch"
     binary=$("$root/scripts/build-for.sh" "$target") || {
         [ $? = 3 ] || die "the build for $arch failed"

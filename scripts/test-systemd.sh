@@ -124,6 +124,7 @@ inside systemctl is-enabled --quiet cotter-agent.service || miss "the agent is n
 [ "$(unit ActiveState)" = inactive ] || miss "an agent that knows no cloud was started"
 ! inside systemctl is-enabled --quiet cotter-fleet.service 2>/dev/null || miss "the fleet server is enabled"
 inside getent group cotter >/dev/null || miss "there is no group cotter"
+gzip -dc "$rootfs/usr/share/man/man1/cotter-status.1.gz" | grep -q 'cotter status' || miss "there is no page of the manual"
 said "installed: the agent is enabled and, without a cloud, not started"
 units=(cotter-agent.service cotter-agent@.service cotter-fleet.service cotter-agent.socket cotter-agent-control.socket)
 complaints=$(inside systemd-analyze verify --man=no "${units[@]/#//usr/lib/systemd/system/}" 2>&1 || echo "it ends with $?")
