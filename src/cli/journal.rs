@@ -81,7 +81,9 @@ impl Entry {
         put(&mut bytes, "SYSLOG_IDENTIFIER", "cotter");
         put(&mut bytes, "TARGET", target);
         for (name, value) in &self.fields {
-            put(&mut bytes, &format!("COTTER_{}", name.to_ascii_uppercase()), value);
+            // journald drops fields of other names; a library may have one with a dot.
+            let name_there = name.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            put(&mut bytes, &format!("COTTER_{name_there}"), value);
             let is_it = |alert: &&Alert| *name == "alert" && alert.as_str() == value;
             if let Some(alert) = Alert::ALL.iter().find(is_it) {
                 put(&mut bytes, "MESSAGE_ID", alert.id());
@@ -152,12 +154,12 @@ mod tests {
 
     #[test]
     fn what_journald_reads() {
-        let entry = entry("release rejected", &[("alert", "rejected"), ("why", "two\nlines")]);
+        let entry = entry("release rejected", &[("alert", "rejected"), ("why", "two\nlines"), ("a.b", "c")]);
         let expected = [
-            &b"MESSAGE\n\x1e\0\0\0\0\0\0\0release rejected why=two\nlines\n"[..],
+            &b"MESSAGE\n\x24\0\0\0\0\0\0\0release rejected why=two\nlines a.b=c\n"[..],
             b"PRIORITY=4\nSYSLOG_IDENTIFIER=cotter\nTARGET=cotter::here\n",
             b"COTTER_ALERT=rejected\nMESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53\n",
-            b"COTTER_WHY\n\x09\0\0\0\0\0\0\0two\nlines\n",
+            b"COTTER_WHY\n\x09\0\0\0\0\0\0\0two\nlines\nCOTTER_A_B=c\n",
         ];
         let written = entry.written(Level::WARN, "cotter::here");
         assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(&expected.concat()));

@@ -1,5 +1,5 @@
-//! What of a report is news for somebody who watches from afar: the events to alert on. Pure but for
-//! what it remembers of the report before; at a start nothing that was so before is news.
+//! What of a report is news for somebody who watches from afar: the events to alert on. Knows reports, and
+//! what it has told. What became of releases before the agent started is none; what still waits then is.
 
 use std::collections::BTreeSet;
 
