@@ -114,3 +114,16 @@ choose_docker() {
     done < <(type -aP docker | awk '!seen[$0]++')
     die "no docker client in PATH gets an answer from $COTTER_ENGINE_SOCKET: run scripts/ensure-engine.sh"
 }
+
+# The newest glibc that binary $1 asks for; nothing if it asks for none.
+glibc_of() { readelf --version-info "$1" | sed -n 's/.*Name: GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -n 1; }
+
+# The words that run binaries of target $1 here; none for this machine's own.
+emulator() {
+    case $1 in
+        aarch64-unknown-linux-gnu) echo "qemu-aarch64-static -L /usr/aarch64-linux-gnu" ;;
+        armv7-unknown-linux-gnueabihf) echo "qemu-arm-static -L /usr/arm-linux-gnueabihf" ;;
+        aarch64-unknown-linux-musl) echo "qemu-aarch64-static" ;;
+        *) ;;
+    esac
+}

@@ -3,9 +3,10 @@
 # debootstrap and systemd-nspawn; no network beyond Debian's packages is needed.
 #
 # A minimal Debian is made in .systemd/ (once) and booted in a container that shares this
-# machine's network and engine. In it runs the unit as it is shipped, hardening and all. Each
-# line that is printed was checked; the first that does not hold ends it with 1. In every case
-# but the last ones the app's container keeps its start time.
+# machine's network and engine. Into it goes the package, and its units run as they are
+# shipped, hardening and all: the fleet server's and the agent's. Each line that is printed was
+# checked; the first that does not hold ends it with 1. Whatever happens to the agent, the
+# app's container keeps its start time.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -42,6 +43,11 @@ until_true() {
     done
 }
 
+instances=$(sed -e 's/^Description=Cotter agent:.*/Description=Cotter agent %i: keeps what is its own on this device on the release it should run/' \
+    -e 's,/etc/cotter/agent.toml$,/etc/cotter/%i/agent.toml --set instance=%i --set state_dir=/var/lib/cotter-%i --set runtime_dir=/run/cotter-%i,' \
+    -e 's/^\(State\|Runtime\)Directory=cotter$/&-%i/' "$root/systemd/cotter-agent.service")
+diff "$root/systemd/cotter-agent@.service" - <<<"$instances" >&2 || die "cotter-agent@.service is not as cotter-agent.service: the lines above"
+
 "$root/scripts/prepare.sh"
 command -v debootstrap >/dev/null || apt_install "to make a small Debian" debootstrap
 command -v systemd-nspawn >/dev/null || apt_install "to boot it" systemd-container
@@ -49,7 +55,7 @@ command -v nsenter >/dev/null || apt_install "to look into it" util-linux
 # As `cargo test` builds it: other features of the dependencies would mean to build all of them again.
 (cd "$root" && cargo test --locked --no-run --quiet)
 choose_docker
-registry=$("$root/scripts/test-parts.sh" | sed -n 's/^image \(r[12]\) /\1 /p')
+registry=$("$root/scripts/test-parts.sh" | sed -n 's/^image \(r[12]\|exit\) /\1 /p')
 image() { sed -n "s/^$1 //p" <<<"$registry"; }
 
 # --- the system ------------------------------------------------------------------------
@@ -65,10 +71,10 @@ if [ ! -e "$work/made" ]; then
     }
     touch "$work/made"
 fi
-rm -rf "$rootfs/etc/cotter" "$rootfs/var/lib/cotter" "$rootfs/etc/systemd/system/cotter-agent.service.d"
-install -d -m 755 "$rootfs/etc/cotter"
-install -m 755 "$cotter" "$rootfs/usr/bin/cotter"
-install -m 644 "$root/systemd/cotter-agent.service" "$rootfs/etc/systemd/system/"
+# What a run that was cut has left.
+chroot "$rootfs" dpkg --purge cotter >/dev/null 2>&1 || true
+rm -rf "$rootfs"/etc/cotter "$rootfs"/var/lib/cotter* "$rootfs"/var/lib/private/cotter* \
+    "$rootfs"/etc/systemd/system/cotter-* "$rootfs"/etc/credstore/cotter.* "$rootfs"/var/log/journal
 # The engine is this machine's, so what it mounts must have the same path here and there.
 mkdir -p /run/cotter
 
@@ -79,51 +85,29 @@ tidy() {
     trap - EXIT
     [ -z "$init" ] || kill -RTMIN+4 "$init" 2>/dev/null || true
     [ -z "${nspawn:-}" ] || wait "$nspawn" 2>/dev/null || true
-    stop_process "$(cat "$work/fleet.pid" 2>/dev/null || true)" "$work/" 10
-    local ids kind
+    local ids kind all
     for kind in container network volume; do
-        mapfile -t ids < <(docker "$kind" ls --quiet --filter "$app_filter" \
-            $([ "$kind" = container ] && echo --all))
+        all=()
+        [ "$kind" != container ] || all=(--all)
+        mapfile -t ids < <(docker "$kind" ls --quiet --filter "$app_filter" "${all[@]}")
         [ "${#ids[@]}" = 0 ] || docker "$kind" rm --force "${ids[@]}" >/dev/null 2>&1 ||
             docker "$kind" rm "${ids[@]}" >/dev/null 2>&1 || true
     done
-    rm -rf /run/cotter "$work/fleet"
+    rm -rf /run/cotter
     "$root/scripts/test-parts.sh" stop
 }
 trap tidy EXIT
 trap 'exit 130' INT TERM
 
-# --- a fleet, and a device of it ----------------------------------------------------------
+# Two versions of the package. Stripped and not compressed: it is not its size that is tried here.
+strip -o "$work/cotter" "$cotter"
+arch=$(dpkg --print-architecture)
+for version in 1.0.0 1.0.1; do
+    DEB_COMPRESSION=none "$root/scripts/deb.sh" --of "$work/cotter" "$version" "$arch" "$rootfs/root" >/dev/null
+done
+install_version() { inside env DEBIAN_FRONTEND=noninteractive dpkg --install "/root/cotter_$1_$arch.deb" 2>&1; }
 
-rm -rf "$work/fleet" "$work/fleet.log"
-start_process "$work/fleet.pid" "$work/fleet.log" "$work/" "$cotter" fleet serve \
-    --listen 127.0.0.1:0 --poll-interval 1s --data-dir "$work/fleet" || die "the fleet server does not start"
-url=
-until_true 10 "the fleet server listens" grep -qo 'http://127\.0\.0\.1:[0-9]*' "$work/fleet.log"
-url=$(grep -o 'http://127\.0\.0\.1:[0-9]*' "$work/fleet.log" | head -n 1)
-cli() { COTTER_FLEET_URL=$url COTTER_TOKEN_FILE=$work/fleet/operator.token "$cotter" "$@"; }
-created=$(cli fleet create lab --json)
-value() { tr -d ' \n' | grep -o "\"$1\":[^,}]*" | head -n 1 | sed 's/.*://;s/"//g'; }
-(umask 077 && value provisioning_key <<<"$created" >"$rootfs/etc/cotter/provisioning.key")
-cat >"$rootfs/etc/cotter/agent.toml" <<END
-instance = "$instance"
-[engine]
-socket = "/run/engine.sock"
-[cloud]
-endpoint = "$url"
-fleet = $(value number <<<"$created")
-provisioning_key_file = "/etc/cotter/provisioning.key"
-poll_interval = "1s"
-[update]
-soak = "1s"
-END
-release() {
-    printf 'services:\n  web:\n    image: %s\n    ports: ["127.0.0.1::8080"]\n' "$(image "$2")" >"$work/$1.yml"
-    cli release create lab --file "$work/$1.yml" --commit "$1" >/dev/null
-}
-release one r1
-
-# --- boot ------------------------------------------------------------------------------
+# --- boot, and the package ---------------------------------------------------------------
 
 systemd-nspawn --quiet --directory="$rootfs" --boot --register=no --keep-unit \
     --bind="$COTTER_ENGINE_SOCKET:/run/engine.sock" --bind=/run/cotter </dev/null >"$work/console.log" 2>&1 &
@@ -134,9 +118,64 @@ has_booted() {
 }
 until_true 30 "the system boots" has_booted
 init=$(pgrep -P "$nspawn" -x systemd)
+told=$(install_version 1.0.0) || miss "the package cannot be installed: $told"
+grep -q 'set its cloud in /etc/cotter/agent.toml' <<<"$told" || miss "the package does not tell what to do: $told"
+inside systemctl is-enabled --quiet cotter-agent.service || miss "the agent is not enabled"
+[ "$(unit ActiveState)" = inactive ] || miss "an agent that knows no cloud was started"
+! inside systemctl is-enabled --quiet cotter-fleet.service 2>/dev/null || miss "the fleet server is enabled"
+inside getent group cotter >/dev/null || miss "there is no group cotter"
+gzip -dc "$rootfs/usr/share/man/man1/cotter-status.1.gz" | grep -q 'cotter status' || miss "there is no page of the manual"
+said "installed: the agent is enabled and, without a cloud, not started"
+units=(cotter-agent.service cotter-agent@.service cotter-fleet.service cotter-agent.socket cotter-agent-control.socket)
+complaints=$(inside systemd-analyze verify --man=no "${units[@]/#//usr/lib/systemd/system/}" 2>&1 || echo "it ends with $?")
+[ -z "$complaints" ] || miss "systemd-analyze verify: $complaints"
+secure() {
+    local score
+    score=$(inside systemd-analyze security --no-pager "$1" | sed -n 's/.*exposure level for [^:]*: \([0-9.]*\).*/\1/p')
+    awk -v s="$score" 'BEGIN { exit !(s != "" && s <= 2.0) }' || miss "systemd-analyze security says $score of $1"
+    said "systemd-analyze security: $1 $score, 2.0 at most"
+}
+
+# --- a fleet, and a device of it ----------------------------------------------------------
+
+port=$((20000 + RANDOM % 10000))
+while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do port=$((20000 + RANDOM % 10000)); done
+url=http://127.0.0.1:$port
+drop_in() { mkdir -p "$rootfs/etc/systemd/system/$1.d" && printf '%s\n' "${@:2}" >"$rootfs/etc/systemd/system/$1.d/test.conf"; }
+drop_in cotter-fleet.service '[Service]' "Environment=COTTER_FLEET_LISTEN=127.0.0.1:$port" Environment=COTTER_FLEET_POLL_INTERVAL=1s
+inside systemctl daemon-reload
+inside systemctl start cotter-fleet.service || miss "the fleet server does not start"
+secure cotter-fleet.service
+cli() { inside env "COTTER_FLEET_URL=$url" cotter "$@"; }
+created=$(cli fleet create lab --json)
+value() { tr -d ' \n' | grep -o "\"$1\":[^,}]*" | head -n 1 | sed 's/.*://;s/"//g'; }
+said "the fleet server's unit serves"
+mkdir -p "$rootfs/etc/credstore"
+(umask 077 && value provisioning_key <<<"$created" >"$rootfs/etc/credstore/cotter.provisioning-key")
+cat >"$rootfs/etc/cotter/agent.d/device.toml" <<END
+instance = "$instance"
+[engine]
+socket = "/run/engine.sock"
+[cloud]
+endpoint = "$url"
+fleet = $(value number <<<"$created")
+provisioning_key_file = "\$CREDENTIALS_DIRECTORY/cotter.provisioning-key"
+poll_interval = "1s"
+[update]
+soak = "1s"
+END
+release() {
+    printf 'services:\n  web:\n    image: %s\n    ports: ["127.0.0.1::8080"]\n    volumes: ["data:/data"]\nvolumes: { data: {} }\n' \
+        "$(image "$2")" >"$rootfs/root/$1.yml"
+    cli release create lab --file "/root/$1.yml" --commit "$1" >/dev/null
+}
+release one r1
+
+# --- start --------------------------------------------------------------------------------
+
 inside systemctl start cotter-agent.service || miss "the unit does not start"
 [ "$(unit ActiveState)" = active ] || miss "the unit is $(unit ActiveState)"
-said "READY: the unit is active, in systemd's eyes"
+said "READY: the unit is active, in systemd's eyes, and has its key as a credential"
 
 containers() { docker ps --quiet --no-trunc --filter "$app_filter" --filter status=running; }
 serves() {
@@ -155,10 +194,12 @@ said "a release is pulled, started and accepted under the unit's hardening"
 tells_line() { [ "$(unit StatusText)" = "lab runs one" ]; }
 until_true 5 "systemd's line tells it" tells_line
 said "STATUS: $(unit StatusText)"
-
-score=$(inside systemd-analyze security --no-pager cotter-agent.service | sed -n 's/.*exposure level for [^:]*: \([0-9.]*\).*/\1/p')
-awk -v s="$score" 'BEGIN { exit !(s != "" && s <= 2.0) }' || miss "systemd-analyze security says $score"
-said "systemd-analyze security: $score, 2.0 at most"
+secure cotter-agent.service
+as_member() { inside setpriv --reuid 65534 --regid 65534 --groups "$1" "${@:2}"; }
+as_member cotter cotter status >/dev/null || miss "a member of group cotter may not read the status"
+! as_member 65534 cotter status >/dev/null 2>&1 || miss "everybody may read the status"
+! as_member cotter cotter hold --reason test >/dev/null 2>&1 || miss "a member of group cotter may give orders"
+said "the status is for group cotter, orders are for root"
 
 # --- locks, through the hardening and the engine's mount -------------------------------------
 
@@ -174,10 +215,9 @@ until_true 20 "release two is accepted" accepted two
 before=$(standing)
 said "an app's lock file is seen, and seen to go"
 
-# --- what goes wrong ------------------------------------------------------------------------
+# --- what happens to an agent ------------------------------------------------------------------
 
-mkdir -p "$rootfs/etc/systemd/system/cotter-agent.service.d"
-printf '[Service]\nWatchdogSec=6\n' >"$rootfs/etc/systemd/system/cotter-agent.service.d/test.conf"
+drop_in cotter-agent.service '[Service]' WatchdogSec=6
 inside systemctl daemon-reload
 inside systemctl restart cotter-agent.service
 unchanged "a restart"
@@ -193,7 +233,22 @@ pid=$(unit MainPID)
 inside sh -c "kill -KILL $pid"
 until_true 20 "an agent that is killed comes back" is_new
 unchanged "SIGKILL"
-said "an agent that is killed comes back"
+said "an agent that is killed comes back, to the sockets that it left"
+pid=$(unit MainPID)
+printf '[log]\nlevel = "debug"\n' >"$rootfs/etc/cotter/agent.d/log.toml"
+inside systemctl reload cotter-agent.service || miss "it cannot be reloaded"
+until_true 20 "a reloaded agent comes back" is_new
+is_verbose() { inside journalctl --no-pager -o json -p 6..7 "_PID=$(unit MainPID)" | grep -q '"PRIORITY":"6"'; }
+until_true 10 "a reloaded agent has its new settings" is_verbose
+pid=$(unit MainPID)
+printf '[log]\nlevel = "loud"\n' >"$rootfs/etc/cotter/agent.d/log.toml"
+inside systemctl reload cotter-agent.service || miss "it cannot be reloaded"
+is_told() { inside journalctl --no-pager -o json -u cotter-agent.service "_PID=$pid" | grep -q 'settings are wrong'; }
+until_true 10 "wrong settings are told" is_told
+[ "$(unit MainPID) $(unit ActiveState)" = "$pid active" ] || miss "wrong settings ended the agent"
+rm "$rootfs/etc/cotter/agent.d/log.toml"
+unchanged "a reload"
+said "a reload takes new settings, and wrong ones change nothing"
 stopped=$SECONDS
 inside systemctl stop cotter-agent.service
 ((SECONDS - stopped < 20)) || miss "it took $((SECONDS - stopped)) s to stop"
@@ -201,15 +256,102 @@ inside systemctl stop cotter-agent.service
 unchanged "a stop"
 [ -d "/run/cotter/services" ] || miss "the lock folders of running containers went with the agent"
 said "it stops in time, and the lock folders of what runs stay"
+inside systemctl start cotter-agent.socket cotter-agent-control.socket
+[ "$(unit ActiveState)" = inactive ] || miss "the sockets started the agent before anybody asked"
+until_true 10 "who asks starts the agent" accepted two
+[ "$(unit ActiveState)" = active ] || miss "somebody else answered"
+inside cotter hold --reason test >/dev/null || miss "the control socket of systemd is not answered"
+inside cotter unhold >/dev/null
+as_member cotter cotter status >/dev/null || miss "systemd's socket is not for group cotter"
+inside systemctl stop cotter-agent.socket cotter-agent-control.socket cotter-agent.service
+unchanged "socket activation"
+said "sockets of systemd start the agent when somebody asks"
 inside systemctl start cotter-agent.service
-fields=$(inside journalctl --no-pager -o json -u cotter-agent.service COTTER_STEP=commit)
-grep -q '"COTTER_APP"' <<<"$fields" || miss "the journal has no fields: $fields"
-grep -q '"MESSAGE":"step done"' <<<"$fields" || miss "the journal's message is another: $fields"
-said "the journal has COTTER_STEP and COTTER_APP as fields of their own"
-printf '[update]\nsoak = "soon"\n' >"$rootfs/etc/cotter/agent.toml"
+until_true 10 "the agent makes its own sockets again" accepted two
+
+# --- a second agent beside it ----------------------------------------------------------------
+
+other=$instance-b
+mkdir -p "$rootfs/etc/cotter/$other"
+printf '[engine]\nsocket = "/run/engine.sock"\n' >"$rootfs/etc/cotter/$other/agent.toml"
+inside systemctl start "cotter-agent@$other.service" || miss "an instance does not start"
+inside cotter status --json --socket "/run/cotter-$other/status.sock" | grep -q '"apps": \[\]' || miss "an instance sees apps of others"
+[ -d "$rootfs/var/lib/cotter-$other" ] || miss "an instance has no folder of its own"
+secure "cotter-agent@$other.service"
+inside systemctl stop "cotter-agent@$other.service"
+unchanged "an instance beside it"
+said "an instance of cotter-agent@.service runs beside it"
+
+# --- upgrade --------------------------------------------------------------------------------
+
+echo '# a line of the owner' >>"$rootfs/etc/cotter/agent.toml"
+pid=$(unit MainPID)
+told=$(install_version 1.0.1) || miss "the package cannot be upgraded: $told"
+until_true 20 "the upgrade starts the agent again" is_new
+until_true 20 "the fleet server is there again" accepted two
+unchanged "an upgrade"
+grep -q 'a line of the owner' "$rootfs/etc/cotter/agent.toml" || miss "the upgrade replaced the owner's settings"
+said "an upgrade starts the agent again and touches no app, and the owner's settings stay"
+
+# --- the journal ------------------------------------------------------------------------------
+
+# `lines CURSOR NAME=VALUE...`: entries of the agent after a cursor, as JSON, one a line. journalctl's own
+# matches would leave out the first entry after a cursor that they do not match.
+lines() {
+    local found word
+    found=$(inside journalctl --no-pager -o json -u cotter-agent.service --after-cursor "$1" | grep '"_COMM":"cotter"' || true)
+    for word in "${@:2}"; do found=$(grep -F "\"${word%%=*}\":\"${word#*=}\"" <<<"$found" || true); done
+    [ -z "$found" ] || printf '%s\n' "$found"
+}
+cursor() { inside journalctl --no-pager -n 1 --show-cursor -u cotter-agent.service | sed -n 's/^-- cursor: //p'; }
+field() { sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p" | sort -u | tr '\n' ' '; }
+alone() { [ "$(docker ps --all --quiet --filter "$app_filter" | wc -l)" = 1 ]; }
+mark=$(cursor)
+release three r1
+until_true 30 "release three is accepted" accepted three
+until_true 10 "the one before it is removed" alone
+written=$(lines "$mark")
+count=$(wc -l <<<"$written")
+((count <= 14)) || miss "an update of one service is $count lines: $(field MESSAGE <<<"$written")"
+[ "$(field COTTER_SERVICE <<<"$written")" = "web " ] || miss "COTTER_SERVICE is not there: $written"
+[ "$(lines "$mark" COTTER_STEP=start | field COTTER_RELEASE)" = "three " ] || miss "COTTER_RELEASE is not there: $written"
+[ "$(lines "$mark" MESSAGE_ID=9d146db3d8604572821db671adfff0b2 | field COTTER_RELEASE)" = "three " ] || miss "there is no MESSAGE_ID of the update: $written"
+grep -q '"COTTER_APP":"[0-9a-f]*"' <<<"$written" || miss "COTTER_APP is not there: $written"
+said "the journal has $count lines of an update, with COTTER_APP, _SERVICE, _RELEASE and _STEP"
+mark=$(cursor)
+sleep 5
+count=$(lines "$mark" | wc -l)
+[ "$count" = 0 ] || miss "five polls without news write $count lines"
+said "five polls without news write nothing"
+says() { [ -n "$(lines "$mark" "COTTER_ALERT=$1" "${@:2}")" ]; }
+release bad exit
+until_true 60 "a bad release is told" says rejected COTTER_REASON=rejected COTTER_RELEASE=bad
+until_true 30 "and the way back" says rolled_back COTTER_RELEASE=three
+serves r1 || miss "release three is not back"
+shown=$(inside journalctl --no-pager -x -o short -u cotter-agent.service MESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53)
+grep -q 'cotter retry' <<<"$shown" || miss "the catalog has nothing of a rejection: $shown"
+said "a release that is taken back: $(lines "$mark" COTTER_ALERT=rejected | field COTTER_WHY)"
+before=$(standing)
+
+# --- the end ----------------------------------------------------------------------------------
+
+printf '[update]\nsoak = "soon"\n' >"$rootfs/etc/cotter/agent.d/wrong.toml"
 ! inside systemctl restart cotter-agent.service 2>/dev/null || miss "wrong settings start"
 sleep 3
 [ "$(unit ExecMainStatus)" = 78 ] || miss "wrong settings end with $(unit ExecMainStatus)"
 [ "$(unit ActiveState)" = failed ] || miss "wrong settings are tried again: $(unit ActiveState)"
 unchanged "wrong settings"
 said "wrong settings end with 78 and are not tried again"
+rm "$rootfs/etc/cotter/agent.d/wrong.toml"
+inside systemctl start cotter-agent.service
+told=$(inside dpkg --remove cotter 2>&1) || miss "the package cannot be removed: $told"
+unchanged "the package's removal"
+[ -d "$rootfs/var/lib/cotter" ] || miss "a removal without purge took the agent's memory"
+told=$(inside dpkg --purge cotter 2>&1) || miss "the package cannot be purged: $told"
+unchanged "the package's purge"
+for gone in var/lib/cotter etc/cotter/agent.toml usr/bin/cotter; do
+    [ ! -e "$rootfs/$gone" ] || miss "a purge left /$gone"
+done
+[ "$(docker volume ls --quiet --filter "$app_filter" | wc -l)" = 1 ] || miss "a purge took a volume"
+grep -q 'volumes of the apps stay' <<<"$told" || miss "a purge does not tell what stays: $told"
+said "removed and purged: the app runs on, its volume is there, the agent's memory is gone"

@@ -10,6 +10,7 @@ mod document;
 mod events;
 mod exposition;
 mod forecast;
+mod inherited;
 mod logs;
 mod metrics;
 mod serve;
@@ -25,6 +26,7 @@ pub use document::{
 };
 pub use events::EventStatus;
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
+pub use inherited::Inherited;
 pub use logs::{Log, LogWish, Logs, NoLog, ReadLog, logs};
 pub use server::{BindError, Sources, bind, event_readers, serve, serve_metrics};
 pub use wishes::{HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};

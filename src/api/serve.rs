@@ -202,6 +202,7 @@ mod tests {
     use futures_util::{StreamExt, stream};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{UnixListener, UnixStream};
+    use tokio::task::JoinSet;
 
     use super::*;
 
@@ -226,7 +227,8 @@ mod tests {
             .route("/usual", get(async || slow(None)));
         let (stop, bounds) = (CancellationToken::new(), Bounds { connections: 2, idle: IDLE });
         let listener = UnixListener::bind(&path).unwrap();
-        let server = tokio::spawn(serve_bounded(listener, routes, bounds, stop.clone(), "test"));
+        let mut server = JoinSet::new();
+        server.spawn(serve_bounded(listener, routes, bounds, stop.clone(), "test"));
         for (route, is_whole) in [("patient", true), ("usual", false)] {
             let mut stream = UnixStream::connect(&path).await.unwrap();
             stream.write_all(format!("GET /{route} HTTP/1.1\r\nHost: a\r\n\r\n").as_bytes()).await.unwrap();
@@ -236,6 +238,6 @@ mod tests {
             assert_eq!(told.contains("second"), is_whole, "{route}: {told}");
         }
         stop.cancel();
-        server.await.unwrap();
+        server.join_all().await;
     }
 }

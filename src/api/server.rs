@@ -19,6 +19,7 @@ use tracing::warn;
 
 use crate::model::{CloudReport, Delivered, Events, Report};
 
+use super::Inherited;
 use super::answer::{Told, told};
 use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
 use super::events::events;
@@ -61,15 +62,20 @@ pub enum BindError {
     Impossible { path: PathBuf, why: String },
 }
 
-/// Makes the socket `path` with `mode`, and its folder if it is missing.
+/// The socket `path`: the one that systemd made, else made here with `mode`, and its folder if it is
+/// missing.
 ///
 /// A socket that a dead agent left is replaced; one that answers is respected.
 ///
 /// # Errors
 ///
 /// As [`BindError`] says.
-pub async fn bind(path: &Path, mode: u32) -> Result<UnixListener, BindError> {
+pub async fn bind(inherited: &mut Inherited, path: &Path, mode: u32) -> Result<UnixListener, BindError> {
     let impossible = |e: io::Error| BindError::Impossible { path: path.to_path_buf(), why: e.to_string() };
+    if let Some(listener) = inherited.take(path) {
+        listener.set_nonblocking(true).map_err(impossible)?;
+        return UnixListener::from_std(listener).map_err(impossible);
+    }
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(impossible)?;
     }

@@ -42,12 +42,13 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
-    let (config, filter) = accepted(&agent.settings.given())?;
+    let given = agent.settings.given();
+    let (config, filter) = accepted(&given)?;
     if agent.check {
         return super::print::text("the settings are fine");
     }
     logging::begin(filter);
-    Box::pin(daemon::run(config)).await?;
+    Box::pin(daemon::run(config, move || accepted(&given).map(drop))).await?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@ mod explain;
 mod fleet;
 mod history;
 mod join;
+mod journal;
 mod lock;
 mod logging;
 mod logs;

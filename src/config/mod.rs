@@ -118,7 +118,7 @@ impl Config {
     /// The first thing that is wrong, with its place and what is accepted.
     pub fn load(given: &Given, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let said = sources::said(given, environment)?;
-        check(sources::merged(&said)?).map_err(|error| located(error, &said))
+        check(sources::merged(&said, environment)?).map_err(|error| located(error, &said))
     }
 
     /// Says with `error`, which a caller found in settings that were loaded, where it was said.

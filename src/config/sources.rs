@@ -214,7 +214,10 @@ pub(super) fn said(given: &Given, environment: &BTreeMap<String, String>) -> Res
 }
 
 /// What was said, laid over each other.
-pub(super) fn merged(said: &[Said]) -> Result<RawConfig, ConfigError> {
+pub(super) fn merged(
+    said: &[Said],
+    environment: &BTreeMap<String, String>,
+) -> Result<RawConfig, ConfigError> {
     let mut merged = Table::new();
     for Said { knob, value, .. } in said {
         set(&mut merged, knob, value.clone());
@@ -223,7 +226,32 @@ pub(super) fn merged(said: &[Said]) -> Result<RawConfig, ConfigError> {
         place: "all places together".to_owned(),
         why: in_words(e.message()),
     };
-    merged.try_into().map_err(wrong)
+    let mut raw: RawConfig = merged.try_into().map_err(wrong)?;
+    for (knob, file) in [
+        ("cloud.provisioning_key_file", &mut raw.cloud.provisioning_key_file),
+        ("cloud.device_key_file", &mut raw.cloud.device_key_file),
+    ] {
+        if let Some(file) = file {
+            *file = with_credentials(knob, file, environment)?;
+        }
+    }
+    Ok(raw)
+}
+
+/// Where a key file is, when its path begins with the folder in which systemd puts a unit's credentials.
+fn with_credentials(
+    key: &'static str,
+    file: &Path,
+    environment: &BTreeMap<String, String>,
+) -> Result<PathBuf, ConfigError> {
+    let Ok(name) = file.strip_prefix("$CREDENTIALS_DIRECTORY") else { return Ok(file.to_path_buf()) };
+    let why = "systemd sets no $CREDENTIALS_DIRECTORY here; give the unit LoadCredential=, or name a file";
+    let folder = environment.get("CREDENTIALS_DIRECTORY").ok_or_else(|| ConfigError::KeyFile {
+        key,
+        path: file.display().to_string(),
+        why: why.to_owned(),
+    })?;
+    Ok(Path::new(folder).join(name))
 }
 
 /// The files that are read, the nearest last.

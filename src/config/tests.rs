@@ -76,6 +76,25 @@ fn every_knob_is_read_from_environment_and_flag() {
 }
 
 #[test]
+fn a_key_may_be_a_credential_of_the_unit() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("cotter.provisioning-key");
+    fs::write(&path, "secret\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+    let key = "provisioning_key_file = \"$CREDENTIALS_DIRECTORY/cotter.provisioning-key\"";
+    let text = format!("[cloud]\nendpoint = \"http://a\"\nfleet = 7\n{key}\n");
+    let given = folder.path().display().to_string();
+    let config = load(&text, &[("CREDENTIALS_DIRECTORY", &given)], &[]).unwrap();
+    let joining = Joining::Register { fleet: 7, provisioning_key: "secret".to_owned() };
+    assert!(config.cloud.unwrap().joining == joining);
+    assert_eq!(
+        load(&text, &[], &[]).unwrap_err(),
+        "cloud.provisioning_key_file: key file $CREDENTIALS_DIRECTORY/cotter.provisioning-key cannot be used: \
+         systemd sets no $CREDENTIALS_DIRECTORY here; give the unit LoadCredential=, or name a file"
+    );
+}
+
+#[test]
 fn what_is_nearer_wins() {
     let file = "instance = \"file\"\n[update]\nparallel_pulls = 3\nparallel_swaps = 5\n";
     let config = load(

@@ -13,6 +13,7 @@
 
 mod logs;
 mod remembered;
+mod signals;
 mod surroundings;
 mod systemd;
 
@@ -21,23 +22,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::UnixListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::api::{self, Control, Forecaster, Logs, Sources, Who};
+use crate::api::{self, Control, Forecaster, Inherited, Logs, Sources, Who};
 use crate::cloud::{self, Client, Poller, Registration, Reporter, Start, Times};
-use crate::config::{CloudConfig, Config, Joining};
+use crate::config::{CloudConfig, Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
-    CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin, Report,
+    Alert, CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin, Report,
     StoredTarget, WindowState,
 };
 use crate::reconcile::{self, Channels, Command, Memory, OwnedSituation, Settings};
-use crate::store::{Store, StoreError};
+use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use surroundings::Host;
 
@@ -111,24 +111,17 @@ struct Wires {
     poll_now: Arc<Notify>,
 }
 
-/// Runs the agent until SIGTERM or SIGINT. Containers go on running when it ends, however it ends.
+/// Runs the agent until SIGTERM or SIGINT, or SIGHUP while `check` finds the settings right, so that
+/// systemd starts it again with them. Containers go on running when it ends, however it ends.
 ///
 /// # Errors
 ///
 /// Only for what stands in the way of starting.
-pub async fn run(config: Config) -> Result<(), DaemonError> {
+pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) -> Result<(), DaemonError> {
     // The store first: an agent that may not have it leaves no socket behind.
     let (store, notes) = Store::open(&config.state_dir)?;
-    let status = api::bind(&config.runtime_dir.join("status.sock"), 0o660).await?;
-    let control = api::bind(&config.runtime_dir.join("control.sock"), 0o600).await?;
-    for note in &notes {
-        if note.is_trouble() { warn!("{note}") } else { info!("{note}") }
-    }
-    for window in &config.plan.windows {
-        if let WindowState::Unknown(why) = host::window(window, host::now()) {
-            warn!(%window, %why, "maintenance window cannot be told open from closed");
-        }
-    }
+    let sockets = sockets(&config).await?;
+    tell_beginning(&config, &notes);
     let remembered = store.load();
     let identity = identity(&config, &store, &remembered, &notes)?;
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
@@ -154,7 +147,7 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     let docker = Arc::new(engine(&config, &identity));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
-    spawn_sockets(&mut tasks, (status, control), (who, logs), &config, &wires, &stop);
+    spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (store.clone(), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
@@ -174,13 +167,33 @@ pub async fn run(config: Config) -> Result<(), DaemonError> {
         tasks.spawn(keep_open(wires, stop.clone()));
     }
     host::notify_ready();
-    run_until_told(tasks, &stop).await
+    run_until_told(tasks, check, &stop).await
+}
+
+/// What is to be said of store and settings at a start.
+fn tell_beginning(config: &Config, notes: &[Recovery]) {
+    for note in notes {
+        if note.is_trouble() {
+            warn!(alert = Alert::StoreRecovered.as_str(), %note, "store repaired");
+        } else {
+            info!("{note}");
+        }
+    }
+    for window in &config.plan.windows {
+        if let WindowState::Unknown(why) = host::window(window, host::now()) {
+            warn!(%window, %why, "maintenance window cannot be told open from closed");
+        }
+    }
 }
 
 /// Waits for the signal to stop, then for the tasks to end.
-async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Result<(), DaemonError> {
+async fn run_until_told(
+    mut tasks: JoinSet<()>,
+    check: impl Fn() -> Result<(), ConfigError>,
+    stop: &CancellationToken,
+) -> Result<(), DaemonError> {
     tokio::select! {
-        signalled = wait_for_signal() => signalled?,
+        signalled = signals::wait(check) => signalled?,
         // Every task runs until it is told to stop. A device without one of them is better off if
         // systemd starts the whole agent again.
         _ = tasks.join_next() => return Err(DaemonError::TaskEnded),
@@ -194,6 +207,18 @@ async fn run_until_told(mut tasks: JoinSet<()>, stop: &CancellationToken) -> Res
     }
     info!("stopped");
     Ok(())
+}
+
+/// The status and the control socket.
+async fn sockets(config: &Config) -> Result<(UnixListener, UnixListener), DaemonError> {
+    let mut inherited = Inherited::from_systemd();
+    let status = api::bind(&mut inherited, &config.runtime_dir.join("status.sock"), 0o660).await?;
+    let control = api::bind(&mut inherited, &config.runtime_dir.join("control.sock"), 0o600).await?;
+    for path in inherited.left() {
+        let (path, folder) = (path.display(), config.runtime_dir.display());
+        warn!(%path, %folder, "systemd listens at a socket that is not in runtime_dir; nobody answers there");
+    }
+    Ok((status, control))
 }
 
 /// Serves the status and the control socket.
@@ -355,14 +380,4 @@ async fn remember_first(store: &Store, identity: &Identity, wires: &Wires, stop:
 async fn keep_open(wires: Wires, stop: CancellationToken) {
     stop.cancelled().await;
     drop(wires);
-}
-
-async fn wait_for_signal() -> Result<(), DaemonError> {
-    let mut terminate = signal(SignalKind::terminate()).map_err(DaemonError::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DaemonError::Signals)?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
 }

@@ -2,6 +2,7 @@
 //!
 //! Everything here is plain data that can be compared, printed and stored.
 
+mod alert;
 mod counts;
 mod enrolment;
 mod event;
@@ -27,6 +28,7 @@ mod step;
 mod target;
 mod window;
 
+pub use alert::Alert;
 pub use counts::{Attempted, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, Events, Told};

@@ -105,6 +105,58 @@ impl Step {
         }
     }
 
+    /// The release that it names.
+    #[must_use]
+    pub fn release(&self) -> Option<&Commit> {
+        match self {
+            Self::Create { release, .. }
+            | Self::Try { release, .. }
+            | Self::Reject { release, .. }
+            | Self::Commit { release, .. } => Some(release),
+            Self::Pull { .. }
+            | Self::Weigh { .. }
+            | Self::CreateNetwork { .. }
+            | Self::Reconnect { .. }
+            | Self::Start { .. }
+            | Self::Stop { .. }
+            | Self::Kill { .. }
+            | Self::RemoveByForce { .. }
+            | Self::Park { .. }
+            | Self::Heal { .. }
+            | Self::Unlock { .. }
+            | Self::Remove { .. }
+            | Self::RemoveNetwork { .. }
+            | Self::RemoveImage { .. }
+            | Self::Forget { .. } => None,
+        }
+    }
+
+    /// The container that it changes, if that exists already.
+    #[must_use]
+    pub fn container(&self) -> Option<&ContainerId> {
+        match self {
+            Self::Reconnect { container, .. }
+            | Self::Start { container, .. }
+            | Self::Stop { container, .. }
+            | Self::Kill { container, .. }
+            | Self::RemoveByForce { container, .. }
+            | Self::Park { container, .. }
+            | Self::Remove { container, .. } => Some(container),
+            Self::Pull { .. }
+            | Self::Weigh { .. }
+            | Self::CreateNetwork { .. }
+            | Self::Create { .. }
+            | Self::Heal { .. }
+            | Self::Unlock { .. }
+            | Self::RemoveNetwork { .. }
+            | Self::RemoveImage { .. }
+            | Self::Try { .. }
+            | Self::Reject { .. }
+            | Self::Commit { .. }
+            | Self::Forget { .. } => None,
+        }
+    }
+
     /// One word for the kind of step: the journal's field `step`.
     #[must_use]
     pub fn verb(&self) -> &'static str {

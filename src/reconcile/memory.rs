@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::engine::Operate;
-use crate::model::{Ledger, StoredTarget, Told};
+use crate::model::{Alert, Ledger, StoredTarget, Told};
 
 use super::{Reconciler, Surroundings};
 
@@ -42,7 +42,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             Err(why) => {
                 self.save_again = Some(Instant::now() + SAVE_AGAIN);
                 if self.store_error.as_ref() != Some(&why) {
-                    warn!(error = %why, "store cannot be written; going on without it");
+                    let alert = Alert::StoreFailing.as_str();
+                    warn!(alert, error = %why, "store cannot be written; going on without it");
                     self.tell(Told::Store { error: Some(why.clone()) });
                 }
                 self.store_error = Some(why);

@@ -10,6 +10,7 @@ mod events;
 mod facts;
 mod joined;
 mod memory;
+mod news;
 mod orders;
 mod pulls;
 mod purge;
@@ -35,8 +36,8 @@ use tracing::{debug, info, warn};
 
 use crate::engine::{About, EngineError, Operate};
 use crate::model::{
-    AppId, Delivered, Events, Facts, Forecast, ImageRef, Ledger, Observed, Outcome, Plan, PlanSettings,
-    Release, Report, ServiceName, Step, Target, TargetApp, Told,
+    Alert, AppId, Commit, ContainerId, Delivered, Events, Facts, Forecast, ImageRef, Ledger, Observed,
+    Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp, Told,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
@@ -44,6 +45,7 @@ use crate::plan::{self, Situation};
 use attempts::Attempts;
 pub use events::watch_engine;
 pub use memory::Memory;
+use news::News;
 pub use orders::Command;
 use pulls::Pulls;
 pub use surroundings::{Surroundings, Unweighed};
@@ -128,6 +130,7 @@ pub async fn run<E, M, S>(
         attempts: Attempts::default(),
         trials: Trials::default(),
         waits: Waits::default(),
+        news: News::default(),
         report: channels.report,
         outlook: channels.outlook,
         events: channels.events,
@@ -199,6 +202,7 @@ struct Reconciler<E, M, S> {
     attempts: Attempts,
     trials: Trials,
     waits: Waits,
+    news: News,
     report: watch::Sender<Report>,
     outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
     events: watch::Sender<Events>,
@@ -310,7 +314,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     fn no_engine(&mut self, error: &EngineError) -> Duration {
         let told = error.to_string();
         if self.engine_error.as_ref() != Some(&told) {
-            warn!(error = %told, "engine cannot be looked at");
+            warn!(alert = Alert::EngineLost.as_str(), error = %told, "engine cannot be looked at");
             self.tell(Told::Engine { error: Some(told.clone()) });
         }
         self.engine_error = Some(told);
@@ -341,14 +345,23 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         decide(&at)
     }
 
+    /// The release that a step is about, for the log: its own, or that of its container.
+    fn release_of<'a>(&'a self, step: &'a Step) -> Option<&'a Commit> {
+        let of = |id: &ContainerId| {
+            self.observed.services.iter().find(|seen| seen.container == *id).map(|seen| &seen.release)
+        };
+        step.release().or_else(|| step.container().and_then(of))
+    }
+
     /// Takes a step's outcome into attempts and log.
     fn settle(&mut self, step: &Step, outcome: Outcome) {
         let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
         let service = step.service().map(|(_, service)| tracing::field::display(service));
+        let release = self.release_of(step).map(tracing::field::display);
         match &outcome {
-            Outcome::Done => info!(step = verb, app, service, what = %step, "step done"),
+            Outcome::Done => info!(step = verb, app, service, release, what = %step, "step done"),
             Outcome::Retry { why, .. } | Outcome::Failed { why } => {
-                warn!(step = verb, app, service, what = %step, error = %why, "step failed");
+                warn!(step = verb, app, service, release, what = %step, error = %why, "step failed");
             }
         }
         self.note_step(step, &outcome);

@@ -8,7 +8,7 @@ use crate::engine::Operate;
 use crate::model::{Answer, Order, Outcome, Plan, Step, Told};
 use crate::plan::{self, OwnedSituation};
 
-use super::{Memory, Reconciler, Surroundings};
+use super::{Memory, Reconciler, Surroundings, news};
 
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
@@ -35,6 +35,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         report.delivered.clone_from(&self.delivered);
         report.counts.clone_from(&self.tally.counts);
         self.publish_outlook(&plan);
+        news::tell(self.news.of(&report));
         self.report.send_if_modified(|old| {
             let is_news = *old != report;
             *old = report;

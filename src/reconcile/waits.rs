@@ -35,7 +35,8 @@ impl Waits {
     }
 }
 
-/// One line for each thing that is waited for; what is told by a step or by the target itself is for debugging.
+/// One line for each thing that is waited for; what a step, the target or an alert
+/// (`news`) tells is for debugging.
 fn tell(waiting: &Waiting) {
     let (app, service) = (
         waiting.app.as_ref().map(tracing::field::display),
@@ -43,18 +44,18 @@ fn tell(waiting: &Waiting) {
     );
     let (reason, why) = (waiting.reason.as_str(), waiting.why.as_str());
     match waiting.reason {
-        Reason::Unhealthy
-        | Reason::InsufficientDisk
-        | Reason::PortInUse
-        | Reason::WrongArchitecture
-        | Reason::EngineStuck
-        | Reason::Degraded => warn!(app, service, reason, why, "waiting"),
+        Reason::Unhealthy => warn!(app, service, reason, why, "waiting"),
         Reason::Held | Reason::Locked | Reason::Window | Reason::Clock | Reason::Stopped => {
             info!(app, service, reason, why, "waiting");
         }
         Reason::Downloading
         | Reason::Backoff
         | Reason::Refused
+        | Reason::InsufficientDisk
+        | Reason::PortInUse
+        | Reason::WrongArchitecture
+        | Reason::EngineStuck
+        | Reason::Degraded
         | Reason::Starting
         | Reason::Dependency
         | Reason::Trial

@@ -30,7 +30,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::{Identity, Ledger, StoredTarget};
+use crate::model::{Alert, Identity, Ledger, StoredTarget};
 
 use database::Database;
 use mirror::{Found, Mirrors};
@@ -324,6 +324,6 @@ const DATABASE: &str = "db";
 
 fn tell(notes: &[Recovery]) {
     for note in notes.iter().filter(|note| note.is_trouble()) {
-        tracing::warn!(note = %note, "store repaired");
+        tracing::warn!(alert = Alert::StoreRecovered.as_str(), note = %note, "store repaired");
     }
 }

@@ -21,7 +21,8 @@ pub struct Agent<'lab> {
     device: String,
     instance: String,
     dir: PathBuf,
-    binary: PathBuf,
+    /// Runs the binary; its path is the last.
+    words: Vec<PathBuf>,
     set: Vec<String>,
 }
 
@@ -64,8 +65,8 @@ poll_interval = "1s"
             number = fleet.number,
             key = fleet.key_file.display(),
         );
-        let (device, binary) = (device.to_owned(), Program::binary());
-        let agent = Self { lab, program: None, device, instance, dir, binary, set: Vec::new() };
+        let (device, words) = (device.to_owned(), Program::agent_words());
+        let agent = Self { lab, program: None, device, instance, dir, words, set: Vec::new() };
         agent.write_settings(&settings);
         agent
     }
@@ -85,15 +86,16 @@ poll_interval = "1s"
     #[track_caller]
     pub fn copy_binary(&mut self) {
         let copy = self.dir.join("cotter");
-        std::fs::copy(&self.binary, &copy).expect("the binary can be copied");
-        self.binary = copy;
+        let binary = self.words.last_mut().expect("a binary");
+        std::fs::copy(&*binary, &copy).expect("the binary can be copied");
+        *binary = copy;
     }
 
     /// Starts it after [`prepare`](Self::prepare), [`stop`](Self::stop) or [`cut`](Self::cut).
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.program.is_none(), "it runs already");
-        let mut command = Program::cotter_at(&self.binary);
+        let mut command = Program::cotter_by(&self.words);
         command.arg("agent").arg("--config").arg(self.settings_file());
         command.args(self.set.iter().flat_map(|setting| ["--set", setting]));
         self.program = Some(Program::start(&format!("agent {}", self.device), command, &self.log_file()));
@@ -137,7 +139,7 @@ poll_interval = "1s"
     /// Runs `cotter ARGS...` with its control socket; whether it went well and what it printed.
     #[track_caller]
     pub fn order(&self, args: &[&str]) -> (bool, String) {
-        let mut command = Program::cotter();
+        let mut command = Program::cotter_by(&self.words);
         let out = command.args(args).arg("--socket").arg(self.control_socket()).output().expect("it runs");
         let told = [out.stdout, out.stderr].concat();
         (out.status.success(), String::from_utf8(told).expect("text"))
@@ -250,7 +252,7 @@ poll_interval = "1s"
     /// Runs `cotter ARGS...` with this agent's status socket.
     #[track_caller]
     pub fn cli(&self, args: &[&str]) -> std::process::Output {
-        let mut command = Program::cotter();
+        let mut command = Program::cotter_by(&self.words);
         command.args(args).arg("--socket").arg(self.status_socket());
         command.output().expect("the binary runs")
     }

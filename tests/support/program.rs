@@ -33,7 +33,7 @@ impl Program {
     /// The binary under test (COTTER_TEST_BINARY names another one than this build's), without any
     /// setting from this process's environment.
     pub fn cotter() -> Command {
-        Self::cotter_at(&Self::binary())
+        Self::cotter_by(&[Self::binary()])
     }
 
     /// Where the binary under test is.
@@ -42,9 +42,21 @@ impl Program {
         other.unwrap_or_else(|| env!("CARGO_BIN_EXE_cotter").into()).into()
     }
 
-    /// [`cotter`](Self::cotter), from a copy of the binary.
-    pub fn cotter_at(binary: &Path) -> Command {
-        let mut command = Command::new(binary);
+    /// What runs the agents under test and the verbs of their devices: COTTER_TEST_AGENT, a binary made
+    /// for another architecture with the words of its emulator before it; else the binary under test.
+    pub fn agent_words() -> Vec<PathBuf> {
+        match std::env::var("COTTER_TEST_AGENT") {
+            Ok(words) => words.split_whitespace().map(PathBuf::from).collect(),
+            Err(_) => vec![Self::binary()],
+        }
+    }
+
+    /// [`cotter`](Self::cotter) by other words: an emulator or a copy, the binary last.
+    #[track_caller]
+    pub fn cotter_by(words: &[PathBuf]) -> Command {
+        let (first, rest) = words.split_first().expect("COTTER_TEST_AGENT names a binary");
+        let mut command = Command::new(first);
+        command.args(rest);
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("COTTER_") {
                 command.env_remove(name);

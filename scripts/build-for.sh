@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Builds the binary for an architecture that this machine may not have, and prints its path.
+#
+#   scripts/build-for.sh TARGET            the release binary
+#   scripts/build-for.sh --quick TARGET    as tests are built, in a fifth of the time
+#
+# Debian's cross compilers link it. With ZIG=1 zig does, for a glibc of 2.28 at least where
+# Debian's ask for their own; it is got from PyPI into .cross/ (450 MB). Ends with 3, and one
+# line that says why, where the target cannot be had here.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+cd "$root"
+
+# The oldest glibc that zig links for: Debian 10, Ubuntu 18.10.
+floor=2.28
+
+profile=release
+if [ "${1:-}" = --quick ]; then
+    profile=debug
+    shift
+fi
+[ $# = 1 ] || die "usage: build-for.sh [--quick] TARGET"
+target=$1
+skip() {
+    say "skipped: $target: $*"
+    exit 3
+}
+
+# `get PACKAGE COMMAND`: Debian's package, if the command is not there.
+get() {
+    command -v "$2" >/dev/null || (apt_install "to build for $target" "$1") || skip "$2 cannot be installed"
+}
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+has_target() { [ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]; }
+has_target || ! command -v rustup >/dev/null || rustup target add "$target" >&2 || true
+has_target || skip "Rust has no library for it here; \`rustup target add $target\`"
+
+libc=gnu
+folder=$target/
+case $target in
+    "$host") ;;
+    aarch64-unknown-linux-gnu) get gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc && linker=aarch64-linux-gnu-gcc ;;
+    armv7-unknown-linux-gnueabihf) get gcc-arm-linux-gnueabihf arm-linux-gnueabihf-gcc && linker=arm-linux-gnueabihf-gcc ;;
+    # Static: the C library comes with Rust's own for musl, and the compiler only has to be for the architecture.
+    aarch64-unknown-linux-musl) get gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc && linker=aarch64-linux-gnu-gcc && libc=musl ;;
+    *) die "it is not known how to link for $target; known are aarch64-unknown-linux-gnu, armv7-unknown-linux-gnueabihf, aarch64-unknown-linux-musl and $host" ;;
+esac
+
+words=(build --locked)
+[ "$profile" = debug ] || words+=(--release)
+if [ "${ZIG:-}" = 1 ] && [ "$libc" = gnu ]; then
+    zig=$root/.cross/zig
+    if ! "$zig/bin/python" -m ziglang version >/dev/null 2>&1; then
+        get python3-venv python3
+        python3 -m venv "$zig" >&2 || (apt_install "to install zig" python3-venv && python3 -m venv "$zig" >&2) ||
+            skip "python3 makes no venv for zig"
+        "$zig/bin/python" -m pip install --quiet ziglang cargo-zigbuild >&2 || skip "zig cannot be had from PyPI"
+    fi
+    words=(zigbuild "${words[@]:1}" --target "$target.$floor")
+    PATH=$zig/bin:$PATH cargo "${words[@]}" >&2
+elif [ "$target" = "$host" ]; then
+    cargo "${words[@]}" >&2
+    folder=
+else
+    name=${target//-/_}
+    env "CARGO_TARGET_${name^^}_LINKER=$linker" "CC_$name=$linker" cargo "${words[@]}" --target "$target" >&2
+fi
+echo "${CARGO_TARGET_DIR:-$root/target}/$folder$profile/cotter"

@@ -1,0 +1,148 @@
+#!/usr/bin/env bash
+# Debian packages: `make deb`. They come to target/debian/.
+#
+#   scripts/deb.sh [ARCH...]                        amd64, arm64 and armhf, or these
+#   scripts/deb.sh --of BINARY VERSION ARCH DIR     one package of a binary that is there
+#
+# Prints the path of each package. ZIG=1: for systems with a glibc of 2.28 or newer
+# (build-for.sh); the package depends on the glibc that its binary really asks for.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+from=$root/packaging/deb
+maintainer=${DEB_MAINTAINER:-Cotter maintainers <cotter@localhost>}
+
+command -v dpkg-deb >/dev/null || die "dpkg-deb is missing: packages are made on Debian and its kin"
+command -v readelf >/dev/null || apt_install "to see what a binary needs" binutils
+
+# What binary $1 needs of the system, as `Depends:` says it.
+needs() {
+    local libc
+    libc=$(glibc_of "$1")
+    [ -z "$libc" ] || printf 'libc6 (>= %s), ' "$libc"
+    ! readelf --dynamic "$1" | grep -q 'NEEDED.*libgcc_s' || printf 'libgcc-s1, '
+}
+
+target_of() {
+    case $1 in
+        amd64) echo x86_64-unknown-linux-gnu ;;
+        arm64) echo aarch64-unknown-linux-gnu ;;
+        armhf) echo armv7-unknown-linux-gnueabihf ;;
+        *) die "no package is made for $1: say amd64, arm64 or armhf" ;;
+    esac
+}
+
+# `manual TREE WORDS...`: a page for each verb of the binary that the words run, from what it says itself.
+manual() {
+    local tree=$1/usr/share/man/man1 words=("${@:2}") verb inner
+    verbs() { "${words[@]}" "$@" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p'; }
+    # A line of help, as it is, for man.
+    section() { printf '.SH %s\n.nf\n' "$1" && "${words[@]}" "${@:2}" --help | sed -e 's/\\/\\e/g' -e "s/^[.']/\\\\\&&/" -e 's/-/\\-/g' && echo .fi; }
+    page() {
+        local name=$1
+        shift
+        {
+            printf '.TH %s 1 "" Cotter\n.SH NAME\n%s \\- %s\n' "${name^^}" "$name" "$("${words[@]}" "$@" --help | head -n 1)"
+            section DESCRIPTION "$@"
+            [ $# = 0 ] || for inner in $(verbs "$@"); do section "${inner^^}" "$@" "$inner"; done
+        } | gzip -9n >"$tree/$name.1.gz"
+    }
+    install -d -m 755 "$tree"
+    page cotter
+    for verb in $(verbs); do page "cotter-$verb" "$verb"; done
+}
+
+# `completions TREE WORDS...`: scripts for shells, where the binary has them.
+completions() {
+    local words=("${@:2}")
+    "${words[@]}" --help | grep -q '^  completion ' || return 0
+    install -d -m 755 "$1/usr/share/bash-completion/completions" "$1/usr/share/zsh/vendor-completions" \
+        "$1/usr/share/fish/vendor_completions.d"
+    "${words[@]}" completion bash >"$1/usr/share/bash-completion/completions/cotter"
+    "${words[@]}" completion zsh >"$1/usr/share/zsh/vendor-completions/_cotter"
+    "${words[@]}" completion fish >"$1/usr/share/fish/vendor_completions.d/cotter.fish"
+}
+
+# `package BINARY VERSION ARCH DIR`: one package in DIR, its path printed.
+package() {
+    local binary=$1 version=$2 arch=$3 tree file word words=()
+    mkdir -p "$4"
+    file=$(cd "$4" && pwd)/cotter_${version}_$arch.deb
+    tree=$(mktemp -d)
+    [ "$arch" = "$(dpkg --print-architecture)" ] || read -ra words <<<"$(emulator "$(target_of "$arch")")"
+    words=(env -i "PATH=$PATH" COLUMNS=80 "${words[@]}" "$tree/usr/bin/cotter")
+    # Files that anybody may read, whatever the umask of who builds.
+    (
+        umask 022
+        chmod 755 "$tree"
+        cd "$root"
+        install -D -m 755 "$binary" "$tree/usr/bin/cotter"
+        install -D -m 644 -t "$tree/usr/lib/systemd/system" systemd/*.service systemd/*.socket
+        install -D -m 644 -t "$tree/usr/lib/sysusers.d" systemd/sysusers.d/cotter.conf
+        install -D -m 644 -t "$tree/usr/lib/tmpfiles.d" systemd/tmpfiles.d/cotter.conf
+        install -D -m 644 -t "$tree/usr/lib/systemd/catalog" systemd/cotter.catalog
+        install -D -m 644 -t "$tree/etc/cotter" config/agent.toml config/fleet.toml
+        install -d -m 755 "$tree/etc/cotter/agent.d"
+        install -D -m 644 -t "$tree/usr/share/doc/cotter" README.md "$from/copyright"
+        install -D -m 644 -t "$tree/usr/share/doc/cotter/docs" docs/*.md
+        install -D -m 644 "$from/lintian-overrides" "$tree/usr/share/lintian/overrides/cotter"
+        manual "$tree" "${words[@]}"
+        completions "$tree" "${words[@]}"
+        # The entry of this version stands first, whether or not it has been written.
+        { grep -q "^cotter ($version)" "$from/changelog" || cat <<END; } >"$tree/changelog"
+cotter ($version) unstable; urgency=medium
+
+  * Built from the source as it is.
+
+ -- $maintainer  $(date --utc --date="@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S +0000')
+
+END
+        cat "$from/changelog" >>"$tree/changelog"
+        gzip -9n <"$tree/changelog" >"$tree/usr/share/doc/cotter/changelog.gz"
+        rm "$tree/changelog"
+        install -d -m 755 "$tree/DEBIAN"
+        install -m 755 -t "$tree/DEBIAN" "$from/preinst" "$from/postinst" "$from/prerm" "$from/postrm"
+        printf '%s\n' /etc/cotter/agent.toml /etc/cotter/fleet.toml >"$tree/DEBIAN/conffiles"
+        (cd "$tree" && find usr -type f -printf '%P\n' | sort | sed 's,^,usr/,' | xargs md5sum) >"$tree/DEBIAN/md5sums"
+        word=$(du --summarize --apparent-size --block-size=1024 --exclude=DEBIAN "$tree" | cut -f1)
+        sed -e "s|@VERSION@|$version|" -e "s|@ARCH@|$arch|" -e "s|@MAINTAINER@|$maintainer|" \
+            -e "s|@SIZE@|$word|" -e "s|@DEPENDS@|$(needs "$binary")|" "$from/control.in" >"$tree/DEBIAN/control"
+    )
+    dpkg-deb --root-owner-group "-Z${DEB_COMPRESSION:-xz}" --build "$tree" "$file" >/dev/null
+    rm -rf "$tree"
+    echo "$file"
+}
+
+# The same source gives the same package: the time is the last change's.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git -C "$root" log -1 --format=%ct 2>/dev/null || stat -c %Y "$root/Cargo.lock")}
+export SOURCE_DATE_EPOCH
+
+if [ "${1:-}" = --of ]; then
+    [ $# = 5 ] || die "usage: deb.sh --of BINARY VERSION ARCH DIR"
+    package "$2" "$3" "$4" "$5"
+    exit 0
+fi
+
+"$root/scripts/prepare.sh"
+command -v qemu-aarch64-static >/dev/null || apt_install "to ask binaries for ARM for their manual" qemu-user-static
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1)
+packages=()
+arches=("$@")
+[ $# -gt 0 ] || arches=(amd64 arm64 armhf)
+for arch in "${arches[@]}"; do
+    target=$(target_of "$arch")
+    say "building for $arch"
+    binary=$("$root/scripts/build-for.sh" "$target") || {
+        [ $? = 3 ] || die "the build for $arch failed"
+        continue
+    }
+    packages+=("$(package "$binary" "$version" "$arch" "${CARGO_TARGET_DIR:-$root/target}/debian")")
+done
+[ ${#packages[@]} -gt 0 ] || die "no package was made: the lines above say why"
+printf '%s\n' "${packages[@]}"
+if command -v lintian >/dev/null; then
+    lintian --fail-on error,warning "${packages[@]}" >&2 || die "lintian has complaints: the lines above"
+else
+    say "lintian is not installed: the packages were not looked at"
+fi

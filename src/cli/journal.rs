@@ -1,0 +1,167 @@
+//! The journal of systemd, in its own language: one datagram an event, and every field is a field there.
+//!
+//! Our own, because an event to alert on bears a MESSAGE_ID, and because MESSAGE tells the fields, too: who
+//! reads `journalctl` sees nothing else.
+
+use std::fmt::{Debug, Write as _};
+use std::io;
+use std::os::unix::net::UnixDatagram;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use crate::model::Alert;
+
+/// Where journald listens.
+const SOCKET: &str = "/run/systemd/journal/socket";
+
+/// No more of a value is sent: a datagram has room for some of this size.
+const LONGEST: usize = 8 * 1024;
+
+/// Sends events to the journal.
+#[derive(Debug)]
+pub(super) struct Journal(UnixDatagram);
+
+impl Journal {
+    /// # Errors
+    ///
+    /// When there is no journal.
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = UnixDatagram::unbound()?;
+        // journald leaves an empty entry aside.
+        socket.send_to(&[], SOCKET)?;
+        Ok(Self(socket))
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Journal {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut entry = Entry::default();
+        event.record(&mut entry);
+        let metadata = event.metadata();
+        // Nobody is left to be told that the journal does not listen.
+        let _ = self.0.send_to(&entry.written(*metadata.level(), metadata.target()), SOCKET);
+    }
+}
+
+/// An event's message and fields, in their order.
+#[derive(Debug, Default)]
+struct Entry {
+    message: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl Visit for Entry {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        let end = value.floor_char_boundary(LONGEST.min(value.len()));
+        let value = value[..end].to_owned();
+        if field.name() == "message" { self.message = value } else { self.fields.push((field.name(), value)) }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.record_str(field, &format!("{value:?}"));
+    }
+}
+
+impl Entry {
+    /// As journald reads it.
+    fn written(&self, level: Level, target: &str) -> Vec<u8> {
+        let priority = match level {
+            Level::ERROR => "3",
+            Level::WARN => "4",
+            Level::INFO => "5",
+            Level::DEBUG => "6",
+            Level::TRACE => "7",
+        };
+        let mut bytes = Vec::with_capacity(512);
+        put(&mut bytes, "MESSAGE", &self.line());
+        put(&mut bytes, "PRIORITY", priority);
+        put(&mut bytes, "SYSLOG_IDENTIFIER", "cotter");
+        put(&mut bytes, "TARGET", target);
+        for (name, value) in &self.fields {
+            // journald drops fields of other names; a library may have one with a dot.
+            let name_there = name.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
+            put(&mut bytes, &format!("COTTER_{name_there}"), value);
+            let is_it = |alert: &&Alert| *name == "alert" && alert.as_str() == value;
+            if let Some(alert) = Alert::ALL.iter().find(is_it) {
+                put(&mut bytes, "MESSAGE_ID", alert.id());
+            }
+        }
+        bytes
+    }
+
+    /// The message with what varies, for people: what a step does says all of it.
+    fn line(&self) -> String {
+        let mut line = self.message.clone();
+        let is_step = self.fields.iter().any(|(name, _)| *name == "what");
+        for (name, value) in &self.fields {
+            let is_said = is_step && matches!(*name, "step" | "service");
+            if !is_said && !matches!(*name, "alert" | "app") {
+                // Writing into a text does not fail.
+                let _ = write!(line, " {name}={value}");
+            }
+        }
+        line
+    }
+}
+
+fn put(bytes: &mut Vec<u8>, name: &str, value: &str) {
+    bytes.extend_from_slice(name.as_bytes());
+    if value.contains('\n') {
+        bytes.push(b'\n');
+        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+    } else {
+        bytes.push(b'=');
+    }
+    bytes.extend_from_slice(value.as_bytes());
+    bytes.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(message: &str, fields: &[(&'static str, &str)]) -> Entry {
+        let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+        Entry { message: message.to_owned(), fields }
+    }
+
+    #[test]
+    fn what_people_read() {
+        for (fields, line) in [
+            (&[][..], "done"),
+            (&[("app", "0123"), ("error", "no such file")], "done error=no such file"),
+            (
+                &[
+                    ("step", "start"),
+                    ("app", "0123"),
+                    ("service", "web"),
+                    ("release", "two"),
+                    ("what", "start web 0a1b"),
+                ],
+                "done release=two what=start web 0a1b",
+            ),
+            (
+                &[("alert", "rejected"), ("release", "two"), ("why", "it exits")],
+                "done release=two why=it exits",
+            ),
+        ] {
+            assert_eq!(entry("done", fields).line(), line);
+        }
+    }
+
+    #[test]
+    fn what_journald_reads() {
+        let entry = entry("release rejected", &[("alert", "rejected"), ("why", "two\nlines"), ("a.b", "c")]);
+        let expected = [
+            &b"MESSAGE\n\x24\0\0\0\0\0\0\0release rejected why=two\nlines a.b=c\n"[..],
+            b"PRIORITY=4\nSYSLOG_IDENTIFIER=cotter\nTARGET=cotter::here\n",
+            b"COTTER_ALERT=rejected\nMESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53\n",
+            b"COTTER_WHY\n\x09\0\0\0\0\0\0\0two\nlines\nCOTTER_A_B=c\n",
+        ];
+        let written = entry.written(Level::WARN, "cotter::here");
+        assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(&expected.concat()));
+    }
+}
