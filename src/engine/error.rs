@@ -111,6 +111,18 @@ impl EngineError {
         }
     }
 
+    /// A refusal under the status that Docker gives it. podman answers 500 to some of them, and tells them
+    /// apart by its words only.
+    #[must_use]
+    pub fn of_refusal(call: &'static str, status: u16, message: String) -> Self {
+        let has = |words: &str| message.contains(words);
+        let status = match status {
+            500 if has("name is already in use") || has("container state improper") => 409,
+            other => other,
+        };
+        Self::Refused { call, status, message }
+    }
+
     /// The longest time that any single call may take, beside a stop's own grace.
     pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 }

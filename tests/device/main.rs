@@ -22,6 +22,7 @@ mod images;
 mod ladder;
 mod mixed;
 mod patience;
+mod podman;
 mod rest;
 mod restart;
 mod takeover;
