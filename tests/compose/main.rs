@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod cases;
+mod generated;
 mod owner;
 #[path = "../support/mod.rs"]
 mod support;
