@@ -132,6 +132,26 @@ mod tests {
     use super::EngineError;
 
     #[test]
+    fn refusals_have_the_status_of_docker() {
+        for (status, message, told) in [
+            (409, "Conflict. The container name \"/a\" is already in use", 409),
+            (
+                500,
+                "creating container storage: the container name \"a\" is already in use by b: that name is already in use",
+                409,
+            ),
+            (500, "can only kill running containers. a is in state exited: container state improper", 409),
+            (500, "container state improper: stopped", 409),
+            (500, "invalid log driver: invalid argument", 500),
+            (404, "No such container: a", 404),
+        ] {
+            let error = EngineError::of_refusal("create", status, message.to_owned());
+            let expected = EngineError::Refused { call: "create", status: told, message: message.to_owned() };
+            assert_eq!(error, expected);
+        }
+    }
+
+    #[test]
     fn pull_errors_are_sorted_by_their_text() {
         for (message, is_transient, told) in [
             (

@@ -256,10 +256,10 @@ async fn what_is_asked_for_is_what_the_app_finds() {
 /// What podman does otherwise is listed in docs/engines.md, and nothing else.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_podman_too_but_for_what_is_listed() {
-    let Some((_podman, lab)) = Podman::with_lab("compose-podman") else { return };
+    let Some((podman, lab)) = Podman::with_lab("compose-podman") else { return };
     let number = u64::from(std::process::id()) + 1;
     let wrong: BTreeMap<_, _> = looked_at(&Bench::on(lab, number), number).await.into_iter().collect();
-    let differences = Differences::listed("What an app finds");
+    let differences = Differences::listed("What an app finds", &podman);
     for case in CASES {
         differences.note(
             case.why,
