@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man test test-systemd faults demo demo-stop bench cross deb
+.PHONY: help build man test test-systemd faults fuzz demo demo-stop bench cross deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,9 @@ test: ## format, lints and all tests, with a real engine and a real registry
 
 faults: ## the fault matrix: every fault at every boundary, and at random moments on a real engine
 	@scripts/faults.sh
+
+fuzz: ## any text as a compose file, any bytes as a target; TIME= seconds each, 60 unless said
+	@scripts/fuzz.sh $(TIME)
 
 test-systemd: ## the unit as it is shipped, under a real systemd (part of `make test` for root)
 	@scripts/test-systemd.sh

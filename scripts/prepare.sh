@@ -30,4 +30,8 @@ command -v docker-registry >/dev/null || missing+=(docker-registry)
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ ${#missing[@]} = 0 ] || apt_install "needed to build and to try Cotter" "${missing[@]}"
 
+# A second engine for the tests, which go without it where it cannot be had.
+command -v podman >/dev/null && [ -x /usr/lib/podman/netavark ] ||
+    (apt_install "podman, a second engine for the tests" podman netavark aardvark-dns catatonit) || true
+
 "$here/ensure-engine.sh"

@@ -23,6 +23,11 @@ fi
 # What a former run left when it was interrupted, and what this one leaves.
 "${as_engine_user[@]}" scripts/test-parts.sh stop
 trap '"${as_engine_user[@]}" scripts/test-parts.sh stop' EXIT
+if ! is_root && [ ${#as_engine_user[@]} = 0 ]; then
+    say "skipped: podman as a second engine, which is started by root"
+elif ! command -v podman >/dev/null; then
+    say "skipped: podman as a second engine: it is not installed"
+fi
 say "running the tests"
 cargo test --locked --no-fail-fast
 # The one of 32 bits: what goes wrong on ARM alone goes wrong there. `make cross` does it for all.

@@ -248,7 +248,7 @@ fn rows_of_decisions(pure: &pure::Pure) -> Vec<Row> {
     vec![
         Row::new("a plan for 100 services, 20 change, ms", 2, [pure.plan_ms]).budget(&[5.0]),
         Row::new("  with its check and the report, ms", 2, [pure.decide_ms]),
-        Row::new("reading a target of 1 MB, 200 services, ms", 1, [pure.parse_ms]),
-        Row::new("  memory for it at its peak, MiB", 1, [pure.parse_mib]),
+        Row::new("reading a target of 1 MB, 200 services, ms", 1, [pure.parse_ms]).budget(&[50.0]),
+        Row::new("  memory for it at its peak, MiB", 1, [pure.parse_mib]).budget(&[20.0]),
     ]
 }

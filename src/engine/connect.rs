@@ -4,20 +4,26 @@
 //! that follow one another go over it. Kept idle it costs a file descriptor and no wake-up, and an engine
 //! that ends closes it, which is seen at once.
 
+use std::fmt::Write;
 use std::future::Future;
+use std::io;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
-use futures_util::FutureExt;
-use http_body_util::{BodyExt, Collected, Either, Full};
-use hyper::body::{Body, Incoming};
+use futures_util::{FutureExt, Stream};
+use http_body_util::{BodyExt, Collected, Either, Full, StreamBody};
+use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -30,14 +36,91 @@ const STREAMS: [&str; 3] = ["/events", "/images/create", "/logs"];
 /// How long a call waits for the connection that is kept, before it opens one of its own.
 const BUSY: Duration = Duration::from_millis(100);
 
+/// The bodies of bollard's requests.
+type Sent =
+    Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>>>;
+
+/// A connected engine: bollard's client, and the same line for what is read without bollard's types.
+#[derive(Clone)]
+pub(super) struct Client {
+    docker: Docker,
+    line: Arc<Line<Sent>>,
+    version: String,
+}
+
+impl Deref for Client {
+    type Target = Docker;
+
+    fn deref(&self) -> &Docker {
+        &self.docker
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("socket", &self.line.socket).field("version", &self.version).finish()
+    }
+}
+
+impl Client {
+    /// Whether the engine is podman, which has some things of its own under Docker's API.
+    pub(super) fn is_podman(&self) -> bool {
+        self.line.is_podman.load(Ordering::Relaxed)
+    }
+
+    /// What `GET path?query` answers, read as `T`. bollard's own types end at the first word that they do not
+    /// know, and with it a whole look.
+    ///
+    /// # Errors
+    ///
+    /// As bollard's own calls.
+    pub(super) async fn read<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<T, Error> {
+        let words: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
+        let uri = format!("/v{}{path}?{}", self.version, words.join("&"));
+        let request = Request::get(uri).body(Sent::Left(Full::default()))?;
+        let answer = send(Arc::clone(&self.line), request).await?;
+        let status = answer.status();
+        let body = answer.into_body().collect().await?.to_bytes();
+        if !status.is_success() {
+            let told: Option<Value> = serde_json::from_slice(&body).ok();
+            let told = told.as_ref().and_then(|told| told.get("message")?.as_str());
+            let message = told.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+            return Err(Error::DockerResponseServerError { status_code: status.as_u16(), message });
+        }
+        Ok(serde_json::from_slice(&body)?)
+    }
+}
+
+/// As a value of a query has it.
+fn escaped(value: &str) -> String {
+    value.bytes().fold(String::with_capacity(value.len()), |mut text, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            text.push(char::from(byte));
+        } else {
+            // A text takes all that is written to it.
+            let _ = write!(text, "%{byte:02X}");
+        }
+        text
+    })
+}
+
 /// A client of the engine at `socket`, with the version that both speak.
 ///
 /// # Errors
 ///
 /// What stood in the way of asking the engine for its version.
-pub(super) async fn connect(socket: &Path) -> Result<Docker, Error> {
-    let line = Arc::new(Line { socket: socket.to_owned(), idle: Mutex::new(None) });
-    let send = move |request: BollardRequest| send(Arc::clone(&line), request);
+pub(super) async fn connect(socket: &Path) -> Result<Client, Error> {
+    let line = Arc::new(Line {
+        socket: socket.to_owned(),
+        idle: Mutex::new(None),
+        is_podman: AtomicBool::new(false),
+    });
+    let kept = Arc::clone(&line);
+    let send = move |request: BollardRequest| send(Arc::clone(&kept), request);
     // The address is not used but for being one.
     let address = Some("http://engine");
     let fresh =
@@ -45,21 +128,30 @@ pub(super) async fn connect(socket: &Path) -> Result<Docker, Error> {
     let fresh = fresh.negotiate_version().await?;
     let version = fresh.client_version().to_string();
     let is_old = fresh.client_version().minor_version < 44;
-    Ok(fresh.with_request_modifier(move |request| {
-        let request = versioned(request, &version);
+    let told = version.clone();
+    let docker = fresh.with_request_modifier(move |request| {
+        let request = versioned(request, &told);
         if is_old { addressed(request) } else { request }
-    }))
+    });
+    Ok(Client { docker, line, version })
 }
 
 /// The way to a socket, with the connection that is kept.
 struct Line<B> {
     socket: PathBuf,
     idle: Mutex<Option<SendRequest<B>>>,
+    /// As its last answer says.
+    is_podman: AtomicBool,
 }
 
 impl<B> Line<B> {
     fn take(&self) -> Option<SendRequest<B>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Every answer of podman has a header of its own.
+    fn note(&self, answer: &Response<Incoming>) {
+        self.is_podman.store(answer.headers().contains_key("libpod-api-version"), Ordering::Relaxed);
     }
 
     /// Keeps a connection, and closes the one that was kept.
@@ -83,6 +175,7 @@ where
         if let Ok(Ok(())) = tokio::time::timeout(BUSY, sender.ready()).await {
             match sender.try_send_request(request).await {
                 Ok(answer) => {
+                    line.note(&answer);
                     line.keep(sender);
                     return Ok(answer);
                 }
@@ -97,6 +190,7 @@ where
         http1::handshake(TokioIo::new(UnixStream::connect(&line.socket).await?)).await?;
     drive(driver);
     let answer = sender.send_request(request).await?;
+    line.note(&answer);
     if !is_stream {
         line.keep(sender);
     }

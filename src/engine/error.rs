@@ -111,6 +111,18 @@ impl EngineError {
         }
     }
 
+    /// A refusal under the status that Docker gives it. podman answers 500 to some of them, and tells them
+    /// apart by its words only.
+    #[must_use]
+    pub fn of_refusal(call: &'static str, status: u16, message: String) -> Self {
+        let has = |words: &str| message.contains(words);
+        let status = match status {
+            500 if has("name is already in use") || has("container state improper") => 409,
+            other => other,
+        };
+        Self::Refused { call, status, message }
+    }
+
     /// The longest time that any single call may take, beside a stop's own grace.
     pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 }
@@ -118,6 +130,26 @@ impl EngineError {
 #[cfg(test)]
 mod tests {
     use super::EngineError;
+
+    #[test]
+    fn refusals_have_the_status_of_docker() {
+        for (status, message, told) in [
+            (409, "Conflict. The container name \"/a\" is already in use", 409),
+            (
+                500,
+                "creating container storage: the container name \"a\" is already in use by b: that name is already in use",
+                409,
+            ),
+            (500, "can only kill running containers. a is in state exited: container state improper", 409),
+            (500, "container state improper: stopped", 409),
+            (500, "invalid log driver: invalid argument", 500),
+            (404, "No such container: a", 404),
+        ] {
+            let error = EngineError::of_refusal("create", status, message.to_owned());
+            let expected = EngineError::Refused { call: "create", status: told, message: message.to_owned() };
+            assert_eq!(error, expected);
+        }
+    }
 
     #[test]
     fn pull_errors_are_sorted_by_their_text() {

@@ -1,12 +1,12 @@
 //! What the engine lists, in our words. Pure.
+//!
+//! Containers are read by types of our own, which take any word: podman has a state that bollard does not know.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
-use bollard::models::{
-    ContainerSummary, ContainerSummaryStateEnum as State, EndpointSettings, ImageSummary, Network,
-    PortSummaryTypeEnum, Volume,
-};
+use bollard::models::{ImageSummary, Network, Volume};
+use serde::Deserialize;
 
 use crate::model::{
     AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, Namespace, NetworkId,
@@ -15,31 +15,165 @@ use crate::model::{
 
 use super::docker_spec::{PARKED, PARTIAL, label};
 
+/// A container in the engine's list.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Summary {
+    id: String,
+    names: Option<Vec<String>>,
+    image: String,
+    labels: Option<HashMap<String, String>>,
+    state: String,
+    status: String,
+    ports: Option<Vec<Port>>,
+    network_settings: Option<NetworkSettings>,
+    mounts: Option<Vec<Mounted>>,
+}
+
+/// What a container mounts; `name` is that of a volume.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Mounted {
+    name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct NetworkSettings {
+    networks: Option<HashMap<String, Endpoint>>,
+}
+
+/// A network that a container is on, under the network's name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+struct Endpoint {
+    #[serde(rename = "NetworkID")]
+    id: String,
+}
+
+/// A port of a container in the list.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Port {
+    #[serde(rename = "IP")]
+    ip: String,
+    private_port: u16,
+    public_port: Option<u16>,
+    #[serde(rename = "Type")]
+    protocol: String,
+}
+
+/// What we read of an inspected container.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Inspected {
+    pub(super) restart_count: i64,
+    state: State,
+    host_config: HostConfig,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct HostConfig {
+    restart_policy: RestartPolicy,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct RestartPolicy {
+    name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct State {
+    running: bool,
+    started_at: String,
+    exit_code: i64,
+    health: Option<Probed>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Probed {
+    status: String,
+}
+
+impl Inspected {
+    /// When it was started, while it runs: a later start has a greater text.
+    pub(super) fn started(self) -> Option<String> {
+        // Without its last letter a text with fewer digits comes before one with more.
+        self.state.running.then(|| self.state.started_at.trim_end_matches('Z').to_owned())
+    }
+
+    /// Whether the engine starts it again when it has ended by itself.
+    fn comes_back(&self) -> bool {
+        match self.host_config.restart_policy.name.as_str() {
+            "always" | "unless-stopped" => true,
+            "on-failure" => self.state.exit_code != 0,
+            _ => false,
+        }
+    }
+}
+
+impl Summary {
+    /// Whether podman tells less of it in its list than Docker does.
+    pub(super) fn is_short(&self) -> bool {
+        self.state == "running" && health(&self.status) == Health::Unchecked || self.is_between()
+    }
+
+    /// Down, and not at rest: podman has no word for one that it is about to start again.
+    fn is_between(&self) -> bool {
+        ["stopped", "created", "initialized"].contains(&self.state.as_str())
+    }
+
+    /// Adds what podman tells of it only when it is asked for it alone, in Docker's words.
+    pub(super) fn complete(&mut self, seen: &Inspected) {
+        if self.is_between() {
+            let is_ending = self.state == "stopped" && seen.comes_back();
+            if is_ending || seen.restart_count > 0 {
+                "restarting".clone_into(&mut self.state);
+            }
+            return;
+        }
+        match seen.state.health.as_ref().map(|probed| probed.status.as_str()) {
+            Some("starting") => self.status.push_str(" (health: starting)"),
+            Some(word @ ("healthy" | "unhealthy")) => self.status.push_str(&format!(" ({word})")),
+            Some(_) | None => {}
+        }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 /// A container of ours on these networks of ours; `None` when a label is missing or broken, and it is then
 /// nobody's to touch.
-pub(super) fn service(summary: ContainerSummary, networks: &[Network]) -> Option<ObservedService> {
+pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<ObservedService> {
     let is_cut_off = is_cut_off(&summary, networks);
     let labels = summary.labels.unwrap_or_default();
     let text = |key| labels.get(key).map(String::as_str);
-    let status = summary.status.unwrap_or_default();
+    let status = summary.status;
     let is_partial = summary.names.iter().flatten().any(|name| name.ends_with(PARTIAL));
-    let state = if is_partial { ContainerState::Dead } else { state(summary.state, &status) };
+    let state = if is_partial { ContainerState::Dead } else { state(&summary.state, &status) };
     let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let network = |end: EndpointSettings| end.network_id.and_then(|id| NetworkId::parse(id).ok());
-    let networks = networks.into_iter().map(|(name, end)| (name, network(end))).collect();
+    let networks = networks.into_iter().map(|(name, end)| (name, NetworkId::parse(end.id).ok())).collect();
     let mut ports: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
-    for port in summary.ports.unwrap_or_default() {
+    // podman tells the ports of one that is down, too.
+    let held = if is_up(&state) { summary.ports.unwrap_or_default() } else { Vec::new() };
+    for port in held {
         if let Some(public) = port.public_port {
             ports.entry(port.private_port).or_default().insert(public);
         }
     }
     Some(ObservedService {
-        container: ContainerId::parse(summary.id?).ok()?,
+        container: ContainerId::parse(summary.id).ok()?,
         app: AppId::parse(text(label::APP)?).ok()?,
         service: ServiceName::parse(text(label::SERVICE)?).ok()?,
         release: Commit::parse(text(label::RELEASE)?).ok()?,
         spec: SpecHash::parse(text(label::SPEC)?).ok()?,
-        image: summary.image.unwrap_or_default(),
+        image: summary.image,
         grace: Duration::from_secs(text(label::GRACE).and_then(|g| g.parse().ok()).unwrap_or(10)),
         state,
         health: health(&status),
@@ -53,16 +187,13 @@ pub(super) fn service(summary: ContainerSummary, networks: &[Network]) -> Option
 }
 
 /// Whether the container is bound to a network that is not there any more, though one of its name is. The engine
-/// binds by id when it first starts a container, and tells no id before.
-fn is_cut_off(summary: &ContainerSummary, networks: &[Network]) -> bool {
+/// binds by id when it first starts a container, and tells no id before; podman binds by name, and tells that.
+fn is_cut_off(summary: &Summary, networks: &[Network]) -> bool {
     let bound = summary.network_settings.iter().flat_map(|settings| settings.networks.iter().flatten());
-    let mut bound = bound.filter_map(|(name, endpoint)| {
-        let id = endpoint.network_id.as_ref().filter(|id| !id.is_empty())?;
-        Some((name, id))
-    });
-    bound.any(|(name, id)| {
+    let mut bound = bound.filter(|(name, endpoint)| !endpoint.id.is_empty() && endpoint.id != **name);
+    bound.any(|(name, endpoint)| {
         let mut named = networks.iter().filter(|n| n.name.as_ref() == Some(name)).peekable();
-        named.peek().is_some() && named.all(|n| n.id.as_ref() != Some(id))
+        named.peek().is_some() && named.all(|n| n.id.as_ref() != Some(&endpoint.id))
     })
 }
 
@@ -77,22 +208,22 @@ fn joins(text: &str) -> BTreeMap<Namespace, ContainerId> {
 }
 
 /// Whether a container was put aside under another name.
-pub(super) fn is_parked(summary: &ContainerSummary) -> bool {
+pub(super) fn is_parked(summary: &Summary) -> bool {
     let mut names = summary.names.iter().flatten();
     names.any(|name| name.trim_start_matches('/').starts_with(PARKED))
 }
 
 /// The host ports that a container publishes.
-pub(super) fn published(summary: ContainerSummary) -> Vec<HeldPort> {
-    let container = summary.id.as_ref().and_then(|id| ContainerId::parse(id).ok());
+pub(super) fn published(summary: Summary) -> Vec<HeldPort> {
+    let container = ContainerId::parse(summary.id).ok();
     let by = summary.names.iter().flatten().next().map_or("", |name| name.trim_start_matches('/')).to_owned();
     let held = summary.ports.unwrap_or_default().into_iter().filter_map(|port| {
-        let protocol = match port.typ {
-            Some(PortSummaryTypeEnum::TCP) => Protocol::Tcp,
-            Some(PortSummaryTypeEnum::UDP) => Protocol::Udp,
-            Some(PortSummaryTypeEnum::SCTP | PortSummaryTypeEnum::EMPTY) | None => return None,
+        let protocol = match port.protocol.as_str() {
+            "tcp" => Protocol::Tcp,
+            "udp" => Protocol::Udp,
+            _ => return None,
         };
-        let host_ip = port.ip.filter(|ip| ip != "0.0.0.0" && ip != "::").unwrap_or_default();
+        let host_ip = if port.ip == "0.0.0.0" || port.ip == "::" { String::new() } else { port.ip };
         Some(HeldPort {
             host_ip,
             port: port.public_port?,
@@ -119,15 +250,28 @@ pub(super) fn architecture(machine: &str) -> &str {
     }
 }
 
-fn state(state: Option<State>, status: &str) -> ContainerState {
+/// Whether a container in this state holds its ports.
+fn is_up(state: &ContainerState) -> bool {
     match state {
-        Some(State::RUNNING) => ContainerState::Running,
-        Some(State::PAUSED) => ContainerState::Paused,
-        Some(State::RESTARTING) => ContainerState::Restarting,
-        Some(State::EXITED | State::STOPPING) => ContainerState::Exited { code: exit_code(status) },
-        Some(State::REMOVING) => ContainerState::Removing,
-        Some(State::DEAD) => ContainerState::Dead,
-        Some(State::CREATED | State::EMPTY) | None => ContainerState::Created,
+        ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => true,
+        ContainerState::Created
+        | ContainerState::Exited { .. }
+        | ContainerState::Removing
+        | ContainerState::Dead => false,
+    }
+}
+
+/// podman says `stopped` of one that has ended and was not tidied up yet, and `initialized` of one that is about to
+/// start.
+fn state(state: &str, status: &str) -> ContainerState {
+    match state {
+        "running" => ContainerState::Running,
+        "paused" => ContainerState::Paused,
+        "restarting" => ContainerState::Restarting,
+        "exited" | "stopped" | "stopping" => ContainerState::Exited { code: exit_code(status) },
+        "removing" => ContainerState::Removing,
+        "dead" => ContainerState::Dead,
+        _ => ContainerState::Created,
     }
 }
 
@@ -165,14 +309,14 @@ pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
 }
 
 /// The volumes of ours, each with the containers that mount it; those without our labels are nobody's to touch.
-pub(super) fn volumes(volumes: Vec<Volume>, containers: &[ContainerSummary]) -> Vec<OwnVolume> {
-    let mounts = |container: &&ContainerSummary, name: &str| {
+pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary]) -> Vec<OwnVolume> {
+    let mounts = |container: &&Summary, name: &str| {
         let mut mounts = container.mounts.iter().flatten();
-        mounts.any(|mount| mount.name.as_deref() == Some(name))
+        mounts.any(|mount| mount.name == name)
     };
     let ours = volumes.into_iter().filter_map(|volume| {
         let using = containers.iter().filter(|container| mounts(container, &volume.name));
-        let ids = using.filter_map(|container| ContainerId::parse(container.id.as_ref()?).ok());
+        let ids = using.filter_map(|container| ContainerId::parse(container.id()).ok());
         Some(OwnVolume {
             app: AppId::parse(volume.labels.get(label::APP)?).ok()?,
             volume: VolumeName::parse(volume.labels.get(label::VOLUME)?).ok()?,
@@ -191,8 +335,6 @@ pub(super) fn images(image: ImageSummary) -> impl Iterator<Item = ImageRef> {
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::{ContainerSummaryNetworkSettings, EndpointSettings};
-
     use super::*;
 
     #[test]
@@ -217,6 +359,37 @@ mod tests {
     }
 
     #[test]
+    fn what_podman_tells_only_when_asked() {
+        let running = |health: &str| format!(r#"{{"State": {{"Health": {{"Status": "{health}"}}}}}}"#);
+        let ended = |policy: &str, code: i64, count: i64| {
+            format!(
+                r#"{{"RestartCount": {count}, "State": {{"ExitCode": {code}}},
+                    "HostConfig": {{"RestartPolicy": {{"Name": "{policy}"}}}}}}"#
+            )
+        };
+        for (state, inspected, told) in [
+            ("running", running("healthy"), "Running Healthy"),
+            ("running", running("unhealthy"), "Running Unhealthy"),
+            ("running", running("starting"), "Running Starting"),
+            ("running", running(""), "Running Unchecked"),
+            ("stopped", ended("unless-stopped", 0, 0), "Restarting Unchecked"),
+            ("stopped", ended("on-failure", 1, 0), "Restarting Unchecked"),
+            ("stopped", ended("on-failure", 0, 0), "Exited { code: -1 } Unchecked"),
+            ("stopped", ended("no", 1, 0), "Exited { code: -1 } Unchecked"),
+            ("created", ended("unless-stopped", 0, 0), "Created Unchecked"),
+            ("created", ended("unless-stopped", 1, 2), "Restarting Unchecked"),
+        ] {
+            let mut summary = Summary { state: state.to_owned(), ..Summary::default() };
+            assert!(summary.is_short(), "{state}");
+            summary.complete(&serde_json::from_str(&inspected).unwrap());
+            let seen = format!("{:?} {:?}", super::state(&summary.state, ""), health(&summary.status));
+            assert_eq!(seen, told, "{state} {inspected}");
+        }
+        let at_rest = Summary { state: "exited".to_owned(), ..Summary::default() };
+        assert!(!at_rest.is_short());
+    }
+
+    #[test]
     fn machines_in_the_words_of_images() {
         for (machine, told) in [
             ("x86_64", "amd64"),
@@ -232,24 +405,24 @@ mod tests {
 
     #[test]
     fn ports_that_are_published() {
-        let port = |ip: &str, public, typ| bollard::models::PortSummary {
-            ip: Some(ip.to_owned()),
+        let port = |ip: &str, public_port, protocol: &str| Port {
+            ip: ip.to_owned(),
             private_port: 80,
-            public_port: public,
-            typ: Some(typ),
+            public_port,
+            protocol: protocol.to_owned(),
         };
-        let summary = ContainerSummary {
-            id: Some("abc".into()),
+        let summary = Summary {
+            id: "abc".into(),
             names: Some(vec!["/their_web".into()]),
             ports: Some(vec![
-                port("0.0.0.0", Some(8080), PortSummaryTypeEnum::TCP),
-                port("127.0.0.1", Some(8081), PortSummaryTypeEnum::TCP),
-                port("::", Some(8080), PortSummaryTypeEnum::TCP),
-                port("0.0.0.0", Some(8080), PortSummaryTypeEnum::UDP),
-                port("", None, PortSummaryTypeEnum::TCP),
-                port("0.0.0.0", Some(9000), PortSummaryTypeEnum::SCTP),
+                port("0.0.0.0", Some(8080), "tcp"),
+                port("127.0.0.1", Some(8081), "tcp"),
+                port("::", Some(8080), "tcp"),
+                port("0.0.0.0", Some(8080), "udp"),
+                port("", None, "tcp"),
+                port("0.0.0.0", Some(9000), "sctp"),
             ]),
-            ..ContainerSummary::default()
+            ..Summary::default()
         };
         let seen: Vec<_> = published(summary)
             .into_iter()
@@ -266,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_container_without_our_labels_is_not_ours() {
-        let summary = ContainerSummary { id: Some("abc".into()), ..ContainerSummary::default() };
+        let summary = Summary { id: "abc".into(), ..Summary::default() };
         assert_eq!(service(summary, &[]), None);
     }
 
@@ -286,16 +459,14 @@ mod tests {
             ("neither of two", "twice", "9", true),
             ("gone, and not made again yet", "gone", "9", false),
             ("not ours", "bridge", "9", false),
+            ("bound by its name", "own", "own", false),
         ] {
-            let endpoint =
-                EndpointSettings { network_id: Some(id.to_owned()), ..EndpointSettings::default() };
-            let settings = ContainerSummaryNetworkSettings {
-                networks: Some(HashMap::from([(name.to_owned(), endpoint)])),
-            };
-            let summary =
-                ContainerSummary { network_settings: Some(settings), ..ContainerSummary::default() };
+            let endpoint = Endpoint { id: id.to_owned() };
+            let networks = Some(HashMap::from([(name.to_owned(), endpoint)]));
+            let network_settings = Some(NetworkSettings { networks });
+            let summary = Summary { network_settings, ..Summary::default() };
             assert_eq!(is_cut_off(&summary, &there), expected, "{why}");
         }
-        assert!(!is_cut_off(&ContainerSummary::default(), &there), "an engine that does not tell");
+        assert!(!is_cut_off(&Summary::default(), &there), "an engine that does not tell");
     }
 }

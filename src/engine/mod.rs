@@ -62,7 +62,7 @@ pub struct About {
 pub trait Inspect: Send + Sync {
     /// Everything of our instance, and every image.
     ///
-    /// Costs three calls whatever the number of containers.
+    /// Costs three calls whatever the number of containers; with podman one more for each that runs.
     ///
     /// # Errors
     ///

@@ -5,11 +5,12 @@
 //! that starts again with address pools of its own; the default ones keep off the routes that are there.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use crate::support::{Docker, Program, eventually, eventually_or};
+use crate::support::{Docker, Program, eventually, eventually_or, unmount_below};
 
 /// How long it may take to start. After a kill it first waits some 10 s for the containers that ran.
 const TO_START: Duration = Duration::from_secs(60);
@@ -54,9 +55,10 @@ impl PrivateEngine {
     pub(crate) fn start(docker: &Docker) -> Self {
         let dir = tempfile::Builder::new().prefix("cotter-").tempdir_in("/tmp").expect("a folder in /tmp");
         let docker = docker.of(&dir.path().join("docker.sock"));
-        let number = 200 + std::process::id() % 50;
-        let name = format!("cotter{}", std::process::id());
-        let bridge = Bridge::add(name, &format!("10.{number}.255.1/24"));
+        static ENGINES: AtomicU32 = AtomicU32::new(0);
+        let (process, number) = (std::process::id(), ENGINES.fetch_add(1, Ordering::Relaxed));
+        let address = format!("10.{}.{}.1/24", 200 + process % 50, 255 - number);
+        let bridge = Bridge::add(format!("cot{process}-{number}"), &address);
         let mut engine = Self { dir, docker, program: None, bridge };
         engine.start_again();
         engine
@@ -95,6 +97,12 @@ impl PrivateEngine {
     #[track_caller]
     pub(crate) fn cut(&mut self) {
         self.program.take().expect("it runs").cut();
+    }
+
+    /// It ends as it does with its machine: its containers end before it.
+    #[track_caller]
+    pub(crate) fn stop(&mut self) {
+        self.program.take().expect("it runs").stop();
     }
 
     /// It stands still for a while.
@@ -136,12 +144,7 @@ impl PrivateEngine {
                 end(pid);
             }
         }
-        let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
-        for at in mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)) {
-            if Path::new(at).starts_with(self.dir.path()) {
-                let _shown_by_the_folder = Command::new("umount").args(["--lazy", at]).status();
-            }
-        }
+        unmount_below(self.dir.path());
     }
 }
 

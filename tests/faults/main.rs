@@ -14,6 +14,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod drift;
 mod engine;
 mod registry;
 mod scene;
@@ -37,10 +38,14 @@ struct Tally {
     old: u32,
 }
 
+fn is_root() -> bool {
+    let id = std::process::Command::new("id").arg("-u").output().expect("id runs");
+    id.stdout.trim_ascii() == b"0"
+}
+
 #[test]
 fn a_fault_at_any_moment_leaves_exactly_one_release() {
-    let id = std::process::Command::new("id").arg("-u").output().expect("id runs");
-    if id.stdout.trim_ascii() != b"0" {
+    if !is_root() {
         println!("skipped: only root can start an engine of its own");
         return;
     }

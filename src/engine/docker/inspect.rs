@@ -2,10 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bollard::query_parameters::{
-    EventsOptions, InspectContainerOptions, ListContainersOptions, ListImagesOptions, ListNetworksOptions,
-    ListVolumesOptions,
-};
+use bollard::query_parameters::{EventsOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::engine::{About, EngineError, Inspect, docker_spec, look};
@@ -13,23 +10,49 @@ use crate::model::{App, ContainerId, HeldPort, Observed, ObservedVolume, OwnVolu
 
 use super::Docker;
 
+/// Where the containers are listed.
+const CONTAINERS: &str = "/containers/json";
+
+impl Docker {
+    /// One container; nothing of one that is gone.
+    async fn inspect(&self, id: &ContainerId) -> Result<look::Inspected, EngineError> {
+        let id = id.to_string();
+        let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
+            client.read(&format!("/containers/{id}/json"), &[]).await
+        });
+        match call.await {
+            Err(EngineError::Refused { status: 404, .. }) => Ok(look::Inspected::default()),
+            other => other,
+        }
+    }
+
+    /// podman tells less in its list than Docker: what is missing is asked container by container.
+    async fn complete(&self, containers: &mut [look::Summary]) -> Result<(), EngineError> {
+        for container in containers.iter_mut().filter(|container| container.is_short()) {
+            let Ok(id) = ContainerId::parse(container.id()) else { continue };
+            container.complete(&self.inspect(&id).await?);
+        }
+        Ok(())
+    }
+}
+
 impl Inspect for Docker {
     async fn observe(&self) -> Result<Observed, EngineError> {
-        let containers = ListContainersOptions {
-            all: true,
-            filters: Some(self.ours()),
-            ..ListContainersOptions::default()
-        };
+        let ours = serde_json::to_string(&self.ours()).unwrap_or_default();
         let networks = ListNetworksOptions { filters: Some(self.ours()) };
         let images = ListImagesOptions::default();
         // One after the other, so that all go over the one connection that is kept.
         let (containers, networks, images) = self
             .call("list", EngineError::DEADLINE, |client| async move {
-                let containers = client.list_containers(Some(containers)).await?;
+                let containers = client.read(CONTAINERS, &[("all", "true"), ("filters", &ours)]).await?;
                 let networks = client.list_networks(Some(networks)).await?;
                 Ok((containers, networks, client.list_images(Some(images)).await?))
             })
             .await?;
+        let mut containers: Vec<look::Summary> = containers;
+        if self.client().await?.is_podman() {
+            self.complete(&mut containers).await?;
+        }
         let ours =
             containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c, &networks)?)));
         let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
@@ -42,31 +65,12 @@ impl Inspect for Docker {
     }
 
     async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
-        let id = id.to_string();
-        let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
-            client.inspect_container(&id, None::<InspectContainerOptions>).await
-        });
-        match call.await {
-            Ok(seen) => Ok(seen.restart_count.and_then(|n| u64::try_from(n).ok()).unwrap_or(0)),
-            Err(EngineError::Refused { status: 404, .. }) => Ok(0),
-            Err(error) => Err(error),
-        }
+        let seen = self.inspect(id).await?;
+        Ok(u64::try_from(seen.restart_count).unwrap_or(0))
     }
 
     async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {
-        let id = id.to_string();
-        let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
-            client.inspect_container(&id, None::<InspectContainerOptions>).await
-        });
-        match call.await {
-            Ok(seen) => {
-                let state = seen.state.filter(|state| state.running == Some(true));
-                // Without its last letter a text with fewer digits comes before one with more.
-                Ok(state.and_then(|state| state.started_at).map(|at| at.trim_end_matches('Z').to_owned()))
-            }
-            Err(EngineError::Refused { status: 404, .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(self.inspect(id).await?.started())
     }
 
     async fn about(&self) -> Result<About, EngineError> {
@@ -120,17 +124,16 @@ impl Inspect for Docker {
 
     async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
         let call = self.call("list", EngineError::DEADLINE, |client| async move {
-            client.list_containers(Some(ListContainersOptions::default())).await
+            client.read::<Vec<look::Summary>>(CONTAINERS, &[]).await
         });
         Ok(call.await?.into_iter().flat_map(look::published).collect())
     }
 
     async fn volumes(&self) -> Result<Vec<OwnVolume>, EngineError> {
         let volumes = ListVolumesOptions { filters: Some(self.ours()) };
-        let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
         let call = self.call("list-volumes", EngineError::DEADLINE, |client| async move {
             let volumes = client.list_volumes(Some(volumes)).await?;
-            Ok((volumes, client.list_containers(Some(all)).await?))
+            Ok((volumes, client.read::<Vec<look::Summary>>(CONTAINERS, &[("all", "true")]).await?))
         });
         let (volumes, containers) = call.await?;
         Ok(look::volumes(volumes.volumes.unwrap_or_default(), &containers))
@@ -139,7 +142,8 @@ impl Inspect for Docker {
     fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
         let mut filters = self.ours();
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
-        let kinds = ["start", "die", "destroy", "pause", "unpause", "health_status"];
+        // `died` and `remove` are podman's words for two of them.
+        let kinds = ["start", "die", "died", "destroy", "remove", "pause", "unpause", "health_status"];
         filters.insert("event".to_owned(), kinds.map(str::to_owned).to_vec());
         stream::once(self.client()).flat_map(move |client| match client {
             Ok(client) => {

@@ -18,8 +18,8 @@ use tracing::warn;
 
 use crate::model::{Instance, MountSource, RegistryLogin, VolumeSpec};
 
-use super::connect::{connect, told};
-use super::docker_spec::{self, Api, label};
+use super::connect::{Client, connect, told};
+use super::docker_spec::{self, Api, label, passed_over_by_podman};
 use super::{EngineError, NewContainer};
 
 /// How to reach the engine, and as whom.
@@ -42,7 +42,7 @@ pub struct DockerSettings {
 pub struct Docker {
     settings: DockerSettings,
     /// Connected at the first call, and again after the engine was gone.
-    client: Mutex<Option<bollard::Docker>>,
+    client: Mutex<Option<Client>>,
 }
 
 impl Docker {
@@ -52,7 +52,7 @@ impl Docker {
         Self { settings, client: Mutex::new(None) }
     }
 
-    pub(super) async fn client(&self) -> Result<bollard::Docker, EngineError> {
+    pub(super) async fn client(&self) -> Result<Client, EngineError> {
         let mut client = self.client.lock().await;
         if let Some(client) = &*client {
             return Ok(client.clone());
@@ -76,7 +76,7 @@ impl Docker {
         make: F,
     ) -> Result<T, EngineError>
     where
-        F: FnOnce(bollard::Docker) -> Fut + Send,
+        F: FnOnce(Client) -> Fut + Send,
         Fut: Future<Output = Result<T, Error>> + Send,
     {
         let client = self.client().await?;
@@ -122,7 +122,8 @@ impl Docker {
     /// What the engine is too old for is an error where the app would be another one without it, and a
     /// warning in the log where not.
     async fn check_version(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
-        let version = self.client().await?.client_version();
+        let client = self.client().await?;
+        let version = client.client_version();
         let api = Api { major: version.major_version, minor: version.minor_version };
         for lack in docker_spec::lacks(new.spec, api) {
             if lack.is_refusal {
@@ -130,6 +131,10 @@ impl Docker {
                 return Err(EngineError::Refused { call: "create", status: 400, message });
             }
             warn!(service = %new.service, field = lack.field, "the engine is too old for a field, and it has no effect");
+        }
+        let passed_over = if client.is_podman() { passed_over_by_podman(new.spec) } else { Vec::new() };
+        for field in passed_over {
+            warn!(service = %new.service, field, "podman passes over a field, and it has no effect");
         }
         Ok(())
     }
@@ -156,7 +161,7 @@ pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineErr
         if message.contains("no space left on device") {
             return EngineError::DiskFull { call, message };
         }
-        return EngineError::Refused { call, status: *status_code, message };
+        return EngineError::of_refusal(call, *status_code, message);
     }
     EngineError::Unreachable { socket: socket.to_owned(), why: told(error) }
 }

@@ -13,7 +13,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-use crate::engine::docker_spec::{self, PARTIAL};
+use crate::engine::docker_spec::{self, Host, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
 use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
 
@@ -116,7 +116,9 @@ impl Operate for Docker {
         self.create_volumes(new).await?;
         let name = docker_spec::container_name(&self.settings.instance, new.app, new.service, new.spec);
         self.check_version(new).await?;
-        let (mut body, others) = docker_spec::container(&self.settings.instance, &self.settings.socket, new);
+        let is_podman = self.client().await?.is_podman();
+        let host = Host { instance: &self.settings.instance, socket: &self.settings.socket, is_podman };
+        let (mut body, others) = docker_spec::container(host, new);
         injected::into(&mut body, &self.settings.services_dir, new);
         let is_whole = others.is_empty();
         let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };

@@ -1,7 +1,6 @@
 //! What a container has of its host, in the engine's words: limits, devices, mounts, namespaces. Pure.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::BTreeMap;
 
 use bollard::models::{
     DeviceMapping, DeviceRequest, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
@@ -10,19 +9,14 @@ use bollard::models::{
 };
 
 use crate::model::{
-    App, Instance, Isolation, Limits, Logging, MountOptions, MountSource, Namespace, PortMapping,
+    App, Isolation, Limits, Logging, MountOptions, MountSource, Namespace, PortMapping,
     RestartPolicy as Restart, ServiceSpec,
 };
 
-use super::{port_key, volume_name};
+use super::{Host, port_key, volume_name};
 use crate::engine::NewContainer;
 
-pub(super) fn config(
-    instance: &Instance,
-    socket: &Path,
-    new: NewContainer<'_>,
-    network_mode: String,
-) -> HostConfig {
+pub(super) fn config(on: Host<'_>, new: NewContainer<'_>, network_mode: String) -> HostConfig {
     let NewContainer { app, spec, .. } = new;
     let bound: Vec<String> = spec.mounts.iter().filter_map(bind).collect();
     let mut host = HostConfig {
@@ -30,7 +24,7 @@ pub(super) fn config(
         port_bindings: Some(port_bindings(&spec.ports)),
         restart_policy: Some(restart_policy(spec.restart)),
         binds: (!bound.is_empty()).then_some(bound),
-        mounts: Some(spec.mounts.iter().filter_map(|m| mount(instance, socket, app, m)).collect()),
+        mounts: Some(spec.mounts.iter().filter_map(|m| mount(on, app, m)).collect()),
         tmpfs: Some(spec.tmpfs.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
         memory: signed(spec.memory_limit),
         cap_add: Some(spec.cap_add.iter().cloned().collect()),
@@ -41,7 +35,7 @@ pub(super) fn config(
         init: spec.has_init,
         extra_hosts: Some(spec.extra_hosts.iter().cloned().collect()),
         ulimits: Some(ulimits(spec)),
-        log_config: Some(log_config(spec.logging.as_ref())),
+        log_config: Some(log_config(spec.logging.as_ref(), on.is_podman)),
         dns: some(&spec.resolver.servers),
         dns_search: some(&spec.resolver.search),
         dns_options: some(&spec.resolver.options),
@@ -49,7 +43,7 @@ pub(super) fn config(
         ..HostConfig::default()
     };
     limit(&mut host, &spec.limits);
-    isolate(&mut host, &spec.isolation);
+    isolate(&mut host, &spec.isolation, on.is_podman);
     for (kind, id) in super::joins(new) {
         match kind {
             // It is the network mode already.
@@ -105,10 +99,11 @@ fn rates(by_path: &BTreeMap<String, u64>) -> Option<Vec<ThrottleDevice>> {
     (!by_path.is_empty()).then(|| by_path.iter().map(rate).collect())
 }
 
-/// Not known to the engine: its command line turns it into two empty lists.
+/// Not known to the engine: its command line turns it into two empty lists, and podman has a word of its own.
 const ALL_PATHS: &str = "systempaths=unconfined";
+const ALL_PATHS_OF_PODMAN: &str = "unmask=ALL";
 
-fn isolate(host: &mut HostConfig, isolation: &Isolation) {
+fn isolate(host: &mut HostConfig, isolation: &Isolation, is_podman: bool) {
     let shared = |is_shared: bool| is_shared.then(|| "host".to_owned());
     host.ipc_mode.clone_from(&isolation.ipc);
     host.pid_mode = shared(isolation.has_host_pid);
@@ -119,9 +114,11 @@ fn isolate(host: &mut HostConfig, isolation: &Isolation) {
         _ => HostConfigCgroupnsModeEnum::PRIVATE,
     });
     host.cgroup_parent.clone_from(&isolation.cgroup_parent);
-    let options: Vec<String> = isolation.security.iter().filter(|o| *o != ALL_PATHS).cloned().collect();
+    let mut options: Vec<_> = isolation.security.iter().filter(|o| *o != ALL_PATHS).cloned().collect();
+    let is_open = isolation.security.contains(ALL_PATHS);
+    options.extend((is_open && is_podman).then(|| ALL_PATHS_OF_PODMAN.to_owned()));
     host.security_opt = some(&options);
-    if isolation.security.contains(ALL_PATHS) {
+    if is_open {
         (host.masked_paths, host.readonly_paths) = (Some(Vec::new()), Some(Vec::new()));
     }
     host.sysctls = (!isolation.sysctls.is_empty()).then(|| isolation.sysctls.clone().into_iter().collect());
@@ -139,13 +136,15 @@ fn isolate(host: &mut HostConfig, isolation: &Isolation) {
 }
 
 /// The `local` driver rotates, so that an app that writes much never fills a small disk; its author may
-/// name another one.
-fn log_config(logging: Option<&Logging>) -> HostConfigLogConfig {
+/// name another one. podman has no such driver; its own keeps one file of a size.
+fn log_config(logging: Option<&Logging>, is_podman: bool) -> HostConfigLogConfig {
     match logging {
         None => {
-            let options = [("max-size", "10m"), ("max-file", "3")];
-            let options = options.map(|(k, v)| (k.to_owned(), v.to_owned()));
-            HostConfigLogConfig { typ: Some("local".to_owned()), config: Some(HashMap::from(options)) }
+            let (driver, files) =
+                if is_podman { ("k8s-file", None) } else { ("local", Some(("max-file", "3"))) };
+            let options = [("max-size", "10m")].into_iter().chain(files);
+            let options = options.map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            HostConfigLogConfig { typ: Some(driver.to_owned()), config: Some(options) }
         }
         Some(logging) => HostConfigLogConfig {
             typ: Some(logging.driver.clone()),
@@ -211,11 +210,11 @@ fn bind(mount: &crate::model::Mount) -> Option<String> {
     Some(format!("{path}:{}:{mode}{more}", mount.target))
 }
 
-fn mount(instance: &Instance, socket: &Path, app: &App, mount: &crate::model::Mount) -> Option<Mount> {
+fn mount(on: Host<'_>, app: &App, mount: &crate::model::Mount) -> Option<Mount> {
     let (kind, source) = match &mount.source {
-        MountSource::Volume(name) => (MountType::VOLUME, Some(volume_name(instance, app, name))),
+        MountSource::Volume(name) => (MountType::VOLUME, Some(volume_name(on.instance, app, name))),
         MountSource::Anonymous => (MountType::VOLUME, None),
-        MountSource::EngineSocket => (MountType::BIND, Some(socket.display().to_string())),
+        MountSource::EngineSocket => (MountType::BIND, Some(on.socket.display().to_string())),
         MountSource::Host(path) if mount.options.must_exist => (MountType::BIND, Some(path.clone())),
         MountSource::Host(_) => return None,
     };

@@ -17,7 +17,7 @@ use crate::model::{
 use super::NewContainer;
 
 pub(super) use network::{endpoints, network, volume};
-pub(super) use versions::{Api, lacks};
+pub(super) use versions::{Api, lacks, passed_over_by_podman};
 
 /// Labels by which we know our own. The `io.balena.*` ones are for software that looks for those
 /// (protocol.md 3.2); nothing of ours reads them.
@@ -89,24 +89,31 @@ fn owned(app: &App, instance: &Instance) -> HashMap<String, String> {
     ])
 }
 
+/// Where a container is created.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Host<'a> {
+    pub(super) instance: &'a Instance,
+    /// The engine's own, for those that mount it.
+    pub(super) socket: &'a Path,
+    pub(super) is_podman: bool,
+}
+
 /// The container, and the networks to which it must be connected after it was created.
 ///
-/// Engines before API 1.44 take one network at creation, so the others come after. `socket` is the engine's
-/// own, for those that mount it.
+/// Engines before API 1.44 take one network at creation, so the others come after.
 pub(super) fn container(
-    instance: &Instance,
-    socket: &Path,
+    host: Host<'_>,
     new: NewContainer<'_>,
 ) -> (ContainerCreateBody, Vec<(String, EndpointSettings)>) {
     let NewContainer { spec, .. } = new;
-    let (network_mode, mut endpoints) = network::endpoints(instance, new);
+    let (network_mode, mut endpoints) = network::endpoints(host.instance, new);
     let first = if endpoints.is_empty() { None } else { Some(endpoints.remove(0)) };
     let body = ContainerCreateBody {
         image: Some(spec.image.to_string()),
         cmd: spec.command.clone(),
         entrypoint: spec.entrypoint.clone(),
         env: Some(spec.environment.iter().map(|(k, v)| format!("{k}={v}")).collect()),
-        labels: Some(container_labels(instance, new)),
+        labels: Some(container_labels(host.instance, new)),
         user: spec.user.clone(),
         working_dir: spec.working_dir.clone(),
         hostname: spec.hostname.clone(),
@@ -117,7 +124,7 @@ pub(super) fn container(
         stop_signal: spec.stop_signal.clone(),
         stop_timeout: i64::try_from(grace_seconds(spec)).ok(),
         exposed_ports: Some(spec.ports.iter().map(port_key).collect()),
-        host_config: Some(host::config(instance, socket, new, network_mode)),
+        host_config: Some(host::config(host, new, network_mode)),
         networking_config: first.map(|(name, endpoint)| NetworkingConfig {
             endpoints_config: Some(HashMap::from([(name, endpoint)])),
         }),

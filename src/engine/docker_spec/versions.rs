@@ -1,4 +1,4 @@
-//! Which fields an engine is too old for. Pure.
+//! Which fields an engine is too old for, or passes over. Pure.
 
 use std::fmt;
 
@@ -55,12 +55,39 @@ pub(in crate::engine) fn lacks(spec: &ServiceSpec, api: Api) -> Vec<Lack> {
     .collect()
 }
 
+/// What of `spec` podman takes without a word and without effect (docs/engines.md).
+pub(in crate::engine) fn passed_over_by_podman(spec: &ServiceSpec) -> Vec<&'static str> {
+    let has_link_local = match &spec.network_mode {
+        NetworkMode::Networks(attached) => attached.values().any(|a| !a.link_local_ips.is_empty()),
+        NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge | NetworkMode::Service(_) => false,
+    };
+    [
+        ("device_cgroup_rules", !spec.isolation.device_rules.is_empty()),
+        ("domainname", spec.resolver.domainname.is_some()),
+        ("link_local_ips", has_link_local),
+        ("volume.nocopy", spec.mounts.iter().any(|mount| mount.options.has_no_copy)),
+    ]
+    .into_iter()
+    .filter_map(|(field, is_used)| is_used.then_some(field))
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
     use crate::model::{ImageRef, NetworkName, SpecHash};
+
+    #[test]
+    fn podman_passes_over_what_is_used_only() {
+        let image = ImageRef::parse("r.example/a:1").unwrap();
+        let mut spec = ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image);
+        assert_eq!(passed_over_by_podman(&spec), Vec::<&str>::new());
+        spec.resolver.domainname = Some("home.lan".into());
+        spec.isolation.device_rules.insert("c 188:* rwm".into());
+        assert_eq!(passed_over_by_podman(&spec), ["device_cgroup_rules", "domainname"]);
+    }
 
     #[test]
     fn an_old_engine_lacks_what_came_later() {

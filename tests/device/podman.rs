@@ -1,0 +1,60 @@
+//! The whole device with podman as its engine.
+
+use std::time::Duration;
+
+use crate::support::{Agent, FleetServer, Podman, eventually};
+use crate::{release, until_done};
+
+#[test]
+fn a_device_with_podman_follows_its_fleet_and_takes_back_what_crashes() {
+    let Some((mut podman, lab)) = Podman::with_lab("podman") else { return };
+    let server = FleetServer::start(&lab);
+    let fleet = server.create_fleet(&lab, "shop");
+    release(&lab, &server, &fleet, "one", &[("db", "r1"), ("old", "r1"), ("web", "r1")]);
+    let mut agent = Agent::start(&lab, &server, &fleet, "till");
+    agent.until_serves("web", "one", "r1");
+    until_done(&agent, "one");
+    let db = agent.service("db").unwrap().standing();
+    assert_eq!(agent.get("web", "/write?5").unwrap().json()["count"], 5);
+
+    release(&lab, &server, &fleet, "two", &[("db", "r1"), ("web", "r2")]);
+    agent.until_serves("web", "two", "r2");
+    until_done(&agent, "two");
+    assert_eq!(agent.service("db").unwrap().standing(), db);
+    assert_eq!(agent.get("web", "/").unwrap().json()["count"], 5, "its volume stays");
+    eventually("what was replaced is removed", Duration::from_secs(10), || {
+        (agent.containers().len() == 2).then_some(())
+    });
+
+    // One that crashes comes and goes, and the release before it is back.
+    let web = agent.service("web").unwrap().id;
+    release(&lab, &server, &fleet, "three", &[("db", "r1"), ("web", "crash")]);
+    agent.until_told("/waiting", "was tried and taken back");
+    agent.until_serves("web", "two", "r2");
+    assert_eq!(agent.service("web").unwrap().id, web, "from its stopped container");
+    assert_eq!(agent.service("db").unwrap().standing(), db);
+
+    // A pin, so that the target is what runs; then everybody starts again, and nobody is touched.
+    server.cli(&["device", "pin", "till", "two"]);
+    until_done(&agent, "two");
+    let before = agent.standing();
+    podman.stop();
+    agent.stop();
+    podman.start_again();
+    agent.start_again();
+    until_done(&agent, "two");
+    agent.until_polled(2);
+    assert_eq!(agent.standing(), before);
+
+    // A unhealthy one is seen, though podman's list does not tell it.
+    let sick = lab.compose("sick.yml", &[("db", "r1"), ("web", "unhealthy")], PROBED);
+    server.create_release(&fleet, "four", &sick);
+    server.cli(&["device", "pin", "till", "four"]);
+    agent.until_told("/waiting", "was tried and taken back");
+    agent.until_serves("web", "two", "r2");
+    assert!(agent.stop().success());
+}
+
+/// What a service needs to be found unhealthy soon.
+const PROBED: &str = "labels: { io.cotter.trial.soak: 1s }
+healthcheck: { test: [CMD, /app, check], interval: 1s, retries: 1 }";

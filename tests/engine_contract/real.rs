@@ -1,0 +1,147 @@
+//! The contract on an engine that answers at a socket.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use cotter::engine::{Docker, DockerSettings};
+use cotter::model::{ContainerId, ImageRef, Instance};
+
+use crate::support::{Differences, Lab, Podman};
+use crate::{Bench, Images, contract};
+
+struct RealBench {
+    lab: Lab,
+    instance: String,
+    engine: Docker,
+    neighbour: Docker,
+    images: Images,
+    foreign: Mutex<Vec<String>>,
+    /// What this engine is known to do otherwise.
+    differences: Option<Differences>,
+}
+
+impl Drop for RealBench {
+    fn drop(&mut self) {
+        for id in self.foreign.get_mut().unwrap().iter() {
+            self.lab.docker().try_run(&["rm", "--force", id]);
+        }
+    }
+}
+
+impl Bench for RealBench {
+    type Engine = Docker;
+
+    fn engine(&self) -> &Docker {
+        &self.engine
+    }
+
+    fn neighbour(&self) -> &Docker {
+        &self.neighbour
+    }
+
+    fn images(&self) -> &Images {
+        &self.images
+    }
+
+    fn foreign(&self) -> String {
+        // One that nobody labelled, and one that bears our instance's label and nothing else.
+        let label = format!("io.cotter.instance={}", self.instance);
+        let run = ["run", "--detach", "--network", "none"];
+        self.lab.docker().run(&[&run[..], &["--label", &label, self.lab.image("r1")]].concat());
+        let id = self.lab.docker().run(&[&run[..], &[self.lab.image("r1")]].concat());
+        self.foreign.lock().unwrap().push(id.clone());
+        id
+    }
+
+    fn foreign_runs(&self, id: &str) -> bool {
+        self.lab.docker().run(&["inspect", "--format", "{{.State.Running}}", id]) == "true"
+    }
+
+    fn kill(&self, id: &ContainerId) {
+        self.lab.docker().run(&["kill", "--signal", "KILL", id.as_str()]);
+    }
+
+    fn cut_short(&self, id: &ContainerId) {
+        let docker = self.lab.docker();
+        let name = docker.run(&["inspect", "--format", "{{.Name}}", id.as_str()]);
+        let name = name.trim_start_matches('/');
+        docker.run(&["rename", id.as_str(), &format!("{name}.partial")]);
+    }
+
+    fn volumes(&self) -> BTreeSet<String> {
+        self.lab.docker().ids("volume", &self.instance).into_iter().collect()
+    }
+
+    fn networks_of(&self, id: &ContainerId) -> usize {
+        let format = "{{len .NetworkSettings.Networks}}";
+        self.lab.docker().run(&["inspect", "--format", format, id.as_str()]).parse().unwrap()
+    }
+
+    fn architecture(&self) -> String {
+        self.lab.docker().run(&["version", "--format", "{{.Server.Arch}}"])
+    }
+
+    fn layers_of(&self, image: &ImageRef) -> BTreeSet<String> {
+        let format = "{{range .RootFS.Layers}}{{println .}}{{end}}";
+        let told = self.lab.docker().run(&["image", "inspect", "--format", format, &image.to_string()]);
+        told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+    }
+
+    fn holds_between_starts(&self) -> bool {
+        self.differences.is_none()
+    }
+
+    fn holds(&self, what: &str, is_so: bool, seen: &dyn Debug) {
+        match &self.differences {
+            None => assert!(is_so, "{what}: {seen:?}"),
+            Some(differences) => differences.note(what, is_so, &format!("{seen:?}")),
+        }
+    }
+
+    fn free_port(&self) -> u16 {
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    }
+}
+
+/// A bench on the lab's engine.
+fn bench(lab: Lab, differences: Option<Differences>) -> RealBench {
+    let image = |release: &str| ImageRef::parse(lab.image(release)).unwrap();
+    let absent = format!("sha256:{}", "0".repeat(64));
+    let images = Images {
+        well: image("r1"),
+        other: image("r4"),
+        exit: image("exit"),
+        unhealthy: image("unhealthy"),
+        slow: image("slow"),
+        missing: image("r1").at_digest(&absent).unwrap(),
+        nowhere: ImageRef::parse(&format!("127.0.0.1:1/demo/app@{absent}")).unwrap(),
+    };
+    let engine = |instance: &str| {
+        Docker::new(DockerSettings {
+            socket: lab.docker().socket().to_owned(),
+            instance: Instance::parse(instance).unwrap(),
+            services_dir: lab.dir().join("services"),
+            login: None,
+            stall_timeout: Duration::from_secs(30),
+        })
+    };
+    let (ours, theirs) = (lab.instance("a"), lab.instance("b"));
+    let (engine, neighbour) = (engine(&ours), engine(&theirs));
+    RealBench { lab, instance: ours, engine, neighbour, images, foreign: Mutex::default(), differences }
+}
+
+#[tokio::test]
+async fn the_real_engine_keeps_the_contract() {
+    contract(&bench(Lab::new("contract"), None)).await;
+}
+
+/// What podman does otherwise is listed in docs/engines.md, and nothing else.
+#[tokio::test]
+async fn podman_keeps_the_contract_but_for_what_is_listed() {
+    let Some((podman, lab)) = Podman::with_lab("podman") else { return };
+    let bench = bench(lab, Some(Differences::listed("The engine", &podman)));
+    contract(&bench).await;
+    bench.differences.as_ref().unwrap().assert_as_listed();
+}
