@@ -63,8 +63,7 @@ fn a_bundle_tells_all_but_secrets() {
     let file = lab.dir().join("bundle.tar");
     let (code, said) = bundle(&agent, &file, &[]);
     assert_eq!(code, Some(0), "{said}");
-    let pages =
-        "about.json, checks.json, settings.json, status.json, history.json, engine.json, containers.json, ";
+    let pages = "about.json, checks.json, settings.json, status.json, history.json, plan.json, engine.json, containers.json, ";
     assert!(said.contains(pages), "{said}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&file.metadata().expect("a file").permissions());
     assert_eq!(mode & 0o777, 0o600);

@@ -77,7 +77,7 @@ fn each_service_is_swapped_in_its_own_way_and_all_come_back_if_one_is_bad() {
     let log = agent.log();
     let log = &log[log.rfind("what=try").expect("it was tried")..];
     let at = |what: &str| log.find(what).unwrap_or_else(|| panic!("no {what:?} in {log}"));
-    let of = |step: &str, name: &str| at(&format!("service={name} what={step} "));
+    let of = |step: &str, name: &str| at(&format!("what={step} {name} "));
     let begun = |image: &str| log.find(&format!("what=pull {image}"));
     assert_eq!(begun(&a), None, "what is downloaded first was here before the trial");
     assert_eq!(begun(&d), None);
