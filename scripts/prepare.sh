@@ -31,7 +31,13 @@ command -v docker-registry >/dev/null || missing+=(docker-registry)
 [ ${#missing[@]} = 0 ] || apt_install "needed to build and to try Cotter" "${missing[@]}"
 
 # A second engine for the tests, which go without it where it cannot be had.
-command -v podman >/dev/null && [ -x /usr/lib/podman/netavark ] ||
-    (apt_install "podman, a second engine for the tests" podman netavark aardvark-dns catatonit) || true
+second=()
+for tool in podman runc catatonit iptables; do
+    command -v "$tool" >/dev/null || second+=("$tool")
+done
+for part in netavark aardvark-dns; do
+    [ -x "/usr/lib/podman/$part" ] || second+=("$part")
+done
+[ ${#second[@]} = 0 ] || (apt_install "podman, a second engine for the tests" "${second[@]}") || true
 
 "$here/ensure-engine.sh"

@@ -157,8 +157,12 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
     let status = summary.status;
     let is_partial = summary.names.iter().flatten().any(|name| name.ends_with(PARTIAL));
     let state = if is_partial { ContainerState::Dead } else { state(&summary.state, &status) };
-    let networks = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
-    let networks = networks.into_iter().map(|(name, end)| (name, NetworkId::parse(end.id).ok())).collect();
+    let ends = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
+    let bound = |(name, end): (String, Endpoint)| {
+        let id = bound(&name, end, networks);
+        (name, id)
+    };
+    let networks = ends.into_iter().map(bound).collect();
     let mut ports: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
     // podman tells the ports of one that is down, too.
     let held = if is_up(&state) { summary.ports.unwrap_or_default() } else { Vec::new() };
@@ -186,8 +190,16 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
     })
 }
 
+/// The network that an endpoint is bound to: podman binds by name, tells that in place of an id, and means the one
+/// that is called so now.
+fn bound(name: &str, end: Endpoint, networks: &[Network]) -> Option<NetworkId> {
+    let is_bound_by_name = end.id == name;
+    let named = || networks.iter().find(|n| n.name.as_deref() == Some(name)).and_then(|n| n.id.clone());
+    NetworkId::parse(if is_bound_by_name { named()? } else { end.id }).ok()
+}
+
 /// Whether the container is bound to a network that is not there any more, though one of its name is. The engine
-/// binds by id when it first starts a container, and tells no id before; podman binds by name, and tells that.
+/// binds by id when it first starts a container, and tells no id before; podman binds by name.
 fn is_cut_off(summary: &Summary, networks: &[Network]) -> bool {
     let bound = summary.network_settings.iter().flat_map(|settings| settings.networks.iter().flatten());
     let mut bound = bound.filter(|(name, endpoint)| !endpoint.id.is_empty() && endpoint.id != **name);
@@ -441,6 +453,22 @@ mod tests {
     fn a_container_without_our_labels_is_not_ours() {
         let summary = Summary { id: "abc".into(), ..Summary::default() };
         assert_eq!(service(summary, &[]), None);
+    }
+
+    #[test]
+    fn the_network_that_a_container_is_on() {
+        let own = Network { name: Some("own".into()), id: Some("1".into()), ..Network::default() };
+        for (why, name, told, expected) in [
+            ("by its id", "own", "1", Some("1")),
+            ("another one had the name", "own", "9", Some("9")),
+            ("never started", "own", "", None),
+            ("by its name", "own", "own", Some("1")),
+            ("by the name of one that is gone", "gone", "gone", None),
+        ] {
+            let end = Endpoint { id: told.to_owned() };
+            let id = bound(name, end, std::slice::from_ref(&own));
+            assert_eq!(id.as_ref().map(NetworkId::as_str), expected, "{why}");
+        }
     }
 
     #[test]

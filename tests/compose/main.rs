@@ -147,7 +147,8 @@ impl Bench {
 
     async fn create_networks(&self, release: &Release) {
         for (name, spec) in &release.networks {
-            self.engine.create_network(&self.app, name, spec).await.unwrap();
+            let create = async || self.engine.create_network(&self.app, name, spec).await;
+            support::until_interfaces_stay(create).await.unwrap();
         }
     }
 

@@ -11,7 +11,7 @@ use crate::{app, service, until_done, uuid};
 
 /// What is told of `reason` in the status.
 #[track_caller]
-fn told(agent: &Agent<'_>, reason: &str) -> String {
+pub(crate) fn told(agent: &Agent<'_>, reason: &str) -> String {
     eventually(&format!("the status says {reason}"), Duration::from_secs(40), || {
         let waiting = agent.told("/waiting");
         let entry = waiting.as_array()?.iter().find(|w| w["reason"] == reason)?.clone();

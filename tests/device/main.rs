@@ -26,6 +26,7 @@ mod logs;
 mod mixed;
 mod networks;
 mod patience;
+mod platform;
 mod podman;
 mod rest;
 mod restart;

@@ -5,12 +5,13 @@ use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Lab;
 
 const KIND: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 impl Lab {
     /// A release of the demo app under another digest, which no engine has yet: only its config tells them
@@ -27,9 +28,7 @@ impl Lab {
     #[track_caller]
     pub fn altered_image(&self, release: &str, alter: impl Fn(&mut Value)) -> String {
         let registry = &self.parts.registry;
-        let digest = self.image(release).split_once('@').expect("a digest").1;
-        let accept = format!("Accept: {KIND}\r\n");
-        let manifest = send(registry, "GET", &format!("/v2/demo/app/manifests/{digest}"), &accept, b"").1;
+        let manifest = self.manifest(self.image(release)).1;
         let mut manifest: Value = serde_json::from_slice(&manifest).expect("a manifest");
         let config = manifest["config"]["digest"].as_str().expect("a config");
         let config = send(registry, "GET", &format!("/v2/demo/app/blobs/{config}"), "", b"").1;
@@ -45,9 +44,38 @@ impl Lab {
         assert!(head.starts_with("HTTP/1.1 201"), "{head}");
         manifest["config"]["digest"] = digest.into();
         manifest["config"]["size"] = config.len().into();
+        self.put_manifest(KIND, &manifest)
+    }
+
+    /// An image for several machines: for each architecture one that is in the registry. Its reference.
+    #[track_caller]
+    pub fn index(&self, images: &[(&str, &str)]) -> String {
+        let entry = |(architecture, image): &(&str, &str)| {
+            let (digest, manifest) = self.manifest(image);
+            json!({
+                "mediaType": KIND, "digest": digest, "size": manifest.len(),
+                "platform": { "os": "linux", "architecture": architecture },
+            })
+        };
+        let entries: Vec<_> = images.iter().map(entry).collect();
+        self.put_manifest(INDEX, &json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": entries }))
+    }
+
+    /// The manifest of an image of the registry, by its digest.
+    #[track_caller]
+    fn manifest<'a>(&self, image: &'a str) -> (&'a str, Vec<u8>) {
+        let digest = image.split_once('@').expect("a digest").1;
+        let (path, accept) = (format!("/v2/demo/app/manifests/{digest}"), format!("Accept: {KIND}\r\n"));
+        (digest, send(&self.parts.registry, "GET", &path, &accept, b"").1)
+    }
+
+    /// Puts a manifest or an index into the registry; its reference.
+    #[track_caller]
+    fn put_manifest(&self, kind: &str, manifest: &Value) -> String {
+        let registry = &self.parts.registry;
         let manifest = manifest.to_string().into_bytes();
         let digest = sha256(&manifest);
-        let kind = format!("Content-Type: {KIND}\r\n");
+        let kind = format!("Content-Type: {kind}\r\n");
         let (head, _) = send(registry, "PUT", &format!("/v2/demo/app/manifests/{digest}"), &kind, &manifest);
         assert!(head.starts_with("HTTP/1.1 201"), "{head}");
         format!("{registry}/demo/app@{digest}")

@@ -45,7 +45,7 @@ pub use docker::{Container, Docker};
 pub use fleet::{Fleet, FleetServer};
 pub use http::{Answer, http_get, unix_get};
 pub use lab::{Lab, Parts};
-pub use podman::{Podman, unmount_below};
+pub use podman::{Podman, unmount_below, until_interfaces_stay};
 pub use program::{Io, Program};
 pub use proxy::EngineProxy;
 pub use registry::{Instead, Question, RegistryProxy};

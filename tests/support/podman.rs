@@ -3,7 +3,9 @@
 //! It speaks Docker's API at its socket, so that the docker client and our adapter ask it as they ask Docker.
 //! One runs at a time on a machine: two that have no container at the moment would take the same bridge.
 
+use std::fmt::Display;
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -11,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::{Docker, Lab, Program, eventually, eventually_or};
+use super::{Docker, Lab, Program, eventually_or};
 
 /// How long it may take to start.
 const TO_START: Duration = Duration::from_secs(30);
@@ -36,10 +38,6 @@ struct Probes {
 impl Podman {
     /// A lab on a podman that has nothing; `None` where podman cannot run, with a line that says why. The lab is to
     /// be dropped first.
-    ///
-    /// # Panics
-    ///
-    /// If it should run and does not answer.
     #[track_caller]
     pub fn with_lab(name: &str) -> Option<(Self, Lab)> {
         let mut lab = Lab::new(name);
@@ -51,8 +49,7 @@ impl Podman {
     #[track_caller]
     fn start(lab: &Lab) -> Option<Self> {
         if let Err(why) = is_possible() {
-            eprintln!("skipped: podman as a second engine: {why}");
-            return None;
+            return skipped(&why);
         }
         let lock = std::env::temp_dir().join("cotter-podman.lock");
         let only_one = File::options().create(true).append(true).open(&lock).expect("a lock in /tmp");
@@ -61,17 +58,11 @@ impl Podman {
         let docker = lab.docker().of(&dir.path().join("podman.sock"));
         let mut podman = Self { docker, dir, program: None, probes: None, _only_one: only_one };
         podman.write_settings();
-        podman.start_again();
-        match podman.try_container(lab) {
-            Ok(()) => {
-                podman.probes = (!Path::new("/run/systemd/system").exists()).then(|| podman.run_probes());
-                Some(podman)
-            }
-            Err(why) => {
-                eprintln!("skipped: podman as a second engine: it runs no container here: {why}");
-                None
-            }
+        if let Err(why) = podman.begin().and_then(|()| podman.try_container(lab)) {
+            return skipped(&why);
         }
+        podman.probes = (!Path::new("/run/systemd/system").exists()).then(|| podman.run_probes());
+        Some(podman)
     }
 
     pub fn docker(&self) -> &Docker {
@@ -90,7 +81,7 @@ impl Podman {
         // Its usual limits are above what this machine may have.
         let settings = format!(
             "[containers]\ndefault_ulimits = [\"nofile=4096:4096\", \"nproc=4096:4096\"]\n\
-             [engine]\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n\
+             [engine]\nruntime = \"runc\"\ncgroup_manager = \"cgroupfs\"\nevents_logger = \"file\"\nlock_type = \"file\"\n\
              [network]\nnetwork_backend = \"netavark\"\nnetwork_config_dir = \"{}\"\n\
              default_subnet_pools = [{{\"base\" = \"10.{number}.0.0/16\", \"size\" = 24}}]\n",
             at("networks")
@@ -115,16 +106,26 @@ impl Podman {
     /// Starts it after [`stop`](Self::stop), and waits until it answers.
     #[track_caller]
     pub fn start_again(&mut self) {
+        self.begin().unwrap_or_else(|why| panic!("{why}"));
+    }
+
+    #[track_caller]
+    fn begin(&mut self) -> Result<(), String> {
         assert!(self.program.is_none(), "it runs already");
         let mut command = self.command();
         command.args(["system", "service", "--time=0"]);
         command.arg(format!("unix://{}", self.docker.socket().display()));
-        let mut program = Program::start("podman", command, &self.dir.path().join("podman.log"));
-        eventually("podman answers", TO_START, || {
-            assert!(program.is_running(), "podman ended");
-            self.docker.try_run(&["version"]).status.success().then_some(())
-        });
-        self.program = Some(program);
+        let log = self.dir.path().join("podman.log");
+        let program = self.program.insert(Program::start("podman", command, &log));
+        let said = || fs::read_to_string(&log).unwrap_or_default().trim().to_owned();
+        let answers = || {
+            if !program.is_running() {
+                return Some(Err(format!("its service ends: {}", said())));
+            }
+            self.docker.try_run(&["version"]).status.success().then_some(Ok(()))
+        };
+        let silent = || Err(format!("its service does not answer: {}", said()));
+        eventually_or(TO_START, answers).unwrap_or_else(silent)
     }
 
     /// Its service ends; containers go on.
@@ -157,9 +158,21 @@ impl Podman {
         if out.status.success() {
             Ok(())
         } else {
-            Err(String::from_utf8_lossy(&out.stderr).trim().to_owned())
+            Err(format!("it runs no container: {}", String::from_utf8_lossy(&out.stderr).trim()))
         }
     }
+}
+
+/// What `act` comes to, which makes a network. podman looks at all interfaces of the machine for it, and fails when one
+/// goes meanwhile, whose ever it is: the agent tries again, and so does this, a few times.
+pub async fn until_interfaces_stay<E: Display>(mut act: impl AsyncFnMut() -> Result<(), E>) -> Result<(), E> {
+    for _ in 0..9 {
+        match act().await {
+            Err(error) if error.to_string().contains("no such network interface") => {}
+            other => return other,
+        }
+    }
+    act().await
 }
 
 fn command_in(dir: &Path) -> Command {
@@ -171,6 +184,12 @@ fn command_in(dir: &Path) -> Command {
     let path = std::env::var("PATH").unwrap_or_default();
     command.env("PATH", format!("{path}:/usr/local/sbin:/usr/sbin:/sbin"));
     command
+}
+
+/// Says so past the test's own output, which is shown for a test that fails alone.
+fn skipped<T>(why: &str) -> Option<T> {
+    let _nobody_reads_it = writeln!(std::io::stderr(), "skipped: podman as a second engine: {why}");
+    None
 }
 
 fn is_possible() -> Result<(), String> {

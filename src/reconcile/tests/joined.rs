@@ -7,6 +7,12 @@ use crate::model::{ContainerId, ObservedService};
 /// `web` shares the network of `db`.
 fn shared(number: u8) -> Target {
     let mut target = target(number);
+    share(&mut target);
+    target
+}
+
+/// Lets `web` share it.
+pub(super) fn share(target: &mut Target) {
     for app in target.apps.values_mut() {
         let TargetApp::Wanted(app) = app else { continue };
         let db = ServiceName::parse("db").unwrap();
@@ -14,7 +20,6 @@ fn shared(number: u8) -> Target {
         let web = services.get_mut(&ServiceName::parse("web").unwrap()).unwrap();
         web.network_mode = NetworkMode::Service(db);
     }
-    target
 }
 
 async fn container(lab: &Lab, service: &str) -> ObservedService {
@@ -28,13 +33,28 @@ fn calls(lab: &Lab, verb: &str, id: &ContainerId) -> usize {
     lab.engine.calls().iter().filter(|made| **made == call).count()
 }
 
-/// Whether `web` was created to share the network of the `db` that runs, and was started after it.
 async fn assert_together(lab: &Lab, why: &str) {
     let (db, web) = (container(lab, "db").await, container(lab, "web").await);
-    assert_eq!(web.joins.values().collect::<Vec<_>>(), [&db.container], "{why}");
+    assert_eq!(are_together(lab, &db, &web).await, Ok(()), "{why}");
+}
+
+/// Whether `web` was created to share the network of this `db`, which runs, and was started after it; what is so
+/// otherwise.
+pub(super) async fn are_together(
+    lab: &Lab,
+    db: &ObservedService,
+    web: &ObservedService,
+) -> Result<(), String> {
+    if web.joins.values().ne([&db.container]) {
+        return Err(format!("it joins {:?} and not {}", web.joins, db.container));
+    }
     let of = lab.engine.started(&db.container).await.unwrap();
     let own = lab.engine.started(&web.container).await.unwrap();
-    assert!(of.is_some() && own > of, "{why}: {own:?} after {of:?}");
+    if of.is_some() && own > of {
+        Ok(())
+    } else {
+        Err(format!("started at {own:?}, and the other one at {of:?}"))
+    }
 }
 
 #[tokio::test(start_paused = true)]

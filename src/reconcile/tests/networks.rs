@@ -6,6 +6,12 @@ use crate::model::Subnet;
 /// `web` is on `lan`, whose ranges have addresses in common in all releases.
 fn on_lan(number: u8) -> Target {
     let mut target = target(number);
+    put_on_lan(&mut target, number);
+    target
+}
+
+/// Puts `web` there.
+pub(super) fn put_on_lan(target: &mut Target, number: u8) {
     let lan = NetworkName::parse("lan").unwrap();
     for app in target.apps.values_mut() {
         let TargetApp::Wanted(app) = app else { continue };
@@ -18,10 +24,10 @@ fn on_lan(number: u8) -> Target {
         web.network_mode =
             NetworkMode::Networks(BTreeMap::from([(lan.clone(), NetworkAttachment::default())]));
     }
-    target
 }
 
-async fn networks(lab: &Lab) -> Vec<String> {
+/// The engine's names of the networks that are there.
+pub(super) async fn networks(lab: &Lab) -> Vec<String> {
     let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
     let mut names: Vec<_> = observed.networks.into_iter().map(|n| n.name).collect();
     names.sort();

@@ -269,9 +269,7 @@ impl Cell<'_> {
         if let Some(image) = strays.next().filter(|_| !is_forgotten) {
             return Err(format!("{image} is not known as ours"));
         }
-        if observed.networks.len() != lab.target.borrow().as_ref().unwrap().target.apps.len() {
-            return Err(format!("networks: {:?}", observed.networks));
-        }
+        self.scenario.check_networks(lab, end.number()).await?;
         if lab.engine.volumes().len() != 1 {
             return Err(format!("volumes: {:?}", lab.engine.volumes()));
         }

@@ -112,6 +112,15 @@ impl End {
         }
     }
 
+    /// The release that runs then, or is tried.
+    pub(super) fn number(self) -> u8 {
+        match self {
+            Self::Runs(number) => number,
+            Self::Kept => 1,
+            Self::Degraded | Self::Down | Self::Ended => 2,
+        }
+    }
+
     /// It in words, where another end would be the right one.
     pub(super) fn told(self) -> &'static str {
         match self {

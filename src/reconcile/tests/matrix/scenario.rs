@@ -20,8 +20,20 @@ pub(super) struct Scenario {
     pub(super) restarts: bool,
     /// Whether there is an app beside it that does not change.
     has_neighbour: bool,
+    network: Network,
     /// The release that must run in the end, and be good.
     pub(super) right: u8,
+}
+
+/// The network of the service `web`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Network {
+    /// The one of all.
+    Usual,
+    /// One of its own, in another place for each release, and with addresses in common.
+    Replaced,
+    /// That of the service `db`, which it shares.
+    Shared,
 }
 
 const UPDATE: Scenario = Scenario {
@@ -33,9 +45,12 @@ const UPDATE: Scenario = Scenario {
     is_late: false,
     restarts: true,
     has_neighbour: false,
+    network: Network::Usual,
     right: 2,
 };
 const BACK: Scenario = Scenario { name: "way-back", is_bad: true, right: 1, ..UPDATE };
+const BY_HAND: Scenario =
+    Scenario { name: "rollback-by-hand", before: &[1, 2], then: None, right: 1, ..UPDATE };
 const HAND_OVER: Strategy = Strategy::HandOver { timeout: Duration::from_secs(20) };
 
 pub(super) const SCENARIOS: &[Scenario] = &[
@@ -46,6 +61,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "update-hand-over", strategy: HAND_OVER, ..UPDATE },
     Scenario { name: "update-no-restart", restarts: false, ..UPDATE },
     Scenario { name: "update-beside", has_neighbour: true, ..UPDATE },
+    Scenario { name: "update-network", network: Network::Replaced, ..UPDATE },
+    Scenario { name: "update-shared", network: Network::Shared, ..UPDATE },
     BACK,
     Scenario { name: "way-back-late", is_late: true, ..BACK },
     Scenario { name: "way-back-no-restart", restarts: false, ..BACK },
@@ -53,7 +70,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "way-back-delete-first", strategy: Strategy::DeleteThenDownload, ..BACK },
     Scenario { name: "way-back-hand-over", strategy: HAND_OVER, ..BACK },
     Scenario { name: "way-back-beside", has_neighbour: true, ..BACK },
-    Scenario { name: "rollback-by-hand", before: &[1, 2], then: None, right: 1, ..UPDATE },
+    Scenario { name: "way-back-network", network: Network::Replaced, ..BACK },
+    Scenario { name: "way-back-shared", network: Network::Shared, ..BACK },
+    BY_HAND,
+    Scenario { name: "rollback-network", network: Network::Replaced, ..BY_HAND },
 ];
 
 impl Scenario {
@@ -68,6 +88,11 @@ impl Scenario {
                     spec.restart = RestartPolicy::No;
                 }
             }
+        }
+        match self.network {
+            Network::Usual => {}
+            Network::Replaced => networks::put_on_lan(&mut target, number),
+            Network::Shared => joined::share(&mut target),
         }
         if self.has_neighbour {
             let app = App { id: app_id("other"), number: 2, name: "other".into() };
@@ -86,6 +111,32 @@ impl Scenario {
     pub(super) fn runs(&self, number: u8) -> String {
         let (beside, of) = if self.has_neighbour { (" db@3", " web@3") } else { ("", "") };
         format!("db@{number}{beside} web@{number}{of}")
+    }
+
+    /// What is wrong with the networks when release `number` runs.
+    pub(super) async fn check_networks(&self, lab: &Lab, number: u8) -> Result<(), String> {
+        let mut expected = vec!["1_default".to_owned()];
+        if self.network == Network::Replaced {
+            expected.push(format!("1_lan_c{number}"));
+        }
+        if self.has_neighbour {
+            expected.push("2_default".to_owned());
+        }
+        let found = networks::networks(lab).await;
+        if found != expected {
+            return Err(format!("networks: {found:?}"));
+        }
+        let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
+        let running = |name: &str| {
+            let mut all = observed.services.iter().filter(|s| s.state == ContainerState::Running);
+            all.find(|s| s.service.as_str() == name)
+        };
+        match (running("db"), running("web")) {
+            (Some(db), Some(web)) if self.network == Network::Shared => {
+                joined::are_together(lab, db, web).await.map_err(|why| format!("web with db: {why}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether it has no end to be held against: what must come back has ended with the engine, and its
