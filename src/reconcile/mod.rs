@@ -329,7 +329,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
         let weighing = self.weighing.under_way();
-        let steady = self.trials.steady();
+        let steady = self.trials.steady(&self.observed);
         let at = Situation {
             target: self.delivered.as_ref().map(|d| &d.target),
             observed: &self.observed,

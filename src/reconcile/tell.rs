@@ -83,7 +83,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             pulling: self.pulls.percentages(),
             weighing: self.weighing.under_way(),
             cooling: self.attempts.cooling(),
-            steady: self.trials.steady(),
+            steady: self.trials.steady(&self.observed),
             facts: self.facts.clone(),
             boot_id: self.settings.boot_id.clone(),
             settings: self.settings.plan.clone(),

@@ -524,6 +524,22 @@ async fn a_service_that_nobody_restarts_comes_back_from_our_own_stop() {
     assert_eq!(lab.runs().await, "db@1 web@1");
 }
 
+/// An engine may restart a container faster than it tells, or without an event.
+#[tokio::test(start_paused = true)]
+async fn a_restart_that_nobody_saw_begins_the_soak_anew() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(60).await;
+    lab.deliver(target(2));
+    lab.pass(8).await;
+    assert_eq!((lab.runs().await.as_str(), lab.good().as_deref()), ("(db@1) (web@1) db@2 web@2", Some("1")));
+    lab.engine.meddle_unheard(|services| services.iter_mut().for_each(|seen| seen.restarts = 1));
+    lab.pass(8).await;
+    assert_eq!(lab.good().as_deref(), Some("1"), "10 s have passed, and not 10 s without a restart");
+    lab.pass(8).await;
+    assert_eq!((lab.runs().await.as_str(), lab.good().as_deref()), ("db@2 web@2", Some("2")));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_power_cut_in_a_trial_is_no_fault_of_the_release() {
     let lab = Lab::new();

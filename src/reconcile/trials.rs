@@ -41,10 +41,11 @@ impl Trials {
         self.asked = Some(Instant::now());
     }
 
-    /// For how long each watched app is known to have been well.
-    pub(super) fn steady(&self) -> BTreeMap<AppId, Duration> {
+    /// For how long each watched app is known to have been well. One that was restarted since the last look was not.
+    pub(super) fn steady(&self, observed: &Observed) -> BTreeMap<AppId, Duration> {
         let known = |since| self.asked.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
-        self.well.iter().map(|(app, (since, _))| (app.clone(), known(*since))).collect()
+        let same = self.well.iter().filter(|(app, (_, before))| *before == fingerprint(observed, app));
+        same.map(|(app, (since, _))| (app.clone(), known(*since))).collect()
     }
 
     /// Takes from the plan which apps are well and watched.
@@ -53,8 +54,7 @@ impl Trials {
             plan.waiting.iter().filter(|w| w.reason == Reason::Trial).filter_map(|w| w.app.as_ref());
         let mut well = BTreeMap::new();
         for app in watched {
-            let of_app = observed.services.iter().filter(|s| s.app == *app);
-            let now: Fingerprint = of_app.map(|s| (s.container.clone(), s.restarts)).collect();
+            let now = fingerprint(observed, app);
             let since = match self.well.get(app) {
                 Some((since, before)) if *before == now => *since,
                 Some(_) | None => Instant::now(),
@@ -90,6 +90,11 @@ impl Trials {
             None => (is_any && ledger.hold.is_none()).then_some(LOOK),
         }
     }
+}
+
+fn fingerprint(observed: &Observed, app: &AppId) -> Fingerprint {
+    let of_app = observed.services.iter().filter(|seen| seen.app == *app);
+    of_app.map(|seen| (seen.container.clone(), seen.restarts)).collect()
 }
 
 /// How long the trial of an app's wanted release may take.

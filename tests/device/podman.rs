@@ -1,9 +1,10 @@
 //! The whole device with podman as its engine.
 
+use std::fs;
 use std::time::Duration;
 
 use crate::support::{Agent, FleetServer, Podman, eventually};
-use crate::{release, until_done};
+use crate::{compose, release, until_done};
 
 #[test]
 fn a_device_with_podman_follows_its_fleet_and_takes_back_what_crashes() {
@@ -28,7 +29,10 @@ fn a_device_with_podman_follows_its_fleet_and_takes_back_what_crashes() {
 
     // One that crashes comes and goes, and the release before it is back.
     let web = agent.service("web").unwrap().id;
-    release(&lab, &server, &fleet, "three", &[("db", "r1"), ("web", "crash")]);
+    let text = fs::read_to_string(compose(&lab, "crash", &[("db", "r1"), ("web", "crash")])).unwrap();
+    // It crashes after a second: it is watched for longer.
+    let (before, after) = text.rsplit_once("soak: 1s").unwrap();
+    server.create_release(&fleet, "three", &lab.file("three.yml", &format!("{before}soak: 5s{after}")));
     agent.until_told("/waiting", "was tried and taken back");
     agent.until_serves("web", "two", "r2");
     assert_eq!(agent.service("web").unwrap().id, web, "from its stopped container");

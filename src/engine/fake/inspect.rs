@@ -25,7 +25,7 @@ impl Inspect for Fake {
                 | ContainerState::Paused
                 | ContainerState::Exited { .. }
                 | ContainerState::Removing
-                | ContainerState::Dead => 0,
+                | ContainerState::Dead => seen.restarts,
             });
             Ok(count)
         })
