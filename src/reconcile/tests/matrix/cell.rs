@@ -278,7 +278,10 @@ impl Cell<'_> {
         }
         // Those stay on trial: each look asks for restarts, too.
         let is_tried = matches!(end, End::Degraded | End::Kept | End::Down);
-        let is_look = |call: &&String| *call == "list" || (is_tried && call.starts_with("inspect "));
+        // And of each that shares a network is asked when it and the other one were started.
+        let per_look = if self.scenario.is_shared() { 3 } else { 1 };
+        let is_asked = is_tried || self.scenario.is_shared();
+        let is_look = |call: &&String| *call == "list" || (is_asked && call.starts_with("inspect "));
         let (calls, saved) = (lab.engine.calls().len(), saves(lab));
         lab.pass(AT_REST).await;
         let since = lab.engine.calls().split_off(calls);
@@ -289,7 +292,7 @@ impl Cell<'_> {
             return Err(format!("no rest: {call}"));
         }
         let looks = since.len() - pulls;
-        let most = if is_tried { 12 } else { 3 + 2 * pulls };
+        let most = per_look * if is_tried { 12 } else { 3 + 2 * pulls };
         if saves(lab) != saved || looks > most || pulls > 6 {
             return Err(format!("no rest: {looks} looks, {} saves", saves(lab) - saved));
         }

@@ -132,7 +132,7 @@ impl Scenario {
             all.find(|s| s.service.as_str() == name)
         };
         match (running("db"), running("web")) {
-            (Some(db), Some(web)) if self.network == Network::Shared => {
+            (Some(db), Some(web)) if self.is_shared() => {
                 joined::are_together(lab, db, web).await.map_err(|why| format!("web with db: {why}"))
             }
             _ => Ok(()),
@@ -143,6 +143,11 @@ impl Scenario {
     /// author wants that nobody starts it again.
     pub(super) fn ends_with_engine(&self, fault: Fault) -> bool {
         !self.restarts && self.is_bad && matches!(fault, Fault::PowerCut | Fault::EngineKilled)
+    }
+
+    /// Whether `web` shares the network of `db`.
+    pub(super) fn is_shared(&self) -> bool {
+        self.network == Network::Shared
     }
 
     /// Whether it is an operator who takes a release back.
