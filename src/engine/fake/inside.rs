@@ -213,8 +213,8 @@ impl Inside {
         self.is_down = false;
         let ran: Vec<_> =
             self.everything().filter(|seen| is_up(seen.state)).map(|s| s.container.clone()).collect();
+        ran.iter().for_each(|id| self.end(id, 137));
         for id in ran {
-            self.end(&id, 137);
             if self.specs.get(&id).is_some_and(|spec| spec.restart.is_forever()) {
                 // One that cannot be started stays down, as it does on a real engine.
                 let _ = self.start(&id);

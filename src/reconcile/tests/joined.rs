@@ -7,18 +7,17 @@ use crate::model::{ContainerId, ObservedService};
 /// `web` shares the network of `db`.
 fn shared(number: u8) -> Target {
     let mut target = target(number);
-    share(&mut target);
+    share(&mut target, "web", "db");
     target
 }
 
-/// Lets `web` share it.
-pub(super) fn share(target: &mut Target) {
+/// Lets one service share the network of another one.
+pub(super) fn share(target: &mut Target, guest: &str, other: &str) {
     for app in target.apps.values_mut() {
         let TargetApp::Wanted(app) = app else { continue };
-        let db = ServiceName::parse("db").unwrap();
         let services = &mut app.release.as_mut().unwrap().services;
-        let web = services.get_mut(&ServiceName::parse("web").unwrap()).unwrap();
-        web.network_mode = NetworkMode::Service(db);
+        let guest = services.get_mut(&ServiceName::parse(guest).unwrap()).unwrap();
+        guest.network_mode = NetworkMode::Service(ServiceName::parse(other).unwrap());
     }
 }
 
@@ -35,21 +34,21 @@ fn calls(lab: &Lab, verb: &str, id: &ContainerId) -> usize {
 
 async fn assert_together(lab: &Lab, why: &str) {
     let (db, web) = (container(lab, "db").await, container(lab, "web").await);
-    assert_eq!(are_together(lab, &db, &web).await, Ok(()), "{why}");
+    assert_eq!(are_together(lab, &web, &db).await, Ok(()), "{why}");
 }
 
-/// Whether `web` was created to share the network of this `db`, which runs, and was started after it; what is so
-/// otherwise.
+/// Whether a container was created to share the network of this other one, which runs, and was started after it;
+/// what is so otherwise.
 pub(super) async fn are_together(
     lab: &Lab,
-    db: &ObservedService,
-    web: &ObservedService,
+    guest: &ObservedService,
+    other: &ObservedService,
 ) -> Result<(), String> {
-    if web.joins.values().ne([&db.container]) {
-        return Err(format!("it joins {:?} and not {}", web.joins, db.container));
+    if guest.joins.values().ne([&other.container]) {
+        return Err(format!("it joins {:?} and not {}", guest.joins, other.container));
     }
-    let of = lab.engine.started(&db.container).await.unwrap();
-    let own = lab.engine.started(&web.container).await.unwrap();
+    let of = lab.engine.started(&other.container).await.unwrap();
+    let own = lab.engine.started(&guest.container).await.unwrap();
     if of.is_some() && own > of {
         Ok(())
     } else {

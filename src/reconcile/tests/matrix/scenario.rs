@@ -25,15 +25,19 @@ pub(super) struct Scenario {
     pub(super) right: u8,
 }
 
-/// The network of the service `web`.
+/// Which networks the services are on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Network {
-    /// The one of all.
+    /// All on one that stays.
     Usual,
-    /// One of its own, in another place for each release, and with addresses in common.
+    /// `web` is on one of its own, which is another one in each release, with addresses in common.
     Replaced,
-    /// That of the service `db`, which it shares.
-    Shared,
+    /// This service shares the network of the other one.
+    SharedBy(&'static str),
+}
+
+fn other(service: &str) -> &'static str {
+    if service == "db" { "web" } else { "db" }
 }
 
 const UPDATE: Scenario = Scenario {
@@ -62,7 +66,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "update-no-restart", restarts: false, ..UPDATE },
     Scenario { name: "update-beside", has_neighbour: true, ..UPDATE },
     Scenario { name: "update-network", network: Network::Replaced, ..UPDATE },
-    Scenario { name: "update-shared", network: Network::Shared, ..UPDATE },
+    Scenario { name: "update-shared", network: Network::SharedBy("web"), ..UPDATE },
+    Scenario { name: "update-shared-by-first", network: Network::SharedBy("db"), ..UPDATE },
     BACK,
     Scenario { name: "way-back-late", is_late: true, ..BACK },
     Scenario { name: "way-back-no-restart", restarts: false, ..BACK },
@@ -71,7 +76,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario { name: "way-back-hand-over", strategy: HAND_OVER, ..BACK },
     Scenario { name: "way-back-beside", has_neighbour: true, ..BACK },
     Scenario { name: "way-back-network", network: Network::Replaced, ..BACK },
-    Scenario { name: "way-back-shared", network: Network::Shared, ..BACK },
+    Scenario { name: "way-back-shared", network: Network::SharedBy("web"), ..BACK },
+    Scenario { name: "way-back-shared-by-first", network: Network::SharedBy("db"), ..BACK },
     BY_HAND,
     Scenario { name: "rollback-network", network: Network::Replaced, ..BY_HAND },
 ];
@@ -92,7 +98,7 @@ impl Scenario {
         match self.network {
             Network::Usual => {}
             Network::Replaced => networks::put_on_lan(&mut target, number),
-            Network::Shared => joined::share(&mut target),
+            Network::SharedBy(guest) => joined::share(&mut target, guest, other(guest)),
         }
         if self.has_neighbour {
             let app = App { id: app_id("other"), number: 2, name: "other".into() };
@@ -131,12 +137,9 @@ impl Scenario {
             let mut all = observed.services.iter().filter(|s| s.state == ContainerState::Running);
             all.find(|s| s.service.as_str() == name)
         };
-        match (running("db"), running("web")) {
-            (Some(db), Some(web)) if self.is_shared() => {
-                joined::are_together(lab, db, web).await.map_err(|why| format!("web with db: {why}"))
-            }
-            _ => Ok(()),
-        }
+        let Network::SharedBy(guest) = self.network else { return Ok(()) };
+        let (Some(seen), Some(of)) = (running(guest), running(other(guest))) else { return Ok(()) };
+        joined::are_together(lab, seen, of).await.map_err(|why| format!("{guest}: {why}"))
     }
 
     /// Whether it has no end to be held against: what must come back has ended with the engine, and its
@@ -145,9 +148,14 @@ impl Scenario {
         !self.restarts && self.is_bad && matches!(fault, Fault::PowerCut | Fault::EngineKilled)
     }
 
-    /// Whether `web` shares the network of `db`.
+    /// Whether one service shares the network of the other one.
     pub(super) fn is_shared(&self) -> bool {
-        self.network == Network::Shared
+        matches!(self.network, Network::SharedBy(_))
+    }
+
+    /// Whether `db` cannot run without `web`.
+    pub(super) fn needs_web(&self) -> bool {
+        self.network == Network::SharedBy("db")
     }
 
     /// Whether it is an operator who takes a release back.
