@@ -87,6 +87,7 @@ struct RestartPolicy {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 struct State {
+    status: String,
     running: bool,
     started_at: String,
     exit_code: i64,
@@ -106,6 +107,16 @@ impl Inspected {
         self.state.running.then(|| self.state.started_at.trim_end_matches('Z').to_owned())
     }
 
+    /// Whether it runs, or podman is about to start it again.
+    pub(super) fn goes_on(&self) -> bool {
+        self.state.running || self.is_coming_back(&self.state.status)
+    }
+
+    /// Whether podman is about to start it again, when it is in this state.
+    fn is_coming_back(&self, state: &str) -> bool {
+        is_between(state) && (self.restart_count > 0 || (state == "stopped" && self.comes_back()))
+    }
+
     /// Whether the engine starts it again when it has ended by itself.
     fn comes_back(&self) -> bool {
         match self.host_config.restart_policy.name.as_str() {
@@ -119,19 +130,13 @@ impl Inspected {
 impl Summary {
     /// Whether podman tells less of it in its list than Docker does.
     pub(super) fn is_short(&self) -> bool {
-        self.state == "running" && health(&self.status) == Health::Unchecked || self.is_between()
-    }
-
-    /// Down, and not at rest: podman has no word for one that it is about to start again.
-    fn is_between(&self) -> bool {
-        ["stopped", "created", "initialized"].contains(&self.state.as_str())
+        self.state == "running" && health(&self.status) == Health::Unchecked || is_between(&self.state)
     }
 
     /// Adds what podman tells of it only when it is asked for it alone, in Docker's words.
     pub(super) fn complete(&mut self, seen: &Inspected) {
-        if self.is_between() {
-            let is_ending = self.state == "stopped" && seen.comes_back();
-            if is_ending || seen.restart_count > 0 {
+        if is_between(&self.state) {
+            if seen.is_coming_back(&self.state) {
                 "restarting".clone_into(&mut self.state);
             }
             return;
@@ -146,6 +151,11 @@ impl Summary {
     pub(super) fn id(&self) -> &str {
         &self.id
     }
+}
+
+/// Down, and not at rest: podman has no word for one that it is about to start again.
+fn is_between(state: &str) -> bool {
+    ["stopped", "created", "initialized"].contains(&state)
 }
 
 /// A container of ours on these networks of ours; `None` when a label is missing or broken, and it is then
@@ -399,6 +409,28 @@ mod tests {
         }
         let at_rest = Summary { state: "exited".to_owned(), ..Summary::default() };
         assert!(!at_rest.is_short());
+    }
+
+    #[test]
+    fn what_podman_goes_on_with() {
+        for (status, policy, count, goes_on) in [
+            ("running", "no", 0, true),
+            ("stopped", "unless-stopped", 0, true),
+            ("stopped", "no", 0, false),
+            ("created", "unless-stopped", 0, false),
+            ("created", "unless-stopped", 3, true),
+            ("initialized", "unless-stopped", 3, true),
+            ("exited", "unless-stopped", 3, false),
+        ] {
+            let is_up = status == "running";
+            let told = format!(
+                r#"{{"RestartCount": {count}, "State": {{"Status": "{status}", "Running": {is_up}}},
+                    "HostConfig": {{"RestartPolicy": {{"Name": "{policy}"}}}}}}"#
+            );
+            let seen: Inspected = serde_json::from_str(&told).unwrap();
+            assert_eq!(seen.goes_on(), goes_on, "{told}");
+        }
+        assert!(!Inspected::default().goes_on(), "one that is gone");
     }
 
     #[test]

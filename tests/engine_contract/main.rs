@@ -81,8 +81,8 @@ trait Bench {
     /// A port of the loopback that nobody has.
     fn free_port(&self) -> u16;
 
-    /// Whether a container that is about to be started again can be killed.
-    fn holds_between_starts(&self) -> bool {
+    /// Whether what a container joins is left to us, to start and to remove.
+    fn leaves_joined_alone(&self) -> bool {
         true
     }
 
@@ -253,7 +253,7 @@ async fn contract<B: Bench>(bench: &B) {
     volumes(bench).await;
     several_networks(bench).await;
     // podman starts what a container joins along with it, and has its own ways to remove the two.
-    if bench.holds_between_starts() {
+    if bench.leaves_joined_alone() {
         joins(bench).await;
     }
     networks_made_anew(bench).await;
@@ -380,9 +380,24 @@ async fn starts_and_stops<B: Bench>(bench: &B) {
     assert_eq!(seen(engine, "job").await.unwrap().state, ContainerState::Exited { code: 1 }, "kept");
     gone(engine, &id).await;
     let crashing = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 5) };
-    let id = started(engine, "job", &crashing).await;
-    until(engine, "job", |s| s.state == ContainerState::Restarting).await;
-    gone(engine, &id).await;
+    for _ in 0..5 {
+        let id = started(engine, "job", &crashing).await;
+        until(engine, "job", |s| s.state == ContainerState::Restarting).await;
+        engine.stop(&id, grace).await.unwrap();
+        stays_down(engine, "job").await;
+        gone(engine, &id).await;
+    }
+}
+
+/// Waits until it has ended, and sees that nobody starts it again.
+async fn stays_down<E: Operate>(engine: &E, name: &str) {
+    let has_ended = |s: &ObservedService| matches!(s.state, ContainerState::Exited { .. });
+    until(engine, name, has_ended).await;
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        let seen = seen(engine, name).await.unwrap();
+        assert!(has_ended(&seen), "{seen:?}");
+    }
 }
 
 async fn removes<B: Bench>(bench: &B) {
@@ -433,11 +448,8 @@ async fn kills<B: Bench>(bench: &B) {
     let id = started(engine, "job", &crashing).await;
     until(engine, "job", |s| s.state == ContainerState::Restarting).await;
     engine.kill(&id).await.expect("it restarts");
-    if bench.holds_between_starts() {
-        until(engine, "job", |s| matches!(s.state, ContainerState::Exited { .. })).await;
-        engine.remove(&id).await.expect("it does not come back");
-    }
-    engine.remove_by_force(&id).await.unwrap();
+    stays_down(engine, "job").await;
+    engine.remove(&id).await.expect("it does not come back");
 }
 
 async fn removes_by_force<B: Bench>(bench: &B) {

@@ -89,7 +89,7 @@ impl Bench for RealBench {
         told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
-    fn holds_between_starts(&self) -> bool {
+    fn leaves_joined_alone(&self) -> bool {
         self.differences.is_none()
     }
 

@@ -15,7 +15,7 @@ const CONTAINERS: &str = "/containers/json";
 
 impl Docker {
     /// One container; nothing of one that is gone.
-    async fn inspect(&self, id: &ContainerId) -> Result<look::Inspected, EngineError> {
+    pub(super) async fn inspect(&self, id: &ContainerId) -> Result<look::Inspected, EngineError> {
         let id = id.to_string();
         let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
             client.read(&format!("/containers/{id}/json"), &[]).await

@@ -12,12 +12,18 @@ use bollard::query_parameters::{
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::engine::docker_spec::{self, Host, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
 use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
 
 use super::{Docker, or_already};
+
+/// How long one that podman starts again and again is tried to be met while it runs, and how often. It runs for a
+/// moment only, but a call waits for its start.
+const TO_MEET: Duration = Duration::from_secs(20);
+const BETWEEN_CALLS: Duration = Duration::from_millis(10);
 
 impl Operate for Docker {
     async fn pull(
@@ -165,23 +171,23 @@ impl Operate for Docker {
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
-        let id = id.to_string();
-        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let options = StopContainerOptions { t: i32::try_from(seconds).ok(), signal: None };
-        let call = self.call("stop", grace.saturating_add(EngineError::DEADLINE), |client| async move {
-            client.stop_container(&id, Some(options)).await
-        });
-        or_already(call.await, &[304, 404])
+        let begun = Instant::now();
+        loop {
+            self.stop_once(id, grace).await?;
+            if !self.has_missed(id, begun).await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
-        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
-        let call = self.call("kill", EngineError::DEADLINE, |client| async move {
-            client.kill_container(&id, Some(options)).await
-        });
-        // 409: it does not run.
-        or_already(call.await, &[404, 409])
+        let begun = Instant::now();
+        loop {
+            self.kill_once(id).await?;
+            if !self.has_missed(id, begun).await? {
+                return Ok(());
+            }
+        }
     }
 
     async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
@@ -230,5 +236,38 @@ impl Operate for Docker {
             client.remove_image(&name, Some(options), None).await.map(drop)
         });
         or_already(call.await, &[404, 409])
+    }
+}
+
+impl Docker {
+    async fn stop_once(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
+        let options = StopContainerOptions { t: i32::try_from(seconds).ok(), signal: None };
+        let call = self.call("stop", grace.saturating_add(EngineError::DEADLINE), |client| async move {
+            client.stop_container(&id, Some(options)).await
+        });
+        or_already(call.await, &[304, 404])
+    }
+
+    async fn kill_once(&self, id: &ContainerId) -> Result<(), EngineError> {
+        let id = id.to_string();
+        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
+        let call = self.call("kill", EngineError::DEADLINE, |client| async move {
+            client.kill_container(&id, Some(options)).await
+        });
+        // 409: it does not run.
+        or_already(call.await, &[404, 409])
+    }
+
+    /// Whether a call that ends a container is to be made again, since `begun` and for a while: podman does nothing
+    /// to one that is down between two starts, and starts it all the same.
+    async fn has_missed(&self, id: &ContainerId, begun: Instant) -> Result<bool, EngineError> {
+        let is_late = begun.elapsed() > TO_MEET;
+        if is_late || !self.client().await?.is_podman() || !self.inspect(id).await?.goes_on() {
+            return Ok(false);
+        }
+        tokio::time::sleep(BETWEEN_CALLS).await;
+        Ok(true)
     }
 }
