@@ -19,7 +19,7 @@ use cotter::model::{
     SpecHash, Subnet, VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
-use support::Lab;
+use support::{EngineProxy, Lab};
 use tokio::sync::mpsc;
 
 /// How long an engine may take to show what it was told to do.
@@ -230,6 +230,7 @@ async fn contract<B: Bench>(bench: &B) {
     identities(bench).await;
     starts_and_stops(bench).await;
     removes(bench).await;
+    swaps(bench).await;
     kills(bench).await;
     removes_by_force(bench).await;
     parks(bench).await;
@@ -627,6 +628,45 @@ async fn joins<B: Bench>(bench: &B) {
     assert_eq!(engine.started(&id).await.unwrap(), None);
 }
 
+/// One that runs gives way to one that was created, whatever the two ask for.
+async fn swaps<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let grace = Duration::from_secs(2);
+    let host_port = Some(bench.free_port());
+    let port = PortMapping {
+        host_ip: "127.0.0.1".to_owned(),
+        host_port,
+        container_port: 8080,
+        protocol: Protocol::Tcp,
+    };
+    let plain = |seed| ServiceSpec { network_mode: NetworkMode::Bridge, ..spec(&images.well, seed) };
+    let with_port = |seed| ServiceSpec { ports: vec![port.clone()], ..plain(seed) };
+    let state = async |id: &ContainerId| {
+        let seen = look(engine).await.services.into_iter().find(|seen| seen.container == *id);
+        seen.map(|seen| seen.state)
+    };
+    let ids =
+        async || look(engine).await.services.into_iter().map(|seen| seen.container).collect::<BTreeSet<_>>();
+    let restarted = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 90) };
+    for (old, new) in [(plain(91), plain(92)), (with_port(93), with_port(94)), (restarted, plain(95))] {
+        let old = started(engine, "web", &old).await;
+        create(engine, "web", &new).await.unwrap();
+        let new = ids().await.into_iter().find(|id| *id != old).unwrap();
+        let (stopped, started) = engine.swap(&old, grace, &new).await;
+        assert!(matches!((&stopped, &started), (Ok(()), Some(Ok(())))), "{stopped:?}, {started:?}");
+        assert_eq!(state(&new).await, Some(ContainerState::Running));
+        assert!(matches!(state(&old).await, Some(ContainerState::Exited { .. })), "{:?}", state(&old).await);
+        // It may be swapped again, and with one that is gone.
+        assert!(matches!(engine.swap(&old, grace, &new).await, (Ok(()), Some(Ok(())))));
+        engine.remove(&old).await.unwrap();
+        assert!(matches!(engine.swap(&old, grace, &new).await, (Ok(()), Some(Ok(())))));
+        let (stopped, started) = engine.swap(&new, grace, &old).await;
+        assert!(stopped.is_ok());
+        assert!(matches!(started, Some(Err(EngineError::Refused { status: 404, .. }))), "{started:?}");
+        engine.remove(&new).await.unwrap();
+    }
+}
+
 async fn volumes<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
     let mount = |source| Mount {
@@ -1012,6 +1052,30 @@ async fn the_real_engine_keeps_the_contract() {
 }
 
 /// What the engine does with a lock folder is the engine's own; the fake has none.
+/// The engine's answer to the stop is kept back until the start is asked.
+#[tokio::test]
+async fn a_successor_starts_while_the_engine_clears_away() {
+    let lab = Lab::new("swap");
+    let image = ImageRef::parse(lab.image("r1")).unwrap();
+    let socket = lab.dir().join("engine.sock");
+    let proxy = EngineProxy::start(lab.docker().socket(), &socket);
+    let engine = Docker::new(DockerSettings {
+        socket,
+        instance: Instance::parse(lab.instance("a")).unwrap(),
+        services_dir: lab.dir().join("services"),
+        login: None,
+        stall_timeout: Duration::from_secs(30),
+    });
+    pull(&engine, &image).await.unwrap();
+    let old = started(&engine, "web", &spec(&image, 1)).await;
+    let new = created(&engine, "next", &spec(&image, 2)).await;
+    let grace = Duration::from_secs(2);
+    proxy.hold(|call| call.ends_with("/stop"), |call| call.ends_with("/start"));
+    let (stopped, started) = engine.swap(&old, grace, &new).await;
+    assert!(matches!((&stopped, &started), (Ok(()), Some(Ok(())))), "{stopped:?}, {started:?}");
+    assert_eq!(seen(&engine, "next").await.unwrap().state, ContainerState::Running);
+}
+
 #[tokio::test]
 async fn a_service_sees_its_lock_folder_whoever_makes_it() {
     let lab = Lab::new("locks");

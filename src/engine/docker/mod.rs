@@ -7,16 +7,20 @@ mod inspect;
 mod operate;
 
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::pin::pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error;
 use bollard::models::{EndpointSettings, NetworkConnectRequest};
+use bollard::query_parameters::EventsOptions;
+use futures_util::StreamExt;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{Instance, MountSource, RegistryLogin, VolumeSpec};
+use crate::model::{ContainerId, Instance, MountSource, RegistryLogin, VolumeSpec};
 
 use super::connect::{connect, told};
 use super::docker_spec::{self, Api, label};
@@ -44,6 +48,9 @@ pub struct Docker {
     /// Connected at the first call, and again after the engine was gone.
     client: Mutex<Option<bollard::Docker>>,
 }
+
+/// By how much an event may be newer than the clock says, because the two are read one after the other.
+const MOMENT: Duration = Duration::from_millis(100);
 
 impl Docker {
     /// An engine that is not connected yet; nothing is called.
@@ -102,6 +109,39 @@ impl Docker {
     pub(super) fn ours(&self) -> HashMap<String, Vec<String>> {
         let label = format!("{}={}", label::INSTANCE, self.settings.instance.as_str());
         HashMap::from([("label".to_owned(), vec![label])])
+    }
+
+    /// Ends when the processes of a container have ended that is being stopped. One that ends by itself might be
+    /// started again by the engine. Never ends where the engine does not tell, or the clock jumps.
+    #[expect(clippy::disallowed_methods, reason = "it is the clock of the engine's events")]
+    async fn ended(&self, id: &ContainerId) {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (since, begun) = (now(), Instant::now());
+        // What happens before the engine listens is told from here on, too; after a jump that may be more.
+        let is_new = |nanos: i64| {
+            let at = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+            (since..=since + begun.elapsed() + MOMENT).contains(&at)
+        };
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("container".to_owned(), vec![id.to_string()]),
+            ("event".to_owned(), vec!["kill".to_owned(), "die".to_owned()]),
+        ]);
+        let from = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
+        let options = EventsOptions { since: Some(from), filters: Some(filters), ..EventsOptions::default() };
+        if let Ok(client) = self.client().await {
+            let mut events = pin!(client.events(Some(options)));
+            let mut is_asked_to_end = false;
+            while let Some(Ok(event)) = events.next().await {
+                let is_new = event.time_nano.is_some_and(is_new);
+                match event.action.as_deref() {
+                    Some("kill") => is_asked_to_end = is_new,
+                    Some("die") if is_asked_to_end && is_new => return,
+                    _ => {}
+                }
+            }
+        }
+        pending().await
     }
 
     async fn connect_others(

@@ -1,5 +1,6 @@
 //! Changes what a real engine holds.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
@@ -170,6 +171,29 @@ impl Operate for Docker {
             client.stop_container(&id, Some(options)).await
         });
         or_already(call.await, &[304, 404])
+    }
+
+    async fn swap(
+        &self,
+        old: &ContainerId,
+        grace: Duration,
+        new: &ContainerId,
+    ) -> (Result<(), EngineError>, Option<Result<(), EngineError>>) {
+        let mut stop = pin!(self.stop(old, grace));
+        let stopped = tokio::select! {
+            biased;
+            stopped = &mut stop => Some(stopped),
+            () = self.ended(old) => None,
+        };
+        match stopped {
+            Some(Ok(())) => (Ok(()), Some(self.start(new).await)),
+            Some(Err(error)) => (Err(error), None),
+            None => match tokio::join!(stop, self.start(new)) {
+                // It may have asked for what was not free yet.
+                (Ok(()), Err(_)) => (Ok(()), Some(self.start(new).await)),
+                (stopped, started) => (stopped, Some(started)),
+            },
+        }
     }
 
     async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
