@@ -230,7 +230,7 @@ async fn contract<B: Bench>(bench: &B) {
     identities(bench).await;
     starts_and_stops(bench).await;
     removes(bench).await;
-    swaps(bench).await;
+    Box::pin(swaps(bench)).await;
     kills(bench).await;
     removes_by_force(bench).await;
     parks(bench).await;
