@@ -7,6 +7,7 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -1059,13 +1060,7 @@ async fn a_successor_starts_while_the_engine_clears_away() {
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let socket = lab.dir().join("engine.sock");
     let proxy = EngineProxy::start(lab.docker().socket(), &socket);
-    let engine = Docker::new(DockerSettings {
-        socket,
-        instance: Instance::parse(lab.instance("a")).unwrap(),
-        services_dir: lab.dir().join("services"),
-        login: None,
-        stall_timeout: Duration::from_secs(30),
-    });
+    let engine = docker(&socket, &lab);
     pull(&engine, &image).await.unwrap();
     let old = started(&engine, "web", &spec(&image, 1)).await;
     let new = created(&engine, "next", &spec(&image, 2)).await;
@@ -1076,18 +1071,49 @@ async fn a_successor_starts_while_the_engine_clears_away() {
     assert_eq!(seen(&engine, "next").await.unwrap().state, ContainerState::Running);
 }
 
+/// An engine that was killed in the middle of a start may find the folder that its runtime had made, for ever.
+#[tokio::test]
+async fn a_container_that_remains_keep_from_starting_is_seen_as_dead() {
+    let folders = ["/run/containerd", "/run/docker/containerd/daemon"]
+        .map(|root| Path::new(root).join("io.containerd.runtime.v2.task/moby"));
+    let Some(folder) = folders.iter().find(|folder| folder.is_dir()) else {
+        println!("skipped: the engine's runtime keeps its folders elsewhere");
+        return;
+    };
+    let lab = Lab::new("remains");
+    let image = ImageRef::parse(lab.image("r1")).unwrap();
+    let engine = docker(lab.docker().socket(), &lab);
+    pull(&engine, &image).await.unwrap();
+    let spec = spec(&image, 1);
+    let id = created(&engine, "web", &spec).await;
+    let remains = folder.join(id.as_str());
+    std::fs::create_dir(&remains).unwrap();
+    let error = engine.start(&id).await.unwrap_err();
+    std::fs::remove_dir(&remains).unwrap();
+    assert!(error.to_string().contains("exists"), "{error}");
+    assert_eq!(seen(&engine, "web").await.unwrap().state, ContainerState::Dead);
+    engine.remove(&id).await.unwrap();
+    started(&engine, "web", &spec).await;
+    assert_eq!(seen(&engine, "web").await.unwrap().state, ContainerState::Running);
+}
+
+/// The engine at `socket`, for an instance of the lab.
+fn docker(socket: &Path, lab: &Lab) -> Docker {
+    Docker::new(DockerSettings {
+        socket: socket.to_owned(),
+        instance: Instance::parse(lab.instance("a")).unwrap(),
+        services_dir: lab.dir().join("services"),
+        login: None,
+        stall_timeout: Duration::from_secs(30),
+    })
+}
+
 #[tokio::test]
 async fn a_service_sees_its_lock_folder_whoever_makes_it() {
     let lab = Lab::new("locks");
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let services_dir = lab.dir().join("services");
-    let engine = Docker::new(DockerSettings {
-        socket: lab.docker().socket().to_owned(),
-        instance: Instance::parse(lab.instance("a")).unwrap(),
-        services_dir: services_dir.clone(),
-        login: None,
-        stall_timeout: Duration::from_secs(30),
-    });
+    let engine = docker(lab.docker().socket(), &lab);
     pull(&engine, &image).await.unwrap();
     let spec = ServiceSpec { is_read_only: true, ..spec(&image, 20) };
     let id = created(&engine, "web", &spec).await;

@@ -6,10 +6,11 @@
 mod inspect;
 mod operate;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::future::{Future, pending};
 use std::path::PathBuf;
 use std::pin::pin;
+use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error;
@@ -47,6 +48,8 @@ pub struct Docker {
     settings: DockerSettings,
     /// Connected at the first call, and again after the engine was gone.
     client: Mutex<Option<bollard::Docker>>,
+    /// Containers that the engine can never start again, as it said when it was asked to.
+    lost: std::sync::Mutex<BTreeSet<ContainerId>>,
 }
 
 /// By how much an event may be newer than the clock says, because the two are read one after the other.
@@ -56,7 +59,7 @@ impl Docker {
     /// An engine that is not connected yet; nothing is called.
     #[must_use]
     pub fn new(settings: DockerSettings) -> Self {
-        Self { settings, client: Mutex::new(None) }
+        Self { settings, client: Mutex::new(None), lost: std::sync::Mutex::default() }
     }
 
     pub(super) async fn client(&self) -> Result<bollard::Docker, EngineError> {
@@ -109,6 +112,10 @@ impl Docker {
     pub(super) fn ours(&self) -> HashMap<String, Vec<String>> {
         let label = format!("{}={}", label::INSTANCE, self.settings.instance.as_str());
         HashMap::from([("label".to_owned(), vec![label])])
+    }
+
+    fn lost(&self) -> MutexGuard<'_, BTreeSet<ContainerId>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends when the processes of a container have ended that is being stopped. One that ends by itself might be
@@ -201,10 +208,33 @@ pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineErr
     EngineError::Unreachable { socket: socket.to_owned(), why: told(error) }
 }
 
+/// Whether a start was refused because of remains of an earlier run: an engine that was killed in the middle of one
+/// finds its runtime's task or folder of that container, and never takes it away.
+fn finds_remains(id: &ContainerId, message: &str) -> bool {
+    message.contains(id.as_str()) && (message.contains("already exists") || message.contains("file exists"))
+}
+
 /// Takes the given statuses for success: what should be so is so already.
 fn or_already(result: Result<(), EngineError>, fine: &[u16]) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status, .. }) if fine.contains(&status) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContainerId, finds_remains};
+
+    #[test]
+    fn remains_are_told_from_other_things_that_exist() {
+        let id = ContainerId::parse("e".repeat(64)).unwrap();
+        let told = |message: &str| finds_remains(&id, &message.replace("ID", id.as_str()));
+        assert!(told(
+            "failed to start shim: mkdir /run/containerd/io.containerd.runtime.v2.task/moby/ID: file exists"
+        ));
+        assert!(told("task ID: already exists: unknown"));
+        assert!(!told("error while creating mount source path '/data': mkdir /data: file exists"));
+        assert!(!told("network of container ID not found"));
     }
 }

@@ -18,7 +18,7 @@ use crate::engine::docker_spec::{self, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
 use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
 
-use super::{Docker, or_already};
+use super::{Docker, finds_remains, or_already};
 
 impl Operate for Docker {
     async fn pull(
@@ -156,11 +156,17 @@ impl Operate for Docker {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
+        let name = id.to_string();
         let call = self.call("start", EngineError::DEADLINE, |client| async move {
-            client.start_container(&id, None::<StartContainerOptions>).await
+            client.start_container(&name, None::<StartContainerOptions>).await
         });
-        or_already(call.await, &[304])
+        let started = or_already(call.await, &[304]);
+        if let Err(EngineError::Refused { message, .. }) = &started
+            && finds_remains(id, message)
+        {
+            self.lost().insert(id.clone());
+        }
+        started
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
