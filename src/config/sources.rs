@@ -48,7 +48,7 @@ pub(super) const KNOBS: &[Knob] = &[
     text("cloud.report_interval", Some("10s")),
     text("cloud.request_timeout", Some("59s")),
     number("update.parallel_pulls", Some("2")),
-    number("update.parallel_swaps", Some("3")),
+    number("update.parallel_swaps", Some("2")),
     text("update.stall_timeout", Some("2min")),
     text("update.soak", Some("10s")),
     text("update.deadline", Some("5min")),

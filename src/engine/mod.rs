@@ -189,6 +189,18 @@ pub trait Operate: Inspect {
     fn stop(&self, id: &ContainerId, grace: Duration)
     -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// Stops `old` as [`stop`](Self::stop) does, and starts `new`: as soon as the processes of `old` have ended, if
+    /// the engine tells, while it still clears away what `old` had. Not for two that ask for the same port of the
+    /// host or the same address.
+    ///
+    /// What became of the stop, and of the start; `None`: `old` did not end, and nothing was started.
+    fn swap(
+        &self,
+        old: &ContainerId,
+        grace: Duration,
+        new: &ContainerId,
+    ) -> impl Future<Output = (Result<(), EngineError>, Option<Result<(), EngineError>>)> + Send;
+
     /// Ends a container with SIGKILL; one that does not run, or is gone, is a success.
     fn kill(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 

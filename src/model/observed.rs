@@ -72,7 +72,7 @@ pub enum ContainerState {
     },
     /// The engine is removing it.
     Removing,
-    /// The engine failed to remove it.
+    /// The engine failed to remove it, or can never start it again.
     Dead,
 }
 

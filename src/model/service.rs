@@ -135,6 +135,21 @@ impl ServiceSpec {
             .filter_map(|(kind, name)| Some((kind, name?)))
     }
 
+    /// A port of the host that it publishes: the engine gives it to one container at a time.
+    #[must_use]
+    pub fn host_port(&self) -> Option<u16> {
+        self.ports.iter().find_map(|port| port.host_port)
+    }
+
+    /// An address that it asks for on a network, which only one container can have at a time.
+    #[must_use]
+    pub fn own_address(&self) -> Option<&str> {
+        let NetworkMode::Networks(attachments) = &self.network_mode else { return None };
+        let mut addresses =
+            attachments.values().flat_map(|a| [&a.ipv4_address, &a.ipv6_address, &a.mac_address]);
+        addresses.find_map(|address| address.as_deref())
+    }
+
     /// A spec that says nothing but its image: everything else as compose has it by default.
     #[must_use]
     pub fn bare(hash: SpecHash, image: ImageRef) -> Self {

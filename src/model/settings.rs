@@ -30,7 +30,7 @@ impl Default for PlanSettings {
     fn default() -> Self {
         Self {
             parallel_pulls: 2,
-            parallel_swaps: 3,
+            parallel_swaps: 2,
             soak: Duration::from_secs(10),
             deadline: Duration::from_secs(300),
             windows: BTreeSet::new(),

@@ -102,7 +102,7 @@ pub fn plan(at: &Situation<'_>) -> Plan {
 
 /// A stage has so many times the swaps that run at once: a new one begins whenever one ends, and yet the device is
 /// looked at again before much is swapped for a release that is bad.
-const SWAPS_A_STAGE: usize = 3;
+const SWAPS_A_STAGE: usize = 5;
 
 /// A plan being made.
 struct Draft<'a> {

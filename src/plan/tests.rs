@@ -43,7 +43,7 @@ const RELEASES: [(u8, &str); 22] = [
     (10, "db web^delete"),
     (11, "db web^hand"),
     (12, "db web:80"),
-    (13, "a b c d"),
+    (13, "a b c d e f"),
     (14, "vpn web+vpn"),
     (15, "vpn web+vpn"),
     (16, "vpn=14 web+vpn"),
@@ -943,10 +943,14 @@ fn what_failed_waits_its_time() {
 
 #[test]
 fn at_most_so_many_at_once() {
-    let mut device =
-        Device::parse("target 13, trial 13, a@13 created, b@13 created, c@13 created, d@13 created");
+    let created: Vec<_> = ["a", "b", "c", "d", "e", "f"].map(|name| format!("{name}@13 created")).into();
+    let mut device = Device::parse(&format!("target 13, trial 13, {}", created.join(", ")));
     device.settings = PlanSettings { parallel_swaps: 1, ..PlanSettings::default() };
-    assert_eq!(device.told(), "start a a-13, start b b-13, start c c-13", "three stages' worth, then a look");
+    assert_eq!(
+        device.told(),
+        "start a a-13, start b b-13, start c c-13, start d d-13, start e e-13",
+        "one after the other, then a look"
+    );
     let mut device = Device::parse("target 1, pulling x@9");
     device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1, ..PlanSettings::default() };
     assert_eq!(device.told(), "wait db downloading, wait web downloading");

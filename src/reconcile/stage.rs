@@ -121,17 +121,51 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
     /// Runs the steps of a chain up to the first that does not succeed.
     async fn run_chain(&self, chain: Vec<Step>) -> Vec<(Step, Outcome)> {
         let mut outcomes = Vec::new();
-        for step in chain {
+        let mut steps = chain.into_iter().peekable();
+        while let Some(step) = steps.next() {
             let begun = Instant::now();
-            let outcome = self.run_step(&step).await;
-            debug!(step = %step, elapsed_ms = begun.elapsed().as_millis(), "step ended");
-            let is_done = outcome == Outcome::Done;
-            outcomes.push((step, outcome));
+            let ended = match self.swap(&step, steps.peek()).await {
+                Some((stopped, started)) => {
+                    let started = steps.next().zip(started);
+                    [(step, stopped)].into_iter().chain(started).collect()
+                }
+                None => {
+                    let outcome = self.run_step(&step).await;
+                    vec![(step, outcome)]
+                }
+            };
+            for (step, _) in &ended {
+                debug!(step = %step, elapsed_ms = begun.elapsed().as_millis(), "step ended");
+            }
+            let is_done = ended.iter().all(|(_, outcome)| *outcome == Outcome::Done);
+            outcomes.extend(ended);
             if !is_done {
                 break;
             }
         }
         outcomes
+    }
+
+    /// Runs a stop and the start that follows as one, if the start may begin while the engine still clears away
+    /// what has ended: the two do not need the same port or address. What became of both; `None`: it may not.
+    async fn swap(&self, stop: &Step, start: Option<&Step>) -> Option<(Outcome, Option<Outcome>)> {
+        let Step::Stop { container: old, grace, .. } = stop else { return None };
+        let Some(start @ Step::Start { app, service, container: new }) = start else { return None };
+        let seen = self.observed.services.iter().find(|seen| seen.container == *new)?;
+        let spec = self.release_with(app, service, &seen.spec)?.1.services.get(service)?;
+        if old == new || spec.host_port().is_some() || spec.own_address().is_some() {
+            return None;
+        }
+        self.forget_hand_over(app, service);
+        let (stopped, started) = self.engine.swap(old, *grace, new).await;
+        Some((outcome(stop, stopped), started.map(|started| outcome(start, started))))
+    }
+
+    /// What was said before is said of another start.
+    fn forget_hand_over(&self, app: &AppId, service: &ServiceName) {
+        if let Some(number) = self.numbers.get(app) {
+            self.surroundings.forget_hand_over(*number, service);
+        }
     }
 
     /// Runs one step. Those that only the ledger sees are done as they are.
@@ -190,10 +224,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
                 engine.reconnect(container, new).await
             }
             Step::Start { app, service, container } => {
-                if let Some(number) = self.numbers.get(app) {
-                    // What was said before is said of another start.
-                    self.surroundings.forget_hand_over(*number, service);
-                }
+                self.forget_hand_over(app, service);
                 engine.start(container).await
             }
             Step::Stop { container, grace, .. } => engine.stop(container, *grace).await,

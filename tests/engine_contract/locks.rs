@@ -3,9 +3,10 @@
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
-use cotter::engine::{Docker, DockerSettings, Operate};
-use cotter::model::{ImageRef, Instance, ServiceSpec};
+use cotter::engine::Operate;
+use cotter::model::{ImageRef, ServiceSpec};
 
+use crate::real::docker;
 use crate::support::Lab;
 use crate::{created, gone, pull, service, spec};
 
@@ -15,13 +16,7 @@ async fn a_service_sees_its_lock_folder_whoever_makes_it() {
     let lab = Lab::new("locks");
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let services_dir = lab.dir().join("services");
-    let engine = Docker::new(DockerSettings {
-        socket: lab.docker().socket().to_owned(),
-        instance: Instance::parse(lab.instance("a")).unwrap(),
-        services_dir: services_dir.clone(),
-        login: None,
-        stall_timeout: Duration::from_secs(30),
-    });
+    let engine = docker(lab.docker().socket(), &lab, &lab.instance("a"));
     pull(&engine, &image).await.unwrap();
     let spec = ServiceSpec { is_read_only: true, ..spec(&image, 20) };
     let id = created(&engine, "web", &spec).await;

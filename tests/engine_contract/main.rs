@@ -6,6 +6,7 @@
 mod fake;
 mod locks;
 mod real;
+mod remains;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -245,6 +246,7 @@ async fn contract<B: Bench>(bench: &B) {
     identities(bench).await;
     starts_and_stops(bench).await;
     removes(bench).await;
+    Box::pin(swaps(bench)).await;
     kills(bench).await;
     removes_by_force(bench).await;
     parks(bench).await;
@@ -688,6 +690,45 @@ async fn joins<B: Bench>(bench: &B) {
     assert!(matches!(error, EngineError::Refused { status: 404, .. }), "{error:?}");
     gone(engine, &id).await;
     assert_eq!(engine.started(&id).await.unwrap(), None);
+}
+
+/// One that runs gives way to one that was created, whatever the two ask for.
+async fn swaps<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let grace = Duration::from_secs(2);
+    let host_port = Some(bench.free_port());
+    let port = PortMapping {
+        host_ip: "127.0.0.1".to_owned(),
+        host_port,
+        container_port: 8080,
+        protocol: Protocol::Tcp,
+    };
+    let plain = |seed| ServiceSpec { network_mode: NetworkMode::Bridge, ..spec(&images.well, seed) };
+    let with_port = |seed| ServiceSpec { ports: vec![port.clone()], ..plain(seed) };
+    let state = async |id: &ContainerId| {
+        let seen = look(engine).await.services.into_iter().find(|seen| seen.container == *id);
+        seen.map(|seen| seen.state)
+    };
+    let ids =
+        async || look(engine).await.services.into_iter().map(|seen| seen.container).collect::<BTreeSet<_>>();
+    let restarted = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 90) };
+    for (old, new) in [(plain(91), plain(92)), (with_port(93), with_port(94)), (restarted, plain(95))] {
+        let old = started(engine, "web", &old).await;
+        create(engine, "web", &new).await.unwrap();
+        let new = ids().await.into_iter().find(|id| *id != old).unwrap();
+        let (stopped, started) = engine.swap(&old, grace, &new).await;
+        assert!(matches!((&stopped, &started), (Ok(()), Some(Ok(())))), "{stopped:?}, {started:?}");
+        assert_eq!(state(&new).await, Some(ContainerState::Running));
+        assert!(matches!(state(&old).await, Some(ContainerState::Exited { .. })), "{:?}", state(&old).await);
+        // It may be swapped again, and with one that is gone.
+        assert!(matches!(engine.swap(&old, grace, &new).await, (Ok(()), Some(Ok(())))));
+        engine.remove(&old).await.unwrap();
+        assert!(matches!(engine.swap(&old, grace, &new).await, (Ok(()), Some(Ok(())))));
+        let (stopped, started) = engine.swap(&new, grace, &old).await;
+        assert!(stopped.is_ok());
+        assert!(matches!(started, Some(Err(EngineError::Refused { status: 404, .. }))), "{started:?}");
+        engine.remove(&new).await.unwrap();
+    }
 }
 
 async fn volumes<B: Bench>(bench: &B) {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -105,6 +106,17 @@ impl Bench for RealBench {
     }
 }
 
+/// The engine at `socket`, for an instance of the lab.
+pub(crate) fn docker(socket: &Path, lab: &Lab, instance: &str) -> Docker {
+    Docker::new(DockerSettings {
+        socket: socket.to_owned(),
+        instance: Instance::parse(instance).unwrap(),
+        services_dir: lab.dir().join("services"),
+        login: None,
+        stall_timeout: Duration::from_secs(30),
+    })
+}
+
 /// A bench on the lab's engine.
 fn bench(lab: Lab, differences: Option<Differences>) -> RealBench {
     let image = |release: &str| ImageRef::parse(lab.image(release)).unwrap();
@@ -118,17 +130,9 @@ fn bench(lab: Lab, differences: Option<Differences>) -> RealBench {
         missing: image("r1").at_digest(&absent).unwrap(),
         nowhere: ImageRef::parse(&format!("127.0.0.1:1/demo/app@{absent}")).unwrap(),
     };
-    let engine = |instance: &str| {
-        Docker::new(DockerSettings {
-            socket: lab.docker().socket().to_owned(),
-            instance: Instance::parse(instance).unwrap(),
-            services_dir: lab.dir().join("services"),
-            login: None,
-            stall_timeout: Duration::from_secs(30),
-        })
-    };
     let (ours, theirs) = (lab.instance("a"), lab.instance("b"));
-    let (engine, neighbour) = (engine(&ours), engine(&theirs));
+    let socket = lab.docker().socket();
+    let (engine, neighbour) = (docker(socket, &lab, &ours), docker(socket, &lab, &theirs));
     RealBench { lab, instance: ours, engine, neighbour, images, foreign: Mutex::default(), differences }
 }
 

@@ -5,7 +5,7 @@ use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 /// A unix socket that passes everything on to the engine's, and notes each request.
 /// Without it (dropped) the engine is away for those who use the socket.
@@ -22,6 +22,14 @@ struct Shared {
     calls: Mutex<Vec<String>>,
     open: Mutex<Vec<UnixStream>>,
     refused: Mutex<Option<Rule>>,
+    held: Mutex<Option<Hold>>,
+    changed: Condvar,
+}
+
+/// Which calls are not answered until another one is asked.
+struct Hold {
+    rule: Rule,
+    until: Rule,
 }
 
 /// Which calls the engine is never asked.
@@ -58,6 +66,17 @@ impl EngineProxy {
         *self.shared.refused.lock().expect("no thread panics") = Some(Box::new(rule));
     }
 
+    /// From now on the calls that `rule` names are not answered, though the engine hears of them, until a call is
+    /// asked that `until` names.
+    pub fn hold(
+        &self,
+        rule: impl Fn(&str) -> bool + Send + 'static,
+        until: impl Fn(&str) -> bool + Send + 'static,
+    ) {
+        let hold = Hold { rule: Box::new(rule), until: Box::new(until) };
+        *self.shared.held.lock().expect("no thread panics") = Some(hold);
+    }
+
     /// From now on everything passes.
     pub fn let_pass(&self) {
         *self.shared.refused.lock().expect("no thread panics") = None;
@@ -72,6 +91,8 @@ impl EngineProxy {
 impl Drop for EngineProxy {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::SeqCst);
+        *self.shared.held.lock().unwrap_or_else(|e| e.into_inner()) = None;
+        self.shared.changed.notify_all();
         // Wakes the listener, which then ends; nobody can connect any more once the socket is gone.
         let _ = UnixStream::connect(&self.socket);
         let _ = std::fs::remove_file(&self.socket);
@@ -87,24 +108,42 @@ fn join(shared: &Arc<Shared>, client: UnixStream) -> std::io::Result<()> {
     let engine = UnixStream::connect(&shared.engine)?;
     shared.open.lock().expect("no thread panics").extend([client.try_clone()?, engine.try_clone()?]);
     let (from, to) = (client.try_clone()?, engine.try_clone()?);
-    let asked = Arc::clone(shared);
-    std::thread::spawn(move || pass_requests(&asked, from, to));
-    std::thread::spawn(move || pass_answers(engine, client));
+    let (asked, answered) = (Arc::clone(shared), Arc::clone(shared));
+    let call = Arc::new(Mutex::new(String::new()));
+    let last = Arc::clone(&call);
+    std::thread::spawn(move || pass_requests(&asked, &last, from, to));
+    std::thread::spawn(move || pass_answers(&answered, &call, engine, client));
     Ok(())
 }
 
-fn pass_answers(mut from: UnixStream, mut to: UnixStream) {
-    let _ = std::io::copy(&mut from, &mut to);
+/// Passes what the engine answers to `call`, the last that was asked on this connection, unless it is held.
+fn pass_answers(shared: &Shared, call: &Mutex<String>, mut from: UnixStream, mut to: UnixStream) {
+    let mut buffer = [0; 16 * 1024];
+    while let Ok(n @ 1..) = from.read(&mut buffer) {
+        let call = call.lock().expect("no thread panics").clone();
+        let mut held = shared.held.lock().expect("no thread panics");
+        while held.as_ref().is_some_and(|hold| (hold.rule)(&call)) {
+            held = shared.changed.wait(held).expect("no thread panics");
+        }
+        drop(held);
+        if to.write_all(&buffer[..n]).is_err() {
+            break;
+        }
+    }
     let _ = to.shutdown(Shutdown::Write);
 }
 
 /// A client waits for each answer before it asks again, so a refusal never comes in between another's bytes.
-fn pass_requests(shared: &Shared, mut from: UnixStream, mut to: UnixStream) {
+fn pass_requests(shared: &Shared, last: &Mutex<String>, mut from: UnixStream, mut to: UnixStream) {
     let mut requests = Requests::default();
     let mut buffer = [0; 16 * 1024];
     while let Ok(n @ 1..) = from.read(&mut buffer) {
         let mut is_refused = |call: &str| {
             shared.calls.lock().expect("no thread panics").push(call.to_owned());
+            call.clone_into(&mut last.lock().expect("no thread panics"));
+            if shared.held.lock().expect("no thread panics").take_if(|hold| (hold.until)(call)).is_some() {
+                shared.changed.notify_all();
+            }
             shared.refused.lock().expect("no thread panics").as_ref().is_some_and(|rule| rule(call))
         };
         for part in requests.feed(&buffer[..n], &mut is_refused) {

@@ -6,7 +6,9 @@ use bollard::query_parameters::{EventsOptions, ListImagesOptions, ListNetworksOp
 use futures_util::{Stream, StreamExt, stream};
 
 use crate::engine::{About, EngineError, Inspect, docker_spec, look};
-use crate::model::{App, ContainerId, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName};
+use crate::model::{
+    App, ContainerId, ContainerState, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName,
+};
 
 use super::Docker;
 
@@ -56,8 +58,15 @@ impl Inspect for Docker {
         let ours =
             containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c, &networks)?)));
         let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
+        let mut services: Vec<_> = services.into_iter().map(|(_, seen)| seen).collect();
+        let mut lost = self.lost();
+        lost.retain(|id| services.iter().any(|seen| seen.container == *id));
+        for seen in services.iter_mut().filter(|seen| lost.contains(&seen.container)) {
+            seen.state = ContainerState::Dead;
+        }
+        drop(lost);
         Ok(Observed {
-            services: services.into_iter().map(|(_, seen)| seen).collect(),
+            services,
             networks: networks.into_iter().filter_map(look::network).collect(),
             images: images.into_iter().flat_map(look::images).collect(),
             parked: parked.into_iter().map(|(_, seen)| seen).collect(),

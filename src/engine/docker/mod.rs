@@ -6,17 +6,22 @@
 mod inspect;
 mod operate;
 
-use std::collections::HashMap;
-use std::future::Future;
+use std::collections::{BTreeSet, HashMap};
+use std::future::{Future, pending};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::{MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error;
 use bollard::models::{EndpointSettings, NetworkConnectRequest};
+use bollard::query_parameters::EventsOptions;
+use futures_util::StreamExt;
 use tokio::sync::Mutex;
+use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{Instance, MountSource, RegistryLogin, VolumeSpec};
+use crate::model::{ContainerId, Instance, MountSource, RegistryLogin, VolumeSpec};
 
 use super::connect::{Client, connect, told};
 use super::docker_spec::{self, Api, label, passed_over_by_podman};
@@ -43,13 +48,18 @@ pub struct Docker {
     settings: DockerSettings,
     /// Connected at the first call, and again after the engine was gone.
     client: Mutex<Option<Client>>,
+    /// Containers that the engine can never start again, as it said when it was asked to.
+    lost: std::sync::Mutex<BTreeSet<ContainerId>>,
 }
+
+/// By how much an event may be newer than the clock says, because the two are read one after the other.
+const MOMENT: Duration = Duration::from_millis(100);
 
 impl Docker {
     /// An engine that is not connected yet; nothing is called.
     #[must_use]
     pub fn new(settings: DockerSettings) -> Self {
-        Self { settings, client: Mutex::new(None) }
+        Self { settings, client: Mutex::new(None), lost: std::sync::Mutex::default() }
     }
 
     pub(super) async fn client(&self) -> Result<Client, EngineError> {
@@ -102,6 +112,43 @@ impl Docker {
     pub(super) fn ours(&self) -> HashMap<String, Vec<String>> {
         let label = format!("{}={}", label::INSTANCE, self.settings.instance.as_str());
         HashMap::from([("label".to_owned(), vec![label])])
+    }
+
+    fn lost(&self) -> MutexGuard<'_, BTreeSet<ContainerId>> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends when the processes of a container have ended that is being stopped. One that ends by itself might be
+    /// started again by the engine. Never ends where the engine does not tell, or the clock jumps.
+    #[expect(clippy::disallowed_methods, reason = "it is the clock of the engine's events")]
+    async fn ended(&self, id: &ContainerId) {
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (since, begun) = (now(), Instant::now());
+        // What happens before the engine listens is told from here on, too; after a jump that may be more.
+        let is_new = |nanos: i64| {
+            let at = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
+            (since..=since + begun.elapsed() + MOMENT).contains(&at)
+        };
+        let filters = HashMap::from([
+            ("type".to_owned(), vec!["container".to_owned()]),
+            ("container".to_owned(), vec![id.to_string()]),
+            ("event".to_owned(), vec!["kill".to_owned(), "die".to_owned()]),
+        ]);
+        let from = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
+        let options = EventsOptions { since: Some(from), filters: Some(filters), ..EventsOptions::default() };
+        if let Ok(client) = self.client().await {
+            let mut events = pin!(client.events(Some(options)));
+            let mut is_asked_to_end = false;
+            while let Some(Ok(event)) = events.next().await {
+                let is_new = event.time_nano.is_some_and(is_new);
+                match event.action.as_deref() {
+                    Some("kill") => is_asked_to_end = is_new,
+                    Some("die") if is_asked_to_end && is_new => return,
+                    _ => {}
+                }
+            }
+        }
+        pending().await
     }
 
     async fn connect_others(
@@ -166,10 +213,33 @@ pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineErr
     EngineError::Unreachable { socket: socket.to_owned(), why: told(error) }
 }
 
+/// Whether a start was refused because of remains of an earlier run: an engine that was killed in the middle of one
+/// finds its runtime's task or folder of that container, and never takes it away.
+fn finds_remains(id: &ContainerId, message: &str) -> bool {
+    message.contains(id.as_str()) && (message.contains("already exists") || message.contains("file exists"))
+}
+
 /// Takes the given statuses for success: what should be so is so already.
 fn or_already(result: Result<(), EngineError>, fine: &[u16]) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status, .. }) if fine.contains(&status) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ContainerId, finds_remains};
+
+    #[test]
+    fn remains_are_told_from_other_things_that_exist() {
+        let id = ContainerId::parse("e".repeat(64)).unwrap();
+        let told = |message: &str| finds_remains(&id, &message.replace("ID", id.as_str()));
+        assert!(told(
+            "failed to start shim: mkdir /run/containerd/io.containerd.runtime.v2.task/moby/ID: file exists"
+        ));
+        assert!(told("task ID: already exists: unknown"));
+        assert!(!told("error while creating mount source path '/data': mkdir /data: file exists"));
+        assert!(!told("network of container ID not found"));
     }
 }

@@ -1,5 +1,6 @@
 //! Changes what a real engine holds.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
@@ -18,7 +19,7 @@ use crate::engine::docker_spec::{self, Host, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
 use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
 
-use super::{Docker, or_already};
+use super::{Docker, finds_remains, or_already};
 
 /// How long one that podman starts again and again is tried to be met while it runs, and how often. It runs for a
 /// moment only, but a call waits for its start.
@@ -163,11 +164,17 @@ impl Operate for Docker {
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
+        let name = id.to_string();
         let call = self.call("start", EngineError::DEADLINE, |client| async move {
-            client.start_container(&id, None::<StartContainerOptions>).await
+            client.start_container(&name, None::<StartContainerOptions>).await
         });
-        or_already(call.await, &[304])
+        let started = or_already(call.await, &[304]);
+        if let Err(EngineError::Refused { message, .. }) = &started
+            && finds_remains(id, message)
+        {
+            self.lost().insert(id.clone());
+        }
+        started
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
@@ -177,6 +184,29 @@ impl Operate for Docker {
             if !self.has_missed(id, begun).await? {
                 return Ok(());
             }
+        }
+    }
+
+    async fn swap(
+        &self,
+        old: &ContainerId,
+        grace: Duration,
+        new: &ContainerId,
+    ) -> (Result<(), EngineError>, Option<Result<(), EngineError>>) {
+        let mut stop = pin!(self.stop(old, grace));
+        let stopped = tokio::select! {
+            biased;
+            stopped = &mut stop => Some(stopped),
+            () = self.ended(old) => None,
+        };
+        match stopped {
+            Some(Ok(())) => (Ok(()), Some(self.start(new).await)),
+            Some(Err(error)) => (Err(error), None),
+            None => match tokio::join!(stop, self.start(new)) {
+                // It may have asked for what was not free yet.
+                (Ok(()), Err(_)) => (Ok(()), Some(self.start(new).await)),
+                (stopped, started) => (stopped, Some(started)),
+            },
         }
     }
 

@@ -27,6 +27,7 @@ pub(super) struct Inside {
     pub(super) never: BTreeSet<String>,
     pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
+    pub(super) swaps: usize,
     /// When containers crash that do so after a while.
     pub(super) ends: BTreeMap<ContainerId, Instant>,
     pub(super) made: u64,

@@ -110,6 +110,12 @@ impl Fake {
         self.inside().calls.clone()
     }
 
+    /// How often a start followed a stop in one call.
+    #[must_use]
+    pub fn swaps(&self) -> usize {
+        self.inside().swaps
+    }
+
     /// Names of the volumes that were ever created.
     #[must_use]
     pub fn volumes(&self) -> BTreeSet<VolumeName> {
@@ -272,6 +278,19 @@ impl Operate for Fake {
             Ok(())
         })
         .await
+    }
+
+    async fn swap(
+        &self,
+        old: &ContainerId,
+        grace: Duration,
+        new: &ContainerId,
+    ) -> (Result<(), EngineError>, Option<Result<(), EngineError>>) {
+        self.inside().swaps += 1;
+        match self.stop(old, grace).await {
+            Ok(()) => (Ok(()), Some(self.start(new).await)),
+            Err(error) => (Err(error), None),
+        }
     }
 
     async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {

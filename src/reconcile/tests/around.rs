@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::{Lab, Notebook, app_id, image, release, target};
 use crate::engine::fake::{Behaviour, Fault};
 use crate::model::{
-    Answer, Clock, Halt, HeldPort, Lease, Order, PlanSettings, PortMapping, Protocol, Reason, ServiceName,
-    Strategy, Target, TargetApp, Weight, Window, WindowState,
+    Answer, Clock, Halt, HeldPort, Lease, NetworkAttachment, NetworkMode, NetworkName, Order, PlanSettings,
+    PortMapping, Protocol, Reason, ServiceName, Strategy, Target, TargetApp, Weight, Window, WindowState,
 };
 use crate::reconcile::Unweighed;
 
@@ -459,4 +459,37 @@ async fn the_image_of_the_platform_is_fetched() {
     assert_eq!(lab.runs().await, "db@2 web@2");
     let pulls: Vec<_> = lab.engine.calls().into_iter().filter(|call| call.contains(":2")).collect();
     assert_eq!(pulls, ["pull r/db:2", "pull r/web:2 for linux/amd64"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_waits_for_the_end_of_the_stop_only_for_what_one_alone_can_have() {
+    let port = |host_port| PortMapping {
+        host_ip: String::new(),
+        host_port,
+        container_port: 80,
+        protocol: Protocol::Tcp,
+    };
+    let at = |ipv4_address: Option<&str>, ipv6_address: Option<&str>, mac_address: Option<&str>| {
+        let [ipv4_address, ipv6_address, mac_address] =
+            [ipv4_address, ipv6_address, mac_address].map(|address| address.map(str::to_owned));
+        let at =
+            NetworkAttachment { ipv4_address, ipv6_address, mac_address, ..NetworkAttachment::default() };
+        NetworkMode::Networks([(NetworkName::parse("default").unwrap(), at)].into())
+    };
+    for (ports, network_mode, swaps) in [
+        (vec![], at(None, None, None), 2),
+        (vec![], NetworkMode::Host, 2),
+        (vec![port(None)], at(None, None, None), 2),
+        (vec![port(None), port(Some(8080))], at(None, None, None), 1),
+        (vec![], at(Some("172.20.0.9"), None, None), 1),
+        (vec![], at(None, Some("fd00::9"), None), 1),
+        (vec![], at(None, None, Some("02:42:ac:11:00:09")), 1),
+    ] {
+        let lab = on_release_1().await;
+        let what = format!("{ports:?} {network_mode:?}");
+        lab.deliver(changed(2, |web| (web.ports, web.network_mode) = (ports, network_mode)));
+        lab.pass(60).await;
+        assert_eq!(lab.runs().await, "db@2 web@2", "{what}");
+        assert_eq!(lab.engine.swaps(), swaps, "{what}");
+    }
 }

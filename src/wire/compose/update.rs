@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Notes, refusal};
-use crate::model::{NetworkMode, Refusal, ServiceName, ServiceSpec, Strategy, Window};
+use crate::model::{Refusal, ServiceName, ServiceSpec, Strategy, Window};
 
 const STRATEGY: &str = "io.balena.update.strategy";
 const TIMEOUT: &str = "io.balena.update.handover-timeout";
@@ -66,16 +66,13 @@ fn hand_over(name: &ServiceName, spec: &ServiceSpec) -> Result<Strategy, Refusal
 
 /// What only one of two containers can have.
 fn alone(spec: &ServiceSpec) -> Option<String> {
-    if let Some(port) = spec.ports.iter().find_map(|port| port.host_port) {
+    if let Some(port) = spec.host_port() {
         return Some(format!("only one of them can publish host port {port}"));
     }
     if let Some(device) = spec.devices.first() {
         return Some(format!("only one of them should use the device {}", short(&device.host_path)));
     }
-    let NetworkMode::Networks(attachments) = &spec.network_mode else { return None };
-    let mut addresses =
-        attachments.values().flat_map(|a| a.ipv4_address.iter().chain(&a.ipv6_address).chain(&a.mac_address));
-    addresses.next().map(|address| format!("only one of them can have the address {address}"))
+    spec.own_address().map(|address| format!("only one of them can have the address {address}"))
 }
 
 /// The windows that all services name, together.
