@@ -12,6 +12,9 @@ use crate::model::{
 
 use super::Docker;
 
+/// How often podman is asked for one look.
+const LOOKS: u32 = 5;
+
 /// Where the containers are listed.
 const CONTAINERS: &str = "/containers/json";
 
@@ -28,18 +31,8 @@ impl Docker {
         }
     }
 
-    /// podman tells less in its list than Docker: what is missing is asked container by container.
-    async fn complete(&self, containers: &mut [look::Summary]) -> Result<(), EngineError> {
-        for container in containers.iter_mut().filter(|container| container.is_short()) {
-            let Ok(id) = ContainerId::parse(container.id()) else { continue };
-            container.complete(&self.inspect(&id).await?);
-        }
-        Ok(())
-    }
-}
-
-impl Inspect for Docker {
-    async fn observe(&self) -> Result<Observed, EngineError> {
+    /// One look at all that is ours.
+    async fn look(&self) -> Result<Observed, EngineError> {
         let ours = serde_json::to_string(&self.ours()).unwrap_or_default();
         let networks = ListNetworksOptions { filters: Some(self.ours()) };
         let images = ListImagesOptions::default();
@@ -71,6 +64,34 @@ impl Inspect for Docker {
             images: images.into_iter().flat_map(look::images).collect(),
             parked: parked.into_iter().map(|(_, seen)| seen).collect(),
         })
+    }
+
+    /// Whether podman refused a look because a container's process ended meanwhile: the next look is another one.
+    pub(super) async fn is_blink(&self, error: &EngineError) -> bool {
+        let is_refused = matches!(error, EngineError::Refused { status: 500, .. });
+        is_refused && self.client().await.is_ok_and(|client| client.is_podman())
+    }
+
+    /// podman tells less in its list than Docker: what is missing is asked container by container.
+    async fn complete(&self, containers: &mut [look::Summary]) -> Result<(), EngineError> {
+        for container in containers.iter_mut().filter(|container| container.is_short()) {
+            let Ok(id) = ContainerId::parse(container.id()) else { continue };
+            container.complete(&self.inspect(&id).await?);
+        }
+        Ok(())
+    }
+}
+
+impl Inspect for Docker {
+    async fn observe(&self) -> Result<Observed, EngineError> {
+        let mut left = LOOKS;
+        loop {
+            left -= 1;
+            match self.look().await {
+                Err(error) if left > 0 && self.is_blink(&error).await => {}
+                seen => return seen,
+            }
+        }
     }
 
     async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {

@@ -293,8 +293,14 @@ impl Docker {
     /// Whether a call that ends a container is to be made again, since `begun` and for a while: podman does nothing
     /// to one that is down between two starts, and starts it all the same.
     async fn has_missed(&self, id: &ContainerId, begun: Instant) -> Result<bool, EngineError> {
-        let is_late = begun.elapsed() > TO_MEET;
-        if is_late || !self.client().await?.is_podman() || !self.inspect(id).await?.goes_on() {
+        if begun.elapsed() > TO_MEET || !self.client().await?.is_podman() {
+            return Ok(false);
+        }
+        let goes_on = match self.inspect(id).await {
+            Err(error) if self.is_blink(&error).await => true,
+            seen => seen?.goes_on(),
+        };
+        if !goes_on {
             return Ok(false);
         }
         tokio::time::sleep(BETWEEN_CALLS).await;
