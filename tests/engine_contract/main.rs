@@ -82,6 +82,17 @@ trait Bench {
     /// A port of the loopback that nobody has.
     fn free_port(&self) -> u16;
 
+    /// The second number of the addresses of networks that say theirs.
+    fn second(&self) -> u8 {
+        214
+    }
+
+    /// Removes a network by `act`. One that the engine forgets while containers run on it is known to it again then,
+    /// or it could not clear away what they have of it.
+    async fn remembers<T>(&self, act: impl Future<Output = T>) -> T {
+        act.await
+    }
+
     /// Whether what a container joins is left to us, to start and to remove.
     fn leaves_joined_alone(&self) -> bool {
         true
@@ -122,9 +133,9 @@ fn spec(image: &ImageRef, seed: u8) -> ServiceSpec {
     }
 }
 
-/// A network in a range of its own, for runs beside each other, as large as `bits` say.
-fn lan(bits: u8) -> NetworkSpec {
-    let subnet = Some(format!("10.214.{}.0/{bits}", std::process::id() % 250));
+/// A network in a range of its own, as large as `bits` say: another one for runs and for engines beside each other.
+fn lan(second: u8, bits: u8) -> NetworkSpec {
+    let subnet = Some(format!("10.{second}.{}.0/{bits}", std::process::id() % 250));
     let subnets = vec![Subnet { subnet, ..Subnet::default() }];
     NetworkSpec { config_hash: Some(format!("c{bits}")), subnets, ..NetworkSpec::default() }
 }
@@ -168,7 +179,8 @@ async fn with(
         (network("default"), NetworkSpec::default()),
         (network("second"), NetworkSpec::default()),
         (network("third"), NetworkSpec::default()),
-        (network("lan"), lan(24)),
+        // Who is connected to it needs its name only.
+        (network("lan"), lan(0, 24)),
     ]);
     let volumes = BTreeMap::from([(volume("data"), VolumeSpec::default())]);
     let new = NewContainer {
@@ -579,7 +591,7 @@ async fn networks<B: Bench>(bench: &B) {
     let id = started(engine, "web", &ServiceSpec { network_mode: on(&["default"]), ..spec(&images.well, 7) })
         .await;
     let used = look(engine).await.networks.into_iter().find(|n| n.config_hash.is_none()).unwrap();
-    let removed = engine.remove_network(&used.id).await;
+    let removed = bench.remembers(engine.remove_network(&used.id)).await;
     let is_refused = matches!(removed, Err(EngineError::Refused { status: 403, .. }));
     bench.holds("a network that a running container uses is not removed", is_refused, &removed);
     gone(engine, &id).await;
@@ -594,6 +606,7 @@ async fn networks<B: Bench>(bench: &B) {
 /// be connected to it.
 async fn networks_made_anew<B: Bench>(bench: &B) {
     let engine = bench.engine();
+    let lan = |bits| lan(bench.second(), bits);
     let (app, name) = (app(), network("lan"));
     let lan_of = |seen: Observed| seen.networks.into_iter().find(|n| n.network == name);
     make_network(engine, &app, &network("second"), &NetworkSpec::default()).await;

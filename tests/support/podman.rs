@@ -6,7 +6,7 @@
 use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -73,6 +73,11 @@ impl Podman {
     #[track_caller]
     pub fn version(&self) -> String {
         self.docker.run(&["version", "--format", "{{.Server.Version}}"])
+    }
+
+    /// Where it notes its networks, each in a file.
+    pub fn networks_dir(&self) -> PathBuf {
+        self.dir.path().join("networks")
     }
 
     fn write_settings(&self) {
