@@ -57,6 +57,11 @@ pub enum Exit {
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
 
+/// Nothing is called as it was named.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unknown(pub(super) String);
+
 /// What is there already stands against what was asked for.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -84,6 +89,9 @@ impl Exit {
         }
         if error.is::<Usage>() {
             return Some(Self::Usage);
+        }
+        if error.is::<Unknown>() {
+            return Some(Self::NotFound);
         }
         if error.is::<InTheWay>() {
             return Some(Self::Refused);

@@ -4,7 +4,7 @@
 
 use clap::Args;
 
-use super::exit::Usage;
+use super::exit::Unknown;
 use super::print;
 use super::status::Source;
 use crate::api::{self, AppStatus, StatusDocument, WaitingStatus};
@@ -42,7 +42,7 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         if !known.clone().any(|name| name == service) {
             let known: std::collections::BTreeSet<_> = known.by_ref().collect();
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(Usage(format!("no service is called {service}; there are: {known}")).into());
+            return Err(Unknown(format!("no service is called {service}; there are: {known}")).into());
         }
     }
     let links = links(&document, explain.service.as_deref());

@@ -53,7 +53,9 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(InTheWay(format!("{} is there already; name another file", output.display())).into())
         }
-        Err(error) => Err(error).with_context(|| format!("{} cannot be written", output.display())),
+        Err(error) => Err(error).with_context(|| {
+            format!("{} cannot be written; name another place with --output", output.display())
+        }),
     }
 }
 

@@ -658,7 +658,10 @@ async fn a_rejected_release_is_tried_again_when_told() {
     lab.pass(30).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     let elsewhere = lab.order(Order::Retry { app: Some("no".into()) }).await;
-    assert_eq!(elsewhere, Answer::NotFound("this device has no app no".into()));
+    assert_eq!(
+        elsewhere,
+        Answer::NotFound("this device has no app no; `cotter status` names its apps".into())
+    );
     let told = lab.order(Order::Retry { app: Some("app".into()) }).await;
     assert_eq!(told, Answer::Done("release 2 of demo is tried again".into()));
     lab.pass(30).await;
