@@ -1,6 +1,7 @@
 //! Looks at a real engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 
 use bollard::query_parameters::{
     EventsOptions, InspectContainerOptions, ListContainersOptions, ListImagesOptions, ListNetworksOptions,
@@ -8,7 +9,8 @@ use bollard::query_parameters::{
 };
 use futures_util::{Stream, StreamExt, stream};
 
-use crate::engine::{About, EngineError, Inspect, docker_spec, look};
+use crate::engine::notices::{self, Notices};
+use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, look};
 use crate::model::{
     App, ContainerId, ContainerState, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName,
 };
@@ -145,16 +147,20 @@ impl Inspect for Docker {
         Ok(look::volumes(volumes.volumes.unwrap_or_default(), &containers))
     }
 
-    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
+    fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send {
         let mut filters = self.ours();
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
-        let kinds = ["start", "die", "destroy", "pause", "unpause", "health_status"];
-        filters.insert("event".to_owned(), kinds.map(str::to_owned).to_vec());
+        filters.insert("event".to_owned(), notices::KINDS.map(str::to_owned).to_vec());
         stream::once(self.client()).flat_map(move |client| match client {
             Ok(client) => {
                 let options = EventsOptions { filters: Some(filters.clone()), ..EventsOptions::default() };
                 let events = client.events(Some(options));
-                events.map(|event| event.map(drop).map_err(|e| self.sort("events", &e))).left_stream()
+                let mut notices = Notices::default();
+                let told = events.filter_map(move |event| {
+                    let read = event.map(|event| notices.read(&event)).map_err(|e| self.sort("events", &e));
+                    ready(read.transpose())
+                });
+                told.left_stream()
             }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         })
