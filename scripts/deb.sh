@@ -33,45 +33,25 @@ target_of() {
     esac
 }
 
-# `manual TREE WORDS...`: a page for each verb of the binary that the words run, from what it says itself.
+# `manual TREE`: man pages and completions, as `make man` makes them; they are the same for each architecture.
 manual() {
-    local tree=$1/usr/share/man/man1 words=("${@:2}") verb inner
-    verbs() { "${words[@]}" "$@" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z][a-z-]*\) .*/\1/p'; }
-    # A line of help, as it is, for man.
-    section() { printf '.SH %s\n.nf\n' "$1" && "${words[@]}" "${@:2}" --help | sed -e 's/\\/\\e/g' -e "s/^[.']/\\\\\&&/" -e 's/-/\\-/g' && echo .fi; }
-    page() {
-        local name=$1
-        shift
-        {
-            printf '.TH %s 1 "" Cotter\n.SH NAME\n%s \\- %s\n' "${name^^}" "$name" "$("${words[@]}" "$@" --help | head -n 1)"
-            section DESCRIPTION "$@"
-            [ $# = 0 ] || for inner in $(verbs "$@"); do section "${inner^^}" "$@" "$inner"; done
-        } | gzip -9n >"$tree/$name.1.gz"
-    }
-    install -d -m 755 "$tree"
-    page cotter
-    for verb in $(verbs); do page "cotter-$verb" "$verb"; done
-}
-
-# `completions TREE WORDS...`: scripts for shells, where the binary has them.
-completions() {
-    local words=("${@:2}")
-    "${words[@]}" --help | grep -q '^  completion ' || return 0
-    install -d -m 755 "$1/usr/share/bash-completion/completions" "$1/usr/share/zsh/vendor-completions" \
-        "$1/usr/share/fish/vendor_completions.d"
-    "${words[@]}" completion bash >"$1/usr/share/bash-completion/completions/cotter"
-    "${words[@]}" completion zsh >"$1/usr/share/zsh/vendor-completions/_cotter"
-    "${words[@]}" completion fish >"$1/usr/share/fish/vendor_completions.d/cotter.fish"
+    local made
+    made=$(mktemp -d)
+    (cd "$root" && cargo run --quiet --locked --example manual -- "$made")
+    gzip -9n "$made"/man1/*
+    install -D -m 644 -t "$1/usr/share/man/man1" "$made"/man1/*
+    install -D -m 644 "$made/completions/cotter.bash" "$1/usr/share/bash-completion/completions/cotter"
+    install -D -m 644 -t "$1/usr/share/zsh/vendor-completions" "$made/completions/_cotter"
+    install -D -m 644 -t "$1/usr/share/fish/vendor_completions.d" "$made/completions/cotter.fish"
+    rm -r "$made"
 }
 
 # `package BINARY VERSION ARCH DIR`: one package in DIR, its path printed.
 package() {
-    local binary=$1 version=$2 arch=$3 tree file word words=()
+    local binary=$1 version=$2 arch=$3 tree file size
     mkdir -p "$4"
     file=$(cd "$4" && pwd)/cotter_${version}_$arch.deb
     tree=$(mktemp -d)
-    [ "$arch" = "$(dpkg --print-architecture)" ] || read -ra words <<<"$(emulator "$(target_of "$arch")")"
-    words=(env -i "PATH=$PATH" COLUMNS=80 "${words[@]}" "$tree/usr/bin/cotter")
     # Files that anybody may read, whatever the umask of who builds.
     (
         umask 022
@@ -87,8 +67,7 @@ package() {
         install -D -m 644 -t "$tree/usr/share/doc/cotter" README.md "$from/copyright"
         install -D -m 644 -t "$tree/usr/share/doc/cotter/docs" docs/*.md
         install -D -m 644 "$from/lintian-overrides" "$tree/usr/share/lintian/overrides/cotter"
-        manual "$tree" "${words[@]}"
-        completions "$tree" "${words[@]}"
+        manual "$tree"
         # The entry of this version stands first, whether or not it has been written.
         { grep -q "^cotter ($version)" "$from/changelog" || cat <<END; } >"$tree/changelog"
 cotter ($version) unstable; urgency=medium
@@ -105,9 +84,9 @@ END
         install -m 755 -t "$tree/DEBIAN" "$from/preinst" "$from/postinst" "$from/prerm" "$from/postrm"
         printf '%s\n' /etc/cotter/agent.toml /etc/cotter/fleet.toml >"$tree/DEBIAN/conffiles"
         (cd "$tree" && find usr -type f -printf '%P\n' | sort | sed 's,^,usr/,' | xargs md5sum) >"$tree/DEBIAN/md5sums"
-        word=$(du --summarize --apparent-size --block-size=1024 --exclude=DEBIAN "$tree" | cut -f1)
+        size=$(du --summarize --apparent-size --block-size=1024 --exclude=DEBIAN "$tree" | cut -f1)
         sed -e "s|@VERSION@|$version|" -e "s|@ARCH@|$arch|" -e "s|@MAINTAINER@|$maintainer|" \
-            -e "s|@SIZE@|$word|" -e "s|@DEPENDS@|$(needs "$binary")|" "$from/control.in" >"$tree/DEBIAN/control"
+            -e "s|@SIZE@|$size|" -e "s|@DEPENDS@|$(needs "$binary")|" "$from/control.in" >"$tree/DEBIAN/control"
     )
     dpkg-deb --root-owner-group "-Z${DEB_COMPRESSION:-xz}" --build "$tree" "$file" >/dev/null
     rm -rf "$tree"
@@ -125,7 +104,6 @@ if [ "${1:-}" = --of ]; then
 fi
 
 "$root/scripts/prepare.sh"
-command -v qemu-aarch64-static >/dev/null || apt_install "to ask binaries for ARM for their manual" qemu-user-static
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1)
 packages=()
 arches=("$@")

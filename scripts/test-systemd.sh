@@ -74,7 +74,7 @@ fi
 # What a run that was cut has left.
 chroot "$rootfs" dpkg --purge cotter >/dev/null 2>&1 || true
 rm -rf "$rootfs"/etc/cotter "$rootfs"/var/lib/cotter* "$rootfs"/var/lib/private/cotter* \
-    "$rootfs"/etc/systemd/system/cotter-* "$rootfs"/etc/credstore/cotter.* "$rootfs"/var/log/journal
+    "$rootfs"/etc/systemd/system/cotter-* "$rootfs"/etc/credstore/cotter.* "$rootfs"/var/log/journal "$rootfs"/root/bundle.tar
 # The engine is this machine's, so what it mounts must have the same path here and there.
 mkdir -p /run/cotter
 
@@ -200,6 +200,18 @@ as_member cotter cotter status >/dev/null || miss "a member of group cotter may 
 ! as_member 65534 cotter status >/dev/null 2>&1 || miss "everybody may read the status"
 ! as_member cotter cotter hold --reason test >/dev/null 2>&1 || miss "a member of group cotter may give orders"
 said "the status is for group cotter, orders are for root"
+inside cotter config check >/dev/null || miss "cotter config check does not find the credential"
+checked=$(inside cotter check --json) || true
+found() { sed -n '/"id": /{s/.*: "\(.*\)".*/\1/;h};/"level": "'"$1"'"/{x;p;x}' <<<"$checked" | tr '\n' ' '; }
+[ -n "$(found ok)" ] || miss "cotter check says nothing: $checked"
+[ -z "$(found error)" ] || miss "cotter check has errors under the unit: $(found error): $checked"
+said "cotter check: $(found ok | wc -w) ok, no error, warnings: $(found warning)"
+inside cotter support-bundle --output /root/bundle.tar >/dev/null || miss "cotter support-bundle does not write"
+[ "$(stat -c %a "$rootfs/root/bundle.tar")" = 600 ] || miss "others may read the bundle"
+bundled=$(tar --list --file "$rootfs/root/bundle.tar") || miss "the bundle is no tar"
+for page in checks.json status.json explain.json journal.jsonl; do grep -q "/$page$" <<<"$bundled" || miss "the bundle has no $page: $bundled"; done
+! grep -qF "$(cat "$rootfs/etc/credstore/cotter.provisioning-key")" "$rootfs/root/bundle.tar" || miss "the bundle has the provisioning key"
+said "cotter support-bundle: $(awk -F/ '{ printf "%s ", $NF }' <<<"$bundled")"
 
 # --- locks, through the hardening and the engine's mount -------------------------------------
 

@@ -267,7 +267,7 @@ fn a_status_that_cannot_be_had_says_why() {
     stranger.args(["status", "--socket"]).arg(&socket);
     assert_eq!(
         run(stranger, dir.path()),
-        (4, "error: socket DIR/status.sock may not be used by you; use sudo".to_owned())
+        (4, "error: socket DIR/status.sock may not be used by you; use sudo, or become a member of group cotter".to_owned())
     );
 }
 
@@ -281,7 +281,7 @@ fn orders_that_cannot_be_given_say_why() {
     };
     let missing = |what: &str, usage: &str| {
         let told = "error: the following required arguments were not provided:";
-        (2, format!("{told}\n  {what}\n\nUsage: cotter {usage}\n\nFor more information, try '--help'."))
+        (2, format!("{told} {what}; usage: cotter {usage}; try '--help'"))
     };
     for (args, expected) in [
         (&["stop"][..], missing("<SERVICE>", "stop <SERVICE>")),
@@ -295,15 +295,19 @@ fn orders_that_cannot_be_given_say_why() {
         assert_eq!(said(args), expected, "{args:?}");
     }
     let told = "error: invalid value 'yesterday' for '--since <TIME>': write a time such as 2026-12-01T08:00:00Z, or how \
-                long ago, such as 10min\n\nFor more information, try '--help'.";
+                long ago, such as 10min; try '--help'";
     assert_eq!(said(&["logs", "web", "--since", "yesterday"]), (2, told.to_owned()));
-    let told = "error: invalid value '10001' for '--tail <LINES>': 10001 is not in 0..=10000\n\nFor more information, try \
-                '--help'.";
+    let told = "error: invalid value '10001' for '--tail <LINES>': 10001 is not in 0..=10000; try '--help'";
     assert_eq!(said(&["logs", "web", "--tail", "10001"]), (2, told.to_owned()));
+    let told = "error: unrecognized subcommand 'stauts'; tip: some similar subcommands exist: 'restart', 'start', 'status'; \
+                usage: cotter <COMMAND>; try '--help'";
+    assert_eq!(said(&["stauts"]), (2, told.to_owned()));
+    let (code, help) = said(&[]);
+    assert!(code == 2 && help.contains("\n\nUsage: cotter <COMMAND>\n\nCommands:\n"), "{help}");
     for ttl in ["0s", "1500ms", "25h", "10", "soon"] {
         let told = format!(
             "error: invalid value '{ttl}' for '--ttl <DURATION>': write a duration such as 10min, from 1s to \
-             24h\n\nFor more information, try '--help'."
+             24h; try '--help'"
         );
         assert_eq!(said(&["lock", "acquire", "--reason", "r", "--ttl", ttl]), (2, told));
     }

@@ -184,7 +184,11 @@ fn orders_that_change_nothing_say_so() {
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(alone.order(&["retry"]), done("nothing to retry"));
     let (code, told) = alone.order(&["retry", "--app", "web"]);
-    assert_eq!((code, told.ends_with("this device has no app web")), (Some(5), true), "{told}");
+    assert_eq!(
+        (code, told.ends_with("this device has no app web; `cotter status` names its apps")),
+        (Some(5), true),
+        "{told}"
+    );
     let (code, told) = alone.order(&["rollback"]);
     assert_eq!((code, told.contains("what could be gone back to is not known")), (Some(21), true), "{told}");
     let (code, told) = alone.order(&["update"]);
@@ -401,7 +405,10 @@ fn a_service_that_several_apps_have_is_named_with_its_app() {
         (Some(0), &json!("web"))
     );
     let (code, told) = alone.order(&["start", "web", "--app", "three"]);
-    assert_eq!((code, told.as_str()), (Some(5), "error: this device has no app three"));
+    assert_eq!(
+        (code, told.as_str()),
+        (Some(5), "error: this device has no app three; `cotter status` names its apps")
+    );
 }
 
 #[test]

@@ -29,6 +29,9 @@ pub enum ClientError {
     NotFollowed { code: String, message: String },
 }
 
+/// What lets somebody read the status socket.
+pub(super) const READERS: &str = "use sudo, or become a member of group cotter";
+
 /// How long an order may wait: a stage under way is finished first.
 const ORDER_WITHIN: Duration = Duration::from_secs(120);
 
@@ -78,7 +81,7 @@ pub async fn events(
     last: &mut Option<String>,
     show: impl Fn(&EventStatus, &str) -> bool,
 ) -> Result<bool, ClientError> {
-    let http = connect(path, None, "use sudo").await?;
+    let http = connect(path, None, READERS).await?;
     let no_agent = |e: reqwest::Error| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() };
     let mut ask = http.get(format!("http://agent/v1/events?follow={follow}"));
     if let Some(last) = last.as_ref() {
@@ -111,7 +114,7 @@ pub async fn events(
 }
 
 async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
-    let http = connect(path, Some(Duration::from_secs(5)), "use sudo").await?;
+    let http = connect(path, Some(Duration::from_secs(5)), READERS).await?;
     let answer = http.get(format!("http://agent/v1/{what}")).send().await;
     let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
     answer.json().await.map_err(|e| not_understood(path, e.to_string()))

@@ -136,7 +136,7 @@ pub struct ServiceStatus {
 pub struct WaitingStatus {
     pub app: Option<String>,
     pub service: Option<String>,
-    /// One of the stable words that the README lists under WAITING.
+    /// One of the stable words of docs/operations.md.
     pub reason: String,
     pub why: String,
     /// Seconds until it is tried again; absent when it waits for a change.

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::answer::{ControlAnswer, told};
-use super::client::{ClientError, connect, not_understood};
+use super::client::{ClientError, READERS, connect, not_understood};
 use super::serve::Patience;
 use super::server::Sources;
 
@@ -139,7 +139,7 @@ impl ReadLog {
 ///
 /// As [`ClientError`] says.
 pub async fn logs(path: &Path, wish: &LogWish) -> Result<ReadLog, ClientError> {
-    let http = connect(path, None, "use sudo").await?;
+    let http = connect(path, None, READERS).await?;
     let answer = http.get("http://agent/v1/logs").query(wish).send().await;
     let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
     if answer.status().is_success() {

@@ -2,10 +2,13 @@
 //!
 //! Nothing is computed before somebody asks. Counters begin anew with the agent.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::exposition::{Family, Page, Type};
-use crate::model::{AppReport, CloudReport, Health, Report, ServiceReport, ServiceStatus, UpdateStatus};
+use crate::model::{
+    AppId, AppReport, CloudReport, Health, Report, ServiceReport, ServiceStatus, UpdateStatus,
+};
 
 use Type::{Counter, Gauge, Summary};
 
@@ -23,6 +26,11 @@ const WAITING: Family =
 const SERVICE: Family = ("cotter_service_up", Gauge, "Whether the container of a service runs.");
 const HEALTHY: Family =
     ("cotter_service_healthy", Gauge, "Whether a service with a healthcheck that runs is healthy.");
+const RESTARTS: Family = (
+    "cotter_service_restarts_total",
+    Counter,
+    "Starts of a service's container after it had ended by itself, or because it was unhealthy; by why.",
+);
 const UPDATES: Family = (
     "cotter_update_duration_seconds",
     Summary,
@@ -91,6 +99,7 @@ fn add_apps(page: &mut Page, report: &Report) {
         HEALTHY,
         checked.map(|(id, app, s)| ("", of_service(id, app, s), truth(s.health == Health::Healthy))),
     );
+    page.add(RESTARTS, report.apps.iter().flat_map(|(id, app)| restarts(report, id, app)));
     let waiting = report.waiting.iter().map(|waiting| {
         let app = waiting.app.as_ref().map_or("", |app| app.as_str());
         let service = waiting.service.as_ref().map_or("", |service| service.as_str());
@@ -148,6 +157,24 @@ fn releases<'a>(id: &'a str, app: &'a AppReport) -> Vec<(&'static str, Labels<'a
     roles.map(sample).collect()
 }
 
+/// Of each service of an app once, though it may be there of two releases.
+fn restarts<'a>(
+    report: &'a Report,
+    id: &'a AppId,
+    app: &'a AppReport,
+) -> Vec<(&'static str, Labels<'a>, f64)> {
+    let services: BTreeSet<_> = app.services.iter().map(|service| &service.service).collect();
+    let samples = services.into_iter().flat_map(|service| {
+        let key = (id.clone(), service.clone());
+        [("ended", &report.counts.restarts), ("unhealthy", &report.counts.heals)].map(|(why, counts)| {
+            let mut labels = of_app(id.as_str(), app);
+            labels.extend([("service", service.as_str()), ("why", why)]);
+            ("", labels, float(counts.get(&key).copied().unwrap_or_default()))
+        })
+    });
+    samples.collect()
+}
+
 fn is_at_target(app: &AppReport) -> bool {
     match &app.target {
         None => app.services.is_empty(),
@@ -170,9 +197,9 @@ fn float(number: u64) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 18] = [
-    BUILD, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, UPDATES, ROLLBACKS,
-    PULLS, PULLED, STEPS, POLLS, FAILURES, CONTACT,
+const ALL: [Family; 19] = [
+    BUILD, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, RESTARTS, UPDATES,
+    ROLLBACKS, PULLS, PULLED, STEPS, POLLS, FAILURES, CONTACT,
 ];
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! `cotter agent`: settings, logs, and the daemon itself.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
 use tracing_subscriber::filter::Targets;
 
 use super::logging;
-use crate::config::{Config, ConfigError, Given, environment};
+use crate::config::{Config, ConfigError, Given, environment, environment_outside};
 use crate::daemon;
 
 /// What may be said of the agent's settings; the rest is in its file.
@@ -43,20 +44,23 @@ fn pair(text: &str) -> Result<(String, String), String> {
 
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = agent.settings.given();
-    let (config, filter) = accepted(&given)?;
     if agent.check {
+        accepted(&given, &environment_outside())?;
         return super::print::text("the settings are fine");
     }
+    let (config, filter) = accepted(&given, &environment())?;
     logging::begin(filter);
-    Box::pin(daemon::run(config, move || accepted(&given).map(drop))).await?;
+    Box::pin(daemon::run(config, move || accepted(&given, &environment()).map(drop))).await?;
     Ok(())
 }
 
 /// The settings in force, and what is to be logged.
-pub(super) fn accepted(given: &Given) -> Result<(Config, Targets), ConfigError> {
-    let environment = environment();
-    let config = Config::load(given, &environment)?;
+pub(super) fn accepted(
+    given: &Given,
+    environment: &BTreeMap<String, String>,
+) -> Result<(Config, Targets), ConfigError> {
+    let config = Config::load(given, environment)?;
     let filter = logging::filter(&config.log_level);
-    let filter = filter.map_err(|error| Config::locate(error, given, &environment))?;
+    let filter = filter.map_err(|error| Config::locate(error, given, environment))?;
     Ok((config, filter))
 }

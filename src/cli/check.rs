@@ -8,7 +8,7 @@ use clap::Args;
 use super::agent::Settings;
 use super::exit::{Exit, Usage};
 use super::print;
-use crate::config::environment;
+use crate::config::environment_outside;
 use crate::doctor::{self, CHECKS, Finding, Level, Subject};
 
 /// What to look over, and how to show it.
@@ -36,7 +36,7 @@ pub(super) async fn run(check: Check) -> anyhow::Result<ExitCode> {
         return Ok(Exit::Done.into());
     }
     let left_out = left_out(&check.dont_run)?;
-    let subject = Subject { given: check.settings.given(), environment: environment(), left_out };
+    let subject = Subject { given: check.settings.given(), environment: environment_outside(), left_out };
     let findings = Box::pin(doctor::examine(&subject)).await;
     if check.json {
         print::json("checks", &findings)?

@@ -154,7 +154,13 @@ impl Client {
 fn read_token(path: &Path) -> Result<String, ClientError> {
     let read = std::fs::read_to_string(path);
     let token = read.map_err(|source| ClientError::NoToken { path: path.to_owned(), source })?;
-    Ok(token.trim().to_owned())
+    let token = token.trim();
+    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
+        let source =
+            std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not hold one word, as a token is");
+        return Err(ClientError::NoToken { path: path.to_owned(), source });
+    }
+    Ok(token.to_owned())
 }
 
 fn is_loopback(url: &Url) -> bool {

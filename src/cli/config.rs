@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::agent::{self, Settings};
 use super::print;
-use crate::config::{Given, Place, Setting, environment, settings};
+use crate::config::{Given, Place, Setting, environment_outside, settings};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -38,14 +38,14 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Show(Show { settings, json }) => show(&settings.given(), json),
         Verb::Check(Check { file }) => {
-            agent::accepted(&Given { file, set: Vec::new() })?;
+            agent::accepted(&Given { file, set: Vec::new() }, &environment_outside())?;
             print::text("the settings are fine")
         }
     }
 }
 
 fn show(given: &Given, json: bool) -> anyhow::Result<()> {
-    let settings = settings(given, &environment())?;
+    let settings = settings(given, &environment_outside())?;
     if json {
         let all: Vec<_> = settings.iter().map(document).collect();
         return print::json("settings", &all);

@@ -57,6 +57,11 @@ pub enum Exit {
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
 
+/// Nothing is called as it was named.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Unknown(pub(super) String);
+
 /// What is there already stands against what was asked for.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -84,6 +89,9 @@ impl Exit {
         }
         if error.is::<Usage>() {
             return Some(Self::Usage);
+        }
+        if error.is::<Unknown>() {
+            return Some(Self::NotFound);
         }
         if error.is::<InTheWay>() {
             return Some(Self::Refused);
@@ -155,5 +163,47 @@ impl Exit {
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit as u8)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Every code; one that is new does not compile before it is here.
+    fn all() -> BTreeSet<u8> {
+        let next = |exit: Exit| match exit {
+            Exit::Done => Some(Exit::Unexpected),
+            Exit::Unexpected => Some(Exit::Usage),
+            Exit::Usage => Some(Exit::NoAgent),
+            Exit::NoAgent => Some(Exit::NotPermitted),
+            Exit::NotPermitted => Some(Exit::NotFound),
+            Exit::NotFound => Some(Exit::Planned),
+            Exit::Planned => Some(Exit::Held),
+            Exit::Held => Some(Exit::Preflight),
+            Exit::Preflight => Some(Exit::Unreachable),
+            Exit::Unreachable => Some(Exit::Refused),
+            Exit::Refused => Some(Exit::PullFailed),
+            Exit::PullFailed => Some(Exit::NoSpace),
+            Exit::NoSpace => Some(Exit::RolledBack),
+            Exit::RolledBack => Some(Exit::RollbackFailed),
+            Exit::RollbackFailed => Some(Exit::Unwell),
+            Exit::Unwell => Some(Exit::OtherInstance),
+            Exit::OtherInstance => Some(Exit::BadConfig),
+            Exit::BadConfig => None,
+        };
+        std::iter::successors(Some(Exit::Done), |exit| next(*exit)).map(|exit| exit as u8).collect()
+    }
+
+    #[test]
+    fn every_code_has_its_row_in_the_documents_and_no_other() {
+        let text = include_str!("../../docs/operations.md");
+        let section = text.split("\n## ").find(|section| section.starts_with("Exit codes\n")).unwrap();
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
+        let told: Vec<u8> = rows.filter_map(|row| row.split(' ').next()?.parse().ok()).collect();
+        assert!(told.is_sorted(), "{told:?}");
+        assert_eq!(told.iter().copied().collect::<BTreeSet<_>>(), all());
     }
 }

@@ -4,7 +4,7 @@
 
 use clap::Args;
 
-use super::exit::Usage;
+use super::exit::Unknown;
 use super::print;
 use super::status::Source;
 use crate::api::{self, AppStatus, StatusDocument, WaitingStatus};
@@ -42,7 +42,7 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         if !known.clone().any(|name| name == service) {
             let known: std::collections::BTreeSet<_> = known.by_ref().collect();
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(Usage(format!("no service is called {service}; there are: {known}")).into());
+            return Err(Unknown(format!("no service is called {service}; there are: {known}")).into());
         }
     }
     let links = links(&document, explain.service.as_deref());
@@ -139,6 +139,10 @@ fn remedy(reason: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
     use super::*;
     use crate::model::Reason;
 
@@ -147,5 +151,35 @@ mod tests {
         for reason in Reason::ALL {
             assert_ne!(remedy(reason.as_str()), "see the journal", "{}", reason.as_str());
         }
+    }
+
+    /// The first cells of the rows of a section.
+    fn words(section: &str) -> BTreeSet<&str> {
+        let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+        rows.filter_map(|row| row.split('`').next()).collect()
+    }
+
+    #[test]
+    fn every_word_that_is_shown_has_its_row_in_the_documents_and_no_other() {
+        let text = include_str!("../../docs/operations.md");
+        let section = text.split("\n## ").find(|section| section.starts_with("What is waited for\n"));
+        let (of_apps, of_device) = section.unwrap().split_once("\nWhat concerns the whole device").unwrap();
+        assert_eq!(words(of_apps), Reason::ALL.iter().map(|reason| reason.as_str()).collect());
+        let device = document(json!({ "engine_error": "e", "store_error": "e", "has_target": false }));
+        let links = links(&device, None);
+        assert_eq!(words(of_device), links.iter().map(|link| link.reason.as_str()).collect());
+    }
+
+    fn document(more: Value) -> StatusDocument {
+        let mut document = json!({
+            "schema_version": 1, "version": "0", "instance": "i", "device": { "uuid": "u", "name": null },
+            "cloud": { "endpoint": "e", "last_contact": null, "next_poll": null, "error": "e", "failures": 1, "polls": 1 },
+            "engine_error": null, "store_error": null, "has_target": true, "is_busy": false, "hold": null,
+            "apps": [], "waiting": [],
+        });
+        for (key, value) in more.as_object().unwrap() {
+            document[key] = value.clone();
+        }
+        serde_json::from_value(document).unwrap()
     }
 }

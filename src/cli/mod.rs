@@ -33,6 +33,7 @@ mod wait;
 
 use std::process::ExitCode;
 
+use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 pub use completion::{completion_for, definitions};
@@ -150,10 +151,44 @@ impl Verb {
     }
 }
 
+/// What was typed names nothing to run: help is shown as it is, and what is wrong with it is told in a line.
+fn not_run(answer: &clap::Error) -> ExitCode {
+    let is_help = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help || !answer.use_stderr() {
+        // A reader that has gone is no error.
+        let _gone = answer.print();
+        return if is_help { Exit::Usage.into() } else { Exit::Done.into() };
+    }
+    print::note(&in_a_line(&answer.render().to_string()));
+    Exit::Usage.into()
+}
+
+/// A message of paragraphs as one line.
+fn in_a_line(message: &str) -> String {
+    let mut told = String::new();
+    for line in message.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (begins, rest) = match (line.strip_prefix("Usage: "), line.strip_prefix("For more information, "))
+        {
+            (Some(rest), _) => ("usage: ", rest),
+            (None, Some(rest)) => ("", rest.trim_end_matches('.')),
+            (None, None) => ("", line),
+        };
+        if !told.is_empty() {
+            told.push_str(if told.ends_with(':') { " " } else { "; " });
+        }
+        told.push_str(begins);
+        told.push_str(rest);
+    }
+    told
+}
+
 /// Runs what was typed, and tells how it ended. What is wrong with the command line
 /// itself ends here with [`Exit::Usage`].
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(answer) => return not_run(&answer),
+    };
     // An error means that it is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();

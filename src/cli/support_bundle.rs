@@ -14,7 +14,7 @@ use super::agent::Settings;
 use super::exit::InTheWay;
 use super::{explain, print};
 use crate::api;
-use crate::config::{Config, environment};
+use crate::config::{Config, environment_outside};
 use crate::doctor::{self, Page, Subject};
 use crate::host;
 
@@ -32,8 +32,11 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
     let time = host::time_in(Duration::ZERO).replace(':', "");
     let folder = format!("cotter-support-{time}");
     let output = bundle.output.unwrap_or_else(|| PathBuf::from(format!("{folder}.tar")));
-    let subject =
-        Subject { given: bundle.settings.given(), environment: environment(), left_out: BTreeSet::new() };
+    let subject = Subject {
+        given: bundle.settings.given(),
+        environment: environment_outside(),
+        left_out: BTreeSet::new(),
+    };
     let mut pages = Box::pin(doctor::pages(&subject)).await;
     pages.extend(explained(&subject).await);
     let archive = doctor::archive(&folder, &pages);
@@ -53,7 +56,9 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(InTheWay(format!("{} is there already; name another file", output.display())).into())
         }
-        Err(error) => Err(error).with_context(|| format!("{} cannot be written", output.display())),
+        Err(error) => Err(error).with_context(|| {
+            format!("{} cannot be written; name another place with --output", output.display())
+        }),
     }
 }
 

@@ -21,7 +21,7 @@ use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
 
 pub use join::{JoinError, Joined};
 pub use show::{Setting, settings};
-pub use sources::{Place, files};
+pub use sources::{Place, environment_outside, files};
 use sources::{RawCloud, RawConfig, Said, default_of};
 
 /// Where the settings are when nothing else is said. It may be missing.

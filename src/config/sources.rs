@@ -10,7 +10,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::{ConfigError, DEFAULT_FILE, Given};
+use super::{ConfigError, DEFAULT_FILE, Given, environment};
 
 /// A setting, by its name in the file.
 #[derive(Debug)]
@@ -236,6 +236,27 @@ pub(super) fn merged(
         }
     }
     Ok(raw)
+}
+
+/// Where systemd puts the credentials of the agent's unit while that runs, and where it takes them from.
+const CREDENTIALS: [&str; 2] = ["/run/credentials/cotter-agent.service", "/etc/credstore"];
+
+/// The environment for who looks at the agent's settings from outside of its unit, where systemd sets no
+/// `$CREDENTIALS_DIRECTORY`: it is the first of the folders that has something in it.
+#[must_use]
+pub fn environment_outside() -> BTreeMap<String, String> {
+    with_folder(environment(), &CREDENTIALS)
+}
+
+pub(super) fn with_folder(
+    mut environment: BTreeMap<String, String>,
+    folders: &[&str],
+) -> BTreeMap<String, String> {
+    let has_any = |folder: &&&str| fs::read_dir(folder).is_ok_and(|mut inside| inside.next().is_some());
+    if let Some(folder) = folders.iter().find(has_any) {
+        environment.entry("CREDENTIALS_DIRECTORY".to_owned()).or_insert((*folder).to_owned());
+    }
+    environment
 }
 
 /// Where a key file is, when its path begins with the folder in which systemd puts a unit's credentials.

@@ -87,6 +87,15 @@ fn a_key_may_be_a_credential_of_the_unit() {
     let config = load(&text, &[("CREDENTIALS_DIRECTORY", &given)], &[]).unwrap();
     let joining = Joining::Register { fleet: 7, provisioning_key: "secret".to_owned() };
     assert!(config.cloud.unwrap().joining == joining);
+    // Who looks from outside of the unit finds it where systemd has it.
+    let empty = tempfile::tempdir().unwrap();
+    let empty = empty.path().to_str().unwrap();
+    let found =
+        |folders: &[&str]| sources::with_folder(BTreeMap::new(), folders).into_values().collect::<Vec<_>>();
+    assert_eq!(found(&["/nowhere", empty, given.as_str(), "/"]), [given.as_str()]);
+    assert_eq!(found(&["/nowhere", empty]), Vec::<String>::new());
+    let unit = BTreeMap::from([("CREDENTIALS_DIRECTORY".to_owned(), "/its".to_owned())]);
+    assert_eq!(sources::with_folder(unit.clone(), &[given.as_str()]), unit, "what systemd says counts");
     assert_eq!(
         load(&text, &[], &[]).unwrap_err(),
         "cloud.provisioning_key_file: key file $CREDENTIALS_DIRECTORY/cotter.provisioning-key cannot be used: \

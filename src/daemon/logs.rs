@@ -58,7 +58,10 @@ fn apps(report: &Report, wish: &LogWish) -> Result<Vec<AppId>, NoLog> {
         .map(|(id, _)| id.clone())
         .collect();
     if found.is_empty() {
-        return Err(NoLog { code: "not_found", why: format!("this device has no app {app}") });
+        return Err(NoLog {
+            code: "not_found",
+            why: format!("this device has no app {app}; `cotter status` names its apps"),
+        });
     }
     Ok(found)
 }

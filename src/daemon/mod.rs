@@ -33,8 +33,8 @@ use crate::config::{CloudConfig, Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
-    Alert, CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin, Report,
-    StoredTarget, WindowState,
+    Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin,
+    Report, StoredTarget, WindowState,
 };
 use crate::reconcile::{self, Channels, Command, Memory, OwnedSituation, Settings};
 use crate::store::{Recovery, Store, StoreError};
@@ -103,7 +103,7 @@ fn told(error: &dyn std::error::Error) -> String {
 struct Wires {
     target: watch::Sender<Option<Arc<Delivered>>>,
     cloud: watch::Sender<CloudReport>,
-    wake: watch::Sender<u64>,
+    wake: watch::Sender<ByService>,
     report: watch::Sender<Report>,
     outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
     events: watch::Sender<Events>,
@@ -130,7 +130,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let wires = Wires {
         target: watch::Sender::new(None),
         cloud: watch::Sender::new(CloudReport::default()),
-        wake: watch::Sender::new(0),
+        wake: watch::Sender::new(ByService::new()),
         report: watch::Sender::new(Report::default()),
         outlook: watch::Sender::new(None),
         events: watch::Sender::new(Events::default()),

@@ -12,6 +12,7 @@ mod injected;
 mod inspection;
 mod logs;
 mod look;
+mod notices;
 mod pull;
 #[cfg(test)]
 mod sample;
@@ -25,7 +26,7 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
+    App, AppId, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
     ObservedVolume, OwnVolume, Platform, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
@@ -56,6 +57,15 @@ pub struct About {
     pub data_root: String,
     /// Its machine's, as images name it: `amd64`, `arm64`, `arm`, ...
     pub architecture: String,
+}
+
+/// What the engine tells unasked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Notice {
+    /// A container of ours has started, ended, gone or changed its health.
+    Changed,
+    /// A container of ours was started again after it had ended without being stopped.
+    Restarted { app: AppId, service: ServiceName },
 }
 
 /// Looks at the engine and changes nothing.
@@ -131,8 +141,8 @@ pub trait Inspect: Send + Sync {
     /// One item whenever a container of ours starts, ends, goes or changes its health.
     ///
     /// The stream ends with an error when the engine goes; open it again then,
-    /// and look first, because what happened in between is lost.
-    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send;
+    /// and look first, because what happened in between is lost: restarts among it are never told.
+    fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send;
 }
 
 /// Changes what the engine holds. Every call may be repeated.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::{AppId, ServiceName};
+
 /// Counters that only rise.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -16,7 +18,14 @@ pub struct Counts {
     pub rejected: Lasted,
     /// Releases that an operator took back.
     pub rollbacks: u64,
+    /// Containers that were started again after they had ended without being stopped, as far as the engine told.
+    pub restarts: ByService,
+    /// Restarts of unhealthy services.
+    pub heals: ByService,
 }
+
+/// A count for each service that had any.
+pub type ByService = BTreeMap<(AppId, ServiceName), u64>;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Attempted {

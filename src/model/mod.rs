@@ -29,7 +29,7 @@ mod target;
 mod window;
 
 pub use alert::Alert;
-pub use counts::{Attempted, Counts, Lasted};
+pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, Events, Told};
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::engine::Inspect;
+use crate::engine::{Inspect, Notice};
+use crate::model::ByService;
 
 /// When to look once more after the last event. The engine tells that a container died before its
 /// list says so (Docker 20.10 writes the list last, after it has taken the network down), so a look
@@ -18,11 +19,16 @@ use crate::engine::Inspect;
 /// between our last look and the moment the engine began to tell.
 const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
-/// Counts `wake` up at every event of the engine, and whenever the stream of events ends: what
-/// happened while nobody listened must be looked for. Returns when `stop` is cancelled.
+/// Marks `wake` as changed at every event of the engine, and whenever the stream of events ends: what
+/// happened while nobody listened must be looked for. It counts the restarts of which the engine tells.
+/// Returns when `stop` is cancelled.
 ///
 /// A stream that ends is opened again after 0.5 s to 30 s, longer with every failure.
-pub async fn watch_engine<E: Inspect>(engine: Arc<E>, wake: watch::Sender<u64>, stop: CancellationToken) {
+pub async fn watch_engine<E: Inspect>(
+    engine: Arc<E>,
+    wake: watch::Sender<ByService>,
+    stop: CancellationToken,
+) {
     let mut backoff = ExponentialBackoff {
         initial_interval: Duration::from_millis(500),
         max_interval: Duration::from_secs(30),
@@ -40,7 +46,7 @@ pub async fn watch_engine<E: Inspect>(engine: Arc<E>, wake: watch::Sender<u64>, 
                     Some(after) => match tokio::time::timeout(*after, events.next()).await {
                         Ok(event) => event,
                         Err(_) => {
-                            wake.send_modify(|n| *n = n.wrapping_add(1));
+                            wake.send_modify(|_| {});
                             next = again.next();
                             continue;
                         }
@@ -52,9 +58,9 @@ pub async fn watch_engine<E: Inspect>(engine: Arc<E>, wake: watch::Sender<u64>, 
                         debug!(%error, "events of the engine broke off");
                         return;
                     }
-                    Some(Ok(())) => {
+                    Some(Ok(notice)) => {
                         backoff.reset();
-                        wake.send_modify(|n| *n = n.wrapping_add(1));
+                        wake.send_modify(|restarts| count(restarts, notice));
                         again = AGAIN.iter();
                         next = again.next();
                     }
@@ -70,7 +76,14 @@ pub async fn watch_engine<E: Inspect>(engine: Arc<E>, wake: watch::Sender<u64>, 
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => wake.send_modify(|n| *n = n.wrapping_add(1)),
+            () = tokio::time::sleep(pause) => wake.send_modify(|_| {}),
         }
+    }
+}
+
+fn count(restarts: &mut ByService, notice: Notice) {
+    match notice {
+        Notice::Changed => {}
+        Notice::Restarted { app, service } => *restarts.entry((app, service)).or_default() += 1,
     }
 }

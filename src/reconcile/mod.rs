@@ -36,8 +36,8 @@ use tracing::{debug, info, warn};
 
 use crate::engine::{About, EngineError, Operate};
 use crate::model::{
-    Alert, AppId, Commit, ContainerId, Delivered, Events, Facts, Forecast, ImageRef, Ledger, Observed,
-    Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp, Told,
+    Alert, AppId, ByService, Commit, ContainerId, Delivered, Events, Facts, Forecast, ImageRef, Ledger,
+    Observed, Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp, Told,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
@@ -71,8 +71,8 @@ pub struct Settings {
 /// What the reconciler reads and what it tells.
 pub struct Channels {
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
-    /// Changes whenever the engine should be looked at.
-    pub engine: watch::Receiver<u64>,
+    /// Changes whenever the engine should be looked at; the restarts of which it has told.
+    pub engine: watch::Receiver<ByService>,
     /// What an operator asks for; answered when the ledger is saved.
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
@@ -167,6 +167,7 @@ pub async fn run<E, M, S>(
             Event::PullEnded(image, result) => writer.end_pull(&image, result),
             Event::Weighed(image, result) => writer.end_weighing(image, result),
             Event::Command((order, answer)) => writer.take_order(&order, answer).await,
+            Event::Heard(restarts) => writer.tally.counts.restarts = restarts,
             Event::Look => {}
         }
         writer.save_outstanding();

@@ -39,6 +39,10 @@ impl Tally {
         let lasted = match step {
             Step::Commit { .. } => &mut self.counts.accepted,
             Step::Reject { .. } => &mut self.counts.rejected,
+            Step::Heal { app, service } => {
+                *self.counts.heals.entry((app.clone(), service.clone())).or_default() += 1;
+                return;
+            }
             Step::Pull { .. }
             | Step::Weigh { .. }
             | Step::CreateNetwork { .. }
@@ -49,7 +53,6 @@ impl Tally {
             | Step::Kill { .. }
             | Step::RemoveByForce { .. }
             | Step::Park { .. }
-            | Step::Heal { .. }
             | Step::Unlock { .. }
             | Step::Remove { .. }
             | Step::RemoveNetwork { .. }

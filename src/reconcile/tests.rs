@@ -11,10 +11,11 @@ use tokio_util::sync::CancellationToken;
 use super::{Channels, Command, Memory, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault as Wrong};
 use crate::model::{
-    Answer, App, AppId, Commit, ContainerState, Delivered, Events, Health, Hold, ImageRef, Instance, Ledger,
-    Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Order,
-    PlanSettings, Reason, Refusal, RefusedApp, Release, Report, RestartPolicy, ServiceName, ServiceSpec,
-    SpecHash, StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec, WantedApp,
+    Answer, App, AppId, ByService, Commit, ContainerState, Delivered, Events, Health, Hold, ImageRef,
+    Instance, Ledger, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode, NetworkName,
+    NetworkSpec, Order, PlanSettings, Reason, Refusal, RefusedApp, Release, Report, RestartPolicy,
+    ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec,
+    WantedApp,
 };
 use host::Host;
 
@@ -205,7 +206,7 @@ impl Lab {
         let (target, target_heard) = watch::channel(None);
         let (report, report_heard) = watch::channel(Report::default());
         let (commands, commands_heard) = mpsc::channel(8);
-        let (wake, wake_heard) = watch::channel(0);
+        let (wake, wake_heard) = watch::channel(ByService::new());
         let stop = CancellationToken::new();
         let settings = Settings { plan, resync: Duration::from_secs(300), boot_id: boot.to_owned() };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
@@ -467,6 +468,13 @@ async fn a_release_that_crashes_is_taken_back_without_the_registry() {
     let app = &report.apps[&app_id("app")];
     assert_eq!(app.current.as_ref().unwrap().as_str(), "1");
     assert_eq!(app.update[app.target.as_ref().unwrap()], crate::model::UpdateStatus::Rejected);
+    let web = (app_id("app"), ServiceName::parse("web").unwrap());
+    assert_eq!(
+        report.counts.restarts,
+        ByService::from([(web, 1)]),
+        "that of the engine, and no start of ours"
+    );
+    assert_eq!(report.counts.heals, ByService::new());
 
     let calls = lab.engine.calls().len();
     lab.deliver(target(2));
@@ -666,7 +674,10 @@ async fn a_rejected_release_is_tried_again_when_told() {
     lab.pass(30).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     let elsewhere = lab.order(Order::Retry { app: Some("no".into()) }).await;
-    assert_eq!(elsewhere, Answer::NotFound("this device has no app no".into()));
+    assert_eq!(
+        elsewhere,
+        Answer::NotFound("this device has no app no; `cotter status` names its apps".into())
+    );
     let told = lab.order(Order::Retry { app: Some("app".into()) }).await;
     assert_eq!(told, Answer::Done("release 2 of demo is tried again".into()));
     lab.pass(30).await;

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{Delivered, ImageRef, Weight};
+use crate::model::{ByService, Delivered, ImageRef, Weight};
 
 use super::orders::Command;
 use super::{Memory, Reconciler, Surroundings, Unweighed, facts};
@@ -18,7 +18,9 @@ pub(super) enum Event {
     PullEnded(ImageRef, Result<u64, EngineError>),
     Weighed(ImageRef, Result<Weight, Unweighed>),
     Command(Command),
-    /// The engine changed, or it is time.
+    /// The engine told of a change; its restarts so far.
+    Heard(ByService),
+    /// A file changed, or it is time.
     Look,
     /// Nobody will ever send a target again.
     Closed,
@@ -26,7 +28,7 @@ pub(super) enum Event {
 
 pub(super) struct Inputs {
     pub(super) target: watch::Receiver<Option<Arc<Delivered>>>,
-    pub(super) engine: watch::Receiver<u64>,
+    pub(super) engine: watch::Receiver<ByService>,
     pub(super) progress: mpsc::Receiver<(ImageRef, u8)>,
     pub(super) commands: mpsc::Receiver<Command>,
 }
@@ -48,7 +50,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             Some((image, percent)) = inputs.progress.recv() => Event::Progress(image, percent),
             Some(command) = inputs.commands.recv() => Event::Command(command),
             // A watcher that is gone for good must not spin the loop: the resync goes on without it.
-            Ok(()) = inputs.engine.changed() => Event::Look,
+            Ok(()) = inputs.engine.changed() => Event::Heard(inputs.engine.borrow_and_update().clone()),
             () = tokio::time::sleep_until(due) => Event::Look,
             () = facts::change(&*self.surroundings, &self.watched_files) => Event::Look,
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Agent, Fleet, FleetServer, Lab, eventually};
+use crate::support::{Agent, Fleet, FleetServer, Lab, eventually, metrics, unix_get};
 use crate::until_done;
 
 /// While this file is there, the app says that it is not well.
@@ -65,6 +65,17 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
     until_left(&agent, 2);
     assert_eq!(agent.service("web").unwrap().id, web.id, "it is the same container");
     assert_eq!(agent.service("db").unwrap().standing(), db, "nobody else was touched");
+    let page = metrics::Page::read(&unix_get(&agent.status_socket(), "/v1/metrics").unwrap().body);
+    let restarts = |service: &str, why: &str| {
+        let all = page.text.lines().filter(|line| line.starts_with("cotter_service_restarts_total{"));
+        let labels = format!("service=\"{service}\",why=\"{why}\"}} ");
+        all.filter_map(|line| line.split_once(&labels)).map(|(_, value)| value.to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        (restarts("web", "unhealthy"), restarts("web", "ended")),
+        (vec!["2".into()], vec!["0".into()])
+    );
+    assert_eq!((restarts("db", "unhealthy"), restarts("db", "ended")), (vec!["0".into()], vec!["0".into()]));
     let told = agent.log().matches(TOLD).count();
     assert_eq!(told, 1, "the journal says it once: {}", agent.log());
     let explained = String::from_utf8(agent.cli(&["explain", "web"]).stdout).unwrap();

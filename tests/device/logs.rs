@@ -29,7 +29,10 @@ fn a_log_is_read_and_followed_over_a_swap() {
     assert_eq!((code, told.contains("write a time such as 2026-12-01T08:00:00Z")), (Some(2), true), "{told}");
     let told = "error: service wbe has no container here; these have: db, web\n";
     assert_eq!(said(&["wbe"]), (Some(5), told.to_owned()));
-    assert_eq!(said(&["web", "--app", "g"]), (Some(5), "error: this device has no app g\n".to_owned()));
+    assert_eq!(
+        said(&["web", "--app", "g"]),
+        (Some(5), "error: this device has no app g; `cotter status` names its apps\n".to_owned())
+    );
 
     // A reader that follows sees what the successor writes, and the predecessor's lines once.
     let mut command = Program::cotter();

@@ -177,10 +177,14 @@ fn an_update_is_waited_for_and_counted_and_its_events_are_told() {
         (format!("cotter_release_info{{{app},role=\"good\",release=\"three\"}}"), 1.0),
         (format!("cotter_release_info{{{app},role=\"current\",release=\"three\"}}"), 1.0),
         (format!("cotter_service_up{{{app},service=\"web\",release=\"three\"}}"), 1.0),
+        (format!("cotter_service_restarts_total{{{app},service=\"web\",why=\"unhealthy\"}}"), 0.0),
         ("cotter_cloud_failures_in_a_row".to_owned(), 1.0),
     ] {
         assert_eq!(page.value(&sample), Some(value), "{sample} in {}", page.text);
     }
+    // The bad one ended three times before it was taken back, and was perhaps not started again after the third.
+    let ended = format!("cotter_service_restarts_total{{{app},service=\"web\",why=\"ended\"}}");
+    assert!(page.value(&ended).is_some_and(|count| (2.0..9.0).contains(&count)), "{}", page.text);
     for at_least_one in [
         "cotter_update_duration_seconds_sum{outcome=\"accepted\"}",
         "cotter_cloud_polls_total{outcome=\"failed\"}",

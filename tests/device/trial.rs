@@ -77,7 +77,7 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     assert!(explained.contains("  release sick was tried and taken back: web is unhealthy\n"), "{explained}");
     assert!(explained.contains("`cotter retry` tries this one again"), "{explained}");
     let unknown = agent.cli(&["explain", "cache"]);
-    assert_eq!(unknown.status.code(), Some(2));
+    assert_eq!(unknown.status.code(), Some(5));
     assert!(
         String::from_utf8_lossy(&unknown.stderr).contains("no service is called cache; there are: db, web")
     );

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
-use cotter::engine::{EngineError, Inspect, NewContainer, Operate};
+use cotter::engine::{EngineError, Inspect, NewContainer, Notice, Operate};
 use cotter::model::{
     App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Isolation, Mount,
     MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed,
@@ -846,11 +846,17 @@ async fn several_networks<B: Bench>(bench: &B) {
     }
 }
 
-/// Waits for one event, then for the quiet after it.
-async fn woken<S: StreamExt<Item = Result<(), EngineError>> + Unpin>(what: &str, events: &mut S) {
+/// Waits for one event, then for the quiet after it. None of them is a restart.
+async fn woken<S: StreamExt<Item = Result<Notice, EngineError>> + Unpin>(what: &str, events: &mut S) {
     let first = tokio::time::timeout(PATIENCE, events.next()).await;
-    first.unwrap_or_else(|_| panic!("no event: {what}")).expect("the stream goes on").unwrap();
-    while tokio::time::timeout(Duration::from_millis(500), events.next()).await.is_ok() {}
+    let mut next = first.unwrap_or_else(|_| panic!("no event: {what}"));
+    loop {
+        assert_eq!(next.expect("the stream goes on").unwrap(), Notice::Changed, "{what}");
+        match tokio::time::timeout(Duration::from_millis(500), events.next()).await {
+            Ok(event) => next = event,
+            Err(_) => return,
+        }
+    }
 }
 
 async fn events<B: Bench>(bench: &B) {
@@ -862,11 +868,25 @@ async fn events<B: Bench>(bench: &B) {
     assert!(quiet.is_err(), "nothing happens and something is told: {quiet:?}");
     engine.start(&id).await.unwrap();
     woken("start", &mut events).await;
+    engine.stop(&id, Duration::from_secs(2)).await.unwrap();
+    woken("stop", &mut events).await;
+    engine.start(&id).await.unwrap();
+    woken("start after a stop", &mut events).await;
     bench.kill(&id);
     woken("die", &mut events).await;
     until(engine, "web", |s| s.state == ContainerState::Exited { code: 137 }).await;
     engine.remove(&id).await.unwrap();
     woken("destroy", &mut events).await;
+    let crashing = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.exit, 19) };
+    let id = started(engine, "job", &crashing).await;
+    let is_restarted = async {
+        let expected = Notice::Restarted { app: app().id, service: service("job") };
+        while events.next().await.expect("the stream goes on").unwrap() != expected {}
+    };
+    tokio::time::timeout(PATIENCE, is_restarted).await.expect("the engine tells that it restarts a service");
+    engine.stop(&id, Duration::from_secs(2)).await.unwrap();
+    gone(engine, &id).await;
+    while tokio::time::timeout(Duration::from_millis(500), events.next()).await.is_ok() {}
     // Another instance's containers wake nobody here.
     let theirs = started(bench.neighbour(), "web", &spec(&images.well, 10)).await;
     gone(bench.neighbour(), &theirs).await;

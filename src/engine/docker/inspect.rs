@@ -1,11 +1,13 @@
 //! Looks at a real engine.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::ready;
 
 use bollard::query_parameters::{EventsOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
 use futures_util::{Stream, StreamExt, stream};
 
-use crate::engine::{About, EngineError, Inspect, docker_spec, look};
+use crate::engine::notices::{self, Notices};
+use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, look};
 use crate::model::{
     App, ContainerId, ContainerState, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName,
 };
@@ -169,17 +171,26 @@ impl Inspect for Docker {
         Ok(look::volumes(volumes.volumes.unwrap_or_default(), &containers))
     }
 
-    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
+    fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send {
         let mut filters = self.ours();
         filters.insert("type".to_owned(), vec!["container".to_owned()]);
-        // `died` and `remove` are podman's words for two of them.
-        let kinds = ["start", "die", "died", "destroy", "remove", "pause", "unpause", "health_status"];
-        filters.insert("event".to_owned(), kinds.map(str::to_owned).to_vec());
+        filters.insert("event".to_owned(), notices::KINDS.map(str::to_owned).to_vec());
         stream::once(self.client()).flat_map(move |client| match client {
             Ok(client) => {
-                let options = EventsOptions { filters: Some(filters.clone()), ..EventsOptions::default() };
+                let mut filters = filters.clone();
+                // podman has words of its own, and does not find all of them by a filter.
+                let is_podman = client.is_podman();
+                if is_podman {
+                    filters.remove("event");
+                }
+                let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
                 let events = client.events(Some(options));
-                events.map(|event| event.map(drop).map_err(|e| self.sort("events", &e))).left_stream()
+                let mut notices = Notices::new(is_podman);
+                let told = events.filter_map(move |event| {
+                    let read = event.map(|event| notices.read(&event)).map_err(|e| self.sort("events", &e));
+                    ready(read.transpose())
+                });
+                told.left_stream()
             }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         })

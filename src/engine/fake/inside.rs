@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
     AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, Observed,
-    ObservedService, Probe, ServiceSpec, VolumeName, VolumeSpec,
+    ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 use super::{Behaviour, Fault, is_up, networks};
@@ -34,6 +34,8 @@ pub(super) struct Inside {
     /// The number of its last start, for each container that was ever started.
     pub(super) starts: BTreeMap<ContainerId, u64>,
     has_started: u64,
+    /// Whose containers the engine has started again by itself.
+    pub(super) restarted: Vec<(AppId, ServiceName)>,
     pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
     pub(super) architecture: Option<String>,
     pub(super) is_down: bool,
@@ -179,6 +181,9 @@ impl Inside {
                 (ContainerState::Running, health, format!("Up 1 second ({health:?})"))
             }
         };
+        let is_restarted = seen.state == ContainerState::Restarting;
+        let whose = is_restarted.then(|| (seen.app.clone(), seen.service.clone()));
+        self.restarted.extend(whose);
         self.ends.extend(ends_after.map(|time| (id.clone(), Instant::now() + time)));
         self.starts.insert(id.clone(), number);
         self.publish(id);
@@ -230,6 +235,7 @@ impl Inside {
             if self.ends.get(&seen.container).is_some_and(is_over) {
                 let is_forever = self.specs.get(&seen.container).is_some_and(|s| s.restart.is_forever());
                 (seen.state, seen.status) = if is_forever {
+                    self.restarted.push((seen.app.clone(), seen.service.clone()));
                     (ContainerState::Restarting, "Restarting (1) 1 second ago".to_owned())
                 } else {
                     (ContainerState::Exited { code: 1 }, "Exited (1) 1 second ago".to_owned())

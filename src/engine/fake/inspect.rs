@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{Stream, stream};
 
-use crate::engine::{About, EngineError, Inspect};
+use crate::engine::{About, EngineError, Inspect, Notice};
 use crate::model::{
     App, AppId, ContainerId, ContainerState, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName,
 };
@@ -81,14 +81,24 @@ impl Inspect for Fake {
         .await
     }
 
-    fn events(&self) -> impl Stream<Item = Result<(), EngineError>> + Send {
-        stream::unfold(Some(self.changed.subscribe()), |changed| async {
-            let mut changed = changed?;
+    fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send {
+        let told = self.inside().restarted.len();
+        stream::unfold(Some((self.changed.subscribe(), told)), |listening| async {
+            let (mut changed, told) = listening?;
             let is_down = || self.inside().is_down;
-            if !is_down() {
+            let restarted = || self.inside().restarted.get(told).cloned();
+            if !is_down() && restarted().is_none() {
                 changed.changed().await.ok()?;
             }
-            if is_down() { Some((Err(gone()), None)) } else { Some((Ok(()), Some(changed))) }
+            if is_down() {
+                return Some((Err(gone()), None));
+            }
+            match restarted() {
+                None => Some((Ok(Notice::Changed), Some((changed, told)))),
+                Some((app, service)) => {
+                    Some((Ok(Notice::Restarted { app, service }), Some((changed, told + 1))))
+                }
+            }
         })
     }
 }

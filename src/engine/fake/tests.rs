@@ -7,8 +7,8 @@ use futures_util::StreamExt;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::engine::Inspect as _;
 use crate::engine::sample::Sample;
+use crate::engine::{Inspect as _, Notice};
 use crate::model::{NetworkMode, RestartPolicy, ServiceSpec, SpecHash};
 
 fn image() -> ImageRef {
@@ -88,5 +88,5 @@ async fn an_engine_that_was_down_keeps_its_containers_and_starts_what_shall_run(
         ]
     );
     engine.start(&ids["new"]).await.unwrap();
-    assert!(matches!(events.next().await, Some(Ok(()))));
+    assert!(matches!(events.next().await, Some(Ok(Notice::Changed))));
 }

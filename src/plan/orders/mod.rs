@@ -155,7 +155,9 @@ fn find(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
     match (named.next(), named.next()) {
         (Some(id), None) => Ok(id.clone()),
         (Some(_), Some(_)) => Err(Answer::Refused(format!("several apps are called {text}; give the uuid"))),
-        (None, _) => Err(Answer::NotFound(format!("this device has no app {text}"))),
+        (None, _) => {
+            Err(Answer::NotFound(format!("this device has no app {text}; `cotter status` names its apps")))
+        }
     }
 }
 

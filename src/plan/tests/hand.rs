@@ -501,7 +501,10 @@ fn a_service_of_several_apps_is_named_with_its_app() {
     assert_eq!(device.ledger.apps[&other].halted[&name("db")].spec, hash("db", 2));
     assert_eq!(left(&device), "", "the first app is not touched");
     let order = Order::Start { service: of("third") };
-    assert_eq!(give(&mut device, &order).0, Answer::NotFound("this device has no app third".into()));
+    assert_eq!(
+        give(&mut device, &order).0,
+        Answer::NotFound("this device has no app third; `cotter status` names its apps".into())
+    );
 }
 
 #[test]
@@ -577,7 +580,12 @@ fn an_operator_lets_a_release_pass() {
             ),
             "forced 2",
         ),
-        ("target 2", Some("other"), Answer::NotFound("this device has no app other".into()), ""),
+        (
+            "target 2",
+            Some("other"),
+            Answer::NotFound("this device has no app other; `cotter status` names its apps".into()),
+            "",
+        ),
         (
             "target none, good 1",
             None,

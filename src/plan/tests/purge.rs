@@ -61,7 +61,12 @@ fn who_is_purged_of_what() {
         ),
         ("listed", rest, "", "demo has cache, data; gone (not wanted any more) has old"),
         ("no such volume", rest, "demo db", "not found: demo has no such volume: it has data, cache"),
-        ("no such app", rest, "shop", "not found: this device has no app shop"),
+        (
+            "no such app",
+            rest,
+            "shop",
+            "not found: this device has no app shop; `cotter status` names its apps",
+        ),
         (
             "nobody stops what runs on a held device",
             "hold, target 1, good 1, web@1 running",

@@ -1,0 +1,160 @@
+//! What the engine tells unasked, in our words. Knows its events, and nothing of what is there. Pure.
+
+use std::collections::BTreeMap;
+
+use bollard::models::EventMessage;
+
+use crate::model::{AppId, ServiceName};
+
+use super::Notice;
+use super::docker_spec::label;
+
+/// The kinds of events that are read. `died` and `remove` are podman's words for two of them.
+pub(super) const KINDS: [&str; 9] =
+    ["start", "die", "died", "stop", "destroy", "remove", "pause", "unpause", "health_status"];
+
+/// Reads events in their order. One that was lost may hide a restart, and never makes one up.
+#[derive(Debug, Default)]
+pub(super) struct Notices {
+    /// podman tells each restart by that word, and not each stop.
+    is_podman: bool,
+    /// Containers that have not been started again since something of this kind was told of them.
+    down: BTreeMap<String, Down>,
+}
+
+/// What was told of a container since its last start. The engine may tell that it was stopped before it tells
+/// that it ended.
+#[derive(Debug, Default)]
+struct Down {
+    has_ended: bool,
+    is_stopped: bool,
+}
+
+impl Notices {
+    pub(super) fn new(is_podman: bool) -> Self {
+        Self { is_podman, down: BTreeMap::new() }
+    }
+
+    /// What an event says; `None` when another one says the same.
+    pub(super) fn read(&mut self, event: &EventMessage) -> Option<Notice> {
+        let action = event.action.as_deref().unwrap_or_default();
+        // It may say more after a colon.
+        let is_restart = self.is_podman && action == "restart";
+        if !is_restart && !KINDS.contains(&action.split(':').next().unwrap_or_default()) {
+            return None;
+        }
+        let actor = event.actor.as_ref();
+        let Some(id) = actor.and_then(|actor| actor.id.as_ref()) else { return Some(Notice::Changed) };
+        match action {
+            "restart" => {
+                self.down.entry(id.clone()).or_default().has_ended = true;
+                return None;
+            }
+            "die" | "died" if !self.is_podman => {
+                self.down.entry(id.clone()).or_default().has_ended = true;
+            }
+            "stop" => {
+                self.down.entry(id.clone()).or_default().is_stopped = true;
+                return None;
+            }
+            "destroy" | "remove" => drop(self.down.remove(id)),
+            "start" => {
+                let down = self.down.remove(id).unwrap_or_default();
+                if down.has_ended && !down.is_stopped {
+                    return Some(restarted(event).unwrap_or(Notice::Changed));
+                }
+            }
+            _ => {}
+        }
+        Some(Notice::Changed)
+    }
+}
+
+/// Whose container it is, by its labels; `None` when one is missing or broken.
+fn restarted(event: &EventMessage) -> Option<Notice> {
+    let labels = event.actor.as_ref()?.attributes.as_ref()?;
+    let app = AppId::parse(labels.get(label::APP)?).ok()?;
+    let service = ServiceName::parse(labels.get(label::SERVICE)?).ok()?;
+    Some(Notice::Restarted { app, service })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use bollard::models::EventActor;
+
+    use super::*;
+
+    /// An event of a service's container, which is called as the service.
+    fn event(action: &str, service: &str) -> EventMessage {
+        let labels = [(label::APP, "0123456789abcdef0123456789abcdef"), (label::SERVICE, service)];
+        let attributes: HashMap<_, _> =
+            labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let actor = EventActor { id: Some(service.to_owned()), attributes: Some(attributes) };
+        EventMessage { action: Some(action.to_owned()), actor: Some(actor), ..EventMessage::default() }
+    }
+
+    #[test]
+    fn a_restart_is_a_start_of_what_ended_without_being_stopped() {
+        for (why, told, noticed) in [
+            ("it is started, and no more", "start web", "changed"),
+            ("it crashes and comes back", "start web, die web, start web", "changed, changed, web"),
+            ("each time counts", "die web, start web, die web, start web", "changed, web, changed, web"),
+            ("it was stopped", "die web, stop web, start web", "changed, changed"),
+            ("the end is told after the stop", "stop web, die web, start web", "changed, changed"),
+            (
+                "a stop ends with the next start",
+                "stop web, start web, die web, start web",
+                "changed, changed, web",
+            ),
+            ("another one starts", "die web, start db, start web", "changed, changed, web"),
+            ("it has gone", "die web, destroy web, start web", "changed, changed, changed"),
+            (
+                "podman's words",
+                "died web, init web, start web, died web, remove web",
+                "changed, web, changed, changed",
+            ),
+            ("it was paused", "pause web, unpause web, start web", "changed, changed, changed"),
+            ("its health", "die web, health_status:-healthy web, start web", "changed, changed, web"),
+        ] {
+            let mut notices = Notices::default();
+            let mut seen = Vec::new();
+            for word in told.split(", ") {
+                let (action, service) = word.split_once(' ').unwrap();
+                seen.extend(notices.read(&event(action, service)).map(|notice| match notice {
+                    Notice::Changed => "changed".to_owned(),
+                    Notice::Restarted { service, .. } => service.to_string(),
+                }));
+            }
+            assert_eq!(seen.join(", "), noticed, "{why}");
+            assert!(notices.down.values().all(|down| down.has_ended || down.is_stopped), "{why}");
+        }
+    }
+
+    #[test]
+    fn podman_tells_a_restart_and_not_each_stop() {
+        let mut notices = Notices::new(true);
+        let words = ["die", "restart", "init", "start", "die", "cleanup", "start", "died", "remove"];
+        let told: Vec<_> = words.iter().filter_map(|word| notices.read(&event(word, "web"))).collect();
+        let is_restart = |notice: &Notice| matches!(notice, Notice::Restarted { .. });
+        assert_eq!(
+            told.iter().map(is_restart).collect::<Vec<_>>(),
+            [false, true, false, false, false, false]
+        );
+        assert!(notices.down.is_empty());
+    }
+
+    #[test]
+    fn what_has_no_labels_of_ours_has_changed_and_no_more() {
+        let mut notices = Notices::default();
+        for action in ["die", "start"] {
+            let bare = EventMessage {
+                actor: Some(EventActor { id: Some("web".to_owned()), attributes: None }),
+                ..event(action, "web")
+            };
+            assert_eq!(notices.read(&bare), Some(Notice::Changed), "{action}");
+        }
+        assert!(notices.down.is_empty(), "what is up again is forgotten");
+    }
+}
