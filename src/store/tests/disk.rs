@@ -80,7 +80,11 @@ fn a_full_disk_loses_nothing_wherever_it_ends() {
                     went += 1;
                 }
                 Err(error) => {
-                    assert!(matches!(error, StoreError::Full { .. }), "{}", super::super::error::chain(&error));
+                    assert!(
+                        matches!(error, StoreError::Full { .. }),
+                        "{}",
+                        super::super::error::chain(&error)
+                    );
                     assert!(store.trouble().unwrap().contains("no space"), "{:?}", store.trouble());
                     store.save_ledger(&wanted.ledger).unwrap_err();
                     failed += 1;
