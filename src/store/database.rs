@@ -154,7 +154,6 @@ fn opened_within_patience<T: Send + 'static>(
     let (tx, rx) = mpsc::sync_channel(1);
     let path = folder.to_path_buf();
     let opener = std::thread::Builder::new().name("store-open".to_owned()).spawn(move || {
-        be_patient();
         let opened = open(&path);
         drop(mark);
         // When nobody waits any more, the database is dropped, and with it the lock on its file.
@@ -168,16 +167,24 @@ fn opened_within_patience<T: Send + 'static>(
     })
 }
 
-/// Lets this thread's timers, and those of the threads that it starts, ring an hour late.
+/// Lets the timers of the threads that this one starts ring an hour late, and its own while `open` runs.
 ///
 /// sled keeps seven threads for its files, for good, and each looks every second whether there is work
 /// (threadpool.rs), which was nearly all that the agent computed at rest. Work wakes them at once all the
 /// same. They begin with the first database, in here, and inherit the slack (prctl(2), PR_SET_TIMERSLACK).
-fn be_patient() {
+fn patiently<T>(open: impl FnOnce() -> T) -> T {
+    slacken(3_600_000_000_000);
+    let opened = open();
+    slacken(0);
+    opened
+}
+
+/// Sets the slack of this thread's timers, in nanoseconds; 0 is that with which it began.
+fn slacken(slack: u64) {
     let path = fs::read_link("/proc/thread-self").ok();
     if let Some(thread) = path.as_ref().and_then(|path| path.file_name()) {
-        // Where the kernel has no such file, they go on waking up.
-        let _ = fs::write(Path::new("/proc").join(thread).join("timerslack_ns"), "3600000000000");
+        // Where the kernel has no such file, sled's threads go on waking up.
+        let _ = fs::write(Path::new("/proc").join(thread).join("timerslack_ns"), slack.to_string());
     }
 }
 
@@ -191,7 +198,7 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
     let sled = open_sled(folder)?;
     if is_new {
         // Its threads would begin with the first write, elsewhere.
-        drop(sled.flush_async().now_or_never());
+        drop(patiently(|| sled.flush_async().now_or_never()));
     }
     private(folder);
     let path = folder.join("db");
@@ -214,7 +221,7 @@ pub(super) fn config(folder: &Path) -> sled::Config {
 fn open_sled(folder: &Path) -> Result<sled::Db, Trouble> {
     let config = config(folder);
     for _ in 0..20 {
-        match config.open() {
+        match patiently(|| config.open()) {
             Err(sled::Error::Io(e)) if e.to_string().contains("could not acquire lock") => {
                 std::thread::sleep(Duration::from_millis(10));
             }
@@ -351,6 +358,22 @@ fn is_wrong_file(kind: io::ErrorKind) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_that_is_just_being_closed_is_waited_for() {
+        for _ in 0..3 {
+            let dir = tempfile::tempdir().unwrap();
+            let folder = dir.path().join("db");
+            let (other, found) = Database::open(&folder);
+            assert!(matches!(found, Found::Nothing));
+            let closing = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(30));
+                drop(other);
+            });
+            assert!(matches!(Database::open(&folder).1, Found::Nothing));
+            closing.join().unwrap();
+        }
+    }
 
     #[test]
     fn a_panic_while_it_is_opened_is_damage_and_leaves_its_mark_until_it_ends() {
