@@ -966,6 +966,18 @@ fn the_checker_knows_an_unsafe_plan() {
         ("target 1, good 1, db@1 running", "remove db", "the container runs"),
         ("target 1, good 1, db@1 exited", "remove db", "it is the one that should run"),
         ("target 3, good 3, db@1 exited", "start db", "no release we know of has this spec"),
+        (
+            "target 2, good 1, db@1 running, db@2 created, web@2 created, lock db",
+            "stop db",
+            "updates are locked",
+        ),
+        ("target 1, good 1, db@1 created, db@2 running", "start db", "another container of the service runs"),
+        (
+            "target 11, good 11, web@11 created, web@1 running",
+            "start web",
+            "another container of the service runs",
+        ),
+        ("target 1, good 1, db@1 running, healed db 3", "heal db", "it was restarted often enough"),
     ];
     let network = |text: &str| {
         let device = Device::parse(text);
@@ -977,10 +989,13 @@ fn the_checker_knows_an_unsafe_plan() {
     assert_eq!(network("target none, good 1"), Vec::<String>::new(), "its app goes");
     for (text, step, why) in unsafe_plans {
         let device = Device::parse(text);
-        let (app, service, container) = (app(), name("db"), ContainerId::parse("db-1").unwrap());
-        let step = match step {
-            "stop db" => Step::Stop { app, service, container, grace: Duration::ZERO },
-            "remove db" => Step::Remove { app, service, container },
+        let (verb, service) = step.split_once(' ').unwrap();
+        let container = format!("{service}-{}", if service == "web" { 11 } else { 1 });
+        let (app, service, container) = (app(), name(service), ContainerId::parse(container).unwrap());
+        let step = match verb {
+            "stop" => Step::Stop { app, service, container, grace: Duration::ZERO },
+            "remove" => Step::Remove { app, service, container },
+            "heal" => Step::Heal { app, service },
             _ => Step::Start { app, service, container },
         };
         let told = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
