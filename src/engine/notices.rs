@@ -1,6 +1,7 @@
 //! What the engine tells unasked, in our words. Knows its events, and nothing of what is there. Pure.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bollard::models::EventMessage;
 
@@ -70,6 +71,38 @@ impl Notices {
     }
 }
 
+/// The kinds of events that tell how a container ends which is being stopped.
+pub(super) const ENDING: [&str; 2] = ["kill", "die"];
+
+/// By how much an event may be newer than the clock says, because the two are read one after the other.
+const MOMENT: Duration = Duration::from_millis(100);
+
+/// Reads the events of one container that is being stopped since a moment of the engine's clock.
+#[derive(Debug)]
+pub(super) struct Ending {
+    since: Duration,
+    is_asked: bool,
+}
+
+impl Ending {
+    pub(super) fn new(since: Duration) -> Self {
+        Self { since, is_asked: false }
+    }
+
+    /// Whether the event says that its processes have ended, `elapsed` after the moment. Not one that ended by
+    /// itself, which the engine may be about to start again; nor what a clock that jumped has made seem new.
+    pub(super) fn is_told_by(&mut self, event: &EventMessage, elapsed: Duration) -> bool {
+        let at = event.time_nano.and_then(|at| u64::try_from(at).ok()).map(Duration::from_nanos);
+        let is_new = at.is_some_and(|at| (self.since..=self.since + elapsed + MOMENT).contains(&at));
+        match event.action.as_deref() {
+            Some("kill") => self.is_asked = is_new,
+            Some("die") => return self.is_asked && is_new,
+            _ => {}
+        }
+        false
+    }
+}
+
 /// Whose container it is, by its labels; `None` when one is missing or broken.
 fn restarted(event: &EventMessage) -> Option<Notice> {
     let labels = event.actor.as_ref()?.attributes.as_ref()?;
@@ -129,6 +162,32 @@ mod tests {
             }
             assert_eq!(seen.join(", "), noticed, "{why}");
             assert!(notices.down.values().all(|down| down.has_ended || down.is_stopped), "{why}");
+        }
+    }
+
+    #[test]
+    fn processes_have_ended_when_that_was_asked_for_and_not_at_another_time() {
+        for (why, told, is_ended) in [
+            ("it is stopped", "kill 10.01, die 10.2", true),
+            ("it takes its time", "kill 10.01, die 13", true),
+            ("a clock that is read a moment later", "kill 10, die 13.05", true),
+            ("it ends by itself", "die 10.1", false),
+            ("it ends by itself, and is stopped then", "die 10.1, kill 10.2", false),
+            ("it is stopped, and not down yet", "kill 10.01", false),
+            ("that was another stop", "kill 9, die 9.1", false),
+            ("that was another stop, and it ends by itself", "kill 9, die 10.1", false),
+            ("that was another stop, before the clock went back", "kill 90, die 90.1", false),
+            ("the clock jumps meanwhile", "kill 10.01, die 90", false),
+        ] {
+            let mut ending = Ending::new(Duration::from_secs(10));
+            let ended = told.split(", ").map(|word| {
+                let (action, at) = word.split_once(' ').unwrap();
+                let at = Duration::from_secs_f64(at.parse().unwrap());
+                let time_nano = i64::try_from(at.as_nanos()).ok();
+                let event = EventMessage { time_nano, ..event(action, "web") };
+                ending.is_told_by(&event, Duration::from_secs(3))
+            });
+            assert_eq!(ended.collect::<Vec<_>>().contains(&true), is_ended, "{why}");
         }
     }
 

@@ -9,7 +9,8 @@ use futures_util::{Stream, StreamExt, stream};
 use crate::engine::notices::{self, Notices};
 use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, look};
 use crate::model::{
-    App, ContainerId, ContainerState, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName,
+    App, ContainerId, ContainerState, HeldPort, Observed, ObservedService, ObservedVolume, OwnVolume,
+    VolumeName,
 };
 
 use super::Docker;
@@ -55,7 +56,10 @@ impl Docker {
         let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
         let mut services: Vec<_> = services.into_iter().map(|(_, seen)| seen).collect();
         let mut lost = self.lost();
-        lost.retain(|id| services.iter().any(|seen| seen.container == *id));
+        let is_down =
+            |s: &ObservedService| matches!(s.state, ContainerState::Created | ContainerState::Exited { .. });
+        // Somebody may have helped it up.
+        lost.retain(|id| services.iter().any(|seen| seen.container == *id && is_down(seen)));
         for seen in services.iter_mut().filter(|seen| lost.contains(&seen.container)) {
             seen.state = ContainerState::Dead;
         }

@@ -25,6 +25,7 @@ use crate::model::{ContainerId, Instance, MountSource, RegistryLogin, VolumeSpec
 
 use super::connect::{Client, connect, told};
 use super::docker_spec::{self, Api, label, passed_over_by_podman};
+use super::notices::{self, Ending};
 use super::{EngineError, NewContainer};
 
 /// How to reach the engine, and as whom.
@@ -48,12 +49,9 @@ pub struct Docker {
     settings: DockerSettings,
     /// Connected at the first call, and again after the engine was gone.
     client: Mutex<Option<Client>>,
-    /// Containers that the engine can never start again, as it said when it was asked to.
+    /// Containers that are down and that the engine can never start again, as it said when it was asked to.
     lost: std::sync::Mutex<BTreeSet<ContainerId>>,
 }
-
-/// By how much an event may be newer than the clock says, because the two are read one after the other.
-const MOMENT: Duration = Duration::from_millis(100);
 
 impl Docker {
     /// An engine that is not connected yet; nothing is called.
@@ -118,33 +116,26 @@ impl Docker {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends when the processes of a container have ended that is being stopped. One that ends by itself might be
-    /// started again by the engine. Never ends where the engine does not tell, or the clock jumps.
+    /// Ends when the processes of a container have ended that is being stopped. Never ends where the engine does
+    /// not tell, or the clock jumps.
     #[expect(clippy::disallowed_methods, reason = "it is the clock of the engine's events")]
     async fn ended(&self, id: &ContainerId) {
-        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (since, begun) = (now(), Instant::now());
-        // What happens before the engine listens is told from here on, too; after a jump that may be more.
-        let is_new = |nanos: i64| {
-            let at = Duration::from_nanos(u64::try_from(nanos).unwrap_or(0));
-            (since..=since + begun.elapsed() + MOMENT).contains(&at)
-        };
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let begun = Instant::now();
         let filters = HashMap::from([
             ("type".to_owned(), vec!["container".to_owned()]),
             ("container".to_owned(), vec![id.to_string()]),
-            ("event".to_owned(), vec!["kill".to_owned(), "die".to_owned()]),
+            ("event".to_owned(), notices::ENDING.map(str::to_owned).to_vec()),
         ]);
+        // What happens before the engine listens is told from here on, too.
         let from = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let options = EventsOptions { since: Some(from), filters: Some(filters), ..EventsOptions::default() };
         if let Ok(client) = self.client().await {
             let mut events = pin!(client.events(Some(options)));
-            let mut is_asked_to_end = false;
+            let mut ending = Ending::new(since);
             while let Some(Ok(event)) = events.next().await {
-                let is_new = event.time_nano.is_some_and(is_new);
-                match event.action.as_deref() {
-                    Some("kill") => is_asked_to_end = is_new,
-                    Some("die") if is_asked_to_end && is_new => return,
-                    _ => {}
+                if ending.is_told_by(&event, begun.elapsed()) {
+                    return;
                 }
             }
         }
