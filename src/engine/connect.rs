@@ -15,15 +15,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bollard::errors::Error;
+use bollard::models::VolumeCreateRequest;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 use futures_util::{FutureExt, Stream};
 use http_body_util::{BodyExt, Collected, Either, Full, StreamBody};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper::header::{HOST, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderValue};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::Value;
 use tokio::net::UnixStream;
 
@@ -68,8 +69,7 @@ impl Client {
         self.line.is_podman.load(Ordering::Relaxed)
     }
 
-    /// What `GET path?query` answers, read as `T`. bollard's own types end at the first word that they do not
-    /// know, and with it a whole look.
+    /// What `GET path?query` answers, read as `T`.
     ///
     /// # Errors
     ///
@@ -81,7 +81,22 @@ impl Client {
     ) -> Result<T, Error> {
         let words: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
         let uri = format!("/v{}{path}?{}", self.version, words.join("&"));
-        let request = Request::get(uri).body(Sent::Left(Full::default()))?;
+        self.ask(Request::get(uri).body(Sent::Left(Full::default()))?).await
+    }
+
+    /// As bollard's call of this name, which reads a whole cluster's volume out of the answer.
+    ///
+    /// # Errors
+    ///
+    /// As bollard's own calls.
+    pub(super) async fn create_volume(&self, volume: &VolumeCreateRequest) -> Result<(), Error> {
+        let body = Sent::Left(Full::new(serde_json::to_vec(volume)?.into()));
+        let request = Request::post(format!("/v{}/volumes/create", self.version));
+        let request = request.header(CONTENT_TYPE, "application/json").body(body)?;
+        self.ask::<IgnoredAny>(request).await.map(drop)
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: Request<Sent>) -> Result<T, Error> {
         let answer = send(Arc::clone(&self.line), request).await?;
         let status = answer.status();
         let body = answer.into_body().collect().await?.to_bytes();

@@ -1,104 +1,15 @@
 //! What the engine lists, in our words. Pure.
-//!
-//! Containers are read by types of our own, which take any word: podman has a state that bollard does not know.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-
-use bollard::models::{ImageSummary, Network, Volume};
-use serde::Deserialize;
 
 use crate::model::{
     AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, Namespace, NetworkId,
     NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName, SpecHash, VolumeName,
 };
 
+use super::answers::{Endpoint, Image, Inspected, Network, Summary, Volume};
 use super::docker_spec::{PARKED, PARTIAL, label};
-
-/// A container in the engine's list.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(super) struct Summary {
-    id: String,
-    names: Option<Vec<String>>,
-    image: String,
-    labels: Option<HashMap<String, String>>,
-    state: String,
-    status: String,
-    ports: Option<Vec<Port>>,
-    network_settings: Option<NetworkSettings>,
-    mounts: Option<Vec<Mounted>>,
-}
-
-/// What a container mounts; `name` is that of a volume.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Mounted {
-    name: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct NetworkSettings {
-    networks: Option<HashMap<String, Endpoint>>,
-}
-
-/// A network that a container is on, under the network's name.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct Endpoint {
-    #[serde(rename = "NetworkID")]
-    id: String,
-}
-
-/// A port of a container in the list.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Port {
-    #[serde(rename = "IP")]
-    ip: String,
-    private_port: u16,
-    public_port: Option<u16>,
-    #[serde(rename = "Type")]
-    protocol: String,
-}
-
-/// What we read of an inspected container.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(super) struct Inspected {
-    pub(super) restart_count: i64,
-    state: State,
-    host_config: HostConfig,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct HostConfig {
-    restart_policy: RestartPolicy,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct RestartPolicy {
-    name: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct State {
-    status: String,
-    running: bool,
-    started_at: String,
-    exit_code: i64,
-    health: Option<Probed>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Probed {
-    status: String,
-}
 
 impl Inspected {
     /// When it was started, while it runs: a later start has a greater text.
@@ -146,10 +57,6 @@ impl Summary {
             Some(word @ ("healthy" | "unhealthy")) => self.status.push_str(&format!(" ({word})")),
             Some(_) | None => {}
         }
-    }
-
-    pub(super) fn id(&self) -> &str {
-        &self.id
     }
 }
 
@@ -204,7 +111,7 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
 /// that is called so now.
 fn bound(name: &str, end: Endpoint, networks: &[Network]) -> Option<NetworkId> {
     let is_bound_by_name = end.id == name;
-    let named = || networks.iter().find(|n| n.name.as_deref() == Some(name)).and_then(|n| n.id.clone());
+    let named = || networks.iter().find(|n| n.name == name).map(|n| n.id.clone());
     NetworkId::parse(if is_bound_by_name { named()? } else { end.id }).ok()
 }
 
@@ -214,8 +121,8 @@ fn is_cut_off(summary: &Summary, networks: &[Network]) -> bool {
     let bound = summary.network_settings.iter().flat_map(|settings| settings.networks.iter().flatten());
     let mut bound = bound.filter(|(name, endpoint)| !endpoint.id.is_empty() && endpoint.id != **name);
     bound.any(|(name, endpoint)| {
-        let mut named = networks.iter().filter(|n| n.name.as_ref() == Some(name)).peekable();
-        named.peek().is_some() && named.all(|n| n.id.as_ref() != Some(&endpoint.id))
+        let mut named = networks.iter().filter(|n| n.name == *name).peekable();
+        named.peek().is_some() && named.all(|n| n.id != endpoint.id)
     })
 }
 
@@ -318,14 +225,14 @@ fn health(status: &str) -> Health {
 
 /// A network of ours; `None` as for containers.
 pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
-    let labels: HashMap<String, String> = network.labels.unwrap_or_default();
-    let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
+    let labels = network.labels.unwrap_or_default();
+    let ranges = network.ipam.config.into_iter().flatten();
     Some(ObservedNetwork {
-        id: NetworkId::parse(network.id?).ok()?,
+        id: NetworkId::parse(network.id).ok()?,
         app: AppId::parse(labels.get(label::APP)?).ok()?,
         network: NetworkName::parse(labels.get(label::NETWORK)?).ok()?,
         config_hash: labels.get(label::NETWORK_CONFIG).cloned(),
-        name: network.name.unwrap_or_default(),
+        name: network.name,
         subnets: ranges.filter_map(|range| range.subnet).collect(),
     })
 }
@@ -338,10 +245,11 @@ pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary]) -> Vec<OwnVo
     };
     let ours = volumes.into_iter().filter_map(|volume| {
         let using = containers.iter().filter(|container| mounts(container, &volume.name));
-        let ids = using.filter_map(|container| ContainerId::parse(container.id()).ok());
+        let ids = using.filter_map(|container| ContainerId::parse(&container.id).ok());
+        let labels = volume.labels?;
         Some(OwnVolume {
-            app: AppId::parse(volume.labels.get(label::APP)?).ok()?,
-            volume: VolumeName::parse(volume.labels.get(label::VOLUME)?).ok()?,
+            app: AppId::parse(labels.get(label::APP)?).ok()?,
+            volume: VolumeName::parse(labels.get(label::VOLUME)?).ok()?,
             used_by: ids.collect(),
             id: volume.name,
         })
@@ -350,14 +258,17 @@ pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary]) -> Vec<OwnVo
 }
 
 /// Every reference of an image, `<none>` left out.
-pub(super) fn images(image: ImageSummary) -> impl Iterator<Item = ImageRef> {
-    let names = image.repo_tags.into_iter().chain(image.repo_digests);
+pub(super) fn images(image: Image) -> impl Iterator<Item = ImageRef> {
+    let names = [image.repo_tags, image.repo_digests].into_iter().flatten().flatten();
     names.filter_map(|name| ImageRef::parse(&name).ok())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
+    use crate::engine::answers::{NetworkSettings, Port};
 
     #[test]
     fn the_engines_words() {
@@ -489,7 +400,7 @@ mod tests {
 
     #[test]
     fn the_network_that_a_container_is_on() {
-        let own = Network { name: Some("own".into()), id: Some("1".into()), ..Network::default() };
+        let own = Network { name: "own".into(), id: "1".into(), ..Network::default() };
         for (why, name, told, expected) in [
             ("by its id", "own", "1", Some("1")),
             ("another one had the name", "own", "9", Some("9")),
@@ -505,11 +416,8 @@ mod tests {
 
     #[test]
     fn a_container_whose_network_was_replaced() {
-        let network = |name: &str, id: &str| Network {
-            name: Some(name.to_owned()),
-            id: Some(id.to_owned()),
-            ..Network::default()
-        };
+        let network =
+            |name: &str, id: &str| Network { name: name.to_owned(), id: id.to_owned(), ..Network::default() };
         let there = [network("own", "1"), network("twice", "2"), network("twice", "3")];
         for (why, name, id, expected) in [
             ("it is there", "own", "1", false),

@@ -3,6 +3,7 @@
 //! The room does what it is told, one call at a time. It must not be told why,
 //! and knows nothing of targets, trials or plans.
 
+mod answers;
 mod connect;
 mod docker;
 mod docker_spec;

@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bollard::models::{ContainerSummary, ImageSummary, SystemInfo, SystemVersion};
-use bollard::query_parameters::{ListContainersOptions, ListImagesOptions};
 use serde::Serialize;
 
-use super::docker::Docker;
+use super::answers::{Image, Info, Summary, Version};
+use super::docker::{CONTAINERS, Docker, IMAGES, INFO};
 use super::docker_spec::label;
 use super::{EngineError, look};
 
@@ -45,48 +44,43 @@ impl Docker {
     ///
     /// As [`EngineError`] says.
     pub async fn survey(&self) -> Result<Survey, EngineError> {
-        let containers = ListContainersOptions { all: true, ..ListContainersOptions::default() };
         let call = self.call("survey", EngineError::DEADLINE, |client| async move {
-            let (version, info) = (client.version().await?, client.info().await?);
-            let containers = client.list_containers(Some(containers)).await?;
-            Ok((version, info, containers, client.list_images(None::<ListImagesOptions>).await?))
+            let version: Version = client.read("/version", &[]).await?;
+            let info: Info = client.read(INFO, &[]).await?;
+            let containers: Vec<Summary> = client.read(CONTAINERS, &[("all", "true")]).await?;
+            Ok(survey(version, info, &containers, &client.read::<Vec<Image>>(IMAGES, &[]).await?))
         });
-        let (version, info, containers, images) = call.await?;
-        Ok(survey(version, info, &containers, &images))
+        call.await
     }
 }
 
-fn survey(
-    version: SystemVersion,
-    info: SystemInfo,
-    containers: &[ContainerSummary],
-    images: &[ImageSummary],
-) -> Survey {
+fn survey(version: Version, info: Info, containers: &[Summary], images: &[Image]) -> Survey {
     let mut instances = BTreeMap::new();
-    for labels in containers.iter().filter_map(|c| c.labels.as_ref()) {
+    for labels in containers.iter().filter_map(|container| container.labels.as_ref()) {
         if let Some(instance) = labels.get(label::INSTANCE) {
             *instances.entry(instance.clone()).or_insert(0) += 1;
         }
     }
-    let used: BTreeSet<&str> = containers.iter().filter_map(|c| c.image_id.as_deref()).collect();
-    let has_name = |names: &[String]| names.iter().any(|name| !name.starts_with("<none>"));
-    let is_nameless = |image: &&ImageSummary| {
+    let used: BTreeSet<&str> = containers.iter().map(|container| &*container.image_id).collect();
+    let has_name =
+        |names: &Option<Vec<String>>| names.iter().flatten().any(|name| !name.starts_with("<none>"));
+    let is_nameless = |image: &&Image| {
         !has_name(&image.repo_tags) && !has_name(&image.repo_digests) && !used.contains(image.id.as_str())
     };
     let nameless: Vec<_> = images.iter().filter(is_nameless).collect();
     Survey {
-        version: version.version.unwrap_or_default(),
-        api: version.api_version.unwrap_or_default(),
-        storage_driver: info.driver.unwrap_or_default(),
-        log_driver: info.logging_driver.unwrap_or_default(),
-        has_live_restore: info.live_restore_enabled.unwrap_or_default(),
-        cgroup_version: info.cgroup_version.map_or_else(String::new, |version| version.to_string()),
-        has_memory_limit: info.memory_limit.unwrap_or_default(),
+        version: version.version,
+        api: version.api_version,
+        storage_driver: info.driver,
+        log_driver: info.logging_driver,
+        has_live_restore: info.live_restore_enabled,
+        cgroup_version: info.cgroup_version,
+        has_memory_limit: info.memory_limit,
         warnings: info.warnings.unwrap_or_default(),
-        data_root: info.docker_root_dir.unwrap_or_default(),
-        architecture: look::architecture(&info.architecture.unwrap_or_default()).to_owned(),
-        kernel: info.kernel_version.unwrap_or_default(),
-        operating_system: info.operating_system.unwrap_or_default(),
+        data_root: info.docker_root_dir,
+        architecture: look::architecture(&info.architecture).to_owned(),
+        kernel: info.kernel_version,
+        operating_system: info.operating_system,
         instances,
         nameless_images: nameless.len(),
         nameless_bytes: nameless.iter().map(|image| u64::try_from(image.size).unwrap_or(0)).sum(),

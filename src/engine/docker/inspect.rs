@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 
-use bollard::query_parameters::{EventsOptions, ListImagesOptions, ListNetworksOptions, ListVolumesOptions};
+use bollard::query_parameters::EventsOptions;
 use futures_util::{Stream, StreamExt, stream};
 
+use crate::engine::answers::{Image, Info, Inspected, InspectedImage, Network, Summary, Volumes};
 use crate::engine::notices::{self, Notices};
 use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, look};
 use crate::model::{
@@ -13,41 +14,45 @@ use crate::model::{
     VolumeName,
 };
 
-use super::Docker;
+use super::{CONTAINERS, Docker, IMAGES, INFO, NETWORKS, VOLUMES, in_query};
 
 /// How often podman is asked for one look.
 const LOOKS: u32 = 5;
 
-/// Where the containers are listed.
-const CONTAINERS: &str = "/containers/json";
-
 impl Docker {
     /// One container; nothing of one that is gone.
-    pub(super) async fn inspect(&self, id: &ContainerId) -> Result<look::Inspected, EngineError> {
+    pub(in crate::engine) async fn inspect(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
         let id = id.to_string();
         let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
             client.read(&format!("/containers/{id}/json"), &[]).await
         });
         match call.await {
-            Err(EngineError::Refused { status: 404, .. }) => Ok(look::Inspected::default()),
+            Err(EngineError::Refused { status: 404, .. }) => Ok(Inspected::default()),
             other => other,
         }
     }
 
+    /// One image, by its name or id.
+    pub(super) async fn inspect_image(&self, name: String) -> Result<InspectedImage, EngineError> {
+        let call = self.call("inspect-image", EngineError::DEADLINE, |client| async move {
+            client.read(&format!("/images/{name}/json"), &[]).await
+        });
+        call.await
+    }
+
     /// One look at all that is ours.
     async fn look(&self) -> Result<Observed, EngineError> {
-        let ours = serde_json::to_string(&self.ours()).unwrap_or_default();
-        let networks = ListNetworksOptions { filters: Some(self.ours()) };
-        let images = ListImagesOptions::default();
+        let ours = in_query(&self.ours());
         // One after the other, so that all go over the one connection that is kept.
         let (containers, networks, images) = self
             .call("list", EngineError::DEADLINE, |client| async move {
-                let containers = client.read(CONTAINERS, &[("all", "true"), ("filters", &ours)]).await?;
-                let networks = client.list_networks(Some(networks)).await?;
-                Ok((containers, networks, client.list_images(Some(images)).await?))
+                let containers: Vec<_> =
+                    client.read(CONTAINERS, &[("all", "true"), ("filters", &ours)]).await?;
+                let networks: Vec<Network> = client.read(NETWORKS, &[("filters", &ours)]).await?;
+                Ok((containers, networks, client.read::<Vec<Image>>(IMAGES, &[]).await?))
             })
             .await?;
-        let mut containers: Vec<look::Summary> = containers;
+        let mut containers: Vec<Summary> = containers;
         if self.client().await?.is_podman() {
             self.complete(&mut containers).await?;
         }
@@ -79,9 +84,9 @@ impl Docker {
     }
 
     /// podman tells less in its list than Docker: what is missing is asked container by container.
-    async fn complete(&self, containers: &mut [look::Summary]) -> Result<(), EngineError> {
+    async fn complete(&self, containers: &mut [Summary]) -> Result<(), EngineError> {
         for container in containers.iter_mut().filter(|container| container.is_short()) {
-            let Ok(id) = ContainerId::parse(container.id()) else { continue };
+            let Ok(id) = ContainerId::parse(&container.id) else { continue };
             container.complete(&self.inspect(&id).await?);
         }
         Ok(())
@@ -110,26 +115,23 @@ impl Inspect for Docker {
     }
 
     async fn about(&self) -> Result<About, EngineError> {
-        let info = self.call("info", EngineError::DEADLINE, |client| async move { client.info().await });
-        let info = info.await?;
-        let machine = info.architecture.unwrap_or_default();
+        let call =
+            self.call("info", EngineError::DEADLINE, |client| async move { client.read(INFO, &[]).await });
+        let info: Info = call.await?;
         Ok(About {
-            data_root: info.docker_root_dir.unwrap_or_default(),
-            architecture: look::architecture(&machine).to_owned(),
+            data_root: info.docker_root_dir,
+            architecture: look::architecture(&info.architecture).to_owned(),
         })
     }
 
     async fn layers(&self) -> Result<BTreeSet<String>, EngineError> {
         let call = self.call("list-images", EngineError::DEADLINE, |client| async move {
-            client.list_images(Some(ListImagesOptions::default())).await
+            client.read::<Vec<Image>>(IMAGES, &[]).await
         });
         let mut layers = BTreeSet::new();
         for image in call.await? {
-            let inspect = self.call("inspect-image", EngineError::DEADLINE, |client| async move {
-                client.inspect_image(&image.id).await
-            });
-            match inspect.await {
-                Ok(seen) => layers.extend(seen.root_fs.and_then(|fs| fs.layers).unwrap_or_default()),
+            match self.inspect_image(image.id).await {
+                Ok(seen) => layers.extend(seen.root.layers.unwrap_or_default()),
                 // It has gone since it was listed.
                 Err(EngineError::Refused { status: 404, .. }) => {}
                 Err(error) => return Err(error),
@@ -147,12 +149,12 @@ impl Inspect for Docker {
         let wanted: BTreeMap<String, &VolumeName> =
             names.iter().map(|name| (docker_spec::volume_name(instance, app, name), name)).collect();
         let call = self.call("list-volumes", EngineError::DEADLINE, |client| async move {
-            client.list_volumes(None::<ListVolumesOptions>).await
+            client.read::<Volumes>(VOLUMES, &[]).await
         });
         let all = call.await?.volumes.into_iter().flatten();
         let ours = all.filter_map(|volume| {
             let name = (*wanted.get(&volume.name)?).clone();
-            let options = volume.options.into_iter().collect();
+            let options = volume.options.into_iter().flatten().collect();
             Some((name, ObservedVolume { name: volume.name, driver: volume.driver, options }))
         });
         Ok(ours.collect())
@@ -160,16 +162,16 @@ impl Inspect for Docker {
 
     async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
         let call = self.call("list", EngineError::DEADLINE, |client| async move {
-            client.read::<Vec<look::Summary>>(CONTAINERS, &[]).await
+            client.read::<Vec<Summary>>(CONTAINERS, &[]).await
         });
         Ok(call.await?.into_iter().flat_map(look::published).collect())
     }
 
     async fn volumes(&self) -> Result<Vec<OwnVolume>, EngineError> {
-        let volumes = ListVolumesOptions { filters: Some(self.ours()) };
+        let ours = in_query(&self.ours());
         let call = self.call("list-volumes", EngineError::DEADLINE, |client| async move {
-            let volumes = client.list_volumes(Some(volumes)).await?;
-            Ok((volumes, client.read::<Vec<look::Summary>>(CONTAINERS, &[("all", "true")]).await?))
+            let volumes: Volumes = client.read(VOLUMES, &[("filters", &ours)]).await?;
+            Ok((volumes, client.read::<Vec<Summary>>(CONTAINERS, &[("all", "true")]).await?))
         });
         let (volumes, containers) = call.await?;
         Ok(look::volumes(volumes.volumes.unwrap_or_default(), &containers))

@@ -28,6 +28,13 @@ use super::docker_spec::{self, Api, label, passed_over_by_podman};
 use super::notices::{self, Ending};
 use super::{EngineError, NewContainer};
 
+/// Where the engine lists what it has, and tells of itself.
+pub(super) const CONTAINERS: &str = "/containers/json";
+pub(super) const IMAGES: &str = "/images/json";
+pub(super) const INFO: &str = "/info";
+const NETWORKS: &str = "/networks";
+const VOLUMES: &str = "/volumes";
+
 /// How to reach the engine, and as whom.
 #[derive(Debug, Clone)]
 pub struct DockerSettings {
@@ -184,7 +191,7 @@ impl Docker {
             let spec = new.volumes.get(name).unwrap_or(&unconfigured);
             let request = docker_spec::volume(&self.settings.instance, new.app, name, spec);
             let call = self.call("create-volume", EngineError::DEADLINE, |client| async move {
-                client.create_volume(request).await
+                client.create_volume(&request).await
             });
             call.await?;
         }
@@ -208,6 +215,11 @@ pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineErr
 /// finds its runtime's task or folder of that container, and never takes it away.
 fn finds_remains(id: &ContainerId, message: &str) -> bool {
     message.contains(id.as_str()) && (message.contains("already exists") || message.contains("file exists"))
+}
+
+/// Filters as a value of a query.
+pub(super) fn in_query(filters: &HashMap<String, Vec<String>>) -> String {
+    serde_json::to_string(filters).unwrap_or_default()
 }
 
 /// Takes the given statuses for success: what should be so is so already.

@@ -7,19 +7,20 @@ use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::NetworkDisconnectRequest;
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, KillContainerOptions, ListNetworksOptions,
-    RemoveContainerOptions, RemoveImageOptions, RemoveVolumeOptions, RenameContainerOptions,
-    StartContainerOptions, StopContainerOptions,
+    CreateContainerOptions, CreateImageOptions, KillContainerOptions, RemoveContainerOptions,
+    RemoveImageOptions, RemoveVolumeOptions, RenameContainerOptions, StartContainerOptions,
+    StopContainerOptions,
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use crate::engine::answers::Network;
 use crate::engine::docker_spec::{self, Host, PARTIAL};
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
 use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
 
-use super::{Docker, finds_remains, or_already};
+use super::{Docker, NETWORKS, finds_remains, in_query, or_already};
 
 /// How long one that podman starts again and again is tried to be met while it runs, and how often. It runs for a
 /// moment only, but a call waits for its start.
@@ -74,11 +75,7 @@ impl Operate for Docker {
             }
         }
         // The engine has been seen to end a pull well without the image (field-problems.md 1).
-        let is_there = self.call("inspect-image", EngineError::DEADLINE, |client| {
-            let name = name.clone();
-            async move { client.inspect_image(&name).await }
-        });
-        match is_there.await {
+        match self.inspect_image(name.clone()).await {
             Ok(_) => Ok(percent.bytes()),
             Err(EngineError::Refused { status: 404, .. }) => {
                 let message = "the pull ended well, but the engine does not have the image".to_owned();
@@ -98,11 +95,11 @@ impl Operate for Docker {
         // Engines before API 1.44 make a second network of the same name without a word.
         let mut filters = self.ours();
         filters.insert("name".to_owned(), vec![request.name.clone()]);
-        let options = ListNetworksOptions { filters: Some(filters) };
+        let filters = in_query(&filters);
         let alike = self.call("list-networks", EngineError::DEADLINE, |client| async move {
-            client.list_networks(Some(options)).await
+            client.read::<Vec<Network>>(NETWORKS, &[("filters", &filters)]).await
         });
-        if alike.await?.iter().any(|network| network.name.as_ref() == Some(&request.name)) {
+        if alike.await?.iter().any(|network| network.name == request.name) {
             return Ok(());
         }
         let call = self.call("create-network", EngineError::DEADLINE, |client| async move {

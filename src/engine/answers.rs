@@ -1,0 +1,229 @@
+//! What is read of the engine's answers, and no more of them. Pure.
+//!
+//! bollard's types name every field, and end at the first word that they do not know: with it a whole look would
+//! end. These take any word, and podman has some of its own. They are also smaller by far: in the binary, and in
+//! what reading costs.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// A container in the engine's list.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Summary {
+    pub(super) id: String,
+    pub(super) names: Option<Vec<String>>,
+    pub(super) image: String,
+    #[serde(rename = "ImageID")]
+    pub(super) image_id: String,
+    pub(super) labels: Option<HashMap<String, String>>,
+    pub(super) state: String,
+    pub(super) status: String,
+    pub(super) ports: Option<Vec<Port>>,
+    pub(super) network_settings: Option<NetworkSettings>,
+    pub(super) mounts: Option<Vec<Mounted>>,
+}
+
+/// What a container mounts; `name` is that of a volume.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Mounted {
+    #[serde(rename = "Type")]
+    pub(super) kind: String,
+    pub(super) name: String,
+    pub(super) source: String,
+    pub(super) destination: String,
+    #[serde(rename = "RW")]
+    pub(super) is_writable: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct NetworkSettings {
+    pub(super) networks: Option<HashMap<String, Endpoint>>,
+}
+
+/// A network that a container is on, under the network's name.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Endpoint {
+    #[serde(rename = "NetworkID")]
+    pub(super) id: String,
+}
+
+/// A port of a container in the list.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Port {
+    #[serde(rename = "IP")]
+    pub(super) ip: String,
+    pub(super) private_port: u16,
+    pub(super) public_port: Option<u16>,
+    #[serde(rename = "Type")]
+    pub(super) protocol: String,
+}
+
+/// A container that is asked for alone.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Inspected {
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) created: String,
+    /// Its id.
+    pub(super) image: String,
+    pub(super) restart_count: i64,
+    pub(super) state: State,
+    pub(super) config: Config,
+    pub(super) host_config: HostConfig,
+    pub(super) network_settings: NetworkSettings,
+    pub(super) mounts: Option<Vec<Mounted>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct State {
+    pub(super) status: String,
+    pub(super) running: bool,
+    #[serde(rename = "OOMKilled")]
+    pub(super) was_out_of_memory: bool,
+    pub(super) started_at: String,
+    pub(super) finished_at: String,
+    pub(super) exit_code: i64,
+    pub(super) health: Option<Probed>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Probed {
+    pub(super) status: String,
+    pub(super) failing_streak: i64,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Config {
+    /// As it was created with it.
+    pub(super) image: String,
+    pub(super) labels: Option<HashMap<String, String>>,
+    /// `NAME=value`.
+    pub(super) env: Option<Vec<String>>,
+    /// By `8080/tcp`.
+    pub(super) exposed_ports: Option<HashMap<String, IgnoredAny>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct HostConfig {
+    pub(super) restart_policy: RestartPolicy,
+    pub(super) log_config: LogConfig,
+    pub(super) network_mode: String,
+    /// Bytes; 0: no limit.
+    pub(super) memory: i64,
+    pub(super) privileged: bool,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct RestartPolicy {
+    pub(super) name: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct LogConfig {
+    #[serde(rename = "Type")]
+    pub(super) driver: String,
+}
+
+/// A network in the engine's list.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Network {
+    pub(super) name: String,
+    pub(super) id: String,
+    pub(super) labels: Option<HashMap<String, String>>,
+    #[serde(rename = "IPAM")]
+    pub(super) ipam: Ipam,
+}
+
+/// The ranges of addresses that a network has.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Ipam {
+    pub(super) config: Option<Vec<Range>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Range {
+    pub(super) subnet: Option<String>,
+}
+
+/// An image in the engine's list.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Image {
+    pub(super) id: String,
+    pub(super) repo_tags: Option<Vec<String>>,
+    pub(super) repo_digests: Option<Vec<String>>,
+    /// Bytes.
+    pub(super) size: i64,
+}
+
+/// An image that is asked for alone.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct InspectedImage {
+    #[serde(rename = "RootFS")]
+    pub(super) root: Root,
+}
+
+/// The layers of an image, each the digest of what it unpacks to.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Root {
+    pub(super) layers: Option<Vec<String>>,
+}
+
+/// The engine's list of volumes.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Volumes {
+    pub(super) volumes: Option<Vec<Volume>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Volume {
+    pub(super) name: String,
+    pub(super) driver: String,
+    pub(super) options: Option<HashMap<String, String>>,
+    pub(super) labels: Option<HashMap<String, String>>,
+}
+
+/// What the engine tells of itself and its machine.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Info {
+    pub(super) driver: String,
+    pub(super) logging_driver: String,
+    pub(super) live_restore_enabled: bool,
+    pub(super) cgroup_version: String,
+    pub(super) memory_limit: bool,
+    pub(super) warnings: Option<Vec<String>>,
+    pub(super) docker_root_dir: String,
+    /// As the kernel names it.
+    pub(super) architecture: String,
+    pub(super) kernel_version: String,
+    pub(super) operating_system: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct Version {
+    pub(super) version: String,
+    pub(super) api_version: String,
+}
