@@ -245,7 +245,12 @@ fn endpoint(endpoint: String) -> Result<String, ConfigError> {
         let accepts = "a URL with http:// or https://, e.g. https://api.example.com".to_owned();
         return Err(ConfigError::Value { key: "cloud.endpoint", given: endpoint, accepts });
     }
-    if is_url.is_some_and(|rest| rest.split('/').next().is_some_and(|authority| authority.contains('@'))) {
+    let authority = is_url.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    if !authority.is_ascii() {
+        let accepts = "a URL whose host is written as DNS has it, e.g. xn--mnchen-3ya.example".to_owned();
+        return Err(ConfigError::Value { key: "cloud.endpoint", given: endpoint, accepts });
+    }
+    if authority.contains('@') {
         return Err(ConfigError::Incomplete(
             "cloud.endpoint holds a user or a password, and it is shown in logs and status; leave them out",
         ));

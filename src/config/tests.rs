@@ -153,6 +153,11 @@ fn what_is_wrong_is_told_with_its_place() {
              commas between them, or empty",
         ),
         ("[cloud]\npoll_interval = \"12parsecs\"", "cloud.poll_interval = \"12parsecs\" is not accepted"),
+        (
+            "[cloud]\nendpoint = \"https://münchen.example\"",
+            "cloud.endpoint = \"https://münchen.example\" is not accepted: it must be a URL whose host is written as \
+             DNS has it, e.g. xn--mnchen-3ya.example",
+        ),
         ("[cloud]\nendpoint = \"ftp://x\"", "cloud.endpoint = \"ftp://x\" is not accepted: it must be a URL"),
         ("[cloud]\nfleet = 1", "cloud.fleet and cloud.provisioning_key_file go together"),
         ("[cloud]\nuuid = \"1\"", "cloud.uuid and cloud.device_key_file go together"),
