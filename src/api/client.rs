@@ -114,10 +114,15 @@ pub async fn events(
 }
 
 async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
+    let told = Box::pin(read(path, what)).await?;
+    serde_json::from_slice(&told).map_err(|e| not_understood(path, e.to_string()))
+}
+
+async fn read(path: &Path, what: &str) -> Result<Vec<u8>, ClientError> {
     let http = connect(path, Some(Duration::from_secs(5)), READERS).await?;
     let answer = http.get(format!("http://agent/v1/{what}")).send().await;
     let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
-    answer.json().await.map_err(|e| not_understood(path, e.to_string()))
+    Ok(answer.bytes().await.map_err(|e| not_understood(path, e.to_string()))?.into())
 }
 
 /// Gives an order, e.g. `hold`, to the control socket; the agent's answer when it followed.
@@ -126,8 +131,14 @@ async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientEr
 ///
 /// As [`ClientError`] says; [`ClientError::NotFollowed`] when the agent refused.
 pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<ControlAnswer, ClientError> {
+    let body = serde_json::to_vec(body).map_err(|e| not_understood(path, e.to_string()))?;
+    Box::pin(give(path, verb, body)).await
+}
+
+async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, ClientError> {
     let http = connect(path, Some(ORDER_WITHIN), "use sudo").await?;
-    let answer = http.post(format!("http://agent/v1/{verb}")).json(body).send().await;
+    let ask = http.post(format!("http://agent/v1/{verb}"));
+    let answer = ask.header("content-type", "application/json").body(body).send().await;
     let answer = answer.map_err(|error| {
         let why = error.to_string();
         if error.is_timeout() { ClientError::Busy } else { ClientError::NoAgent { path: path.into(), why } }

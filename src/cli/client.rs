@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -119,6 +120,23 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
+        let unclear = |error: serde_json::Error| ClientError::NotUnderstood {
+            url: self.server(),
+            why: error.to_string(),
+        };
+        let body = body.map(serde_json::to_vec).transpose().map_err(unclear)?;
+        // One way to the server for every type of answer: much smaller than one for each.
+        let answer = Box::pin(self.send(method, path, query, body)).await?;
+        serde_json::from_slice(&answer).map_err(unclear)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        body: Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, ClientError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
@@ -130,24 +148,28 @@ impl Client {
         }
         let request = self.http.request(method, url).bearer_auth(&self.token);
         let request = match body {
-            Some(body) => request.json(body),
+            Some(body) => request.header(CONTENT_TYPE, "application/json").body(body),
             None => request,
         };
-        let server = || self.url.to_string();
         let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable { url: server(), why: innermost(&error) };
+            |error: reqwest::Error| ClientError::Unreachable { url: self.server(), why: innermost(&error) };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
         if status.is_success() {
-            return serde_json::from_slice(&body)
-                .map_err(|error| ClientError::NotUnderstood { url: server(), why: error.to_string() });
+            return Ok(body.into());
         }
         match serde_json::from_slice::<ErrorView>(&body) {
-            Ok(_) if status == StatusCode::UNAUTHORIZED => Err(ClientError::WrongToken { url: server() }),
+            Ok(_) if status == StatusCode::UNAUTHORIZED => {
+                Err(ClientError::WrongToken { url: self.server() })
+            }
             Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),
-            Err(_) => Err(ClientError::NotUnderstood { url: server(), why: format!("status {status}") }),
+            Err(_) => Err(ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") }),
         }
+    }
+
+    fn server(&self) -> String {
+        self.url.to_string()
     }
 }
 

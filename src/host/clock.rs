@@ -30,18 +30,16 @@ const AHEAD: i32 = 15;
 /// A `seen_at` that cannot be read is as none.
 #[must_use]
 pub fn trust(now: Timestamp, seen_at: Option<&str>) -> Clock {
-    let shown = now.strftime("%Y-%m-%dT%H:%M:%SZ");
     if now < RELEASED {
         return Clock::Untrusted(format!(
-            "the clock shows {shown}, which is before this version of Cotter was made; set it, or let NTP do it"
+            "the clock shows {now:.0}, which is before this version of Cotter was made; set it, or let NTP do it"
         ));
     }
     let seen_at = seen_at.and_then(|text| text.parse::<Timestamp>().ok());
     match seen_at.filter(|seen_at| seen_at.duration_since(now) > SLACK) {
         None => Clock::Trusted,
         Some(seen_at) => Clock::Untrusted(format!(
-            "the clock shows {shown} and has shown {} before; set it, or let NTP do it",
-            seen_at.strftime("%Y-%m-%dT%H:%M:%SZ")
+            "the clock shows {now:.0} and has shown {seen_at:.0} before; set it, or let NTP do it"
         )),
     }
 }

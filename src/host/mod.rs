@@ -45,7 +45,7 @@ fn parse_uptime(text: &str) -> Option<Duration> {
 pub fn time_in(ahead: Duration) -> String {
     let ahead = SignedDuration::try_from(ahead).unwrap_or_default();
     let then = now().checked_add(ahead).unwrap_or(Timestamp::MAX);
-    then.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    format!("{then:.0}")
 }
 
 /// `bytes` random bytes in lower-case hex.
