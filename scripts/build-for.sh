@@ -66,6 +66,12 @@ elif [ "$target" = "$host" ]; then
     folder=
 else
     name=${target//-/_}
-    env "CARGO_TARGET_${name^^}_LINKER=$linker" "CC_$name=$linker" cargo "${words[@]}" --target "$target" >&2
+    # Rust's own linker, as for this machine: build.rs asks things of it that others cannot. These flags stand
+    # in place of those in .cargo/config.toml.
+    lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
+    flags="-C symbol-mangling-version=v0"
+    [ ! -x "$lld/ld.lld" ] || flags+=" -C link-arg=-fuse-ld=lld -C link-arg=-B$lld"
+    env "CARGO_TARGET_${name^^}_LINKER=$linker" "CC_$name=$linker" "CARGO_TARGET_${name^^}_RUSTFLAGS=$flags" \
+        cargo "${words[@]}" --target "$target" >&2
 fi
 echo "${CARGO_TARGET_DIR:-$root/target}/$folder$profile/cotter"
