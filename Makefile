@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man test test-systemd faults fuzz demo demo-stop bench cross deb
+.PHONY: help build man test test-systemd faults fuzz demo demo-stop bench order cross deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
@@ -32,6 +32,9 @@ demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
 
 bench: ## the budgets, measured beside docker-compose and the engine alone; 10 min after the build
 	@scripts/bench.sh
+
+order: ## which functions an agent runs, seen by valgrind, into linker/agent.ld
+	@scripts/order.sh
 
 cross: ## binaries for ARM boards, each weighed and run under qemu with a real engine; ZIG=1 for older systems
 	@ZIG=$(ZIG) scripts/cross.sh

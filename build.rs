@@ -2,6 +2,7 @@
 
 use std::env;
 
+#[expect(clippy::disallowed_methods, reason = "so cargo tells a build script what it builds")]
 fn main() {
     println!("cargo::rerun-if-changed=linker");
     let of = |name: &str| env::var(name).unwrap_or_default();

@@ -25,7 +25,7 @@ const HEAD: &str = "\
 /* The functions that an agent runs, side by side. Made by `make order`, see examples/order.rs.
  *
  * The kernel maps 64 KiB of a file around each place that is used. Where what runs lies among what does not, that
- * is nearly all of the text; here it is a third. A function that is missing costs its 64 KiB and nothing else.
+ * is nearly all of the text; here it is half of it. A function that is missing costs its 64 KiB and nothing else.
  */
 ";
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Which functions an agent runs: `make order`. Tests of the whole device run it in callgrind, and
 # linker/agent.ld is written anew, which lays these functions side by side. Worth a run when the
-# memory that `make bench` tells has grown; 10 minutes.
+# memory that `make bench` tells has grown; 3 minutes.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh

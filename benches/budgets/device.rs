@@ -48,7 +48,7 @@ impl<'lab> Device<'lab> {
         let socket = lab.dir().join(format!("{name}.sock"));
         let proxy = EngineProxy::start(lab.docker().socket(), &socket);
         let mut agent = Agent::prepare(lab, &door.url, &fleet, &name);
-        agent.copy_binary();
+        agent.as_its_unit();
         agent.set("cloud.poll_interval=15min");
         agent.set("engine.resync=1h");
         settings.iter().for_each(|setting| agent.set(setting));

@@ -13,6 +13,7 @@ use axum::Router;
 use axum::extract::connect_info::Connected;
 use axum::serve::{IncomingStream, Listener};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::CancellationToken;
@@ -31,18 +32,15 @@ pub(super) struct Bounds {
 const LINGER: Duration = Duration::from_secs(2);
 
 /// Serves `routes` until `stop` is cancelled, and then for as long as answers under way take, 2 s at most.
-pub(super) async fn serve_bounded<L>(
-    listener: L,
+pub(super) async fn serve_bounded(
+    door: impl Into<Door>,
     routes: Router,
     bounds: Bounds,
     stop: CancellationToken,
     name: &'static str,
-) where
-    L: Listener,
-    L::Addr: std::fmt::Debug,
-{
+) {
     let places = Arc::new(Semaphore::new(bounds.connections));
-    let listener = Bounded { listener, places, idle: bounds.idle };
+    let listener = Bounded { door: door.into(), places, idle: bounds.idle };
     let linger = async {
         stop.cancelled().await;
         tokio::time::sleep(LINGER).await;
@@ -80,46 +78,73 @@ impl Drop for Patient {
     }
 }
 
-impl<L: Listener> Connected<IncomingStream<'_, Bounded<L>>> for Patience {
-    fn connect_info(stream: IncomingStream<'_, Bounded<L>>) -> Self {
+impl Connected<IncomingStream<'_, Bounded>> for Patience {
+    fn connect_info(stream: IncomingStream<'_, Bounded>) -> Self {
         stream.io().patience.clone()
     }
 }
 
+/// Where connections come from. One type for all of them: a server of its own for each is 30 KB of code.
+pub(super) enum Door {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl From<UnixListener> for Door {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+impl From<TcpListener> for Door {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+/// A connection of either kind.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
+
 /// A listener that lets only so many in.
-struct Bounded<L> {
-    listener: L,
+struct Bounded {
+    door: Door,
     places: Arc<Semaphore>,
     idle: Duration,
 }
 
-impl<L: Listener> Listener for Bounded<L> {
-    type Io = Guest<L::Io>;
-    type Addr = L::Addr;
+impl Listener for Bounded {
+    type Io = Guest;
+    type Addr = ();
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         // Nobody closes the semaphore; without a place the connection is bounded by its time alone.
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
-        let (stream, address) = self.listener.accept().await;
-        (Guest::new(stream, place, self.idle), address)
+        // axum's own: they go on after an error.
+        let stream: Box<dyn Stream> = match &mut self.door {
+            Door::Unix(listener) => Box::new(Listener::accept(listener).await.0),
+            Door::Tcp(listener) => Box::new(Listener::accept(listener).await.0),
+        };
+        (Guest::new(stream, place, self.idle), ())
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
+        Ok(())
     }
 }
 
 /// A connection that has one of the places, and ends when nothing comes or goes for too long.
-struct Guest<S> {
-    stream: S,
+struct Guest {
+    stream: Box<dyn Stream>,
     _place: Option<OwnedSemaphorePermit>,
     idle: Duration,
     until: Pin<Box<Sleep>>,
     patience: Patience,
 }
 
-impl<S> Guest<S> {
-    fn new(stream: S, place: Option<OwnedSemaphorePermit>, idle: Duration) -> Self {
+impl Guest {
+    fn new(stream: Box<dyn Stream>, place: Option<OwnedSemaphorePermit>, idle: Duration) -> Self {
         let until = Box::pin(tokio::time::sleep(idle));
         Self { stream, _place: place, idle, until, patience: Patience::default() }
     }
@@ -147,13 +172,13 @@ impl<S> Guest<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
+impl AsyncRead for Guest {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let said = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let said = Pin::new(&mut *self.stream).poll_read(context, buffer);
         if self.patience.0.load(Ordering::Relaxed) {
             return self.patient(context, said);
         }
@@ -161,13 +186,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guest<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
+impl AsyncWrite for Guest {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let said = Pin::new(&mut self.stream).poll_write(context, bytes);
+        let said = Pin::new(&mut *self.stream).poll_write(context, bytes);
         self.timed(context, said)
     }
 
@@ -176,7 +201,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let said = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        let said = Pin::new(&mut *self.stream).poll_write_vectored(context, slices);
         self.timed(context, said)
     }
 
@@ -186,11 +211,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Guest<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+        Pin::new(&mut *self.stream).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        Pin::new(&mut *self.stream).poll_shutdown(context)
     }
 }
 
@@ -201,7 +226,7 @@ mod tests {
     use axum::routing::get;
     use futures_util::{StreamExt, stream};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::{UnixListener, UnixStream};
+    use tokio::net::UnixStream;
     use tokio::task::JoinSet;
 
     use super::*;

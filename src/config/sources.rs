@@ -218,15 +218,15 @@ pub(super) fn merged(
     said: &[Said],
     environment: &BTreeMap<String, String>,
 ) -> Result<RawConfig, ConfigError> {
-    let mut merged = Table::new();
-    for Said { knob, value, .. } in said {
-        set(&mut merged, knob, value.clone());
-    }
+    let merged: BTreeMap<_, _> = said.iter().map(|said| (said.knob, &said.value)).collect();
+    // As a file would say it: read in one way only, which is much smaller than two.
+    let text: String =
+        merged.into_iter().map(|(knob, value)| format!("{knob} = {}\n", in_toml(value))).collect();
     let wrong = |e: toml::de::Error| ConfigError::Wrong {
         place: "all places together".to_owned(),
         why: in_words(e.message()),
     };
-    let mut raw: RawConfig = merged.try_into().map_err(wrong)?;
+    let mut raw: RawConfig = toml::from_str(&text).map_err(wrong)?;
     for (knob, file) in [
         ("cloud.provisioning_key_file", &mut raw.cloud.provisioning_key_file),
         ("cloud.device_key_file", &mut raw.cloud.device_key_file),
@@ -347,13 +347,10 @@ fn value(text: &str, is_number: bool, place: &Place) -> Result<Value, ConfigErro
     text.parse().map(Value::Integer).map_err(|_| ConfigError::Wrong { place: place.to_string(), why })
 }
 
-fn set(table: &mut Table, knob: &str, value: Value) {
-    match knob.split_once('.') {
-        None => drop(table.insert(knob.to_owned(), value)),
-        Some((section, key)) => {
-            if let Value::Table(inner) = table.entry(section).or_insert_with(|| Value::Table(Table::new())) {
-                inner.insert(key.to_owned(), value);
-            }
-        }
-    }
+/// A text or a whole number as TOML has it: texts are JSON's but for a letter that JSON does not escape.
+fn in_toml(value: &Value) -> String {
+    let number = || value.as_integer().unwrap_or_default().to_string();
+    value
+        .as_str()
+        .map_or_else(number, |text| serde_json::Value::from(text).to_string().replace('\u{7f}', "\\u007f"))
 }

@@ -76,6 +76,13 @@ fn every_knob_is_read_from_environment_and_flag() {
 }
 
 #[test]
+fn a_text_may_hold_any_letter() {
+    let text = "a \"b\" \\ 'c' # \u{e9}\u{7f}\u{1} \u{2028} \u{1f980}\n= [d]";
+    let config = load("state_dir = \"/before\"", &[], &[("state_dir", text)]).unwrap();
+    assert_eq!(config.state_dir, Path::new(text));
+}
+
+#[test]
 fn a_key_may_be_a_credential_of_the_unit() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cotter.provisioning-key");

@@ -10,12 +10,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::policy::{Change, Device, Refusal, World};
 use super::render::{self, Rendered, Told};
 use super::store::{FolderLock, Store, StoreError};
 use crate::model::DeviceUuid;
+
+/// What an act changes in a world.
+type Decide = Box<dyn FnOnce(&World) -> Result<Vec<Change>, Refusal> + Send>;
 
 /// Everything behind the two APIs. Cheap to share.
 pub(super) struct Records {
@@ -89,23 +93,29 @@ impl Records {
         T: Send + 'static,
         F: FnOnce(&World) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
     {
+        let (tell, told) = oneshot::channel();
         let records = Arc::clone(self);
-        let done = tokio::task::spawn_blocking(move || records.act_now(act)).await;
-        done.unwrap_or(Err(ActError::Stopping))
+        // One task for acts of all kinds: tokio makes 3 KB of code for each.
+        let decide: Decide = Box::new(move |world| {
+            let (answer, changes) = act(world)?;
+            // An error means that nobody waits for it any more.
+            let _gone = tell.send(answer);
+            Ok(changes)
+        });
+        let done = tokio::task::spawn_blocking(move || records.act_now(decide)).await;
+        done.unwrap_or(Err(ActError::Stopping))?;
+        told.await.map_err(|_| ActError::Stopping)
     }
 
-    fn act_now<T>(
-        &self,
-        act: impl FnOnce(&World) -> Result<(T, Vec<Change>), Refusal>,
-    ) -> Result<T, ActError> {
+    fn act_now(&self, decide: Decide) -> Result<(), ActError> {
         let mut writer = locked(&self.store);
         let store = match writer.take() {
             Some(store) => store,
             None => self.reopen()?,
         };
-        let decided = act(&self.world());
-        let (answer, changes) = match decided {
-            Ok(decided) => decided,
+        let decided = decide(&self.world());
+        let changes = match decided {
+            Ok(changes) => changes,
             Err(refusal) => {
                 *writer = Some(store);
                 return Err(refusal.into());
@@ -121,7 +131,7 @@ impl Records {
         for change in changes {
             world.apply(change);
         }
-        Ok(answer)
+        Ok(())
     }
 
     /// After a failed write the disk decides what is true.

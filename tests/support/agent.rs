@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use rustix::fs::{Advice, fadvise};
 use serde_json::Value;
 
 use super::{
@@ -82,13 +83,20 @@ poll_interval = "1s"
         self.set.push(setting.to_owned());
     }
 
-    /// Runs it from a copy of the binary of its own, so that it shares no memory with others that run it.
+    /// Runs it as its unit does when a device has booted: in the unit's environment, and from a binary of its own,
+    /// which shares no memory with others that run it, and which is on the disk and not in memory.
     #[track_caller]
-    pub fn copy_binary(&mut self) {
+    pub fn as_its_unit(&mut self) {
         let copy = self.dir.join("cotter");
-        let binary = self.words.last_mut().expect("a binary");
-        std::fs::copy(&*binary, &copy).expect("the binary can be copied");
-        *binary = copy;
+        let binary = self.words.pop().expect("a binary");
+        std::fs::copy(binary, &copy).expect("the binary can be copied");
+        let file = std::fs::File::open(&copy).expect("the copy is there");
+        file.sync_all().expect("it can be written to the disk");
+        fadvise(&file, 0, None, Advice::DontNeed).expect("what is on the disk can leave memory");
+        let unit = include_str!("../../systemd/cotter-agent.service");
+        let environment = unit.lines().filter_map(|line| line.strip_prefix("Environment="));
+        let variables = environment.flat_map(str::split_whitespace).map(PathBuf::from);
+        self.words = ["env".into()].into_iter().chain(variables).chain([copy]).collect();
     }
 
     /// Starts it after [`prepare`](Self::prepare), [`stop`](Self::stop) or [`cut`](Self::cut).

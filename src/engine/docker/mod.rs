@@ -100,10 +100,15 @@ impl Docker {
             Ok(Err(error)) => self.sort(name, &error),
             Err(_) => EngineError::Timeout { call: name, seconds: deadline.as_secs() },
         };
+        Err(Box::pin(self.failed(error)).await)
+    }
+
+    /// Forgets the connection where it may be the reason.
+    async fn failed(&self, error: EngineError) -> EngineError {
         if matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. }) {
             *self.client.lock().await = None;
         }
-        Err(error)
+        error
     }
 
     fn sort(&self, call: &'static str, error: &Error) -> EngineError {
