@@ -144,7 +144,7 @@ fn of_service<'a>(id: &'a str, app: &'a AppReport, service: &'a ServiceReport) -
 /// The releases of an app, by their role; one may have several.
 fn releases<'a>(id: &'a str, app: &'a AppReport) -> Vec<(&'static str, Labels<'a>, f64)> {
     let mut current: Vec<_> = app.services.iter().filter(|s| is_up(s)).map(|s| &s.release).collect();
-    current.sort();
+    current.sort_unstable();
     current.dedup();
     let roles = app.target.iter().map(|release| ("target", release));
     let roles = roles.chain(app.current.iter().map(|release| ("good", release)));

@@ -218,10 +218,9 @@ pub(super) fn merged(
     said: &[Said],
     environment: &BTreeMap<String, String>,
 ) -> Result<RawConfig, ConfigError> {
-    let merged: BTreeMap<_, _> = said.iter().map(|said| (said.knob, &said.value)).collect();
+    let nearest = KNOBS.iter().filter_map(|knob| said.iter().rfind(|said| said.knob == knob.name));
     // As a file would say it: read in one way only, which is much smaller than two.
-    let text: String =
-        merged.into_iter().map(|(knob, value)| format!("{knob} = {}\n", in_toml(value))).collect();
+    let text: String = nearest.map(|said| format!("{} = {}\n", said.knob, in_toml(&said.value))).collect();
     let wrong = |e: toml::de::Error| ConfigError::Wrong {
         place: "all places together".to_owned(),
         why: in_words(e.message()),
@@ -299,7 +298,7 @@ pub fn files(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
                 more.push(path);
             }
         }
-        more.sort();
+        more.sort_unstable();
         files.extend(more);
     }
     Ok(files)

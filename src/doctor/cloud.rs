@@ -143,10 +143,11 @@ fn unanswered(failed: &CloudError) -> Finding {
 fn clock(answered: &Answered, at: Timestamp) -> Finding {
     let id = "cloud-clock";
     let Some(date) = &answered.date else { return skip(id, "the cloud does not tell its time") };
-    let Ok(theirs) = jiff::fmt::rfc2822::parse(date) else {
+    let theirs = httpdate::parse_http_date(date).ok().and_then(|date| Timestamp::try_from(date).ok());
+    let Some(theirs) = theirs else {
         return skip(id, format!("the cloud's time cannot be read: {date:?}"));
     };
-    let seconds = at.as_second().saturating_sub(theirs.timestamp().as_second());
+    let seconds = at.as_second().saturating_sub(theirs.as_second());
     let (apart, side) = (seconds.unsigned_abs(), if seconds < 0 { "behind" } else { "ahead of" });
     let told = format!("ours is {apart} s {side} the cloud's");
     let remedy = "set the clock: timedatectl set-ntp true";

@@ -21,7 +21,7 @@ pub(super) fn look(given: &Given) -> Vec<Seen> {
     let files = files(given).unwrap_or_default();
     let mut paths: Vec<_> = files.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
     paths.extend(files.iter().cloned());
-    paths.sort();
+    paths.sort_unstable();
     paths.dedup();
     let seen = |path: PathBuf| {
         let metadata = path.metadata().ok()?;

@@ -75,7 +75,7 @@ impl Docker {
                 all.push(inspection(seen));
             }
         }
-        all.sort_by(|a, b| a.name.cmp(&b.name));
+        all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(all)
     }
 }

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::policy::{Device, Fleet, Release};
 use super::secret::hex;
+use crate::model::gathered;
 use crate::wire::state_v3::{AppState, DeviceState, ReleaseState, ServiceState};
 
 /// What a device is told, apart from its uuid: when these are equal, so are the bodies,
@@ -45,7 +46,7 @@ pub(super) fn target_state(
         name: fleet.name.clone(),
         class: "fleet".to_owned(),
         is_host: false,
-        releases: releases.into_iter().collect(),
+        releases: gathered(releases),
     };
     let milliseconds = poll_interval.as_millis().to_string();
     let state = DeviceState {
@@ -81,7 +82,7 @@ fn release_state(release: &Release) -> ReleaseState {
     };
     ReleaseState {
         id: release.number,
-        services: content.services.iter().map(service).collect(),
+        services: gathered(content.services.iter().map(service)),
         networks: content.networks.clone(),
         volumes: content.volumes.clone(),
     }

@@ -8,6 +8,7 @@ mod enrolment;
 mod event;
 mod facts;
 mod forecast;
+mod gathered;
 mod history;
 mod id;
 mod identity;
@@ -34,6 +35,7 @@ pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, Events, Told};
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};
+pub use gathered::gathered;
 pub use history::{Happening, History, What};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,

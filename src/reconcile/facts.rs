@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::engine::{EngineError, Operate};
 use crate::model::{
     AppId, Clock, ContainerState, FileLock, HeldPort, ObservedVolume, Plan, Reason, Release, ServiceName,
-    Step, Strategy, Target, TargetApp, VolumeName, WantedApp,
+    Step, Strategy, Target, TargetApp, VolumeName, WantedApp, gathered,
 };
 use crate::plan::CLOCK_PATIENCE;
 
@@ -124,12 +124,12 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
 
     fn gather_windows(&mut self) {
         let own = self.target().into_iter().flat_map(releases).flat_map(|release| release.windows.iter());
-        let all: BTreeSet<_> = own.chain(&self.settings.plan.windows).cloned().collect();
+        let all: BTreeSet<_> = gathered(own.chain(&self.settings.plan.windows).cloned());
         let state = |window| {
             let state = self.surroundings.window(&window);
             (window, state)
         };
-        self.facts.windows = all.into_iter().map(state).collect();
+        self.facts.windows = gathered(all.into_iter().map(state));
     }
 
     /// Reads the lock folders of all services that are here, or are to come.
@@ -162,14 +162,14 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let remembered = self.ledger.apps.iter().filter_map(|(id, app)| Some((id.clone(), app.number?)));
         let apps = self.target().into_iter().flat_map(|target| &target.apps);
         let told = apps.filter_map(|(id, app)| Some((id.clone(), app.number()?)));
-        remembered.chain(told).collect()
+        gathered(remembered.chain(told))
     }
 
     /// Every service of which there is a container.
     fn services(&self) -> BTreeSet<(AppId, u64, ServiceName)> {
         let numbers = self.numbers();
         let seen = self.observed.services.iter();
-        seen.filter_map(|s| Some((s.app.clone(), *numbers.get(&s.app)?, s.service.clone()))).collect()
+        gathered(seen.filter_map(|s| Some((s.app.clone(), *numbers.get(&s.app)?, s.service.clone()))))
     }
 
     /// What listens on the host, and what containers publish. The engine listens for its containers: that

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{ImageRef, Platform};
+use crate::model::{ImageRef, Platform, gathered};
 
 pub(super) struct Pulls {
     tasks: JoinSet<(ImageRef, Result<u64, EngineError>)>,
@@ -56,7 +56,7 @@ impl Pulls {
     }
 
     pub(super) fn percentages(&self) -> BTreeMap<ImageRef, u8> {
-        self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)).collect()
+        gathered(self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)))
     }
 
     /// The engine forgets a dropped download entirely, so only what nobody wants is dropped.

@@ -3,8 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimeParser;
+use httpdate::parse_http_date;
 use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
 use reqwest::{Client, Method, Response, StatusCode, Url};
 use serde::Deserialize;
@@ -138,9 +137,9 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let after = if is_number {
         Duration::from_secs(wish.parse().unwrap_or(u64::MAX))
     } else {
-        let parse = |text: &str| -> Option<Timestamp> { DateTimeParser::new().parse_timestamp(text).ok() };
+        let parse = |text: &str| parse_http_date(text).ok();
         let (now, then) = (parse(text(DATE)?)?, parse(wish)?);
-        Duration::try_from(then.duration_since(now)).unwrap_or_default()
+        then.duration_since(now).unwrap_or_default()
     };
     Some(after.clamp(AWAY.0, AWAY.1))
 }

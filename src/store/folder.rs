@@ -149,6 +149,6 @@ pub(super) fn aside(dir: &Path) -> Vec<(u64, PathBuf)> {
             Some((number, entry.path()))
         })
         .collect();
-    found.sort();
+    found.sort_unstable();
     found
 }

@@ -145,15 +145,13 @@ impl Inspect for Docker {
         app: &App,
         names: &BTreeSet<VolumeName>,
     ) -> Result<BTreeMap<VolumeName, ObservedVolume>, EngineError> {
-        let instance = &self.settings.instance;
-        let wanted: BTreeMap<String, &VolumeName> =
-            names.iter().map(|name| (docker_spec::volume_name(instance, app, name), name)).collect();
+        let of = |name: &VolumeName| docker_spec::volume_name(&self.settings.instance, app, name);
         let call = self.call("list-volumes", EngineError::DEADLINE, |client| async move {
             client.read::<Volumes>(VOLUMES, &[]).await
         });
         let all = call.await?.volumes.into_iter().flatten();
         let ours = all.filter_map(|volume| {
-            let name = (*wanted.get(&volume.name)?).clone();
+            let name = names.iter().find(|name| of(name) == volume.name)?.clone();
             let options = volume.options.into_iter().flatten().collect();
             Some((name, ObservedVolume { name: volume.name, driver: volume.driver, options }))
         });

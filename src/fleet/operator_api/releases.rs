@@ -16,7 +16,7 @@ use super::views::{
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, render};
-use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName};
+use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName, gathered};
 use crate::wire::compose_file::{self, ComposeFile};
 
 type Shared = State<Arc<Records>>;
@@ -54,11 +54,9 @@ pub(super) async fn show(
     let release = world.find_release(number_of(&world, which.fleet.as_deref())?, &release)?;
     let content = &release.content;
     let composition = Composition {
-        services: content
-            .services
-            .iter()
-            .map(|(name, i)| (name.to_string(), i.composition.clone()))
-            .collect(),
+        services: gathered(
+            content.services.iter().map(|(name, i)| (name.to_string(), i.composition.clone())),
+        ),
         networks: content.networks.clone(),
         volumes: content.volumes.clone(),
     };
