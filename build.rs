@@ -4,8 +4,9 @@ use std::env;
 
 #[expect(clippy::disallowed_methods, reason = "so cargo tells a build script what it builds")]
 fn main() {
-    println!("cargo::rerun-if-changed=linker");
     let of = |name: &str| env::var(name).unwrap_or_default();
+    // By its whole path: a folder that was moved has other words for the linker.
+    println!("cargo::rerun-if-changed={}/linker", of("CARGO_MANIFEST_DIR"));
     // lld is the linker of this target where no other one is asked for. GNU's would need many minutes for a
     // script of a thousand patterns, and does not fold functions: it links as ever.
     let flags = of("CARGO_ENCODED_RUSTFLAGS");
