@@ -84,7 +84,7 @@ impl Connected<IncomingStream<'_, Bounded>> for Patience {
     }
 }
 
-/// Where connections come from. One type for all of them: a server of its own for each is 30 KB of code.
+/// Where connections come from. One type for all of them: a server of its own for each is 20 KB of code.
 pub(super) enum Door {
     Unix(UnixListener),
     Tcp(TcpListener),

@@ -76,9 +76,9 @@ pub(super) struct Inspected {
     pub(super) image: String,
     pub(super) restart_count: i64,
     pub(super) state: State,
-    pub(super) config: Config,
+    pub(super) config: Option<Config>,
     pub(super) host_config: HostConfig,
-    pub(super) network_settings: NetworkSettings,
+    pub(super) network_settings: Option<NetworkSettings>,
     pub(super) mounts: Option<Vec<Mounted>>,
 }
 
@@ -146,7 +146,7 @@ pub(super) struct Network {
     pub(super) id: String,
     pub(super) labels: Option<HashMap<String, String>>,
     #[serde(rename = "IPAM")]
-    pub(super) ipam: Ipam,
+    pub(super) ipam: Option<Ipam>,
 }
 
 /// The ranges of addresses that a network has.
@@ -178,7 +178,7 @@ pub(super) struct Image {
 #[serde(default)]
 pub(super) struct InspectedImage {
     #[serde(rename = "RootFS")]
-    pub(super) root: Root,
+    pub(super) root: Option<Root>,
 }
 
 /// The layers of an image, each the digest of what it unpacks to.
@@ -226,4 +226,44 @@ pub(super) struct Info {
 pub(super) struct Version {
     pub(super) version: String,
     pub(super) api_version: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+
+    use super::*;
+
+    fn read<T: DeserializeOwned>(text: &str) -> T {
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+    }
+
+    #[test]
+    fn what_is_absent_or_null_or_a_new_word_ends_no_look() {
+        let listed: Summary = read(
+            r#"{"Id": "1", "Names": null, "Labels": null, "State": "dreaming", "Ports": null, "Mounts": null,
+                "NetworkSettings": null, "Dreams": [1]}"#,
+        );
+        assert_eq!((listed.id.as_str(), listed.state.as_str()), ("1", "dreaming"));
+        let one: Inspected = read(
+            r#"{"Id": "1", "Config": null, "NetworkSettings": null, "Mounts": null, "State": {"Health": null}}"#,
+        );
+        assert_eq!(one.id, "1");
+        let network: Network =
+            read(r#"{"Name": "n", "Id": "2", "Labels": null, "IPAM": null, "Scope": "galaxy"}"#);
+        assert_eq!((network.name.as_str(), network.id.as_str()), ("n", "2"));
+        assert!(read::<Network>(r#"{"IPAM": {"Config": null}}"#).ipam.is_some());
+        let image: Image = read(r#"{"Id": "3", "RepoTags": null, "RepoDigests": null, "Size": -1}"#);
+        assert_eq!((image.id.as_str(), image.size), ("3", -1));
+        assert!(read::<InspectedImage>(r#"{"RootFS": {"Type": "layers", "Layers": null}}"#).root.is_some());
+        assert!(read::<InspectedImage>(r#"{"RootFS": null}"#).root.is_none());
+        assert!(read::<Volumes>(r#"{"Volumes": null, "Warnings": null}"#).volumes.is_none());
+        let volume: Volume =
+            read(r#"{"Name": "v", "Driver": "d", "Options": null, "Labels": null, "Status": {}}"#);
+        assert_eq!(volume.name, "v");
+        let info: Info =
+            read(r#"{"Driver": "new", "CgroupVersion": "3", "Warnings": null, "Swarm": {"Tea": 1}}"#);
+        assert_eq!((info.driver.as_str(), info.cgroup_version.as_str()), ("new", "3"));
+        assert_eq!(read::<Version>(r#"{"Version": "1", "Components": null}"#).version, "1");
+    }
 }

@@ -81,9 +81,10 @@ impl Docker {
 }
 
 fn inspection(seen: Inspected) -> Inspection {
-    let Inspected { config, host_config: host, state, .. } = seen;
+    let Inspected { host_config: host, state, .. } = seen;
+    let config = seen.config.unwrap_or_default();
     let health = state.health.unwrap_or_default();
-    let networks = seen.network_settings.networks.unwrap_or_default();
+    let networks = seen.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let mut labels = config.labels.unwrap_or_default();
     let mut ours = |name: &str| labels.remove(name).unwrap_or_default();
     let name_of = |variable: String| variable.split('=').next().unwrap_or_default().to_owned();

@@ -226,7 +226,7 @@ fn health(status: &str) -> Health {
 /// A network of ours; `None` as for containers.
 pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
     let labels = network.labels.unwrap_or_default();
-    let ranges = network.ipam.config.into_iter().flatten();
+    let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
     Some(ObservedNetwork {
         id: NetworkId::parse(network.id).ok()?,
         app: AppId::parse(labels.get(label::APP)?).ok()?,

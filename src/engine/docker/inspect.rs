@@ -131,7 +131,7 @@ impl Inspect for Docker {
         let mut layers = BTreeSet::new();
         for image in call.await? {
             match self.inspect_image(image.id).await {
-                Ok(seen) => layers.extend(seen.root.layers.unwrap_or_default()),
+                Ok(seen) => layers.extend(seen.root.and_then(|root| root.layers).unwrap_or_default()),
                 // It has gone since it was listed.
                 Err(EngineError::Refused { status: 404, .. }) => {}
                 Err(error) => return Err(error),
