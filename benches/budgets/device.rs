@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::door::Door;
 use crate::engine::{Events, Swap, now, request};
-use crate::figures::{Meter, median};
+use crate::figures::{self, Mapping, Meter, median};
 use crate::support::{Agent, EngineProxy, Fleet, FleetServer, Lab, eventually};
 
 /// How long a device may take to do what it should.
@@ -140,6 +140,12 @@ impl<'lab> Device<'lab> {
     #[track_caller]
     pub fn pss_mib(&mut self) -> f64 {
         self.agent.program().pss_kib() as f64 / 1024.0
+    }
+
+    /// Its mappings, each by file and permissions.
+    #[track_caller]
+    pub fn mappings(&mut self) -> Vec<Mapping> {
+        figures::mappings(self.agent.program().id())
     }
 
     /// Pins it to the release that it does not run: how the swap went, and milliseconds that the agent

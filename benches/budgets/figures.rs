@@ -91,6 +91,36 @@ pub fn status_kib(field: &str) -> f64 {
     number.parse().unwrap_or_else(|_| panic!("no {field} in {text}"))
 }
 
+/// A part of a process's memory, and how much of it is in memory, KiB.
+pub struct Mapping {
+    /// File and permissions, or what the kernel calls it.
+    pub what: String,
+    pub size: u64,
+    pub pss: u64,
+    pub dirty: u64,
+}
+
+/// What the memory of a process stands in.
+pub fn mappings(pid: u32) -> Vec<Mapping> {
+    let text = fs::read_to_string(format!("/proc/{pid}/smaps")).expect("the process runs");
+    let mut mappings: Vec<Mapping> = Vec::new();
+    for line in text.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let kib = words.get(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or_default();
+        match (words[0], mappings.last_mut()) {
+            ("Size:", Some(last)) => last.size = kib,
+            ("Pss:", Some(last)) => last.pss = kib,
+            ("Private_Dirty:", Some(last)) => last.dirty = kib,
+            (word, _) if word.ends_with(':') => {}
+            _ => {
+                let file = words.get(5).map_or("(no file)", |path| path.rsplit('/').next().unwrap_or(path));
+                mappings.push(Mapping { what: format!("{file} {}", words[1]), size: 0, pss: 0, dirty: 0 });
+            }
+        }
+    }
+    mappings
+}
+
 /// The machine in a line.
 pub fn machine(engine: &str) -> String {
     let text = |path: &str| fs::read_to_string(path).unwrap_or_default();

@@ -2,7 +2,8 @@
 //!
 //! One run prints one table: Cotter, Debian's docker-compose and the engine alone do the same on the same
 //! engine, in turns, with 1, 5 and 20 services; each figure is a median. `--quick` measures less and is good
-//! for nothing but trying this program; `--updates` rests for seconds only; `--set KEY=VALUE` is one setting
+//! for nothing but trying this program; `--updates` rests for seconds only; `--memory` shows which mappings an
+//! agent's memory at rest stands in, and no more than that; `--set KEY=VALUE` is one setting
 //! more for every agent, to see what it does; `--note FILE` is where the bench writes which folder is to be
 //! removed when it is ended from outside. Other words are passed over: cargo adds some.
 
@@ -89,6 +90,11 @@ fn main() {
     let mut devices: Vec<_> = size.services.iter().map(install).collect();
     // After an update it looks once more, 5 s later.
     std::thread::sleep(seconds(6));
+    if is_said("--memory") {
+        return devices
+            .iter_mut()
+            .for_each(|device| table::print_mappings(device.services, &device.mappings()));
+    }
     say("at rest, polls every 15 min");
     let rare = Device::rest(&mut devices, size.rest, false);
     say("looks that change nothing");

@@ -1,5 +1,7 @@
 //! The table: figures beside each other, and whether the budget was kept.
 
+use crate::figures::Mapping;
+
 /// A row; each figure stands for 1, 5 and 20 services, or alone where they make no difference.
 pub struct Row {
     name: String,
@@ -86,4 +88,16 @@ pub fn print(rows: &[Row]) {
             println!("| {} |", rules.join(" | "));
         }
     }
+}
+
+/// Prints what an agent's memory stands in, KiB.
+pub fn print_mappings(services: usize, mappings: &[Mapping]) {
+    println!("\n{services} services, KiB            size    PSS  dirty");
+    let whole = mappings.iter().map(|mapping| mapping.pss).sum();
+    let line =
+        |what: &str, size: u64, pss: u64, dirty: u64| println!("{what:<22} {size:>6} {pss:>6} {dirty:>6}");
+    for Mapping { what, size, pss, dirty } in mappings.iter().filter(|mapping| mapping.pss > 0) {
+        line(what, *size, *pss, *dirty);
+    }
+    line("all", 0, whole, 0);
 }

@@ -191,7 +191,8 @@ pub fn main() -> ExitCode {
     };
     // An error means that it is installed already.
     drop(rustls::crypto::ring::default_provider().install_default());
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // One thread: what blocks is done beside it, and a device pays for every stack.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(cli.verb.run()),
         Err(error) => Err(anyhow::Error::new(error).context("cannot start")),

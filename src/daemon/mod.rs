@@ -34,14 +34,14 @@ use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
     Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin,
-    Report, StoredTarget, WindowState,
+    Report, WindowState,
 };
-use crate::reconcile::{self, Channels, Command, Memory, OwnedSituation, Settings};
+use crate::reconcile::{self, Channels, Command, OwnedSituation, Settings};
 use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use surroundings::Host;
 
-use remembered::{identity, remembered_target};
+use remembered::{identity, remembered_target, save_identity};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -79,26 +79,6 @@ pub enum DaemonError {
     Signals(std::io::Error),
 }
 
-impl Memory for Store {
-    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
-        Self::save_target(self, record).map_err(|e| told(&e))
-    }
-
-    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
-        Self::save_ledger(self, ledger).map_err(|e| told(&e))
-    }
-}
-
-fn told(error: &dyn std::error::Error) -> String {
-    let mut told = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        told = format!("{told}: {cause}");
-        source = cause.source();
-    }
-    told
-}
-
 /// The channels between the tasks.
 struct Wires {
     target: watch::Sender<Option<Arc<Delivered>>>,
@@ -123,7 +103,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let sockets = sockets(&config).await?;
     tell_beginning(&config, &notes);
     let remembered = store.load();
-    let identity = identity(&config, &store, &remembered, &notes)?;
+    let identity = identity(&config, &store, &remembered, &notes).await?;
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
     let (orders, orders_heard) = mpsc::channel(8);
@@ -342,8 +322,8 @@ async fn talk_to_cloud(
         };
         identity.registered =
             Some(Known { endpoint: cloud.endpoint.clone(), device_id: registered.device_id });
-        if let Err(error) = store.save_identity(&identity) {
-            warn!(error = %told(&error), "registration is not on disk yet");
+        if let Err(error) = save_identity(&store, &identity).await {
+            warn!(%error, "registration is not on disk yet");
         }
     }
     let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
@@ -364,8 +344,8 @@ async fn talk_to_cloud(
 /// Brings the identity to disk, for as long as it takes: a cloud that hears of one that is lost in
 /// the next power cut has a device too many. `false` when `stop` was cancelled.
 async fn remember_first(store: &Store, identity: &Identity, wires: &Wires, stop: &CancellationToken) -> bool {
-    while let Err(error) = store.save_identity(identity) {
-        let why = format!("registration waits until the identity is on disk: {}", told(&error));
+    while let Err(error) = save_identity(store, identity).await {
+        let why = format!("registration waits until the identity is on disk: {error}");
         wires.cloud.send_modify(|report| report.error = Some(why));
         tokio::select! {
             biased;

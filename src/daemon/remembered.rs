@@ -1,18 +1,21 @@
-//! What the agent begins with: who it is, and the target that was in force.
+//! What the agent remembers: who it is and the target that was in force, and how both and the ledger are saved.
 
 use tracing::warn;
 
 use crate::config::{CloudConfig, Config, Joining};
 use crate::host;
-use crate::model::{Delivered, DeviceUuid, Identity, Policy, Registration as Known};
-use crate::store::{Recovery, Remembered, Store};
+use crate::model::{
+    Delivered, DeviceUuid, Identity, Ledger, Policy, Registration as Known, StoredTarget, with_causes,
+};
+use crate::reconcile::Memory;
+use crate::store::{Recovery, Remembered, Store, StoreError};
 use crate::wire::target_v3;
 
-use super::{DaemonError, told};
+use super::DaemonError;
 
 /// Who this device is: as the settings say, else as remembered, else new, but only if nothing that
 /// is merely out of sight may say it.
-pub(super) fn identity(
+pub(super) async fn identity(
     config: &Config,
     store: &Store,
     remembered: &Remembered,
@@ -43,9 +46,9 @@ pub(super) fn identity(
         },
     };
     if remembered.identity.as_ref() != Some(&identity)
-        && let Err(error) = store.save_identity(&identity)
+        && let Err(error) = save_identity(store, &identity).await
     {
-        warn!(error = %told(&error), "identity is not on disk yet");
+        warn!(%error, "identity is not on disk yet");
     }
     Ok(identity)
 }
@@ -77,5 +80,56 @@ pub(super) fn remembered_target(
             warn!(%error, "the target in the store cannot be read; waiting for the cloud's");
             None
         }
+    }
+}
+
+impl Memory for Store {
+    async fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
+        let record = record.clone();
+        beside(self, move |store| store.save_target(&record)).await
+    }
+
+    async fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
+        let ledger = ledger.clone();
+        beside(self, move |store| store.save_ledger(&ledger)).await
+    }
+}
+
+/// Saves in a thread of its own: a disk may take its time, and all else here shares one thread.
+async fn beside(
+    store: &Store,
+    save: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
+) -> Result<(), String> {
+    let store = store.clone();
+    match tokio::task::spawn_blocking(move || save(&store)).await {
+        Ok(saved) => saved.map_err(|error| with_causes(&error)),
+        Err(error) => Err(format!("the agent ends: {error}")),
+    }
+}
+
+pub(super) async fn save_identity(store: &Store, identity: &Identity) -> Result<(), String> {
+    let identity = identity.clone();
+    beside(store, move |store| store.save_identity(&identity)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// There is one thread for all else: a save that held it would wait for what can never come.
+    #[tokio::test]
+    async fn what_the_disk_delays_delays_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let (meanwhile, heard) = mpsc::channel();
+        let slow = beside(&store, move |_| {
+            heard.recv_timeout(Duration::from_secs(20)).expect("the runtime goes on");
+            Ok(())
+        });
+        let (saved, ()) = tokio::join!(slow, async { meanwhile.send(()).unwrap() });
+        assert_eq!(saved, Ok(()));
     }
 }

@@ -3,6 +3,7 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod alert;
+mod causes;
 mod counts;
 mod enrolment;
 mod event;
@@ -30,6 +31,7 @@ mod target;
 mod window;
 
 pub use alert::Alert;
+pub use causes::with_causes;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, Events, Told};

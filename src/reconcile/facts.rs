@@ -62,7 +62,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Asks the host, and the engine where an update is about to begin. What cannot be told is left out.
     pub(super) async fn gather(&mut self) {
         self.look_around();
-        self.forget_old_heals();
+        self.forget_old_heals().await;
         if self.images_changed {
             self.facts.layers = None;
         }
@@ -197,7 +197,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     }
 
     /// Takes from a plan which lock folders are to be watched, and counts the waiting for the clock.
-    pub(super) fn note_waiting(&mut self, plan: &Plan) {
+    pub(super) async fn note_waiting(&mut self, plan: &Plan) {
         let waits = |reason| plan.waiting.iter().filter(move |w| w.reason == reason);
         let apps: BTreeSet<_> =
             waits(Reason::Locked).chain(waits(Reason::HandOver)).filter_map(|w| w.app.clone()).collect();
@@ -216,18 +216,18 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         } else if passed >= SAVE_CLOCK {
             self.ledger.clock.waited += passed;
             self.clock_watched = Some(Instant::now());
-            self.save_ledger();
+            self.save_ledger().await;
         }
         let is_trusted = self.facts.clock == Clock::Trusted;
         let note = &mut self.ledger.clock;
         let has_waited_enough = !is_trusted && note.waited >= CLOCK_PATIENCE && note.seen_at.is_some();
         if is_trusted && !note.waited.is_zero() {
             note.waited = Duration::ZERO;
-            self.save_ledger();
+            self.save_ledger().await;
         } else if has_waited_enough {
             // The clock has not come back to the time that was noted: that time was wrong.
             note.seen_at = None;
-            self.save_ledger();
+            self.save_ledger().await;
         }
     }
 
@@ -239,7 +239,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     }
 
     /// A heal counts for the heal window, from when this agent first saw it.
-    fn forget_old_heals(&mut self) {
+    async fn forget_old_heals(&mut self) {
         let window = self.settings.plan.heal_window;
         let mut has_changed = false;
         for (id, app) in &mut self.ledger.apps {
@@ -255,7 +255,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             ledger.apps.get(id).is_some_and(|app| app.heals.contains_key(service))
         });
         if has_changed {
-            self.save_ledger();
+            self.save_ledger().await;
         }
     }
 

@@ -34,7 +34,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             }
         }
         if has_changed {
-            self.save_ledger();
+            self.save_ledger().await;
         }
         Ok(())
     }

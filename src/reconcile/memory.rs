@@ -17,14 +17,14 @@ pub trait Memory: Send {
     /// # Errors
     ///
     /// Why it could not be saved; it is then saved with the next thing that can be.
-    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String>;
+    fn save_target(&mut self, record: &StoredTarget) -> impl Future<Output = Result<(), String>> + Send;
 
     /// Saves the ledger. Durable when it returns `Ok`; writes nothing if nothing changed.
     ///
     /// # Errors
     ///
     /// As for the target.
-    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String>;
+    fn save_ledger(&mut self, ledger: &Ledger) -> impl Future<Output = Result<(), String>> + Send;
 }
 
 /// Longest time between two attempts to save what could not be saved.
@@ -51,15 +51,15 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
     }
 
-    pub(super) fn save_ledger(&mut self) {
-        let saved = self.memory.save_ledger(&self.ledger);
+    pub(super) async fn save_ledger(&mut self) {
+        let saved = self.memory.save_ledger(&self.ledger).await;
         self.note_store(saved);
     }
 
     /// Saves what the disk refused before, once that is due.
-    pub(super) fn save_outstanding(&mut self) {
+    pub(super) async fn save_outstanding(&mut self) {
         if self.until_save().is_zero() {
-            self.save_ledger();
+            self.save_ledger().await;
         }
     }
 

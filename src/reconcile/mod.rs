@@ -140,7 +140,7 @@ pub async fn run<E, M, S>(
         store_error: None,
         save_again: None,
     };
-    writer.save_ledger(); // writes nothing, unless opening the store left something outstanding
+    writer.save_ledger().await; // writes nothing, unless opening the store left something outstanding
     let mut inputs = Inputs {
         target: channels.target,
         engine: channels.engine,
@@ -148,7 +148,7 @@ pub async fn run<E, M, S>(
         commands: channels.commands,
     };
     inputs.target.mark_changed();
-    writer.count_boot();
+    writer.count_boot().await;
     let mut due = Instant::now();
     loop {
         let event = tokio::select! {
@@ -158,7 +158,7 @@ pub async fn run<E, M, S>(
         };
         match event {
             Event::Closed => return,
-            Event::Target(delivered) => writer.take_target(delivered),
+            Event::Target(delivered) => writer.take_target(delivered).await,
             Event::Progress(image, percent) => {
                 writer.pulls.advance(&image, percent);
                 writer.publish();
@@ -170,7 +170,7 @@ pub async fn run<E, M, S>(
             Event::Heard(restarts) => writer.tally.counts.restarts = restarts,
             Event::Look => {}
         }
-        writer.save_outstanding();
+        writer.save_outstanding().await;
         due = Instant::now() + writer.cycle(&stop).await.min(writer.until_save());
     }
 }
@@ -216,9 +216,9 @@ struct Reconciler<E, M, S> {
 }
 
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
-    fn take_target(&mut self, delivered: Arc<Delivered>) {
+    async fn take_target(&mut self, delivered: Arc<Delivered>) {
         if let Some(record) = &delivered.record {
-            let saved = self.memory.save_target(record);
+            let saved = self.memory.save_target(record).await;
             self.note_store(saved);
         }
         let is_news = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
@@ -274,7 +274,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         if self.learns_layers(&plan).await {
             plan = self.publish();
         }
-        self.note_waiting(&plan);
+        self.note_waiting(&plan).await;
         if plan.stage.is_empty() || stop.is_cancelled() {
             return self.until_due(&plan);
         }

@@ -33,7 +33,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             | Order::Lock(_)
             | Order::Renew { .. }
             | Order::Unlock { .. }
-            | Order::Force { .. } => self.follow(order),
+            | Order::Force { .. } => self.follow(order).await,
         };
         self.note_order(order, &told);
         self.publish();
@@ -61,7 +61,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
     }
 
-    fn follow(&mut self, order: &Order) -> Answer {
+    async fn follow(&mut self, order: &Order) -> Answer {
         let is_held = self.ledger.hold.is_some();
         match (order, &self.engine_error) {
             (Order::Rollback { .. }, Some(error)) if !is_held => {
@@ -92,7 +92,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         if ledger != self.ledger {
             let before = std::mem::replace(&mut self.ledger, ledger);
             self.remember_rejections(&before);
-            self.save_ledger();
+            self.save_ledger().await;
         }
         match &self.store_error {
             Some(why) => Answer::Done(format!("{told}; but this is not on disk yet: {why}")),

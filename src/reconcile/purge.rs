@@ -36,7 +36,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         // A container that ends now did not finish: it is to be started if the purge goes no further.
         let stops: Vec<_> = purging.containers.iter().map(stop).collect();
         plan::intend(&mut self.ledger, &stops);
-        self.save_ledger();
+        self.save_ledger().await;
         for seen in &purging.containers {
             self.engine.stop(&seen.container, seen.grace).await?;
             self.engine.remove(&seen.container).await?;

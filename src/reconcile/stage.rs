@@ -27,7 +27,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             app.restart.retain(|container| here.contains(container));
         }
         plan::intend(&mut self.ledger, &stage);
-        self.save_ledger();
+        self.save_ledger().await;
         let (beside, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
         for step in &beside {
@@ -73,7 +73,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         if has_steps {
             self.note_time();
         }
-        self.save_ledger();
+        self.save_ledger().await;
     }
 }
 

@@ -80,7 +80,7 @@ impl Page {
 }
 
 impl Memory for Notebook {
-    fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
+    async fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
         let mut page = self.0.lock().unwrap();
         let is_news = page.target.as_ref() != Some(record);
         page.save(is_news, |page| {
@@ -89,7 +89,7 @@ impl Memory for Notebook {
         })
     }
 
-    fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
+    async fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
         let mut page = self.0.lock().unwrap();
         page.tries += 1;
         let is_news = page.ledger != *ledger;

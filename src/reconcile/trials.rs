@@ -108,7 +108,7 @@ fn deadline(target: &Target, app: &AppId, settings: &PlanSettings) -> Duration {
 
 impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Counts the boot, for trials that began in an earlier one; none while the device is held.
-    pub(super) fn count_boot(&mut self) {
+    pub(super) async fn count_boot(&mut self) {
         let counted = u32::from(self.ledger.hold.is_none());
         for trial in self.ledger.apps.values_mut().filter_map(|app| app.trial.as_mut()) {
             if trial.boot_id != self.settings.boot_id {
@@ -117,7 +117,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 self.trials.is_first_look = true;
             }
         }
-        self.save_ledger();
+        self.save_ledger().await;
     }
 
     /// A trial, or a rejection, of another release than the wanted one counts for nothing any more.
@@ -165,11 +165,11 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         if tried.is_empty() {
             return Ok(());
         }
-        self.note_cut_short(&tried);
+        self.note_cut_short(&tried).await;
         self.trials.unsaved += counted;
         if self.trials.unsaved >= SAVE {
             self.trials.unsaved = Duration::ZERO;
-            self.save_ledger();
+            self.save_ledger().await;
         }
         for seen in self.observed.services.iter_mut().filter(|s| tried.contains(&s.spec)) {
             seen.restarts = match self.engine.restarts(&seen.container).await {
@@ -205,7 +205,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
 
     /// After a boot, and after an outage of the engine: what of a trial ended with it did not end by itself, and
     /// runs again.
-    fn note_cut_short(&mut self, tried: &[SpecHash]) {
+    async fn note_cut_short(&mut self, tried: &[SpecHash]) {
         if !std::mem::take(&mut self.trials.is_first_look) {
             return;
         }
@@ -215,6 +215,6 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 app.stopped.insert(seen.container.clone());
             }
         }
-        self.save_ledger();
+        self.save_ledger().await;
     }
 }

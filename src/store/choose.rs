@@ -16,7 +16,8 @@
 
 use super::mirror::{Found, Slot};
 use super::records::Snapshot;
-use super::{Recovery, StoreError, error};
+use super::{Recovery, StoreError};
+use crate::model::with_causes;
 
 /// Which copy to go on from, and what is to be done about the others.
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ pub(super) fn choose(database: Found, mirrors: [Found; 2]) -> Choice {
         (Found::Unreadable(error), best) => {
             choice.must_leap = true;
             let from = best.as_ref().map(|(slot, _)| *slot);
-            choice.notes.push(Recovery::Unavailable { from, why: error::chain(&error) });
+            choice.notes.push(Recovery::Unavailable { from, why: with_causes(&error) });
             choice.hidden = (best.is_none() || mirrored.hidden.is_some()).then_some(error);
             choice.base = best.map(|(_, snapshot)| snapshot).unwrap_or_default();
         }
@@ -84,7 +85,7 @@ pub(super) fn choose(database: Found, mirrors: [Found; 2]) -> Choice {
             choice.hidden = mirrored.hidden.filter(|_| best.is_none());
             choice.notes.push(match (&best, &choice.hidden) {
                 (Some((from, _)), _) => Recovery::Rebuilt { from: *from, may_be_old },
-                (None, Some(error)) => Recovery::Unavailable { from: None, why: error::chain(error) },
+                (None, Some(error)) => Recovery::Unavailable { from: None, why: with_causes(error) },
                 (None, None) if is_new => Recovery::Created,
                 (None, None) => Recovery::StartedEmpty,
             });
@@ -112,7 +113,7 @@ fn weigh(mirrors: [Found; 2]) -> Mirrored {
                 mirrored.foreign.push(slot.file_name());
             }
             Found::Unreadable(error) => {
-                mirrored.lost.push((slot, error::chain(&error)));
+                mirrored.lost.push((slot, with_causes(&error)));
                 mirrored.hidden = Some(error);
             }
         }

@@ -98,18 +98,6 @@ impl StoreError {
     }
 }
 
-/// An error and its causes on one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(next) = cause {
-        text.push_str(": ");
-        text.push_str(&next.to_string());
-        cause = next.source();
-    }
-    text
-}
-
 /// What opening the store found and did. Printed, it is a sentence for the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovery {

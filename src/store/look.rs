@@ -3,11 +3,11 @@
 use std::io;
 use std::path::Path;
 
-use crate::model::{ClockNote, Identity};
+use crate::model::{ClockNote, Identity, with_causes};
 
 use super::mirror::{self, Found, Slot};
 use super::records::{self, Snapshot};
-use super::{DATABASE, error, folder};
+use super::{DATABASE, folder};
 
 /// What is seen of a store from outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +45,7 @@ pub fn look(dir: &Path) -> io::Result<Look> {
     let mirrors = Slot::BOTH.map(|slot| match mirror::look(&dir.join(slot.file_name())) {
         Found::Nothing => Copy::Missing,
         Found::Damaged(why) | Found::Foreign(why) => Copy::Lost(why),
-        Found::Unreadable(error) => Copy::Lost(error::chain(&error)),
+        Found::Unreadable(error) => Copy::Lost(with_causes(&error)),
         Found::Whole(snapshot) => {
             if best.as_ref().is_none_or(|best| snapshot.seq > best.seq) {
                 best = Some(snapshot);

@@ -6,7 +6,7 @@
 //! the disk refuses, memory stays the truth and the next save brings everything outstanding.
 //!
 //! It knows nothing of HTTP, of the engine or of plans, writes nothing when nothing changed, and
-//! has no task of its own. Calls block for a few fsyncs: use `spawn_blocking`.
+//! has no task of its own. Calls block for a few fsyncs: `daemon` makes them beside the runtime.
 //!
 //! ```text
 //! <dir>/                 0700, locked while a store is open
@@ -30,7 +30,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::{Alert, Identity, Ledger, StoredTarget};
+use crate::model::{Alert, Identity, Ledger, StoredTarget, with_causes};
 
 use database::Database;
 use mirror::{Found, Mirrors};
@@ -95,7 +95,7 @@ impl Store {
             if error.is_fatal() {
                 return Err(error);
             }
-            let why = error::chain(&error);
+            let why = with_causes(&error);
             if !notes.iter().any(|note| matches!(note, Recovery::Unavailable { .. })) {
                 notes.push(Recovery::Unavailable { from: None, why: why.clone() });
             }
@@ -242,7 +242,7 @@ impl Inner {
     /// Brings the disk up to the truth, if it is not.
     fn settle(&mut self) -> Result<(), StoreError> {
         let done = if self.is_settled() { Ok(()) } else { self.write() };
-        self.trouble = done.as_ref().err().map(|error| error::chain(error));
+        self.trouble = done.as_ref().err().map(|error| with_causes(error));
         done
     }
 

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use super::views::{ErrorView, Failure};
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
+use crate::model::with_causes;
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]
@@ -73,7 +74,7 @@ impl From<ActError> for ApiError {
             ActError::Refused(refusal) => refusal.into(),
             ActError::Store(_) | ActError::Stopping => {
                 log_failure(&error);
-                let message = format!("the server could not write its records: {}", chain(&error));
+                let message = format!("the server could not write its records: {}", with_causes(&error));
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", message)
             }
         }
@@ -88,12 +89,7 @@ impl From<BadFilter> for ApiError {
 
 /// Tells the journal of a trouble of the server's own.
 pub(in crate::fleet) fn log_failure(error: &dyn std::error::Error) {
-    tracing::error!(error = chain(error), "request failed");
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let sources = std::iter::successors(error.source(), |error| error.source());
-    sources.fold(error.to_string(), |told, source| format!("{told}: {source}"))
+    tracing::error!(error = with_causes(error), "request failed");
 }
 
 /// A JSON body of exactly this form: unknown fields and wrong types are refused.

@@ -83,7 +83,7 @@ fn a_full_disk_loses_nothing_wherever_it_ends() {
                     assert!(
                         matches!(error, StoreError::Full { .. }),
                         "{}",
-                        super::super::error::chain(&error)
+                        crate::model::with_causes(&error)
                     );
                     assert!(store.trouble().unwrap().contains("no space"), "{:?}", store.trouble());
                     store.save_ledger(&wanted.ledger).unwrap_err();
