@@ -28,9 +28,18 @@ skip() {
     exit 3
 }
 
-# `get PACKAGE COMMAND`: Debian's package, if the command is not there.
+# `get COMMAND PACKAGE`: Debian's package, if the command is not there.
 get() {
-    command -v "$2" >/dev/null || (apt_install "to build for $target" "$1") || skip "$2 cannot be installed"
+    command -v "$1" >/dev/null || (apt_install "to build for $target" "$2") || skip "$2 cannot be installed"
+}
+
+# `get_compiler ARCHITECTURE TRIPLE`: Debian's cross compiler and the headers of its C library, which it only
+# recommends; `linker` is the compiler.
+get_compiler() {
+    linker=$2-gcc
+    if ! command -v "$linker" >/dev/null || [ ! -e "/usr/$2/include/stdint.h" ]; then
+        (apt_install "to build for $target" "gcc-$2" "libc6-dev-$1-cross") || skip "gcc-$2 cannot be installed"
+    fi
 }
 
 host=$(rustc -vV | sed -n 's/^host: //p')
@@ -42,10 +51,10 @@ libc=gnu
 folder=$target/
 case $target in
     "$host") ;;
-    aarch64-unknown-linux-gnu) get gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc && linker=aarch64-linux-gnu-gcc ;;
-    armv7-unknown-linux-gnueabihf) get gcc-arm-linux-gnueabihf arm-linux-gnueabihf-gcc && linker=arm-linux-gnueabihf-gcc ;;
+    aarch64-unknown-linux-gnu) get_compiler arm64 aarch64-linux-gnu ;;
+    armv7-unknown-linux-gnueabihf) get_compiler armhf arm-linux-gnueabihf ;;
     # Static: the C library comes with Rust's own for musl, and the compiler only has to be for the architecture.
-    aarch64-unknown-linux-musl) get gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc && linker=aarch64-linux-gnu-gcc && libc=musl ;;
+    aarch64-unknown-linux-musl) get_compiler arm64 aarch64-linux-gnu && libc=musl ;;
     *) die "it is not known how to link for $target; known are aarch64-unknown-linux-gnu, armv7-unknown-linux-gnueabihf, aarch64-unknown-linux-musl and $host" ;;
 esac
 
@@ -54,7 +63,7 @@ words=(build --locked)
 if [ "${ZIG:-}" = 1 ] && [ "$libc" = gnu ]; then
     zig=$root/.cross/zig
     if ! "$zig/bin/python" -m ziglang version >/dev/null 2>&1; then
-        get python3-venv python3
+        get python3 python3-venv
         python3 -m venv "$zig" >&2 || (apt_install "to install zig" python3-venv && python3 -m venv "$zig" >&2) ||
             skip "python3 makes no venv for zig"
         "$zig/bin/python" -m pip install --quiet ziglang cargo-zigbuild >&2 || skip "zig cannot be had from PyPI"
