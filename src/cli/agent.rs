@@ -45,7 +45,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = agent.settings.given();
     if agent.check {
-        accepted(&given, &environment_outside())?;
+        accepted(&given, &environment_outside(&given))?;
         return super::print::text("the settings are fine");
     }
     let (config, filter) = accepted(&given, &environment())?;

@@ -36,7 +36,8 @@ pub(super) async fn run(check: Check) -> anyhow::Result<ExitCode> {
         return Ok(Exit::Done.into());
     }
     let left_out = left_out(&check.dont_run)?;
-    let subject = Subject { given: check.settings.given(), environment: environment_outside(), left_out };
+    let given = check.settings.given();
+    let subject = Subject { environment: environment_outside(&given), given, left_out };
     let findings = Box::pin(doctor::examine(&subject)).await;
     if check.json {
         print::json("checks", &findings)?

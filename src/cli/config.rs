@@ -38,14 +38,15 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Show(Show { settings, json }) => show(&settings.given(), json),
         Verb::Check(Check { file }) => {
-            agent::accepted(&Given { file, set: Vec::new() }, &environment_outside())?;
+            let given = Given { file, set: Vec::new() };
+            agent::accepted(&given, &environment_outside(&given))?;
             print::text("the settings are fine")
         }
     }
 }
 
 fn show(given: &Given, json: bool) -> anyhow::Result<()> {
-    let settings = settings(given, &environment_outside())?;
+    let settings = settings(given, &environment_outside(given))?;
     if json {
         let all: Vec<_> = settings.iter().map(document).collect();
         return print::json("settings", &all);

@@ -42,7 +42,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     let joined = Joined::new(&given, &enrolment)?;
     let changes = joined.changes()?;
     let is_missing = given.file.as_ref().is_some_and(|file| !file.exists());
-    let set = if is_missing { Vec::new() } else { settings(&given, &environment_outside())? };
+    let set = if is_missing { Vec::new() } else { settings(&given, &environment_outside(&given))? };
     let met = joined.meets(&set)?;
     let replaced = changes.iter().find(|(_, is_other)| *is_other).map(|(path, _)| *path);
     let state_dir = set.iter().find(|setting| setting.key == "state_dir").and_then(|s| s.value.clone());
@@ -71,7 +71,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
             print::text(&format!("wrote {}", path.display()))?;
         }
         // Settings of others may still be wrong, and then the agent would not start.
-        Config::load(&given, &environment_outside())
+        Config::load(&given, &environment_outside(&given))
             .context("what was written is in place, and yet the agent would not start")?;
     }
     notes.iter().for_each(|note| print::note(&format!("note: {note}")));

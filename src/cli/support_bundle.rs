@@ -32,11 +32,8 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
     let time = host::time_in(Duration::ZERO).replace(':', "");
     let folder = format!("cotter-support-{time}");
     let output = bundle.output.unwrap_or_else(|| PathBuf::from(format!("{folder}.tar")));
-    let subject = Subject {
-        given: bundle.settings.given(),
-        environment: environment_outside(),
-        left_out: BTreeSet::new(),
-    };
+    let given = bundle.settings.given();
+    let subject = Subject { environment: environment_outside(&given), given, left_out: BTreeSet::new() };
     let mut pages = Box::pin(doctor::pages(&subject)).await;
     pages.extend(explained(&subject).await);
     let archive = doctor::archive(&folder, &pages);

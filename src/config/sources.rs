@@ -2,6 +2,7 @@
 //! but their form.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -237,23 +238,32 @@ pub(super) fn merged(
     Ok(raw)
 }
 
-/// Where systemd puts the credentials of the agent's unit while that runs, and where it takes them from.
-const CREDENTIALS: [&str; 2] = ["/run/credentials/cotter-agent.service", "/etc/credstore"];
+/// Where systemd puts the credentials of the agent's unit while that runs, and where it takes them from. The unit
+/// of an instance is told by `--set instance=NAME`, or else by the folder of its file, `/etc/cotter/NAME`.
+pub(super) fn credentials(given: &Given) -> Vec<String> {
+    let said = given.set.iter().rfind(|(key, _)| key == "instance").map(|(_, name)| name.as_str());
+    let folder = given.file.as_deref().and_then(Path::parent).and_then(Path::file_name);
+    let instance = said.or(folder.and_then(OsStr::to_str));
+    let own = instance.map(|name| format!("/run/credentials/cotter-agent@{name}.service"));
+    let usual = ["/run/credentials/cotter-agent.service", "/etc/credstore"].map(str::to_owned);
+    own.into_iter().chain(usual).collect()
+}
 
 /// The environment for who looks at the agent's settings from outside of its unit, where systemd sets no
 /// `$CREDENTIALS_DIRECTORY`: it is the first of the folders that has something in it.
 #[must_use]
-pub fn environment_outside() -> BTreeMap<String, String> {
-    with_folder(environment(), &CREDENTIALS)
+pub fn environment_outside(given: &Given) -> BTreeMap<String, String> {
+    with_folder(environment(), &credentials(given))
 }
 
+/// [`environment_outside`] for these folders.
 pub(super) fn with_folder(
     mut environment: BTreeMap<String, String>,
-    folders: &[&str],
+    folders: &[String],
 ) -> BTreeMap<String, String> {
-    let has_any = |folder: &&&str| fs::read_dir(folder).is_ok_and(|mut inside| inside.next().is_some());
+    let has_any = |folder: &&String| fs::read_dir(folder).is_ok_and(|mut inside| inside.next().is_some());
     if let Some(folder) = folders.iter().find(has_any) {
-        environment.entry("CREDENTIALS_DIRECTORY".to_owned()).or_insert((*folder).to_owned());
+        environment.entry("CREDENTIALS_DIRECTORY".to_owned()).or_insert_with(|| folder.clone());
     }
     environment
 }

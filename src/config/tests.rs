@@ -97,12 +97,22 @@ fn a_key_may_be_a_credential_of_the_unit() {
     // Who looks from outside of the unit finds it where systemd has it.
     let empty = tempfile::tempdir().unwrap();
     let empty = empty.path().to_str().unwrap();
-    let found =
-        |folders: &[&str]| sources::with_folder(BTreeMap::new(), folders).into_values().collect::<Vec<_>>();
+    let found = |folders: &[&str]| {
+        let folders = folders.iter().map(|folder| (*folder).to_owned()).collect::<Vec<_>>();
+        sources::with_folder(BTreeMap::new(), &folders).into_values().collect::<Vec<_>>()
+    };
     assert_eq!(found(&["/nowhere", empty, given.as_str(), "/"]), [given.as_str()]);
     assert_eq!(found(&["/nowhere", empty]), Vec::<String>::new());
     let unit = BTreeMap::from([("CREDENTIALS_DIRECTORY".to_owned(), "/its".to_owned())]);
-    assert_eq!(sources::with_folder(unit.clone(), &[given.as_str()]), unit, "what systemd says counts");
+    assert_eq!(sources::with_folder(unit.clone(), &[given]), unit, "what systemd says counts");
+    let first = |file: Option<&str>, instance: Option<&str>| {
+        let set = instance.map(|name| ("instance".to_owned(), name.to_owned())).into_iter().collect();
+        sources::credentials(&Given { file: file.map(PathBuf::from), set }).remove(0)
+    };
+    assert_eq!(first(None, None), "/run/credentials/cotter-agent.service");
+    let lab = "/run/credentials/cotter-agent@lab.service";
+    assert_eq!(first(Some("/etc/cotter/lab/agent.toml"), None), lab);
+    assert_eq!(first(Some("/etc/cotter/b/agent.toml"), Some("lab")), lab);
     assert_eq!(
         load(&text, &[], &[]).unwrap_err(),
         "cloud.provisioning_key_file: key file $CREDENTIALS_DIRECTORY/cotter.provisioning-key cannot be used: \
