@@ -6,6 +6,7 @@
 use std::fmt::{Debug, Write as _};
 use std::io;
 use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -20,6 +21,9 @@ const SOCKET: &str = "/run/systemd/journal/socket";
 /// No more of a value is sent: a datagram has room for some of this size.
 const LONGEST: usize = 8 * 1024;
 
+/// The journal may take so long for a line.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Sends events to the journal.
 #[derive(Debug)]
 pub(super) struct Journal(UnixDatagram);
@@ -30,9 +34,13 @@ impl Journal {
     /// When there is no journal.
     pub(super) fn open() -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
+        // A journal that hangs loses lines: all else shares one thread with this.
+        socket.set_write_timeout(Some(PATIENCE))?;
         // journald leaves an empty entry aside.
-        socket.send_to(&[], SOCKET)?;
-        Ok(Self(socket))
+        match socket.send_to(&[], SOCKET) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ => Ok(Self(socket)),
+        }
     }
 }
 

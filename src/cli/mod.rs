@@ -32,6 +32,7 @@ mod support_bundle;
 mod wait;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
@@ -182,6 +183,9 @@ fn in_a_line(message: &str) -> String {
     told
 }
 
+/// What was begun beside the runtime may take so long to end.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Runs what was typed, and tells how it ended. What is wrong with the command line
 /// itself ends here with [`Exit::Usage`].
 pub fn main() -> ExitCode {
@@ -194,7 +198,12 @@ pub fn main() -> ExitCode {
     // One thread: what blocks is done beside it, and a device pays for every stack.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(cli.verb.run()),
+        Ok(runtime) => {
+            let result = runtime.block_on(cli.verb.run());
+            // What still runs beside it is a resolver or a disk that does not answer: neither is waited for.
+            runtime.shutdown_timeout(LINGER);
+            result
+        }
         Err(error) => Err(anyhow::Error::new(error).context("cannot start")),
     };
     match result {

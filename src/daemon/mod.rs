@@ -41,7 +41,7 @@ use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use surroundings::Host;
 
-use remembered::{identity, remembered_target, save_identity};
+use remembered::{Disk, identity, remembered_target, save_identity};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -128,7 +128,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let docker = Arc::new(engine(&config, &identity));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
-    let memory = (store.clone(), remembered.ledger);
+    let memory = (Disk::new(store.clone()), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
@@ -265,7 +265,7 @@ fn spawn_reconciler(
     engine: Arc<Docker>,
     wires: &Wires,
     orders: mpsc::Receiver<Command>,
-    (store, ledger): (Store, Ledger),
+    (store, ledger): (Disk, Ledger),
     stop: &CancellationToken,
 ) {
     let channels = Channels {

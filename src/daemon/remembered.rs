@@ -1,5 +1,8 @@
 //! What the agent remembers: who it is and the target that was in force, and how both and the ledger are saved.
 
+use std::time::Duration;
+
+use tokio::task::{JoinError, JoinHandle};
 use tracing::warn;
 
 use crate::config::{CloudConfig, Config, Joining};
@@ -83,41 +86,88 @@ pub(super) fn remembered_target(
     }
 }
 
-impl Memory for Store {
+/// The disk may take so long for a save; opening the store anew, which a save may have to do, is given 30 s.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The store for who may not wait for a disk that hangs.
+pub(super) struct Disk {
+    store: Store,
+    /// The save that the disk has not answered.
+    late: Option<JoinHandle<Result<(), StoreError>>>,
+    /// What the store has not heard of yet because of that.
+    target: Option<StoredTarget>,
+}
+
+impl Disk {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, late: None, target: None }
+    }
+
+    async fn save(&mut self, ledger: Option<Ledger>) -> Result<(), String> {
+        if self.late.as_ref().is_some_and(|late| !late.is_finished()) {
+            return Err("the disk has not answered an earlier save yet".to_owned());
+        }
+        let target = self.target.clone();
+        let mut saving = beside(&self.store, move |store| {
+            // Both, whatever becomes of the first: the store remembers what it cannot write.
+            let target = target.map_or(Ok(()), |target| store.save_target(&target));
+            let ledger = ledger.map_or(Ok(()), |ledger| store.save_ledger(&ledger));
+            target.and(ledger)
+        });
+        let Ok(saved) = tokio::time::timeout(PATIENCE, &mut saving).await else {
+            self.late = Some(saving);
+            return Err(format!("the disk has not answered for {} s", PATIENCE.as_secs()));
+        };
+        self.target = None;
+        in_words(saved)
+    }
+}
+
+impl Memory for Disk {
     async fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
-        let record = record.clone();
-        beside(self, move |store| store.save_target(&record)).await
+        self.target = Some(record.clone());
+        self.save(None).await
     }
 
     async fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
-        let ledger = ledger.clone();
-        beside(self, move |store| store.save_ledger(&ledger)).await
+        self.save(Some(ledger.clone())).await
     }
 }
 
 /// Saves in a thread of its own: a disk may take its time, and all else here shares one thread.
-async fn beside(
+fn beside(
     store: &Store,
     save: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
-) -> Result<(), String> {
+) -> JoinHandle<Result<(), StoreError>> {
     let store = store.clone();
-    match tokio::task::spawn_blocking(move || save(&store)).await {
+    tokio::task::spawn_blocking(move || save(&store))
+}
+
+fn in_words(saved: Result<Result<(), StoreError>, JoinError>) -> Result<(), String> {
+    match saved {
         Ok(saved) => saved.map_err(|error| with_causes(&error)),
         Err(error) => Err(format!("the agent ends: {error}")),
     }
 }
 
+/// Saves who the device is, for as long as the disk takes.
 pub(super) async fn save_identity(store: &Store, identity: &Identity) -> Result<(), String> {
     let identity = identity.clone();
-    beside(store, move |store| store.save_identity(&identity)).await
+    in_words(beside(store, move |store| store.save_identity(&identity)).await)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
+    use crate::model::{AppId, AppLedger};
+
+    fn ledger(app: &str) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.apps.insert(AppId::parse(app).unwrap(), AppLedger::default());
+        ledger
+    }
 
     /// There is one thread for all else: a save that held it would wait for what can never come.
     #[tokio::test]
@@ -125,11 +175,37 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
         let (meanwhile, heard) = mpsc::channel();
-        let slow = beside(&store, move |_| {
-            heard.recv_timeout(Duration::from_secs(20)).expect("the runtime goes on");
-            Ok(())
-        });
+        let slow = async {
+            let saving = beside(&store, move |_| {
+                heard.recv_timeout(Duration::from_secs(20)).expect("the runtime goes on");
+                Ok(())
+            });
+            saving.await
+        };
         let (saved, ()) = tokio::join!(slow, async { meanwhile.send(()).unwrap() });
-        assert_eq!(saved, Ok(()));
+        assert_eq!(in_words(saved), Ok(()));
+    }
+
+    /// A disk that hangs is told of, like one that is full, and what it missed is saved when it comes back.
+    #[tokio::test]
+    async fn a_disk_that_hangs_holds_the_writer_up_only_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path()).unwrap();
+        let mut disk = Disk::new(store.clone());
+        let (come_back, heard) = mpsc::channel::<()>();
+        disk.late = Some(beside(&store, move |_| {
+            let _ = heard.recv_timeout(Duration::from_secs(20));
+            Ok(())
+        }));
+        let target = StoredTarget { endpoint: "http://a".to_owned(), etag: None, body: "{}".to_owned() };
+        let late = Err("the disk has not answered an earlier save yet".to_owned());
+        assert_eq!(disk.save_target(&target).await, late);
+        assert_eq!(disk.save_ledger(&ledger("a")).await, late);
+        assert_eq!(store.load(), Remembered::default());
+        come_back.send(()).unwrap();
+        in_words(disk.late.take().unwrap().await).unwrap();
+        disk.save_ledger(&ledger("b")).await.unwrap();
+        let held = store.load();
+        assert_eq!((held.target, held.ledger), (Some(target), ledger("b")));
     }
 }

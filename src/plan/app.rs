@@ -88,15 +88,18 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
     clean_up(draft, app, release, &services);
 }
 
-/// Takes our own lock files away, once nothing of the app is about to be touched. A first release that is on
-/// trial has nothing to be taken back for.
-fn unlock(draft: &mut Draft<'_>, app: &AppId) {
+/// Takes our own lock files away, once nothing of the app is about to be touched, nor on its way back. A first
+/// release that is on trial has nothing to be taken back for.
+pub(super) fn unlock(draft: &mut Draft<'_>, app: &AppId) {
     let is_tried = draft.ledger(app).is_some_and(|a| a.trial.is_some() && a.good.is_some());
+    let is_going_back = draft.ledger(app).is_some_and(|a| {
+        a.rejected.is_some() && a.good.as_ref().is_some_and(|good| keep::has_strangers(draft, app, good))
+    });
     let is_touched = draft.plan.stage.iter().any(|step| {
         step.app() == Some(app)
             && matches!(step, Step::Stop { .. } | Step::Kill { .. } | Step::Start { .. } | Step::Try { .. })
     });
-    if draft.at.facts.own_locks.contains(app) && !is_tried && !is_touched {
+    if draft.at.facts.own_locks.contains(app) && !is_tried && !is_going_back && !is_touched {
         draft.add(Some(app), None, vec![Step::Unlock { app: app.clone() }]);
     }
 }
@@ -115,14 +118,18 @@ fn is_ended_by_trial(draft: &mut Draft<'_>, app: &AppId, release: &Release, serv
     true
 }
 
-/// Whether the trial of `release` must be written down first, because something of it is about to start.
+/// Whether the trial of `release` must be written down first, because something of it is about to start, or runs
+/// and was never tried.
 fn begins_trial(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
     if draft.good(app) == Some(release) || trial::of(draft, app, release).is_some() {
         return false;
     }
     let starts = |p: &Place<'_>| p.container.is_none_or(|c| needs_start(draft, app, c, p));
     // A release that only drops a service changes what the others find, too.
-    if !services.iter().any(starts) && !leftovers(draft, app, release).any(is_up) {
+    if !services.iter().any(starts)
+        && !trial::is_missing(draft, app, release, services)
+        && !leftovers(draft, app, release).any(is_up)
+    {
         return false;
     }
     draft.add(Some(app), None, vec![Step::Try { app: app.clone(), release: release.commit.clone() }]);

@@ -47,7 +47,8 @@ pub(super) fn blocks(draft: &mut Draft<'_>, app: &AppId, release: &Release, serv
         None => p.is_to_run,
     };
     if !stops && (may_start || !services.iter().any(starts)) {
-        return false;
+        // Nothing is judged while the device is held.
+        return trial::is_missing(draft, app, release, services) && is_held(draft, app);
     }
     if is_held(draft, app) {
         return true;

@@ -1,6 +1,6 @@
 //! What runs while the wanted release does not: the good one, whole.
 
-use crate::model::{AppId, ContainerState, Health, ObservedService, Release, Step};
+use crate::model::{AppId, ContainerState, Health, ObservedService, Release, ServiceSpec, Step};
 
 use super::places::{Place, free_name, gives_room, is_up, line_up, needs_start};
 use super::{Draft, care, create, gate, networks, places, swap, trial};
@@ -28,7 +28,15 @@ pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
     let is_gap = services.iter().any(|p| p.is_to_run && !is_covered(p) && !has_made_room(p));
     let is_broken = |p: &Place<'_>| p.container.is_some_and(|seen| places::is_broken(draft, app, seen, p));
     let is_whole = !services.iter().any(is_broken);
-    if is_whole && !strangers.is_empty() && (is_unwell || is_gap) && can_swap(draft, app, &services) {
+    // All successors are created before the first one is started: one that is not begun is half a release.
+    let is_half = draft.at.observed.services.iter().any(|seen| {
+        seen.app == *app && seen.state == ContainerState::Created && !is_of_any(seen, &[good, wanted])
+    });
+    if is_whole
+        && !strangers.is_empty()
+        && (is_unwell || is_gap || is_half)
+        && can_swap(draft, app, &services)
+    {
         back(draft, app, good, &services);
         return;
     }
@@ -84,11 +92,18 @@ fn back(draft: &mut Draft<'_>, app: &AppId, good: &Release, services: &[Place<'_
 
 /// Containers of the app that are up and belong to none of the releases.
 fn strangers<'a>(draft: &Draft<'a>, app: &AppId, releases: &[&Release]) -> Vec<&'a ObservedService> {
-    let is_of = |seen: &ObservedService, release: &Release| {
-        release.services.get(&seen.service).is_some_and(|spec| spec.hash == seen.spec)
-    };
     let all = draft.at.observed.services.iter().filter(|s| s.app == *app && is_up(s));
-    all.filter(|s| !releases.iter().any(|release| is_of(s, release))).collect()
+    all.filter(|s| !is_of_any(s, releases)).collect()
+}
+
+/// Whether something of the app is up that is not the good release's.
+pub(super) fn has_strangers(draft: &Draft<'_>, app: &AppId, good: &Release) -> bool {
+    !strangers(draft, app, &[good]).is_empty()
+}
+
+fn is_of_any(seen: &ObservedService, releases: &[&Release]) -> bool {
+    let is_of = |spec: &ServiceSpec| spec.hash == seen.spec;
+    releases.iter().any(|release| release.services.get(&seen.service).is_some_and(is_of))
 }
 
 /// Whether something of the service runs, or it has ended as it should.

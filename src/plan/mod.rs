@@ -84,6 +84,7 @@ pub fn plan(at: &Situation<'_>) -> Plan {
                     draft.wait(Some(id), None, Reason::Refused, refusal.to_string(), None);
                 }
                 keep::refused(&mut draft, id);
+                app::unlock(&mut draft, id);
             }
             TargetApp::Wanted(wanted) => match &wanted.release {
                 Some(release) => app::reach(&mut draft, id, release),

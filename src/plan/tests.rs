@@ -30,7 +30,7 @@ use crate::model::{
 /// `web+vpn` joins the network of vpn; `web/1` is on the network `lan` with the config 1. Those of 1 and 2 have
 /// addresses in common.
 /// `web^kill`, `web^delete`, `web^hand` say how web takes over; `web:80` publishes a port of the host.
-const RELEASES: [(u8, &str); 22] = [
+const RELEASES: [(u8, &str); 23] = [
     (1, "db web"),
     (2, "db web"),
     (3, "web"),
@@ -53,6 +53,7 @@ const RELEASES: [(u8, &str); 22] = [
     (20, "db web/3"),
     (21, "db=18 vpn/2 web+vpn"),
     (22, "db web^delete"),
+    (23, "db=1 web=1"),
 ];
 
 fn app() -> AppId {
@@ -691,7 +692,17 @@ fn what_does_not_change_is_not_touched() {
             "target 5, good 1, trial 5, have 5, db@1 running, web@1 running, db@5 created",
             "stop db db-1, start db db-5",
         ),
-        ("same specs under another commit", "target 5, good 1, db@5 running, web@1 running", "commit 5"),
+        ("same specs under another commit", "target 23, good 1, db@1 running, web@1 running", "commit 23"),
+        (
+            "what runs of it since a trial that another target cut off is tried",
+            "target 5, good 1, db@5 running, web@1 running",
+            "try 5",
+        ),
+        (
+            "also when it is all well",
+            "target 2, good 1, db@1 exited, stopped db@1, web@1 exited, stopped web@1, db@2 running, web@2 healthy",
+            "try 2",
+        ),
         (
             "a service that the release drops",
             "target 3, good 1, trial 3, have 3, db@1 running, web@1 running, web@3 created",
@@ -735,6 +746,11 @@ fn a_bad_release_is_taken_back() {
             "the whole good release comes back, and nothing is pulled",
             "target 2, good 1, rejected 2, db@1 exited, stopped db@1, web@1 exited, stopped web@1, db@2 running, web@2 unhealthy",
             "stop db db-2, start db db-1, stop web web-2, start web web-1, wait all rejected",
+        ),
+        (
+            "what ended with an error before, and is not started again, is no reason to stay",
+            "target 7, good 6, rejected 7, job@6 failed, web@6 exited, stopped web@6, job@7 running, web@7 unhealthy",
+            "stop job job-7, stop web web-7, start web web-6, wait all rejected",
         ),
         (
             "cut in the middle of it",
@@ -841,6 +857,11 @@ fn a_trial_that_a_new_target_cuts_off_does_not_stay_half_done() {
     ] {
         assert_eq!(Device::parse(&format!("{target}, {}", between(state))).told(), expected, "{why}");
     }
+    check(&[(
+        "half of a release is not what may go on",
+        "target 3, good 1, pulling web@3, db@1 exited, stopped db@1, db@2 running, web@1 running, web@2 created",
+        "stop db db-2, start db db-1, wait web downloading",
+    )]);
 }
 
 #[test]

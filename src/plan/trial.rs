@@ -75,6 +75,15 @@ pub(super) fn verdict(
     (trial.boots >= BOOTS).then(|| format!("the device booted {} times during its trial", trial.boots))
 }
 
+/// Whether containers of `release` are there, beside another good release, and it is not on trial: an earlier trial
+/// was cut off, and what runs has shown nothing yet.
+pub(super) fn is_missing(draft: &Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
+    let is_unproven = |p: &Place<'_>| p.is_to_run && p.container.is_some_and(|seen| is_new(draft, app, seen));
+    of(draft, app, release).is_none()
+        && other_good(draft, app, release).is_some()
+        && services.iter().any(is_unproven)
+}
+
 /// Whether the container belongs to what is tried, and not to what the good release has as well.
 pub(super) fn is_new(draft: &Draft<'_>, app: &AppId, seen: &ObservedService) -> bool {
     let good = draft.ledger(app).and_then(|a| a.good.as_ref());

@@ -84,6 +84,16 @@ fn our_own_locks_go_when_nothing_is_touched_any_more() {
             "target 2, trial 2 400, own, db@2 running, web@2 unhealthy",
             "unlock app, wait all degraded, wait web unhealthy",
         ),
+        (
+            "nor on its way back, where one waits for another",
+            "target 2, good 4, rejected 2, own, db@4 starting, web@4 exited, stopped web@4, db@2 exited, web@2 running",
+            "wait all rejected, wait web dependency",
+        ),
+        (
+            "when the target is refused",
+            "target refused, own, good 1, db@1 running, web@1 running",
+            "unlock app, wait all refused",
+        ),
         ("when it was accepted", "target 2, good 2, own, db@2 running, web@2 running", "unlock app"),
         (
             "when it was taken back, and not before",
