@@ -12,8 +12,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use cotter::engine::{Docker, DockerSettings, EngineError, Operate as _};
+use cotter::engine::{Docker, DockerSettings, EngineError, Inspect as _, Operate as _};
 use cotter::model::{ImageRef, Instance, RegistryLogin};
+use cotter::registry::weigh;
 use support::{Lab, Program, eventually, http_get};
 use tokio::sync::mpsc;
 
@@ -76,6 +77,14 @@ async fn a_guarded_registry_is_shown_the_key_if_it_is_the_clouds() {
         let error = engine(login).pull(&image, None, mpsc::channel(8).0).await.unwrap_err();
         assert!(matches!(error, EngineError::RegistryAuth { .. }), "{why}: {error}");
     }
+    // What it weighs is told to who is let in.
+    let login =
+        RegistryLogin { username: "user".into(), password: "key".into(), registries: vec![address.clone()] };
+    let machine = engine(None).about().await.unwrap().architecture;
+    let weight = weigh(&image, &machine, Some(&login)).await.unwrap();
+    assert!(!weight.layers.is_empty() && weight.architectures.contains(&machine), "{weight:?}");
+    let denied = weigh(&image, &machine, None).await.unwrap_err().why.to_string();
+    assert!(denied.contains("does not let us read"), "{denied}");
     engine(Some(("key", &address))).pull(&image, None, mpsc::channel(8).0).await.unwrap();
     lab.docker().run(&["image", "inspect", &image.to_string()]);
     lab.docker().run(&["rmi", &image.to_string()]);

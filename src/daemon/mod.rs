@@ -125,11 +125,13 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
-    let docker = Arc::new(engine(&config, &identity));
+    let login = login(&config, &identity);
+    let host = Host::new(&config.runtime_dir, login.clone());
+    let docker = Arc::new(engine(&config, login));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
-    spawn_reconciler(&mut tasks, &config, docker, &wires, orders_heard, memory, &stop);
+    spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
@@ -243,13 +245,16 @@ fn spawn_sockets(
     tasks.spawn(api::serve_control(control, orders, stop.clone()));
 }
 
-/// The engine, and the login for the registries of the cloud.
-fn engine(config: &Config, identity: &Identity) -> Docker {
-    let login = config.cloud.as_ref().map(|cloud| RegistryLogin {
+/// Who the device is to the registries of its cloud.
+fn login(config: &Config, identity: &Identity) -> Option<RegistryLogin> {
+    config.cloud.as_ref().map(|cloud| RegistryLogin {
         username: format!("d_{}", identity.uuid),
         password: identity.device_key.clone(),
         registries: cloud::registries(&cloud.endpoint, &cloud.registries),
-    });
+    })
+}
+
+fn engine(config: &Config, login: Option<RegistryLogin>) -> Docker {
     Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
@@ -262,7 +267,7 @@ fn engine(config: &Config, identity: &Identity) -> Docker {
 fn spawn_reconciler(
     tasks: &mut JoinSet<()>,
     config: &Config,
-    engine: Arc<Docker>,
+    (engine, host): (Arc<Docker>, Host),
     wires: &Wires,
     orders: mpsc::Receiver<Command>,
     (store, ledger): (Disk, Ledger),
@@ -278,8 +283,7 @@ fn spawn_reconciler(
     };
     let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
     tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wake.clone(), stop.clone()));
-    let surroundings = Arc::new(Host::new(&config.runtime_dir));
-    let reconciled = reconcile::run(engine, surroundings, store, ledger, settings, channels, stop.clone());
+    let reconciled = reconcile::run(engine, Arc::new(host), store, ledger, settings, channels, stop.clone());
     tasks.spawn(async move {
         tokio::select! {
             () = reconciled => {}

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::host::{self, Locks};
-use crate::model::{Clock, FileLock, HeldPort, ImageRef, ServiceName, Weight, Window, WindowState};
+use crate::model::{
+    Clock, FileLock, HeldPort, ImageRef, RegistryLogin, ServiceName, Weight, Window, WindowState,
+};
 use crate::reconcile::{Surroundings, Unweighed};
 use crate::registry;
 
@@ -12,13 +14,14 @@ use crate::registry;
 #[derive(Debug)]
 pub struct Host {
     locks: Locks,
+    login: Option<RegistryLogin>,
 }
 
 impl Host {
-    /// The host as the agent with this runtime folder knows it. Nothing is made yet.
+    /// The host as the agent with this runtime folder, and with this login for registries, knows it. Nothing is made yet.
     #[must_use]
-    pub fn new(runtime_dir: &Path) -> Self {
-        Self { locks: Locks::new(services_dir(runtime_dir)) }
+    pub fn new(runtime_dir: &Path, login: Option<RegistryLogin>) -> Self {
+        Self { locks: Locks::new(services_dir(runtime_dir)), login }
     }
 }
 
@@ -86,7 +89,7 @@ impl Surroundings for Host {
     }
 
     async fn weigh(&self, image: &ImageRef, architecture: &str) -> Result<Weight, Unweighed> {
-        let asked = registry::weigh(image, architecture).await;
+        let asked = registry::weigh(image, architecture, self.login.as_ref()).await;
         asked.map_err(|error| Unweighed { after: error.after, why: error.why.to_string() })
     }
 }

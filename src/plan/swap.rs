@@ -12,8 +12,8 @@ use super::{networks, trial};
 
 /// Whether nothing is left to stop or start; the next few swaps otherwise.
 pub(super) fn swap(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
-    // What goes back goes back whole: what ended with an error before was no better in its own time.
-    if trial::of(draft, app, release).is_some() && has_failed(draft, app, services) {
+    // The good release comes back whatever had failed of it: that was so when it was good.
+    if draft.good(app) != Some(release) && has_failed(draft, app, services) {
         return false;
     }
     let mut is_complete = true;

@@ -1,14 +1,15 @@
 //! One conversation with one registry: where it is, how it is asked, with which token, and what it refuses.
 
 use std::net::IpAddr;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use httpdate::parse_http_date;
 use reqwest::header::{ACCEPT, DATE, HeaderMap, HeaderName, RETRY_AFTER, WWW_AUTHENTICATE};
-use reqwest::{Client, Method, Response, StatusCode, Url};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url};
 use serde::Deserialize;
 
-use crate::model::ImageRef;
+use crate::model::{ImageRef, RegistryLogin};
 
 use super::{RegistryError, Unanswered};
 
@@ -25,36 +26,36 @@ pub(super) struct Asking<'a> {
     client: Client,
     /// Of the image's repository, e.g. `https://r.example/v2/a/b`.
     base: String,
-    /// Given to anybody, once the registry has asked for one.
-    token: Option<String>,
+    /// Who the device is, if it is for this registry.
+    login: Option<&'a RegistryLogin>,
+    /// Shown once the registry has asked for it.
+    pass: Option<Pass>,
+}
+
+enum Pass {
+    Token(String),
+    /// The login itself.
+    Login,
 }
 
 impl<'a> Asking<'a> {
     /// Nothing is asked yet.
-    pub(super) fn new(image: &'a ImageRef) -> Result<Self, RegistryError> {
+    pub(super) fn new(image: &'a ImageRef, login: Option<&'a RegistryLogin>) -> Result<Self, RegistryError> {
         let (host, path) = place(image.repository());
         let is_local = is_on_this_machine(host);
-        // A second install is refused, which is as good.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let mut client = Client::builder()
-            .connect_timeout(Duration::from_secs(10))
-            .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")));
-        if is_local {
-            // Nor does it need a machine that knows authorities.
-            client = client.no_proxy().tls_certs_only([]);
-        }
         let why = |e| RegistryError::Unreachable { image: image.to_string(), why: innermost(&e) };
-        let client = client.build().map_err(why)?;
+        let client = client(is_local).map_err(why)?;
         let scheme = if is_local { "http" } else { "https" };
-        Ok(Self { image, client, base: format!("{scheme}://{host}/v2/{path}"), token: None })
+        let login = login.filter(|login| login.is_for(image));
+        Ok(Self { image, client, base: format!("{scheme}://{host}/v2/{path}"), login, pass: None })
     }
 
-    /// Asks for `what` of the repository, e.g. `manifests/latest`, and once more with a token if the
-    /// registry names who gives one to anybody. The answer is a good one, its body is not read yet.
+    /// Asks for `what` of the repository, e.g. `manifests/latest`, and once more with the login, or with
+    /// a token from whom the registry names, if it wants that. The answer is a good one, its body is not read yet.
     pub(super) async fn ask(&mut self, method: Method, what: &str) -> Result<Response, Unanswered> {
         let mut answer = self.send(method.clone(), what).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED && self.token.is_none() {
-            self.token = Some(self.get_token(&answer).await?);
+        if answer.status() == StatusCode::UNAUTHORIZED && self.pass.is_none() {
+            self.pass = Some(self.get_pass(&answer).await?);
             answer = self.send(method, what).await?;
         }
         let image = self.image.to_string();
@@ -85,8 +86,10 @@ impl<'a> Asking<'a> {
 
     async fn send(&self, method: Method, what: &str) -> Result<Response, Unanswered> {
         let mut request = self.client.request(method, format!("{}/{what}", self.base)).header(ACCEPT, KINDS);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
+        match &self.pass {
+            Some(Pass::Token(token)) => request = request.bearer_auth(token),
+            Some(Pass::Login) => request = self.with_login(request),
+            None => {}
         }
         request.send().await.map_err(|e| self.unreachable(innermost(&e)))
     }
@@ -98,8 +101,16 @@ impl<'a> Asking<'a> {
         Unanswered { after, ..self.unreachable(format!("status {status}")) }
     }
 
-    /// A token for anybody, from where the registry's `WWW-Authenticate: Bearer` says.
-    async fn get_token(&self, answer: &Response) -> Result<String, Unanswered> {
+    fn with_login(&self, request: RequestBuilder) -> RequestBuilder {
+        match self.login {
+            Some(login) => request.basic_auth(&login.username, Some(&login.password)),
+            None => request,
+        }
+    }
+
+    /// What the registry's `WWW-Authenticate` asks for: the login, or a token from where it says. As for the
+    /// engine's pulls, who gives the tokens of a registry of the cloud is shown the login; others give one to anybody.
+    async fn get_pass(&self, answer: &Response) -> Result<Pass, Unanswered> {
         #[derive(Deserialize)]
         struct Answer {
             #[serde(alias = "access_token")]
@@ -107,12 +118,16 @@ impl<'a> Asking<'a> {
         }
         let denied = || Unanswered::from(RegistryError::Denied { image: self.image.to_string() });
         let challenge = answer.headers().get(WWW_AUTHENTICATE).and_then(|c| c.to_str().ok());
+        let is_basic = challenge.and_then(|c| c.get(..6)).is_some_and(|c| c.eq_ignore_ascii_case("basic "));
+        if is_basic && self.login.is_some() {
+            return Ok(Pass::Login);
+        }
         let parameters = challenge.and_then(parameters).ok_or_else(denied)?;
         let of = |name: &str| parameters.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
         let realm = of("realm").filter(|realm| realm.starts_with("https://") || is_loopback_url(realm));
         let query: Vec<_> = ["service", "scope"].iter().filter_map(|name| Some((*name, of(name)?))).collect();
-        let asked = self.client.get(realm.ok_or_else(denied)?).query(&query).send().await;
-        let answer = asked.map_err(|_| denied())?;
+        let request = self.client.get(realm.ok_or_else(denied)?).query(&query);
+        let answer = self.with_login(request).send().await.map_err(|_| denied())?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
@@ -121,8 +136,27 @@ impl<'a> Asking<'a> {
             _ => return Err(denied()),
         }
         let body = self.read(answer, LARGEST_TOKEN).await?;
-        Ok(serde_json::from_slice::<Answer>(&body).map_err(|_| denied())?.token)
+        Ok(Pass::Token(serde_json::from_slice::<Answer>(&body).map_err(|_| denied())?.token))
     }
+}
+
+/// Whoever asks a registry. One for all that are elsewhere: it reads the authorities that this machine knows.
+fn client(is_local: bool) -> Result<Client, reqwest::Error> {
+    static ELSEWHERE: OnceLock<Client> = OnceLock::new();
+    if let Some(client) = ELSEWHERE.get().filter(|_| !is_local) {
+        return Ok(client.clone());
+    }
+    // A second install is refused, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    let client = Client::builder()
+        .connect_timeout(Duration::from_secs(10))
+        .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")));
+    if is_local {
+        // Nor does it need a machine that knows authorities.
+        return client.no_proxy().tls_certs_only([]).build();
+    }
+    let client = client.pool_idle_timeout(Duration::from_secs(5)).build()?;
+    Ok(ELSEWHERE.get_or_init(|| client).clone())
 }
 
 /// Bytes of an answer with a token in it.

@@ -63,7 +63,8 @@ fn late(image: &ImageRef, patience: Duration) -> RegistryError {
 
 async fn digest(image: &ImageRef) -> Result<String, RegistryError> {
     let what = format!("manifests/{}", image.tag().unwrap_or("latest"));
-    let answer = Asking::new(image)?.ask(Method::HEAD, &what).await.map_err(|unanswered| unanswered.why)?;
+    let answer =
+        Asking::new(image, None)?.ask(Method::HEAD, &what).await.map_err(|unanswered| unanswered.why)?;
     let digest = answer.headers().get("docker-content-digest").and_then(|d| d.to_str().ok());
     let why = "it tells no digest".to_owned();
     digest.map(str::to_owned).ok_or_else(|| RegistryError::Unreachable { image: image.to_string(), why })

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
-use crate::model::{ImageRef, Weight, runs};
+use crate::model::{ImageRef, RegistryLogin, Weight, runs};
 
 use super::ask::Asking;
 use super::{RegistryError, late};
@@ -42,18 +42,28 @@ impl From<RegistryError> for Unanswered {
 /// Asks for the manifest that an engine of `architecture` takes and for its config, which together tell
 /// the image's layers.
 ///
+/// `login` is shown to a registry that it is for, if that wants one.
+///
 /// If an index has no manifest for the engine there are no layers, and `architectures` says what there is.
 ///
 /// # Errors
 ///
 /// [`Unanswered`], after 10 s at the latest: a download waits for the answer, and does without it.
-pub async fn weigh(image: &ImageRef, architecture: &str) -> Result<Weight, Unanswered> {
-    let asked = tokio::time::timeout(PATIENCE, ask(image, architecture)).await;
+pub async fn weigh(
+    image: &ImageRef,
+    architecture: &str,
+    login: Option<&RegistryLogin>,
+) -> Result<Weight, Unanswered> {
+    let asked = tokio::time::timeout(PATIENCE, ask(image, architecture, login)).await;
     asked.unwrap_or_else(|_| Err(late(image, PATIENCE).into()))
 }
 
-async fn ask(image: &ImageRef, architecture: &str) -> Result<Weight, Unanswered> {
-    let mut asking = Asking::new(image)?;
+async fn ask(
+    image: &ImageRef,
+    architecture: &str,
+    login: Option<&RegistryLogin>,
+) -> Result<Weight, Unanswered> {
+    let mut asking = Asking::new(image, login)?;
     let first: Document = manifest(&mut asking, image.digest(), image.tag()).await?;
     let (manifest, all) = match first.sort().map_err(|why| asking.unreachable(why))? {
         Kind::Image(manifest) => (manifest, None),

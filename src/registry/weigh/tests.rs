@@ -82,7 +82,7 @@ impl Registry {
     }
 
     async fn weigh(&self, end: &str, here: &[&str]) -> Result<Weighed, Unanswered> {
-        Ok(weighed(&weigh(&self.reference(end), "arm64").await?, here))
+        Ok(weighed(&weigh(&self.reference(end), "arm64", None).await?, here))
     }
 
     async fn error(&self, end: &str) -> String {
@@ -204,7 +204,7 @@ async fn of_an_index_the_manifest_for_the_engine_is_weighed() {
         [("amd64", 1), ("arm64", 20), ("arm", 4000), ("s390x", 0), ("unknown", 0), ("", 0)]
     {
         for end in [":all", &format!("@{digest}")] {
-            let found = weigh(&registry.reference(end), architecture).await.unwrap();
+            let found = weigh(&registry.reference(end), architecture, None).await.unwrap();
             assert_eq!(weighed(&found, &[]), weight(missing, &all), "{architecture}");
         }
     }
@@ -212,7 +212,7 @@ async fn of_an_index_the_manifest_for_the_engine_is_weighed() {
     let index = json!({ "manifests": [entry(&v5, "linux", "arm", "v5"), entry(&x86, "linux", "386", "")] });
     registry.manifest(Some("old"), &index);
     for (architecture, missing) in [("arm64", 50_000), ("amd64", 600_000), ("arm", 50_000)] {
-        let found = weigh(&registry.reference(":old"), architecture).await.unwrap();
+        let found = weigh(&registry.reference(":old"), architecture, None).await.unwrap();
         assert_eq!(weighed(&found, &[]), weight(missing, &["386", "arm"]), "{architecture}");
         assert!(found.fits(architecture), "{architecture}");
     }
@@ -335,4 +335,22 @@ async fn a_token_is_fetched_once_and_shown_for_all() {
     registry.answer("/token", 200, "", r#"{"token":"wrong"}"#);
     assert!(registry.error(":1").await.contains("does not let us read"));
     assert_eq!(registry.asked().len(), 3);
+    // Who gives tokens for a registry of the cloud is told who asks, and nobody else is.
+    let image = registry.reference(":1");
+    let login = |registry: &str| RegistryLogin {
+        username: "d_1".to_owned(),
+        password: "key".to_owned(),
+        registries: vec![registry.to_owned()],
+    };
+    let own = registry.address.to_string();
+    for (of, shown) in [(own.as_str(), " Basic ZF8xOmtleQ=="), ("registry.example.com", "")] {
+        assert!(weigh(&image, "arm64", Some(&login(of))).await.is_err());
+        let asked = registry.asked();
+        assert_eq!(
+            asked[1],
+            format!("GET /token?service=r&scope=repository%3Alab%2Fweb%3Apull{shown}"),
+            "{of}"
+        );
+        assert!(asked[2].ends_with(" Bearer wrong"), "{asked:?}");
+    }
 }
