@@ -296,9 +296,13 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     fn not_again(&mut self, stage: Vec<Step>) -> Vec<Step> {
         let (again, fresh): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|step| self.attempts.was_just_done(step));
-        for step in again {
+        // What was to come after it, the start of a successor, waits for it.
+        let is_after =
+            |step: &Step| again.iter().any(|s| s.service().is_some() && s.service() == step.service());
+        let fresh = fresh.into_iter().filter(|step| !is_after(step)).collect();
+        for step in &again {
             let why = "it was done, and the engine does not show it".to_owned();
-            self.settle(&step, Outcome::Retry { after: None, why });
+            self.settle(step, Outcome::Retry { after: None, why });
         }
         fresh
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::model::{Answer, AppId, Lease, Ledger, Release, TargetApp, WantedApp};
+use crate::model::{Answer, AppId, AppLedger, Lease, Ledger, Release, TargetApp, WantedApp};
 use crate::plan::{Situation, may_lock};
 
 use super::{find, name};
@@ -10,7 +10,16 @@ use super::{find, name};
 /// How many leases may be in force: a program that forgets its own shall not fill the disk.
 const MOST: usize = 64;
 
-pub(super) fn give(ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
+/// None is given while a release takes the place of another one, or the other one comes back: what has begun is
+/// brought to its end, and the lease would hold nothing up.
+pub(super) fn give(at: &Situation<'_>, ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
+    let is_under_way = |(id, app): &(&AppId, &AppLedger)| {
+        app.good.is_some() && (app.trial.is_some() || at.facts.own_locks.contains(*id))
+    };
+    if let Some((id, _)) = at.ledger.apps.iter().find(is_under_way) {
+        let why = format!("an update of {} is under way; ask again when it is done", name(at, id));
+        return Err(Answer::Held(why));
+    }
     ledger.leases.retain(|other| other.id != lease.id);
     if ledger.leases.len() >= MOST {
         return Err(Answer::Refused(format!("there are {MOST} locks already; release one first")));

@@ -39,7 +39,7 @@ pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
         }
         Order::Start { service } => services::start(at, &mut ledger, service),
         Order::Restart { service, is_forced } => services::restart(at, &mut ledger, service, *is_forced),
-        Order::Lock(lease) => locks::give(&mut ledger, lease),
+        Order::Lock(lease) => locks::give(at, &mut ledger, lease),
         Order::Renew { id, until } => locks::renew(&mut ledger, id, *until),
         Order::Unlock { id } => locks::end(&mut ledger, id),
         Order::Force { app } => locks::force(at, &mut ledger, app.as_deref()),

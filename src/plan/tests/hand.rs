@@ -545,6 +545,23 @@ fn leases_are_given_renewed_and_ended() {
 }
 
 #[test]
+fn no_lease_is_given_while_an_update_is_under_way() {
+    let held = || Answer::Held("an update of demo is under way; ask again when it is done".into());
+    let lock = Order::Lock(lease("a1", 60));
+    for (why, text, is_given) in [
+        ("on trial", "target 2, good 1, trial 2, db@2 running, web@1 running", false),
+        ("on its way back", "target 2, good 1, rejected 2, own, db@1 running, web@2 running", false),
+        ("back", "target 2, good 1, rejected 2, db@1 running, web@1 running", true),
+        ("a first release", "target 2, trial 2, db@2 running", true),
+        ("not begun", "target 2, good 1, db@1 running, web@1 running, pulling web@2", true),
+    ] {
+        let mut device = Device::parse(text);
+        let (answer, left) = give(&mut device, &lock);
+        assert_eq!((answer == held(), !left.is_empty()), (!is_given, is_given), "{why}: {answer:?}");
+    }
+}
+
+#[test]
 fn there_are_no_more_than_64_leases() {
     let mut device = Device::parse("target 1");
     for n in 0..64 {
