@@ -704,6 +704,11 @@ fn what_does_not_change_is_not_touched() {
             "try 2",
         ),
         (
+            "where no release is known to be good, what runs is watched, and nothing could be gone back to",
+            "target 2, db@2 running, web@2 running",
+            "wait all trial",
+        ),
+        (
             "a service that the release drops",
             "target 3, good 1, trial 3, have 3, db@1 running, web@1 running, web@3 created",
             "stop web web-1, start web web-3, stop db db-1",
