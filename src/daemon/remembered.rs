@@ -109,10 +109,9 @@ impl Disk {
         }
         let target = self.target.clone();
         let mut saving = beside(&self.store, move |store| {
-            // Both, whatever becomes of the first: the store remembers what it cannot write.
-            let target = target.map_or(Ok(()), |target| store.save_target(&target));
-            let ledger = ledger.map_or(Ok(()), |ledger| store.save_ledger(&ledger));
-            target.and(ledger)
+            // Both, whatever becomes of the first: the store remembers what it cannot write, and writes it with the next.
+            let saved = target.map_or(Ok(()), |target| store.save_target(&target));
+            ledger.map_or(saved, |ledger| store.save_ledger(&ledger))
         });
         let Ok(saved) = tokio::time::timeout(PATIENCE, &mut saving).await else {
             self.late = Some(saving);
