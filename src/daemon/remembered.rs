@@ -157,10 +157,26 @@ pub(super) async fn save_identity(store: &Store, identity: &Identity) -> Result<
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::path::PathBuf;
+    use std::process::Command;
     use std::sync::mpsc;
+
+    use futures_util::FutureExt as _;
 
     use super::*;
     use crate::model::{AppId, AppLedger};
+
+    /// Pipes in place of files: who opens one to write waits until somebody reads, here until this is dropped.
+    struct Hung([PathBuf; 2]);
+
+    impl Drop for Hung {
+        fn drop(&mut self) {
+            for pipe in &self.0 {
+                std::mem::forget(File::options().read(true).write(true).open(pipe));
+            }
+        }
+    }
 
     fn ledger(app: &str) -> Ledger {
         let mut ledger = Ledger::default();
@@ -186,25 +202,28 @@ mod tests {
     }
 
     /// A disk that hangs is told of, like one that is full, and what it missed is saved when it comes back.
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn a_disk_that_hangs_holds_the_writer_up_only_once() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path()).unwrap();
         let mut disk = Disk::new(store.clone());
-        let (come_back, heard) = mpsc::channel::<()>();
-        disk.late = Some(beside(&store, move |_| {
-            let _ = heard.recv_timeout(Duration::from_secs(20));
-            Ok(())
-        }));
-        let target = StoredTarget { endpoint: "http://a".to_owned(), etag: None, body: "{}".to_owned() };
+        let pipes = ["mirror-a.json.tmp", "mirror-b.json.tmp"].map(|name| folder.path().join(name));
+        assert!(Command::new("mkfifo").args(&pipes).status().unwrap().success());
+        let hung = Hung(pipes.clone());
+        let target = |body: &str| StoredTarget { endpoint: "http://a".into(), etag: None, body: body.into() };
+        let first = target("1");
+        let (saved, ()) = tokio::join!(disk.save_target(&first), tokio::time::advance(PATIENCE));
+        assert_eq!(saved, Err("the disk has not answered for 40 s".to_owned()));
         let late = Err("the disk has not answered an earlier save yet".to_owned());
-        assert_eq!(disk.save_target(&target).await, late);
-        assert_eq!(disk.save_ledger(&ledger("a")).await, late);
-        assert_eq!(store.load(), Remembered::default());
-        come_back.send(()).unwrap();
-        in_words(disk.late.take().unwrap().await).unwrap();
+        assert_eq!(disk.save_target(&target("2")).now_or_never(), Some(late.clone()));
+        assert_eq!(disk.save_ledger(&ledger("a")).now_or_never(), Some(late));
+        drop(hung);
+        in_words(disk.late.as_mut().unwrap().await).unwrap_err(); // a pipe is no file to be synced
+        pipes.iter().for_each(|pipe| drop(fs::remove_file(pipe))); // the store removed what it could not use
+        disk.late = None;
         disk.save_ledger(&ledger("b")).await.unwrap();
-        let held = store.load();
-        assert_eq!((held.target, held.ledger), (Some(target), ledger("b")));
+        drop((disk, store));
+        let held = Store::open(folder.path()).unwrap().0.load();
+        assert_eq!((held.target, held.ledger), (Some(target("2")), ledger("b")));
     }
 }
