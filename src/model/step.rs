@@ -27,6 +27,12 @@ pub enum Step {
     Start { app: AppId, service: ServiceName, container: ContainerId },
     /// Stop a container and keep it, so that going back needs no download.
     Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
+    /// Make sure that a container that does not run stays down, before another one of its service starts.
+    ///
+    /// A call to the engine outlives its caller: a start that was sent before the agent was killed, or before its
+    /// deadline passed, may still be under way and be seen nowhere. The engine makes the calls on one container one
+    /// after the other, so a stop waits for such a start and then ends what came up.
+    Fence { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
     /// End a container that could not be stopped, by SIGKILL.
     Kill { app: AppId, service: ServiceName, container: ContainerId },
     /// Remove a container that could not be removed, by force.
@@ -63,6 +69,7 @@ impl Step {
             | Self::Reconnect { app, service, .. }
             | Self::Start { app, service, .. }
             | Self::Stop { app, service, .. }
+            | Self::Fence { app, service, .. }
             | Self::Kill { app, service, .. }
             | Self::RemoveByForce { app, service, .. }
             | Self::Park { app, service, .. }
@@ -96,6 +103,7 @@ impl Step {
             | Self::Reconnect { app, .. }
             | Self::Start { app, .. }
             | Self::Stop { app, .. }
+            | Self::Fence { app, .. }
             | Self::Remove { app, .. }
             | Self::RemoveNetwork { app, .. }
             | Self::Try { app, .. }
@@ -119,6 +127,7 @@ impl Step {
             | Self::Reconnect { .. }
             | Self::Start { .. }
             | Self::Stop { .. }
+            | Self::Fence { .. }
             | Self::Kill { .. }
             | Self::RemoveByForce { .. }
             | Self::Park { .. }
@@ -138,6 +147,7 @@ impl Step {
             Self::Reconnect { container, .. }
             | Self::Start { container, .. }
             | Self::Stop { container, .. }
+            | Self::Fence { container, .. }
             | Self::Kill { container, .. }
             | Self::RemoveByForce { container, .. }
             | Self::Park { container, .. }
@@ -173,6 +183,7 @@ impl Step {
             Self::Reconnect { .. } => "reconnect",
             Self::Start { .. } => "start",
             Self::Stop { .. } => "stop",
+            Self::Fence { .. } => "fence",
             Self::Remove { .. } => "remove",
             Self::RemoveNetwork { .. } => "remove-network",
             Self::RemoveImage { .. } => "remove-image",
@@ -198,6 +209,7 @@ impl fmt::Display for Step {
             Self::Reconnect { service, container, .. }
             | Self::Start { service, container, .. }
             | Self::Stop { service, container, .. }
+            | Self::Fence { service, container, .. }
             | Self::Kill { service, container, .. }
             | Self::RemoveByForce { service, container, .. }
             | Self::Park { service, container, .. }

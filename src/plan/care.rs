@@ -22,7 +22,7 @@ pub(super) fn follows_operator(draft: &mut Draft<'_>, app: &AppId) -> bool {
         let chain = if is_halted {
             vec![stop(draft, seen)]
         } else if ledger.restart.contains(&seen.container) {
-            vec![stop(draft, seen), start(seen)]
+            restart(draft, seen)
         } else {
             continue;
         };
@@ -40,7 +40,7 @@ pub(super) fn rejoin(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>])
         let Some(seen) = place.container.filter(is_left) else { continue };
         is_any = true;
         if !gate::is_held(draft, app) {
-            draft.add_swap(app, place.name, vec![stop(draft, seen), start(seen)]);
+            draft.add_swap(app, place.name, restart(draft, seen));
         }
     }
     is_any
@@ -65,9 +65,14 @@ pub(super) fn heal(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) {
             continue;
         }
         let heal = Step::Heal { app: app.clone(), service: place.name.clone() };
-        let chain = vec![heal, stop(draft, seen), start(seen)];
+        let chain = std::iter::once(heal).chain(restart(draft, seen)).collect();
         draft.add_swap(app, place.name, chain);
     }
+}
+
+/// The steps that stop a container and start it again.
+fn restart(draft: &Draft<'_>, seen: &ObservedService) -> Vec<Step> {
+    std::iter::once(stop(draft, seen)).chain(start(draft, seen)).collect()
 }
 
 /// Minutes where it is whole ones, else seconds.

@@ -8,7 +8,7 @@ use crate::model::{
 };
 
 use super::gate::may_lock;
-use super::places::{gives_room, is_up};
+use super::places::{gives_room, is_up, may_come_up};
 use super::{Situation, networks};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
@@ -90,6 +90,7 @@ impl<'a> Checked<'a> {
                 Some(seen) => (!is_broken(seen)).then_some("the engine can remove it"),
             },
             Step::Start { container, .. } => self.start(container),
+            Step::Fence { container, .. } => self.fence(container),
             Step::RemoveImage { image } => self.remove_image(image),
             Step::Try { .. } if self.is_held() => Some("the device is held"),
             Step::Try { .. } if self.good.is_some() && self.is_locked() => Some("updates are locked"),
@@ -129,6 +130,7 @@ impl<'a> Checked<'a> {
             Step::Start { container, .. } | Step::Reconnect { container, .. } => {
                 of_good(container) == Some(true)
             }
+            Step::Fence { .. } => true,
             Step::CreateNetwork { network, config_hash, .. } => self
                 .good
                 .and_then(|good| good.networks.get(network))
@@ -189,6 +191,9 @@ impl<'a> Checked<'a> {
         };
         if self.at.observed.services.iter().any(|seen| is_up(seen) && networks::is_on(seen, network)) {
             return Some("a container that runs is on it");
+        }
+        if networks::has_twin(self.at.observed, network, self.before.iter().chain(self.after)) {
+            return None;
         }
         let tried = self.wanted.filter(|_| self.is_on_trial);
         if tried.iter().chain(&self.good).any(|release| self.is_in_the_way(app, release, id)) {
@@ -272,6 +277,16 @@ impl<'a> Checked<'a> {
         if self.ledger.is_some_and(is_halted) {
             return Some("an operator stopped it");
         }
+        let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;
+        let mut others = self.at.observed.services.iter().filter(of_service);
+        let is_fenced = |other: &ObservedService| {
+            self.before
+                .iter()
+                .any(|step| matches!(step, Step::Fence { container, .. } if *container == other.container))
+        };
+        if others.any(|s| s.container != *container && may_come_up(s) && !is_fenced(s)) {
+            return Some("another container of the service may still come up");
+        }
         let hands_over = matches!(self.strategy(seen), Some(Strategy::HandOver { .. }));
         if hands_over && self.is_on_trial && is_of(self.wanted, seen) {
             return None;
@@ -281,11 +296,23 @@ impl<'a> Checked<'a> {
                 matches!(step, Step::Stop { container, .. } | Step::Kill { container, .. } if *container == rival.container)
             })
         };
-        let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;
         let mut rivals = self.at.observed.services.iter().filter(of_service);
         rivals
             .any(|s| is_up(s) && s.container != *container && !ended(s))
             .then_some("another container of the service runs")
+    }
+
+    /// A fence touches nothing that runs, and stands before the start that it is for.
+    fn fence(&self, container: &ContainerId) -> Option<&'static str> {
+        let Some(seen) = self.find(container) else { return Some("the container is not ours") };
+        if is_up(seen) {
+            return Some("the container runs");
+        }
+        let starts_other = |step: &Step| {
+            matches!(step, Step::Start { app, service, container: started }
+                if *app == seen.app && *service == seen.service && started != container)
+        };
+        (!self.after.iter().any(starts_other)).then_some("nothing starts in its place")
     }
 
     fn remove_image(&self, image: &ImageRef) -> Option<&'static str> {

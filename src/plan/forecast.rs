@@ -114,7 +114,7 @@ impl Model {
     }
 
     fn apply(&mut self, stage: &[Step]) {
-        intend(&mut self.at.ledger, stage);
+        intend(&mut self.at.ledger, &self.at.observed, stage);
         for step in stage {
             self.change(step);
             if let Some(delivered) = self.at.target.clone() {
@@ -164,7 +164,11 @@ impl Model {
             Step::RemoveImage { image } => drop(observed.images.remove(image)),
             Step::Try { app, .. } => drop(self.at.facts.own_locks.insert(app.clone())),
             Step::Unlock { app } => drop(self.at.facts.own_locks.remove(app)),
-            Step::Heal { .. } | Step::Reject { .. } | Step::Commit { .. } | Step::Forget { .. } => {}
+            Step::Fence { .. }
+            | Step::Heal { .. }
+            | Step::Reject { .. }
+            | Step::Commit { .. }
+            | Step::Forget { .. } => {}
         }
     }
 

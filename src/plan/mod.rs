@@ -164,7 +164,10 @@ impl<'a> Draft<'a> {
             let times =
                 if cooling.attempts == 1 { "once".to_owned() } else { format!("{} times", cooling.attempts) };
             let why = format!("{step} failed {times}: {}", cooling.why);
-            let is_stuck = matches!(step, Step::Kill { .. } | Step::RemoveByForce { .. } | Step::Park { .. });
+            let is_stuck = matches!(
+                step,
+                Step::Fence { .. } | Step::Kill { .. } | Step::RemoveByForce { .. } | Step::Park { .. }
+            );
             let reason = if is_stuck { Reason::EngineStuck } else { Reason::Backoff };
             self.wait(app, service, reason, why, cooling.remaining);
             return false;

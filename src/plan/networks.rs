@@ -83,9 +83,40 @@ pub(super) fn are_there(observed: &Observed, app: &AppId, release: &Release, spe
         && of_spec(release, spec).into_iter().all(|(name, spec)| find(observed, app, name, spec).is_some())
 }
 
-/// Whether the release's networks are there, but for those that wait for room; their creation otherwise.
+/// The networks of the app that are to go because another one has the same name: the engine makes two when a call
+/// that nobody hears of any more is done late, and then starts no container on either. The one that stays is the
+/// one on which something runs, or else the first.
+fn twins<'a>(observed: &'a Observed, app: &AppId) -> Vec<&'a ObservedNetwork> {
+    let is_used = |n: &ObservedNetwork| observed.services.iter().any(|s| is_up(s) && is_on(s, n));
+    let rank = |n: &ObservedNetwork| (!is_used(n), n.id.clone());
+    let of_app = || observed.networks.iter().filter(|n| n.app == *app);
+    let has_better = |n: &&ObservedNetwork| {
+        of_app().any(|other| other.name == n.name && rank(other) < rank(n)) && !is_used(n)
+    };
+    of_app().filter(has_better).collect()
+}
+
+/// Returns whether another network of the same name is there that none of the steps removes.
+pub(super) fn has_twin<'a>(
+    observed: &Observed,
+    network: &ObservedNetwork,
+    steps: impl Iterator<Item = &'a Step> + Clone,
+) -> bool {
+    let goes = |other: &ObservedNetwork| {
+        steps.clone().any(|step| matches!(step, Step::RemoveNetwork { id, .. } if *id == other.id))
+    };
+    let is_twin = |other: &&ObservedNetwork| other.name == network.name && other.id != network.id;
+    observed.networks.iter().filter(is_twin).any(|other| !goes(other))
+}
+
+/// Plans the creation of missing networks, except those that wait for room, and the removal of those that are there
+/// twice. Returns `true` if there is nothing to create or to remove.
 pub(super) fn create(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
     let mut is_complete = true;
+    for twin in twins(draft.at.observed, app) {
+        is_complete = false;
+        draft.add(Some(app), None, vec![remove(twin)]);
+    }
     for (name, spec) in &release.networks {
         if find(draft.at.observed, app, name, spec).is_some() || waits(draft, app, release, spec) {
             continue;
@@ -150,6 +181,6 @@ pub(super) fn start(
     if seen.is_cut_off || of_spec(release, place.spec).into_iter().any(is_off) {
         chain.push(places::reconnect(seen));
     }
-    chain.push(places::start(seen));
+    chain.extend(places::start(draft, seen));
     chain
 }

@@ -125,8 +125,26 @@ pub(super) fn is_early(draft: &Draft<'_>, app: &AppId, place: &Place<'_>) -> boo
         && !draft.at.observed.images.contains(&place.spec.image)
 }
 
-pub(super) fn start(seen: &ObservedService) -> Step {
-    Step::Start { app: seen.app.clone(), service: seen.service.clone(), container: seen.container.clone() }
+/// The steps that start a container: first each other container of its service that is down is fenced off, so that
+/// two of one service never run, whatever call an earlier life of the agent has sent.
+pub(super) fn start(draft: &Draft<'_>, seen: &ObservedService) -> Vec<Step> {
+    let is_other = |other: &&ObservedService| {
+        other.app == seen.app && other.service == seen.service && other.container != seen.container
+    };
+    let others = draft.at.observed.services.iter().filter(is_other).filter(|other| may_come_up(other));
+    let fences = others.map(|other| Step::Fence {
+        app: other.app.clone(),
+        service: other.service.clone(),
+        container: other.container.clone(),
+        grace: other.grace,
+    });
+    let (app, service) = (seen.app.clone(), seen.service.clone());
+    fences.chain([Step::Start { app, service, container: seen.container.clone() }]).collect()
+}
+
+/// Returns whether a container is down and a start of it may be under way, unseen.
+pub(super) fn may_come_up(seen: &ObservedService) -> bool {
+    matches!(seen.state, ContainerState::Created | ContainerState::Exited { .. })
 }
 
 /// Connects a container anew to networks of which one was made anew since it ran.

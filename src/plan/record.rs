@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{AppId, AppLedger, Happening, Ledger, Rejection, Release, Step, Target, Trial, What};
+use crate::model::{
+    AppId, AppLedger, ContainerState, Happening, Ledger, Observed, Rejection, Release, Step, Target, Trial,
+    What,
+};
 
 /// Writes down what must be known even if the next moment is a power cut.
-pub fn intend(ledger: &mut Ledger, stage: &[Step]) {
+pub fn intend(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
     for step in stage {
         match step {
             // From now on this image is ours to remove.
@@ -15,6 +18,14 @@ pub fn intend(ledger: &mut Ledger, stage: &[Step]) {
             // A container that exits now did not finish: it is to be started if it is wanted again.
             Step::Stop { app, container, .. } | Step::Kill { app, container, .. } => {
                 ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
+            }
+            // One that comes up late and is stopped at once did not finish either. One that ran before is marked
+            // already, unless it ended by itself.
+            Step::Fence { app, container, .. } => {
+                let seen = observed.services.iter().find(|seen| seen.container == *container);
+                if seen.is_some_and(|seen| seen.state == ContainerState::Created) {
+                    ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
+                }
             }
             Step::CreateNetwork { .. }
             | Step::Weigh { .. }
@@ -76,6 +87,7 @@ pub fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, st
         Step::RemoveImage { image } => drop(ledger.images.remove(image)),
         Step::Pull { .. }
         | Step::Weigh { .. }
+        | Step::Fence { .. }
         | Step::Kill { .. }
         | Step::RemoveByForce { .. }
         | Step::Park { .. }
@@ -126,6 +138,7 @@ fn remember(ledger: &mut Ledger, now: &str, step: &Step) {
         | Step::Reconnect { .. }
         | Step::Start { .. }
         | Step::Stop { .. }
+        | Step::Fence { .. }
         | Step::Kill { .. }
         | Step::RemoveByForce { .. }
         | Step::Park { .. }

@@ -201,6 +201,8 @@ struct Device {
     facts: Facts,
     /// How many networks `lan` were made.
     made: u32,
+    /// Containers whose start was sent by an agent that was killed then: the engine is still at it.
+    late: BTreeSet<ContainerId>,
 }
 
 impl Device {
@@ -218,6 +220,7 @@ impl Device {
             settings: PlanSettings::default(),
             facts: Facts::default(),
             made: 0,
+            late: BTreeSet::new(),
         };
         device.weigh_all();
         device.add_network();
@@ -480,8 +483,42 @@ impl Device {
         self.steady = BTreeMap::from([(app(), Duration::from_secs(10))]);
     }
 
+    /// The agent is killed right after it has sent the call of this step.
+    fn send(&mut self, step: &Step) {
+        match step {
+            Step::Start { container, .. } => drop(self.late.insert(container.clone())),
+            other => self.apply(other, |_| true),
+        }
+    }
+
+    /// The engine comes to the end of the starts that it was still at.
+    fn finish_late_starts(&mut self) {
+        for id in std::mem::take(&mut self.late) {
+            for seen in self.observed.services.iter_mut().filter(|seen| seen.container == id) {
+                if matches!(seen.state, ContainerState::Created | ContainerState::Exited { .. }) {
+                    seen.state = ContainerState::Running;
+                }
+            }
+        }
+    }
+
+    /// Services of which two containers run, although none of them hands over.
+    fn doubles(&self) -> Vec<String> {
+        let up =
+            |s: &&ObservedService| matches!(s.state, ContainerState::Running | ContainerState::Restarting);
+        let mut running: Vec<_> = self.observed.services.iter().filter(up).collect();
+        running.sort_by(|a, b| a.service.cmp(&b.service));
+        let is_double = |pair: &&[&ObservedService]| {
+            let hands_over = pair.iter().any(|s| s.spec == hash("web", 11));
+            pair[0].service == pair[1].service && !hands_over
+        };
+        running.windows(2).filter(is_double).map(|pair| pair[0].service.to_string()).collect()
+    }
+
     /// What a step does to the device when it works.
     fn apply(&mut self, step: &Step, works: impl Fn(&SpecHash) -> bool) {
+        // The engine ends one call on a container before it begins the next.
+        let was_late = step.container().is_some_and(|id| self.late.remove(id));
         let at =
             |id: &ContainerId, all: &[ObservedService]| all.iter().position(|s| s.container == *id).unwrap();
         let all = &mut self.observed.services;
@@ -533,6 +570,15 @@ impl Device {
                 ledger.stopped.insert(container.clone());
                 let n = at(container, all);
                 all[n].state = ContainerState::Exited { code: 143 };
+            }
+            Step::Fence { container, .. } => {
+                let n = at(container, all);
+                if all[n].state == ContainerState::Created {
+                    ledger.stopped.insert(container.clone());
+                }
+                if was_late {
+                    all[n].state = ContainerState::Exited { code: 143 };
+                }
             }
             Step::Weigh { image } => drop(self.facts.weights.insert(image.clone(), Weight::default())),
             Step::Heal { service, .. } => *ledger.heals.entry(service.clone()).or_default() += 1,
@@ -653,7 +699,7 @@ fn from_release_1_to_2() {
         (
             "cut between stop and start",
             "target 2, good 1, trial 2, db@1 exited, stopped db@1, web@1 running, db@2 created, web@2 created",
-            "start db db-2, stop web web-1, start web web-2",
+            "fence db db-1, start db db-2, stop web web-1, start web web-2",
         ),
         (
             "nothing is removed before all run",
@@ -845,7 +891,7 @@ fn a_trial_that_a_new_target_cuts_off_does_not_stay_half_done() {
             "also where a gap is",
             "target 3, pulling web@3",
             "exited",
-            "stop db db-2, start db db-1, start web web-1, wait web downloading",
+            "stop db db-2, start db db-1, fence web web-2, start web web-1, wait web downloading",
         ),
         (
             "but not while an app has locked updates",
@@ -1003,6 +1049,18 @@ fn the_checker_knows_an_unsafe_plan() {
             "start web",
             "another container of the service runs",
         ),
+        (
+            "target 1, good 1, db@1 exited, db@2 created",
+            "start db",
+            "another container of the service may still come up",
+        ),
+        (
+            "target 1, good 1, db@1 created, db@2 exited",
+            "start db",
+            "another container of the service may still come up",
+        ),
+        ("target 2, good 1, db@1 running", "fence db", "the container runs"),
+        ("target 2, good 1, db@1 exited", "fence db", "nothing starts in its place"),
         ("target 1, good 1, db@1 running, healed db 3", "heal db", "it was restarted often enough"),
     ];
     let network = |text: &str| {
@@ -1020,6 +1078,7 @@ fn the_checker_knows_an_unsafe_plan() {
         let (app, service, container) = (app(), name(service), ContainerId::parse(container).unwrap());
         let step = match verb {
             "stop" => Step::Stop { app, service, container, grace: Duration::ZERO },
+            "fence" => Step::Fence { app, service, container, grace: Duration::ZERO },
             "remove" => Step::Remove { app, service, container },
             "heal" => Step::Heal { app, service },
             _ => Step::Start { app, service, container },
@@ -1060,6 +1119,14 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
             device.observed.networks.retain(|n| used.contains(&n.id) || n.name == "default");
         }
         7 => drop(device.facts.handed_over.insert((app(), name("web")))),
+        // A cut right after a call was sent, of which nobody hears any more.
+        10 => {
+            let plan = device.plan();
+            let upto = which.index(plan.stage.len() + 1);
+            plan.stage[..upto].iter().for_each(|step| device.apply(step, |_| true));
+            plan.stage.get(upto).into_iter().for_each(|step| device.send(step));
+        }
+        11 => device.finish_late_starts(),
         // Its network is removed, and is there again.
         8 if services > 0 => device.observed.services[which.index(services)].is_cut_off = true,
         _ => {
@@ -1074,12 +1141,13 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
 }
 
 proptest! {
-    /// Whatever happens on the way (steps lost to a power cut, targets that change, containers that
-    /// are removed, stopped or sick behind our back, locks, windows, holds), every plan is safe, and the device
-    /// comes to rest running exactly the wanted release.
+    /// Whatever happens on the way (steps lost to a power cut, calls that the engine ends after their caller was
+    /// killed, targets that change, containers that are removed, stopped or sick behind our back, locks, windows,
+    /// holds), every plan is safe, two containers of one service never run, and the device comes to rest running
+    /// exactly the wanted release.
     #[test]
     fn always_converges(
-        acts in prop::collection::vec((0_u8..12, 0_u8..22, any::<prop::sample::Index>()), 0..80),
+        acts in prop::collection::vec((0_u8..14, 0_u8..22, any::<prop::sample::Index>()), 0..80),
         last in 1_u8..=22,
     ) {
         let mut device = Device::parse("bare, target 1");
@@ -1087,7 +1155,9 @@ proptest! {
             device.plan();
             device.steady.clear();
             meet(&mut device, act, number, which);
+            prop_assert_eq!(device.doubles(), Vec::<String>::new(), "{}", device.shown());
         }
+        device.finish_late_starts();
         device.retarget(last);
         device.clear_the_way();
         // What was taken back on the way is tried again, as `cotter retry` does.
@@ -1112,6 +1182,7 @@ proptest! {
             let hands_over = plan.waiting.iter().any(|w| w.reason == Reason::HandOver);
             if plan.stage.is_empty() && !hands_over { break; }
             for step in &plan.stage { device.apply(step, |_| true); }
+            prop_assert_eq!(device.doubles(), Vec::<String>::new(), "{}", device.shown());
             if hands_over { device.facts.handed_over.insert((app(), name("web"))); }
             rounds += 1;
             prop_assert!(rounds < 40, "no rest: {}", device.told());

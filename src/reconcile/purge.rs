@@ -35,7 +35,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     async fn carry_out(&mut self, purging: &Purging) -> Result<(), EngineError> {
         // A container that ends now did not finish: it is to be started if the purge goes no further.
         let stops: Vec<_> = purging.containers.iter().map(stop).collect();
-        plan::intend(&mut self.ledger, &stops);
+        plan::intend(&mut self.ledger, &self.observed, &stops);
         self.save_ledger().await;
         for seen in &purging.containers {
             self.engine.stop(&seen.container, seen.grace).await?;

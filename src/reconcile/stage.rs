@@ -26,7 +26,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             app.stopped.retain(|container| here.contains(container));
             app.restart.retain(|container| here.contains(container));
         }
-        plan::intend(&mut self.ledger, &stage);
+        plan::intend(&mut self.ledger, &self.observed, &stage);
         self.save_ledger().await;
         let (beside, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
@@ -227,7 +227,9 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
                 self.forget_hand_over(app, service);
                 engine.start(container).await
             }
-            Step::Stop { container, grace, .. } => engine.stop(container, *grace).await,
+            Step::Stop { container, grace, .. } | Step::Fence { container, grace, .. } => {
+                engine.stop(container, *grace).await
+            }
             Step::Kill { container, .. } => engine.kill(container).await,
             Step::RemoveByForce { container, .. } => engine.remove_by_force(container).await,
             Step::Park { container, .. } => engine.park(container).await,

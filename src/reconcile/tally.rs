@@ -52,6 +52,7 @@ impl Tally {
             | Step::Stop { .. }
             | Step::Kill { .. }
             | Step::RemoveByForce { .. }
+            | Step::Fence { .. }
             | Step::Park { .. }
             | Step::Unlock { .. }
             | Step::Remove { .. }

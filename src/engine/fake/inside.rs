@@ -11,6 +11,7 @@ use crate::model::{
     ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
+use super::late::LateCall;
 use super::{Behaviour, Fault, is_up, networks};
 
 #[derive(Debug, Default)]
@@ -39,6 +40,12 @@ pub(super) struct Inside {
     pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
     pub(super) architecture: Option<String>,
     pub(super) is_down: bool,
+    /// Calls whose caller is gone, and that are still to be done.
+    pub(super) late: Vec<LateCall>,
+    /// Whether such a call is done just now.
+    pub(super) is_late: bool,
+    /// Services of which two containers ran at once.
+    pub(super) doubles: Vec<String>,
     /// What each container that was started publishes: its own port and the host's.
     published: BTreeMap<ContainerId, Vec<(u16, HeldPort)>>,
 }
@@ -187,7 +194,21 @@ impl Inside {
         self.ends.extend(ends_after.map(|time| (id.clone(), Instant::now() + time)));
         self.starts.insert(id.clone(), number);
         self.publish(id);
+        self.note_double(id);
         Ok(())
+    }
+
+    /// Notes when another container of the service runs beside the one that was just started.
+    fn note_double(&mut self, id: &ContainerId) {
+        let up: Vec<_> = self.everything().filter(|seen| is_up(seen.state)).collect();
+        let Some(seen) = up.iter().find(|seen| seen.container == *id) else { return };
+        let is_other = |other: &&&ObservedService| {
+            other.app == seen.app && other.service == seen.service && other.container != *id
+        };
+        if let Some(other) = up.iter().find(is_other) {
+            let double = format!("{} of {} beside {}", seen.service, seen.release, other.release);
+            self.doubles.push(double);
+        }
     }
 
     fn publish(&mut self, id: &ContainerId) {

@@ -17,8 +17,9 @@ impl Inspect for Fake {
     }
 
     async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
-        self.call("inspect", id.as_str(), |inside| {
-            let count = inside.find(id).map_or(0, |seen| match seen.state {
+        let container = id.clone();
+        self.call("inspect", id.as_str(), move |inside| {
+            let count = inside.find(&container).map_or(0, |seen| match seen.state {
                 ContainerState::Restarting => 5,
                 ContainerState::Created
                 | ContainerState::Running
@@ -33,9 +34,10 @@ impl Inspect for Fake {
     }
 
     async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {
-        self.call("inspect", id.as_str(), |inside| {
-            let is_up = inside.find(id).is_some_and(|seen| is_up(seen.state));
-            Ok(inside.starts.get(id).filter(|_| is_up).map(|n| format!("{n:020}")))
+        let container = id.clone();
+        self.call("inspect", id.as_str(), move |inside| {
+            let is_up = inside.find(&container).is_some_and(|seen| is_up(seen.state));
+            Ok(inside.starts.get(&container).filter(|_| is_up).map(|n| format!("{n:020}")))
         })
         .await
     }
@@ -61,7 +63,8 @@ impl Inspect for Fake {
         app: &App,
         names: &BTreeSet<VolumeName>,
     ) -> Result<BTreeMap<VolumeName, ObservedVolume>, EngineError> {
-        self.call("list-volumes", "", |inside| Ok(inside.volumes_of(&self.instance, app, names))).await
+        let (instance, app, names) = (self.instance.clone(), app.clone(), names.clone());
+        self.call("list-volumes", "", move |inside| Ok(inside.volumes_of(&instance, &app, &names))).await
     }
 
     async fn published(&self) -> Result<Vec<HeldPort>, EngineError> {
@@ -88,7 +91,10 @@ impl Inspect for Fake {
             let is_down = || self.inside().is_down;
             let restarted = || self.inside().restarted.get(told).cloned();
             if !is_down() && restarted().is_none() {
-                changed.changed().await.ok()?;
+                tokio::select! {
+                    told = changed.changed() => told.ok()?,
+                    () = self.late_call() => {}
+                }
             }
             if is_down() {
                 return Some((Err(gone()), None));

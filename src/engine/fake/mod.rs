@@ -4,6 +4,7 @@
 
 mod inside;
 mod inspect;
+mod late;
 mod networks;
 mod outage;
 
@@ -40,6 +41,9 @@ pub enum Fault {
     Freeze,
     /// As [`Freeze`](Self::Freeze), but this call has happened before.
     FreezeAfter,
+    /// The caller hears nothing and gives up at its deadline, if it lives for so long. The engine does what it was
+    /// asked all the same, after this time, and lets no other call on the same container in between.
+    Late(Duration),
 }
 
 /// What a container of an image does once it is started.
@@ -63,6 +67,8 @@ pub struct Fake {
     instance: Instance,
     inside: Mutex<Inside>,
     changed: watch::Sender<u64>,
+    /// Changes when another call outlives its caller.
+    outlived: watch::Sender<u64>,
     is_frozen: watch::Sender<bool>,
 }
 
@@ -71,7 +77,13 @@ impl Fake {
     #[must_use]
     pub fn new(instance: Instance) -> Self {
         let inside = Mutex::new(Inside::default());
-        Self { instance, inside, changed: watch::Sender::new(0), is_frozen: watch::Sender::new(false) }
+        Self {
+            instance,
+            inside,
+            changed: watch::Sender::new(0),
+            outlived: watch::Sender::new(0),
+            is_frozen: watch::Sender::new(false),
+        }
     }
 
     /// Puts an image into the registry, and says what its containers do.
@@ -151,12 +163,13 @@ impl Fake {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// Makes a call: notes it, lets its fault happen, else does `act`.
+    /// Makes a call: notes it, lets its fault happen, else does `act`, once the engine has ended an earlier call on
+    /// the same thing.
     async fn call<T>(
         &self,
         name: &'static str,
         what: &str,
-        act: impl FnOnce(&mut Inside) -> Result<T, EngineError> + Send,
+        act: impl FnOnce(&mut Inside) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let refused = || EngineError::Refused { call: name, status: 500, message: "scripted".to_owned() };
         let gone = || EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() };
@@ -167,6 +180,7 @@ impl Fake {
             let call = format!("{name} {what}").trim_end().to_owned();
             let never = inside.never.contains(&call).then_some(Fault::Error);
             inside.calls.push(call);
+            inside.finish_late_calls();
             inside.grow_old();
             inside.faults.remove(&at).or(never)
         };
@@ -177,7 +191,16 @@ impl Fake {
         match fault {
             Some(Fault::Down) => self.go_down(),
             Some(Fault::Freeze | Fault::FreezeAfter) => self.freeze(),
+            Some(Fault::Late(after)) => {
+                let act = act.take();
+                self.outlive(name, what, after, move |inside| drop(act.map(|act| act(inside))));
+                tokio::time::sleep(EngineError::DEADLINE).await;
+                return Err(late());
+            }
             Some(Fault::Error | Fault::ErrorAfter | Fault::Unreachable | Fault::Hang) | None => {}
+        }
+        if tokio::time::timeout(EngineError::DEADLINE, self.wait_for_late_calls(name, what)).await.is_err() {
+            return Err(late());
         }
         let mut thawed = self.is_frozen.subscribe();
         if tokio::time::timeout(EngineError::DEADLINE, thawed.wait_for(|frozen| !frozen)).await.is_err() {
@@ -188,7 +211,7 @@ impl Fake {
         }
         let Some(act) = act else { return done.unwrap_or_else(|| Err(gone())) };
         match fault {
-            None | Some(Fault::Down | Fault::Freeze | Fault::FreezeAfter) => {
+            None | Some(Fault::Down | Fault::Freeze | Fault::FreezeAfter | Fault::Late(_)) => {
                 let done = act(&mut self.inside());
                 if matches!(name, "start" | "stop" | "kill" | "remove" | "remove-by-force") {
                     self.tell();
@@ -203,6 +226,19 @@ impl Fake {
                 Err(late())
             }
         }
+    }
+}
+
+impl Fake {
+    /// Makes a call on one container.
+    async fn call_on(
+        &self,
+        name: &'static str,
+        id: &ContainerId,
+        act: impl FnOnce(&mut Inside, &ContainerId) -> Result<(), EngineError> + Send + 'static,
+    ) -> Result<(), EngineError> {
+        let container = id.clone();
+        self.call(name, id.as_str(), move |inside| act(inside, &container)).await
     }
 }
 
@@ -228,12 +264,13 @@ impl Operate for Fake {
             tokio::time::sleep(time).await;
         }
         let what = platform.map_or(image.to_string(), |platform| format!("{image} for {platform}"));
-        self.call("pull", &what, |inside| {
-            if inside.unreachable.contains(image) {
+        let image = image.clone();
+        self.call("pull", &what, move |inside| {
+            if inside.unreachable.contains(&image) {
                 return Err(EngineError::of_pull(&image.to_string(), "connect: connection refused"));
             }
-            if inside.registry.contains(image) {
-                inside.observed.images.insert(image.clone());
+            if inside.registry.contains(&image) {
+                inside.observed.images.insert(image);
                 return Ok(1000);
             }
             Err(EngineError::of_pull(&image.to_string(), "manifest unknown"))
@@ -248,32 +285,33 @@ impl Operate for Fake {
         spec: &NetworkSpec,
     ) -> Result<(), EngineError> {
         let full_name = docker_spec::network_name(&self.instance, app, name, spec);
-        let call = self.call("create-network", name.as_str(), |inside| {
-            inside.create_network(app, name, spec, full_name)
-        });
-        call.await
+        let (app, network, spec) = (app.clone(), name.clone(), spec.clone());
+        let act = move |inside: &mut Inside| inside.create_network(&app, &network, &spec, full_name);
+        self.call("create-network", name.as_str(), act).await
     }
 
     async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
-        self.call("remove-network", id.as_str(), |inside| inside.remove_network(id)).await
+        let network = id.clone();
+        self.call("remove-network", id.as_str(), move |inside| inside.remove_network(&network)).await
     }
 
     async fn create(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
         let what = format!("{}@{}", new.service, new.release);
-        self.call("create", &what, |inside| inside.create(&self.instance, new)).await
+        let (instance, owned) = (self.instance.clone(), late::OwnedContainer::from(new));
+        self.call("create", &what, move |inside| inside.create(&instance, owned.as_new())).await
     }
 
     async fn reconnect(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
         let names = networks::of(&self.instance, new);
-        self.call("reconnect", id.as_str(), |inside| inside.reconnect(id, names)).await
+        self.call_on("reconnect", id, move |inside, id| inside.reconnect(id, names)).await
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.call("start", id.as_str(), |inside| inside.start(id)).await
+        self.call_on("start", id, |inside, id| inside.start(id)).await
     }
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<(), EngineError> {
-        self.call("stop", id.as_str(), |inside| {
+        self.call_on("stop", id, |inside, id| {
             inside.end(id, 0);
             Ok(())
         })
@@ -294,7 +332,7 @@ impl Operate for Fake {
     }
 
     async fn kill(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.call("kill", id.as_str(), |inside| {
+        self.call_on("kill", id, |inside, id| {
             inside.end(id, 137);
             Ok(())
         })
@@ -302,7 +340,7 @@ impl Operate for Fake {
     }
 
     async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.call("remove-by-force", id.as_str(), |inside| {
+        self.call_on("remove-by-force", id, |inside, id| {
             inside.forget(id);
             Ok(())
         })
@@ -310,7 +348,7 @@ impl Operate for Fake {
     }
 
     async fn park(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.call("rename", id.as_str(), |inside| {
+        self.call_on("rename", id, |inside, id| {
             inside.park(id);
             Ok(())
         })
@@ -318,26 +356,28 @@ impl Operate for Fake {
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
-        self.call("remove", id.as_str(), |inside| inside.remove(id)).await
+        self.call_on("remove", id, Inside::remove).await
     }
 
     async fn remove_volume(&self, volume: &OwnVolume) -> Result<(), EngineError> {
-        self.call("remove-volume", &volume.id, |inside| {
-            if !inside.users(&volume.app, &volume.volume).is_empty() {
+        let (app, name) = (volume.app.clone(), volume.volume.clone());
+        self.call("remove-volume", &volume.id, move |inside| {
+            if !inside.users(&app, &name).is_empty() {
                 let message = "volume is in use".to_owned();
                 return Err(EngineError::Refused { call: "remove-volume", status: 409, message });
             }
-            inside.volumes.remove(&(volume.app.clone(), volume.volume.clone()));
+            inside.volumes.remove(&(app, name));
             Ok(())
         })
         .await
     }
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
-        self.call("remove-image", &image.to_string(), |inside| {
-            let is_used = inside.everything().any(|seen| seen.image == image.to_string());
+        let name = image.clone();
+        self.call("remove-image", &image.to_string(), move |inside| {
+            let is_used = inside.everything().any(|seen| seen.image == name.to_string());
             if !is_used {
-                inside.observed.images.remove(image);
+                inside.observed.images.remove(&name);
             }
             Ok(())
         })

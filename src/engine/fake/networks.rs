@@ -27,7 +27,8 @@ impl Inside {
     ) -> Result<(), EngineError> {
         self.made += 1;
         let Ok(id) = NetworkId::parse(format!("n{}", self.made)) else { return Ok(()) };
-        if self.observed.networks.iter().any(|n| n.name == name) {
+        // Who asks looks for the name first, and the engine itself does not mind two of one name.
+        if !self.is_late && self.observed.networks.iter().any(|n| n.name == name) {
             return Ok(());
         }
         if self.observed.networks.iter().any(|n| spec.overlaps(&n.subnets)) {
@@ -78,7 +79,11 @@ impl Inside {
     ) -> Result<BTreeMap<String, Option<NetworkId>>, String> {
         let meet = |(name, id): (&String, &Option<NetworkId>)| {
             let is_it = |n: &&ObservedNetwork| id.as_ref().map_or(n.name == *name, |id| n.id == *id);
-            let found = self.observed.networks.iter().find(is_it);
+            let mut found = self.observed.networks.iter().filter(is_it);
+            let (found, other) = (found.next(), found.next());
+            if other.is_some() {
+                return Err(format!("{name} is ambiguous: 2 matches"));
+            }
             let missing = || id.as_ref().map_or(name.as_str(), |id| id.as_str()).to_owned();
             Ok((name.clone(), Some(found.ok_or_else(missing)?.id.clone())))
         };

@@ -40,6 +40,12 @@ impl Fake {
         }
     }
 
+    /// Services of which two containers ever ran at once, with the releases they were created for.
+    #[must_use]
+    pub fn doubles(&self) -> Vec<String> {
+        self.inside().doubles.clone()
+    }
+
     /// Takes all volumes away, as somebody does by hand.
     pub fn lose_volumes(&self) {
         self.inside().volumes.clear();
@@ -57,7 +63,10 @@ impl Fake {
 
     /// Ends the engine as SIGKILL does, until [`revive`](Self::revive).
     pub fn go_down(&self) {
-        self.inside().is_down = true;
+        let mut inside = self.inside();
+        inside.is_down = true;
+        inside.late.clear();
+        drop(inside);
         self.thaw();
         // Whoever listens to its events is cut off.
         self.tell();

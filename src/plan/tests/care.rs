@@ -25,7 +25,7 @@ fn a_service_that_an_operator_stopped_stays_so() {
         (
             "another spec is another service",
             "target 2, good 1, trial 2, halted web@1, db@1 running, web@1 exited, stopped web@1, db@2 created, web@2 created",
-            "stop db db-1, start db db-2, start web web-2",
+            "stop db db-1, start db db-2, fence web web-1, start web web-2",
         ),
         (
             "one that a release keeps stays stopped, and is not waited for",

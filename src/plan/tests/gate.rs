@@ -33,7 +33,7 @@ fn a_lock_keeps_a_swap_from_beginning() {
         (
             "one that crashed comes back before anything else, and holds its lock",
             "target 2, good 1, lock web, db@1 running, web@1 exited, db@2 created, web@2 created",
-            "start web web-1, wait web locked",
+            "fence web web-2, start web web-1, wait web locked",
         ),
         (
             "a lock that a job has left counts for nothing",

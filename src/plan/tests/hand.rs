@@ -37,7 +37,7 @@ fn a_held_device_stays_as_it_is() {
         (
             "the good release is kept alive",
             "hold, target 2, good 1, have 1, db@1 exited, db@2 created, web@2 created",
-            "start db db-1, create web@1, wait all held",
+            "fence db db-2, start db db-1, create web@1, wait all held",
         ),
         (
             "also when the wanted release is the good one",
@@ -47,7 +47,7 @@ fn a_held_device_stays_as_it_is() {
         (
             "half swapped: what runs goes on, what was cut comes back as it was",
             "hold, target 2, good 1, trial 2, db@1 exited, stopped db@1, db@2 running, web@1 exited, stopped web@1, web@2 created",
-            "start web web-1, wait all held",
+            "fence web web-2, start web web-1, wait all held",
         ),
         (
             "a bad trial is not judged",
@@ -98,7 +98,7 @@ fn the_checker_knows_what_a_hold_forbids() {
     };
     let start = Step::Start { app: app.clone(), service, container: container("db-2") };
     let begin = Step::Try { app, release: release(2).commit };
-    for (text, step) in [("running", stop), ("exited", start), ("exited", begin)] {
+    for (text, step) in [("running", stop), ("removing", start), ("exited", begin)] {
         let text = format!("target 2, good 1, db@1 {text}, db@2 created, web@2 created");
         let plan = Plan { stage: vec![step.clone()], waiting: Vec::new() };
         assert_eq!(violations(&Device::parse(&text).situation(), &plan), Vec::<String>::new(), "{text}");

@@ -148,7 +148,7 @@ fn a_predecessor_that_makes_room_takes_those_with_it_that_joined_it() {
         (
             "then they start",
             "have 14 17, vpn@17 created, web@17 created",
-            "start vpn vpn-17, wait web dependency",
+            "fence vpn vpn-14, start vpn vpn-17, wait web dependency",
         ),
     ] {
         assert_eq!(Device::parse(&format!("{stopped}, {device}")).told(), expected, "{why}");

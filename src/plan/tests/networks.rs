@@ -27,6 +27,41 @@ fn networks_without_an_address_in_common_stand_side_by_side() {
     )]);
 }
 
+/// The engine made one of them for a caller that was gone by then.
+#[test]
+fn of_two_networks_with_one_name_one_goes() {
+    for (why, device, goes) in [
+        (
+            "the second where nothing runs",
+            "lan 1, lan 1, target 18, trial 18, have 18, db@18 created, web@18 created",
+            &["lan-1-2"][..],
+        ),
+        (
+            "the one on which nothing runs",
+            "lan 1, target 18, good 18, have 18, db@18 running, web@18 running, lan 1, moved",
+            &["lan-1-1"],
+        ),
+        ("all but one", "lan 1, lan 1, lan 1, target 18, have 18", &["lan-1-2", "lan-1-3"]),
+    ] {
+        let (device, is_moved) = device.strip_suffix(", moved").map_or((device, false), |text| (text, true));
+        let mut device = Device::parse(device);
+        for seen in device.observed.services.iter_mut().filter(|_| is_moved) {
+            seen.is_cut_off = false;
+            seen.networks.values_mut().for_each(|id| *id = NetworkId::parse("lan-1-2").ok());
+        }
+        let ids = |step: &Step| match step {
+            Step::RemoveNetwork { id, .. } => id.to_string(),
+            other => other.to_string(),
+        };
+        assert_eq!(device.plan().stage.iter().map(ids).collect::<Vec<_>>(), goes, "{why}");
+    }
+    let device = Device::parse("lan 1, lan 1, target 18, good 18");
+    let networks = device.observed.networks.iter().filter(|n| n.network == lan());
+    let both = networks.map(crate::plan::networks::remove).collect();
+    let told = violations(&device.situation(), &Plan { stage: both, waiting: Vec::new() });
+    assert_eq!(told, ["remove-network lan: a release needs it"; 2]);
+}
+
 #[test]
 fn a_network_in_the_place_of_another_one_comes_when_that_has_gone() {
     let before = "target 19, good 18, db@18 running, lan 1";
@@ -44,7 +79,7 @@ fn a_network_in_the_place_of_another_one_comes_when_that_has_gone() {
     for (why, device, expected) in [
         ("then the new one comes", "", "create-network lan"),
         ("then what is on it", "lan 2", "create web@19"),
-        ("then that starts", "lan 2, web@19 created", "start web web-19"),
+        ("then that starts", "lan 2, web@19 created", "fence web web-18, start web web-19"),
         ("and is watched", "lan 2, web@19 running", "wait all trial"),
     ] {
         assert_eq!(Device::parse(&format!("{gone}, {device}")).told(), expected, "{why}");
@@ -73,7 +108,7 @@ fn the_way_back_takes_the_old_network_back() {
         (
             "and the container is connected to it anew",
             "web@19 exited, relan 1",
-            "reconnect web web-18, start web web-18, wait all rejected",
+            "reconnect web web-18, fence web web-19, start web web-18, wait all rejected",
         ),
         ("then the rest goes", "lan 1, web@19 exited, back web@18", "remove web web-19, wait all rejected"),
     ] {
@@ -103,7 +138,7 @@ fn the_way_back_takes_the_old_network_back() {
         (
             "then itself",
             "target 19, good 18, have 18 19, trial 19, hold, db@18 running, web@18 exited, stopped web@18, relan 1, web@19 created",
-            "reconnect web web-18, start web web-18, wait all held",
+            "reconnect web web-18, fence web web-19, start web web-18, wait all held",
         ),
     ]);
 }

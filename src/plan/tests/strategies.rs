@@ -39,7 +39,7 @@ fn kill_then_download() {
         (
             "while others are kept alive",
             "target 9, good 1, trial 9, have db@9, db@1 exited, pulling web@9, web@1 exited, stopped web@1, db@9 created",
-            "start db db-1, wait web downloading",
+            "fence db db-9, start db db-1, wait web downloading",
         ),
         (
             "then its container",
@@ -49,7 +49,7 @@ fn kill_then_download() {
         (
             "then all is swapped",
             "target 9, good 1, trial 9, have 9, db@1 running, web@1 exited, stopped web@1, db@9 created, web@9 created",
-            "stop db db-1, start db db-9, start web web-9",
+            "stop db db-1, start db db-9, fence web web-1, start web web-9",
         ),
         (
             "an image that cannot be had ends it",

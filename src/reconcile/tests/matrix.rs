@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use fault::{End, FAULTS, Fault, Place, places};
+use fault::{End, FAULTS, Fault, Place, places, right};
 use scenario::{SCENARIOS, Scenario};
 
 /// Which share of the cells runs unless all are asked for.
@@ -110,7 +110,7 @@ fn tasks(only: Option<&str>, stride: usize) -> Vec<Task> {
     for (row, scenario) in SCENARIOS.iter().enumerate().filter(|(_, s)| is_wanted(0, s.name)) {
         let measure = on_paused_clock(cell::measure(scenario));
         for (at, (fault, column)) in FAULTS.iter().enumerate().filter(|(_, (_, name))| is_wanted(1, name)) {
-            if scenario.ends_with_engine(*fault) {
+            if scenario.leaves_out(*fault) {
                 continue;
             }
             let all = places(*fault, measure.calls, measure.saves);
@@ -139,7 +139,7 @@ fn run(tasks: &[Task], is_loud: bool) -> (Failed, Others) {
                     let at = next.fetch_add(1, Ordering::Relaxed);
                     let Some(task) = tasks.get(at) else { return };
                     match task.run() {
-                        Ok(end) if end == End::Runs(task.scenario.right) => {}
+                        Ok(end) if end == right(task.scenario, task.fault) => {}
                         Ok(end) => others.lock().unwrap().push((at, end)),
                         Err(why) => failed.lock().unwrap().push((at, why)),
                     }

@@ -67,7 +67,12 @@ pub(super) async fn run(
     let answered = scenario.begin(&lab);
     let host = lab.host.clone();
     let mut cell = Cell { scenario, fault, lab, host, answered, is_answered: false, is_registry_lost: false };
-    if !matches!(place, Place::In(..)) {
+    let outlives =
+        matches!(fault, Fault::CallOutlivesAgent | Fault::CallOutlivesTarget | Fault::CallOutlivesDeadline);
+    if outlives {
+        let sent = tokio::time::timeout(Duration::from_secs(700), cell.lab.engine.outlived()).await;
+        sent.map_err(|_| "the call is never made".to_owned())?;
+    } else if !matches!(place, Place::In(..)) {
         let reached = tokio::time::timeout(Duration::from_secs(700), cell.lab.engine.frozen()).await;
         reached.map_err(|_| "the place is never reached".to_owned())?;
     }
@@ -155,13 +160,16 @@ impl Cell<'_> {
             engine.go_down();
         }
         let lab = Lab::booted(engine, host.clone(), notebook, boot, PlanSettings::default());
-        scenario.remember(&lab);
+        match scenario.called_back_to(fault) {
+            None => scenario.remember(&lab),
+            Some(before) => scenario.deliver(&lab, before),
+        }
         if boot != "boot" {
             lab.pass(5).await;
             lab.engine.revive();
         }
         lab.pass(2).await;
-        scenario.deliver(&lab, scenario.wanted());
+        scenario.deliver(&lab, scenario.called_back_to(fault).unwrap_or(scenario.wanted()));
         Self { scenario, fault, lab, host, answered, is_answered, is_registry_lost }
     }
 
@@ -170,7 +178,15 @@ impl Cell<'_> {
         let engine = self.lab.engine.clone();
         let page = self.lab.notebook.0.clone();
         match self.fault {
-            Fault::AgentKilled => return self.start_again("boot").await,
+            Fault::AgentKilled | Fault::CallOutlivesAgent | Fault::CallOutlivesTarget => {
+                return self.start_again("boot").await;
+            }
+            Fault::CallOutlivesDeadline => {
+                if let Some(before) = self.scenario.called_back_to(self.fault) {
+                    self.lab.pass(59).await;
+                    self.scenario.deliver(&self.lab, before);
+                }
+            }
             Fault::PowerCut => return self.start_again("the next boot").await,
             Fault::StoreLost => {
                 *page.lock().unwrap() = Page::default();
@@ -239,6 +255,9 @@ impl Cell<'_> {
             let waiting = lab.report.borrow().waiting.clone();
             return Err(format!("{runs} runs; waiting for {waiting:?}"));
         };
+        if !lab.engine.doubles().is_empty() && !self.scenario.hands_over() {
+            return Err(format!("two of one service ran: {:?}", lab.engine.doubles()));
+        }
         if lab.good().as_deref() != end.good() {
             return Err(format!("{runs} runs, and {:?} is good", lab.good()));
         }

@@ -1,6 +1,7 @@
 //! What goes wrong, and where.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use super::scenario::Scenario;
 use crate::engine::fake::Fault as Call;
@@ -15,6 +16,12 @@ pub(super) enum Fault {
     /// The agent is killed as well, a little later.
     CallFailsAndKilled,
     EngineKilled,
+    /// The agent is killed while the engine is at a call, which the engine ends in a later life of the agent.
+    CallOutlivesAgent,
+    /// As [`CallOutlivesAgent`](Self::CallOutlivesAgent), and meanwhile the release before is wanted again.
+    CallOutlivesTarget,
+    /// The agent gives a call up, then the release before is wanted again, and then the engine ends the call.
+    CallOutlivesDeadline,
     StoreFull,
     /// The agent is killed as well, while nothing can be saved.
     StoreFullAndKilled,
@@ -33,6 +40,9 @@ pub(super) const FAULTS: &[(Fault, &str)] = &[
     (Fault::PowerCut, "power-cut"),
     (Fault::EngineKilled, "engine-killed"),
     (Fault::EngineHangs, "engine-hangs"),
+    (Fault::CallOutlivesAgent, "call-outlives-agent"),
+    (Fault::CallOutlivesTarget, "call-outlives-target"),
+    (Fault::CallOutlivesDeadline, "call-outlives-deadline"),
     (Fault::CallFails, "call-fails"),
     (Fault::CallFailsAndKilled, "call-fails-killed"),
     (Fault::StoreFull, "store-full"),
@@ -66,6 +76,10 @@ pub(super) fn places(fault: Fault, calls: usize, saves: u32) -> Vec<Place> {
         Fault::AgentKilled | Fault::PowerCut => all.chain((0..saves).map(Place::BeforeSave)).collect(),
         Fault::EngineHangs => all.chain(each(calls, &[Call::Hang])).collect(),
         Fault::EngineKilled | Fault::StoreLost => all.collect(),
+        Fault::CallOutlivesAgent | Fault::CallOutlivesTarget => {
+            each(calls, &[Call::Late(Duration::from_secs(1)), Call::Late(Duration::from_secs(4))])
+        }
+        Fault::CallOutlivesDeadline => each(calls, &[Call::Late(Duration::from_secs(63))]),
         Fault::CallFails => each(calls, &[Call::Error, Call::ErrorAfter, Call::Unreachable]),
         Fault::CallFailsAndKilled => each(calls, &[Call::Error, Call::ErrorAfter, Call::Hang]),
         Fault::StoreFull | Fault::StoreFullAndKilled => (0..saves).map(Place::BeforeSave).collect(),
@@ -156,16 +170,25 @@ impl End {
     }
 }
 
+/// How it should end.
+pub(super) fn right(scenario: &Scenario, fault: Fault) -> End {
+    End::Runs(scenario.called_back_to(fault).unwrap_or(scenario.right))
+}
+
 /// How it may end, first of all what is right.
 ///
 /// `is_answered` says of an operator's order whether it was, and is on disk.
 pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> Vec<End> {
-    let right = End::Runs(scenario.right);
+    let right = right(scenario, fault);
     let is_kept = fault == Fault::StoreLost && scenario.is_bad && !scenario.restarts;
     let other = match fault {
         // What an operator ordered is in the store, and only there.
         Fault::StoreLost if scenario.is_by_hand() => Some(End::Runs(2)),
-        Fault::AgentKilled | Fault::PowerCut | Fault::StoreFullAndKilled
+        Fault::AgentKilled
+        | Fault::PowerCut
+        | Fault::CallOutlivesAgent
+        | Fault::CallOutlivesDeadline
+        | Fault::StoreFullAndKilled
             if scenario.is_by_hand() && !is_answered =>
         {
             Some(End::Runs(2))
@@ -181,6 +204,9 @@ pub(super) fn allowed(scenario: &Scenario, fault: Fault, is_answered: bool) -> V
         | Fault::CallFails
         | Fault::CallFailsAndKilled
         | Fault::EngineKilled
+        | Fault::CallOutlivesAgent
+        | Fault::CallOutlivesTarget
+        | Fault::CallOutlivesDeadline
         | Fault::StoreFull
         | Fault::StoreFullAndKilled
         | Fault::StoreLost

@@ -113,6 +113,17 @@ impl Scenario {
         self.then.or(self.before.last().copied()).unwrap_or_default()
     }
 
+    /// The release that the cloud wants again after this fault, if it is another one than before.
+    pub(super) fn called_back_to(&self, fault: Fault) -> Option<u8> {
+        let is_called_back = matches!(fault, Fault::CallOutlivesTarget | Fault::CallOutlivesDeadline);
+        self.before.last().copied().filter(|_| is_called_back && !self.is_by_hand())
+    }
+
+    /// Whether two containers of one service may run at once, because its author says so.
+    pub(super) fn hands_over(&self) -> bool {
+        self.strategy == HAND_OVER
+    }
+
     /// What runs when `number` does.
     pub(super) fn runs(&self, number: u8) -> String {
         let (beside, of) = if self.has_neighbour { (" db@3", " web@3") } else { ("", "") };
@@ -142,9 +153,15 @@ impl Scenario {
         joined::are_together(lab, seen, of).await.map_err(|why| format!("{guest}: {why}"))
     }
 
+    /// Whether a fault cannot come in it, or it has no end to be held against.
+    pub(super) fn leaves_out(&self, fault: Fault) -> bool {
+        let has_no_target_before = fault == Fault::CallOutlivesTarget && self.called_back_to(fault).is_none();
+        has_no_target_before || self.ends_with_engine(fault)
+    }
+
     /// Whether it has no end to be held against: what must come back has ended with the engine, and its
     /// author wants that nobody starts it again.
-    pub(super) fn ends_with_engine(&self, fault: Fault) -> bool {
+    fn ends_with_engine(&self, fault: Fault) -> bool {
         !self.restarts && self.is_bad && matches!(fault, Fault::PowerCut | Fault::EngineKilled)
     }
 
