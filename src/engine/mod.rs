@@ -200,6 +200,18 @@ pub trait Operate: Inspect {
     fn stop(&self, id: &ContainerId, grace: Duration)
     -> impl Future<Output = Result<(), EngineError>> + Send;
 
+    /// Makes sure that a container that is down stays down, whoever has called for its start before.
+    ///
+    /// A call outlives its caller: a start that an earlier life of the agent has sent, or that was given up at its
+    /// deadline, may still be under way. The engine makes the calls on one container one after the other, so a stop
+    /// that it gets later waits for such a start, and ends what came up. Costs two short calls where nothing was
+    /// under way. One that is gone is a success.
+    fn fence(
+        &self,
+        id: &ContainerId,
+        grace: Duration,
+    ) -> impl Future<Output = Result<(), EngineError>> + Send;
+
     /// Stops `old` as [`stop`](Self::stop) does, and starts `new`: as soon as the processes of `old` have ended, if
     /// the engine tells, while it still clears away what `old` had. Not for two that ask for the same port of the
     /// host or the same address.

@@ -27,11 +27,8 @@ pub enum Step {
     Start { app: AppId, service: ServiceName, container: ContainerId },
     /// Stop a container and keep it, so that going back needs no download.
     Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
-    /// Make sure that a container that does not run stays down, before another one of its service starts.
-    ///
-    /// A call to the engine outlives its caller: a start that was sent before the agent was killed, or before its
-    /// deadline passed, may still be under way and be seen nowhere. The engine makes the calls on one container one
-    /// after the other, so a stop waits for such a start and then ends what came up.
+    /// Make sure that a container that is down stays down, before another one of its service starts. A call to the
+    /// engine outlives its caller, so a start of it may be under way although nothing shows it.
     Fence { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
     /// End a container that could not be stopped, by SIGKILL.
     Kill { app: AppId, service: ServiceName, container: ContainerId },

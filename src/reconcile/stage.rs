@@ -227,9 +227,8 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
                 self.forget_hand_over(app, service);
                 engine.start(container).await
             }
-            Step::Stop { container, grace, .. } | Step::Fence { container, grace, .. } => {
-                engine.stop(container, *grace).await
-            }
+            Step::Stop { container, grace, .. } => engine.stop(container, *grace).await,
+            Step::Fence { container, grace, .. } => engine.fence(container, *grace).await,
             Step::Kill { container, .. } => engine.kill(container).await,
             Step::RemoveByForce { container, .. } => engine.remove_by_force(container).await,
             Step::Park { container, .. } => engine.park(container).await,

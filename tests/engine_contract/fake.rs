@@ -1,8 +1,10 @@
 //! The contract on the fake in memory.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use cotter::engine::fake::{Behaviour, Fake};
+use cotter::engine::Operate as _;
+use cotter::engine::fake::{Behaviour, Fake, Fault};
 use cotter::model::{ContainerId, ContainerState, Health, ImageRef, Instance};
 
 use crate::{Bench, Images, contract};
@@ -34,6 +36,12 @@ impl Bench for FakeBench {
 
     fn foreign_runs(&self, _: &str) -> bool {
         true
+    }
+
+    async fn start_unheard(&self, id: &ContainerId) {
+        self.engine.fail(0, Fault::Late(Duration::from_millis(200)));
+        let unheard = tokio::time::timeout(Duration::from_millis(1), self.engine.start(id)).await;
+        assert!(unheard.is_err());
     }
 
     fn kill(&self, id: &ContainerId) {

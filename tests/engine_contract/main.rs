@@ -5,6 +5,7 @@
 
 mod fake;
 mod locks;
+mod outlived;
 mod real;
 mod remains;
 #[path = "../support/mod.rs"]
@@ -60,6 +61,9 @@ trait Bench {
 
     /// Whether the foreign container still runs.
     fn foreign_runs(&self, id: &str) -> bool;
+
+    /// Sends the call that starts a container, and hangs up before the engine answers.
+    async fn start_unheard(&self, id: &ContainerId);
 
     /// Kills a container's process behind our back.
     fn kill(&self, id: &ContainerId);
@@ -257,6 +261,7 @@ async fn contract<B: Bench>(bench: &B) {
     creates(bench).await;
     identities(bench).await;
     starts_and_stops(bench).await;
+    outlived::starts(bench).await;
     removes(bench).await;
     Box::pin(swaps(bench)).await;
     kills(bench).await;

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
@@ -61,6 +63,14 @@ impl Bench for RealBench {
 
     fn foreign_runs(&self, id: &str) -> bool {
         self.lab.docker().run(&["inspect", "--format", "{{.State.Running}}", id]) == "true"
+    }
+
+    async fn start_unheard(&self, id: &ContainerId) {
+        let mut stream = UnixStream::connect(self.lab.docker().socket()).unwrap();
+        let request = format!(
+            "POST /v1.41/containers/{id}/start HTTP/1.1\r\nHost: engine\r\nContent-Length: 0\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).unwrap();
     }
 
     fn kill(&self, id: &ContainerId) {

@@ -184,6 +184,12 @@ impl Operate for Docker {
         }
     }
 
+    async fn fence(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
+        let call = self.call("fence", EngineError::DEADLINE, |client| async move { client.catch_up().await });
+        call.await?;
+        self.stop(id, grace).await
+    }
+
     async fn swap(
         &self,
         old: &ContainerId,

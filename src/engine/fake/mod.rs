@@ -213,7 +213,7 @@ impl Fake {
         match fault {
             None | Some(Fault::Down | Fault::Freeze | Fault::FreezeAfter | Fault::Late(_)) => {
                 let done = act(&mut self.inside());
-                if matches!(name, "start" | "stop" | "kill" | "remove" | "remove-by-force") {
+                if matches!(name, "start" | "stop" | "fence" | "kill" | "remove" | "remove-by-force") {
                     self.tell();
                 }
                 done
@@ -312,6 +312,14 @@ impl Operate for Fake {
 
     async fn stop(&self, id: &ContainerId, _grace: Duration) -> Result<(), EngineError> {
         self.call_on("stop", id, |inside, id| {
+            inside.end(id, 0);
+            Ok(())
+        })
+        .await
+    }
+
+    async fn fence(&self, id: &ContainerId, _grace: Duration) -> Result<(), EngineError> {
+        self.call_on("fence", id, |inside, id| {
             inside.end(id, 0);
             Ok(())
         })
