@@ -1,5 +1,6 @@
-//! The real agent is killed at random moments, a hundred times and more, while its fleet keeps
-//! changing its mind: what was told is never lost, and in the end exactly the target runs.
+//! The real agent is killed a hundred times and more, at random moments and in the middle of swaps, while its
+//! fleet keeps changing its mind: what was told is never lost, two containers of one service never run at the same
+//! time, and in the end exactly the target runs.
 //!
 //! `COTTER_CUT_SEED` repeats a run's moments and choices, `COTTER_CUTS` sets their number.
 
@@ -22,13 +23,21 @@ use std::time::{Duration, Instant};
 use cotter::model::Identity;
 use cotter::store::{Recovery, Remembered, Store};
 use serde_json::Value;
-use support::{Agent, Chance, Container, Fleet, FleetServer, Lab, eventually, number};
+use support::{Agent, Chance, Container, Fleet, FleetServer, Lab, Watch, eventually, number};
 
 /// How many cuts there are unless `COTTER_CUTS` says otherwise.
 const CUTS: u64 = 110;
 
-/// No cut comes later after a start.
+/// No cut comes later after a start, but for those in the middle of a swap.
 const LATEST: u64 = 700;
+
+/// How long after a container has ended the agent is killed at the latest, so that the start of its successor is
+/// often under way.
+const AFTER_AN_END: u64 = 120;
+
+/// Seeds with which two containers of one service once ran, with so many cuts each.
+const SEEDS: [u64; 3] = [2305559749287588979, 14251122773421049435, 14775690473727310425];
+const CUTS_OF_SEEDS: u64 = 30;
 
 /// What the device said of itself right before a cut, and how much it had logged by then.
 #[derive(Debug, Default)]
@@ -166,6 +175,10 @@ impl Witness<'_> {
     }
 }
 
+fn other(release: &str) -> &'static str {
+    if release == "commit-r1" { "commit-r2" } else { "commit-r1" }
+}
+
 fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir(to).unwrap();
     for entry in fs::read_dir(from).unwrap().map(Result::unwrap) {
@@ -188,8 +201,16 @@ fn last_step(log: &str) -> String {
 
 #[test]
 fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
-    let (mut chance, seed) = Chance::seeded("COTTER_CUT_SEED");
-    let cuts = number("COTTER_CUTS").unwrap_or(CUTS);
+    let (chance, seed) = Chance::seeded("COTTER_CUT_SEED");
+    if number("COTTER_CUT_SEED").is_none() {
+        for seed in SEEDS {
+            cut(Chance::of(seed), seed, CUTS_OF_SEEDS);
+        }
+    }
+    cut(chance, seed, number("COTTER_CUTS").unwrap_or(CUTS));
+}
+
+fn cut(mut chance: Chance, seed: u64, cuts: u64) {
     println!("COTTER_CUT_SEED={seed} COTTER_CUTS={cuts}");
 
     let lab = Lab::new("cut");
@@ -220,21 +241,41 @@ fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
         repairs: BTreeSet::new(),
     };
     let mut wanted = "commit-r2";
-    let (mut mid_update, mut finished, mut reached) = (0, 0, BTreeMap::new());
+    let watch = Watch::begin(lab.docker(), agent.instance());
+    let (mut mid_update, mut mid_swap, mut finished, mut reached) = (0, 0, 0, BTreeMap::new());
+    let mut is_quick = false;
     let begun = Instant::now();
     for round in 0..cuts {
         // One that has followed is given something to do; one on its way may be called back.
-        if witness.told.current.as_deref() == Some(wanted) || chance.below(4) == 0 {
-            wanted = if wanted == "commit-r1" { "commit-r2" } else { "commit-r1" };
+        let is_called_back = !is_quick && chance.below(4) == 0;
+        if witness.told.current.as_deref() == Some(wanted) || is_called_back {
+            wanted = other(wanted);
             server.cli(&["fleet", "pin", &fleet.name, wanted]);
         }
-        if chance.below(16) == 0 {
+        if !is_quick && chance.below(16) == 0 {
             server.cut();
             server.start_again();
         }
-        witness.life = agent.log().len();
+        if !is_quick {
+            witness.life = agent.log().len();
+        }
         agent.start_again();
-        if chance.below(10) == 0 {
+        let moment = chance.below(10);
+        is_quick = (1..=4).contains(&moment) && watch.until_one_ends(Duration::from_millis(2 * LATEST));
+        if is_quick {
+            // The agent is killed in the middle of a swap, and its next life begins at once, half of the time with
+            // the other release as its target.
+            if chance.below(2) == 0 {
+                wanted = other(wanted);
+                server.cli(&["fleet", "pin", &fleet.name, wanted]);
+            }
+            witness.told.wanted.insert(wanted.to_owned());
+            std::thread::sleep(Duration::from_millis(chance.below(AFTER_AN_END)));
+            agent.cut();
+            mid_swap += 1;
+            continue;
+        }
+        if moment == 0 {
             // Let it come to an end now and then, so that there is something to lose.
             eventually("an update ends", Duration::from_secs(30), || {
                 witness.listen(&agent, wanted);
@@ -250,18 +291,21 @@ fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
         agent.cut();
         *reached.entry(last_step(&agent.log()[witness.life..])).or_insert(0_u32) += 1;
         witness.check_store(&agent);
+        assert_eq!(watch.doubles(), Vec::<String>::new(), "two of one service ran, COTTER_CUT_SEED={seed}");
         if round % 4 == 0 {
             witness.check_containers(&agent.running());
             witness.check_fleet(&server, &fleet);
         }
     }
     println!(
-        "{cuts} cuts in {:?}: {mid_update} during an update, {finished} after one had ended; \
-         how far they let it come: {reached:?}; repairs: {:?}",
+        "{cuts} cuts in {:?}: {mid_update} during an update, {mid_swap} right after a container had ended, \
+         {finished} after one had ended, {} starts; how far they let it come: {reached:?}; repairs: {:?}",
         begun.elapsed(),
+        watch.starts(),
         witness.repairs
     );
     // An update that never ends is wanted back half of the time, so a slow machine comes close to a half.
+    let mid_update = mid_update + mid_swap;
     assert!(mid_update * 4 > cuts, "many cuts come during an update: {mid_update} of {cuts}");
 
     server.cli(&["fleet", "pin", &fleet.name, "commit-r1"]);
@@ -276,6 +320,8 @@ fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
     });
     assert!(all.iter().all(|c| c.running), "{all:#?}");
     witness.check_containers(&all);
+    assert_eq!(watch.doubles(), Vec::<String>::new());
+    assert!(watch.starts() > cuts / 10, "the events are heard: {}", watch.starts());
     assert!(witness.api.is_some());
     assert_eq!(lab.docker().ids("network", agent.instance()).len(), 1);
     assert_eq!(lab.docker().ids("volume", agent.instance()).len(), 1);

@@ -11,7 +11,12 @@ impl Chance {
     pub fn seeded(variable: &str) -> (Self, u64) {
         let random = std::hash::RandomState::new().build_hasher().finish();
         let seed = number(variable).unwrap_or(random) | 1;
-        (Self(seed), seed)
+        (Self::of(seed), seed)
+    }
+
+    /// From this seed.
+    pub fn of(seed: u64) -> Self {
+        Self(seed | 1)
     }
 
     /// A number from 0 up to `bound`, which it never is.

@@ -100,12 +100,17 @@ impl Docker {
         &self.socket
     }
 
+    /// `docker ARGS...`, not run yet.
+    pub(super) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.client);
+        command.args(args).env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
+        command
+    }
+
     /// Runs `docker ARGS...`, whatever comes of it.
     #[track_caller]
     pub fn try_run(&self, args: &[&str]) -> Output {
-        let mut command = Command::new(&self.client);
-        command.args(args).env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
-        command.output().expect("the docker client runs")
+        self.command(args).output().expect("the docker client runs")
     }
 
     /// Runs `docker ARGS...` and gives its output.

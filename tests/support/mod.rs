@@ -33,6 +33,7 @@ mod program;
 mod proxy;
 mod registry;
 pub mod schema;
+mod watch;
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ pub use podman::{Podman, unmount_below, until_interfaces_stay};
 pub use program::{Io, Program};
 pub use proxy::EngineProxy;
 pub use registry::{Instead, Question, RegistryProxy};
+pub use watch::Watch;
 
 /// What `look` gives once it gives something, asked every 50 ms.
 ///
