@@ -41,6 +41,9 @@ pub enum Fault {
     Freeze,
     /// As [`Freeze`](Self::Freeze), but this call has happened before.
     FreezeAfter,
+    /// As [`FreezeAfter`](Self::FreezeAfter), but of the several calls that creating a container takes only the first
+    /// has happened.
+    FreezeMidway,
     /// The caller hears nothing and gives up at its deadline, if it lives for so long. The engine does what it was
     /// asked all the same, after this time, and lets no other call on the same container in between.
     Late(Duration),
@@ -185,12 +188,15 @@ impl Fake {
             inside.faults.remove(&at).or(never)
         };
         let (mut act, mut done) = (Some(act), None);
-        if fault == Some(Fault::FreezeAfter) {
+        if matches!(fault, Some(Fault::FreezeAfter | Fault::FreezeMidway)) {
             done = act.take().map(|act| act(&mut self.inside()));
+        }
+        if fault == Some(Fault::FreezeMidway) && name == "create" {
+            self.inside().cut_last_short();
         }
         match fault {
             Some(Fault::Down) => self.go_down(),
-            Some(Fault::Freeze | Fault::FreezeAfter) => self.freeze(),
+            Some(Fault::Freeze | Fault::FreezeAfter | Fault::FreezeMidway) => self.freeze(),
             Some(Fault::Late(after)) => {
                 let act = act.take();
                 self.outlive(name, what, after, move |inside| drop(act.map(|act| act(inside))));
@@ -211,7 +217,9 @@ impl Fake {
         }
         let Some(act) = act else { return done.unwrap_or_else(|| Err(gone())) };
         match fault {
-            None | Some(Fault::Down | Fault::Freeze | Fault::FreezeAfter | Fault::Late(_)) => {
+            None
+            | Some(Fault::Down | Fault::Freeze | Fault::FreezeAfter | Fault::FreezeMidway | Fault::Late(_)) =>
+            {
                 let done = act(&mut self.inside());
                 if matches!(name, "start" | "stop" | "fence" | "kill" | "remove" | "remove-by-force") {
                     self.tell();

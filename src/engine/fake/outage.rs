@@ -7,6 +7,25 @@ use crate::engine::docker_spec;
 use crate::model::{ContainerId, ContainerState, ImageRef};
 
 use super::Fake;
+use super::inside::Inside;
+
+impl Inside {
+    fn cut_short(&mut self, id: &ContainerId) {
+        if let Some(name) = self.names.get_mut(id) {
+            name.push_str(docker_spec::PARTIAL);
+        }
+        if let Some(seen) = self.find(id) {
+            seen.state = ContainerState::Dead;
+        }
+    }
+
+    /// Makes the container that was created last look so.
+    pub(super) fn cut_last_short(&mut self) {
+        if let Some(id) = self.observed.services.last().map(|seen| seen.container.clone()) {
+            self.cut_short(&id);
+        }
+    }
+}
 
 impl Fake {
     /// Makes the registry of an image one that does not answer.
@@ -31,13 +50,7 @@ impl Fake {
 
     /// Makes a container look as if the power went while it was created.
     pub fn cut_short(&self, id: &ContainerId) {
-        let mut inside = self.inside();
-        if let Some(name) = inside.names.get_mut(id) {
-            name.push_str(docker_spec::PARTIAL);
-        }
-        if let Some(seen) = inside.find(id) {
-            seen.state = ContainerState::Dead;
-        }
+        self.inside().cut_short(id);
     }
 
     /// Services of which two containers ever ran at once, with the releases they were created for.

@@ -113,7 +113,7 @@ fn tasks(only: Option<&str>, stride: usize) -> Vec<Task> {
             if scenario.leaves_out(*fault) {
                 continue;
             }
-            let all = places(*fault, measure.calls, measure.saves);
+            let all = places(*fault, &measure);
             let chosen = all.into_iter().enumerate().skip((row + at) % stride).step_by(stride);
             for (index, place) in chosen.filter(|(index, _)| is_wanted(2, &index.to_string())) {
                 tasks.push(Task { scenario, fault: *fault, column, index, place });

@@ -13,9 +13,10 @@ const AT_REST: u64 = 600;
 /// How long a scenario takes at most by itself: less than until the first look without a cause.
 const UNDISTURBED: u64 = 280;
 
-/// How many engine calls and saves a scenario takes.
+/// How many engine calls and saves a scenario takes, and which of the calls create containers.
 pub(super) struct Measure {
     pub(super) calls: usize,
+    pub(super) creations: Vec<usize>,
     pub(super) saves: u32,
 }
 
@@ -31,9 +32,11 @@ pub(super) async fn measure(scenario: &Scenario) -> Measure {
     let _answered = scenario.begin(&lab);
     lab.pass(UNDISTURBED).await;
     assert_eq!(lab.runs().await, scenario.runs(scenario.right), "{} without a fault", scenario.name);
-    let own_look = 1;
-    let calls = lab.engine.calls().len() - calls - own_look;
-    let measure = Measure { calls, saves: saves(&lab) - saved };
+    let mut made = lab.engine.calls().split_off(calls);
+    let _own_look = made.pop();
+    let creates = |(_, call): &(usize, &String)| call.starts_with("create ");
+    let creations = made.iter().enumerate().filter(creates).map(|(n, _)| n).collect();
+    let measure = Measure { calls: made.len(), creations, saves: saves(&lab) - saved };
     lab.cut();
     measure
 }
@@ -120,6 +123,7 @@ fn script(lab: &Lab, fault: Fault, place: Place) {
     match place {
         Place::Before(n) => lab.engine.fail(n, Call::Freeze),
         Place::After(n) => lab.engine.fail(n, Call::FreezeAfter),
+        Place::Midway(n) => lab.engine.fail(n, Call::FreezeMidway),
         Place::In(n, call) => lab.engine.fail(n, call),
         Place::BeforeSave(n) if is_killed => at_save(n, AtSave::EndBefore),
         Place::AfterSave(n) if is_killed => at_save(n, AtSave::EndAfter),

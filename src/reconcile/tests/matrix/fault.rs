@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::cell::Measure;
 use super::scenario::Scenario;
 use crate::engine::fake::Fault as Call;
 
@@ -59,6 +60,8 @@ pub(super) enum Place {
     /// The call has not happened, or has.
     Before(usize),
     After(usize),
+    /// A container is created only in part.
+    Midway(usize),
     /// This one call goes wrong by itself.
     In(usize, Call),
     /// What changes the store is not written yet, or is.
@@ -66,14 +69,19 @@ pub(super) enum Place {
     AfterSave(u32),
 }
 
-/// Every place where `fault` makes a difference, in a scenario of so many calls and saves.
-pub(super) fn places(fault: Fault, calls: usize, saves: u32) -> Vec<Place> {
+/// Every place where `fault` makes a difference, in a scenario of so many calls, of which some create containers, and
+/// saves.
+pub(super) fn places(fault: Fault, measure: &Measure) -> Vec<Place> {
+    let Measure { calls, saves, .. } = *measure;
+    let midway = measure.creations.iter().copied().map(Place::Midway);
     let before = (0..calls).map(Place::Before);
     let after = (0..calls).map(Place::After);
     let at_saves = (0..saves).map(Place::AfterSave);
     let all = before.clone().chain(after).chain(at_saves.clone());
     match fault {
-        Fault::AgentKilled | Fault::PowerCut => all.chain((0..saves).map(Place::BeforeSave)).collect(),
+        Fault::AgentKilled | Fault::PowerCut => {
+            all.chain((0..saves).map(Place::BeforeSave)).chain(midway).collect()
+        }
         Fault::EngineHangs => all.chain(each(calls, &[Call::Hang])).collect(),
         Fault::EngineKilled | Fault::StoreLost => all.collect(),
         Fault::CallOutlivesAgent | Fault::CallOutlivesTarget => {
