@@ -137,7 +137,11 @@ impl Witness<'_> {
         if self.told.target.is_some() {
             let body = remembered.target.expect("a target that was told is in the store").body;
             let is_one = self.told.wanted.iter().any(|commit| body.contains(&format!("{commit:?}")));
-            assert!(is_one, "an older target than {:?} is on disk: {body}", self.told);
+            assert!(
+                is_one,
+                "an older target than {:?} is on disk, repaired: {:?}: {body}",
+                self.told, self.repairs
+            );
         }
         let good = remembered.ledger.apps.values().next().and_then(|app| app.good.as_ref());
         let good = good.map(|release| release.commit.to_string());
@@ -272,6 +276,7 @@ fn cut(mut chance: Chance, seed: u64, cuts: u64) {
         if is_quick {
             // The agent is killed in the middle of a swap, and its next life begins at once, half of the time with
             // the other release as its target.
+            witness.told.wanted.insert(wanted.to_owned());
             if chance.below(2) == 0 {
                 wanted = other(wanted);
                 server.cli(&["fleet", "pin", &fleet.name, wanted]);
