@@ -485,9 +485,10 @@ impl Device {
 
     /// The agent is killed right after it has sent the call of this step.
     fn send(&mut self, step: &Step) {
-        match step {
-            Step::Start { container, .. } => drop(self.late.insert(container.clone())),
-            other => self.apply(other, |_| true),
+        if let Step::Start { container, .. } = step {
+            self.late.insert(container.clone());
+        } else {
+            self.apply(step, |_| true);
         }
     }
 

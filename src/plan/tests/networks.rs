@@ -49,9 +49,8 @@ fn of_two_networks_with_one_name_one_goes() {
             seen.is_cut_off = false;
             seen.networks.values_mut().for_each(|id| *id = NetworkId::parse("lan-1-2").ok());
         }
-        let ids = |step: &Step| match step {
-            Step::RemoveNetwork { id, .. } => id.to_string(),
-            other => other.to_string(),
+        let ids = |step: &Step| {
+            if let Step::RemoveNetwork { id, .. } = step { id.to_string() } else { step.to_string() }
         };
         assert_eq!(device.plan().stage.iter().map(ids).collect::<Vec<_>>(), goes, "{why}");
     }
