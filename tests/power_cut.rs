@@ -109,6 +109,7 @@ impl Witness<'_> {
                 Recovery::CaughtUp { .. }
                     | Recovery::MirrorLost { .. }
                     | Recovery::SetAside { .. }
+                    | Recovery::Dropped { .. }
                     | Recovery::Rebuilt { may_be_old: false, .. }
             );
             assert!(is_harmless || self.told.current.is_none(), "a kill damages nothing: {note}");
@@ -146,7 +147,15 @@ impl Witness<'_> {
         let good = remembered.ledger.apps.values().next().and_then(|app| app.good.as_ref());
         let good = good.map(|release| release.commit.to_string());
         let allowed = self.may_be_current(&agent.log());
-        assert!(allowed.contains(&good), "{good:?} is on disk, told was {:?}", self.told);
+        assert!(
+            allowed.contains(&good),
+            "{good:?} is on disk, told was {:?}, repaired: {:?}: {}",
+            self.told,
+            self.repairs,
+            &agent.log()[self.life..]
+        );
+        // What was just seen on disk is told from now on, though nobody asked the agent for it.
+        (self.told.current, self.told.logged) = (good, agent.log().len());
     }
 
     /// The fleet knows one device at most, and it is this one.
