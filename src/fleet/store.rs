@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Change, KeyHash};
+use super::policy::{Bar, Change, KeyHash};
 
-/// The version of the records' form. A store with another one is not opened.
-const VERSION: u32 = 1;
+/// The version of the records' form. Records of version 1 are read as well: what it does not have, has defaults.
+/// A cotter that knows only version 1 refuses the store, because it would take a revoked provisioning key for a
+/// good one.
+const VERSION: u32 = 2;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +83,6 @@ struct Written<'a, T> {
 
 #[derive(Deserialize)]
 struct Read<T> {
-    v: u32,
     record: T,
 }
 
@@ -138,6 +139,11 @@ impl Store {
                 Change::PutDevice(device) => put(&mut batch, "device", device.uuid.as_str(), device),
                 Change::PutKey(key) => put(&mut batch, "key", &key.hash.0, key),
                 Change::RetireKey(hash) => put(&mut batch, "retired", &hash.0, hash),
+                Change::PutBar(bar) => put(&mut batch, "bar", bar.device.uuid.as_str(), bar),
+                Change::DropBar(uuid) => {
+                    batch.remove(format!("bar/{uuid}").as_str());
+                    Ok(())
+                }
                 Change::DropDevice(uuid) => {
                     batch.remove(format!("device/{uuid}").as_str());
                     Ok(())
@@ -200,15 +206,14 @@ fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
         "device" => record(value).map(Change::PutDevice),
         "key" => record(value).map(Change::PutKey),
         "retired" => record::<KeyHash>(value).map(Change::RetireKey),
+        "bar" => record::<Bar>(value).map(Change::PutBar),
         _ => return Err(damaged("no such kind of record".to_owned())),
     };
     change.map_err(|error| damaged(error.to_string()))
 }
 
 fn record<T: DeserializeOwned>(value: &[u8]) -> serde_json::Result<T> {
-    let read: Read<T> = serde_json::from_slice(value)?;
-    debug_assert_eq!(read.v, VERSION, "there is only one version so far");
-    Ok(read.record)
+    serde_json::from_slice(value).map(|read: Read<T>| read.record)
 }
 
 /// A store that was just created: its settings and its name must outlive a power cut too.
