@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -379,6 +380,9 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     std::fs::write(lab.serving.data.join("../tag.yml"), "services: { web: { image: \"127.0.0.1:1/a:1\" } }")
         .unwrap();
     std::fs::write(lab.serving.data.join("../other.token"), "wrong").unwrap();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(lab.serving.data.join("../other.token"), private).unwrap();
+    std::fs::write(lab.serving.data.join("../open.token"), "wrong").unwrap();
     for (words, expected) in [
         ("device show nope", "--- exit 5"),
         ("fleet create lab", "--- exit 21"),
@@ -410,6 +414,7 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
         ("release create lab --start-timestamp soon", "--- exit 2"),
         ("fleet list --token-file other.token", "--- exit 4"),
         ("fleet list --token-file none.token", "--- exit 4"),
+        ("fleet list --token-file open.token", "--- exit 4"),
         ("fleet list --token-file bad.yml", "--- exit 4"),
         ("fleet list --url ftp://x", "--- exit 2"),
         ("fleet list --url http://127.0.0.1:1", "--- exit 20"),
@@ -428,6 +433,11 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     assert_snapshot!(wrong, @r"
     --- stderr
     error: the fleet server at <url>/ does not accept this token; give it the operator.token of its data folder, by --token-file or COTTER_TOKEN
+    --- exit 4
+    ");
+    assert_snapshot!(lab.run("fleet list --token-file open.token"), @r"
+    --- stderr
+    error: cannot read the operator's token in open.token; say --token-file, or set COTTER_TOKEN: everybody may read it (mode 644), and with it order the fleet; chmod 600 it
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --url http://127.0.0.1:1"), @r"

@@ -109,7 +109,8 @@ impl Exit {
             return Some(Self::of_agent(error));
         }
         if let Some(error) = error.downcast_ref::<FleetError>() {
-            return Some(if error.is_in_use() { Self::OtherInstance } else { Self::Unexpected });
+            let is_kept = error.is_in_use() || error.is_not_ours();
+            return Some(if is_kept { Self::OtherInstance } else { Self::Unexpected });
         }
         if let Some(error) = error.downcast_ref::<RegistryError>() {
             return Some(match error {

@@ -13,11 +13,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
+use crate::ownership;
 
 pub use join::{JoinError, Joined};
 pub use show::{Setting, settings};
@@ -285,9 +285,8 @@ fn key(key: &'static str, path: &Path) -> Result<String, ConfigError> {
     let bad = |why: String| ConfigError::KeyFile { key, path: path.display().to_string(), why };
     let unreadable = |e: std::io::Error| bad(format!("{e}; put the key into it, with mode 600"));
     let metadata = fs::metadata(path).map_err(unreadable)?;
-    let mode = metadata.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(bad(format!("others may read it (mode {:o}); chmod 600 it", mode & 0o777)));
+    if let Some(why) = ownership::exposure(&metadata) {
+        return Err(bad(why));
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
     let first = text.lines().next().unwrap_or_default().trim().to_owned();

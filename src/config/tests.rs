@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::sources::{KNOBS, Knob};
 use super::*;

@@ -36,6 +36,7 @@ use crate::model::{
     Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin,
     Report, WindowState,
 };
+use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, OwnedSituation, Settings};
 use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
@@ -160,6 +161,9 @@ fn tell_beginning(config: &Config, notes: &[Recovery]) {
         } else {
             info!("{note}");
         }
+    }
+    if let Ok(Some(doubt)) = ownership::doubt(&config.state_dir, User::us()) {
+        warn!(path = %config.state_dir.display(), %doubt, "others could replace the state folder");
     }
     for window in &config.plan.windows {
         if let WindowState::Unknown(why) = host::window(window, host::now()) {

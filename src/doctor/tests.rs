@@ -127,6 +127,7 @@ fn the_state_folder() {
         folder: "/s".to_owned(),
         mode: Ok(0o700),
         is_folder: true,
+        doubt: None,
         disk: Some(disk(GIB, 1000)),
         store,
         cloud: None,
@@ -157,6 +158,12 @@ fn the_state_folder() {
             State { mode: Ok(0o755), ..sound(Ok(&look)) },
             "state-folder",
             "warning: /s has mode 755, and the device's key is in it",
+        ),
+        (
+            "replaceable",
+            State { doubt: Some("/ may be written by others".to_owned()), ..sound(Ok(&look)) },
+            "state-folder",
+            "warning: /s: / may be written by others",
         ),
         (
             "read-only",
@@ -232,6 +239,7 @@ fn the_store() {
             folder: "/s".to_owned(),
             mode: Ok(0o700),
             is_folder: true,
+            doubt: None,
             disk: None,
             store: Ok(&look),
             cloud: None,

@@ -5,6 +5,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Bar, Change, KeyHash};
+use crate::ownership::{self, NotOurs};
 
 /// The version of the records' form. Records of version 1 are read as well: what it does not have, has defaults.
 /// A cotter that knows only version 1 refuses the store, because it would take a revoked provisioning key for a
@@ -39,6 +41,9 @@ pub enum StoreError {
 
     #[error("the records in {} were written by a newer cotter; use that one", dir.display())]
     Newer { dir: PathBuf },
+
+    #[error("the records cannot be kept from others")]
+    NotOurs(#[from] NotOurs),
 }
 
 /// The open store. Only one process has it open.
@@ -66,7 +71,8 @@ impl FolderLock {
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join("lock");
         let error = |source| StoreError::Io { path: path.clone(), source };
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(error)?;
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { dir: dir.to_owned() }),
@@ -107,7 +113,9 @@ impl Store {
             .open()
             .map_err(|error| sorted(dir, error))?;
         let path = dir.join("db");
-        let file = File::open(&path).map_err(|source| StoreError::Io { path, source })?;
+        let file = File::open(&path).map_err(|source| io_error(&path, source))?;
+        // sled makes its files with the mask of the process, and each opening may make new ones.
+        ownership::close(dir)?;
         if is_new {
             sync_new(dir)?;
         }
@@ -166,7 +174,8 @@ impl Store {
             return Ok(());
         }
         let path = marker(&self.dir);
-        let made = File::create(&path).and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
+        let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let made = made.and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
         made.map_err(|source| StoreError::Io { path, source })?;
         self.is_marked.store(true, Ordering::Relaxed);
         Ok(())
@@ -176,6 +185,10 @@ impl Store {
 /// Beside the store, not in it: what is in it may be what is lost.
 fn marker(dir: &Path) -> PathBuf {
     dir.with_extension("begun")
+}
+
+fn io_error(path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { path: path.to_owned(), source }
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
