@@ -80,7 +80,7 @@ impl Exit {
                 DaemonError::Store(error) => Self::of_kind(error),
                 DaemonError::Socket(error) => Self::of_kind(error),
                 DaemonError::IdentityUnknown { .. } => Some(Self::OtherInstance),
-                DaemonError::NotJoined => Some(Self::BadConfig),
+                DaemonError::NotJoined | DaemonError::NoKey(_) => Some(Self::BadConfig),
                 DaemonError::Cloud(_)
                 | DaemonError::Random(_)
                 | DaemonError::TaskEnded

@@ -50,7 +50,7 @@ fn doubt(folder: &Path, owner: User) -> Option<String> {
 pub(super) fn judge(state: &State<'_>) -> Vec<Finding> {
     let mut findings = vec![folder(state)];
     findings.extend(state.disk.as_ref().map(disk));
-    findings.push(identity(state));
+    findings.extend([identity(state), provisioning_key(state)]);
     if let Ok(look) = &state.store {
         findings.extend([copies(look), damage(look)]);
     }
@@ -137,6 +137,37 @@ fn damage(look: &Look) -> Finding {
             format!("{n} damaged databases were set aside and made anew (db.corrupt-*)"),
             "look after the disk or its power supply; remove the folders when nobody wants to see them",
         ),
+    }
+}
+
+/// Whether the key is still there. It is not read.
+fn provisioning_key(state: &State<'_>) -> Finding {
+    let id = "state-key";
+    let Some(CloudConfig { endpoint, joining: Joining::Register { fleet, key_file }, .. }) = state.cloud
+    else {
+        return skip(id, "this device does not register itself");
+    };
+    let Ok(look) = &state.store else { return skip(id, "the state folder cannot be looked into") };
+    let known = look.identity.as_ref().and_then(|identity| identity.registered.as_ref());
+    let (is_registered, file) = (known.is_some_and(|at| at.endpoint == *endpoint), key_file.path().display());
+    match (is_registered, key_file.has_key()) {
+        (true, false) => ok(id, "it is gone"),
+        (false, true) => ok(id, format!("{file} has it, for the registration")),
+        (true, true) => warning(
+            id,
+            format!("{file} still has it: whoever takes this device can register others with it"),
+            "the agent removes it when it starts and the cloud answers; a credential, or a file where it may not \
+             write, is yours to remove: rm it, or /etc/credstore/cotter.provisioning-key",
+        ),
+        (false, false) => {
+            let told = format!("{file} holds no key, and the device is not registered at {endpoint}");
+            let remedy = format!(
+                "put a provisioning key of fleet {fleet} into it, with mode 600, or `cotter join --force` with a new \
+                 config.json"
+            );
+            // One that is registered elsewhere works, until its settings are mended.
+            if known.is_some() { warning(id, told, &remedy) } else { error(id, told, &remedy) }
+        }
     }
 }
 
