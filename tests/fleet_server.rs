@@ -832,6 +832,10 @@ async fn one_process_at_a_time_and_private_files() {
     let dir = TempDir::new().unwrap();
     let data = dir.path().join("a/b");
     let desk = Desk::open(&data).await;
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    for file in ["store/db", "store/conf", "lock"] {
+        assert_eq!(mode(&data.join(file)), 0o600, "{file}, whatever the mask of the process is");
+    }
     let raw = RawConfig {
         listen: Some("127.0.0.1:0".into()),
         data_dir: Some(data.clone()),
@@ -842,7 +846,6 @@ async fn one_process_at_a_time_and_private_files() {
     assert!(second.to_string().contains("is in use by another `cotter fleet serve`"), "{second}");
     let key = desk.fleet("lab").await;
     desk.register(&key, device(A, "a-device-key")).await;
-    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!((mode(&data), mode(&data.join("operator.token"))), (0o700, 0o600));
     desk.close().await;
 

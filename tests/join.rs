@@ -404,6 +404,9 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
     desk.until_polled();
     eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
     assert!(file.exists(), "a file that is mounted cannot be removed");
+    let removed = "provisioning key removed: the device is registered";
+    eventually("it is told", Duration::from_secs(20), || desk.log().contains(removed).then_some(()));
+    assert!(!desk.log().contains("cannot be removed"), "{}", desk.log());
     assert_eq!(desk.found("state-key"), "ok: it is gone");
     desk.start();
     desk.until_polled();
