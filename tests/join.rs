@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{FleetServer, Lab, Program, eventually, unix_get};
+use support::{FakeCloud, FleetServer, Lab, Program, eventually, unix_get};
 
 const SECRET: &str = "hunter2hunter2";
 const UUID: &str = "0123456789abcdef0123456789abcdef";
@@ -95,7 +95,8 @@ this device registers with fleet 7 of https://api.a.example, without --dry-run";
 wrote DIR/provisioning.key
 wrote DIR/agent.d/50-join.toml
 this device registers with fleet 7 of https://api.a.example; \
-`systemctl enable cotter-agent && systemctl restart cotter-agent` lets it begin";
+`systemctl enable cotter-agent && systemctl restart cotter-agent` lets it begin
+note: DIR/config.json still holds the key: remove it, or whoever takes this device can use it";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert_eq!((place.mode("provisioning.key"), place.mode("agent.d/50-join.toml")), (0o600, 0o644));
     assert_eq!(place.read("provisioning.key"), format!("{SECRET}\n"));
@@ -114,7 +115,8 @@ registries = \"registry2.a.example\"
     // Again: nothing is written. Another one: only by force.
     let written = place.path("agent.d/50-join.toml").metadata().expect("a file").modified().expect("a time");
     let (code, said) = place.join(&config, &[]);
-    let expected = "this device registers with fleet 7 of https://api.a.example: so it was already";
+    let expected = "this device registers with fleet 7 of https://api.a.example: so it was already\n\
+                    note: DIR/config.json still holds the key: remove it, or whoever takes this device can use it";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert_eq!(
         place.path("agent.d/50-join.toml").metadata().expect("a file").modified().expect("a time"),
@@ -275,8 +277,14 @@ impl Desk {
 
     /// Starts the agent, once more if it runs.
     fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    fn start_with(&mut self, more: &[&str]) {
         self.agent = None;
-        self.agent = Some(start(&self.place.path("agent.toml"), &self.place.path("agent.log")));
+        let mut command = Program::cotter();
+        command.arg("agent").arg("--config").arg(self.place.path("agent.toml")).args(more);
+        self.agent = Some(Program::start("agent", command, &self.place.path("agent.log")));
     }
 
     fn status(&self, pointer: &str) -> Option<Value> {
@@ -372,6 +380,27 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
     assert!(desk.server.cli(&["device", "list"]).contains(&uuid[..12]));
     assert!(desk.log().contains("device registered again"));
     desk.agent = None;
+}
+
+/// A device that is registered elsewhere waits for a key of its new cloud, and takes it without a restart.
+#[test]
+fn a_device_with_another_cloud_waits_for_its_key() {
+    let mut desk = Desk::new("moved");
+    desk.start();
+    desk.until_polled();
+    eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
+    let cloud = FakeCloud::start();
+    cloud.target("1", &json!({}));
+    desk.start_with(&["--set", &format!("cloud.endpoint={}", cloud.url)]);
+    let told = desk.until_told("registration: cloud.provisioning_key_file: key file ");
+    assert!(told.ends_with("(os error 2); put the key into it, with mode 600"), "{told}");
+    assert!(cloud.polls().is_empty(), "the key of one cloud's device is not shown to another one");
+    desk.place.write("provisioning.key", "another");
+    std::fs::set_permissions(desk.place.path("provisioning.key"), std::fs::Permissions::from_mode(0o600))
+        .expect("its mode");
+    desk.until_polled();
+    eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
+    assert!(!cloud.polls().is_empty());
 }
 
 /// Mounts by `mount ARGS`; `None`, and a line that says so, where that is not permitted.

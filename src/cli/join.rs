@@ -80,7 +80,10 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
         is_registered && !join.force && matches!(enrolment.admission, Admission::Register { .. });
     let left_out = "apiKey is not kept: this device is registered there; --force keeps it, for a device that was deleted \
                     there and is to register again";
-    let notes = notes.into_iter().chain(is_left_out.then(|| left_out.to_owned()));
+    let is_file = !join.dry_run && join.file != Path::new("-");
+    let left = format!("{shown} still holds the key: remove it, or whoever takes this device can use it");
+    let notes =
+        notes.into_iter().chain(is_left_out.then(|| left_out.to_owned())).chain(is_file.then_some(left));
     notes.for_each(|note| print::note(&format!("note: {note}")));
     print::text(&outcome(&enrolment, changes.is_empty(), join.dry_run))
 }

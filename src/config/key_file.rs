@@ -45,7 +45,7 @@ impl KeyFile {
     /// Whether there is something in it.
     #[must_use]
     pub fn has_key(&self) -> bool {
-        fs::metadata(&self.path).is_ok_and(|metadata| metadata.len() > 0)
+        fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
     }
 
     /// The key.
@@ -68,6 +68,9 @@ impl KeyFile {
     pub fn forget(&self) -> io::Result<()> {
         // A link would go alone, and leave the key.
         let file = fs::canonicalize(&self.path)?;
+        if !file.is_file() {
+            return Err(io::Error::other("it is no plain file"));
+        }
         match fs::remove_file(&file) {
             Ok(()) => file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()),
             Err(error) => {
@@ -110,5 +113,7 @@ mod tests {
         let empty = KeyFile::new(path).unwrap();
         assert!(!empty.has_key());
         assert!(empty.read().unwrap_err().to_string().contains("its first line is empty"));
+        let pipe = KeyFile { path: "/dev/null".into() };
+        assert!(!pipe.has_key() && pipe.forget().is_err() && Path::new("/dev/null").exists());
     }
 }

@@ -63,7 +63,7 @@ fn config(text: &str) -> Config {
 
 #[test]
 fn settings() {
-    let file = |mode, group| Seen { path: PathBuf::from("/etc/cotter/agent.toml"), mode, group };
+    let file = |mode, group| Seen { path: PathBuf::from("/etc/cotter/agent.toml"), mode, owner: 0, group };
     let config = config("[cloud]\nendpoint = \"http://10.0.0.1\"");
     for (why, files, finding) in [
         ("none", vec![], "skip: there is no file of settings"),
@@ -80,6 +80,11 @@ fn settings() {
             "error: /etc/cotter/agent.toml may be written by others (mode 602)",
         ),
         ("the folder /tmp", vec![file(0o1777, 0)], "ok: nobody but their owner"),
+        (
+            "an owner who is not root, nor who asks",
+            vec![file(0o600, 0), Seen { owner: 4_000_000_000, ..file(0o600, 0) }],
+            "error: /etc/cotter/agent.toml belongs to user 4000000000, who may change it",
+        ),
     ] {
         let findings = super::config::judge(&files, Ok(&config));
         assert_whole("config", &findings);

@@ -52,10 +52,9 @@ pub(super) async fn register(
     let created = clock::now();
     let act = move |world: &World| {
         check_device_key(&request.key, request.uuid.as_str())?;
-        let name = match request.name {
-            Some(name) => world.free_name(&name),
-            None => names::device_name(random, |name| world.devices().any(|device| device.name == name)),
-        };
+        let name = request.name.unwrap_or_else(|| {
+            names::device_name(random, |name| world.devices().any(|device| device.name == name))
+        });
         let device_type = request.device_type;
         let device = secret::hash(&request.key);
         world.register(NewDevice { uuid: request.uuid, name, device_type, key: device, by: key, created })

@@ -12,6 +12,7 @@ use crate::model::DeviceUuid;
 #[derive(Debug, Clone)]
 pub struct NewDevice {
     pub uuid: DeviceUuid,
+    /// The name that it asks for.
     pub name: String,
     pub device_type: String,
     pub key: KeyHash,
@@ -29,13 +30,14 @@ pub struct Tagging {
 }
 
 impl World {
-    /// Registers a device, and gives its number.
+    /// Registers a device, and gives its number. Where another device has its name already, it gets one with a number
+    /// behind it: devices that were set up from one image all bring the same name.
     ///
     /// # Errors
     ///
     /// In this order: [`Refusal::NoSuchKey`], [`Refusal::KeyEnded`]; [`Refusal::Barred`] for the uuid or the key of
     /// a deleted device; [`Refusal::UuidTaken`], [`Refusal::KeyTaken`] (so is the key of a device that an older
-    /// version deleted, as on openBalena); [`Refusal::BadText`], [`Refusal::NameTaken`];
+    /// version deleted, as on openBalena); [`Refusal::BadText`];
     /// [`Refusal::TooManyRegistrations`].
     pub fn register(&self, new: NewDevice) -> Result<(u64, Vec<Change>), Refusal> {
         let key = self.keys.get(&new.by);
@@ -51,13 +53,13 @@ impl World {
             return Err(Refusal::KeyTaken);
         }
         check_device_type(&new.device_type)?;
-        self.check_name(&new.name)?;
+        check_device_name(&new.name)?;
         let used = key.used(new.created)?;
         let number = self.counters.device + 1;
         let device = Device {
             number,
             uuid: new.uuid,
-            name: new.name,
+            name: self.free_name(&new.name),
             device_type: new.device_type,
             fleet: key.fleet,
             key: new.key,
@@ -80,24 +82,16 @@ impl World {
         if device.name == name {
             return Ok(Vec::new());
         }
-        self.check_name(&name)?;
+        check_device_name(&name)?;
+        // Names are unique on the whole server, because they name devices in commands. openBalena takes duplicates.
+        if let Some(other) = self.devices.values().find(|device| device.name == name) {
+            return Err(Refusal::NameTaken { name, uuid: other.uuid.clone() });
+        }
         Ok(put_if_changed(device, Device { name, ..device.clone() }))
     }
 
-    /// Names are unique on the whole server, because they name devices in commands. openBalena takes duplicates.
-    fn check_name(&self, name: &str) -> Result<(), Refusal> {
-        check_device_name(name)?;
-        match self.devices.values().find(|device| device.name == name) {
-            Some(other) => Err(Refusal::NameTaken { name: name.to_owned(), uuid: other.uuid.clone() }),
-            None => Ok(()),
-        }
-    }
-
     /// `name` if no device has it, else with the lowest number behind it that makes it free.
-    ///
-    /// Devices that were set up from one image all bring the same name.
-    #[must_use]
-    pub fn free_name(&self, name: &str) -> String {
+    pub(super) fn free_name(&self, name: &str) -> String {
         let taken: BTreeSet<&str> = self.devices.values().map(|device| device.name.as_str()).collect();
         if !taken.contains(name) {
             return name.to_owned();
