@@ -104,10 +104,11 @@ prepare() {
     start fleet fleet serve --listen 127.0.0.1:0 --data-dir "$work/fleet" --poll-interval 1s
     url=$(fleet_url)
     event "fleet server on $url"
-    cli fleet create demo --json >"$work/fleet.json"
+    (umask 077 && cli fleet create demo --json >"$work/fleet.json")
     json uuid <"$work/fleet.json" >"$work/app"
-    (umask 077 && json provisioning_key <"$work/fleet.json" >"$work/provisioning.key")
     for device in "${instances[@]}"; do
+        # Each has its own: an agent removes its key once it is registered.
+        (umask 077 && json provisioning_key <"$work/fleet.json" >"$work/$device.key")
         settings "$device" >"$work/$device.toml"
         start "$device" agent --config "$work/$device.toml"
     done
@@ -139,7 +140,7 @@ socket = "$COTTER_ENGINE_SOCKET"
 [cloud]
 endpoint = "$url"
 fleet = $(json number <"$work/fleet.json")
-provisioning_key_file = "$work/provisioning.key"
+provisioning_key_file = "$work/$device.key"
 device_type = "generic-$(dpkg --print-architecture 2>/dev/null || uname -m)"
 device_name = "$device"
 poll_interval = "1s"

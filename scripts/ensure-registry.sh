@@ -14,8 +14,11 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$here/lib.sh"
 
 [ $# -ge 1 ] || die "usage: ensure-registry.sh DIR [stop]"
+# Images may hold secrets of whoever tests: no other user of this machine reads them.
+umask 077
 mkdir -p "$1"
 dir=$(cd "$1" && pwd)
+chmod 700 "$dir"
 config=$dir/registry.yml
 pid_file=$dir/registry.pid
 address_file=$dir/address

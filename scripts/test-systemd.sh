@@ -45,6 +45,7 @@ until_true() {
 
 instances=$(sed -e 's/^Description=Cotter agent:.*/Description=Cotter agent %i: keeps what is its own on this device on the release it should run/' \
     -e 's,/etc/cotter/agent.toml$,/etc/cotter/%i/agent.toml --set instance=%i --set state_dir=/var/lib/cotter-%i --set runtime_dir=/run/cotter-%i,' \
+    -e 's,=-/etc/cotter/provisioning.key$,=-/etc/cotter/%i/provisioning.key,' \
     -e 's/^\(State\|Runtime\)Directory=cotter$/&-%i/' "$root/systemd/cotter-agent.service")
 diff "$root/systemd/cotter-agent@.service" - <<<"$instances" >&2 || die "cotter-agent@.service is not as cotter-agent.service: the lines above"
 
@@ -205,6 +206,8 @@ checked=$(inside cotter check --json) || true
 found() { sed -n '/"id": /{s/.*: "\(.*\)".*/\1/;h};/"level": "'"$1"'"/{x;p;x}' <<<"$checked" | tr '\n' ' '; }
 [ -n "$(found ok)" ] || miss "cotter check says nothing: $checked"
 [ -z "$(found error)" ] || miss "cotter check has errors under the unit: $(found error): $checked"
+grep -qw state-key <<<"$(found warning)" || miss "cotter check does not tell of the key that is left as a credential: $checked"
+inside journalctl --no-pager -u cotter-agent.service | grep -q 'the provisioning key cannot be removed' || miss "the agent does not tell of the key that is left"
 said "cotter check: $(found ok | wc -w) ok, no error, warnings: $(found warning)"
 inside cotter support-bundle --output /root/bundle.tar >/dev/null || miss "cotter support-bundle does not write"
 [ "$(stat -c %a "$rootfs/root/bundle.tar")" = 600 ] || miss "others may read the bundle"
@@ -280,6 +283,22 @@ unchanged "socket activation"
 said "sockets of systemd start the agent when somebody asks"
 inside systemctl start cotter-agent.service
 until_true 10 "the agent makes its own sockets again" accepted two
+
+# --- the provisioning key, in the one file of /etc that the unit may write -------------------------
+
+rm "$rootfs/etc/credstore/cotter.provisioning-key"
+inside systemctl restart cotter-agent.service
+until_true 10 "a registered device starts without its credential" accepted two
+key=$rootfs/etc/cotter/provisioning.key
+(umask 077 && value provisioning_key <<<"$created" >"$key")
+sed -i 's,^provisioning_key_file = .*,provisioning_key_file = "/etc/cotter/provisioning.key",' "$rootfs/etc/cotter/agent.d/device.toml"
+inside systemctl restart cotter-agent.service
+is_emptied() { [ -e "$key" ] && [ ! -s "$key" ]; }
+until_true 20 "the key is made empty" is_emptied
+checked=$(inside cotter check --json) || true
+grep -qw state-key <<<"$(found ok)" || miss "cotter check does not see that the key is gone: $checked"
+unchanged "a key that goes"
+said "a provisioning key in /etc/cotter is made empty once the device is registered"
 
 # --- a second agent beside it ----------------------------------------------------------------
 

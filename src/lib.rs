@@ -13,6 +13,7 @@ pub mod engine;
 pub mod fleet;
 pub mod host;
 pub mod model;
+pub mod ownership;
 pub mod plan;
 pub mod reconcile;
 pub mod registry;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -60,7 +61,7 @@ impl Serving {
     }
 
     fn register(&self, key: &str, uuid: &str, name: &str) {
-        let body = json!({ "application": 1, "device_type": "generic-amd64", "uuid": uuid, "api_key": name, "device_name": name });
+        let body = json!({ "application": 1, "device_type": "generic-amd64", "uuid": uuid, "api_key": format!("key-of-{name}-0123456789"), "device_name": name });
         let request = client().post(format!("{}/device/register", self.url)).bearer_auth(key).json(&body);
         block_on(async { assert_eq!(request.send().await.unwrap().status().as_u16(), 201) });
     }
@@ -131,9 +132,14 @@ impl Lab {
 
     fn run(&self, words: &str) -> String {
         let printed = self.serving.run(words).replace(&self.uuid, "<fleet uuid>");
-        let lines = printed.lines().map(|line| match line.split_once("created   20") {
-            Some(("", _)) => "created   <now>",
-            _ => line,
+        let lines = printed.lines().map(|line| {
+            if line.starts_with("created   20") {
+                "created   <now>"
+            } else if line.starts_with("came with  key ") {
+                "came with  key <key id>"
+            } else {
+                line
+            }
         });
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -181,6 +187,7 @@ fn reading_a_fleet() {
     online     no
     last seen  -
     tags       -
+    came with  key <key id>
     reported   -
     ");
     assert_snapshot!(lab.run("fleet show lab"), @r"
@@ -298,8 +305,69 @@ fn pinning_and_tagging() {
     last seen  -
     tags       ring=prod
     ");
-    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers go on running");
+    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers go on running, and it cannot register again until `cotter device allow bbbb0000bbbb0000bbbb0000bbbb0000`");
     assert_snapshot!(lab.run("release delete 1111"), @"deleted 1111111111111111111111111111111111111111 of lab");
+}
+
+#[test]
+fn keys_and_deleted_devices() {
+    let lab = Lab::new();
+    let alone = lab.run("fleet provisioning-key lab");
+    let other = lab.run("fleet provisioning-key create lab --name factory --expires-in 30d --uses 500");
+    for key in [&alone, &other] {
+        assert!(key.len() == 32 && key.chars().all(|c| c.is_ascii_hexdigit()), "the key alone: {key}");
+    }
+    let listed = lab.serving.json("fleet provisioning-key list lab");
+    let states: Vec<&Value> = listed["keys"].as_array().unwrap().iter().map(|key| &key["uses"]).collect();
+    assert_eq!(states, [2, 0, 0]);
+    let table = lab.run("fleet provisioning-key list lab");
+    assert!(
+        table.starts_with("ID            NAME     STATE   USES      DEVICES  A MINUTE  EXPIRES"),
+        "{table}"
+    );
+    assert!(table.contains("  factory  active  0 of 500  0        60        20"), "{table}");
+    let id = listed["keys"][0]["id"].as_str().unwrap();
+    let revoked = format!("revoked {id}; the 2 devices that came with it go on to work");
+    assert_eq!(lab.run(&format!("fleet provisioning-key revoke lab {id}")), revoked);
+    assert!(lab.run("fleet provisioning-key list lab").contains(&format!("{id}  -        revoked  2")));
+
+    assert_snapshot!(lab.run(&format!("device delete --provisioning-key {id} --dry-run")), @r"
+    UUID          NAME   FLEET
+    aaaa0000aaaa  porch  lab
+    bbbb0000bbbb  attic  lab
+    --- stderr
+    nothing was deleted: this was a dry run
+    ");
+    // Standard input is no terminal here, so that there is nobody to ask.
+    assert_snapshot!(lab.run("device delete --filter !ring --fleet lab"), @r"
+    UUID          NAME   FLEET
+    aaaa0000aaaa  porch  lab
+    bbbb0000bbbb  attic  lab
+    --- stderr
+    error: nothing was deleted; answer yes, or say --yes
+    --- exit 2
+    ");
+    assert_snapshot!(lab.run("device delete --filter !ring --yes"), @r"
+    UUID          NAME   FLEET
+    aaaa0000aaaa  porch  lab
+    bbbb0000bbbb  attic  lab
+    --- stderr
+    deleted 2 devices; `cotter device allow` lets one come back
+    ");
+    let barred = lab.run("device barred");
+    assert!(barred.starts_with("UUID                              NAME   FLEET  DELETED"), "{barred}");
+    assert!(barred.contains(&format!("{A}  porch  lab    20")) && barred.contains(id), "{barred}");
+    assert_snapshot!(lab.run("device allow porch attic --restore"), @r"
+    aaaa0000aaaa0000aaaa0000aaaa0000 (porch) is a device of lab again, from its next poll on
+    bbbb0000bbbb0000bbbb0000bbbb0000 (attic) is a device of lab again, from its next poll on
+    ");
+    assert_snapshot!(lab.run("device barred"), @"no device is barred");
+    assert_snapshot!(lab.run("device rename porch beef"), @r#"
+    --- stderr
+    error: "beef" cannot be a device name: 4 or more hex digits alone would be taken for the beginning of a uuid or an id; put another character into it
+    --- exit 2
+    "#);
+    assert!(lab.run("device rename porch terrace~2").starts_with("device     terrace 2\n"));
 }
 
 #[test]
@@ -312,6 +380,9 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     std::fs::write(lab.serving.data.join("../tag.yml"), "services: { web: { image: \"127.0.0.1:1/a:1\" } }")
         .unwrap();
     std::fs::write(lab.serving.data.join("../other.token"), "wrong").unwrap();
+    let private = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(lab.serving.data.join("../other.token"), private).unwrap();
+    std::fs::write(lab.serving.data.join("../open.token"), "wrong").unwrap();
     for (words, expected) in [
         ("device show nope", "--- exit 5"),
         ("fleet create lab", "--- exit 21"),
@@ -323,6 +394,15 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
         ("device track-fleet", "--- exit 2"),
         ("device track-fleet porch --filter ring", "--- exit 2"),
         ("device tag porch", "--- exit 2"),
+        ("device delete", "--- exit 2"),
+        ("device delete porch --filter ring", "--- exit 2"),
+        ("device delete --fleet lab", "--- exit 2"),
+        ("device delete --filter ring", "--- exit 5"),
+        ("device allow porch", "--- exit 5"),
+        ("device rename porch attic", "--- exit 21"),
+        ("fleet provisioning-key", "--- exit 2"),
+        ("fleet provisioning-key revoke lab nope", "--- exit 5"),
+        ("fleet provisioning-key create lab --expires-in soon", "--- exit 2"),
         ("device tag porch ring", "--- exit 2"),
         ("device tag porch a~b=c", "--- exit 2"),
         ("release create lab --file none.yml", "--- exit 2"),
@@ -334,6 +414,7 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
         ("release create lab --start-timestamp soon", "--- exit 2"),
         ("fleet list --token-file other.token", "--- exit 4"),
         ("fleet list --token-file none.token", "--- exit 4"),
+        ("fleet list --token-file open.token", "--- exit 4"),
         ("fleet list --token-file bad.yml", "--- exit 4"),
         ("fleet list --url ftp://x", "--- exit 2"),
         ("fleet list --url http://127.0.0.1:1", "--- exit 20"),
@@ -352,6 +433,11 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     assert_snapshot!(wrong, @r"
     --- stderr
     error: the fleet server at <url>/ does not accept this token; give it the operator.token of its data folder, by --token-file or COTTER_TOKEN
+    --- exit 4
+    ");
+    assert_snapshot!(lab.run("fleet list --token-file open.token"), @r"
+    --- stderr
+    error: cannot read the operator's token in open.token; say --token-file, or set COTTER_TOKEN: everybody may read it (mode 644), and with it order the fleet; chmod 600 it
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --url http://127.0.0.1:1"), @r"
@@ -390,6 +476,9 @@ fn json_has_a_schema_version_on_every_verb() {
         ("fleet pin lab 1111", "fleet"),
         ("fleet track-latest lab", "fleet"),
         ("fleet provisioning-key lab", "created"),
+        ("fleet provisioning-key create lab --name factory", "created"),
+        ("fleet provisioning-key list lab", "keys"),
+        ("fleet provisioning-key revoke lab factory", "key"),
         ("device list", "devices"),
         ("device show porch", "device"),
         ("device pin porch 1111", "device"),
@@ -404,7 +493,12 @@ fn json_has_a_schema_version_on_every_verb() {
         ("release validate 1111", "release"),
         ("release set-status 1111 failed", "release"),
         ("release delete 1111", "deleted"),
+        ("device rename porch terrace", "device"),
         ("device delete attic", "deleted"),
+        ("device barred", "barred"),
+        ("device allow attic --restore", "allowed"),
+        ("device delete --filter ring --dry-run", "bulk"),
+        ("device delete --filter ring --yes", "bulk"),
     ] {
         let document = lab.serving.json(words);
         let keys: Vec<&String> = document.as_object().unwrap().keys().collect();

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cotter::fleet::policy::{
-    Change, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
+    Change, Choice, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
     Release, ReleasePatch, ReleaseStatus, Reported, TagFilter, Tagging, World,
 };
 use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ServiceName};
@@ -59,10 +59,9 @@ impl Desk {
     fn add_device(&mut self, name: &str, fleet: &str) {
         let uuid = DeviceUuid::parse(format!("{:0>32}", self.clock)).unwrap();
         let created = self.now();
-        let fleet = self.fleet(fleet).number;
-        let key = KeyHash(format!("device-key-of-{name}"));
+        let (key, by) = (KeyHash(format!("device-key-of-{name}")), KeyHash(format!("key-of-{fleet}")));
         let new =
-            NewDevice { uuid, name: name.into(), device_type: "generic-amd64".into(), fleet, key, created };
+            NewDevice { uuid, name: name.into(), device_type: "generic-amd64".into(), key, by, created };
         let registered = self.world.register(new).map(|(_, changes)| changes);
         self.change(registered).unwrap();
     }
@@ -118,7 +117,7 @@ impl Desk {
 
     fn pin_by_tag(&mut self, filter: &str, release: Option<&str>) -> Result<(), Refusal> {
         let filter: TagFilter = filter.parse().unwrap();
-        let devices = self.world.matching(&filter, None);
+        let devices = self.world.matching(&Choice { filter: Some(filter), ..Choice::default() });
         let changes = match release {
             Some(release) => self.world.pin_devices(&devices, &self.release(release)),
             None => Ok(self.world.track_fleet(&devices)),

@@ -11,7 +11,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{FleetServer, Lab, Program, eventually, unix_get};
+use support::{FakeCloud, FleetServer, Lab, Program, eventually, unix_get};
 
 const SECRET: &str = "hunter2hunter2";
 const UUID: &str = "0123456789abcdef0123456789abcdef";
@@ -95,7 +95,8 @@ this device registers with fleet 7 of https://api.a.example, without --dry-run";
 wrote DIR/provisioning.key
 wrote DIR/agent.d/50-join.toml
 this device registers with fleet 7 of https://api.a.example; \
-`systemctl enable cotter-agent && systemctl restart cotter-agent` lets it begin";
+`systemctl enable cotter-agent && systemctl restart cotter-agent` lets it begin
+note: DIR/config.json still holds the key: remove it, or whoever takes this device can use it";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert_eq!((place.mode("provisioning.key"), place.mode("agent.d/50-join.toml")), (0o600, 0o644));
     assert_eq!(place.read("provisioning.key"), format!("{SECRET}\n"));
@@ -114,7 +115,8 @@ registries = \"registry2.a.example\"
     // Again: nothing is written. Another one: only by force.
     let written = place.path("agent.d/50-join.toml").metadata().expect("a file").modified().expect("a time");
     let (code, said) = place.join(&config, &[]);
-    let expected = "this device registers with fleet 7 of https://api.a.example: so it was already";
+    let expected = "this device registers with fleet 7 of https://api.a.example: so it was already\n\
+                    note: DIR/config.json still holds the key: remove it, or whoever takes this device can use it";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert_eq!(
         place.path("agent.d/50-join.toml").metadata().expect("a file").modified().expect("a time"),
@@ -216,9 +218,20 @@ fn an_agent_begins_with_what_was_joined_and_keeps_it() {
     });
     assert!(server.cli(&["device", "list"]).contains(&uuid[..12]));
 
-    // It is a device of that cloud now.
+    // It is a device of that cloud now, and has no use for the key any more.
+    eventually("the key is gone", Duration::from_secs(20), || {
+        (!place.path("provisioning.key").exists()).then_some(())
+    });
+    let log = std::fs::read_to_string(place.path("agent.log")).expect("a log");
+    assert!(log.contains("provisioning key removed: the device is registered"), "{log}");
+    assert!(!log.contains(key.trim()), "{log}");
     let (code, said) = place.join(&config, &[]);
-    assert_eq!((code, said.ends_with(": so it was already")), (Some(0), true), "{said}");
+    let told = format!(
+        "this device registers with fleet {} of {}: so it was already\nnote: apiKey is not kept",
+        fleet.number, server.url
+    );
+    assert_eq!((code, said.starts_with(&told)), (Some(0), true), "{said}");
+    assert!(!place.path("provisioning.key").exists());
     std::fs::remove_dir_all(place.path("agent.d")).expect("a folder");
     let (code, said) = place.join(&of_device(UUID), &[]);
     let told = format!("error: this device is {uuid} of {} already; --force makes", server.url);
@@ -230,4 +243,221 @@ fn start(settings: &Path, log: &Path) -> Program {
     let mut command = Program::cotter();
     command.arg("agent").arg("--config").arg(settings);
     Program::start("agent", command, log)
+}
+
+/// A lab with a fleet, and an agent that is registered there.
+struct Desk {
+    place: Place,
+    server: FleetServer,
+    config: Value,
+    uuid: String,
+    agent: Option<Program>,
+    lab: Lab,
+}
+
+impl Desk {
+    fn new(name: &str) -> Self {
+        let lab = Lab::new(name);
+        let server = FleetServer::start(&lab);
+        let fleet = server.create_fleet(&lab, "f");
+        let place = Place::new();
+        let dir = place.folder.path().display();
+        let (instance, socket) = (lab.instance("a"), lab.docker().socket().display().to_string());
+        let text = format!(
+            "instance = \"{instance}\"\nstate_dir = \"{dir}/state\"\nruntime_dir = \"{dir}/run\"\n[engine]\nsocket = \"{socket}\"\n"
+        );
+        place.write("agent.toml", &text);
+        let key = std::fs::read_to_string(&fleet.key_file).expect("a key");
+        let config = json!({
+            "apiEndpoint": server.url, "applicationId": fleet.number, "apiKey": key.trim(), "deviceType": "generic-amd64",
+        });
+        assert_eq!(place.join(&config, &[]).0, Some(0));
+        Self { place, server, config, uuid: String::new(), agent: None, lab }
+    }
+
+    /// Starts the agent, once more if it runs.
+    fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    fn start_with(&mut self, more: &[&str]) {
+        self.agent = None;
+        let mut command = Program::cotter();
+        command.arg("agent").arg("--config").arg(self.place.path("agent.toml")).args(more);
+        self.agent = Some(Program::start("agent", command, &self.place.path("agent.log")));
+    }
+
+    fn status(&self, pointer: &str) -> Option<Value> {
+        let status = unix_get(&self.place.path("run/status.sock"), "/v1/status")?.json();
+        status.pointer(pointer).cloned()
+    }
+
+    /// Waits until the agent has heard from its cloud since `before`, and has no complaint.
+    fn until_polled(&mut self) {
+        self.uuid = eventually("a poll that went well", Duration::from_secs(30), || {
+            let is_well =
+                self.status("/cloud/error")?.is_null() && self.status("/cloud/last_contact")?.is_string();
+            is_well.then(|| self.status("/device/uuid")?.as_str().map(str::to_owned))?
+        });
+    }
+
+    fn until_told(&self, words: &str) -> String {
+        eventually(words, Duration::from_secs(30), || {
+            let error = self.status("/cloud/error")?.as_str()?.to_owned();
+            error.contains(words).then_some(error)
+        })
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.place.path("agent.log")).expect("a log")
+    }
+
+    fn cli(&self, args: &[&str]) -> String {
+        let mut command = Program::cotter();
+        let socket = self.place.path("run/status.sock");
+        let output = command.args(args).arg("--socket").arg(socket).output().expect("the binary runs");
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    /// What a check of this device found: level and evidence.
+    fn found(&self, id: &str) -> String {
+        let mut command = Program::cotter();
+        command.args(["check", "--json", "--config"]).arg(self.place.path("agent.toml"));
+        let output = command.output().expect("the binary runs");
+        let document: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let checks = document["checks"].as_array().expect("checks");
+        let it = checks.iter().find(|check| check["id"] == id).expect("the check");
+        format!(
+            "{}: {}",
+            it["level"].as_str().unwrap_or_default(),
+            it["evidence"].as_str().unwrap_or_default()
+        )
+    }
+
+    fn has_key(&self) -> bool {
+        self.place.path("provisioning.key").metadata().is_ok_and(|metadata| metadata.len() > 0)
+    }
+}
+
+/// From its deletion on the device says what happened to it, goes on polling slowly, and comes back both ways that
+/// an operator has.
+#[test]
+fn a_deleted_device_says_so_and_comes_back_when_it_may() {
+    let mut desk = Desk::new("deleted");
+    desk.start();
+    desk.until_polled();
+    let uuid = desk.uuid.clone();
+    assert!(!desk.has_key());
+    assert_eq!(desk.found("state-key"), "ok: it is gone");
+    desk.server.cli(&["device", "delete", &uuid]);
+    let expected = format!(
+        "this device was deleted from its fleet at {}; an operator must allow it again: `cotter device allow {uuid} \
+         --restore`",
+        desk.server.url
+    );
+    assert_eq!(desk.until_told("deleted"), expected);
+    assert!(desk.cli(&["explain"]).contains(&expected) && desk.cli(&["status"]).contains(&expected));
+    assert_eq!(desk.found("cloud-answers"), format!("error: {expected}"));
+
+    // Put back as it was: its own key works again, and nothing is to be done on the device.
+    desk.server.cli(&["device", "allow", &uuid, "--restore"]);
+    desk.until_polled();
+
+    // Only allowed: it needs a provisioning key, and stays itself.
+    desk.server.cli(&["device", "delete", &uuid]);
+    desk.until_told("deleted");
+    let (code, said) = desk.place.join(&desk.config, &["--force"]);
+    assert!(code == Some(0) && said.contains("wrote DIR/provisioning.key"), "{said}");
+    desk.start();
+    let refused = "the cloud does not know this device, and does not take it back";
+    eventually("it is refused", Duration::from_secs(30), || desk.log().contains(refused).then_some(()));
+    assert!(desk.has_key(), "a key that may be needed yet is kept");
+    desk.server.cli(&["device", "allow", &uuid]);
+    desk.start();
+    desk.until_polled();
+    assert_eq!(desk.uuid, uuid);
+    eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
+    assert!(desk.server.cli(&["device", "list"]).contains(&uuid[..12]));
+    assert!(desk.log().contains("device registered again"));
+    desk.agent = None;
+}
+
+/// A device that is registered elsewhere waits for a key of its new cloud, and takes it without a restart.
+#[test]
+fn a_device_with_another_cloud_waits_for_its_key() {
+    let mut desk = Desk::new("moved");
+    desk.start();
+    desk.until_polled();
+    eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
+    let cloud = FakeCloud::start();
+    cloud.target("1", &json!({}));
+    desk.start_with(&["--set", &format!("cloud.endpoint={}", cloud.url)]);
+    let told = desk.until_told("registration: cloud.provisioning_key_file: key file ");
+    assert!(told.ends_with("(os error 2); put the key into it, with mode 600"), "{told}");
+    assert!(cloud.polls().is_empty(), "the key of one cloud's device is not shown to another one");
+    desk.place.write("provisioning.key", "another");
+    std::fs::set_permissions(desk.place.path("provisioning.key"), std::fs::Permissions::from_mode(0o600))
+        .expect("its mode");
+    desk.until_polled();
+    eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
+    assert!(!cloud.polls().is_empty());
+}
+
+/// Mounts by `mount ARGS`; `None`, and a line that says so, where that is not permitted.
+fn mount(args: &[&str], at: &Path) -> Option<Mounted> {
+    let done = std::process::Command::new("mount").args(args).arg(at).status().expect("mount is there");
+    if done.success() {
+        return Some(Mounted(at.to_owned()));
+    }
+    println!("skipped: mounting is not permitted here");
+    None
+}
+
+struct Mounted(PathBuf);
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// As in the unit, that may write this one file and nothing beside it: it is made empty. A device that is known
+/// starts without a key as well, and a check tells of one that cannot go.
+#[test]
+fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
+    let mut desk = Desk::new("emptied");
+    let file = desk.place.path("provisioning.key");
+    let shown = file.to_str().expect("text").to_owned();
+    let Some(mounted) = mount(&["--bind", &shown], &file) else { return };
+    desk.start();
+    desk.until_polled();
+    eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
+    assert!(file.exists(), "a file that is mounted cannot be removed");
+    let removed = "provisioning key removed: the device is registered";
+    eventually("it is told", Duration::from_secs(20), || desk.log().contains(removed).then_some(()));
+    assert!(!desk.log().contains("cannot be removed"), "{}", desk.log());
+    assert_eq!(desk.found("state-key"), "ok: it is gone");
+    desk.start();
+    desk.until_polled();
+    drop(mounted);
+
+    std::fs::write(&file, "left behind").expect("a key");
+    let Some(mounted) = mount(&["--bind", &shown], &file) else { return };
+    assert!(mount(&["-o", "remount,bind,ro"], &file).is_some_and(|again| {
+        std::mem::forget(again);
+        true
+    }));
+    desk.start();
+    let told =
+        "the provisioning key cannot be removed; remove it, or whoever takes this device can register others";
+    eventually("it is told", Duration::from_secs(30), || desk.log().contains(told).then_some(()));
+    desk.until_polled();
+    let found = desk.found("state-key");
+    let left =
+        format!("warning: {shown} still has it: whoever takes this device can register others with it");
+    assert_eq!(found, left);
+    desk.agent = None;
+    drop(mounted);
+    assert!(!desk.log().contains("left behind"));
+    let _lab = &desk.lab;
 }

@@ -243,9 +243,16 @@ fn a_lost_store_restarts_nothing() {
     scene.recovers("settings name the device");
     assert_eq!(scene.devices(), 1);
 
-    // Without that it is a new device, which leaves alone what runs until it is told what should.
+    // Without that it needs a key again: the one that it registered with is gone.
     fs::remove_dir_all(scene.agent.state_dir()).unwrap();
     scene.agent.write_settings(&plain);
+    let (code, said) = scene.refuses();
+    assert_eq!(code, Some(78), "{said}");
+    assert!(said.contains("provisioning.key cannot be used: No such file or directory"), "{said}");
+    assert_eq!(scene.agent.standing(), scene.standing);
+
+    // With one it is a new device, which leaves alone what runs until it is told what should.
+    scene.agent.give_key(&scene.fleet);
     scene.server.stop();
     let before = scene.agent.log().len();
     scene.agent.start_again();

@@ -1,14 +1,16 @@
 //! `cotter agent`: settings, logs, and the daemon itself.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 
 use clap::Args;
 use tracing_subscriber::filter::Targets;
 
 use super::logging;
-use crate::config::{Config, ConfigError, Given, environment, environment_outside};
-use crate::daemon;
+use crate::config::{Config, ConfigError, Given, Joining, environment, environment_outside};
+use crate::daemon::{self, DaemonError};
+use crate::store;
 
 /// What may be said of the agent's settings; the rest is in its file.
 #[derive(Debug, Args)]
@@ -45,22 +47,49 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = agent.settings.given();
     if agent.check {
-        accepted(&given, &environment_outside(&given))?;
-        return super::print::text("the settings are fine");
+        return check(&given);
     }
     let (config, filter) = accepted(&given, &environment())?;
+    // Else a folder would be made for a device that cannot begin. What is in one, the agent reads itself.
+    if !config.state_dir.exists() {
+        check_key(&config).map_err(|error| Config::locate(error, &given, &environment()))?;
+    }
     logging::begin(filter);
-    Box::pin(daemon::run(config, move || accepted(&given, &environment()).map(drop))).await?;
-    Ok(())
+    let (again, place) = (given.clone(), given);
+    let ended = Box::pin(daemon::run(config, move || accepted(&again, &environment()).map(drop))).await;
+    match ended {
+        Err(DaemonError::NoKey(error)) => Err(Config::locate(error, &place, &environment()).into()),
+        other => Ok(other?),
+    }
 }
 
 /// The settings in force, and what is to be logged.
-pub(super) fn accepted(
-    given: &Given,
-    environment: &BTreeMap<String, String>,
-) -> Result<(Config, Targets), ConfigError> {
+fn accepted(given: &Given, environment: &BTreeMap<String, String>) -> Result<(Config, Targets), ConfigError> {
     let config = Config::load(given, environment)?;
     let filter = logging::filter(&config.log_level);
     let filter = filter.map_err(|error| Config::locate(error, given, environment))?;
     Ok((config, filter))
+}
+
+/// Says whether an agent would begin with these settings.
+pub(super) fn check(given: &Given) -> anyhow::Result<()> {
+    let environment = environment_outside(given);
+    let (config, _) = accepted(given, &environment)?;
+    check_key(&config).map_err(|error| Config::locate(error, given, &environment))?;
+    super::print::text("the settings are fine")
+}
+
+/// A device that is not registered needs its provisioning key. One that is has dropped it.
+fn check_key(config: &Config) -> Result<(), ConfigError> {
+    let joining = config.cloud.as_ref().map(|cloud| &cloud.joining);
+    let Some(Joining::Register { key_file, .. }) = joining else { return Ok(()) };
+    let needs_key = match store::look(&config.state_dir) {
+        Ok(look) => match look.identity {
+            Some(identity) => identity.registered.is_none(),
+            // The database may know; the agent looks into it.
+            None => !look.has_database,
+        },
+        Err(error) => error.kind() == io::ErrorKind::NotFound,
+    };
+    if needs_key { key_file.read().map(drop) } else { Ok(()) }
 }

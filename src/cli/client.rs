@@ -1,5 +1,6 @@
 //! Speaks to the fleet server's operator API.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -174,8 +175,17 @@ impl Client {
 }
 
 fn read_token(path: &Path) -> Result<String, ClientError> {
-    let read = std::fs::read_to_string(path);
-    let token = read.map_err(|source| ClientError::NoToken { path: path.to_owned(), source })?;
+    let no_token = |source| ClientError::NoToken { path: path.to_owned(), source };
+    let token = std::fs::read_to_string(path).map_err(no_token)?;
+    let mode = std::fs::metadata(path).map_err(no_token)?.mode();
+    // A pipe, as a shell makes it of <(command), has a mode of its own.
+    if path.is_file() && mode & 0o007 != 0 {
+        let why = format!(
+            "everybody may read it (mode {:o}), and with it order the fleet; chmod 600 it",
+            mode & 0o777
+        );
+        return Err(no_token(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
+    }
     let token = token.trim();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         let source =

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Connection};
+use super::deletion::{self, AllowDevices, Barred, Delete};
 use super::exit::Usage;
 use super::print;
 use crate::fleet::operator_api::views::{
-    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, TagDevice, TrackMany,
+    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TagDevice, TrackMany,
 };
 
 #[derive(Debug, Subcommand)]
@@ -27,20 +28,30 @@ pub(super) enum Verb {
     Tag(Tag),
     /// Move a device to another fleet; its pin goes
     Move(Move),
-    /// Forget a device; it must register with a new key to come back
-    Delete(One),
+    /// Give a device another name
+    Rename(Rename),
+    /// Forget a device, or all that match; its uuid and its key are barred until `allow`
+    #[command(override_usage = "cotter device delete [OPTIONS] DEVICE\n       \
+        cotter device delete [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] [--yes]\n       \
+        cotter device delete [OPTIONS] --provisioning-key KEY [--filter FILTER] [--fleet FLEET] [--dry-run] [--yes]")]
+    Delete(Delete),
+    /// List deleted devices, whose uuids and keys are barred
+    Barred(Barred),
+    /// Let deleted devices register again, or put them back as they were
+    Allow(AllowDevices),
 }
 
 #[derive(Debug, Args)]
-struct Plain {
+pub(super) struct Plain {
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
-const FILTER: &str = "Tags of the devices: key=value, key!=value, key, !key, joined by ','; all must hold";
+pub(super) const FILTER: &str =
+    "Tags of the devices: key=value, key!=value, key, !key, joined by ','; all must hold";
 
 #[derive(Debug, Args)]
 pub(super) struct List {
@@ -49,6 +60,9 @@ pub(super) struct List {
     fleet: Option<String>,
     #[arg(long, help = FILTER)]
     filter: Option<String>,
+    /// Only devices that came with this provisioning key: its name, its id, or the first 4 or more digits of that
+    #[arg(long, value_name = "KEY")]
+    provisioning_key: Option<String>,
     #[command(flatten)]
     plain: Plain,
 }
@@ -112,6 +126,18 @@ pub(super) struct Tag {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Rename {
+    /// Uuid, the first 4 or more digits of it, or name
+    #[arg(value_name = "DEVICE")]
+    device: String,
+    /// Its new name
+    #[arg(value_name = "NAME")]
+    name: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Move {
     /// Uuid, the first 4 or more digits of it, or name
     #[arg(value_name = "DEVICE")]
@@ -141,21 +167,23 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             let client = Client::new(plain.connection)?;
             changed(&client.post(&["devices", &device, "move"], &MoveDevice { fleet }).await?, plain.json)
         }
-        Verb::Delete(One { device, plain }) => {
+        Verb::Rename(Rename { device, name, plain }) => {
             let client = Client::new(plain.connection)?;
-            let path = ["devices", device.as_str()];
-            let gone: DeviceView = client.ask(reqwest::Method::DELETE, &path, &[], None::<&()>).await?;
-            if plain.json {
-                return print::json("deleted", &gone);
-            }
-            print::text(&format!("deleted {} ({}); its containers go on running", gone.uuid, gone.name))
+            changed(&client.post(&["devices", &device, "rename"], &RenameDevice { name }).await?, plain.json)
         }
+        Verb::Delete(verb) => deletion::delete(verb).await,
+        Verb::Barred(verb) => deletion::barred(verb).await,
+        Verb::Allow(verb) => deletion::allow(verb).await,
     }
 }
 
-async fn list(List { fleet, filter, plain }: List) -> anyhow::Result<()> {
+async fn list(List { fleet, filter, provisioning_key, plain }: List) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
-    let query = [("fleet", fleet.as_deref()), ("filter", filter.as_deref())];
+    let query = [
+        ("fleet", fleet.as_deref()),
+        ("filter", filter.as_deref()),
+        ("provisioning_key", provisioning_key.as_deref()),
+    ];
     let devices: Vec<DeviceView> = client.get(&["devices"], &query).await?;
     if plain.json {
         return print::json("devices", &devices);
@@ -221,6 +249,7 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     }
     let device = &detail.device;
     let mut facts = summary(device);
+    facts.push(("came with", came_with(device)));
     facts.push(("reported", detail.reported_at.map_or_else(|| "-".to_owned(), |at| at.to_string())));
     print::facts(&facts)?;
     if detail.services.is_empty() {
@@ -253,6 +282,15 @@ fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
         ("last seen", device.last_seen.map_or_else(|| "-".to_owned(), |at| at.to_string())),
         ("tags", tags(&device.tags)),
     ]
+}
+
+/// The provisioning key of a device, by its id and name.
+fn came_with(device: &DeviceView) -> String {
+    match (&device.provisioning_key, &device.provisioning_key_name) {
+        (Some(key), Some(name)) => format!("key {key} ({name})"),
+        (Some(key), None) => format!("key {key}"),
+        (None, _) => "-".to_owned(),
+    }
 }
 
 fn changed(device: &DeviceView, json: bool) -> anyhow::Result<()> {

@@ -80,7 +80,7 @@ impl Exit {
                 DaemonError::Store(error) => Self::of_kind(error),
                 DaemonError::Socket(error) => Self::of_kind(error),
                 DaemonError::IdentityUnknown { .. } => Some(Self::OtherInstance),
-                DaemonError::NotJoined => Some(Self::BadConfig),
+                DaemonError::NotJoined | DaemonError::NoKey(_) => Some(Self::BadConfig),
                 DaemonError::Cloud(_)
                 | DaemonError::Random(_)
                 | DaemonError::TaskEnded
@@ -109,7 +109,8 @@ impl Exit {
             return Some(Self::of_agent(error));
         }
         if let Some(error) = error.downcast_ref::<FleetError>() {
-            return Some(if error.is_in_use() { Self::OtherInstance } else { Self::Unexpected });
+            let is_kept = error.is_in_use() || error.is_not_ours();
+            return Some(if is_kept { Self::OtherInstance } else { Self::Unexpected });
         }
         if let Some(error) = error.downcast_ref::<RegistryError>() {
             return Some(match error {

@@ -4,8 +4,9 @@ use clap::{Args, Subcommand};
 
 use super::client::{Client, Connection};
 use super::print;
+use super::provisioning_key::{self, ProvisioningKey};
 use super::serve::{self, Serve};
-use crate::fleet::operator_api::views::{CreateFleet, FleetCreated, FleetView, KeyCreated, Nothing, Pin};
+use crate::fleet::operator_api::views::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -21,17 +22,17 @@ pub(super) enum Verb {
     Pin(PinFleet),
     /// Let a fleet follow its newest release, from now on
     TrackLatest(Named),
-    /// Make another key with which devices register; the others go on to work
-    ProvisioningKey(Named),
+    /// Create, list and revoke the keys with which devices register
+    ProvisioningKey(ProvisioningKey),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Plain {
     /// Print JSON
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
     #[command(flatten)]
-    connection: Connection,
+    pub(super) connection: Connection,
 }
 
 #[derive(Debug, Args)]
@@ -71,7 +72,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
                 ("provisioning key", created.provisioning_key),
             ])?;
             print::note(
-                "the provisioning key is shown only now; `cotter fleet provisioning-key` makes another",
+                "the provisioning key is shown only now; `cotter fleet provisioning-key create` makes another",
             );
             Ok(())
         }
@@ -100,12 +101,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             let view: FleetView = client.post(&["fleets", &fleet, "track-latest"], &Nothing {}).await?;
             shown(&view, plain.json)
         }
-        Verb::ProvisioningKey(Named { fleet, plain }) => {
-            let client = Client::new(plain.connection)?;
-            let path = ["fleets", &fleet, "provisioning-keys"];
-            let created: KeyCreated = client.post(&path, &Nothing {}).await?;
-            if plain.json { print::json("created", &created) } else { print::text(&created.provisioning_key) }
-        }
+        Verb::ProvisioningKey(keys) => provisioning_key::run(keys).await,
     }
 }
 

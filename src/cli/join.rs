@@ -9,8 +9,8 @@ use clap::Args;
 
 use super::exit::{InTheWay, Usage};
 use super::print;
-use crate::config::{Config, Given, Joined, environment_outside, settings};
-use crate::model::{Admission, Enrolment};
+use crate::config::{Config, Given, Joined, Setting, environment_outside, settings};
+use crate::model::{Admission, Enrolment, Identity};
 use crate::store;
 use crate::wire::config_json;
 
@@ -39,14 +39,16 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     let (enrolment, notes) = config_json::read(&bytes)
         .map_err(|why| Usage(format!("{shown} is no config.json to join with: {why}")))?;
     let given = Given { file: join.config, set: Vec::new() };
-    let joined = Joined::new(&given, &enrolment)?;
-    let changes = joined.changes()?;
     let is_missing = given.file.as_ref().is_some_and(|file| !file.exists());
     let set = if is_missing { Vec::new() } else { settings(&given, &environment_outside(&given))? };
+    let identity = store::look(&state_dir(&given, &set)).ok().and_then(|look| look.identity);
+    let registered_at = identity.as_ref().and_then(|i| i.registered.as_ref()).map(|at| at.endpoint.as_str());
+    let is_registered = registered_at == Some(enrolment.endpoint.as_str());
+    let joined = Joined::new(&given, &enrolment, is_registered && !join.force)?;
+    let changes = joined.changes()?;
     let met = joined.meets(&set)?;
     let replaced = changes.iter().find(|(_, is_other)| *is_other).map(|(path, _)| *path);
-    let state_dir = set.iter().find(|setting| setting.key == "state_dir").and_then(|s| s.value.clone());
-    let remembered = remembered(Path::new(&state_dir.unwrap_or_default()), &enrolment);
+    let remembered = identity.as_ref().and_then(|identity| is_another(identity, &enrolment));
     let in_the_way = match (replaced, met, remembered) {
         (Some(path), ..) => Some(format!("{} says something else", path.display())),
         (_, Some(met), _) => {
@@ -74,7 +76,15 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
         Config::load(&given, &environment_outside(&given))
             .context("what was written is in place, and yet the agent would not start")?;
     }
-    notes.iter().for_each(|note| print::note(&format!("note: {note}")));
+    let is_left_out =
+        is_registered && !join.force && matches!(enrolment.admission, Admission::Register { .. });
+    let left_out = "apiKey is not kept: this device is registered there; --force keeps it, for a device that was deleted \
+                    there and is to register again";
+    let is_file = !join.dry_run && join.file != Path::new("-");
+    let left = format!("{shown} still holds the key: remove it, or whoever takes this device can use it");
+    let notes =
+        notes.into_iter().chain(is_left_out.then(|| left_out.to_owned())).chain(is_file.then_some(left));
+    notes.for_each(|note| print::note(&format!("note: {note}")));
     print::text(&outcome(&enrolment, changes.is_empty(), join.dry_run))
 }
 
@@ -104,9 +114,24 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// What the state folder knows of this device that `enrolment` would change.
-fn remembered(state_dir: &Path, enrolment: &Enrolment) -> Option<String> {
-    let identity = store::look(state_dir).ok()?.identity?;
+/// The state folder of the agent whose settings these are. The unit of an instance sets its own, and that is in no
+/// file: `/var/lib/cotter-NAME` for the settings in `/etc/cotter/NAME`.
+fn state_dir(given: &Given, set: &[Setting]) -> PathBuf {
+    let setting = set.iter().find(|setting| setting.key == "state_dir");
+    let folder = given
+        .file
+        .as_deref()
+        .and_then(Path::parent)
+        .and_then(|folder| folder.strip_prefix("/etc/cotter").ok());
+    let instance = folder.and_then(Path::to_str).filter(|name| !name.is_empty());
+    match (setting, instance) {
+        (Some(Setting { place: None, .. }) | None, Some(name)) => format!("/var/lib/cotter-{name}").into(),
+        (setting, _) => setting.and_then(|setting| setting.value.clone()).unwrap_or_default().into(),
+    }
+}
+
+/// What the device is already that `enrolment` would change.
+fn is_another(identity: &Identity, enrolment: &Enrolment) -> Option<String> {
     let at = &identity.registered.as_ref()?.endpoint;
     let is_same = match &enrolment.admission {
         Admission::Known { uuid, .. } => *uuid == identity.uuid,

@@ -41,21 +41,21 @@ pub(super) async fn run(purge: Purge) -> anyhow::Result<()> {
     }
     if !purge.yes {
         print::line(&give(true).await?.message)?;
-        if !is_sure()? {
+        if !is_sure("What is in them is lost.")? {
             return Err(Usage("nothing was removed; answer yes, or say --yes".to_owned()).into());
         }
     }
     print::line(&give(false).await?.message)
 }
 
-/// Asks a person; nobody else is sure.
-fn is_sure() -> anyhow::Result<bool> {
+/// Asks a person, after telling what is about to happen. Where standard input is no terminal nobody is sure.
+pub(super) fn is_sure(what: &str) -> anyhow::Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Ok(false);
     }
     let mut out = std::io::stdout().lock();
-    write!(out, "What is in them is lost. Type yes to go on: ")?;
+    write!(out, "{what} Type yes to go on: ")?;
     out.flush()?;
     let mut answer = String::new();
     stdin.read_line(&mut answer)?;

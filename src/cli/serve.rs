@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::logging;
 use crate::fleet::{RawConfig, Server};
 use crate::host;
+use crate::ownership;
 
 /// The settings of the server, each of which may also stand in the file.
 #[derive(Debug, Args)]
@@ -44,6 +45,7 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
     };
     let config = flags.over(file).check()?;
     logging::begin(logging::filter("info")?);
+    ownership::make_files_private();
 
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;

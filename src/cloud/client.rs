@@ -46,6 +46,11 @@ pub enum CloudError {
         message: String,
         retry_after: Option<Duration>,
     },
+    /// 403 or 304 with a header of Cotter's own: an operator deleted this device.
+    #[error(
+        "this device was deleted from its fleet at {endpoint}; an operator must allow it again: `cotter device allow {uuid} --restore`"
+    )]
+    Deleted { endpoint: String, uuid: DeviceUuid },
     /// 304 though we named no etag: what it says to a device it does not know (protocol.md 10.3).
     #[error("cloud {endpoint} does not know this device; was it deleted there?")]
     Unknown { endpoint: String },
@@ -61,9 +66,11 @@ impl CloudError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::Refused { retry_after, .. } => *retry_after,
-            Self::Unreachable { .. } | Self::Denied { .. } | Self::Conflict { .. } | Self::Unknown { .. } => {
-                None
-            }
+            Self::Unreachable { .. }
+            | Self::Denied { .. }
+            | Self::Conflict { .. }
+            | Self::Deleted { .. }
+            | Self::Unknown { .. } => None,
         }
     }
 }
@@ -141,6 +148,7 @@ impl Client {
         }
         let request = self.http.post(format!("{}/device/register", self.endpoint));
         let answer = self.sent(request.bearer_auth(provisioning_key).json(&body)).await?;
+        self.check_not_deleted(device.uuid, &answer)?;
         if answer.status() != StatusCode::CREATED {
             return Err(self.refused("registration", answer).await);
         }
@@ -187,6 +195,7 @@ impl Client {
             request = request.header(IF_NONE_MATCH, etag);
         }
         let answer = self.sent(request).await?;
+        self.check_not_deleted(uuid, &answer)?;
         match answer.status() {
             StatusCode::NOT_MODIFIED if etag.is_some() => Ok(State::Unchanged),
             StatusCode::NOT_MODIFIED => Err(CloudError::Unknown { endpoint: self.endpoint.clone() }),
@@ -204,7 +213,9 @@ impl Client {
         let answer = match known {
             Some(Identity { uuid, device_key, .. }) => {
                 let url = format!("{}/device/v3/{uuid}/state", self.endpoint);
-                self.sent(self.http.get(url).bearer_auth(device_key)).await?
+                let answer = self.sent(self.http.get(url).bearer_auth(device_key)).await?;
+                self.check_not_deleted(uuid, &answer)?;
+                answer
             }
             None => self.sent(self.http.get(format!("{}/ping", self.endpoint))).await?,
         };
@@ -235,6 +246,14 @@ impl Client {
         let request = self.http.patch(format!("{}/device/v3/state", self.endpoint));
         let answer = self.sent(request.bearer_auth(device_key).json(&body)).await?;
         if answer.status().is_success() { Ok(()) } else { Err(self.refused("report", answer).await) }
+    }
+
+    /// Our fleet server says with a header what a balena API does not say at all.
+    fn check_not_deleted(&self, uuid: &DeviceUuid, answer: &Response) -> Result<(), CloudError> {
+        if answer.headers().get("cotter-device").is_some_and(|device| device == "deleted") {
+            return Err(CloudError::Deleted { endpoint: self.endpoint.clone(), uuid: uuid.clone() });
+        }
+        Ok(())
     }
 
     /// Reads a body up to [`LONGEST_BODY`], so that no answer costs more memory than the device has.

@@ -15,6 +15,6 @@ mod retry;
 pub use client::{Client, CloudError, Registration};
 pub use knock::{Answered, Knock, knock};
 pub use poll::{Poller, Start, Times};
-pub use register::{Registered, register};
+pub use register::{Registered, register, register_once};
 pub use registries::registries;
 pub use report::Reporter;

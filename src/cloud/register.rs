@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -15,7 +16,8 @@ pub struct Registered {
     pub device_id: Option<u64>,
 }
 
-/// Registers the device, for as long as it takes; `None` when `stop` was cancelled.
+/// Registers the device, for as long as it takes, and tries again at once when `hurry` is told; `None` when `stop`
+/// was cancelled.
 ///
 /// The caller has its identity on disk before, so that an answer that is lost makes no second
 /// device: the cloud then says 409, and a look-up with the device's own key tells that it is us.
@@ -24,6 +26,7 @@ pub async fn register(
     device: Registration<'_>,
     provisioning_key: &str,
     mut told: impl FnMut(&CloudError, u32),
+    hurry: &Notify,
     stop: &CancellationToken,
 ) -> Option<Registered> {
     let mut retry = Retry::up_to(Duration::from_secs(300));
@@ -31,12 +34,12 @@ pub async fn register(
         let answer = tokio::select! {
             biased;
             () = stop.cancelled() => return None,
-            answer = once(client, device, provisioning_key) => answer,
+            answer = register_once(client, device, provisioning_key) => answer,
         };
         let error = match answer {
-            Ok(device_id) => {
+            Ok(registered) => {
                 info!(uuid = %device.uuid, "device registered");
-                return Some(Registered { device_id });
+                return Some(registered);
             }
             Err(error) => error,
         };
@@ -46,24 +49,28 @@ pub async fn register(
         tokio::select! {
             biased;
             () = stop.cancelled() => return None,
+            () = hurry.notified() => {}
             () = tokio::time::sleep(wait) => {}
         }
     }
 }
 
-async fn once(
+/// Tries once to register the device, or to learn that it is registered.
+///
+/// # Errors
+///
+/// As [`CloudError`] says.
+pub async fn register_once(
     client: &Client,
     device: Registration<'_>,
     provisioning_key: &str,
-) -> Result<Option<u64>, CloudError> {
-    match client.register(device, provisioning_key).await {
-        Ok(made) => Ok(Some(made.id)),
+) -> Result<Registered, CloudError> {
+    let id = match client.register(device, provisioning_key).await {
+        Ok(made) => made.id,
         Err(conflict @ CloudError::Conflict { .. }) => {
-            match client.find(device.uuid, device.device_key).await? {
-                Some(id) => Ok(Some(id)),
-                None => Err(conflict),
-            }
+            client.find(device.uuid, device.device_key).await?.ok_or(conflict)?
         }
-        Err(other) => Err(other),
-    }
+        Err(other) => return Err(other),
+    };
+    Ok(Registered { device_id: Some(id) })
 }

@@ -44,10 +44,12 @@ pub enum JoinError {
 impl Joined {
     /// What `enrolment` makes of the settings that `given` names. Writes nothing.
     ///
+    /// A device that `is_registered` there has no use for its provisioning key any more, so that this is left out.
+    ///
     /// # Errors
     ///
     /// When the agent would not accept what the enrolment says.
-    pub fn new(given: &Given, enrolment: &Enrolment) -> Result<Self, JoinError> {
+    pub fn new(given: &Given, enrolment: &Enrolment, is_registered: bool) -> Result<Self, JoinError> {
         let file = given.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
         // The agent looks for its keys from another folder than this one.
         let file = absolute(&file);
@@ -80,10 +82,10 @@ impl Joined {
             says.push(("cloud.poll_interval", text));
         }
         let ours = file.with_file_name("agent.d").join(OURS);
-        let mut files = vec![
-            Written { path, text: format!("{key}\n"), mode: 0o600 },
-            Written { path: ours.clone(), text: section(&says), mode: 0o644 },
-        ];
+        let has_key = !is_registered || matches!(enrolment.admission, Admission::Known { .. });
+        let key = has_key.then(|| Written { path, text: format!("{key}\n"), mode: 0o600 });
+        let mut files: Vec<_> = key.into_iter().collect();
+        files.push(Written { path: ours.clone(), text: section(&says), mode: 0o644 });
         // The unit names it, and a file that is named must be there.
         if !file.exists() {
             files.push(Written { path: file, text: "# All is in agent.d.\n".to_owned(), mode: 0o644 });

@@ -3,6 +3,7 @@
 //! The only room that reads the environment.
 
 mod join;
+mod key_file;
 mod policy;
 mod show;
 mod sources;
@@ -13,13 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
+use crate::ownership;
 
 pub use join::{JoinError, Joined};
+pub use key_file::KeyFile;
 pub use show::{Setting, settings};
 pub use sources::{Place, environment_outside, files};
 use sources::{RawCloud, RawConfig, Said, default_of};
@@ -68,8 +70,8 @@ pub struct CloudConfig {
 pub enum Joining {
     /// It is known, under this uuid and key.
     Known { uuid: DeviceUuid, key: String },
-    /// It registers itself with a provisioning key.
-    Register { fleet: u64, provisioning_key: String },
+    /// It registers itself with the provisioning key in this file, or did so.
+    Register { fleet: u64, key_file: KeyFile },
     /// It has registered before, or cannot.
     Remembered,
 }
@@ -213,9 +215,7 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
                 "cloud.uuid and cloud.device_key_file go together; set both or neither",
             ));
         }
-        (None, None, Some(fleet), Some(file)) => {
-            Joining::Register { fleet, provisioning_key: key("cloud.provisioning_key_file", &file)? }
-        }
+        (None, None, Some(fleet), Some(file)) => Joining::Register { fleet, key_file: KeyFile::new(file)? },
         (None, None, Some(_), None) | (None, None, None, Some(_)) => {
             return Err(ConfigError::Incomplete(
                 "cloud.fleet and cloud.provisioning_key_file go together; set both or neither",
@@ -283,11 +283,13 @@ fn default_device_type() -> &'static str {
 /// The first line of a key file, which nobody else may read.
 fn key(key: &'static str, path: &Path) -> Result<String, ConfigError> {
     let bad = |why: String| ConfigError::KeyFile { key, path: path.display().to_string(), why };
+    if path.starts_with(sources::CREDENTIALS) {
+        return Err(bad(sources::NO_CREDENTIALS.to_owned()));
+    }
     let unreadable = |e: std::io::Error| bad(format!("{e}; put the key into it, with mode 600"));
     let metadata = fs::metadata(path).map_err(unreadable)?;
-    let mode = metadata.permissions().mode();
-    if mode & 0o077 != 0 {
-        return Err(bad(format!("others may read it (mode {:o}); chmod 600 it", mode & 0o777)));
+    if let Some(why) = ownership::exposure(&metadata) {
+        return Err(bad(why));
     }
     let text = fs::read_to_string(path).map_err(unreadable)?;
     let first = text.lines().next().unwrap_or_default().trim().to_owned();

@@ -227,13 +227,8 @@ pub(super) fn merged(
         why: in_words(e.message()),
     };
     let mut raw: RawConfig = toml::from_str(&text).map_err(wrong)?;
-    for (knob, file) in [
-        ("cloud.provisioning_key_file", &mut raw.cloud.provisioning_key_file),
-        ("cloud.device_key_file", &mut raw.cloud.device_key_file),
-    ] {
-        if let Some(file) = file {
-            *file = with_credentials(knob, file, environment)?;
-        }
+    for file in [&mut raw.cloud.provisioning_key_file, &mut raw.cloud.device_key_file].into_iter().flatten() {
+        *file = with_credentials(file, environment);
     }
     Ok(raw)
 }
@@ -268,20 +263,17 @@ pub(super) fn with_folder(
     environment
 }
 
-/// Where a key file is, when its path begins with the folder in which systemd puts a unit's credentials.
-fn with_credentials(
-    key: &'static str,
-    file: &Path,
-    environment: &BTreeMap<String, String>,
-) -> Result<PathBuf, ConfigError> {
-    let Ok(name) = file.strip_prefix("$CREDENTIALS_DIRECTORY") else { return Ok(file.to_path_buf()) };
-    let why = "systemd sets no $CREDENTIALS_DIRECTORY here; give the unit LoadCredential=, or name a file";
-    let folder = environment.get("CREDENTIALS_DIRECTORY").ok_or_else(|| ConfigError::KeyFile {
-        key,
-        path: file.display().to_string(),
-        why: why.to_owned(),
-    })?;
-    Ok(Path::new(folder).join(name))
+/// The folder in which systemd puts a unit's credentials, at the beginning of a key file's path.
+pub(super) const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY";
+pub(super) const NO_CREDENTIALS: &str =
+    "systemd sets no $CREDENTIALS_DIRECTORY here; give the unit LoadCredential=, or name a file";
+
+/// Where a key file is, when its path begins with [`CREDENTIALS`]. Where systemd sets no such folder, because a unit
+/// has no credential (any more), it stays as it is, and a key is not found there.
+fn with_credentials(file: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
+    let name = file.strip_prefix(CREDENTIALS).ok();
+    let inside = name.and_then(|name| Some(Path::new(environment.get("CREDENTIALS_DIRECTORY")?).join(name)));
+    inside.unwrap_or_else(|| file.to_path_buf())
 }
 
 /// The files that are read, the nearest last.

@@ -1,4 +1,5 @@
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt as _;
 
 use super::sources::{KNOBS, Knob};
 use super::*;
@@ -92,8 +93,9 @@ fn a_key_may_be_a_credential_of_the_unit() {
     let text = format!("[cloud]\nendpoint = \"http://a\"\nfleet = 7\n{key}\n");
     let given = folder.path().display().to_string();
     let config = load(&text, &[("CREDENTIALS_DIRECTORY", &given)], &[]).unwrap();
-    let joining = Joining::Register { fleet: 7, provisioning_key: "secret".to_owned() };
-    assert!(config.cloud.unwrap().joining == joining);
+    let Joining::Register { fleet, key_file } = config.cloud.unwrap().joining else { panic!("it registers") };
+    assert_eq!((fleet, key_file.read().unwrap()), (7, "secret".to_owned()));
+    assert_eq!(key_file.path(), path);
     // Who looks from outside of the unit finds it where systemd has it.
     let empty = tempfile::tempdir().unwrap();
     let empty = empty.path().to_str().unwrap();
@@ -113,8 +115,14 @@ fn a_key_may_be_a_credential_of_the_unit() {
     let lab = "/run/credentials/cotter-agent@lab.service";
     assert_eq!(first(Some("/etc/cotter/lab/agent.toml"), None), lab);
     assert_eq!(first(Some("/etc/cotter/b/agent.toml"), Some("lab")), lab);
+    // A credential that was taken away once the device was registered is no mistake until it is needed again.
+    let Some(Joining::Register { key_file, .. }) = load(&text, &[], &[]).unwrap().cloud.map(|c| c.joining)
+    else {
+        panic!("it registers")
+    };
+    assert!(!key_file.has_key());
     assert_eq!(
-        load(&text, &[], &[]).unwrap_err(),
+        key_file.read().unwrap_err().to_string(),
         "cloud.provisioning_key_file: key file $CREDENTIALS_DIRECTORY/cotter.provisioning-key cannot be used: \
          systemd sets no $CREDENTIALS_DIRECTORY here; give the unit LoadCredential=, or name a file"
     );
@@ -179,8 +187,8 @@ fn what_is_wrong_is_told_with_its_place() {
         ("[cloud]\nfleet = 1", "cloud.fleet and cloud.provisioning_key_file go together"),
         ("[cloud]\nuuid = \"1\"", "cloud.uuid and cloud.device_key_file go together"),
         (
-            "[cloud]\nfleet = 1\nprovisioning_key_file = \"/nowhere\"",
-            "cloud.provisioning_key_file: key file /nowhere cannot be used: No such file",
+            "[cloud]\nuuid = \"0123456789abcdef0123456789abcdef\"\ndevice_key_file = \"/nowhere\"",
+            "cloud.device_key_file: key file /nowhere cannot be used: No such file",
         ),
         (
             "[update]\nparallel_pulls = 0",

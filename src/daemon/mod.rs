@@ -11,6 +11,7 @@
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
 
+mod joining;
 mod logs;
 mod remembered;
 mod signals;
@@ -28,26 +29,23 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::api::{self, Control, Forecaster, Inherited, Logs, Sources, Who};
-use crate::cloud::{self, Client, Poller, Registration, Reporter, Start, Times};
+use crate::cloud::{self, Client, Poller, Reporter, Start, Times};
 use crate::config::{CloudConfig, Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
-    Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin,
-    Report, WindowState,
+    Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, RegistryLogin, Report, WindowState,
 };
+use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, OwnedSituation, Settings};
 use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use surroundings::Host;
 
-use remembered::{Disk, identity, remembered_target, save_identity};
+use remembered::{Disk, identity, remembered_target};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
-
-/// Time between two attempts to bring a new identity to disk.
-const SAVE_AGAIN: Duration = Duration::from_secs(10);
 
 /// Why the agent cannot start. What goes wrong later is told in its status and passes.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +73,9 @@ pub enum DaemonError {
         "cloud.endpoint is set, but this device is not known to any cloud yet; set cloud.fleet and cloud.provisioning_key_file, or cloud.uuid and cloud.device_key_file"
     )]
     NotJoined,
+    /// A device that was never registered has no provisioning key.
+    #[error(transparent)]
+    NoKey(ConfigError),
     #[error("signals cannot be caught: {0}")]
     Signals(std::io::Error),
 }
@@ -104,6 +105,11 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     tell_beginning(&config, &notes);
     let remembered = store.load();
     let identity = identity(&config, &store, &remembered, &notes).await?;
+    if let (None, Some(Joining::Register { key_file, .. })) =
+        (&identity.registered, config.cloud.as_ref().map(|cloud| &cloud.joining))
+    {
+        key_file.read().map_err(DaemonError::NoKey)?;
+    }
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
     let (orders, orders_heard) = mpsc::channel(8);
@@ -160,6 +166,9 @@ fn tell_beginning(config: &Config, notes: &[Recovery]) {
         } else {
             info!("{note}");
         }
+    }
+    if let Ok(Some(doubt)) = ownership::doubt(&config.state_dir, User::us()) {
+        warn!(path = %config.state_dir.display(), %doubt, "others could replace the state folder");
     }
     for window in &config.plan.windows {
         if let WindowState::Unknown(why) = host::window(window, host::now()) {
@@ -303,61 +312,23 @@ async fn talk_to_cloud(
     stop: CancellationToken,
 ) {
     wires.cloud.send_modify(|report| report.endpoint.clone_from(&cloud.endpoint));
-    let is_known = identity.registered.as_ref().is_some_and(|known| known.endpoint == cloud.endpoint);
-    if let (false, Joining::Register { fleet, provisioning_key }) = (is_known, &cloud.joining) {
-        let device = Registration {
-            fleet: *fleet,
-            device_type: &cloud.device_type,
-            device_name: cloud.device_name.as_deref(),
-            uuid: &identity.uuid,
-            device_key: &identity.device_key,
-        };
-        let tell = |error: &cloud::CloudError, failures| {
-            wires.cloud.send_modify(|report| {
-                report.error = Some(format!("registration: {error}"));
-                report.failures = failures;
-            });
-        };
-        if !remember_first(&store, &identity, &wires, &stop).await {
-            return;
-        }
-        let Some(registered) = cloud::register(&client, device, provisioning_key, tell, &stop).await else {
-            return;
-        };
-        identity.registered =
-            Some(Known { endpoint: cloud.endpoint.clone(), device_id: registered.device_id });
-        if let Err(error) = save_identity(&store, &identity).await {
-            warn!(%error, "registration is not on disk yet");
-        }
+    if !joining::register(&client, &cloud, &mut identity, &store, &wires, &stop).await {
+        return;
     }
     let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
     let times = Times { in_words: host::time_in, uptime: host::uptime };
-    let poller = Poller::new(client.clone(), start, target, report, times, poll_now);
+    let poller = Poller::new(client.clone(), start, target, report, times, Arc::clone(&poll_now));
     let reporter = Reporter {
-        client,
-        uuid: identity.uuid,
-        device_key: identity.device_key,
+        client: client.clone(),
+        uuid: identity.uuid.clone(),
+        device_key: identity.device_key.clone(),
         report: wires.report.subscribe(),
         facts: DeviceFacts { status: Some("Idle".to_owned()), ..DeviceFacts::default() },
         gap: cloud.report_interval,
         longest_wait: cloud.poll_interval,
     };
-    tokio::join!(poller.run(stop.clone()), reporter.run(stop));
-}
-
-/// Brings the identity to disk, for as long as it takes: a cloud that hears of one that is lost in
-/// the next power cut has a device too many. `false` when `stop` was cancelled.
-async fn remember_first(store: &Store, identity: &Identity, wires: &Wires, stop: &CancellationToken) -> bool {
-    while let Err(error) = save_identity(store, identity).await {
-        let why = format!("registration waits until the identity is on disk: {error}");
-        wires.cloud.send_modify(|report| report.error = Some(why));
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return false,
-            () = tokio::time::sleep(SAVE_AGAIN) => {}
-        }
-    }
-    true
+    let dropped = joining::drop_key(&client, &cloud, &identity, (&store, &poll_now), &stop);
+    tokio::join!(poller.run(stop.clone()), reporter.run(stop.clone()), Box::pin(dropped));
 }
 
 /// Keeps the channels open: a reconciler whose target channel closes would end.

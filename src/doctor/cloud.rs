@@ -129,6 +129,9 @@ fn unanswered(failed: &CloudError) -> Finding {
              in /usr/local/share/ca-certificates?"
         }
         CloudError::Unreachable { .. } => "see cloud-name and cloud-connects; what runs goes on meanwhile",
+        CloudError::Deleted { .. } => {
+            "an operator of the fleet brings it back with the command above; if it is not to come back, stop the agent"
+        }
         CloudError::Denied { .. } | CloudError::Unknown { .. } => {
             "was the device deleted there? Then it needs a new identity: `cotter join --force` with a new config.json, or, if \
              it registers itself, another state_dir"

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::{Finding, error, ok, skip, skip_rest, warning};
 use crate::config::{Config, ConfigError, Given, files};
+use crate::ownership::User;
 
 /// A file of settings, and who may write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,7 @@ pub(super) struct Seen {
     pub(super) path: PathBuf,
     /// As `chmod` writes it.
     pub(super) mode: u32,
+    pub(super) owner: u32,
     pub(super) group: u32,
 }
 
@@ -25,7 +27,8 @@ pub(super) fn look(given: &Given) -> Vec<Seen> {
     paths.dedup();
     let seen = |path: PathBuf| {
         let metadata = path.metadata().ok()?;
-        Some(Seen { path, mode: metadata.mode() & 0o7777, group: metadata.gid() })
+        let (owner, group) = (metadata.uid(), metadata.gid());
+        Some(Seen { path, mode: metadata.mode() & 0o7777, owner, group })
     };
     paths.into_iter().filter_map(seen).collect()
 }
@@ -58,14 +61,23 @@ fn writers(files: &[Seen]) -> Finding {
         let by_others = f.mode & 0o002 != 0 || (f.mode & 0o020 != 0 && f.group != 0);
         by_others && f.mode & 0o1000 == 0
     };
-    match files.iter().find(is_open) {
+    // The agent is root, or else runs as whoever asks here.
+    let us = User::us().id;
+    let foreign = files.iter().find(|f| ![0, us].contains(&f.owner));
+    let remedy = "whoever sets engine.socket and the cloud is root on this device";
+    match (files.iter().find(is_open), foreign) {
         _ if files.is_empty() => skip(id, "there is no file of settings"),
-        None => ok(id, "nobody but their owner"),
-        Some(open) => error(
+        (Some(open), _) => error(
             id,
             format!("{} may be written by others (mode {:o})", open.path.display(), open.mode),
-            "chmod go-w it: whoever sets engine.socket and the cloud is root on this device",
+            &format!("chmod go-w it: {remedy}"),
         ),
+        (None, Some(foreign)) => error(
+            id,
+            format!("{} belongs to user {}, who may change it", foreign.path.display(), foreign.owner),
+            &format!("chown it to root: {remedy}"),
+        ),
+        (None, None) => ok(id, "nobody but their owner"),
     }
 }
 

@@ -34,6 +34,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("state-copies", "are both mirrors of the store whole?"),
     ("state-damage", "was the store ever damaged?"),
     ("state-identity", "does the device know who it is, or how to register?"),
+    ("state-key", "is the provisioning key gone once the device is registered?"),
     ("host-clock", "can the clock be believed?"),
     ("host-time-sync", "does NTP set the clock?"),
     ("host-zones", "are the time zones of the maintenance windows known?"),

@@ -2,10 +2,12 @@
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use super::{Finding, Seen, bytes, error, ok, skip, skip_rest, warning};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::host::{self, Disk};
+use crate::ownership::{self, User};
 use crate::store::{Copy, Look};
 
 /// Less than this and the next save may fail.
@@ -20,6 +22,8 @@ pub(super) struct State<'a> {
     /// The mode of the folder, or why it cannot be told.
     pub(super) mode: Result<u32, ErrorKind>,
     pub(super) is_folder: bool,
+    /// Who else could put another folder in its place, in words.
+    pub(super) doubt: Option<String>,
     pub(super) disk: Option<Disk>,
     pub(super) store: Seen<'a>,
     pub(super) cloud: Option<&'a CloudConfig>,
@@ -30,6 +34,7 @@ pub(super) fn look<'a>(config: &'a Config, store: Seen<'a>) -> State<'a> {
     State {
         folder: config.state_dir.display().to_string(),
         is_folder: metadata.as_ref().is_ok_and(std::fs::Metadata::is_dir),
+        doubt: metadata.as_ref().ok().and_then(|m| doubt(&config.state_dir, User::of(m))),
         mode: metadata.map(|m| m.mode() & 0o777).map_err(|e| e.kind()),
         disk: config.state_dir.to_str().and_then(host::disk_of),
         store,
@@ -37,10 +42,15 @@ pub(super) fn look<'a>(config: &'a Config, store: Seen<'a>) -> State<'a> {
     }
 }
 
+/// As the owner of the folder must see it, whoever asks.
+fn doubt(folder: &Path, owner: User) -> Option<String> {
+    ownership::doubt(folder, owner).ok().flatten().map(|doubt| doubt.to_string())
+}
+
 pub(super) fn judge(state: &State<'_>) -> Vec<Finding> {
     let mut findings = vec![folder(state)];
     findings.extend(state.disk.as_ref().map(disk));
-    findings.push(identity(state));
+    findings.extend([identity(state), provisioning_key(state)]);
     if let Ok(look) = &state.store {
         findings.extend([copies(look), damage(look)]);
     }
@@ -70,7 +80,14 @@ fn folder(state: &State<'_>) -> Finding {
             format!("{folder} is on a file system that is read-only"),
             "see `dmesg`: the kernel does so after errors of the disk, often at the end of an SD card",
         ),
-        (Ok(0o700), Ok(_)) => ok(id, folder.clone()),
+        (Ok(0o700), Ok(_)) => match &state.doubt {
+            None => ok(id, folder.clone()),
+            Some(doubt) => {
+                let remedy = "do what the line says, or set a state_dir where only root may write: who replaces the \
+                              folder becomes this device";
+                warning(id, format!("{folder}: {doubt}"), remedy)
+            }
+        },
         (Ok(mode), Ok(_)) => {
             warning(id, format!("{folder} has mode {mode:o}, and the device's key is in it"), "chmod 700 it")
         }
@@ -120,6 +137,37 @@ fn damage(look: &Look) -> Finding {
             format!("{n} damaged databases were set aside and made anew (db.corrupt-*)"),
             "look after the disk or its power supply; remove the folders when nobody wants to see them",
         ),
+    }
+}
+
+/// Whether the key is still there. It is not read.
+fn provisioning_key(state: &State<'_>) -> Finding {
+    let id = "state-key";
+    let Some(CloudConfig { endpoint, joining: Joining::Register { fleet, key_file }, .. }) = state.cloud
+    else {
+        return skip(id, "this device does not register itself");
+    };
+    let Ok(look) = &state.store else { return skip(id, "the state folder cannot be looked into") };
+    let known = look.identity.as_ref().and_then(|identity| identity.registered.as_ref());
+    let (is_registered, file) = (known.is_some_and(|at| at.endpoint == *endpoint), key_file.path().display());
+    match (is_registered, key_file.has_key()) {
+        (true, false) => ok(id, "it is gone"),
+        (false, true) => ok(id, format!("{file} has it, for the registration")),
+        (true, true) => warning(
+            id,
+            format!("{file} still has it: whoever takes this device can register others with it"),
+            "the agent removes it when it starts and the cloud answers; a credential, or a file where it may not \
+             write, is yours to remove: rm it, or /etc/credstore/cotter.provisioning-key",
+        ),
+        (false, false) => {
+            let told = format!("{file} holds no key, and the device is not registered at {endpoint}");
+            let remedy = format!(
+                "put a provisioning key of fleet {fleet} into it, with mode 600, or `cotter join --force` with a new \
+                 config.json"
+            );
+            // One that is registered elsewhere works, until its settings are mended.
+            if known.is_some() { warning(id, told, &remedy) } else { error(id, told, &remedy) }
+        }
     }
 }
 

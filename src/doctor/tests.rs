@@ -63,7 +63,7 @@ fn config(text: &str) -> Config {
 
 #[test]
 fn settings() {
-    let file = |mode, group| Seen { path: PathBuf::from("/etc/cotter/agent.toml"), mode, group };
+    let file = |mode, group| Seen { path: PathBuf::from("/etc/cotter/agent.toml"), mode, owner: 0, group };
     let config = config("[cloud]\nendpoint = \"http://10.0.0.1\"");
     for (why, files, finding) in [
         ("none", vec![], "skip: there is no file of settings"),
@@ -80,6 +80,11 @@ fn settings() {
             "error: /etc/cotter/agent.toml may be written by others (mode 602)",
         ),
         ("the folder /tmp", vec![file(0o1777, 0)], "ok: nobody but their owner"),
+        (
+            "an owner who is not root, nor who asks",
+            vec![file(0o600, 0), Seen { owner: 4_000_000_000, ..file(0o600, 0) }],
+            "error: /etc/cotter/agent.toml belongs to user 4000000000, who may change it",
+        ),
     ] {
         let findings = super::config::judge(&files, Ok(&config));
         assert_whole("config", &findings);
@@ -127,6 +132,7 @@ fn the_state_folder() {
         folder: "/s".to_owned(),
         mode: Ok(0o700),
         is_folder: true,
+        doubt: None,
         disk: Some(disk(GIB, 1000)),
         store,
         cloud: None,
@@ -157,6 +163,12 @@ fn the_state_folder() {
             State { mode: Ok(0o755), ..sound(Ok(&look)) },
             "state-folder",
             "warning: /s has mode 755, and the device's key is in it",
+        ),
+        (
+            "replaceable",
+            State { doubt: Some("/ may be written by others".to_owned()), ..sound(Ok(&look)) },
+            "state-folder",
+            "warning: /s: / may be written by others",
         ),
         (
             "read-only",
@@ -232,6 +244,7 @@ fn the_store() {
             folder: "/s".to_owned(),
             mode: Ok(0o700),
             is_folder: true,
+            doubt: None,
             disk: None,
             store: Ok(&look),
             cloud: None,
@@ -243,7 +256,9 @@ fn the_store() {
 #[test]
 fn who_the_device_is() {
     let uuid = "ab".repeat(16);
-    let register = Joining::Register { fleet: 7, provisioning_key: "secret".to_owned() };
+    let registers =
+        config("[cloud]\nendpoint = \"https://a\"\nfleet = 7\nprovisioning_key_file = \"/no/key\"");
+    let register = registers.cloud.unwrap().joining;
     let known = Joining::Known { uuid: DeviceUuid::parse(uuid.clone()).unwrap(), key: "secret".to_owned() };
     for (joining, identity, finding) in [
         (&known, None, format!("ok: {uuid}, by cloud.uuid")),
@@ -272,6 +287,40 @@ fn who_the_device_is() {
         assert_eq!(told(&findings, "state-identity"), finding);
         assert!(!format!("{findings:?}").contains("secret"));
     }
+}
+
+#[test]
+fn a_provisioning_key_that_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    let text = format!(
+        "[cloud]\nendpoint = \"https://a\"\nfleet = 7\nprovisioning_key_file = \"{}\"",
+        file.display()
+    );
+    let found = |text: &str, identity: Option<Identity>| {
+        let config = config(text);
+        let look = Look { identity, ..whole() };
+        let mut state = super::state::look(&config, Ok(&look));
+        state.mode = Ok(0o700);
+        let finding = told(&super::state::judge(&state), "state-key");
+        finding.replace(&dir.path().display().to_string(), "DIR")
+    };
+    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it is gone");
+    let needed = "DIR/key holds no key, and the device is not registered at https://a";
+    for (level, identity) in
+        [("error", None), ("error", Some(identity(None))), ("warning", Some(identity(Some("https://b"))))]
+    {
+        assert_eq!(found(&text, identity), format!("{level}: {needed}"));
+    }
+    std::fs::write(&file, "hunter2").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert_eq!(found(&text, None), "ok: DIR/key has it, for the registration");
+    let left = "warning: DIR/key still has it: whoever takes this device can register others with it";
+    assert_eq!(found(&text, Some(identity(Some("https://a")))), left);
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it is gone", "made empty");
+    let other = found("[cloud]\nendpoint = \"https://a\"", None);
+    assert_eq!(other, "skip: this device does not register itself");
 }
 
 #[test]

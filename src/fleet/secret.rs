@@ -1,13 +1,14 @@
 //! Keys: made at random, kept as hashes, compared as hashes.
 
 use std::fs;
-use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::policy::KeyHash;
+use crate::ownership;
 
 /// 32 random hex digits, fit for a key, a uuid or a commit.
 ///
@@ -35,14 +36,12 @@ pub(super) fn hex(bytes: &[u8]) -> String {
 ///
 /// # Errors
 ///
-/// The file cannot be read or written, is empty, or can be read by others.
+/// The file cannot be read or written, is empty, is a link, or can be read by others. One that others could
+/// read is not just closed: they may know the token, so that whoever runs the server must choose.
 pub(super) fn operator_token(path: &Path) -> io::Result<String> {
-    match fs::read_to_string(path) {
+    match read_private(path) {
         Ok(text) if text.trim().is_empty() => {
             Err(io::Error::other("the file is empty; delete it and a new token is made"))
-        }
-        Ok(_) if fs::metadata(path)?.permissions().mode() & 0o077 != 0 => {
-            Err(io::Error::other("others may read the file; `chmod 600` it, or delete it for a new token"))
         }
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -58,4 +57,14 @@ pub(super) fn operator_token(path: &Path) -> io::Result<String> {
         }
         Err(error) => Err(error),
     }
+}
+
+fn read_private(path: &Path) -> io::Result<String> {
+    let mut file = ownership::follow_no_link(fs::OpenOptions::new().read(true)).open(path)?;
+    if let Some(why) = ownership::exposure(&file.metadata()?) {
+        return Err(io::Error::other(format!("{why}, or delete it for a new token")));
+    }
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    Ok(text)
 }

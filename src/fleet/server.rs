@@ -13,9 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::records::Records;
 use super::store::StoreError;
 use super::{Config, device_api, operator_api, secret};
+use crate::ownership::{self, NotOurs};
 
 /// How long requests under way may take once the server stops.
 const LAST_REQUESTS: Duration = Duration::from_secs(10);
+
+/// In the data folder.
+const TOKEN_FILE: &str = "operator.token";
 
 /// A fleet server that listens already, and answers once it runs.
 pub struct Server {
@@ -30,11 +34,11 @@ pub enum FleetError {
     #[error(transparent)]
     Store(#[from] StoreError),
 
-    #[error("cannot use the folder {}; create it for this user, or say --data-dir", path.display())]
+    #[error("cannot use the folder {}; mend that, or say --data-dir", path.display())]
     Folder {
         path: PathBuf,
         #[source]
-        source: io::Error,
+        source: NotOurs,
     },
 
     #[error("cannot use the operator's token in {}", path.display())]
@@ -61,6 +65,13 @@ impl FleetError {
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Store(StoreError::InUse { .. }))
     }
+
+    /// Whether the data folder may not be used by this user, or is open to others in a way that only a person can
+    /// mend.
+    #[must_use]
+    pub fn is_not_ours(&self) -> bool {
+        matches!(self, Self::Folder { .. } | Self::Token { .. } | Self::Store(StoreError::NotOurs(_)))
+    }
 }
 
 impl Server {
@@ -76,7 +87,7 @@ impl Server {
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
         let opening = tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval));
         let records = opening.await.map_err(|error| FleetError::Serve(io::Error::other(error)))??;
-        let path = config.data_dir.join("operator.token");
+        let path = config.data_dir.join(TOKEN_FILE);
         let token = secret::operator_token(&path)
             .map_err(|source| FleetError::Token { path: path.clone(), source })?;
         let listen_error = |source| FleetError::Listen { address: config.listen, source };
@@ -132,11 +143,19 @@ impl Server {
     }
 }
 
-/// Creates a folder that only its owner may look into; leaves one that is there as it is.
-fn make_private(dir: &std::path::Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    if dir.is_dir() {
-        return Ok(());
+/// Makes the data folder for its owner only, with what is in it. A token that others could read is left as it is,
+/// so that it is refused: they may know it.
+fn make_private(dir: &std::path::Path) -> Result<(), NotOurs> {
+    if let Some(mode) = ownership::take_folder(dir)? {
+        let mode = format!("{mode:o}");
+        tracing::warn!(path = %dir.display(), mode, "the data folder was open to others, and is for its owner only now");
     }
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let failed = |source| NotOurs::Io { path: dir.to_owned(), source };
+    for entry in std::fs::read_dir(dir).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        if !path.ends_with(TOKEN_FILE) {
+            ownership::close(&path)?;
+        }
+    }
+    Ok(())
 }

@@ -5,16 +5,20 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Change, KeyHash};
+use super::policy::{Bar, Change, KeyHash};
+use crate::ownership::{self, NotOurs};
 
-/// The version of the records' form. A store with another one is not opened.
-const VERSION: u32 = 1;
+/// The version of the records' form. Records of version 1 are read as well: what it does not have, has defaults.
+/// A cotter that knows only version 1 refuses the store, because it would take a revoked provisioning key for a
+/// good one.
+const VERSION: u32 = 2;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +41,9 @@ pub enum StoreError {
 
     #[error("the records in {} were written by a newer cotter; use that one", dir.display())]
     Newer { dir: PathBuf },
+
+    #[error("the records cannot be kept from others")]
+    NotOurs(#[from] NotOurs),
 }
 
 /// The open store. Only one process has it open.
@@ -64,7 +71,8 @@ impl FolderLock {
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join("lock");
         let error = |source| StoreError::Io { path: path.clone(), source };
-        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(error)?;
+        let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
+        let file = file.map_err(error)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
             Err(TryLockError::WouldBlock) => Err(StoreError::InUse { dir: dir.to_owned() }),
@@ -81,7 +89,6 @@ struct Written<'a, T> {
 
 #[derive(Deserialize)]
 struct Read<T> {
-    v: u32,
     record: T,
 }
 
@@ -106,7 +113,9 @@ impl Store {
             .open()
             .map_err(|error| sorted(dir, error))?;
         let path = dir.join("db");
-        let file = File::open(&path).map_err(|source| StoreError::Io { path, source })?;
+        let file = File::open(&path).map_err(|source| io_error(&path, source))?;
+        // sled makes its files with the mask of the process, and each opening may make new ones.
+        ownership::close(dir)?;
         if is_new {
             sync_new(dir)?;
         }
@@ -138,6 +147,11 @@ impl Store {
                 Change::PutDevice(device) => put(&mut batch, "device", device.uuid.as_str(), device),
                 Change::PutKey(key) => put(&mut batch, "key", &key.hash.0, key),
                 Change::RetireKey(hash) => put(&mut batch, "retired", &hash.0, hash),
+                Change::PutBar(bar) => put(&mut batch, "bar", bar.device.uuid.as_str(), bar),
+                Change::DropBar(uuid) => {
+                    batch.remove(format!("bar/{uuid}").as_str());
+                    Ok(())
+                }
                 Change::DropDevice(uuid) => {
                     batch.remove(format!("device/{uuid}").as_str());
                     Ok(())
@@ -160,7 +174,8 @@ impl Store {
             return Ok(());
         }
         let path = marker(&self.dir);
-        let made = File::create(&path).and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
+        let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
+        let made = made.and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
         made.map_err(|source| StoreError::Io { path, source })?;
         self.is_marked.store(true, Ordering::Relaxed);
         Ok(())
@@ -170,6 +185,10 @@ impl Store {
 /// Beside the store, not in it: what is in it may be what is lost.
 fn marker(dir: &Path) -> PathBuf {
     dir.with_extension("begun")
+}
+
+fn io_error(path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { path: path.to_owned(), source }
 }
 
 fn sync_parent(path: &Path) -> io::Result<()> {
@@ -200,15 +219,14 @@ fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
         "device" => record(value).map(Change::PutDevice),
         "key" => record(value).map(Change::PutKey),
         "retired" => record::<KeyHash>(value).map(Change::RetireKey),
+        "bar" => record::<Bar>(value).map(Change::PutBar),
         _ => return Err(damaged("no such kind of record".to_owned())),
     };
     change.map_err(|error| damaged(error.to_string()))
 }
 
 fn record<T: DeserializeOwned>(value: &[u8]) -> serde_json::Result<T> {
-    let read: Read<T> = serde_json::from_slice(value)?;
-    debug_assert_eq!(read.v, VERSION, "there is only one version so far");
-    Ok(read.record)
+    serde_json::from_slice(value).map(|read: Read<T>| read.record)
 }
 
 /// A store that was just created: its settings and its name must outlive a power cut too.

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -130,8 +130,8 @@ impl Mark {
         let Some(next) = mark.0.iter().find(|path| !path.exists()) else {
             return Err(Trouble::Damaged("sled ended the agent twice while it read it".to_owned()));
         };
-        // Where nothing can be made, it is opened without.
-        let _ = File::create(next);
+        // Where nothing can be made, or a link is in its place, it is opened without.
+        let _ = File::options().write(true).create_new(true).mode(0o600).open(next);
         Ok(mark)
     }
 }
@@ -195,12 +195,13 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
     if fs::symlink_metadata(folder).is_err() {
         DirBuilder::new().mode(0o700).create(folder).map_err(now("create"))?;
     }
+    private(folder)?;
     let sled = open_sled(folder)?;
     if is_new {
         // Its threads would begin with the first write, elsewhere.
         drop(patiently(|| sled.flush_async().now_or_never()));
     }
-    private(folder);
+    private(folder)?;
     let path = folder.join("db");
     let file = File::open(&path).map_err(now("open"))?;
     if is_new {
@@ -316,12 +317,11 @@ fn key(record: &str, index: usize) -> Vec<u8> {
     format!("{record}/{index:04x}").into_bytes()
 }
 
-/// sled makes its files with the process's umask.
-fn private(folder: &Path) {
-    folder::keep_private(folder, 0o700);
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let mode = if entry.path().is_dir() { 0o700 } else { 0o600 };
-        folder::keep_private(&entry.path(), mode);
+/// sled makes its files with the process's umask, and follows links.
+fn private(folder: &Path) -> Result<(), Trouble> {
+    match folder::keep_private(folder).map_err(Trouble::Now)? {
+        Some(odd) => Err(Trouble::Damaged(odd)),
+        None => Ok(()),
     }
 }
 

@@ -2,26 +2,28 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Recovery, StoreError};
+use crate::ownership::{self, NotOurs};
 
 /// How many broken databases are kept for whoever wants to look; an SD card is small.
 pub(super) const KEPT_ASIDE: usize = 2;
 
 const ASIDE: &str = "db.corrupt-";
 
-/// Creates the folder if it is missing (0700) and holds it until the handle is dropped.
+/// Creates the folder if it is missing (0700), takes access to it from everybody but its owner, and holds it until
+/// the handle is dropped. One that was open to others is told to the journal.
 ///
 /// The lock is on the folder itself, so it needs neither space nor a writable disk, and the
 /// kernel frees it when the process dies. On a file system without locks nothing is held.
 ///
 /// # Errors
 ///
-/// [`StoreError::InUse`]; [`StoreError::Folder`] when it is no folder, its path is too long or
-/// we may not use it; the others when the disk does not let us.
+/// [`StoreError::InUse`]; [`StoreError::Folder`] when it is no folder, its path is too long,
+/// it belongs to another user or we may not use it; the others when the disk does not let us.
 pub(super) fn hold(dir: &Path) -> Result<File, StoreError> {
     let handle = create(dir).and_then(|()| File::open(dir)).map_err(|source| setup(dir, source))?;
     if !handle.metadata().is_ok_and(|m| m.is_dir()) {
@@ -31,7 +33,10 @@ pub(super) fn hold(dir: &Path) -> Result<File, StoreError> {
     for _ in 0..20 {
         match handle.try_lock() {
             Ok(()) | Err(TryLockError::Error(_)) => {
-                keep_private(dir, 0o700);
+                if let Some(mode) = tolerated(ownership::close_folder(&handle, dir))?.flatten() {
+                    let (path, mode) = (dir.display(), format!("{mode:o}"));
+                    tracing::warn!(%path, mode, "the state folder was open to others, and is for its owner only now");
+                }
                 return Ok(handle);
             }
             Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(10)),
@@ -71,10 +76,30 @@ pub(super) fn setup(dir: &Path, source: io::Error) -> StoreError {
     StoreError::Folder { path: dir.to_path_buf(), problem, remedy, source }
 }
 
-/// Takes access from everybody but the owner. Failing is harmless here: the folder above is closed.
-pub(super) fn keep_private(path: &Path, mode: u32) {
-    if fs::metadata(path).is_ok_and(|m| m.permissions().mode() & 0o777 != mode) {
-        let _ = fs::set_permissions(path, fs::Permissions::from_mode(mode));
+/// Takes access to the database's folder and all that is in it from everybody but its owner.
+///
+/// # Errors
+///
+/// [`StoreError::Folder`] when a part of it belongs to another user. `Ok(Some)` says what in it is no plain file
+/// or folder: nobody knows what that leads to.
+pub(super) fn keep_private(path: &Path) -> Result<Option<String>, StoreError> {
+    match ownership::close(path) {
+        Err(odd @ NotOurs::Odd { .. }) => Ok(Some(odd.to_string())),
+        other => tolerated(other).map(|_| None),
+    }
+}
+
+/// What a disk does not let us make private stays as it is: that must not keep an agent from its memory.
+fn tolerated<T>(done: Result<T, NotOurs>) -> Result<Option<T>, StoreError> {
+    match done {
+        Ok(done) => Ok(Some(done)),
+        Err(NotOurs::Owner { path, owner, us }) => {
+            let source = io::Error::other(format!("it is user {owner}'s, and this process is user {us}"));
+            let (problem, remedy) =
+                ("belongs to another user", "chown it, with all that is in it, to the user that runs cotter");
+            Err(StoreError::Folder { path, problem, remedy, source })
+        }
+        Err(NotOurs::Io { .. } | NotOurs::Odd { .. } | NotOurs::Replaceable(_)) => Ok(None),
     }
 }
 
@@ -95,7 +120,9 @@ pub(super) fn replace(path: &Path, content: &[&[u8]]) -> io::Result<()> {
 }
 
 fn write_synced(path: &Path, content: &[&[u8]]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    let mut file = ownership::follow_no_link(&mut options).open(path)?;
     for part in content {
         file.write_all(part)?;
     }

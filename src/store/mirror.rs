@@ -176,6 +176,11 @@ fn read(path: &Path) -> Found {
 
 /// What one mirror holds. Changes nothing.
 pub(super) fn look(path: &Path) -> Found {
+    let leads_elsewhere =
+        || fs::metadata(path).map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |_| true);
+    if path.is_symlink() && leads_elsewhere() {
+        return Found::Damaged("a link is in its place".to_owned());
+    }
     match read_bytes(path) {
         Ok(bytes) => decode(&bytes).unwrap_or_else(Found::Damaged),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Found::Nothing,

@@ -203,6 +203,10 @@ impl Inner {
             self.lock = Some(folder::hold(&self.dir)?);
         }
         self.database = None;
+        for slot in Slot::BOTH {
+            // What is no plain file is told as damaged below.
+            let _odd = folder::keep_private(&self.dir.join(slot.file_name()))?;
+        }
         let (mirrors, mirrored) = Mirrors::read(&self.dir);
         let (database, found) = Database::open(&self.dir.join(DATABASE));
         let mut choice = choose::choose(database_or_fatal(found)?, mirrored);

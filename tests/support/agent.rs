@@ -42,6 +42,7 @@ impl<'lab> Agent<'lab> {
         let dir = lab.dir().join(device);
         std::fs::create_dir_all(&dir).expect("a folder in the lab");
         let instance = lab.instance(device);
+        let key = dir.join("provisioning.key");
         let settings = format!(
             r#"instance = "{instance}"
 state_dir = "{dir}/state"
@@ -64,12 +65,20 @@ poll_interval = "1s"
             dir = dir.display(),
             socket = lab.docker().socket().display(),
             number = fleet.number,
-            key = fleet.key_file.display(),
+            key = key.display(),
         );
         let (device, words) = (device.to_owned(), Program::agent_words());
         let agent = Self { lab, program: None, device, instance, dir, words, set: Vec::new() };
         agent.write_settings(&settings);
+        agent.give_key(fleet);
         agent
+    }
+
+    /// Gives it the fleet's provisioning key, which it removes once it is registered.
+    #[track_caller]
+    pub fn give_key(&self, fleet: &Fleet) {
+        let key = std::fs::read_to_string(&fleet.key_file).expect("the fleet's key");
+        self.lab.file(&format!("{}/provisioning.key", self.device), &key);
     }
 
     /// Replaces the settings, for the next start.

@@ -17,6 +17,10 @@ use super::records::Records;
 use super::secret;
 use crate::fleet::policy::KeyHash;
 
+/// Tells a device, and no stranger, that an operator deleted it. A header, because the real API's answers to a
+/// device that is gone have no body that says so.
+const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
+
 /// The largest report, in bytes.
 const LARGEST_REPORT: usize = 512 * 1024;
 

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
+use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::{failed, key_of, key_required};
-use crate::fleet::policy::{KeyHash, NewDevice, Refusal, World};
+use super::{DELETED, failed, key_of, key_required};
+use crate::fleet::policy::{NewDevice, Refusal, World, check_device_key};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
 use crate::model::DeviceUuid;
@@ -47,18 +48,20 @@ pub(super) async fn register(
         return failed(&error);
     }
     let told = (request.uuid.clone(), request.key.clone());
+    let by = key.id().to_owned();
     let created = clock::now();
     let act = move |world: &World| {
+        check_device_key(&request.key, request.uuid.as_str())?;
         let name = request.name.unwrap_or_else(|| {
             names::device_name(random, |name| world.devices().any(|device| device.name == name))
         });
         let device_type = request.device_type;
-        let key: KeyHash = secret::hash(&request.key);
-        world.register(NewDevice { uuid: request.uuid, name, device_type, fleet, key, created })
+        let device = secret::hash(&request.key);
+        world.register(NewDevice { uuid: request.uuid, name, device_type, key: device, by: key, created })
     };
     match records.act(act).await {
         Ok(number) => {
-            tracing::info!(device = %told.0, "device registered");
+            tracing::info!(device = %told.0, provisioning_key = by, "device registered");
             let answer = json!({ "id": number, "uuid": told.0, "api_key": told.1 });
             (StatusCode::CREATED, axum::Json(answer)).into_response()
         }
@@ -67,12 +70,20 @@ pub(super) async fn register(
     }
 }
 
-/// The answers of the real API, word for word where an agent may look.
+/// The answers of the real API, word for word where an agent may look; and ours where that has none.
 fn refused(refusal: &Refusal) -> Response {
+    let error = || axum::Json(json!({ "error": refusal.to_string() }));
     #[expect(clippy::wildcard_enum_match_arm, reason = "what else can be refused here is bad input")]
     match refusal {
         Refusal::UuidTaken { .. } => (StatusCode::CONFLICT, "\"uuid\" must be unique.").into_response(),
         Refusal::KeyTaken => (StatusCode::CONFLICT, "\"key\" must be unique.").into_response(),
+        Refusal::Barred { .. } => (StatusCode::FORBIDDEN, DELETED, error()).into_response(),
+        Refusal::NoSuchKey { .. } => key_required(),
+        Refusal::KeyEnded { .. } => (StatusCode::UNAUTHORIZED, error()).into_response(),
+        Refusal::TooManyRegistrations { retry_after_s, .. } => {
+            let wait = [(RETRY_AFTER, retry_after_s.to_string())];
+            (StatusCode::TOO_MANY_REQUESTS, wait, error()).into_response()
+        }
         other => (StatusCode::BAD_REQUEST, other.to_string()).into_response(),
     }
 }

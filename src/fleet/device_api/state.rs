@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::{failed, key_of, key_required};
+use super::{DELETED, failed, key_of, key_required};
 use crate::fleet::policy::{Reported, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, render, report};
@@ -24,10 +24,15 @@ pub(super) async fn get(
     headers: HeaderMap,
 ) -> Response {
     let world = records.world();
-    let device = DeviceUuid::parse(&uuid).ok().and_then(|uuid| world.device(&uuid));
-    // A device that is unknown or deleted hears "no change", with whatever key: its
-    // containers are not ours to stop by forgetting it.
-    let Some(device) = device else { return StatusCode::NOT_MODIFIED.into_response() };
+    let uuid = DeviceUuid::parse(&uuid).ok();
+    let Some(device) = uuid.as_ref().and_then(|uuid| world.device(uuid)) else {
+        // A device that is unknown or deleted hears "no change", with whatever key: its
+        // containers are not ours to stop by forgetting it.
+        let bar = uuid.as_ref().and_then(|uuid| world.bar(uuid));
+        let is_it = bar.is_some_and(|bar| key_of(&headers, &query).as_ref() == Some(&bar.device.key));
+        let unchanged = StatusCode::NOT_MODIFIED;
+        return if is_it { (unchanged, DELETED).into_response() } else { unchanged.into_response() };
+    };
     if key_of(&headers, &query).as_ref() != Some(&device.key) {
         return StatusCode::UNAUTHORIZED.into_response();
     }

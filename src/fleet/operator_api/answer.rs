@@ -44,12 +44,16 @@ impl IntoResponse for ApiError {
 impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let (status, code) = match &refusal {
-            Refusal::NoSuchFleet { .. } | Refusal::NoSuchDevice { .. } | Refusal::NoSuchRelease { .. } => {
-                (StatusCode::NOT_FOUND, "not_found")
-            }
+            Refusal::NoSuchFleet { .. }
+            | Refusal::NoSuchDevice { .. }
+            | Refusal::NoSuchBar { .. }
+            | Refusal::NoSuchKey { .. }
+            | Refusal::NoSuchRelease { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
             Refusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
-            Refusal::BadName { .. } | Refusal::BadTag { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
+            Refusal::BadText { .. } | Refusal::BadDeviceKey { .. } | Refusal::OutOfRange { .. } => {
+                (StatusCode::BAD_REQUEST, "bad_request")
+            }
             Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
             Refusal::FleetNameTaken { .. }
             | Refusal::NotSuccessful { .. }
@@ -57,6 +61,13 @@ impl From<Refusal> for ApiError {
             | Refusal::FinalIsForGood { .. }
             | Refusal::InUse { .. }
             | Refusal::CommitTaken { .. }
+            | Refusal::NameTaken { .. }
+            | Refusal::KeyNameTaken { .. }
+            | Refusal::KeyEnded { .. }
+            | Refusal::TooManyRegistrations { .. }
+            | Refusal::Barred { .. }
+            | Refusal::TooManyBars { .. }
+            | Refusal::MatchChanged { .. }
             | Refusal::UuidTaken { .. }
             | Refusal::KeyTaken => (StatusCode::CONFLICT, "refused"),
         };

@@ -9,10 +9,11 @@ use serde_json::Value;
 
 use super::answer::{ApiError, Asked, Body};
 use super::views::{
-    BulkDevice, BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, ServiceView,
-    TagDevice, TrackMany,
+    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany,
+    RenameDevice, ServiceView, TagDevice, TrackMany,
 };
-use crate::fleet::policy::{Change, Device, Refusal, TagFilter, Tagging, World};
+use crate::fleet::clock;
+use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
 use crate::fleet::records::Records;
 
 type Shared = State<Arc<Records>>;
@@ -23,20 +24,18 @@ type Shared = State<Arc<Records>>;
 pub(super) struct Which {
     fleet: Option<String>,
     filter: Option<String>,
+    /// Name or id of the provisioning key that they came with.
+    provisioning_key: Option<String>,
 }
 
 pub(super) async fn list(
     State(records): Shared,
     Asked(which): Asked<Which>,
 ) -> Result<Json<Vec<DeviceView>>, ApiError> {
-    let filter: Option<TagFilter> = which.filter.map(|filter| filter.parse()).transpose()?;
+    let wanted = Wanted::new(which.filter, which.fleet, which.provisioning_key)?;
     let world = records.world();
-    let fleet = which.fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
-    let devices = world
-        .devices()
-        .filter(|device| fleet.is_none_or(|fleet| fleet == device.fleet))
-        .filter(|device| filter.as_ref().is_none_or(|filter| filter.matches(&device.tags)));
-    Ok(Json(devices.map(|device| view(&records, &world, device)).collect()))
+    let devices = wanted.of(&world)?;
+    Ok(Json(devices.into_iter().map(|device| view(&records, &world, device)).collect()))
 }
 
 pub(super) async fn show(
@@ -97,6 +96,14 @@ pub(super) async fn move_to(
         .await
 }
 
+pub(super) async fn rename(
+    State(records): Shared,
+    Path(device): Path<String>,
+    Body(RenameDevice { name }): Body<RenameDevice>,
+) -> Result<Json<DeviceView>, ApiError> {
+    change(&records, device, move |world, device| world.rename_device(device, name)).await
+}
+
 /// Answers with the device as it was.
 pub(super) async fn delete(
     State(records): Shared,
@@ -106,7 +113,7 @@ pub(super) async fn delete(
     let act = move |world: &World| {
         let device = world.find_device(&device)?;
         let gone = (device.uuid.clone(), view(&looking, world, device));
-        Ok((gone, world.delete_device(device)))
+        Ok((gone, world.delete_devices(&[device], clock::now())?))
     };
     let (uuid, gone) = records.act(act).await?;
     records.forget(&uuid);
@@ -118,9 +125,9 @@ pub(super) async fn pin_many(
     Body(asked): Body<PinMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let PinMany { filter, fleet, release, dry_run } = asked;
-    let filter: TagFilter = filter.parse()?;
+    let wanted = Wanted::new(Some(filter), fleet, None)?;
     let act = move |world: &World| {
-        let devices = matching(world, &filter, fleet.as_deref())?;
+        let devices = wanted.any_of(world)?;
         let fleet = devices.first().map(|device| device.fleet);
         let fleet = fleet.filter(|fleet| devices.iter().all(|device| device.fleet == *fleet));
         let release = world.find_release(fleet, &release)?;
@@ -135,26 +142,77 @@ pub(super) async fn track_many(
     Body(asked): Body<TrackMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let TrackMany { filter, fleet, dry_run } = asked;
-    let filter: TagFilter = filter.parse()?;
+    let wanted = Wanted::new(Some(filter), fleet, None)?;
     let act = move |world: &World| {
-        let devices = matching(world, &filter, fleet.as_deref())?;
+        let devices = wanted.any_of(world)?;
         let changes = world.track_fleet(&devices);
         Ok(bulk(world, &devices, changes, dry_run))
     };
     Ok(Json(records.act(act).await?))
 }
 
-fn matching<'a>(
-    world: &'a World,
-    filter: &TagFilter,
-    fleet: Option<&str>,
-) -> Result<Vec<&'a Device>, Refusal> {
-    let fleet = fleet.map(|fleet| world.find_fleet(fleet).map(|fleet| fleet.number)).transpose()?;
-    let devices = world.matching(filter, fleet);
-    if devices.is_empty() {
-        Err(Refusal::NoDeviceMatches { filter: filter.to_string() })
-    } else {
-        Ok(devices)
+/// Deletes all that match, or none.
+pub(super) async fn delete_many(
+    State(records): Shared,
+    Body(asked): Body<DeleteMany>,
+) -> Result<Json<BulkView>, ApiError> {
+    let DeleteMany { filter, fleet, provisioning_key, expected, dry_run } = asked;
+    if filter.is_none() && provisioning_key.is_none() {
+        let message = "say which devices are to be deleted: filter, provisioning_key, or both";
+        return Err(ApiError::bad_request(message));
+    }
+    let wanted = Wanted::new(filter, fleet, provisioning_key)?;
+    let act = move |world: &World| {
+        let devices = wanted.any_of(world)?;
+        if let Some(expected) = expected.filter(|expected| *expected != devices.len()) {
+            return Err(Refusal::MatchChanged { expected, found: devices.len() });
+        }
+        let gone: Vec<_> = devices.iter().map(|device| device.uuid.clone()).collect();
+        let (mut view, changes) =
+            bulk(world, &devices, world.delete_devices(&devices, clock::now())?, dry_run);
+        view.devices.iter_mut().for_each(|device| device.target_after = None);
+        Ok(((gone, view), changes))
+    };
+    let (gone, view) = records.act(act).await?;
+    if !dry_run {
+        gone.iter().for_each(|uuid| records.forget(uuid));
+    }
+    Ok(Json(view))
+}
+
+/// Which devices are meant, by names that are not looked up yet.
+struct Wanted {
+    filter: Option<TagFilter>,
+    fleet: Option<String>,
+    provisioning_key: Option<String>,
+}
+
+impl Wanted {
+    fn new(
+        filter: Option<String>,
+        fleet: Option<String>,
+        provisioning_key: Option<String>,
+    ) -> Result<Self, BadFilter> {
+        let filter = filter.map(|filter| filter.parse()).transpose()?;
+        Ok(Self { filter, fleet, provisioning_key })
+    }
+
+    fn of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
+        let fleet = self.fleet.as_ref().map(|fleet| world.find_fleet(fleet)).transpose()?;
+        let key = self.provisioning_key.as_ref().map(|key| world.find_key(None, key)).transpose()?;
+        let (fleet, key) = (fleet.map(|fleet| fleet.number), key.map(|key| key.hash.clone()));
+        Ok(world.matching(&Choice { filter: self.filter.clone(), fleet, key }))
+    }
+
+    /// As [`Wanted::of`], and refuses to mean no device.
+    fn any_of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
+        let devices = self.of(world)?;
+        if !devices.is_empty() {
+            return Ok(devices);
+        }
+        let key = self.provisioning_key.as_ref().map(|key| format!("provisioning key {key}"));
+        let said = self.filter.as_ref().map(ToString::to_string).into_iter().chain(key);
+        Err(Refusal::NoDeviceMatches { filter: said.collect::<Vec<_>>().join(" with ") })
     }
 }
 
@@ -190,7 +248,8 @@ async fn change(
     Ok(Json(view(records, &world, device)))
 }
 
-fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
+pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
+    let key = device.provisioned_by.as_ref();
     let seen = records.last_seen(&device.uuid);
     let update = device.reported.update_status.and_then(|status| serde_json::to_value(status).ok());
     DeviceView {
@@ -207,6 +266,8 @@ fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
         last_seen: seen.map(|(at, _)| at),
         tags: device.tags.clone(),
         created: device.created,
+        provisioning_key: key.map(|key| key.id().to_owned()),
+        provisioning_key_name: key.and_then(|key| world.provisioning_key(key)?.name.clone()),
     }
 }
 
@@ -218,6 +279,6 @@ fn commit(world: &World, release: Option<u64>) -> Option<String> {
     world.release(release?).map(|release| release.commit.to_string())
 }
 
-fn fleet_name(world: &World, fleet: u64) -> String {
+pub(super) fn fleet_name(world: &World, fleet: u64) -> String {
     world.fleet(fleet).map_or_else(String::new, |fleet| fleet.name.clone())
 }

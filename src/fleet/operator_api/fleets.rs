@@ -7,7 +7,7 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::answer::{ApiError, Body};
-use super::views::{CreateFleet, FleetCreated, FleetView, KeyCreated, Nothing, Pin};
+use super::views::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, secret};
@@ -67,21 +67,6 @@ pub(super) async fn track_latest(
     shown(&records, &fleet)
 }
 
-pub(super) async fn add_key(
-    State(records): Shared,
-    Path(fleet): Path<String>,
-    Body(Nothing {}): Body<Nothing>,
-) -> Result<(StatusCode, Json<KeyCreated>), ApiError> {
-    let provisioning_key = random()?;
-    let hash = secret::hash(&provisioning_key);
-    let act = move |world: &World| {
-        let fleet = world.find_fleet(&fleet)?;
-        Ok((fleet.name.clone(), world.add_provisioning_key(fleet, hash, clock::now())))
-    };
-    let fleet = records.act(act).await?;
-    Ok((StatusCode::CREATED, Json(KeyCreated { fleet, provisioning_key })))
-}
-
 fn shown(records: &Records, fleet: &str) -> Result<Json<FleetView>, ApiError> {
     let world = records.world();
     let found: Result<&Fleet, Refusal> = world.find_fleet(fleet);
@@ -104,7 +89,8 @@ fn view(world: &World, fleet: &Fleet) -> FleetView {
     }
 }
 
-fn random() -> Result<String, ApiError> {
+/// A new key or uuid.
+pub(super) fn random() -> Result<String, ApiError> {
     secret::token()
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error.to_string()))
 }

@@ -4,8 +4,10 @@
 //! policy, and tells what became of it. It decides nothing.
 
 mod answer;
+mod barred;
 mod devices;
 mod fleets;
+mod keys;
 mod releases;
 pub mod views;
 
@@ -35,16 +37,21 @@ pub(super) fn routes(token: KeyHash) -> Router<Arc<Records>> {
         .route("/fleets/{fleet}", get(fleets::show))
         .route("/fleets/{fleet}/pin", post(fleets::pin))
         .route("/fleets/{fleet}/track-latest", post(fleets::track_latest))
-        .route("/fleets/{fleet}/provisioning-keys", post(fleets::add_key))
+        .route("/fleets/{fleet}/provisioning-keys", get(keys::list).post(keys::create))
+        .route("/fleets/{fleet}/provisioning-keys/{key}/revoke", post(keys::revoke))
         .route("/fleets/{fleet}/releases", get(releases::list_of).post(releases::create))
         .route("/devices", get(devices::list))
         .route("/devices/pin", post(devices::pin_many))
         .route("/devices/track-fleet", post(devices::track_many))
+        .route("/devices/delete", post(devices::delete_many))
         .route("/devices/{device}", get(devices::show).delete(devices::delete))
         .route("/devices/{device}/pin", post(devices::pin))
         .route("/devices/{device}/track-fleet", post(devices::track_fleet))
         .route("/devices/{device}/tags", post(devices::tag))
         .route("/devices/{device}/move", post(devices::move_to))
+        .route("/devices/{device}/rename", post(devices::rename))
+        .route("/barred-devices", get(barred::list))
+        .route("/barred-devices/{device}/allow", post(barred::allow))
         .route("/releases", get(releases::list))
         .route("/releases/{release}", get(releases::show).patch(releases::patch).delete(releases::delete))
         .fallback(no_such_route)

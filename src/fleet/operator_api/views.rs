@@ -75,6 +75,25 @@ pub struct DeviceView {
     pub last_seen: Option<Timestamp>,
     pub tags: BTreeMap<String, String>,
     pub created: Timestamp,
+    /// Id of the provisioning key that it registered with; absent where it registered before that was recorded.
+    #[serde(default)]
+    pub provisioning_key: Option<String>,
+    /// The name of that key, if it has one.
+    #[serde(default)]
+    pub provisioning_key_name: Option<String>,
+}
+
+/// A deleted device, whose uuid and key are barred.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BarredView {
+    pub uuid: String,
+    pub name: String,
+    pub device_type: String,
+    /// Name of the fleet that it was in.
+    pub fleet: String,
+    pub deleted: Timestamp,
+    /// Id of the provisioning key that it had registered with.
+    pub provisioning_key: Option<String>,
 }
 
 /// A device with all that it reported.
@@ -163,10 +182,50 @@ pub struct FleetCreated {
     pub provisioning_key: String,
 }
 
+/// What is said of a new provisioning key. All may be left out.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CreateKey {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// How long it registers devices, "30d"; from 1 minute to 10 years.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<String>,
+    /// How many devices it registers in all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uses: Option<u64>,
+    /// How many devices it registers in a minute; 60 when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub per_minute: Option<u32>,
+}
+
+/// A new provisioning key, which is told only now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCreated {
     pub fleet: String,
     pub provisioning_key: String,
+    pub details: KeyView,
+}
+
+/// A provisioning key, without the key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeyView {
+    /// The first 12 hex digits of its SHA-256.
+    pub id: String,
+    pub fleet: String,
+    pub name: Option<String>,
+    /// `active`, `expired`, `used_up` or `revoked`.
+    pub state: String,
+    /// How many devices it has registered, and how many it may; null: any number.
+    pub uses: u64,
+    pub most_uses: Option<u64>,
+    pub per_minute: u32,
+    /// Devices that came with it and are still here.
+    pub devices: usize,
+    pub created: Timestamp,
+    pub expires: Option<Timestamp>,
+    pub revoked: Option<Timestamp>,
+    pub last_used: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -195,6 +254,36 @@ pub struct TrackMany {
     pub fleet: Option<String>,
     #[serde(default)]
     pub dry_run: bool,
+}
+
+/// Which devices are deleted: those that match all that is said, and at least a filter or a key must be.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeleteMany {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<String>,
+    /// Name or id of the provisioning key that they came with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioning_key: Option<String>,
+    /// How many there are. With another number, none is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<usize>,
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameDevice {
+    pub name: String,
+}
+
+/// Whether a deleted device is also put back as it was.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Allow {
+    pub restore: bool,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,11 +1,10 @@
-//! Acts on devices: register, pin, track the fleet, tag, move, delete.
+//! Acts on devices: register, rename, pin, track the fleet, tag, move.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use super::acts_fleet::check_name;
-use super::filter::{TAG_KEY_ACCEPTS, is_tag_key};
+use super::rules::{check_device_name, check_device_type, check_tag, check_tag_count};
 use super::{Change, Counters, Device, Fleet, KeyHash, Refusal, Release, Reported, World};
 use crate::model::DeviceUuid;
 
@@ -13,11 +12,13 @@ use crate::model::DeviceUuid;
 #[derive(Debug, Clone)]
 pub struct NewDevice {
     pub uuid: DeviceUuid,
+    /// The name that it asks for.
     pub name: String,
     pub device_type: String,
-    /// Number of its fleet.
-    pub fleet: u64,
     pub key: KeyHash,
+    /// The provisioning key by which it comes. It says which fleet.
+    pub by: KeyHash,
+    /// Now.
     pub created: Timestamp,
 }
 
@@ -29,38 +30,75 @@ pub struct Tagging {
 }
 
 impl World {
-    /// Registers a device, and gives its number.
+    /// Registers a device, and gives its number. Where another device has its name already, it gets one with a number
+    /// behind it: devices that were set up from one image all bring the same name.
     ///
     /// # Errors
     ///
-    /// [`Refusal::UuidTaken`], then [`Refusal::KeyTaken`] (the key of a deleted device
-    /// stays taken, as on openBalena), [`Refusal::BadName`], [`Refusal::NoSuchFleet`].
+    /// In this order: [`Refusal::NoSuchKey`], [`Refusal::KeyEnded`]; [`Refusal::Barred`] for the uuid or the key of
+    /// a deleted device; [`Refusal::UuidTaken`], [`Refusal::KeyTaken`] (so is the key of a device that an older
+    /// version deleted, as on openBalena); [`Refusal::BadText`];
+    /// [`Refusal::TooManyRegistrations`].
     pub fn register(&self, new: NewDevice) -> Result<(u64, Vec<Change>), Refusal> {
+        let key = self.keys.get(&new.by);
+        let key = key.ok_or_else(|| Refusal::NoSuchKey { given: new.by.id().to_owned() })?;
+        self.check_active(key, new.created)?;
+        if self.bars.of(&new.uuid).is_some() || self.bars.has_key(&new.key) {
+            return Err(Refusal::Barred { uuid: new.uuid });
+        }
         if self.devices.contains_key(&new.uuid) {
             return Err(Refusal::UuidTaken { uuid: new.uuid });
         }
         if self.is_key_taken(&new.key) {
             return Err(Refusal::KeyTaken);
         }
-        check_name("device", &new.name)?;
-        if !self.fleets.contains_key(&new.fleet) {
-            return Err(Refusal::NoSuchFleet { given: new.fleet.to_string() });
-        }
+        check_device_type(&new.device_type)?;
+        check_device_name(&new.name)?;
+        let used = key.used(new.created)?;
         let number = self.counters.device + 1;
         let device = Device {
             number,
             uuid: new.uuid,
-            name: new.name,
+            name: self.free_name(&new.name),
             device_type: new.device_type,
-            fleet: new.fleet,
+            fleet: key.fleet,
             key: new.key,
             pin: None,
             tags: BTreeMap::new(),
             created: new.created,
             reported: Reported::default(),
+            provisioned_by: Some(new.by),
         };
         let counters = Counters { device: number, ..self.counters };
-        Ok((number, vec![Change::Counters(counters), Change::PutDevice(device)]))
+        Ok((number, vec![Change::Counters(counters), Change::PutKey(used), Change::PutDevice(device)]))
+    }
+
+    /// Gives a device another name.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadText`], [`Refusal::NameTaken`].
+    pub fn rename_device(&self, device: &Device, name: String) -> Result<Vec<Change>, Refusal> {
+        if device.name == name {
+            return Ok(Vec::new());
+        }
+        check_device_name(&name)?;
+        // Names are unique on the whole server, because they name devices in commands. openBalena takes duplicates.
+        if let Some(other) = self.devices.values().find(|device| device.name == name) {
+            return Err(Refusal::NameTaken { name, uuid: other.uuid.clone() });
+        }
+        Ok(put_if_changed(device, Device { name, ..device.clone() }))
+    }
+
+    /// `name` if no device has it, else with the lowest number behind it that makes it free.
+    pub(super) fn free_name(&self, name: &str) -> String {
+        let taken: BTreeSet<&str> = self.devices.values().map(|device| device.name.as_str()).collect();
+        if !taken.contains(name) {
+            return name.to_owned();
+        }
+        let short: String = name.chars().take(240).collect();
+        let numbered = |n: usize| format!("{short}-{n}");
+        (2..).map(numbered).find(|name| !taken.contains(name.as_str())).unwrap_or(short)
     }
 
     /// Pins devices to a release: all of them, or none when one may not be.
@@ -85,22 +123,17 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::BadTag`].
+    /// [`Refusal::BadText`]; [`Refusal::OutOfRange`] for more tags than a device may have.
     pub fn tag_device(&self, device: &Device, tagging: &Tagging) -> Result<Vec<Change>, Refusal> {
         for (key, value) in &tagging.set {
-            if !is_tag_key(key) {
-                let accepts = TAG_KEY_ACCEPTS;
-                return Err(Refusal::BadTag { part: "key", given: key.chars().take(64).collect(), accepts });
-            }
-            if value.len() > 255 || value.contains(|c: char| c.is_control() || matches!(c, ',' | '=' | '!')) {
-                let given = value.chars().take(64).collect();
-                let accepts = "a value has at most 255 bytes and no ',', '=', '!' or control character";
-                return Err(Refusal::BadTag { part: "value", given, accepts });
-            }
+            check_tag(key, value)?;
         }
         let mut changed = device.clone();
         changed.tags.retain(|key, _| !tagging.remove.contains(key));
         changed.tags.extend(tagging.set.clone());
+        if changed.tags.len() > device.tags.len() {
+            check_tag_count(changed.tags.len())?;
+        }
         Ok(put_if_changed(device, changed))
     }
 
@@ -113,12 +146,6 @@ impl World {
         }
         let reported = Reported { services: Vec::new(), update_status: None, ..device.reported.clone() };
         put_if_changed(device, Device { fleet: fleet.number, pin: None, reported, ..device.clone() })
-    }
-
-    /// Forgets a device. What runs on it is not touched; its key stays taken.
-    #[must_use]
-    pub fn delete_device(&self, device: &Device) -> Vec<Change> {
-        vec![Change::DropDevice(device.uuid.clone()), Change::RetireKey(device.key.clone())]
     }
 
     /// Records what a device told.

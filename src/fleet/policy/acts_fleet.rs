@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::{Change, Counters, Fleet, KeyHash, ProvisioningKey, Refusal, Release, ReleaseStatus, World};
+use super::rules::check_fleet_name;
+use super::{Change, Counters, Fleet, KeyHash, NewKey, Refusal, Release, ReleaseStatus, World};
 use crate::model::AppId;
 
 /// What a new fleet needs from outside.
@@ -31,9 +32,9 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::BadName`], [`Refusal::FleetNameTaken`].
+    /// [`Refusal::BadText`], [`Refusal::FleetNameTaken`].
     pub fn create_fleet(&self, new: NewFleet) -> Result<Vec<Change>, Refusal> {
-        check_name("fleet", &new.name)?;
+        check_fleet_name(&new.name)?;
         if self.fleets.values().any(|fleet| fleet.name == new.name) {
             return Err(Refusal::FleetNameTaken { name: new.name });
         }
@@ -47,11 +48,9 @@ impl World {
             created: new.created,
             services: BTreeMap::new(),
         };
-        Ok(vec![
-            Change::Counters(Counters { fleet: number, ..self.counters }),
-            Change::PutFleet(fleet),
-            Change::PutKey(ProvisioningKey { hash: new.key, fleet: number, created: new.created }),
-        ])
+        let key = self.create_key(&fleet, NewKey::plain(new.key, new.created))?;
+        let counters = Change::Counters(Counters { fleet: number, ..self.counters });
+        Ok([counters, Change::PutFleet(fleet)].into_iter().chain(key).collect())
     }
 
     /// Pins a fleet: it stops tracking, and its target is this release.
@@ -92,12 +91,6 @@ impl World {
         Ok(if changed == *fleet { Vec::new() } else { vec![Change::PutFleet(changed)] })
     }
 
-    /// Lets `key` register devices in a fleet; the keys before it go on to work.
-    #[must_use]
-    pub fn add_provisioning_key(&self, fleet: &Fleet, key: KeyHash, created: Timestamp) -> Vec<Change> {
-        vec![Change::PutKey(ProvisioningKey { hash: key, fleet: fleet.number, created })]
-    }
-
     /// The rule for every pin, of a fleet or of a device: a successful release of that
     /// fleet. Drafts and invalidated releases may be pinned to.
     pub(super) fn check_target(&self, release: u64, fleet: u64) -> Result<(), Refusal> {
@@ -112,12 +105,4 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// Names are shown in tables and logs, so that control characters have no place in them.
-pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
-    let is_good = (1..=255).contains(&name.chars().count())
-        && !name.contains(char::is_control)
-        && !name.trim().is_empty();
-    if is_good { Ok(()) } else { Err(Refusal::BadName { what, name: name.chars().take(64).collect() }) }
 }

@@ -16,6 +16,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use super::rules::check_tag_key;
+use super::{Device, KeyHash};
+
 /// A parsed filter. `Display` gives it back in its plainest form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagFilter {
@@ -53,6 +56,24 @@ impl TagFilter {
     }
 }
 
+/// Which devices are meant: those that match all that is said, and every one where nothing is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    pub filter: Option<TagFilter>,
+    /// Number of their fleet.
+    pub fleet: Option<u64>,
+    /// The provisioning key that they registered with.
+    pub key: Option<KeyHash>,
+}
+
+impl Choice {
+    pub(super) fn matches(&self, device: &Device) -> bool {
+        self.fleet.is_none_or(|fleet| fleet == device.fleet)
+            && self.key.as_ref().is_none_or(|key| device.provisioned_by.as_ref() == Some(key))
+            && self.filter.as_ref().is_none_or(|filter| filter.matches(&device.tags))
+    }
+}
+
 impl FromStr for TagFilter {
     type Err = BadFilter;
 
@@ -66,11 +87,9 @@ fn condition(text: &str) -> Result<Condition, BadFilter> {
     let bad = |why| BadFilter { given: text.to_owned(), why };
     let key = |key: &str| {
         let key = key.trim();
-        is_tag_key(key).then(|| key.to_owned()).ok_or(bad(if key.is_empty() {
-            "it has no key"
-        } else {
-            TAG_KEY_ACCEPTS
-        }))
+        check_tag_key(key)
+            .map(|()| key.to_owned())
+            .map_err(|accepts| bad(if key.is_empty() { "it has no key" } else { accepts }))
     };
     let value = |value: &str| {
         let value = value.trim();
@@ -87,15 +106,6 @@ fn condition(text: &str) -> Result<Condition, BadFilter> {
         Some(k) => Ok(Condition::HasNot(key(k)?)),
         None => Ok(Condition::Has(key(text)?)),
     }
-}
-
-pub(super) const TAG_KEY_ACCEPTS: &str =
-    "a key has 1 to 100 letters, digits, '_', '.', '-', ':' and '/', nothing else";
-
-/// Whether `text` can be the key of a tag.
-pub(super) fn is_tag_key(text: &str) -> bool {
-    (1..=100).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '/'))
 }
 
 impl fmt::Display for TagFilter {

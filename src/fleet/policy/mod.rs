@@ -20,18 +20,24 @@
 mod acts_device;
 mod acts_fleet;
 mod acts_release;
+mod bars;
 mod filter;
+mod keys;
 mod refusal;
+mod rules;
 mod types;
 mod world;
 
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
-pub use filter::{BadFilter, TagFilter};
+pub use bars::Bar;
+pub use filter::{BadFilter, Choice, TagFilter};
+pub use keys::{KeyEnd, NewKey, ProvisioningKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
+pub use rules::check_device_key;
 pub use types::{
-    Change, Content, Counters, Device, Fleet, Image, KeyHash, ProvisioningKey, Release, ReleaseStatus,
-    Reported, ReportedService,
+    Change, Content, Counters, Device, Fleet, Image, KeyHash, Release, ReleaseStatus, Reported,
+    ReportedService,
 };
 pub use world::World;

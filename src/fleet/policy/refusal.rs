@@ -2,7 +2,7 @@
 
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal};
 
-use super::ReleaseStatus;
+use super::{KeyEnd, ReleaseStatus};
 
 /// A rule in the way of an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,10 +26,18 @@ pub enum Refusal {
     #[error("the fleet name {name:?} is taken; choose another")]
     FleetNameTaken { name: String },
 
-    #[error(
-        "{name:?} cannot name a {what}: it must have 1 to 255 characters, none of them a control character"
-    )]
-    BadName { what: &'static str, name: String },
+    /// A name, a tag or a type that the rules do not take. Quoting it escapes what moves a cursor or turns text.
+    #[error("{given:?} cannot be a {what}: {accepts}")]
+    BadText { what: &'static str, given: String, accepts: &'static str },
+
+    #[error("this device's key is not accepted: {why}")]
+    BadDeviceKey { why: &'static str },
+
+    #[error("{given} cannot be the {what}: it must be from {least} to {most}")]
+    OutOfRange { what: &'static str, given: u64, least: u64, most: u64 },
+
+    #[error("device {uuid} has the name {name:?} already; choose another, or rename that one first")]
+    NameTaken { name: String, uuid: DeviceUuid },
 
     #[error(
         "release {commit} is {status}, and only a successful release can be a target; wait for its build, or pick another"
@@ -61,10 +69,44 @@ pub enum Refusal {
     #[error("this device key is taken; a new device needs a new key")]
     KeyTaken,
 
-    #[error("{given:?} cannot be a tag {part}: {accepts}")]
-    BadTag { part: &'static str, given: String, accepts: &'static str },
+    /// Answered to a device; the agent says it in the same words.
+    #[error(
+        "device {uuid} was deleted from its fleet, or has the key of one that was; an operator must allow it again with `cotter device allow {uuid}`"
+    )]
+    Barred { uuid: DeviceUuid },
 
-    #[error("no device matches {filter:?}; `cotter device list --filter` shows who would")]
+    #[error(
+        "there is no deleted device {given:?}; give its uuid, the first 4 or more digits of it, or its name (`cotter device barred`)"
+    )]
+    NoSuchBar { given: String },
+
+    #[error(
+        "{most} deleted devices are barred already, and this would need more than the {room} places that are left; allow some again with `cotter device allow`"
+    )]
+    TooManyBars { most: usize, room: usize },
+
+    #[error(
+        "there is no provisioning key {given:?}; give its name, its id or the first 4 or more digits of that (`cotter fleet provisioning-key list`)"
+    )]
+    NoSuchKey { given: String },
+
+    #[error("fleet {fleet} has a provisioning key {name:?} already; choose another name")]
+    KeyNameTaken { name: String, fleet: String },
+
+    #[error("provisioning key {key} {why}; make another with `cotter fleet provisioning-key create {fleet}`")]
+    KeyEnded { key: String, fleet: String, why: KeyEnd },
+
+    #[error(
+        "provisioning key {key} registers {rate} devices a minute, and more have come; try again in {retry_after_s} s"
+    )]
+    TooManyRegistrations { key: String, rate: u32, retry_after_s: u64 },
+
+    #[error(
+        "{expected} devices were to be changed, and {found} match now; nothing was changed, look again with --dry-run"
+    )]
+    MatchChanged { expected: usize, found: usize },
+
+    #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
     NoDeviceMatches { filter: String },
 }
 

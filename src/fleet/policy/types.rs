@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::{Bar, ProvisioningKey};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ServiceName};
 use crate::wire::report_v3::UpdateStatus;
 
@@ -15,6 +16,14 @@ use crate::wire::report_v3::UpdateStatus;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHash(pub String);
+
+impl KeyHash {
+    /// The first 12 digits: enough to name a key, and of no use to whoever wants to guess it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.0.get(..12).unwrap_or(&self.0)
+    }
+}
 
 /// A set of devices that are meant to run the same app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +55,9 @@ pub struct Device {
     pub tags: BTreeMap<String, String>,
     pub created: Timestamp,
     pub reported: Reported,
+    /// The provisioning key that it registered with. Records of older versions do not say it.
+    #[serde(default)]
+    pub provisioned_by: Option<KeyHash>,
 }
 
 /// What a device said of itself, merged over its reports.
@@ -143,14 +155,6 @@ pub struct Image {
     pub composition: Map<String, Value>,
 }
 
-/// A key that lets devices register in one fleet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProvisioningKey {
-    pub hash: KeyHash,
-    pub fleet: u64,
-    pub created: Timestamp,
-}
-
 /// The last number given, by noun. Numbers are never used twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
@@ -181,9 +185,12 @@ pub enum Change {
     PutDevice(Device),
     PutRelease(Release),
     PutKey(ProvisioningKey),
-    /// The device goes; its key stays taken, as on openBalena.
+    /// The device goes. Its uuid and its key are barred by a [`Change::PutBar`] beside this.
     DropDevice(DeviceUuid),
     DropRelease(u64),
-    /// A device key that no device may use again.
+    /// A device key that no device may use again. Only older versions wrote it, at a deletion.
     RetireKey(KeyHash),
+    PutBar(Bar),
+    /// The uuid and the key of this deleted device may be used again.
+    DropBar(DeviceUuid),
 }

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Change, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release, TagFilter};
+use super::bars::{Bar, Bars};
+use super::rules::SHORTEST_PREFIX;
+use super::{Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release};
 use crate::model::DeviceUuid;
 
 /// Everything the fleet server knows that outlives it.
@@ -14,14 +16,13 @@ pub struct World {
     pub(super) releases: BTreeMap<u64, Arc<Release>>,
     pub(super) devices: BTreeMap<DeviceUuid, Device>,
     pub(super) keys: BTreeMap<KeyHash, ProvisioningKey>,
-    pub(super) retired: BTreeSet<KeyHash>,
+    pub(super) bars: Bars,
+    /// Keys of devices that older versions deleted.
+    retired: BTreeSet<KeyHash>,
     /// Device keys, for requests that name no uuid.
     by_key: BTreeMap<KeyHash, DeviceUuid>,
     by_fleet_uuid: BTreeMap<String, u64>,
 }
-
-/// The shortest prefix of a uuid or commit that is taken for it.
-const SHORTEST_PREFIX: usize = 4;
 
 impl World {
     /// Makes one change. Changes come from an act on this same world, or from the store.
@@ -53,6 +54,8 @@ impl World {
             Change::RetireKey(hash) => {
                 self.retired.insert(hash);
             }
+            Change::PutBar(bar) => self.bars.put(bar),
+            Change::DropBar(uuid) => self.bars.drop(&uuid),
         }
     }
 
@@ -119,15 +122,8 @@ impl World {
         self.keys.get(hash)
     }
 
-    /// How many provisioning keys a fleet has.
-    #[must_use]
-    pub fn key_count(&self, fleet: u64) -> usize {
-        self.keys.values().filter(|key| key.fleet == fleet).count()
-    }
-
-    /// Whether a device key is in use, or was by a device that is gone.
-    #[must_use]
-    pub fn is_key_taken(&self, key: &KeyHash) -> bool {
+    /// Whether a device key is in use, or was by a device that an older version deleted.
+    pub(super) fn is_key_taken(&self, key: &KeyHash) -> bool {
         self.by_key.contains_key(key) || self.retired.contains(key) || self.keys.contains_key(key)
     }
 
@@ -159,11 +155,43 @@ impl World {
         if let Some(device) = DeviceUuid::parse(text).ok().and_then(|uuid| self.devices.get(&uuid)) {
             return Ok(device);
         }
-        let is_prefix =
-            |device: &Device| text.len() >= SHORTEST_PREFIX && device.uuid.as_str().starts_with(text);
-        let fits = self.devices.values().filter(|device| device.name == text || is_prefix(device));
+        let is_it = |device: &&Device| device.name == text || begins(device.uuid.as_str(), text);
+        let fits = self.devices.values().filter(is_it);
         only_one("device", text, fits, |device| format!("{} ({})", device.uuid, device.name))?
             .ok_or_else(|| Refusal::NoSuchDevice { given: text.to_owned() })
+    }
+
+    /// Finds a deleted device as [`World::find_device`] finds one that is not.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchBar`], [`Refusal::Ambiguous`].
+    pub fn find_bar(&self, text: &str) -> Result<&Bar, Refusal> {
+        if let Some(bar) = DeviceUuid::parse(text).ok().and_then(|uuid| self.bars.of(&uuid)) {
+            return Ok(bar);
+        }
+        let is_it = |Bar { device, .. }: &&Bar| device.name == text || begins(device.uuid.as_str(), text);
+        let label = |bar: &&Bar| format!("{} ({})", bar.device.uuid, bar.device.name);
+        only_one("deleted device", text, self.bars.all().filter(is_it), label)?
+            .ok_or_else(|| Refusal::NoSuchBar { given: text.to_owned() })
+    }
+
+    /// Finds a provisioning key by name, id or a prefix of that (4 or more), in one fleet or in all.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NoSuchKey`], [`Refusal::Ambiguous`].
+    pub fn find_key(&self, fleet: Option<u64>, text: &str) -> Result<&ProvisioningKey, Refusal> {
+        let is_it = |key: &&ProvisioningKey| {
+            fleet.is_none_or(|fleet| fleet == key.fleet)
+                && (key.name.as_deref() == Some(text) || begins(&key.hash.0, text))
+        };
+        let label = |key: &&ProvisioningKey| {
+            let fleet = self.fleets.get(&key.fleet).map_or("?", |fleet| fleet.name.as_str());
+            format!("{} of {fleet}", key.label())
+        };
+        only_one("provisioning key", text, self.keys.values().filter(is_it), label)?
+            .ok_or_else(|| Refusal::NoSuchKey { given: text.to_owned() })
     }
 
     /// Finds a release by commit or by a prefix of it (4 or more), in one fleet or in all.
@@ -203,13 +231,10 @@ impl World {
         only_one("release", text, fits, label)
     }
 
-    /// The devices that a bulk act touches: those that the filter matches, of one fleet or of all.
+    /// The devices that are listed, or that a bulk act touches.
     #[must_use]
-    pub fn matching(&self, filter: &TagFilter, fleet: Option<u64>) -> Vec<&Device> {
-        self.devices
-            .values()
-            .filter(|device| fleet.is_none_or(|f| f == device.fleet) && filter.matches(&device.tags))
-            .collect()
+    pub fn matching(&self, choice: &Choice) -> Vec<&Device> {
+        self.devices.values().filter(|device| choice.matches(device)).collect()
     }
 
     pub(super) fn other_fleet(&self, release: &Release, fleet: u64) -> Refusal {
@@ -220,6 +245,11 @@ impl World {
             wanted: name(fleet),
         }
     }
+}
+
+/// Whether `text` is long enough a beginning of `id` to stand for it.
+fn begins(id: &str, text: &str) -> bool {
+    text.len() >= SHORTEST_PREFIX && id.starts_with(text)
 }
 
 /// The one thing that fits, or none.

@@ -112,6 +112,84 @@ fn only_the_owner_may_look() {
     }
 }
 
+/// A folder that was made open, with a store of an older version or another hand in it.
+#[test]
+fn a_folder_that_was_open_is_closed() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    save_all(&open(&state).0, &full());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    files(&state).iter().for_each(|path| set(path, 0o644));
+    set(&state.join("db"), 0o755);
+    set(&state, 0o777);
+    let (store, _) = open(&state);
+    assert_eq!(store.load(), full());
+    assert_eq!((mode(&state), mode(&state.join("db"))), (0o700, 0o700));
+    for name in ["mirror-a.json", "mirror-b.json", "db/db", "db/conf"] {
+        assert_eq!(mode(&state.join(name)), 0o600, "{name}");
+    }
+}
+
+/// Whoever could write the folder while it was open may have put links there: nothing is written through them.
+#[test]
+fn links_in_the_folder_are_not_followed() {
+    for name in
+        ["mirror-a.json", "mirror-b.json", "mirror-a.json.tmp", "mirror-b.json.tmp", "db", "db/db", "db/conf"]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, outside) = (dir.path().join("state"), dir.path().join("outside"));
+        save_all(&open(&state).0, &full());
+        fs::write(&outside, "theirs").unwrap();
+        let planted = state.join(name);
+        let _may_be_missing =
+            if planted.is_dir() { fs::remove_dir_all(&planted) } else { fs::remove_file(&planted) };
+        std::os::unix::fs::symlink(&outside, &planted).unwrap();
+        let (store, _) = open(&state);
+        assert_eq!(store.load(), full(), "{name}: the other copies have it");
+        // A link in the place of a file that is being written costs one save, which removes it.
+        for n in [21, 22] {
+            let _may_fail = store.save_target(&target(n, 10));
+            store.retry().unwrap();
+        }
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "theirs", "{name}");
+        assert!(!planted.is_symlink(), "{name}");
+        drop(store);
+        assert_eq!(open(&state).0.load().target, Some(target(22, 10)), "{name}");
+    }
+}
+
+#[test]
+fn a_mark_makes_no_file_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, outside) = (dir.path().join("state"), dir.path().join("outside"));
+    save_all(&open(&state).0, &full());
+    std::os::unix::fs::symlink(&outside, state.join("db.opening")).unwrap();
+    assert_eq!(open(&state).0.load(), full());
+    assert!(!outside.exists());
+}
+
+#[test]
+fn what_belongs_to_somebody_else_is_told_and_nothing_is_forgotten() {
+    use std::os::unix::fs::chown;
+    for name in ["", "db", "db/db", "mirror-a.json"] {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        save_all(&open(&state).0, &full());
+        if chown(state.join(name), Some(65534), None).is_err() {
+            println!("skipped: not root, so that nothing can belong to another user");
+            return;
+        }
+        let error = Store::open(&state).err().unwrap();
+        let told = crate::model::with_causes(&error);
+        let expected = "belongs to another user: chown it, with all that is in it, to the user that runs cotter: it is \
+                        user 65534's, and this process is user 0";
+        assert!(error.is_fatal() && told.ends_with(expected), "{name}: {told}");
+        chown(state.join(name), Some(0), None).unwrap();
+        assert_eq!(open(&state).0.load(), full(), "{name}");
+    }
+}
+
 #[test]
 fn a_second_one_is_told_that_it_is_in_use() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,0 +1,151 @@
+//! `cotter device delete`, `barred` and `allow`: devices that go, and that may come back.
+
+use clap::Args;
+
+use super::client::Client;
+use super::device::{FILTER, Plain};
+use super::exit::Usage;
+use super::print;
+use super::purge::is_sure;
+use crate::fleet::operator_api::views::{Allow, BarredView, BulkView, DeleteMany, DeviceView};
+
+/// Which devices go.
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// Uuid, the first 4 or more digits of it, or name
+    #[arg(value_name = "DEVICE", required_unless_present_any = ["filter", "provisioning_key"],
+        conflicts_with_all = ["filter", "provisioning_key", "fleet", "dry_run"])]
+    device: Option<String>,
+    #[arg(long, help = FILTER)]
+    filter: Option<String>,
+    /// Devices that came with this provisioning key: its name, its id, or the first 4 or more digits of that
+    #[arg(long, value_name = "KEY")]
+    provisioning_key: Option<String>,
+    /// Only devices of this fleet
+    #[arg(long)]
+    fleet: Option<String>,
+    /// Show who would be deleted, and delete nobody
+    #[arg(long)]
+    dry_run: bool,
+    /// Do not ask before all that match are deleted
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+/// Which deleted devices are listed.
+#[derive(Debug, Args)]
+pub(super) struct Barred {
+    /// Only devices that were in this fleet
+    #[arg(long)]
+    fleet: Option<String>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+/// Which deleted devices may come back.
+#[derive(Debug, Args)]
+pub(super) struct AllowDevices {
+    /// Uuid, the first 4 or more digits of it, or name
+    #[arg(value_name = "DEVICE", required = true)]
+    devices: Vec<String>,
+    /// Put them back as they were, so that they need no provisioning key
+    #[arg(long)]
+    restore: bool,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
+    let Delete { device, filter, provisioning_key, fleet, dry_run, yes, plain } = delete;
+    let client = Client::new(plain.connection)?;
+    if let Some(device) = device {
+        let path = ["devices", device.as_str()];
+        let gone: DeviceView = client.ask(reqwest::Method::DELETE, &path, &[], None::<&()>).await?;
+        if plain.json {
+            return print::json("deleted", &gone);
+        }
+        return print::line(&format!(
+            "deleted {} ({}); its containers go on running, and it cannot register again until `cotter device allow {}`",
+            gone.uuid, gone.name, gone.uuid
+        ));
+    }
+    let ask = |expected, dry_run| DeleteMany {
+        filter: filter.clone(),
+        fleet: fleet.clone(),
+        provisioning_key: provisioning_key.clone(),
+        expected,
+        dry_run,
+    };
+    let mut expected = None;
+    if dry_run || !yes {
+        let matching: BulkView = client.post(&["devices", "delete"], &ask(None, true)).await?;
+        if dry_run {
+            shown(&matching, plain.json)?;
+            print::note("nothing was deleted: this was a dry run");
+            return Ok(());
+        }
+        // JSON is for programs, which are not asked.
+        if !plain.json {
+            shown(&matching, false)?;
+        }
+        expected = Some(matching.devices.len());
+        if plain.json || !is_sure(&format!("These {} devices are deleted.", matching.devices.len()))? {
+            return Err(Usage("nothing was deleted; answer yes, or say --yes".to_owned()).into());
+        }
+    }
+    let gone: BulkView = client.post(&["devices", "delete"], &ask(expected, false)).await?;
+    if plain.json || expected.is_none() {
+        shown(&gone, plain.json)?;
+    }
+    print::note(&format!("deleted {} devices; `cotter device allow` lets one come back", gone.devices.len()));
+    Ok(())
+}
+
+fn shown(bulk: &BulkView, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print::json("bulk", bulk);
+    }
+    let row = |device: &crate::fleet::operator_api::views::BulkDevice| {
+        [print::short(Some(&device.uuid)), device.name.clone(), device.fleet.clone()]
+    };
+    print::table(["UUID", "NAME", "FLEET"], bulk.devices.iter().map(row), "no device")
+}
+
+pub(super) async fn barred(Barred { fleet, plain }: Barred) -> anyhow::Result<()> {
+    let client = Client::new(plain.connection)?;
+    let barred: Vec<BarredView> = client.get(&["barred-devices"], &[("fleet", fleet.as_deref())]).await?;
+    if plain.json {
+        return print::json("barred", &barred);
+    }
+    let row = |device: &BarredView| {
+        [
+            device.uuid.clone(),
+            device.name.clone(),
+            device.fleet.clone(),
+            device.deleted.to_string(),
+            print::or_dash(device.provisioning_key.as_deref()),
+        ]
+    };
+    let headers = ["UUID", "NAME", "FLEET", "DELETED", "CAME WITH KEY"];
+    print::table(headers, barred.iter().map(row), "no device is barred")
+}
+
+pub(super) async fn allow(AllowDevices { devices, restore, plain }: AllowDevices) -> anyhow::Result<()> {
+    let client = Client::new(plain.connection)?;
+    let mut allowed = Vec::new();
+    for device in &devices {
+        let view: BarredView = client.post(&["barred-devices", device, "allow"], &Allow { restore }).await?;
+        if !plain.json {
+            let (uuid, name, fleet) = (&view.uuid, &view.name, &view.fleet);
+            print::line(&if restore {
+                format!("{uuid} ({name}) is a device of {fleet} again, from its next poll on")
+            } else {
+                format!("{uuid} ({name}) may register again, with a provisioning key")
+            })?;
+        }
+        allowed.push(view);
+    }
+    if plain.json { print::json("allowed", &allowed) } else { Ok(()) }
+}

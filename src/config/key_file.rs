@@ -1,0 +1,119 @@
+//! The file with the provisioning key: read when the device registers, and made empty once it has.
+//!
+//! As balena's agent does with the `apiKey` of its config.json: whoever takes the device later finds no key by
+//! which more devices could be registered.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{ConfigError, key};
+use crate::ownership;
+
+/// The setting that names it.
+const SETTING: &str = "cloud.provisioning_key_file";
+
+/// Where a provisioning key is, or was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFile {
+    path: PathBuf,
+}
+
+impl KeyFile {
+    /// Names the file. That it holds no key, or is not there, is no mistake: the key goes once it was used.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::KeyFile`] when others may read or change the key.
+    pub(super) fn new(path: PathBuf) -> Result<Self, ConfigError> {
+        let file = Self { path };
+        let exposure = fs::metadata(&file.path).ok().filter(|_| file.has_key());
+        match exposure.and_then(|metadata| ownership::exposure(&metadata)) {
+            Some(why) => {
+                Err(ConfigError::KeyFile { key: SETTING, path: file.path.display().to_string(), why })
+            }
+            None => Ok(file),
+        }
+    }
+
+    /// Its path, as the settings have it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is something in it.
+    #[must_use]
+    pub fn has_key(&self) -> bool {
+        fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
+    }
+
+    /// The key.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::KeyFile`] with what to do.
+    pub fn read(&self) -> Result<String, ConfigError> {
+        key(SETTING, &self.path)
+    }
+
+    /// Removes the file, or where its folder may not be written, what is in it: the agent's unit may write
+    /// `/etc/cotter/provisioning.key` and nothing else there. Durable when it returns.
+    ///
+    /// What was on the disk is not overwritten: that would not reach the cells of a flash disk.
+    ///
+    /// # Errors
+    ///
+    /// What the system says when neither can be done.
+    pub fn forget(&self) -> io::Result<()> {
+        // A link would go alone, and leave the key.
+        let file = fs::canonicalize(&self.path)?;
+        if !file.is_file() {
+            return Err(io::Error::other("it is no plain file"));
+        }
+        match fs::remove_file(&file) {
+            Ok(()) => file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()),
+            Err(error) => {
+                let emptied = OpenOptions::new().write(true).truncate(true).open(&file);
+                emptied.and_then(|file| file.sync_all()).map_err(|_| error)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_forgotten_with_the_file_that_a_link_leads_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, link) = (dir.path().join("key"), dir.path().join("link"));
+        let write = || {
+            fs::write(&path, "secret\n").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        };
+        write();
+        symlink(&path, &link).unwrap();
+        for named in [&path, &link] {
+            write();
+            let file = KeyFile::new(named.clone()).unwrap();
+            assert_eq!((file.read().unwrap(), file.has_key()), ("secret".to_owned(), true));
+            file.forget().unwrap();
+            assert!(!path.exists() && !file.has_key());
+            assert!(file.forget().is_err(), "nothing is left to be forgotten");
+            let again = KeyFile::new(named.clone()).unwrap();
+            let told = again.read().unwrap_err().to_string();
+            assert!(told.contains("put the key into it, with mode 600"), "{told}");
+        }
+        write();
+        fs::write(&path, "").unwrap();
+        let empty = KeyFile::new(path).unwrap();
+        assert!(!empty.has_key());
+        assert!(empty.read().unwrap_err().to_string().contains("its first line is empty"));
+        let pipe = KeyFile { path: "/dev/null".into() };
+        assert!(!pipe.has_key() && pipe.forget().is_err() && Path::new("/dev/null").exists());
+    }
+}

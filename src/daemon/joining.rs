@@ -1,0 +1,159 @@
+//! How the device becomes known to its cloud, and drops the key by which it did.
+
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::cloud::{self, Client, Registration};
+use crate::config::{CloudConfig, Joining, KeyFile};
+use crate::model::{Identity, Registration as Known};
+use crate::store::Store;
+
+use super::Wires;
+use super::remembered::save_identity;
+
+/// Time between two attempts to bring a new identity to disk, or to find a key.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// Longest time between two questions whether a device that has a key left is known.
+const LONGEST: Duration = Duration::from_secs(3600);
+
+/// Registers the device if its cloud does not know it, for as long as it takes. `false` when `stop` was cancelled.
+pub(super) async fn register(
+    client: &Client,
+    cloud: &CloudConfig,
+    identity: &mut Identity,
+    store: &Store,
+    wires: &Wires,
+    stop: &CancellationToken,
+) -> bool {
+    let is_known = identity.registered.as_ref().is_some_and(|known| known.endpoint == cloud.endpoint);
+    let Joining::Register { fleet, key_file } = &cloud.joining else { return true };
+    if is_known {
+        return true;
+    }
+    // A cloud that hears of an identity that is lost in the next power cut has a device too many.
+    while let Err(error) = save_identity(store, identity).await {
+        let why = format!("registration waits until the identity is on disk: {error}");
+        if !wait_after(why, wires, stop).await {
+            return false;
+        }
+    }
+    let registered = loop {
+        let key = match key_file.read() {
+            Ok(key) => key,
+            Err(error) => {
+                if !wait_after(format!("registration: {error}"), wires, stop).await {
+                    return false;
+                }
+                continue;
+            }
+        };
+        let tell = |error: &cloud::CloudError, failures| {
+            wires.cloud.send_modify(|report| {
+                report.error = Some(format!("registration: {error}"));
+                report.failures = failures;
+            });
+        };
+        let device = introduction(cloud, *fleet, identity);
+        match cloud::register(client, device, &key, tell, &wires.poll_now, stop).await {
+            Some(registered) => break registered,
+            None => return false,
+        }
+    };
+    identity.registered = Some(Known { endpoint: cloud.endpoint.clone(), device_id: registered.device_id });
+    match save_identity(store, identity).await {
+        Ok(()) => forget(key_file).await,
+        // The key stays for the next start, which then registers again, and is told that it is known.
+        Err(error) => warn!(%error, "registration is not on disk yet"),
+    }
+    true
+}
+
+/// Tells why registration waits, and waits. `false` when `stop` was cancelled.
+async fn wait_after(why: String, wires: &Wires, stop: &CancellationToken) -> bool {
+    wires.cloud.send_modify(|report| report.error = Some(why));
+    tokio::select! {
+        biased;
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(AGAIN) => true,
+    }
+}
+
+/// Drops the key of a device that is registered, beside its polls.
+///
+/// A key that is there all the same is one of an older version, one that could not be removed, or one that an
+/// owner has put there because the device was deleted in its cloud. So the cloud is asked first, and a device that
+/// it does not know registers once more, under the same uuid, as balena's agent does.
+pub(super) async fn drop_key(
+    client: &Client,
+    cloud: &CloudConfig,
+    identity: &Identity,
+    (store, poll_now): (&Store, &Notify),
+    stop: &CancellationToken,
+) {
+    let Joining::Register { fleet, key_file } = &cloud.joining else { return };
+    let mut wait = AGAIN;
+    while key_file.has_key() {
+        let known = tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            known = client.find(&identity.uuid, &identity.device_key) => known,
+        };
+        match known {
+            Ok(Some(_)) => return forget(key_file).await,
+            Ok(None) => {
+                let Ok(key) = key_file.read() else { return };
+                let device = introduction(cloud, *fleet, identity);
+                let again = cloud::register_once(client, device, &key).await;
+                return match again {
+                    Ok(registered) => {
+                        info!(uuid = %identity.uuid, "device registered again");
+                        let endpoint = cloud.endpoint.clone();
+                        let registered = Some(Known { endpoint, device_id: registered.device_id });
+                        if save_identity(store, &Identity { registered, ..identity.clone() }).await.is_ok() {
+                            forget(key_file).await;
+                        }
+                        poll_now.notify_one();
+                    }
+                    Err(error) => {
+                        warn!(%error, "the cloud does not know this device, and does not take it back")
+                    }
+                };
+            }
+            Err(_) => {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(wait) => wait = (wait * 2).min(LONGEST),
+                }
+            }
+        }
+    }
+}
+
+fn introduction<'a>(cloud: &'a CloudConfig, fleet: u64, identity: &'a Identity) -> Registration<'a> {
+    Registration {
+        fleet,
+        device_type: &cloud.device_type,
+        device_name: cloud.device_name.as_deref(),
+        uuid: &identity.uuid,
+        device_key: &identity.device_key,
+    }
+}
+
+/// Removes the provisioning key from the disk, and says what is left to be done where that cannot be.
+async fn forget(key_file: &KeyFile) {
+    let (file, path) = (key_file.clone(), key_file.path().display().to_string());
+    let forgotten = tokio::task::spawn_blocking(move || file.forget()).await;
+    match forgotten.unwrap_or_else(|error| Err(std::io::Error::other(error))) {
+        Ok(()) => info!(path, "provisioning key removed: the device is registered"),
+        Err(error) => warn!(
+            path,
+            %error,
+            "the provisioning key cannot be removed; remove it, or whoever takes this device can register others"
+        ),
+    }
+}

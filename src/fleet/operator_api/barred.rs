@@ -1,0 +1,57 @@
+//! `/api/v1/barred-devices`: deleted devices, whose uuids and keys register no more.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use serde::Deserialize;
+
+use super::answer::{ApiError, Asked, Body};
+use super::devices::fleet_name;
+use super::views::{Allow, BarredView};
+use crate::fleet::policy::{Bar, World};
+use crate::fleet::records::Records;
+
+type Shared = State<Arc<Records>>;
+
+/// Which ones are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    fleet: Option<String>,
+}
+
+pub(super) async fn list(
+    State(records): Shared,
+    Asked(Which { fleet }): Asked<Which>,
+) -> Result<Json<Vec<BarredView>>, ApiError> {
+    let world = records.world();
+    let fleet = fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
+    let bars = world.bars().filter(|bar| fleet.is_none_or(|fleet| fleet == bar.device.fleet));
+    Ok(Json(bars.map(|bar| view(&world, bar)).collect()))
+}
+
+/// Answers with the device as it was.
+pub(super) async fn allow(
+    State(records): Shared,
+    Path(device): Path<String>,
+    Body(Allow { restore }): Body<Allow>,
+) -> Result<Json<BarredView>, ApiError> {
+    let act = move |world: &World| {
+        let bar = world.find_bar(&device)?;
+        let changes = if restore { world.restore_device(bar)? } else { world.allow_device(bar) };
+        Ok((view(world, bar), changes))
+    };
+    Ok(Json(records.act(act).await?))
+}
+
+fn view(world: &World, Bar { device, at }: &Bar) -> BarredView {
+    BarredView {
+        uuid: device.uuid.to_string(),
+        name: device.name.clone(),
+        device_type: device.device_type.clone(),
+        fleet: fleet_name(world, device.fleet),
+        deleted: *at,
+        provisioning_key: device.provisioned_by.as_ref().map(|key| key.id().to_owned()),
+    }
+}

@@ -1,0 +1,97 @@
+//! `/api/v1/fleets/FLEET/provisioning-keys`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use jiff::SignedDuration;
+
+use super::answer::{ApiError, Body};
+use super::devices::fleet_name;
+use super::fleets::random;
+use super::views::{CreateKey, KeyCreated, KeyView, Nothing};
+use crate::fleet::policy::{KeyEnd, NewKey, ProvisioningKey, World};
+use crate::fleet::records::Records;
+use crate::fleet::{clock, secret};
+
+type Shared = State<Arc<Records>>;
+
+/// How long a key may be good for, unless it is for ever.
+const EXPIRY: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(10 * 366 * 24 * 3600);
+
+/// Oldest first, those that ended among them.
+pub(super) async fn list(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+) -> Result<Json<Vec<KeyView>>, ApiError> {
+    let world = records.world();
+    let keys = world.keys_by_age(world.find_fleet(&fleet)?);
+    Ok(Json(keys.into_iter().map(|key| view(&world, key)).collect()))
+}
+
+pub(super) async fn create(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(CreateKey { name, expires_in, uses, per_minute }): Body<CreateKey>,
+) -> Result<(StatusCode, Json<KeyCreated>), ApiError> {
+    let provisioning_key = random()?;
+    let hash = secret::hash(&provisioning_key);
+    let expires_in = expires_in.as_deref().map(expiry).transpose()?;
+    let new =
+        NewKey { hash: hash.clone(), created: clock::now(), name, expires_in, most_uses: uses, per_minute };
+    let act = move |world: &World| {
+        let fleet = world.find_fleet(&fleet)?;
+        Ok((fleet.name.clone(), world.create_key(fleet, new)?))
+    };
+    let fleet = records.act(act).await?;
+    let world = records.world();
+    let details = world.provisioning_key(&hash).map(|key| view(&world, key));
+    let details = details.ok_or_else(|| ApiError::bad_request("the key is gone already"))?;
+    Ok((StatusCode::CREATED, Json(KeyCreated { fleet, provisioning_key, details })))
+}
+
+pub(super) async fn revoke(
+    State(records): Shared,
+    Path((fleet, key)): Path<(String, String)>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<KeyView>, ApiError> {
+    let act = move |world: &World| {
+        let key = world.find_key(Some(world.find_fleet(&fleet)?.number), &key)?;
+        Ok((key.hash.clone(), world.revoke_key(key, clock::now())))
+    };
+    let hash = records.act(act).await?;
+    let world = records.world();
+    let key = world.find_key(None, &hash.0)?;
+    Ok(Json(view(&world, key)))
+}
+
+fn expiry(text: &str) -> Result<SignedDuration, ApiError> {
+    let wait = humantime::parse_duration(text).ok().filter(|wait| EXPIRY.contains(wait));
+    let wait = wait.and_then(|wait| SignedDuration::try_from(wait).ok());
+    let shown: String = text.chars().take(64).collect();
+    wait.ok_or_else(|| {
+        let accepts = "write a time such as 12h, 30d or 1y, from 1min to 10 years";
+        ApiError::bad_request(format!("expires_in = {shown:?} is not accepted: {accepts}"))
+    })
+}
+
+fn view(world: &World, key: &ProvisioningKey) -> KeyView {
+    let is_its = |by: Option<&_>| by == Some(&key.hash);
+    KeyView {
+        id: key.hash.id().to_owned(),
+        fleet: fleet_name(world, key.fleet),
+        name: key.name.clone(),
+        state: key.end(clock::now()).map_or("active", KeyEnd::as_str).to_owned(),
+        uses: key.uses,
+        most_uses: key.most_uses,
+        per_minute: key.rate(),
+        devices: world.devices().filter(|device| is_its(device.provisioned_by.as_ref())).count(),
+        created: key.created,
+        expires: key.expires,
+        revoked: key.revoked,
+        last_used: key.last_used,
+    }
+}

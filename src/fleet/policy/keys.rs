@@ -1,0 +1,215 @@
+//! Provisioning keys: who may register devices in a fleet, how many, how fast and until when.
+//!
+//! Time is passed in. A key is never deleted: a revoked one still says which devices came with it.
+
+use std::fmt;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::rules::{check_key_name, check_range};
+use super::{Change, Fleet, KeyHash, Refusal, World};
+
+/// Registrations per minute of a key whose creator did not say another number.
+pub const USUAL_PER_MINUTE: u32 = 60;
+
+/// The limits that an operator may set.
+const PER_MINUTE: std::ops::RangeInclusive<u64> = 1..=6_000;
+const USES: std::ops::RangeInclusive<u64> = 1..=1_000_000;
+
+const MINUTE: i64 = 60_000_000;
+
+/// A key that lets devices register in one fleet. Records of older versions end at `created`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisioningKey {
+    pub hash: KeyHash,
+    pub fleet: u64,
+    pub created: Timestamp,
+    #[serde(default)]
+    pub name: Option<String>,
+    /// From this moment on it registers no device.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// How many registrations it is good for in all; `None`: any number.
+    #[serde(default)]
+    pub most_uses: Option<u64>,
+    /// How many devices it has registered.
+    #[serde(default)]
+    pub uses: u64,
+    /// `None`: [`USUAL_PER_MINUTE`].
+    #[serde(default)]
+    pub per_minute: Option<u32>,
+    #[serde(default)]
+    pub revoked: Option<Timestamp>,
+    #[serde(default)]
+    pub last_used: Option<Timestamp>,
+    /// The moment up to which the registrations so far have used up the rate. Each registration adds the
+    /// time that one may take; the key must wait once this is more than a minute ahead.
+    #[serde(default)]
+    pub rate_used_until: Option<Timestamp>,
+}
+
+/// What a new provisioning key needs from outside.
+#[derive(Debug, Clone)]
+pub struct NewKey {
+    pub hash: KeyHash,
+    pub created: Timestamp,
+    pub name: Option<String>,
+    /// How long it registers devices; `None`: until it is revoked.
+    pub expires_in: Option<SignedDuration>,
+    pub most_uses: Option<u64>,
+    pub per_minute: Option<u32>,
+}
+
+impl NewKey {
+    /// A key without a name and with no limit but the usual rate.
+    #[must_use]
+    pub fn plain(hash: KeyHash, created: Timestamp) -> Self {
+        Self { hash, created, name: None, expires_in: None, most_uses: None, per_minute: None }
+    }
+}
+
+/// Why a key registers no more devices, for good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEnd {
+    Revoked(Timestamp),
+    Expired(Timestamp),
+    UsedUp(u64),
+}
+
+impl KeyEnd {
+    /// The word for it in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked(_) => "revoked",
+            Self::Expired(_) => "expired",
+            Self::UsedUp(_) => "used_up",
+        }
+    }
+}
+
+impl fmt::Display for KeyEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Revoked(at) => write!(f, "was revoked at {at}"),
+            Self::Expired(at) => write!(f, "expired at {at}"),
+            Self::UsedUp(1) => write!(f, "has registered the one device that it may"),
+            Self::UsedUp(all) => write!(f, "has registered all {all} devices that it may"),
+        }
+    }
+}
+
+impl ProvisioningKey {
+    fn new(new: NewKey, fleet: u64) -> Self {
+        let NewKey { hash, created, name, expires_in, most_uses, per_minute } = new;
+        // A time beyond what can be written is as good as no end.
+        let expires = expires_in.and_then(|wait| created.checked_add(wait).ok());
+        Self {
+            hash,
+            fleet,
+            created,
+            name,
+            expires,
+            most_uses,
+            uses: 0,
+            per_minute,
+            revoked: None,
+            last_used: None,
+            rate_used_until: None,
+        }
+    }
+
+    /// Why it registers no more devices, if that is so.
+    #[must_use]
+    pub fn end(&self, now: Timestamp) -> Option<KeyEnd> {
+        let expired = self.expires.filter(|expires| *expires <= now);
+        let used_up = self.most_uses.filter(|most| *most <= self.uses);
+        let revoked = self.revoked.map(KeyEnd::Revoked);
+        revoked.or(expired.map(KeyEnd::Expired)).or(used_up.map(KeyEnd::UsedUp))
+    }
+
+    /// How many devices it registers in a minute.
+    #[must_use]
+    pub fn rate(&self) -> u32 {
+        self.per_minute.unwrap_or(USUAL_PER_MINUTE)
+    }
+
+    /// Its id, and its name if it has one.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} ({name})", self.hash.id()),
+            None => self.hash.id().to_owned(),
+        }
+    }
+
+    /// The key after one more registration.
+    ///
+    /// A minute's worth of registrations may come at once, and then one in each 60 s / rate.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyRegistrations`].
+    pub(super) fn used(&self, now: Timestamp) -> Result<Self, Refusal> {
+        let (micros, rate) = (now.as_microsecond(), self.rate());
+        let cost = MINUTE / i64::from(rate.max(1));
+        // More than a minute ahead cannot be: the clock was set back since, and the count begins again.
+        let ahead = |until: &i64| (micros..=micros.saturating_add(MINUTE)).contains(until);
+        let until = self.rate_used_until.map(Timestamp::as_microsecond).filter(ahead).unwrap_or(micros);
+        let until = until.saturating_add(cost);
+        let excess = until.saturating_sub(micros).saturating_sub(MINUTE);
+        if excess > 0 {
+            let retry_after_s = u64::try_from(excess).unwrap_or(0).div_ceil(1_000_000).max(1);
+            return Err(Refusal::TooManyRegistrations { key: self.label(), rate, retry_after_s });
+        }
+        let rate_used_until = Timestamp::from_microsecond(until).ok();
+        Ok(Self { uses: self.uses + 1, last_used: Some(now), rate_used_until, ..self.clone() })
+    }
+}
+
+impl World {
+    /// Lets a new key register devices in a fleet; the keys before it go on to work.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadText`] for its name, [`Refusal::KeyNameTaken`], [`Refusal::OutOfRange`] for a limit.
+    pub fn create_key(&self, fleet: &Fleet, new: NewKey) -> Result<Vec<Change>, Refusal> {
+        if let Some(name) = &new.name {
+            check_key_name(name)?;
+            if self.keys_of(fleet.number).any(|key| key.name.as_ref() == Some(name)) {
+                return Err(Refusal::KeyNameTaken { name: name.clone(), fleet: fleet.name.clone() });
+            }
+        }
+        check_range("number of uses", new.most_uses, USES)?;
+        check_range("number of registrations per minute", new.per_minute.map(u64::from), PER_MINUTE)?;
+        Ok(vec![Change::PutKey(ProvisioningKey::new(new, fleet.number))])
+    }
+
+    /// Takes a key out of use, for good. One that was revoked before keeps the time of that.
+    #[must_use]
+    pub fn revoke_key(&self, key: &ProvisioningKey, now: Timestamp) -> Vec<Change> {
+        if key.revoked.is_some() {
+            return Vec::new();
+        }
+        vec![Change::PutKey(ProvisioningKey { revoked: Some(now), ..key.clone() })]
+    }
+
+    /// The provisioning keys of a fleet, oldest first.
+    #[must_use]
+    pub fn keys_by_age(&self, fleet: &Fleet) -> Vec<&ProvisioningKey> {
+        let mut keys: Vec<_> = self.keys_of(fleet.number).collect();
+        keys.sort_by_key(|key| (key.created, &key.hash));
+        keys
+    }
+
+    pub(super) fn keys_of(&self, fleet: u64) -> impl Iterator<Item = &ProvisioningKey> {
+        self.keys.values().filter(move |key| key.fleet == fleet)
+    }
+
+    pub(super) fn check_active(&self, key: &ProvisioningKey, now: Timestamp) -> Result<(), Refusal> {
+        let Some(why) = key.end(now) else { return Ok(()) };
+        let fleet = self.fleets.get(&key.fleet).map_or_else(String::new, |fleet| fleet.name.clone());
+        Err(Refusal::KeyEnded { key: key.label(), fleet, why })
+    }
+}

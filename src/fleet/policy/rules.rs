@@ -1,0 +1,150 @@
+//! What names, tags, types and keys may look like. All are allow-lists: what is not named here is refused.
+//!
+//! Records that were stored before a rule came go on to work; only what is new is held against it.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use super::Refusal;
+
+/// The shortest beginning of a uuid, commit or key id that is taken for it.
+pub(super) const SHORTEST_PREFIX: usize = 4;
+
+const NAME_ACCEPTS: &str = "it has 1 to 255 characters, which are letters, digits, single spaces and any of \
+                            - _ . , : / ( ) + # @ & ', begins with a letter or digit and ends with no space";
+const NO_PREFIX: &str = "4 or more hex digits alone would be taken for the beginning of a uuid or an id; put another \
+                         character into it";
+const NO_NUMBER: &str = "digits alone would be taken for a fleet's number, and 32 hex digits for its uuid; put a letter \
+                         or '-' into it";
+const TAG_KEY_ACCEPTS: &str = "a key has 1 to 100 letters, digits, '_', '.', '-', ':' and '/', nothing else";
+const TAG_VALUE_ACCEPTS: &str = "a value has at most 255 bytes, which are letters, digits, single spaces inside and \
+                                 punctuation of ASCII but ',', '=' and '!'";
+const TYPE_ACCEPTS: &str = "it has 1 to 100 of the letters a to z, A to Z, digits, '-', '_' and '.', and begins with a \
+                            letter or digit";
+const KEY_LENGTH: &str = "a device key has 16 to 255 characters; 32 random hex digits are usual";
+const KEY_LETTERS: &str =
+    "a device key is made of the letters a to z, A to Z, digits, '-', '_', '.', '~', '+', '/' and '='";
+const KEY_GUESSABLE: &str = "a device key must be random, and this one can be guessed: it has fewer than 5 different \
+                             characters, or holds the device's uuid";
+
+/// The most tags that a device has.
+const MOST_TAGS: u64 = 100;
+
+/// Whether `c` is a letter or a digit of any script. Hangul fillers count as letters and show nothing.
+fn is_letter_or_digit(c: char) -> bool {
+    c.is_alphanumeric() && !matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}')
+}
+
+/// A text is shown with its odd characters escaped, and no longer than this.
+pub(super) fn shown(text: &str) -> String {
+    text.chars().take(64).collect()
+}
+
+fn bad(what: &'static str, given: &str, accepts: &'static str) -> Refusal {
+    Refusal::BadText { what, given: shown(given), accepts }
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
+    let is_fine = |c: char| is_letter_or_digit(c) || " -_.,:/()+#@&'".contains(c);
+    let is_good = name.chars().count() <= 255
+        && name.chars().all(is_fine)
+        && name.starts_with(is_letter_or_digit)
+        && !name.ends_with(' ')
+        && !name.contains("  ");
+    if is_good { Ok(()) } else { Err(bad(what, name, NAME_ACCEPTS)) }
+}
+
+/// A device's name also names the device in commands, where the beginning of a uuid does, too.
+pub(super) fn check_device_name(name: &str) -> Result<(), Refusal> {
+    check_name("device name", name)?;
+    check_no_prefix("device name", name)
+}
+
+/// A key's name also names the key in commands, where the beginning of its id does, too.
+pub(super) fn check_key_name(name: &str) -> Result<(), Refusal> {
+    check_name("key name", name)?;
+    check_no_prefix("key name", name)
+}
+
+fn check_no_prefix(what: &'static str, name: &str) -> Result<(), Refusal> {
+    let is_prefix = name.len() >= SHORTEST_PREFIX && name.chars().all(|c| c.is_ascii_hexdigit());
+    if is_prefix { Err(bad(what, name, NO_PREFIX)) } else { Ok(()) }
+}
+
+/// A fleet's name also names the fleet in commands, where its number and its uuid do, too.
+pub(super) fn check_fleet_name(name: &str) -> Result<(), Refusal> {
+    check_name("fleet name", name)?;
+    let is_number = name.chars().all(|c| c.is_ascii_digit());
+    let is_uuid = name.len() >= 32 && name.chars().all(|c| c.is_ascii_hexdigit());
+    if is_number || is_uuid { Err(bad("fleet name", name, NO_NUMBER)) } else { Ok(()) }
+}
+
+/// Whether `text` can be the key of a tag; else what can.
+pub(super) fn check_tag_key(text: &str) -> Result<(), &'static str> {
+    let is_good = (1..=100).contains(&text.len())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '/'));
+    if is_good { Ok(()) } else { Err(TAG_KEY_ACCEPTS) }
+}
+
+/// A tag of a device.
+pub(super) fn check_tag(key: &str, value: &str) -> Result<(), Refusal> {
+    check_tag_key(key).map_err(|accepts| bad("tag key", key, accepts))?;
+    let is_fine = |c: char| {
+        is_letter_or_digit(c) || c == ' ' || (c.is_ascii_punctuation() && !matches!(c, ',' | '=' | '!'))
+    };
+    let is_good = value.len() <= 255
+        && value.chars().all(is_fine)
+        && !value.starts_with(' ')
+        && !value.ends_with(' ')
+        && !value.contains("  ");
+    if is_good { Ok(()) } else { Err(bad("tag value", value, TAG_VALUE_ACCEPTS)) }
+}
+
+/// How many tags a device has after a change.
+pub(super) fn check_tag_count(tags: usize) -> Result<(), Refusal> {
+    check_range("number of tags of a device", u64::try_from(tags).ok(), 0..=MOST_TAGS)
+}
+
+/// A slug of a board.
+pub(super) fn check_device_type(text: &str) -> Result<(), Refusal> {
+    let is_good = text.len() <= 100
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    if is_good { Ok(()) } else { Err(bad("device type", text, TYPE_ACCEPTS)) }
+}
+
+/// A key that a device chose for itself. The key is in no message.
+///
+/// Every character that RFC 6750 has for a bearer token is accepted. The count of different characters
+/// refuses `aaaaaaaaaaaaaaaa`; 16 random hex digits have fewer than 5 once in two million times.
+///
+/// # Errors
+///
+/// [`Refusal::BadDeviceKey`].
+pub fn check_device_key(key: &str, uuid: &str) -> Result<(), Refusal> {
+    let is_fine = |c: char| c.is_ascii_alphanumeric() || "-_.~+/=".contains(c);
+    let why = if !(16..=255).contains(&key.len()) {
+        KEY_LENGTH
+    } else if !key.chars().all(is_fine) {
+        KEY_LETTERS
+    } else if key.chars().collect::<BTreeSet<_>>().len() < 5 || key.contains(uuid) {
+        KEY_GUESSABLE
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::BadDeviceKey { why })
+}
+
+/// A number that an operator set, if one was set.
+pub(super) fn check_range(
+    what: &'static str,
+    given: Option<u64>,
+    range: RangeInclusive<u64>,
+) -> Result<(), Refusal> {
+    match given {
+        Some(given) if !range.contains(&given) => {
+            Err(Refusal::OutOfRange { what, given, least: *range.start(), most: *range.end() })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
