@@ -39,7 +39,7 @@ impl Desk {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopping = stop.clone();
-        tasks.spawn(async move { server.run(stopping).await.unwrap() });
+        tasks.spawn(async move { server.run(stopping).await });
         Self { url, token, http, stop, tasks }
     }
 

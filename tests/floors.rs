@@ -15,6 +15,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("plan", &["model"]),
     // floor 2: the outside
+    ("listen", &[]),
     ("engine", &["model"]),
     ("store", &["model"]),
     ("registry", &["model"]),
@@ -24,8 +25,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store", "registry"]),
     // floor 4
-    ("api", &["model"]),
-    ("fleet", &["model", "wire", "registry"]),
+    ("api", &["model", "listen"]),
+    ("fleet", &["model", "wire", "registry", "listen"]),
     (
         "daemon",
         &["api", "cloud", "config", "engine", "host", "model", "reconcile", "registry", "store", "wire"],

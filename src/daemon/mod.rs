@@ -222,7 +222,7 @@ fn spawn_sockets(
         forecaster: Forecaster::new(move || reconcile::forecast(&outlook)),
         events: wires.events.subscribe(),
         run: host::random_hex(4).unwrap_or_default().into(),
-        readers: api::event_readers(),
+        readers: api::Readers::of_events(),
         stop: stop.clone(),
         memory: host::own_memory,
         uptime: host::uptime,

@@ -1,5 +1,8 @@
 //! The balena device protocol, as devices speak it. It asks no operator's token, and
 //! decides nothing: keys, uuids and the answers that the real API gives.
+//!
+//! Keys stand in the head of a request. A request is admitted once its key is known, and only then its body is read:
+//! see [`crate::listen`].
 
 mod register;
 mod state;
@@ -7,8 +10,8 @@ mod state;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, RawQuery};
-use axum::http::header::AUTHORIZATION;
+use axum::extract::RawQuery;
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
@@ -16,16 +19,18 @@ use axum::routing::{get, patch, post};
 use super::records::Records;
 use super::secret;
 use crate::fleet::policy::KeyHash;
+use crate::listen::{self, Admitted, Rank, Unread, Visit};
 
-/// The largest report, in bytes.
+/// The largest registration and the largest report, in bytes.
+const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 
 pub(super) fn routes() -> Router<Arc<Records>> {
     Router::new()
         .route("/ping", get(async || "OK"))
-        .route("/device/register", post(register::register).layer(DefaultBodyLimit::max(64 * 1024)))
+        .route("/device/register", post(register::register))
         .route("/device/v3/{uuid}/state", get(state::get))
-        .route("/device/v3/state", patch(state::patch).layer(DefaultBodyLimit::max(LARGEST_REPORT)))
+        .route("/device/v3/state", patch(state::patch))
         .route("/v7/device", get(register::own_id))
 }
 
@@ -36,8 +41,25 @@ fn key_of(headers: &HeaderMap, RawQuery(query): &RawQuery) -> Option<KeyHash> {
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     };
     let in_query = || query.as_deref()?.split('&').find_map(|pair| pair.strip_prefix("apikey="));
-    let key = bearer().or_else(in_query)?;
-    (!key.is_empty()).then(|| secret::hash(key))
+    secret::hash_given(bearer().or_else(in_query)?)
+}
+
+/// Gives a place to a request whose key is known.
+fn admit(visit: &Visit) -> Result<Admitted, Response> {
+    visit.admit(Rank::Ordinary).map_err(|_| try_again(StatusCode::SERVICE_UNAVAILABLE, listen::RETRY_AFTER))
+}
+
+fn try_again(status: StatusCode, seconds: u64) -> Response {
+    (status, [(RETRY_AFTER, seconds)]).into_response()
+}
+
+fn unread(why: Unread) -> Response {
+    match why {
+        Unread::TooLarge => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+        Unread::TooSlow => StatusCode::REQUEST_TIMEOUT.into_response(),
+        Unread::Busy => try_again(StatusCode::SERVICE_UNAVAILABLE, listen::RETRY_AFTER),
+        Unread::Broken => StatusCode::BAD_REQUEST.into_response(),
+    }
 }
 
 /// What the real API answers when there is no key, or one that nobody has.

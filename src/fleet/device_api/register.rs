@@ -2,16 +2,17 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::body::Body;
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::{failed, key_of, key_required};
+use super::{LARGEST_REGISTRATION, admit, failed, key_of, key_required, unread};
 use crate::fleet::policy::{KeyHash, NewDevice, Refusal, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
+use crate::listen::Visit;
 use crate::model::DeviceUuid;
 
 /// What a registration asks for, its types checked.
@@ -25,9 +26,10 @@ struct Request {
 
 pub(super) async fn register(
     State(records): State<Arc<Records>>,
+    Extension(visit): Extension<Visit>,
     query: RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
     let fleet = {
@@ -37,6 +39,14 @@ pub(super) async fn register(
             None if world.device_with_key(&key).is_some() => return StatusCode::UNAUTHORIZED.into_response(),
             None => return key_required(),
         }
+    };
+    let admitted = match admit(&visit) {
+        Ok(admitted) => admitted,
+        Err(busy) => return busy,
+    };
+    let body = match admitted.read(body, LARGEST_REGISTRATION).await {
+        Ok(body) => body,
+        Err(why) => return unread(why),
     };
     let Ok(request) = read(&body) else { return StatusCode::BAD_REQUEST.into_response() };
     if request.application != fleet {
@@ -56,7 +66,7 @@ pub(super) async fn register(
         let key: KeyHash = secret::hash(&request.key);
         world.register(NewDevice { uuid: request.uuid, name, device_type, fleet, key, created })
     };
-    match records.act(act).await {
+    match records.act_for_device(act).await {
         Ok(number) => {
             tracing::info!(device = %told.0, "device registered");
             let answer = json!({ "id": number, "uuid": told.0, "api_key": told.1 });
