@@ -107,6 +107,9 @@ const LIMITS: Limits = Limits {
     linger: LINGER,
 };
 
+/// As `LIMITS`: over TCP nobody is privileged, and every response has an end.
+const METRICS_LIMITS: Limits = Limits { response: Some(Duration::from_secs(60)), ..LIMITS };
+
 /// How long an end waits for the other side.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
@@ -155,7 +158,7 @@ pub async fn serve_metrics(address: SocketAddr, sources: Sources, stop: Cancella
         }
     };
     let router = Router::new().route("/metrics", get(told_metrics)).fallback(not_found).with_state(sources);
-    listen::serve(listener, router, LIMITS, ADMISSION, stop, "metrics").await;
+    listen::serve(listener, router, METRICS_LIMITS, ADMISSION, stop, "metrics").await;
 }
 
 /// What there is instead of what was asked for.

@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::filter::Targets;
 
-use super::logging;
+use super::{logging, print};
 use crate::config::{Config, ConfigError, Given, environment, environment_outside};
 use crate::daemon;
+use crate::model::{EXPOSURE_REMEDY, exposure};
 
 /// What may be said of the agent's settings; the rest is in its file.
 #[derive(Debug, Args)]
@@ -45,13 +46,26 @@ fn pair(text: &str) -> Result<(String, String), String> {
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = agent.settings.given();
     if agent.check {
-        accepted(&given, &environment_outside(&given))?;
-        return super::print::text("the settings are fine");
+        return check(&given);
     }
     let (config, filter) = accepted(&given, &environment())?;
     logging::begin(filter);
     Box::pin(daemon::run(config, move || accepted(&given, &environment()).map(drop))).await?;
     Ok(())
+}
+
+/// Says whether the settings are accepted, and warns of what is dangerous.
+pub(super) fn check(given: &Given) -> anyhow::Result<()> {
+    let (config, _) = accepted(given, &environment_outside(given))?;
+    warn_of_exposure(config.cloud.as_ref().map(|cloud| cloud.endpoint.as_str()));
+    print::text("the settings are fine")
+}
+
+/// Warns of a cloud whose address has no TLS.
+pub(super) fn warn_of_exposure(endpoint: Option<&str>) {
+    if let Some(exposed) = endpoint.and_then(exposure) {
+        print::note(&format!("warning: {exposed}; {EXPOSURE_REMEDY}"));
+    }
 }
 
 /// The settings in force, and what is to be logged.

@@ -37,11 +37,7 @@ pub(super) struct Check {
 pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Show(Show { settings, json }) => show(&settings.given(), json),
-        Verb::Check(Check { file }) => {
-            let given = Given { file, set: Vec::new() };
-            agent::accepted(&given, &environment_outside(&given))?;
-            print::text("the settings are fine")
-        }
+        Verb::Check(Check { file }) => agent::check(&Given { file, set: Vec::new() }),
     }
 }
 

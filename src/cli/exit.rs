@@ -119,7 +119,7 @@ impl Exit {
             });
         }
         error.downcast_ref::<ClientError>().map(|error| match error {
-            ClientError::BadUrl { .. } => Self::Usage,
+            ClientError::BadUrl { .. } | ClientError::InTheClear { .. } => Self::Usage,
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
             ClientError::Unreachable { .. } => Self::Unreachable,
             ClientError::NotUnderstood { .. } => Self::Unexpected,

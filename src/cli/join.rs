@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
+use super::agent::warn_of_exposure;
 use super::exit::{InTheWay, Usage};
 use super::print;
 use crate::config::{Config, Given, Joined, environment_outside, settings};
@@ -75,6 +76,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
             .context("what was written is in place, and yet the agent would not start")?;
     }
     notes.iter().for_each(|note| print::note(&format!("note: {note}")));
+    warn_of_exposure(Some(&enrolment.endpoint));
     print::text(&outcome(&enrolment, changes.is_empty(), join.dry_run))
 }
 

@@ -82,6 +82,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
         None => facts.push(("cloud", "none is set".to_owned())),
         Some(cloud) => {
             facts.push(("cloud", cloud.endpoint.clone()));
+            facts.extend(cloud.warning.iter().map(|warning| ("cloud warning", warning.clone())));
             facts.push(("last contact", print::or_dash(cloud.last_contact.as_deref())));
             facts.push(("next poll", print::or_dash(cloud.next_poll.as_deref())));
             if let Some(error) = &cloud.error {

@@ -34,7 +34,7 @@ use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
     Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, Registration as Known, RegistryLogin,
-    Report, WindowState,
+    Report, WindowState, exposed_host,
 };
 use crate::reconcile::{self, Channels, Command, OwnedSituation, Settings};
 use crate::store::{Recovery, Store, StoreError};
@@ -160,6 +160,9 @@ fn tell_beginning(config: &Config, notes: &[Recovery]) {
         } else {
             info!("{note}");
         }
+    }
+    if let Some(cloud) = config.cloud.as_ref().filter(|cloud| exposed_host(&cloud.endpoint).is_some()) {
+        warn!(endpoint = %cloud.endpoint, "the cloud is asked without TLS: this device's key goes there in the clear");
     }
     for window in &config.plan.windows {
         if let WindowState::Unknown(why) = host::window(window, host::now()) {

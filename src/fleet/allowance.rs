@@ -1,16 +1,16 @@
-//! How often one device may report: a burst at once, and then at a steady pace. Pure: the time is given.
+//! How often one device may ask for what costs the server something: a burst at once, and then at a steady pace. Pure:
+//! the time is given.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Reports that a device may send at once. An update of many services makes some in a row.
-const BURST: u32 = 30;
-/// Time in which it gains one more. The agent reports every 10 s at most, other supervisors every second at most; each
-/// report that changes something is a synced write.
+/// Requests that a device may make at once. An update of many services makes some in a row.
+const BURST: u32 = 60;
+/// Time in which it gains one more. The agent reports every 10 s at most, other supervisors every second at most.
 const PACE: Duration = Duration::from_secs(1);
 
-/// The reports that a device has left.
+/// The requests of one kind that a device has left.
 #[derive(Debug)]
 pub(super) struct Allowance {
     /// When it has its whole burst again.
@@ -19,7 +19,7 @@ pub(super) struct Allowance {
     is_told: bool,
 }
 
-/// A report too many.
+/// A request too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooOften {
     /// After which the next one is accepted.
@@ -33,7 +33,7 @@ impl Allowance {
         Self { full: now, is_told: false }
     }
 
-    /// Takes one report.
+    /// Takes one request.
     ///
     /// # Errors
     ///
@@ -62,7 +62,7 @@ mod tests {
         let begun = Instant::now();
         let at = |millis: u64| begun + Duration::from_millis(millis);
         let mut allowance = Allowance::new(begun);
-        for n in 0..30 {
+        for n in 0..60 {
             assert_eq!(allowance.take(begun), Ok(()), "{n}");
         }
         let too_often = |millis, is_first| Err(TooOften { wait: Duration::from_millis(millis), is_first });
@@ -79,7 +79,7 @@ mod tests {
             assert_eq!(allowance.take(at(now)), answer, "at {now}");
         }
         // A device that was quiet for long has its burst again, no more, and is told of anew.
-        for n in 0..30 {
+        for n in 0..60 {
             assert_eq!(allowance.take(at(100_000)), Ok(()), "{n}");
         }
         assert_eq!(allowance.take(at(100_000)), too_often(1000, true));

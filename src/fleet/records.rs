@@ -43,7 +43,10 @@ pub(super) struct Records {
 struct Live {
     seen: Mutex<Option<Seen>>,
     rendered: Mutex<Option<Kept>>,
-    allowance: Mutex<Allowance>,
+    /// Reports that it may send: each that changes something is a synced write.
+    reports_left: Mutex<Allowance>,
+    /// Targets that it may be sent: each is made anew.
+    targets_left: Mutex<Allowance>,
     /// Places for its reports that are under way.
     reports: Arc<Semaphore>,
 }
@@ -53,7 +56,8 @@ impl Default for Live {
         Self {
             seen: Mutex::default(),
             rendered: Mutex::default(),
-            allowance: Mutex::new(Allowance::new(Instant::now())),
+            reports_left: Mutex::new(Allowance::new(Instant::now())),
+            targets_left: Mutex::new(Allowance::new(Instant::now())),
             reports: Arc::new(Semaphore::new(REPORTS)),
         }
     }
@@ -80,6 +84,10 @@ pub(super) enum Target {
     New {
         etag: String,
         body: Bytes,
+    },
+    /// The device asks too often for what it was sent before; it may ask again after `wait`.
+    TooOften {
+        wait: Duration,
     },
 }
 
@@ -190,12 +198,7 @@ impl Records {
     pub(super) fn may_report(&self, uuid: &DeviceUuid) -> Result<OwnedSemaphorePermit, Duration> {
         let live = self.live_of(uuid);
         let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
-        locked(&live.allowance).take(Instant::now()).map_err(|too_often| {
-            if too_often.is_first {
-                tracing::warn!(device = %uuid, "device reports too often and is answered with 429");
-            }
-            too_often.wait
-        })?;
+        take(&live.reports_left, uuid, "reports")?;
         Ok(reporting)
     }
 
@@ -260,6 +263,9 @@ impl Records {
                 return Ok(Target::New { etag: etag.clone(), body: Bytes::from_owner(Shared(body)) });
             }
         }
+        if let Err(wait) = take(&live.targets_left, &device.uuid, "asks for its whole target") {
+            return Ok(Target::TooOften { wait });
+        }
         let fleet = world
             .fleet(device.fleet)
             .ok_or_else(|| serde::ser::Error::custom("the device's fleet is not in the records"))?;
@@ -297,6 +303,16 @@ impl Records {
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(uuid);
     }
+}
+
+/// Takes one request of a device, and tells the log of the first one that is too many. The error is the time to wait.
+fn take(left: &Mutex<Allowance>, device: &DeviceUuid, act: &str) -> Result<(), Duration> {
+    locked(left).take(Instant::now()).map_err(|too_often| {
+        if too_often.is_first {
+            tracing::warn!(%device, act, "device does something too often and is answered with 429");
+        }
+        too_often.wait
+    })
 }
 
 fn world_of(changes: Vec<Change>) -> World {

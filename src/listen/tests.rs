@@ -100,6 +100,7 @@ async fn all(mut stream: TcpStream) -> String {
     text
 }
 
+#[expect(clippy::result_large_err, reason = "few tests")]
 fn admit(visit: &Visit, key: &str) -> Result<Admitted, Response> {
     let rank = match key {
         "a" => Rank::Ordinary,

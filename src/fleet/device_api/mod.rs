@@ -8,8 +8,10 @@ mod register;
 mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::RawQuery;
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
@@ -19,7 +21,7 @@ use axum::routing::{get, patch, post};
 use super::records::Records;
 use super::secret;
 use crate::fleet::policy::KeyHash;
-use crate::listen::{self, Admitted, Rank, Unread, Visit};
+use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
 
 /// The largest registration and the largest report, in bytes.
 const LARGEST_REGISTRATION: usize = 64 * 1024;
@@ -44,22 +46,39 @@ fn key_of(headers: &HeaderMap, RawQuery(query): &RawQuery) -> Option<KeyHash> {
     secret::hash_given(bearer().or_else(in_query)?)
 }
 
-/// Gives a place to a request whose key is known.
-fn admit(visit: &Visit) -> Result<Admitted, Response> {
-    visit.admit(Rank::Ordinary).map_err(|_| try_again(StatusCode::SERVICE_UNAVAILABLE, listen::RETRY_AFTER))
+/// Why a request whose key is known is not served.
+enum NotServed {
+    Busy,
+    /// The device may try again after this time.
+    TooOften(Duration),
+    Unread(Unread),
 }
 
-fn try_again(status: StatusCode, seconds: u64) -> Response {
-    (status, [(RETRY_AFTER, seconds)]).into_response()
-}
-
-fn unread(why: Unread) -> Response {
-    match why {
-        Unread::TooLarge => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
-        Unread::TooSlow => StatusCode::REQUEST_TIMEOUT.into_response(),
-        Unread::Busy => try_again(StatusCode::SERVICE_UNAVAILABLE, listen::RETRY_AFTER),
-        Unread::Broken => StatusCode::BAD_REQUEST.into_response(),
+impl From<Busy> for NotServed {
+    fn from(_: Busy) -> Self {
+        Self::Busy
     }
+}
+
+impl IntoResponse for NotServed {
+    fn into_response(self) -> Response {
+        let try_again = |status: StatusCode, seconds: u64| (status, [(RETRY_AFTER, seconds)]).into_response();
+        match self {
+            Self::Busy | Self::Unread(Unread::Busy) => {
+                try_again(StatusCode::SERVICE_UNAVAILABLE, listen::RETRY_AFTER)
+            }
+            // Whole seconds, and never none.
+            Self::TooOften(wait) => try_again(StatusCode::TOO_MANY_REQUESTS, wait.as_secs() + 1),
+            Self::Unread(Unread::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Self::Unread(Unread::TooSlow) => StatusCode::REQUEST_TIMEOUT.into_response(),
+            Self::Unread(Unread::Broken) => StatusCode::BAD_REQUEST.into_response(),
+        }
+    }
+}
+
+/// Reads the body of a request whose key is known.
+async fn read(visit: &Visit, body: Body, largest: usize) -> Result<Received, NotServed> {
+    visit.admit(Rank::Ordinary)?.read(body, largest).await.map_err(NotServed::Unread)
 }
 
 /// What the real API answers when there is no key, or one that nobody has.

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::{LARGEST_REGISTRATION, admit, failed, key_of, key_required, unread};
+use super::{LARGEST_REGISTRATION, failed, key_of, key_required};
 use crate::fleet::policy::{KeyHash, NewDevice, Refusal, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
@@ -40,13 +40,9 @@ pub(super) async fn register(
             None => return key_required(),
         }
     };
-    let admitted = match admit(&visit) {
-        Ok(admitted) => admitted,
-        Err(busy) => return busy,
-    };
-    let body = match admitted.read(body, LARGEST_REGISTRATION).await {
+    let body = match super::read(&visit, body, LARGEST_REGISTRATION).await {
         Ok(body) => body,
-        Err(why) => return unread(why),
+        Err(not_served) => return not_served.into_response(),
     };
     let Ok(request) = read(&body) else { return StatusCode::BAD_REQUEST.into_response() };
     if request.application != fleet {

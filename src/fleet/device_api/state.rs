@@ -9,11 +9,11 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::{LARGEST_REPORT, admit, failed, key_of, key_required, try_again, unread};
+use super::{LARGEST_REPORT, NotServed, failed, key_of, key_required, read};
 use crate::fleet::policy::{Reported, World};
 use crate::fleet::records::{ActError, Records, Target};
 use crate::fleet::{clock, render, report};
-use crate::listen::{Received, Visit};
+use crate::listen::{Rank, Received, Visit};
 use crate::model::DeviceUuid;
 
 /// The resolved target. This is the request that a whole fleet repeats: without news it
@@ -33,8 +33,8 @@ pub(super) async fn get(
     if key_of(&headers, &query).as_ref() != Some(&device.key) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    if let Err(busy) = admit(&visit) {
-        return busy;
+    if let Err(busy) = visit.admit(Rank::Ordinary) {
+        return NotServed::from(busy).into_response();
     }
     let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
     let target = records.target(device, &world, |etag| knows.is_some_and(|tags| render::is_same(tags, etag)));
@@ -44,6 +44,7 @@ pub(super) async fn get(
         Ok(Target::New { etag, body }) => {
             ([(ETAG, etag)], [(CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
         }
+        Ok(Target::TooOften { wait }) => NotServed::TooOften(wait).into_response(),
         Err(error) => failed(&error),
     }
 }
@@ -72,16 +73,11 @@ pub(super) async fn patch(
     }
     let reporting = match records.may_report(&uuid) {
         Ok(reporting) => reporting,
-        // Whole seconds, and never none.
-        Err(wait) => return try_again(StatusCode::TOO_MANY_REQUESTS, wait.as_secs() + 1),
+        Err(wait) => return NotServed::TooOften(wait).into_response(),
     };
-    let admitted = match admit(&visit) {
-        Ok(admitted) => admitted,
-        Err(busy) => return busy,
-    };
-    let body = match admitted.read(body, LARGEST_REPORT).await {
+    let body = match read(&visit, body, LARGEST_REPORT).await {
         Ok(body) => body,
-        Err(why) => return unread(why),
+        Err(not_served) => return not_served.into_response(),
     };
     let answer = store(&records, uuid, body).await;
     drop(reporting);

@@ -61,8 +61,7 @@ async fn only_operators(
     next: Next,
 ) -> Result<Response, ApiError> {
     let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given =
-        bearer.and_then(|value| value.strip_prefix("Bearer ")).and_then(|key| secret::hash_given(key));
+    let given = bearer.and_then(|value| value.strip_prefix("Bearer ")).and_then(secret::hash_given);
     if given != Some(token) {
         return Err(ApiError::not_permitted());
     }
