@@ -153,7 +153,7 @@ fn silent_connections_keep_out_neither_devices_nor_operators() {
     assert_eq!(server.times_logged("too many clients"), 1, "{}", server.program.log());
     drop(silent);
     eventually("the end of it in the log", PATIENCE, || {
-        (server.times_logged("no more than allowed are clients again") == 1).then_some(())
+        (server.times_logged("client overload is over") == 1).then_some(())
     });
     assert!(server.program.stop().success());
 }

@@ -72,10 +72,7 @@ impl Overload {
         tokio::time::sleep_until(self.last + QUIET).await;
         let Counts { closed, refused, failed } = std::mem::take(&mut self.counts);
         let elapsed_ms = u64::try_from((self.last - begun).as_millis()).unwrap_or(u64::MAX);
-        info!(
-            socket = self.socket,
-            closed, refused, failed, elapsed_ms, "no more than allowed are clients again"
-        );
+        info!(socket = self.socket, closed, refused, failed, elapsed_ms, "client overload is over");
         self.begun = None;
     }
 }

@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// All requests were served to their end.
-    Whole,
+    Complete,
     /// Some were cut off.
     Cut,
 }
@@ -56,7 +56,7 @@ pub async fn serve(
     drop(listener);
     server.connections.close_waiting();
     match tokio::time::timeout(limits.linger, server.connections.all_ended()).await {
-        Ok(()) => Ended::Whole,
+        Ok(()) => Ended::Complete,
         Err(_) => Ended::Cut,
     }
 }

@@ -167,7 +167,7 @@ async fn silent_connections_make_room_for_newcomers() {
     assert_eq!(status(&server.ask(ask).await), "200");
     let first = silent.remove(0);
     assert_eq!(all(first).await, "", "the oldest was closed");
-    assert_eq!(server.end().await, Ended::Whole);
+    assert_eq!(server.end().await, Ended::Complete);
 }
 
 #[tokio::test]
@@ -213,7 +213,7 @@ async fn a_kept_connection_gives_its_place_back_after_each_response() {
     let last = ask.replace("\r\nkey", "\r\nConnection: close\r\nkey");
     kept.write_all(format!("{ask}{ask}{last}").as_bytes()).await.unwrap();
     assert_eq!(all(kept).await.matches("HTTP/1.1 200 OK").count(), 3);
-    assert_eq!(server.end().await, Ended::Whole);
+    assert_eq!(server.end().await, Ended::Complete);
 }
 
 #[tokio::test]
@@ -242,7 +242,7 @@ async fn whoever_is_too_slow_is_closed() {
     // A response may take its time.
     let late = server.ask("GET /late HTTP/1.0\r\n\r\n").await;
     assert!(late.ends_with("first, second"), "{late}");
-    assert_eq!(server.end().await, Ended::Whole);
+    assert_eq!(server.end().await, Ended::Complete);
 }
 
 #[tokio::test]
@@ -259,7 +259,7 @@ async fn whoever_does_not_read_is_closed() {
         }
         let got = all(large).await.len();
         assert!(got > 0 && got < LARGE - 21 * (16 << 10), "{got}");
-        assert_eq!(server.end().await, Ended::Whole);
+        assert_eq!(server.end().await, Ended::Complete);
     }
 }
 
@@ -298,7 +298,7 @@ async fn a_body_is_read_only_of_who_was_admitted() {
     let answer =
         server.ask(&post("x", &format!("Content-Length: 200000\r\n\r\n{}", "x".repeat(200_000)))).await;
     assert_eq!(status(&answer), "401", "{answer}");
-    assert_eq!(server.end().await, Ended::Whole);
+    assert_eq!(server.end().await, Ended::Complete);
 }
 
 #[tokio::test]
@@ -317,7 +317,7 @@ async fn bodies_share_a_budget() {
     assert!(["503", "408"].contains(&status(&third)), "{third}");
     assert_eq!((status(&all(first).await), status(&all(second).await)), ("408", "408"));
     assert_eq!(status(&server.ask(&small("a")).await), "200", "the budget was given back");
-    assert_eq!(server.end().await, Ended::Whole);
+    assert_eq!(server.end().await, Ended::Complete);
 }
 
 /// What a proxy and a server could read in two ways, and what is no request at all.
@@ -353,5 +353,5 @@ async fn what_is_not_quite_http_is_refused() {
         assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
         assert!(answer.contains("connection: close") && answer.ends_with("hi"), "{answer}");
     }
-    assert_eq!(server.end().await, Ended::Whole);
+    assert_eq!(server.end().await, Ended::Complete);
 }
