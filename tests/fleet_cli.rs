@@ -457,6 +457,12 @@ fn the_token_goes_to_no_other_machine_in_the_clear() {
     for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://0.0.0.0:1"] {
         assert!(ask("fleet list", url, &[]).contains("cannot read the operator's token"), "{url}");
     }
+    // A server without TLS says so to those who expect it.
+    let serving = Serving::start(&dir.path().join("data"));
+    let mut command = cotter();
+    command.args(["fleet", "list"]).env("COTTER_FLEET_URL", serving.url.replace("http:", "https:"));
+    let told = printed(command.env("COTTER_TOKEN", "t"));
+    assert!(told.contains("(it speaks no TLS)") && told.ends_with("--- exit 20"), "{told}");
     // Whoever says so gets it.
     let insecure = ask("fleet list", "http://0.0.0.0:1", &["--insecure"]);
     assert!(insecure.contains("cannot read the operator's token"), "{insecure}");

@@ -167,8 +167,14 @@ impl Client {
             Some(body) => request.header(CONTENT_TYPE, "application/json").body(body),
             None => request,
         };
-        let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable { url: self.server(), why: innermost(&error) };
+        let unreachable = |error: reqwest::Error| {
+            let why = match innermost(&error) {
+                // What rustls says when the other side answers its greeting in plain text.
+                why if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
+                why => why,
+            };
+            ClientError::Unreachable { url: self.server(), why }
+        };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
