@@ -396,6 +396,13 @@ cloud.uuid                   -                     default
     assert_eq!(check("agent.toml"), (78, told.to_owned()));
     fs::remove_dir_all(path("agent.d")).unwrap();
     assert_eq!(check("agent.toml"), (0, "the settings are fine".to_owned()));
+    write(&path("plain.toml"), "[cloud]\nendpoint = \"http://fleet.example\"\n", 0o600);
+    let warning = "warning: http://fleet.example: this device's key goes there in the clear; \
+                   put TLS before the cloud and set an https:// address";
+    assert_eq!(check("plain.toml"), (0, format!("the settings are fine\n{warning}")));
+    let mut command = cotter();
+    command.args(["agent", "--check", "--config"]).arg(path("plain.toml"));
+    assert_eq!(run(command, dir.path()), (0, format!("the settings are fine\n{warning}")));
     let (code, said) = check("none.toml");
     assert_eq!((code, said.lines().count()), (78, 1), "{said}");
 }

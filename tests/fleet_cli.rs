@@ -507,6 +507,78 @@ fn json_has_a_schema_version_on_every_verb() {
     }
 }
 
+/// Every verb that asks a fleet server, with what it needs besides.
+const ASKING: [&str; 16] = [
+    "fleet create lab",
+    "fleet list",
+    "fleet show lab",
+    "fleet pin lab 1111",
+    "fleet track-latest lab",
+    "fleet provisioning-key lab",
+    "device list",
+    "device show porch",
+    "device pin porch 1111",
+    "device track-fleet porch",
+    "device tag porch a=b",
+    "device move porch lab",
+    "device delete porch",
+    "release list",
+    "release show 1111",
+    "release delete 1111",
+];
+
+#[test]
+fn the_token_goes_to_no_other_machine_in_the_clear() {
+    let dir = TempDir::new().unwrap();
+    // It is not even read.
+    let ask = |words: &str, url: &str, more: &[&str]| {
+        let mut command = cotter();
+        command.args(words.split(' ')).args(more).current_dir(dir.path());
+        command.env("COTTER_FLEET_URL", url).env("COTTER_TOKEN_FILE", "/none/operator.token");
+        printed(&mut command)
+    };
+    for words in ASKING {
+        assert_eq!(
+            ask(words, "http://fleet.example.com:7300", &[]),
+            "--- stderr\nerror: the operator's token would go to fleet.example.com in the clear, because http:// has no TLS; \
+             write https://, or say --insecure on a network you trust\n--- exit 2",
+            "{words}"
+        );
+    }
+    for url in ["http://0.0.0.0:1", "http://192.0.2.1", "http://[2001:db8::1]", "http://localhost.example"] {
+        assert!(ask("fleet list", url, &[]).contains("in the clear"), "{url}");
+    }
+    for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://0.0.0.0:1"] {
+        assert!(ask("fleet list", url, &[]).contains("cannot read the operator's token"), "{url}");
+    }
+    // A server without TLS says so to those who expect it.
+    let serving = Serving::start(&dir.path().join("data"));
+    let mut command = cotter();
+    command.args(["fleet", "list"]).env("COTTER_FLEET_URL", serving.url.replace("http:", "https:"));
+    let told = printed(command.env("COTTER_TOKEN", "t"));
+    assert!(told.contains("(it speaks no TLS)") && told.ends_with("--- exit 20"), "{told}");
+    // Whoever says so gets it.
+    let insecure = ask("fleet list", "http://0.0.0.0:1", &["--insecure"]);
+    assert!(insecure.contains("cannot read the operator's token"), "{insecure}");
+    let by_variable = |value: &str| {
+        let mut command = cotter();
+        command.args(["fleet", "list"]).env("COTTER_FLEET_URL", "http://0.0.0.0:1");
+        printed(command.env("COTTER_TOKEN", "t").env("COTTER_INSECURE", value))
+    };
+    assert!(by_variable("1").contains("no fleet server answers at http://0.0.0.0:1"), "{}", by_variable("1"));
+    assert!(by_variable("0").contains("in the clear"), "{}", by_variable("0"));
+
+    // Every verb takes the flag, so none is missing above for want of it.
+    let verbs = cotter::cli::definitions();
+    for noun in ["fleet", "device", "release"] {
+        for verb in verbs.find_subcommand(noun).unwrap().get_subcommands() {
+            let is_asking = verb.get_name() != "serve";
+            let takes_it = verb.get_arguments().any(|argument| argument.get_id() == "insecure");
+            assert_eq!(takes_it, is_asking, "{noun} {}", verb.get_name());
+        }
+    }
+}
+
 #[test]
 fn settings_of_the_server() {
     let dir = TempDir::new().unwrap();
@@ -532,7 +604,7 @@ fn settings_of_the_server() {
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
     --- stderr
-    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`
+    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", file, "--listen", "here"], &[("COTTER_FLEET_LISTEN", "there")]), @r#"
@@ -660,5 +732,7 @@ fn help_and_version() {
                                http://127.0.0.1:7300]
           --token-file <FILE>  File with the operator's token [env: COTTER_TOKEN_FILE=] [default:
                                /var/lib/cotter-fleet/operator.token]
+          --insecure           Send the token to an http:// server on another machine, where everybody
+                               on the way can read it [env: COTTER_INSECURE=]
     ");
 }

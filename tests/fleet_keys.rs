@@ -421,7 +421,7 @@ impl Desk {
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
         let stopping = stop.clone();
-        tasks.spawn(async move { server.run(stopping).await.unwrap() });
+        tasks.spawn(async move { server.run(stopping).await });
         Self { url, token, http, stop, tasks }
     }
 

@@ -39,7 +39,7 @@ impl Desk {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         let stopping = stop.clone();
-        tasks.spawn(async move { server.run(stopping).await.unwrap() });
+        tasks.spawn(async move { server.run(stopping).await });
         Self { url, token, http, stop, tasks }
     }
 
@@ -512,6 +512,26 @@ async fn what_a_device_reports_is_shown() {
     assert_eq!(desk.report("key-a", &running(A, &lab, "r1")).await.0, 401, "the old fleet's app");
     desk.did(Method::DELETE, "/releases/r1", Value::Null).await;
     assert_eq!(shown().await["running"], Value::Null, "a deleted release runs nowhere");
+    desk.close().await;
+}
+
+/// A report may name a service by many names that mean the same image; the record of a device does not grow by it.
+#[tokio::test]
+async fn a_report_does_not_grow_a_record_without_bound() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let key = desk.fleet("lab").await;
+    desk.register(&key, device(A, "key-a")).await;
+    desk.release("lab", "r1").await;
+    let fleet = desk.did(Method::GET, "/fleets/lab", Value::Null).await["uuid"].as_str().unwrap().to_owned();
+    let mut report = running(A, &fleet, "r1");
+    let services = report[A]["apps"][&fleet]["releases"]["r1"]["services"].as_object_mut().unwrap();
+    let service = services["web"].clone();
+    services.extend((0..3000).map(|n| (format!("w{n}"), service.clone())));
+    assert_eq!(desk.report("key-a", &report).await.0, 200);
+    let shown = desk.did(Method::GET, &format!("/devices/{A}"), Value::Null).await;
+    let rows = json!([{ "service": "web", "release": "r1", "status": "Running", "download_progress": null }]);
+    assert_eq!(shown["services"], rows);
     desk.close().await;
 }
 

@@ -16,6 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("ownership", &[]),
     // floor 2: the outside
+    ("listen", &[]),
     ("engine", &["model"]),
     ("store", &["model", "ownership"]),
     ("registry", &["model"]),
@@ -25,8 +26,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store", "registry"]),
     // floor 4
-    ("api", &["model"]),
-    ("fleet", &["model", "wire", "registry", "ownership"]),
+    ("api", &["model", "listen"]),
+    ("fleet", &["model", "wire", "registry", "ownership", "listen"]),
     (
         "daemon",
         &[

@@ -186,6 +186,32 @@ fn files_that_cannot_be_joined_with_are_told() {
     assert!(!place.path("agent.d").exists() && !place.path("provisioning.key").exists());
 }
 
+/// The same words as those of `cotter check` and `cotter config check`; the agent tells them in its journal and status.
+#[test]
+fn a_cloud_without_tls_is_warned_of() {
+    let place = Place::new();
+    let exposed = "http://0.0.0.0:1: this device's key goes there in the clear";
+    let warning = format!("warning: {exposed}; put TLS before the cloud and set an https:// address");
+    for more in [&["--dry-run"][..], &[]] {
+        let (code, said) = place.join(&of_fleet("http://0.0.0.0:1"), more);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.ends_with(&warning), "{said}");
+    }
+    let agent = start(&place.path("agent.toml"), &place.path("agent.log"));
+    let status = eventually("an agent that answers", Duration::from_secs(20), || {
+        let status = unix_get(&place.path("run/status.sock"), "/v1/status")?.json();
+        (status["cloud"]["endpoint"] == "http://0.0.0.0:1").then_some(status)
+    });
+    assert_eq!(status["cloud"]["warning"], exposed);
+    let log = agent.log();
+    let warned = log.lines().filter(|line| line.contains("the cloud is asked without TLS")).count();
+    assert_eq!(warned, 1, "{log}");
+
+    let here = Place::new();
+    let (code, said) = here.join(&of_fleet("http://127.0.0.1:1"), &[]);
+    assert_eq!((code, said.contains("warning")), (Some(0), false), "{said}");
+}
+
 #[test]
 fn an_agent_begins_with_what_was_joined_and_keeps_it() {
     let lab = Lab::new("join");

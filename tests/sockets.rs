@@ -241,18 +241,127 @@ fn who_does_not_read_holds_nobody_up() {
     drop((readers, silent, halves));
 }
 
+/// Another user of this machine, who may use the status socket.
+const NOBODY: u32 = 65534;
+
+/// What `act` gives when a thread of another user does it.
+fn as_user<T: Send>(user: u32, act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            rustix::thread::set_thread_uid(rustix::fs::Uid::from_raw(user)).expect("the tests run as root");
+            act()
+        });
+        thread.join().unwrap()
+    })
+}
+
+impl Alone {
+    /// Lets every user of this machine use the status socket.
+    fn let_all_in(&self) {
+        use std::os::unix::fs::PermissionsExt;
+        for (path, mode) in [("", 0o755), ("run", 0o755), ("run/status.sock", 0o666)] {
+            std::fs::set_permissions(self.path(path), std::fs::Permissions::from_mode(mode)).unwrap();
+        }
+    }
+
+    fn status(&self) -> std::process::Output {
+        let socket = self.path("run/status.sock");
+        Program::cotter().arg("status").arg("--socket").arg(socket).output().unwrap()
+    }
+
+    fn times_logged(&self, words: &str) -> usize {
+        self.program.as_ref().unwrap().log().lines().filter(|line| line.contains(words)).count()
+    }
+}
+
+/// Half requests of another user, many times more than there are places.
 #[test]
-fn more_than_may_be_connected_wait_and_then_get_in() {
+fn half_requests_keep_nobody_out() {
+    let mut alone = Alone::new("");
+    alone.let_all_in();
+    let half = "GET /v1/status HTTP/1.1\r\nHost: a";
+    let mut halves: Vec<_> = as_user(NOBODY, || {
+        let texts = [half, "", "G"].into_iter().cycle().take(300);
+        texts.map(|text| alone.open("run/status.sock", text)).collect()
+    });
+    halves.extend((0..100).map(|_| alone.open("run/control.sock", "POST /v1/hold HTTP/1.1\r\nHost: a")));
+    let told = alone.status();
+    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    assert!(alone.order(&["hold"]).status.success(), "orders are followed");
+    for user in [NOBODY, NOBODY - 1] {
+        let told = as_user(user, || alone.get("/v1/status"));
+        assert_eq!(told.status, 200, "newcomers take the places of those who wait");
+    }
+    let warnings = alone.times_logged("too many clients");
+    assert_eq!(warnings, 2, "one for each socket");
+    assert!(alone.program.take().unwrap().stop().success());
+    drop(halves);
+}
+
+/// Another user takes all places for readers of events. Root and other users go on.
+#[test]
+fn readers_of_one_user_keep_nobody_out() {
     let alone = Alone::new("");
-    let silent: Vec<_> = (0..32).map(|_| alone.open("run/status.sock", "")).collect();
-    let mut late = alone.open("run/status.sock", "GET /v1/status HTTP/1.0\r\n\r\n");
-    late.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
-    assert!(late.read(&mut [0; 1]).is_err(), "all places are taken");
-    // Orders have places of their own.
-    assert!(alone.order(&["hold"]).status.success());
-    drop(silent);
-    late.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut answer = String::new();
-    late.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.0 200") && answer.contains("\"schema_version\":1"), "{answer}");
+    alone.let_all_in();
+    let readers: Vec<_> =
+        as_user(NOBODY, || (0..20).map(|_| alone.open("run/status.sock", FOLLOW)).collect());
+    let refused = eventually("all places of readers are taken", Duration::from_secs(10), || {
+        let told = as_user(NOBODY, || alone.get("/v1/events?follow=false"));
+        (told.status == 503).then_some(told)
+    });
+    assert_eq!(refused.json()["code"], "busy");
+    let own = as_user(NOBODY, || alone.get("/v1/status").status);
+    assert_eq!(own, 200, "events have places of their own");
+    assert_eq!(as_user(NOBODY - 1, || alone.get("/v1/status").status), 200);
+    assert!(alone.status().status.success());
+    assert_eq!(alone.get("/v1/events?follow=false").status, 200, "and so has root");
+    drop(readers);
+}
+
+/// Requests that trickle in are closed after their time, and so are bodies.
+#[test]
+fn a_request_that_does_not_come_to_an_end_is_closed() {
+    let alone = Alone::new("");
+    let mut head = alone.open("run/status.sock", "GET /v1/status HTTP/1.1\r\nHost: a");
+    let mut body =
+        alone.open("run/control.sock", "POST /v1/hold HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{");
+    let mut told = String::new();
+    assert_eq!(head.read_to_string(&mut told).unwrap_or_default(), 0, "{told}");
+    body.read_to_string(&mut told).unwrap();
+    assert!(told.starts_with("HTTP/1.1 400") && told.contains("did not arrive in time"), "{told}");
+}
+
+/// What the command line says of an agent that is there and gives no answer, and of one that is busy.
+#[test]
+fn an_agent_without_an_answer_is_told_from_one_that_is_not_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("status.sock");
+    let ask = |verb: &str| {
+        let told = Program::cotter().arg(verb).arg("--socket").arg(&socket).output().unwrap();
+        assert_eq!(told.status.code(), Some(3), "{told:?}");
+        String::from_utf8(told.stderr).unwrap()
+    };
+    assert!(ask("status").contains("no agent answers at"));
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let told = ask("status");
+    assert!(told.contains("is there, and does not answer (not within 5 s)"), "{told}");
+    drop(listener);
+    std::fs::remove_file(&socket).unwrap();
+    let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, mut head) = (stream.unwrap(), [0; 1024]);
+            // The command line looks first whether it may connect.
+            if stream.read(&mut head).is_ok_and(|n| n > 0) {
+                let body = r#"{"schema_version":1,"code":"busy","message":"the agent is busy: so it is"}"#;
+                let length = body.len();
+                let head = "HTTP/1.1 503 Service Unavailable\r\nConnection: close";
+                let _gone = write!(stream, "{head}\r\nContent-Length: {length}\r\n\r\n{body}");
+            }
+        }
+    });
+    for verb in ["status", "plan", "history", "events", "explain"] {
+        let told = ask(verb);
+        assert!(told.contains("the agent is busy: so it is"), "{verb}: {told}");
+    }
 }

@@ -1,10 +1,11 @@
 //! What the control socket answers.
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::http::{HeaderName, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
 use super::document::SCHEMA_VERSION;
+use crate::listen::RETRY_AFTER;
 
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,4 +33,12 @@ pub(super) fn told(code: &str, message: String) -> Told {
     };
     let code = code.to_owned();
     (status, Json(ControlAnswer { schema_version: SCHEMA_VERSION, code, message, id: None }))
+}
+
+/// The answer to a request that finds no place, with the time after which to try again.
+pub(super) fn busy(why: &str) -> ([(HeaderName, u64); 1], Told) {
+    (
+        [(header::RETRY_AFTER, RETRY_AFTER)],
+        told("busy", format!("the agent is busy: {why}; try again in {RETRY_AFTER} s")),
+    )
 }

@@ -18,19 +18,45 @@ pub enum ClientError {
         "no agent answers at {path} ({why}); is it running? `systemctl status cotter-agent`, or name its socket with --socket"
     )]
     NoAgent { path: PathBuf, why: String },
+    /// A process has the socket, so it is no use to start one.
+    #[error(
+        "the agent at {path} is there, and does not answer ({why}); it is busy, just starts, or hangs: try again, and see `systemctl status cotter-agent`"
+    )]
+    NoAnswer { path: PathBuf, why: String },
     #[error("socket {path} may not be used by you; {advice}")]
     NotPermitted { path: PathBuf, advice: &'static str },
     #[error("what answers at {path} is no agent of this version: {why}")]
     NotUnderstood { path: PathBuf, why: String },
     #[error("the agent is busy and did not follow the order within {} s; try again", ORDER_WITHIN.as_secs())]
     Busy,
-    /// The agent answered that it does not follow the order.
+    /// The agent answered that it does not do what was asked.
     #[error("{message}")]
     NotFollowed { code: String, message: String },
 }
 
+impl ClientError {
+    /// Whether the same question may be answered in a moment: the agent is away, busy or on its way down.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoAgent { .. } | Self::NoAnswer { .. } | Self::Busy => true,
+            Self::NotFollowed { code, .. } => matches!(code.as_str(), "busy" | "stopping"),
+            Self::NotPermitted { .. } | Self::NotUnderstood { .. } => false,
+        }
+    }
+
+    /// Whether an agent is there, and has no place for us.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        matches!(self, Self::NotFollowed { code, .. } if code == "busy")
+    }
+}
+
 /// What lets somebody read the status socket.
 pub(super) const READERS: &str = "use sudo, or become a member of group cotter";
+
+/// How long a question may wait.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long an order may wait: a stage under way is finished first.
 const ORDER_WITHIN: Duration = Duration::from_secs(120);
@@ -82,18 +108,13 @@ pub async fn events(
     show: impl Fn(&EventStatus, &str) -> bool,
 ) -> Result<bool, ClientError> {
     let http = connect(path, None, READERS).await?;
-    let no_agent = |e: reqwest::Error| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() };
     let mut ask = http.get(format!("http://agent/v1/events?follow={follow}"));
     if let Some(last) = last.as_ref() {
         ask = ask.header("last-event-id", last);
     }
-    let mut answer = ask.send().await.map_err(no_agent)?;
-    if !answer.status().is_success() {
-        let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
-        return Err(ClientError::NotFollowed { code: answer.code, message: answer.message });
-    }
+    let mut answer = sent(path, ask).await?;
     let mut bytes = Vec::new();
-    while let Some(more) = answer.chunk().await.map_err(no_agent)? {
+    while let Some(more) = answer.chunk().await.map_err(|error| no_answer(path, &error))? {
         bytes.extend_from_slice(&more);
         while let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
             let message: Vec<u8> = bytes.drain(..end + 2).collect();
@@ -119,9 +140,8 @@ async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientEr
 }
 
 async fn read(path: &Path, what: &str) -> Result<Vec<u8>, ClientError> {
-    let http = connect(path, Some(Duration::from_secs(5)), READERS).await?;
-    let answer = http.get(format!("http://agent/v1/{what}")).send().await;
-    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
+    let http = connect(path, Some(ANSWER_WITHIN), READERS).await?;
+    let answer = sent(path, http.get(format!("http://agent/v1/{what}"))).await?;
     Ok(answer.bytes().await.map_err(|e| not_understood(path, e.to_string()))?.into())
 }
 
@@ -139,10 +159,11 @@ async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, C
     let http = connect(path, Some(ORDER_WITHIN), "use sudo").await?;
     let ask = http.post(format!("http://agent/v1/{verb}"));
     let answer = ask.header("content-type", "application/json").body(body).send().await;
-    let answer = answer.map_err(|error| {
-        let why = error.to_string();
-        if error.is_timeout() { ClientError::Busy } else { ClientError::NoAgent { path: path.into(), why } }
-    })?;
+    let not_in_time = |error: reqwest::Error| match error.is_timeout() {
+        true => ClientError::Busy,
+        false => no_answer(path, &error),
+    };
+    let answer = answer.map_err(not_in_time)?;
     let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
     check_version(path, answer.schema_version)?;
     match answer.code.as_str() {
@@ -162,6 +183,11 @@ pub(super) async fn connect(
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             return Err(ClientError::NotPermitted { path: path.to_path_buf(), advice });
         }
+        // The queue of a listener that accepts nobody is full: Linux then refuses a connection that would have to wait.
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+            let why = "it accepts no connection".to_owned();
+            return Err(ClientError::NoAnswer { path: path.to_path_buf(), why });
+        }
         Err(error) => return Err(no_agent(error.to_string())),
     }
     let http = reqwest::Client::builder().unix_socket(path).tls_certs_only([]);
@@ -170,6 +196,29 @@ pub(super) async fn connect(
         None => http.build(),
     };
     http.map_err(|e| no_agent(e.to_string()))
+}
+
+/// The answer to a question, if it is one.
+pub(super) async fn sent(
+    path: &Path,
+    ask: reqwest::RequestBuilder,
+) -> Result<reqwest::Response, ClientError> {
+    let answer = ask.send().await.map_err(|error| no_answer(path, &error))?;
+    if answer.status().is_success() {
+        return Ok(answer);
+    }
+    let status = answer.status();
+    let refused: Result<ControlAnswer, _> = answer.json().await;
+    let refused = refused.map_err(|_| not_understood(path, format!("it answers with status {status}")))?;
+    Err(ClientError::NotFollowed { code: refused.code, message: refused.message })
+}
+
+fn no_answer(path: &Path, error: &reqwest::Error) -> ClientError {
+    let path = path.to_path_buf();
+    if error.is_timeout() {
+        return ClientError::NoAnswer { path, why: format!("not within {} s", ANSWER_WITHIN.as_secs()) };
+    }
+    ClientError::NoAgent { path, why: error.to_string() }
 }
 
 pub(super) fn not_understood(path: &Path, why: String) -> ClientError {

@@ -29,9 +29,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Told, told};
-use super::serve::{Bounds, serve_bounded};
-use super::server::not_found;
-use super::wishes::{self, Body, HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
+use super::server::{ADMISSION, LINGER, not_found};
+use super::wishes::{
+    self, Body, HoldWish, LARGEST_BODY, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish,
+};
+use crate::listen::{self, Limits};
 use crate::model::{Answer, Hold, Lease, Order, Purge};
 
 /// Where orders go, and what an order needs to know of the host.
@@ -51,8 +53,21 @@ pub struct Control {
     pub new_id: fn() -> Option<String>,
 }
 
-/// What the control socket allows. An order may wait for the end of a stage.
-const BOUNDS: Bounds = Bounds { connections: 16, idle: Duration::from_secs(150) };
+/// What the control socket allows. Its mode lets root alone in; a system that opens it to others gives them few places.
+const LIMITS: Limits = Limits {
+    ordinary: 4,
+    privileged: 16,
+    per_user: 2,
+    spare: 8,
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(30),
+    stalled: Duration::from_secs(30),
+    response: Some(Duration::from_secs(60)),
+    body: Duration::from_secs(10),
+    ordinary_bodies: 4 * LARGEST_BODY,
+    privileged_bodies: 16 * LARGEST_BODY,
+    linger: LINGER,
+};
 
 /// The routes of the control socket; all are asked by POST.
 pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 11] {
@@ -75,7 +90,7 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 11] {
 pub async fn serve_control(listener: UnixListener, control: Control, stop: CancellationToken) {
     let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     let router = router.fallback(not_found).with_state(control);
-    serve_bounded(listener, router, BOUNDS, stop, "control").await;
+    listen::serve(listener.into(), router, LIMITS, ADMISSION, stop, "control").await;
 }
 
 async fn retry(State(control): State<Control>, Body(of): Body<OfApp>) -> Result<Told, Told> {

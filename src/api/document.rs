@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AppReport, CloudReport, Happening, Report, UpdateStatus, Waiting};
+use crate::model::{AppReport, CloudReport, Happening, Report, UpdateStatus, Waiting, exposure};
 
 /// Version of the document's schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -99,6 +99,9 @@ pub struct CloudStatus {
     /// Polls since the agent started, those that failed among them.
     #[serde(default)]
     pub polls: u64,
+    /// What is dangerous about the endpoint, in words.
+    #[serde(default)]
+    pub warning: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,6 +186,7 @@ pub fn document(
             error: cloud.error.clone(),
             failures: cloud.failures,
             polls: cloud.polls.done + cloud.polls.failed,
+            warning: exposure(&cloud.endpoint),
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),

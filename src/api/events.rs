@@ -9,21 +9,24 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Told as Answer, told as answer};
+use super::answer::{busy, told as answer};
 use super::document::SCHEMA_VERSION;
 use super::server::Sources;
+use crate::listen::Visit;
 use crate::model::{Event, Events, Step, Told};
 
 /// How many are written at once.
 const AT_ONCE: usize = 8;
+/// How many may read events at a time: of the privileged, and of the others.
+const READERS: usize = 8;
 /// How long a reader hears nothing at most.
 const ALIVE: Duration = Duration::from_secs(15);
 
@@ -60,6 +63,32 @@ impl Default for Ask {
     }
 }
 
+/// Places for responses that take long. Root has its own.
+#[derive(Debug, Clone)]
+pub struct Readers {
+    ordinary: Arc<Semaphore>,
+    privileged: Arc<Semaphore>,
+}
+
+impl Readers {
+    /// Places for readers of events.
+    #[must_use]
+    pub fn of_events() -> Self {
+        Self::new(READERS)
+    }
+
+    /// So many places for each of both ranks.
+    pub(super) fn new(each: usize) -> Self {
+        Self { ordinary: Arc::new(Semaphore::new(each)), privileged: Arc::new(Semaphore::new(each)) }
+    }
+
+    /// A place, if one is free.
+    pub(super) fn take(&self, visit: &Visit) -> Option<OwnedSemaphorePermit> {
+        let places = if visit.is_privileged() { &self.privileged } else { &self.ordinary };
+        Arc::clone(places).try_acquire_owned().ok()
+    }
+}
+
 /// A reader, and where it is.
 struct Reader {
     events: watch::Receiver<Events>,
@@ -73,14 +102,16 @@ struct Reader {
 
 pub(super) async fn events(
     State(sources): State<Sources>,
+    Extension(visit): Extension<Visit>,
     ask: Result<Query<Ask>, QueryRejection>,
     headers: HeaderMap,
-) -> Result<Response, Answer> {
+) -> Response {
     let Ok(Query(ask)) = ask else {
-        return Err(answer("bad_request", "the only question is follow=true or follow=false".to_owned()));
+        let why = "the only question is follow=true or follow=false".to_owned();
+        return answer("bad_request", why).into_response();
     };
-    let Ok(place) = Arc::clone(&sources.readers).try_acquire_owned() else {
-        return Err(answer("busy", "so many read events already; try again when one has ended".to_owned()));
+    let Some(place) = sources.readers.take(&visit) else {
+        return busy(&format!("{READERS} clients read events already")).into_response();
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
     // Those of an earlier run of the agent are gone: then all that is kept is news.
@@ -98,7 +129,7 @@ pub(super) async fn events(
         Some((Ok::<_, std::convert::Infallible>(text), reader))
     }));
     let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
-    Ok((headers, body).into_response())
+    (headers, body).into_response()
 }
 
 impl Reader {

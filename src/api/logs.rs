@@ -15,23 +15,23 @@ use std::path::Path;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, FromRef, Query, State};
+use axum::extract::{Extension, FromRef, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
 
-use super::answer::{ControlAnswer, told};
-use super::client::{ClientError, READERS, connect, not_understood};
-use super::serve::Patience;
+use super::answer::{busy, told};
+use super::client::{ClientError, READERS, connect, sent};
+use super::events::Readers;
 use super::server::Sources;
+use crate::listen::Visit;
 
 /// Lines that are given when nothing is said.
 const USUAL_TAIL: u32 = 100;
 /// Most lines that are given, of before the question.
 const LONGEST_TAIL: u32 = 10_000;
-/// Most questions at once: each keeps a connection to the engine.
+/// Most logs that are read at a time, by the privileged and by the others: each keeps a connection to the engine.
 const AT_ONCE: usize = 8;
 
 /// Which log, and how much of it.
@@ -51,7 +51,7 @@ pub struct LogWish {
     pub follow: bool,
 }
 
-/// Why there is no log, by a code of [`ControlAnswer`] and in words.
+/// Why there is no log, by a code of [`super::ControlAnswer`] and in words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoLog {
     pub code: &'static str,
@@ -67,13 +67,13 @@ type Opened = BoxFuture<'static, Result<Log, NoLog>>;
 #[derive(Clone)]
 pub struct Logs {
     open: Arc<dyn Fn(LogWish) -> Opened + Send + Sync>,
-    free: Arc<Semaphore>,
+    readers: Readers,
 }
 
 impl Logs {
     /// Logs as `open` gives them.
     pub fn new(open: impl Fn(LogWish) -> Opened + Send + Sync + 'static) -> Self {
-        Self { open: Arc::new(open), free: Arc::new(Semaphore::new(AT_ONCE)) }
+        Self { open: Arc::new(open), readers: Readers::new(AT_ONCE) }
     }
 }
 
@@ -91,7 +91,7 @@ impl FromRef<Sources> for Logs {
 
 pub(super) async fn log(
     State(logs): State<Logs>,
-    ConnectInfo(patience): ConnectInfo<Patience>,
+    Extension(visit): Extension<Visit>,
     wish: Result<Query<LogWish>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     let mut wish = match wish {
@@ -99,15 +99,13 @@ pub(super) async fn log(
         Err(wrong) => return told("bad_request", wrong.body_text()).into_response(),
     };
     wish.tail = Some(wish.tail.unwrap_or(USUAL_TAIL).min(LONGEST_TAIL));
-    let Ok(permit) = Arc::clone(&logs.free).try_acquire_owned() else {
-        let why = format!("{AT_ONCE} logs are read already; end one of them");
-        return told("busy", why).into_response();
+    let Some(place) = logs.readers.take(&visit) else {
+        return busy(&format!("{AT_ONCE} logs are read already")).into_response();
     };
     match (logs.open)(wish).await {
         Ok(log) => {
-            let until_the_end = (permit, patience.begin());
             let log = log.map(move |piece| {
-                let _ = &until_the_end;
+                let _until_the_end = &place;
                 piece.map_err(std::io::Error::other)
             });
             Body::from_stream(log).into_response()
@@ -140,14 +138,7 @@ impl ReadLog {
 /// As [`ClientError`] says.
 pub async fn logs(path: &Path, wish: &LogWish) -> Result<ReadLog, ClientError> {
     let http = connect(path, None, READERS).await?;
-    let answer = http.get("http://agent/v1/logs").query(wish).send().await;
-    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
-    if answer.status().is_success() {
-        return Ok(ReadLog { answer });
-    }
-    let refused: Result<ControlAnswer, _> = answer.json().await;
-    let ControlAnswer { code, message, .. } = refused.map_err(|e| not_understood(path, e.to_string()))?;
-    Err(ClientError::NotFollowed { code, message })
+    sent(path, http.get("http://agent/v1/logs").query(wish)).await.map(|answer| ReadLog { answer })
 }
 
 #[cfg(test)]
@@ -164,7 +155,7 @@ mod tests {
             async move { Ok(stream::iter([Ok(text.into_bytes())]).boxed()) }.boxed()
         });
         let query = Query::try_from_uri(&format!("http://a/v1/logs?{query}").parse().unwrap());
-        let answer = log(State(logs), ConnectInfo(Patience::default()), query).await;
+        let answer = log(State(logs), Extension(Visit::privileged()), query).await;
         let status = answer.status();
         let body = axum::body::to_bytes(answer.into_body(), 4096).await.unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -191,7 +182,7 @@ mod tests {
         let logs = Logs::new(|_| async { Ok(stream::pending().boxed()) }.boxed());
         let ask = || async {
             let wish = LogWish { service: "web".to_owned(), ..LogWish::default() };
-            log(State(logs.clone()), ConnectInfo(Patience::default()), Ok(Query(wish))).await
+            log(State(logs.clone()), Extension(Visit::privileged()), Ok(Query(wish))).await
         };
         let mut open = Vec::new();
         for _ in 0..AT_ONCE {

@@ -13,7 +13,6 @@ mod forecast;
 mod inherited;
 mod logs;
 mod metrics;
-mod serve;
 mod server;
 mod wishes;
 
@@ -24,11 +23,11 @@ pub use document::{
     AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
     LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
-pub use events::EventStatus;
+pub use events::{EventStatus, Readers};
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
 pub use inherited::Inherited;
 pub use logs::{Log, LogWish, Logs, NoLog, ReadLog, logs};
-pub use server::{BindError, Sources, bind, event_readers, serve, serve_metrics};
+pub use server::{BindError, Sources, bind, serve, serve_metrics};
 pub use wishes::{HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
 
 #[cfg(test)]

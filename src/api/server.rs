@@ -9,24 +9,24 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{Method, Uri, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::listen::{self, Admission, Limits, Listener};
 use crate::model::{CloudReport, Delivered, Events, Report};
 
 use super::Inherited;
-use super::answer::{Told, told};
+use super::answer::{Told, busy, told};
 use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
-use super::events::events;
+use super::events::{Readers, events};
 use super::forecast::{Forecaster, PlanDocument, plan_document};
 use super::logs::{Logs, log};
 use super::metrics::{Around, metrics};
-use super::serve::{Bounds, serve_bounded};
 
 /// Where what is served comes from.
 #[derive(Debug, Clone)]
@@ -40,8 +40,7 @@ pub struct Sources {
     pub events: watch::Receiver<Events>,
     /// Tells this run of the agent from others.
     pub run: Arc<str>,
-    /// Places for readers of events.
-    pub readers: Arc<Semaphore>,
+    pub readers: Readers,
     /// Ends what would go on for ever.
     pub stop: CancellationToken,
     /// Bytes of memory that the agent has.
@@ -90,14 +89,35 @@ pub async fn bind(inherited: &mut Inherited, path: &Path, mode: u32) -> Result<U
     Ok(listener)
 }
 
-/// What the status socket allows: enough for every program of a device, and no more than it can bear.
-const BOUNDS: Bounds = Bounds { connections: 32, idle: Duration::from_secs(30) };
-/// How many may read events at a time.
-const READERS: usize = 8;
-/// Places for readers of events.
-#[must_use]
-pub fn event_readers() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(READERS))
+/// What the status socket allows: enough for every program of a device, and no more than it can bear. Root has places of
+/// its own, so that `cotter status` works whatever others do.
+const LIMITS: Limits = Limits {
+    ordinary: 24,
+    privileged: 24,
+    per_user: 12,
+    spare: 16,
+    head: Duration::from_secs(10),
+    idle: Duration::from_secs(30),
+    stalled: Duration::from_secs(30),
+    // Events and logs go on as long as their reader likes.
+    response: None,
+    body: Duration::from_secs(10),
+    ordinary_bodies: 0,
+    privileged_bodies: 0,
+    linger: LINGER,
+};
+
+/// As `LIMITS`: over TCP nobody is privileged, and every response has an end.
+const METRICS_LIMITS: Limits = Limits { response: Some(Duration::from_secs(60)), ..LIMITS };
+
+/// How long an end waits for the other side.
+pub(super) const LINGER: Duration = Duration::from_secs(2);
+
+/// Who admits requests to the sockets of the agent: the user at the other end.
+pub(super) const ADMISSION: Admission = Admission::ByUser { busy: all_taken };
+
+fn all_taken() -> Response {
+    busy("all places for requests are taken by others").into_response()
 }
 
 /// When to try again to listen where another one listens.
@@ -120,14 +140,14 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Sources>); 7] {
 pub async fn serve(listener: UnixListener, sources: Sources, stop: CancellationToken) {
     let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     let router = router.fallback(not_found).with_state(sources);
-    serve_bounded(listener, router, BOUNDS, stop, "status").await;
+    listen::serve(listener.into(), router, LIMITS, ADMISSION, stop, "status").await;
 }
 
 /// Serves the metrics, and nothing else, at a TCP address until `stop` is cancelled. While somebody else listens
 /// there it tries again every minute: a device goes on without.
 pub async fn serve_metrics(address: SocketAddr, sources: Sources, stop: CancellationToken) {
     let listener = loop {
-        match TcpListener::bind(address).await {
+        match Listener::tcp(address) {
             Ok(listener) => break listener,
             Err(error) => warn!(%address, %error, "metrics cannot be served; trying again every minute"),
         }
@@ -138,7 +158,7 @@ pub async fn serve_metrics(address: SocketAddr, sources: Sources, stop: Cancella
         }
     };
     let router = Router::new().route("/metrics", get(told_metrics)).fallback(not_found).with_state(sources);
-    serve_bounded(listener, router, BOUNDS, stop, "metrics").await;
+    listen::serve(listener, router, METRICS_LIMITS, ADMISSION, stop, "metrics").await;
 }
 
 /// What there is instead of what was asked for.

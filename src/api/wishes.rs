@@ -1,15 +1,15 @@
 //! What is asked of the control socket: the bodies, and how they are read.
 
-use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Told, told};
+use crate::listen::{Admitted, Unread};
 use crate::model::OfService;
 
-/// Longest body that is read, in bytes.
-const LONGEST: usize = 64 << 10;
+/// The largest body that is read, in bytes.
+pub(super) const LARGEST_BODY: usize = 64 << 10;
 /// Longest reason, in characters.
 const REASON: usize = 200;
 /// Longest words for who holds a lock, in characters.
@@ -100,8 +100,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Told;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Told> {
-        let too_long = |_| told("bad_request", format!("the body has more than {LONGEST} bytes"));
-        let bytes: Bytes = to_bytes(request.into_body(), LONGEST).await.map_err(too_long)?;
+        let unread = |why: Unread| match why {
+            Unread::TooLarge => told("bad_request", format!("the body has more than {LARGEST_BODY} bytes")),
+            Unread::Busy => told("busy", why.to_string()),
+            Unread::TooSlow | Unread::Broken => told("bad_request", why.to_string()),
+        };
+        let admitted = request.extensions().get::<Admitted>().cloned().ok_or_else(|| unread(Unread::Busy))?;
+        let bytes = admitted.read(request.into_body(), LARGEST_BODY).await.map_err(unread)?;
         let text: &[u8] = match bytes.trim_ascii() {
             b"" | b"null" => b"{}",
             text => text,

@@ -7,9 +7,10 @@ use std::path::PathBuf;
 use clap::Args;
 use tracing_subscriber::filter::Targets;
 
-use super::logging;
+use super::{logging, print};
 use crate::config::{Config, ConfigError, Given, Joining, environment, environment_outside};
 use crate::daemon::{self, DaemonError};
+use crate::model::{EXPOSURE_REMEDY, exposure};
 use crate::store;
 
 /// What may be said of the agent's settings; the rest is in its file.
@@ -63,6 +64,13 @@ pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     }
 }
 
+/// Warns of a cloud whose address has no TLS.
+pub(super) fn warn_of_exposure(endpoint: Option<&str>) {
+    if let Some(exposed) = endpoint.and_then(exposure) {
+        print::note(&format!("warning: {exposed}; {EXPOSURE_REMEDY}"));
+    }
+}
+
 /// The settings in force, and what is to be logged.
 fn accepted(given: &Given, environment: &BTreeMap<String, String>) -> Result<(Config, Targets), ConfigError> {
     let config = Config::load(given, environment)?;
@@ -71,12 +79,13 @@ fn accepted(given: &Given, environment: &BTreeMap<String, String>) -> Result<(Co
     Ok((config, filter))
 }
 
-/// Says whether an agent would begin with these settings.
+/// Says whether an agent would begin with these settings, and warns of what is dangerous.
 pub(super) fn check(given: &Given) -> anyhow::Result<()> {
     let environment = environment_outside(given);
     let (config, _) = accepted(given, &environment)?;
     check_key(&config).map_err(|error| Config::locate(error, given, &environment))?;
-    super::print::text("the settings are fine")
+    warn_of_exposure(config.cloud.as_ref().map(|cloud| cloud.endpoint.as_str()));
+    print::text("the settings are fine")
 }
 
 /// A device that is not registered needs its provisioning key. One that is has dropped it.

@@ -1,16 +1,19 @@
 //! Speaks to the fleet server's operator API.
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::FalseyValueParser;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fleet::operator_api::views::{ErrorView, Failure};
+use crate::model::is_loopback;
 
 /// Which fleet server, and with which token.
 #[derive(Debug, Args)]
@@ -35,6 +38,9 @@ pub(super) struct Connection {
     // Only from the environment: a token on a command line is seen by everybody. No value is ever shown.
     #[arg(long = "token-from-environment", hide = true, env = "COTTER_TOKEN", hide_env_values = true)]
     token: Option<String>,
+    /// Send the token to an http:// server on another machine, where everybody on the way can read it
+    #[arg(long, env = "COTTER_INSECURE", value_parser = FalseyValueParser::new(), help_heading = "Connection")]
+    insecure: bool,
 }
 
 /// Why the fleet server did not do what was asked.
@@ -42,6 +48,11 @@ pub(super) struct Connection {
 pub(super) enum ClientError {
     #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
     BadUrl { given: String, why: String },
+
+    #[error(
+        "the operator's token would go to {host} in the clear, because http:// has no TLS; write https://, or say --insecure on a network you trust"
+    )]
+    InTheClear { host: String },
 
     #[error("cannot read the operator's token in {}; say --token-file, or set COTTER_TOKEN", path.display())]
     NoToken {
@@ -82,6 +93,11 @@ impl Client {
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(bad("it must begin with http:// or https:// and name a host".to_owned()));
         }
+        let host = url.host_str().unwrap_or_default();
+        let is_here = is_loopback(host);
+        if url.scheme() == "http" && !is_here && !connection.insecure {
+            return Err(ClientError::InTheClear { host: host.to_owned() });
+        }
         let token = match connection.token {
             Some(token) => token,
             None => read_token(&connection.token_file)?,
@@ -92,7 +108,7 @@ impl Client {
             .timeout(Duration::from_secs(30))
             .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none());
-        let http = if is_loopback(&url) { http.no_proxy().tls_certs_only([]) } else { http };
+        let http = if is_here { here(http) } else { http };
         let http = http.build().map_err(|error| bad(innermost(&error)))?;
         Ok(Self { http, url, token })
     }
@@ -152,8 +168,14 @@ impl Client {
             Some(body) => request.header(CONTENT_TYPE, "application/json").body(body),
             None => request,
         };
-        let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable { url: self.server(), why: innermost(&error) };
+        let unreachable = |error: reqwest::Error| {
+            let why = match innermost(&error) {
+                // What rustls says when the other side answers its greeting in plain text.
+                why if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
+                why => why,
+            };
+            ClientError::Unreachable { url: self.server(), why }
+        };
         let response = request.send().await.map_err(unreachable)?;
         let status = response.status();
         let body = response.bytes().await.map_err(unreachable)?;
@@ -195,9 +217,10 @@ fn read_token(path: &Path) -> Result<String, ClientError> {
     Ok(token.to_owned())
 }
 
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+/// Asks this machine, whatever a proxy or a resolver says.
+fn here(http: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    let localhost = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    http.no_proxy().tls_certs_only([]).resolve_to_addrs("localhost", &localhost)
 }
 
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {

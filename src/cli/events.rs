@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::print;
 use super::status::Source;
-use crate::api::{self, ClientError, EventStatus};
+use crate::api::{self, EventStatus};
 
 /// How long to wait before an agent that has gone is asked again.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub(super) async fn run(events: Events) -> anyhow::Result<()> {
             Ok(false) => return Ok(()),
             Ok(true) => has_answered = true,
             // One that has answered comes back.
-            Err(ClientError::NoAgent { .. }) if has_answered || last.is_some() => {}
+            Err(error) if error.may_pass() && (has_answered || last.is_some()) => {}
             Err(error) => return Err(error.into()),
         }
         tokio::time::sleep(AGAIN).await;

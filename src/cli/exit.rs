@@ -20,7 +20,7 @@ pub enum Exit {
     Unexpected = 1,
     /// The command line, or a file that it names, is not understood.
     Usage = 2,
-    /// The agent of this device does not answer.
+    /// The agent of this device does not answer, or is too busy.
     NoAgent = 3,
     /// The token, the socket or the registry does not permit it.
     NotPermitted = 4,
@@ -120,7 +120,7 @@ impl Exit {
             });
         }
         error.downcast_ref::<ClientError>().map(|error| match error {
-            ClientError::BadUrl { .. } => Self::Usage,
+            ClientError::BadUrl { .. } | ClientError::InTheClear { .. } => Self::Usage,
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
             ClientError::Unreachable { .. } => Self::Unreachable,
             ClientError::NotUnderstood { .. } => Self::Unexpected,
@@ -128,6 +128,7 @@ impl Exit {
                 "not_found" | "no_match" => Self::NotFound,
                 "bad_request" | "ambiguous" | "too_large" => Self::Usage,
                 "refused" | "unsupported" => Self::Refused,
+                "busy" | "too_slow" => Self::Unreachable,
                 _ => Self::Unexpected,
             },
         })
@@ -146,7 +147,7 @@ impl Exit {
 
     fn of_agent(error: &AgentError) -> Self {
         match error {
-            AgentError::NoAgent { .. } | AgentError::Busy => Self::NoAgent,
+            AgentError::NoAgent { .. } | AgentError::NoAnswer { .. } | AgentError::Busy => Self::NoAgent,
             AgentError::NotPermitted { .. } => Self::NotPermitted,
             AgentError::NotUnderstood { .. } => Self::Unexpected,
             AgentError::NotFollowed { code, .. } => match code.as_str() {
@@ -154,7 +155,7 @@ impl Exit {
                 "held" => Self::Held,
                 "not_found" => Self::NotFound,
                 "bad_request" => Self::Usage,
-                "stopping" => Self::NoAgent,
+                "stopping" | "busy" => Self::NoAgent,
                 _ => Self::Unexpected,
             },
         }

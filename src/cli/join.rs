@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::Args;
 
+use super::agent::warn_of_exposure;
 use super::exit::{InTheWay, Usage};
 use super::print;
 use crate::config::{Config, Given, Joined, Setting, environment_outside, settings};
@@ -85,6 +86,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     let notes =
         notes.into_iter().chain(is_left_out.then(|| left_out.to_owned())).chain(is_file.then_some(left));
     notes.for_each(|note| print::note(&format!("note: {note}")));
+    warn_of_exposure(Some(&enrolment.endpoint));
     print::text(&outcome(&enrolment, changes.is_empty(), join.dry_run))
 }
 

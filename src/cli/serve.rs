@@ -24,6 +24,9 @@ pub(super) struct Serve {
     /// How often devices are told to poll, 1s to 24h [default: 60s]
     #[arg(long, env = "COTTER_FLEET_POLL_INTERVAL", value_name = "TIME")]
     poll_interval: Option<String>,
+    /// Connections of devices at a time, 16 to 60000; operators have places besides [default: 1024]
+    #[arg(long, env = "COTTER_FLEET_CONNECTIONS", value_name = "NUMBER")]
+    connections: Option<usize>,
     /// Listen where other machines reach it, though the server has no TLS
     #[arg(long)]
     allow_remote: bool,
@@ -41,11 +44,12 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
         listen: serve.listen,
         data_dir: serve.data_dir,
         poll_interval: serve.poll_interval,
+        connections: serve.connections,
         allow_remote: serve.allow_remote,
     };
-    let config = flags.over(file).check()?;
     logging::begin(logging::filter("info")?);
     ownership::make_files_private();
+    let config = flags.over(file).within(host::raise_open_files())?.check()?;
 
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
@@ -61,15 +65,6 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
         host::notify_stopping();
         stop.cancel();
     };
-    let (served, ()) = tokio::join!(
-        async {
-            let served = running.await;
-            stop.cancel();
-            served
-        },
-        async {
-            tokio::select! { () = signalled => {}, () = stop.cancelled() => {} }
-        }
-    );
-    Ok(served?)
+    tokio::join!(running, signalled);
+    Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use crate::api::{self, AppStatus, ClientError, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus};
+use crate::api::{self, AppStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus};
 
 /// Whom to ask.
 #[derive(Debug, Args)]
@@ -60,14 +60,14 @@ pub(super) async fn run(status: Status) -> anyhow::Result<()> {
     }
 }
 
-/// The next status that is not as it was. An agent that is away for a while is waited for.
+/// The next status that is not as it was. An agent that is away or busy for a while is waited for.
 async fn changed(socket: &Path, before: StatusDocument) -> anyhow::Result<StatusDocument> {
     loop {
         tokio::time::sleep(LOOK).await;
         match api::status(socket).await {
             Ok(document) if document == before => {}
             Ok(document) => return Ok(document),
-            Err(ClientError::NoAgent { .. }) => {}
+            Err(error) if error.may_pass() => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -82,6 +82,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
         None => facts.push(("cloud", "none is set".to_owned())),
         Some(cloud) => {
             facts.push(("cloud", cloud.endpoint.clone()));
+            facts.extend(cloud.warning.iter().map(|warning| ("cloud warning", warning.clone())));
             facts.push(("last contact", print::or_dash(cloud.last_contact.as_deref())));
             facts.push(("next poll", print::or_dash(cloud.next_poll.as_deref())));
             if let Some(error) = &cloud.error {

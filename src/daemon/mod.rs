@@ -35,6 +35,7 @@ use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::model::{
     Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, RegistryLogin, Report, WindowState,
+    exposed_host,
 };
 use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, OwnedSituation, Settings};
@@ -170,6 +171,9 @@ fn tell_beginning(config: &Config, notes: &[Recovery]) {
     if let Ok(Some(doubt)) = ownership::doubt(&config.state_dir, User::us()) {
         warn!(path = %config.state_dir.display(), %doubt, "others could replace the state folder");
     }
+    if let Some(cloud) = config.cloud.as_ref().filter(|cloud| exposed_host(&cloud.endpoint).is_some()) {
+        warn!(endpoint = %cloud.endpoint, "the cloud is asked without TLS: this device's key goes there in the clear");
+    }
     for window in &config.plan.windows {
         if let WindowState::Unknown(why) = host::window(window, host::now()) {
             warn!(%window, %why, "maintenance window cannot be told open from closed");
@@ -231,7 +235,7 @@ fn spawn_sockets(
         forecaster: Forecaster::new(move || reconcile::forecast(&outlook)),
         events: wires.events.subscribe(),
         run: host::random_hex(4).unwrap_or_default().into(),
-        readers: api::event_readers(),
+        readers: api::Readers::of_events(),
         stop: stop.clone(),
         memory: host::own_memory,
         uptime: host::uptime,

@@ -70,6 +70,10 @@ pub(super) fn judge(agent: &Agent, store: Option<&Look>) -> Vec<Finding> {
             findings.extend([version(status), trouble(status), waits(status), folders(agent, status)]);
         }
         Err(why @ ClientError::NotPermitted { .. }) => findings.push(skip("agent-answers", why.to_string())),
+        Err(why) if why.is_busy() => {
+            let remedy = "try again; `ss -xp src */status.sock` shows who is connected to it";
+            findings.push(warning("agent-answers", why.to_string(), remedy));
+        }
         Err(why) => {
             let remedy = "systemctl start cotter-agent; `journalctl -u cotter-agent` says why it ended";
             findings.push(error("agent-answers", why.to_string(), remedy));
@@ -114,6 +118,7 @@ fn alone(agent: &Agent, store: Option<&Look>) -> Finding {
             "systemctl restart cotter-agent, or name its settings with --config",
         ),
         (Ok(_), _) => ok(id, format!("instance {ours}")),
+        (Err(why), _) if why.is_busy() => skip(id, "the agent is busy"),
         (Err(_), Some(true)) => error(
             id,
             "a process holds the state folder, and none answers at the status socket",

@@ -538,6 +538,10 @@ fn unit(load: &str, enabled: &str, active: &str) -> Option<Unit> {
     Some(Unit { load: load.to_owned(), enabled: enabled.to_owned(), active: active.to_owned() })
 }
 
+fn busy() -> ClientError {
+    ClientError::NotFollowed { code: "busy".to_owned(), message: "the agent is busy".to_owned() }
+}
+
 fn no_agent() -> ClientError {
     ClientError::NoAgent { path: "/run/status.sock".into(), why: "refused".to_owned() }
 }
@@ -586,6 +590,8 @@ fn the_agent() {
             "agent-alone",
             "error: a process holds the state folder, and none answers at the status socket",
         ),
+        (Agent { status: Err(busy()), ..agent(status()) }, "agent-alone", "skip: the agent is busy"),
+        (Agent { status: Err(busy()), ..agent(status()) }, "agent-answers", "warning: the agent is busy"),
         (
             Agent { instance: "lab".to_owned(), ..agent(status()) },
             "agent-alone",

@@ -11,6 +11,7 @@ pub mod device_api;
 pub mod operator_api;
 pub mod policy;
 
+mod allowance;
 mod clock;
 mod names;
 mod records;

@@ -6,15 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::allowance::Allowance;
 use super::policy::{Change, Device, Refusal, World};
-use super::render::{self, Rendered, Told};
+use super::render::{self, Told};
 use super::store::{FolderLock, Store, StoreError};
 use crate::model::DeviceUuid;
 
@@ -30,14 +32,72 @@ pub(super) struct Records {
     live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
     dir: PathBuf,
     poll_interval: Duration,
+    /// Whose turn it is to act.
+    turn: Arc<Semaphore>,
+    /// Which of the devices may wait for its turn: an operator waits for one of them at most.
+    turn_of_devices: Arc<Semaphore>,
     _lock: FolderLock,
 }
 
 /// What is known of a device only while the server runs.
-#[derive(Default)]
 struct Live {
     seen: Mutex<Option<Seen>>,
-    rendered: Mutex<Option<Arc<Rendered>>>,
+    rendered: Mutex<Option<Kept>>,
+    /// Reports that it may send: each that changes something is a synced write.
+    reports_left: Mutex<Allowance>,
+    /// Targets that it may be sent: each is made anew.
+    targets_left: Mutex<Allowance>,
+    /// Places for its reports that are under way.
+    reports: Arc<Semaphore>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self {
+            seen: Mutex::default(),
+            rendered: Mutex::default(),
+            reports_left: Mutex::new(Allowance::new(Instant::now())),
+            targets_left: Mutex::new(Allowance::new(Instant::now())),
+            reports: Arc::new(Semaphore::new(REPORTS)),
+        }
+    }
+}
+
+/// Reports of one device that may be under way at a time: a second one, when the device has lost the connection of the
+/// first.
+const REPORTS: usize = 2;
+
+/// A target that was rendered. Its body is kept only while it is being sent: all devices together would take much memory.
+struct Kept {
+    told: Told,
+    etag: String,
+    body: Weak<Vec<u8>>,
+}
+
+/// A device's target, as it is sent.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// The device has it already.
+    Same {
+        etag: String,
+    },
+    New {
+        etag: String,
+        body: Bytes,
+    },
+    /// The device asks too often for what it was sent before; it may ask again after `wait`.
+    TooOften {
+        wait: Duration,
+    },
+}
+
+/// A body that several responses share.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 /// The last poll of a device.
@@ -74,6 +134,8 @@ impl Records {
             live: RwLock::default(),
             dir,
             poll_interval,
+            turn: Arc::new(Semaphore::new(1)),
+            turn_of_devices: Arc::new(Semaphore::new(1)),
             _lock: lock,
         })
     }
@@ -102,9 +164,42 @@ impl Records {
             let _gone = tell.send(answer);
             Ok(changes)
         });
-        let done = tokio::task::spawn_blocking(move || records.act_now(decide)).await;
+        // The turn waits here, and not in a thread: a thread for each that waits would be hundreds.
+        let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| ActError::Stopping)?;
+        let done = tokio::task::spawn_blocking(move || {
+            let done = records.act_now(decide);
+            drop(turn);
+            done
+        })
+        .await;
         done.unwrap_or(Err(ActError::Stopping))?;
         told.await.map_err(|_| ActError::Stopping)
+    }
+
+    /// As [`Self::act`], for a device: however many devices wait, operators go before them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::act`].
+    pub(super) async fn act_for_device<T, F>(self: &Arc<Self>, act: F) -> Result<T, ActError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&World) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
+    {
+        let _turn = self.turn_of_devices.acquire().await.map_err(|_| ActError::Stopping)?;
+        self.act(act).await
+    }
+
+    /// Takes one of the reports that a device may send now; keep what is returned until it is stored.
+    ///
+    /// # Errors
+    ///
+    /// The time to wait, when the device reports too often or too many at once.
+    pub(super) fn may_report(&self, uuid: &DeviceUuid) -> Result<OwnedSemaphorePermit, Duration> {
+        let live = self.live_of(uuid);
+        let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
+        take(&live.reports_left, uuid, "reports")?;
+        Ok(reporting)
     }
 
     fn act_now(&self, decide: Decide) -> Result<(), ActError> {
@@ -142,28 +237,45 @@ impl Records {
         Ok(store)
     }
 
-    /// The target state of a device, rendered once for as long as it stays the same.
+    /// The target state of a device; without its body when the device `knows` its etag. It is rendered when it is
+    /// another one than before, or when it is sent and nobody else is being sent it.
     ///
     /// # Errors
     ///
     /// Never in practice; see [`render::target_state`].
-    pub(super) fn target_state(&self, device: &Device, world: &World) -> serde_json::Result<Arc<Rendered>> {
+    pub(super) fn target(
+        &self,
+        device: &Device,
+        world: &World,
+        knows: impl Fn(&str) -> bool,
+    ) -> serde_json::Result<Target> {
         let live = self.live_of(&device.uuid);
         let mut kept = locked(&live.rendered);
         let release = world.target_of(device);
-        if let Some(rendered) = kept.as_ref() {
-            let Told { name, fleet, release: told } = &rendered.told;
-            if *name == device.name && *fleet == device.fleet && *told == release.map(|r| r.number) {
-                return Ok(Arc::clone(rendered));
+        if let Some(Kept { told, etag, body }) = kept.as_ref() {
+            let is_same = told.name == device.name
+                && told.fleet == device.fleet
+                && told.release == release.map(|release| release.number);
+            if is_same && knows(etag) {
+                return Ok(Target::Same { etag: etag.clone() });
             }
+            if let (true, Some(body)) = (is_same, body.upgrade()) {
+                return Ok(Target::New { etag: etag.clone(), body: Bytes::from_owner(Shared(body)) });
+            }
+        }
+        if let Err(wait) = take(&live.targets_left, &device.uuid, "asks for its whole target") {
+            return Ok(Target::TooOften { wait });
         }
         let fleet = world
             .fleet(device.fleet)
             .ok_or_else(|| serde::ser::Error::custom("the device's fleet is not in the records"))?;
-        let rendered =
-            Arc::new(render::target_state(device, fleet, release.map(AsRef::as_ref), self.poll_interval)?);
-        *kept = Some(Arc::clone(&rendered));
-        Ok(rendered)
+        let rendered = render::target_state(device, fleet, release.map(AsRef::as_ref), self.poll_interval)?;
+        let (etag, body) = (rendered.etag, Arc::new(rendered.body));
+        *kept = Some(Kept { told: rendered.told, etag: etag.clone(), body: Arc::downgrade(&body) });
+        if knows(&etag) {
+            return Ok(Target::Same { etag });
+        }
+        Ok(Target::New { etag, body: Bytes::from_owner(Shared(body)) })
     }
 
     /// Notes that a device asked for its target just now.
@@ -191,6 +303,16 @@ impl Records {
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(uuid);
     }
+}
+
+/// Takes one request of a device, and tells the log of the first one that is too many. The error is the time to wait.
+fn take(left: &Mutex<Allowance>, device: &DeviceUuid, act: &str) -> Result<(), Duration> {
+    locked(left).take(Instant::now()).map_err(|too_often| {
+        if too_often.is_first {
+            tracing::warn!(%device, act, "device does something too often and is answered with 429");
+        }
+        too_often.wait
+    })
 }
 
 fn world_of(changes: Vec<Change>) -> World {

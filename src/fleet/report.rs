@@ -209,7 +209,8 @@ fn merge_apps(
         let release = world.releases_of(device.fleet).find(|release| release.commit.as_str() == commit);
         release.filter(|release| release.status == ReleaseStatus::Success).ok_or(NotYours)
     };
-    let mut rows = Vec::new();
+    // One row for each service of a release: a report may name it many times, by names that mean the same image.
+    let mut rows = BTreeMap::new();
     let mut updates = Vec::new();
     for (uuid, app) in apps {
         if Some(uuid.as_str()) != own {
@@ -224,11 +225,12 @@ fn merge_apps(
             updates.extend(told.update_status);
             for (name, service) in &told.services {
                 let (name, _) = find_image(release, name, service.image).ok_or(NotYours)?;
-                rows.push(merge_row(&reported.services, release.number, name, service));
+                let row = merge_row(&reported.services, release.number, name, service);
+                rows.insert((release.number, name.clone()), row);
             }
         }
     }
-    reported.services = rows;
+    reported.services = rows.into_values().collect();
     reported.update_status = updates.into_iter().min().or(reported.update_status);
     Ok(())
 }

@@ -10,6 +10,9 @@ use sha2::{Digest, Sha256};
 use super::policy::KeyHash;
 use crate::ownership;
 
+/// The longest key, in bytes: what a device may bring to its registration.
+const LONGEST_KEY: usize = 255;
+
 /// 32 random hex digits, fit for a key, a uuid or a commit.
 ///
 /// # Errors
@@ -24,6 +27,12 @@ pub fn token() -> io::Result<String> {
 /// What is stored of a key. Comparing hashes tells nothing about the key by its timing.
 pub(super) fn hash(key: &str) -> KeyHash {
     KeyHash(hex(&Sha256::digest(key)))
+}
+
+/// The hash of a key that a stranger sent. A longer one than any that is given out is nobody's, and costs nothing.
+pub(super) fn hash_given(key: &str) -> Option<KeyHash> {
+    let key = key.trim();
+    (1..=LONGEST_KEY).contains(&key.len()).then(|| hash(key))
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {

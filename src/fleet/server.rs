@@ -7,25 +7,49 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::records::Records;
 use super::store::StoreError;
 use super::{Config, device_api, operator_api, secret};
+use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};
 
-/// How long requests under way may take once the server stops.
-const LAST_REQUESTS: Duration = Duration::from_secs(10);
+/// What the server allows its clients. Together with the kernel's buffers, which `listen` keeps small, one connection
+/// takes 0.2 MiB at most: 1,024 of them and the bodies fit into the 512 MiB of the unit.
+///
+/// There is no limit by address: behind a proxy all clients come from one. Who is closed to make room is chosen by
+/// address, though, so that one client of many cannot drive the others out.
+const LIMITS: Limits = Limits {
+    // The setting `connections` says how many.
+    ordinary: 0,
+    privileged: 32,
+    per_user: 0,
+    spare: 32,
+    head: Duration::from_secs(10),
+    // More than the default time between two polls, so that a device keeps its connection.
+    idle: Duration::from_secs(75),
+    stalled: Duration::from_secs(30),
+    response: Some(Duration::from_secs(120)),
+    body: Duration::from_secs(30),
+    ordinary_bodies: 32 << 20,
+    privileged_bodies: 8 << 20,
+    linger: Duration::from_secs(10),
+};
+
+/// Connections that are open besides those of the setting `connections`: places for operators, and for clients who have
+/// not said yet who they are.
+pub(super) const MORE_CONNECTIONS: usize = LIMITS.privileged + LIMITS.spare;
 
 /// In the data folder.
 const TOKEN_FILE: &str = "operator.token";
 
 /// A fleet server that listens already, and answers once it runs.
 pub struct Server {
-    listener: TcpListener,
+    listener: Listener,
     address: SocketAddr,
     routes: Router,
+    limits: Limits,
 }
 
 /// Why the server does not start, or ended.
@@ -55,8 +79,8 @@ pub enum FleetError {
         source: io::Error,
     },
 
-    #[error("the server stopped answering")]
-    Serve(#[source] io::Error),
+    #[error("the server cannot be started")]
+    Start(#[source] io::Error),
 }
 
 impl FleetError {
@@ -86,13 +110,13 @@ impl Server {
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
         let opening = tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval));
-        let records = opening.await.map_err(|error| FleetError::Serve(io::Error::other(error)))??;
+        let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let path = config.data_dir.join(TOKEN_FILE);
         let token = secret::operator_token(&path)
             .map_err(|source| FleetError::Token { path: path.clone(), source })?;
         let listen_error = |source| FleetError::Listen { address: config.listen, source };
-        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
+        let listener = Listener::tcp(config.listen).map_err(listen_error)?;
+        let address = listener.address().map_err(listen_error)?;
         let routes = Router::new()
             .merge(device_api::routes())
             .nest("/api/v1", operator_api::routes(secret::hash(&token)))
@@ -110,7 +134,8 @@ impl Server {
                 "other machines can reach this server, and it has no TLS: keys and tokens cross the network in the clear"
             );
         }
-        Ok(Self { listener, address, routes })
+        let limits = Limits { ordinary: config.connections, ..LIMITS };
+        Ok(Self { listener, address, routes, limits })
     }
 
     /// Where it listens.
@@ -121,25 +146,13 @@ impl Server {
 
     /// Answers until `stop`, then for up to 10 s what is under way. Every act that was
     /// answered is on disk already, so that nothing is left to be saved.
-    ///
-    /// # Errors
-    ///
-    /// [`FleetError::Serve`] when the listener fails.
-    pub async fn run(self, stop: CancellationToken) -> Result<(), FleetError> {
-        let asked = stop.clone();
-        let serving = axum::serve(self.listener, self.routes)
-            .with_graceful_shutdown(async move { asked.cancelled().await })
-            .into_future();
-        let late = async {
-            stop.cancelled().await;
-            tokio::time::sleep(LAST_REQUESTS).await;
-        };
-        tokio::select! {
-            served = serving => served.map_err(FleetError::Serve)?,
-            () = late => tracing::warn!("stopped with requests under way"),
+    pub async fn run(self, stop: CancellationToken) {
+        let serving =
+            listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
+        if serving.await == Ended::Cut {
+            tracing::warn!("stopped with requests under way");
         }
         tracing::info!("fleet server stopped");
-        Ok(())
     }
 }
 

@@ -1,10 +1,13 @@
 //! The settings of the fleet server: what a file and the flags say, checked once.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
+
+use super::server::MORE_CONNECTIONS;
 
 /// What is written in the file, or given by flag or environment. Nothing is checked.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -13,6 +16,7 @@ pub struct RawConfig {
     pub listen: Option<String>,
     pub data_dir: Option<PathBuf>,
     pub poll_interval: Option<String>,
+    pub connections: Option<usize>,
     /// Only ever a flag: no file opens the server to a network.
     #[serde(skip)]
     pub allow_remote: bool,
@@ -27,7 +31,16 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Time between polls that devices are told; whole milliseconds.
     pub poll_interval: Duration,
+    /// Connections of devices at a time.
+    pub connections: usize,
 }
+
+/// Connections of devices at a time when nothing is said.
+const CONNECTIONS: usize = 1024;
+/// What `connections` may be.
+const CONNECTIONS_RANGE: RangeInclusive<usize> = 16..=60_000;
+/// Files that are open besides connections: the store, the listener, logs, the runtime's own.
+const OTHER_FILES: usize = 64;
 
 /// Why settings are not in force.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +59,12 @@ pub enum ConfigError {
     Interval { given: String },
     #[error("poll_interval = {given} is out of range; it must be from 1s to 24h")]
     IntervalRange { given: String },
+    #[error("connections = {given} is out of range; it must be from 16 to 60000")]
+    Connections { given: usize },
+    #[error(
+        "connections = {given} needs {needed} open files, and this process may open {most}; raise LimitNOFILE= of the unit or `ulimit -Hn`, or set fewer connections"
+    )]
+    OpenFiles { given: usize, needed: usize, most: usize },
 }
 
 impl RawConfig {
@@ -78,8 +97,33 @@ impl RawConfig {
             listen: self.listen.or(below.listen),
             data_dir: self.data_dir.or(below.data_dir),
             poll_interval: self.poll_interval.or(below.poll_interval),
+            connections: self.connections.or(below.connections),
             allow_remote: self.allow_remote || below.allow_remote,
         }
+    }
+
+    /// Fits `connections` to `most`, the number of files that this process may open. A number that nobody said is lowered
+    /// when it must be.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OpenFiles`] when the number that was said does not fit, or not even the least one.
+    pub fn within(mut self, most: usize) -> Result<Self, ConfigError> {
+        let fits = most.saturating_sub(MORE_CONNECTIONS + OTHER_FILES);
+        let given = self.connections.unwrap_or_else(|| CONNECTIONS.min(fits.max(*CONNECTIONS_RANGE.start())));
+        if given > fits {
+            let needed = given.saturating_add(MORE_CONNECTIONS + OTHER_FILES);
+            return Err(ConfigError::OpenFiles { given, needed, most });
+        }
+        if given < CONNECTIONS && self.connections.is_none() {
+            tracing::warn!(
+                connections = given,
+                open_files = most,
+                "fewer connections than usual are accepted, because this process may not open more files"
+            );
+        }
+        self.connections = Some(given);
+        Ok(self)
     }
 
     /// Checks the settings; what is not said has its default.
@@ -104,7 +148,11 @@ impl RawConfig {
                 })?,
         };
         let data_dir = self.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/cotter-fleet"));
-        Ok(Config { listen, data_dir, poll_interval })
+        let connections = self.connections.unwrap_or(CONNECTIONS);
+        if !CONNECTIONS_RANGE.contains(&connections) {
+            return Err(ConfigError::Connections { given: connections });
+        }
+        Ok(Config { listen, data_dir, poll_interval, connections })
     }
 }
 
@@ -117,11 +165,13 @@ mod tests {
         let shipped = RawConfig::parse(include_str!("../../config/fleet.toml")).unwrap();
         let spoken = RawConfig { allow_remote: true, ..shipped.clone() };
         assert!(spoken.listen.is_some() && spoken.data_dir.is_some() && spoken.poll_interval.is_some());
+        assert!(spoken.connections.is_some());
         assert_eq!(shipped.check().unwrap(), RawConfig::default().check().unwrap());
         let defaults = Config {
             listen: "127.0.0.1:7300".parse().unwrap(),
             data_dir: "/var/lib/cotter-fleet".into(),
             poll_interval: Duration::from_secs(60),
+            connections: 1024,
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }
@@ -135,6 +185,9 @@ mod tests {
             ("poll_interval = \"soon\"", "write e.g. 30s"),
             ("poll_interval = \"999ms\"", "from 1s to 24h"),
             ("poll_interval = \"25h\"", "from 1s to 24h"),
+            ("connections = 15", "from 16 to 60000"),
+            ("connections = 60001", "from 16 to 60000"),
+            ("connections = -1", "line 1 of the settings file"),
             ("pol_interval = \"1s\"", "unknown field"),
             ("allow_remote = true", "unknown field"),
             ("\nlisten = 7300", "line 2 of the settings file"),
@@ -146,5 +199,34 @@ mod tests {
         let remote =
             RawConfig { listen: Some("0.0.0.0:7300".into()), allow_remote: true, ..RawConfig::default() };
         assert!(remote.check().is_ok());
+    }
+
+    /// Without a number that was said, as many connections as files allow; with one, that number or none.
+    #[test]
+    fn connections_fit_the_files_that_may_be_open() {
+        for (said, most, expected) in [
+            (None, 1_048_576, Ok(1024)),
+            (None, 1152, Ok(1024)),
+            (None, 1151, Ok(1023)),
+            (None, 256, Ok(128)),
+            (None, 144, Ok(16)),
+            (None, 143, Err("connections = 16 needs 144 open files, and this process may open 143")),
+            (Some(1024), 1152, Ok(1024)),
+            (
+                Some(1024),
+                1024,
+                Err("needs 1152 open files, and this process may open 1024; raise LimitNOFILE="),
+            ),
+            (Some(60_000), 65_536, Ok(60_000)),
+        ] {
+            let raw = RawConfig { connections: said, ..RawConfig::default() };
+            match (raw.within(most).and_then(RawConfig::check), expected) {
+                (Ok(config), Ok(connections)) => {
+                    assert_eq!(config.connections, connections, "{said:?} {most}")
+                }
+                (Err(error), Err(told)) => assert!(error.to_string().contains(told), "{error}"),
+                (given, expected) => panic!("{said:?} {most}: {given:?}, not {expected:?}"),
+            }
+        }
     }
 }

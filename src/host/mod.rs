@@ -74,6 +74,22 @@ pub fn own_memory() -> Option<u64> {
     kib.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
+/// Raises the number of files that this process may open as far as it may, and returns it.
+///
+/// The usual limit of 1024 is for programs that use `select`; one that does not may raise it up to the hard limit.
+#[must_use]
+pub fn raise_open_files() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        // Where it is not allowed, the limit stays as it is.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    usize::try_from(most).unwrap_or(usize::MAX)
+}
+
 /// Tells systemd that the service is up. Without systemd nothing happens.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);

@@ -1,14 +1,19 @@
 //! The balena device protocol, as devices speak it. It asks no operator's token, and
 //! decides nothing: keys, uuids and the answers that the real API gives.
+//!
+//! Keys stand in the head of a request. A request is admitted once its key is known, and only then its body is read:
+//! see [`crate::listen`].
 
 mod register;
 mod state;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, RawQuery};
-use axum::http::header::AUTHORIZATION;
+use axum::body::Body;
+use axum::extract::RawQuery;
+use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, patch, post};
@@ -16,20 +21,22 @@ use axum::routing::{get, patch, post};
 use super::records::Records;
 use super::secret;
 use crate::fleet::policy::KeyHash;
+use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
 
 /// Tells a device, and no stranger, that an operator deleted it. A header, because the real API's answers to a
 /// device that is gone have no body that says so.
 const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
 
-/// The largest report, in bytes.
+/// The largest registration and the largest report, in bytes.
+const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 
 pub(super) fn routes() -> Router<Arc<Records>> {
     Router::new()
         .route("/ping", get(async || "OK"))
-        .route("/device/register", post(register::register).layer(DefaultBodyLimit::max(64 * 1024)))
+        .route("/device/register", post(register::register))
         .route("/device/v3/{uuid}/state", get(state::get))
-        .route("/device/v3/state", patch(state::patch).layer(DefaultBodyLimit::max(LARGEST_REPORT)))
+        .route("/device/v3/state", patch(state::patch))
         .route("/v7/device", get(register::own_id))
 }
 
@@ -40,8 +47,42 @@ fn key_of(headers: &HeaderMap, RawQuery(query): &RawQuery) -> Option<KeyHash> {
         scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
     };
     let in_query = || query.as_deref()?.split('&').find_map(|pair| pair.strip_prefix("apikey="));
-    let key = bearer().or_else(in_query)?;
-    (!key.is_empty()).then(|| secret::hash(key))
+    secret::hash_given(bearer().or_else(in_query)?)
+}
+
+/// Why a request whose key is known is not served.
+enum NotServed {
+    Busy,
+    /// The device may try again after this time.
+    TooOften(Duration),
+    Unread(Unread),
+}
+
+impl From<Busy> for NotServed {
+    fn from(_: Busy) -> Self {
+        Self::Busy
+    }
+}
+
+impl IntoResponse for NotServed {
+    fn into_response(self) -> Response {
+        let try_again = |status: StatusCode, seconds: u64| (status, [(RETRY_AFTER, seconds)]).into_response();
+        match self {
+            Self::Busy | Self::Unread(Unread::Busy) => {
+                try_again(StatusCode::SERVICE_UNAVAILABLE, listen::RETRY_AFTER)
+            }
+            // Whole seconds, and never none.
+            Self::TooOften(wait) => try_again(StatusCode::TOO_MANY_REQUESTS, wait.as_secs() + 1),
+            Self::Unread(Unread::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Self::Unread(Unread::TooSlow) => StatusCode::REQUEST_TIMEOUT.into_response(),
+            Self::Unread(Unread::Broken) => StatusCode::BAD_REQUEST.into_response(),
+        }
+    }
+}
+
+/// Reads the body of a request whose key is known.
+async fn read(visit: &Visit, body: Body, largest: usize) -> Result<Received, NotServed> {
+    visit.admit(Rank::Ordinary)?.read(body, largest).await.map_err(NotServed::Unread)
 }
 
 /// What the real API answers when there is no key, or one that nobody has.

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::body::Body;
+use axum::extract::{Extension, RawQuery, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use super::{DELETED, failed, key_of, key_required};
+use super::{DELETED, LARGEST_REGISTRATION, failed, key_of, key_required};
 use crate::fleet::policy::{NewDevice, Refusal, World, check_device_key};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
+use crate::listen::Visit;
 use crate::model::DeviceUuid;
 
 /// What a registration asks for, its types checked.
@@ -26,9 +27,10 @@ struct Request {
 
 pub(super) async fn register(
     State(records): State<Arc<Records>>,
+    Extension(visit): Extension<Visit>,
     query: RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
     let fleet = {
@@ -38,6 +40,10 @@ pub(super) async fn register(
             None if world.device_with_key(&key).is_some() => return StatusCode::UNAUTHORIZED.into_response(),
             None => return key_required(),
         }
+    };
+    let body = match super::read(&visit, body, LARGEST_REGISTRATION).await {
+        Ok(body) => body,
+        Err(not_served) => return not_served.into_response(),
     };
     let Ok(request) = read(&body) else { return StatusCode::BAD_REQUEST.into_response() };
     if request.application != fleet {
@@ -59,7 +65,7 @@ pub(super) async fn register(
         let device = secret::hash(&request.key);
         world.register(NewDevice { uuid: request.uuid, name, device_type, key: device, by: key, created })
     };
-    match records.act(act).await {
+    match records.act_for_device(act).await {
         Ok(number) => {
             tracing::info!(device = %told.0, provisioning_key = by, "device registered");
             let answer = json!({ "id": number, "uuid": told.0, "api_key": told.1 });

@@ -2,23 +2,25 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::body::Body;
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::header::{CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::{DELETED, failed, key_of, key_required};
+use super::{DELETED, LARGEST_REPORT, NotServed, failed, key_of, key_required, read};
 use crate::fleet::policy::{Reported, World};
-use crate::fleet::records::{ActError, Records};
+use crate::fleet::records::{ActError, Records, Target};
 use crate::fleet::{clock, render, report};
+use crate::listen::{Rank, Received, Visit};
 use crate::model::DeviceUuid;
 
 /// The resolved target. This is the request that a whole fleet repeats: without news it
 /// costs one hash and three look-ups.
 pub(super) async fn get(
     State(records): State<Arc<Records>>,
+    Extension(visit): Extension<Visit>,
     Path(uuid): Path<String>,
     query: RawQuery,
     headers: HeaderMap,
@@ -36,25 +38,29 @@ pub(super) async fn get(
     if key_of(&headers, &query).as_ref() != Some(&device.key) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let rendered = match records.target_state(device, &world) {
-        Ok(rendered) => rendered,
-        Err(error) => return failed(&error),
-    };
-    records.saw(&device.uuid, clock::now());
-    let etag = [(ETAG, rendered.etag.clone())];
-    let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-    if knows.is_some_and(|tags| render::is_same(tags, &rendered.etag)) {
-        return (StatusCode::NOT_MODIFIED, etag).into_response();
+    if let Err(busy) = visit.admit(Rank::Ordinary) {
+        return NotServed::from(busy).into_response();
     }
-    (etag, [(CONTENT_TYPE, "application/json; charset=utf-8")], rendered.body.clone()).into_response()
+    let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
+    let target = records.target(device, &world, |etag| knows.is_some_and(|tags| render::is_same(tags, etag)));
+    records.saw(&device.uuid, clock::now());
+    match target {
+        Ok(Target::Same { etag }) => (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response(),
+        Ok(Target::New { etag, body }) => {
+            ([(ETAG, etag)], [(CONTENT_TYPE, "application/json; charset=utf-8")], body).into_response()
+        }
+        Ok(Target::TooOften { wait }) => NotServed::TooOften(wait).into_response(),
+        Err(error) => failed(&error),
+    }
 }
 
 /// The report. What it answers to what is in the table of protocol.md 10.4.
 pub(super) async fn patch(
     State(records): State<Arc<Records>>,
+    Extension(visit): Extension<Visit>,
     query: RawQuery,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
     let uuid = {
@@ -70,11 +76,26 @@ pub(super) async fn patch(
     if !is_json(&headers) {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let Ok(body) = serde_json::from_slice::<Value>(&body) else {
-        return StatusCode::BAD_REQUEST.into_response();
+    let reporting = match records.may_report(&uuid) {
+        Ok(reporting) => reporting,
+        Err(wait) => return NotServed::TooOften(wait).into_response(),
     };
+    let body = match read(&visit, body, LARGEST_REPORT).await {
+        Ok(body) => body,
+        Err(not_served) => return not_served.into_response(),
+    };
+    let answer = store(&records, uuid, body).await;
+    drop(reporting);
+    answer
+}
+
+/// Stores a report. Only one is parsed at a time: parsed, a report takes many times its bytes.
+async fn store(records: &Arc<Records>, uuid: DeviceUuid, body: Received) -> Response {
     let at = clock::now();
     let act = move |world: &World| {
+        let Ok(body) = serde_json::from_slice::<Value>(&body) else {
+            return Ok((Err(report::BadReport::Malformed), Vec::new()));
+        };
         let Some(device) = world.device(&uuid) else {
             return Ok((Err(report::BadReport::NotYours), Vec::new()));
         };
@@ -87,7 +108,7 @@ pub(super) async fn patch(
         }
         Ok((Ok(()), world.report(device, Reported { at: Some(at), ..reported })))
     };
-    match records.act(act).await {
+    match records.act_for_device(act).await {
         Ok(Ok(())) => StatusCode::OK.into_response(),
         Ok(Err(report::BadReport::Malformed)) => StatusCode::BAD_REQUEST.into_response(),
         Ok(Err(report::BadReport::NotYours)) | Err(ActError::Refused(_)) => {

@@ -1,15 +1,17 @@
 //! How requests are read and errors are told: `{"error":{"code","message"}}`.
 
-use axum::extract::rejection::BytesRejection;
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
-use axum::http::StatusCode;
+use axum::http::header::RETRY_AFTER as RETRY_AFTER_HEADER;
 use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
+use super::LARGEST_REQUEST;
 use super::views::{ErrorView, Failure};
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
+use crate::listen::{Admitted, RETRY_AFTER, Unread};
 use crate::model::with_causes;
 
 /// An answer that is not what was asked for.
@@ -33,11 +35,22 @@ impl ApiError {
         let message = "this needs the operator's token: send `Authorization: Bearer <token>` with the content of operator.token in the server's data folder";
         Self::new(StatusCode::UNAUTHORIZED, "not_permitted", message)
     }
+
+    /// Too many requests are in progress.
+    pub(super) fn busy() -> Self {
+        let message = format!("the server is busy with too many requests; try again in {RETRY_AFTER} s");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+    }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        (self.status, axum::Json(ErrorView { error: self.failure })).into_response()
+        let is_busy = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        let mut response = (self.status, axum::Json(ErrorView { error: self.failure })).into_response();
+        if is_busy {
+            response.headers_mut().insert(RETRY_AFTER_HEADER, HeaderValue::from(RETRY_AFTER));
+        }
+        response
     }
 }
 
@@ -92,6 +105,20 @@ impl From<ActError> for ApiError {
     }
 }
 
+impl From<Unread> for ApiError {
+    fn from(unread: Unread) -> Self {
+        match unread {
+            Unread::TooLarge => {
+                let message = "the request is larger than 256 kB";
+                Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
+            }
+            Unread::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", unread.to_string()),
+            Unread::Busy => Self::busy(),
+            Unread::Broken => Self::bad_request(unread.to_string()),
+        }
+    }
+}
+
 impl From<BadFilter> for ApiError {
     fn from(error: BadFilter) -> Self {
         Self::bad_request(error.to_string())
@@ -109,15 +136,9 @@ pub(super) struct Body<T>(pub(super) T);
 impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes =
-            axum::body::Bytes::from_request(request, state).await.map_err(|error: BytesRejection| {
-                if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                    let message = "the request is larger than 256 kB";
-                    return ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message);
-                }
-                ApiError::bad_request(error.body_text())
-            })?;
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let admitted = request.extensions().get::<Admitted>().cloned().ok_or_else(ApiError::not_permitted)?;
+        let bytes = admitted.read(request.into_body(), LARGEST_REQUEST).await?;
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         match serde_json::from_slice(text) {
             Ok(body) => Ok(Self(body)),
@@ -142,7 +163,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
 
 /// A route that is not there.
 pub(in crate::fleet) async fn no_such_route(request: Request) -> Response {
-    let message = format!("there is no {}", request.uri().path());
+    let path: String = request.uri().path().chars().take(200).collect();
+    let message = format!("there is no {path}");
     ApiError::new(StatusCode::NOT_FOUND, "no_such_route", message).into_response()
 }
 

@@ -1,0 +1,87 @@
+//! How often one device may ask for what costs the server something: a burst at once, and then at a steady pace. Pure:
+//! the time is given.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Requests that a device may make at once. An update of many services makes some in a row.
+const BURST: u32 = 60;
+/// Time in which it gains one more. The agent reports every 10 s at most, other supervisors every second at most.
+const PACE: Duration = Duration::from_secs(1);
+
+/// The requests of one kind that a device has left.
+#[derive(Debug)]
+pub(super) struct Allowance {
+    /// When it has its whole burst again.
+    full: Instant,
+    /// Whether a refusal was told since then.
+    is_told: bool,
+}
+
+/// A request too many.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TooOften {
+    /// After which the next one is accepted.
+    pub(super) wait: Duration,
+    /// Whether it is the first one since the device behaved.
+    pub(super) is_first: bool,
+}
+
+impl Allowance {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { full: now, is_told: false }
+    }
+
+    /// Takes one request.
+    ///
+    /// # Errors
+    ///
+    /// [`TooOften`] when none is left.
+    pub(super) fn take(&mut self, now: Instant) -> Result<(), TooOften> {
+        if self.full <= now {
+            *self = Self::new(now);
+        }
+        let full = self.full + PACE;
+        let wait = (full - now).saturating_sub(PACE * BURST);
+        if wait > Duration::ZERO {
+            let is_first = !std::mem::replace(&mut self.is_told, true);
+            return Err(TooOften { wait, is_first });
+        }
+        self.full = full;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_and_then_one_a_second() {
+        let begun = Instant::now();
+        let at = |millis: u64| begun + Duration::from_millis(millis);
+        let mut allowance = Allowance::new(begun);
+        for n in 0..60 {
+            assert_eq!(allowance.take(begun), Ok(()), "{n}");
+        }
+        let too_often = |millis, is_first| Err(TooOften { wait: Duration::from_millis(millis), is_first });
+        for (now, answer) in [
+            (0, too_often(1000, true)),
+            (0, too_often(1000, false)),
+            (999, too_often(1, false)),
+            (1000, Ok(())),
+            (1000, too_often(1000, false)),
+            (3000, Ok(())),
+            (3000, Ok(())),
+            (3000, too_often(1000, false)),
+        ] {
+            assert_eq!(allowance.take(at(now)), answer, "at {now}");
+        }
+        // A device that was quiet for long has its burst again, no more, and is told of anew.
+        for n in 0..60 {
+            assert_eq!(allowance.take(at(100_000)), Ok(()), "{n}");
+        }
+        assert_eq!(allowance.take(at(100_000)), too_often(1000, true));
+    }
+}

@@ -1,0 +1,270 @@
+//! Places: which requests are in progress, and for whom there is room.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore};
+use tokio::time::Instant;
+
+use super::Limits;
+use super::listener::Peer;
+
+/// Whose places a request takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rank {
+    Ordinary,
+    Privileged,
+}
+
+/// All places of this rank are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Busy;
+
+/// What all connections of a server share.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    begun: Instant,
+    ordinary: AtomicUsize,
+    privileged: AtomicUsize,
+    /// Ordinary requests in progress by user.
+    users: Mutex<HashMap<u32, usize>>,
+    pub(super) ordinary_bodies: Arc<Semaphore>,
+    pub(super) privileged_bodies: Arc<Semaphore>,
+    /// Requests that found no place.
+    pub(super) refused: AtomicU64,
+    /// Wakes whoever tells the log of refusals.
+    pub(super) has_refused: Notify,
+}
+
+impl Shared {
+    pub(super) fn new(limits: Limits) -> Self {
+        let kib = |bytes: usize| Arc::new(Semaphore::new(bytes >> 10));
+        Self {
+            limits,
+            begun: Instant::now(),
+            ordinary: AtomicUsize::new(0),
+            privileged: AtomicUsize::new(0),
+            users: Mutex::default(),
+            ordinary_bodies: kib(limits.ordinary_bodies),
+            privileged_bodies: kib(limits.privileged_bodies),
+            refused: AtomicU64::new(0),
+            has_refused: Notify::new(),
+        }
+    }
+
+    fn take(&self, rank: Rank, user: Option<u32>) -> Result<(), Busy> {
+        let (taken, most) = match rank {
+            Rank::Ordinary => (&self.ordinary, self.limits.ordinary),
+            Rank::Privileged => (&self.privileged, self.limits.privileged),
+        };
+        let more = |taken: usize| (taken < most).then_some(taken + 1);
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map_err(|_| Busy)?;
+        let Some(user) = user.filter(|_| rank == Rank::Ordinary) else { return Ok(()) };
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_user = users.entry(user).or_default();
+        if *of_user >= self.limits.per_user {
+            taken.fetch_sub(1, Ordering::Relaxed);
+            return Err(Busy);
+        }
+        *of_user += 1;
+        Ok(())
+    }
+
+    fn give_back(&self, rank: Rank, user: Option<u32>) {
+        match rank {
+            Rank::Ordinary => self.ordinary.fetch_sub(1, Ordering::Relaxed),
+            Rank::Privileged => self.privileged.fetch_sub(1, Ordering::Relaxed),
+        };
+        let Some(user) = user.filter(|_| rank == Rank::Ordinary) else { return };
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(of_user) = users.get_mut(&user) {
+            *of_user -= 1;
+            if *of_user == 0 {
+                users.remove(&user);
+            }
+        }
+    }
+}
+
+/// How far a connection is with its present request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It has sent nothing yet.
+    New = 0,
+    /// Part of a request's head is here.
+    Head = 1,
+    /// A request is being served.
+    Serving = 2,
+    /// The response is made, and not all of it is sent.
+    Answered = 3,
+    /// The last response is sent, and nothing of the next request is here.
+    Idle = 4,
+}
+
+/// One connection, as far as its places and times go.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: Peer,
+    phase: AtomicU8,
+    /// When the phase began, in milliseconds since the server did.
+    since: AtomicU64,
+    /// The rank of the request in progress plus one; 0 when it has no place.
+    place: AtomicU8,
+    /// Whether any request of this connection was ever admitted.
+    was_admitted: AtomicBool,
+}
+
+impl Connection {
+    pub(super) fn new(shared: Arc<Shared>, peer: Peer) -> Self {
+        let connection = Self {
+            shared,
+            peer,
+            phase: AtomicU8::new(Phase::New as u8),
+            since: AtomicU64::new(0),
+            place: AtomicU8::new(0),
+            was_admitted: AtomicBool::new(false),
+        };
+        connection.enter(Phase::New);
+        connection
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Relaxed) {
+            0 => Phase::New,
+            1 => Phase::Head,
+            2 => Phase::Serving,
+            3 => Phase::Answered,
+            _ => Phase::Idle,
+        }
+    }
+
+    pub(super) fn enter(&self, phase: Phase) {
+        let since = u64::try_from(self.shared.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.since.store(since, Ordering::Relaxed);
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+
+    /// When the present phase began, in milliseconds since the server did.
+    pub(super) fn since(&self) -> u64 {
+        self.since.load(Ordering::Relaxed)
+    }
+
+    /// Until when a byte must come; `None` while the client need not send any.
+    pub(super) fn read_deadline(&self) -> Option<Instant> {
+        let patience = match self.phase() {
+            Phase::New | Phase::Head => self.shared.limits.head,
+            Phase::Idle => self.shared.limits.idle,
+            Phase::Serving | Phase::Answered => return None,
+        };
+        Some(self.shared.begun + Duration::from_millis(self.since()) + patience)
+    }
+
+    /// Notes that the client sent something.
+    pub(super) fn received(&self) {
+        if matches!(self.phase(), Phase::New | Phase::Idle) {
+            self.enter(Phase::Head);
+        }
+    }
+
+    /// Notes that everything written so far is sent.
+    pub(super) fn sent(&self) {
+        if self.phase() == Phase::Answered {
+            self.enter(Phase::Idle);
+            self.leave();
+        }
+    }
+
+    /// Whether a request in progress has a place. If not, the connection may be closed for another one.
+    pub(super) fn is_admitted(&self) -> bool {
+        self.place.load(Ordering::Relaxed) != 0
+    }
+
+    pub(super) fn was_admitted(&self) -> bool {
+        self.was_admitted.load(Ordering::Relaxed)
+    }
+
+    fn admit(&self, rank: Rank) -> Result<(), Busy> {
+        if self.is_admitted() {
+            return Ok(());
+        }
+        if let Err(busy) = self.shared.take(rank, self.peer.user) {
+            self.shared.refused.fetch_add(1, Ordering::Relaxed);
+            self.shared.has_refused.notify_one();
+            return Err(busy);
+        }
+        self.place.store(rank as u8 + 1, Ordering::Relaxed);
+        self.was_admitted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rank(&self) -> Option<Rank> {
+        match self.place.load(Ordering::Relaxed) {
+            0 => None,
+            1 => Some(Rank::Ordinary),
+            _ => Some(Rank::Privileged),
+        }
+    }
+
+    /// Gives the place of a request back.
+    fn leave(&self) {
+        if let Some(rank) = self.rank() {
+            self.place.store(0, Ordering::Relaxed);
+            self.shared.give_back(rank, self.peer.user);
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// A request in progress, as its route sees it: an extension of the request.
+#[derive(Debug, Clone)]
+pub struct Visit(pub(super) Arc<Connection>);
+
+impl Visit {
+    /// Gives the request a place until its response is sent. A request that has one keeps it.
+    ///
+    /// # Errors
+    ///
+    /// [`Busy`] when all places of this rank are taken. Answer with 503 and `Retry-After` then.
+    pub fn admit(&self, rank: Rank) -> Result<Admitted, Busy> {
+        self.0.admit(rank).map(|()| Admitted(Arc::clone(&self.0)))
+    }
+
+    /// Whether the other end is root or the user that this process runs as; never over TCP.
+    #[must_use]
+    pub fn is_privileged(&self) -> bool {
+        self.0.peer.is_privileged
+    }
+}
+
+#[cfg(test)]
+impl Visit {
+    /// A request of a privileged user, for tests of routes.
+    pub(crate) fn privileged() -> Self {
+        let limits = super::tests::LIMITS;
+        let peer = Peer { user: Some(0), group: 0, is_privileged: true };
+        Self(Arc::new(Connection::new(Arc::new(Shared::new(limits)), peer)))
+    }
+}
+
+/// Proof that a request was admitted, which lets its body be read. Where users tell the rank it is an extension of
+/// each request.
+#[derive(Debug, Clone)]
+pub struct Admitted(pub(super) Arc<Connection>);
+
+impl Admitted {
+    pub(super) fn bodies(&self) -> &Arc<Semaphore> {
+        match self.0.rank() {
+            Some(Rank::Privileged) => &self.0.shared.privileged_bodies,
+            Some(Rank::Ordinary) | None => &self.0.shared.ordinary_bodies,
+        }
+    }
+}

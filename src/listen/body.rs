@@ -1,0 +1,78 @@
+//! Reads bodies: only of requests that were admitted, up to a size, within a time, and from a budget of bytes that
+//! all requests of a rank share.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+use axum::body::{Body, HttpBody};
+use http_body_util::BodyExt;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, timeout_at};
+
+use super::Admitted;
+
+/// Capacity of a body that does not say its length, at first.
+const USUAL: usize = 4 << 10;
+
+/// A body. It takes its share of the budget for as long as it lives.
+#[derive(Debug)]
+pub struct Received {
+    bytes: Vec<u8>,
+    _share: OwnedSemaphorePermit,
+}
+
+impl Deref for Received {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Why a body was not read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unread {
+    /// Answered with 413.
+    #[error("the body is too large")]
+    TooLarge,
+    /// Answered with 408.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// Answered with 503: the budget for bodies was used up by others for too long.
+    #[error("too many bodies are being read; try again")]
+    Busy,
+    /// Answered with 400, if there is anybody left to be answered.
+    #[error("the body broke off")]
+    Broken,
+}
+
+impl Admitted {
+    /// Reads a body of at most `largest` bytes.
+    ///
+    /// The bytes are copied as they come: a client that sends one byte at a time takes no more memory for it.
+    ///
+    /// # Errors
+    ///
+    /// [`Unread`]; a body that says that it is larger is refused before anything is read.
+    pub async fn read(&self, body: Body, largest: usize) -> Result<Received, Unread> {
+        let hint = body.size_hint();
+        if hint.lower() > largest as u64 {
+            return Err(Unread::TooLarge);
+        }
+        let declared = hint.exact().and_then(|length| usize::try_from(length).ok());
+        let deadline = Instant::now() + self.0.shared.limits.body;
+        let kib = u32::try_from(declared.unwrap_or(largest).div_ceil(1024)).unwrap_or(u32::MAX);
+        let share = timeout_at(deadline, Arc::clone(self.bodies()).acquire_many_owned(kib));
+        let share = share.await.map_err(|_| Unread::Busy)?.map_err(|_| Unread::Busy)?;
+        let mut bytes = Vec::with_capacity(declared.unwrap_or(USUAL.min(largest)));
+        let mut body = body;
+        while let Some(frame) = timeout_at(deadline, body.frame()).await.map_err(|_| Unread::TooSlow)? {
+            let Ok(part) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+            if bytes.len() + part.len() > largest {
+                return Err(Unread::TooLarge);
+            }
+            bytes.extend_from_slice(&part);
+        }
+        Ok(Received { bytes, _share: share })
+    }
+}

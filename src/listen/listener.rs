@@ -1,0 +1,131 @@
+//! Where connections come from, and who is at their other end.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, UnixListener};
+
+/// The kernel's buffers of one TCP connection, in bytes; it takes twice as much for its own needs. By default they
+/// grow to megabytes, and count as memory of the unit.
+const RECEIVED: u32 = 32 << 10;
+const SENT: u32 = 64 << 10;
+/// Connections that the kernel keeps until they are accepted.
+const BACKLOG: u32 = 1024;
+
+/// One type for sockets of all kinds: a server of its own for each is 20 KB of code.
+#[derive(Debug)]
+pub enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl From<UnixListener> for Listener {
+    fn from(listener: UnixListener) -> Self {
+        Self::Unix(listener)
+    }
+}
+
+/// A connection of either kind.
+pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
+
+/// Who is at the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Peer {
+    /// The user of this machine, over a unix socket.
+    pub(super) user: Option<u32>,
+    /// Connections of one user or of one address are a group: the largest one makes room first.
+    pub(super) group: u64,
+    /// Root, or the user that this process runs as.
+    pub(super) is_privileged: bool,
+}
+
+impl Listener {
+    /// Listens at a TCP address, with small kernel buffers for its connections.
+    ///
+    /// # Errors
+    ///
+    /// The system's own.
+    pub fn tcp(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        // Connections inherit them.
+        socket.set_recv_buffer_size(RECEIVED)?;
+        socket.set_send_buffer_size(SENT)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG).map(Self::Tcp)
+    }
+
+    /// The address of a TCP listener.
+    ///
+    /// # Errors
+    ///
+    /// The system's own; a unix socket has none.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr(),
+            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        }
+    }
+
+    /// The next connection. Dropping the future loses none.
+    pub(super) async fn accept(&self) -> io::Result<(Box<dyn Io>, Peer)> {
+        match self {
+            Self::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                Ok((Box::new(stream), Peer::at(address.ip())))
+            }
+            Self::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                let user = stream.peer_cred().ok().map(|peer| peer.uid());
+                Ok((Box::new(stream), Peer::user(user)))
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Addresses of one IPv6 network of /64 are one group: they belong to one site or one machine.
+    fn at(address: IpAddr) -> Self {
+        let mut hasher = DefaultHasher::new();
+        match address.to_canonical() {
+            IpAddr::V4(address) => address.hash(&mut hasher),
+            IpAddr::V6(address) => address.segments()[..4].hash(&mut hasher),
+        }
+        Self { user: None, group: hasher.finish(), is_privileged: false }
+    }
+
+    /// A user who is not known is nobody.
+    fn user(user: Option<u32>) -> Self {
+        let user = user.unwrap_or(u32::MAX);
+        let is_own = || std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == user);
+        Self { user: Some(user), group: user.into(), is_privileged: user == 0 || is_own() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_one_site_are_one_group() {
+        let at = |address: &str| Peer::at(address.parse().unwrap()).group;
+        assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::9"));
+        assert_eq!(at("192.0.2.1"), at("::ffff:192.0.2.1"));
+        assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));
+        assert_ne!(at("192.0.2.1"), at("192.0.2.2"));
+    }
+
+    #[test]
+    fn root_and_the_own_user_are_privileged() {
+        let own = std::fs::metadata("/proc/self").unwrap().uid();
+        for (user, is_privileged) in [(Some(0), true), (Some(own), true), (Some(65534), false), (None, false)]
+        {
+            assert_eq!(Peer::user(user).is_privileged, is_privileged, "{user:?}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! HTTP servers that no client can stop: every connection, request and body is bounded in number, size and time.
+//!
+//! A connection that has no request in progress is *spare*: it is closed when a newcomer needs its place. A request
+//! that is *admitted* has a place of its own until its response is sent, and is never closed in favour of another
+//! one. Ordinary and privileged clients have separate places, so neither can take those of the other. A request that
+//! finds no place is answered with 503.
+//!
+//! This room knows no route and no key. Who is privileged is told by the user at the other end of a unix socket, or by
+//! the routes, which look at the headers first: a body can be read only by a request that was admitted.
+
+mod admission;
+mod body;
+mod connections;
+mod listener;
+mod overload;
+mod serve;
+mod service;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use admission::{Admitted, Busy, Rank, Visit};
+pub use body::{Received, Unread};
+pub use listener::Listener;
+pub use serve::{Ended, serve};
+pub use service::Admission;
+
+/// Seconds after which a client that was refused may try again, for `Retry-After`.
+pub const RETRY_AFTER: u64 = 5;
+
+/// The largest head of a request in bytes: request line and headers. A larger one is answered with 431. Each open
+/// connection may hold so much memory, which is all that a stranger can fill.
+const LARGEST_HEAD: usize = 16 << 10;
+
+/// What a server allows its clients.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Requests of ordinary clients in progress at a time.
+    pub ordinary: usize,
+    /// Requests of privileged clients in progress at a time.
+    pub privileged: usize,
+    /// Ordinary requests in progress at a time of one user of this machine. Only unix sockets know users.
+    pub per_user: usize,
+    /// Connections without a request in progress that may be open besides.
+    pub spare: usize,
+    /// How long a client may take from the first byte of a request to the end of its headers; also how long a new
+    /// connection may be silent.
+    pub head: Duration,
+    /// How long a connection may wait for its next request.
+    pub idle: Duration,
+    /// How long a client may take no byte of a response.
+    pub stalled: Duration,
+    /// How long a client may take for a whole response once it falls behind. `None` for responses that go on as long
+    /// as the client likes.
+    pub response: Option<Duration>,
+    /// How long a body may take.
+    pub body: Duration,
+    /// Bytes of bodies that ordinary requests may hold at a time, all together.
+    pub ordinary_bodies: usize,
+    /// As `ordinary_bodies`, for privileged requests.
+    pub privileged_bodies: usize,
+    /// How long requests in progress may go on once the server is told to stop.
+    pub linger: Duration,
+}
+
+impl Limits {
+    /// The most connections that are ever open at a time.
+    #[must_use]
+    pub const fn connections(&self) -> usize {
+        self.ordinary + self.privileged + 2 * self.spare
+    }
+}

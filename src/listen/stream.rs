@@ -1,0 +1,153 @@
+//! A connection whose client may not stand still: reads and writes end with an error when their time is over.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep};
+
+use super::admission::{Connection, Phase};
+use super::listener::Io;
+
+/// How long, and for how many bytes, a connection is read that was closed before its client had sent everything. A
+/// socket that is closed with unread bytes sends a reset, which destroys the response that is still on its way
+/// (RFC 9112, 9.6).
+const DRAIN: Duration = Duration::from_secs(1);
+const DRAINED: usize = 256 << 10;
+
+pub(super) struct Stream {
+    io: Box<dyn Io>,
+    connection: Arc<Connection>,
+    timer: Pin<Box<Sleep>>,
+    /// Since when the client has taken no byte, while there are bytes for it.
+    stalled: Option<Instant>,
+    /// Since when the client has not taken everything that there is for it.
+    behind: Option<Instant>,
+    /// Once the write side is closed: until when the rest is read, and how much of it may come.
+    draining: Option<(Instant, usize)>,
+}
+
+impl Stream {
+    pub(super) fn new(io: Box<dyn Io>, connection: Arc<Connection>) -> Self {
+        let timer = Box::pin(tokio::time::sleep(connection.shared.limits.head));
+        Self { io, connection, timer, stalled: None, behind: None, draining: None }
+    }
+
+    /// Waits until `deadline`, and fails then. The timer may fire too early, never too late, so that it is set anew
+    /// only when it must be and not with every request.
+    fn wait<T>(&mut self, context: &mut Context<'_>, deadline: Option<Instant>) -> Poll<io::Result<T>> {
+        let Some(deadline) = deadline else { return Poll::Pending };
+        if self.timer.deadline() > deadline {
+            self.timer.as_mut().reset(deadline);
+        }
+        while self.timer.as_mut().poll(context).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
+            self.timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn wrote(
+        &mut self,
+        context: &mut Context<'_>,
+        wrote: Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if wrote.is_ready() {
+            self.stalled = None;
+            return wrote;
+        }
+        let (limits, now) = (self.connection.shared.limits, Instant::now());
+        let stalled = *self.stalled.get_or_insert(now) + limits.stalled;
+        let behind = *self.behind.get_or_insert(now);
+        let whole = limits.response.map(|response| behind + response);
+        self.wait(context, Some(whole.map_or(stalled, |whole| whole.min(stalled))))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        match Pin::new(&mut *self.io).poll_read(context, buffer) {
+            Poll::Pending => {
+                let deadline = self.connection.read_deadline();
+                self.wait(context, deadline)
+            }
+            Poll::Ready(read) => {
+                if buffer.filled().len() > before {
+                    self.connection.received();
+                }
+                Poll::Ready(read)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut *self.io).poll_write(context, bytes);
+        self.wrote(context, wrote)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let wrote = Pin::new(&mut *self.io).poll_write_vectored(context, slices);
+        self.wrote(context, wrote)
+    }
+
+    /// With it hyper copies no body, and keeps a few texts for a reader who does not read; without it 400 KiB.
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    /// hyper flushes once everything that it has is written.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut *self.io).poll_flush(context))?;
+        self.behind = None;
+        self.connection.sent();
+        // hyper may have asked for the next request before this one was sent, and does not ask again.
+        let deadline = self.connection.read_deadline();
+        let _too_early: Poll<io::Result<()>> = self.wait(context, deadline);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.draining.is_none() {
+            ready!(Pin::new(&mut *self.io).poll_shutdown(context))?;
+            self.draining = Some((Instant::now() + DRAIN, DRAINED));
+            self.connection.enter(Phase::Idle);
+        }
+        while let Some((until, left)) = self.draining.filter(|(_, left)| *left > 0) {
+            let mut bytes = [0; 2048];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *self.io).poll_read(context, &mut buffer) {
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
+                    self.draining = Some((until, left.saturating_sub(buffer.filled().len())));
+                }
+                Poll::Ready(_) => break,
+                Poll::Pending => {
+                    // The time of the drain is over, which is no error.
+                    let _over: io::Result<()> = ready!(self.wait(context, Some(until)));
+                    break;
+                }
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
