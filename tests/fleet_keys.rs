@@ -174,6 +174,8 @@ fn a_key_registers_a_minutes_worth_at_once_and_then_one_by_one() {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     /// Whenever devices come, and however the clock jumps: no more than a minute's worth at once, and what the
     /// time since the first one allows. A retry that waits as long as it was told is not refused.
     #[test]
