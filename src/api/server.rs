@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, Uri, header};
 use axum::response::IntoResponse;
 use axum::routing::{MethodRouter, get};
-use axum::{Json, Router};
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use tracing::warn;
 use crate::model::{CloudReport, Delivered, Events, Report};
 
 use super::Inherited;
-use super::answer::{Told, told};
+use super::answer::{Json, Told, told};
 use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
 use super::events::events;
 use super::forecast::{Forecaster, PlanDocument, plan_document};

@@ -46,7 +46,7 @@ pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = agent.settings.given();
     if agent.check {
         accepted(&given, &environment_outside(&given))?;
-        return super::print::text("the settings are fine");
+        return super::print::line("the settings are fine");
     }
     let (config, filter) = accepted(&given, &environment())?;
     logging::begin(filter);

@@ -40,7 +40,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Check(Check { file }) => {
             let given = Given { file, set: Vec::new() };
             agent::accepted(&given, &environment_outside(&given))?;
-            print::text("the settings are fine")
+            print::line("the settings are fine")
         }
     }
 }

@@ -148,7 +148,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             if plain.json {
                 return print::json("deleted", &gone);
             }
-            print::text(&format!("deleted {} ({}); its containers go on running", gone.uuid, gone.name))
+            print::line(&format!("deleted {} ({}); its containers go on running", gone.uuid, gone.name))
         }
     }
 }
@@ -226,7 +226,7 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     if detail.services.is_empty() {
         return Ok(());
     }
-    print::text("")?;
+    print::line("")?;
     let rows = detail.services.iter().map(|row| {
         let progress = row.download_progress.map(|percent| format!("{percent} %"));
         [

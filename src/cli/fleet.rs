@@ -104,7 +104,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             let client = Client::new(plain.connection)?;
             let path = ["fleets", &fleet, "provisioning-keys"];
             let created: KeyCreated = client.post(&path, &Nothing {}).await?;
-            if plain.json { print::json("created", &created) } else { print::text(&created.provisioning_key) }
+            if plain.json { print::json("created", &created) } else { print::line(&created.provisioning_key) }
         }
     }
 }

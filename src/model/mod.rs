@@ -28,6 +28,7 @@ mod service;
 mod settings;
 mod step;
 mod target;
+pub mod text;
 mod window;
 
 pub use alert::Alert;

@@ -8,6 +8,7 @@ use super::acts_fleet::check_name;
 use super::filter::{TAG_KEY_ACCEPTS, is_tag_key};
 use super::{Change, Counters, Device, Fleet, KeyHash, Refusal, Release, Reported, World};
 use crate::model::DeviceUuid;
+use crate::model::text::is_one_line;
 
 /// What a new device needs from outside.
 #[derive(Debug, Clone)]
@@ -92,9 +93,9 @@ impl World {
                 let accepts = TAG_KEY_ACCEPTS;
                 return Err(Refusal::BadTag { part: "key", given: key.chars().take(64).collect(), accepts });
             }
-            if value.len() > 255 || value.contains(|c: char| c.is_control() || matches!(c, ',' | '=' | '!')) {
+            if value.len() > 255 || value.contains([',', '=', '!']) || !is_one_line(value) {
                 let given = value.chars().take(64).collect();
-                let accepts = "a value has at most 255 bytes and no ',', '=', '!' or control character";
+                let accepts = "a value has at most 255 bytes and no ',', '=', '!', control character or one that is not seen";
                 return Err(Refusal::BadTag { part: "value", given, accepts });
             }
         }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::{Change, Counters, Fleet, KeyHash, ProvisioningKey, Refusal, Release, ReleaseStatus, World};
 use crate::model::AppId;
+use crate::model::text::is_one_line;
 
 /// What a new fleet needs from outside.
 #[derive(Debug, Clone)]
@@ -114,10 +115,8 @@ impl World {
     }
 }
 
-/// Names are shown in tables and logs, so that control characters have no place in them.
+/// Names are shown in tables and logs: what moves a cursor or is not seen has no place in them.
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
-    let is_good = (1..=255).contains(&name.chars().count())
-        && !name.contains(char::is_control)
-        && !name.trim().is_empty();
+    let is_good = (1..=255).contains(&name.chars().count()) && is_one_line(name) && !name.trim().is_empty();
     if is_good { Ok(()) } else { Err(Refusal::BadName { what, name: name.chars().take(64).collect() }) }
 }
