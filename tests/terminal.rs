@@ -7,9 +7,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -327,3 +328,71 @@ fn terminal(folder: &Path, words: &str) -> Vec<u8> {
     let end = all.windows(16).rposition(|window| window == b"\n\nScript done on").unwrap() + 1;
     all[begin..end].to_vec()
 }
+
+/// An agent whose engine answers every question with a message that would forge lines of its log, words to systemd
+/// and a terminal's commands.
+#[test]
+fn what_an_engine_says_forges_no_line_of_the_log_and_no_word_to_systemd() {
+    let folder = tempfile::Builder::new().prefix("cotter-").tempdir_in("/tmp").unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let engine = UnixListener::bind(at("engine.sock")).unwrap();
+    std::thread::spawn(move || {
+        for stream in engine.incoming().flatten() {
+            answer(stream, &|_, _| (500, json!({ "message": FORGED }).to_string().into_bytes()));
+        }
+    });
+    let systemd = UnixDatagram::bind(at("notify.sock")).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let setting = |key: &str, name: &str| format!("{key}={}", at(name).display());
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_cotter"));
+    agent.env_clear().env("NOTIFY_SOCKET", at("notify.sock")).arg("agent");
+    for (key, name) in [("state_dir", "state"), ("runtime_dir", "run"), ("engine.socket", "engine.sock")] {
+        agent.args(["--set", &setting(key, name)]);
+    }
+    let agent = agent.stdin(Stdio::null()).stderr(fs::File::create(at("log")).unwrap());
+    let agent = Ended(agent.spawn().unwrap());
+
+    // The words to systemd, until the engine's are among them.
+    let mut word = [0; 4096];
+    let status = loop {
+        let length = systemd.recv(&mut word).expect("the agent tells systemd of its engine");
+        let text = String::from_utf8(word[..length].to_vec()).unwrap();
+        assert_eq!(text.trim_end_matches('\n').lines().count(), 1, "{text}");
+        if text.contains("FORGED") {
+            break text;
+        }
+    };
+    assert!(status.starts_with("STATUS=") && status.contains(r"x\nMAINPID=1\n<3>FORGED"), "{status}");
+
+    // The document as it is on the socket, which people read by other programs, too.
+    let mut socket = UnixStream::connect(at("run/status.sock")).unwrap();
+    socket.write_all(b"GET /v1/status HTTP/1.0\r\n\r\n").unwrap();
+    let mut document = String::new();
+    socket.read_to_string(&mut document).unwrap();
+    let body = document.split_once("\r\n\r\n").unwrap().1;
+    assert!(body.chars().all(|c| matches!(c, ' '..='~')), "{body}");
+    let error = serde_json::from_str::<Value>(body).unwrap()["engine_error"].as_str().unwrap().to_owned();
+    assert!(error.contains(FORGED), "{error:?}");
+
+    drop(agent);
+    let log = fs::read_to_string(at("log")).unwrap();
+    assert!(log.contains(r"x\nMAINPID=1\n<3>FORGED\u{1b}[2J\u{202e}"), "{log}");
+    for line in log.lines() {
+        let is_ours =
+            line.starts_with("20") && [" INFO ", " WARN ", "ERROR "].iter().any(|l| line.contains(l));
+        assert!(is_ours && line.chars().all(|c| matches!(c, ' '..='~')), "{line:?}");
+    }
+}
+
+/// A process that ends with this.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const FORGED: &str = "x\nMAINPID=1\n<3>FORGED\x1b[2J\u{202e}";
