@@ -145,7 +145,7 @@ fn what_an_agent_answers_is_shown_in_characters_that_are_seen() {
     let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            answer(stream, &of_agent);
+            answer(stream, of_agent);
         }
     });
     for (words, knows_json) in OF_THE_AGENT {
@@ -169,7 +169,7 @@ fn what_a_fleet_server_answers_is_shown_in_characters_that_are_seen() {
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            answer(stream, &of_fleet);
+            answer(stream, of_fleet);
         }
     });
     let run = |words: &[&str], path: &str| {
@@ -196,8 +196,11 @@ fn what_a_fleet_server_answers_is_shown_in_characters_that_are_seen() {
     }
 }
 
+/// The status and the body of an answer.
+type Found = (u16, Vec<u8>);
+
 /// Answers one request by its method and path.
-fn answer(mut stream: impl Read + Write, find: &dyn Fn(&str, &str) -> (u16, Vec<u8>)) {
+fn answer(mut stream: impl Read + Write, find: impl Fn(&str, &str) -> Found) {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
@@ -218,7 +221,7 @@ fn answer(mut stream: impl Read + Write, find: &dyn Fn(&str, &str) -> (u16, Vec<
     let _ = stream.write_all(&[head.as_bytes(), &content].concat());
 }
 
-fn of_agent(_: &str, path: &str) -> (u16, Vec<u8>) {
+fn of_agent(_: &str, path: &str) -> Found {
     let waiting = json!({ "app": HOSTILE, "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "retry_in_s": 1, "since": HOSTILE });
     let service = json!({ "name": HOSTILE, "release": HOSTILE, "image": HOSTILE, "status": HOSTILE, "detail": HOSTILE, "progress": 5 });
     let document = match path.split('?').next().unwrap() {
@@ -253,7 +256,7 @@ fn of_agent(_: &str, path: &str) -> (u16, Vec<u8>) {
     (200, document.to_string().into_bytes())
 }
 
-fn of_fleet(method: &str, path: &str) -> (u16, Vec<u8>) {
+fn of_fleet(method: &str, path: &str) -> Found {
     if path.starts_with("/nonsense") {
         return (500, HOSTILE.as_bytes().to_vec());
     }
@@ -298,7 +301,7 @@ fn a_log_is_shown_as_it_is_to_files_and_programs_alone() {
     let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming().flatten() {
-            answer(stream, &of_agent);
+            answer(stream, of_agent);
         }
     });
     let out = cotter(&["logs", "web"]).current_dir(folder.path()).output().unwrap();
@@ -338,7 +341,7 @@ fn what_an_engine_says_forges_no_line_of_the_log_and_no_word_to_systemd() {
     let engine = UnixListener::bind(at("engine.sock")).unwrap();
     std::thread::spawn(move || {
         for stream in engine.incoming().flatten() {
-            answer(stream, &|_, _| (500, json!({ "message": FORGED }).to_string().into_bytes()));
+            answer(stream, |_, _| (500, json!({ "message": FORGED }).to_string().into_bytes()));
         }
     });
     let systemd = UnixDatagram::bind(at("notify.sock")).unwrap();

@@ -34,7 +34,8 @@ const PIECE_OF_VALUE: usize = 8;
 const SHORTEST: usize = 3;
 
 /// Paths that are part of nearly every message of an engine.
-const PATHS: [&str; 3] = ["/var/lib/docker/volumes/", "/var/run/docker.sock", "/usr/local/sbin:/usr/local/bin"];
+const PATHS: [&str; 3] =
+    ["/var/lib/docker/volumes/", "/var/run/docker.sock", "/usr/local/sbin:/usr/local/bin"];
 
 /// The secrets of a call.
 #[derive(Default)]
@@ -54,7 +55,8 @@ impl Secrets {
     pub(super) fn of(new: NewContainer<'_>) -> Self {
         let mut secrets = Self::of_service(new.spec, new.volumes.values());
         new.networks.values().for_each(|spec| secrets.add_network(spec));
-        let names = new.volumes.keys().map(|name| name.as_str()).chain(new.networks.keys().map(|n| n.as_str()));
+        let names =
+            new.volumes.keys().map(|name| name.as_str()).chain(new.networks.keys().map(|n| n.as_str()));
         let number = new.app.number.to_string();
         for name in names.chain([new.service.as_str(), new.app.id.as_str(), &number]) {
             secrets.show(name);
@@ -90,7 +92,8 @@ impl Secrets {
     pub(super) fn of_inspected(container: &Value, volumes: &Value, networks: &Value) -> Self {
         let mut secrets = Self::default();
         let at = |path: &str| container.pointer(path).unwrap_or(&Value::Null);
-        let pair = |line: String| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let pair =
+            |line: String| line.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
         secrets.environment.extend(texts(at("/Config/Env")).into_iter().filter_map(pair));
         for path in ["/Args", "/Config/Healthcheck/Test", "/Config/Labels", "/HostConfig/Annotations"] {
             secrets.texts.extend(texts(at(path)));
@@ -101,21 +104,26 @@ impl Secrets {
         let volumes = items(&volumes["Volumes"]).iter().filter(is_mounted);
         let networks = items(networks).iter().filter(is_attached);
         let options = volumes.map(|volume| &volume["Options"]);
-        let options = options.chain(networks.flat_map(|network| [&network["Options"], &network["IPAM"]["Options"]]));
+        let options =
+            options.chain(networks.flat_map(|network| [&network["Options"], &network["IPAM"]["Options"]]));
         let options = options.chain(attached.iter().map(|(_, endpoint)| &endpoint["DriverOpts"]));
         let requests = items(at("/HostConfig/DeviceRequests")).iter().map(|request| &request["Options"]);
         let options = options.chain(requests).chain([at("/HostConfig/LogConfig/Config")]);
         secrets.options.extend(options.flat_map(texts));
-        let ours = members(at("/Config/Labels")).into_iter().filter(|(name, _)| name.starts_with("io.cotter."));
-        let places = mounts.iter().flat_map(|mount| [&mount["Name"], &mount["Source"], &mount["Destination"]]);
+        let ours =
+            members(at("/Config/Labels")).into_iter().filter(|(name, _)| name.starts_with("io.cotter."));
+        let places =
+            mounts.iter().flat_map(|mount| [&mount["Name"], &mount["Source"], &mount["Destination"]]);
         let shown = ours.map(|(_, value)| value).chain(places);
         let shown = shown.chain([at("/Name"), at("/Path"), at("/Config/Image")]);
         secrets.public.extend(shown.flat_map(texts));
         secrets.public.extend(attached.into_iter().map(|(name, _)| name.clone()));
-        secrets.public.extend(members(at("/HostConfig/PortBindings")).into_iter().flat_map(|(port, bindings)| {
-            let host_ports = items(bindings).iter().flat_map(|binding| texts(&binding["HostPort"]));
-            host_ports.chain([port.clone()]).collect::<Vec<_>>()
-        }));
+        secrets.public.extend(members(at("/HostConfig/PortBindings")).into_iter().flat_map(
+            |(port, bindings)| {
+                let host_ports = items(bindings).iter().flat_map(|binding| texts(&binding["HostPort"]));
+                host_ports.chain([port.clone()]).collect::<Vec<_>>()
+            },
+        ));
         secrets
     }
 
@@ -270,7 +278,8 @@ impl<'a> Hunt<'a> {
             }
             let begin = at + name.len();
             for form in forms(value) {
-                let alike = self.lower[begin..].iter().zip(form.bytes()).take_while(|(a, b)| **a == *b).count();
+                let alike =
+                    self.lower[begin..].iter().zip(form.bytes()).take_while(|(a, b)| **a == *b).count();
                 self.is_secret[begin..begin + alike].fill(true);
             }
         }
@@ -298,7 +307,8 @@ impl<'a> Hunt<'a> {
             let of = |at: &usize| &self.lower[*at..at + piece];
             let first = places.partition_point(|at| of(at) < part);
             let alike = places[first..].iter().take_while(|at| of(at) == part);
-            if alike.clone().next().is_none() || self.public.as_bytes().windows(piece).any(|own| own == part) {
+            if alike.clone().next().is_none() || self.public.as_bytes().windows(piece).any(|own| own == part)
+            {
                 continue;
             }
             alike.for_each(|at| self.is_secret[*at..at + piece].fill(true));

@@ -18,6 +18,7 @@ mod isolation;
 mod ledger;
 mod limits;
 mod login;
+mod names;
 mod observed;
 mod order;
 mod platform;

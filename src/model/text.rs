@@ -238,16 +238,15 @@ fn shown(bytes: &[u8]) -> String {
     for chunk in bytes.utf8_chunks() {
         let mut rest = chunk.valid();
         while let Some(c) = rest.chars().next() {
-            let length = match colour(rest.as_bytes()) {
-                Colour::Whole(length) if c == '\x1b' => length,
-                _ if rest.starts_with("\r\n") => 1,
-                _ => {
-                    let is_shown = judge.shows(c) || matches!(c, '\n' | '\t');
-                    push(&mut text, c, is_shown);
-                    c.len_utf8()
-                }
-            };
-            rest = &rest[length..];
+            if let ('\x1b', Colour::Whole(length)) = (c, colour(rest.as_bytes())) {
+                rest = &rest[length..];
+                continue;
+            }
+            if !rest.starts_with("\r\n") {
+                let is_shown = judge.shows(c) || matches!(c, '\n' | '\t');
+                push(&mut text, c, is_shown);
+            }
+            rest = &rest[c.len_utf8()..];
         }
         for byte in chunk.invalid() {
             // Writing to a string cannot fail.

@@ -8,6 +8,7 @@ mod locks;
 mod outlived;
 mod real;
 mod remains;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -201,7 +202,8 @@ async fn with(
 
 /// Files of another machine, which nobody hands out, with a login.
 fn share() -> VolumeSpec {
-    let options = [("type", "cifs"), ("device", "//127.0.0.1/share"), ("o", "username=u,password=hunter2,vers=3.0")];
+    let options =
+        [("type", "cifs"), ("device", "//127.0.0.1/share"), ("o", "username=u,password=hunter2,vers=3.0")];
     let driver_opts = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     VolumeSpec { driver_opts, ..VolumeSpec::default() }
 }
@@ -800,7 +802,8 @@ async fn volumes<B: Bench>(bench: &B) {
 async fn refusals_quote_no_secret<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
     let source = MountSource::Volume(volume("share"));
-    let share = Mount { source, target: "/share".into(), is_read_only: false, options: MountOptions::default() };
+    let share =
+        Mount { source, target: "/share".into(), is_read_only: false, options: MountOptions::default() };
     let environment = BTreeMap::from([("PASSWORD".to_owned(), "hunter3".to_owned())]);
     let mounts = vec![share];
     let id = created(engine, "web", &ServiceSpec { mounts, environment, ..spec(&images.well, 9) }).await;

@@ -16,7 +16,7 @@ pub(super) fn mount(
     for name in spec.volumes() {
         let Some(volume) = volumes.get(&(app.clone(), name.clone())) else { continue };
         let option = |name: &str| volume.driver_opts.get(name).map_or("", String::as_str);
-        if !matches!(option("type"), "cifs" | "nfs") {
+        if option("type") != "cifs" {
             continue;
         }
         let message = format!(

@@ -123,8 +123,10 @@ fn the_environment() {
 
 #[test]
 fn what_the_status_shows_anyway_stays() {
-    let mut spec = ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), ImageRef::parse("r.example/shop:1").unwrap());
-    spec.environment = map(&[("SERVICE", "web"), ("PORT", "8080"), ("DATA", "/data/shop"), ("PW", "hunter2")]);
+    let mut spec =
+        ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), ImageRef::parse("r.example/shop:1").unwrap());
+    spec.environment =
+        map(&[("SERVICE", "web"), ("PORT", "8080"), ("DATA", "/data/shop"), ("PW", "hunter2")]);
     spec.command = Some(["/usr/bin/server", "--password=hunter3"].map(str::to_owned).into());
     spec.entrypoint = Some(vec!["--token=hunter4".to_owned()]);
     spec.labels = map(&[("auth", "hunter5")]);
@@ -137,14 +139,16 @@ fn what_the_status_shows_anyway_stays() {
         start_interval: None,
         retries: None,
     });
-    spec.logging = Some(Logging { driver: "splunk".to_owned(), options: map(&[("splunk-token", "hunter8")]) });
+    spec.logging =
+        Some(Logging { driver: "splunk".to_owned(), options: map(&[("splunk-token", "hunter8")]) });
     spec.ports.push(PortMapping {
         host_ip: String::new(),
         host_port: Some(8080),
         container_port: 80,
         protocol: Protocol::Tcp,
     });
-    let attachment = NetworkAttachment { driver_opts: map(&[("a", "hunter9")]), ..NetworkAttachment::default() };
+    let attachment =
+        NetworkAttachment { driver_opts: map(&[("a", "hunter9")]), ..NetworkAttachment::default() };
     spec.network_mode =
         NetworkMode::Networks(BTreeMap::from([(NetworkName::parse("back").unwrap(), attachment)]));
     let sample = Sample::new("web");
