@@ -16,7 +16,7 @@ use crate::model::text::one_line;
 pub use clock::{trust, window};
 pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
 pub use disk::{Disk, disk_of, free};
-pub use locks::{LockError, Locks};
+pub use locks::{LockError, Locks, MOST_BYTES, MOST_FILES, Space, space};
 pub use ports::listeners;
 
 /// The wall clock. It jumps, and starts at 1970 on a board without a battery: shown, and asked for windows
