@@ -156,6 +156,28 @@ fn nothing_outside_is_touched() {
     assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o755);
 }
 
+/// As when an app puts a link where a folder or a file was, between a look and what follows from it.
+#[test]
+fn what_has_become_a_link_meanwhile_is_not_followed() {
+    let lab = Lab::new(&[(7, "web")]);
+    let precious = lab.dir.path().join("precious");
+    fs::create_dir(&precious).unwrap();
+    fs::set_permissions(&precious, fs::Permissions::from_mode(0o500)).unwrap();
+    write(&precious.join("gold"), 10);
+    symlink(&precious, lab.path("7/web/folder")).unwrap();
+    symlink(precious.join("gold"), lab.path("7/web/file")).unwrap();
+    pipe(&lab.path("7/web/pipe"));
+    let web = open_folder(CWD, &name_of(&lab.path("7/web")).unwrap(), 0o1777).unwrap();
+    let (folder, file) = (c"folder".to_owned(), c"file".to_owned());
+    assert!(open_folder(&web, &folder, 0o777).is_err());
+    assert!(!hollow(&web, &folder, &mut Budget(AT_ONCE)));
+    assert!(move_up(&web, &folder, &web).is_err());
+    shorten(&web, &file);
+    shorten(&web, &c"pipe".to_owned());
+    assert_eq!(fs::read(precious.join("gold")).unwrap().len(), 10);
+    assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o500);
+}
+
 #[test]
 fn what_is_still_open_loses_its_content() {
     let lab = Lab::new(&[(7, "web")]);
