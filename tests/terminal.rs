@@ -118,7 +118,7 @@ fn is_of_fleet(words: &[&str]) -> bool {
     ["fleet", "device", "release"].contains(&words[0])
 }
 
-/// Nothing but characters that are seen, one line for another, and none of them begun by the others.
+/// Asserts that all output is printable ASCII, and that no line begins with the forged text.
 #[track_caller]
 fn assert_safe(out: &Output, what: &str) {
     for bytes in [&out.stdout, &out.stderr] {
@@ -140,7 +140,7 @@ fn has_hostile(value: &Value) -> bool {
 }
 
 #[test]
-fn what_an_agent_answers_is_shown_in_characters_that_are_seen() {
+fn what_an_agent_answers_is_shown_without_invisible_characters() {
     let folder = tempfile::tempdir().unwrap();
     let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
     std::thread::spawn(move || {
@@ -164,7 +164,7 @@ fn what_an_agent_answers_is_shown_in_characters_that_are_seen() {
 }
 
 #[test]
-fn what_a_fleet_server_answers_is_shown_in_characters_that_are_seen() {
+fn what_a_fleet_server_answers_is_shown_without_invisible_characters() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_id_is_shown_in_characters_that_are_seen() {
+    fn a_bad_id_is_shown_without_invisible_characters() {
         let told = ServiceName::parse("web\n<3>\u{202e}\u{3164}\x1b[2J").unwrap_err().to_string();
         assert_eq!(
             told,

@@ -60,7 +60,7 @@ pub struct TargetError {
 ///
 /// [`TargetError`] when the body is too long or no JSON, when it names not
 /// exactly `device`, when anything outside of the apps has a wrong type, when the device's name has a
-/// line break or a character that is not seen, and when an app's uuid is none. What is wrong within an app is no error: that app is
+/// line break or an invisible character, and when an app's uuid is none. What is wrong within an app is no error: that app is
 /// [`TargetApp::Refused`], with paths relative to its release, e.g. `services.web.composition.ports[0]`.
 pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target, TargetError> {
     let state = device_state(body, device)?;
@@ -212,8 +212,8 @@ fn is_name(name: &str) -> bool {
 
 fn bad_name(what: &str, name: &str) -> String {
     format!(
-        "the {what} is called \"{}\": a name has 255 characters at most, without line breaks or characters \
-         that are not seen; rename it",
+        "the {what} is called \"{}\": a name has 255 characters at most, without line breaks and invisible \
+         ones; rename it",
         short(name)
     )
 }

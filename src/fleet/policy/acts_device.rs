@@ -95,7 +95,7 @@ impl World {
             }
             if value.len() > 255 || value.contains([',', '=', '!']) || !is_one_line(value) {
                 let given = value.chars().take(64).collect();
-                let accepts = "a value has at most 255 bytes and no ',', '=', '!', control character or one that is not seen";
+                let accepts = "a value has at most 255 bytes and no ',', '=', '!', control character or invisible character";
                 return Err(Refusal::BadTag { part: "value", given, accepts });
             }
         }

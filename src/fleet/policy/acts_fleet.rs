@@ -115,7 +115,7 @@ impl World {
     }
 }
 
-/// Names are shown in tables and logs: what moves a cursor or is not seen has no place in them.
+/// Names are shown in tables and logs, so control and invisible characters have no place in them.
 pub(super) fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
     let is_good = (1..=255).contains(&name.chars().count()) && is_one_line(name) && !name.trim().is_empty();
     if is_good { Ok(()) } else { Err(Refusal::BadName { what, name: name.chars().take(64).collect() }) }

@@ -79,7 +79,7 @@ fn condition(text: &str) -> Result<Condition, BadFilter> {
         let is_plain = !value.contains(['=', '!']) && is_one_line(value);
         is_plain
             .then(|| value.to_owned())
-            .ok_or(bad("its value has a '=', a '!', or a control character or one that is not seen"))
+            .ok_or(bad("its value has a '=', a '!', or a control or invisible character"))
     };
     if let Some((k, v)) = text.split_once("!=") {
         return Ok(Condition::IsNot(key(k)?, value(v)?));

@@ -27,7 +27,7 @@ pub enum Refusal {
     FleetNameTaken { name: String },
 
     #[error(
-        "{name:?} cannot name a {what}: it must have 1 to 255 characters, none of them a control character or one that is not seen"
+        "{name:?} cannot name a {what}: it must have 1 to 255 characters, none of them a control character or invisible"
     )]
     BadName { what: &'static str, name: String },
 

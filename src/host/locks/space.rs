@@ -104,7 +104,7 @@ impl Locks {
     /// Empties the folders of services that keep more there than they may, but for the files by which they lock and
     /// hand over. Returns which those were, as `<app number>/<service>`.
     ///
-    /// What is in no folder any more and only open in a container is not seen: the file system bounds it.
+    /// A file that a container has deleted and still holds open is not seen: only the file system bounds those.
     pub fn trim(&self) -> Vec<String> {
         // All of them together have less than one may have.
         let has_room =

@@ -47,7 +47,7 @@ fn add(list: &mut Vec<Refusal>, note: Refusal) {
 }
 
 pub(super) const HAS_NUL: &str = "it has a NUL character: remove it";
-pub(super) const NOT_A_LINE: &str = "it has a line break, or a character that is not seen: remove it";
+pub(super) const NOT_A_LINE: &str = "it has a line break or an invisible character: remove it";
 
 /// The longest path that is told.
 const LONGEST_PATH: usize = 200;
@@ -113,7 +113,7 @@ impl<'v> At<'v> {
         items.iter().enumerate().map(at).collect()
     }
 
-    /// A name, path or word: a text of one line, in characters that are seen.
+    /// A name, path or word: one line without invisible characters.
     pub(super) fn text(&self) -> Result<&'v str, Refusal> {
         let text = self.content()?;
         if is_one_line(text) { Ok(text) } else { Err(self.refusal(NOT_A_LINE)) }

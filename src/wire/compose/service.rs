@@ -182,8 +182,8 @@ fn check_pair(path: &str, name: &str, value: &str, notes: &mut Notes) {
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') || !is_one_line(name) {
         notes.refuse(Refusal {
             path: path.to_owned(),
-            why: "its name is empty, or has a '=', a line break or a character that is not seen, or there is a \
-                  NUL character: correct it"
+            why: "its name is empty or has a '=', a line break or an invisible character, or there is a NUL \
+                  character: correct it"
                 .into(),
         });
     }

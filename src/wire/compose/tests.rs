@@ -877,12 +877,12 @@ fn windows_of_all_services_count_together() {
     );
 }
 
-/// What the engine, a person or a log would read as a name or a word has no character that is not seen. What only
-/// the container reads may have any.
+/// A name or a word that people, logs or the engine read has no invisible characters. What only the container reads
+/// may have any.
 #[test]
-fn words_are_of_characters_that_are_seen() {
-    let seen = "it has a line break, or a character that is not seen: remove it";
-    let name = "its name has a line break, or a character that is not seen: remove it";
+fn names_and_words_have_no_invisible_characters() {
+    let seen = "it has a line break or an invisible character: remove it";
+    let name = "its name has a line break or an invisible character: remove it";
     for (given, expected) in [
         (json!({"logging": {"driver": "x\n<3>forged\u{1b}[2J"}}), format!("~.logging.driver: {seen}")),
         (

@@ -95,7 +95,7 @@ fn checked(at: &At<'_>, name: &str, value: &str) -> Result<String, Refusal> {
         return Err(at.refusal("its name is empty or has a '=': write a name"));
     }
     if !is_one_line(name) {
-        return Err(at.refusal("its name has a line break, or a character that is not seen: remove it"));
+        return Err(at.refusal("its name has a line break or an invisible character: remove it"));
     }
     if value.contains('\0') {
         return Err(at.refusal(HAS_NUL));
