@@ -82,6 +82,8 @@ enum Before {
     #[default]
     Nothing,
     Letter,
+    /// Of a script whose letters change their form beside each other.
+    JoiningLetter,
     Pictograph,
 }
 
@@ -92,12 +94,11 @@ impl Judge {
                 self.marks += 1;
                 true
             }
-            // They choose between forms of an emoji, or make one of several: ❤️, 👩‍🔬.
-            Kind::Joiner if self.before == Before::Pictograph && self.marks < MOST_MARKS => {
+            Kind::Joiner(goes_after) if goes_after.contains(&self.before) && self.marks < MOST_MARKS => {
                 self.marks += 1;
                 true
             }
-            Kind::Mark | Kind::Joiner | Kind::Hidden => {
+            Kind::Mark | Kind::Joiner(_) | Kind::Hidden => {
                 (self.before, self.marks) = (Before::Nothing, 0);
                 false
             }
@@ -114,8 +115,9 @@ enum Kind {
     Shown(Before),
     /// It is drawn upon what stands before it.
     Mark,
-    /// U+200D and U+FE0F.
-    Joiner,
+    /// It has no shape, and changes the form of what stands before it, if that is one of these. Anywhere else it makes
+    /// two texts look the same.
+    Joiner(&'static [Before]),
     /// Controls, bidi controls, separators of lines, spaces that are none, and whatever is not assigned.
     Hidden,
 }
@@ -124,7 +126,10 @@ fn kind(c: char) -> Kind {
     match c {
         ' ' => Kind::Shown(Before::Nothing),
         '!'..='~' => Kind::Shown(Before::Letter),
-        '\u{200d}' | '\u{fe0f}' => Kind::Joiner,
+        // As in می‌خواهم, ශ්‍රී, 👩‍🔬 and ❤️.
+        '\u{200c}' => Kind::Joiner(&[Before::JoiningLetter]),
+        '\u{200d}' => Kind::Joiner(&[Before::JoiningLetter, Before::Pictograph]),
+        '\u{fe0f}' => Kind::Joiner(&[Before::Pictograph]),
         // Letters and marks by their category, and yet nothing is seen of them.
         '\u{34f}'
         | '\u{115f}'
@@ -141,6 +146,8 @@ fn kind(c: char) -> Kind {
         | '\u{e0100}'..='\u{e01ef}' => Kind::Hidden,
         _ if !is_printable(c) => Kind::Hidden,
         _ if c.escape_debug().next() == Some('\\') => Kind::Mark,
+        // From Arabic to Sinhala.
+        '\u{600}'..='\u{dff}' => Kind::Shown(Before::JoiningLetter),
         '\u{2190}'..='\u{2bff}' | '\u{1f000}'..='\u{1faff}' => Kind::Shown(Before::Pictograph),
         _ => Kind::Shown(Before::Letter),
     }
@@ -276,6 +283,7 @@ mod tests {
             ("\u{200e}\u{200f}\u{61c}", r"\u{200e}\u{200f}\u{61c}"),
             ("ad\u{200b}min\u{feff}\u{2060}\u{ad}", r"ad\u{200b}min\u{feff}\u{2060}\u{ad}"),
             ("ad\u{200d}min \u{200c}\u{fe0f}", r"ad\u{200d}min \u{200c}\u{fe0f}"),
+            ("админ\u{200d}\u{200c}, ❤\u{200c}", r"админ\u{200d}\u{200c}, ❤\u{200c}"),
             ("a\u{2028}b\u{2029}c\u{85}d", r"a\u{2028}b\u{2029}c\u{85}d"),
             ("a\u{a0}b\u{3000}c", r"a\u{a0}b\u{3000}c"),
             ("fillers \u{3164}\u{115f}\u{ffa0}\u{2800}", r"fillers \u{3164}\u{115f}\u{ffa0}\u{2800}"),
@@ -299,6 +307,8 @@ mod tests {
             "부엌",
             "مطبخ",
             "מטבח",
+            "می‌خواهم",
+            "ශ්‍රී",
             "❤️",
             "👩‍🔬 👍🏽",
             "🇨🇭",
