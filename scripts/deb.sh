@@ -58,7 +58,7 @@ package() {
         chmod 755 "$tree"
         cd "$root"
         install -D -m 755 "$binary" "$tree/usr/bin/cotter"
-        install -D -m 644 -t "$tree/usr/lib/systemd/system" systemd/*.service systemd/*.socket
+        install -D -m 644 -t "$tree/usr/lib/systemd/system" systemd/*.service systemd/*.socket systemd/*.mount
         install -D -m 644 -t "$tree/usr/lib/sysusers.d" systemd/sysusers.d/cotter.conf
         install -D -m 644 -t "$tree/usr/lib/tmpfiles.d" systemd/tmpfiles.d/cotter.conf
         install -D -m 644 -t "$tree/usr/lib/systemd/catalog" systemd/cotter.catalog

@@ -46,7 +46,8 @@ until_true() {
 instances=$(sed -e 's/^Description=Cotter agent:.*/Description=Cotter agent %i: keeps what is its own on this device on the release it should run/' \
     -e 's,/etc/cotter/agent.toml$,/etc/cotter/%i/agent.toml --set instance=%i --set state_dir=/var/lib/cotter-%i --set runtime_dir=/run/cotter-%i,' \
     -e 's,=-/etc/cotter/provisioning.key$,=-/etc/cotter/%i/provisioning.key,' \
-    -e 's/^\(State\|Runtime\)Directory=cotter$/&-%i/' "$root/systemd/cotter-agent.service")
+    -e 's/^\(State\|Runtime\)Directory=cotter$/&-%i/' -e 's,run-cotter-services,run-cotter\\x2d%i-services,' \
+    "$root/systemd/cotter-agent.service")
 diff "$root/systemd/cotter-agent@.service" - <<<"$instances" >&2 || die "cotter-agent@.service is not as cotter-agent.service: the lines above"
 
 "$root/scripts/prepare.sh"
@@ -76,8 +77,10 @@ fi
 chroot "$rootfs" dpkg --purge cotter >/dev/null 2>&1 || true
 rm -rf "$rootfs"/etc/cotter "$rootfs"/var/lib/cotter* "$rootfs"/var/lib/private/cotter* \
     "$rootfs"/etc/systemd/system/cotter-* "$rootfs"/etc/credstore/cotter.* "$rootfs"/var/log/journal "$rootfs"/root/bundle.tar
-# The engine is this machine's, so what it mounts must have the same path here and there.
-mkdir -p /run/cotter
+# The engine is this machine's, so what it mounts must have the same path here and there. What the mount unit would
+# make is made here, as the unit says, because the engine would not see it.
+mkdir -p /run/cotter/services
+mount -t tmpfs -o "$(sed -n 's/^Options=//p' "$root/systemd/run-cotter-services.mount")" tmpfs /run/cotter/services
 
 init=
 inside() { nsenter -t "$init" -m -p -i -u -- "$@"; }
@@ -94,6 +97,7 @@ tidy() {
         [ "${#ids[@]}" = 0 ] || docker "$kind" rm --force "${ids[@]}" >/dev/null 2>&1 ||
             docker "$kind" rm "${ids[@]}" >/dev/null 2>&1 || true
     done
+    umount /run/cotter/services
     rm -rf /run/cotter
     "$root/scripts/test-parts.sh" stop
 }
@@ -127,7 +131,8 @@ inside systemctl is-enabled --quiet cotter-agent.service || miss "the agent is n
 inside getent group cotter >/dev/null || miss "there is no group cotter"
 gzip -dc "$rootfs/usr/share/man/man1/cotter-status.1.gz" | grep -q 'cotter status' || miss "there is no page of the manual"
 said "installed: the agent is enabled and, without a cloud, not started"
-units=(cotter-agent.service cotter-agent@.service cotter-fleet.service cotter-agent.socket cotter-agent-control.socket)
+inside systemctl is-enabled --quiet run-cotter-services.mount || miss "the lock folders have no file system at the next boot"
+units=(cotter-agent.service cotter-agent@.service cotter-fleet.service cotter-agent.socket cotter-agent-control.socket run-cotter-services.mount)
 complaints=$(inside systemd-analyze verify --man=no "${units[@]/#//usr/lib/systemd/system/}" 2>&1 || echo "it ends with $?")
 [ -z "$complaints" ] || miss "systemd-analyze verify: $complaints"
 secure() {
@@ -136,6 +141,26 @@ secure() {
     awk -v s="$score" 'BEGIN { exit !(s != "" && s <= 2.0) }' || miss "systemd-analyze security says $score of $1"
     said "systemd-analyze security: $1 $score, 2.0 at most"
 }
+
+# --- the file system of the lock folders, made for another agent as docs/systemd.md says ----------
+
+recipe=$(sed -n 's/^    \(sed .*run-cotter-services.mount.*\)/\1/p' "$root/docs/systemd.md")
+[ -n "$recipe" ] || miss "docs/systemd.md does not say how another agent gets a file system"
+inside sh -c "${recipe//NAME/lab}" || miss "it cannot be made: $recipe"
+inside systemctl daemon-reload
+lab_mount='run-cotter\x2dlab-services.mount'
+inside systemctl start "$lab_mount" || miss "the file system cannot be mounted"
+mounted=$(inside findmnt --noheadings --output FSTYPE,OPTIONS /run/cotter-lab/services) || miss "it is not mounted"
+for option in tmpfs nosuid nodev noexec size=4096k nr_inodes=2048 mode=700; do
+    grep -q "$option" <<<"$mounted" || miss "its file system has no $option: $mounted"
+done
+inside systemctl stop "$lab_mount"
+inside mkdir -p /run/cotter-lab/services/7/web
+inside systemctl start "$lab_mount"
+! inside mountpoint -q /run/cotter-lab/services || miss "it was mounted over folders that are in use"
+inside rm -r /run/cotter-lab "/etc/systemd/system/$lab_mount"
+inside systemctl daemon-reload
+said "the lock folders have a file system of 4 MiB, and none is mounted over those in use"
 
 # --- a fleet, and a device of it ----------------------------------------------------------
 
@@ -229,6 +254,20 @@ until_true 20 "release two is served" serves r2
 until_true 20 "release two is accepted" accepted two
 before=$(standing)
 said "an app's lock file is seen, and seen to go"
+
+room() { awk '$1 == "tmpfs" && $2 == "/run/cotter/services"' /proc/self/mounts | wc -l; }
+[ "$(room)" = 1 ] || miss "the lock folders have no file system of their own"
+inside cotter check --json >"$work/check.json" || true
+grep -A 2 '"id": "agent-lock-space"' "$work/check.json" | grep -q '"level": "ok"' ||
+    grep -B 2 '"id": "agent-lock-space"' "$work/check.json" | grep -q '"level": "ok"' ||
+    miss "cotter check does not find their file system: $(cat "$work/check.json")"
+head -c 8M /dev/zero >"$work/big"
+! docker cp "$work/big" "$(containers):/tmp/balena/big" 2>/dev/null || miss "8 MiB fit into a lock folder"
+is_empty() { [ -z "$(ls -A /run/cotter/services/*/web)" ]; }
+until_true 60 "a folder that holds too much is emptied" is_empty
+inside journalctl --no-pager -u cotter-agent.service | grep -q 'lock folder held too much' || miss "the journal does not tell of it"
+unchanged "a full lock folder"
+said "an app cannot fill the memory by its lock folder, and what it puts there is taken away"
 
 # --- what happens to an agent ------------------------------------------------------------------
 

@@ -1,11 +1,12 @@
-//! What the control socket answers.
+//! What the sockets answer, and how it is written.
 
-use axum::Json;
 use axum::http::{HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use super::document::SCHEMA_VERSION;
 use crate::listen::RETRY_AFTER;
+use crate::model::text;
 
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,24 @@ pub struct ControlAnswer {
     /// Of the lock that was given or renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+}
+
+/// A document, written as JSON that may be shown on a terminal.
+#[derive(Debug)]
+pub(super) struct Json<T>(pub(super) T);
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        written(serde_json::to_string(&self.0))
+    }
+}
+
+/// One way for all documents.
+fn written(document: serde_json::Result<String>) -> Response {
+    match document {
+        Ok(document) => ([(header::CONTENT_TYPE, "application/json")], text::json(&document)).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
 }
 
 pub(super) type Told = (StatusCode, Json<ControlAnswer>);

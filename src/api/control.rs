@@ -20,15 +20,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{MethodRouter, post};
-use axum::{Json, Router};
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{Told, told};
+use super::answer::{Json, Told, told};
 use super::server::{ADMISSION, LINGER, not_found};
 use super::wishes::{
     self, Body, HoldWish, LARGEST_BODY, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish,

@@ -21,7 +21,7 @@ use super::answer::{busy, told as answer};
 use super::document::SCHEMA_VERSION;
 use super::server::Sources;
 use crate::listen::Visit;
-use crate::model::{Event, Events, Step, Told};
+use crate::model::{Event, Events, Step, Told, text};
 
 /// How many are written at once.
 const AT_ONCE: usize = 8;
@@ -168,9 +168,9 @@ impl Reader {
     }
 }
 
-fn write(text: &mut String, status: &EventStatus) {
-    let json = serde_json::to_string(status).unwrap_or_default();
-    let _ = write!(text, "event: {}\ndata: {json}\n\n", status.kind);
+fn write(to: &mut String, status: &EventStatus) {
+    let json = text::json(&serde_json::to_string(status).unwrap_or_default());
+    let _ = write!(to, "event: {}\ndata: {json}\n\n", status.kind);
 }
 
 fn missed_status(count: u64) -> EventStatus {

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use crate::model::text::one_line;
+
 /// What a metric's value means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
@@ -55,8 +57,9 @@ impl Page {
     }
 }
 
+/// A label's value: the format's own escapes, of a text that is one line and may be shown on a terminal.
 fn escaped(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+    one_line(value).replace('\\', "\\\\").replace('"', "\\\"")
 }
 
 #[cfg(test)]
@@ -68,7 +71,7 @@ mod tests {
         let mut page = Page::default();
         page.add(("a_total", Type::Counter, "How many."), [("", vec![], 3.0)]);
         page.add(("none", Type::Gauge, "Nothing."), []);
-        let odd = "a\"b\\c\nd";
+        let odd = "a\"b\\c\nd\u{202e}";
         let samples = [
             ("", vec![("x", odd), ("y", "é")], 0.5),
             ("", vec![("x", "1")], 1.0),
@@ -76,7 +79,7 @@ mod tests {
         ];
         page.add(("b", Type::Gauge, "Odd."), samples);
         let expected = "# HELP a_total How many.\n# TYPE a_total counter\na_total 3\n\
-                        # HELP b Odd.\n# TYPE b gauge\nb{x=\"1\"} 2\nb{x=\"a\\\"b\\\\c\\nd\",y=\"é\"} 0.5\n";
+                        # HELP b Odd.\n# TYPE b gauge\nb{x=\"1\"} 2\nb{x=\"a\\\"b\\\\c\\\\nd\\\\u{202e}\",y=\"é\"} 0.5\n";
         assert_eq!(page.into_text(), expected);
     }
 }

@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::extract::State;
 use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
-use axum::{Json, Router};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use crate::listen::{self, Admission, Limits, Listener};
 use crate::model::{CloudReport, Delivered, Events, Report};
 
 use super::Inherited;
-use super::answer::{Told, busy, told};
+use super::answer::{Json, Told, busy, told};
 use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
 use super::events::{Readers, events};
 use super::forecast::{Forecaster, PlanDocument, plan_document};

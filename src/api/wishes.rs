@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::answer::{Told, told};
 use crate::listen::{Admitted, Unread};
 use crate::model::OfService;
+use crate::model::text::is_one_line;
 
 /// The largest body that is read, in bytes.
 pub(super) const LARGEST_BODY: usize = 64 << 10;
@@ -132,8 +133,8 @@ pub(super) fn owner(given: Option<String>) -> Result<String, Told> {
 /// A name by which something is looked for.
 pub(super) fn name(what: &str, given: String) -> Result<String, Told> {
     let length = given.chars().count();
-    if length == 0 || length > NAME || given.contains(char::is_control) {
-        let told_of = format!("{what} has 1 to {NAME} characters, without line breaks");
+    if length == 0 || length > NAME || !is_one_line(&given) {
+        let told_of = format!("{what} has 1 to {NAME} characters, without line breaks or invisible ones");
         return Err(told("bad_request", told_of));
     }
     Ok(given)

@@ -85,7 +85,7 @@ pub(super) fn check(given: &Given) -> anyhow::Result<()> {
     let (config, _) = accepted(given, &environment)?;
     check_key(&config).map_err(|error| Config::locate(error, given, &environment))?;
     warn_of_exposure(config.cloud.as_ref().map(|cloud| cloud.endpoint.as_str()));
-    print::text("the settings are fine")
+    print::line("the settings are fine")
 }
 
 /// A device that is not registered needs its provisioning key. One that is has dropped it.

@@ -79,7 +79,7 @@ fn show(findings: &[Finding]) -> anyhow::Result<()> {
     print::table(["RESULT", "CHECK", "EVIDENCE"], findings.iter().map(row), "")?;
     let wrong: Vec<_> = findings.iter().filter_map(|f| Some((f.id, f.remedy.clone()?))).collect();
     if !wrong.is_empty() {
-        print::text("")?;
+        print::line("")?;
         print::table(
             ["CHECK", "WHAT TO DO"],
             wrong.into_iter().map(|(id, remedy)| [id.to_owned(), remedy]),
@@ -87,8 +87,9 @@ fn show(findings: &[Finding]) -> anyhow::Result<()> {
         )?;
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
-    print::text(&format!(
-        "\n{} ok, {} with a warning, {} with an error, {} skipped",
+    print::line("")?;
+    print::line(&format!(
+        "{} ok, {} with a warning, {} with an error, {} skipped",
         count(Level::Ok),
         count(Level::Warning),
         count(Level::Error),

@@ -1,12 +1,9 @@
 //! `cotter completion`: scripts by which shells complete what is typed.
 
-use std::io::{self, Write};
-
-use anyhow::Context;
 use clap::{Args, CommandFactory, ValueEnum};
 use clap_complete::shells;
 
-use super::Cli;
+use super::{Cli, print};
 
 /// For which shell.
 #[derive(Debug, Args)]
@@ -22,10 +19,7 @@ enum Shell {
 }
 
 pub(super) fn run(completion: &Completion) -> anyhow::Result<()> {
-    match io::stdout().lock().write_all(&script(completion.shell)) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
-        _ => Ok(()),
-    }
+    print::raw(&script(completion.shell))
 }
 
 /// The script for a shell by its name; `None` for others than bash, zsh and fish.

@@ -125,5 +125,5 @@ pub(super) async fn of_service(verb: &str, order: OfService) -> anyhow::Result<(
 }
 
 async fn give(agent: &Plain, verb: &str, wish: &impl Serialize) -> anyhow::Result<()> {
-    print::text(&api::order(&agent.socket, verb, wish).await?.message)
+    print::line(&api::order(&agent.socket, verb, wish).await?.message)
 }

@@ -255,7 +255,7 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     if detail.services.is_empty() {
         return Ok(());
     }
-    print::text("")?;
+    print::line("")?;
     let rows = detail.services.iter().map(|row| {
         let progress = row.download_progress.map(|percent| format!("{percent} %"));
         [

@@ -28,7 +28,7 @@ pub(super) async fn run(events: Events) -> anyhow::Result<()> {
     let mut last = None;
     let mut has_answered = false;
     let show = |event: &EventStatus, text: &str| match events.json {
-        true => print::reaches(text),
+        true => print::json_reaches(text),
         false => print::reaches(&in_words(event)),
     };
     loop {

@@ -50,20 +50,20 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         return print::json("chain", &links);
     }
     for app in &document.apps {
-        print::text(&heading(app))?;
+        print::line(&heading(app))?;
     }
     if links.is_empty() {
-        return print::text("nothing is waited for: the device runs what it should");
+        return print::line("nothing is waited for: the device runs what it should");
     }
     for link in &links {
-        print::text("")?;
+        print::line("")?;
         let who = link.service.as_ref().map_or(String::new(), |service| format!(" {service}"));
         let since = link.since.as_ref().map_or(String::new(), |since| format!(", since {since}"));
-        print::text(&format!("{}{who}{since}", link.reason))?;
-        print::text(&format!("  {}", link.why))?;
+        print::line(&format!("{}{who}{since}", link.reason))?;
+        print::line(&format!("  {}", link.why))?;
         let again = link.retry_in_s.map_or("when it changes".to_owned(), |s| format!("in {s} s"));
-        print::text(&format!("  looked at again {again}"))?;
-        print::text(&format!("  {}", link.remedy))?;
+        print::line(&format!("  looked at again {again}"))?;
+        print::line(&format!("  {}", link.remedy))?;
     }
     Ok(())
 }

@@ -19,7 +19,7 @@ pub(super) struct History {
 pub(super) async fn run(history: History) -> anyhow::Result<()> {
     let document = api::history(&history.source.socket).await?;
     if history.json {
-        return print::text(&serde_json::to_string_pretty(&document)?);
+        return print::document(&document);
     }
     let empty = "nothing became of any release yet";
     print::table(["AT", "APP", "RELEASE", "WHAT", "WHY"], document.history.iter().map(row), empty)

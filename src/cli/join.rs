@@ -63,15 +63,15 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     }
     if join.dry_run {
         for (path, _) in &changes {
-            print::text(&format!("would write {}", path.display()))?;
+            print::line(&format!("would write {}", path.display()))?;
         }
         for (key, value) in joined.says() {
-            print::text(&format!("{key} = {value}"))?;
+            print::line(&format!("{key} = {value}"))?;
         }
     } else {
         joined.write()?;
         for (path, _) in &changes {
-            print::text(&format!("wrote {}", path.display()))?;
+            print::line(&format!("wrote {}", path.display()))?;
         }
         // Settings of others may still be wrong, and then the agent would not start.
         Config::load(&given, &environment_outside(&given))
@@ -87,7 +87,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
         notes.into_iter().chain(is_left_out.then(|| left_out.to_owned())).chain(is_file.then_some(left));
     notes.for_each(|note| print::note(&format!("note: {note}")));
     warn_of_exposure(Some(&enrolment.endpoint));
-    print::text(&outcome(&enrolment, changes.is_empty(), join.dry_run))
+    print::line(&outcome(&enrolment, changes.is_empty(), join.dry_run))
 }
 
 fn outcome(enrolment: &Enrolment, is_so_already: bool, is_dry: bool) -> String {

@@ -14,6 +14,7 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use crate::model::Alert;
+use crate::model::text::one_line;
 
 /// Where journald listens.
 const SOCKET: &str = "/run/systemd/journal/socket";
@@ -63,17 +64,22 @@ struct Entry {
 
 impl Visit for Entry {
     fn record_str(&mut self, field: &Field, value: &str) {
-        let end = value.floor_char_boundary(LONGEST.min(value.len()));
-        let value = value[..end].to_owned();
-        if field.name() == "message" { self.message = value } else { self.fields.push((field.name(), value)) }
+        self.put(field.name(), value);
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.record_str(field, &format!("{value:?}"));
+        self.put(field.name(), &format!("{value:?}"));
     }
 }
 
 impl Entry {
+    fn put(&mut self, name: &'static str, value: &str) {
+        // No event is more than one line, and no value begins another field: what is from outside forges nothing.
+        let mut value = one_line(value);
+        value.truncate(value.floor_char_boundary(LONGEST));
+        if name == "message" { self.message = value } else { self.fields.push((name, value)) }
+    }
+
     /// As journald reads it.
     fn written(&self, level: Level, target: &str) -> Vec<u8> {
         let priority = match level {
@@ -116,15 +122,9 @@ impl Entry {
 }
 
 fn put(bytes: &mut Vec<u8>, name: &str, value: &str) {
-    bytes.extend_from_slice(name.as_bytes());
-    if value.contains('\n') {
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
-    } else {
-        bytes.push(b'=');
+    for part in [name, "=", value, "\n"] {
+        bytes.extend_from_slice(part.as_bytes());
     }
-    bytes.extend_from_slice(value.as_bytes());
-    bytes.push(b'\n');
 }
 
 #[cfg(test)]
@@ -132,8 +132,10 @@ mod tests {
     use super::*;
 
     fn entry(message: &str, fields: &[(&'static str, &str)]) -> Entry {
-        let fields = fields.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
-        Entry { message: message.to_owned(), fields }
+        let mut entry = Entry::default();
+        entry.put("message", message);
+        fields.iter().for_each(|(name, value)| entry.put(name, value));
+        entry
     }
 
     #[test]
@@ -162,14 +164,28 @@ mod tests {
 
     #[test]
     fn what_journald_reads() {
-        let entry = entry("release rejected", &[("alert", "rejected"), ("why", "two\nlines"), ("a.b", "c")]);
+        let entry = entry("release rejected", &[("alert", "rejected"), ("why", "it exits"), ("a.b", "c")]);
         let expected = [
-            &b"MESSAGE\n\x24\0\0\0\0\0\0\0release rejected why=two\nlines a.b=c\n"[..],
-            b"PRIORITY=4\nSYSLOG_IDENTIFIER=cotter\nTARGET=cotter::here\n",
-            b"COTTER_ALERT=rejected\nMESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53\n",
-            b"COTTER_WHY\n\x09\0\0\0\0\0\0\0two\nlines\nCOTTER_A_B=c\n",
+            "MESSAGE=release rejected why=it exits a.b=c\n",
+            "PRIORITY=4\nSYSLOG_IDENTIFIER=cotter\nTARGET=cotter::here\n",
+            "COTTER_ALERT=rejected\nMESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53\n",
+            "COTTER_WHY=it exits\nCOTTER_A_B=c\n",
         ];
         let written = entry.written(Level::WARN, "cotter::here");
-        assert_eq!(String::from_utf8_lossy(&written), String::from_utf8_lossy(&expected.concat()));
+        assert_eq!(String::from_utf8_lossy(&written), expected.concat());
+    }
+
+    #[test]
+    fn no_value_is_more_than_one_line_or_begins_a_field() {
+        let forged =
+            "no such driver\n<3>agent stopped\nPRIORITY=0\nMESSAGE\n\x04\0\0\0\0\0\0\0fake\x1b[2J\u{202e}";
+        let shown = r"no such driver\n<3>agent stopped\nPRIORITY=0\nMESSAGE\n\u{4}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}fake\u{1b}[2J\u{202e}";
+        let written = entry(forged, &[("error", forged)]).written(Level::WARN, "cotter::here");
+        let expected = format!(
+            "MESSAGE={shown} error={shown}\nPRIORITY=4\nSYSLOG_IDENTIFIER=cotter\nTARGET=cotter::here\nCOTTER_ERROR={shown}\n"
+        );
+        assert_eq!(String::from_utf8_lossy(&written), expected);
+        let written = entry("long", &[("error", &"\n".repeat(100_000))]).written(Level::WARN, "cotter::here");
+        assert!(written.len() < 3 * LONGEST, "{}", written.len());
     }
 }

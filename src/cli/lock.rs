@@ -113,11 +113,11 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
         Verb::Acquire(wish) => acquire(wish).await?,
         Verb::Renew(wish) => {
             let renewal = renewal(wish.id, wish.ttl);
-            print::text(&api::order(&wish.agent.socket, "locks", &renewal).await?.message)?;
+            print::line(&api::order(&wish.agent.socket, "locks", &renewal).await?.message)?;
         }
         Verb::Release(lock) => {
             let name = LockName { id: lock.id };
-            print::text(&api::order(&lock.agent.socket, "locks/release", &name).await?.message)?;
+            print::line(&api::order(&lock.agent.socket, "locks/release", &name).await?.message)?;
         }
         Verb::List(how) => list(how).await?,
         Verb::Run(command) => return run_locked(command).await,
@@ -129,7 +129,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
 async fn acquire(wish: Acquire) -> anyhow::Result<()> {
     let answer = api::order(&wish.agent.socket, "locks", &new(wish.reason, wish.owner, wish.ttl)).await?;
     print::note(&answer.message);
-    print::text(&answer.id.unwrap_or_default())
+    print::line(&answer.id.unwrap_or_default())
 }
 
 async fn list(how: List) -> anyhow::Result<()> {

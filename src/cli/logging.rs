@@ -1,14 +1,19 @@
 //! Where the daemons log: the journal under systemd, standard error elsewhere.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal as _;
+use std::fmt::{Debug, Write as _};
 
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::journal::Journal;
+use super::print;
 use crate::config::ConfigError;
+use crate::host;
 
 /// What `level` says: a word, or a filter such as `info,cotter::reconcile=debug`.
 pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
@@ -35,9 +40,8 @@ pub(super) fn begin(filter: Targets) {
     match Journal::open() {
         Ok(journal) if environment.contains_key("JOURNAL_STREAM") => registry.with(journal).init(),
         Ok(_) | Err(_) => {
-            let has_colour = std::io::stderr().is_terminal() && !is_plain(&environment);
-            let text = tracing_subscriber::fmt::layer().compact().with_writer(std::io::stderr);
-            registry.with(text.with_ansi(has_colour)).init();
+            let has_colour = print::warns_on_terminal() && !is_plain(&environment);
+            registry.with(Lines { has_colour }).init();
         }
     }
 }
@@ -45,4 +49,52 @@ pub(super) fn begin(filter: Targets) {
 /// Whether the user wants no colour: <https://no-color.org>.
 fn is_plain(environment: &BTreeMap<String, String>) -> bool {
     environment.get("NO_COLOR").is_some_and(|set| !set.is_empty())
+}
+
+/// Writes each event as one line to standard error, e.g.
+/// `2026-12-01T08:00:00.000000Z  INFO cotter::daemon: agent started instance="default"`.
+#[derive(Debug)]
+struct Lines {
+    has_colour: bool,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        let (level, target) = (event.metadata().level(), event.metadata().target());
+        let word = if self.has_colour { coloured(*level) } else { format!("{level:>5}") };
+        print::log(
+            &format!("{:.6} {word} ", host::now()),
+            &format!("{target}: {}{}", line.message, line.fields),
+        );
+    }
+}
+
+fn coloured(level: Level) -> String {
+    let colour = match level {
+        Level::ERROR => 31,
+        Level::WARN => 33,
+        Level::INFO => 32,
+        Level::DEBUG => 34,
+        Level::TRACE => 35,
+    };
+    format!("\x1b[{colour}m{level:>5}\x1b[0m")
+}
+
+/// An event's message, and its fields as ` name=value`: texts in quotes, all else as it is shown.
+#[derive(Debug, Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Writing to a string cannot fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
 }

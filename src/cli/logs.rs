@@ -1,10 +1,10 @@
 //! `cotter logs`: what a service writes, as the agent hands it on.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use clap::Args;
 
+use super::print;
 use super::status::Source;
 use crate::api::{self, LogWish};
 use crate::host;
@@ -26,6 +26,10 @@ pub(super) struct ShowLogs {
     /// The last so many lines, 10000 at most [default: 100, or all since --since]
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     tail: Option<u32>,
+    /// Shows on a terminal, too, what the service wrote as it wrote it. Such text can change the terminal and hide
+    /// lines. To a file or a program it goes as it is in any case
+    #[arg(long)]
+    raw: bool,
     #[command(flatten)]
     source: Source,
 }
@@ -44,19 +48,17 @@ fn since(text: &str) -> Result<i32, String> {
 }
 
 pub(super) async fn run(logs: ShowLogs) -> anyhow::Result<()> {
-    let ShowLogs { service, app, follow, since, tail, source } = logs;
+    let ShowLogs { service, app, follow, since, tail, raw, source } = logs;
     let tail = tail.or(since.map(|_| 10_000));
     let wish = LogWish { service, app, tail, since, follow };
     let mut log = api::logs(&source.socket, &wish).await?;
+    let mut out = print::Log::new(raw);
     while let Some(piece) = log.next().await.map_err(anyhow::Error::msg)? {
-        let mut out = io::stdout().lock();
-        match out.write_all(&piece).and_then(|()| out.flush()) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(anyhow::Error::new(error).context("cannot print")),
+        if !out.piece_reaches(&piece)? {
+            return Ok(());
         }
     }
-    Ok(())
+    out.end()
 }
 
 #[cfg(test)]

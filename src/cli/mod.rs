@@ -158,8 +158,7 @@ impl Verb {
 fn not_run(answer: &clap::Error) -> ExitCode {
     let is_help = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_help || !answer.use_stderr() {
-        // A reader that has gone is no error.
-        let _gone = answer.print();
+        print::help(answer);
         return if is_help { Exit::Usage.into() } else { Exit::Done.into() };
     }
     print::note(&in_a_line(&answer.render().to_string()));
@@ -191,6 +190,7 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Runs what was typed, and tells how it ended. What is wrong with the command line
 /// itself ends here with [`Exit::Usage`].
 pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(print::panic));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(answer) => return not_run(&answer),

@@ -23,7 +23,7 @@ pub(super) struct Plan {
 pub(super) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let document = api::plan(&plan.source.socket).await?;
     if plan.json {
-        print::text(&serde_json::to_string_pretty(&document)?)?;
+        print::document(&document)?;
     } else {
         show(&document)?;
     }
@@ -38,7 +38,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
 
 fn show(document: &PlanDocument) -> anyhow::Result<()> {
     if let Some(error) = &document.engine_error {
-        return print::text(&format!("nothing can be foreseen: {error}"));
+        return print::line(&format!("nothing can be foreseen: {error}"));
     }
     let mut rows = Vec::new();
     for (n, stage) in document.stages.iter().enumerate() {

@@ -1,20 +1,39 @@
 //! How answers look: tables for people, JSON for programs, errors in one line.
+//!
+//! This is the only file that writes to the terminal (`tests/floors.rs`). What it prints may come from outside: all
+//! of it passes [`text`], but for what [`raw`] hands on to files and pipes.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::panic::PanicHookInfo;
 
 use anyhow::Context;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::model::text::{self, Screen, one_line};
+
 /// The version of what `--json` prints. Fields may be added within one.
 const SCHEMA_VERSION: u64 = 1;
+
+/// The widest column to which all its rows are filled up: one long cell does not multiply.
+const WIDEST: usize = 120;
 
 /// Prints `{"schema_version": 1, "<name>": <value>}`.
 pub(super) fn json(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
     let mut document = Map::new();
     document.insert("schema_version".to_owned(), SCHEMA_VERSION.into());
     document.insert(name.to_owned(), serde_json::to_value(value)?);
-    text(&format!("{:#}", Value::Object(document)))
+    put(&text::json(&format!("{:#}\n", Value::Object(document))))
+}
+
+/// Prints a document that has its schema's version in it.
+pub(super) fn document(document: &impl Serialize) -> anyhow::Result<()> {
+    put(&text::json(&(serde_json::to_string_pretty(document)? + "\n")))
+}
+
+/// Prints a JSON document of one line. Returns whether it can still be read.
+pub(super) fn json_reaches(document: &str) -> bool {
+    writeln!(io::stdout().lock(), "{}", text::json(document)).is_ok()
 }
 
 /// Prints rows under their headers, columns aligned, or `empty` when there are no rows.
@@ -25,60 +44,127 @@ pub(super) fn table<const N: usize>(
 ) -> anyhow::Result<()> {
     let rows: Vec<[String; N]> = rows.into_iter().collect();
     if rows.is_empty() {
-        return text(empty);
+        return line(empty);
     }
     let all: Vec<[String; N]> = std::iter::once(headers.map(str::to_owned)).chain(rows).collect();
-    text(&aligned(&all))
+    put(&aligned(&all))
 }
 
 /// Prints facts, one a line: the name, then the value.
 pub(super) fn facts(facts: &[(&str, String)]) -> anyhow::Result<()> {
     let rows: Vec<[String; 2]> =
         facts.iter().map(|(name, value)| [(*name).to_owned(), value.clone()]).collect();
-    text(&aligned(&rows))
+    put(&aligned(&rows))
 }
 
-/// Prints text and a line end. A reader that has gone is no error.
-pub(super) fn text(text: &str) -> anyhow::Result<()> {
-    match writeln!(io::stdout().lock(), "{text}") {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
-        _ => Ok(()),
-    }
-}
-
-/// Prints text as one line that moves no cursor.
+/// Prints text as one line.
 pub(super) fn line(line: &str) -> anyhow::Result<()> {
-    text(&clean(line))
+    put(&(one_line(line) + "\n"))
 }
 
-/// Prints text as one line that moves no cursor; whether anybody reads it.
+/// Prints text as one line. Returns whether it can still be read.
 pub(super) fn reaches(line: &str) -> bool {
-    writeln!(io::stdout().lock(), "{}", clean(line)).is_ok()
+    writeln!(io::stdout().lock(), "{}", one_line(line)).is_ok()
 }
 
 /// Prints a line in the place of the one before it, on a terminal.
 pub(super) fn progress(line: &str) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
-    match write!(out, "\r\x1b[K{}", clean(line)).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
-        _ => Ok(()),
-    }
+    put(&format!("\r\x1b[K{}", one_line(line)))
 }
 
 /// Empties the screen of a terminal.
 pub(super) fn screen() -> anyhow::Result<()> {
-    text("\x1b[2J\x1b[H")
+    put("\x1b[2J\x1b[H")
+}
+
+/// Prints a question; the answer is to stand on the same line.
+pub(super) fn question(question: &str) -> anyhow::Result<()> {
+    put(&one_line(question))
+}
+
+/// Prints bytes as they are, for a file or a program.
+pub(super) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
+    raw_reaches(bytes).map(drop)
+}
+
+/// Prints bytes as they are. Returns whether they can still be read.
+fn raw_reaches(bytes: &[u8]) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true).context("cannot print"),
+    }
+}
+
+/// A log that is printed piece by piece.
+#[derive(Debug)]
+pub(super) struct Log {
+    /// `None`: as it comes.
+    screen: Option<Screen>,
+}
+
+impl Log {
+    /// A log that is printed as it comes where no terminal obeys it, or if `is_raw`.
+    pub(super) fn new(is_raw: bool) -> Self {
+        Self { screen: (!is_raw && io::stdout().is_terminal()).then(Screen::default) }
+    }
+
+    /// Prints a piece. Returns whether it can still be read.
+    pub(super) fn piece_reaches(&mut self, piece: &[u8]) -> anyhow::Result<bool> {
+        match &mut self.screen {
+            Some(screen) => raw_reaches(screen.take(piece).as_bytes()),
+            None => raw_reaches(piece),
+        }
+    }
+
+    /// Prints what is left.
+    pub(super) fn end(self) -> anyhow::Result<()> {
+        self.screen.map_or(Ok(()), |screen| put(&screen.finish()))
+    }
+}
+
+/// Prints the help that was asked for. All of it is ours.
+pub(super) fn help(help: &clap::Error) {
+    // A reader that has gone is no error.
+    let _gone = help.print();
+}
+
+/// Prints text that is safe to show.
+fn put(text: &str) -> anyhow::Result<()> {
+    raw(text.as_bytes())
+}
+
+/// Whether standard output is a terminal.
+pub(super) fn is_on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether what goes to standard error is read on a terminal.
+pub(super) fn warns_on_terminal() -> bool {
+    io::stderr().is_terminal()
 }
 
 /// Prints an error and all its causes in one line.
 pub(super) fn error(error: &anyhow::Error) {
-    let line = clean(&format!("{error:#}"));
-    let _gone = writeln!(io::stderr().lock(), "error: {line}");
+    note(&format!("error: {error:#}"));
 }
 
-/// Prints a remark that is not the answer.
+/// Prints a remark that is not the answer, in one line. Nobody is left to hear that it cannot be printed.
 pub(super) fn note(note: &str) {
-    let _gone = writeln!(io::stderr().lock(), "{}", clean(note));
+    log("", note);
+}
+
+/// Prints a line of a daemon's log: a beginning that is ours, and what may be from outside.
+pub(super) fn log(beginning: &str, rest: &str) {
+    let _gone = writeln!(io::stderr().lock(), "{beginning}{}", one_line(rest));
+}
+
+/// Prints what went wrong within Cotter itself in one line: the standard library's own lines would show a text
+/// from outside as it is, and in a journal as lines of their own.
+pub(super) fn panic(panic: &PanicHookInfo<'_>) {
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let why = panic.payload_as_str().unwrap_or("no reason is known");
+    note(&format!("error: panicked at {place}: {why}; please report it"));
 }
 
 /// What is there, else `-`.
@@ -92,17 +178,12 @@ pub(super) fn short(id: Option<&str>) -> String {
 }
 
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.clone().map(|cell| clean(&cell))).collect();
+    let rows: Vec<[String; N]> = rows.iter().map(|row| row.clone().map(|cell| one_line(&cell))).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(width);
+    let widths: [usize; N] = std::array::from_fn(|column| width(column).min(WIDEST));
     let line = |row: &[String; N]| {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// Without characters that would move the terminal's cursor or its colours.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    rows.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"
 }

@@ -103,7 +103,7 @@ pub(super) async fn run(keys: ProvisioningKey) -> anyhow::Result<()> {
 async fn create(fleet: &str, wanted: &CreateKey, plain: Plain) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
     let created: KeyCreated = client.post(&["fleets", fleet, "provisioning-keys"], wanted).await?;
-    if plain.json { print::json("created", &created) } else { print::text(&created.provisioning_key) }
+    if plain.json { print::json("created", &created) } else { print::line(&created.provisioning_key) }
 }
 
 async fn list(fleet: &str, plain: Plain) -> anyhow::Result<()> {

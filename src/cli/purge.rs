@@ -1,6 +1,6 @@
 //! `cotter purge`: removes volumes, after a question.
 
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 
 use clap::Args;
 
@@ -54,9 +54,7 @@ pub(super) fn is_sure(what: &str) -> anyhow::Result<bool> {
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    let mut out = std::io::stdout().lock();
-    write!(out, "{what} Type yes to go on: ")?;
-    out.flush()?;
+    print::question(&format!("{what} Type yes to go on: "))?;
     let mut answer = String::new();
     stdin.read_line(&mut answer)?;
     Ok(answer.trim() == "yes")

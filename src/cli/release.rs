@@ -152,7 +152,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             if plain.json {
                 return print::json("deleted", &gone);
             }
-            print::text(&format!("deleted {} of {}", gone.commit, gone.fleet))
+            print::line(&format!("deleted {} of {}", gone.commit, gone.fleet))
         }
     }
 }
@@ -234,7 +234,7 @@ fn shown(release: &ReleaseView, json: bool) -> anyhow::Result<()> {
         ("pinned devices", release.pinned_devices.to_string()),
         ("running devices", release.running_devices.to_string()),
     ])?;
-    print::text("")?;
+    print::line("")?;
     let rows = release.services.iter().map(|(service, image)| [service.clone(), image.clone()]);
     print::table(["SERVICE", "IMAGE"], rows, "no service")
 }

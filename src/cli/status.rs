@@ -1,6 +1,5 @@
 //! `cotter status`: the agent's document, for people or as it is.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,15 +40,14 @@ const LOOK: Duration = Duration::from_secs(1);
 pub(super) async fn run(status: Status) -> anyhow::Result<()> {
     let mut document = api::status(&status.source.socket).await?;
     if status.json && !status.watch {
-        return print::text(&serde_json::to_string_pretty(&document)?);
+        return print::document(&document);
     }
     if !status.watch {
         return show(&document);
     }
-    let is_terminal = std::io::stdout().is_terminal();
     loop {
-        let is_read = match (status.json, is_terminal) {
-            (true, _) => print::reaches(&serde_json::to_string(&document)?),
+        let is_read = match (status.json, print::is_on_terminal()) {
+            (true, _) => print::json_reaches(&serde_json::to_string(&document)?),
             (false, true) => print::screen().and_then(|()| show(&document)).is_ok(),
             (false, false) => show(&document).is_ok() && print::reaches(""),
         };
@@ -106,7 +104,8 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     }
     print::facts(&facts)?;
     if !document.has_target {
-        print::text("\nno target was received yet: nothing is touched")?;
+        print::line("")?;
+        print::line("no target was received yet: nothing is touched")?;
     }
     let services = document.apps.iter().flat_map(|app| app.services.iter().map(move |s| (app, s)));
     let rows: Vec<_> = services
@@ -122,11 +121,11 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
         })
         .collect();
     if !rows.is_empty() {
-        print::text("")?;
+        print::line("")?;
         print::table(["APP", "SERVICE", "RELEASE", "STATUS", "ENGINE"], rows, "")?;
     }
     if !document.waiting.is_empty() {
-        print::text("")?;
+        print::line("")?;
         print::table(["WAITING", "SERVICE", "WHY", "AGAIN"], document.waiting.iter().map(waiting), "")?;
     }
     Ok(())

@@ -38,17 +38,14 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
     pages.extend(explained(&subject).await);
     let archive = doctor::archive(&folder, &pages);
     if output == Path::new("-") {
-        return match io::stdout().lock().write_all(&archive) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
-            _ => Ok(()),
-        };
+        return print::raw(&archive);
     }
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&output);
     let written = file.and_then(|mut file| file.write_all(&archive));
     match written {
         Ok(()) => {
             let pages: Vec<_> = pages.iter().map(|page| page.name.as_str()).collect();
-            print::text(&format!("wrote {}: {}", output.display(), pages.join(", ")))
+            print::line(&format!("wrote {}: {}", output.display(), pages.join(", ")))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             Err(InTheWay(format!("{} is there already; name another file", output.display())).into())

@@ -1,6 +1,5 @@
 //! `cotter update --wait`: what becomes of an update, from the status document alone.
 
-use std::io::IsTerminal;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -27,7 +26,7 @@ pub(super) async fn polls(socket: &Path) -> anyhow::Result<u64> {
 
 /// Shows how the update goes, until it ends or `timeout` is over. `before` polls were made before it.
 pub(super) async fn wait(socket: &Path, before: u64, timeout: Duration) -> anyhow::Result<ExitCode> {
-    let is_terminal = std::io::stdout().is_terminal();
+    let is_terminal = print::is_on_terminal();
     let mut shown = String::new();
     let shows = async {
         loop {

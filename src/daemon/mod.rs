@@ -10,8 +10,10 @@
 //! | metrics | as status, but for logs | a TCP address, if one is set |
 //! | control | the control socket | `orders`, `poll_now` |
 //! | systemd | `report` | systemd's status line |
+//! | lock folders | the lock folders | – |
 
 mod joining;
+mod lock_folders;
 mod logs;
 mod remembered;
 mod signals;
@@ -140,6 +142,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let memory = (Disk::new(store.clone()), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
     tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
+    tasks.spawn(lock_folders::watch(surroundings::services_dir(&config.runtime_dir), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
             uuid: identity.uuid.clone(),

@@ -1,5 +1,6 @@
 //! What the reconciler is told of the host and of registries. Only wiring.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub(super) fn services_dir(runtime_dir: &Path) -> PathBuf {
 impl Surroundings for Host {
     fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String> {
         self.locks.prepare(app, service).map_err(|e| e.to_string())
+    }
+
+    fn keep_folders(&self, keep: &BTreeSet<(u64, ServiceName)>) {
+        self.locks.keep_only(keep);
     }
 
     fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock> {

@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use super::{Finding, error, ok, skip, skip_rest, warning};
+use super::{Finding, bytes, error, ok, skip, skip_rest, warning};
 use crate::api::{self, ClientError, StatusDocument};
 use crate::config::Config;
-use crate::host::{self, Unit};
+use crate::host::{self, MOST_BYTES, MOST_FILES, Space, Unit};
 use crate::store::Look;
 
 /// What only a person can clear, by its word in the status.
@@ -30,6 +30,8 @@ pub(super) struct Agent {
     pub(super) unit: Option<Unit>,
     pub(super) instance: String,
     pub(super) has_lock_folders: bool,
+    /// Their file system, where they are.
+    pub(super) lock_space: Option<Space>,
 }
 
 /// The unit that runs the agent of `instance`, and what systemd knows of it: one of the instance's own where
@@ -59,11 +61,12 @@ pub(super) async fn look(config: &Config) -> Agent {
         unit_name,
         instance,
         has_lock_folders: path("services").is_dir(),
+        lock_space: host::space(&path("services")),
     }
 }
 
 pub(super) fn judge(agent: &Agent, store: Option<&Look>) -> Vec<Finding> {
-    let mut findings = vec![unit(agent), alone(agent, store), sockets(agent)];
+    let mut findings = vec![unit(agent), alone(agent, store), sockets(agent), lock_space(agent)];
     match &agent.status {
         Ok(status) => {
             findings.push(ok("agent-answers", format!("{} of {}", status.device.uuid, status.instance)));
@@ -194,4 +197,27 @@ fn folders(agent: &Agent, status: &StatusDocument) -> Finding {
             "systemctl restart cotter-agent, then `cotter restart` the services that make locks",
         ),
     }
+}
+
+fn lock_space(agent: &Agent) -> Finding {
+    let id = "agent-lock-space";
+    let Some(space) = agent.lock_space else { return skip(id, "there are no lock folders") };
+    let (each, size) = (format!("{} or {MOST_FILES} files", bytes(MOST_BYTES)), bytes(space.bytes));
+    if !space.is_small() {
+        return warning(
+            id,
+            format!(
+                "only the agent bounds them: one that holds more than {each} is emptied within half a minute"
+            ),
+            "systemctl enable run-cotter-services.mount, and reboot: the kernel bounds them then (docs/systemd.md)",
+        );
+    }
+    if space.is_nearly_full() {
+        return warning(
+            id,
+            format!("{} of {size} and {} of {} files are in use", bytes(space.used), space.has, space.files),
+            "a service holds files there that it has deleted: `cotter restart` the services, one after another",
+        );
+    }
+    ok(id, format!("all of them together have {size}, and each {each}"))
 }

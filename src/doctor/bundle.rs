@@ -15,6 +15,7 @@ use super::{Finding, Subject, tar};
 use crate::api;
 use crate::config::{Config, Place, settings};
 use crate::host;
+use crate::model::text;
 
 /// How far back the journal is read, and how many lines of it at most.
 const JOURNAL: [&str; 4] = ["--since=-24h", "--lines=5000", "--output=json", "--no-pager"];
@@ -54,8 +55,8 @@ impl Page {
     /// A page of JSON.
     #[must_use]
     pub fn json(name: &str, value: &impl Serialize) -> Self {
-        let content = serde_json::to_vec_pretty(value).unwrap_or_else(|error| error.to_string().into_bytes());
-        Self { name: format!("{name}.json"), content }
+        let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string());
+        Self { name: format!("{name}.json"), content: text::json(&text).into_bytes() }
     }
 }
 
@@ -142,7 +143,9 @@ async fn journal(config: &Config) -> Page {
     let mut arguments = JOURNAL.to_vec();
     arguments.extend(["--unit", &unit]);
     match host::ask("journalctl", &arguments).await {
-        Ok(text) => Page { name: "journal.jsonl".to_owned(), content: entries(&text).into_bytes() },
+        Ok(text) => {
+            Page { name: "journal.jsonl".to_owned(), content: text::json(&entries(&text)).into_bytes() }
+        }
         Err(why) => absent("journal", &why),
     }
 }

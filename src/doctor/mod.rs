@@ -61,6 +61,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("agent-trouble", "does it reach the engine and the store?"),
     ("agent-waits", "does something wait for a person?"),
     ("agent-lock-folders", "are the lock folders of the services there?"),
+    ("agent-lock-space", "does the kernel bound what services put into them?"),
     ("cloud-name", "is the name of the cloud's host known?"),
     ("cloud-connects", "can it be connected to?"),
     ("cloud-answers", "does it answer, and accept this device?"),

@@ -14,7 +14,7 @@ use crate::api::{self, ClientError, StatusDocument};
 use crate::cloud::{Answered, CloudError, Knock};
 use crate::config::Joining;
 use crate::engine::Survey;
-use crate::host::{Disk, Memory, Unit};
+use crate::host::{Disk, Memory, Space, Unit};
 use crate::model::{Clock, CloudReport, DeviceUuid, Identity, Registration, Report};
 use crate::store::Copy;
 
@@ -530,8 +530,12 @@ fn agent(status: StatusDocument) -> Agent {
         unit: unit("loaded", "enabled", "active"),
         instance: "default".to_owned(),
         has_lock_folders: true,
+        lock_space: Some(LOCK_SPACE),
     }
 }
+
+/// As the unit makes it.
+const LOCK_SPACE: Space = Space { is_own: true, bytes: 4 << 20, used: 8192, files: 2048, has: 12 };
 
 #[expect(clippy::unnecessary_wraps, reason = "it stands where a unit may be missing")]
 fn unit(load: &str, enabled: &str, active: &str) -> Option<Unit> {
@@ -603,6 +607,26 @@ fn the_agent() {
             "warning: version 0.0.9 runs, and 0.1.0 is installed",
         ),
         (agent(status()), "agent-sockets", "ok: status 660, control 600"),
+        (
+            agent(status()),
+            "agent-lock-space",
+            "ok: all of them together have 4 MiB, and each 64 KiB or 64 files",
+        ),
+        (
+            Agent { lock_space: None, ..agent(status()) },
+            "agent-lock-space",
+            "skip: there are no lock folders",
+        ),
+        (
+            Agent { lock_space: Some(Space { is_own: false, ..LOCK_SPACE }), ..agent(status()) },
+            "agent-lock-space",
+            "warning: only the agent bounds them: one that holds more than 64 KiB or 64 files is emptied within half a minute",
+        ),
+        (
+            Agent { lock_space: Some(Space { has: 2000, ..LOCK_SPACE }), ..agent(status()) },
+            "agent-lock-space",
+            "warning: 8 KiB of 4 MiB and 2000 of 2048 files are in use",
+        ),
         (
             Agent { modes: [Some(0o666), Some(0o600)], ..agent(status()) },
             "agent-sockets",

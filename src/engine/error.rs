@@ -123,6 +123,21 @@ impl EngineError {
         Self::Refused { call, status, message }
     }
 
+    /// The same error with another message, where it has one that the engine or a registry wrote.
+    #[must_use]
+    pub(super) fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
+        match &mut self {
+            Self::Refused { message, .. }
+            | Self::NoImage { message, .. }
+            | Self::RegistryAuth { message, .. }
+            | Self::RateLimited { message, .. }
+            | Self::Registry { message, .. }
+            | Self::DiskFull { message, .. } => *message = change(message),
+            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Stalled { .. } => {}
+        }
+        self
+    }
+
     /// The longest time that any single call may take, beside a stop's own grace.
     pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 }

@@ -3,8 +3,8 @@
 use bollard::query_parameters::LogsOptions;
 use futures_util::{Stream, StreamExt};
 
-use super::EngineError;
 use super::docker::Docker;
+use super::{EngineError, secrets};
 use crate::model::ContainerId;
 
 /// How much of a container's log is read.
@@ -43,7 +43,21 @@ impl Docker {
         let written = client.logs(id.as_str(), Some(options));
         Ok(written.map(move |output| match output {
             Ok(output) => Ok(output.into_bytes().to_vec()),
-            Err(error) => Err(super::docker::sort(&socket, "logs", &error)),
+            Err(error) => Err(super::docker::sort(&socket, "logs", &error).map_message(said)),
         }))
+    }
+}
+
+/// Why there is no log, in the engine's words where those are known. Others may quote the options of the log's
+/// driver.
+fn said(message: &str) -> String {
+    let known = [
+        "configured logging driver does not support reading",
+        "can not get logs from container which is dead or marked for removal",
+        "No such container",
+    ];
+    match known.into_iter().find(|known| message.contains(known)) {
+        Some(known) => known.to_owned(),
+        None => secrets::withheld(message),
     }
 }

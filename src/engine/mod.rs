@@ -17,6 +17,7 @@ mod notices;
 mod pull;
 #[cfg(test)]
 mod sample;
+mod secrets;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,6 +4,8 @@
 //! app's, who may put there what it likes: no link in it is followed, nothing in it is waited for, and
 //! only what is ours by its content is taken away.
 
+mod space;
+
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -12,6 +14,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 
 use crate::model::{FileLock, ServiceName};
+
+pub use space::{MOST_BYTES, MOST_FILES, Space, space};
 
 /// Either of them locks a service; the second is the older name.
 const LOCKS: [&str; 2] = ["updates.lock", "resin-updates.lock"];
@@ -143,11 +147,9 @@ impl Locks {
     /// Takes away every lock of others from a service's folder, whatever it is.
     pub fn break_all(&self, app: u64, service: &ServiceName) {
         let folder = self.folder(app, service);
-        let paths = LOCKS.map(|name| folder.join(name));
-        for path in paths.into_iter().filter(|path| standing(path) == Standing::Theirs) {
-            // What cannot be taken away is seen again when ours are taken. A link is removed, not followed.
-            let is_folder = fs::symlink_metadata(&path).is_ok_and(|seen| seen.is_dir());
-            let _ = if is_folder { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        for name in LOCKS.into_iter().filter(|name| standing(&folder.join(name)) == Standing::Theirs) {
+            // What cannot be taken away is seen again when ours are taken.
+            space::take_away(&folder, name);
         }
     }
 
@@ -178,9 +180,8 @@ impl Locks {
 
     /// Where lock files of an app can be.
     fn lock_files(&self, app: u64) -> impl Iterator<Item = PathBuf> {
-        let entries = fs::read_dir(self.app_folder(app)).into_iter().flatten().flatten();
-        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-        folders.flat_map(|entry| LOCKS.map(|name| entry.path().join(name)))
+        let folders = space::folders(&self.app_folder(app));
+        folders.into_iter().flat_map(|folder| LOCKS.map(|name| folder.join(name)))
     }
 
     fn unusable(&self, app: u64, service: &ServiceName, error: &io::Error) -> LockError {

@@ -11,10 +11,12 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::model::text::one_line;
+
 pub use clock::{trust, window};
 pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
 pub use disk::{Disk, disk_of, free};
-pub use locks::{LockError, Locks};
+pub use locks::{LockError, Locks, MOST_BYTES, MOST_FILES, Space, space};
 pub use ports::listeners;
 
 /// The wall clock. It jumps, and starts at 1970 on a board without a battery: shown, and asked for windows
@@ -97,7 +99,8 @@ pub fn notify_ready() {
 
 /// Tells systemd what the service does, in a line.
 pub fn notify_status(status: &str) {
-    notify(&[sd_notify::NotifyState::Status(status)]);
+    // A line break would begin another of systemd's words, such as MAINPID or STOPPING.
+    notify(&[sd_notify::NotifyState::Status(&one_line(status))]);
 }
 
 /// Tells systemd that the service is on its way down.

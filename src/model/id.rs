@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::text::one_line;
+
 /// What an [`Id`] names, and which texts it accepts.
 pub trait Kind {
     /// The noun for messages, e.g. "service name".
@@ -24,7 +26,7 @@ pub struct Id<K> {
 
 /// A text that is not the id it was given for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a {what}: it must be {accepts}")]
+#[error("\"{}\" is not a {what}: it must be {accepts}", one_line(given))]
 pub struct BadId {
     what: &'static str,
     accepts: &'static str,
@@ -273,7 +275,7 @@ mod tests {
         for good in ["web", "9lives", "a.b-c_d", &"x".repeat(255)] {
             assert!(ServiceName::parse(good).is_ok(), "{good}");
         }
-        for bad in ["", "-web", "we b", "wéb", "a/b", "a\nb", &"x".repeat(256)] {
+        for bad in ["", "-web", "we b", "wéb", "a/b", "a\nb", "a\u{202e}b", "a\u{200b}", &"x".repeat(256)] {
             assert!(ServiceName::parse(bad).is_err(), "{bad}");
         }
     }
@@ -282,6 +284,15 @@ mod tests {
     fn a_bad_id_says_what_is_accepted() {
         let told = DeviceUuid::parse("ABC").unwrap_err().to_string();
         assert_eq!(told, r#""ABC" is not a device uuid: it must be 32 or 62 lower-case hex digits"#);
+    }
+
+    #[test]
+    fn a_bad_id_is_shown_without_invisible_characters() {
+        let told = ServiceName::parse("web\n<3>\u{202e}\u{3164}\x1b[2J").unwrap_err().to_string();
+        assert_eq!(
+            told,
+            r#""web\n<3>\u{202e}\u{3164}\u{1b}[2J" is not a service name: it must be letters, digits, '_', '.' and '-', beginning with a letter or digit, 255 at most"#
+        );
     }
 
     #[test]

@@ -1,10 +1,12 @@
 //! What a service shares with its host and with others, and how it finds names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use super::ServiceName;
+use super::names::Names;
 
 /// Namespaces, security options and kinds of devices of a container. What says nothing is as the
 /// engine has it by default.
@@ -85,7 +87,7 @@ impl Namespace {
 }
 
 /// Devices that a driver of the engine hands out, e.g. graphics processors.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceRequest {
     /// Empty: the engine chooses by the capabilities.
@@ -101,6 +103,15 @@ pub struct DeviceRequest {
     pub capabilities: Vec<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for DeviceRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceRequest")
+            .field("driver", &self.driver)
+            .field("options", &Names(&self.options))
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a container finds names. Empty: as the engine has it.
@@ -131,9 +142,18 @@ impl Resolver {
 }
 
 /// Where the output of a container goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logging {
     /// Empty: the engine's default.
     pub driver: String,
     pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Logging {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Logging")
+            .field("driver", &self.driver)
+            .field("options", &Names(&self.options))
+            .finish()
+    }
 }

@@ -19,6 +19,7 @@ mod isolation;
 mod ledger;
 mod limits;
 mod login;
+mod names;
 mod observed;
 mod order;
 mod platform;
@@ -29,6 +30,7 @@ mod service;
 mod settings;
 mod step;
 mod target;
+pub mod text;
 mod window;
 
 pub use alert::Alert;

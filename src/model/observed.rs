@@ -1,8 +1,10 @@
 //! What the engine says is there. Only things that bear our instance's label, but for images.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
+use super::names::Names;
 use super::{
     AppId, Commit, ContainerId, ImageRef, Namespace, NetworkId, NetworkName, ServiceName, SpecHash,
     VolumeName,
@@ -86,12 +88,22 @@ pub enum Health {
 }
 
 /// A volume, as the engine has it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct ObservedVolume {
     /// The engine's name of it.
     pub name: String,
     pub driver: String,
     pub options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for ObservedVolume {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ObservedVolume")
+            .field("name", &self.name)
+            .field("driver", &self.driver)
+            .field("options", &Names(&self.options))
+            .finish()
+    }
 }
 
 /// A network of ours.

@@ -1,11 +1,13 @@
 //! Releases: what an app consists of at one commit.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::Names;
 use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, SpecHash, VolumeName, Window};
 
 /// Which app something belongs to.
@@ -61,7 +63,7 @@ impl Release {
 }
 
 /// A network of an app.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Short hash of the author's config; `None` when there is no config. It ends the engine's name
     /// of the network, so that an old and a new config stand side by side.
@@ -78,6 +80,17 @@ pub struct NetworkSpec {
     pub ipam_driver: String,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ipam_options: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for NetworkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetworkSpec")
+            .field("config_hash", &self.config_hash)
+            .field("driver", &self.driver)
+            .field("driver_opts", &Names(&self.driver_opts))
+            .field("subnets", &self.subnets)
+            .finish_non_exhaustive()
+    }
 }
 
 impl NetworkSpec {
@@ -126,12 +139,21 @@ pub struct Subnet {
 }
 
 /// A volume of an app.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
     /// Empty: `local`.
     pub driver: String,
     pub driver_opts: BTreeMap<String, String>,
     pub labels: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for VolumeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VolumeSpec")
+            .field("driver", &self.driver)
+            .field("driver_opts", &Names(&self.driver_opts))
+            .finish_non_exhaustive()
+    }
 }
 
 impl VolumeSpec {

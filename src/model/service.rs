@@ -1,10 +1,12 @@
 //! What an author says of one service, normalised.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::names::Names;
 use super::{
     ImageRef, Isolation, Limits, Logging, Namespace, NetworkName, Platform, Resolver, ServiceName, SpecHash,
     VolumeName,
@@ -14,7 +16,7 @@ use super::{
 ///
 /// Two specs with the same `hash` make the same container. `None` and empty
 /// mean "as the image says" or "as the engine does by default".
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
     /// Hash of the author's normalised spec, without what we inject.
     pub hash: SpecHash,
@@ -80,6 +82,17 @@ pub struct ServiceSpec {
     /// How it takes over from its predecessor: label `io.balena.update.strategy`.
     #[serde(default, skip_serializing_if = "Strategy::is_default")]
     pub strategy: Strategy,
+}
+
+/// Only what it is: much of the rest may be secret.
+impl fmt::Debug for ServiceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceSpec")
+            .field("hash", &self.hash)
+            .field("image", &self.image)
+            .field("environment", &Names(&self.environment))
+            .finish_non_exhaustive()
+    }
 }
 
 /// How a service takes over from its predecessor (protocol.md 3.6).
@@ -280,7 +293,7 @@ pub enum NetworkMode {
     Service(ServiceName),
 }
 
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkAttachment {
     /// Names by which others on the network find this service, besides its own.
     pub aliases: BTreeSet<String>,
@@ -299,6 +312,17 @@ pub struct NetworkAttachment {
     pub gateway_priority: i64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub driver_opts: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for NetworkAttachment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NetworkAttachment")
+            .field("aliases", &self.aliases)
+            .field("ipv4_address", &self.ipv4_address)
+            .field("ipv6_address", &self.ipv6_address)
+            .field("driver_opts", &Names(&self.driver_opts))
+            .finish_non_exhaustive()
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]

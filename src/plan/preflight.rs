@@ -116,11 +116,12 @@ fn has_other_volume(draft: &mut Draft<'_>, app: &AppId, release: &Release, servi
         }
         is_blocked = true;
         let why = format!(
-            "volumes.{name}: the volume is here with {}, and the release wants {}. A volume is never made anew, \
+            "volumes.{name}: the volume is here with {}, and the release wants {}{}. A volume is never made anew, \
              because all that is in it would be lost: give it another name in the release, or save what is in it \
              and remove it: docker volume rm {}",
             config(&volume.driver, &volume.options),
             config(driver, &wanted.driver_opts),
+            others(&volume.options, &wanted.driver_opts),
             volume.name,
         );
         draft.wait(Some(app), None, Reason::Refused, why, Some(LOOK));
@@ -128,14 +129,21 @@ fn has_other_volume(draft: &mut Draft<'_>, app: &AppId, release: &Release, servi
     is_blocked
 }
 
-/// A volume's config for people.
+/// A volume's config for people, without the values of its options: a password may be among them.
 fn config(driver: &str, options: &BTreeMap<String, String>) -> String {
-    let options: Vec<_> = options.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let options: Vec<_> = options.keys().map(String::as_str).collect();
     if options.is_empty() {
         format!("driver {driver} and no options")
     } else {
-        format!("driver {driver} and {}", options.join(", "))
+        format!("driver {driver} and the options {}", options.join(", "))
     }
+}
+
+/// Which options have other values.
+fn others(here: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) -> String {
+    let is_other = |(name, value): &(&String, &String)| here.get(*name).is_some_and(|own| own != *value);
+    let others: Vec<_> = wanted.iter().filter(is_other).map(|(name, _)| name.as_str()).collect();
+    if others.is_empty() { String::new() } else { format!(", with other values of {}", others.join(", ")) }
 }
 
 /// Whether what is to be fetched does not fit on the engine's disk.

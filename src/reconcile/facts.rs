@@ -132,8 +132,30 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         self.facts.windows = gathered(all.into_iter().map(state));
     }
 
+    /// Removes the lock folders of services of which there is no container, and none is to come. While there is a
+    /// container of an app whose number nobody knows, which folder is its own is not known either.
+    fn sweep_folders(&mut self) {
+        let numbers = self.numbers();
+        let observed = self.observed.services.iter().chain(&self.observed.parked);
+        let mut keep: BTreeSet<(u64, ServiceName)> = BTreeSet::new();
+        for seen in observed {
+            let Some(number) = numbers.get(&seen.app) else { return };
+            keep.insert((*number, seen.service.clone()));
+        }
+        let wanted = self.target().into_iter().flat_map(|target| &target.apps);
+        let wanted = wanted.filter_map(|(id, app)| Some((id, app.release()?)));
+        let good = self.ledger.apps.iter().filter_map(|(id, app)| Some((id, app.good.as_ref()?)));
+        for (app, release) in wanted.chain(good) {
+            let Some(number) = numbers.get(app) else { continue };
+            keep.extend(release.services.keys().map(|service| (*number, service.clone())));
+        }
+        self.prepared.retain(|service| keep.contains(service));
+        self.surroundings.keep_folders(&keep);
+    }
+
     /// Reads the lock folders of all services that are here, or are to come.
     fn gather_files(&mut self) {
+        self.sweep_folders();
         let mut locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>> = BTreeMap::new();
         let mut handed_over = BTreeSet::new();
         for (app, number, service) in self.services() {

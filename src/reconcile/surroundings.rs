@@ -1,5 +1,6 @@
 //! What the reconciler needs of the host and of registries, as a trait: tests script it.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
 
@@ -16,6 +17,9 @@ pub trait Surroundings: Send + Sync + 'static {
     ///
     /// Why it cannot be made.
     fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String>;
+
+    /// Removes the lock folders of all services but these, named by the number of their app.
+    fn keep_folders(&self, keep: &BTreeSet<(u64, ServiceName)>);
 
     /// The lock file of a service that is not ours, if one stands.
     fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock>;

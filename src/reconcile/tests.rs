@@ -25,6 +25,7 @@ mod joined;
 mod matrix;
 mod networks;
 mod outage;
+mod secrets;
 
 /// A store that keeps the last ledger, and can be full.
 #[derive(Debug, Clone, Default)]
@@ -165,6 +166,7 @@ struct Lab {
     target: watch::Sender<Option<Arc<Delivered>>>,
     commands: mpsc::Sender<Command>,
     report: watch::Receiver<Report>,
+    events: watch::Receiver<Events>,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -205,6 +207,7 @@ impl Lab {
     ) -> Self {
         let (target, target_heard) = watch::channel(None);
         let (report, report_heard) = watch::channel(Report::default());
+        let (events, events_heard) = watch::channel(Events::default());
         let (commands, commands_heard) = mpsc::channel(8);
         let (wake, wake_heard) = watch::channel(ByService::new());
         let stop = CancellationToken::new();
@@ -216,7 +219,7 @@ impl Lab {
             commands: commands_heard,
             report,
             outlook: watch::Sender::new(None),
-            events: watch::Sender::new(Events::default()),
+            events,
         };
         let tasks = vec![
             tokio::spawn(watch_engine(engine.clone(), wake, stop.clone())),
@@ -230,7 +233,17 @@ impl Lab {
                 stop.clone(),
             )),
         ];
-        Self { engine, host, notebook, target, commands, report: report_heard, stop, tasks }
+        Self {
+            engine,
+            host,
+            notebook,
+            target,
+            commands,
+            report: report_heard,
+            events: events_heard,
+            stop,
+            tasks,
+        }
     }
 
     fn deliver(&self, target: Target) {

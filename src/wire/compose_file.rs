@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
-use super::compose::at::one_line;
+use super::compose::at::path_line;
 use super::compose::{self, Form};
 use super::policy;
 use super::state_v3::{ReleaseState, ServiceState};
@@ -100,7 +100,7 @@ pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
     }
     for bad in &mut wrong {
         bad.line = line_of(text, &bad.key);
-        bad.key = one_line(&bad.key);
+        bad.key = path_line(&bad.key);
     }
     wrong.sort_by(|a, b| (a.line, &a.key).cmp(&(b.line, &b.key)));
     Err(wrong)
@@ -181,7 +181,7 @@ fn document(text: &str) -> Result<Map<String, Value>, FileError> {
     match json(yaml, &mut key) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(_) => Err(whole(None, "it is not a compose file: write services with their names below".into())),
-        Err(why) => Err(FileError { line: line_of(text, &key), key: one_line(&key), why }),
+        Err(why) => Err(FileError { line: line_of(text, &key), key: path_line(&key), why }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The body of `GET /device/v3/:uuid/state`, field by field (protocol.md 1.3 and 10.3).
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -33,7 +34,7 @@ pub struct AppState {
     pub releases: BTreeMap<String, ReleaseState>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReleaseState {
     #[serde(deserialize_with = "number")]
     pub id: u64,
@@ -46,7 +47,18 @@ pub struct ReleaseState {
     pub volumes: BTreeMap<String, Value>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Only names: what the fields say may be secret.
+impl fmt::Debug for ReleaseState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let services: Vec<_> = self.services.keys().collect();
+        f.debug_struct("ReleaseState")
+            .field("id", &self.id)
+            .field("services", &services)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 pub struct ServiceState {
     #[serde(deserialize_with = "number")]
     pub id: u64,
@@ -65,6 +77,15 @@ pub struct ServiceState {
     /// The compose service without `build`; its `environment` and `labels` are not merged into ours.
     #[serde(default, deserialize_with = "null_is_absent", skip_serializing_if = "Map::is_empty")]
     pub composition: Map<String, Value>,
+}
+
+impl fmt::Debug for ServiceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ServiceState")
+            .field("id", &self.id)
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
 }
 
 fn fleet_class() -> String {

@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::compose::{self, Contents, Form};
 use super::policy;
 use super::state_v3::{AppState, DeviceState, ReleaseState};
+use crate::model::text::{is_one_line, one_line};
 use crate::model::{
     App, AppId, Commit, DeviceUuid, Policy, Refusal, RefusedApp, Release, Target, TargetApp, WantedApp,
 };
@@ -59,12 +60,12 @@ pub struct TargetError {
 ///
 /// [`TargetError`] when the body is too long or no JSON, when it names not
 /// exactly `device`, when anything outside of the apps has a wrong type, when the device's name has a
-/// line break, and when an app's uuid is none. What is wrong within an app is no error: that app is
+/// line break or an invisible character, and when an app's uuid is none. What is wrong within an app is no error: that app is
 /// [`TargetApp::Refused`], with paths relative to its release, e.g. `services.web.composition.ports[0]`.
 pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target, TargetError> {
     let state = device_state(body, device)?;
-    if state.name.chars().any(char::is_control) || state.name.chars().count() > LONGEST_NAME {
-        return Err(error("name", "a device name has no line breaks and 255 characters at most: rename it"));
+    if !is_name(&state.name) {
+        return Err(error("name", &bad_name("device", &state.name)));
     }
     let mut apps = BTreeMap::new();
     for (uuid, raw) in state.apps {
@@ -133,6 +134,9 @@ fn app(id: AppId, raw: Value, policy: &Policy) -> TargetApp {
             return refused(vec![refusal]);
         }
     };
+    if !is_name(&state.name) {
+        return refused(vec![Refusal { path: "name".into(), why: bad_name("app", &state.name) }]);
+    }
     let app = App { id, number: state.id, name: state.name };
     match state.releases.into_iter().next() {
         None => TargetApp::Wanted(WantedApp { app, release: None, warnings: Vec::new() }),
@@ -196,8 +200,22 @@ fn error(path: &str, why: &str) -> TargetError {
     TargetError { path: path.to_owned(), why: why.to_owned() }
 }
 
+/// For a message: one line, 200 characters of it.
 fn short(text: &str) -> String {
-    text.chars().take(200).collect()
+    one_line(&text.chars().take(200).collect::<String>())
+}
+
+/// Whether a device or an app may be called so: names are shown in tables and logs.
+fn is_name(name: &str) -> bool {
+    is_one_line(name) && name.chars().count() <= LONGEST_NAME
+}
+
+fn bad_name(what: &str, name: &str) -> String {
+    format!(
+        "the {what} is called \"{}\": a name has 255 characters at most, without line breaks and invisible \
+         ones; rename it",
+        short(name)
+    )
 }
 
 #[cfg(test)]

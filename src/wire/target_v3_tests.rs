@@ -147,7 +147,14 @@ fn a_body_that_is_no_target() {
         (
             json!({DEVICE: {"name": "a\nb"}}).to_string(),
             "name",
-            "a device name has no line breaks and 255 characters at most: rename it",
+            "the device is called \"a\\nb\": a name has 255 characters at most, without line breaks and invisible \
+             ones; rename it",
+        ),
+        (
+            json!({DEVICE: {"name": "shop\u{202e}"}}).to_string(),
+            "name",
+            "the device is called \"shop\\u{202e}\": a name has 255 characters at most, without line breaks and invisible \
+             ones; rename it",
         ),
         (
             json!({DEVICE: {"name": "d", "apps": {"a/b": {}}}}).to_string(),
@@ -170,6 +177,11 @@ fn trouble_in_one_app_refuses_that_app_only() {
         (json!(5), "bad: refused  [: invalid type: integer `5`, expected struct AppState]"),
         (json!({"name": "n"}), "bad: refused  [: missing field `id`]"),
         (json!({"id": -1, "name": "n"}), "bad: refused  [id: an id must be a whole number of 0 or more]"),
+        (
+            json!({"id": 1, "name": "shop\u{202e}\u{1b}[2J", "releases": {"r\u{200b}": {"id": 1}}}),
+            "bad: refused r\\u{200b} [name: the app is called \"shop\\u{202e}\\u{1b}[2J\": a name has 255 characters at \
+             most, without line breaks and invisible ones; rename it]",
+        ),
         (
             json!({"id": 1, "name": "n", "releases": {"r1": {"id": 1}, "r2": {"id": 2}}}),
             "bad: refused r1 [releases: there are 2 releases, and an app has one at most: r1, r2]",

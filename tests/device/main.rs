@@ -18,6 +18,7 @@ mod bad;
 mod behind;
 mod bundle;
 mod bystanders;
+mod folders;
 mod heal;
 mod images;
 mod joined;

@@ -8,6 +8,7 @@ mod locks;
 mod outlived;
 mod real;
 mod remains;
+mod secrets;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -186,7 +187,7 @@ async fn with(
         // Who is connected to it needs its name only.
         (network("lan"), lan(0, 24)),
     ]);
-    let volumes = BTreeMap::from([(volume("data"), VolumeSpec::default())]);
+    let volumes = BTreeMap::from([(volume("data"), VolumeSpec::default()), (volume("share"), share())]);
     let new = NewContainer {
         app: &app,
         release: &release,
@@ -197,6 +198,14 @@ async fn with(
         joined,
     };
     act(new).await
+}
+
+/// Files of another machine, which nobody hands out, with a login.
+fn share() -> VolumeSpec {
+    let options =
+        [("type", "cifs"), ("device", "//127.0.0.1/share"), ("o", "username=u,password=hunter2,vers=3.0")];
+    let driver_opts = options.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    VolumeSpec { driver_opts, ..VolumeSpec::default() }
 }
 
 async fn pull<E: Operate>(engine: &E, image: &ImageRef) -> Result<Vec<u8>, EngineError> {
@@ -270,6 +279,7 @@ async fn contract<B: Bench>(bench: &B) {
     publishes(bench).await;
     networks(bench).await;
     volumes(bench).await;
+    Box::pin(refusals_quote_no_secret(bench)).await;
     several_networks(bench).await;
     // podman starts what a container joins along with it, and has its own ways to remove the two.
     if bench.leaves_joined_alone() {
@@ -784,6 +794,27 @@ async fn volumes<B: Bench>(bench: &B) {
     for _ in 0..2 {
         engine.remove_volume(told).await.unwrap();
         assert_eq!((bench.volumes().len(), engine.volumes().await.unwrap().len()), (0, 0));
+    }
+}
+
+/// Whatever an engine refuses, and whenever: its words hold nothing that the release's author may have meant for the
+/// container alone.
+async fn refusals_quote_no_secret<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let source = MountSource::Volume(volume("share"));
+    let share =
+        Mount { source, target: "/share".into(), is_read_only: false, options: MountOptions::default() };
+    let environment = BTreeMap::from([("PASSWORD".to_owned(), "hunter3".to_owned())]);
+    let mounts = vec![share];
+    let id = created(engine, "web", &ServiceSpec { mounts, environment, ..spec(&images.well, 9) }).await;
+    for _ in 0..2 {
+        let refused = engine.start(&id).await.unwrap_err().to_string();
+        assert!(!refused.contains("hunter") && !refused.contains("username=u"), "{refused}");
+        assert!(refused.contains("share"), "the name of the volume says which it is: {refused}");
+    }
+    gone(engine, &id).await;
+    for told in engine.volumes().await.unwrap() {
+        engine.remove_volume(&told).await.unwrap();
     }
 }
 

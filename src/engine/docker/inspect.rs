@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
+use std::time::Duration;
 
 use bollard::query_parameters::EventsOptions;
 use futures_util::{Stream, StreamExt, stream};
+use serde_json::Value;
 
 use crate::engine::answers::{Image, Info, Inspected, InspectedImage, Network, Summary, Volumes};
 use crate::engine::notices::{self, Notices};
+use crate::engine::secrets::{self, Secrets};
 use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, look};
 use crate::model::{
     App, ContainerId, ContainerState, HeldPort, Observed, ObservedService, ObservedVolume, OwnVolume,
@@ -15,6 +18,9 @@ use crate::model::{
 };
 
 use super::{CONTAINERS, Docker, IMAGES, INFO, NETWORKS, VOLUMES, in_query};
+
+/// How long the engine may take to say what is secret in a message of its own.
+const TO_HIDE: Duration = Duration::from_secs(10);
 
 /// How often podman is asked for one look.
 const LOOKS: u32 = 5;
@@ -30,6 +36,49 @@ impl Docker {
             Err(EngineError::Refused { status: 404, .. }) => Ok(Inspected::default()),
             other => other,
         }
+    }
+
+    /// The result of a call about a container. A refusal shows nothing that is secret in that container and in
+    /// what it mounts and is connected to, whoever created it and when: the engine is asked what that is.
+    pub(super) async fn hidden<T>(
+        &self,
+        id: &ContainerId,
+        result: Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let Err(error) = result else { return result };
+        if matches!(&error, EngineError::Refused { .. } | EngineError::DiskFull { .. }) {
+            let path = format!("/containers/{id}/json");
+            let asked = self.call("inspect", TO_HIDE, |client| async move { client.read(&path, &[]).await });
+            match Box::pin(asked).await {
+                Ok(container) => return self.hidden_of(container, Err(error)).await,
+                // The engine refused because there is none, and has none of its values.
+                Err(EngineError::Refused { status: 404, .. })
+                    if matches!(error, EngineError::Refused { status: 404, .. }) => {}
+                Err(_) => return Err(error.map_message(secrets::withheld)),
+            }
+        }
+        Err(error)
+    }
+
+    /// As [`hidden`](Self::hidden), of a container as the engine inspects it.
+    pub(super) async fn hidden_of<T>(
+        &self,
+        container: Value,
+        result: Result<T, EngineError>,
+    ) -> Result<T, EngineError> {
+        let Err(error) = result else { return result };
+        if !matches!(&error, EngineError::Refused { .. } | EngineError::DiskFull { .. }) {
+            return Err(error);
+        }
+        let asked = self.call("inspect", TO_HIDE, |client| async move {
+            Ok((client.read::<Value>(VOLUMES, &[]).await?, client.read::<Value>(NETWORKS, &[]).await?))
+        });
+        Err(match Box::pin(asked).await {
+            Ok((volumes, networks)) => {
+                error.map_message(|m| Secrets::of_inspected(&container, &volumes, &networks).hide(m))
+            }
+            Err(_) => error.map_message(secrets::withheld),
+        })
     }
 
     /// One image, by its name or id.

@@ -12,11 +12,13 @@ use bollard::query_parameters::{
     StopContainerOptions,
 };
 use futures_util::StreamExt;
+use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use crate::engine::answers::Network;
 use crate::engine::docker_spec::{self, Host, PARTIAL};
+use crate::engine::secrets::Secrets;
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
 use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
 
@@ -69,7 +71,11 @@ impl Operate for Docker {
                     Error::DockerResponseServerError { message, .. }
                     | Error::DockerStreamError { error: message },
                 ) => {
-                    return Err(EngineError::of_pull(&name, &message));
+                    let error = EngineError::of_pull(&name, &message);
+                    return Err(match login {
+                        Some(login) => error.map_message(|m| Secrets::of_login(&login.password).hide(m)),
+                        None => error,
+                    });
                 }
                 Err(error) => return Err(self.sort("pull", &error)),
             }
@@ -105,7 +111,8 @@ impl Operate for Docker {
         let call = self.call("create-network", EngineError::DEADLINE, |client| async move {
             client.create_network(request).await.map(drop)
         });
-        or_already(call.await, &[409])
+        let hide = |message: &str| Secrets::of_network(name.as_str(), spec).hide(message);
+        or_already(call.await, &[409]).map_err(|error| error.map_message(hide))
     }
 
     async fn remove_network(&self, id: &NetworkId) -> Result<(), EngineError> {
@@ -117,47 +124,12 @@ impl Operate for Docker {
     }
 
     async fn create(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
-        self.create_volumes(new).await?;
-        let name = docker_spec::container_name(&self.settings.instance, new.app, new.service, new.spec);
-        self.check_version(new).await?;
-        let is_podman = self.client().await?.is_podman();
-        let host = Host { instance: &self.settings.instance, socket: &self.settings.socket, is_podman };
-        let (mut body, others) = docker_spec::container(host, new);
-        injected::into(&mut body, &self.settings.services_dir, new);
-        let is_whole = others.is_empty();
-        let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };
-        let options = CreateContainerOptions { name: Some(first_name), ..CreateContainerOptions::default() };
-        let created = self
-            .call("create", EngineError::DEADLINE, |client| async move {
-                client.create_container(Some(options), body).await
-            })
-            .await?;
-        if !is_whole {
-            self.connect_others(&created.id, others).await?;
-            let options = RenameContainerOptions { name };
-            let call = self.call("rename", EngineError::DEADLINE, |client| async move {
-                client.rename_container(&created.id, options).await
-            });
-            call.await?;
-        }
-        Ok(())
+        self.create_whole(new).await.map_err(|error| error.map_message(|m| Secrets::of(new).hide(m)))
     }
 
     async fn reconnect(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
-        for (network, endpoint) in docker_spec::endpoints(&self.settings.instance, new).1 {
-            let (name, container) = (network.clone(), id.to_string());
-            let request = NetworkDisconnectRequest { container, force: Some(true) };
-            let call = self.call("disconnect-network", EngineError::DEADLINE, |client| async move {
-                client.disconnect_network(&name, request).await
-            });
-            match call.await {
-                // It was cut between the two calls before.
-                Err(EngineError::Refused { message, .. }) if message.contains("is not connected") => {}
-                other => other?,
-            }
-            self.connect_others(id.as_str(), vec![(network, endpoint)]).await?;
-        }
-        Ok(())
+        let reconnected = self.reconnect_all(id, new).await;
+        reconnected.map_err(|error| error.map_message(|m| Secrets::of(new).hide(m)))
     }
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
@@ -171,7 +143,7 @@ impl Operate for Docker {
         {
             self.lost().insert(id.clone());
         }
-        started
+        self.hidden(id, started).await
     }
 
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
@@ -224,34 +196,34 @@ impl Operate for Docker {
     }
 
     async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
+        let name = id.to_string();
         let options = RemoveContainerOptions { v: true, force: true, link: false };
         let call = self.call("remove-by-force", EngineError::DEADLINE, |client| async move {
-            client.remove_container(&id, Some(options)).await
+            client.remove_container(&name, Some(options)).await
         });
-        or_already(call.await, &[404])
+        self.hidden(id, or_already(call.await, &[404])).await
     }
 
     async fn park(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
-        let options = RenameContainerOptions { name: docker_spec::parked_name(&id) };
+        let name = id.to_string();
+        let options = RenameContainerOptions { name: docker_spec::parked_name(&name) };
         let call = self.call("rename", EngineError::DEADLINE, |client| async move {
-            client.rename_container(&id, options).await
+            client.rename_container(&name, options).await
         });
         match or_already(call.await, &[404]) {
             // It is called so already, because an earlier call has worked unheard.
             Err(EngineError::Refused { status: 400, message, .. }) if message.contains("same name") => Ok(()),
-            other => other,
+            other => self.hidden(id, other).await,
         }
     }
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
+        let name = id.to_string();
         let options = RemoveContainerOptions { v: true, force: false, link: false };
         let call = self.call("remove", EngineError::DEADLINE, |client| async move {
-            client.remove_container(&id, Some(options)).await
+            client.remove_container(&name, Some(options)).await
         });
-        or_already(call.await, &[404])
+        self.hidden(id, or_already(call.await, &[404])).await
     }
 
     async fn remove_volume(&self, volume: &OwnVolume) -> Result<(), EngineError> {
@@ -259,7 +231,8 @@ impl Operate for Docker {
         let call = self.call("remove-volume", EngineError::DEADLINE, |client| async move {
             client.remove_volume(&id, None::<RemoveVolumeOptions>).await
         });
-        or_already(call.await, &[404])
+        let removed = or_already(call.await, &[404]);
+        self.hidden_of(json!({ "Mounts": [{ "Name": volume.id }] }), removed).await
     }
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
@@ -273,24 +246,68 @@ impl Operate for Docker {
 }
 
 impl Docker {
+    async fn create_whole(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
+        self.create_volumes(new).await?;
+        let name = docker_spec::container_name(&self.settings.instance, new.app, new.service, new.spec);
+        self.check_version(new).await?;
+        let is_podman = self.client().await?.is_podman();
+        let host = Host { instance: &self.settings.instance, socket: &self.settings.socket, is_podman };
+        let (mut body, others) = docker_spec::container(host, new);
+        injected::into(&mut body, &self.settings.services_dir, new);
+        let is_whole = others.is_empty();
+        let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };
+        let options = CreateContainerOptions { name: Some(first_name), ..CreateContainerOptions::default() };
+        let created = self
+            .call("create", EngineError::DEADLINE, |client| async move {
+                client.create_container(Some(options), body).await
+            })
+            .await?;
+        if !is_whole {
+            self.connect_others(&created.id, others).await?;
+            let options = RenameContainerOptions { name };
+            let call = self.call("rename", EngineError::DEADLINE, |client| async move {
+                client.rename_container(&created.id, options).await
+            });
+            call.await?;
+        }
+        Ok(())
+    }
+
+    async fn reconnect_all(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
+        for (network, endpoint) in docker_spec::endpoints(&self.settings.instance, new).1 {
+            let (name, container) = (network.clone(), id.to_string());
+            let request = NetworkDisconnectRequest { container, force: Some(true) };
+            let call = self.call("disconnect-network", EngineError::DEADLINE, |client| async move {
+                client.disconnect_network(&name, request).await
+            });
+            match call.await {
+                // It was cut between the two calls before.
+                Err(EngineError::Refused { message, .. }) if message.contains("is not connected") => {}
+                other => other?,
+            }
+            self.connect_others(id.as_str(), vec![(network, endpoint)]).await?;
+        }
+        Ok(())
+    }
+
     async fn stop_once(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
-        let id = id.to_string();
+        let name = id.to_string();
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
         let options = StopContainerOptions { t: i32::try_from(seconds).ok(), signal: None };
         let call = self.call("stop", grace.saturating_add(EngineError::DEADLINE), |client| async move {
-            client.stop_container(&id, Some(options)).await
+            client.stop_container(&name, Some(options)).await
         });
-        or_already(call.await, &[304, 404])
+        self.hidden(id, or_already(call.await, &[304, 404])).await
     }
 
     async fn kill_once(&self, id: &ContainerId) -> Result<(), EngineError> {
-        let id = id.to_string();
+        let name = id.to_string();
         let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
         let call = self.call("kill", EngineError::DEADLINE, |client| async move {
-            client.kill_container(&id, Some(options)).await
+            client.kill_container(&name, Some(options)).await
         });
         // 409: it does not run.
-        or_already(call.await, &[404, 409])
+        self.hidden(id, or_already(call.await, &[404, 409])).await
     }
 
     /// Whether a call that ends a container is to be made again, since `begun` and for a while: podman does nothing

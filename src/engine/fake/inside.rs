@@ -12,7 +12,7 @@ use crate::model::{
 };
 
 use super::late::LateCall;
-use super::{Behaviour, Fault, is_up, networks};
+use super::{Behaviour, Fault, is_up, mounts, networks};
 
 #[derive(Debug, Default)]
 pub(super) struct Inside {
@@ -151,6 +151,10 @@ impl Inside {
             Ok(networks) => networks,
             Err(name) => return refused(format!("network {name} not found")),
         };
+        let app = self.find(id).map(|seen| seen.app.clone());
+        if let Some((app, spec)) = app.as_ref().zip(spec.as_ref()) {
+            mounts::mount(app, spec, &self.volumes)?;
+        }
         let joins: Vec<_> = self.find(id).into_iter().flat_map(|seen| seen.joins.clone()).collect();
         for (kind, other) in joins {
             let Some(state) = self.find(&other).map(|seen| seen.state) else {

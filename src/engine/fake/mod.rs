@@ -5,6 +5,7 @@
 mod inside;
 mod inspect;
 mod late;
+mod mounts;
 mod networks;
 mod outage;
 

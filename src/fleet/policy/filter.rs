@@ -18,6 +18,7 @@ use std::str::FromStr;
 
 use super::rules::check_tag_key;
 use super::{Device, KeyHash};
+use crate::model::text::is_one_line;
 
 /// A parsed filter. `Display` gives it back in its plainest form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,8 +94,10 @@ fn condition(text: &str) -> Result<Condition, BadFilter> {
     };
     let value = |value: &str| {
         let value = value.trim();
-        let is_plain = !value.contains(['=', '!']) && !value.contains(char::is_control);
-        is_plain.then(|| value.to_owned()).ok_or(bad("its value has a '=', a '!' or a control character"))
+        let is_plain = !value.contains(['=', '!']) && is_one_line(value);
+        is_plain
+            .then(|| value.to_owned())
+            .ok_or(bad("its value has a '=', a '!', or a control or invisible character"))
     };
     if let Some((k, v)) = text.split_once("!=") {
         return Ok(Condition::IsNot(key(k)?, value(v)?));

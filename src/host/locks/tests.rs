@@ -65,7 +65,7 @@ const ALL: [&str; 4] =
     ["db/resin-updates.lock", "db/updates.lock", "web/resin-updates.lock", "web/updates.lock"];
 
 /// This thread as the agent is under systemd: root by name, without any capability.
-fn without_capabilities() {
+pub(in crate::host) fn without_capabilities() {
     let none = CapabilitySet::empty();
     let held = capabilities(None).unwrap();
     set_capabilities(None, CapabilitySets { effective: none, inheritable: none, ..held }).unwrap();

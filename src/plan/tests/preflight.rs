@@ -177,9 +177,19 @@ fn a_volume_that_is_here_is_not_made_anew() {
     let told = device(Some(Some(("local", "device=tmpfs type=tmpfs"))), ("", "")).plan();
     assert_eq!(
         told.waiting[0].why,
-        "volumes.data: the volume is here with driver local and device=tmpfs, type=tmpfs, and the release wants \
-         driver local and no options. A volume is never made anew, because all that is in it would be lost: give \
+        "volumes.data: the volume is here with driver local and the options device, type, and the release \
+         wants driver local and no options. A volume is never made anew, because all that is in it would be lost: give \
          it another name in the release, or save what is in it and remove it: docker volume rm 1_data"
+    );
+    let told =
+        device(Some(Some(("local", "o=password=hunter2 type=cifs"))), ("", "o=password=hunter3 type=cifs"));
+    assert!(
+        told.plan().waiting[0].why.starts_with(
+            "volumes.data: the volume is here with driver local and the options o, type, and the release wants \
+             driver local and the options o, type, with other values of o. A volume is never made anew"
+        ),
+        "{}",
+        told.plan().waiting[0].why
     );
 }
 

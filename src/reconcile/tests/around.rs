@@ -493,3 +493,40 @@ async fn a_start_waits_for_the_end_of_the_stop_only_for_what_one_alone_can_have(
         assert_eq!(lab.engine.swaps(), swaps, "{what}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_lock_folder_of_a_service_goes_with_its_last_container() {
+    let lab = on_release_1().await;
+    // What a crash has left of another time.
+    lab.host.inside().folders.extend([(1, service("old")), (9, service("web"))]);
+    let folders = |lab: &Lab| {
+        let inside = lab.host.inside();
+        inside.folders.iter().map(|(app, name)| format!("{app}/{name}")).collect::<Vec<_>>().join(" ")
+    };
+    let mut without_web = target(2);
+    let TargetApp::Wanted(wanted) = without_web.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
+    wanted.release.as_mut().unwrap().services.remove(&service("web"));
+    lab.host.inside().locks.insert((1, service("web")));
+    lab.deliver(without_web.clone());
+    lab.pass(20).await;
+    assert_eq!((lab.runs().await.as_str(), folders(&lab).as_str()), ("(db@2) db@1 web@1", "1/db 1/web"));
+    lab.host.inside().locks.clear();
+    lab.pass(30).await;
+    assert_eq!((lab.runs().await.as_str(), folders(&lab).as_str()), ("db@2", "1/db"));
+
+    // Nobody knows any more which folder is whose: all stay.
+    let (engine, _) = lab.cut();
+    let lab = Lab::on(engine, Notebook::default());
+    lab.host.inside().folders.extend([(1, service("db")), (9, service("web"))]);
+    lab.pass(400).await;
+    assert_eq!(folders(&lab), "1/db 9/web");
+    lab.deliver(without_web.clone());
+    lab.pass(30).await;
+    assert_eq!(folders(&lab), "1/db");
+    let mut none = without_web;
+    none.apps.clear();
+    lab.deliver(none);
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@2", "a target that names no app touches nothing");
+    assert_eq!(folders(&lab), "1/db");
+}

@@ -15,6 +15,8 @@ pub(super) struct Host(Mutex<Inside>);
 
 #[derive(Debug)]
 pub(super) struct Inside {
+    /// The lock folders that are there.
+    pub(super) folders: BTreeSet<Folder>,
     /// Lock files of apps.
     pub(super) locks: BTreeSet<Folder>,
     /// Lock files that apps make just before ours are taken.
@@ -36,6 +38,7 @@ pub(super) struct Inside {
 impl Default for Inside {
     fn default() -> Self {
         Self {
+            folders: BTreeSet::new(),
             locks: BTreeSet::new(),
             late: BTreeSet::new(),
             own: BTreeSet::new(),
@@ -59,8 +62,13 @@ impl Host {
 }
 
 impl Surroundings for Host {
-    fn prepare(&self, _: u64, _: &ServiceName) -> Result<(), String> {
+    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String> {
+        self.inside().folders.insert((app, service.clone()));
         Ok(())
+    }
+
+    fn keep_folders(&self, keep: &BTreeSet<Folder>) {
+        self.inside().folders.retain(|folder| keep.contains(folder));
     }
 
     fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::model::Refusal;
+use crate::model::text::{is_one_line, one_line};
 use crate::wire::units;
 
 /// How many refusals, and how many warnings, one app tells; the rest is counted.
@@ -37,7 +38,7 @@ impl Notes {
 
 fn add(list: &mut Vec<Refusal>, note: Refusal) {
     match list.len() {
-        n if n < MOST_TOLD => list.push(Refusal { path: one_line(&note.path), why: note.why }),
+        n if n < MOST_TOLD => list.push(Refusal { path: path_line(&note.path), why: note.why }),
         MOST_TOLD => {
             list.push(Refusal { path: String::new(), why: "there is more than is told here".into() })
         }
@@ -45,20 +46,18 @@ fn add(list: &mut Vec<Refusal>, note: Refusal) {
     }
 }
 
+pub(super) const HAS_NUL: &str = "it has a NUL character: remove it";
+pub(super) const NOT_A_LINE: &str = "it has a line break or an invisible character: remove it";
+
 /// The longest path that is told.
 const LONGEST_PATH: usize = 200;
 
 /// A path for a message: names in it are the author's, and may have line breaks, or be very long.
-pub(in crate::wire) fn one_line(path: &str) -> String {
-    let is_short = path.chars().count() <= LONGEST_PATH;
-    let mut line = String::new();
-    for c in path.chars().take(LONGEST_PATH) {
-        if c.is_control() { line.extend(c.escape_default()) } else { line.push(c) }
+pub(in crate::wire) fn path_line(path: &str) -> String {
+    match path.char_indices().nth(LONGEST_PATH) {
+        Some((end, _)) => format!("{}…", one_line(&path[..end])),
+        None => one_line(path),
     }
-    if !is_short {
-        line.push('…');
-    }
-    line
 }
 
 /// A value and its path.
@@ -114,22 +113,28 @@ impl<'v> At<'v> {
         items.iter().enumerate().map(at).collect()
     }
 
-    /// A text; without NUL, which no engine takes.
+    /// A name, path or word: one line without invisible characters.
     pub(super) fn text(&self) -> Result<&'v str, Refusal> {
+        let text = self.content()?;
+        if is_one_line(text) { Ok(text) } else { Err(self.refusal(NOT_A_LINE)) }
+    }
+
+    /// A text that only the container reads, such as a command: anything without NUL, which no engine takes.
+    pub(super) fn content(&self) -> Result<&'v str, Refusal> {
         let text = self.value.as_str().ok_or_else(|| self.wrong("a text"))?;
-        if text.contains('\0') {
-            return Err(self.refusal("it has a NUL character: remove it"));
-        }
-        Ok(text)
+        if text.contains('\0') { Err(self.refusal(HAS_NUL)) } else { Ok(text) }
+    }
+
+    /// As [`text`](Self::text), or a number or bool as text.
+    pub(super) fn word(&self) -> Result<String, Refusal> {
+        let word = self.scalar()?;
+        if is_one_line(&word) { Ok(word) } else { Err(self.refusal(NOT_A_LINE)) }
     }
 
     /// A text, number or bool, as text. The value is not shown when refused: it may be a secret.
     pub(super) fn scalar(&self) -> Result<String, Refusal> {
         match self.value {
-            Value::String(text) if text.contains('\0') => {
-                Err(self.refusal("it has a NUL character: remove it"))
-            }
-            Value::String(text) => Ok(text.clone()),
+            Value::String(_) => self.content().map(str::to_owned),
             Value::Number(number) => Ok(number.to_string()),
             Value::Bool(flag) => Ok(flag.to_string()),
             Value::Null | Value::Array(_) | Value::Object(_) => {
@@ -209,7 +214,7 @@ pub(super) fn shown(value: &Value) -> String {
         Value::Array(_) => "a list",
         Value::Object(_) => "a map",
         Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {
-            let text = value.to_string();
+            let text = one_line(&value.to_string());
             let short: String = text.chars().take(60).collect();
             return if short.len() < text.len() { format!("{short}…") } else { text };
         }

@@ -66,7 +66,7 @@ pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Option<Healthcheck> {
 
 fn probe(at: &At<'_>) -> Result<Probe, Refusal> {
     if let Value::String(text) = at.value {
-        let line = at.text()?;
+        let line = at.content()?;
         return if text.trim().is_empty() { Ok(Probe::Inherit) } else { Ok(Probe::Shell(line.to_owned())) };
     }
     let words = strings(at)?;

@@ -101,7 +101,8 @@ fn apart<T>(shared: Option<Shared<T>>) -> (Option<T>, Option<ServiceName>) {
 /// `key=value` with an equals sign, as the engine has it today.
 fn security(at: &At<'_>) -> Result<String, Refusal> {
     let accepts = "e.g. \"no-new-privileges:true\", \"seccomp=unconfined\" or \"apparmor=unconfined\"";
-    let text = at.text()?;
+    // A profile is JSON, which may have several lines.
+    let text = if at.content()?.starts_with("seccomp") { at.content()? } else { at.text()? };
     let (key, value) = text.split_once('=').or_else(|| text.split_once(':')).unwrap_or((text, ""));
     match (key, value) {
         ("no-new-privileges", "" | "true") => Ok("no-new-privileges".to_owned()),
@@ -120,7 +121,7 @@ fn security(at: &At<'_>) -> Result<String, Refusal> {
 }
 
 fn group(at: &At<'_>) -> Result<String, Refusal> {
-    let text = at.scalar()?;
+    let text = at.word()?;
     if text.is_empty() || text.contains([':', ' ', '\n']) {
         return Err(at.wrong("a group's name or number"));
     }

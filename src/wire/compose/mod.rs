@@ -200,8 +200,7 @@ fn check_addresses(contents: &Contents, form: Form, notes: &mut Notes) {
 /// A list of texts; numbers and bools count as texts.
 fn strings(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     let text = |item: At<'_>| match item.value {
-        Value::String(_) => item.text().map(str::to_owned),
-        Value::Number(_) | Value::Bool(_) => item.scalar(),
+        Value::String(_) | Value::Number(_) | Value::Bool(_) => item.scalar(),
         Value::Null | Value::Array(_) | Value::Object(_) => Err(item.wrong("a text")),
     };
     at.list()?.into_iter().map(text).collect()

@@ -8,6 +8,7 @@ use super::at::{self, At, Notes, digits, members};
 use super::fields::{self, Verdict};
 use super::limits::{capabilities, memory, signal, ulimits, working_dir};
 use super::{features, healthcheck, isolation, mounts, networking, ports, resources, shared, strings, texts};
+use crate::model::text::is_one_line;
 use crate::model::{
     Condition, Device, ImageRef, NetworkMode, Platform, Refusal, RestartPolicy, ServiceName, ServiceSpec,
     SpecHash,
@@ -74,7 +75,7 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
 fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
     spec.platform =
         read.filled("platform", notes, |at| Platform::parse(at.text()?).map_err(|bad| at.refusal(bad)));
-    spec.user = read.filled("user", notes, |at| at.scalar());
+    spec.user = read.filled("user", notes, |at| at.word());
     spec.working_dir = read.filled("working_dir", notes, working_dir);
     spec.hostname = read.filled("hostname", notes, networking::host_name);
     spec.stop_grace = read.filled("stop_grace_period", notes, |at| at.duration());
@@ -178,10 +179,12 @@ fn labels(
 }
 
 fn check_pair(path: &str, name: &str, value: &str, notes: &mut Notes) {
-    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') || !is_one_line(name) {
         notes.refuse(Refusal {
             path: path.to_owned(),
-            why: "its name is empty or has a '=', or there is a NUL character: correct it".into(),
+            why: "its name is empty or has a '=', a line break or an invisible character, or there is a NUL \
+                  character: correct it"
+                .into(),
         });
     }
 }
@@ -202,7 +205,7 @@ fn drop_useless_ports(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Not
 /// A command: a list as it is, a text split as a shell would, without expansion.
 fn words(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     match at.value {
-        Value::String(_) => shell_words::split(at.text()?).map_err(|_| {
+        Value::String(_) => shell_words::split(at.content()?).map_err(|_| {
             at.refusal("a quote is not closed: close it, or write the command as a list of texts")
         }),
         Value::Array(_) => strings(at),

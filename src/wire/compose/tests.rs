@@ -876,3 +876,54 @@ fn windows_of_all_services_count_together() {
         ]
     );
 }
+
+/// A name or a word that people, logs or the engine read has no invisible characters. What only the container reads
+/// may have any.
+#[test]
+fn names_and_words_have_no_invisible_characters() {
+    let seen = "it has a line break or an invisible character: remove it";
+    let name = "its name has a line break or an invisible character: remove it";
+    for (given, expected) in [
+        (json!({"logging": {"driver": "x\n<3>forged\u{1b}[2J"}}), format!("~.logging.driver: {seen}")),
+        (
+            json!({"logging": {"options": {"a\u{202e}": "1"}}}),
+            format!(r"~.logging.options.a\u{{202e}}: {name}"),
+        ),
+        (json!({"user": "1000\u{200b}"}), format!("~.user: {seen}")),
+        (json!({"runtime": "runc\u{2028}"}), format!("~.runtime: {seen}")),
+        (json!({"cgroup_parent": "a\tb"}), format!("~.cgroup_parent: {seen}")),
+        (json!({"security_opt": ["label=a\u{2066}"]}), format!("~.security_opt[0]: {seen}")),
+        (json!({"tmpfs": ["/a\u{9b}"]}), format!("~.tmpfs[0]: {seen}")),
+        (json!({"labels": {"a\nb": "c"}}), format!(r"~.labels.a\nb: {name}")),
+        (json!({"environment": ["A\u{200f}=1"]}), format!("~.environment[0]: {name}")),
+        (json!({"hostname": "a\u{ad}"}), format!("~.hostname: {seen}")),
+        (json!({"restart": "\u{202e}on"}), r#"~.restart: "\u{202e}on" is not accepted: "#.to_owned()),
+    ] {
+        let told = refusals(&given);
+        assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?} instead of {expected}");
+    }
+    let free = json!({
+        "command": ["sh", "-c", "echo a\necho \u{202e}b"], "environment": {"A": "one\ntwo\t\u{1b}[1m"},
+        "labels": {"a": "b\nc"}, "healthcheck": {"test": "true\nfalse"},
+        "security_opt": ["seccomp={\n\t\"defaultAction\": \"SCMP_ACT_ALLOW\"\n}"],
+    });
+    assert_eq!(refusals(&free), Vec::<String>::new());
+}
+
+/// What stands at a wrong place may be a secret, and is not shown.
+#[test]
+fn what_stands_where_options_belong_is_not_shown() {
+    for given in [
+        json!({"logging": {"driver": "syslog", "options": "password=hunter2"}}),
+        json!({"environment": "A=hunter2"}),
+        json!({"labels": "hunter2"}),
+    ] {
+        let told = refusals(&given);
+        assert!(told.len() == 1 && !told[0].contains("hunter2"), "{told:?}");
+    }
+    for part in ["volumes", "networks"] {
+        let given = json!({"id": 3, "services": {}, part: {"a": {"driver_opts": "o=password=hunter2"}}});
+        let told_of = told(&read(&release(given), Form::Target).1.refusals);
+        assert_eq!(told_of, [format!("{part}.a.driver_opts: it must be a map of names to values")]);
+    }
+}

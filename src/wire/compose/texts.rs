@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::at::{At, Notes};
+use super::at::{At, HAS_NUL, Notes};
 use crate::model::Refusal;
+use crate::model::text::is_one_line;
 
 /// `environment`. A name without a value is left out, unless the target's own environment gives it one.
 pub(super) fn environment(
@@ -36,8 +37,11 @@ pub(super) fn labels(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String>
 /// A map of names to texts, without a list form.
 pub(super) fn map(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    for (name, field) in notes.keep(at.map()).unwrap_or_default() {
-        found.extend(notes.keep(field.scalar()).map(|value| (name.to_owned(), value)));
+    // What stands there instead of a map may be a secret, as its values are.
+    let map = at.map().map_err(|_| at.refusal("it must be a map of names to values"));
+    for (name, field) in notes.keep(map).unwrap_or_default() {
+        let read = field.scalar().and_then(|value| Ok((checked(&field, name, &value)?, value)));
+        found.extend(notes.keep(read));
     }
     found
 }
@@ -90,8 +94,11 @@ fn checked(at: &At<'_>, name: &str, value: &str) -> Result<String, Refusal> {
     if name.is_empty() || name.contains(['=', '\0']) {
         return Err(at.refusal("its name is empty or has a '=': write a name"));
     }
+    if !is_one_line(name) {
+        return Err(at.refusal("its name has a line break or an invisible character: remove it"));
+    }
     if value.contains('\0') {
-        return Err(at.refusal("it has a NUL character: remove it"));
+        return Err(at.refusal(HAS_NUL));
     }
     Ok(name.to_owned())
 }

@@ -1,0 +1,401 @@
+//! What comes from outside does not get to a terminal as it is: an agent and a fleet server that are somebody
+//! else's answer every command with texts that would move the cursor, reorder a line or begin one of their own.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// In every text of every answer.
+const HOSTILE: &str = "x\nFORGED\r\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}\u{200b}\u{200d}\u{feff}\u{2028}\u{e0041}\u{3164}\x7f";
+/// As it is shown.
+const SHOWN: &str = r"x\nFORGED\r\u{1b}[2J\u{1b}]0;t\u{7}\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}\u{200b}\u{200d}\u{feff}\u{2028}\u{e0041}\u{3164}\u{7f}";
+
+const TIME: &str = "2026-12-01T08:00:00Z";
+
+/// The commands whose answers come from outside, with what they need to be called, and whether they know `--json`.
+const OF_THE_AGENT: &[(&[&str], bool)] = &[
+    (&["status"], true),
+    (&["explain"], true),
+    (&["events"], true),
+    (&["plan"], true),
+    (&["history"], true),
+    (&["lock", "list"], true),
+    (&["lock", "acquire", "--reason", "r"], false),
+    (&["lock", "renew", "a"], false),
+    (&["lock", "release", "a"], false),
+    (&["lock", "run", "--reason", "r", "--", "true"], false),
+    (&["update"], false),
+    (&["retry"], false),
+    (&["rollback"], false),
+    (&["hold"], false),
+    (&["unhold"], false),
+    (&["stop", "a"], false),
+    (&["start", "a"], false),
+    (&["restart", "a"], false),
+    (&["purge", "a", "--yes"], false),
+];
+
+const OF_THE_FLEET: &[&[&str]] = &[
+    &["fleet", "create", "a"],
+    &["fleet", "list"],
+    &["fleet", "show", "a"],
+    &["fleet", "pin", "a", "b"],
+    &["fleet", "track-latest", "a"],
+    &["fleet", "provisioning-key", "a"],
+    &["device", "list"],
+    &["device", "show", "a"],
+    &["device", "pin", "a", "b"],
+    &["device", "pin", "--filter", "a", "b"],
+    &["device", "track-fleet", "a"],
+    &["device", "tag", "a", "k=v"],
+    &["device", "move", "a", "b"],
+    &["device", "delete", "a"],
+    &["release", "list"],
+    &["release", "show", "a"],
+    &["release", "finalize", "a"],
+    &["release", "invalidate", "a"],
+    &["release", "validate", "a"],
+    &["release", "set-status", "a", "success"],
+    &["release", "delete", "a"],
+];
+
+/// Commands that print nothing of others, or have a test of their own here.
+const OTHERS: &[&[&str]] = &[
+    &["agent"],
+    &["check"],
+    &["support-bundle"],
+    &["logs"],
+    &["join"],
+    &["config", "show"],
+    &["config", "check"],
+    &["completion"],
+    &["fleet", "serve"],
+    &["release", "create"],
+];
+
+#[test]
+fn every_command_is_tried_here_or_prints_nothing_of_others() {
+    let root = cotter::cli::definitions();
+    let mut all = BTreeSet::new();
+    for verb in root.get_subcommands() {
+        let name = verb.get_name().to_owned();
+        if verb.has_subcommands() {
+            all.extend(verb.get_subcommands().map(|below| format!("{name} {}", below.get_name())));
+        } else {
+            all.insert(name);
+        }
+    }
+    let tried = OF_THE_AGENT.iter().map(|(words, _)| *words).chain(OF_THE_FLEET.iter().copied());
+    let named = |words: &[&str]| match words {
+        [first, second, ..] if all.contains(&format!("{first} {second}")) => format!("{first} {second}"),
+        [first, ..] => (*first).to_owned(),
+        [] => String::new(),
+    };
+    let known: BTreeSet<_> = tried.chain(OTHERS.iter().copied()).map(named).collect();
+    assert_eq!(known, all);
+}
+
+/// The binary, deaf to the environment of whoever runs the tests.
+fn cotter(words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cotter"));
+    let (before, after) = words.split_at(words.iter().position(|word| *word == "--").unwrap_or(words.len()));
+    command.env_clear().env("PATH", "/usr/bin:/bin").args(before).stdin(Stdio::null());
+    command.args(["--socket", "agent.sock"].iter().filter(|_| !is_of_fleet(words)));
+    command.args(after);
+    command
+}
+
+fn is_of_fleet(words: &[&str]) -> bool {
+    ["fleet", "device", "release"].contains(&words[0])
+}
+
+/// Asserts that all output is printable ASCII, and that no line begins with the forged text.
+#[track_caller]
+fn assert_safe(out: &Output, what: &str) {
+    for bytes in [&out.stdout, &out.stderr] {
+        let said = std::str::from_utf8(bytes).unwrap_or_else(|_| panic!("{what} prints no UTF-8"));
+        let bad = said.chars().find(|c| !matches!(c, '\n' | ' '..='~'));
+        assert_eq!(bad, None, "{what}: {said}");
+        assert!(!said.lines().any(|line| line.trim_start().starts_with("FORGED")), "{what}: {said}");
+    }
+}
+
+/// Whether a JSON document has the hostile text whole somewhere, read as any reader of JSON does.
+fn has_hostile(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == HOSTILE,
+        Value::Array(items) => items.iter().any(has_hostile),
+        Value::Object(map) => map.values().any(has_hostile),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[test]
+fn what_an_agent_answers_is_shown_without_invisible_characters() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, of_agent);
+        }
+    });
+    for (words, knows_json) in OF_THE_AGENT {
+        let out = cotter(words).current_dir(folder.path()).output().unwrap();
+        let said = String::from_utf8_lossy(&[&out.stdout[..], &out.stderr].concat()).into_owned();
+        assert_safe(&out, &format!("{words:?}"));
+        let is_silent = words.starts_with(&["lock", "run"]);
+        assert!(is_silent || said.contains(SHOWN), "{words:?}: {said}");
+        if *knows_json {
+            let out = cotter(&[*words, &["--json"]].concat()).current_dir(folder.path()).output().unwrap();
+            assert_safe(&out, &format!("{words:?} as JSON"));
+            let value: Value = serde_json::from_slice(&out.stdout).unwrap();
+            assert!(has_hostile(&value), "{words:?}: {value}");
+        }
+    }
+}
+
+#[test]
+fn what_a_fleet_server_answers_is_shown_without_invisible_characters() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, of_fleet);
+        }
+    });
+    let run = |words: &[&str], path: &str| {
+        cotter(words)
+            .env("COTTER_TOKEN", "t")
+            .env("COTTER_FLEET_URL", format!("{url}{path}"))
+            .output()
+            .unwrap()
+    };
+    for words in OF_THE_FLEET {
+        let out = run(words, "");
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert_safe(&out, &format!("{words:?}"));
+        assert!(out.status.success() && said.contains(SHOWN), "{words:?}: {said}{:?}", out.stderr);
+        let out = run(&[*words, &["--json"]].concat(), "");
+        assert_safe(&out, &format!("{words:?} as JSON"));
+        assert!(has_hostile(&serde_json::from_slice(&out.stdout).unwrap()), "{words:?}");
+        // Another server's refusal, and what is none.
+        for path in ["/refuse", "/nonsense"] {
+            let out = run(words, path);
+            assert_safe(&out, &format!("{words:?} {path}"));
+            assert!(!out.status.success() && out.stderr.starts_with(b"error: "), "{words:?} {path}");
+        }
+    }
+}
+
+/// The status and the body of an answer.
+type Found = (u16, Vec<u8>);
+
+/// Answers one request by its method and path.
+fn answer(mut stream: impl Read + Write, find: impl Fn(&str, &str) -> Found) {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => head.push(byte[0]),
+            // Whoever only looks whether it may connect.
+            Ok(_) | Err(_) => return,
+        }
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).unwrap();
+    let mut words = head.split(' ');
+    let (status, content) = find(words.next().unwrap(), words.next().unwrap());
+    let head =
+        format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", content.len());
+    // Who has seen enough does not read to the end.
+    let _ = stream.write_all(&[head.as_bytes(), &content].concat());
+}
+
+fn of_agent(_: &str, path: &str) -> Found {
+    let waiting = json!({ "app": HOSTILE, "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "retry_in_s": 1, "since": HOSTILE });
+    let service = json!({ "name": HOSTILE, "release": HOSTILE, "image": HOSTILE, "status": HOSTILE, "detail": HOSTILE, "progress": 5 });
+    let document = match path.split('?').next().unwrap() {
+        "/v1/status" => json!({
+            "schema_version": 1, "version": HOSTILE, "instance": HOSTILE, "device": { "uuid": HOSTILE, "name": HOSTILE },
+            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2 },
+            "engine_error": HOSTILE, "store_error": HOSTILE, "has_target": false, "is_busy": false,
+            "hold": { "reason": HOSTILE, "since": HOSTILE },
+            "locks": {
+                "leases": [{ "id": HOSTILE, "owner": HOSTILE, "reason": HOSTILE, "expires_in_s": 1 }],
+                "files": [{ "app": HOSTILE, "service": HOSTILE, "path": HOSTILE }],
+            },
+            "apps": [{ "uuid": HOSTILE, "name": HOSTILE, "target": HOSTILE, "current": HOSTILE, "update": HOSTILE, "services": [service],
+                       "halted": [{ "service": HOSTILE, "since": HOSTILE }], "forced": HOSTILE }],
+            "waiting": [waiting],
+        }),
+        "/v1/plan" => json!({
+            "schema_version": 1, "engine_error": null, "waiting": [waiting], "is_cut": false,
+            "stages": [{ "after": [waiting], "steps": [{ "step": HOSTILE, "app": HOSTILE, "service": HOSTILE, "what": HOSTILE }] }],
+        }),
+        "/v1/history" => json!({ "schema_version": 1, "history": [
+            { "at": HOSTILE, "app": HOSTILE, "name": HOSTILE, "release": HOSTILE, "what": HOSTILE, "why": HOSTILE },
+        ]}),
+        "/v1/events" => {
+            let event = json!({ "schema_version": 1, "at": HOSTILE, "kind": HOSTILE, "word": HOSTILE, "outcome": HOSTILE,
+                                "app": HOSTILE, "service": HOSTILE, "what": HOSTILE });
+            return (200, format!("id: {}\ndata: {event}\n\n", "a").into_bytes());
+        }
+        "/v1/logs" => return (200, LOG.to_vec()),
+        _ => json!({ "schema_version": 1, "code": "done", "message": HOSTILE, "id": HOSTILE }),
+    };
+    (200, document.to_string().into_bytes())
+}
+
+fn of_fleet(method: &str, path: &str) -> Found {
+    if path.starts_with("/nonsense") {
+        return (500, HOSTILE.as_bytes().to_vec());
+    }
+    if path.starts_with("/refuse") {
+        let error = json!({ "error": { "code": HOSTILE, "message": HOSTILE, "refusals": [{ "path": HOSTILE, "why": HOSTILE }] } });
+        return (400, error.to_string().into_bytes());
+    }
+    let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
+                        "devices": 1, "releases": 1, "created": TIME });
+    let device = json!({ "uuid": HOSTILE, "number": 1, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "pin": HOSTILE,
+                         "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "last_seen": TIME,
+                         "tags": { HOSTILE: HOSTILE }, "created": TIME, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
+                         "services": [{ "service": HOSTILE, "release": HOSTILE, "status": HOSTILE, "download_progress": 1 }] });
+    let release = json!({ "number": 1, "fleet": HOSTILE, "commit": HOSTILE, "status": "success", "is_final": true,
+                          "is_invalidated": false, "is_passing_tests": true, "start_timestamp": TIME, "is_fleet_target": true,
+                          "pinned_devices": 1, "running_devices": 1, "services": { HOSTILE: HOSTILE },
+                          "composition": { "services": { HOSTILE: { HOSTILE: HOSTILE } } } });
+    let (mut created, mut bulk) = (fleet.clone(), device.clone());
+    created["fleet"] = fleet.clone();
+    created["provisioning_key"] = HOSTILE.into();
+    bulk["dry_run"] = true.into();
+    bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE }]);
+    let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
+    let document = match words[..] {
+        ["fleets"] if method == "get" => json!([fleet]),
+        ["fleets", _, "provisioning-keys"] => json!({ "fleet": HOSTILE, "provisioning_key": HOSTILE }),
+        ["fleets", ..] => created,
+        ["devices"] => json!([device]),
+        ["devices", "pin" | "track-fleet"] => bulk,
+        ["devices", ..] => device,
+        ["releases"] => json!([release]),
+        _ => release,
+    };
+    (200, document.to_string().into_bytes())
+}
+
+const LOG: &[u8] = b"plain\r\n\x1b[31mred\x1b[0m \x1b[2J\xe2\x80\xaegone\xff\n";
+
+#[test]
+fn a_log_is_shown_as_it_is_to_files_and_programs_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let listener = UnixListener::bind(folder.path().join("agent.sock")).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, of_agent);
+        }
+    });
+    let out = cotter(&["logs", "web"]).current_dir(folder.path()).output().unwrap();
+    assert_eq!(out.stdout, LOG, "a pipe gets the bytes");
+    let on_terminal = |more: &str| terminal(folder.path(), &format!("logs web --socket agent.sock {more}"));
+    assert_eq!(on_terminal(""), b"plain\r\nred \\u{1b}[2J\\u{202e}gone\\xff\r\n");
+    // The terminal makes each line's end two characters.
+    assert_eq!(on_terminal("--raw"), b"plain\r\r\n\x1b[31mred\x1b[0m \x1b[2J\xe2\x80\xaegone\xff\r\n");
+}
+
+/// What a command prints when its standard output is a terminal.
+fn terminal(folder: &Path, words: &str) -> Vec<u8> {
+    let file = folder.join("typescript");
+    let command = format!("{} {words}", env!("CARGO_BIN_EXE_cotter"));
+    let status = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command])
+        .arg(&file)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .expect("script, of Debian's bsdutils, makes a terminal");
+    assert!(status.success());
+    let all = fs::read(file).unwrap();
+    // `script` tells its beginning in a line, and its end after an empty one.
+    let begin = all.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let end = all.windows(16).rposition(|window| window == b"\n\nScript done on").unwrap() + 1;
+    all[begin..end].to_vec()
+}
+
+/// An agent whose engine answers every question with a message that would forge lines of its log, words to systemd
+/// and a terminal's commands.
+#[test]
+fn what_an_engine_says_forges_no_line_of_the_log_and_no_word_to_systemd() {
+    let folder = tempfile::Builder::new().prefix("cotter-").tempdir_in("/tmp").unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let engine = UnixListener::bind(at("engine.sock")).unwrap();
+    std::thread::spawn(move || {
+        for stream in engine.incoming().flatten() {
+            answer(stream, |_, _| (500, json!({ "message": FORGED }).to_string().into_bytes()));
+        }
+    });
+    let systemd = UnixDatagram::bind(at("notify.sock")).unwrap();
+    systemd.set_read_timeout(Some(PATIENCE)).unwrap();
+    let setting = |key: &str, name: &str| format!("{key}={}", at(name).display());
+    let mut agent = Command::new(env!("CARGO_BIN_EXE_cotter"));
+    agent.env_clear().env("NOTIFY_SOCKET", at("notify.sock")).arg("agent");
+    for (key, name) in [("state_dir", "state"), ("runtime_dir", "run"), ("engine.socket", "engine.sock")] {
+        agent.args(["--set", &setting(key, name)]);
+    }
+    let agent = agent.stdin(Stdio::null()).stderr(fs::File::create(at("log")).unwrap());
+    let agent = Ended(agent.spawn().unwrap());
+
+    // The words to systemd, until the engine's are among them.
+    let mut word = [0; 4096];
+    let status = loop {
+        let length = systemd.recv(&mut word).expect("the agent tells systemd of its engine");
+        let text = String::from_utf8(word[..length].to_vec()).unwrap();
+        assert_eq!(text.trim_end_matches('\n').lines().count(), 1, "{text}");
+        if text.contains("FORGED") {
+            break text;
+        }
+    };
+    assert!(status.starts_with("STATUS=") && status.contains(r"x\nMAINPID=1\n<3>FORGED"), "{status}");
+
+    // The document as it is on the socket, which people read by other programs, too.
+    let mut socket = UnixStream::connect(at("run/status.sock")).unwrap();
+    socket.write_all(b"GET /v1/status HTTP/1.0\r\n\r\n").unwrap();
+    let mut document = String::new();
+    socket.read_to_string(&mut document).unwrap();
+    let body = document.split_once("\r\n\r\n").unwrap().1;
+    assert!(body.chars().all(|c| matches!(c, ' '..='~')), "{body}");
+    let error = serde_json::from_str::<Value>(body).unwrap()["engine_error"].as_str().unwrap().to_owned();
+    assert!(error.contains(FORGED), "{error:?}");
+
+    drop(agent);
+    let log = fs::read_to_string(at("log")).unwrap();
+    assert!(log.contains(r"x\nMAINPID=1\n<3>FORGED\u{1b}[2J\u{202e}"), "{log}");
+    for line in log.lines() {
+        let is_ours =
+            line.starts_with("20") && [" INFO ", " WARN ", "ERROR "].iter().any(|l| line.contains(l));
+        assert!(is_ours && line.chars().all(|c| matches!(c, ' '..='~')), "{line:?}");
+    }
+}
+
+/// A process that ends with this.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const FORGED: &str = "x\nMAINPID=1\n<3>FORGED\x1b[2J\u{202e}";
