@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cotter::daemon::Host;
 use cotter::engine::{Docker, DockerSettings, Inspect, Operate};
-use cotter::model::{Clock, ImageRef, Instance, ServiceName, Window, WindowState};
+use cotter::model::{Clock, ImageRef, Instance, Policy, ServiceName, Window, WindowState};
 use cotter::reconcile::Surroundings;
 use support::Lab;
 use tokio::sync::mpsc;
@@ -28,7 +28,7 @@ fn engine(lab: &Lab) -> Docker {
 #[tokio::test]
 async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_here() {
     let lab = Lab::new("weigh");
-    let (host, engine) = (Host::new(lab.dir(), None), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), None, Policy::default()), engine(&lab));
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let machine = engine.about().await.unwrap().architecture;
 
@@ -65,7 +65,7 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
 #[tokio::test]
 async fn the_host_tells_of_itself() {
     let lab = Lab::new("host");
-    let (host, engine) = (Host::new(lab.dir(), None), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), None, Policy::default()), engine(&lab));
     let root = engine.about().await.unwrap().data_root;
     assert!(host.free(&root).unwrap() > 0, "room in {root}");
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -15,6 +15,7 @@ mod id;
 mod identity;
 mod image;
 mod isolation;
+mod label;
 mod ledger;
 mod limits;
 mod login;
@@ -46,6 +47,7 @@ pub use id::{
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
 pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
+pub use label::is_own_label;
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
 pub use login::RegistryLogin;
@@ -54,7 +56,7 @@ pub use observed::{
 };
 pub use order::{Answer, OfService, Order, Purge};
 pub use platform::{BadPlatform, Platform};
-pub use policy::Policy;
+pub use policy::{Policy, Switch, is_at_or_below};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
