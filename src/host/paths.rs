@@ -54,24 +54,22 @@ struct Mounted {
 pub fn leads_to(path: &str, bounds: &Bounds) -> Result<String, String> {
     let mounts = mounts(&fs::read_to_string(MOUNTS).unwrap_or_default());
     let place = follow(path, &mounts)?;
-    if let Some(barred) = bounds.barred.iter().find(|barred| holds(&place.path, barred, &mounts)) {
+    if !trees(&bounds.allowed, &mounts).iter().any(|tree| is_at_or_below(&place.path, tree)) {
+        let by = place.links.last().map_or(String::new(), |link| format!(" by the link {link:?}"));
         return Err(format!(
-            "{path:?} leads to {:?} on this device, where {barred:?} is, which releases do not get: mount another folder",
+            "{path:?} leads to {:?} on this device{by}, which is not in policy.host_paths: remove the link, or add to \
+             policy.host_paths where it leads",
             place.path
         ));
     }
-    if trees(&bounds.allowed, &mounts).iter().any(|tree| is_at_or_below(&place.path, tree)) {
-        return Ok(place.path);
+    match bounds.barred.iter().find(|barred| holds(&place.path, barred, &mounts)) {
+        None => Ok(place.path),
+        Some(barred) => Err(format!(
+            "{path:?} leads to {:?} on this device, where {barred:?} is, which policy.docker_socket = \"no\" keeps from \
+             releases: mount another folder",
+            place.path
+        )),
     }
-    let by = match place.links.last() {
-        Some(link) => format!(" by the link {link:?}"),
-        None => String::new(),
-    };
-    Err(format!(
-        "{path:?} leads to {:?} on this device{by}, which is not in policy.host_paths: remove the link, or add to \
-         policy.host_paths where it leads",
-        place.path
-    ))
 }
 
 /// The places that `allowed` leads to. One that gets there by a link in the tree of another is left out: who may write
