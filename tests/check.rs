@@ -53,6 +53,7 @@ fn a_device_that_runs_is_well_and_one_that_does_not_is_told() {
     for (id, evidence) in [
         ("config-valid", "a/agent.toml"),
         ("config-cloud", server.url.as_str()),
+        ("config-policy", "it allows all: releases can do what root can"),
         ("state-folder", "a/state"),
         ("state-copies", "both are whole"),
         ("state-identity", ", registered"),
@@ -154,6 +155,6 @@ fn what_is_shown_to_people() {
                   line 1 are wrong: unknown field `colour`, ";
     assert!(said.starts_with(begins), "{said}");
     let ends = "CHECK         WHAT TO DO\nconfig-valid  mend it; `cotter config check` looks again, and the agent \
-                starts only when it is right\n\n1 ok, 0 with a warning, 1 with an error, 37 skipped\n";
+                starts only when it is right\n\n1 ok, 0 with a warning, 1 with an error, 38 skipped\n";
     assert!(said.ends_with(ends), "{said}");
 }

@@ -149,10 +149,10 @@ impl Surroundings for Host {
             host::routes().into_iter().find(|route| asked.overlaps(std::slice::from_ref(&route.range)));
         taken.map_or(Ok(()), |route| {
             Err(format!(
-                "its addresses {} are those of this device's own network at {} ({}): give it another subnet, or set \
+                "its addresses {} are those of this device's {} ({}): give it another subnet, or set \
                  policy.host_network = \"yes\" on the device",
                 ranges.join(", "),
-                route.interface,
+                route.what,
                 route.range
             ))
         })

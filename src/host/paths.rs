@@ -175,12 +175,14 @@ fn follow(path: &str, mounts: &[Mounted]) -> Result<Place, String> {
 }
 
 /// Why what is on this mount is not what the machine has there. systemd gives a service such mounts in place of `/tmp`
-/// (PrivateTmp=) and of `/home` (ProtectHome=).
+/// (PrivateTmp=), and of `/home`, `/root` and `/run/user` (ProtectHome=).
 fn hidden(mounted: &Mounted) -> Option<&'static str> {
-    if mounted.root.contains("/systemd-private-") {
-        return Some("the agent has a folder of its own there");
+    let is_home = matches!(mounted.at.as_str(), "/home" | "/root" | "/run/user");
+    if mounted.root.contains("/systemd/inaccessible/") {
+        return Some("it is closed to the agent");
     }
-    mounted.root.contains("/systemd/inaccessible/").then_some("it is closed to the agent")
+    let is_own = mounted.root.contains("/systemd-private-") || (is_home && mounted.kind == "tmpfs");
+    is_own.then_some("the agent has a folder of its own there")
 }
 
 /// The lines of mountinfo. One that cannot be read is left out.

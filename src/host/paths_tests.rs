@@ -153,12 +153,13 @@ const INFO: &str = r"22 27 0:21 / /proc rw,relatime - proc proc rw
 41 27 0:25 / /media/run rw - tmpfs tmpfs rw
 42 27 254:0 /tmp/systemd-private-1f-cotter-agent.service-x/tmp /tmp rw - ext4 /dev/vda rw
 43 27 0:25 /systemd/inaccessible/dir /home ro - tmpfs tmpfs rw
+44 27 0:31 / /root ro - tmpfs tmpfs ro
 nonsense";
 
 #[test]
 fn one_place_has_several_paths() {
     let mounts = mounts(INFO);
-    assert_eq!(mounts.len(), 8);
+    assert_eq!(mounts.len(), 9);
     let mut found = aliases("/run/docker.sock", &mounts);
     found.sort();
     found.dedup();
@@ -178,6 +179,7 @@ fn what_only_the_agent_has_is_not_what_the_machine_has() {
         ("/tmp/x", Some("(the agent has a folder of its own there)")),
         ("/home/pi", Some("(it is closed to the agent)")),
         ("/home", Some("(it is closed to the agent)")),
+        ("/root/x", Some("(the agent has a folder of its own there)")),
         ("/usr/no-such-folder", None),
     ] {
         let told = follow(path, &mounts);

@@ -1,4 +1,4 @@
-//! Networks that this machine is on, as the kernel's routes tell.
+//! Networks that this machine is on, as the kernel's routes tell, and its name servers.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,21 +9,41 @@ const LEAST_BITS: u32 = 8;
 /// Begins the names of interfaces that an engine makes, for its own networks: it knows of those itself.
 const OF_ENGINES: [&str; 4] = ["br-", "docker", "podman", "veth"];
 
-/// A network that this machine is on, or reaches by a way of its own.
+/// Where the name servers stand; the second has those behind systemd-resolved.
+const SERVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
+
+/// Addresses that this machine reaches, and that no network of a container may take from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// `address/bits`.
     pub range: String,
-    pub interface: String,
+    /// E.g. `network eth0`.
+    pub what: String,
 }
 
-/// The routes of this machine but for those to everywhere, to itself, and into an engine's networks.
+/// The routes of this machine but for those to everywhere, to itself, and into an engine's networks; and its name
+/// servers.
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     let mut routes = ipv4(&read("/proc/net/route"));
     routes.extend(ipv6(&read("/proc/net/ipv6_route")));
+    routes.extend(SERVERS.iter().flat_map(|path| servers(&read(path))));
     routes
+}
+
+/// `nameserver 10.0.0.1`.
+fn servers(text: &str) -> Vec<Route> {
+    let ip = |line: &str| {
+        let mut words = line.split_whitespace();
+        let ip: IpAddr = words.next().filter(|word| *word == "nameserver").and(words.next())?.parse().ok()?;
+        (!ip.is_loopback()).then_some(ip)
+    };
+    let route = |ip: IpAddr| Route {
+        range: format!("{ip}/{}", if ip.is_ipv4() { 32 } else { 128 }),
+        what: "name server".to_owned(),
+    };
+    text.lines().filter_map(ip).map(route).collect()
 }
 
 fn route(ip: IpAddr, bits: u32, interface: &str) -> Option<Route> {
@@ -33,7 +53,7 @@ fn route(ip: IpAddr, bits: u32, interface: &str) -> Option<Route> {
         IpAddr::V6(ip) => !ip.is_multicast() && !ip.is_unicast_link_local(),
     };
     (is_ours && is_linked && bits >= LEAST_BITS)
-        .then(|| Route { range: format!("{ip}/{bits}"), interface: interface.to_owned() })
+        .then(|| Route { range: format!("{ip}/{bits}"), what: format!("network {interface}") })
 }
 
 /// `eth0 000200C0 ... 00FFFFFF`: addresses as this machine keeps them in a word.
@@ -72,8 +92,8 @@ mod tests {
                     eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
                     wg0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n\
                     nonsense\n";
-        let told: Vec<_> = ipv4(text).iter().map(|r| format!("{} {}", r.interface, r.range)).collect();
-        assert_eq!(told, ["eth0 192.0.2.0/24", "wg0 10.0.0.0/8"]);
+        let told: Vec<_> = ipv4(text).iter().map(|r| format!("{} {}", r.what, r.range)).collect();
+        assert_eq!(told, ["network eth0 192.0.2.0/24", "network wg0 10.0.0.0/8"]);
         let rest = "00 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 \
                     00000001";
         let text = format!(
@@ -81,7 +101,10 @@ mod tests {
              00000000000000000000000000000000 00 {rest}     eth0\nff000000000000000000000000000000 08 {rest}     eth0\n\
              00000000000000000000000000000001 80 {rest}       lo\n"
         );
-        let told: Vec<_> = ipv6(&text).iter().map(|r| format!("{} {}", r.interface, r.range)).collect();
-        assert_eq!(told, ["eth0 fd00::/64"]);
+        let told: Vec<_> = ipv6(&text).iter().map(|r| format!("{} {}", r.what, r.range)).collect();
+        assert_eq!(told, ["network eth0 fd00::/64"]);
+        let text = "# nameserver 10.0.0.9\nnameserver 10.0.0.1 \nnameserver 127.0.0.53\nsearch a\nnameserver fd00::1\n";
+        let told: Vec<_> = servers(text).into_iter().map(|r| r.range).collect();
+        assert_eq!(told, ["10.0.0.1/32", "fd00::1/128"]);
     }
 }

@@ -21,7 +21,7 @@ pub enum Switch {
     NetworkVolumes,
     /// Drivers for volumes, networks and logs besides the engine's plain ones.
     Drivers,
-    /// Runtimes of the engine besides `runc`, and annotations, which speak to the runtime.
+    /// Another runtime than the engine's default, and annotations, which speak to the runtime.
     Runtimes,
 }
 

@@ -12,7 +12,7 @@ use crate::model::{
 use super::stage::Doer;
 use super::surroundings::{Bound, Surroundings};
 
-/// A container that may be up, and what it mounts.
+/// A service beside the one that is to start.
 struct Neighbour<'a> {
     app: &'a AppId,
     service: &'a ServiceName,
@@ -76,54 +76,76 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
         if bound.is_empty() || !matches!(step, Step::Start { .. }) {
             return None;
         }
-        self.replaceable((app, spec), &bound, stopped).await
+        self.replaceable((app, release, spec), &bound, stopped).await
     }
 
     fn seen(&self, container: &ContainerId) -> Option<&ObservedService> {
         self.observed.services.iter().find(|seen| seen.container == *container)
     }
 
-    /// Why a container of `own` may not mount `bound` beside others: one of the two could replace what the other mounts
+    /// Why a service that mounts `bound` may not start beside others: one of the two could replace what the other mounts
     /// by a link, which the engine follows whenever it starts that one again by itself.
     async fn replaceable(
         &self,
-        own: (&AppId, &SpecHash),
+        own: (&AppId, &Release, &SpecHash),
         bound: &[Bound],
         stopped: &[ContainerId],
     ) -> Option<String> {
+        if let Some(path) = first_in(bound, bound) {
+            return Some(above("it", path, "it"));
+        }
+        if let Some(stranger) = self.stranger(stopped) {
+            let (service, release) = (&stranger.service, &stranger.release);
+            return Some(format!(
+                "service {service} of release {release} still runs, and nobody knows what it mounts: this start waits for its end"
+            ));
+        }
         for other in self.neighbours(own, stopped) {
             // One that may not be mounted any more is not what the other one has.
             let Ok(theirs) = self.surroundings.bound(other.spec, other.volumes).await else { continue };
             let name = format!("service {} of app {}", other.service, other.app);
-            let (who, path, whose) = match (first_in(bound, &theirs), first_in(&theirs, bound)) {
-                (Some(path), _) => (name, path, "it".to_owned()),
-                (None, Some(path)) if other.is_up => ("it".to_owned(), path, name),
-                (None, _) => continue,
-            };
-            return Some(format!(
-                "{who} may write into a folder above {path:?}, which {whose} mounts, and could put a link there that leads \
-                 anywhere: mount the upper folder read-only, or nothing below it"
-            ));
+            if let Some(path) = first_in(bound, &theirs) {
+                return Some(above(&name, path, "it"));
+            }
+            if let Some(path) = first_in(&theirs, bound).filter(|_| other.is_up) {
+                return Some(above("it", path, &name));
+            }
         }
         None
     }
 
-    /// All containers that are up, but those that were stopped, and those that other apps may start.
-    fn neighbours(&self, own: (&AppId, &SpecHash), stopped: &[ContainerId]) -> Vec<Neighbour<'_>> {
-        let is_up = |app: &AppId, spec: &SpecHash| {
-            self.observed.services.iter().any(|seen| {
-                let is_down = matches!(
-                    seen.state,
-                    ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Dead
-                );
-                seen.app == *app && seen.spec == *spec && !is_down && !stopped.contains(&seen.container)
+    fn is_up(&self, seen: &ObservedService, stopped: &[ContainerId]) -> bool {
+        let is_down = matches!(
+            seen.state,
+            ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Dead
+        );
+        !is_down && !stopped.contains(&seen.container)
+    }
+
+    /// A container that is up and of no release that may run.
+    fn stranger(&self, stopped: &[ContainerId]) -> Option<&ObservedService> {
+        let is_known = |seen: &ObservedService| {
+            self.releases().any(|(app, release)| {
+                *app == seen.app
+                    && release.services.get(&seen.service).is_some_and(|spec| spec.hash == seen.spec)
             })
         };
+        let all = self.observed.services.iter().chain(&self.observed.parked);
+        all.into_iter().find(|seen| self.is_up(seen, stopped) && !is_known(seen))
+    }
+
+    /// All services of the same release, those that other apps may start, and those that are up.
+    fn neighbours(&self, own: (&AppId, &Release, &SpecHash), stopped: &[ContainerId]) -> Vec<Neighbour<'_>> {
+        let (own_app, own_release, own_spec) = own;
         let mut found = Vec::new();
         for (app, release) in self.releases() {
+            let is_beside = app != own_app || release == own_release;
             for (service, spec) in &release.services {
-                let is_up = is_up(app, &spec.hash);
-                if (app, &spec.hash) != own && (is_up || app != own.0) {
+                let is_it = |seen: &&ObservedService| {
+                    seen.app == *app && seen.service == *service && seen.spec == spec.hash
+                };
+                let is_up = self.observed.services.iter().filter(is_it).any(|seen| self.is_up(seen, stopped));
+                if (app, &spec.hash) != (own_app, own_spec) && (is_up || is_beside) {
                     found.push(Neighbour { app, service, spec, volumes: &release.volumes, is_up });
                 }
             }
@@ -146,4 +168,11 @@ fn first_in<'a>(paths: &'a [Bound], folders: &[Bound]) -> Option<&'a str> {
         let is_in = |bound: &&Bound| bound.path != folder.path && is_at_or_below(&bound.path, &folder.path);
         paths.iter().find(is_in).map(|bound| bound.path.as_str())
     })
+}
+
+fn above(writer: &str, path: &str, other: &str) -> String {
+    format!(
+        "{writer} may write into a folder above {path:?}, which {other} mounts, and could put a link there that leads \
+         anywhere: mount the upper folder read-only, or nothing below it"
+    )
 }

@@ -138,3 +138,47 @@ async fn a_network_with_addresses_of_the_host_is_not_made() {
     lab.pass(300).await;
     assert_eq!(lab.runs().await, "db@2 web@2");
 }
+
+/// Of one release the reader sees what is written; here a link makes one path lead below the other.
+#[tokio::test(start_paused = true)]
+async fn services_of_one_release_and_a_service_itself_do_not_mount_below_what_they_may_write_to() {
+    for services in [["web", "db"], ["web", "web"]] {
+        let lab = Lab::new();
+        lab.host.inside().links.insert("/srv/link".into(), "/srv/a/x".into());
+        let mut wanted = target(1);
+        let TargetApp::Wanted(app) = wanted.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
+        let release = app.release.as_mut().unwrap();
+        for (service, path) in services.iter().zip(["/srv/link", "/srv/a"]) {
+            let spec = release.services.get_mut(&ServiceName::parse(*service).unwrap()).unwrap();
+            spec.mounts.push(mount(path, false));
+        }
+        lab.deliver(wanted);
+        lab.pass(60).await;
+        assert_eq!(lab.runs().await, "(web@1) db@1", "{services:?}");
+        assert!(whys(&lab).iter().any(|why| why.contains("a folder above \"/srv/a/x\"")), "{:?}", whys(&lab));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_waits_for_the_end_of_a_container_of_which_nobody_knows_what_it_mounts() {
+    let lab = Lab::new();
+    lab.deliver(mounting(1, "/srv", false));
+    lab.pass(20).await;
+    // The ledger is lost and the target has changed: what runs is of no release that is known.
+    let (engine, _) = lab.cut();
+    let lab = Lab::on(engine, Notebook::default());
+    let mut wanted = mounting(2, "/srv/x", false);
+    let TargetApp::Wanted(app) = wanted.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
+    let services = &mut app.release.as_mut().unwrap().services;
+    let web = services.remove(&ServiceName::parse("web").unwrap()).unwrap();
+    services.insert(ServiceName::parse("another").unwrap(), web);
+    lab.deliver(wanted);
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "another@2 db@2");
+    let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap().services;
+    let another = observed.iter().find(|seen| seen.service.as_str() == "another").unwrap();
+    let calls = lab.engine.calls();
+    let started = calls.iter().position(|call| *call == format!("start {}", another.container)).unwrap();
+    let stopped = calls.iter().rposition(|call| call.starts_with("stop ")).unwrap();
+    assert!(stopped < started, "{calls:?}");
+}

@@ -182,7 +182,7 @@ const FURTHEST: &str = r#"{
     "command": ["$(cat /etc/shadow)"], "cpu_shares": [262144], "cpuset": ["0-8191"], "dns": ["127.0.0.1"],
     "extra_hosts": [["a=host-gateway"]], "group_add": [["0", "docker"]], "hostname": ["localhost"],
     "ports": [["0.0.0.0:22:22"]], "pids_limit": [-1], "stop_signal": ["KILL"], "user": ["root"],
-    "sysctls": [{"kernel.shmmax": "1", "net.ipv4.ip_forward": "1", "fs.mqueue.msg_max": "1"}],
+    "sysctls": [{"net.netfilter.nf_conntrack_max": 1}, {"kernel.shmmax": "1", "net.ipv4.ip_forward": "1", "fs.mqueue.msg_max": "1"}],
     "tmpfs": ["/a:suid,dev,exec"], "shm_size": ["1t"], "cap_drop": [["CHOWN"]], "healthcheck": [{"test": ["CMD", "/a"]}]
 }"#;
 

@@ -205,8 +205,8 @@ fn isolated(isolation: &Isolation, by: &mut impl FnMut(&str, bool, Switch)) {
         // Of another service of the release, or of the container alone.
         ipc_of: _,
         pid_of: _,
-        sysctls: _,
         groups: _,
+        sysctls,
         ipc,
         has_host_pid,
         has_host_uts,
@@ -230,5 +230,25 @@ fn isolated(isolation: &Isolation, by: &mut impl FnMut(&str, bool, Switch)) {
     by("cgroup_parent", cgroup_parent.is_some(), Switch::HostNamespaces);
     by("device_cgroup_rules", !device_rules.is_empty(), Switch::Devices);
     by("gpus", !device_requests.is_empty(), Switch::Devices);
-    by("runtime", is_open(runtime, &["runc"]), Switch::Runtimes);
+    // Not even `runc`: the engine's owner may have made a stricter one the default.
+    by("runtime", runtime.is_some(), Switch::Runtimes);
+    by("sysctls", !sysctls.keys().all(|name| is_of_container(name)), Switch::HostNetwork);
+}
+
+/// Whether a setting of the kernel is the container's own on every kernel. Those of netfilter were the whole machine's
+/// up to Linux 5.12, written from any container, and so was the one that is named.
+fn is_of_container(name: &str) -> bool {
+    let Some(of_network) = name.strip_prefix("net.") else {
+        // The reader lets in only those of the namespaces for messages and names.
+        return true;
+    };
+    let is_ip = ["ipv4.", "ipv6."].iter().any(|prefix| {
+        let rest = of_network.strip_prefix(prefix);
+        rest.is_some_and(|rest| {
+            !rest.starts_with("netfilter")
+                && !rest.starts_with("vs.")
+                && rest != "tcp_allowed_congestion_control"
+        })
+    });
+    is_ip || matches!(of_network, "core.somaxconn" | "unix.max_dgram_qlen")
 }
