@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use crate::host::{self, Bounds, Locks};
+use crate::host::{self, Bounds, Led, Locks};
 use crate::model::{
     Clock, FileLock, HeldPort, ImageRef, NetworkSpec, Policy, RegistryLogin, ServiceName, ServiceSpec,
     Subnet, Switch, VolumeName, VolumeSpec, Weight, Window, WindowState,
@@ -126,7 +126,7 @@ impl Surroundings for Host {
             let followed = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
                 let bound = |(path, is_writable): (String, bool)| {
-                    host::leads_to(&path, &bounds).map(|path| Bound { path, is_writable })
+                    host::leads_to(&path, &bounds).map(|Led { path, disk }| Bound { path, disk, is_writable })
                 };
                 paths.into_iter().map(bound).collect::<Result<Vec<_>, _>>()
             });

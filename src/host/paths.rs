@@ -26,6 +26,15 @@ pub struct Bounds {
     pub barred: Vec<String>,
 }
 
+/// Where a path leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Led {
+    /// Without links, from the root.
+    pub path: String,
+    /// Where the disk is mounted on which its folder is.
+    pub disk: String,
+}
+
 /// A place to which a path leads.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
@@ -51,8 +60,9 @@ struct Mounted {
 ///
 /// Why it may not be mounted, with what to do: a link leads out of what is allowed, what is barred is there, or this
 /// process cannot see where it leads.
-pub fn leads_to(path: &str, bounds: &Bounds) -> Result<String, String> {
-    let mounts = mounts(&fs::read_to_string(MOUNTS).unwrap_or_default());
+pub fn leads_to(path: &str, bounds: &Bounds) -> Result<Led, String> {
+    let text = fs::read_to_string(MOUNTS).map_err(|error| format!("{MOUNTS} cannot be read ({error})"))?;
+    let mounts = mounts(&text);
     let place = follow(path, &mounts)?;
     if !trees(&bounds.allowed, &mounts).iter().any(|tree| is_at_or_below(&place.path, tree)) {
         let by = place.links.last().map_or(String::new(), |link| format!(" by the link {link:?}"));
@@ -63,7 +73,11 @@ pub fn leads_to(path: &str, bounds: &Bounds) -> Result<String, String> {
         ));
     }
     match bounds.barred.iter().find(|barred| holds(&place.path, barred, &mounts)) {
-        None => Ok(place.path),
+        None => {
+            let folder = &place.path[..place.path.rfind('/').unwrap_or_default().max(1)];
+            let disk = covering(folder, &mounts).map_or("/".to_owned(), |mounted| mounted.at.clone());
+            Ok(Led { path: place.path, disk })
+        }
         Some(barred) => Err(format!(
             "{path:?} leads to {:?} on this device, where {barred:?} is, which policy.docker_socket = \"no\" keeps from \
              releases: mount another folder",

@@ -31,7 +31,7 @@ impl Folder {
     }
 
     fn told(&self, name: &str, bounds: &Bounds) -> String {
-        let told = leads_to(&self.path(name), bounds);
+        let told = leads_to(&self.path(name), bounds).map(|led| led.path);
         let told = told.unwrap_or_else(|why| why.split(": ").next().unwrap().to_owned());
         told.replace(&self.path(""), "DIR")
     }
@@ -192,4 +192,15 @@ fn what_only_the_agent_has_is_not_what_the_machine_has() {
         .collect();
     assert!(follow("/dev/no-such-node", &own).unwrap_err().contains("a /dev of its own"));
     assert_eq!(follow("/dev/no-such-node", &mounts).unwrap().path, "/dev/no-such-node");
+}
+
+#[test]
+fn a_path_tells_the_disk_that_its_folder_is_on() {
+    let disk = |path: &str| {
+        let bounds = Bounds { allowed: vec!["/".to_owned()], ..Bounds::default() };
+        leads_to(path, &bounds).map(|led| led.disk)
+    };
+    assert_eq!(disk("/proc/sys/x"), Ok("/proc".to_owned()));
+    assert_eq!(disk("/proc"), Ok("/".to_owned()), "a place of a mount belongs to what is above");
+    assert_eq!(disk("/"), Ok("/".to_owned()));
 }

@@ -98,7 +98,10 @@ pub trait Surroundings: Send + Sync + 'static {
 pub struct Bound {
     /// Without links.
     pub path: String,
-    /// The service may write there.
+    /// Where the disk is mounted on which its folder is.
+    pub disk: String,
+    /// The service may write there. What is mounted further below, it may write to in any case: an engine before API
+    /// 1.44 makes only the upper mount read-only.
     pub is_writable: bool,
 }
 

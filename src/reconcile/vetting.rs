@@ -161,12 +161,13 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
     }
 }
 
-/// The first of `paths` that is in a folder that is mounted to be written.
-fn first_in<'a>(paths: &'a [Bound], folders: &[Bound]) -> Option<&'a str> {
-    let mut writable = folders.iter().filter(|folder| folder.is_writable);
-    writable.find_map(|folder| {
-        let is_in = |bound: &&Bound| bound.path != folder.path && is_at_or_below(&bound.path, &folder.path);
-        paths.iter().find(is_in).map(|bound| bound.path.as_str())
+/// The first of `paths` that is in a folder of another one where it may be replaced: the folder is mounted to be written,
+/// or what is mounted below it is.
+fn first_in<'a>(paths: &'a [Bound], others: &[Bound]) -> Option<&'a str> {
+    others.iter().find_map(|other| {
+        let is_in = |path: &str| path != other.path && is_at_or_below(path, &other.path);
+        let is_replaceable = |bound: &&Bound| is_in(&bound.path) && (other.is_writable || is_in(&bound.disk));
+        paths.iter().find(is_replaceable).map(|bound| bound.path.as_str())
     })
 }
 

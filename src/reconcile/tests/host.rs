@@ -146,7 +146,8 @@ impl Surroundings for Host {
             if inside.barred.contains(&path) {
                 return Err(format!("{path} may not be mounted"));
             }
-            bound.push(Bound { path, is_writable: !mount.is_read_only });
+            let disk = if path.starts_with("/srv/disk/") { "/srv/disk" } else { "/" }.to_owned();
+            bound.push(Bound { path, disk, is_writable: !mount.is_read_only });
         }
         Ok(bound)
     }

@@ -9,7 +9,7 @@ mod volume;
 
 use std::collections::BTreeMap;
 
-use super::compose::{Contents, Form, features};
+use super::compose::{Contents, Form, features, paths};
 use crate::model::{
     MountSource, Policy, Refusal, ServiceSpec, Switch, VolumeName, VolumeSpec, is_at_or_below,
 };
@@ -24,7 +24,9 @@ pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refus
         let why = match &reach {
             Reach::By(switch) if policy.allows(*switch) => continue,
             Reach::By(switch) => unset(switch.as_str()),
-            Reach::Path(path) if !policy.allows(Switch::DockerSocket) && policy.names_socket(path) => {
+            Reach::Path(path)
+                if !policy.allows(Switch::DockerSocket) && policy.names_socket(&plain(path)) =>
+            {
                 unset(Switch::DockerSocket.as_str())
             }
             Reach::Path(path) if policy.has_path(path) => continue,
@@ -36,7 +38,7 @@ pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refus
         }
     }
     if refusals.is_empty() && !policy.has_path("/") {
-        refusals.extend(replaceable(contents));
+        refusals.extend(replaceable(contents, form));
     }
     refusals
 }
@@ -63,7 +65,7 @@ pub fn host_paths(spec: &ServiceSpec, volumes: &BTreeMap<VolumeName, VolumeSpec>
 /// A path of the host that a service of the release could replace by a link, because it may write into a folder above
 /// it. The engine follows links at each start of a container, also at those that it makes by itself, so such a link
 /// could lead anywhere.
-fn replaceable(contents: &Contents) -> Option<Refusal> {
+fn replaceable(contents: &Contents, form: Form) -> Option<Refusal> {
     let Contents { services, volumes, .. } = contents;
     let mut mounted = Vec::new();
     for (name, spec) in services {
@@ -80,17 +82,14 @@ fn replaceable(contents: &Contents) -> Option<Refusal> {
             "{path:?} is in {folder:?}, into which {writer} may write: a link that it puts there could lead out of what \
              this device lets releases mount. Mount {folder:?} read-only, or nothing below it"
         );
-        Some(Refusal { path: format!("services.{service}.volumes"), why })
+        Some(Refusal { path: format!("{}.volumes", paths(service.as_str(), form).composition), why })
     })
 }
 
-/// A path without empty parts and without `.`.
+/// An absolute path without empty parts and without `.`.
 fn plain(path: &str) -> String {
-    path.split('/').filter(|part| !part.is_empty() && *part != ".").fold(String::new(), |mut text, part| {
-        text.push('/');
-        text.push_str(part);
-        text
-    })
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    format!("/{}", parts.join("/"))
 }
 
 fn unset(setting: &str) -> String {

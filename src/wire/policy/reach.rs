@@ -5,7 +5,8 @@
 
 use super::{network, volume};
 use crate::model::{
-    DiskLimits, Isolation, Limits, Logging, Mount, MountOptions, MountSource, ServiceSpec, Switch, Ulimit,
+    DiskLimits, Isolation, Limits, Logging, Mount, MountOptions, MountSource, Resolver, ServiceSpec, Switch,
+    Ulimit,
 };
 use crate::wire::compose::{Contents, Form, features, paths};
 
@@ -54,6 +55,7 @@ pub(super) fn of(contents: &Contents, form: Form) -> Vec<Found> {
     for (name, spec) in services {
         let paths = paths(name.as_str(), form);
         service(&paths.composition, spec, &mut found);
+        mounted(&paths.composition, spec, &mut found);
         labels(&paths.service, spec, &mut found);
     }
     let mut add = |at: String, reach| found.push(Found { at, reach });
@@ -98,14 +100,14 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
         has_tty: _,
         has_stdin: _,
         extra_hosts: _,
-        resolver: _,
+        resolver: Resolver { domainname: _, servers: _, search: _, options: _ },
         // Shares of the host that all containers have: its memory, and ports that nobody else has.
         memory_limit: _,
         tmpfs: _,
         ports: _,
-        // They are looked at as such.
+        // They have functions of their own.
         labels: _,
-        mounts,
+        mounts: _,
         network_mode,
         cap_add,
         devices,
@@ -116,10 +118,9 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
         logging,
         annotations,
     } = spec;
-    let mut add = |field: &str, reach| found.push(Found { at: format!("{at}.{field}"), reach });
     let mut by = |field: &str, is_asked: bool, switch| {
         if is_asked {
-            add(field, Reach::By(switch));
+            found.push(Found { at: format!("{at}.{field}"), reach: Reach::By(switch) });
         }
     };
     by("privileged", *is_privileged, Switch::Privileged);
@@ -137,18 +138,22 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
     by("ulimits", ulimits.iter().any(goes_first), Switch::Capabilities);
     shares(limits, &mut by);
     isolated(isolation, &mut by);
-    for mount in mounts.iter().filter(|mount| !features::is_of_label(spec, mount)) {
+}
+
+/// What the author mounts, other than by labels.
+fn mounted(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
+    let mut add = |reach| found.push(Found { at: format!("{at}.volumes"), reach });
+    for mount in spec.mounts.iter().filter(|mount| !features::is_of_label(spec, mount)) {
         let Mount { source, target: _, is_read_only: _, options } = mount;
         let MountOptions { has_no_copy: _, subpath: _, propagation, must_exist: _ } = options;
-        let spreads = propagation.as_ref().is_some_and(|how| !INWARD.contains(&how.as_str()));
-        if spreads {
-            add("volumes", Reach::By(Switch::Capabilities));
+        if propagation.as_ref().is_some_and(|how| !INWARD.contains(&how.as_str())) {
+            add(Reach::By(Switch::Capabilities));
         }
         match source {
             // A volume is looked at where it is declared.
             MountSource::Volume(_) | MountSource::Anonymous => {}
-            MountSource::Host(path) => add("volumes", Reach::Path(path.clone())),
-            MountSource::EngineSocket => add("volumes", Reach::By(Switch::DockerSocket)),
+            MountSource::Host(path) => add(Reach::Path(path.clone())),
+            MountSource::EngineSocket => add(Reach::By(Switch::DockerSocket)),
         }
     }
 }

@@ -206,6 +206,7 @@ fn a_volume_of_the_local_driver_mounts_what_is_listed_and_nothing_else() {
         ("nfs", "/etc", "addr=1.2.3.4,rbind", &["driver_opts.device: host_paths", "driver_opts: privileged"]),
         ("tmpfs", "/etc", "size=1m,bind", &["driver_opts.device: host_paths", "driver_opts: privileged"]),
         ("none", "/run/docker.sock", "bind", &["driver_opts.device: docker_socket"]),
+        ("none", "//var/./run//docker.sock", "bind", &["driver_opts.device: docker_socket"]),
         ("none", "/srv/x", "bind,rshared", &["driver_opts: capabilities"]),
         ("none", "/srv/x", "bind,remount", &["driver_opts: privileged"]),
         ("none", "/srv/x", "bind,move", &["driver_opts: privileged"]),
