@@ -125,7 +125,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
         let mut stopped = Vec::new();
         while let Some(step) = steps.next() {
             let begun = Instant::now();
-            if let Some((step, why)) = self.barred_with_next(&step, steps.peek(), &mut stopped).await {
+            if let Some((step, why)) = self.barred_here_or_later(&step, steps.clone(), &mut stopped).await {
                 outcomes.push((step, Outcome::Retry { after: None, why }));
                 break;
             }

@@ -22,12 +22,12 @@ struct Neighbour<'a> {
 }
 
 impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
-    /// The step that the host does not let run now, and why: `step`, or the start that follows when it is a stop, because
-    /// what cannot start stops nothing. Adds to `stopped` what the step stops.
-    pub(super) async fn barred_with_next(
+    /// The step that the host does not let run now, and why: `step`, or when it is a stop the start that comes later in
+    /// `rest` of its chain, because what cannot start stops nothing. Adds to `stopped` what the step stops.
+    pub(super) async fn barred_here_or_later(
         &self,
         step: &Step,
-        next: Option<&Step>,
+        rest: impl Iterator<Item = Step>,
         stopped: &mut Vec<ContainerId>,
     ) -> Option<(Step, String)> {
         if let Some(why) = self.barred(step, stopped).await {
@@ -35,8 +35,14 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
         }
         let Step::Stop { container, .. } = step else { return None };
         stopped.push(container.clone());
-        let next = next?;
-        self.barred(next, stopped).await.map(|why| (next.clone(), why))
+        let mut later = stopped.clone();
+        for step in rest {
+            if let Some(why) = self.barred(&step, &later).await {
+                return Some((step, why));
+            }
+            later.extend(step.container().filter(|_| matches!(step, Step::Stop { .. })).cloned());
+        }
+        None
     }
 
     /// Why the host does not let a step run now. `stopped`: containers that are down since the last look.
@@ -61,6 +67,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
             | Step::Forget { .. }
             | Step::Reconnect { .. }
             | Step::Stop { .. }
+            | Step::Fence { .. }
             | Step::Kill { .. }
             | Step::RemoveByForce { .. }
             | Step::Park { .. }
