@@ -173,6 +173,21 @@ fn a_link_that_leads_out_of_the_allowed_paths_is_not_mounted() {
     device.until_waits("a link that it puts there could lead out");
     assert_eq!(device.agent.service("web").expect("it stays").standing(), container.standing());
 
+    // Made while the path is a folder, and started when it is a link.
+    std::fs::create_dir(shared.join("late")).unwrap();
+    let (is_done, lock) = device.agent.order(&["lock", "acquire", "--reason", "the test", "--ttl", "5min"]);
+    assert!(is_done, "{lock}");
+    device.wants("late", lab.image("r2"), &mounts("late"), &json!({}));
+    eventually("the successor is made", Duration::from_secs(40), || {
+        (device.agent.containers().len() == 2).then_some(())
+    });
+    std::fs::remove_dir(shared.join("late")).unwrap();
+    std::os::unix::fs::symlink("/etc", shared.join("late")).unwrap();
+    let (is_done, told) = device.agent.order(&["lock", "release", lock.lines().next().expect("its id")]);
+    assert!(is_done, "{told}");
+    device.until_waits("release late was tried and taken back: web does not start: ");
+    assert_eq!(device.agent.service("web").expect("it stays").standing(), container.standing());
+
     device.wants("five", lab.image("r2"), &mounts("in"), &json!({}));
     let next = device.agent.until_serves("web", "five", "r2");
     assert!(next.raw["Mounts"].to_string().contains("/shared/in"), "{}", next.raw["Mounts"]);
