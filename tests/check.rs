@@ -53,6 +53,7 @@ fn a_device_that_runs_is_well_and_one_that_does_not_is_told() {
     for (id, evidence) in [
         ("config-valid", "a/agent.toml"),
         ("config-cloud", server.url.as_str()),
+        ("config-policy", "it allows all: releases can do what root can"),
         ("state-folder", "a/state"),
         ("state-copies", "both are whole"),
         ("state-identity", ", registered"),

@@ -4,14 +4,17 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::TcpListener;
 use std::time::Duration;
 
 use cotter::daemon::Host;
 use cotter::engine::{Docker, DockerSettings, Inspect, Operate};
-use cotter::model::{Clock, ImageRef, Instance, ServiceName, Window, WindowState};
-use cotter::reconcile::Surroundings;
+use cotter::model::{
+    Clock, ImageRef, Instance, Mount, MountOptions, MountSource, Policy, ServiceName, ServiceSpec, SpecHash,
+    Switch, Window, WindowState,
+};
+use cotter::reconcile::{Bound, Surroundings};
 use support::Lab;
 use tokio::sync::mpsc;
 
@@ -28,7 +31,7 @@ fn engine(lab: &Lab) -> Docker {
 #[tokio::test]
 async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_here() {
     let lab = Lab::new("weigh");
-    let (host, engine) = (Host::new(lab.dir(), None), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), None, Policy::default()), engine(&lab));
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let machine = engine.about().await.unwrap().architecture;
 
@@ -65,7 +68,7 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
 #[tokio::test]
 async fn the_host_tells_of_itself() {
     let lab = Lab::new("host");
-    let (host, engine) = (Host::new(lab.dir(), None), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), None, Policy::default()), engine(&lab));
     let root = engine.about().await.unwrap().data_root;
     assert!(host.free(&root).unwrap() > 0, "room in {root}");
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -91,4 +94,49 @@ async fn the_host_tells_of_itself() {
     assert!(host.has_handed_over(7, &web));
     host.forget_hand_over(7, &web);
     assert!(!host.has_handed_over(7, &web));
+}
+
+/// The owner's policy, on what this machine has.
+#[tokio::test]
+async fn a_strict_owner_keeps_paths_and_networks_of_this_machine() {
+    let lab = Lab::new("owner");
+    let own = |name: &str| lab.dir().join(name).display().to_string();
+    std::fs::create_dir(own("srv")).unwrap();
+    std::os::unix::fs::symlink("/var/run/docker.sock", own("srv/socket")).unwrap();
+    std::os::unix::fs::symlink("/etc", own("srv/etc")).unwrap();
+    let with = |paths: &str, allowed: &[Switch]| {
+        let host_paths = vec![paths.to_owned()];
+        Host::new(lab.dir(), None, Policy { host_paths, allowed: allowed.to_vec(), ..Policy::strict() })
+    };
+    let mounting = |path: &str| {
+        let image = ImageRef::parse("r.example/a:1").unwrap();
+        let source = MountSource::Host(path.to_owned());
+        let mount =
+            Mount { source, target: "/x".into(), is_read_only: true, options: MountOptions::default() };
+        ServiceSpec { mounts: vec![mount], ..ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image) }
+    };
+    let none = BTreeMap::new();
+    let srv = own("srv");
+    let strict = with(&srv, &[]);
+    let bound = strict.bound(&mounting(&srv), &none).await.unwrap();
+    let real = std::fs::canonicalize(&srv).unwrap().display().to_string();
+    let bound: Vec<_> =
+        bound.into_iter().map(|Bound { path, is_writable, .. }| (path, is_writable)).collect();
+    assert_eq!(bound, [(real, false)]);
+    let out = strict.bound(&mounting(&own("srv/etc")), &none).await.unwrap_err();
+    assert!(out.contains("leads to \"/etc\" on this device by the link"), "{out}");
+    let all = with("/", &[]);
+    assert_eq!(all.bound(&mounting(&own("srv/etc")), &none).await, Ok(Vec::new()), "nothing is out of it");
+    let socket = all.bound(&mounting(&own("srv/socket")), &none).await.unwrap_err();
+    assert!(socket.contains("policy.docker_socket = \"no\" keeps from releases"), "{socket}");
+    let open = with("/", &[Switch::DockerSocket]);
+    assert_eq!(open.bound(&mounting(&own("srv/socket")), &none).await, Ok(Vec::new()));
+
+    let Some(route) = cotter::host::routes().into_iter().next() else {
+        println!("this machine is on no network");
+        return;
+    };
+    let why = strict.has_room_for(std::slice::from_ref(&route.range)).unwrap_err();
+    assert!(why.contains(&format!("those of this device's {} ({})", route.what, route.range)), "{why}");
+    assert_eq!(with("/", &[Switch::HostNetwork]).has_room_for(&[route.range]), Ok(()));
 }

@@ -164,11 +164,11 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         accepts,
     })?;
     let (second, hour, day) = (1, 3600, 24 * 3600);
+    let engine_socket = raw.engine.socket.unwrap_or_else(|| default_of("engine.socket").into());
     Ok(Config {
         instance,
         state_dir: raw.state_dir.unwrap_or_else(|| default_of("state_dir").into()),
         runtime_dir: raw.runtime_dir.unwrap_or_else(|| default_of("runtime_dir").into()),
-        engine_socket: raw.engine.socket.unwrap_or_else(|| default_of("engine.socket").into()),
         resync: duration("engine.resync", raw.engine.resync, 10 * second, day)?,
         cloud: cloud(raw.cloud)?,
         plan: PlanSettings {
@@ -182,7 +182,8 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             heal_window: duration("heal.window", raw.heal.window, 10 * second, day)?,
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, 5 * second, hour)?,
-        policy: policy::policy(raw.policy)?,
+        policy: policy::policy(raw.policy, &engine_socket)?,
+        engine_socket,
         metrics_listen: listen("metrics.listen", raw.metrics.listen)?,
         log_level: raw.log.level.unwrap_or_else(|| default_of("log.level").to_owned()),
     })

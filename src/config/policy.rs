@@ -1,26 +1,53 @@
 //! The section `policy`: what the device's owner lets releases have.
 
+use std::path::Path;
+
 use super::ConfigError;
 use super::sources::RawPolicy;
-use crate::model::Policy;
+use crate::model::{Policy, Switch};
 
-pub(super) fn policy(raw: RawPolicy) -> Result<Policy, ConfigError> {
-    Ok(Policy {
-        has_privileged: yes("policy.privileged", raw.privileged)?,
-        has_host_network: yes("policy.host_network", raw.host_network)?,
-        has_host_namespaces: yes("policy.host_namespaces", raw.host_namespaces)?,
-        has_docker_socket: yes("policy.docker_socket", raw.docker_socket)?,
-        has_devices: yes("policy.devices", raw.devices)?,
-        has_capabilities: yes("policy.capabilities", raw.capabilities)?,
-        has_features: yes("policy.features", raw.features)?,
-        host_paths: paths("policy.host_paths", raw.host_paths)?,
-    })
+/// What a preset allows where a setting of its own says nothing.
+pub(super) fn preset(name: &str) -> Option<Policy> {
+    match name {
+        "balena" => Some(Policy::balena()),
+        "strict" => Some(Policy::strict()),
+        _ => None,
+    }
 }
 
-fn yes(key: &'static str, given: Option<String>) -> Result<bool, ConfigError> {
-    match given.as_deref() {
-        None | Some("yes") => Ok(true),
-        Some("no") => Ok(false),
+pub(super) fn policy(raw: RawPolicy, engine_socket: &Path) -> Result<Policy, ConfigError> {
+    let given = raw.preset.as_deref().unwrap_or("balena");
+    let Some(preset) = preset(given) else {
+        let accepts = "balena or strict".to_owned();
+        return Err(ConfigError::Value { key: "policy.preset", given: given.to_owned(), accepts });
+    };
+    let mut allowed = Vec::new();
+    for switch in Switch::ALL {
+        let (key, given) = match switch {
+            Switch::Privileged => ("policy.privileged", &raw.privileged),
+            Switch::HostNetwork => ("policy.host_network", &raw.host_network),
+            Switch::HostNamespaces => ("policy.host_namespaces", &raw.host_namespaces),
+            Switch::DockerSocket => ("policy.docker_socket", &raw.docker_socket),
+            Switch::Devices => ("policy.devices", &raw.devices),
+            Switch::Capabilities => ("policy.capabilities", &raw.capabilities),
+            Switch::Features => ("policy.features", &raw.features),
+            Switch::NetworkVolumes => ("policy.network_volumes", &raw.network_volumes),
+            Switch::Drivers => ("policy.drivers", &raw.drivers),
+            Switch::Runtimes => ("policy.runtimes", &raw.runtimes),
+        };
+        if yes(key, given.as_deref())?.unwrap_or(preset.allows(switch)) {
+            allowed.push(switch);
+        }
+    }
+    let host_paths = paths("policy.host_paths", raw.host_paths)?;
+    Ok(Policy { allowed, host_paths, engine_socket: engine_socket.display().to_string() })
+}
+
+fn yes(key: &'static str, given: Option<&str>) -> Result<Option<bool>, ConfigError> {
+    match given {
+        None => Ok(None),
+        Some("yes") => Ok(Some(true)),
+        Some("no") => Ok(Some(false)),
         Some(other) => {
             Err(ConfigError::Value { key, given: other.to_owned(), accepts: "yes or no".to_owned() })
         }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use toml::Value;
 
-use super::sources::{KNOBS, Place, said};
-use super::{ConfigError, Given, default_device_type};
+use super::sources::{KNOBS, Place, default_of, said};
+use super::{ConfigError, Given, default_device_type, policy};
+use crate::model::Switch;
 
 /// A setting as it is in force, if it is accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +35,15 @@ pub fn settings(given: &Given, environment: &BTreeMap<String, String>) -> Result
             place: nearest.map(|said| said.place.clone()),
         }
     };
-    let default = |name| (name == "cloud.device_type").then(default_device_type);
+    let preset = said.iter().rfind(|said| said.knob == "policy.preset").map(|said| written(&said.value));
+    let preset = policy::preset(preset.as_deref().unwrap_or(default_of("policy.preset")));
+    let default = |name: &str| {
+        let of_policy = name.strip_prefix("policy.").zip(preset.as_ref()).and_then(|(name, preset)| {
+            let switch = Switch::ALL.into_iter().find(|switch| switch.as_str() == name)?;
+            Some(if preset.allows(switch) { "yes" } else { "no" })
+        });
+        of_policy.or((name == "cloud.device_type").then(default_device_type))
+    };
     Ok(KNOBS.iter().map(|knob| setting(knob.name, knob.default.or_else(|| default(knob.name)))).collect())
 }
 
@@ -67,7 +76,8 @@ mod tests {
         std::fs::write(path("agent.d/10.toml"), "[cloud]\nendpoint = \"https://u:hunter2@a\"\nfleet = 8")
             .unwrap();
         let environment = BTreeMap::from([("COTTER_UPDATE_SOAK".to_owned(), "2s".to_owned())]);
-        let set = vec![("heal.restarts".to_owned(), "5".to_owned())];
+        let set = [("heal.restarts", "5"), ("policy.preset", "strict"), ("policy.devices", "yes")];
+        let set = set.map(|(key, value)| (key.to_owned(), value.to_owned())).to_vec();
         let given = Given { file: Some(path("agent.toml")), set };
         let settings = settings(&given, &environment).unwrap();
         let shown = |key: &str| {
@@ -86,6 +96,8 @@ mod tests {
             ("update.soak", "2s (variable COTTER_UPDATE_SOAK)"),
             ("heal.restarts", "5 (--set heal.restarts)"),
             ("update.windows", " (default)"),
+            ("policy.privileged", "no (default)"),
+            ("policy.devices", "yes (--set policy.devices)"),
         ] {
             assert_eq!(shown(key), expected, "{key}");
         }

@@ -57,13 +57,17 @@ pub(super) const KNOBS: &[Knob] = &[
     text("update.disk_reserve", Some("64MiB")),
     number("heal.restarts", Some("3")),
     text("heal.window", Some("1h")),
-    text("policy.privileged", Some("yes")),
-    text("policy.host_network", Some("yes")),
-    text("policy.host_namespaces", Some("yes")),
-    text("policy.docker_socket", Some("yes")),
-    text("policy.devices", Some("yes")),
-    text("policy.capabilities", Some("yes")),
-    text("policy.features", Some("yes")),
+    text("policy.preset", Some("balena")),
+    text("policy.privileged", None),
+    text("policy.host_network", None),
+    text("policy.host_namespaces", None),
+    text("policy.docker_socket", None),
+    text("policy.devices", None),
+    text("policy.capabilities", None),
+    text("policy.features", None),
+    text("policy.network_volumes", None),
+    text("policy.drivers", None),
+    text("policy.runtimes", None),
     text("policy.host_paths", Some("")),
     text("metrics.listen", Some("")),
     text("log.level", Some("info")),
@@ -165,6 +169,7 @@ pub(super) struct RawHeal {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawPolicy {
+    pub(super) preset: Option<String>,
     pub(super) privileged: Option<String>,
     pub(super) host_network: Option<String>,
     pub(super) host_namespaces: Option<String>,
@@ -172,6 +177,9 @@ pub(super) struct RawPolicy {
     pub(super) devices: Option<String>,
     pub(super) capabilities: Option<String>,
     pub(super) features: Option<String>,
+    pub(super) network_volumes: Option<String>,
+    pub(super) drivers: Option<String>,
+    pub(super) runtimes: Option<String>,
     pub(super) host_paths: Option<String>,
 }
 

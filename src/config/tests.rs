@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use super::sources::{KNOBS, Knob};
 use super::*;
+use crate::model::Switch;
 
 fn load(text: &str, environment: &[(&str, &str)], set: &[(&str, &str)]) -> Result<Config, String> {
     let folder = tempfile::tempdir().unwrap();
@@ -61,6 +62,7 @@ fn every_knob_is_read_from_environment_and_flag() {
             "metrics.listen" => "127.0.0.1:9".to_owned(),
             "update.windows" => "02:00-04:00".to_owned(),
             "policy.host_paths" => "/srv".to_owned(),
+            "policy.preset" => "strict".to_owned(),
             key if key.starts_with("policy.") => "no".to_owned(),
             "update.disk_reserve" => "1GiB".to_owned(),
             key if *is_number || !key.contains('.') => "9".to_owned(),
@@ -171,6 +173,10 @@ fn what_is_wrong_is_told_with_its_place() {
             "[cloud]\npoll_interval = \"1ms\"",
             "cloud.poll_interval = \"1ms\" is not accepted: it must be a duration such as 15min, from 1s to 1day",
         ),
+        (
+            "[policy]\npreset = \"lax\"",
+            "policy.preset = \"lax\" is not accepted: it must be balena or strict; it is set in DIR/agent.toml, line 2",
+        ),
         ("[policy]\ndevices = \"maybe\"", "policy.devices = \"maybe\" is not accepted: it must be yes or no"),
         (
             "[policy]\nhost_paths = \"srv\"",
@@ -245,6 +251,23 @@ fn what_a_plan_may_do_is_set() {
     assert_eq!((plan.disk_reserve, plan.heals, plan.heal_window), (0, 0, Duration::from_secs(600)));
     let defaults = load("", &[], &[]).unwrap().plan;
     assert_eq!(defaults, PlanSettings::default());
+}
+
+#[test]
+fn a_preset_sets_all_switches_and_a_switch_of_its_own_goes_before() {
+    let policy = |text: &str| load(text, &[], &[]).unwrap().policy;
+    assert_eq!(policy(""), Policy::balena());
+    assert_eq!(policy("[policy]\npreset = \"balena\""), Policy::balena());
+    assert_eq!(policy("[policy]\npreset = \"strict\""), Policy::strict());
+    let strict = policy("[policy]\npreset = \"strict\"\ndevices = \"yes\"\nhost_paths = \"/srv\"");
+    assert_eq!((strict.allowed, strict.host_paths), (vec![Switch::Devices], vec!["/srv".to_owned()]));
+    let balena = policy("engine.socket = \"/e.sock\"\n[policy]\ndevices = \"no\"");
+    assert_eq!(balena.allowed.len(), Switch::ALL.len() - 1);
+    assert_eq!((balena.allows(Switch::Devices), balena.engine_socket.as_str()), (false, "/e.sock"));
+    for switch in Switch::ALL {
+        let one = policy(&format!("[policy]\npreset = \"strict\"\n{} = \"yes\"", switch.as_str()));
+        assert_eq!(one.allowed, [switch]);
+    }
 }
 
 #[test]

@@ -135,7 +135,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     let login = login(&config, &identity);
-    let host = Host::new(&config.runtime_dir, login.clone());
+    let host = Host::new(&config.runtime_dir, login.clone(), config.policy.clone());
     let docker = Arc::new(engine(&config, login));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);

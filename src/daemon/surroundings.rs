@@ -1,28 +1,52 @@
 //! What the reconciler is told of the host and of registries. Only wiring.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::{self, Locks};
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+
+use crate::host::{self, Bounds, Led, Locks};
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, RegistryLogin, ServiceName, Weight, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, NetworkSpec, Policy, RegistryLogin, ServiceName, ServiceSpec,
+    Subnet, Switch, VolumeName, VolumeSpec, Weight, Window, WindowState,
 };
-use crate::reconcile::{Surroundings, Unweighed};
+use crate::reconcile::{Bound, Surroundings, Unweighed};
 use crate::registry;
+use crate::wire::policy;
+
+/// How long a disk may take to say where a path leads.
+const TO_FOLLOW: Duration = Duration::from_secs(5);
 
 /// This machine, and the registries that it reaches.
 #[derive(Debug)]
 pub struct Host {
     locks: Locks,
     login: Option<RegistryLogin>,
+    policy: Policy,
+    /// One thread at most waits for a disk that hangs.
+    following: Arc<Semaphore>,
 }
 
 impl Host {
-    /// The host as the agent with this runtime folder, and with this login for registries, knows it. Nothing is made yet.
+    /// The host as the agent with this runtime folder, with this login for registries and with this policy of its owner
+    /// knows it. Nothing is made yet.
     #[must_use]
-    pub fn new(runtime_dir: &Path, login: Option<RegistryLogin>) -> Self {
-        Self { locks: Locks::new(services_dir(runtime_dir)), login }
+    pub fn new(runtime_dir: &Path, login: Option<RegistryLogin>, policy: Policy) -> Self {
+        let following = Arc::new(Semaphore::new(1));
+        Self { locks: Locks::new(services_dir(runtime_dir)), login, policy, following }
+    }
+
+    /// What releases may mount of this host.
+    fn bounds(&self) -> Bounds {
+        let barred = if self.policy.allows(Switch::DockerSocket) {
+            Vec::new()
+        } else {
+            self.policy.sockets().map(str::to_owned).collect()
+        };
+        Bounds { allowed: self.policy.host_paths.clone(), barred }
     }
 }
 
@@ -91,6 +115,51 @@ impl Surroundings for Host {
 
     fn listeners(&self) -> Vec<HeldPort> {
         host::listeners()
+    }
+
+    async fn bound(
+        &self,
+        spec: &ServiceSpec,
+        volumes: &BTreeMap<VolumeName, VolumeSpec>,
+    ) -> Result<Vec<Bound>, String> {
+        let paths = policy::host_paths(spec, volumes);
+        let Some((first, _)) = paths.first().cloned() else { return Ok(Vec::new()) };
+        let (bounds, following) = (self.bounds(), Arc::clone(&self.following));
+        let follow = async {
+            let permit = following.acquire_owned().await;
+            let followed = tokio::task::spawn_blocking(move || {
+                let _permit = permit;
+                let bound = |(path, is_writable): (String, bool)| {
+                    host::leads_to(&path, &bounds).map(|Led { path, disk }| Bound { path, disk, is_writable })
+                };
+                paths.into_iter().map(bound).collect::<Result<Vec<_>, _>>()
+            });
+            followed.await.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        let late =
+            || format!("{first:?} does not say where it leads on this device: is its disk or share away?");
+        let bound = timeout(TO_FOLLOW, follow).await.unwrap_or_else(|_| Err(late()))?;
+        // Where everything may be mounted no link leads further.
+        Ok(if self.policy.has_path("/") { Vec::new() } else { bound })
+    }
+
+    fn has_room_for(&self, ranges: &[String]) -> Result<(), String> {
+        if self.policy.allows(Switch::HostNetwork) {
+            return Ok(());
+        }
+        let subnet = |range: &String| Subnet { subnet: Some(range.clone()), ..Subnet::default() };
+        let asked = NetworkSpec { subnets: ranges.iter().map(subnet).collect(), ..NetworkSpec::default() };
+        let taken =
+            host::routes().into_iter().find(|route| asked.overlaps(std::slice::from_ref(&route.range)));
+        taken.map_or(Ok(()), |route| {
+            Err(format!(
+                "its addresses {} are those of this device's {} ({}): give it another subnet, or set \
+                 policy.host_network = \"yes\" on the device",
+                ranges.join(", "),
+                route.what,
+                route.range
+            ))
+        })
     }
 
     async fn weigh(&self, image: &ImageRef, architecture: &str) -> Result<Weight, Unweighed> {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Finding, error, ok, skip, skip_rest, warning};
 use crate::config::{Config, ConfigError, Given, files};
-use crate::model::{EXPOSURE_REMEDY, exposure};
+use crate::model::{EXPOSURE_REMEDY, Policy, Switch, exposure};
 use crate::ownership::User;
 
 /// A file of settings, and who may write it.
@@ -42,7 +42,7 @@ pub(super) fn judge(files: &[Seen], loaded: Result<&Config, &ConfigError>) -> Ve
             let read: Vec<_> = read.iter().map(|file| file.path.display().to_string()).collect();
             let from = if read.is_empty() { "no file: all are defaults".to_owned() } else { read.join(", ") };
             findings.push(ok("config-valid", from));
-            findings.push(cloud(config));
+            findings.extend([cloud(config), policy(&config.policy)]);
         }
         Err(wrong) => {
             let remedy =
@@ -91,4 +91,20 @@ fn cloud(config: &Config) -> Finding {
         None => ok(id, cloud.endpoint.clone()),
         Some(exposed) => warning(id, exposed, EXPOSURE_REMEDY),
     }
+}
+
+/// An owner who says no to something means to be protected. One who allows all runs releases that are trusted, as on
+/// a balena device.
+fn policy(policy: &Policy) -> Finding {
+    let (id, open) = ("config-policy", policy.root_equal());
+    if open.is_empty() {
+        return ok(id, "no release can do what root can");
+    }
+    if policy.allowed.len() == Switch::ALL.len() {
+        return ok(id, "it allows all: releases can do what root can, as on a balena device");
+    }
+    let told = format!("releases can do what root can, by policy.{}", open.join(", policy."));
+    let remedy = "set policy.preset = \"strict\" and allow only what the releases need; each of these is as good as root, \
+                  whatever else the policy says";
+    warning(id, told, remedy)
 }

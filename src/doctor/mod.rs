@@ -29,6 +29,7 @@ pub const CHECKS: &[(&str, &str)] = &[
     ("config-valid", "can the settings be read, and are they accepted?"),
     ("config-writers", "may only root change the settings?"),
     ("config-cloud", "is a cloud set, and is it asked over TLS?"),
+    ("config-policy", "does the policy keep releases from what root can do?"),
     ("state-folder", "is the state folder there, for its owner only, and may it be written?"),
     ("state-disk", "is there room on its disk?"),
     ("state-copies", "are both mirrors of the store whole?"),

@@ -50,7 +50,7 @@ fn ids_are_unique_and_areas_name_them() {
     assert_eq!(unique.len(), CHECKS.len());
     assert!(CHECKS.len() >= 20);
     assert_eq!(ids("host-clock"), ["host-clock"]);
-    assert_eq!(ids("config"), ["config-valid", "config-writers", "config-cloud"]);
+    assert_eq!(ids("config"), ["config-valid", "config-writers", "config-cloud", "config-policy"]);
     assert!(ids("colour").is_empty());
 }
 
@@ -109,6 +109,32 @@ fn settings() {
     assert_whole("config", &findings);
     assert_eq!(told(&findings, "config-valid"), "error: two go together");
     assert_eq!(told(&findings, "config-cloud"), "skip: the settings are not accepted: see config-valid");
+}
+
+#[test]
+fn a_policy_that_protects_nothing_is_told() {
+    let all = "ok: it allows all: releases can do what root can, as on a balena device";
+    for (text, finding) in [
+        ("", all),
+        ("host_paths = \"/\"", all),
+        ("preset = \"strict\"", "ok: no release can do what root can"),
+        (
+            "preset = \"strict\"\nhost_network = \"yes\"\nhost_paths = \"/srv\"",
+            "ok: no release can do what root can",
+        ),
+        (
+            "preset = \"strict\"\ndevices = \"yes\"\nhost_paths = \"/srv,/etc\"",
+            "warning: releases can do what root can, by policy.devices, policy.host_paths (/etc)",
+        ),
+        (
+            "privileged = \"no\"\ndocker_socket = \"no\"",
+            "warning: releases can do what root can, by policy.host_namespaces, policy.devices, policy.capabilities, \
+             policy.features, policy.runtimes",
+        ),
+    ] {
+        let findings = super::config::judge(&[], Ok(&config(&format!("[policy]\n{text}"))));
+        assert_eq!(told(&findings, "config-policy"), finding, "{text}");
+    }
 }
 
 fn disk(free: u64, files: u64) -> Disk {

@@ -5,7 +5,9 @@ mod clock;
 mod condition;
 mod disk;
 mod locks;
+mod paths;
 mod ports;
+mod routes;
 
 use std::time::Duration;
 
@@ -17,7 +19,9 @@ pub use clock::{trust, window};
 pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
 pub use disk::{Disk, disk_of, free};
 pub use locks::{LockError, Locks, MOST_BYTES, MOST_FILES, Space, space};
+pub use paths::{Bounds, Led, leads_to};
 pub use ports::listeners;
+pub use routes::{Route, routes};
 
 /// The wall clock. It jumps, and starts at 1970 on a board without a battery: shown, and asked for windows
 /// only while [`trust`] believes it.

@@ -16,6 +16,7 @@ mod id;
 mod identity;
 mod image;
 mod isolation;
+mod label;
 mod ledger;
 mod limits;
 mod login;
@@ -50,6 +51,7 @@ pub use id::{
 pub use identity::{Identity, Registration};
 pub use image::{BadImage, ImageRef};
 pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
+pub use label::is_own_label;
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
 pub use login::RegistryLogin;
@@ -58,7 +60,7 @@ pub use observed::{
 };
 pub use order::{Answer, OfService, Order, Purge};
 pub use platform::{BadPlatform, Platform};
-pub use policy::Policy;
+pub use policy::{Policy, Switch, is_at_or_below};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{

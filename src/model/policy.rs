@@ -1,67 +1,211 @@
 //! What the owner of a device lets releases have of it.
 
-/// What releases may have of their device. By default what they may have on a balena device: all but
-/// paths of the host, which only labels give there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a setting of its own")]
-pub struct Policy {
-    /// `privileged`, and security options that take protection away.
-    pub has_privileged: bool,
-    /// `network_mode: host`.
-    pub has_host_network: bool,
-    /// The host's processes, shared memory, name and users.
-    pub has_host_namespaces: bool,
-    /// The engine's socket, with which an app can do what root can.
-    pub has_docker_socket: bool,
-    /// Devices of the host, graphics processors among them.
-    pub has_devices: bool,
-    /// Capabilities beyond the engine's usual ones.
-    pub has_capabilities: bool,
-    /// The paths behind the labels `io.balena.features.*`, other than the engine's socket.
-    pub has_features: bool,
-    /// Absolute paths; what is at or below them may be mounted.
-    pub host_paths: Vec<String>,
+/// A part of the host that releases have or do not have, as the owner's settings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Switch {
+    /// `privileged`, options that take protection away, and file systems that the engine mounts for a volume.
+    Privileged,
+    /// The host's own network and its interfaces, and address ranges that are not private.
+    HostNetwork,
+    /// The host's processes, shared memory, name, users and cgroups.
+    HostNamespaces,
+    /// The engine's socket.
+    DockerSocket,
+    /// Devices of the host, disks and graphics processors among them.
+    Devices,
+    /// Capabilities beyond the engine's usual ones, and what a process without them cannot do.
+    Capabilities,
+    /// The paths behind the labels `io.balena.features.*`.
+    Features,
+    /// Volumes that are shares of other machines.
+    NetworkVolumes,
+    /// Drivers for volumes, networks and logs besides the engine's plain ones.
+    Drivers,
+    /// Another runtime than the engine's default, and annotations, which speak to the runtime.
+    Runtimes,
 }
 
-impl Default for Policy {
-    fn default() -> Self {
-        Self {
-            has_privileged: true,
-            has_host_network: true,
-            has_host_namespaces: true,
-            has_docker_socket: true,
-            has_devices: true,
-            has_capabilities: true,
-            has_features: true,
-            host_paths: Vec::new(),
+impl Switch {
+    /// All of them, in the order of the settings file.
+    pub const ALL: [Self; 10] = [
+        Self::Privileged,
+        Self::HostNetwork,
+        Self::HostNamespaces,
+        Self::DockerSocket,
+        Self::Devices,
+        Self::Capabilities,
+        Self::Features,
+        Self::NetworkVolumes,
+        Self::Drivers,
+        Self::Runtimes,
+    ];
+
+    /// The name of its setting in the section `policy`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Privileged => "privileged",
+            Self::HostNetwork => "host_network",
+            Self::HostNamespaces => "host_namespaces",
+            Self::DockerSocket => "docker_socket",
+            Self::Devices => "devices",
+            Self::Capabilities => "capabilities",
+            Self::Features => "features",
+            Self::NetworkVolumes => "network_volumes",
+            Self::Drivers => "drivers",
+            Self::Runtimes => "runtimes",
+        }
+    }
+
+    /// Whether a release that has it can do what root can on the host.
+    #[must_use]
+    pub fn is_root_equal(self) -> bool {
+        match self {
+            Self::Privileged
+            | Self::HostNamespaces
+            | Self::DockerSocket
+            | Self::Devices
+            | Self::Capabilities
+            | Self::Features
+            | Self::Runtimes => true,
+            Self::HostNetwork | Self::NetworkVolumes | Self::Drivers => false,
         }
     }
 }
 
+/// What releases may have of their device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// In the order of [`Switch::ALL`].
+    pub allowed: Vec<Switch>,
+    /// Absolute paths; what is at or below them may be mounted.
+    pub host_paths: Vec<String>,
+    /// The socket by which this device's engine is reached.
+    pub engine_socket: String,
+}
+
+/// What a balena device allows.
+impl Default for Policy {
+    fn default() -> Self {
+        Self::balena()
+    }
+}
+
+/// Folders of the system: who may write into one of them, or replaces it, is root sooner or later.
+const SYSTEM: &[&str] = &[
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/var/lib/cotter",
+    "/var/lib/docker",
+    "/var/run",
+    "/var/spool/cron",
+];
+
+/// Sockets of engines, and folders with sockets of engines: who has one can do what root can.
+const ENGINES: &[&str] = &[
+    "/run/balena-engine.sock",
+    "/run/balena-engine",
+    "/run/balena.sock",
+    "/run/buildkit",
+    "/run/containerd",
+    "/run/crio",
+    "/run/docker.sock",
+    "/run/docker",
+    "/run/podman",
+];
+
 impl Policy {
+    /// What a balena device allows: all but paths of the host, which only labels give there.
+    #[must_use]
+    pub fn balena() -> Self {
+        Self { allowed: Switch::ALL.to_vec(), ..Self::strict() }
+    }
+
+    /// Nothing of the host.
+    #[must_use]
+    pub fn strict() -> Self {
+        let engine_socket = "/var/run/docker.sock".to_owned();
+        Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket }
+    }
+
+    /// Whether releases may have it.
+    #[must_use]
+    pub fn allows(&self, switch: Switch) -> bool {
+        self.allowed.contains(&switch)
+    }
+
     /// Whether a path of the host may be mounted. A path with `..` in it never may.
     #[must_use]
     pub fn has_path(&self, path: &str) -> bool {
         let is_plain = path.split('/').all(|part| part != "..");
         is_plain && self.host_paths.iter().any(|prefix| is_at_or_below(path, prefix))
     }
+
+    /// The sockets of engines, and folders with nothing else in them: this device's own, and those that
+    /// engines usually have.
+    pub fn sockets(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.engine_socket.as_str()).chain(ENGINES.iter().copied())
+    }
+
+    /// Whether a socket of an engine is at a path of the host or below it, or would be if the host had it. Only the
+    /// text is compared, and `/var/run` counts as `/run`.
+    #[must_use]
+    pub fn names_socket(&self, path: &str) -> bool {
+        let plain = in_run(path);
+        let is_above = self.sockets().any(|socket| {
+            let socket = in_run(socket);
+            is_at_or_below(&socket, &plain) || is_at_or_below(&plain, &socket)
+        });
+        is_above || is_at_or_below("/var/run", path)
+    }
+
+    /// The settings by which a release can do what root can, as they are written: `privileged`,
+    /// `host_paths (/etc)`.
+    #[must_use]
+    pub fn root_equal(&self) -> Vec<String> {
+        let switches = self.allowed.iter().filter(|switch| switch.is_root_equal());
+        let mut found: Vec<_> = switches.map(|switch| switch.as_str().to_owned()).collect();
+        let is_of_system = |path: &&String| SYSTEM.iter().any(|folder| is_at_or_below(folder, path));
+        found.extend(self.host_paths.iter().find(is_of_system).map(|path| format!("host_paths ({path})")));
+        found
+    }
 }
 
-fn is_at_or_below(path: &str, prefix: &str) -> bool {
-    let prefix = prefix.trim_end_matches('/');
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether `path` is `folder`, or in it.
+#[must_use]
+pub fn is_at_or_below(path: &str, folder: &str) -> bool {
+    let folder = folder.trim_end_matches('/');
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// A path with `/run` in place of `/var/run`, which is a link to it.
+fn in_run(path: &str) -> String {
+    match path.strip_prefix("/var/run") {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("/run{rest}"),
+        Some(_) | None => path.to_owned(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn with_paths(paths: &[&str]) -> Policy {
+        Policy { host_paths: paths.iter().map(|path| (*path).to_owned()).collect(), ..Policy::strict() }
+    }
+
     #[test]
     fn a_path_is_let_in_by_a_whole_folder_above_it() {
-        let policy = |paths: &[&str]| Policy {
-            host_paths: paths.iter().map(|path| (*path).to_owned()).collect(),
-            ..Policy::default()
-        };
         for (path, prefixes, is_in) in [
             ("/srv/app", &["/srv"][..], true),
             ("/srv", &["/srv"], true),
@@ -73,7 +217,56 @@ mod tests {
             ("/srv/../etc", &["/srv"], false),
             ("/srv", &[], false),
         ] {
-            assert_eq!(policy(prefixes).has_path(path), is_in, "{path} {prefixes:?}");
+            assert_eq!(with_paths(prefixes).has_path(path), is_in, "{path} {prefixes:?}");
+        }
+    }
+
+    #[test]
+    fn sockets_of_engines_are_known_by_their_names() {
+        let policy = Policy { engine_socket: "/opt/engine/e.sock".into(), ..Policy::strict() };
+        for (path, is_one) in [
+            ("/var/run/docker.sock", true),
+            ("/run/docker.sock", true),
+            ("/run", true),
+            ("/var", true),
+            ("/", true),
+            ("/run/docker/containerd", true),
+            ("/var/run/podman/podman.sock", true),
+            ("/opt/engine/e.sock", true),
+            ("/opt/engine", true),
+            ("/opt", true),
+            ("/opt/engines", false),
+            ("/run/dbus", false),
+            ("/var/runs", false),
+            ("/srv/run", false),
+        ] {
+            assert_eq!(policy.names_socket(path), is_one, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_as_good_as_root_is_named() {
+        assert_eq!(Policy::strict().root_equal(), Vec::<String>::new());
+        assert_eq!(
+            Policy::balena().root_equal(),
+            [
+                "privileged",
+                "host_namespaces",
+                "docker_socket",
+                "devices",
+                "capabilities",
+                "features",
+                "runtimes"
+            ]
+        );
+        for (paths, expected) in [
+            (&["/srv", "/media"][..], None),
+            (&["/var/log", "/etc/app"], None),
+            (&["/srv", "/var"], Some("host_paths (/var)")),
+            (&["/"], Some("host_paths (/)")),
+            (&["/etc/"], Some("host_paths (/etc/)")),
+        ] {
+            assert_eq!(with_paths(paths).root_equal().first().map(String::as_str), expected, "{paths:?}");
         }
     }
 }

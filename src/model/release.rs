@@ -110,14 +110,6 @@ impl NetworkSpec {
 
 /// Whether two ranges, as `address/bits`, have an address in common.
 fn do_overlap(one: &str, other: &str) -> bool {
-    let range = |text: &str| {
-        let (ip, bits) = text.split_once('/')?;
-        let (value, width) = match ip.parse::<IpAddr>().ok()? {
-            IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
-            IpAddr::V6(ip) => (ip.to_bits(), 128),
-        };
-        Some((value, width, bits.parse::<u32>().ok()?.min(width)))
-    };
     let (Some((a, width, a_bits)), Some((b, b_width, b_bits))) = (range(one), range(other)) else {
         return false;
     };
@@ -126,6 +118,19 @@ fn do_overlap(one: &str, other: &str) -> bool {
     let same = (a ^ b).checked_shr(free).unwrap_or_default() == 0;
     width == b_width && same
 }
+
+/// A range as its first address, how many bits an address has, and how many of them all of its addresses share.
+fn range(text: &str) -> Option<(u128, u32, u32)> {
+    let (ip, bits) = text.split_once('/')?;
+    let (value, width) = match ip.parse::<IpAddr>().ok()? {
+        IpAddr::V4(ip) => (u128::from(ip.to_bits()), 32),
+        IpAddr::V6(ip) => (ip.to_bits(), 128),
+    };
+    Some((value, width, bits.parse::<u32>().ok()?.min(width)))
+}
+
+/// RFC 1918 and RFC 4193.
+const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
 
 /// One address range of a network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,6 +141,16 @@ pub struct Subnet {
     /// Addresses of others in it, by name: the engine hands them out to nobody.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aux_addresses: BTreeMap<String, String>,
+}
+
+impl Subnet {
+    /// Whether all its addresses are private; those that the engine chooses are.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        let Some(text) = &self.subnet else { return true };
+        let bits = |text: &str| range(text).map(|(_, _, bits)| bits);
+        PRIVATE.iter().any(|private| do_overlap(text, private) && bits(text) >= bits(private))
+    }
 }
 
 /// A volume of an app.
@@ -165,11 +180,43 @@ impl VolumeSpec {
         let device = self.driver_opts.get("device").map_or("", String::as_str);
         (is_local && self.driver_opts.get("o").is_some_and(is_bind)).then_some(device)
     }
+
+    /// Whether its options let nobody write to it.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        let mut words = self.driver_opts.get("o").map_or("", String::as_str).rsplit(',');
+        words.find(|word| matches!(*word, "ro" | "rw")) == Some("ro")
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn private_ranges_are_no_part_of_the_world() {
+        for (text, is_private) in [
+            ("10.0.0.0/8", true),
+            ("10.9.0.0/16", true),
+            ("172.31.255.0/24", true),
+            ("172.32.0.0/24", false),
+            ("172.0.0.0/8", false),
+            ("192.168.1.1/32", true),
+            ("192.168.0.0/15", false),
+            ("8.8.8.0/24", false),
+            ("0.0.0.0/0", false),
+            ("100.64.0.0/10", false),
+            ("fd00:1::/64", true),
+            ("fc00::/7", true),
+            ("2001:db8::/32", false),
+            ("::/0", false),
+            ("nonsense", false),
+        ] {
+            let subnet = Subnet { subnet: Some(text.to_owned()), ..Subnet::default() };
+            assert_eq!(subnet.is_private(), is_private, "{text}");
+        }
+        assert!(Subnet::default().is_private());
+    }
 
     #[test]
     fn ranges_that_have_an_address_in_common() {

@@ -21,6 +21,7 @@ mod tell;
 #[cfg(test)]
 mod tests;
 mod trials;
+mod vetting;
 mod waits;
 mod wake;
 mod weighing;
@@ -48,7 +49,7 @@ pub use memory::Memory;
 use news::News;
 pub use orders::Command;
 use pulls::Pulls;
-pub use surroundings::{Surroundings, Unweighed};
+pub use surroundings::{Bound, Surroundings, Unweighed};
 use tally::Tally;
 use trials::Trials;
 use waits::Waits;

@@ -108,12 +108,12 @@ fn chains(steps: Vec<Step>) -> Vec<Vec<Step>> {
 }
 
 /// What runs steps: all that they may need, and none of it changed.
-struct Doer<'a, E, S> {
+pub(super) struct Doer<'a, E, S> {
     engine: &'a E,
-    surroundings: &'a S,
-    target: &'a Target,
-    ledger: &'a Ledger,
-    observed: &'a Observed,
+    pub(super) surroundings: &'a S,
+    pub(super) target: &'a Target,
+    pub(super) ledger: &'a Ledger,
+    pub(super) observed: &'a Observed,
     numbers: &'a BTreeMap<AppId, u64>,
 }
 
@@ -122,8 +122,13 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
     async fn run_chain(&self, chain: Vec<Step>) -> Vec<(Step, Outcome)> {
         let mut outcomes = Vec::new();
         let mut steps = chain.into_iter().peekable();
+        let mut stopped = Vec::new();
         while let Some(step) = steps.next() {
             let begun = Instant::now();
+            if let Some((step, why)) = self.barred_here_or_later(&step, steps.clone(), &mut stopped).await {
+                outcomes.push((step, Outcome::Retry { after: None, why }));
+                break;
+            }
             let ended = match self.swap(&step, steps.peek()).await {
                 Some((stopped, started)) => {
                     let started = steps.next().zip(started);
@@ -240,7 +245,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
     }
 
     /// The release that has a service with this spec.
-    fn release_with(
+    pub(super) fn release_with(
         &self,
         app: &AppId,
         service: &ServiceName,
@@ -250,7 +255,11 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
     }
 
     /// The wanted release, or else the good one, that has something. Of a refused app there is only the good one.
-    fn release_where(&self, app: &AppId, has_it: impl Fn(&Release) -> bool) -> Option<(App, &'_ Release)> {
+    pub(super) fn release_where(
+        &self,
+        app: &AppId,
+        has_it: impl Fn(&Release) -> bool,
+    ) -> Option<(App, &'_ Release)> {
         let ledger = self.ledger.apps.get(app);
         let good = ledger.and_then(|a| a.good.as_ref());
         let (owner, wanted) = match self.target.apps.get(app)? {

@@ -1,15 +1,18 @@
 //! What the reconciler needs of the host and of registries, as a trait: tests script it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
-use crate::model::{Clock, FileLock, HeldPort, ImageRef, ServiceName, Weight, Window, WindowState};
+use crate::model::{
+    Clock, FileLock, HeldPort, ImageRef, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Weight, Window,
+    WindowState,
+};
 
 /// What is known of the host and of registries, and the lock files of apps. The host is the real one.
 ///
 /// An app is named by its number, as in the folder of its locks. Nothing here takes long but
-/// [`weigh`](Self::weigh): the rest reads a few small files of the host.
+/// [`weigh`](Self::weigh), and [`bound`](Self::bound) on a disk that hangs: the rest reads a few small files of the host.
 pub trait Surroundings: Send + Sync + 'static {
     /// Makes sure that a service's lock folder is there, for every user of its container to write.
     ///
@@ -65,6 +68,25 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Takes the lock files of others away from a service's folder: they count for nothing, or an order says so.
     fn break_locks(&self, app: u64, service: &ServiceName);
 
+    /// The paths of the host that a service mounts because its author says so, as they lead now, with all links followed.
+    /// Empty, too, where releases may mount all that the host has.
+    ///
+    /// # Errors
+    ///
+    /// Which path may not be mounted on this device, why, and what to do.
+    fn bound(
+        &self,
+        spec: &ServiceSpec,
+        volumes: &BTreeMap<VolumeName, VolumeSpec>,
+    ) -> impl Future<Output = Result<Vec<Bound>, String>> + Send;
+
+    /// Whether a network may have these address ranges.
+    ///
+    /// # Errors
+    ///
+    /// Which network of the host has one of them, and what to do.
+    fn has_room_for(&self, ranges: &[String]) -> Result<(), String>;
+
     /// Asks an image's registry for its layers, and for which machines it is made. Of an image for several
     /// machines those of `architecture` count.
     fn weigh(
@@ -72,6 +94,18 @@ pub trait Surroundings: Send + Sync + 'static {
         image: &ImageRef,
         architecture: &str,
     ) -> impl Future<Output = Result<Weight, Unweighed>> + Send;
+}
+
+/// A path of the host that a service mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bound {
+    /// Without links.
+    pub path: String,
+    /// Where the disk is mounted on which its folder is.
+    pub disk: String,
+    /// The service may write there. What is mounted further below, it may write to in any case: an engine before API
+    /// 1.44 makes only the upper mount read-only.
+    pub is_writable: bool,
 }
 
 /// Why a registry did not say what an image weighs. It is pulled all the same, but not before `after`.

@@ -23,6 +23,7 @@ mod around;
 mod host;
 mod joined;
 mod matrix;
+mod mounts;
 mod networks;
 mod outage;
 mod secrets;

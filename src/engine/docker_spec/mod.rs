@@ -11,7 +11,7 @@ use bollard::models::{ContainerCreateBody, EndpointSettings, HealthConfig, Netwo
 
 use crate::model::{
     App, ContainerId, Healthcheck, Instance, Namespace, NetworkName, NetworkSpec, PortMapping, Probe,
-    Protocol, ServiceName, ServiceSpec, VolumeName,
+    Protocol, ServiceName, ServiceSpec, VolumeName, is_own_label,
 };
 
 use super::NewContainer;
@@ -79,6 +79,12 @@ pub(super) fn grace_seconds(spec: &ServiceSpec) -> u64 {
     spec.stop_grace.map_or(10, |grace| grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
 }
 
+/// The labels of an author, but for those by which we know what is ours.
+fn of_author(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
+    let kept = labels.iter().filter(|(name, _)| !is_own_label(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 fn owned(app: &App, instance: &Instance) -> HashMap<String, String> {
     HashMap::from([
         (label::INSTANCE.to_owned(), instance.as_str().to_owned()),
@@ -141,14 +147,12 @@ pub(super) fn joins(new: NewContainer<'_>) -> BTreeMap<Namespace, ContainerId> {
 
 fn container_labels(instance: &Instance, new: NewContainer<'_>) -> HashMap<String, String> {
     let NewContainer { app, release, service, spec, .. } = new;
-    let mut labels: HashMap<_, _> = spec.labels.iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    let mut labels = of_author(&spec.labels);
     labels.extend(owned(app, instance));
-    let joins = joins(new);
-    if !joins.is_empty() {
-        let joins: Vec<_> = joins.iter().map(|(kind, id)| format!("{}:{id}", kind.as_str())).collect();
-        labels.insert(label::JOINS.to_owned(), joins.join(","));
-    }
+    let joins: Vec<_> = joins(new).iter().map(|(kind, id)| format!("{}:{id}", kind.as_str())).collect();
     labels.extend([
+        // Each is always there: the engine adds the labels of the image, which are its author's, where we have none.
+        (label::JOINS.to_owned(), joins.join(",")),
         (label::SERVICE.to_owned(), service.to_string()),
         (label::RELEASE.to_owned(), release.to_string()),
         (label::SPEC.to_owned(), spec.hash.to_string()),

@@ -1,7 +1,5 @@
 //! Networks and volumes in the engine's words. Pure.
 
-use std::collections::HashMap;
-
 use bollard::models::{
     EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest,
 };
@@ -11,7 +9,7 @@ use crate::model::{
     App, Instance, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, VolumeName, VolumeSpec,
 };
 
-use super::{label, network_name, owned, volume_name};
+use super::{label, network_name, of_author, owned, volume_name};
 
 /// The container's network mode, and its networks: the one that is connected first comes first.
 pub(in crate::engine) fn endpoints(
@@ -73,7 +71,7 @@ pub(in crate::engine) fn network(
     name: &NetworkName,
     spec: &NetworkSpec,
 ) -> NetworkCreateRequest {
-    let mut labels: HashMap<_, _> = spec.labels.clone().into_iter().collect();
+    let mut labels = of_author(&spec.labels);
     labels.extend(owned(app, instance));
     labels.insert(label::NETWORK.to_owned(), name.to_string());
     if let Some(hash) = &spec.config_hash {
@@ -113,7 +111,7 @@ pub(in crate::engine) fn volume(
     name: &VolumeName,
     spec: &VolumeSpec,
 ) -> VolumeCreateRequest {
-    let mut labels: HashMap<_, _> = spec.labels.clone().into_iter().collect();
+    let mut labels = of_author(&spec.labels);
     labels.extend(owned(app, instance));
     labels.insert(label::VOLUME.to_owned(), name.to_string());
     VolumeCreateRequest {

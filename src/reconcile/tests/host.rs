@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::model::{Clock, FileLock, HeldPort, ImageRef, ServiceName, Weight, Window, WindowState};
-use crate::reconcile::{Surroundings, Unweighed};
+use crate::model::{
+    Clock, FileLock, HeldPort, ImageRef, MountSource, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    Weight, Window, WindowState,
+};
+use crate::reconcile::{Bound, Surroundings, Unweighed};
 
 /// A service's lock folder.
 type Folder = (u64, ServiceName);
@@ -33,6 +36,10 @@ pub(super) struct Inside {
     pub(super) weights: BTreeMap<ImageRef, Result<Weight, Unweighed>>,
     /// How often a registry was asked.
     pub(super) asked: u32,
+    /// Where paths of the host lead.
+    pub(super) links: BTreeMap<String, String>,
+    /// Paths that may not be mounted, and ranges that the host has.
+    pub(super) barred: BTreeSet<String>,
 }
 
 impl Default for Inside {
@@ -51,6 +58,8 @@ impl Default for Inside {
             listeners: Vec::new(),
             weights: BTreeMap::new(),
             asked: 0,
+            links: BTreeMap::new(),
+            barred: BTreeSet::new(),
         }
     }
 }
@@ -130,6 +139,33 @@ impl Surroundings for Host {
 
     fn listeners(&self) -> Vec<HeldPort> {
         self.inside().listeners.clone()
+    }
+
+    async fn bound(
+        &self,
+        spec: &ServiceSpec,
+        _: &BTreeMap<VolumeName, VolumeSpec>,
+    ) -> Result<Vec<Bound>, String> {
+        let inside = self.inside();
+        let mut bound = Vec::new();
+        for mount in &spec.mounts {
+            let MountSource::Host(path) = &mount.source else { continue };
+            let path = inside.links.get(path).unwrap_or(path).clone();
+            if inside.barred.contains(&path) {
+                return Err(format!("{path} may not be mounted"));
+            }
+            let disk = if path.starts_with("/srv/disk/") { "/srv/disk" } else { "/" }.to_owned();
+            bound.push(Bound { path, disk, is_writable: !mount.is_read_only });
+        }
+        Ok(bound)
+    }
+
+    fn has_room_for(&self, ranges: &[String]) -> Result<(), String> {
+        let barred = &self.inside().barred;
+        ranges
+            .iter()
+            .find(|range| barred.contains(*range))
+            .map_or(Ok(()), |range| Err(format!("{range} is the host's")))
     }
 
     async fn weigh(&self, image: &ImageRef, _: &str) -> Result<Weight, Unweighed> {

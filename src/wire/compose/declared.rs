@@ -1,5 +1,6 @@
 //! The networks and volumes that a release declares.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde_json::Value;
@@ -17,7 +18,7 @@ pub(super) fn network(path: &str, value: &Value, notes: &mut Notes) -> NetworkSp
         match key {
             "driver" => spec.driver = driver(&field, "bridge", notes),
             "driver_opts" => spec.driver_opts = texts::map(&field, notes),
-            "labels" => spec.labels = texts::labels(&field, notes),
+            "labels" => spec.labels = labels(&field, notes),
             "internal" => spec.is_internal = notes.keep(field.flag()).unwrap_or_default(),
             "enable_ipv6" => spec.has_ipv6 = notes.keep(field.flag()).unwrap_or_default(),
             "enable_ipv4" => {
@@ -51,7 +52,7 @@ pub(super) fn volume(path: &str, value: &Value, notes: &mut Notes) -> VolumeSpec
         match key {
             "driver" => spec.driver = driver(&field, "local", notes),
             "driver_opts" => spec.driver_opts = texts::map(&field, notes),
-            "labels" => spec.labels = texts::labels(&field, notes),
+            "labels" => spec.labels = labels(&field, notes),
             _ => other(key, &field, notes),
         }
     }
@@ -67,6 +68,10 @@ pub(super) fn volume(path: &str, value: &Value, notes: &mut Notes) -> VolumeSpec
 fn config<'v>(path: &str, value: &'v Value, notes: &mut Notes) -> Vec<(&'v str, At<'v>)> {
     let at = At::new(path, value);
     if value.is_null() { Vec::new() } else { notes.keep(at.map()).unwrap_or_default() }
+}
+
+fn labels(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
+    texts::without_own(texts::labels(at, notes), &at.path, notes)
 }
 
 /// The driver; empty for the usual one, so that naming it changes nothing.

@@ -1,13 +1,14 @@
 //! `docs/compose.md` says of every field what the code does with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use serde_json::{Value, json};
 
 use super::fields::{HARMLESS, HONOURED, REFUSED};
 use super::*;
-use crate::wire::compose_file;
+use crate::model::Policy;
+use crate::wire::{compose_file, policy};
 
 /// The fields of the Compose Specification, by section.
 const SERVICES: &str = "annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs \
@@ -26,13 +27,18 @@ const TOP: &str = "configs include models name networks secrets services version
 
 /// The rows of a section: field to verdict.
 fn table(section: &str) -> BTreeMap<String, String> {
+    column(section, 2)
+}
+
+/// A column of a section's table, by field.
+fn column(section: &str, n: usize) -> BTreeMap<String, String> {
     let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compose.md")).unwrap();
     let (_, after) = text.split_once(&format!("\n## {section}\n")).unwrap();
-    let section = after.split("\n## ").next().unwrap();
+    let section = after.split("\n## ").next().unwrap().split("\n### ").next().unwrap();
     let mut rows = BTreeMap::new();
     for line in section.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<_> = line.split('|').map(str::trim).collect();
-        let twice = rows.insert(cells[1].trim_matches('`').to_owned(), cells[2].to_owned());
+        let twice = rows.insert(cells[1].trim_matches('`').to_owned(), cells[n].to_owned());
         assert_eq!(twice, None, "{line}");
     }
     rows
@@ -148,5 +154,90 @@ fn every_field_of_the_file_has_its_row() {
             Ok(_) => "honoured",
         };
         assert_eq!(told, row, "{field}");
+    }
+}
+
+/// The settings by which an owner would allow what `release` asks for, when all of them say no.
+fn settings_for(release: &Value) -> BTreeSet<String> {
+    let (contents, notes) = read(&serde_json::from_value(release.clone()).unwrap(), Form::File);
+    assert_eq!(notes.refusals, [], "{release}");
+    let told = policy::violations(&contents, Form::File, &Policy::strict());
+    let setting = |refusal: &Refusal| {
+        let (_, after) = refusal.why.split_once("policy.").expect("a setting");
+        after.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap().to_owned()
+    };
+    told.iter().map(setting).collect()
+}
+
+/// What reaches furthest, for each field that does not reach it with its value above.
+const FURTHEST: &str = r#"{
+    "blkio_config": [{"device_write_iops": [{"path": "/dev/a", "rate": 1}]}],
+    "cgroup": ["host"], "network_mode": ["bridge"], "oom_score_adj": [-1], "security_opt": [["label:disable"]],
+    "deploy": [{"resources": {"reservations": {"devices": [{"driver": "cdi", "device_ids": ["a"]}]}}}],
+    "labels": [{"io.balena.features.dbus": "1"}, {"io.balena.features.balena-socket": "1"}, {"io.balena.features.gpu": "1"}],
+    "logging": [{"driver": "syslog"}, {"options": {"path": "/a"}}],
+    "networks": [{"a": {"driver_opts": {"a": "b"}}}],
+    "ulimits": [{"rtprio": 1}],
+    "volumes": [["/a:/a"], ["/run/docker.sock:/a"], ["/a:/a:rshared"]],
+    "command": ["$(cat /etc/shadow)"], "cpu_shares": [262144], "cpuset": ["0-8191"], "dns": ["127.0.0.1"],
+    "extra_hosts": [["a=host-gateway"]], "group_add": [["0", "docker"]], "hostname": ["localhost"],
+    "ports": [["0.0.0.0:22:22"]], "pids_limit": [-1], "stop_signal": ["KILL"], "user": ["root"],
+    "sysctls": [{"net.netfilter.nf_conntrack_max": 1}, {"kernel.shmmax": "1", "net.ipv4.ip_forward": "1", "fs.mqueue.msg_max": "1"}],
+    "tmpfs": ["/a:suid,dev,exec"], "shm_size": ["1t"], "cap_drop": [["CHOWN"]], "healthcheck": [{"test": ["CMD", "/a"]}]
+}"#;
+
+fn settings_told(cell: &str) -> BTreeSet<String> {
+    match cell {
+        "–" | "a share" => BTreeSet::new(),
+        named => named.split(", ").map(|word| word.trim_matches('`').to_owned()).collect(),
+    }
+}
+
+#[test]
+fn every_field_of_a_service_tells_what_of_the_host_it_reaches() {
+    let values: Value = serde_json::from_str(VALUES).unwrap();
+    let furthest: Value = serde_json::from_str(FURTHEST).unwrap();
+    for (field, cell) in column("Services", 3) {
+        let mut reached = BTreeSet::new();
+        let more = furthest.get(&field).and_then(Value::as_array).cloned().unwrap_or_default();
+        for value in values.get(&field).into_iter().chain(&more) {
+            let mut composition = json!({&field: value});
+            if field == "memswap_limit" {
+                composition["mem_limit"] = json!("64m");
+            }
+            let service =
+                |composition| json!({"id": 1, "image_id": 2, "image": "a", "composition": composition});
+            let services = json!({"web": service(composition), "db": service(json!({}))});
+            reached.extend(settings_for(&json!({"id": 1, "services": services})));
+        }
+        assert_eq!(reached, settings_told(&cell), "{field}");
+    }
+}
+
+#[test]
+fn every_field_of_a_network_and_of_a_volume_tells_what_of_the_host_it_reaches() {
+    let values = json!({
+        "networks": {
+            "driver": ["macvlan", "ipvlan", "weave"], "driver_opts": [{"com.docker.network.bridge.name": "br0"}, {"parent": "a"}],
+            "ipam": [{"driver": "dhcp"}, {"options": {"a": "b"}}, {"config": [{"subnet": "8.8.8.0/24"}]}],
+            "labels": [{"a": "b"}], "internal": [true, false], "enable_ipv6": [true], "attachable": [true],
+        },
+        "volumes": {
+            "driver": ["rclone"], "labels": [{"a": "b"}],
+            "driver_opts": [
+                {"type": "overlay", "device": "overlay", "o": "lowerdir=/etc:/opt"}, {"type": "ext4", "device": "/dev/a"},
+                {"type": "none", "device": "/etc", "o": "bind"}, {"type": "none", "device": "/run", "o": "rbind"},
+                {"type": "none", "device": "/a", "o": "bind,rshared"}, {"type": "nfs", "device": ":/", "o": "addr=10.0.0.1"},
+            ],
+        },
+    });
+    for (title, section) in [("Networks", "networks"), ("Volumes", "volumes")] {
+        for (field, cell) in column(title, 3) {
+            let mut reached = BTreeSet::new();
+            for value in values[section].get(&field).and_then(Value::as_array).into_iter().flatten() {
+                reached.extend(settings_for(&json!({"id": 1, section: {"n": {&field: value}}})));
+            }
+            assert_eq!(reached, settings_told(&cell), "{section}.{field}");
+        }
     }
 }

@@ -15,6 +15,17 @@ struct Place {
     must_exist: bool,
 }
 
+impl Place {
+    fn mount(&self) -> Mount {
+        Mount {
+            source: MountSource::Host(self.host.to_owned()),
+            target: self.target.to_owned(),
+            is_read_only: self.is_read_only,
+            options: MountOptions { must_exist: self.must_exist, ..MountOptions::default() },
+        }
+    }
+}
+
 const fn at(host: &'static str, target: &'static str) -> Place {
     Place { host, target, is_read_only: false, must_exist: false }
 }
@@ -58,11 +69,17 @@ pub(in crate::wire) fn asked(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
     labels.filter_map(|(name, _)| name.strip_prefix(PREFIX))
 }
 
-/// Whether a mount stands in `spec` because of a label, and not because its author wrote it.
+/// Whether a mount is what a label of `spec` gives, or less.
 pub(in crate::wire) fn is_of_label(spec: &ServiceSpec, mount: &Mount) -> bool {
-    let MountSource::Host(path) = &mount.source else { return mount.source == MountSource::EngineSocket };
-    let places = PLACES.iter().filter(|(label, _)| asked(spec).any(|asked| asked == *label));
-    places.flat_map(|(_, places)| *places).any(|place| place.host == path && place.target == mount.target)
+    let is_asked = |label: &str| asked(spec).any(|asked| asked == label);
+    if mount.source == MountSource::EngineSocket {
+        return is_asked("balena-socket");
+    }
+    let places = PLACES.iter().filter(|(label, _)| is_asked(label)).flat_map(|(_, places)| *places);
+    places.map(Place::mount).any(|given| {
+        let is_same = given.source == mount.source && given.target == mount.target;
+        is_same && mount.is_read_only >= given.is_read_only && mount.options.propagation.is_none()
+    })
 }
 
 /// Gives the service what its labels ask for. What its author mounts at the same place stays.
@@ -74,10 +91,8 @@ pub(super) fn read(service: &str, spec: &mut ServiceSpec, notes: &mut Notes) {
             notes.warn(refusal(path, "not honoured: this agent does not have it"));
         }
         let places = PLACES.iter().find(|(known, _)| known == label).map_or(&[][..], |(_, places)| *places);
-        for Place { host, target, is_read_only, must_exist } in places {
-            let options = MountOptions { must_exist: *must_exist, ..MountOptions::default() };
-            let source = MountSource::Host((*host).to_owned());
-            add(spec, Mount { source, target: (*target).to_owned(), is_read_only: *is_read_only, options });
+        for place in places {
+            add(spec, place.mount());
         }
         if label == "balena-socket" {
             for target in SOCKETS {

@@ -375,3 +375,36 @@ fn labels_that_give_nothing_here_are_told() {
         assert_eq!(web(&json!({"labels": {&label: "0"}})).1, Notes::default());
     }
 }
+
+#[test]
+fn a_label_that_only_the_agent_writes_is_left_out() {
+    let own = json!({"io.cotter.joins": "network:1", "io.resin.supervised": "0", "io.cotter.trial.soak": "1s", "a": "b"});
+    let service = json!({"id": 1, "image_id": 2, "image": "a", "labels": {"io.cotter.spec": "v1:0"}, "composition": {
+        "labels": own, "networks": ["n"], "volumes": ["v:/v"],
+    }});
+    let state = json!({"id": 1, "services": {"web": service}, "networks": {"n": {"labels": own}}, "volumes": {"v": {
+        "labels": ["io.cotter.volume=other", "a=b"],
+    }}});
+    let (contents, notes) = read(&serde_json::from_value(state).unwrap(), Form::Target);
+    let why = "not honoured: only the agent writes labels of this name; choose another one";
+    let told: Vec<_> = notes.warnings.iter().map(|w| w.path.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "networks.n.labels.io.cotter.joins",
+            "volumes.v.labels.io.cotter.volume",
+            "services.web.labels.io.balena.supervised",
+            "services.web.labels.io.cotter.joins",
+            "services.web.labels.io.cotter.spec",
+        ]
+    );
+    assert!(notes.warnings.iter().all(|warning| warning.why == why) && notes.refusals.is_empty());
+    let web = &contents.services[&ServiceName::parse("web").unwrap()];
+    assert_eq!(web.labels.keys().collect::<Vec<_>>(), ["a", "io.cotter.trial.soak"]);
+    let network = &contents.networks[&NetworkName::parse("n").unwrap()];
+    assert_eq!(
+        network.labels.keys().collect::<Vec<_>>(),
+        ["a", "io.cotter.trial.soak", "io.resin.supervised"]
+    );
+    assert_eq!(contents.volumes[&VolumeName::parse("v").unwrap()].labels.keys().collect::<Vec<_>>(), ["a"]);
+}

@@ -175,7 +175,7 @@ fn labels(
         check_pair(&format!("{}.labels.{name}", paths.service), name, value, notes);
         merged.insert(name.clone(), value.clone());
     }
-    texts::respell(merged)
+    texts::without_own(texts::respell(merged), &format!("{}.labels", paths.service), notes)
 }
 
 fn check_pair(path: &str, name: &str, value: &str, notes: &mut Notes) {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::at::{At, HAS_NUL, Notes};
-use crate::model::Refusal;
 use crate::model::text::is_one_line;
+use crate::model::{Refusal, is_own_label};
 
 /// `environment`. A name without a value is left out, unless the target's own environment gives it one.
 pub(super) fn environment(
@@ -32,6 +32,24 @@ pub(super) fn environment(
 /// `labels` and their like. A name without a value has the empty one.
 pub(super) fn labels(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
     pairs(at, notes).into_iter().map(|(name, _, value)| (name, value.unwrap_or_default())).collect()
+}
+
+/// Takes the labels away that only the agent writes, with a warning for each. `at` is where the labels stand.
+pub(super) fn without_own(
+    mut labels: BTreeMap<String, String>,
+    at: &str,
+    notes: &mut Notes,
+) -> BTreeMap<String, String> {
+    labels.retain(|name, _| {
+        let is_kept = !is_own_label(name);
+        if !is_kept {
+            let why =
+                "not honoured: only the agent writes labels of this name; choose another one".to_owned();
+            notes.warn(Refusal { path: format!("{at}.{name}"), why });
+        }
+        is_kept
+    });
+    labels
 }
 
 /// A map of names to texts, without a list form.

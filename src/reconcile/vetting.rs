@@ -1,0 +1,186 @@
+//! Whether the host lets a step have what it would reach: asked right before the step runs, because links on the host and
+//! its networks change at any time.
+
+use std::collections::BTreeMap;
+
+use crate::engine::Operate;
+use crate::model::{
+    AppId, ContainerId, ContainerState, ObservedService, Release, ServiceName, ServiceSpec, SpecHash, Step,
+    VolumeName, VolumeSpec, is_at_or_below,
+};
+
+use super::stage::Doer;
+use super::surroundings::{Bound, Surroundings};
+
+/// A service beside the one that is to start.
+struct Neighbour<'a> {
+    app: &'a AppId,
+    service: &'a ServiceName,
+    spec: &'a ServiceSpec,
+    volumes: &'a BTreeMap<VolumeName, VolumeSpec>,
+    is_up: bool,
+}
+
+impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
+    /// The step that the host does not let run now, and why: `step`, or when it is a stop the start that comes later in
+    /// `rest` of its chain, because what cannot start stops nothing. Adds to `stopped` what the step stops.
+    pub(super) async fn barred_here_or_later(
+        &self,
+        step: &Step,
+        rest: impl Iterator<Item = Step>,
+        stopped: &mut Vec<ContainerId>,
+    ) -> Option<(Step, String)> {
+        if let Some(why) = self.barred(step, stopped).await {
+            return Some((step.clone(), why));
+        }
+        let Step::Stop { container, .. } = step else { return None };
+        stopped.push(container.clone());
+        let mut later = stopped.clone();
+        for step in rest {
+            if let Some(why) = self.barred(&step, &later).await {
+                return Some((step, why));
+            }
+            later.extend(step.container().filter(|_| matches!(step, Step::Stop { .. })).cloned());
+        }
+        None
+    }
+
+    /// Why the host does not let a step run now. `stopped`: containers that are down since the last look.
+    async fn barred(&self, step: &Step, stopped: &[ContainerId]) -> Option<String> {
+        let (app, service, spec) = match step {
+            Step::CreateNetwork { app, network, config_hash } => {
+                let has_it = |release: &Release| {
+                    release.networks.get(network).is_some_and(|spec| spec.config_hash == *config_hash)
+                };
+                let ranges = self.release_where(app, has_it)?.1.networks.get(network)?.ranges();
+                return if ranges.is_empty() { None } else { self.surroundings.has_room_for(&ranges).err() };
+            }
+            Step::Create { app, service, spec, .. } => (app, service, spec),
+            Step::Start { app, service, container } => (app, service, &self.seen(container)?.spec),
+            Step::Pull { .. }
+            | Step::Weigh { .. }
+            | Step::Try { .. }
+            | Step::Unlock { .. }
+            | Step::Heal { .. }
+            | Step::Reject { .. }
+            | Step::Commit { .. }
+            | Step::Forget { .. }
+            | Step::Reconnect { .. }
+            | Step::Stop { .. }
+            | Step::Fence { .. }
+            | Step::Kill { .. }
+            | Step::RemoveByForce { .. }
+            | Step::Park { .. }
+            | Step::Remove { .. }
+            | Step::RemoveNetwork { .. }
+            | Step::RemoveImage { .. } => return None,
+        };
+        let release = self.release_with(app, service, spec)?.1;
+        let bound = match self.surroundings.bound(release.services.get(service)?, &release.volumes).await {
+            Ok(bound) => bound,
+            Err(why) => return Some(why),
+        };
+        if bound.is_empty() || !matches!(step, Step::Start { .. }) {
+            return None;
+        }
+        self.replaceable((app, release, spec), &bound, stopped).await
+    }
+
+    fn seen(&self, container: &ContainerId) -> Option<&ObservedService> {
+        self.observed.services.iter().find(|seen| seen.container == *container)
+    }
+
+    /// Why a service that mounts `bound` may not start beside others: one of the two could replace what the other mounts
+    /// by a link, which the engine follows whenever it starts that one again by itself.
+    async fn replaceable(
+        &self,
+        own: (&AppId, &Release, &SpecHash),
+        bound: &[Bound],
+        stopped: &[ContainerId],
+    ) -> Option<String> {
+        if let Some(path) = first_in(bound, bound) {
+            return Some(above("it", path, "it"));
+        }
+        if let Some(stranger) = self.stranger(stopped) {
+            let (service, release) = (&stranger.service, &stranger.release);
+            return Some(format!(
+                "service {service} of release {release} still runs, and nobody knows what it mounts: this start waits for its end"
+            ));
+        }
+        for other in self.neighbours(own, stopped) {
+            // One that may not be mounted any more is not what the other one has.
+            let Ok(theirs) = self.surroundings.bound(other.spec, other.volumes).await else { continue };
+            let name = format!("service {} of app {}", other.service, other.app);
+            if let Some(path) = first_in(bound, &theirs) {
+                return Some(above(&name, path, "it"));
+            }
+            if let Some(path) = first_in(&theirs, bound).filter(|_| other.is_up) {
+                return Some(above("it", path, &name));
+            }
+        }
+        None
+    }
+
+    fn is_up(&self, seen: &ObservedService, stopped: &[ContainerId]) -> bool {
+        let is_down = matches!(
+            seen.state,
+            ContainerState::Created | ContainerState::Exited { .. } | ContainerState::Dead
+        );
+        !is_down && !stopped.contains(&seen.container)
+    }
+
+    /// A container that is up and of no release that may run.
+    fn stranger(&self, stopped: &[ContainerId]) -> Option<&ObservedService> {
+        let is_known = |seen: &ObservedService| {
+            self.releases().any(|(app, release)| {
+                *app == seen.app
+                    && release.services.get(&seen.service).is_some_and(|spec| spec.hash == seen.spec)
+            })
+        };
+        let all = self.observed.services.iter().chain(&self.observed.parked);
+        all.into_iter().find(|seen| self.is_up(seen, stopped) && !is_known(seen))
+    }
+
+    /// All services of the same release, those that other apps may start, and those that are up.
+    fn neighbours(&self, own: (&AppId, &Release, &SpecHash), stopped: &[ContainerId]) -> Vec<Neighbour<'_>> {
+        let (own_app, own_release, own_spec) = own;
+        let mut found = Vec::new();
+        for (app, release) in self.releases() {
+            let is_beside = app != own_app || release == own_release;
+            for (service, spec) in &release.services {
+                let is_it = |seen: &&ObservedService| {
+                    seen.app == *app && seen.service == *service && seen.spec == spec.hash
+                };
+                let is_up = self.observed.services.iter().filter(is_it).any(|seen| self.is_up(seen, stopped));
+                if (app, &spec.hash) != (own_app, own_spec) && (is_up || is_beside) {
+                    found.push(Neighbour { app, service, spec, volumes: &release.volumes, is_up });
+                }
+            }
+        }
+        found
+    }
+
+    /// Every release that may run: those that are wanted and those that are good.
+    fn releases(&self) -> impl Iterator<Item = (&AppId, &Release)> {
+        let wanted = self.target.apps.iter().filter_map(|(id, app)| Some((id, app.release()?)));
+        let good = self.ledger.apps.iter().filter_map(|(id, app)| Some((id, app.good.as_ref()?)));
+        wanted.chain(good)
+    }
+}
+
+/// The first of `paths` that is in a folder of another one where it may be replaced: the folder is mounted to be written,
+/// or what is mounted below it is.
+fn first_in<'a>(paths: &'a [Bound], others: &[Bound]) -> Option<&'a str> {
+    others.iter().find_map(|other| {
+        let is_in = |path: &str| path != other.path && is_at_or_below(path, &other.path);
+        let is_replaceable = |bound: &&Bound| is_in(&bound.path) && (other.is_writable || is_in(&bound.disk));
+        paths.iter().find(is_replaceable).map(|bound| bound.path.as_str())
+    })
+}
+
+fn above(writer: &str, path: &str, other: &str) -> String {
+    format!(
+        "{writer} may write into a folder above {path:?}, which {other} mounts, and could put a link there that leads \
+         anywhere: mount the upper folder read-only, or nothing below it"
+    )
+}

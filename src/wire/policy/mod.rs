@@ -1,0 +1,134 @@
+//! Whether a device's owner lets a release have what it asks for. Pure.
+//!
+//! [`reach`] lists what of the host a release reaches, each with the setting that covers it; what is not known to be
+//! harmless is listed. The policy then allows or refuses each.
+
+mod network;
+mod reach;
+mod volume;
+
+use std::collections::BTreeMap;
+
+use super::compose::{Contents, Form, features, paths};
+use crate::model::{
+    MountSource, Policy, Refusal, ServiceSpec, Switch, VolumeName, VolumeSpec, is_at_or_below,
+};
+
+use reach::{Found, Reach};
+
+/// What of a release the owner of the device does not allow, each with the setting that would.
+#[must_use]
+pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for Found { at, reach } in reach::of(contents, form) {
+        let why = match &reach {
+            Reach::By(switch) if policy.allows(*switch) => continue,
+            Reach::By(switch) => unset(switch.as_str()),
+            Reach::Path(path)
+                if !policy.allows(Switch::DockerSocket) && policy.names_socket(&plain(path)) =>
+            {
+                unset(Switch::DockerSocket.as_str())
+            }
+            Reach::Path(path) if policy.has_path(path) => continue,
+            Reach::Path(path) => no_path(path),
+        };
+        let refusal = Refusal { path: at, why };
+        if !refusals.contains(&refusal) {
+            refusals.push(refusal);
+        }
+    }
+    if refusals.is_empty() && !policy.has_path("/") {
+        refusals.extend(replaceable(contents, form));
+    }
+    refusals
+}
+
+/// Paths of the host that a service mounts because its author says so, each with whether the service may write there.
+#[must_use]
+pub fn host_paths(spec: &ServiceSpec, volumes: &BTreeMap<VolumeName, VolumeSpec>) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    for mount in spec.mounts.iter().filter(|mount| !features::is_of_label(spec, mount)) {
+        let (path, is_fixed) = match &mount.source {
+            MountSource::Host(path) => (path.as_str(), false),
+            MountSource::Volume(name) => {
+                let Some(volume) = volumes.get(name) else { continue };
+                let Some(path) = volume.bound_path() else { continue };
+                (path, volume.is_read_only())
+            }
+            MountSource::Anonymous | MountSource::EngineSocket => continue,
+        };
+        found.push((plain(path), !mount.is_read_only && !is_fixed));
+    }
+    found
+}
+
+/// A path of the host that a service of the release could replace by a link, because it may write into a folder above
+/// it. The engine follows links at each start of a container, also at those that it makes by itself, so such a link
+/// could lead anywhere.
+fn replaceable(contents: &Contents, form: Form) -> Option<Refusal> {
+    let Contents { services, volumes, .. } = contents;
+    let mut mounted = Vec::new();
+    for (name, spec) in services {
+        mounted.extend(host_paths(spec, volumes).into_iter().map(|path| (name, path)));
+    }
+    let above = |path: &str| {
+        mounted
+            .iter()
+            .find(|(_, (folder, is_writable))| *is_writable && folder != path && is_at_or_below(path, folder))
+    };
+    mounted.iter().find_map(|(service, (path, _))| {
+        let (writer, (folder, _)) = above(path)?;
+        let why = format!(
+            "{path:?} is in {folder:?}, into which {writer} may write: a link that it puts there could lead out of what \
+             this device lets releases mount. Mount {folder:?} read-only, or nothing below it"
+        );
+        Some(Refusal { path: format!("{}.volumes", paths(service.as_str(), form).composition), why })
+    })
+}
+
+/// An absolute path without empty parts and without `.`.
+fn plain(path: &str) -> String {
+    let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
+    format!("/{}", parts.join("/"))
+}
+
+fn unset(setting: &str) -> String {
+    format!(
+        "this device does not let releases have it: remove it, or set policy.{setting} = \"yes\" on the device"
+    )
+}
+
+/// Host paths that apps get by a label instead (protocol.md 3.4).
+const BY_LABEL: &[(&str, &str)] = &[
+    ("/var/run/docker.sock", "balena-socket"),
+    ("/run/docker.sock", "balena-socket"),
+    ("/var/run/balena.sock", "balena-socket"),
+    ("/var/run/balena-engine.sock", "balena-socket"),
+    ("/run/dbus", "dbus"),
+    ("/var/run/dbus", "dbus"),
+    ("/sys", "sysfs"),
+    ("/proc", "procfs"),
+    ("/lib/modules", "kernel-modules"),
+    ("/lib/firmware", "firmware"),
+    ("/var/log/journal", "journal-logs"),
+    ("/run/log/journal", "journal-logs"),
+    ("/etc/machine-id", "journal-logs"),
+];
+
+/// Why a path of the host is not mounted, and what to write instead.
+fn no_path(source: &str) -> String {
+    let short: String = source.chars().take(60).collect();
+    let instead = match BY_LABEL.iter().find(|(path, _)| *path == source) {
+        Some((_, label)) => {
+            format!("give the service the label \"io.balena.features.{label}\": \"1\" instead")
+        }
+        None => "use a named volume, or put the files into the image".to_owned(),
+    };
+    format!(
+        "{short:?} is a path of the host, which is not mounted: {instead}, or add it to policy.host_paths on \
+         the device"
+    )
+}
+
+#[cfg(test)]
+mod tests;
