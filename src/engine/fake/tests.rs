@@ -6,9 +6,11 @@ use futures_util::StreamExt;
 
 use std::collections::BTreeMap;
 
+use tokio::sync::mpsc;
+
 use super::*;
 use crate::engine::sample::Sample;
-use crate::engine::{Inspect as _, Notice};
+use crate::engine::{Inspect as _, Notice, Operate as _};
 use crate::model::{NetworkMode, RestartPolicy, ServiceSpec, SpecHash};
 
 fn image() -> ImageRef {
