@@ -26,8 +26,8 @@ pub(super) struct ShowLogs {
     /// The last so many lines, 10000 at most [default: 100, or all since --since]
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     tail: Option<u32>,
-    /// Shows on a terminal, too, what the service wrote as it wrote it. Such text can change the terminal and hide
-    /// lines. To a file or a program it goes as it is in any case
+    /// Shows the text on a terminal as it was written: it can then move the cursor and hide lines. Files and pipes
+    /// get it so anyway
     #[arg(long)]
     raw: bool,
     #[command(flatten)]

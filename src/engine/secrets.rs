@@ -285,7 +285,7 @@ impl<'a> Hunt<'a> {
         }
     }
 
-    /// Hides a text, in lower case, where no letter or digit goes on before or after it.
+    /// Hides a text, in lower case. A short one is hidden only where no letter or digit goes on before or after it.
     fn hide_word(&mut self, word: &str) {
         let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         if word.trim().is_empty() || self.public.contains(word) {
@@ -295,7 +295,7 @@ impl<'a> Hunt<'a> {
             let end = at + word.len();
             let goes_on = is_part(self.lower.get(end)) && is_part(word.as_bytes().last());
             let began = at > 0 && is_part(self.lower.get(at - 1)) && is_part(word.as_bytes().first());
-            if !goes_on && !began {
+            if word.len() >= PIECE_OF_OPTION || (!goes_on && !began) {
                 self.is_secret[at..end].fill(true);
             }
         }

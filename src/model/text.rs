@@ -265,7 +265,39 @@ fn shown(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// Characters that no terminal shows: controls, bidi controls, separators, and others without a width.
+    fn is_bad(c: char) -> bool {
+        let of_format =
+            ['\u{ad}', '\u{61c}', '\u{180e}', '\u{200b}', '\u{2028}', '\u{2029}', '\u{feff}', '\u{3164}'];
+        let ranges = [
+            '\u{200e}'..='\u{200f}',
+            '\u{202a}'..='\u{202e}',
+            '\u{2060}'..='\u{206f}',
+            '\u{e0000}'..='\u{e0fff}',
+        ];
+        c.is_control() || of_format.contains(&c) || ranges.iter().any(|range| range.contains(&c))
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_is_safe_and_stays_as_it_is(text in "(?s).{0,60}", bytes: Vec<u8>, size in 1_usize..9) {
+            let line = one_line(&text);
+            prop_assert!(!line.chars().any(is_bad), "{line:?}");
+            prop_assert_eq!(one_line(&line), line);
+            let mut screen = Screen::default();
+            let all = [text.as_bytes(), &bytes].concat();
+            let shown: String = all.chunks(size).map(|piece| screen.take(piece)).collect();
+            let shown = shown + &screen.finish();
+            prop_assert!(!shown.chars().any(|c| is_bad(c) && !matches!(c, '\n' | '\t')), "{shown:?}");
+            let quoted = serde_json::to_string(&text).unwrap();
+            prop_assert!(!json(&quoted).chars().any(is_bad));
+            prop_assert_eq!(serde_json::from_str::<String>(&json(&quoted)).unwrap(), text);
+        }
+    }
 
     #[test]
     fn what_a_terminal_would_obey_is_escaped() {

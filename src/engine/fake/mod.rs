@@ -2,6 +2,7 @@
 //!
 //! It passes the same contract tests as the real engine (`tests/engine_contract.rs`).
 
+mod behaviour;
 mod inside;
 mod inspect;
 mod late;
@@ -16,8 +17,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::model::{ContainerId, ContainerState, Health, ImageRef, Instance, ObservedService, VolumeName};
+use crate::model::{ContainerId, ContainerState, ImageRef, Instance, ObservedService, VolumeName};
 
+pub use behaviour::Behaviour;
 use inside::Inside;
 
 use super::EngineError;
@@ -46,21 +48,6 @@ pub enum Fault {
     /// The caller hears nothing and gives up at its deadline, if it lives for so long. The engine does what it was
     /// asked all the same, after this time, and lets no other call on the same container in between.
     Late(Duration),
-}
-
-/// What a container of an image does once it is started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Behaviour {
-    #[default]
-    Runs,
-    /// Keeps exiting and is restarted by the engine.
-    Crashes,
-    /// As [`Crashes`](Self::Crashes), but each time it runs for so long first.
-    CrashesAfter(Duration),
-    /// Exits at once with this code.
-    Exits(i64),
-    /// Its healthcheck says so.
-    Reports(Health),
 }
 
 /// An engine in memory.

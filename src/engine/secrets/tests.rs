@@ -1,5 +1,6 @@
 //! A message as an engine wrote it → what is passed on. Docker 20.10 wrote those that are marked so.
 
+use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
@@ -223,4 +224,21 @@ fn a_message_is_bounded_and_so_is_the_search() {
     assert_eq!(of_environment(&many).hide("some message"), WITHHELD);
     let fewer = of_environment(&many[..2000]);
     assert_eq!(fewer.hide(&format!("NAME_7={:060} is bad", 7)), "NAME_7=(secret) is bad");
+}
+
+proptest! {
+    /// Whatever an option or a variable says and however it is written: no message has it any more.
+    #[test]
+    fn nothing_of_six_bytes_and_more_is_left(secret in "[ -~éß]{6,40}", before in "[ -~]{0,20}", after in "[ -~]{0,20}") {
+        prop_assume!(!secret.trim().is_empty());
+        let json = json!(secret).to_string();
+        let forms = [secret.clone(), json[1..json.len() - 1].to_owned(), secret.to_ascii_uppercase()];
+        for secrets in [of_options(&[&secret]), of_environment(&[&format!("NAME={secret}")])] {
+            for form in &forms {
+                let left = secrets.hide(&format!("{before}{form}{after}"));
+                let (left, form) = (left.to_ascii_lowercase(), form.to_ascii_lowercase());
+                prop_assert!(!left.contains(&form), "{left}");
+            }
+        }
+    }
 }
