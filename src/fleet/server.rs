@@ -16,7 +16,8 @@ use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};
 
 /// What the server allows its clients. Together with the kernel's buffers, which `listen` keeps small, one connection
-/// takes 0.2 MiB at most: 1,024 of them and the bodies fit into the 512 MiB of the unit.
+/// takes 0.2 MiB at most (168 KiB of the kernel were measured, of clients that send and never read): 1,024 of them and
+/// the bodies fit into the 512 MiB of the unit.
 ///
 /// There is no limit by address: behind a proxy all clients come from one. Who is closed to make room is chosen by
 /// address, though, so that one client of many cannot drive the others out.

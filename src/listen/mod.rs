@@ -64,11 +64,3 @@ pub struct Limits {
     /// How long requests in progress may go on once the server is told to stop.
     pub linger: Duration,
 }
-
-impl Limits {
-    /// The most connections that are ever open at a time.
-    #[must_use]
-    pub const fn connections(&self) -> usize {
-        self.ordinary + self.privileged + 2 * self.spare
-    }
-}

@@ -263,6 +263,17 @@ async fn whoever_does_not_read_is_closed() {
     }
 }
 
+/// Requests one after the other, whose responses nobody reads.
+#[tokio::test]
+async fn whoever_only_asks_is_closed() {
+    let server = Server::start(Limits { stalled: SOON, ..LIMITS });
+    let mut stream = server.open("").await;
+    let many = "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n".repeat(1000);
+    let closed = async { while stream.write_all(many.as_bytes()).await.is_ok() {} };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("the server closes the connection");
+    assert_eq!(server.end().await, Ended::Complete);
+}
+
 #[tokio::test]
 async fn a_body_is_read_only_of_who_was_admitted() {
     let server = Server::start(LIMITS);
@@ -303,20 +314,24 @@ async fn a_body_is_read_only_of_who_was_admitted() {
 
 #[tokio::test]
 async fn bodies_share_a_budget() {
-    let limits = Limits { body: SOON * 2, ..LIMITS };
-    let server = Server::start(limits);
-    let half = |key: &str| format!("POST /echo HTTP/1.1\r\nkey: {key}\r\nContent-Length: 4096\r\n\r\nhalf");
-    let (first, second) = (server.open(&half("a")).await, server.open(&half("a")).await);
-    let small = |key: &str| {
-        format!("POST /echo HTTP/1.1\r\nConnection: close\r\nkey: {key}\r\nContent-Length: 2\r\n\r\nhi")
+    let server = Server::start(Limits { body: SOON, ordinary_bodies: 3 << 10, ..LIMITS });
+    let head = |key: &str, length: usize| {
+        format!("POST /echo HTTP/1.1\r\nConnection: close\r\nkey: {key}\r\nContent-Length: {length}\r\n\r\n")
     };
-    // The third waits until the first two have had their time.
-    let (third, privileged) = (half("a"), small("b"));
-    let (third, privileged) = tokio::join!(server.ask(&third), server.ask(&privileged));
-    assert_eq!(status(&privileged), "200", "the other rank has a budget of its own");
-    assert!(["503", "408"].contains(&status(&third)), "{third}");
-    assert_eq!((status(&all(first).await), status(&all(second).await)), ("408", "408"));
-    assert_eq!(status(&server.ask(&small("a")).await), "200", "the budget was given back");
+    let post = |key: &str, length: usize| head(key, length) + &"x".repeat(length);
+    for (why, key, length, expected) in [
+        ("it fits", "a", 3 << 10, "200"),
+        ("what was given back is there again", "a", 3 << 10, "200"),
+        ("more than there is never fits", "a", 4 << 10, "503"),
+        ("the other rank has a budget of its own", "b", 4 << 10, "200"),
+    ] {
+        assert_eq!(status(&server.ask(&post(key, length)).await), expected, "{why}");
+    }
+    // Those that do not come to an end give their share back after their time.
+    for _ in 0..3 {
+        assert_eq!(status(&server.ask(&head("a", 1 << 10)).await), "408");
+    }
+    assert_eq!(status(&server.ask(&post("a", 3 << 10)).await), "200");
     assert_eq!(server.end().await, Ended::Complete);
 }
 
