@@ -106,6 +106,7 @@ fn a_second_agent_of_the_same_folders_ends_with_75() {
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
     let before = agent.standing();
+    agent.give_key(&fleet); // with another state_dir it is one that has to register
     let elsewhere = |key: &str| format!("{key}={}", lab.dir().join("elsewhere").display());
     let (state_dir, runtime_dir) = (elsewhere("state_dir"), elsewhere("runtime_dir"));
     for (more, told) in [

@@ -190,6 +190,7 @@ impl<'lab> Scene<'lab> {
                 }
                 self.good = None;
                 self.uuid = Value::Null;
+                self.agent.give_key(&self.fleet);
                 self.agent.start_again();
             }
         }
