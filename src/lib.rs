@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod engine;
 pub mod fleet;
 pub mod host;
+pub mod http;
 pub mod model;
 pub mod plan;
 pub mod reconcile;

@@ -14,25 +14,42 @@ const FLOORS: &[(&str, &[&str])] = &[
     // floor 1: pure
     ("wire", &["model"]),
     ("plan", &["model"]),
+    // floor 1: one way to ask over HTTP
+    ("http", &[]),
     // floor 2: the outside
     ("engine", &["model"]),
     ("store", &["model"]),
-    ("registry", &["model"]),
+    ("registry", &["model", "http"]),
     ("host", &["model"]),
-    ("cloud", &["model", "wire"]),
+    ("cloud", &["model", "wire", "http"]),
     ("config", &["model"]),
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store", "registry"]),
     // floor 4
-    ("api", &["model"]),
+    ("api", &["model", "http"]),
     ("fleet", &["model", "wire", "registry"]),
     (
         "daemon",
-        &["api", "cloud", "config", "engine", "host", "model", "reconcile", "registry", "store", "wire"],
+        &[
+            "api",
+            "cloud",
+            "config",
+            "engine",
+            "host",
+            "http",
+            "model",
+            "reconcile",
+            "registry",
+            "store",
+            "wire",
+        ],
     ),
-    ("doctor", &["api", "cloud", "config", "engine", "host", "model", "store"]),
+    ("doctor", &["api", "cloud", "config", "engine", "host", "http", "model", "store"]),
     // the door: `agent` runs the daemon, `fleet serve` the fleet server
-    ("cli", &["model", "api", "config", "daemon", "doctor", "fleet", "host", "registry", "store", "wire"]),
+    (
+        "cli",
+        &["model", "api", "config", "daemon", "doctor", "fleet", "host", "http", "registry", "store", "wire"],
+    ),
     ("main", &["cli"]),
     ("lib", &[]),
 ];
@@ -95,6 +112,8 @@ fn one_room_names_each_outside_thing() {
     let doors = [
         ("sled::", &["store", "fleet"][..]),
         ("bollard::", &["engine"]),
+        ("reqwest::", &["http"]),
+        ("rustls::", &["http"]),
         ("sd_notify::", &["host"]),
         ("rustix::", &["host"]),
         ("clap::", &["cli"]),

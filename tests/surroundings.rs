@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use cotter::daemon::Host;
 use cotter::engine::{Docker, DockerSettings, Inspect, Operate};
-use cotter::model::{Clock, ImageRef, Instance, ServiceName, Window, WindowState};
+use cotter::http::Http;
+use cotter::model::{Clock, ImageRef, Instance, RegistryPass, ServiceName, Window, WindowState};
 use cotter::reconcile::Surroundings;
 use support::Lab;
 use tokio::sync::mpsc;
@@ -20,7 +21,6 @@ fn engine(lab: &Lab) -> Docker {
         socket: lab.docker().socket().to_owned(),
         instance: Instance::parse(lab.instance("a")).unwrap(),
         services_dir: lab.dir().join("services"),
-        login: None,
         stall_timeout: Duration::from_secs(30),
     })
 }
@@ -28,7 +28,7 @@ fn engine(lab: &Lab) -> Docker {
 #[tokio::test]
 async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_here() {
     let lab = Lab::new("weigh");
-    let (host, engine) = (Host::new(lab.dir(), None), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None), engine(&lab));
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let machine = engine.about().await.unwrap().architecture;
 
@@ -53,7 +53,7 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
     let bytes: u64 = weight.missing(None).map(|(_, bytes)| bytes).sum();
     assert_eq!((bytes, weight.fits(&machine)), (stored, true));
     assert_eq!(weight.architectures, BTreeSet::from([machine.clone()]));
-    engine.pull(&image, None, mpsc::channel(1).0).await.unwrap();
+    engine.pull(&image, None, &RegistryPass::Nothing, mpsc::channel(1).0).await.unwrap();
     let here = engine.layers().await.unwrap();
     assert_eq!(weight.missing(Some(&here)).count(), 0, "all of it is here");
 
@@ -65,7 +65,7 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
 #[tokio::test]
 async fn the_host_tells_of_itself() {
     let lab = Lab::new("host");
-    let (host, engine) = (Host::new(lab.dir(), None), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None), engine(&lab));
     let root = engine.about().await.unwrap().data_root;
     assert!(host.free(&root).unwrap() > 0, "room in {root}");
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();

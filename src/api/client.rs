@@ -10,6 +10,7 @@ use super::answer::ControlAnswer;
 use super::document::{HistoryDocument, SCHEMA_VERSION, StatusDocument};
 use super::events::EventStatus;
 use super::forecast::PlanDocument;
+use crate::http::{Answer, Failure, Http, Method, Request, header::HeaderName};
 
 /// Why the agent did not tell.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,12 @@ pub(super) const READERS: &str = "use sudo, or become a member of group cotter";
 
 /// How long an order may wait: a stage under way is finished first.
 const ORDER_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long an answer about what is known may take.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// More than any document of the agent has, and than any event.
+const LONGEST: usize = 64 << 20;
 
 /// Asks for the status, for 5 s at most.
 ///
@@ -81,20 +88,22 @@ pub async fn events(
     last: &mut Option<String>,
     show: impl Fn(&EventStatus, &str) -> bool,
 ) -> Result<bool, ClientError> {
-    let http = connect(path, None, READERS).await?;
-    let no_agent = |e: reqwest::Error| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() };
-    let mut ask = http.get(format!("http://agent/v1/events?follow={follow}"));
+    let no_agent = |failure: Failure| no_agent(path, &failure);
+    let mut ask = request(Method::GET, &format!("events?follow={follow}"), ANSWER_WITHIN).without_deadline();
     if let Some(last) = last.as_ref() {
-        ask = ask.header("last-event-id", last);
+        ask = ask.header(HeaderName::from_static("last-event-id"), last);
     }
-    let mut answer = ask.send().await.map_err(no_agent)?;
+    let mut answer = connect(path, READERS).await?.send(ask).await.map_err(no_agent)?;
     if !answer.status().is_success() {
-        let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
+        let answer: ControlAnswer = read(path, answer).await?;
         return Err(ClientError::NotFollowed { code: answer.code, message: answer.message });
     }
     let mut bytes = Vec::new();
-    while let Some(more) = answer.chunk().await.map_err(no_agent)? {
+    while let Some(more) = answer.next().await.map_err(no_agent)? {
         bytes.extend_from_slice(&more);
+        if bytes.len() > LONGEST {
+            return Err(not_understood(path, format!("an event of it has more than {LONGEST} bytes")));
+        }
         while let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
             let message: Vec<u8> = bytes.drain(..end + 2).collect();
             for line in String::from_utf8_lossy(&message).lines() {
@@ -114,15 +123,18 @@ pub async fn events(
 }
 
 async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
-    let told = Box::pin(read(path, what)).await?;
-    serde_json::from_slice(&told).map_err(|e| not_understood(path, e.to_string()))
+    let sent = connect(path, READERS).await?.send(request(Method::GET, what, ANSWER_WITHIN)).await;
+    read(path, sent.map_err(|failure| no_agent(path, &failure))?).await
 }
 
-async fn read(path: &Path, what: &str) -> Result<Vec<u8>, ClientError> {
-    let http = connect(path, Some(Duration::from_secs(5)), READERS).await?;
-    let answer = http.get(format!("http://agent/v1/{what}")).send().await;
-    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
-    Ok(answer.bytes().await.map_err(|e| not_understood(path, e.to_string()))?.into())
+pub(super) fn request(method: Method, what: &str, within: Duration) -> Request {
+    Request::new(method, format!("http://agent/v1/{what}"), within)
+}
+
+/// Reads a whole document.
+pub(super) async fn read<T: DeserializeOwned>(path: &Path, answer: Answer) -> Result<T, ClientError> {
+    let body = Box::pin(answer.body(LONGEST)).await.map_err(|e| not_understood(path, e.to_string()))?;
+    serde_json::from_slice(&body).map_err(|e| not_understood(path, e.to_string()))
 }
 
 /// Gives an order, e.g. `hold`, to the control socket; the agent's answer when it followed.
@@ -136,14 +148,15 @@ pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<Co
 }
 
 async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, ClientError> {
-    let http = connect(path, Some(ORDER_WITHIN), "use sudo").await?;
-    let ask = http.post(format!("http://agent/v1/{verb}"));
-    let answer = ask.header("content-type", "application/json").body(body).send().await;
-    let answer = answer.map_err(|error| {
-        let why = error.to_string();
-        if error.is_timeout() { ClientError::Busy } else { ClientError::NoAgent { path: path.into(), why } }
+    let order = request(Method::POST, verb, ORDER_WITHIN).json(body);
+    let sent = connect(path, "use sudo").await?.send(order).await;
+    let answer = sent.map_err(|failure| match failure {
+        Failure::Late => ClientError::Busy,
+        Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => {
+            no_agent(path, &failure)
+        }
     })?;
-    let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
+    let answer: ControlAnswer = read(path, answer).await?;
     check_version(path, answer.schema_version)?;
     match answer.code.as_str() {
         "done" => Ok(answer),
@@ -151,25 +164,20 @@ async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, C
     }
 }
 
-pub(super) async fn connect(
-    path: &Path,
-    within: Option<Duration>,
-    advice: &'static str,
-) -> Result<reqwest::Client, ClientError> {
-    let no_agent = |why: String| ClientError::NoAgent { path: path.to_path_buf(), why };
+/// The way to the socket, if it is there and may be used.
+pub(super) async fn connect(path: &Path, advice: &'static str) -> Result<Http, ClientError> {
     match tokio::net::UnixStream::connect(path).await {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             return Err(ClientError::NotPermitted { path: path.to_path_buf(), advice });
         }
-        Err(error) => return Err(no_agent(error.to_string())),
+        Err(error) => return Err(no_agent(path, &error)),
     }
-    let http = reqwest::Client::builder().unix_socket(path).tls_certs_only([]);
-    let http = match within {
-        Some(within) => http.timeout(within).build(),
-        None => http.build(),
-    };
-    http.map_err(|e| no_agent(e.to_string()))
+    Http::over_socket(path).map_err(|failure| no_agent(path, &failure))
+}
+
+pub(super) fn no_agent(path: &Path, why: &dyn std::fmt::Display) -> ClientError {
+    ClientError::NoAgent { path: path.to_path_buf(), why: why.to_string() }
 }
 
 pub(super) fn not_understood(path: &Path, why: String) -> ClientError {

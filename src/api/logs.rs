@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{ConnectInfo, FromRef, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
@@ -23,9 +23,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::answer::{ControlAnswer, told};
-use super::client::{ClientError, READERS, connect, not_understood};
+use super::client::{ANSWER_WITHIN, ClientError, READERS, connect, no_agent, read, request};
 use super::serve::Patience;
 use super::server::Sources;
+use crate::http::{Answer, Method};
 
 /// Lines that are given when nothing is said.
 const USUAL_TAIL: u32 = 100;
@@ -119,7 +120,7 @@ pub(super) async fn log(
 /// A log that the agent sends.
 #[derive(Debug)]
 pub struct ReadLog {
-    answer: reqwest::Response,
+    answer: Answer,
 }
 
 impl ReadLog {
@@ -128,8 +129,8 @@ impl ReadLog {
     /// # Errors
     ///
     /// When the agent or the engine broke off.
-    pub async fn next(&mut self) -> Result<Option<axum::body::Bytes>, String> {
-        self.answer.chunk().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        self.answer.next().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
     }
 }
 
@@ -139,14 +140,24 @@ impl ReadLog {
 ///
 /// As [`ClientError`] says.
 pub async fn logs(path: &Path, wish: &LogWish) -> Result<ReadLog, ClientError> {
-    let http = connect(path, None, READERS).await?;
-    let answer = http.get("http://agent/v1/logs").query(wish).send().await;
-    let answer = answer.map_err(|e| ClientError::NoAgent { path: path.to_path_buf(), why: e.to_string() })?;
+    let mut ask = request(Method::GET, "logs", ANSWER_WITHIN).without_deadline();
+    ask = ask.query("service", &wish.service).query("follow", wish.follow.to_string());
+    let more = [
+        ("app", wish.app.clone()),
+        ("tail", wish.tail.map(|lines| lines.to_string())),
+        ("since", wish.since.map(|seconds| seconds.to_string())),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            ask = ask.query(name, value);
+        }
+    }
+    let answer = connect(path, READERS).await?.send(ask).await;
+    let answer = answer.map_err(|failure| no_agent(path, &failure))?;
     if answer.status().is_success() {
         return Ok(ReadLog { answer });
     }
-    let refused: Result<ControlAnswer, _> = answer.json().await;
-    let ControlAnswer { code, message, .. } = refused.map_err(|e| not_understood(path, e.to_string()))?;
+    let ControlAnswer { code, message, .. } = read(path, answer).await?;
     Err(ClientError::NotFollowed { code, message })
 }
 

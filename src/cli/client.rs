@@ -4,12 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fleet::operator_api::views::{ErrorView, Failure};
+use crate::http::{self, Http, Method, Request, StatusCode, Url};
+
+/// How long the server may take, redirects and the whole answer included.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// More than any list of the server has.
+const LONGEST: usize = 64 << 20;
 
 /// Which fleet server, and with which token.
 #[derive(Debug, Args)]
@@ -69,7 +74,7 @@ pub(super) enum ClientError {
 /// A fleet server to ask.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: Http,
     url: Url,
     token: String,
 }
@@ -85,14 +90,7 @@ impl Client {
             Some(token) => token,
             None => read_token(&connection.token_file)?,
         };
-        // A second install is refused, which is as good.
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30))
-            .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none());
-        let http = if is_loopback(&url) { http.no_proxy().tls_certs_only([]) } else { http };
-        let http = http.build().map_err(|error| bad(innermost(&error)))?;
+        let http = Http::new().map_err(|failure| bad(failure.to_string()))?;
         Ok(Self { http, url, token })
     }
 
@@ -146,18 +144,16 @@ impl Client {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let request = self.http.request(method, url).bearer_auth(&self.token);
+        let request = Request::new(method, url, WITHIN).bearer(&self.token);
         let request = match body {
-            Some(body) => request.header(CONTENT_TYPE, "application/json").body(body),
+            Some(body) => request.json(body),
             None => request,
         };
-        let unreachable =
-            |error: reqwest::Error| ClientError::Unreachable { url: self.server(), why: innermost(&error) };
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let answer = self.http.send(request).await.map_err(|failure| self.failed(&failure))?;
+        let status = answer.status();
+        let body = answer.body(LONGEST).await.map_err(|failure| self.failed(&failure))?;
         if status.is_success() {
-            return Ok(body.into());
+            return Ok(body);
         }
         match serde_json::from_slice::<ErrorView>(&body) {
             Ok(_) if status == StatusCode::UNAUTHORIZED => {
@@ -165,6 +161,16 @@ impl Client {
             }
             Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),
             Err(_) => Err(ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") }),
+        }
+    }
+
+    fn failed(&self, failure: &http::Failure) -> ClientError {
+        let (url, why) = (self.server(), failure.to_string());
+        match failure {
+            http::Failure::Unreachable(_) | http::Failure::Late => ClientError::Unreachable { url, why },
+            http::Failure::TooLong(_) | http::Failure::Redirected { .. } => {
+                ClientError::NotUnderstood { url, why }
+            }
         }
     }
 
@@ -183,14 +189,4 @@ fn read_token(path: &Path) -> Result<String, ClientError> {
         return Err(ClientError::NoToken { path: path.to_owned(), source });
     }
     Ok(token.to_owned())
-}
-
-fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let last = std::iter::successors(Some(error), |error| error.source()).last();
-    last.map_or_else(String::new, ToString::to_string)
 }

@@ -10,6 +10,7 @@ use super::print;
 use crate::fleet::operator_api::views::{
     BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, TagDevice, TrackMany,
 };
+use crate::http::Method;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -144,7 +145,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
         Verb::Delete(One { device, plain }) => {
             let client = Client::new(plain.connection)?;
             let path = ["devices", device.as_str()];
-            let gone: DeviceView = client.ask(reqwest::Method::DELETE, &path, &[], None::<&()>).await?;
+            let gone: DeviceView = client.ask(Method::DELETE, &path, &[], None::<&()>).await?;
             if plain.json {
                 return print::json("deleted", &gone);
             }

@@ -3,25 +3,29 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::engine::EngineError;
 use crate::host::{self, Locks};
+use crate::http::Http;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, RegistryLogin, ServiceName, Weight, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, RegistryLogin, RegistryPass, ServiceName, Weight, Window,
+    WindowState,
 };
 use crate::reconcile::{Surroundings, Unweighed};
-use crate::registry;
+use crate::registry::{self, RegistryError, Unanswered};
 
 /// This machine, and the registries that it reaches.
 #[derive(Debug)]
 pub struct Host {
     locks: Locks,
+    http: Http,
     login: Option<RegistryLogin>,
 }
 
 impl Host {
     /// The host as the agent with this runtime folder, and with this login for registries, knows it. Nothing is made yet.
     #[must_use]
-    pub fn new(runtime_dir: &Path, login: Option<RegistryLogin>) -> Self {
-        Self { locks: Locks::new(services_dir(runtime_dir)), login }
+    pub fn new(runtime_dir: &Path, http: Http, login: Option<RegistryLogin>) -> Self {
+        Self { locks: Locks::new(services_dir(runtime_dir)), http, login }
     }
 }
 
@@ -89,7 +93,43 @@ impl Surroundings for Host {
     }
 
     async fn weigh(&self, image: &ImageRef, architecture: &str) -> Result<Weight, Unweighed> {
-        let asked = registry::weigh(image, architecture, self.login.as_ref()).await;
+        let asked = registry::weigh(&self.http, image, architecture, self.login.as_ref()).await;
         asked.map_err(|error| Unweighed { after: error.after, why: error.why.to_string() })
+    }
+
+    async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {
+        match &self.login {
+            Some(login) => {
+                registry::pass(&self.http, image, login).await.map_err(|error| as_of_pull(image, error))
+            }
+            None => Ok(RegistryPass::Nothing),
+        }
+    }
+}
+
+/// The error of a pull that cannot begin, because there is nothing that the engine may show the registry.
+fn as_of_pull(image: &ImageRef, error: Unanswered) -> EngineError {
+    let Unanswered { after, why } = error;
+    let image = image.to_string();
+    match why {
+        RegistryError::NotFound { .. } => EngineError::NoImage { image, message: why.to_string() },
+        RegistryError::Denied { .. } => {
+            let message = "it does not accept the device's key".to_owned();
+            EngineError::RegistryAuth { image, message }
+        }
+        RegistryError::ForeignRealm { realm, .. } => {
+            let message = format!(
+                "it wants the device's key to be shown to {realm}, which is not one of the cloud's hosts; if it may be \
+                 shown there, add {realm} to cloud.registries"
+            );
+            EngineError::RegistryAuth { image, message }
+        }
+        RegistryError::Unreachable { why, .. } if after.is_some() => {
+            EngineError::RateLimited { image, message: why }
+        }
+        RegistryError::Unreachable { why, .. } => {
+            let message = format!("{why}; the agent asks it what the engine is to show it");
+            EngineError::Registry { image, message }
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! The settings: whether they are accepted, and who may change them.
 
-use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use super::{Finding, error, ok, skip, skip_rest, warning};
 use crate::config::{Config, ConfigError, Given, files};
+use crate::http::{Url, is_loopback};
 
 /// A file of settings, and who may write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,15 +75,8 @@ fn cloud(config: &Config) -> Finding {
         let remedy = "set cloud.endpoint, or give a config.json to `cotter join`";
         return warning(id, "no cloud is set: what was last received goes on running", remedy);
     };
-    let Some(rest) = cloud.endpoint.strip_prefix("http://") else { return ok(id, cloud.endpoint.clone()) };
-    let authority = rest.split('/').next().unwrap_or_default();
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.chars().all(|c| c.is_ascii_digit()) => host,
-        Some(_) | None => authority,
-    };
-    let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
-    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    if is_here {
+    let url = Url::parse(&cloud.endpoint).ok().filter(|url| url.scheme() == "http");
+    if url.is_none_or(|url| is_loopback(&url)) {
         return ok(id, cloud.endpoint.clone());
     }
     let remedy = "put TLS before the cloud and set an https:// address";

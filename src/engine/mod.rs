@@ -4,19 +4,24 @@
 //! and knows nothing of targets, trials or plans.
 
 mod answers;
+mod base64;
 mod connect;
 mod docker;
 mod docker_spec;
 mod error;
 pub mod fake;
+#[cfg(test)]
+mod hostile_tests;
 mod injected;
 mod inspection;
 mod logs;
 mod look;
+mod metered;
 mod notices;
 mod pull;
 #[cfg(test)]
 mod sample;
+mod stream;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +33,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{
     App, AppId, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
-    ObservedVolume, OwnVolume, Platform, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    ObservedVolume, OwnVolume, Platform, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -149,7 +154,7 @@ pub trait Inspect: Send + Sync {
 /// Changes what the engine holds. Every call may be repeated.
 pub trait Operate: Inspect {
     /// Downloads an image, telling percent on the way: for `platform`, or else for the engine's own machine. Returns
-    /// the bytes that came from the registry, as far as the engine told.
+    /// the bytes that came from the registry, as far as the engine told. The registry is shown `pass` and nothing else.
     ///
     /// Gives up when the registry sends nothing for the time that was set.
     /// Dropping the future drops the download with all it had fetched.
@@ -161,6 +166,7 @@ pub trait Operate: Inspect {
         &self,
         image: &ImageRef,
         platform: Option<&Platform>,
+        pass: &RegistryPass,
         progress: mpsc::Sender<u8>,
     ) -> impl Future<Output = Result<u64, EngineError>> + Send;
 

@@ -48,7 +48,7 @@ pub use image::{BadImage, ImageRef};
 pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
-pub use login::RegistryLogin;
+pub use login::{RegistryLogin, RegistryPass};
 pub use observed::{
     ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume, OwnVolume,
 };

@@ -3,12 +3,15 @@
 use std::future::Future;
 use std::time::Duration;
 
-use crate::model::{Clock, FileLock, HeldPort, ImageRef, ServiceName, Weight, Window, WindowState};
+use crate::engine::EngineError;
+use crate::model::{
+    Clock, FileLock, HeldPort, ImageRef, RegistryPass, ServiceName, Weight, Window, WindowState,
+};
 
 /// What is known of the host and of registries, and the lock files of apps. The host is the real one.
 ///
 /// An app is named by its number, as in the folder of its locks. Nothing here takes long but
-/// [`weigh`](Self::weigh): the rest reads a few small files of the host.
+/// [`weigh`](Self::weigh) and [`pass`](Self::pass): the rest reads a few small files of the host.
 pub trait Surroundings: Send + Sync + 'static {
     /// Makes sure that a service's lock folder is there, for every user of its container to write.
     ///
@@ -68,6 +71,13 @@ pub trait Surroundings: Send + Sync + 'static {
         image: &ImageRef,
         architecture: &str,
     ) -> impl Future<Output = Result<Weight, Unweighed>> + Send;
+
+    /// What the engine is to show an image's registry when it pulls the image.
+    ///
+    /// # Errors
+    ///
+    /// As a pull's own: the registry does not answer, or wants the device's login to be shown to somebody else.
+    fn pass(&self, image: &ImageRef) -> impl Future<Output = Result<RegistryPass, EngineError>> + Send;
 }
 
 /// Why a registry did not say what an image weighs. It is pulled all the same, but not before `after`.

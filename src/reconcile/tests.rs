@@ -25,6 +25,7 @@ mod joined;
 mod matrix;
 mod networks;
 mod outage;
+mod passes;
 
 /// A store that keeps the last ledger, and can be full.
 #[derive(Debug, Clone, Default)]

@@ -34,7 +34,7 @@ fn a_malformed_target_is_left_aside() {
 
     let (headers, body) = (vec![("ETag", "\"bad\"".to_owned())], " ".repeat(9 * 1024 * 1024));
     cloud.say(Reply { status: 200, headers, body });
-    agent.until_told("/cloud/error", "its target has more than 8388608 bytes and is not read");
+    agent.until_told("/cloud/error", "its answer has more than 8388608 bytes and is not read");
 
     let of_ours = |inner: &str| format!("{{\"UUID\":{inner}}}");
     for (body, why) in [

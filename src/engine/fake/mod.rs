@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::model::{
     App, ContainerId, ContainerState, Health, ImageRef, Instance, NetworkId, NetworkName, NetworkSpec,
-    ObservedService, OwnVolume, Platform, VolumeName,
+    ObservedService, OwnVolume, Platform, RegistryPass, VolumeName,
 };
 
 use inside::Inside;
@@ -105,6 +105,11 @@ impl Fake {
     /// Makes it an engine on another machine; without it, it is on `amd64`.
     pub fn move_to(&self, architecture: &str) {
         self.inside().architecture = Some(architecture.to_owned());
+    }
+
+    /// From now on registries take the login and no token.
+    pub fn take_no_tokens(&self) {
+        self.inside().takes_no_token = true;
     }
 
     /// Takes an image out of the registry; the engine keeps it if it has it.
@@ -264,6 +269,7 @@ impl Operate for Fake {
         &self,
         image: &ImageRef,
         platform: Option<&Platform>,
+        pass: &RegistryPass,
         progress: mpsc::Sender<u8>,
     ) -> Result<u64, EngineError> {
         let _ = progress.try_send(50);
@@ -272,8 +278,19 @@ impl Operate for Fake {
             tokio::time::sleep(time).await;
         }
         let what = platform.map_or(image.to_string(), |platform| format!("{image} for {platform}"));
-        let image = image.clone();
-        self.call("pull", &what, move |inside| {
+        let shown = match pass {
+            RegistryPass::Nothing => "",
+            RegistryPass::Token { .. } => " with a token",
+            RegistryPass::Login(_) => " with the login",
+        };
+        let (image, is_token) = (image.clone(), matches!(pass, RegistryPass::Token { .. }));
+        self.call("pull", &format!("{what}{shown}"), move |inside| {
+            if inside.takes_no_token && is_token {
+                return Err(EngineError::of_pull(
+                    &image.to_string(),
+                    "unauthorized: authentication required",
+                ));
+            }
             if inside.unreachable.contains(&image) {
                 return Err(EngineError::of_pull(&image.to_string(), "connect: connection refused"));
             }

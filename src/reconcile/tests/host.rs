@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::model::{Clock, FileLock, HeldPort, ImageRef, ServiceName, Weight, Window, WindowState};
+use crate::engine::EngineError;
+use crate::model::{
+    Clock, FileLock, HeldPort, ImageRef, RegistryPass, ServiceName, Weight, Window, WindowState,
+};
 use crate::reconcile::{Surroundings, Unweighed};
 
 /// A service's lock folder.
@@ -31,6 +34,8 @@ pub(super) struct Inside {
     pub(super) weights: BTreeMap<ImageRef, Result<Weight, Unweighed>>,
     /// How often a registry was asked.
     pub(super) asked: u32,
+    /// What engines are to show registries; nothing to those that are not named.
+    pub(super) passes: BTreeMap<ImageRef, Result<RegistryPass, EngineError>>,
 }
 
 impl Default for Inside {
@@ -48,6 +53,7 @@ impl Default for Inside {
             listeners: Vec::new(),
             weights: BTreeMap::new(),
             asked: 0,
+            passes: BTreeMap::new(),
         }
     }
 }
@@ -128,5 +134,9 @@ impl Surroundings for Host {
         let mut inside = self.inside();
         inside.asked += 1;
         inside.weights.get(image).cloned().unwrap_or_else(|| Ok(Weight::default()))
+    }
+
+    async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {
+        self.inside().passes.get(image).cloned().unwrap_or(Ok(RegistryPass::Nothing))
     }
 }
