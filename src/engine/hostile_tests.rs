@@ -130,6 +130,20 @@ async fn a_log_without_a_line_break_comes_piece_by_piece() {
     }
 }
 
+/// An error that can never clear is not told as one, or it would be tried again for ever.
+#[tokio::test]
+async fn an_image_whose_name_no_engine_takes_counts_as_removed() {
+    let body = r#"{"message":"invalid reference format"}"#;
+    let answer = format!("HTTP/1.1 400 Bad\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let engine = Engine::start("", answer.into_bytes());
+    let image = ImageRef::parse("r.example/a").unwrap();
+    assert_eq!(engine.docker.remove_image(&image).await, Ok(()));
+    // It would lead to another thing than an image: nothing is asked.
+    let engine = Engine::start("HTTP/1.1 500 Oh\r\n\r\n", b"asked".to_vec());
+    let stored: ImageRef = serde_json::from_str(r#""r.example/../../containers/web""#).unwrap();
+    assert_eq!(engine.docker.remove_image(&stored).await, Ok(()));
+}
+
 /// What an engine says of an error stands in the status, in events and in the journal.
 #[tokio::test]
 async fn a_message_is_kept_short() {

@@ -250,6 +250,7 @@ pub trait Operate: Inspect {
     /// As [`EngineError`] says; one that a container mounts stays.
     fn remove_volume(&self, volume: &OwnVolume) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes our reference to an image; one that is gone, or in use by others, is a success.
+    /// Removes our reference to an image; one that is gone, or in use by others, or that no engine can have by its name,
+    /// is a success.
     fn remove_image(&self, image: &ImageRef) -> impl Future<Output = Result<(), EngineError>> + Send;
 }

@@ -13,6 +13,7 @@ pub(crate) mod sample;
 mod tests;
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 pub use reqwest::header;
@@ -50,9 +51,16 @@ pub enum Failure {
 /// Makes requests. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub struct Http {
-    elsewhere: reqwest::Client,
     /// For plain HTTP to this machine: it needs neither a proxy nor certificates.
     here: reqwest::Client,
+    /// Made when it is needed first: it reads the certificates of all authorities, which takes time and memory.
+    elsewhere: Arc<OnceLock<Elsewhere>>,
+}
+
+/// For all other requests.
+#[derive(Debug)]
+struct Elsewhere {
+    client: reqwest::Client,
     /// Whether this machine knows any certificate authority.
     has_authorities: bool,
 }
@@ -91,16 +99,7 @@ impl Http {
     ///
     /// When TLS cannot be set up, which is a matter of the machine.
     pub fn new() -> Result<Self, Failure> {
-        let here = built(builder().no_proxy().tls_certs_only([]))?;
-        let (elsewhere, has_authorities) = match builder().build() {
-            Ok(client) => (client, true),
-            Err(error) => {
-                // An agent without them still runs what it knows.
-                warn!(%error, "no certificate authorities; https fails until ca-certificates is installed");
-                (built(builder().tls_certs_only([]))?, false)
-            }
-        };
-        Ok(Self { elsewhere, here, has_authorities })
+        Ok(Self { here: built(builder().no_proxy().tls_certs_only([]))?, elsewhere: Arc::default() })
     }
 
     /// Makes every request over a unix socket, whatever its URL names.
@@ -110,7 +109,27 @@ impl Http {
     /// As [`new`](Self::new).
     pub fn over_socket(path: &Path) -> Result<Self, Failure> {
         let client = built(builder().no_proxy().tls_certs_only([]).unix_socket(path))?;
-        Ok(Self { elsewhere: client.clone(), here: client, has_authorities: true })
+        let elsewhere = Elsewhere { client: client.clone(), has_authorities: true };
+        Ok(Self { here: client, elsewhere: Arc::new(elsewhere.into()) })
+    }
+
+    /// The client for a URL.
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
+        if url.scheme() == "http" && is_loopback(url) {
+            return Ok(&self.here);
+        }
+        if let Some(elsewhere) = self.elsewhere.get() {
+            return Ok(&elsewhere.client);
+        }
+        let (client, has_authorities) = match builder().build() {
+            Ok(client) => (client, true),
+            Err(error) => {
+                // An agent without them still runs what it knows.
+                warn!(%error, "no certificate authorities; https fails until ca-certificates is installed");
+                (built(builder().tls_certs_only([]))?, false)
+            }
+        };
+        Ok(&self.elsewhere.get_or_init(|| Elsewhere { client, has_authorities }).client)
     }
 
     /// Sends a request and follows the redirects that it may; the body of the answer is not read yet.
@@ -128,10 +147,8 @@ impl Http {
         let mut url = first.clone();
         let mut redirects = 0;
         loop {
-            let client =
-                if url.scheme() == "http" && is_loopback(&url) { &self.here } else { &self.elsewhere };
-            let mut hop =
-                client.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+            let hop = self.client(&url)?.request(request.method.clone(), url.clone());
+            let mut hop = hop.headers(request.headers.clone());
             if url.origin() == first.origin() {
                 hop = match &request.pass {
                     Some(Pass::Bearer(token)) => hop.bearer_auth(token),
@@ -156,7 +173,7 @@ impl Http {
         let failure = answer::failed(error);
         if let Failure::Unreachable(why) = &failure
             && url.scheme() == "https"
-            && !self.has_authorities
+            && self.elsewhere.get().is_some_and(|elsewhere| !elsewhere.has_authorities)
         {
             let remedy = "this machine has no certificate authorities: install ca-certificates";
             return Failure::Unreachable(format!("{why}; {remedy}"));

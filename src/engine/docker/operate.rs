@@ -13,6 +13,7 @@ use bollard::query_parameters::{
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::engine::answers::Network;
 use crate::engine::docker_spec::{self, Host, PARTIAL};
@@ -249,12 +250,23 @@ impl Operate for Docker {
     }
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
+        if !image.is_good() {
+            warn!(%image, "the name of an image is none that an engine takes; it is forgotten");
+            return Ok(());
+        }
         let name = image.to_string();
         let options = RemoveImageOptions { force: false, noprune: false, platforms: None };
         let call = self.call("remove-image", EngineError::DEADLINE, |client| async move {
             client.remove_image(&name, Some(options), None).await.map(drop)
         });
-        or_already(call.await, &[404, 409])
+        match call.await {
+            // What it cannot even read it does not have, and no later try would be another one.
+            Err(EngineError::Refused { status: 400, message, .. }) => {
+                warn!(%image, error = %message, "the engine cannot read the name of an image; it is forgotten");
+                Ok(())
+            }
+            other => or_already(other, &[404, 409]),
+        }
     }
 }
 
