@@ -9,7 +9,7 @@ use crate::model::{
 
 use super::gate::may_lock;
 use super::places::{gives_room, is_up, may_come_up};
-use super::{Situation, networks};
+use super::{Situation, debris, networks};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
 #[must_use]
@@ -204,7 +204,8 @@ impl<'a> Checked<'a> {
         if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {
             return Some("a release needs it");
         }
-        (self.good != Some(wanted)).then_some("its successor is not accepted yet")
+        let is_unused = debris::is_unused(self.at, network, self.good, wanted);
+        (self.good != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
     }
 
     fn is_in_the_way(&self, app: &AppId, release: &Release, id: &NetworkId) -> bool {
@@ -235,6 +236,9 @@ impl<'a> Checked<'a> {
             && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
             && !is_of(Some(wanted), seen);
         if is_asked {
+            return None;
+        }
+        if debris::is_debris(self.at, seen, self.good, wanted) {
             return None;
         }
         if self.good != Some(wanted) {

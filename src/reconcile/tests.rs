@@ -251,6 +251,11 @@ impl Lab {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
     }
 
+    /// How many containers there are.
+    async fn containers(&self) -> usize {
+        crate::engine::Inspect::observe(&*self.engine).await.unwrap().services.len()
+    }
+
     /// What runs, e.g. "db@1 web@1"; a container that does not run stands in brackets.
     async fn runs(&self) -> String {
         let observed = crate::engine::Inspect::observe(&*self.engine).await.unwrap();

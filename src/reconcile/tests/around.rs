@@ -493,3 +493,21 @@ async fn a_start_waits_for_the_end_of_the_stop_only_for_what_one_alone_can_have(
         assert_eq!(lab.engine.swaps(), swaps, "{what}");
     }
 }
+
+/// Each of them is another one, and none is ever accepted.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_changes_again_and_again_fills_no_device() {
+    let lab = on_release_1().await;
+    let mut most = 0;
+    for number in 10..60 {
+        for name in ["db", "web"] {
+            lab.engine.publish(&image(name, number), Behaviour::Runs);
+        }
+        lab.deliver(target(number));
+        lab.pass(3).await;
+        most = most.max(lab.containers().await);
+    }
+    assert!(most <= 6, "those of the good release, of the last and of the one before: {most}");
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@59 web@59");
+}
