@@ -2,10 +2,11 @@
 
 use super::ConfigError;
 use super::sources::RawPolicy;
-use crate::model::Policy;
+use crate::model::{Bounds, Policy};
 
-pub(super) fn policy(raw: RawPolicy) -> Result<Policy, ConfigError> {
+pub(super) fn policy(raw: RawPolicy, bounds: Bounds) -> Result<Policy, ConfigError> {
     Ok(Policy {
+        bounds,
         has_privileged: yes("policy.privileged", raw.privileged)?,
         has_host_network: yes("policy.host_network", raw.host_network)?,
         has_host_namespaces: yes("policy.host_namespaces", raw.host_namespaces)?,

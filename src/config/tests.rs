@@ -62,6 +62,8 @@ fn every_knob_is_read_from_environment_and_flag() {
             "policy.host_paths" => "/srv".to_owned(),
             key if key.starts_with("policy.") => "no".to_owned(),
             "update.disk_reserve" => "1GiB".to_owned(),
+            "limits.environment" => "2KiB".to_owned(),
+            "limits.values" => "2000".to_owned(),
             key if *is_number || !key.contains('.') => "9".to_owned(),
             "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),
             _ => "77s".to_owned(),

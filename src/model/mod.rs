@@ -3,6 +3,7 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod alert;
+mod bounds;
 mod causes;
 mod counts;
 mod enrolment;
@@ -31,6 +32,7 @@ mod target;
 mod window;
 
 pub use alert::Alert;
+pub use bounds::Bounds;
 pub use causes::with_causes;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};

@@ -1,5 +1,7 @@
 //! What the owner of a device lets releases have of it.
 
+use super::Bounds;
+
 /// What releases may have of their device. By default what they may have on a balena device: all but
 /// paths of the host, which only labels give there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub struct Policy {
     pub has_features: bool,
     /// Absolute paths; what is at or below them may be mounted.
     pub host_paths: Vec<String>,
+    /// How much they may have.
+    pub bounds: Bounds,
 }
 
 impl Default for Policy {
@@ -34,6 +38,7 @@ impl Default for Policy {
             has_capabilities: true,
             has_features: true,
             host_paths: Vec::new(),
+            bounds: Bounds::default(),
         }
     }
 }

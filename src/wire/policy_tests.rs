@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::model::Bounds;
 use crate::wire::compose;
 use crate::wire::state_v3::ReleaseState;
 
@@ -37,6 +38,7 @@ fn nothing() -> Policy {
         has_capabilities: false,
         has_features: false,
         host_paths: Vec::new(),
+        bounds: Bounds::default(),
     }
 }
 
