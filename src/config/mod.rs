@@ -259,17 +259,19 @@ fn endpoint(endpoint: String) -> Result<String, ConfigError> {
     Ok(endpoint.trim_end_matches('/').to_owned())
 }
 
-/// Hosts with commas or spaces between them.
+/// Hosts with commas or spaces between them; `http://` before one that has no TLS.
 fn registries(given: &str) -> Result<Vec<String>, ConfigError> {
     let is_host = |host: &str| {
+        let host = host.strip_prefix("http://").unwrap_or(host);
         let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
-        host.chars().all(is_fine) && !host.starts_with(['.', ':'])
+        !host.is_empty() && host.chars().all(is_fine) && !host.starts_with(['.', ':'])
     };
     let hosts: Vec<_> = given.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_owned).collect();
     if hosts.iter().all(|host| is_host(host)) {
         return Ok(hosts);
     }
-    let accepts = "hosts such as registry.example.com:5000, with commas between them".to_owned();
+    let accepts = "hosts such as registry.example.com:5000, with commas between them, and http:// before one without TLS"
+        .to_owned();
     Err(ConfigError::Value { key: "cloud.registries", given: given.to_owned(), accepts })
 }
 

@@ -283,10 +283,12 @@ impl<'a> Checked<'a> {
         }
         let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;
         let mut others = self.at.observed.services.iter().filter(of_service);
+        // One that is removed comes up no more, and where that fails the start is not reached.
         let is_fenced = |other: &ObservedService| {
-            self.before
-                .iter()
-                .any(|step| matches!(step, Step::Fence { container, .. } if *container == other.container))
+            self.before.iter().any(|step| {
+                matches!(step, Step::Fence { container, .. } | Step::Remove { container, .. } | Step::RemoveByForce { container, .. }
+                    if *container == other.container)
+            })
         };
         if others.any(|s| s.container != *container && may_come_up(s) && !is_fenced(s)) {
             return Some("another container of the service may still come up");

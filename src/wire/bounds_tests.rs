@@ -176,3 +176,22 @@ fn a_compose_file_is_warned_of_what_devices_usually_refuse_and_refused_what_all_
     let refused = check(5001).unwrap_err();
     assert!(refused[0].to_string().contains("it has 5001 services, and a device takes 5000 in all"));
 }
+
+/// As many services as fit, each bound to those before it in every way there is.
+#[test]
+fn what_fits_is_read_in_no_time() {
+    let service = |n: usize| {
+        let before: Vec<_> = (n.saturating_sub(100)..n).map(|n| format!("s{n}")).collect();
+        let mut composition = json!({"depends_on": before});
+        if n > 0 {
+            let joined = format!("service:s{}", n - 1);
+            composition["network_mode"] = joined.clone().into();
+            composition["pid"] = joined.into();
+        }
+        json!({"id": 1, "image_id": 2, "image": "r.example/a:1", "composition": composition})
+    };
+    let services: serde_json::Map<_, _> = (0..200).map(|n| (format!("s{n}"), service(n))).collect();
+    let app = json!({"id": 1, "name": "a", "releases": {"r1": {"id": 1, "services": services}}});
+    let told = parse(&json!({"app": app}), Bounds::default()).unwrap();
+    assert_eq!(told, ["app: wanted"]);
+}
