@@ -27,6 +27,7 @@ command -v cc >/dev/null || missing+=(gcc)
 command -v curl >/dev/null || missing+=(curl ca-certificates)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v docker-registry >/dev/null || missing+=(docker-registry)
+command -v openssl >/dev/null || missing+=(openssl)
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ ${#missing[@]} = 0 ] || apt_install "needed to build and to try Cotter" "${missing[@]}"
 

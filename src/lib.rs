@@ -12,6 +12,7 @@ pub mod doctor;
 pub mod engine;
 pub mod fleet;
 pub mod host;
+pub mod http;
 pub mod listen;
 pub mod model;
 pub mod ownership;

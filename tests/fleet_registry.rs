@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use cotter::http::Http;
 use cotter::model::ImageRef;
 use cotter::registry::{RegistryError, resolve};
 use serde_json::{Value, json};
@@ -99,11 +100,11 @@ async fn a_tag_becomes_the_digest_that_was_pushed() {
     let registry = Registry::start(None).await;
     let digest = registry.push("lab/web", "1.0").await;
     let host = &registry.host;
-    let found = resolve(&image(&format!("{host}/lab/web:1.0"))).await.unwrap();
+    let found = resolve(&Http::new().unwrap(), &image(&format!("{host}/lab/web:1.0"))).await.unwrap();
     assert_eq!(found.to_string(), format!("{host}/lab/web@{digest}"));
 
     for missing in ["lab/web:2.0", "lab/nope:1.0"] {
-        let error = resolve(&image(&format!("{host}/{missing}"))).await.unwrap_err();
+        let error = resolve(&Http::new().unwrap(), &image(&format!("{host}/{missing}"))).await.unwrap_err();
         assert!(matches!(error, RegistryError::NotFound { .. }), "{error}");
         assert!(error.to_string().contains("push it first"), "{error}");
     }
@@ -114,7 +115,8 @@ async fn a_registry_that_wants_a_login_is_told_apart() {
     // "nobody" with a password that is not known to anybody.
     let login = "nobody:$2y$05$abcdefghijklmnopqrstuuO6Y0gS6TqHqkQ8rWmPZlqY9bJmZ0Z3e\n";
     let registry = Registry::start(Some(login)).await;
-    let error = resolve(&image(&format!("{}/lab/web:1.0", registry.host))).await.unwrap_err();
+    let error =
+        resolve(&Http::new().unwrap(), &image(&format!("{}/lab/web:1.0", registry.host))).await.unwrap_err();
     assert!(matches!(error, RegistryError::Denied { .. }), "{error:?}");
     assert!(error.to_string().contains("without a login"), "{error}");
 }
@@ -122,9 +124,13 @@ async fn a_registry_that_wants_a_login_is_told_apart() {
 #[tokio::test]
 async fn no_registry_and_no_question() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = resolve(&image(&format!("{nobody}/lab/web:1.0"))).await.unwrap_err();
+    let error = resolve(&Http::new().unwrap(), &image(&format!("{nobody}/lab/web:1.0"))).await.unwrap_err();
     assert!(matches!(error, RegistryError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("does not answer (Connection refused"), "{error}");
     let exact = image(&format!("{nobody}/lab/web@sha256:{}", "a".repeat(64)));
-    assert_eq!(resolve(&exact).await.unwrap(), exact, "an exact image is not asked for");
+    assert_eq!(
+        resolve(&Http::new().unwrap(), &exact).await.unwrap(),
+        exact,
+        "an exact image is not asked for"
+    );
 }

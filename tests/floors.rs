@@ -15,18 +15,20 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("plan", &["model"]),
     ("ownership", &[]),
+    // floor 1: one way to ask over HTTP
+    ("http", &[]),
     // floor 2: the outside
     ("listen", &[]),
     ("engine", &["model"]),
     ("store", &["model", "ownership"]),
-    ("registry", &["model"]),
+    ("registry", &["model", "http"]),
     ("host", &["model"]),
-    ("cloud", &["model", "wire"]),
+    ("cloud", &["model", "wire", "http"]),
     ("config", &["model", "ownership"]),
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store", "registry"]),
     // floor 4
-    ("api", &["model", "listen"]),
+    ("api", &["model", "listen", "http"]),
     ("fleet", &["model", "wire", "registry", "ownership", "listen"]),
     (
         "daemon",
@@ -36,6 +38,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "config",
             "engine",
             "host",
+            "http",
             "model",
             "ownership",
             "reconcile",
@@ -44,7 +47,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("doctor", &["api", "cloud", "config", "engine", "host", "model", "ownership", "store"]),
+    ("doctor", &["api", "cloud", "config", "engine", "host", "http", "model", "ownership", "store"]),
     // the door: `agent` runs the daemon, `fleet serve` the fleet server
     (
         "cli",
@@ -56,6 +59,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "doctor",
             "fleet",
             "host",
+            "http",
             "ownership",
             "registry",
             "store",
@@ -124,6 +128,8 @@ fn one_room_names_each_outside_thing() {
     let doors = [
         ("sled::", &["store", "fleet"][..]),
         ("bollard::", &["engine"]),
+        ("reqwest::", &["http"]),
+        ("rustls::", &["http"]),
         ("sd_notify::", &["host"]),
         ("rustix::", &["host", "ownership"]),
         ("clap::", &["cli"]),

@@ -529,7 +529,6 @@ fn of_what_a_strict_policy_accepts_the_engine_is_asked_for_nothing_of_the_host()
             socket: socket.clone(),
             instance: Instance::parse("lab").unwrap(),
             services_dir: PathBuf::from(SERVICES.trim_end_matches('/')),
-            login: None,
             stall_timeout: Duration::from_secs(30),
         })
     };

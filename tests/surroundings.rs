@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use cotter::daemon::Host;
 use cotter::engine::{Docker, DockerSettings, Inspect, Operate};
+use cotter::http::Http;
 use cotter::model::{
-    Clock, ImageRef, Instance, Mount, MountOptions, MountSource, Policy, ServiceName, ServiceSpec, SpecHash,
-    Switch, Window, WindowState,
+    Clock, ImageRef, Instance, Mount, MountOptions, MountSource, Policy, RegistryPass, ServiceName,
+    ServiceSpec, SpecHash, Switch, Window, WindowState,
 };
 use cotter::reconcile::{Bound, Surroundings};
 use support::Lab;
@@ -23,7 +24,6 @@ fn engine(lab: &Lab) -> Docker {
         socket: lab.docker().socket().to_owned(),
         instance: Instance::parse(lab.instance("a")).unwrap(),
         services_dir: lab.dir().join("services"),
-        login: None,
         stall_timeout: Duration::from_secs(30),
     })
 }
@@ -31,7 +31,7 @@ fn engine(lab: &Lab) -> Docker {
 #[tokio::test]
 async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_here() {
     let lab = Lab::new("weigh");
-    let (host, engine) = (Host::new(lab.dir(), None, Policy::default()), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None, Policy::default()), engine(&lab));
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let machine = engine.about().await.unwrap().architecture;
 
@@ -56,7 +56,7 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
     let bytes: u64 = weight.missing(None).map(|(_, bytes)| bytes).sum();
     assert_eq!((bytes, weight.fits(&machine)), (stored, true));
     assert_eq!(weight.architectures, BTreeSet::from([machine.clone()]));
-    engine.pull(&image, None, mpsc::channel(1).0).await.unwrap();
+    engine.pull(&image, None, &RegistryPass::Nothing, mpsc::channel(1).0).await.unwrap();
     let here = engine.layers().await.unwrap();
     assert_eq!(weight.missing(Some(&here)).count(), 0, "all of it is here");
 
@@ -68,7 +68,7 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
 #[tokio::test]
 async fn the_host_tells_of_itself() {
     let lab = Lab::new("host");
-    let (host, engine) = (Host::new(lab.dir(), None, Policy::default()), engine(&lab));
+    let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None, Policy::default()), engine(&lab));
     let root = engine.about().await.unwrap().data_root;
     assert!(host.free(&root).unwrap() > 0, "room in {root}");
     let listening = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -106,7 +106,12 @@ async fn a_strict_owner_keeps_paths_and_networks_of_this_machine() {
     std::os::unix::fs::symlink("/etc", own("srv/etc")).unwrap();
     let with = |paths: &str, allowed: &[Switch]| {
         let host_paths = vec![paths.to_owned()];
-        Host::new(lab.dir(), None, Policy { host_paths, allowed: allowed.to_vec(), ..Policy::strict() })
+        Host::new(
+            lab.dir(),
+            Http::new().unwrap(),
+            None,
+            Policy { host_paths, allowed: allowed.to_vec(), ..Policy::strict() },
+        )
     };
     let mounting = |path: &str| {
         let image = ImageRef::parse("r.example/a:1").unwrap();

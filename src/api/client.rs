@@ -10,6 +10,7 @@ use super::answer::ControlAnswer;
 use super::document::{HistoryDocument, SCHEMA_VERSION, StatusDocument};
 use super::events::EventStatus;
 use super::forecast::PlanDocument;
+use crate::http::{Answer, Failure, Http, Method, Request, header::HeaderName};
 
 /// Why the agent did not tell.
 #[derive(Debug, thiserror::Error)]
@@ -55,11 +56,14 @@ impl ClientError {
 /// What lets somebody read the status socket.
 pub(super) const READERS: &str = "use sudo, or become a member of group cotter";
 
-/// How long a question may wait.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-
 /// How long an order may wait: a stage under way is finished first.
 const ORDER_WITHIN: Duration = Duration::from_secs(120);
+
+/// How long a question may wait for its answer.
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// More than any document of the agent has, and than any event.
+const LONGEST: usize = 64 << 20;
 
 /// Asks for the status, for 5 s at most.
 ///
@@ -107,15 +111,17 @@ pub async fn events(
     last: &mut Option<String>,
     show: impl Fn(&EventStatus, &str) -> bool,
 ) -> Result<bool, ClientError> {
-    let http = connect(path, None, READERS).await?;
-    let mut ask = http.get(format!("http://agent/v1/events?follow={follow}"));
+    let mut ask = request(Method::GET, &format!("events?follow={follow}"), ANSWER_WITHIN).without_deadline();
     if let Some(last) = last.as_ref() {
-        ask = ask.header("last-event-id", last);
+        ask = ask.header(HeaderName::from_static("last-event-id"), last);
     }
     let mut answer = sent(path, ask).await?;
     let mut bytes = Vec::new();
-    while let Some(more) = answer.chunk().await.map_err(|error| no_answer(path, &error))? {
+    while let Some(more) = answer.next().await.map_err(|failure| no_answer(path, &failure))? {
         bytes.extend_from_slice(&more);
+        if bytes.len() > LONGEST {
+            return Err(not_understood(path, format!("an event of it has more than {LONGEST} bytes")));
+        }
         while let Some(end) = bytes.windows(2).position(|pair| pair == b"\n\n") {
             let message: Vec<u8> = bytes.drain(..end + 2).collect();
             for line in String::from_utf8_lossy(&message).lines() {
@@ -135,14 +141,17 @@ pub async fn events(
 }
 
 async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
-    let told = Box::pin(read(path, what)).await?;
-    serde_json::from_slice(&told).map_err(|e| not_understood(path, e.to_string()))
+    read(path, sent(path, request(Method::GET, what, ANSWER_WITHIN)).await?).await
 }
 
-async fn read(path: &Path, what: &str) -> Result<Vec<u8>, ClientError> {
-    let http = connect(path, Some(ANSWER_WITHIN), READERS).await?;
-    let answer = sent(path, http.get(format!("http://agent/v1/{what}"))).await?;
-    Ok(answer.bytes().await.map_err(|e| not_understood(path, e.to_string()))?.into())
+pub(super) fn request(method: Method, what: &str, within: Duration) -> Request {
+    Request::new(method, format!("http://agent/v1/{what}"), within)
+}
+
+/// Reads a whole document.
+async fn read<T: DeserializeOwned>(path: &Path, answer: Answer) -> Result<T, ClientError> {
+    let body = Box::pin(answer.body(LONGEST)).await.map_err(|e| not_understood(path, e.to_string()))?;
+    serde_json::from_slice(&body).map_err(|e| not_understood(path, e.to_string()))
 }
 
 /// Gives an order, e.g. `hold`, to the control socket; the agent's answer when it followed.
@@ -156,15 +165,15 @@ pub async fn order<B: Serialize>(path: &Path, verb: &str, body: &B) -> Result<Co
 }
 
 async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, ClientError> {
-    let http = connect(path, Some(ORDER_WITHIN), "use sudo").await?;
-    let ask = http.post(format!("http://agent/v1/{verb}"));
-    let answer = ask.header("content-type", "application/json").body(body).send().await;
-    let not_in_time = |error: reqwest::Error| match error.is_timeout() {
-        true => ClientError::Busy,
-        false => no_answer(path, &error),
-    };
-    let answer = answer.map_err(not_in_time)?;
-    let answer: ControlAnswer = answer.json().await.map_err(|e| not_understood(path, e.to_string()))?;
+    let order = request(Method::POST, verb, ORDER_WITHIN).json(body);
+    let sent = connect(path, "use sudo").await?.send(order).await;
+    let answer = sent.map_err(|failure| match failure {
+        Failure::Late => ClientError::Busy,
+        Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => {
+            no_answer(path, &failure)
+        }
+    })?;
+    let answer: ControlAnswer = read(path, answer).await?;
     check_version(path, answer.schema_version)?;
     match answer.code.as_str() {
         "done" => Ok(answer),
@@ -172,12 +181,8 @@ async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, C
     }
 }
 
-pub(super) async fn connect(
-    path: &Path,
-    within: Option<Duration>,
-    advice: &'static str,
-) -> Result<reqwest::Client, ClientError> {
-    let no_agent = |why: String| ClientError::NoAgent { path: path.to_path_buf(), why };
+/// The way to the socket, if it is there and may be used.
+pub(super) async fn connect(path: &Path, advice: &'static str) -> Result<Http, ClientError> {
     match tokio::net::UnixStream::connect(path).await {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -188,37 +193,34 @@ pub(super) async fn connect(
             let why = "it accepts no connection".to_owned();
             return Err(ClientError::NoAnswer { path: path.to_path_buf(), why });
         }
-        Err(error) => return Err(no_agent(error.to_string())),
+        Err(error) => return Err(no_agent(path, &error)),
     }
-    let http = reqwest::Client::builder().unix_socket(path).tls_certs_only([]);
-    let http = match within {
-        Some(within) => http.timeout(within).build(),
-        None => http.build(),
-    };
-    http.map_err(|e| no_agent(e.to_string()))
+    Http::over_socket(path).map_err(|failure| no_agent(path, &failure))
+}
+
+pub(super) fn no_agent(path: &Path, why: &dyn std::fmt::Display) -> ClientError {
+    ClientError::NoAgent { path: path.to_path_buf(), why: why.to_string() }
 }
 
 /// The answer to a question, if it is one.
-pub(super) async fn sent(
-    path: &Path,
-    ask: reqwest::RequestBuilder,
-) -> Result<reqwest::Response, ClientError> {
-    let answer = ask.send().await.map_err(|error| no_answer(path, &error))?;
+pub(super) async fn sent(path: &Path, ask: Request) -> Result<Answer, ClientError> {
+    let answer = connect(path, READERS).await?.send(ask).await;
+    let answer = answer.map_err(|failure| no_answer(path, &failure))?;
     if answer.status().is_success() {
         return Ok(answer);
     }
-    let status = answer.status();
-    let refused: Result<ControlAnswer, _> = answer.json().await;
-    let refused = refused.map_err(|_| not_understood(path, format!("it answers with status {status}")))?;
-    Err(ClientError::NotFollowed { code: refused.code, message: refused.message })
+    let ControlAnswer { code, message, .. } = read(path, answer).await?;
+    Err(ClientError::NotFollowed { code, message })
 }
 
-fn no_answer(path: &Path, error: &reqwest::Error) -> ClientError {
-    let path = path.to_path_buf();
-    if error.is_timeout() {
-        return ClientError::NoAnswer { path, why: format!("not within {} s", ANSWER_WITHIN.as_secs()) };
+fn no_answer(path: &Path, failure: &Failure) -> ClientError {
+    match failure {
+        Failure::Late => {
+            let why = format!("not within {} s", ANSWER_WITHIN.as_secs());
+            ClientError::NoAnswer { path: path.to_path_buf(), why }
+        }
+        Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => no_agent(path, failure),
     }
-    ClientError::NoAgent { path, why: error.to_string() }
 }
 
 pub(super) fn not_understood(path: &Path, why: String) -> ClientError {

@@ -14,7 +14,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::{Extension, FromRef, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
@@ -22,9 +22,10 @@ use futures_util::stream::{BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{busy, told};
-use super::client::{ClientError, READERS, connect, sent};
+use super::client::{ANSWER_WITHIN, ClientError, request, sent};
 use super::events::Readers;
 use super::server::Sources;
+use crate::http::{Answer, Method};
 use crate::listen::Visit;
 
 /// Lines that are given when nothing is said.
@@ -117,7 +118,7 @@ pub(super) async fn log(
 /// A log that the agent sends.
 #[derive(Debug)]
 pub struct ReadLog {
-    answer: reqwest::Response,
+    answer: Answer,
 }
 
 impl ReadLog {
@@ -126,8 +127,8 @@ impl ReadLog {
     /// # Errors
     ///
     /// When the agent or the engine broke off.
-    pub async fn next(&mut self) -> Result<Option<axum::body::Bytes>, String> {
-        self.answer.chunk().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        self.answer.next().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
     }
 }
 
@@ -137,8 +138,19 @@ impl ReadLog {
 ///
 /// As [`ClientError`] says.
 pub async fn logs(path: &Path, wish: &LogWish) -> Result<ReadLog, ClientError> {
-    let http = connect(path, None, READERS).await?;
-    sent(path, http.get("http://agent/v1/logs").query(wish)).await.map(|answer| ReadLog { answer })
+    let mut ask = request(Method::GET, "logs", ANSWER_WITHIN).without_deadline();
+    ask = ask.query("service", &wish.service).query("follow", wish.follow.to_string());
+    let more = [
+        ("app", wish.app.clone()),
+        ("tail", wish.tail.map(|lines| lines.to_string())),
+        ("since", wish.since.map(|seconds| seconds.to_string())),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            ask = ask.query(name, value);
+        }
+    }
+    sent(path, ask).await.map(|answer| ReadLog { answer })
 }
 
 #[cfg(test)]

@@ -1,18 +1,22 @@
 //! Speaks to the fleet server's operator API.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 use clap::builder::FalseyValueParser;
-use reqwest::header::CONTENT_TYPE;
-use reqwest::{Method, StatusCode, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::fleet::operator_api::views::{ErrorView, Failure};
+use crate::http::{self, Http, Method, Request, StatusCode, Url};
+
+/// How long the server may take, redirects and the whole answer included.
+const WITHIN: Duration = Duration::from_secs(30);
+
+/// More than any list of the server has.
+const LONGEST: usize = 64 << 20;
 use crate::model::is_loopback;
 
 /// Which fleet server, and with which token.
@@ -81,7 +85,7 @@ pub(super) enum ClientError {
 /// A fleet server to ask.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: reqwest::Client,
+    http: Http,
     url: Url,
     token: String,
 }
@@ -102,14 +106,7 @@ impl Client {
             Some(token) => token,
             None => read_token(&connection.token_file)?,
         };
-        // A second install is refused, which is as good.
-        let http = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(Duration::from_secs(30))
-            .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
-            .redirect(reqwest::redirect::Policy::none());
-        let http = if is_here { here(http) } else { http };
-        let http = http.build().map_err(|error| bad(innermost(&error)))?;
+        let http = Http::new().map_err(|failure| bad(failure.to_string()))?;
         Ok(Self { http, url, token })
     }
 
@@ -163,24 +160,16 @@ impl Client {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let request = self.http.request(method, url).bearer_auth(&self.token);
+        let request = Request::new(method, url, WITHIN).bearer(&self.token);
         let request = match body {
-            Some(body) => request.header(CONTENT_TYPE, "application/json").body(body),
+            Some(body) => request.json(body),
             None => request,
         };
-        let unreachable = |error: reqwest::Error| {
-            let why = match innermost(&error) {
-                // What rustls says when the other side answers its greeting in plain text.
-                why if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
-                why => why,
-            };
-            ClientError::Unreachable { url: self.server(), why }
-        };
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        let body = response.bytes().await.map_err(unreachable)?;
+        let answer = self.http.send(request).await.map_err(|failure| self.failed(&failure))?;
+        let status = answer.status();
+        let body = answer.body(LONGEST).await.map_err(|failure| self.failed(&failure))?;
         if status.is_success() {
-            return Ok(body.into());
+            return Ok(body);
         }
         match serde_json::from_slice::<ErrorView>(&body) {
             Ok(_) if status == StatusCode::UNAUTHORIZED => {
@@ -188,6 +177,16 @@ impl Client {
             }
             Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),
             Err(_) => Err(ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") }),
+        }
+    }
+
+    fn failed(&self, failure: &http::Failure) -> ClientError {
+        let (url, why) = (self.server(), failure.to_string());
+        match failure {
+            http::Failure::Unreachable(_) | http::Failure::Late => ClientError::Unreachable { url, why },
+            http::Failure::TooLong(_) | http::Failure::Redirected { .. } => {
+                ClientError::NotUnderstood { url, why }
+            }
         }
     }
 
@@ -215,15 +214,4 @@ fn read_token(path: &Path) -> Result<String, ClientError> {
         return Err(ClientError::NoToken { path: path.to_owned(), source });
     }
     Ok(token.to_owned())
-}
-
-/// Asks this machine, whatever a proxy or a resolver says.
-fn here(http: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    let localhost = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
-    http.no_proxy().tls_certs_only([]).resolve_to_addrs("localhost", &localhost)
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let last = std::iter::successors(Some(error), |error| error.source()).last();
-    last.map_or_else(String::new, ToString::to_string)
 }

@@ -81,7 +81,7 @@ impl Exit {
                 DaemonError::Socket(error) => Self::of_kind(error),
                 DaemonError::IdentityUnknown { .. } => Some(Self::OtherInstance),
                 DaemonError::NotJoined | DaemonError::NoKey(_) => Some(Self::BadConfig),
-                DaemonError::Cloud(_)
+                DaemonError::Tls(_)
                 | DaemonError::Random(_)
                 | DaemonError::TaskEnded
                 | DaemonError::Signals(_) => None,
@@ -115,7 +115,7 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<RegistryError>() {
             return Some(match error {
                 RegistryError::NotFound { .. } => Self::NotFound,
-                RegistryError::Denied { .. } => Self::NotPermitted,
+                RegistryError::Denied { .. } | RegistryError::ForeignRealm { .. } => Self::NotPermitted,
                 RegistryError::Unreachable { .. } => Self::Unreachable,
             });
         }

@@ -195,8 +195,6 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(answer) => return not_run(&answer),
     };
-    // An error means that it is installed already.
-    drop(rustls::crypto::ring::default_provider().install_default());
     // One thread: what blocks is done beside it, and a device pays for every stack.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
-use reqwest::Method;
 
 use super::client::{Client, Connection};
 use super::{compose, print};
@@ -16,6 +15,7 @@ use crate::fleet::operator_api::views::{
 };
 use crate::fleet::policy::ReleaseStatus;
 use crate::fleet::random_token;
+use crate::http::{Http, Method};
 use crate::registry;
 
 #[derive(Debug, Subcommand)]
@@ -160,9 +160,11 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
 async fn create(verb: Create) -> anyhow::Result<()> {
     let (file, wanted) = compose::read(&verb.file)?;
     let client = Client::new(verb.plain.connection)?;
+    let http = Http::new()?;
     let mut images = BTreeMap::new();
     for (service, image) in wanted {
-        let exact = registry::resolve(&image).await.with_context(|| format!("services.{service}.image"))?;
+        let exact =
+            registry::resolve(&http, &image).await.with_context(|| format!("services.{service}.image"))?;
         images.insert(service, exact.to_string());
     }
     let commit = match verb.commit {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use reqwest::header::{DATE, ETAG, IF_NONE_MATCH, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::json;
-use tracing::warn;
 
+use crate::http::header::{DATE, ETAG, HeaderName, IF_NONE_MATCH};
+use crate::http::{Answer, Failure, Http, Method, Request, StatusCode};
 use crate::model::{DeviceUuid, Identity};
 use crate::wire::report_v3::{DeviceReport, ReportBody};
 
@@ -16,12 +16,23 @@ use super::knock::Answered;
 /// A cloud's API.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    http: Http,
     endpoint: String,
+    /// For one request, redirects and the whole body of the answer included.
+    timeout: Duration,
 }
 
 /// More than any target that is accepted (4 MiB), so that the reader says what is wrong with those between.
-const LONGEST_BODY: usize = 8 * 1024 * 1024;
+const LONGEST_TARGET: usize = 8 << 20;
+
+/// More than any other answer that is read has: the numbers of devices.
+const LONGEST_ANSWER: usize = 64 << 10;
+
+/// By which our fleet server says that an operator deleted the device.
+const DELETED: HeaderName = HeaderName::from_static("cotter-device");
+
+/// Longer ones are not sent back, and the target comes whole with every poll.
+const LONGEST_ETAG: usize = 1024;
 
 /// Why a request did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +62,12 @@ pub enum CloudError {
         "this device was deleted from its fleet at {endpoint}; an operator must allow it again: `cotter device allow {uuid} --restore`"
     )]
     Deleted { endpoint: String, uuid: DeviceUuid },
+    /// It sends the device on to another server, or in another way that is not followed.
+    #[error(
+        "cloud {endpoint} does not answer {request} itself: {why}; if the cloud has moved, set cloud.endpoint to its new \
+         address, else look for a proxy or a portal on the way"
+    )]
+    Redirected { endpoint: String, request: &'static str, why: String },
     /// 304 though we named no etag: what it says to a device it does not know (protocol.md 10.3).
     #[error("cloud {endpoint} does not know this device; was it deleted there?")]
     Unknown { endpoint: String },
@@ -70,6 +87,7 @@ impl CloudError {
             | Self::Denied { .. }
             | Self::Conflict { .. }
             | Self::Deleted { .. }
+            | Self::Redirected { .. }
             | Self::Unknown { .. } => None,
         }
     }
@@ -100,25 +118,11 @@ pub struct Registration<'a> {
 }
 
 impl Client {
-    /// A client for the API at `endpoint`; nothing is sent yet.
-    ///
-    /// # Errors
-    ///
-    /// When TLS cannot be set up, which is a matter of the machine.
-    pub fn new(endpoint: &str, timeout: Duration) -> Result<Self, CloudError> {
-        // An error means that it is installed already.
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let agent = concat!("cotter/", env!("CARGO_PKG_VERSION"));
-        let builder = || reqwest::Client::builder().timeout(timeout).user_agent(agent);
-        // Without certificates of authorities no client is made, and that must not keep an agent from
-        // running what it knows: https then fails, and is told, until they are there.
-        let http = builder().build().or_else(|error| {
-            warn!(%error, "no certificates of authorities; https fails until ca-certificates is installed");
-            builder().tls_certs_only([]).build()
-        });
-        let http =
-            http.map_err(|e| CloudError::Unreachable { endpoint: endpoint.to_owned(), why: told(&e) })?;
-        Ok(Self { http, endpoint: endpoint.to_owned() })
+    /// A client for the API at `endpoint`; nothing is sent yet. A request may take `timeout`, redirects and the whole
+    /// body of its answer included.
+    #[must_use]
+    pub fn new(http: Http, endpoint: &str, timeout: Duration) -> Self {
+        Self { http, endpoint: endpoint.to_owned(), timeout }
     }
 
     /// Base URL of the API.
@@ -146,13 +150,14 @@ impl Client {
         if let Some(name) = device.device_name {
             body["device_name"] = name.into();
         }
-        let request = self.http.post(format!("{}/device/register", self.endpoint));
-        let answer = self.sent(request.bearer_auth(provisioning_key).json(&body)).await?;
+        let call = "registration";
+        let request = self.request(Method::POST, "device/register").bearer(provisioning_key);
+        let answer = self.sent(call, request.json(body.to_string().into_bytes())).await?;
         self.check_not_deleted(device.uuid, &answer)?;
         if answer.status() != StatusCode::CREATED {
-            return Err(self.refused("registration", answer).await);
+            return Err(self.refused(call, answer).await);
         }
-        answer.json().await.map_err(|e| self.unreachable(&e))
+        self.read(call, answer).await
     }
 
     /// Whether the cloud knows the device under this very key; its numeric id then.
@@ -166,15 +171,16 @@ impl Client {
             d: Vec<Device>,
         }
         // OData wants `$ = '` raw and spaces escaped (protocol.md 10.1).
-        let url = format!("{}/v7/device?$select=id&$filter=uuid%20eq%20'{uuid}'", self.endpoint);
-        let answer = self.sent(self.http.get(url).bearer_auth(device_key)).await?;
+        let call = "look-up of the device";
+        let path = format!("v7/device?$select=id&$filter=uuid%20eq%20'{uuid}'");
+        let answer = self.sent(call, self.request(Method::GET, &path).bearer(device_key)).await?;
         match answer.status() {
             StatusCode::OK => {
-                let rows: Rows = answer.json().await.map_err(|e| self.unreachable(&e))?;
+                let rows: Rows = self.read(call, answer).await?;
                 Ok(rows.d.first().map(|device| device.id))
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Ok(None),
-            _ => Err(self.refused("look-up of the device", answer).await),
+            _ => Err(self.refused(call, answer).await),
         }
     }
 
@@ -189,37 +195,38 @@ impl Client {
         device_key: &str,
         etag: Option<&str>,
     ) -> Result<State, CloudError> {
-        let url = format!("{}/device/v3/{uuid}/state", self.endpoint);
-        let mut request = self.http.get(url).bearer_auth(device_key);
+        let call = "poll";
+        let mut request = self.request(Method::GET, &target_of(uuid)).bearer(device_key);
         if let Some(etag) = etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
-        let answer = self.sent(request).await?;
+        let answer = self.sent(call, request).await?;
         self.check_not_deleted(uuid, &answer)?;
         match answer.status() {
             StatusCode::NOT_MODIFIED if etag.is_some() => Ok(State::Unchanged),
             StatusCode::NOT_MODIFIED => Err(CloudError::Unknown { endpoint: self.endpoint.clone() }),
             StatusCode::OK => {
-                let etag = answer.headers().get(ETAG).and_then(|e| e.to_str().ok()).map(str::to_owned);
-                Ok(State::Changed { etag, body: self.body(answer).await? })
+                let etag = answer.header(&ETAG).filter(|etag| etag.len() <= LONGEST_ETAG).map(str::to_owned);
+                Ok(State::Changed { etag, body: self.body(call, answer, LONGEST_TARGET).await? })
             }
-            _ => Err(self.refused("poll", answer).await),
+            _ => Err(self.refused(call, answer).await),
         }
     }
 
     /// Asks as a poll does, and leaves the target unread; for a device that no cloud has accepted, any page.
     pub(super) async fn knock(&self, identity: Option<&Identity>) -> Result<Answered, CloudError> {
         let known = identity.filter(|identity| identity.registered.is_some());
-        let answer = match known {
+        let request = match known {
             Some(Identity { uuid, device_key, .. }) => {
-                let url = format!("{}/device/v3/{uuid}/state", self.endpoint);
-                let answer = self.sent(self.http.get(url).bearer_auth(device_key)).await?;
-                self.check_not_deleted(uuid, &answer)?;
-                answer
+                self.request(Method::GET, &target_of(uuid)).bearer(device_key)
             }
-            None => self.sent(self.http.get(format!("{}/ping", self.endpoint))).await?,
+            None => self.request(Method::GET, "ping"),
         };
-        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok()).map(str::to_owned);
+        let answer = self.sent("poll", request).await?;
+        if let Some(Identity { uuid, .. }) = known {
+            self.check_not_deleted(uuid, &answer)?;
+        }
+        let date = answer.header(&DATE).map(str::to_owned);
         match answer.status() {
             StatusCode::NOT_MODIFIED if known.is_some() => {
                 Err(CloudError::Unknown { endpoint: self.endpoint.clone() })
@@ -242,53 +249,70 @@ impl Client {
         device_key: &str,
         report: &DeviceReport,
     ) -> Result<(), CloudError> {
+        let call = "report";
         let body = ReportBody::from([(uuid.to_string(), report.clone())]);
-        let request = self.http.patch(format!("{}/device/v3/state", self.endpoint));
-        let answer = self.sent(request.bearer_auth(device_key).json(&body)).await?;
-        if answer.status().is_success() { Ok(()) } else { Err(self.refused("report", answer).await) }
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let request = self.request(Method::PATCH, "device/v3/state").bearer(device_key).json(body);
+        let answer = self.sent(call, request).await?;
+        if answer.status().is_success() { Ok(()) } else { Err(self.refused(call, answer).await) }
     }
 
     /// Our fleet server says with a header what a balena API does not say at all.
-    fn check_not_deleted(&self, uuid: &DeviceUuid, answer: &Response) -> Result<(), CloudError> {
-        if answer.headers().get("cotter-device").is_some_and(|device| device == "deleted") {
+    fn check_not_deleted(&self, uuid: &DeviceUuid, answer: &Answer) -> Result<(), CloudError> {
+        if answer.header(&DELETED) == Some("deleted") {
             return Err(CloudError::Deleted { endpoint: self.endpoint.clone(), uuid: uuid.clone() });
         }
         Ok(())
     }
 
-    /// Reads a body up to [`LONGEST_BODY`], so that no answer costs more memory than the device has.
-    async fn body(&self, mut answer: Response) -> Result<Vec<u8>, CloudError> {
-        let mut body = Vec::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|e| self.unreachable(&e))? {
-            body.extend_from_slice(&chunk);
-            if body.len() > LONGEST_BODY {
-                let message = format!("its target has more than {LONGEST_BODY} bytes and is not read");
-                let (endpoint, status) = (self.endpoint.clone(), answer.status().as_u16());
-                return Err(CloudError::Refused {
-                    endpoint,
-                    request: "poll",
-                    status,
-                    message,
-                    retry_after: None,
-                });
+    fn request(&self, method: Method, path: &str) -> Request {
+        Request::new(method, format!("{}/{path}", self.endpoint), self.timeout)
+    }
+
+    async fn sent(&self, call: &'static str, request: Request) -> Result<Answer, CloudError> {
+        self.http.send(request).await.map_err(|failure| self.failed(call, failure))
+    }
+
+    /// Reads a short JSON answer.
+    async fn read<T: DeserializeOwned>(&self, call: &'static str, answer: Answer) -> Result<T, CloudError> {
+        let status = answer.status();
+        let body = self.body(call, answer, LONGEST_ANSWER).await?;
+        serde_json::from_slice(&body)
+            .map_err(|error| self.senseless(call, status, format!("its answer cannot be read: {error}")))
+    }
+
+    async fn body(&self, call: &'static str, answer: Answer, most: usize) -> Result<Vec<u8>, CloudError> {
+        let status = answer.status();
+        answer.body(most).await.map_err(|failure| match failure {
+            Failure::TooLong(_) => self.senseless(call, status, format!("{failure} and is not read")),
+            Failure::Unreachable(_) | Failure::Late | Failure::Redirected { .. } => {
+                self.failed(call, failure)
+            }
+        })
+    }
+
+    /// An answer whose status is right and whose body is not.
+    fn senseless(&self, request: &'static str, status: StatusCode, message: String) -> CloudError {
+        let (endpoint, status) = (self.endpoint.clone(), status.as_u16());
+        CloudError::Refused { endpoint, request, status, message, retry_after: None }
+    }
+
+    fn failed(&self, request: &'static str, failure: Failure) -> CloudError {
+        let (endpoint, why) = (self.endpoint.clone(), failure.to_string());
+        match failure {
+            Failure::Redirected { .. } => CloudError::Redirected { endpoint, request, why },
+            Failure::Unreachable(_) | Failure::Late | Failure::TooLong(_) => {
+                CloudError::Unreachable { endpoint, why }
             }
         }
-        Ok(body)
     }
 
-    async fn sent(&self, request: reqwest::RequestBuilder) -> Result<Response, CloudError> {
-        request.send().await.map_err(|e| self.unreachable(&e))
-    }
-
-    fn unreachable(&self, error: &reqwest::Error) -> CloudError {
-        CloudError::Unreachable { endpoint: self.endpoint.clone(), why: told(error) }
-    }
-
-    async fn refused(&self, request: &'static str, answer: Response) -> CloudError {
-        let (endpoint, status) = (self.endpoint.clone(), answer.status());
-        let retry_after = answer.headers().get(RETRY_AFTER).and_then(|v| v.to_str().ok()).and_then(seconds);
-        let text = answer.text().await.unwrap_or_default();
-        let message: String = text.lines().next().unwrap_or_default().chars().take(200).collect();
+    async fn refused(&self, request: &'static str, answer: Answer) -> CloudError {
+        let (endpoint, status, retry_after) = (self.endpoint.clone(), answer.status(), answer.retry_after());
+        let text = answer.beginning().await;
+        let text = String::from_utf8_lossy(&text);
+        let line = text.lines().next().unwrap_or_default();
+        let message: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 CloudError::Denied { endpoint, request, status: status.as_u16() }
@@ -299,33 +323,11 @@ impl Client {
     }
 }
 
-/// `Retry-After` in seconds; a date is not read, and an hour is the most that is believed.
-fn seconds(text: &str) -> Option<Duration> {
-    text.trim().parse().ok().map(|s: u64| Duration::from_secs(s.min(3600)))
-}
-
-/// The error with its causes but without the URL, which is told beside it.
-fn told(error: &reqwest::Error) -> String {
-    let mut causes = Vec::new();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    causes.pop().unwrap_or_else(|| error.to_string())
+/// Where a device's target is.
+fn target_of(uuid: &DeviceUuid) -> String {
+    format!("device/v3/{uuid}/state")
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn retry_after_is_in_seconds_and_bounded() {
-        assert_eq!(seconds("60"), Some(Duration::from_secs(60)));
-        assert_eq!(seconds("999999"), Some(Duration::from_secs(3600)));
-        assert_eq!(seconds("Wed, 21 Oct 2026 07:28:00 GMT"), None);
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 
 use super::client::{Client, CloudError};
+use crate::http::{Http, Url};
 use crate::model::Identity;
 
 /// How far the way to a cloud goes.
@@ -39,7 +40,11 @@ pub async fn knock(
     identity: Option<&Identity>,
     within: Duration,
 ) -> Result<Knock, CloudError> {
-    let client = Client::new(endpoint, within)?;
+    let http = Http::new().map_err(|failure| CloudError::Unreachable {
+        endpoint: endpoint.to_owned(),
+        why: failure.to_string(),
+    })?;
+    let client = Client::new(http, endpoint, within);
     let (host, port) = place(endpoint);
     let in_time = |_| "no answer in time".to_owned();
     let addresses = tokio::time::timeout(within, lookup_host((host.as_str(), port))).await.map_err(in_time);
@@ -62,9 +67,9 @@ pub async fn knock(
 
 /// The host and the port of an endpoint that was checked.
 fn place(endpoint: &str) -> (String, u16) {
-    let url = reqwest::Url::parse(endpoint).ok();
+    let url = Url::parse(endpoint).ok();
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
-    let port = url.as_ref().and_then(reqwest::Url::port_or_known_default).unwrap_or(443);
+    let port = url.as_ref().and_then(Url::port_or_known_default).unwrap_or(443);
     (host.trim_matches(['[', ']']).to_owned(), port)
 }
 

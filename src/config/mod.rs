@@ -4,6 +4,7 @@
 
 mod join;
 mod key_file;
+mod limits;
 mod policy;
 mod show;
 mod sources;
@@ -182,7 +183,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
             heal_window: duration("heal.window", raw.heal.window, 10 * second, day)?,
         },
         stall_timeout: duration("update.stall_timeout", raw.update.stall_timeout, 5 * second, hour)?,
-        policy: policy::policy(raw.policy, &engine_socket)?,
+        policy: policy::policy(raw.policy, &engine_socket, limits::limits(raw.limits)?)?,
         engine_socket,
         metrics_listen: listen("metrics.listen", raw.metrics.listen)?,
         log_level: raw.log.level.unwrap_or_else(|| default_of("log.level").to_owned()),
@@ -259,17 +260,19 @@ fn endpoint(endpoint: String) -> Result<String, ConfigError> {
     Ok(endpoint.trim_end_matches('/').to_owned())
 }
 
-/// Hosts with commas or spaces between them.
+/// Hosts with commas or spaces between them; `http://` before one that has no TLS.
 fn registries(given: &str) -> Result<Vec<String>, ConfigError> {
     let is_host = |host: &str| {
+        let host = host.strip_prefix("http://").unwrap_or(host);
         let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
-        host.chars().all(is_fine) && !host.starts_with(['.', ':'])
+        !host.is_empty() && host.chars().all(is_fine) && !host.starts_with(['.', ':'])
     };
     let hosts: Vec<_> = given.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_owned).collect();
     if hosts.iter().all(|host| is_host(host)) {
         return Ok(hosts);
     }
-    let accepts = "hosts such as registry.example.com:5000, with commas between them".to_owned();
+    let accepts = "hosts such as registry.example.com:5000, with commas between them, and http:// before one without TLS"
+        .to_owned();
     Err(ConfigError::Value { key: "cloud.registries", given: given.to_owned(), accepts })
 }
 
@@ -350,8 +353,13 @@ fn windows(key: &'static str, given: Option<String>) -> Result<BTreeSet<Window>,
     })
 }
 
-/// A number of bytes, 1 TiB at most: a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`, in either case.
+/// A number of bytes, 1 TiB at most.
 fn bytes(key: &'static str, given: Option<String>) -> Result<u64, ConfigError> {
+    bytes_within(key, given, 0, 1 << 40)
+}
+
+/// A number of bytes: a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`, in either case.
+fn bytes_within(key: &'static str, given: Option<String>, least: u64, most: u64) -> Result<u64, ConfigError> {
     let default = default_of(key);
     let given = given.unwrap_or_else(|| default.to_owned());
     let text = given.trim().to_ascii_lowercase();
@@ -366,9 +374,19 @@ fn bytes(key: &'static str, given: Option<String>) -> Result<u64, ConfigError> {
     };
     let number: Option<u64> = number.parse().ok();
     let bytes = number.zip(shift).and_then(|(number, shift)| number.checked_mul(1 << shift));
-    bytes.filter(|bytes| *bytes <= 1 << 40).ok_or_else(|| ConfigError::Value {
+    bytes.filter(|bytes| (least..=most).contains(bytes)).ok_or_else(|| ConfigError::Value {
         key,
         given,
-        accepts: format!("a size such as {default}, from 0 to 1TiB"),
+        accepts: format!("a size such as {default}, from {} to {}", size(least), size(most)),
     })
+}
+
+/// Bytes with the largest unit that needs no fraction.
+fn size(bytes: u64) -> String {
+    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
+    let fits = |(shift, _): &(u32, &str)| bytes > 0 && bytes.trailing_zeros() >= *shift;
+    units
+        .into_iter()
+        .find(fits)
+        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
 }

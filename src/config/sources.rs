@@ -69,6 +69,15 @@ pub(super) const KNOBS: &[Knob] = &[
     text("policy.drivers", None),
     text("policy.runtimes", None),
     text("policy.host_paths", Some("")),
+    number("limits.apps", Some("20")),
+    number("limits.services", Some("200")),
+    number("limits.networks", Some("100")),
+    number("limits.volumes", Some("200")),
+    number("limits.ports", Some("1000")),
+    number("limits.labels", Some("200")),
+    number("limits.variables", Some("1000")),
+    text("limits.environment", Some("1MiB")),
+    number("limits.values", Some("100000")),
     text("metrics.listen", Some("")),
     text("log.level", Some("info")),
 ];
@@ -120,6 +129,7 @@ pub(super) struct RawConfig {
     pub(super) update: RawUpdate,
     pub(super) heal: RawHeal,
     pub(super) policy: RawPolicy,
+    pub(super) limits: RawLimits,
     pub(super) metrics: RawMetrics,
     pub(super) log: RawLog,
 }
@@ -181,6 +191,20 @@ pub(super) struct RawPolicy {
     pub(super) drivers: Option<String>,
     pub(super) runtimes: Option<String>,
     pub(super) host_paths: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawLimits {
+    pub(super) apps: Option<usize>,
+    pub(super) services: Option<usize>,
+    pub(super) networks: Option<usize>,
+    pub(super) volumes: Option<usize>,
+    pub(super) ports: Option<usize>,
+    pub(super) labels: Option<usize>,
+    pub(super) variables: Option<usize>,
+    pub(super) environment: Option<String>,
+    pub(super) values: Option<usize>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -65,6 +65,8 @@ fn every_knob_is_read_from_environment_and_flag() {
             "policy.preset" => "strict".to_owned(),
             key if key.starts_with("policy.") => "no".to_owned(),
             "update.disk_reserve" => "1GiB".to_owned(),
+            "limits.environment" => "2KiB".to_owned(),
+            "limits.values" => "2000".to_owned(),
             key if *is_number || !key.contains('.') => "9".to_owned(),
             "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),
             _ => "77s".to_owned(),
@@ -76,6 +78,13 @@ fn every_knob_is_read_from_environment_and_flag() {
         assert!(by_variable != before, "{variable} changes nothing");
         assert!(by_flag == by_variable, "--set {knob} is not {variable}");
     }
+}
+
+#[test]
+fn hosts_that_may_see_the_key_are_named_with_a_port_or_as_plain() {
+    let text = "[cloud]\nendpoint = \"http://a\"\nregistries = \"r.example:5000, http://lan.example:5000\"";
+    let cloud = load(text, &[], &[]).unwrap().cloud.unwrap();
+    assert_eq!(cloud.registries, ["r.example:5000", "http://lan.example:5000"]);
 }
 
 #[test]
@@ -213,6 +222,23 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "[heal]\nrestarts = 101",
             "heal.restarts = \"101\" is not accepted: it must be a whole number from 0 to 100",
+        ),
+        (
+            "[limits]\nservices = 0",
+            "limits.services = \"0\" is not accepted: it must be a whole number from 1 to 5000",
+        ),
+        (
+            "[limits]\nenvironment = \"1000\"",
+            "limits.environment = \"1000\" is not accepted: it must be a size such as 1MiB, from 1KiB to 4MiB",
+        ),
+        (
+            "[cloud]\nendpoint = \"http://a\"\nregistries = \"https://r.example\"",
+            "cloud.registries = \"https://r.example\" is not accepted: it must be hosts such as \
+             registry.example.com:5000, with commas between them, and http:// before one without TLS",
+        ),
+        (
+            "[cloud]\nendpoint = \"http://a\"\nregistries = \"http://\"",
+            "cloud.registries = \"http://\" is not accepted",
         ),
         (
             "[heal]\nwindow = \"9s\"",

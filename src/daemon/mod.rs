@@ -35,6 +35,7 @@ use crate::cloud::{self, Client, Poller, Reporter, Start, Times};
 use crate::config::{CloudConfig, Config, ConfigError, Joining};
 use crate::engine::{Docker, DockerSettings};
 use crate::host;
+use crate::http::{Failure, Http};
 use crate::model::{
     Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, RegistryLogin, Report, WindowState,
     exposed_host,
@@ -57,8 +58,8 @@ pub enum DaemonError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Socket(#[from] api::BindError),
-    #[error(transparent)]
-    Cloud(#[from] cloud::CloudError),
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] Failure),
     /// A new identity would make a second device of this one.
     #[error(
         "the state folder {} cannot be read ({why}), and with it who this device is; \
@@ -134,9 +135,9 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
-    let login = login(&config, &identity);
-    let host = Host::new(&config.runtime_dir, login.clone(), config.policy.clone());
-    let docker = Arc::new(engine(&config, login));
+    let http = Http::new()?;
+    let host = Host::new(&config.runtime_dir, http.clone(), login(&config, &identity), config.policy.clone());
+    let docker = Arc::new(engine(&config));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
@@ -152,7 +153,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
             interval: cloud.poll_interval,
             wish,
         };
-        let client = Client::new(&cloud.endpoint, cloud.request_timeout)?;
+        let client = Client::new(http, &cloud.endpoint, cloud.request_timeout);
         tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");
@@ -270,12 +271,11 @@ fn login(config: &Config, identity: &Identity) -> Option<RegistryLogin> {
     })
 }
 
-fn engine(config: &Config, login: Option<RegistryLogin>) -> Docker {
+fn engine(config: &Config) -> Docker {
     Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
         services_dir: surroundings::services_dir(&config.runtime_dir),
-        login,
         stall_timeout: config.stall_timeout,
     })
 }

@@ -8,13 +8,15 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::engine::EngineError;
 use crate::host::{self, Bounds, Led, Locks};
+use crate::http::Http;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, NetworkSpec, Policy, RegistryLogin, ServiceName, ServiceSpec,
-    Subnet, Switch, VolumeName, VolumeSpec, Weight, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, NetworkSpec, Policy, RegistryLogin, RegistryPass, ServiceName,
+    ServiceSpec, Subnet, Switch, VolumeName, VolumeSpec, Weight, Window, WindowState,
 };
 use crate::reconcile::{Bound, Surroundings, Unweighed};
-use crate::registry;
+use crate::registry::{self, RegistryError, Unanswered};
 use crate::wire::policy;
 
 /// How long a disk may take to say where a path leads.
@@ -24,6 +26,7 @@ const TO_FOLLOW: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Host {
     locks: Locks,
+    http: Http,
     login: Option<RegistryLogin>,
     policy: Policy,
     /// One thread at most waits for a disk that hangs.
@@ -34,9 +37,9 @@ impl Host {
     /// The host as the agent with this runtime folder, with this login for registries and with this policy of its owner
     /// knows it. Nothing is made yet.
     #[must_use]
-    pub fn new(runtime_dir: &Path, login: Option<RegistryLogin>, policy: Policy) -> Self {
+    pub fn new(runtime_dir: &Path, http: Http, login: Option<RegistryLogin>, policy: Policy) -> Self {
         let following = Arc::new(Semaphore::new(1));
-        Self { locks: Locks::new(services_dir(runtime_dir)), login, policy, following }
+        Self { locks: Locks::new(services_dir(runtime_dir)), http, login, policy, following }
     }
 
     /// What releases may mount of this host.
@@ -163,7 +166,43 @@ impl Surroundings for Host {
     }
 
     async fn weigh(&self, image: &ImageRef, architecture: &str) -> Result<Weight, Unweighed> {
-        let asked = registry::weigh(image, architecture, self.login.as_ref()).await;
+        let asked = registry::weigh(&self.http, image, architecture, self.login.as_ref()).await;
         asked.map_err(|error| Unweighed { after: error.after, why: error.why.to_string() })
+    }
+
+    async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {
+        match &self.login {
+            Some(login) => {
+                registry::pass(&self.http, image, login).await.map_err(|error| as_of_pull(image, error))
+            }
+            None => Ok(RegistryPass::Nothing),
+        }
+    }
+}
+
+/// The error of a pull that cannot begin, because there is nothing that the engine may show the registry.
+fn as_of_pull(image: &ImageRef, error: Unanswered) -> EngineError {
+    let Unanswered { after, why } = error;
+    let image = image.to_string();
+    match why {
+        RegistryError::NotFound { .. } => EngineError::NoImage { image, message: why.to_string() },
+        RegistryError::Denied { .. } => {
+            let message = "it does not accept the device's key".to_owned();
+            EngineError::RegistryAuth { image, message }
+        }
+        RegistryError::ForeignRealm { realm, .. } => {
+            let message = format!(
+                "it wants the device's key to be shown to {realm}, which is not one of the cloud's hosts; if it may be \
+                 shown there, add {realm} to cloud.registries"
+            );
+            EngineError::RegistryAuth { image, message }
+        }
+        RegistryError::Unreachable { why, .. } if after.is_some() => {
+            EngineError::RateLimited { image, message: why }
+        }
+        RegistryError::Unreachable { why, .. } => {
+            let message = format!("{why}; the agent asks it what the engine is to show it");
+            EngineError::Registry { image, message }
+        }
     }
 }

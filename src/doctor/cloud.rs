@@ -136,6 +136,9 @@ fn unanswered(failed: &CloudError) -> Finding {
             "was the device deleted there? Then it needs a new identity: `cotter join --force` with a new config.json, or, if \
              it registers itself, another state_dir"
         }
+        CloudError::Redirected { .. } => {
+            "has the cloud moved? Then cloud.endpoint is its new address. Else a proxy or a portal stands between"
+        }
         CloudError::Conflict { .. } | CloudError::Refused { .. } => {
             "the cloud's operator must look; the agent tries again by itself"
         }

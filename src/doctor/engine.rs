@@ -56,7 +56,6 @@ pub(super) fn docker(config: &Config) -> Docker {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
         services_dir: config.runtime_dir.clone(),
-        login: None,
         stall_timeout: config.stall_timeout,
     })
 }

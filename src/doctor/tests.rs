@@ -738,6 +738,16 @@ fn the_way_to_the_cloud() {
             "error: cloud https://a.example cannot be reached: refused",
         ),
         (
+            way(Err(CloudError::Redirected {
+                endpoint: "https://a.example".to_owned(),
+                request: "poll",
+                why: "it redirects to https://b.example".to_owned(),
+            })),
+            "cloud-answers",
+            "error: cloud https://a.example does not answer poll itself: it redirects to https://b.example; if the cloud \
+             has moved, set cloud.endpoint to its new address, else look for a proxy or a portal on the way",
+        ),
+        (
             Way { proxy: Some("HTTPS_PROXY".to_owned()), ..answered(same) },
             "cloud-name",
             "skip: HTTPS_PROXY is set: requests go through a proxy",

@@ -14,10 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::VolumeCreateRequest;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
-use futures_util::{FutureExt, Stream};
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, Stream, StreamExt};
 use http_body_util::{BodyExt, Collected, Either, Full, StreamBody};
 use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
@@ -27,6 +29,10 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+
+use super::base64;
+use super::metered::{Meter, Metered};
+use super::stream::{Pieces, lines, output};
 
 /// The deadlines of each call are ours; bollard's own limit only has to lie beyond them.
 const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
@@ -108,19 +114,71 @@ impl Client {
         Box::pin(self.ask(request)).await.map(drop)
     }
 
-    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Bytes, Error> {
+    /// The lines of JSON that `GET path?query` goes on to answer.
+    ///
+    /// # Errors
+    ///
+    /// As bollard's own calls; a line that is too long is one, and ends it.
+    pub(super) async fn follow<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &[(&str, &str)],
+    ) -> Result<BoxStream<'static, Result<T, Error>>, Error> {
+        let request = Request::get(self.uri(path, query)).body(Sent::Left(Full::default()))?;
+        let told = lines(Box::pin(self.begin(request)).await?);
+        Ok(told.map(|line| Ok(serde_json::from_slice(&line?)?)).boxed())
+    }
+
+    /// What a container writes and has written, as bollard's call of this name.
+    ///
+    /// # Errors
+    ///
+    /// As bollard's own calls.
+    pub(super) async fn written(&self, container: &str, query: &[(&str, &str)]) -> Result<Pieces, Error> {
+        let uri = self.uri(&format!("/containers/{container}/logs"), query);
+        let request = Request::get(uri).body(Sent::Left(Full::default()))?;
+        Ok(output(Box::pin(self.begin(request)).await?))
+    }
+
+    /// Pulls an image, and tells how far it is, as bollard's call of this name.
+    ///
+    /// # Errors
+    ///
+    /// As bollard's own calls.
+    pub(super) async fn create_image(
+        &self,
+        query: &[(&str, &str)],
+        credentials: Option<DockerCredentials>,
+    ) -> Result<Pieces, Error> {
+        let mut request = Request::post(self.uri("/images/create", query));
+        if let Some(credentials) = credentials {
+            request = request.header("X-Registry-Auth", base64::encode(&serde_json::to_vec(&credentials)?));
+        }
+        Ok(lines(Box::pin(self.begin(request.body(Sent::Left(Full::default()))?)).await?))
+    }
+
+    fn uri(&self, path: &str, query: &[(&str, &str)]) -> String {
         let words: Vec<_> = query.iter().map(|(name, value)| format!("{name}={}", escaped(value))).collect();
-        let uri = format!("/v{}{path}?{}", self.version, words.join("&"));
-        Box::pin(self.ask(Request::get(uri).body(Sent::Left(Full::default()))?)).await
+        format!("/v{}{path}?{}", self.version, words.join("&"))
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> Result<Bytes, Error> {
+        let request = Request::get(self.uri(path, query)).body(Sent::Left(Full::default()))?;
+        Box::pin(self.ask(request)).await
     }
 
     async fn ask(&self, request: Request<Sent>) -> Result<Bytes, Error> {
+        Ok(self.begin(request).await?.collect().await?.to_bytes())
+    }
+
+    /// The body of a good answer.
+    async fn begin(&self, request: Request<Sent>) -> Result<Incoming, Error> {
         let answer = send(Arc::clone(&self.line), request).await?;
         let status = answer.status();
-        let body = answer.into_body().collect().await?.to_bytes();
         if status.is_success() {
-            return Ok(body);
+            return Ok(answer.into_body());
         }
+        let body = answer.into_body().collect().await?.to_bytes();
         let told: Option<Value> = serde_json::from_slice(&body).ok();
         let told = told.as_ref().and_then(|told| told.get("message")?.as_str());
         let message = told.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
@@ -172,13 +230,13 @@ pub(super) async fn connect(socket: &Path) -> Result<Client, Error> {
 /// The way to a socket, with the connection that is kept.
 struct Line<B> {
     socket: PathBuf,
-    idle: Mutex<Option<SendRequest<B>>>,
+    idle: Mutex<Option<(SendRequest<B>, Meter)>>,
     /// As its last answer says.
     is_podman: AtomicBool,
 }
 
 impl<B> Line<B> {
-    fn take(&self) -> Option<SendRequest<B>> {
+    fn take(&self) -> Option<(SendRequest<B>, Meter)> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -188,8 +246,8 @@ impl<B> Line<B> {
     }
 
     /// Keeps a connection, and closes the one that was kept.
-    fn keep(&self, sender: SendRequest<B>) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).replace(sender);
+    fn keep(&self, sender: SendRequest<B>, meter: Meter) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).replace((sender, meter));
     }
 }
 
@@ -203,13 +261,14 @@ where
 {
     let mut request = to_origin(request);
     let is_stream = STREAMS.iter().any(|path| request.uri().path().ends_with(path));
-    if !is_stream && let Some(mut sender) = line.take() {
+    if !is_stream && let Some((mut sender, meter)) = line.take() {
         // Its last answer may still be on its way to whoever asked. An error means that it was closed.
         if let Ok(Ok(())) = tokio::time::timeout(BUSY, sender.ready()).await {
+            meter.begin_answer();
             match sender.try_send_request(request).await {
                 Ok(answer) => {
                     line.note(&answer);
-                    line.keep(sender);
+                    line.keep(sender, meter);
                     return Ok(answer);
                 }
                 Err(mut error) => match error.take_message() {
@@ -219,13 +278,16 @@ where
             }
         }
     }
-    let (mut sender, driver) =
-        http1::handshake(TokioIo::new(UnixStream::connect(&line.socket).await?)).await?;
+    let (connection, meter) = Metered::new(UnixStream::connect(&line.socket).await?);
+    let (mut sender, driver) = http1::handshake(TokioIo::new(connection)).await?;
     drive(driver);
+    meter.begin_answer();
     let answer = sender.send_request(request).await?;
     line.note(&answer);
     if !is_stream {
-        line.keep(sender);
+        line.keep(sender, meter);
+    } else if answer.status().is_success() {
+        meter.open();
     }
     Ok(answer)
 }

@@ -80,7 +80,7 @@ impl EngineError {
     pub fn of_pull(image: &str, message: &str) -> Self {
         let (image, text) = (image.to_owned(), message.to_lowercase());
         let has = |words: &[&str]| words.iter().any(|w| text.contains(w));
-        let message = message.trim().to_owned();
+        let message = short(message);
         if has(&["no space left on device"]) {
             Self::DiskFull { call: "pull", message }
         } else if has(&[
@@ -111,11 +111,15 @@ impl EngineError {
         }
     }
 
-    /// A refusal under the status that Docker gives it. podman answers 500 to some of them, and tells them
+    /// Sorts a refusal of any call but a pull, under the status that Docker gives it. podman answers 500 to some of them, and tells them
     /// apart by its words only.
     #[must_use]
-    pub fn of_refusal(call: &'static str, status: u16, message: String) -> Self {
+    pub fn of_refusal(call: &'static str, status: u16, message: &str) -> Self {
         let has = |words: &str| message.contains(words);
+        let message = short(message);
+        if has("no space left on device") {
+            return Self::DiskFull { call, message };
+        }
         let status = match status {
             500 if has("name is already in use") || has("container state improper") => 409,
             other => other,
@@ -142,6 +146,17 @@ impl EngineError {
     pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 }
 
+/// How much of what an engine says is kept: it quotes what registries say, whole pages among them.
+const LONGEST: usize = 2000;
+
+fn short(message: &str) -> String {
+    let message = message.trim();
+    match message.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &message[..end]),
+        None => message.to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::EngineError;
@@ -160,7 +175,7 @@ mod tests {
             (500, "invalid log driver: invalid argument", 500),
             (404, "No such container: a", 404),
         ] {
-            let error = EngineError::of_refusal("create", status, message.to_owned());
+            let error = EngineError::of_refusal("create", status, message);
             let expected = EngineError::Refused { call: "create", status: told, message: message.to_owned() };
             assert_eq!(error, expected);
         }

@@ -1,7 +1,6 @@
 //! What containers write, as the engine kept it. Changes nothing.
 
-use bollard::query_parameters::LogsOptions;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, TryStreamExt};
 
 use super::docker::Docker;
 use super::{EngineError, secrets};
@@ -30,21 +29,20 @@ impl Docker {
         id: &ContainerId,
         span: LogSpan,
     ) -> Result<impl Stream<Item = Result<Vec<u8>, EngineError>> + Send + 'static, EngineError> {
-        let options = LogsOptions {
-            follow: span.is_followed,
-            stdout: true,
-            stderr: true,
-            since: span.since,
-            tail: span.tail.map_or_else(|| "all".to_owned(), |lines| lines.to_string()),
-            ..LogsOptions::default()
-        };
-        let client = self.client().await?;
+        let (since, tail) = (span.since.to_string(), span.tail.map(|lines| lines.to_string()));
+        let query = [
+            ("follow", if span.is_followed { "true" } else { "false" }),
+            ("stdout", "true"),
+            ("stderr", "true"),
+            ("since", &since),
+            ("tail", tail.as_deref().unwrap_or("all")),
+        ];
         let socket = self.socket();
-        let written = client.logs(id.as_str(), Some(options));
-        Ok(written.map(move |output| match output {
-            Ok(output) => Ok(output.into_bytes().to_vec()),
-            Err(error) => Err(super::docker::sort(&socket, "logs", &error).map_message(said)),
-        }))
+        let client = self.client().await?;
+        let written = client.written(id.as_str(), &query).await;
+        let failed = move |error| super::docker::sort(&socket, "logs", &error).map_message(said);
+        let written = written.map_err(&failed)?;
+        Ok(written.map_err(failed))
     }
 }
 

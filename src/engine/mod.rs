@@ -4,20 +4,25 @@
 //! and knows nothing of targets, trials or plans.
 
 mod answers;
+mod base64;
 mod connect;
 mod docker;
 mod docker_spec;
 mod error;
 pub mod fake;
+#[cfg(test)]
+mod hostile_tests;
 mod injected;
 mod inspection;
 mod logs;
 mod look;
+mod metered;
 mod notices;
 mod pull;
 #[cfg(test)]
 mod sample;
 mod secrets;
+mod stream;
 mod survey;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,7 +34,7 @@ use tokio::sync::mpsc;
 
 use crate::model::{
     App, AppId, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
-    ObservedVolume, OwnVolume, Platform, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    ObservedVolume, OwnVolume, Platform, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -150,7 +155,7 @@ pub trait Inspect: Send + Sync {
 /// Changes what the engine holds. Every call may be repeated.
 pub trait Operate: Inspect {
     /// Downloads an image, telling percent on the way: for `platform`, or else for the engine's own machine. Returns
-    /// the bytes that came from the registry, as far as the engine told.
+    /// the bytes that came from the registry, as far as the engine told. The registry is shown `pass` and nothing else.
     ///
     /// Gives up when the registry sends nothing for the time that was set.
     /// Dropping the future drops the download with all it had fetched.
@@ -162,6 +167,7 @@ pub trait Operate: Inspect {
         &self,
         image: &ImageRef,
         platform: Option<&Platform>,
+        pass: &RegistryPass,
         progress: mpsc::Sender<u8>,
     ) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
@@ -245,6 +251,7 @@ pub trait Operate: Inspect {
     /// As [`EngineError`] says; one that a container mounts stays.
     fn remove_volume(&self, volume: &OwnVolume) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes our reference to an image; one that is gone, or in use by others, is a success.
+    /// Removes our reference to an image; one that is gone, or in use by others, or that no engine can have by its name,
+    /// is a success.
     fn remove_image(&self, image: &ImageRef) -> impl Future<Output = Result<(), EngineError>> + Send;
 }

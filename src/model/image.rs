@@ -5,6 +5,9 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// `[host[:port]/]path[:tag][@sha256:hex]`. A digest makes it exact; a tag beside a digest is dropped.
+///
+/// One that parses is one that every engine takes: the grammar is the engine's own (distribution/reference), and
+/// where its versions differ, the narrower one. One that was stored may be of another form: see [`ImageRef::is_good`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef {
     repository: String,
@@ -20,6 +23,12 @@ pub struct BadImage {
     why: &'static str,
 }
 
+/// The longest host and path together.
+const LONGEST_NAME: usize = 255;
+const LONGEST_TAG: usize = 128;
+/// The host that stands for Docker Hub, and is left out.
+const HUB: &str = "docker.io";
+
 impl ImageRef {
     /// Parses a reference as it stands in a target or a compose file.
     ///
@@ -28,42 +37,41 @@ impl ImageRef {
     /// [`BadImage`] with what is wrong.
     pub fn parse(text: &str) -> Result<Self, BadImage> {
         let bad = |why| BadImage { given: text.chars().take(80).collect(), why };
-        if text.len() > 4096 {
-            return Err(bad("it is longer than 4096 bytes"));
-        }
         let (name, digest) = match text.split_once('@') {
             None => (text, None),
-            Some((name, digest)) => {
-                let hex = digest.strip_prefix("sha256:").ok_or(bad("its digest is not sha256"))?;
-                if hex.len() != 64 || !hex.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f')) {
-                    return Err(bad("its digest is not 64 lower-case hex digits"));
-                }
-                (name, Some(digest.to_owned()))
-            }
+            Some((name, digest)) => (name, Some(digest)),
         };
         let last_slash = name.rfind('/').map_or(0, |at| at + 1);
         let (repository, tag) = match name[last_slash..].split_once(':') {
             None => (name, None),
             Some((last, tag)) => (&name[..last_slash + last.len()], Some(tag)),
         };
-        let repository = familiar(repository);
-        if repository.is_empty() {
-            return Err(bad("it names no repository"));
+        check_name(repository).map_err(bad)?;
+        if tag.is_some_and(|tag| !is_tag(tag)) {
+            return Err(bad(
+                "its tag has letters, digits, '_', '.' and '-' only, 128 at most, and does not begin with '.' or '-'",
+            ));
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '/' | ':');
-        if !repository.chars().all(allowed) || repository.split('/').any(str::is_empty) {
-            return Err(bad("its repository has a character or an empty part that registries refuse"));
-        }
-        let is_tag = |t: &str| {
-            (1..=128).contains(&t.len())
-                && !t.starts_with(['.', '-'])
-                && t.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
-        };
-        if tag.is_some_and(|t| !is_tag(t)) {
-            return Err(bad("its tag has a form that registries refuse"));
+        if digest.is_some_and(|digest| !is_digest(digest)) {
+            return Err(bad("its digest is sha256: and 64 lower-case hex digits"));
         }
         let tag = if digest.is_some() { None } else { Some(tag.unwrap_or("latest").to_owned()) };
-        Ok(Self { repository: repository.to_owned(), tag, digest })
+        Ok(Self { repository: familiar(repository).to_owned(), tag, digest: digest.map(str::to_owned) })
+    }
+
+    /// Whether engines take it. Not so are some that an earlier version took and stored. Their names never become part
+    /// of a path.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        Self::parse(&self.to_string()).is_ok()
+    }
+
+    /// As it was stored. A record is not lost because a name in it is taken no more.
+    fn stored(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|_| {
+            let (repository, digest) = text.split_once('@').map_or((text, None), |(name, d)| (name, Some(d)));
+            Self { repository: repository.to_owned(), tag: None, digest: digest.map(str::to_owned) }
+        })
     }
 
     /// Registry host and path, without tag and digest.
@@ -75,8 +83,7 @@ impl ImageRef {
     /// Registry host, with its port if one is named; `None`: Docker Hub.
     #[must_use]
     pub fn registry(&self) -> Option<&str> {
-        let (host, _) = self.repository.split_once('/')?;
-        (host.contains(['.', ':']) || host == "localhost").then_some(host)
+        split_host(&self.repository).0
     }
 
     /// `sha256:…`, when the reference is exact.
@@ -107,10 +114,83 @@ impl ImageRef {
     }
 }
 
+/// Whether `text` is host and path of a repository; what is wrong with it otherwise.
+fn check_name(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("it names no repository");
+    }
+    if text.len() > LONGEST_NAME {
+        return Err("its host and path have more than 255 characters");
+    }
+    let (host, path) = split_host(text);
+    if !host.is_none_or(is_host) {
+        return Err(
+            "its host is not a name or an address with, perhaps, a port, e.g. registry.example.com:5000",
+        );
+    }
+    if !path.split('/').all(is_component) {
+        return Err(
+            "each part of its path has lower-case letters and digits only, with '.', '_', '__' or '-' between them",
+        );
+    }
+    if path.len() == 64 && host.is_none() && path.bytes().all(is_hex) {
+        return Err("engines take 64 hex digits for the id of an image");
+    }
+    Ok(())
+}
+
+/// The host, if the first part is one, and the rest. It is one when it looks like none of a path.
+fn split_host(text: &str) -> (Option<&str>, &str) {
+    match text.split_once('/') {
+        Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), path),
+        Some(_) | None => (None, text),
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    let (name, port) = text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port)));
+    let is_port = |port: &str| {
+        port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    name.split('.').all(is_label) && port.is_none_or(is_port)
+}
+
+/// Letters and digits with one of `.`, `_`, `__` or any number of `-` between them.
+fn is_component(text: &str) -> bool {
+    let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+    let mut words =
+        text.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit()).filter(|s| !s.is_empty());
+    let is_separator = |s: &str| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-');
+    let ends = text.bytes().next().zip(text.bytes().next_back());
+    ends.is_some_and(|(first, last)| is_word(first) && is_word(last)) && words.all(is_separator)
+}
+
+fn is_tag(text: &str) -> bool {
+    (1..=LONGEST_TAG).contains(&text.len())
+        && !text.starts_with(['.', '-'])
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+}
+
+fn is_digest(text: &str) -> bool {
+    text.strip_prefix("sha256:").is_some_and(|hex| hex.len() == 64 && hex.bytes().all(is_hex))
+}
+
+fn is_hex(byte: u8) -> bool {
+    matches!(byte, b'0'..=b'9' | b'a'..=b'f')
+}
+
 /// As the engine lists it: Docker Hub's own names are left out.
 fn familiar(repository: &str) -> &str {
-    let short = repository.strip_prefix("docker.io/").or(repository.strip_prefix("index.docker.io/"));
-    let short = short.unwrap_or(repository);
+    let short = match split_host(repository) {
+        (Some(HUB | "index.docker.io"), path) => path,
+        (Some(_) | None, _) => repository,
+    };
     short.strip_prefix("library/").filter(|name| !name.contains('/')).unwrap_or(short)
 }
 
@@ -139,8 +219,7 @@ impl Serialize for ImageRef {
 
 impl<'de> Deserialize<'de> for ImageRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
+        String::deserialize(deserializer).map(|text| Self::stored(&text))
     }
 }
 
@@ -168,8 +247,97 @@ mod tests {
 
     #[test]
     fn what_is_no_reference_is_told_so() {
-        for bad in ["", ":tag", "a//b", "a b", "a@md5:00", "a@sha256:00", "a:-x", "a:"] {
-            assert!(ImageRef::parse(bad).is_err(), "{bad}");
+        let long = |n: usize| "a".repeat(n);
+        for (given, why) in [
+            (String::new(), "it names no repository"),
+            (":tag".into(), "it names no repository"),
+            ("@sha256:00".into(), "it names no repository"),
+            ("host.example/../../x".into(), "each part of its path"),
+            ("host.example/a/./x".into(), "each part of its path"),
+            ("host.example/..".into(), "each part of its path"),
+            ("../x".into(), "its host"),
+            ("./x".into(), "its host"),
+            ("/x".into(), "each part of its path"),
+            ("a//b".into(), "each part of its path"),
+            ("a/".into(), "each part of its path"),
+            ("host.example/".into(), "each part of its path"),
+            ("a b".into(), "each part of its path"),
+            ("a\n".into(), "each part of its path"),
+            ("a\u{1b}[2J".into(), "each part of its path"),
+            ("a\u{202e}b".into(), "each part of its path"),
+            ("a%2e%2e".into(), "each part of its path"),
+            ("a?b".into(), "each part of its path"),
+            ("Web".into(), "each part of its path"),
+            ("Foo/bar".into(), "each part of its path"),
+            ("r.example/Web".into(), "each part of its path"),
+            ("-a".into(), "each part of its path"),
+            ("a-".into(), "each part of its path"),
+            ("a..b".into(), "each part of its path"),
+            ("a___b".into(), "each part of its path"),
+            ("a._b".into(), "each part of its path"),
+            ("é".into(), "each part of its path"),
+            ("http://r.example/a".into(), "its host"),
+            ("my_host:5000/a".into(), "its host"),
+            ("-r.example/a".into(), "its host"),
+            ("r..example/a".into(), "its host"),
+            ("r.example:/a".into(), "its host"),
+            ("r.example:0/a".into(), "its host"),
+            ("r.example:65536/a".into(), "its host"),
+            ("r.example:+80/a".into(), "its host"),
+            ("u:p@r.example/a".into(), "its digest"),
+            ("[::1]:5000/a".into(), "its host"),
+            (long(256), "more than 255"),
+            (format!("r.example/{}", long(246)), "more than 255"),
+            (HEX.into(), "64 hex digits"),
+            ("a:".into(), "its tag"),
+            ("a:-x".into(), "its tag"),
+            ("a:.x".into(), "its tag"),
+            ("a:b c".into(), "its tag"),
+            ("a:1:2".into(), "its tag"),
+            (format!("a:{}", long(129)), "its tag"),
+            ("a@md5:00".into(), "its digest"),
+            ("a@sha256:00".into(), "its digest"),
+            ("a@".into(), "its digest"),
+            (format!("a@sha256:{}", HEX.to_uppercase()), "its digest"),
+            (format!("a@sha256:{HEX}@sha256:{HEX}"), "its digest"),
+            (format!("a@sha256:{HEX}/../x"), "its digest"),
+        ] {
+            let told = ImageRef::parse(&given).expect_err(&given).to_string();
+            assert!(told.contains(why), "{given}: {told}");
+            assert!(told.chars().all(|c| !c.is_control()) && told.len() < 600, "{told}");
+        }
+    }
+
+    #[test]
+    fn a_stored_one_is_kept_whatever_its_form() {
+        for (stored, is_good) in [
+            ("r.example/a:1".to_owned(), true),
+            ("r.example/../../x:latest".into(), false),
+            ("R.example/Web@sha256:00".into(), false),
+            ("a@b@c".into(), false),
+            (String::new(), false),
+        ] {
+            let text = serde_json::to_string(&stored).unwrap();
+            let image: ImageRef = serde_json::from_str(&text).unwrap();
+            assert_eq!((image.is_good(), serde_json::to_string(&image).unwrap()), (is_good, text));
+        }
+    }
+
+    #[test]
+    fn every_form_that_engines_take_is_taken() {
+        for given in [
+            "a".to_owned(),
+            "x/a.b_c__d---e/0".into(),
+            "R.Example/a".into(),
+            "localhost/a".into(),
+            "127.0.0.1:5000/a:v1.2_3-4".into(),
+            "xn--mnchen-3ya.example:65535/a".into(),
+            format!("r.example/{HEX}"),
+            format!("a:{}", "x".repeat(128)),
+            format!("r.example/{}", "a".repeat(245)),
+            format!("a@sha256:{HEX}"),
+        ] {
+            assert!(ImageRef::parse(&given).is_ok(), "{given}");
         }
     }
 }

@@ -1,15 +1,17 @@
-//! The device's login at image registries.
+//! The device's login at image registries, and what of it an engine is given for one download.
 
 use std::fmt;
+use std::time::Duration;
 
 use super::ImageRef;
 
-/// Who the device is to the registries of its cloud, and which those are: nobody else is shown the key.
+/// Who the device is to the registries of its cloud, and which hosts those are. No other host is shown the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryLogin {
     pub username: String,
     pub password: String,
-    /// `host` or `host:port`; one that begins with a dot stands for every host below that domain.
+    /// `host` or `host:port`; `.domain` stands for every host below a domain, and `http://host` for one that has no
+    /// TLS.
     pub registries: Vec<String>,
 }
 
@@ -17,13 +19,48 @@ impl RegistryLogin {
     /// Whether the image's registry is one of those that the login is for.
     #[must_use]
     pub fn is_for(&self, image: &ImageRef) -> bool {
-        let Some(registry) = image.registry() else { return false };
-        let host = registry.split_once(':').map_or(registry, |(host, _)| host);
-        self.registries.iter().any(|known| match known.strip_prefix('.') {
-            Some(_) => host.ends_with(known.as_str()),
-            None => known == registry,
+        image.registry().is_some_and(|registry| self.may_see(registry))
+    }
+
+    /// Whether a host, `host` or `host:port`, may be shown the login.
+    #[must_use]
+    pub fn may_see(&self, host: &str) -> bool {
+        let host = usual(host);
+        let name = host.split_once(':').map_or(host.as_str(), |(name, _)| name);
+        self.registries.iter().any(|known| {
+            let known = usual(known.strip_prefix(PLAIN).unwrap_or(known));
+            if known.starts_with('.') { name.ends_with(&known) } else { known == host }
         })
     }
+
+    /// Whether the settings say that a host has no TLS.
+    #[must_use]
+    pub fn is_plain(&self, host: &str) -> bool {
+        let host = usual(host);
+        self.registries
+            .iter()
+            .any(|known| known.strip_prefix(PLAIN).is_some_and(|known| usual(known) == host))
+    }
+}
+
+/// What a host begins with that has no TLS.
+const PLAIN: &str = "http://";
+
+/// A host as it is compared: in lower case, and without the port that https has anyway.
+fn usual(host: &str) -> String {
+    let host = host.to_ascii_lowercase();
+    host.strip_suffix(":443").map_or(host.clone(), str::to_owned)
+}
+
+/// What an engine shows a registry when it pulls an image.
+#[derive(Clone, PartialEq, Eq)]
+pub enum RegistryPass {
+    /// The registry asks for nothing, or is not one that the device's login is for.
+    Nothing,
+    /// A token for this image. The login is for engines that take none; where it may be shown was looked at.
+    Token { token: String, life: Duration, login: RegistryLogin },
+    /// The login itself.
+    Login(RegistryLogin),
 }
 
 impl fmt::Debug for RegistryLogin {
@@ -36,19 +73,35 @@ impl fmt::Debug for RegistryLogin {
     }
 }
 
+impl fmt::Debug for RegistryPass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("Nothing"),
+            Self::Token { life, .. } => write!(f, "Token({life:?})"),
+            Self::Login(login) => f.debug_tuple("Login").field(login).finish(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn the_key_is_shown_to_the_clouds_registries_alone() {
-        let registries = [".example.com", "127.0.0.1:5000", "images.example.org"].map(str::to_owned).into();
+        let registries = [".example.com", "127.0.0.1:5000", "images.example.org", "http://lan.example:5000"];
+        let registries = registries.map(str::to_owned).into();
         let login = RegistryLogin { username: "d_1".into(), password: "hunter2".into(), registries };
         for (image, is_for) in [
             ("registry2.example.com/v2/abc", true),
             ("registry2.example.com:443/v2/abc", true),
+            ("registry2.example.com:8443/v2/abc", true),
+            ("REGISTRY2.Example.com/v2/abc", true),
             ("127.0.0.1:5000/a/b", true),
             ("images.example.org/a", true),
+            ("images.example.org:443/a", true),
+            ("lan.example:5000/a", true),
+            ("images.example.org:8443/a", false),
             ("127.0.0.1:5001/a/b", false),
             ("other.images.example.org/a", false),
             ("notexample.com/a", false),
@@ -59,6 +112,9 @@ mod tests {
         ] {
             assert_eq!(login.is_for(&ImageRef::parse(image).unwrap()), is_for, "{image}");
         }
-        assert!(!format!("{login:?}").contains("hunter2"));
+        assert!(login.is_plain("LAN.example:5000") && !login.is_plain("images.example.org"));
+        let pass =
+            RegistryPass::Token { token: "hunter2".into(), life: Duration::ZERO, login: login.clone() };
+        assert!(!format!("{login:?} {pass:?} {:?}", RegistryPass::Login(login.clone())).contains("hunter2"));
     }
 }

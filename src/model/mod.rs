@@ -3,6 +3,7 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod alert;
+mod bounds;
 mod causes;
 mod counts;
 mod enrolment;
@@ -35,6 +36,7 @@ pub mod text;
 mod window;
 
 pub use alert::Alert;
+pub use bounds::Bounds;
 pub use causes::with_causes;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};
@@ -54,7 +56,7 @@ pub use isolation::{DeviceRequest, Isolation, Logging, Namespace, Resolver};
 pub use label::is_own_label;
 pub use ledger::{AppLedger, ClockNote, Halt, Hold, Lease, Ledger, Rejection, Starts, Trial};
 pub use limits::{DiskLimits, Limits};
-pub use login::RegistryLogin;
+pub use login::{RegistryLogin, RegistryPass};
 pub use observed::{
     ContainerState, Health, Observed, ObservedNetwork, ObservedService, ObservedVolume, OwnVolume,
 };

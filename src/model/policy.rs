@@ -1,5 +1,7 @@
 //! What the owner of a device lets releases have of it.
 
+use super::Bounds;
+
 /// A part of the host that releases have or do not have, as the owner's settings say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
@@ -82,6 +84,8 @@ pub struct Policy {
     pub host_paths: Vec<String>,
     /// The socket by which this device's engine is reached.
     pub engine_socket: String,
+    /// How much they may have.
+    pub bounds: Bounds,
 }
 
 /// What a balena device allows.
@@ -135,7 +139,7 @@ impl Policy {
     #[must_use]
     pub fn strict() -> Self {
         let engine_socket = "/var/run/docker.sock".to_owned();
-        Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket }
+        Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket, bounds: Bounds::default() }
     }
 
     /// Whether releases may have it.

@@ -60,6 +60,20 @@ impl Release {
         let specs = self.services.iter().map(|(name, spec)| (name.clone(), spec.hash.clone())).collect();
         ReleaseKey { commit: self.commit.clone(), specs }
     }
+
+    /// The services whose namespaces one with this spec joins, directly or by way of others; each once.
+    #[must_use]
+    pub fn joined<'a>(&'a self, spec: &'a ServiceSpec) -> BTreeMap<&'a ServiceName, &'a ServiceSpec> {
+        let mut found = BTreeMap::new();
+        let mut open: Vec<&ServiceName> = spec.joins().map(|(_, name)| name).collect();
+        while let Some(name) = open.pop() {
+            let Some((name, spec)) = self.services.get_key_value(name) else { continue };
+            if found.insert(name, spec).is_none() {
+                open.extend(spec.joins().map(|(_, name)| name));
+            }
+        }
+        found
+    }
 }
 
 /// A network of an app.

@@ -4,7 +4,7 @@ use crate::model::{AppId, ContainerState, Health, ObservedService, Reason, Relea
 
 use super::places::{self, Place, free_name, is_broken, is_up, leftovers, line_up, needs_start};
 use super::swap::swap;
-use super::{Draft, care, create, fetch, gate, gone, keep, networks, preflight, trial};
+use super::{Draft, care, create, debris, fetch, gate, gone, keep, networks, preflight, trial};
 
 /// Adds the next steps for `app`: towards `release`, or, when that was rejected, back to the good one.
 pub(super) fn reach(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
@@ -44,6 +44,7 @@ fn advance(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
         keep::alive(draft, app, release);
         return;
     }
+    debris::clear(draft, app, release);
     let (late, soon): (Vec<_>, Vec<_>) =
         services.iter().partition(|p| places::is_late(draft, app, release, p, &services));
     let to_fetch: Vec<_> = services.iter().filter(|p| !places::is_early(draft, app, p)).collect();

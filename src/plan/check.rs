@@ -9,7 +9,7 @@ use crate::model::{
 
 use super::gate::may_lock;
 use super::places::{gives_room, is_up, may_come_up};
-use super::{Situation, networks};
+use super::{Situation, debris, networks};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
 #[must_use]
@@ -204,7 +204,8 @@ impl<'a> Checked<'a> {
         if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {
             return Some("a release needs it");
         }
-        (self.good != Some(wanted)).then_some("its successor is not accepted yet")
+        let is_unused = debris::is_unused(self.at, network, self.good, wanted);
+        (self.good != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
     }
 
     fn is_in_the_way(&self, app: &AppId, release: &Release, id: &NetworkId) -> bool {
@@ -235,6 +236,9 @@ impl<'a> Checked<'a> {
             && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
             && !is_of(Some(wanted), seen);
         if is_asked {
+            return None;
+        }
+        if debris::is_debris(self.at, seen, self.good, wanted) {
             return None;
         }
         if self.good != Some(wanted) {
@@ -279,10 +283,12 @@ impl<'a> Checked<'a> {
         }
         let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;
         let mut others = self.at.observed.services.iter().filter(of_service);
+        // One that is removed comes up no more, and where that fails the start is not reached.
         let is_fenced = |other: &ObservedService| {
-            self.before
-                .iter()
-                .any(|step| matches!(step, Step::Fence { container, .. } if *container == other.container))
+            self.before.iter().any(|step| {
+                matches!(step, Step::Fence { container, .. } | Step::Remove { container, .. } | Step::RemoveByForce { container, .. }
+                    if *container == other.container)
+            })
         };
         if others.any(|s| s.container != *container && may_come_up(s) && !is_fenced(s)) {
             return Some("another container of the service may still come up");

@@ -15,6 +15,7 @@ mod app;
 mod care;
 mod check;
 mod create;
+mod debris;
 mod fetch;
 mod forecast;
 mod gate;

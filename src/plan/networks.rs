@@ -67,20 +67,18 @@ fn waits(draft: &Draft<'_>, app: &AppId, release: &Release, spec: &NetworkSpec) 
 
 /// Whether a network that a service of the release is on, or one whose namespaces it joins, cannot come yet.
 pub(super) fn waits_for_room(draft: &Draft<'_>, app: &AppId, release: &Release, spec: &ServiceSpec) -> bool {
-    let mut joined = spec.joins().filter_map(|(_, other)| release.services.get(other));
-    if joined.any(|other| waits_for_room(draft, app, release, other)) {
-        return true;
-    }
-    of_spec(release, spec).into_iter().any(|(name, spec)| {
+    let joined = release.joined(spec).into_values();
+    let mut networks = joined.chain([spec]).flat_map(|spec| of_spec(release, spec));
+    networks.any(|(name, spec)| {
         find(draft.at.observed, app, name, spec).is_none() && waits(draft, app, release, spec)
     })
 }
 
 /// Whether every network is there of the service, and of those whose namespaces it joins.
 pub(super) fn are_there(observed: &Observed, app: &AppId, release: &Release, spec: &ServiceSpec) -> bool {
-    let mut joined = spec.joins().filter_map(|(_, other)| release.services.get(other));
-    joined.all(|other| are_there(observed, app, release, other))
-        && of_spec(release, spec).into_iter().all(|(name, spec)| find(observed, app, name, spec).is_some())
+    let joined = release.joined(spec).into_values();
+    let mut networks = joined.chain([spec]).flat_map(|spec| of_spec(release, spec));
+    networks.all(|(name, spec)| find(observed, app, name, spec).is_some())
 }
 
 /// The networks of the app that are to go because another one has the same name: the engine makes two when a call

@@ -1,5 +1,7 @@
 //! Who is who: the wanted services, the containers that are they, and those that are to give way.
 
+use std::collections::BTreeSet;
+
 use crate::model::{
     AppId, ContainerState, ObservedService, Release, ServiceName, ServiceSpec, Step, Strategy,
 };
@@ -94,7 +96,7 @@ pub(super) fn goes_first(strategy: Strategy) -> bool {
 /// Whether the predecessor of a service goes first, or that of one whose namespaces it joins.
 pub(super) fn gives_room(release: &Release, service: &ServiceName) -> bool {
     release.services.get(service).is_some_and(|spec| {
-        goes_first(spec.strategy) || spec.joins().any(|(_, other)| gives_room(release, other))
+        goes_first(spec.strategy) || release.joined(spec).values().any(|other| goes_first(other.strategy))
     })
 }
 
@@ -107,12 +109,24 @@ pub(super) fn is_late(
     place: &Place<'_>,
     services: &[Place<'_>],
 ) -> bool {
-    let is_joined_late = |name: &ServiceName| {
-        services.iter().any(|other| other.name == name && is_late(draft, app, release, other, services))
-    };
-    is_early(draft, app, place)
-        || (place.container.is_none() && networks::waits_for_room(draft, app, release, place.spec))
-        || (place.container.is_none() && place.spec.joins().any(|(_, name)| is_joined_late(name)))
+    if place.container.is_none() && networks::waits_for_room(draft, app, release, place.spec) {
+        return true;
+    }
+    // Each is looked at once: there may be very many ways to one that is joined by way of others.
+    let (mut open, mut seen) = (vec![place], BTreeSet::new());
+    while let Some(place) = open.pop() {
+        if !seen.insert(place.name) {
+            continue;
+        }
+        if is_early(draft, app, place) {
+            return true;
+        }
+        if place.container.is_none() {
+            let joined = |other: &&Place<'_>| place.spec.joins().any(|(_, name)| name == other.name);
+            open.extend(services.iter().filter(joined));
+        }
+    }
+    false
 }
 
 /// Whether the place's predecessor must go before its image comes, as its author wishes. On the way back it
@@ -131,7 +145,10 @@ pub(super) fn start(draft: &Draft<'_>, seen: &ObservedService) -> Vec<Step> {
     let is_other = |other: &&ObservedService| {
         other.app == seen.app && other.service == seen.service && other.container != seen.container
     };
-    let others = draft.at.observed.services.iter().filter(is_other).filter(|other| may_come_up(other));
+    // One that goes before comes up no more.
+    let goes = |other: &&ObservedService| draft.plan.stage.contains(&remove(draft, other));
+    let others = draft.at.observed.services.iter().filter(is_other);
+    let others = others.filter(|other| may_come_up(other) && !goes(other));
     let fences = others.map(|other| Step::Fence {
         app: other.app.clone(),
         service: other.service.clone(),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 mod care;
+mod debris;
 mod forecast;
 mod gate;
 mod hand;

@@ -1,24 +1,38 @@
 //! Downloads, which run beside the loop and wake it when they end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::Instant;
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{ImageRef, Platform, gathered};
+use crate::model::{ImageRef, Platform, RegistryPass, gathered};
+
+use super::Surroundings;
 
 pub(super) struct Pulls {
-    tasks: JoinSet<(ImageRef, Result<u64, EngineError>)>,
+    tasks: JoinSet<Ended>,
     under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
+    /// Images whose download took longer than the registry's token was good for.
+    outlived: BTreeSet<ImageRef>,
     progress: mpsc::Sender<(ImageRef, u8)>,
+}
+
+/// How a download ended.
+struct Ended {
+    image: ImageRef,
+    result: Result<u64, EngineError>,
+    /// Whether the registry did not take its token any more.
+    has_outlived_token: bool,
 }
 
 impl Pulls {
     /// None yet; percentages of each go to `progress`.
     pub(super) fn new(progress: mpsc::Sender<(ImageRef, u8)>) -> Self {
-        Self { tasks: JoinSet::new(), under_way: BTreeMap::new(), progress }
+        let (tasks, under_way) = (JoinSet::new(), BTreeMap::new());
+        Self { tasks, under_way, outlived: BTreeSet::new(), progress }
     }
 
     /// Takes note of an end; the last percentage then, `None` for one that nobody waits for.
@@ -26,15 +40,25 @@ impl Pulls {
         self.under_way.remove(image).map(|(_, percent)| percent)
     }
 
-    pub(super) fn begin<E: Operate + 'static>(
+    pub(super) fn begin<E: Operate + 'static, S: Surroundings>(
         &mut self,
         engine: &Arc<E>,
+        surroundings: &Arc<S>,
         image: &ImageRef,
         platform: Option<Platform>,
     ) {
-        let (engine, image, progress) = (Arc::clone(engine), image.clone(), self.progress.clone());
-        let named = image.clone();
+        let (engine, surroundings) = (Arc::clone(engine), Arc::clone(surroundings));
+        let (image, progress) = (image.clone(), self.progress.clone());
+        let (named, has_outlived) = (image.clone(), self.outlived.contains(&image));
         let task = self.tasks.spawn(async move {
+            let pass = match surroundings.pass(&image).await {
+                // A token is asked for anew with every layer that begins, and no engine keeps what it has of a pull that
+                // failed: the same would happen again.
+                Ok(RegistryPass::Token { login, .. }) if has_outlived => RegistryPass::Login(login),
+                Ok(pass) => pass,
+                Err(error) => return Ended { image, result: Err(error), has_outlived_token: false },
+            };
+            let begun = Instant::now();
             let (tx, mut rx) = mpsc::channel(8);
             let forward = async {
                 while let Some(percent) = rx.recv().await {
@@ -43,8 +67,8 @@ impl Pulls {
                     }
                 }
             };
-            let (result, ()) = tokio::join!(engine.pull(&image, platform.as_ref(), tx), forward);
-            (image, result)
+            let (result, ()) = tokio::join!(engine.pull(&image, platform.as_ref(), &pass, tx), forward);
+            ended(image, &pass, begun, result)
         });
         self.under_way.insert(named, (task, 0));
     }
@@ -61,6 +85,7 @@ impl Pulls {
 
     /// The engine forgets a dropped download entirely, so only what nobody wants is dropped.
     pub(super) fn keep_only(&mut self, is_wanted: impl Fn(&ImageRef) -> bool) {
+        self.outlived.retain(|image| is_wanted(image));
         self.under_way.retain(|image, (task, _)| {
             let is_kept = is_wanted(image);
             if !is_kept {
@@ -73,7 +98,12 @@ impl Pulls {
     pub(super) async fn next_end(&mut self) -> (ImageRef, Result<u64, EngineError>) {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(end)) => return end,
+                Some(Ok(Ended { image, result, has_outlived_token })) => {
+                    if has_outlived_token {
+                        self.outlived.insert(image.clone());
+                    }
+                    return (image, result);
+                }
                 Some(Err(error)) => {
                     // One that we aborted is not under way any more; this one broke.
                     let broken = self.under_way.iter().find(|(_, (task, _))| task.id() == error.id());
@@ -86,5 +116,23 @@ impl Pulls {
                 None => return std::future::pending().await,
             }
         }
+    }
+}
+
+/// Sorts a refusal by a registry that was shown a token which was good when the pull began.
+fn ended(image: ImageRef, pass: &RegistryPass, begun: Instant, result: Result<u64, EngineError>) -> Ended {
+    match (pass, result) {
+        (RegistryPass::Token { life, .. }, Err(EngineError::RegistryAuth { message, .. }))
+            if begun.elapsed() >= *life =>
+        {
+            let message = format!(
+                "the download took longer than the registry's token was good for, {} s; the engine is given the device's \
+                 login next: {message}",
+                life.as_secs()
+            );
+            let error = EngineError::Registry { image: image.to_string(), message };
+            Ended { image, result: Err(error), has_outlived_token: true }
+        }
+        (_, result) => Ended { image, result, has_outlived_token: false },
     }
 }

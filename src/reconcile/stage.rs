@@ -33,7 +33,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         for step in &beside {
             if let Step::Pull { image } = step {
                 let platform = self.platform_of(image);
-                self.pulls.begin(&self.engine, image, platform);
+                self.pulls.begin(&self.engine, &self.surroundings, image, platform);
             } else if let Step::Weigh { image } = step {
                 let platform = self.platform_of(image).map(|platform| platform.architecture);
                 let architecture = platform.or(self.facts.architecture.clone()).unwrap_or_default();

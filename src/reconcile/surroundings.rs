@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::time::Duration;
 
+use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Weight, Window,
-    WindowState,
+    Clock, FileLock, HeldPort, ImageRef, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    Weight, Window, WindowState,
 };
 
 /// What is known of the host and of registries, and the lock files of apps. The host is the real one.
 ///
 /// An app is named by its number, as in the folder of its locks. Nothing here takes long but
-/// [`weigh`](Self::weigh), and [`bound`](Self::bound) on a disk that hangs: the rest reads a few small files of the host.
+/// [`weigh`](Self::weigh) and [`pass`](Self::pass), and [`bound`](Self::bound) on a disk that hangs: the rest reads a
+/// few small files of the host.
 pub trait Surroundings: Send + Sync + 'static {
     /// Makes sure that a service's lock folder is there, for every user of its container to write.
     ///
@@ -94,6 +96,13 @@ pub trait Surroundings: Send + Sync + 'static {
         image: &ImageRef,
         architecture: &str,
     ) -> impl Future<Output = Result<Weight, Unweighed>> + Send;
+
+    /// What the engine is to show an image's registry when it pulls the image.
+    ///
+    /// # Errors
+    ///
+    /// As a pull's own: the registry does not answer, or wants the device's login to be shown to somebody else.
+    fn pass(&self, image: &ImageRef) -> impl Future<Output = Result<RegistryPass, EngineError>> + Send;
 }
 
 /// A path of the host that a service mounts.

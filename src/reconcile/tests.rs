@@ -26,6 +26,7 @@ mod matrix;
 mod mounts;
 mod networks;
 mod outage;
+mod passes;
 mod secrets;
 
 /// A store that keeps the last ledger, and can be full.
@@ -262,6 +263,11 @@ impl Lab {
     /// Lets the clock run for a while, and everybody act on it.
     async fn pass(&self, seconds: u64) {
         tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// How many containers there are.
+    async fn containers(&self) -> usize {
+        crate::engine::Inspect::observe(&*self.engine).await.unwrap().services.len()
     }
 
     /// What runs, e.g. "db@1 web@1"; a container that does not run stands in brackets.

@@ -3,41 +3,25 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use reqwest::Method;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
+use crate::http::{Http, Method};
 use crate::model::{ImageRef, RegistryLogin, Weight, runs};
 
 use super::ask::Asking;
-use super::{RegistryError, late};
+use super::{Unanswered, late};
 
 /// How long a registry may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Bytes of a manifest or an index, as registries themselves limit them.
-const LARGEST_MANIFEST: usize = 4 << 20;
-
-/// Bytes of an image's config.
-const LARGEST_CONFIG: usize = 8 << 20;
+/// Bytes of a manifest, an index or an image's config. Read, the densest of them take about ten times as much, and four
+/// images are weighed at once.
+const LARGEST: usize = 1 << 20;
 
 /// Bytes of a layer: a pebibyte.
 const LARGEST_LAYER: u64 = 1 << 50;
-
-/// Why a registry did not tell what an image weighs.
-#[derive(Debug)]
-pub struct Unanswered {
-    /// How long it wishes not to be asked: 1 s to 1 h.
-    pub after: Option<Duration>,
-    pub why: RegistryError,
-}
-
-impl From<RegistryError> for Unanswered {
-    fn from(why: RegistryError) -> Self {
-        Self { after: None, why }
-    }
-}
 
 /// Asks for the manifest that an engine of `architecture` takes and for its config, which together tell
 /// the image's layers.
@@ -50,20 +34,22 @@ impl From<RegistryError> for Unanswered {
 ///
 /// [`Unanswered`], after 10 s at the latest: a download waits for the answer, and does without it.
 pub async fn weigh(
+    http: &Http,
     image: &ImageRef,
     architecture: &str,
     login: Option<&RegistryLogin>,
 ) -> Result<Weight, Unanswered> {
-    let asked = tokio::time::timeout(PATIENCE, ask(image, architecture, login)).await;
+    let asked = tokio::time::timeout(PATIENCE, ask(http, image, architecture, login)).await;
     asked.unwrap_or_else(|_| Err(late(image, PATIENCE).into()))
 }
 
 async fn ask(
+    http: &Http,
     image: &ImageRef,
     architecture: &str,
     login: Option<&RegistryLogin>,
 ) -> Result<Weight, Unanswered> {
-    let mut asking = Asking::new(image, login)?;
+    let mut asking = Asking::new(http, image, login);
     let first: Document = manifest(&mut asking, image.digest(), image.tag()).await?;
     let (manifest, all) = match first.sort().map_err(|why| asking.unreachable(why))? {
         Kind::Image(manifest) => (manifest, None),
@@ -81,7 +67,7 @@ async fn ask(
     };
     let digest = checked(&manifest.config.digest).map_err(|why| asking.unreachable(why))?;
     let answer = asking.ask(Method::GET, &format!("blobs/{digest}")).await?;
-    let body = asking.read(answer, LARGEST_CONFIG).await?;
+    let body = asking.read(answer, LARGEST).await?;
     let config: Config = parse("config", &body, Some(digest)).map_err(|why| asking.unreachable(why))?;
     let layers = layers(&manifest.layers, config.rootfs.diff_ids).map_err(|why| asking.unreachable(why))?;
     let own = || config.architecture.into_iter().filter(|name| !name.is_empty()).collect();
@@ -96,7 +82,7 @@ async fn manifest(
     let digest = digest.map(checked).transpose().map_err(|why| asking.unreachable(why))?;
     let what = format!("manifests/{}", digest.or(tag).unwrap_or("latest"));
     let answer = asking.ask(Method::GET, &what).await?;
-    let body = asking.read(answer, LARGEST_MANIFEST).await?;
+    let body = asking.read(answer, LARGEST).await?;
     parse("manifest", &body, digest).map_err(|why| asking.unreachable(why))
 }
 

@@ -8,11 +8,12 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use super::bounds::{self, Taken};
 use super::compose::at::path_line;
 use super::compose::{self, Form};
 use super::policy;
 use super::state_v3::{ReleaseState, ServiceState};
-use crate::model::{ImageRef, Policy, Refusal};
+use crate::model::{Bounds, ImageRef, Policy, Refusal};
 
 /// The longest file that is read.
 const LONGEST: usize = 1 << 20;
@@ -131,9 +132,13 @@ pub fn check(file: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> Result<
     if !refusals.is_empty() {
         return Err(refusals);
     }
-    let (contents, notes) = compose::read(&release, Form::File);
+    let (contents, mut notes) = compose::read(&release, Form::File);
+    let exceeded = |bounds: &Bounds| bounds::exceeded(&contents, Form::File, bounds, Taken::default());
+    // No device can be set to take it.
+    notes.refusals.extend(exceeded(&Bounds::HIGHEST));
     if notes.refusals.is_empty() {
-        let allowed = policy::violations(&contents, Form::File, &Policy::default());
+        let mut allowed = policy::violations(&contents, Form::File, &Policy::default());
+        allowed.extend(exceeded(&Bounds::default()));
         let mut warnings = file.warnings.clone();
         warnings.extend(notes.warnings);
         warnings.extend(allowed.into_iter().map(|Refusal { path, why }| Refusal {

@@ -3,6 +3,7 @@
 //! Shared by the device (which reads targets and writes reports) and by the
 //! fleet server (which writes targets and reads reports).
 
+pub mod bounds;
 pub mod compose;
 pub mod compose_file;
 pub mod config_json;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::bounds::{self, Taken};
 use super::compose::{self, Contents, Form};
 use super::policy;
 use super::state_v3::{AppState, DeviceState, ReleaseState};
@@ -58,21 +59,39 @@ pub struct TargetError {
 ///
 /// # Errors
 ///
-/// [`TargetError`] when the body is too long or no JSON, when it names not
+/// [`TargetError`] when the body is too long, has too many values or apps, or is no JSON, when it names not
 /// exactly `device`, when anything outside of the apps has a wrong type, when the device's name has a
 /// line break or an invisible character, and when an app's uuid is none. What is wrong within an app is no error: that app is
 /// [`TargetApp::Refused`], with paths relative to its release, e.g. `services.web.composition.ports[0]`.
 pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target, TargetError> {
+    let bounds = &policy.bounds;
+    let values = bounds::values(body);
+    if values > bounds.values {
+        let why = format!(
+            "the body has {values} values, and this device takes {}: make the release smaller, or raise limits.values on \
+             the device",
+            bounds.values
+        );
+        return Err(error("", &why));
+    }
     let state = device_state(body, device)?;
     if !is_name(&state.name) {
         return Err(error("name", &bad_name("device", &state.name)));
     }
-    let mut apps = BTreeMap::new();
+    if state.apps.len() > bounds.apps {
+        let why = format!(
+            "there are {} apps, and this device takes {}: remove some, or raise limits.apps on the device",
+            state.apps.len(),
+            bounds.apps
+        );
+        return Err(error("apps", &why));
+    }
+    let (mut apps, mut taken) = (BTreeMap::new(), Taken::default());
     for (uuid, raw) in state.apps {
         let id =
             AppId::parse(&uuid).map_err(|bad| error(&format!("apps.{}", short(&uuid)), &bad.to_string()))?;
         if !is_foreign(&uuid, &raw) {
-            apps.insert(id.clone(), app(id, raw, policy));
+            apps.insert(id.clone(), app(id, raw, policy, &mut taken));
         }
     }
     Ok(Target {
@@ -108,7 +127,7 @@ fn is_foreign(uuid: &str, raw: &Value) -> bool {
     SUPERVISORS.contains(&uuid) || raw.get("is_host").and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn app(id: AppId, raw: Value, policy: &Policy) -> TargetApp {
+fn app(id: AppId, raw: Value, policy: &Policy, taken: &mut Taken) -> TargetApp {
     let named: Vec<String> = match raw.get("releases").and_then(Value::as_object) {
         Some(releases) => releases.keys().map(|commit| short(commit)).collect(),
         None => Vec::new(),
@@ -140,7 +159,7 @@ fn app(id: AppId, raw: Value, policy: &Policy) -> TargetApp {
     let app = App { id, number: state.id, name: state.name };
     match state.releases.into_iter().next() {
         None => TargetApp::Wanted(WantedApp { app, release: None, warnings: Vec::new() }),
-        Some((commit, given)) => match release(&commit, &given, policy) {
+        Some((commit, given)) => match release(&commit, &given, policy, taken) {
             Ok((release, warnings)) => TargetApp::Wanted(WantedApp { app, release: Some(release), warnings }),
             Err(refusals) => refused(refusals),
         },
@@ -152,9 +171,18 @@ fn release(
     commit: &str,
     given: &ReleaseState,
     policy: &Policy,
+    taken: &mut Taken,
 ) -> Result<(Release, Vec<Refusal>), Vec<Refusal>> {
+    let refused = bounds::unread(given, &policy.bounds, *taken);
+    if !refused.is_empty() {
+        return Err(refused);
+    }
     let (contents, mut notes) = compose::read(given, Form::Target);
     notes.refusals.extend(policy::violations(&contents, Form::Target, policy));
+    notes.refusals.extend(bounds::exceeded(&contents, Form::Target, &policy.bounds, *taken));
+    if notes.refusals.is_empty() {
+        *taken = taken.and(&contents);
+    }
     let Contents { services, networks, volumes, trial, windows } = contents;
     let commit = Commit::parse(commit).map_err(|bad| {
         notes.refusals.insert(0, Refusal { path: "releases".into(), why: bad.to_string() });

@@ -63,7 +63,6 @@ impl Bench {
             socket: lab.docker().socket().to_owned(),
             instance: Instance::parse(&instance).unwrap(),
             services_dir: lab.dir().join("services"),
-            login: None,
             stall_timeout: Duration::from_secs(30),
         });
         fs::create_dir(lab.dir().join("shared")).unwrap();

@@ -34,7 +34,7 @@ fn a_malformed_target_is_left_aside() {
 
     let (headers, body) = (vec![("ETag", "\"bad\"".to_owned())], " ".repeat(9 * 1024 * 1024));
     cloud.say(Reply { status: 200, headers, body });
-    agent.until_told("/cloud/error", "its target has more than 8388608 bytes and is not read");
+    agent.until_told("/cloud/error", "its answer has more than 8388608 bytes and is not read");
 
     let of_ours = |inner: &str| format!("{{\"UUID\":{inner}}}");
     for (body, why) in [
@@ -186,4 +186,31 @@ fn a_cloud_that_denies_or_asks_for_patience_is_obeyed_and_told() {
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
     assert_eq!(agent.told("/cloud/failures"), 0);
+}
+
+#[test]
+fn a_cloud_that_sends_the_device_to_another_server_is_not_followed() {
+    let lab = Lab::new("elsewhere");
+    let (cloud, other) = (FakeCloud::start(), FakeCloud::start());
+    let one = |release: &str| json!({ uuid(1): app(1, "shop", release, &[("web", service(lab.image(release), json!({})))]) });
+    cloud.target("one", &one("r1"));
+    other.target("two", &one("r2"));
+    let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "till");
+    agent.start_again();
+    agent.until_serves("web", "r1", "r1");
+    until_done(&agent, "r1");
+    let before = agent.standing();
+    for status in [301, 302, 307, 308] {
+        let there = ("Location", format!("{}/device/v3/x/state", other.url));
+        cloud.say(Reply { status, headers: vec![there], body: String::new() });
+        let of = format!("cloud {} does not answer poll itself: it redirects to {}, ", cloud.url, other.url);
+        let told = agent.until_told("/cloud/error", &of);
+        assert!(told.contains("if the cloud has moved, set cloud.endpoint to its new address"), "{told}");
+        cloud.next_polls(2);
+    }
+    assert!(other.polls().is_empty(), "nobody went there");
+    assert_eq!(agent.standing(), before);
+    cloud.target("one", &one("r1"));
+    agent.until_polled(1);
+    assert_eq!(agent.told("/cloud/error"), Value::Null);
 }

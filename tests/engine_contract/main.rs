@@ -20,8 +20,8 @@ use cotter::engine::{EngineError, Inspect, NewContainer, Notice, Operate};
 use cotter::model::{
     App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Isolation, Mount,
     MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed,
-    ObservedService, PortMapping, Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec, SpecHash, Subnet,
-    VolumeName, VolumeSpec,
+    ObservedService, PortMapping, Probe, Protocol, RegistryPass, RestartPolicy, ServiceName, ServiceSpec,
+    SpecHash, Subnet, VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -210,7 +210,7 @@ fn share() -> VolumeSpec {
 
 async fn pull<E: Operate>(engine: &E, image: &ImageRef) -> Result<Vec<u8>, EngineError> {
     let (tx, mut rx) = mpsc::channel(1000);
-    engine.pull(image, None, tx).await?;
+    engine.pull(image, None, &RegistryPass::Nothing, tx).await?;
     let mut told = Vec::new();
     while let Some(percent) = rx.recv().await {
         told.push(percent);

@@ -138,7 +138,6 @@ pub(crate) fn docker(socket: &Path, lab: &Lab, instance: &str) -> Docker {
         socket: socket.to_owned(),
         instance: Instance::parse(instance).unwrap(),
         services_dir: lab.dir().join("services"),
-        login: None,
         stall_timeout: Duration::from_secs(30),
     })
 }
@@ -166,7 +165,7 @@ fn bench(lab: Lab, other: Option<(Differences, PathBuf)>) -> RealBench {
 
 #[tokio::test]
 async fn the_real_engine_keeps_the_contract() {
-    contract(&bench(Lab::new("contract"), None)).await;
+    Box::pin(contract(&bench(Lab::new("contract"), None))).await;
 }
 
 /// What podman does otherwise is listed in docs/engines.md, and nothing else.
@@ -175,6 +174,6 @@ async fn podman_keeps_the_contract_but_for_what_is_listed() {
     let Some((podman, lab)) = Podman::with_lab("podman") else { return };
     let differences = Differences::listed("The engine", &podman);
     let bench = bench(lab, Some((differences, podman.networks_dir())));
-    contract(&bench).await;
+    Box::pin(contract(&bench)).await;
     bench.differences.as_ref().unwrap().assert_as_listed();
 }

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::time::Duration;
 
-use bollard::query_parameters::EventsOptions;
-use futures_util::{Stream, StreamExt, stream};
+use bollard::models::EventMessage;
+use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use crate::engine::answers::{Image, Info, Inspected, InspectedImage, Network, Summary, Volumes};
@@ -17,7 +17,7 @@ use crate::model::{
     VolumeName,
 };
 
-use super::{CONTAINERS, Docker, IMAGES, INFO, NETWORKS, VOLUMES, in_query};
+use super::{CONTAINERS, Docker, EVENTS, IMAGES, INFO, NETWORKS, VOLUMES, in_query};
 
 /// How long the engine may take to say what is secret in a message of its own.
 const TO_HIDE: Duration = Duration::from_secs(10);
@@ -236,8 +236,10 @@ impl Inspect for Docker {
                 if is_podman {
                     filters.remove("event");
                 }
-                let options = EventsOptions { filters: Some(filters), ..EventsOptions::default() };
-                let events = client.events(Some(options));
+                let events = stream::once(async move {
+                    client.follow::<EventMessage>(EVENTS, &[("filters", &in_query(&filters))]).await
+                });
+                let events = events.try_flatten();
                 let mut notices = Notices::new(is_podman);
                 let told = events.filter_map(move |event| {
                     let read = event.map(|event| notices.read(&event)).map_err(|e| self.sort("events", &e));

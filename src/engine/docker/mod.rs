@@ -9,19 +9,17 @@ mod operate;
 use std::collections::{BTreeSet, HashMap};
 use std::future::{Future, pending};
 use std::path::PathBuf;
-use std::pin::pin;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::errors::Error;
-use bollard::models::{EndpointSettings, NetworkConnectRequest};
-use bollard::query_parameters::EventsOptions;
+use bollard::models::{EndpointSettings, EventMessage, NetworkConnectRequest};
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{ContainerId, Instance, MountSource, RegistryLogin, VolumeSpec};
+use crate::model::{ContainerId, Instance, MountSource, VolumeSpec};
 
 use super::connect::{Client, connect, told};
 use super::docker_spec::{self, Api, label, passed_over_by_podman};
@@ -32,6 +30,7 @@ use super::{EngineError, NewContainer};
 pub(super) const CONTAINERS: &str = "/containers/json";
 pub(super) const IMAGES: &str = "/images/json";
 pub(super) const INFO: &str = "/info";
+const EVENTS: &str = "/events";
 const NETWORKS: &str = "/networks";
 const VOLUMES: &str = "/volumes";
 
@@ -44,8 +43,6 @@ pub struct DockerSettings {
     /// Where the lock folders of services are, `<app number>/<service>`: an absolute path, as the engine
     /// sees it.
     pub services_dir: PathBuf,
-    /// The device's login at its cloud's registries.
-    pub login: Option<RegistryLogin>,
     /// How long a download may make no progress.
     pub stall_timeout: Duration,
 }
@@ -141,9 +138,10 @@ impl Docker {
         ]);
         // What happens before the engine listens is told from here on, too.
         let from = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
-        let options = EventsOptions { since: Some(from), filters: Some(filters), ..EventsOptions::default() };
-        if let Ok(client) = self.client().await {
-            let mut events = pin!(client.events(Some(options)));
+        let query = [("since", from.as_str()), ("filters", &in_query(&filters))];
+        if let Ok(client) = self.client().await
+            && let Ok(mut events) = client.follow::<EventMessage>(EVENTS, &query).await
+        {
             let mut ending = Ending::new(since);
             while let Some(Ok(event)) = events.next().await {
                 if ending.is_told_by(&event, begun.elapsed()) {
@@ -207,10 +205,6 @@ impl Docker {
 /// What a call to the engine at `socket` came to.
 pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineError {
     if let Error::DockerResponseServerError { status_code, message } = error {
-        let message = message.trim().to_owned();
-        if message.contains("no space left on device") {
-            return EngineError::DiskFull { call, message };
-        }
         return EngineError::of_refusal(call, *status_code, message);
     }
     EngineError::Unreachable { socket: socket.to_owned(), why: told(error) }

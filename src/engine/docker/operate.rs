@@ -5,22 +5,25 @@ use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::NetworkDisconnectRequest;
+use bollard::models::{CreateImageInfo, NetworkDisconnectRequest};
 use bollard::query_parameters::{
-    CreateContainerOptions, CreateImageOptions, KillContainerOptions, RemoveContainerOptions,
-    RemoveImageOptions, RemoveVolumeOptions, RenameContainerOptions, StartContainerOptions,
-    StopContainerOptions,
+    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, RemoveImageOptions,
+    RemoveVolumeOptions, RenameContainerOptions, StartContainerOptions, StopContainerOptions,
 };
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::engine::answers::Network;
 use crate::engine::docker_spec::{self, Host, PARTIAL};
 use crate::engine::secrets::Secrets;
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
-use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
+use crate::model::{
+    App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform, RegistryLogin,
+    RegistryPass,
+};
 
 use super::{Docker, NETWORKS, finds_remains, in_query, or_already};
 
@@ -34,61 +37,10 @@ impl Operate for Docker {
         &self,
         image: &ImageRef,
         platform: Option<&Platform>,
+        pass: &RegistryPass,
         progress: mpsc::Sender<u8>,
     ) -> Result<u64, EngineError> {
-        let client = self.client().await?;
-        let name = image.to_string();
-        let options = CreateImageOptions {
-            from_image: Some(image.repository().to_owned()),
-            tag: image.digest().or(image.tag()).map(str::to_owned),
-            platform: platform.map(ToString::to_string).unwrap_or_default(),
-            ..CreateImageOptions::default()
-        };
-        let login = self.settings.login.as_ref().filter(|login| login.is_for(image));
-        let credentials = login.map(|login| DockerCredentials {
-            username: Some(login.username.clone()),
-            password: Some(login.password.clone()),
-            serveraddress: image.registry().map(str::to_owned),
-            ..DockerCredentials::default()
-        });
-        let mut messages = std::pin::pin!(client.create_image(Some(options), None, credentials));
-        let mut percent = pull::Progress::default();
-        let stall = self.settings.stall_timeout;
-        loop {
-            let message = match tokio::time::timeout(stall, messages.next()).await {
-                Err(_) => return Err(EngineError::Stalled { image: name, seconds: stall.as_secs() }),
-                Ok(None) => break,
-                Ok(Some(message)) => message,
-            };
-            match message {
-                Ok(message) => {
-                    if let Some(percent) = percent.advance(&message) {
-                        // A full channel only means that nobody has read the last one yet.
-                        let _ = progress.try_send(percent);
-                    }
-                }
-                Err(
-                    Error::DockerResponseServerError { message, .. }
-                    | Error::DockerStreamError { error: message },
-                ) => {
-                    let error = EngineError::of_pull(&name, &message);
-                    return Err(match login {
-                        Some(login) => error.map_message(|m| Secrets::of_login(&login.password).hide(m)),
-                        None => error,
-                    });
-                }
-                Err(error) => return Err(self.sort("pull", &error)),
-            }
-        }
-        // The engine has been seen to end a pull well without the image (field-problems.md 1).
-        match self.inspect_image(name.clone()).await {
-            Ok(_) => Ok(percent.bytes()),
-            Err(EngineError::Refused { status: 404, .. }) => {
-                let message = "the pull ended well, but the engine does not have the image".to_owned();
-                Err(EngineError::Registry { image: name, message })
-            }
-            Err(error) => Err(error),
-        }
+        self.pull_image(image, platform, pass, progress).await.map_err(|error| hide_pass(error, pass))
     }
 
     async fn create_network(
@@ -236,16 +188,99 @@ impl Operate for Docker {
     }
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
+        if !image.is_good() {
+            warn!(%image, "the name of an image is none that an engine takes; it is forgotten");
+            return Ok(());
+        }
         let name = image.to_string();
         let options = RemoveImageOptions { force: false, noprune: false, platforms: None };
         let call = self.call("remove-image", EngineError::DEADLINE, |client| async move {
             client.remove_image(&name, Some(options), None).await.map(drop)
         });
-        or_already(call.await, &[404, 409])
+        match call.await {
+            // What it cannot even read it does not have, and no later try would be another one.
+            Err(EngineError::Refused { status: 400, message, .. }) => {
+                warn!(%image, error = %message, "the engine cannot read the name of an image; it is forgotten");
+                Ok(())
+            }
+            other => or_already(other, &[404, 409]),
+        }
+    }
+}
+
+/// What the engine is to show the image's registry. podman 4.3 passes over a token.
+fn credentials(image: &ImageRef, pass: &RegistryPass, is_podman: bool) -> Option<DockerCredentials> {
+    let registry = image.registry().map(str::to_owned);
+    let with_login = |login: &RegistryLogin| DockerCredentials {
+        username: Some(login.username.clone()),
+        password: Some(login.password.clone()),
+        serveraddress: registry.clone(),
+        ..DockerCredentials::default()
+    };
+    match pass {
+        RegistryPass::Nothing => None,
+        RegistryPass::Login(login) => Some(with_login(login)),
+        RegistryPass::Token { login, .. } if is_podman => Some(with_login(login)),
+        RegistryPass::Token { token, .. } => Some(DockerCredentials {
+            registrytoken: Some(token.clone()),
+            serveraddress: registry.clone(),
+            ..DockerCredentials::default()
+        }),
+    }
+}
+
+/// An engine or a registry may quote what it was shown.
+fn hide_pass(error: EngineError, pass: &RegistryPass) -> EngineError {
+    let hide = |error: EngineError, secret: &str| error.map_message(|m| Secrets::of_login(secret).hide(m));
+    match pass {
+        RegistryPass::Nothing => error,
+        RegistryPass::Token { token, login, .. } => hide(hide(error, token), &login.password),
+        RegistryPass::Login(login) => hide(error, &login.password),
     }
 }
 
 impl Docker {
+    async fn pull_image(
+        &self,
+        image: &ImageRef,
+        platform: Option<&Platform>,
+        pass: &RegistryPass,
+        progress: mpsc::Sender<u8>,
+    ) -> Result<u64, EngineError> {
+        let client = self.client().await?;
+        let name = image.to_string();
+        let platform = platform.map(ToString::to_string);
+        let mut query = vec![("fromImage", image.repository())];
+        query.extend(image.digest().or(image.tag()).map(|tag| ("tag", tag)));
+        query.extend(platform.as_deref().map(|platform| ("platform", platform)));
+        let credentials = credentials(image, pass, client.is_podman());
+        let stall = self.settings.stall_timeout;
+        let stalled = |_| EngineError::Stalled { image: name.clone(), seconds: stall.as_secs() };
+        let begun = tokio::time::timeout(stall, client.create_image(&query, credentials)).await;
+        let mut told = begun.map_err(stalled)?.map_err(|error| self.of_pull(&name, error))?;
+        let mut percent = pull::Progress::default();
+        while let Some(line) = tokio::time::timeout(stall, told.next()).await.map_err(stalled)? {
+            let line = line.and_then(|line| Ok(serde_json::from_slice::<CreateImageInfo>(&line)?));
+            let message = line.map_err(|error| self.of_pull(&name, error))?;
+            if let Some(error) = message.error_detail.as_ref().and_then(|error| error.message.as_ref()) {
+                return Err(EngineError::of_pull(&name, error));
+            }
+            if let Some(percent) = percent.advance(&message) {
+                // A full channel only means that nobody has read the last one yet.
+                let _ = progress.try_send(percent);
+            }
+        }
+        // The engine has been seen to end a pull well without the image (field-problems.md 1).
+        match self.inspect_image(name.clone()).await {
+            Ok(_) => Ok(percent.bytes()),
+            Err(EngineError::Refused { status: 404, .. }) => {
+                let message = "the pull ended well, but the engine does not have the image".to_owned();
+                Err(EngineError::Registry { image: name, message })
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn create_whole(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
         self.create_volumes(new).await?;
         let name = docker_spec::container_name(&self.settings.instance, new.app, new.service, new.spec);
@@ -288,6 +323,14 @@ impl Docker {
             self.connect_others(id.as_str(), vec![(network, endpoint)]).await?;
         }
         Ok(())
+    }
+
+    /// What a pull said, sorted by its words where the engine told them.
+    fn of_pull(&self, image: &str, error: Error) -> EngineError {
+        if let Error::DockerResponseServerError { message, .. } = &error {
+            return EngineError::of_pull(image, message);
+        }
+        self.sort("pull", &error)
     }
 
     async fn stop_once(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {

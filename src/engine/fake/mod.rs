@@ -93,6 +93,11 @@ impl Fake {
         self.inside().architecture = Some(architecture.to_owned());
     }
 
+    /// From now on registries take the login and no token.
+    pub fn take_no_tokens(&self) {
+        self.inside().takes_no_token = true;
+    }
+
     /// Takes an image out of the registry; the engine keeps it if it has it.
     pub fn unpublish(&self, image: &ImageRef) {
         self.inside().registry.remove(image);

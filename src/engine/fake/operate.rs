@@ -5,7 +5,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::engine::{EngineError, NewContainer, Operate, docker_spec};
-use crate::model::{App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform};
+use crate::model::{
+    App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform, RegistryPass,
+};
 
 use super::inside::Inside;
 use super::{Fake, late, networks};
@@ -15,6 +17,7 @@ impl Operate for Fake {
         &self,
         image: &ImageRef,
         platform: Option<&Platform>,
+        pass: &RegistryPass,
         progress: mpsc::Sender<u8>,
     ) -> Result<u64, EngineError> {
         let _ = progress.try_send(50);
@@ -23,8 +26,17 @@ impl Operate for Fake {
             tokio::time::sleep(time).await;
         }
         let what = platform.map_or(image.to_string(), |platform| format!("{image} for {platform}"));
-        let image = image.clone();
-        self.call("pull", &what, move |inside| {
+        let shown = match pass {
+            RegistryPass::Nothing => "",
+            RegistryPass::Token { .. } => " with a token",
+            RegistryPass::Login(_) => " with the login",
+        };
+        let (image, is_token) = (image.clone(), matches!(pass, RegistryPass::Token { .. }));
+        self.call("pull", &format!("{what}{shown}"), move |inside| {
+            if inside.takes_no_token && is_token {
+                let message = "unauthorized: authentication required";
+                return Err(EngineError::of_pull(&image.to_string(), message));
+            }
             if inside.unreachable.contains(&image) {
                 return Err(EngineError::of_pull(&image.to_string(), "connect: connection refused"));
             }

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::engine::sample::Sample;
 use crate::engine::{Inspect as _, Notice, Operate as _};
-use crate::model::{NetworkMode, RestartPolicy, ServiceSpec, SpecHash};
+use crate::model::{NetworkMode, RegistryPass, RestartPolicy, ServiceSpec, SpecHash};
 
 fn image() -> ImageRef {
     ImageRef::parse("r.example/web:1").unwrap()
@@ -40,7 +40,7 @@ async fn states(engine: &Fake) -> Vec<String> {
 async fn an_engine_that_was_down_keeps_its_containers_and_starts_what_shall_run() {
     let engine = Fake::new(Instance::parse("fake").unwrap());
     engine.publish(&image(), Behaviour::Runs);
-    engine.pull(&image(), None, mpsc::channel(1).0).await.unwrap();
+    engine.pull(&image(), None, &RegistryPass::Nothing, mpsc::channel(1).0).await.unwrap();
     let mut ids = BTreeMap::new();
     for (name, restart) in [
         ("always", RestartPolicy::Always),

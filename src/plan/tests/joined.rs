@@ -163,3 +163,29 @@ fn the_checker_wants_the_one_that_is_joined() {
     let told = violations(&device.situation(), &Plan { stage: vec![step], waiting: Vec::new() });
     assert_eq!(told, ["create web@14: one that it joins has no container"]);
 }
+
+/// There are more ways from the last to the first than a planner could ever walk.
+#[test]
+fn a_long_chain_of_services_that_join_each_other_twice_is_planned() {
+    let named = |n: usize| super::name(&format!("s{n:03}"));
+    let mut wanted = super::release(3);
+    wanted.services = (0..200)
+        .map(|n| {
+            let spec_hash = super::SpecHash::parse(format!("v1:{n:064x}")).unwrap();
+            let mut spec = super::ServiceSpec::bare(spec_hash, super::image("web", 3));
+            if n > 1 {
+                spec.network_mode = super::NetworkMode::Service(named(n - 1));
+                spec.isolation.pid_of = Some(named(n - 2));
+            }
+            (named(n), spec)
+        })
+        .collect();
+    let mut device = Device::parse("target 3, have 3");
+    device.target = Some(super::target(Some(wanted)));
+    let stage = super::plan(&device.situation()).stage;
+    assert_eq!(
+        super::violations(&device.situation(), &super::Plan { stage: stage.clone(), waiting: Vec::new() }),
+        [""; 0]
+    );
+    assert_eq!(stage.len(), 2, "the two that join nobody: {stage:?}");
+}

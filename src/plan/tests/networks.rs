@@ -174,7 +174,7 @@ fn the_checker_keeps_networks() {
         ("target 18, good 18, lan 1", remove("lan-1-1"), "a release needs it"),
         ("target 20, good 18, lan 1", remove("lan-1-1"), "a release needs it"),
         ("target 19, good 18, lan 1", remove("lan-1-1"), "a release needs it"),
-        ("target 19, good 20, lan 1", remove("lan-1-1"), "its successor is not accepted yet"),
+        ("target 19, good 20, lan 1, web@18 exited", remove("lan-1-1"), "its successor is not accepted yet"),
         ("target 18, good 18", remove("lan-1-1"), "the network is not ours"),
         (
             "target 19, good 18, trial 19, lan 1, web@18 running",

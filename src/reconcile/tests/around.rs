@@ -530,3 +530,21 @@ async fn the_lock_folder_of_a_service_goes_with_its_last_container() {
     assert_eq!(lab.runs().await, "db@2", "a target that names no app touches nothing");
     assert_eq!(folders(&lab), "1/db");
 }
+
+/// Each of them is another one, and none is ever accepted.
+#[tokio::test(start_paused = true)]
+async fn a_target_that_changes_again_and_again_fills_no_device() {
+    let lab = on_release_1().await;
+    let mut most = 0;
+    for number in 10..60 {
+        for name in ["db", "web"] {
+            lab.engine.publish(&image(name, number), Behaviour::Runs);
+        }
+        lab.deliver(target(number));
+        lab.pass(3).await;
+        most = most.max(lab.containers().await);
+    }
+    assert!(most <= 6, "those of the good release, of the last and of the one before: {most}");
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@59 web@59");
+}

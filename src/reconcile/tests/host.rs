@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, MountSource, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
-    Weight, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, MountSource, RegistryPass, ServiceName, ServiceSpec, VolumeName,
+    VolumeSpec, Weight, Window, WindowState,
 };
 use crate::reconcile::{Bound, Surroundings, Unweighed};
 
@@ -40,6 +41,8 @@ pub(super) struct Inside {
     pub(super) links: BTreeMap<String, String>,
     /// Paths that may not be mounted, and ranges that the host has.
     pub(super) barred: BTreeSet<String>,
+    /// What engines are to show registries; nothing to those that are not named.
+    pub(super) passes: BTreeMap<ImageRef, Result<RegistryPass, EngineError>>,
 }
 
 impl Default for Inside {
@@ -60,6 +63,7 @@ impl Default for Inside {
             asked: 0,
             links: BTreeMap::new(),
             barred: BTreeSet::new(),
+            passes: BTreeMap::new(),
         }
     }
 }
@@ -172,5 +176,9 @@ impl Surroundings for Host {
         let mut inside = self.inside();
         inside.asked += 1;
         inside.weights.get(image).cloned().unwrap_or_else(|| Ok(Weight::default()))
+    }
+
+    async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {
+        self.inside().passes.get(image).cloned().unwrap_or(Ok(RegistryPass::Nothing))
     }
 }

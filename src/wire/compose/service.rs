@@ -68,7 +68,34 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     resources::read(&read, &mut spec, notes);
     features::read(&paths.service, &mut spec, notes);
     shared::conflicts(&read, &spec, notes);
+    check_sizes(&spec, paths, notes);
     Some(spec)
+}
+
+/// Bytes of one argument or variable, with its name and the byte that ends it (MAX_ARG_STRLEN of Linux).
+const LONGEST_TEXT: usize = 131_072;
+
+/// The kernel starts no process with a longer argument or variable.
+fn check_sizes(spec: &ServiceSpec, paths: &Paths, notes: &mut Notes) {
+    for (name, value) in &spec.environment {
+        let bytes = name.len() + value.len() + 2;
+        if bytes > LONGEST_TEXT {
+            let path = format!("{}.environment.{name}", paths.service);
+            let why = format!(
+                "it has {bytes} bytes with its name, and Linux takes {LONGEST_TEXT}: put it into a file"
+            );
+            notes.refuse(Refusal { path, why });
+        }
+    }
+    for (field, words) in [("command", &spec.command), ("entrypoint", &spec.entrypoint)] {
+        if let Some(word) = words.iter().flatten().find(|word| word.len() >= LONGEST_TEXT) {
+            let path = format!("{}.{field}", paths.composition);
+            let bytes = word.len() + 1;
+            let why =
+                format!("an argument has {bytes} bytes, and Linux takes {LONGEST_TEXT}: put it into a file");
+            notes.refuse(Refusal { path, why });
+        }
+    }
 }
 
 /// The fields of one plain value each.

@@ -3,7 +3,7 @@
 use super::super::*;
 use super::fault::{End, Fault, Place, allowed};
 use super::scenario::Scenario;
-use crate::model::Clock;
+use crate::model::{Clock, RegistryPass};
 use crate::reconcile::Unweighed;
 
 /// How long the device may take after the fault is over, and for how long it must then rest.
@@ -63,7 +63,9 @@ pub(super) async fn run(
     let lab = scenario.prepare().await;
     let theirs = ImageRef::parse("elsewhere/theirs:1").unwrap();
     lab.engine.publish(&theirs, Behaviour::Runs);
-    crate::engine::Operate::pull(&*lab.engine, &theirs, None, mpsc::channel(1).0).await.unwrap();
+    crate::engine::Operate::pull(&*lab.engine, &theirs, None, &RegistryPass::Nothing, mpsc::channel(1).0)
+        .await
+        .unwrap();
     let neighbours = containers(&lab, "other").await;
     let begun = lab.engine.calls().len();
     script(&lab, fault, place);

@@ -1,0 +1,156 @@
+//! Against clouds that want to hurt their devices.
+
+use super::*;
+use crate::http::sample::{ENDLESS, Say, Server, answer, bomb, endless_head, redirect};
+use crate::model::DeviceUuid;
+
+const KEY: &str = "hunter2";
+
+fn uuid() -> DeviceUuid {
+    DeviceUuid::parse("0".repeat(32)).unwrap()
+}
+
+fn client(server: &Server, timeout: Duration) -> Client {
+    Client::new(Http::new().unwrap(), &server.url(""), timeout)
+}
+
+/// What each call to a cloud says, by its name.
+async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, CloudError)> {
+    let (client, uuid) = (client(server, timeout), uuid());
+    let device =
+        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    let registered = Some(crate::model::Registration { endpoint: server.url(""), device_id: None });
+    let known = Identity { uuid: uuid.clone(), device_key: KEY.to_owned(), registered };
+    vec![
+        ("registration", client.register(device, "provisioning").await.unwrap_err()),
+        ("look-up of the device", client.find(&uuid, KEY).await.unwrap_err()),
+        ("poll", client.state(&uuid, KEY, Some("\"1\"")).await.unwrap_err()),
+        ("poll", client.knock(Some(&known)).await.unwrap_err()),
+        ("report", client.report(&uuid, KEY, &DeviceReport::default()).await.unwrap_err()),
+    ]
+}
+
+#[tokio::test]
+async fn an_answer_that_tells_an_error_is_read_up_to_a_bound() {
+    let gzip = || vec!["Content-Encoding: gzip".to_owned()];
+    for (why, server) in [
+        ("endless", Server::start(|_| Say::Endless(endless_head("500 Oh", &[]), vec![b'x'; 0x4000]))),
+        ("a bomb", Server::start(move |_| answer("502 Oh", &gzip(), &bomb(32 << 20)))),
+        ("one long line", Server::start(|_| answer("500 Oh", &[], &[b'x'; 100_000]))),
+    ] {
+        for (call, error) in all_calls(&server, Duration::from_secs(30)).await {
+            let CloudError::Refused { request, message, .. } = error else { panic!("{why}: {error}") };
+            assert_eq!(request, call);
+            assert!(message.len() <= 200, "{why}: {}", message.len());
+        }
+        assert!(server.sent() < ENDLESS, "{why}: what nobody reads is not taken");
+    }
+}
+
+#[tokio::test]
+async fn a_good_answer_is_read_up_to_a_bound() {
+    let server = Server::start(|request| {
+        let status = if request.starts_with("POST") { "201 Made" } else { "200 OK" };
+        Say::Endless(endless_head(status, &[]), vec![b' '; 0x4000])
+    });
+    let (client, uuid) = (client(&server, Duration::from_secs(30)), uuid());
+    let device =
+        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    let url = server.url("");
+    let told = |request: &str, status: u16, most: usize| {
+        format!(
+            "cloud {url} answered {request} with status {status}: its answer has more than {most} bytes and is not read"
+        )
+    };
+    let registration = client.register(device, "provisioning").await.unwrap_err();
+    assert_eq!(registration.to_string(), told("registration", 201, 65536));
+    let found = client.find(&uuid, KEY).await.unwrap_err();
+    assert_eq!(found.to_string(), told("look-up of the device", 200, 65536));
+    let target = client.state(&uuid, KEY, None).await.unwrap_err();
+    assert_eq!(target.to_string(), told("poll", 200, 8_388_608));
+    assert!(server.sent() < ENDLESS, "what nobody reads is not taken");
+}
+
+#[tokio::test]
+async fn a_body_that_drips_ends_with_the_request() {
+    let timeout = Duration::from_millis(300);
+    let server = Server::start(|request| {
+        let status = if request.starts_with("POST") { "201 Made" } else { "200 OK" };
+        Say::Drip(endless_head(status, &[]), b" ".to_vec())
+    });
+    let (client, uuid) = (client(&server, timeout), uuid());
+    let device =
+        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    for error in [
+        client.register(device, "provisioning").await.map(drop).unwrap_err(),
+        client.find(&uuid, KEY).await.map(drop).unwrap_err(),
+        client.state(&uuid, KEY, None).await.map(drop).unwrap_err(),
+    ] {
+        assert_eq!(
+            error.to_string(),
+            format!("cloud {} cannot be reached: no answer in time", server.url(""))
+        );
+    }
+    // That of an error is told as far as it came.
+    let slow = Server::start(|_| Say::Drip(endless_head("500 Oh", &[]), b"x".to_vec()));
+    for (_, error) in all_calls(&slow, timeout).await {
+        let CloudError::Refused { status: 500, message, .. } = &error else { panic!("{error}") };
+        assert!(message.starts_with('x'), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn no_call_is_redirected_to_another_server() {
+    let other = Server::start(|_| answer("200 OK", &[], br#"{"id":1,"d":[{"id":1}]}"#));
+    for status in [301, 302, 303, 307, 308] {
+        let elsewhere = other.url("/x");
+        let server = Server::start(move |_| redirect(status, &elsewhere));
+        for (call, error) in all_calls(&server, Duration::from_secs(30)).await {
+            let CloudError::Redirected { request, .. } = &error else { panic!("{status} {call}: {error}") };
+            assert_eq!(*request, call);
+            let told = error.to_string();
+            let (of, to) = (server.url(""), other.url(""));
+            assert!(
+                told.starts_with(&format!(
+                    "cloud {of} does not answer {call} itself: it redirects to {to}, "
+                ))
+            );
+            assert!(told.contains("set cloud.endpoint to its new address"), "{told}");
+        }
+    }
+    assert_eq!(other.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_poll_is_redirected_within_its_server_and_what_changes_something_is_not() {
+    let server = Server::start(|request| match request.split(' ').nth(1).unwrap() {
+        "/moved" => answer("200 OK", &["ETag: \"2\"".to_owned()], b"{}"),
+        _ => redirect(307, "/moved"),
+    });
+    let polled = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None).await.unwrap();
+    assert_eq!(polled, State::Changed { etag: Some("\"2\"".to_owned()), body: b"{}".to_vec() });
+    let told = client(&server, Duration::from_secs(30)).report(&uuid(), KEY, &DeviceReport::default()).await;
+    let told = told.unwrap_err().to_string();
+    assert!(told.contains("what changes something is not sent a second time"), "{told}");
+}
+
+#[tokio::test]
+async fn an_etag_that_is_too_long_is_not_kept() {
+    let long = format!("\"{}\"", "x".repeat(2000));
+    let server = Server::start(move |_| answer("200 OK", &[format!("ETag: {long}")], b"{}"));
+    let polled = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None).await.unwrap();
+    assert_eq!(polled, State::Changed { etag: None, body: b"{}".to_vec() });
+}
+
+#[tokio::test]
+async fn a_cloud_that_is_busy_says_until_when_in_seconds_or_as_a_date() {
+    let date = ["Date: Wed, 25 Nov 2026 08:00:00 GMT", "Retry-After: Wed, 25 Nov 2026 08:02:00 GMT"];
+    for (headers, after) in [(&["Retry-After: 7"][..], Some(7)), (&date, Some(120)), (&[], None)] {
+        let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();
+        let server = Server::start(move |_| answer("503 Busy", &headers, b"later\x1b[2J\r\nmore"));
+        let busy = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None).await.unwrap_err();
+        assert_eq!(busy.retry_after(), after.map(Duration::from_secs));
+        let CloudError::Refused { message, .. } = busy else { panic!("{busy}") };
+        assert_eq!(message, "later[2J");
+    }
+}

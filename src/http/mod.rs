@@ -1,0 +1,276 @@
+//! The only way in which Cotter makes HTTP requests, so that every answer is bounded and no credential leaves its
+//! server. Knows nothing of clouds, registries or agents.
+//!
+//! - A request has one deadline. It covers connecting, redirects and the whole body, also one that drips.
+//! - A body is read up to a number of bytes that the caller names, counted after decompression ([`Answer`]).
+//! - reqwest follows no redirect; [`redirect`] decides. Credentials go to the origin that the caller named, and to no other.
+
+mod answer;
+mod redirect;
+#[cfg(test)]
+pub(crate) mod sample;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+pub use reqwest::header;
+pub use reqwest::{Method, StatusCode, Url};
+use tokio::time::Instant;
+use tracing::warn;
+
+use header::{HeaderMap, HeaderName, HeaderValue};
+
+pub use answer::{Answer, retry_after};
+pub use redirect::Follow;
+
+/// How long a connection may take to be made.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a connection that is not used is kept.
+const IDLE: Duration = Duration::from_secs(30);
+
+/// Why a request has no answer that can be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failure {
+    /// The network, the name or TLS.
+    #[error("{0}")]
+    Unreachable(String),
+    /// The deadline of the request has passed.
+    #[error("no answer in time")]
+    Late,
+    #[error("its answer has more than {0} bytes")]
+    TooLong(usize),
+    /// A redirect that is not followed.
+    #[error("it redirects to {to}, {why}")]
+    Redirected { to: String, why: &'static str },
+}
+
+/// Makes requests. Cheap to clone; clones share their connections.
+#[derive(Debug, Clone)]
+pub struct Http {
+    /// For plain HTTP to this machine: it needs neither a proxy nor certificates.
+    here: reqwest::Client,
+    /// Made when it is needed first: it reads the certificates of all authorities, which takes time and memory.
+    elsewhere: Arc<OnceLock<Elsewhere>>,
+}
+
+/// For all other requests.
+#[derive(Debug)]
+struct Elsewhere {
+    client: reqwest::Client,
+    /// Whether this machine knows any certificate authority.
+    has_authorities: bool,
+}
+
+/// What to ask, and as whom.
+#[derive(Debug)]
+pub struct Request {
+    method: Method,
+    url: String,
+    query: Vec<(&'static str, String)>,
+    headers: HeaderMap,
+    pass: Option<Pass>,
+    body: Option<Vec<u8>>,
+    within: Option<Duration>,
+    follow: Follow,
+}
+
+/// Credentials of a request.
+enum Pass {
+    Bearer(String),
+    Basic { user: String, password: String },
+}
+
+impl std::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("(secret)")
+    }
+}
+
+impl Http {
+    /// Makes no connection yet.
+    ///
+    /// On a machine without certificate authorities every https request fails, and says so.
+    ///
+    /// # Errors
+    ///
+    /// When TLS cannot be set up, which is a matter of the machine.
+    pub fn new() -> Result<Self, Failure> {
+        Ok(Self { here: built(builder().no_proxy().tls_certs_only([]))?, elsewhere: Arc::default() })
+    }
+
+    /// Makes every request over a unix socket, whatever its URL names.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn over_socket(path: &Path) -> Result<Self, Failure> {
+        let client = built(builder().no_proxy().tls_certs_only([]).unix_socket(path))?;
+        let elsewhere = Elsewhere { client: client.clone(), has_authorities: true };
+        Ok(Self { here: client, elsewhere: Arc::new(elsewhere.into()) })
+    }
+
+    /// The client for a URL.
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
+        if url.scheme() == "http" && is_loopback(url) {
+            return Ok(&self.here);
+        }
+        if let Some(elsewhere) = self.elsewhere.get() {
+            return Ok(&elsewhere.client);
+        }
+        let (client, has_authorities) = match builder().build() {
+            Ok(client) => (client, true),
+            Err(error) => {
+                // An agent without them still runs what it knows.
+                warn!(%error, "no certificate authorities; https fails until ca-certificates is installed");
+                (built(builder().tls_certs_only([]))?, false)
+            }
+        };
+        Ok(&self.elsewhere.get_or_init(|| Elsewhere { client, has_authorities }).client)
+    }
+
+    /// Sends a request and follows the redirects that it may; the body of the answer is not read yet.
+    ///
+    /// # Errors
+    ///
+    /// As [`Failure`] says. Any status is an answer, except that of a redirect that is not followed.
+    pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
+        let mut first = Url::parse(&request.url)
+            .map_err(|error| Failure::Unreachable(format!("its address is not a URL: {error}")))?;
+        for (name, value) in &request.query {
+            first.query_pairs_mut().append_pair(name, value);
+        }
+        let deadline = request.within.map(|within| Instant::now() + within);
+        let mut url = first.clone();
+        let mut redirects = 0;
+        loop {
+            let hop = self.client(&url)?.request(request.method.clone(), url.clone());
+            let mut hop = hop.headers(request.headers.clone());
+            if url.origin() == first.origin() {
+                hop = match &request.pass {
+                    Some(Pass::Bearer(token)) => hop.bearer_auth(token),
+                    Some(Pass::Basic { user, password }) => hop.basic_auth(user, Some(password)),
+                    None => hop,
+                };
+            }
+            if let Some(body) = &request.body {
+                hop = hop.body(body.clone());
+            }
+            if let Some(deadline) = deadline {
+                hop = hop.timeout(deadline.saturating_duration_since(Instant::now()));
+            }
+            let answer = Box::pin(hop.send()).await.map_err(|error| self.failed(&error, &url))?;
+            let Some(location) = redirect::location(&answer) else { return Ok(Answer::new(answer)) };
+            url = redirect::next(&url, &location, &request.method, request.follow, redirects)?;
+            redirects += 1;
+        }
+    }
+
+    fn failed(&self, error: &reqwest::Error, url: &Url) -> Failure {
+        let failure = answer::failed(error);
+        if let Failure::Unreachable(why) = &failure
+            && url.scheme() == "https"
+            && self.elsewhere.get().is_some_and(|elsewhere| !elsewhere.has_authorities)
+        {
+            let remedy = "this machine has no certificate authorities: install ca-certificates";
+            return Failure::Unreachable(format!("{why}; {remedy}"));
+        }
+        failure
+    }
+}
+
+impl Request {
+    /// A request without a body, that may take `within` in all. It follows redirects within its origin.
+    #[must_use]
+    pub fn new(method: Method, url: impl Into<String>, within: Duration) -> Self {
+        let (url, query, headers) = (url.into(), Vec::new(), HeaderMap::new());
+        Self {
+            method,
+            url,
+            query,
+            headers,
+            pass: None,
+            body: None,
+            within: Some(within),
+            follow: Follow::SameOrigin,
+        }
+    }
+
+    /// For an answer that goes on for as long as its reader likes.
+    #[must_use]
+    pub fn without_deadline(mut self) -> Self {
+        self.within = None;
+        self
+    }
+
+    #[must_use]
+    pub fn follow(mut self, follow: Follow) -> Self {
+        self.follow = follow;
+        self
+    }
+
+    /// Adds to the query of the URL.
+    #[must_use]
+    pub fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    /// A value that no header can hold is left out.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    #[must_use]
+    pub fn bearer(mut self, token: &str) -> Self {
+        self.pass = Some(Pass::Bearer(token.to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn basic(mut self, user: &str, password: &str) -> Self {
+        self.pass = Some(Pass::Basic { user: user.to_owned(), password: password.to_owned() });
+        self
+    }
+
+    #[must_use]
+    pub fn json(self, body: Vec<u8>) -> Self {
+        let mut request = self.header(header::CONTENT_TYPE, "application/json");
+        request.body = Some(body);
+        request
+    }
+}
+
+/// Whether a URL names this machine: `localhost`, 127.0.0.0/8 or ::1.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+}
+
+/// Scheme, host and port of a URL, for people.
+#[must_use]
+pub fn origin(url: &Url) -> String {
+    url.origin().ascii_serialization()
+}
+
+fn builder() -> reqwest::ClientBuilder {
+    // A second install is refused, which is as good.
+    drop(rustls::crypto::ring::default_provider().install_default());
+    reqwest::Client::builder()
+        .connect_timeout(CONNECT_WITHIN)
+        .pool_idle_timeout(IDLE)
+        .redirect(reqwest::redirect::Policy::none())
+        .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
+}
+
+fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {
+    builder.build().map_err(|error| answer::failed(&error))
+}

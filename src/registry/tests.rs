@@ -1,0 +1,194 @@
+//! Against registries that want the device's login, or more of it than they may have.
+
+use crate::http::sample::{Say, Server, answer, endless_head, redirect};
+use crate::model::{RegistryLogin, RegistryPass};
+
+use super::*;
+
+fn login(registries: &[&str]) -> RegistryLogin {
+    let registries = registries.iter().map(|registry| (*registry).to_owned()).collect();
+    RegistryLogin { username: "d_1".to_owned(), password: "hunter2".to_owned(), registries }
+}
+
+/// `d_1:hunter2` in Basic.
+const SHOWN: &str = "ZF8xOmh1bnRlcjI=";
+
+/// A registry that asks for a token of `realm`, and lets in who has the token `let-me-in`.
+fn guarded(realm: String) -> Server {
+    Server::start(move |request| {
+        if request.contains("Bearer let-me-in") {
+            return answer("200 OK", &["Docker-Content-Digest: sha256:0".to_owned()], b"{}");
+        }
+        let challenge = format!(
+            "WWW-Authenticate: Bearer realm=\"{realm}\",service=\"r\",scope=\"repository:a/b:pull,push\""
+        );
+        answer("401 Who", &[challenge], b"")
+    })
+}
+
+/// A token service; `told` is its answer.
+fn tokens(told: &'static str) -> Server {
+    Server::start(move |_| answer("200 OK", &[], told.as_bytes()))
+}
+
+async fn asked(registry: &Server, login: &RegistryLogin) -> Result<RegistryPass, String> {
+    let image = ImageRef::parse(&format!("{}/lab/web", registry.address)).unwrap();
+    pass(&Http::new().unwrap(), &image, login).await.map_err(|unanswered| unanswered.why.to_string())
+}
+
+#[tokio::test]
+async fn the_engine_is_given_a_token_and_the_login_goes_to_the_token_service_alone() {
+    let service = tokens(r#"{"token":"let-me-in","access_token":"let-me-in","expires_in":300}"#);
+    let registry = guarded(service.url("/token?account=x"));
+    let login = login(&[&registry.address, &service.address]);
+    let token = "let-me-in".to_owned();
+    let expected = RegistryPass::Token { token, life: Duration::from_secs(300), login: login.clone() };
+    assert_eq!(asked(&registry, &login).await, Ok(expected));
+    let shown = &service.requests()[0];
+    // The scope is our own: what the registry would like is not asked for.
+    assert!(
+        shown.starts_with("GET /token?account=x&scope=repository%3Alab%2Fweb%3Apull&service=r "),
+        "{shown}"
+    );
+    assert!(shown.contains(SHOWN), "{shown}");
+    assert!(registry.requests().iter().all(|request| !request.contains(SHOWN)), "{:?}", registry.requests());
+    for told in [r#"{"access_token":"let-me-in"}"#, r#"{"token":"let-me-in"}"#] {
+        let service = tokens(told);
+        let registry = guarded(service.url("/token"));
+        let login = self::login(&[&registry.address, &service.address]);
+        let life = Duration::from_secs(60);
+        let expected = RegistryPass::Token { token: "let-me-in".to_owned(), life, login: login.clone() };
+        assert_eq!(asked(&registry, &login).await, Ok(expected), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_service_on_a_host_that_may_not_see_the_login_is_not_asked() {
+    let service = tokens(r#"{"token":"let-me-in"}"#);
+    let registry = guarded(service.url("/token"));
+    let refused = asked(&registry, &login(&[&registry.address])).await.unwrap_err();
+    let (registry_at, service_at) = (&registry.address, &service.address);
+    assert_eq!(
+        refused,
+        format!(
+            "the registry of {registry_at}/lab/web:latest wants the device's login to be shown to {service_at}, which is not \
+             one of the cloud's hosts; if it may be shown there, add {service_at} to cloud.registries"
+        )
+    );
+    assert_eq!(service.requests(), Vec::<String>::new());
+    // Nor when an image is weighed.
+    let image = ImageRef::parse(&format!("{registry_at}/lab/web")).unwrap();
+    let weighed = weigh(&Http::new().unwrap(), &image, "arm64", Some(&login(&[registry_at]))).await;
+    assert!(matches!(weighed.unwrap_err().why, RegistryError::ForeignRealm { .. }));
+    assert_eq!(service.requests(), Vec::<String>::new());
+    // Whoever has no login for a registry may ask anybody, and shows nothing.
+    assert!(weigh(&Http::new().unwrap(), &image, "arm64", None).await.is_err());
+    let asked = service.requests();
+    assert!(asked.len() == 1 && !asked[0].to_lowercase().contains("authorization"), "{asked:?}");
+}
+
+#[tokio::test]
+async fn what_a_registry_may_say_of_its_token_service() {
+    let login = login(&["127.0.0.1", "r.example", "auth.example", "http://lan.example", ".cloud.example"]);
+    for (registry, realm, told) in [
+        ("r.example", "https://auth.example/token", ""),
+        ("r.example", "https://auth.example:443/token", ""),
+        ("r.example", "https://api.cloud.example:8443/token", ""),
+        ("r.example", "http://lan.example/token", ""),
+        ("r.example", "https://evil.example/token", "shown to evil.example,"),
+        ("r.example", "https://auth.example@evil.example/token", "shown to evil.example,"),
+        ("r.example", "https://auth.example:8443/token", "shown to auth.example:8443,"),
+        ("r.example", "https://auth.example.evil.example/", "shown to auth.example.evil.example,"),
+        ("r.example", "http://auth.example/token", "its token service auth.example has no TLS"),
+        ("r.example", "http://127.0.0.1/token", "its token service is said to be this machine"),
+        ("r.example", "file:///etc/passwd", "its token service has no address that can be read"),
+        ("r.example", "tokens", "its token service has no address that can be read"),
+    ] {
+        let image = ImageRef::parse(&format!("{registry}/a")).unwrap();
+        let http = Http::new().unwrap();
+        let checked = Asking::new(&http, &image, Some(&login)).check_realm(realm);
+        match checked {
+            Ok(()) => assert_eq!(told, "", "{realm}"),
+            Err(refused) => {
+                let refused = refused.why.to_string();
+                assert!(!told.is_empty() && refused.contains(told), "{realm}: {refused}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_engine_is_given_follows_from_what_the_registry_asks_for() {
+    let open = Server::start(|_| answer("200 OK", &[], b"{}"));
+    assert_eq!(asked(&open, &login(&[&open.address])).await, Ok(RegistryPass::Nothing));
+    assert_eq!(open.requests()[0].lines().next(), Some("GET /v2/ HTTP/1.1"));
+    // One that the login is not for is not even asked.
+    assert_eq!(asked(&open, &login(&["r.example"])).await, Ok(RegistryPass::Nothing));
+    assert_eq!(open.requests().len(), 1);
+    let basic =
+        Server::start(|_| answer("401 Who", &["WWW-Authenticate: Basic realm=\"x\"".to_owned()], b""));
+    let known = login(&[&basic.address]);
+    assert_eq!(asked(&basic, &known).await, Ok(RegistryPass::Login(known)));
+    assert!(basic.requests().iter().all(|request| !request.contains(SHOWN)), "the engine shows it by itself");
+    for (status, told) in [
+        ("401 Who", "does not let us read"),
+        ("500 Oh", "status 500 Internal Server Error"),
+        ("404 What", "status 404 Not Found"),
+    ] {
+        let odd = Server::start(move |_| answer(status, &[], b""));
+        let refused = asked(&odd, &login(&[&odd.address])).await.unwrap_err();
+        assert!(refused.contains(told), "{status}: {refused}");
+    }
+}
+
+#[tokio::test]
+async fn no_token_service_fills_the_memory_or_sends_the_login_on() {
+    let elsewhere = tokens(r#"{"token":"let-me-in"}"#);
+    let away = elsewhere.url("/token");
+    let service = Server::start(move |request| match request.split(['?', ' ']).nth(1).unwrap() {
+        "/endless" => Say::Endless(endless_head("200 OK", &[]), vec![b' '; 0x4000]),
+        "/away" => redirect(307, &away),
+        "/none" => answer("200 OK", &[], b"{}"),
+        "/empty" => answer("200 OK", &[], br#"{"token":""}"#),
+        "/denied" => answer("401 No", &[], b""),
+        other => panic!("{other}"),
+    });
+    for (path, told) in [
+        ("/endless", "its answer has more than 65536 bytes"),
+        ("/away", "which is another server"),
+        ("/none", "gives no token"),
+        ("/empty", "gives no token"),
+        ("/denied", "does not let us read"),
+    ] {
+        let registry = guarded(service.url(path));
+        let login = login(&[&registry.address, &service.address, &elsewhere.address]);
+        let refused = asked(&registry, &login).await.unwrap_err();
+        assert!(refused.contains(told), "{path}: {refused}");
+    }
+    assert_eq!(elsewhere.requests(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn blobs_may_be_elsewhere_and_credentials_stay() {
+    let elsewhere = Server::start(|_| answer("200 OK", &[], b"{}"));
+    let away = elsewhere.url("/blob?signature=1");
+    let service = tokens(r#"{"token":"let-me-in"}"#);
+    let realm = service.url("/token");
+    let registry = Server::start(move |request| {
+        if request.contains("Bearer let-me-in") {
+            return redirect(307, &away);
+        }
+        answer("401 Who", &[format!("WWW-Authenticate: Bearer realm=\"{realm}\"")], b"")
+    });
+    let image = ImageRef::parse(&format!("{}/lab/web", registry.address)).unwrap();
+    let login = login(&[&registry.address, &service.address]);
+    let weighed =
+        weigh(&Http::new().unwrap(), &image, "arm64", Some(&login)).await.unwrap_err().why.to_string();
+    assert!(
+        weighed.contains("its manifest is of a kind that is no longer used"),
+        "it was read there: {weighed}"
+    );
+    let asked = elsewhere.requests();
+    assert!(asked.len() == 1 && asked[0].starts_with("GET /blob?signature=1 "), "{asked:?}");
+    assert!(!asked[0].to_lowercase().contains("authorization"), "{asked:?}");
+}
