@@ -293,8 +293,21 @@ fn names_are_held_against_rules_and_told_with_odd_characters_escaped() {
     lab.register_as("first", 0, B, "secret-b").unwrap();
     let long = "x".repeat(256);
     let rename = |lab: &Lab, name: &str| lab.world.rename_device(&lab.device(B), name.into()).map(|_| ());
-    for name in ["porch", "Küche 2", "キッチン", "מטבח", "unit #7 (left)", "a/b:c", "x", "7", "abc", "cafes"]
-    {
+    for name in [
+        "porch",
+        "Küche 2",
+        "キッチン",
+        "מטבח",
+        "unit #7 (left)",
+        "a/b:c",
+        "x",
+        "7",
+        "abc",
+        "cafes",
+        "Ku\u{308}che",
+        "विद्यालय",
+        "🏠",
+    ] {
         assert_eq!(told(rename(&lab, name)), "done", "{name}");
     }
     for (name, shown) in [
@@ -315,7 +328,8 @@ fn names_are_held_against_rules_and_told_with_odd_characters_escaped() {
         ("-porch", r#""-porch""#),
         ("por<ch>", r#""por<ch>""#),
         ("porch`id`", r#""porch`id`""#),
-        ("🏠", r#""🏠""#),
+        ("por\u{200d}ch", r#""por\u{200d}ch""#),
+        ("🏠<", r#""🏠<""#),
     ] {
         let refused = told(rename(&lab, name));
         let expected =

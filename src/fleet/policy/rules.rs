@@ -6,19 +6,20 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use super::Refusal;
+use crate::model::text::is_one_line;
 
 /// The shortest beginning of a uuid, commit or key id that is taken for it.
 pub(super) const SHORTEST_PREFIX: usize = 4;
 
-const NAME_ACCEPTS: &str = "it has 1 to 255 characters, which are letters, digits, single spaces and any of \
-                            - _ . , : / ( ) + # @ & ', begins with a letter or digit and ends with no space";
+const NAME_ACCEPTS: &str = "it has 1 to 255 characters, which are letters, digits, visible characters beyond ASCII, \
+                            single spaces and any of - _ . , : / ( ) + # @ & ', begins with a letter or digit and ends with no space";
 const NO_PREFIX: &str = "4 or more hex digits alone would be taken for the beginning of a uuid or an id; put another \
                          character into it";
 const NO_NUMBER: &str = "digits alone would be taken for a fleet's number, and 32 hex digits for its uuid; put a letter \
                          or '-' into it";
 const TAG_KEY_ACCEPTS: &str = "a key has 1 to 100 letters, digits, '_', '.', '-', ':' and '/', nothing else";
-const TAG_VALUE_ACCEPTS: &str = "a value has at most 255 bytes, which are letters, digits, single spaces inside and \
-                                 punctuation of ASCII but ',', '=' and '!'";
+const TAG_VALUE_ACCEPTS: &str =
+    "a value has at most 255 bytes of visible characters and single spaces inside, and no ',', '=' or '!'";
 const TYPE_ACCEPTS: &str = "it has 1 to 100 of the letters a to z, A to Z, digits, '-', '_' and '.', and begins with a \
                             letter or digit";
 const KEY_LENGTH: &str = "a device key has 16 to 255 characters; 32 random hex digits are usual";
@@ -30,11 +31,6 @@ const KEY_GUESSABLE: &str = "a device key must be random, and this one can be gu
 /// The most tags that a device has.
 const MOST_TAGS: u64 = 100;
 
-/// Whether `c` is a letter or a digit of any script. Hangul fillers count as letters and show nothing.
-fn is_letter_or_digit(c: char) -> bool {
-    c.is_alphanumeric() && !matches!(c, '\u{115f}' | '\u{1160}' | '\u{3164}' | '\u{ffa0}')
-}
-
 /// A text is shown with its odd characters escaped, and no longer than this.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).collect()
@@ -45,10 +41,11 @@ fn bad(what: &'static str, given: &str, accepts: &'static str) -> Refusal {
 }
 
 fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
-    let is_fine = |c: char| is_letter_or_digit(c) || " -_.,:/()+#@&'".contains(c);
+    let is_first = |c: char| c.is_ascii_alphanumeric() || !c.is_ascii();
     let is_good = name.chars().count() <= 255
-        && name.chars().all(is_fine)
-        && name.starts_with(is_letter_or_digit)
+        && is_one_line(name)
+        && name.chars().all(|c| is_first(c) || " -_.,:/()+#@&'".contains(c))
+        && name.starts_with(is_first)
         && !name.ends_with(' ')
         && !name.contains("  ");
     if is_good { Ok(()) } else { Err(bad(what, name, NAME_ACCEPTS)) }
@@ -89,11 +86,9 @@ pub(super) fn check_tag_key(text: &str) -> Result<(), &'static str> {
 /// A tag of a device.
 pub(super) fn check_tag(key: &str, value: &str) -> Result<(), Refusal> {
     check_tag_key(key).map_err(|accepts| bad("tag key", key, accepts))?;
-    let is_fine = |c: char| {
-        is_letter_or_digit(c) || c == ' ' || (c.is_ascii_punctuation() && !matches!(c, ',' | '=' | '!'))
-    };
     let is_good = value.len() <= 255
-        && value.chars().all(is_fine)
+        && is_one_line(value)
+        && !value.contains([',', '=', '!'])
         && !value.starts_with(' ')
         && !value.ends_with(' ')
         && !value.contains("  ");

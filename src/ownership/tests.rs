@@ -1,0 +1,142 @@
+//! What is private, what is refused, and what is left as it is.
+
+use std::os::unix::fs::{chown, symlink};
+
+use super::*;
+
+const NOBODY: u32 = 65534;
+
+fn mode(path: &Path) -> u32 {
+    path.symlink_metadata().unwrap().mode() & 0o7777
+}
+
+fn open(path: &Path, mode: u32) {
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+/// Whether this process may give files away; else a test says that it is left out.
+fn is_root() -> bool {
+    let is_root = User::us().id == 0;
+    if !is_root {
+        println!("skipped: not root, so that nothing can belong to another user");
+    }
+    is_root
+}
+
+#[test]
+fn a_folder_is_made_private_with_all_that_is_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let made = dir.path().join("a/b");
+    assert_eq!(take_folder(&made).unwrap(), None);
+    assert_eq!((mode(&made), mode(&dir.path().join("a"))), (0o700, 0o700));
+
+    fs::create_dir(made.join("deep")).unwrap();
+    fs::write(made.join("deep/file"), "").unwrap();
+    for (path, before) in [("", 0o755), ("deep", 0o777), ("deep/file", 0o666)] {
+        open(&made.join(path), before);
+    }
+    assert_eq!(take_folder(&made).unwrap(), Some(0o755), "it tells what it was");
+    close(&made).unwrap();
+    for (path, after) in [("", 0o700), ("deep", 0o700), ("deep/file", 0o600)] {
+        assert_eq!(mode(&made.join(path)), after, "{path}");
+    }
+    assert_eq!(take_folder(&made).unwrap(), None);
+}
+
+#[test]
+fn what_is_no_file_of_ours_is_told_and_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let other = dir.path().join("other");
+    fs::write(&other, "").unwrap();
+    open(&other, 0o644);
+    let folder = dir.path().join("folder");
+    fs::create_dir(&folder).unwrap();
+    symlink(&other, folder.join("link")).unwrap();
+    let told = close(&folder).unwrap_err().to_string();
+    assert!(told.contains("folder/link is a link or no plain file"), "{told}");
+    assert_eq!(mode(&other), 0o644, "no link is followed");
+    fs::remove_file(folder.join("link")).unwrap();
+    if !is_root() {
+        return;
+    }
+    fs::write(folder.join("theirs"), "").unwrap();
+    chown(folder.join("theirs"), Some(NOBODY), None).unwrap();
+    let told = close(&folder).unwrap_err().to_string();
+    assert!(
+        told.contains("folder/theirs belongs to user 65534, and this process is user 0; chown it"),
+        "{told}"
+    );
+    chown(&folder, Some(NOBODY), None).unwrap();
+    let told = take_folder(&folder).unwrap_err().to_string();
+    assert!(told.contains("folder belongs to user 65534"), "{told}");
+}
+
+#[test]
+fn who_could_put_another_folder_in_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let above = dir.path().join("above");
+    let data = above.join("data");
+    fs::create_dir_all(&data).unwrap();
+    let us = User::us();
+    let told = |path: &Path| doubt(path, us).unwrap().map(|doubt| doubt.to_string());
+    let group = above.metadata().unwrap().gid();
+    for (before, expected) in
+        [(0o755, false), (0o700, false), (0o777, true), (0o757, true), (0o1777, false), (0o775, false)]
+    {
+        open(&above, before);
+        assert_eq!(told(&data).is_some(), expected, "{before:o}");
+        assert_eq!(told(&above.join("missing/deep")).is_some(), expected, "{before:o}");
+    }
+    open(&above, 0o775);
+    let stranger = User { id: us.id, group: group + 1 };
+    assert_eq!(doubt(&data, stranger).unwrap().is_some(), group != 0, "the group of somebody else");
+    open(&above, 0o777);
+    let expected = "above above it may be written by others (mode 777), who could put another folder in its place; \
+                    chmod go-w it";
+    assert!(told(&data).unwrap().ends_with(expected), "{:?}", told(&data));
+    assert!(matches!(take_folder(&data), Err(NotOurs::Replaceable(_))));
+
+    // A link of ours is followed, and the way behind it counts as well.
+    let link = dir.path().join("link");
+    symlink(&data, &link).unwrap();
+    assert!(told(&link).is_some());
+    assert!(told(&link.join("below")).is_some());
+    open(&above, 0o755);
+    assert_eq!(told(&link), None);
+    assert_eq!(take_folder(&link).unwrap(), Some(0o755));
+    let circle = dir.path().join("circle");
+    symlink("circle", &circle).unwrap();
+    assert!(doubt(&circle, us).is_err());
+    symlink("above/../above/data", dir.path().join("relative")).unwrap();
+    assert_eq!(told(&dir.path().join("relative")), None);
+    if !is_root() {
+        return;
+    }
+    std::os::unix::fs::lchown(&link, Some(NOBODY), None).unwrap();
+    assert!(told(&link).unwrap().contains("link on the way to it belongs to user 65534"));
+    chown(&above, Some(NOBODY), None).unwrap();
+    assert!(told(&data).unwrap().contains("above on the way to it belongs to user 65534"));
+    assert_eq!(doubt(&data, User { id: NOBODY, group: NOBODY }).unwrap(), None, "unless one is that user");
+}
+
+#[test]
+fn who_else_may_have_a_secret() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("key");
+    fs::write(&file, "").unwrap();
+    for (before, expected) in [
+        (0o600, None),
+        (0o400, None),
+        (0o640, Some("others may read it (mode 640); chmod 600 it")),
+        (0o604, Some("others may read it (mode 604); chmod 600 it")),
+    ] {
+        open(&file, before);
+        assert_eq!(exposure(&file.metadata().unwrap()).as_deref(), expected);
+    }
+    if is_root() {
+        open(&file, 0o600);
+        chown(&file, Some(NOBODY), None).unwrap();
+        let told = exposure(&file.metadata().unwrap()).unwrap();
+        assert_eq!(told, "it belongs to user 65534, who may read and change it; chown it");
+    }
+}
