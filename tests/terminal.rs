@@ -50,7 +50,9 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["fleet", "show", "a"],
     &["fleet", "pin", "a", "b"],
     &["fleet", "track-latest", "a"],
-    &["fleet", "provisioning-key", "a"],
+    &["fleet", "provisioning-key", "create", "a"],
+    &["fleet", "provisioning-key", "list", "a"],
+    &["fleet", "provisioning-key", "revoke", "a", "b"],
     &["device", "list"],
     &["device", "show", "a"],
     &["device", "pin", "a", "b"],
@@ -58,7 +60,11 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["device", "track-fleet", "a"],
     &["device", "tag", "a", "k=v"],
     &["device", "move", "a", "b"],
+    &["device", "rename", "a", "b"],
     &["device", "delete", "a"],
+    &["device", "delete", "--filter", "a", "--yes"],
+    &["device", "barred"],
+    &["device", "allow", "a"],
     &["release", "list"],
     &["release", "show", "a"],
     &["release", "finalize", "a"],
@@ -85,22 +91,20 @@ const OTHERS: &[&[&str]] = &[
 #[test]
 fn every_command_is_tried_here_or_prints_nothing_of_others() {
     let root = cotter::cli::definitions();
-    let mut all = BTreeSet::new();
-    for verb in root.get_subcommands() {
-        let name = verb.get_name().to_owned();
-        if verb.has_subcommands() {
-            all.extend(verb.get_subcommands().map(|below| format!("{name} {}", below.get_name())));
-        } else {
+    let (mut all, mut known) = (BTreeSet::new(), BTreeSet::new());
+    let mut verbs: Vec<_> = root.get_subcommands().map(|verb| (verb.get_name().to_owned(), verb)).collect();
+    while let Some((name, verb)) = verbs.pop() {
+        let below = verb.get_subcommands().map(|below| (format!("{name} {}", below.get_name()), below));
+        verbs.extend(below);
+        if !verb.has_subcommands() {
             all.insert(name);
         }
     }
     let tried = OF_THE_AGENT.iter().map(|(words, _)| *words).chain(OF_THE_FLEET.iter().copied());
-    let named = |words: &[&str]| match words {
-        [first, second, ..] if all.contains(&format!("{first} {second}")) => format!("{first} {second}"),
-        [first, ..] => (*first).to_owned(),
-        [] => String::new(),
-    };
-    let known: BTreeSet<_> = tried.chain(OTHERS.iter().copied()).map(named).collect();
+    for words in tried.chain(OTHERS.iter().copied()) {
+        let begins = (1..=words.len()).map(|count| words[..count].join(" "));
+        known.extend(begins.filter(|name| all.contains(name)));
+    }
     assert_eq!(known, all);
 }
 
@@ -227,7 +231,7 @@ fn of_agent(_: &str, path: &str) -> Found {
     let document = match path.split('?').next().unwrap() {
         "/v1/status" => json!({
             "schema_version": 1, "version": HOSTILE, "instance": HOSTILE, "device": { "uuid": HOSTILE, "name": HOSTILE },
-            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2 },
+            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE },
             "engine_error": HOSTILE, "store_error": HOSTILE, "has_target": false, "is_busy": false,
             "hold": { "reason": HOSTILE, "since": HOSTILE },
             "locks": {
@@ -268,12 +272,16 @@ fn of_fleet(method: &str, path: &str) -> Found {
                         "devices": 1, "releases": 1, "created": TIME });
     let device = json!({ "uuid": HOSTILE, "number": 1, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "pin": HOSTILE,
                          "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "last_seen": TIME,
-                         "tags": { HOSTILE: HOSTILE }, "created": TIME, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
+                         "tags": { HOSTILE: HOSTILE }, "created": TIME, "provisioning_key": HOSTILE, "provisioning_key_name": HOSTILE, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
                          "services": [{ "service": HOSTILE, "release": HOSTILE, "status": HOSTILE, "download_progress": 1 }] });
     let release = json!({ "number": 1, "fleet": HOSTILE, "commit": HOSTILE, "status": "success", "is_final": true,
                           "is_invalidated": false, "is_passing_tests": true, "start_timestamp": TIME, "is_fleet_target": true,
                           "pinned_devices": 1, "running_devices": 1, "services": { HOSTILE: HOSTILE },
                           "composition": { "services": { HOSTILE: { HOSTILE: HOSTILE } } } });
+    let key = json!({ "id": HOSTILE, "fleet": HOSTILE, "name": HOSTILE, "state": HOSTILE, "uses": 1, "most_uses": 2,
+                      "per_minute": 3, "devices": 4, "created": TIME, "expires": TIME, "last_used": TIME, "revoked": TIME });
+    let barred = json!({ "uuid": HOSTILE, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "deleted": TIME,
+                         "provisioning_key": HOSTILE });
     let (mut created, mut bulk) = (fleet.clone(), device.clone());
     created["fleet"] = fleet.clone();
     created["provisioning_key"] = HOSTILE.into();
@@ -282,10 +290,16 @@ fn of_fleet(method: &str, path: &str) -> Found {
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
         ["fleets"] if method == "get" => json!([fleet]),
-        ["fleets", _, "provisioning-keys"] => json!({ "fleet": HOSTILE, "provisioning_key": HOSTILE }),
+        ["fleets", _, "provisioning-keys"] if method == "get" => json!([key]),
+        ["fleets", _, "provisioning-keys"] => {
+            json!({ "fleet": HOSTILE, "provisioning_key": HOSTILE, "details": key })
+        }
+        ["fleets", _, "provisioning-keys", ..] => key,
         ["fleets", ..] => created,
         ["devices"] => json!([device]),
-        ["devices", "pin" | "track-fleet"] => bulk,
+        ["devices", "pin" | "track-fleet" | "delete"] => bulk,
+        ["barred-devices"] => json!([barred]),
+        ["barred-devices", ..] => barred,
         ["devices", ..] => device,
         ["releases"] => json!([release]),
         _ => release,
