@@ -49,8 +49,10 @@ impl Server {
             Some(program.log().split_once("url=http://")?.1.split_once(' ')?.0.to_owned())
         });
         let mut server = Self { program, address, key: String::new(), folder };
-        let created = server.cli(&["fleet", "create", "lab", "--json"]);
-        let created: Value = serde_json::from_slice(&created.stdout).expect("a fleet was created");
+        assert!(server.cli(&["fleet", "create", "lab"]).status.success(), "{}", server.program.log());
+        // A key for as many devices as a test needs at once.
+        let key = ["fleet", "provisioning-key", "create", "lab", "--per-minute", "1000", "--json"];
+        let created: Value = serde_json::from_slice(&server.cli(&key).stdout).expect("a key was created");
         server.key = created["created"]["provisioning_key"].as_str().unwrap().to_owned();
         server
     }
@@ -187,32 +189,24 @@ fn a_body_is_not_waited_for_before_the_key_is_known() {
     let server = Server::start(&[]);
     server.register(1);
     let (key, device_key) = (server.key.clone(), device(1).1);
-    let operators = [
-        "POST /api/v1/fleets",
-        "POST /api/v1/fleets/lab/pin",
-        "POST /api/v1/fleets/lab/track-latest",
-        "POST /api/v1/fleets/lab/provisioning-keys",
-        "POST /api/v1/fleets/lab/releases",
-        "POST /api/v1/devices/pin",
-        "POST /api/v1/devices/track-fleet",
-        "POST /api/v1/devices/x/pin",
-        "POST /api/v1/devices/x/track-fleet",
-        "POST /api/v1/devices/x/tags",
-        "POST /api/v1/devices/x/move",
-        "PATCH /api/v1/releases/x",
-        "DELETE /api/v1/releases/x",
-        "POST /api/v1/nope",
-    ];
-    let devices = ["POST /device/register", "PATCH /device/v3/state"];
+    // All of the operators' routes, as the source has them, and one that is none.
+    let source = include_str!("../src/fleet/operator_api/mod.rs");
+    let paths = source.split(".route(\"").skip(1).map(|rest| rest.split('"').next().unwrap());
+    let paths: Vec<_> = paths.chain(["/nope"]).map(|path| path.replace(['{', '}'], "")).collect();
+    assert!(paths.len() > 15, "{paths:?}");
+    let methods = ["GET", "POST", "PATCH", "DELETE"];
+    let operators: Vec<_> =
+        paths.iter().flat_map(|path| methods.map(|method| format!("{method} /api/v1{path}"))).collect();
+    let devices = ["POST /device/register", "PATCH /device/v3/state"].map(str::to_owned);
     let mut asked = Vec::new();
     for key in ["", "nobody's", &"x".repeat(10_000), &key, &device_key] {
-        asked.extend(operators.map(|line| (line, key.to_owned())));
+        asked.extend(operators.iter().map(|line| (line, key.to_owned())));
     }
     for key in ["", "nobody's", &"x".repeat(10_000)] {
-        asked.extend(devices.map(|line| (line, key.to_owned())));
+        asked.extend(devices.iter().map(|line| (line, key.to_owned())));
     }
-    asked.push((devices[0], device_key));
-    asked.push((devices[1], key));
+    asked.push((&devices[0], device_key));
+    asked.push((&devices[1], key));
     for (line, key) in asked {
         for more in ["", "Expect: 100-continue\r\n"] {
             let answer = server.ask(&format!("{}{more}\r\n", head(line, &key, 200_000)));
