@@ -3,7 +3,7 @@
 //!
 //! - A request has one deadline. It covers connecting, redirects and the whole body, also one that drips.
 //! - A body is read up to a number of bytes that the caller names, counted after decompression ([`Answer`]).
-//! - reqwest follows no redirect; [`redirect`] decides. Credentials go to the origin that the caller named, and to no other.
+//! - reqwest follows no redirect; `redirect` decides. Credentials go to the origin that the caller named, and to no other.
 
 mod answer;
 mod redirect;

@@ -15,9 +15,11 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
+use cotter::daemon::Host;
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect as _, Operate as _};
 use cotter::http::Http;
 use cotter::model::{ImageRef, Instance, RegistryLogin, RegistryPass};
+use cotter::reconcile::Surroundings as _;
 use cotter::registry::{RegistryError, pass, weigh};
 use support::{Lab, Program, eventually, http_get};
 use tokens::Tokens;
@@ -126,6 +128,13 @@ async fn the_engine_pulls_with_a_token_and_never_has_the_key() {
     let refused = pass(&http, &image, &login("key", &[&address])).await.unwrap_err().why;
     assert!(
         matches!(&refused, RegistryError::ForeignRealm { realm, .. } if *realm == tokens.address),
+        "{refused}"
+    );
+    let host = Host::new(lab.dir(), http.clone(), Some(login("key", &[&address])));
+    let refused = host.pass(&image).await.unwrap_err();
+    let told = format!("if it may be shown there, add {} to cloud.registries", tokens.address);
+    assert!(
+        matches!(refused, EngineError::RegistryAuth { .. }) && refused.to_string().contains(&told),
         "{refused}"
     );
     assert_eq!(tokens.asked(), Vec::<String>::new());
