@@ -8,6 +8,7 @@ use super::exit::Usage;
 use super::print;
 use super::purge::is_sure;
 use crate::fleet::operator_api::views::{Allow, BarredView, BulkView, DeleteMany, DeviceView};
+use crate::http::Method;
 
 /// Which devices go.
 #[derive(Debug, Args)]
@@ -62,7 +63,7 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
     if let Some(device) = device {
         let path = ["devices", device.as_str()];
-        let gone: DeviceView = client.ask(reqwest::Method::DELETE, &path, &[], None::<&()>).await?;
+        let gone: DeviceView = client.ask(Method::DELETE, &path, &[], None::<&()>).await?;
         if plain.json {
             return print::json("deleted", &gone);
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use cotter::daemon::Host;
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect as _, Operate as _};
 use cotter::http::Http;
-use cotter::model::{ImageRef, Instance, RegistryLogin, RegistryPass};
+use cotter::model::{ImageRef, Instance, Policy, RegistryLogin, RegistryPass};
 use cotter::reconcile::Surroundings as _;
 use cotter::registry::{RegistryError, pass, weigh};
 use support::{Lab, Program, eventually, http_get};
@@ -130,7 +130,7 @@ async fn the_engine_pulls_with_a_token_and_never_has_the_key() {
         matches!(&refused, RegistryError::ForeignRealm { realm, .. } if *realm == tokens.address),
         "{refused}"
     );
-    let host = Host::new(lab.dir(), http.clone(), Some(login("key", &[&address])));
+    let host = Host::new(lab.dir(), http.clone(), Some(login("key", &[&address])), Policy::default());
     let refused = host.pass(&image).await.unwrap_err();
     let told = format!("if it may be shown there, add {} to cloud.registries", tokens.address);
     assert!(
