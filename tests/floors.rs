@@ -16,7 +16,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("ownership", &[]),
     // floor 1: one way to ask over HTTP
-    ("http", &[]),
+    ("http", &["model"]),
     // floor 2: the outside
     ("listen", &[]),
     ("engine", &["model"]),

@@ -209,8 +209,10 @@ pub(super) async fn sent(path: &Path, ask: Request) -> Result<Answer, ClientErro
     if answer.status().is_success() {
         return Ok(answer);
     }
-    let ControlAnswer { code, message, .. } = read(path, answer).await?;
-    Err(ClientError::NotFollowed { code, message })
+    let status = answer.status();
+    let refused: Result<ControlAnswer, _> = read(path, answer).await;
+    let refused = refused.map_err(|_| not_understood(path, format!("it answers with status {status}")))?;
+    Err(ClientError::NotFollowed { code: refused.code, message: refused.message })
 }
 
 fn no_answer(path: &Path, failure: &Failure) -> ClientError {

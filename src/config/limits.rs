@@ -2,12 +2,12 @@
 
 use super::sources::RawLimits;
 use super::{ConfigError, bytes_within, count};
-use crate::model::Bounds;
+use crate::model::ReleaseLimits;
 
-pub(super) fn limits(raw: RawLimits) -> Result<Bounds, ConfigError> {
-    let most = Bounds::HIGHEST;
+pub(super) fn limits(raw: RawLimits) -> Result<ReleaseLimits, ConfigError> {
+    let most = ReleaseLimits::HIGHEST;
     let environment = bytes_within("limits.environment", raw.environment, 1 << 10, most.environment as u64)?;
-    Ok(Bounds {
+    Ok(ReleaseLimits {
         apps: count("limits.apps", raw.apps, 1..=most.apps)?,
         services: count("limits.services", raw.services, 1..=most.services)?,
         networks: count("limits.networks", raw.networks, 1..=most.networks)?,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::ConfigError;
 use super::sources::RawPolicy;
-use crate::model::{Bounds, Policy, Switch};
+use crate::model::{Policy, ReleaseLimits, Switch};
 
 /// What a preset allows where a setting of its own says nothing.
 pub(super) fn preset(name: &str) -> Option<Policy> {
@@ -15,7 +15,11 @@ pub(super) fn preset(name: &str) -> Option<Policy> {
     }
 }
 
-pub(super) fn policy(raw: RawPolicy, engine_socket: &Path, bounds: Bounds) -> Result<Policy, ConfigError> {
+pub(super) fn policy(
+    raw: RawPolicy,
+    engine_socket: &Path,
+    limits: ReleaseLimits,
+) -> Result<Policy, ConfigError> {
     let given = raw.preset.as_deref().unwrap_or("balena");
     let Some(preset) = preset(given) else {
         let accepts = "balena or strict".to_owned();
@@ -40,7 +44,7 @@ pub(super) fn policy(raw: RawPolicy, engine_socket: &Path, bounds: Bounds) -> Re
         }
     }
     let host_paths = paths("policy.host_paths", raw.host_paths)?;
-    Ok(Policy { allowed, host_paths, engine_socket: engine_socket.display().to_string(), bounds })
+    Ok(Policy { allowed, host_paths, engine_socket: engine_socket.display().to_string(), limits })
 }
 
 fn yes(key: &'static str, given: Option<&str>) -> Result<Option<bool>, ConfigError> {

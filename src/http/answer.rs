@@ -111,8 +111,13 @@ pub(super) fn failed(error: &reqwest::Error) -> Failure {
         return Failure::Late;
     }
     let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    let told = causes.last().map(ToString::to_string);
-    Failure::Unreachable(told.unwrap_or_else(|| "the request cannot be made".to_owned()))
+    let told = match causes.last().map(ToString::to_string) {
+        // What rustls says when the other side answers its greeting in plain text.
+        Some(why) if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
+        Some(why) => why,
+        None => "the request cannot be made".to_owned(),
+    };
+    Failure::Unreachable(told)
 }
 
 #[cfg(test)]

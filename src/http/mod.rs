@@ -12,6 +12,7 @@ pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
 
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -99,7 +100,7 @@ impl Http {
     ///
     /// When TLS cannot be set up, which is a matter of the machine.
     pub fn new() -> Result<Self, Failure> {
-        Ok(Self { here: built(builder().no_proxy().tls_certs_only([]))?, elsewhere: Arc::default() })
+        Ok(Self { here: built(here())?, elsewhere: Arc::default() })
     }
 
     /// Makes every request over a unix socket, whatever its URL names.
@@ -251,8 +252,7 @@ impl Request {
 /// Whether a URL names this machine: `localhost`, 127.0.0.0/8 or ::1.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-    host == "localhost" || host.parse().is_ok_and(|address: std::net::IpAddr| address.is_loopback())
+    url.host_str().is_some_and(crate::model::is_loopback)
 }
 
 /// Scheme, host and port of a URL, for people.
@@ -269,6 +269,12 @@ fn builder() -> reqwest::ClientBuilder {
         .pool_idle_timeout(IDLE)
         .redirect(reqwest::redirect::Policy::none())
         .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
+}
+
+/// For this machine, whatever a proxy or a resolver says.
+fn here() -> reqwest::ClientBuilder {
+    let localhost = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
+    builder().no_proxy().tls_certs_only([]).resolve_to_addrs("localhost", &localhost)
 }
 
 fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {

@@ -3,7 +3,6 @@
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod alert;
-mod bounds;
 mod causes;
 mod counts;
 mod enrolment;
@@ -27,6 +26,7 @@ mod order;
 mod platform;
 mod policy;
 mod release;
+mod release_limits;
 mod report;
 mod service;
 mod settings;
@@ -36,7 +36,6 @@ pub mod text;
 mod window;
 
 pub use alert::Alert;
-pub use bounds::Bounds;
 pub use causes::with_causes;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};
@@ -64,6 +63,7 @@ pub use order::{Answer, OfService, Order, Purge};
 pub use platform::{BadPlatform, Platform};
 pub use policy::{Policy, Switch, is_at_or_below};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
+pub use release_limits::ReleaseLimits;
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
     Condition, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,

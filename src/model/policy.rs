@@ -1,6 +1,6 @@
 //! What the owner of a device lets releases have of it.
 
-use super::Bounds;
+use super::ReleaseLimits;
 
 /// A part of the host that releases have or do not have, as the owner's settings say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub struct Policy {
     /// The socket by which this device's engine is reached.
     pub engine_socket: String,
     /// How much they may have.
-    pub bounds: Bounds,
+    pub limits: ReleaseLimits,
 }
 
 /// What a balena device allows.
@@ -139,7 +139,7 @@ impl Policy {
     #[must_use]
     pub fn strict() -> Self {
         let engine_socket = "/var/run/docker.sock".to_owned();
-        Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket, bounds: Bounds::default() }
+        Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket, limits: ReleaseLimits::default() }
     }
 
     /// Whether releases may have it.

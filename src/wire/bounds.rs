@@ -5,7 +5,7 @@
 
 use super::compose::{Contents, Form, paths};
 use super::state_v3::ReleaseState;
-use crate::model::{Bounds, Refusal};
+use crate::model::{Refusal, ReleaseLimits};
 
 /// What releases have that were read before, of the same device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub fn values(json: &[u8]) -> usize {
 
 /// What a release has too much of, seen before it is read.
 #[must_use]
-pub fn unread(release: &ReleaseState, bounds: &Bounds, taken: Taken) -> Vec<Refusal> {
+pub fn unread(release: &ReleaseState, bounds: &ReleaseLimits, taken: Taken) -> Vec<Refusal> {
     let found = [
         ("services", release.services.len(), taken.services, bounds.services),
         ("networks", release.networks.len(), taken.networks, bounds.networks),
@@ -59,7 +59,7 @@ pub fn unread(release: &ReleaseState, bounds: &Bounds, taken: Taken) -> Vec<Refu
 
 /// What a release that was read has too much of.
 #[must_use]
-pub fn exceeded(contents: &Contents, form: Form, bounds: &Bounds, taken: Taken) -> Vec<Refusal> {
+pub fn exceeded(contents: &Contents, form: Form, bounds: &ReleaseLimits, taken: Taken) -> Vec<Refusal> {
     let Contents { services, networks, volumes, .. } = contents;
     let mut found = Vec::new();
     found.extend(all("services", services.len(), taken.services, bounds.services));

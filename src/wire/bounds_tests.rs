@@ -12,10 +12,10 @@ fn app(services: usize, composition: &Value) -> Value {
     json!({"id": 1, "name": "a", "releases": {"r1": {"id": 1, "services": services}}})
 }
 
-fn parse(apps: &Value, bounds: Bounds) -> Result<Vec<String>, String> {
+fn parse(apps: &Value, bounds: ReleaseLimits) -> Result<Vec<String>, String> {
     let uuid = DeviceUuid::parse("0".repeat(32)).unwrap();
     let body = json!({ uuid.as_str(): {"name": "d", "apps": apps} }).to_string();
-    let policy = Policy { bounds, ..Policy::default() };
+    let policy = Policy { limits: bounds, ..Policy::default() };
     let target = target_v3::parse(body.as_bytes(), &uuid, &policy).map_err(|error| error.to_string())?;
     let told = |(id, app): (&crate::model::AppId, &TargetApp)| match app {
         TargetApp::Wanted(_) => format!("{id}: wanted"),
@@ -28,13 +28,13 @@ fn parse(apps: &Value, bounds: Bounds) -> Result<Vec<String>, String> {
 }
 
 /// One app's refusal, whatever the bound is that it exceeds.
-fn refused(services: usize, composition: &Value, bounds: Bounds) -> String {
+fn refused(services: usize, composition: &Value, bounds: ReleaseLimits) -> String {
     parse(&json!({"app": app(services, composition)}), bounds).unwrap().remove(0)
 }
 
 #[test]
 fn each_bound_tells_its_number_and_its_setting() {
-    let few = Bounds {
+    let few = ReleaseLimits {
         services: 3,
         networks: 2,
         volumes: 2,
@@ -42,7 +42,7 @@ fn each_bound_tells_its_number_and_its_setting() {
         labels: 2,
         variables: 2,
         environment: 20,
-        ..Bounds::default()
+        ..ReleaseLimits::default()
     };
     let mounts: Vec<_> = ["a", "b", "c"].iter().map(|name| format!("{name}:/{name}")).collect();
     let in_all = |what: &str, number: usize, most: usize| {
@@ -94,7 +94,7 @@ fn each_bound_tells_its_number_and_its_setting() {
 
 #[test]
 fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
-    let bounds = || Bounds { services: 5, apps: 4, ..Bounds::default() };
+    let bounds = || ReleaseLimits { services: 5, apps: 4, ..ReleaseLimits::default() };
     let bad = app(4, &json!({"restart": "maybe"}));
     let apps = json!({"a": app(3, &json!({})), "b": bad, "c": app(3, &json!({})), "d": app(2, &json!({}))});
     let told = parse(&apps, bounds()).unwrap();
@@ -117,12 +117,12 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
 
 #[test]
 fn two_hundred_services_are_usual_and_nine_thousand_are_not_even_read() {
-    assert_eq!(refused(200, &json!({}), Bounds::default()), "app: wanted");
-    let told = refused(201, &json!({}), Bounds::default());
+    assert_eq!(refused(200, &json!({}), ReleaseLimits::default()), "app: wanted");
+    let told = refused(201, &json!({}), ReleaseLimits::default());
     assert!(told.contains("it has 201 services, and a device takes 200 in all"), "{told}");
-    let told = parse(&json!({"app": app(9000, &json!({}))}), Bounds::default());
+    let told = parse(&json!({"app": app(9000, &json!({}))}), ReleaseLimits::default());
     assert!(told.unwrap()[0].contains("it has 9000 services"));
-    let told = parse(&json!({"app": app(30_000, &json!({}))}), Bounds::default()).unwrap_err();
+    let told = parse(&json!({"app": app(30_000, &json!({}))}), ReleaseLimits::default()).unwrap_err();
     let expected = "values, and this device takes 100000: make the release smaller, or raise limits.values on the device";
     assert!(told.contains(expected), "{told}");
 }
@@ -145,7 +145,7 @@ fn values_are_counted_outside_of_texts() {
 
 #[test]
 fn the_kernels_bound_holds_for_every_device() {
-    let (fits, none) = ("x".repeat(131_069), Bounds::HIGHEST);
+    let (fits, none) = ("x".repeat(131_069), ReleaseLimits::HIGHEST);
     let environment = |value: &str| json!({"environment": {"A": value}});
     assert_eq!(refused(1, &environment(&fits), none.clone()), "app: wanted");
     assert_eq!(
@@ -192,6 +192,6 @@ fn what_fits_is_read_in_no_time() {
     };
     let services: serde_json::Map<_, _> = (0..200).map(|n| (format!("s{n}"), service(n))).collect();
     let app = json!({"id": 1, "name": "a", "releases": {"r1": {"id": 1, "services": services}}});
-    let told = parse(&json!({"app": app}), Bounds::default()).unwrap();
+    let told = parse(&json!({"app": app}), ReleaseLimits::default()).unwrap();
     assert_eq!(told, ["app: wanted"]);
 }

@@ -13,7 +13,7 @@ use super::compose::at::path_line;
 use super::compose::{self, Form};
 use super::policy;
 use super::state_v3::{ReleaseState, ServiceState};
-use crate::model::{Bounds, ImageRef, Policy, Refusal};
+use crate::model::{ImageRef, Policy, Refusal, ReleaseLimits};
 
 /// The longest file that is read.
 const LONGEST: usize = 1 << 20;
@@ -133,12 +133,12 @@ pub fn check(file: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> Result<
         return Err(refusals);
     }
     let (contents, mut notes) = compose::read(&release, Form::File);
-    let exceeded = |bounds: &Bounds| bounds::exceeded(&contents, Form::File, bounds, Taken::default());
+    let exceeded = |bounds: &ReleaseLimits| bounds::exceeded(&contents, Form::File, bounds, Taken::default());
     // No device can be set to take it.
-    notes.refusals.extend(exceeded(&Bounds::HIGHEST));
+    notes.refusals.extend(exceeded(&ReleaseLimits::HIGHEST));
     if notes.refusals.is_empty() {
         let mut allowed = policy::violations(&contents, Form::File, &Policy::default());
-        allowed.extend(exceeded(&Bounds::default()));
+        allowed.extend(exceeded(&ReleaseLimits::default()));
         let mut warnings = file.warnings.clone();
         warnings.extend(notes.warnings);
         warnings.extend(allowed.into_iter().map(|Refusal { path, why }| Refusal {

@@ -64,7 +64,7 @@ pub struct TargetError {
 /// line break or an invisible character, and when an app's uuid is none. What is wrong within an app is no error: that app is
 /// [`TargetApp::Refused`], with paths relative to its release, e.g. `services.web.composition.ports[0]`.
 pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target, TargetError> {
-    let bounds = &policy.bounds;
+    let bounds = &policy.limits;
     let values = bounds::values(body);
     if values > bounds.values {
         let why = format!(
@@ -173,13 +173,13 @@ fn release(
     policy: &Policy,
     taken: &mut Taken,
 ) -> Result<(Release, Vec<Refusal>), Vec<Refusal>> {
-    let refused = bounds::unread(given, &policy.bounds, *taken);
+    let refused = bounds::unread(given, &policy.limits, *taken);
     if !refused.is_empty() {
         return Err(refused);
     }
     let (contents, mut notes) = compose::read(given, Form::Target);
     notes.refusals.extend(policy::violations(&contents, Form::Target, policy));
-    notes.refusals.extend(bounds::exceeded(&contents, Form::Target, &policy.bounds, *taken));
+    notes.refusals.extend(bounds::exceeded(&contents, Form::Target, &policy.limits, *taken));
     if notes.refusals.is_empty() {
         *taken = taken.and(&contents);
     }

@@ -2,7 +2,7 @@
 
 /// The bounds of a device's owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bounds {
+pub struct ReleaseLimits {
     pub apps: usize,
     /// Of all apps together, as networks, volumes and ports.
     pub services: usize,
@@ -20,7 +20,7 @@ pub struct Bounds {
     pub values: usize,
 }
 
-impl Bounds {
+impl ReleaseLimits {
     /// The highest that each may be set to.
     pub const HIGHEST: Self = Self {
         apps: 1000,
@@ -35,7 +35,7 @@ impl Bounds {
     };
 }
 
-impl Default for Bounds {
+impl Default for ReleaseLimits {
     fn default() -> Self {
         Self {
             apps: 20,
