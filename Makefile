@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man test test-systemd faults fuzz demo demo-stop bench order cross deb
+.PHONY: help build man test test-systemd faults hostile fuzz demo demo-stop bench order cross deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
@@ -17,6 +17,9 @@ test: ## format, lints and all tests, with a real engine and a real registry
 
 faults: ## the fault matrix: every fault at every boundary, and at random moments on a real engine
 	@scripts/faults.sh
+
+hostile: ## a hostile cloud, registry, release, app and client against the release binary; not part of `make test` yet
+	@scripts/hostile.sh
 
 fuzz: ## any text as a compose file, any bytes as a target; TIME= seconds each, 60 unless said
 	@scripts/fuzz.sh $(TIME)

@@ -19,6 +19,7 @@ mod look;
 mod metered;
 mod notices;
 mod pull;
+mod requests;
 #[cfg(test)]
 mod sample;
 mod secrets;
@@ -41,6 +42,7 @@ pub use docker::{Docker, DockerSettings};
 pub use error::EngineError;
 pub use inspection::{Inspection, Mounted};
 pub use logs::LogSpan;
+pub use requests::requests;
 pub use survey::Survey;
 
 /// A container to be created.

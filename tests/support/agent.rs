@@ -24,6 +24,8 @@ pub struct Agent<'lab> {
     dir: PathBuf,
     /// Runs the binary; its path is the last.
     words: Vec<PathBuf>,
+    /// Stand before the words when the agent itself is started, and not before the verbs of its device.
+    limits: Vec<PathBuf>,
     set: Vec<String>,
 }
 
@@ -68,7 +70,8 @@ poll_interval = "1s"
             key = key.display(),
         );
         let (device, words) = (device.to_owned(), Program::agent_words());
-        let agent = Self { lab, program: None, device, instance, dir, words, set: Vec::new() };
+        let (limits, set) = (Vec::new(), Vec::new());
+        let agent = Self { lab, program: None, device, instance, dir, words, limits, set };
         agent.write_settings(&settings);
         agent.give_key(fleet);
         agent
@@ -108,11 +111,16 @@ poll_interval = "1s"
         self.words = ["env".into()].into_iter().chain(variables).chain([copy]).collect();
     }
 
+    /// Runs the agent by a program that limits it and then becomes it.
+    pub fn limit(&mut self, words: Vec<PathBuf>) {
+        self.limits = words;
+    }
+
     /// Starts it after [`prepare`](Self::prepare), [`stop`](Self::stop) or [`cut`](Self::cut).
     #[track_caller]
     pub fn start_again(&mut self) {
         assert!(self.program.is_none(), "it runs already");
-        let mut command = Program::cotter_by(&self.words);
+        let mut command = Program::cotter_by(&[&self.limits[..], &self.words].concat());
         command.arg("agent").arg("--config").arg(self.settings_file());
         command.args(self.set.iter().flat_map(|setting| ["--set", setting]));
         self.program = Some(Program::start(&format!("agent {}", self.device), command, &self.log_file()));

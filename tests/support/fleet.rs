@@ -15,6 +15,7 @@ pub struct FleetServer {
     data: PathBuf,
     log: PathBuf,
     poll_interval: String,
+    limits: Vec<PathBuf>,
     /// "http://127.0.0.1:7300"; stays the same when the server is started again.
     pub url: String,
 }
@@ -33,11 +34,18 @@ impl FleetServer {
     /// Starts one and waits until it listens.
     #[track_caller]
     pub fn start(lab: &Lab) -> Self {
+        Self::start_limited(lab, Vec::new())
+    }
+
+    /// Starts one by a program that limits it and then becomes it.
+    #[track_caller]
+    pub fn start_limited(lab: &Lab, limits: Vec<PathBuf>) -> Self {
         let mut server = Self {
             program: None,
             data: lab.dir().join("fleet"),
             log: lab.dir().join("fleet.log"),
             poll_interval: "1s".to_owned(),
+            limits,
             url: "http://127.0.0.1:0".to_owned(),
         };
         server.start_again();
@@ -54,7 +62,7 @@ impl FleetServer {
     pub fn start_again(&mut self) {
         assert!(self.program.is_none(), "it runs already");
         let _none_yet = std::fs::remove_file(&self.log);
-        let mut command = Program::cotter();
+        let mut command = Program::cotter_by(&[&self.limits[..], &[Program::binary()]].concat());
         let listen = self.url.trim_start_matches("http://");
         command.args(["fleet", "serve", "--listen", listen, "--poll-interval", &self.poll_interval]);
         command.arg("--data-dir").arg(&self.data);
@@ -69,6 +77,17 @@ impl FleetServer {
         });
         self.url = format!("http://{address}");
         self.program = Some(program);
+    }
+
+    /// The server's process, while it runs.
+    #[track_caller]
+    pub fn program(&mut self) -> &mut Program {
+        self.program.as_mut().expect("it runs")
+    }
+
+    /// Its data folder.
+    pub fn data_dir(&self) -> &Path {
+        &self.data
     }
 
     /// Where its operator's token is.

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The attacks of tests/hostile on the release binary, with the limits of its units. Not part of `make test` yet.
+#
+#   scripts/hostile.sh [FILTER...]    all of them, or those whose names contain one of these
+#
+# As root: the limits are control groups. `cargo test --test hostile` plays them against the binary of the tests.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+cd "$root"
+
+scripts/prepare.sh
+say "building the release binary"
+binary=$(scripts/build-for.sh "$(rustc -vV | sed -n 's/^host: //p')")
+say "attacking an agent and a fleet server as they are shipped"
+COTTER_TEST_BINARY=$binary COTTER_TEST_AGENT=$binary cargo test --locked --test hostile -- "$@"

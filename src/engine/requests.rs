@@ -1,0 +1,36 @@
+//! What an engine would be asked for a whole release, as JSON: for tests that hold an owner's policy against it. Pure.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::NewContainer;
+use super::docker_spec::{self, Host};
+use crate::model::{App, Instance, Release};
+
+/// The bodies of the requests that create the release's networks, volumes and containers:
+/// `{"networks": [...], "volumes": [...], "containers": [...]}`.
+///
+/// What only joins on the device is left out: lock folders, and the containers whose namespaces others join.
+#[must_use]
+pub fn requests(instance: &Instance, app: &App, release: &Release) -> Value {
+    let joined = BTreeMap::new();
+    let on = Host { instance, socket: Path::new("/var/run/docker.sock"), is_podman: false };
+    let networks = release.networks.iter().map(|(n, spec)| docker_spec::network(instance, app, n, spec));
+    let volumes = release.volumes.iter().map(|(n, spec)| docker_spec::volume(instance, app, n, spec));
+    let containers = release.services.iter().map(|(service, spec)| {
+        let (networks, volumes) = (&release.networks, &release.volumes);
+        let release = &release.commit;
+        docker_spec::container(
+            on,
+            NewContainer { app, release, service, spec, networks, volumes, joined: &joined },
+        )
+        .0
+    });
+    json!({
+        "networks": networks.collect::<Vec<_>>(),
+        "volumes": volumes.collect::<Vec<_>>(),
+        "containers": containers.collect::<Vec<_>>(),
+    })
+}
