@@ -69,7 +69,7 @@ pub(super) const KNOBS: &[Knob] = &[
     text("policy.drivers", None),
     text("policy.runtimes", None),
     text("policy.host_paths", Some("")),
-    number("limits.apps", Some("20")),
+    number("limits.apps", Some("200")),
     number("limits.services", Some("200")),
     number("limits.networks", Some("100")),
     number("limits.volumes", Some("200")),

@@ -116,18 +116,18 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     }
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
+    let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &config.policy, &remembered);
     let (orders, orders_heard) = mpsc::channel(8);
     let wires = Wires {
         target: watch::Sender::new(None),
         cloud: watch::Sender::new(CloudReport::default()),
         wake: watch::Sender::new(ByService::new()),
-        report: watch::Sender::new(Report::default()),
+        report: watch::Sender::new(Report::remembered(&remembered.ledger, in_force.is_some())),
         outlook: watch::Sender::new(None),
         events: watch::Sender::new(Events::default()),
         orders,
         poll_now: Arc::new(Notify::new()),
     };
-    let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &config.policy, &remembered);
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
     let wish = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));

@@ -38,7 +38,7 @@ impl ReleaseLimits {
 impl Default for ReleaseLimits {
     fn default() -> Self {
         Self {
-            apps: 20,
+            apps: 200,
             services: 200,
             networks: 100,
             volumes: 200,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppId, Attempted, Commit, Counts, Delivered, FileLock, Halt, Health, History, Hold, Lease, ServiceName,
-    Waiting,
+    AppId, Attempted, Commit, Counts, Delivered, FileLock, Halt, Health, History, Hold, Lease, Ledger,
+    ServiceName, Waiting,
 };
 
 /// The device as it is now.
@@ -34,6 +34,21 @@ pub struct Report {
     pub delivered: Option<Arc<Delivered>>,
     /// What this agent has done since it started.
     pub counts: Counts,
+}
+
+impl Report {
+    /// The report until the first observation of the engine: what the ledger alone knows. Without it, a device
+    /// that is held would show no hold for the first moments after a restart.
+    #[must_use]
+    pub fn remembered(ledger: &Ledger, has_target: bool) -> Self {
+        Self {
+            has_target,
+            hold: ledger.hold.clone(),
+            leases: ledger.leases.clone(),
+            history: Arc::clone(&ledger.history),
+            ..Self::default()
+        }
+    }
 }
 
 /// One app of the target.
