@@ -18,10 +18,10 @@ test: ## format, lints and all tests, with a real engine and a real registry
 faults: ## the fault matrix: every fault at every boundary, and at random moments on a real engine
 	@scripts/faults.sh
 
-hostile: ## a hostile cloud, registry, release, app and client against the release binary; not part of `make test` yet
+hostile: ## a hostile cloud, registry, release, app and client against the release binary (part of `make test` for root)
 	@scripts/hostile.sh
 
-fuzz: ## any text as a compose file, any bytes as a target; TIME= seconds each, 60 unless said
+fuzz: ## any compose file, target, release under a strict policy, answer of a cloud or registry; TIME= seconds each, 60 unless said
 	@scripts/fuzz.sh $(TIME)
 
 test-systemd: ## the unit as it is shipped, under a real systemd (part of `make test` for root)

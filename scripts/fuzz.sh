@@ -20,7 +20,7 @@ export RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer-co
 # With a target named, what runs while building is not instrumented.
 host=$(rustc -vV | sed -n 's/^host: //p')
 cargo build --release --manifest-path fuzz/Cargo.toml --target "$host"
-for target in compose_file target; do
+for target in compose_file target policy answers; do
     mkdir -p "fuzz/corpus/$target" "fuzz/artifacts/$target"
     say "fuzzing $target for $seconds s"
     nice "fuzz/target/$host/release/$target" "fuzz/corpus/$target" tests/corpus \

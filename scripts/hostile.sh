@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The attacks of tests/hostile on the release binary, with the limits of its units. Not part of `make test` yet.
+# The attacks of tests/hostile on the release binary, with the limits of its units. Part of `make test` for root.
 #
 #   scripts/hostile.sh [FILTER...]    all of them, or those whose names contain one of these
 #

@@ -32,10 +32,12 @@ say "running the tests"
 cargo test --locked --no-fail-fast
 # The one of 32 bits: what goes wrong on ARM alone goes wrong there. `make cross` does it for all.
 if [ ${#as_engine_user[@]} -gt 0 ]; then
-    say "skipped: the release binary, and an agent for ARM; as root, \`make cross\`"
+    say "skipped: the release binary, the attacks on it, and an agent for ARM; as root, \`make cross\` and \`make hostile\`"
 else
     say "running an agent as it is shipped: \`cargo test\` builds with neither its linker script nor its optimizations"
     scripts/cross.sh "$(rustc -vV | sed -n 's/^host: //p')"
+    say "attacking it with the limits of its unit"
+    scripts/hostile.sh
     say "running an agent for ARM"
     scripts/cross.sh --quick armv7-unknown-linux-gnueabihf
 fi

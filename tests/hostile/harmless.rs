@@ -35,8 +35,12 @@ const FIELDS: &[(&str, &[&str])] = &[
 
 /// Options of a network that touch nothing of the host.
 const NETWORK_OPTIONS: &[&str] = &[
+    // The address that a published port has without one of its own, which a release may name for each port.
+    "com.docker.network.bridge.host_binding_ipv4",
     "com.docker.network.bridge.enable_icc",
     "com.docker.network.bridge.enable_ip_masquerade",
+    // The beginning of an interface's name, inside of the container.
+    "com.docker.network.container_iface_prefix",
     "com.docker.network.driver.mtu",
     "com.docker.network.enable_ipv4",
     "com.docker.network.enable_ipv6",

@@ -7,12 +7,14 @@ use serde_json::{Value, json};
 
 use crate::evil::{Asked, Evil, Taker};
 use crate::support::{Agent, Fleet, Lab, eventually, eventually_or};
-use crate::unit::Cage;
+use crate::unit::{Cage, LockSpace};
 
 /// An agent with its unit's limits.
 pub struct Victim<'lab> {
     pub agent: Agent<'lab>,
     pub cage: Cage,
+    /// Where the lock folders of its services are.
+    pub lock_space: LockSpace,
 }
 
 impl<'lab> Victim<'lab> {
@@ -26,7 +28,8 @@ impl<'lab> Victim<'lab> {
         agent.set("cloud.report_interval=1s");
         agent.set("cloud.request_timeout=5s");
         agent.limit(cage.words());
-        Self { agent, cage }
+        let lock_space = LockSpace::over(&agent.dir().join("run/services"));
+        Self { agent, cage, lock_space }
     }
 
     /// The same, registered and following its cloud.

@@ -2,10 +2,7 @@
 //! client. They were written from what must hold and not from the code that makes it hold.
 //!
 //! Each attack is bounded in count and time, and stays on loopback. `make hostile` plays them against the release
-//! binary, `cargo test --test hostile` against the one that cargo built for tests.
-//!
-//! Not part of `make test` yet: some attacks still speak to the agent and the server as they were before their rules
-//! came (short device keys, one key file for two devices, other words in refusals) and fail for that reason.
+//! binary and is part of `make test`; `cargo test --test hostile` plays them against the binary that cargo built for tests.
 
 #![allow(
     clippy::unwrap_used,

@@ -16,6 +16,8 @@ const EVIL: &str = "a\u{1b}[2J\u{1b}]0;t\u{7}b\r\nFORGED line\u{9b}31m\u{202e}c\
 /// The part of it that is no control character: a name may hold it where only those are refused.
 const MARKS: &str = "a\u{202e}c\u{2066}d\u{200f}e\u{200b}f\u{61c}i\u{feff}k\u{e0041}";
 
+const DEVICE_KEY: &str = "key-9f3a1c7e5b2d4860key-9f3a1c7e5b2d4860";
+
 /// Places of `bytes` that are no text of a terminal: control characters but line ends and tabs, C1 controls, marks of
 /// direction, invisible letters, bytes that are not UTF-8; and lines that were forged.
 pub fn unfit(bytes: &[u8]) -> Vec<String> {
@@ -83,11 +85,6 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
     let image = lab.image("r1");
     let web = |more| json!({ "web": service(image, &more) });
     let none = json!({});
-    let evil_name = |number: usize, services: &serde_json::Value| {
-        let mut app = app(number, "one", services, &json!({}), &json!({}));
-        app["name"] = json!(MARKS);
-        app
-    };
     // Everything that is told somewhere: names, and what a refusal or the engine quotes.
     let mut apps = serde_json::Map::new();
     let mut number = 0;
@@ -95,7 +92,6 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
         number += 1;
         apps.insert(uuid(number), app(number));
     };
-    add(&|n| evil_name(n, &web(json!({}))));
     add(&|n| app(n, EVIL, &web(json!({})), &none, &none));
     add(&|n| app(n, "one", &json!({ EVIL: service(image, &json!({})) }), &none, &none));
     add(&|n| app(n, "one", &json!({ "web": service(EVIL, &json!({})) }), &none, &none));
@@ -152,7 +148,7 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
             return crate::lab::politely(asked, to, &json!({}));
         }
         let uuid = asked.path.rsplit('/').nth(1).unwrap_or_default();
-        let body = json!({ uuid: { "name": MARKS, "config": { EVIL: EVIL }, "apps": apps } });
+        let body = json!({ uuid: { "name": "fine", "config": { EVIL: EVIL }, "apps": apps } });
         to.answer(200, &format!("ETag: \"{}\"\r\n", uuid), body.to_string().as_bytes())
     });
     eventually("most apps have their answer", Duration::from_secs(120), || {
@@ -164,7 +160,7 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
     });
     victim.agent.until_polled(5);
     // Names for which a whole target is left aside, and the cloud's own words in an answer that is none.
-    for (name, app_name) in [(EVIL, "fine"), ("fine", EVIL)] {
+    for (name, app_name) in [(EVIL, "fine"), ("fine", EVIL), (MARKS, "fine"), ("fine", MARKS)] {
         cloud.rule(move |asked, to| {
             if !crate::lab::is_poll(asked) {
                 return crate::lab::politely(asked, to, &json!({}));
@@ -231,16 +227,16 @@ fn no_name_of_a_device_reaches_an_operators_terminal_as_it_is() {
     let key = std::fs::read_to_string(&fleet.key_file).unwrap();
     // What a device may say of itself: some of it is refused, and none of it is shown as it is.
     let uuid = "c".repeat(32);
-    let fields = json!({ "application": fleet.number, "uuid": uuid, "device_type": EVIL, "device_name": EVIL, "api_key": "k".repeat(32), "os_version": EVIL });
+    let fields = json!({ "application": fleet.number, "uuid": uuid, "device_type": EVIL, "device_name": EVIL, "api_key": DEVICE_KEY, "os_version": EVIL });
     let (status, _) = crate::client::ask(&server.url, "POST", "/device/register", key.trim(), &fields);
     if status != 201 {
-        let fields = json!({ "application": fleet.number, "uuid": uuid, "device_type": "generic-amd64", "device_name": "fine", "api_key": "k".repeat(32) });
+        let fields = json!({ "application": fleet.number, "uuid": uuid, "device_type": "generic-amd64", "device_name": "fine", "api_key": DEVICE_KEY });
         let (status, answer) =
             crate::client::ask(&server.url, "POST", "/device/register", key.trim(), &fields);
         assert_eq!(status, 201, "{answer}");
     }
     let report = json!({ &uuid: { "status": EVIL, "os_version": EVIL, "os_variant": EVIL, "ip_address": EVIL, "mac_address": EVIL, "supervisor_version": EVIL, "provisioning_state": EVIL, EVIL: EVIL } });
-    crate::client::ask(&server.url, "PATCH", "/device/v3/state", &"k".repeat(32), &report);
+    crate::client::ask(&server.url, "PATCH", "/device/v3/state", DEVICE_KEY, &report);
     // An operator who pastes.
     server.try_cli(&["device", "tag", &uuid, &format!("ring={EVIL}")]);
     server.try_cli(&["fleet", "create", EVIL]);

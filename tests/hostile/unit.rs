@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::support::Program;
@@ -127,6 +128,47 @@ impl Drop for Cage {
                 }
                 std::thread::sleep(std::time::Duration::from_millis(20));
             }
+        }
+    }
+}
+
+/// The file system of `systemd/run-cotter-services.mount` over a folder; gone when dropped.
+#[derive(Debug)]
+pub struct LockSpace {
+    folder: PathBuf,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How many files and folders it takes.
+    pub files: u64,
+}
+
+impl LockSpace {
+    #[track_caller]
+    pub fn over(folder: &Path) -> Self {
+        let unit = include_str!("../../systemd/run-cotter-services.mount");
+        let options =
+            unit.lines().find_map(|line| line.strip_prefix("Options=")).expect("the unit has options");
+        let option = |name: &str| options.split(',').find_map(|option| option.strip_prefix(name));
+        let size = option("size=").and_then(|size| size.strip_suffix('M')?.parse::<u64>().ok());
+        let files = option("nr_inodes=").and_then(|files| files.parse().ok());
+        fs::create_dir_all(folder).expect("a folder to mount over");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder);
+        assert!(mount.status().expect("mount runs").success(), "{options} cannot be mounted; are you root?");
+        Self {
+            folder: folder.to_owned(),
+            size: size.expect("a size in MiB") << 20,
+            files: files.expect("a number of files"),
+        }
+    }
+}
+
+impl Drop for LockSpace {
+    fn drop(&mut self) {
+        // Containers that still run keep what they see of it until they end.
+        let ended = Command::new("umount").arg("--lazy").arg(&self.folder).status();
+        if !ended.is_ok_and(|status| status.success()) {
+            eprintln!("{} is still mounted", self.folder.display());
         }
     }
 }
