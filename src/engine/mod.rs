@@ -5,6 +5,7 @@
 
 mod answers;
 mod base64;
+mod client;
 mod connect;
 mod docker;
 mod docker_spec;

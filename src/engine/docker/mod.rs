@@ -21,8 +21,8 @@ use tracing::warn;
 
 use crate::model::{ContainerId, Instance, MountSource, VolumeSpec};
 
-use super::connect::{Client, connect, told};
-use super::docker_spec::{self, Api, label, passed_over_by_podman};
+use super::client::{Client, connect, innermost_cause};
+use super::docker_spec::{self, label, passed_over_by_podman};
 use super::notices::{self, Ending};
 use super::{EngineError, NewContainer};
 
@@ -70,7 +70,7 @@ impl Docker {
             return Ok(client.clone());
         }
         let socket = self.settings.socket.display().to_string();
-        let unreachable = |e: Error| EngineError::Unreachable { socket: socket.clone(), why: told(&e) };
+        let unreachable = |e: Error| EngineError::Unreachable { socket: socket.clone(), why: innermost_cause(&e) };
         let connected = tokio::time::timeout(EngineError::DEADLINE, connect(&self.settings.socket)).await;
         let fresh = connected
             .map_err(|_| EngineError::Timeout { call: "version", seconds: EngineError::DEADLINE.as_secs() })?
@@ -171,9 +171,7 @@ impl Docker {
     /// warning in the log where not.
     async fn check_version(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
         let client = self.client().await?;
-        let version = client.client_version();
-        let api = Api { major: version.major_version, minor: version.minor_version };
-        for lack in docker_spec::lacks(new.spec, api) {
+        for lack in docker_spec::lacks(new.spec, client.api()) {
             if lack.is_refusal {
                 let message = lack.to_string();
                 return Err(EngineError::Refused { call: "create", status: 400, message });
@@ -207,7 +205,7 @@ pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineErr
     if let Error::DockerResponseServerError { status_code, message } = error {
         return EngineError::of_refusal(call, *status_code, message);
     }
-    EngineError::Unreachable { socket: socket.to_owned(), why: told(error) }
+    EngineError::Unreachable { socket: socket.to_owned(), why: innermost_cause(error) }
 }
 
 /// Whether a start was refused because of remains of an earlier run: an engine that was killed in the middle of one

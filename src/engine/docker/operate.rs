@@ -5,11 +5,7 @@ use std::time::Duration;
 
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::models::{CreateImageInfo, NetworkDisconnectRequest};
-use bollard::query_parameters::{
-    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, RemoveImageOptions,
-    RemoveVolumeOptions, RenameContainerOptions, StartContainerOptions, StopContainerOptions,
-};
+use bollard::models::CreateImageInfo;
 use futures_util::StreamExt;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -61,7 +57,7 @@ impl Operate for Docker {
             return Ok(());
         }
         let call = self.call("create-network", EngineError::DEADLINE, |client| async move {
-            client.create_network(request).await.map(drop)
+            client.create_network(request).await
         });
         let hide = |message: &str| Secrets::of_network(name.as_str(), spec).hide(message);
         or_already(call.await, &[409]).map_err(|error| error.map_message(hide))
@@ -87,7 +83,7 @@ impl Operate for Docker {
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
         let name = id.to_string();
         let call = self.call("start", EngineError::DEADLINE, |client| async move {
-            client.start_container(&name, None::<StartContainerOptions>).await
+            client.start_container(&name).await
         });
         let started = or_already(call.await, &[304]);
         if let Err(EngineError::Refused { message, .. }) = &started
@@ -149,18 +145,17 @@ impl Operate for Docker {
 
     async fn remove_by_force(&self, id: &ContainerId) -> Result<(), EngineError> {
         let name = id.to_string();
-        let options = RemoveContainerOptions { v: true, force: true, link: false };
         let call = self.call("remove-by-force", EngineError::DEADLINE, |client| async move {
-            client.remove_container(&name, Some(options)).await
+            client.remove_container(&name, true).await
         });
         self.hidden(id, or_already(call.await, &[404])).await
     }
 
     async fn park(&self, id: &ContainerId) -> Result<(), EngineError> {
         let name = id.to_string();
-        let options = RenameContainerOptions { name: docker_spec::parked_name(&name) };
+        let parked = docker_spec::parked_name(&name);
         let call = self.call("rename", EngineError::DEADLINE, |client| async move {
-            client.rename_container(&name, options).await
+            client.rename_container(&name, parked).await
         });
         match or_already(call.await, &[404]) {
             // It is called so already, because an earlier call has worked unheard.
@@ -171,9 +166,8 @@ impl Operate for Docker {
 
     async fn remove(&self, id: &ContainerId) -> Result<(), EngineError> {
         let name = id.to_string();
-        let options = RemoveContainerOptions { v: true, force: false, link: false };
         let call = self.call("remove", EngineError::DEADLINE, |client| async move {
-            client.remove_container(&name, Some(options)).await
+            client.remove_container(&name, false).await
         });
         self.hidden(id, or_already(call.await, &[404])).await
     }
@@ -181,7 +175,7 @@ impl Operate for Docker {
     async fn remove_volume(&self, volume: &OwnVolume) -> Result<(), EngineError> {
         let id = volume.id.clone();
         let call = self.call("remove-volume", EngineError::DEADLINE, |client| async move {
-            client.remove_volume(&id, None::<RemoveVolumeOptions>).await
+            client.remove_volume(&id).await
         });
         let removed = or_already(call.await, &[404]);
         self.hidden_of(json!({ "Mounts": [{ "Name": volume.id }] }), removed).await
@@ -193,9 +187,8 @@ impl Operate for Docker {
             return Ok(());
         }
         let name = image.to_string();
-        let options = RemoveImageOptions { force: false, noprune: false, platforms: None };
         let call = self.call("remove-image", EngineError::DEADLINE, |client| async move {
-            client.remove_image(&name, Some(options), None).await.map(drop)
+            client.remove_image(&name).await
         });
         match call.await {
             // What it cannot even read it does not have, and no later try would be another one.
@@ -291,17 +284,15 @@ impl Docker {
         injected::into(&mut body, &self.settings.services_dir, new);
         let is_whole = others.is_empty();
         let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };
-        let options = CreateContainerOptions { name: Some(first_name), ..CreateContainerOptions::default() };
         let created = self
             .call("create", EngineError::DEADLINE, |client| async move {
-                client.create_container(Some(options), body).await
+                client.create_container(first_name, body).await
             })
             .await?;
         if !is_whole {
-            self.connect_others(&created.id, others).await?;
-            let options = RenameContainerOptions { name };
+            self.connect_others(&created, others).await?;
             let call = self.call("rename", EngineError::DEADLINE, |client| async move {
-                client.rename_container(&created.id, options).await
+                client.rename_container(&created, name).await
             });
             call.await?;
         }
@@ -311,9 +302,8 @@ impl Docker {
     async fn reconnect_all(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
         for (network, endpoint) in docker_spec::endpoints(&self.settings.instance, new).1 {
             let (name, container) = (network.clone(), id.to_string());
-            let request = NetworkDisconnectRequest { container, force: Some(true) };
             let call = self.call("disconnect-network", EngineError::DEADLINE, |client| async move {
-                client.disconnect_network(&name, request).await
+                client.disconnect_network(&name, container).await
             });
             match call.await {
                 // It was cut between the two calls before.
@@ -336,18 +326,16 @@ impl Docker {
     async fn stop_once(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
         let name = id.to_string();
         let seconds = grace.as_secs() + u64::from(grace.subsec_nanos() > 0);
-        let options = StopContainerOptions { t: i32::try_from(seconds).ok(), signal: None };
         let call = self.call("stop", grace.saturating_add(EngineError::DEADLINE), |client| async move {
-            client.stop_container(&name, Some(options)).await
+            client.stop_container(&name, seconds).await
         });
         self.hidden(id, or_already(call.await, &[304, 404])).await
     }
 
     async fn kill_once(&self, id: &ContainerId) -> Result<(), EngineError> {
         let name = id.to_string();
-        let options = KillContainerOptions { signal: "SIGKILL".to_owned() };
         let call = self.call("kill", EngineError::DEADLINE, |client| async move {
-            client.kill_container(&name, Some(options)).await
+            client.kill_container(&name).await
         });
         // 409: it does not run.
         self.hidden(id, or_already(call.await, &[404, 409])).await
