@@ -360,7 +360,7 @@ async fn a_device_may_ask_whether_it_is_known() {
     desk.close().await;
 }
 
-/// Every row of the table in protocol.md 10.4 that our server can meet.
+/// Every row of the table in docs/dev/protocol.md, "Reports: answers" that our server can meet.
 #[tokio::test]
 async fn reports_are_answered_as_measured() {
     let dir = TempDir::new().unwrap();

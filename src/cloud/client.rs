@@ -1,4 +1,4 @@
-//! Requests and what their answers mean (protocol.md 1 and 10).
+//! Requests and what their answers mean (docs/dev/protocol.md, "Registration", "Target state" and "Reports").
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub enum CloudError {
          address, else look for a proxy or a portal on the way"
     )]
     Redirected { endpoint: String, request: &'static str, why: String },
-    /// 304 though we named no etag: what it says to a device it does not know (protocol.md 10.3).
+    /// 304 though we named no etag: what it says to a device it does not know (docs/dev/protocol.md, "Target state").
     #[error("cloud {endpoint} does not know this device; was it deleted there?")]
     Unknown { endpoint: String },
 }
@@ -107,7 +107,7 @@ pub struct Device {
 }
 
 /// What a device says when it registers. Only these fields: a version would be checked against
-/// the fleet's and may be refused (protocol.md 1.2).
+/// the fleet's and may be refused (docs/dev/protocol.md, "Registration").
 #[derive(Debug, Clone, Copy)]
 pub struct Registration<'a> {
     pub fleet: u64,
@@ -170,7 +170,7 @@ impl Client {
         struct Rows {
             d: Vec<Device>,
         }
-        // OData wants `$ = '` raw and spaces escaped (protocol.md 10.1).
+        // OData wants `$ = '` raw and spaces escaped (docs/dev/protocol.md, "Looking a device up").
         let call = "look-up of the device";
         let path = format!("v7/device?$select=id&$filter=uuid%20eq%20'{uuid}'");
         let answer = self.sent(call, self.request(Method::GET, &path).bearer(device_key)).await?;
@@ -242,7 +242,7 @@ impl Client {
     /// # Errors
     ///
     /// [`CloudError::Denied`] may only mean that the report names something the cloud does not
-    /// have any more (protocol.md 1.6).
+    /// have any more (docs/dev/protocol.md, "Reports: rules for apps").
     pub async fn report(
         &self,
         uuid: &DeviceUuid,

@@ -1,4 +1,4 @@
-//! Becoming known to a cloud (protocol.md 1.2).
+//! Becoming known to a cloud (docs/dev/protocol.md, "Registration").
 
 use std::time::Duration;
 

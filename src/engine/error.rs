@@ -75,7 +75,7 @@ impl EngineError {
         }
     }
 
-    /// Sorts what a pull says. Status 500 covers nearly everything (facts.md 4), so the text decides.
+    /// Sorts the error of a pull by its text: its status is nearly always 500 (docs/dev/facts.md, "Errors of a pull").
     #[must_use]
     pub fn of_pull(image: &str, message: &str) -> Self {
         let (image, text) = (image.to_owned(), message.to_lowercase());

@@ -27,7 +27,7 @@ pub(super) fn into(body: &mut ContainerCreateBody, services_dir: &Path, new: New
     body.env.get_or_insert_default().extend(written.map(|(name, value)| format!("{name}={value}")));
 }
 
-/// By protocol.md 3.3, what is known here.
+/// The variables of docs/dev/protocol.md, "Environment of containers", whose values are known here.
 fn environment(new: NewContainer<'_>) -> Vec<(String, String)> {
     let handed_over = "/tmp/balena/handover-complete";
     let mut all = vec![

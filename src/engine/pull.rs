@@ -22,8 +22,8 @@ impl Progress {
 
     /// Takes a message of the engine; the percentage if it rose.
     ///
-    /// After a cut layer is resumed its total is only what remains (facts.md 4), so a layer never
-    /// falls back. Download and extraction count half each.
+    /// After a cut layer is resumed its total is only what remains (docs/dev/facts.md, "Progress of a pull"), so a
+    /// layer never falls back. Download and extraction count half each.
     pub(super) fn advance(&mut self, message: &CreateImageInfo) -> Option<u8> {
         let (id, status) = (message.id.as_ref()?, message.status.as_deref()?);
         let ratio = message.progress_detail.as_ref().and_then(|detail| {

@@ -1,5 +1,5 @@
 //! Reads the body of `PATCH /device/v3/state` and merges it into what a device said
-//! before (protocol.md 1.6, 10.4). Pure.
+//! before (docs/dev/protocol.md, "Reports"). Pure.
 //!
 //! It is as strict as the real API, answer for answer: an agent that works here must
 //! not meet its first 401 in the cloud.

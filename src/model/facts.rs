@@ -37,7 +37,7 @@ pub struct Facts {
     pub layers: Option<BTreeSet<String>>,
 }
 
-/// A lock file that an app has made (protocol.md 3.5).
+/// A lock file that an app has made (docs/dev/protocol.md, "Update locks").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLock {
     /// As the app sees it, e.g. `/tmp/balena/updates.lock`.

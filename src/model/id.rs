@@ -120,7 +120,7 @@ fn is_lower_hex(text: &str) -> bool {
 
 const NAME: &str = "letters, digits, '_', '.' and '-', beginning with a letter or digit, 255 at most";
 
-/// Marks ids of apps (protocol.md 1.1: an app's uuid).
+/// Marks ids of apps (the uuid of an app: docs/dev/protocol.md, "Identifiers and keys").
 pub enum AppKind {}
 impl Kind for AppKind {
     const WHAT: &'static str = "app uuid";

@@ -1,6 +1,6 @@
 //! Which labels are an author's to write.
 
-/// Labels that begin as ours do and are read from what an author writes (README.md, *Compose*).
+/// Labels that begin as ours do and are read from what an author writes (docs/compose.md, "Labels").
 const OF_AUTHORS: [&str; 3] = ["io.cotter.trial.deadline", "io.cotter.trial.soak", "io.cotter.update.window"];
 
 /// Labels of balena's that the agent gives to what it makes, for software that looks for those.

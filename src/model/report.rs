@@ -68,7 +68,7 @@ pub struct AppReport {
     pub forced: Option<Commit>,
 }
 
-/// The state of a release on this device; the six words of the wire (protocol.md 1.6).
+/// The state of a release on this device; the six words of the wire (docs/dev/protocol.md, "Reports: words").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateStatus {
     Rejected,
@@ -92,7 +92,7 @@ pub struct ServiceReport {
     pub progress: Option<u8>,
 }
 
-/// The words of the wire for a service, case and all (protocol.md 1.6).
+/// The words of the wire for a service, case and all (docs/dev/protocol.md, "Reports: words").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceStatus {
     Downloading,

@@ -95,7 +95,7 @@ impl fmt::Debug for ServiceSpec {
     }
 }
 
-/// How a service takes over from its predecessor (protocol.md 3.6).
+/// How a service takes over from its predecessor (docs/dev/protocol.md, "Update strategies").
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {

@@ -16,7 +16,7 @@ pub struct Target {
     pub apps: BTreeMap<AppId, TargetApp>,
     /// The cloud's wish for the time between polls, when it has one.
     pub poll_interval: Option<Duration>,
-    /// The cloud's order to pass over update locks (`SUPERVISOR_OVERRIDE_LOCK`, protocol.md 3.5).
+    /// The cloud's order to pass over update locks (`SUPERVISOR_OVERRIDE_LOCK`, docs/dev/protocol.md, "Update locks").
     pub is_lock_overridden: bool,
 }
 

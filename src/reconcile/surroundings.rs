@@ -43,7 +43,7 @@ pub trait Surroundings: Send + Sync + 'static {
     /// Takes every lock file of ours away from the folders of an app.
     fn release_locks(&self, app: u64);
 
-    /// Whether a service has said that its predecessor may go (protocol.md 3.6).
+    /// Whether a service has said that its predecessor may go (docs/dev/protocol.md, "Update strategies").
     fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool;
 
     /// Forgets what a service has said of that.

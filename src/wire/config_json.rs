@@ -1,4 +1,5 @@
-//! balena's `config.json`, as balenaCloud and openBalena hand it out for a device or a fleet (protocol.md 6.1).
+//! balena's `config.json`, as balenaCloud and openBalena hand it out for a device or a fleet
+//! (docs/dev/protocol.md, "config.json").
 
 use std::time::Duration;
 

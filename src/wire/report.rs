@@ -1,4 +1,4 @@
-//! [`Report`] → the body of `PATCH /device/v3/state` (protocol.md 1.6 and 10.4).
+//! [`Report`] → the body of `PATCH /device/v3/state` (docs/dev/protocol.md, "Reports").
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,8 @@ pub struct DeviceFacts {
 ///
 /// `apps` is left out, so that the cloud keeps what it has, when nothing certain can be said: no
 /// target is known, it names no app, or the engine cannot be looked at. An `apps` that is there counts as
-/// complete, and images it does not name are taken for deleted (protocol.md 1.6 rule 1).
+/// complete, and images it does not name are taken for deleted (rule 1 of docs/dev/protocol.md, "Reports: rules for
+/// apps").
 #[must_use]
 pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
     let is_certain = report.has_target && !report.apps.is_empty() && report.engine_error.is_none();
@@ -37,7 +38,8 @@ pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
 }
 
 /// The report for the one retry after a 401: of each app only the target's release, because a release
-/// or an app that the cloud no longer knows poisons the whole request (protocol.md 1.6 rule 2).
+/// or an app that the cloud no longer knows poisons the whole request (rule 2 of docs/dev/protocol.md, "Reports: rules
+/// for apps").
 ///
 /// `release_uuid` stays only where it is that release. When nothing of the apps is left, `apps` is
 /// left out.

@@ -1,4 +1,4 @@
-//! The body of `PATCH /device/v3/state`, field by field (protocol.md 1.6 and 10.4).
+//! The body of `PATCH /device/v3/state`, field by field (docs/dev/protocol.md, "Reports").
 
 use std::collections::BTreeMap;
 

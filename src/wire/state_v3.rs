@@ -1,4 +1,4 @@
-//! The body of `GET /device/v3/:uuid/state`, field by field (protocol.md 1.3 and 10.3).
+//! The body of `GET /device/v3/:uuid/state`, field by field (docs/dev/protocol.md, "Target state").
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -108,7 +108,7 @@ fn null_is_absent<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// Ids are numbers, or strings of digits (protocol.md 1.3).
+/// Ids are numbers, or strings of digits (docs/dev/protocol.md, "Target state").
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]

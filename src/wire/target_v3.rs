@@ -1,4 +1,4 @@
-//! The body of `GET /device/v3/:uuid/state` → [`Target`] (protocol.md 1.3, 1.4 and 10.3).
+//! The body of `GET /device/v3/:uuid/state` → [`Target`] (docs/dev/protocol.md, "Target state").
 //!
 //! Trouble with the body as a whole is an error, and the target we had stays.
 //! Trouble within one app refuses that app only. Apps that are not ours to run
@@ -28,7 +28,7 @@ const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const LONGEST_POLL: Duration = Duration::from_secs(24 * 3600);
 /// The first that holds a number wins.
 const POLL_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL"];
-/// The first that says yes or no wins; the last two are the name of old (protocol.md 3.5).
+/// The first that says yes or no wins; the last two are the name of old (docs/dev/protocol.md, "Update locks").
 const OVERRIDE_KEYS: [&str; 4] = [
     "BALENA_SUPERVISOR_OVERRIDE_LOCK",
     "RESIN_SUPERVISOR_OVERRIDE_LOCK",
@@ -36,7 +36,7 @@ const OVERRIDE_KEYS: [&str; 4] = [
     "RESIN_OVERRIDE_LOCK",
 ];
 
-/// The apps that hold the balena supervisor itself, by architecture (protocol.md 1.4).
+/// The apps that hold the balena supervisor itself, by architecture (docs/dev/protocol.md, "Apps to leave out").
 const SUPERVISORS: [&str; 5] = [
     "52e35121417640b1b28a680504e4039b", // amd64
     "900de4f3cbac4b9bbd232885a35e407b", // aarch64

@@ -58,7 +58,7 @@ pub struct Cage {
 }
 
 impl Cage {
-    /// The limits of `systemd/UNIT`.
+    /// The limits of a unit file in `systemd`.
     #[track_caller]
     pub fn of(unit: &str) -> Self {
         static CAGES: AtomicU32 = AtomicU32::new(0);

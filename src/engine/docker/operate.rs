@@ -263,7 +263,7 @@ impl Docker {
                 let _ = progress.try_send(percent);
             }
         }
-        // The engine has been seen to end a pull well without the image (field-problems.md 1).
+        // A pull may end well without the image: docs/dev/facts.md, "A pull that ends well without its image".
         match self.inspect_image(name.clone()).await {
             Ok(_) => Ok(percent.bytes()),
             Err(EngineError::Refused { status: 404, .. }) => {

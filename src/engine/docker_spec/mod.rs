@@ -20,7 +20,7 @@ pub(super) use network::{endpoints, network, volume};
 pub(super) use versions::{Api, lacks, passed_over_by_podman};
 
 /// Labels by which we know our own. The `io.balena.*` ones are for software that looks for those
-/// (protocol.md 3.2); nothing of ours reads them.
+/// (docs/dev/protocol.md, "Labels of containers"); nothing of ours reads them.
 pub(super) mod label {
     pub(crate) const INSTANCE: &str = "io.cotter.instance";
     pub(crate) const APP: &str = "io.cotter.app";

@@ -1,6 +1,6 @@
 //! A device in memory, with a script of faults: for tests that need a fault at a given call.
 //!
-//! It passes the same contract tests as the real engine (`tests/engine_contract.rs`).
+//! It passes the same contract tests as the real engine (`tests/engine_contract`).
 
 mod behaviour;
 mod inside;

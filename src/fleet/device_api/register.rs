@@ -1,4 +1,5 @@
-//! A device introduces itself, and asks whether the cloud knows it (protocol.md 1.2, 10.1).
+//! A device registers, and asks whether the server knows it (docs/dev/protocol.md, "Registration" and "Looking a
+//! device up").
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A device asks for its target, and tells its state (protocol.md 10.3, 10.4).
+//! A device asks for its target, and reports its state (docs/dev/protocol.md, "Target state" and "Reports: answers").
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ pub(super) async fn get(
     }
 }
 
-/// The report. What it answers to what is in the table of protocol.md 10.4.
+/// Stores a report. The answers are those of the table in docs/dev/protocol.md, "Reports: answers".
 pub(super) async fn patch(
     State(records): State<Arc<Records>>,
     Extension(visit): Extension<Visit>,

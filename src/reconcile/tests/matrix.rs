@@ -8,7 +8,7 @@
 //! and `SCENARIO` all cells of it. `COTTER_FAULTS=all` runs every cell, as `make faults` does; else every
 //! [`STRIDE`]-th runs, beginning with one that depends on the row and the column.
 //!
-//! What the fake cannot show is left to the real engine (`tests/faults.rs`): it has no containers of
+//! What the fake cannot show is left to the real engine (`tests/faults`): it has no containers of
 //! others, only their images, and no call that could remove a volume.
 
 mod cell;

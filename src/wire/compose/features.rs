@@ -1,4 +1,4 @@
-//! The labels by which an author asks for parts of the host (protocol.md 3.4).
+//! The labels by which an author asks for parts of the host (docs/dev/protocol.md, "Feature labels").
 
 use super::at::Notes;
 use super::refusal;

@@ -1,10 +1,10 @@
 //! A release's compose fields → [`ServiceSpec`]s, networks and volumes.
 //!
 //! Nothing is dropped in silence: a field is honoured, or it is a warning, or
-//! it is a refusal, each with its path and what to do (protocol.md 2). All of
-//! them are collected, so that an author mends a release in one go. The same
-//! code serves the device and `cotter release create`: what one accepts the
-//! other accepts.
+//! it is a refusal, each with its path and what to do (why: docs/dev/protocol.md,
+//! "Compose fields on balena devices"). All of them are collected, so that an
+//! author mends a release in one go. The same code serves the device and
+//! `cotter release create`: what one accepts the other accepts.
 //!
 //! `null` is absent everywhere, and so is an empty value of a field that we do
 //! not honour.

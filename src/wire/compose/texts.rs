@@ -65,7 +65,7 @@ pub(super) fn map(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
 }
 
 /// Label names in today's spelling: every `resin` in `io.resin.*` becomes `balena`; where both
-/// spellings are there, the newer one wins (protocol.md 2.1 and 2.2).
+/// spellings are there, the newer one wins (docs/dev/protocol.md, "Label names").
 pub(super) fn respell(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let (old, mut new): (BTreeMap<_, _>, BTreeMap<_, _>) =
         labels.into_iter().partition(|(name, _)| name.starts_with("io.resin."));

@@ -1,4 +1,4 @@
-//! The labels by which an author says how and when a release may be swapped (protocol.md 3.6).
+//! The labels by which an author says how and when a release may be swapped (docs/dev/protocol.md, "Update strategies").
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -98,7 +98,7 @@ fn unset(setting: &str) -> String {
     )
 }
 
-/// Host paths that apps get by a label instead (protocol.md 3.4).
+/// Host paths that apps get by a label instead (docs/dev/protocol.md, "Feature labels").
 const BY_LABEL: &[(&str, &str)] = &[
     ("/var/run/docker.sock", "balena-socket"),
     ("/run/docker.sock", "balena-socket"),
