@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# All that `make test` does: preparations, format, lints, every test, doc tests.
+# All that `make test` does: preparations, format, lints, documentation, every test, doc tests.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -12,6 +12,8 @@ cargo fmt --check
 rustfmt --check --edition 2024 --config-path "$root" demo/app/main.rs
 say "checking the lints"
 cargo clippy --locked --all-targets -- -D warnings
+say "checking the documentation"
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 
 # Where this user may not use the engine, the tests are built as this user and run by root.
 as_engine_user=()

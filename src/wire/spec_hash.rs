@@ -4,7 +4,7 @@
 //! everything that has its default left out, so that a field added to
 //! [`ServiceSpec`] later changes no hash of today. Changing what is written here for
 //! a spec that exists restarts every container of every device; the literals in
-//! the tests guard it, and [`VERSION`] goes up if it must ever happen.
+//! the tests guard it, and `VERSION` goes up if it must ever happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

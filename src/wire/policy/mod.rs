@@ -1,6 +1,6 @@
 //! Whether a device's owner lets a release have what it asks for. Pure.
 //!
-//! [`reach`] lists what of the host a release reaches, each with the setting that covers it; what is not known to be
+//! `reach` lists what of the host a release reaches, each with the setting that covers it; what is not known to be
 //! harmless is listed. The policy then allows or refuses each.
 
 mod network;
