@@ -27,6 +27,7 @@ mod platform;
 mod policy;
 mod release;
 mod release_limits;
+mod release_status;
 mod report;
 mod service;
 mod settings;
@@ -64,6 +65,7 @@ pub use platform::{BadPlatform, Platform};
 pub use policy::{Policy, Switch, is_at_or_below};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use release_limits::ReleaseLimits;
+pub use release_status::ReleaseStatus;
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
     Condition, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,

@@ -10,14 +10,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Asked, Body};
-use super::views::{
-    Composition, CreateRelease, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail, ReleaseView,
-};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, render};
 use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName, gathered};
 use crate::wire::compose_file::{self, ComposeFile};
+use crate::wire::operator_api::{
+    Composition, CreateRelease, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail, ReleaseView,
+};
 
 type Shared = State<Arc<Records>>;
 
