@@ -748,8 +748,8 @@ fn killed_at_any_time_it_remembers_what_it_answered() {
 #[test]
 fn help_and_version() {
     let mut command = cotter();
-    assert_snapshot!(printed(command.arg("--version")), @"cotter 0.1.0");
-    assert_snapshot!(printed(cotter_fleet().arg("--version")), @"cotter-fleet 0.1.0");
+    assert_snapshot!(printed(command.arg("--version")), @"cotter 0.2.0");
+    assert_snapshot!(printed(cotter_fleet().arg("--version")), @"cotter-fleet 0.2.0");
     assert_snapshot!(printed(cotter_fleet().arg("--help")), @r"
     Decides which release each device of a fleet runs, and tells the devices
 

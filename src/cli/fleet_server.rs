@@ -62,14 +62,20 @@ struct Serve {
     config: Option<PathBuf>,
 }
 
+/// The server has one thread for each processor, but no more than this: `TasksMax=` of its unit counts them, together
+/// with the threads that write to the disk.
+const MOST_WORKERS: usize = 16;
+
 /// Runs the command line of `cotter-fleet`, and returns its exit code.
 pub fn fleet_main() -> ExitCode {
     let verb = match parse::<Cli>() {
         Ok(cli) => cli.verb,
         Err(code) => return code,
     };
-    // One thread per processor. Unlike a device, a server has the memory for their stacks.
-    block_on(Builder::new_multi_thread(), verb.run())
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(processors.min(MOST_WORKERS));
+    block_on(runtime, verb.run())
 }
 
 impl Verb {
