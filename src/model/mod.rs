@@ -10,7 +10,6 @@ mod event;
 mod exposure;
 mod facts;
 mod forecast;
-mod gathered;
 mod history;
 mod id;
 mod identity;
@@ -44,7 +43,6 @@ pub use event::{Event, Events, Told};
 pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};
-pub use gathered::gathered;
 pub use history::{Happening, History, What};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
