@@ -1,16 +1,20 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man test test-systemd faults hostile fuzz demo demo-stop bench order cross deb
+.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench cross deb
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
 
-build: ## the release binary, target/release/cotter
+build: ## the release binaries, target/release/cotter and target/server/cotter-fleet
 	@scripts/prepare.sh
-	@source scripts/lib.sh && cargo build --release --locked
+	@source scripts/lib.sh && scripts/build-for.sh "$$(host_target)" cotter
+	@source scripts/lib.sh && scripts/build-for.sh "$$(host_target)" cotter-fleet
 
 man: ## man pages and completions, into target/manual
 	@source scripts/lib.sh && cargo run --quiet --locked --example manual -- target/manual && ls -R target/manual
+
+check: ## format, lints with and without the fleet server, unit tests; needs neither engine nor registry
+	@scripts/check.sh
 
 test: ## format, lints and all tests, with a real engine and a real registry
 	@scripts/test.sh
@@ -18,7 +22,7 @@ test: ## format, lints and all tests, with a real engine and a real registry
 faults: ## the fault matrix: every fault at every boundary, and at random moments on a real engine
 	@scripts/faults.sh
 
-hostile: ## a hostile cloud, registry, release, app and client against the release binary (part of `make test` for root)
+hostile: ## a hostile cloud, registry, release, app and client against the release binaries (part of `make test` for root)
 	@scripts/hostile.sh
 
 fuzz: ## any compose file, target, release under a strict policy, answer of a cloud or registry; TIME= seconds each, 60 unless said
@@ -35,9 +39,6 @@ demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
 
 bench: ## the budgets, measured beside docker-compose and the engine alone; 10 min after the build
 	@scripts/bench.sh
-
-order: ## which functions an agent runs, seen by valgrind, into linker/agent.ld
-	@scripts/order.sh
 
 cross: ## binaries for ARM boards, each weighed and run under qemu with a real engine; ZIG=1 for older systems
 	@ZIG=$(ZIG) scripts/cross.sh

@@ -1,27 +1,17 @@
-//! How the release binary is linked: small in the file, and smaller still in memory.
+//! Lets the linker fold equal functions of the device's release binary into one.
 
 use std::env;
 
 #[expect(clippy::disallowed_methods, reason = "so cargo tells a build script what it builds")]
 fn main() {
-    let of = |name: &str| env::var(name).unwrap_or_default();
-    // By its whole path: a folder that was moved has other words for the linker.
-    println!("cargo::rerun-if-changed={}/linker", of("CARGO_MANIFEST_DIR"));
-    // lld is the linker of this target where no other one is asked for. GNU's would need many minutes for a
-    // script of a thousand patterns, and does not fold functions: it links as ever.
-    let flags = of("CARGO_ENCODED_RUSTFLAGS");
-    let is_own = of("TARGET") == "x86_64-unknown-linux-gnu" && of("RUSTC_LINKER").is_empty();
-    let is_lld =
-        flags.contains("-fuse-ld=lld") || is_own && !flags.contains("linker") && !flags.contains("-fuse-ld");
-    if of("PROFILE") != "release" || !is_lld {
-        return;
+    println!("cargo::rerun-if-changed=build.rs");
+    let variable = |name: &str| env::var(name).unwrap_or_default();
+    // Only lld can. Rust links by it for this target where no other linker is asked for.
+    let flags = variable("CARGO_ENCODED_RUSTFLAGS");
+    let is_default = variable("TARGET") == "x86_64-unknown-linux-gnu" && variable("RUSTC_LINKER").is_empty();
+    let is_lld = flags.contains("-fuse-ld=lld")
+        || is_default && !flags.contains("linker") && !flags.contains("-fuse-ld");
+    if variable("PROFILE") == "release" && is_lld {
+        println!("cargo::rustc-link-arg-bin=cotter=-Wl,--icf=all");
     }
-    let link = |word: &str| println!("cargo::rustc-link-arg-bin=cotter={word}");
-    for script in ["agent.ld", "no-unwinding.ld"] {
-        link("-T");
-        link(&format!("{}/linker/{script}", of("CARGO_MANIFEST_DIR")));
-    }
-    link("-Wl,--no-eh-frame-hdr");
-    // Functions with the same code become one.
-    link("-Wl,--icf=all");
 }

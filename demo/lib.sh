@@ -27,12 +27,12 @@ json() {
 
 # --- processes -----------------------------------------------------------------------
 
-# Starts `cotter ARGS...` apart from this shell as $1; its output is $work/$1.log.
+# `start NAME PROGRAM ARGS...`: starts it apart from this shell; its output is $work/NAME.log.
 start() {
-    local name=$1
-    shift
-    start_process "$work/$name.pid" "$work/$name.log" "$work/" "$cotter" "$@" ||
-        miss "\`cotter $*\` ended at once: $(tail -n 1 "$work/$name.log")"
+    local name=$1 program=$2
+    shift 2
+    start_process "$work/$name.pid" "$work/$name.log" "$work/" "$program" "$@" ||
+        miss "\`${program##*/} $*\` ended at once: $(tail -n 1 "$work/$name.log")"
 }
 
 runs() { is_process "$(cat "$work/$1.pid" 2>/dev/null || true)" "$work/"; }

@@ -20,6 +20,7 @@ for name in "${!COTTER_@}"; do
     esac
 done
 cotter=${CARGO_TARGET_DIR:-$root/target}/release/cotter
+cotter_fleet=${CARGO_TARGET_DIR:-$root/target}/server/cotter-fleet
 instances=(a b c)
 token=$work/fleet/operator.token
 # The fleet server's address, known once it listens.
@@ -55,8 +56,11 @@ main() {
 build() {
     [ ${#work} -le 85 ] || die "the path of this folder is too long for a unix socket in it: use a shorter one"
     "$root/scripts/prepare.sh"
-    say "building cotter (the first time takes some minutes)"
-    (cd "$root" && cargo build --release --locked)
+    say "building cotter and cotter-fleet (the first time takes some minutes)"
+    local program
+    for program in cotter cotter-fleet; do
+        "$root/scripts/build-for.sh" "$(host_target)" "$program" >/dev/null
+    done
 }
 
 # Goes on as root where this user may not use the engine.
@@ -101,7 +105,7 @@ prepare() {
         sed "s|IMAGE|$registry/demo/app:$commit|" "$root/demo/compose.yml" >"$work/$commit.yml"
     done
 
-    start fleet fleet serve --listen 127.0.0.1:0 --data-dir "$work/fleet" --poll-interval 1s
+    start fleet "$cotter_fleet" serve --listen 127.0.0.1:0 --data-dir "$work/fleet" --poll-interval 1s
     url=$(fleet_url)
     event "fleet server on $url"
     (umask 077 && cli fleet create demo --json >"$work/fleet.json")
@@ -110,7 +114,7 @@ prepare() {
         # Each has its own: an agent removes its key once it is registered.
         (umask 077 && json provisioning_key <"$work/fleet.json" >"$work/$device.key")
         settings "$device" >"$work/$device.toml"
-        start "$device" agent --config "$work/$device.toml"
+        start "$device" "$cotter" agent --config "$work/$device.toml"
     done
     local end=$((SECONDS + 20)) missing
     while :; do

@@ -2,8 +2,8 @@
 # All that `make bench` does: preparations, a release build, and the bench itself
 # (benches/budgets), which prints the table of budgets. `--quick` to try the bench only.
 #
-# The binary that is measured is the one that `make build` makes: beside the bench it would be
-# built with what only tests need.
+# The agent that is measured is the one that `make build` makes: beside the bench it would be
+# built with what only tests and the fleet server need.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -35,8 +35,7 @@ mkdir "$work"
 trap 'exit 130' INT TERM HUP
 trap tidy_up EXIT
 
-cargo build --release --locked
-cp "${CARGO_TARGET_DIR:-target}/release/cotter" "$work/cotter"
+cp "$(scripts/build-for.sh "$(host_target)")" "$work/cotter"
 cargo bench --locked --bench budgets --no-run
 program=$(cargo bench --locked --bench budgets --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
 [ -x "$program" ] || die "cargo does not tell where the bench is"

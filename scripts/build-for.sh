@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Builds the binary for an architecture that this machine may not have, and prints its path.
+# Builds a binary as it is shipped, also for an architecture that this machine does not have, and prints its path.
 #
-#   scripts/build-for.sh TARGET            the release binary
-#   scripts/build-for.sh --quick TARGET    as tests are built, in a fifth of the time
+#   scripts/build-for.sh TARGET [cotter]         the agent and the operator's command, small
+#   scripts/build-for.sh TARGET cotter-fleet     the fleet server, fast
+#   scripts/build-for.sh --quick TARGET [...]    as tests are built, in a fifth of the time
 #
 # Debian's cross compilers link it. With ZIG=1 zig does, for a glibc of 2.28 at least where
 # Debian's ask for their own; it is got from PyPI into .cross/ (450 MB). Ends with 3, and one
@@ -16,13 +17,22 @@ cd "$root"
 # The oldest glibc that zig links for: Debian 10, Ubuntu 18.10.
 floor=2.28
 
-profile=release
+is_quick=
 if [ "${1:-}" = --quick ]; then
-    profile=debug
+    is_quick=1
     shift
 fi
-[ $# = 1 ] || die "usage: build-for.sh [--quick] TARGET"
+[ $# = 1 ] || [ $# = 2 ] || die "usage: build-for.sh [--quick] TARGET [cotter|cotter-fleet]"
 target=$1
+program=${2:-cotter}
+case $program in
+    # Without what only the server needs.
+    cotter) profile=release features=(--no-default-features) ;;
+    cotter-fleet) profile=server features=() ;;
+    *) die "there is no program $program: say cotter or cotter-fleet" ;;
+esac
+words=(build --locked "${features[@]}" --bin "$program")
+if [ -n "$is_quick" ]; then profile=debug; else words+=(--profile "$profile"); fi
 skip() {
     say "skipped: $target: $*"
     exit 3
@@ -58,8 +68,6 @@ case $target in
     *) die "it is not known how to link for $target; known are aarch64-unknown-linux-gnu, armv7-unknown-linux-gnueabihf, aarch64-unknown-linux-musl and $host" ;;
 esac
 
-words=(build --locked)
-[ "$profile" = debug ] || words+=(--release)
 if [ "${ZIG:-}" = 1 ] && [ "$libc" = gnu ]; then
     zig=$root/.cross/zig
     if ! "$zig/bin/python" -m ziglang version >/dev/null 2>&1; then
@@ -75,12 +83,11 @@ elif [ "$target" = "$host" ]; then
     folder=
 else
     name=${target//-/_}
-    # Rust's own linker, as for this machine: build.rs asks things of it that others cannot. These flags stand
-    # in place of those in .cargo/config.toml.
+    # Rust's own linker, as for this machine: build.rs lets it fold equal functions into one.
     lld=$(rustc --print sysroot)/lib/rustlib/$host/bin/gcc-ld
-    flags="-C symbol-mangling-version=v0"
-    [ ! -x "$lld/ld.lld" ] || flags+=" -C link-arg=-fuse-ld=lld -C link-arg=-B$lld"
+    flags=
+    [ ! -x "$lld/ld.lld" ] || flags="-C link-arg=-fuse-ld=lld -C link-arg=-B$lld"
     env "CARGO_TARGET_${name^^}_LINKER=$linker" "CC_$name=$linker" "CARGO_TARGET_${name^^}_RUSTFLAGS=$flags" \
         cargo "${words[@]}" --target "$target" >&2
 fi
-echo "${CARGO_TARGET_DIR:-$root/target}/$folder$profile/cotter"
+echo "${CARGO_TARGET_DIR:-$root/target}/$folder$profile/$program"

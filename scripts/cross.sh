@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The devices' architectures: `make cross`. Each binary is built, weighed, and run under
+# The devices' architectures: `make cross`. Each binary of the agent is built, weighed, and run under
 # qemu-user by tests of the whole device, with the real engine of this machine.
 #
 #   scripts/cross.sh [TARGET...]          all three, or these; release binaries, 8 MiB at most

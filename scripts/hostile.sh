@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The attacks of tests/hostile on the release binary, with the limits of its units. Part of `make test` for root.
+# The attacks of tests/hostile on the release binaries, with the limits of their units. Part of `make test` for root.
 #
 #   scripts/hostile.sh [FILTER...]    all of them, or those whose names contain one of these
 #
-# As root: the limits are control groups. `cargo test --test hostile` plays them against the binary of the tests.
+# As root: the limits are control groups. `cargo test --test hostile` plays them against the binaries of the tests.
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck source=scripts/lib.sh
@@ -11,7 +11,9 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 scripts/prepare.sh
-say "building the release binary"
-binary=$(scripts/build-for.sh "$(rustc -vV | sed -n 's/^host: //p')")
+say "building the release binaries"
+binary=$(scripts/build-for.sh "$(host_target)")
+fleet_binary=$(scripts/build-for.sh "$(host_target)" cotter-fleet)
 say "attacking an agent and a fleet server as they are shipped"
-COTTER_TEST_BINARY=$binary COTTER_TEST_AGENT=$binary cargo test --locked --test hostile -- "$@"
+COTTER_TEST_BINARY=$binary COTTER_TEST_AGENT=$binary COTTER_TEST_FLEET_BINARY=$fleet_binary \
+    cargo test --locked --test hostile -- "$@"

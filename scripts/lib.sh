@@ -115,6 +115,9 @@ choose_docker() {
     die "no docker client in PATH gets an answer from $COTTER_ENGINE_SOCKET: run scripts/ensure-engine.sh"
 }
 
+# This machine's own target.
+host_target() { rustc -vV | sed -n 's/^host: //p'; }
+
 # The newest glibc that binary $1 asks for; nothing if it asks for none.
 glibc_of() { readelf --version-info "$1" | sed -n 's/.*Name: GLIBC_\([0-9.]*\).*/\1/p' | sort -Vu | tail -n 1; }
 

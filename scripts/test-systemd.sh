@@ -3,7 +3,7 @@
 # debootstrap and systemd-nspawn; no network beyond Debian's packages is needed.
 #
 # A minimal Debian is made in .systemd/ (once) and booted in a container that shares this
-# machine's network and engine. Into it goes the package, and its units run as they are
+# machine's network and engine. Into it go the packages, and their units run as they are
 # shipped, hardening and all: the fleet server's and the agent's. Each line that is printed was
 # checked; the first that does not hold ends it with 1. Whatever happens to the agent, the
 # app's container keeps its start time.
@@ -13,7 +13,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/lib.sh"
 work=$root/.systemd
 rootfs=$work/rootfs
-cotter=${CARGO_TARGET_DIR:-$root/target}/debug/cotter
+built=${CARGO_TARGET_DIR:-$root/target}/debug
 instance=systemd-$(printf '%s' "$work" | cksum | cut -d' ' -f1)
 app_filter="label=io.cotter.instance=$instance"
 begun=$EPOCHREALTIME
@@ -74,7 +74,7 @@ if [ ! -e "$work/made" ]; then
     touch "$work/made"
 fi
 # What a run that was cut has left.
-chroot "$rootfs" dpkg --purge cotter >/dev/null 2>&1 || true
+chroot "$rootfs" dpkg --purge cotter cotter-fleet >/dev/null 2>&1 || true
 rm -rf "$rootfs"/etc/cotter "$rootfs"/var/lib/cotter* "$rootfs"/var/lib/private/cotter* \
     "$rootfs"/etc/systemd/system/cotter-* "$rootfs"/etc/credstore/cotter.* "$rootfs"/var/log/journal "$rootfs"/root/bundle.tar
 # The engine is this machine's, so what it mounts must have the same path here and there. What the mount unit would
@@ -104,13 +104,30 @@ tidy() {
 trap tidy EXIT
 trap 'exit 130' INT TERM
 
-# Two versions of the package. Stripped and not compressed: it is not its size that is tried here.
-strip -o "$work/cotter" "$cotter"
+# Two versions of the packages. Stripped and not compressed: it is not their size that is tried here.
 arch=$(dpkg --print-architecture)
-for version in 1.0.0 1.0.1; do
-    DEB_COMPRESSION=none "$root/scripts/deb.sh" --of "$work/cotter" "$version" "$arch" "$rootfs/root" >/dev/null
+for name in cotter cotter-fleet; do
+    strip -o "$work/$name" "$built/$name"
+    for version in 1.0.0 1.0.1; do
+        DEB_COMPRESSION=none "$root/scripts/deb.sh" --of "$name" "$work/$name" "$version" "$arch" "$rootfs/root" >/dev/null
+    done
 done
-install_version() { inside env DEBIAN_FRONTEND=noninteractive dpkg --install "/root/cotter_$1_$arch.deb" 2>&1; }
+# `install_version VERSION PACKAGE...`
+install_version() {
+    local version=$1
+    shift
+    inside env DEBIAN_FRONTEND=noninteractive dpkg --install "${@/%/_${version}_$arch.deb}" 2>&1
+}
+# What the one package of both had until version 0.2.0, as far as the two get in each other's way. The server's
+# settings were changed by their owner.
+single=$work/single
+rm -rf "$single"
+mkdir -p "$single/DEBIAN"
+install -D -m 644 -t "$single/usr/lib/systemd/system" "$root/systemd/cotter-fleet.service"
+install -D -m 644 -t "$single/etc/cotter" "$root/config/fleet.toml"
+printf '%s\n' /etc/cotter/fleet.toml >"$single/DEBIAN/conffiles"
+printf '%s\n' 'Package: cotter' 'Version: 0.1.0' "Architecture: $arch" 'Maintainer: test' 'Description: both' >"$single/DEBIAN/control"
+dpkg-deb --root-owner-group -Znone --build "$single" "$rootfs/root/cotter_0.1.0_$arch.deb" >/dev/null
 
 # --- boot, and the package ---------------------------------------------------------------
 
@@ -123,13 +140,23 @@ has_booted() {
 }
 until_true 30 "the system boots" has_booted
 init=$(pgrep -P "$nspawn" -x systemd)
-told=$(install_version 1.0.0) || miss "the package cannot be installed: $told"
+told=$(install_version 0.1.0 /root/cotter) || miss "the package of both cannot be installed: $told"
+echo '# a line of the owner' >>"$rootfs/etc/cotter/fleet.toml"
+! told=$(install_version 1.0.0 /root/cotter-fleet) || miss "the fleet server goes beside the package that has it: $told"
+told=$(install_version 1.0.0 /root/cotter /root/cotter-fleet) || miss "the packages cannot be installed: $told"
+grep -q 'a line of the owner' "$rootfs/etc/cotter/fleet.toml" || miss "the split replaced the settings of the server's owner"
+owner=$(inside dpkg --search /etc/cotter/fleet.toml /usr/lib/systemd/system/cotter-fleet.service | sed 's/:.*//' | sort -u)
+[ "$owner" = cotter-fleet ] || miss "the server's files belong to $owner"
+inside dpkg --purge cotter cotter-fleet >/dev/null 2>&1 || miss "the packages cannot be purged"
+said "the package of both becomes two, and the settings of the server stay"
+told=$(install_version 1.0.0 /root/cotter /root/cotter-fleet) || miss "the packages cannot be installed: $told"
 grep -q 'set its cloud in /etc/cotter/agent.toml' <<<"$told" || miss "the package does not tell what to do: $told"
 inside systemctl is-enabled --quiet cotter-agent.service || miss "the agent is not enabled"
 [ "$(unit ActiveState)" = inactive ] || miss "an agent that knows no cloud was started"
 ! inside systemctl is-enabled --quiet cotter-fleet.service 2>/dev/null || miss "the fleet server is enabled"
 inside getent group cotter >/dev/null || miss "there is no group cotter"
 gzip -dc "$rootfs/usr/share/man/man1/cotter-status.1.gz" | grep -q 'cotter status' || miss "there is no page of the manual"
+gzip -dc "$rootfs/usr/share/man/man8/cotter-fleet.8.gz" | grep -q 'serve' || miss "there is no page of the fleet server"
 said "installed: the agent is enabled and, without a cloud, not started"
 inside systemctl is-enabled --quiet run-cotter-services.mount || miss "the lock folders have no file system at the next boot"
 units=(cotter-agent.service cotter-agent@.service cotter-fleet.service cotter-agent.socket cotter-agent-control.socket run-cotter-services.mount)
@@ -356,7 +383,7 @@ said "an instance of cotter-agent@.service runs beside it"
 
 echo '# a line of the owner' >>"$rootfs/etc/cotter/agent.toml"
 pid=$(unit MainPID)
-told=$(install_version 1.0.1) || miss "the package cannot be upgraded: $told"
+told=$(install_version 1.0.1 /root/cotter /root/cotter-fleet) || miss "the packages cannot be upgraded: $told"
 until_true 20 "the upgrade starts the agent again" is_new
 until_true 20 "the fleet server is there again" accepted two
 unchanged "an upgrade"
@@ -422,6 +449,13 @@ unchanged "the package's purge"
 for gone in var/lib/cotter etc/cotter/agent.toml usr/bin/cotter; do
     [ ! -e "$rootfs/$gone" ] || miss "a purge left /$gone"
 done
+[ -e "$rootfs/etc/cotter/fleet.toml" ] || miss "the agent's purge took the settings of the server"
+inside systemctl is-active --quiet cotter-fleet.service || miss "the agent's purge ended the server"
 [ "$(docker volume ls --quiet --filter "$app_filter" | wc -l)" = 1 ] || miss "a purge took a volume"
 grep -q 'volumes of the apps stay' <<<"$told" || miss "a purge does not tell what stays: $told"
+purged=$(inside dpkg --purge cotter-fleet 2>&1) || miss "the fleet server cannot be purged: $purged"
+grep -q 'records of the fleet server stay' <<<"$purged" || miss "its purge does not tell what stays: $purged"
+for gone in etc/cotter usr/bin/cotter-fleet; do
+    [ ! -e "$rootfs/$gone" ] || miss "the server's purge left /$gone"
+done
 said "removed and purged: the app runs on, its volume is there, the agent's memory is gone"

@@ -12,6 +12,8 @@ cargo fmt --check
 rustfmt --check --edition 2024 --config-path "$root" demo/app/main.rs
 say "checking the lints"
 cargo clippy --locked --all-targets -- -D warnings
+say "checking the lints of the device's build, which has no server"
+cargo clippy --locked --no-default-features --lib --bin cotter -- -D warnings
 say "checking the documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 
@@ -19,7 +21,7 @@ RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-priva
 as_engine_user=()
 if ! engine_answers; then
     as_engine_user=(sudo env "PATH=$PATH" "HOME=$HOME" "COTTER_ENGINE_SOCKET=$COTTER_ENGINE_SOCKET")
-    target=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    target=$(host_target | tr 'a-z-' 'A-Z_')
     export "CARGO_TARGET_${target}_RUNNER=${as_engine_user[*]}"
 fi
 # What a former run left when it was interrupted, and what this one leaves.
@@ -36,9 +38,9 @@ cargo test --locked --no-fail-fast
 if [ ${#as_engine_user[@]} -gt 0 ]; then
     say "skipped: the release binary, the attacks on it, and an agent for ARM; as root, \`make cross\` and \`make hostile\`"
 else
-    say "running an agent as it is shipped: \`cargo test\` builds with neither its linker script nor its optimizations"
-    scripts/cross.sh "$(rustc -vV | sed -n 's/^host: //p')"
-    say "attacking it with the limits of its unit"
+    say "running an agent as it is shipped: \`cargo test\` builds without its optimizations"
+    scripts/cross.sh "$(host_target)"
+    say "attacking it and the fleet server with the limits of their units"
     scripts/hostile.sh
     say "running an agent for ARM"
     scripts/cross.sh --quick armv7-unknown-linux-gnueabihf

@@ -13,17 +13,27 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const COTTER: &str = env!("CARGO_BIN_EXE_cotter");
+const COTTER_FLEET: &str = env!("CARGO_BIN_EXE_cotter-fleet");
 const A: &str = "aaaa0000aaaa0000aaaa0000aaaa0000";
 const B: &str = "bbbb0000bbbb0000bbbb0000bbbb0000";
 
-/// The binary, deaf to the environment of whoever runs the tests.
+/// `cotter`, deaf to the environment of whoever runs the tests.
 fn cotter() -> Command {
-    let mut command = Command::new(COTTER);
+    program(COTTER)
+}
+
+/// `cotter-fleet`, in the same way.
+fn cotter_fleet() -> Command {
+    program(COTTER_FLEET)
+}
+
+fn program(path: &str) -> Command {
+    let mut command = Command::new(path);
     command.env_clear().stdin(Stdio::null());
     command
 }
 
-/// `cotter fleet serve` on a free port. Killed when dropped.
+/// `cotter-fleet serve` on a free port. Killed when dropped.
 struct Serving {
     child: Child,
     url: String,
@@ -32,8 +42,8 @@ struct Serving {
 
 impl Serving {
     fn start(data: &Path) -> Self {
-        let mut child = cotter()
-            .args(["fleet", "serve", "--listen", "127.0.0.1:0", "--poll-interval", "5s", "--data-dir"])
+        let mut child = cotter_fleet()
+            .args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "5s", "--data-dir"])
             .arg(data)
             .stderr(Stdio::piped())
             .spawn()
@@ -442,7 +452,7 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     ");
     assert_snapshot!(lab.run("fleet list --url http://127.0.0.1:1"), @r"
     --- stderr
-    error: no fleet server answers at http://127.0.0.1:1/ (Connection refused (os error 111)); is `cotter fleet serve` running? another address: --url
+    error: no fleet server answers at http://127.0.0.1:1/ (Connection refused (os error 111)); is `cotter-fleet serve` running? another address: --url
     --- exit 20
     ");
     assert_snapshot!(lab.run("release create lab --file bad.yml"), @r"
@@ -588,12 +598,8 @@ fn settings_of_the_server() {
     let bad = dir.path().join("bad.toml");
     std::fs::write(&bad, "lisen = \"127.0.0.1:0\"\n").unwrap();
     let serve = |words: &[&str], environment: &[(&str, &str)]| {
-        let mut command = cotter();
-        command
-            .args(["fleet", "serve", "--data-dir"])
-            .arg(&data)
-            .args(words)
-            .envs(environment.iter().copied());
+        let mut command = cotter_fleet();
+        command.args(["serve", "--data-dir"]).arg(&data).args(words).envs(environment.iter().copied());
         printed(&mut command).replace(dir.path().to_str().unwrap(), "<dir>")
     };
     let file = file.to_str().unwrap();
@@ -632,15 +638,50 @@ fn settings_of_the_server() {
     let serving = Serving::start(&data);
     assert_snapshot!(serve(&["--listen", "127.0.0.1:0"], &[]), @r"
     --- stderr
-    error: <dir>/data is in use by another `cotter fleet serve`; stop that one, or use another --data-dir
+    error: <dir>/data is in use by another `cotter-fleet serve`; stop that one, or use another --data-dir
     --- exit 75
     ");
     let taken = serving.url.trim_start_matches("http://");
     let other = dir.path().join("other");
-    let mut command = cotter();
-    command.args(["fleet", "serve", "--listen", taken, "--data-dir"]).arg(&other);
+    let mut command = cotter_fleet();
+    command.args(["serve", "--listen", taken, "--data-dir"]).arg(&other);
     let printed = printed(&mut command);
     assert!(printed.contains("cannot listen on 127.0.0.1:") && printed.ends_with("--- exit 1"), "{printed}");
+}
+
+/// An old unit file or script gets the new command, whatever it says besides.
+#[test]
+fn the_old_place_of_the_server_names_the_new_one() {
+    let old = |words: &[&str]| {
+        let mut command = cotter();
+        printed(command.args(["fleet", "serve"]).args(words))
+    };
+    assert_snapshot!(old(&[]), @r"
+    --- stderr
+    error: the fleet server is a program of its own now (package cotter-fleet); run: cotter-fleet serve
+    --- exit 2
+    ");
+    assert_snapshot!(old(&["--config", "/etc/cotter/fleet.toml"]), @r"
+    --- stderr
+    error: the fleet server is a program of its own now (package cotter-fleet); run: cotter-fleet serve --config /etc/cotter/fleet.toml
+    --- exit 2
+    ");
+    assert_snapshot!(old(&["--listen=0.0.0.0:7300", "--allow-remote", "--data-dir", "/srv/all fleets"]), @r"
+    --- stderr
+    error: the fleet server is a program of its own now (package cotter-fleet); run: cotter-fleet serve '--listen=0.0.0.0:7300' --allow-remote --data-dir '/srv/all fleets'
+    --- exit 2
+    ");
+    for words in [&["--help"][..], &["-h"], &["--version"], &["--none-such"], &["help"]] {
+        let printed = old(words);
+        assert!(
+            printed.contains(&format!("run: cotter-fleet serve {}", words.join(" "))),
+            "{words:?}: {printed}"
+        );
+        assert!(printed.ends_with("--- exit 2"), "{words:?}: {printed}");
+    }
+    let mut help = cotter();
+    let help = printed(help.args(["fleet", "--help"]));
+    assert!(!help.contains("serve "), "{help}");
 }
 
 #[test]
@@ -707,7 +748,23 @@ fn killed_at_any_time_it_remembers_what_it_answered() {
 #[test]
 fn help_and_version() {
     let mut command = cotter();
-    assert_snapshot!(printed(command.arg("--version")), @"cotter 0.1.0");
+    assert_snapshot!(printed(command.arg("--version")), @"cotter 0.2.0");
+    assert_snapshot!(printed(cotter_fleet().arg("--version")), @"cotter-fleet 0.2.0");
+    assert_snapshot!(printed(cotter_fleet().arg("--help")), @r"
+    Decides which release each device of a fleet runs, and tells the devices
+
+    Usage: cotter-fleet <COMMAND>
+
+    Commands:
+      serve       Runs the fleet server
+      completion  Prints a script by which a shell completes commands and options
+
+    Options:
+      -h, --help     Print help
+      -V, --version  Print version
+
+    Fleets, devices and releases are managed with `cotter fleet`, `cotter device` and `cotter release`.
+    ");
     let mut command = cotter();
     assert_snapshot!(printed(command.args(["device", "pin", "--help"])), @r"
     Pin a device, or all that a filter matches, to a release

@@ -39,8 +39,8 @@ impl Server {
         setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(Program::binary());
-        command.args(["fleet", "serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--data-dir"]);
+        command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(Program::fleet_binary());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--data-dir"]);
         command.arg(folder.path().join("data")).args(more).env("NO_COLOR", "1");
         let log = folder.path().join("log");
         let mut program = Program::start("the fleet server", command, &log);
@@ -328,11 +328,8 @@ fn connections_that_do_not_fit_the_files_are_refused() {
     let serve = |limits: &str, more: &[&str]| {
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("sh");
-        command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(Program::binary());
-        command
-            .args(["fleet", "serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(folder.path())
-            .args(more);
+        command.arg("-c").arg(format!("{limits}; exec \"$0\" \"$@\"")).arg(Program::fleet_binary());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.path()).args(more);
         command.output().unwrap()
     };
     let refused = serve("ulimit -n 1024", &["--connections", "1024"]);

@@ -8,9 +8,9 @@ use std::path::Path;
 
 use cotter::fleet::policy::{
     Change, Choice, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
-    Release, ReleasePatch, ReleaseStatus, Reported, TagFilter, Tagging, World,
+    Release, ReleasePatch, Reported, TagFilter, Tagging, World,
 };
-use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ServiceName};
+use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use jiff::Timestamp;
 use proptest::prelude::*;
 use serde_json::Value;

@@ -48,7 +48,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("doctor", &["api", "cloud", "config", "engine", "host", "http", "model", "ownership", "store"]),
-    // the door: `agent` runs the daemon, `fleet serve` the fleet server
+    // the door: `cotter agent` runs the daemon, `cotter-fleet serve` the fleet server
     (
         "cli",
         &[
@@ -67,6 +67,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         ],
     ),
     ("main", &["cli"]),
+    ("bin", &["cli"]),
     ("lib", &[]),
 ];
 

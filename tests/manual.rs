@@ -20,37 +20,56 @@ fn run(program: &str, arguments: &[&str], file: &Path) -> Option<String> {
 fn every_command_has_its_page_and_its_completion() {
     let folder = tempfile::tempdir().expect("a folder");
     manual::write(folder.path()).expect("it writes");
-    let page = |name: &str| std::fs::read_to_string(folder.path().join("man1").join(name)).expect("a page");
+    let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("a page");
     for (name, says) in [
-        ("cotter.1", "Keeps every device of a fleet"),
-        ("cotter-check.1", "what is wrong"),
-        ("cotter-fleet-serve.1", "allow\\-remote"),
-        ("cotter-lock-run.1", "Example: cotter lock run"),
-        ("cotter-logs.1", "takes its place"),
+        ("man1/cotter.1", "Keeps every device of a fleet"),
+        ("man1/cotter-check.1", "what is wrong"),
+        ("man1/cotter-fleet.1", "Fleets of a fleet server"),
+        ("man1/cotter-fleet-create.1", "Create a fleet"),
+        ("man8/cotter-fleet.8", "cotter\\-fleet\\-serve(8)"),
+        ("man8/cotter-fleet-serve.8", "allow\\-remote"),
+        ("man1/cotter-lock-run.1", "Example: cotter lock run"),
+        ("man1/cotter-logs.1", "takes its place"),
     ] {
         assert!(page(name).contains(says), "{name}: {}", page(name));
     }
-    let bash = std::fs::read_to_string(folder.path().join("completions/cotter.bash")).expect("a script");
-    let binary = Command::new(env!("CARGO_BIN_EXE_cotter")).args(["completion", "bash"]).output();
-    assert_eq!(bash.as_bytes(), binary.expect("the binary runs").stdout);
+    let completions = folder.path().join("completions");
+    for (name, program) in
+        [("cotter", env!("CARGO_BIN_EXE_cotter")), ("cotter-fleet", env!("CARGO_BIN_EXE_cotter-fleet"))]
+    {
+        let bash = std::fs::read(completions.join(format!("{name}.bash"))).expect("a script");
+        let printed =
+            Command::new(program).args(["completion", "bash"]).output().expect("the binary runs").stdout;
+        assert!(bash == printed, "{name}");
+    }
+    // The old place of the server's command is for old unit files.
+    assert!(!folder.path().join("man1/cotter-fleet-serve.1").exists());
 
     // Those that read them, where they are here.
-    for page in std::fs::read_dir(folder.path().join("man1")).expect("pages") {
+    let pages = |section: &str| std::fs::read_dir(folder.path().join(section)).expect("pages");
+    for page in pages("man1").chain(pages("man8")) {
         let page = page.expect("a page").path();
         if run("groff", &["-man", "-Tutf8", "-ww"], &page).is_none() {
             println!("not looked at: there is no groff here");
             break;
         }
     }
-    run("bash", &["-n"], &folder.path().join("completions/cotter.bash")).expect("bash is everywhere");
-    let asked = format!(
-        "source {}; COMP_WORDS=(cotter con); COMP_CWORD=1; _cotter cotter con cotter; echo ${{COMPREPLY[@]}}",
-        folder.path().join("completions/cotter.bash").display()
-    );
-    let completed = Command::new("bash").args(["-c", &asked]).output().expect("bash is everywhere");
-    assert_eq!(String::from_utf8_lossy(&completed.stdout).trim(), "config");
-    for (shell, file) in [("zsh", "_cotter"), ("fish", "cotter.fish")] {
-        if run(shell, &["-n"], &folder.path().join("completions").join(file)).is_none() {
+    for (name, function, begun, completed) in
+        [("cotter", "_cotter", "con", "config"), ("cotter-fleet", "_cotter__fleet", "ser", "serve")]
+    {
+        let script = completions.join(format!("{name}.bash"));
+        run("bash", &["-n"], &script).expect("bash is everywhere");
+        let asked = format!(
+            "source {}; COMP_WORDS=({name} {begun}); COMP_CWORD=1; {function} {name} {begun} {name}; echo ${{COMPREPLY[@]}}",
+            script.display()
+        );
+        let answer = Command::new("bash").args(["-c", &asked]).output().expect("bash is everywhere");
+        assert_eq!(String::from_utf8_lossy(&answer.stdout).trim(), completed);
+    }
+    for (shell, file) in
+        [("zsh", "_cotter"), ("zsh", "_cotter-fleet"), ("fish", "cotter.fish"), ("fish", "cotter-fleet.fish")]
+    {
+        if run(shell, &["-n"], &completions.join(file)).is_none() {
             println!("not looked at: there is no {shell} here");
         }
     }

@@ -71,8 +71,8 @@ fn may_nobody_see(path: &Path) -> Option<bool> {
 /// A fleet server, with a mask as an administrator's shell has it.
 fn serve(data: &Path, log: &Path) -> Command {
     let mut command = Command::new("sh");
-    command.args(["-c", "umask 022; exec \"$0\" \"$@\""]).arg(Program::binary());
-    command.args(["fleet", "serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
+    command.args(["-c", "umask 022; exec \"$0\" \"$@\""]).arg(Program::fleet_binary());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data);
     command.env_clear();
     let _none_yet = fs::remove_file(log);
     command

@@ -128,8 +128,8 @@ pub async fn events(
                 if let Some(id) = line.strip_prefix("id: ") {
                     *last = Some(id.to_owned());
                 } else if let Some(text) = line.strip_prefix("data: ") {
-                    let event = serde_json::from_slice(text.as_bytes())
-                        .map_err(|e| not_understood(path, e.to_string()))?;
+                    let event =
+                        serde_json::from_str(text).map_err(|e| not_understood(path, e.to_string()))?;
                     if !show(&event, text) {
                         return Ok(false);
                     }

@@ -55,7 +55,7 @@ pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     if !config.state_dir.exists() {
         check_key(&config).map_err(|error| Config::locate(error, &given, &environment()))?;
     }
-    logging::begin(filter);
+    logging::begin("cotter", filter);
     let (again, place) = (given.clone(), given);
     let ended = Box::pin(daemon::run(config, move || accepted(&again, &environment()).map(drop))).await;
     match ended {

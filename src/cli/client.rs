@@ -9,8 +9,8 @@ use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::fleet::operator_api::views::{ErrorView, Failure};
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
+use crate::wire::operator_api::{ErrorView, Failure};
 
 /// How long the server may take, redirects and the whole answer included.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -66,7 +66,7 @@ pub(super) enum ClientError {
     },
 
     #[error(
-        "no fleet server answers at {url} ({why}); is `cotter fleet serve` running? another address: --url"
+        "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? another address: --url"
     )]
     Unreachable { url: String, why: String },
 

@@ -1,9 +1,9 @@
-//! `cotter completion`: scripts by which shells complete what is typed.
+//! `cotter completion` and `cotter-fleet completion`: scripts by which shells complete what is typed.
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 use clap_complete::shells;
 
-use super::{Cli, print};
+use super::print;
 
 /// For which shell.
 #[derive(Debug, Args)]
@@ -18,28 +18,23 @@ enum Shell {
     Fish,
 }
 
-pub(super) fn run(completion: &Completion) -> anyhow::Result<()> {
-    print::raw(&script(completion.shell))
+/// Prints the script for `command`.
+pub(super) fn run(completion: &Completion, command: Command) -> anyhow::Result<()> {
+    print::raw(&script(completion.shell, command))
 }
 
-/// The script for a shell by its name; `None` for others than bash, zsh and fish.
+/// Returns the script that completes `command` in a shell, or `None` if the shell is not bash, zsh or fish.
 #[must_use]
-pub fn completion_for(shell: &str) -> Option<Vec<u8>> {
-    Shell::from_str(shell, false).ok().map(script)
+pub fn completion_for(shell: &str, command: Command) -> Option<Vec<u8>> {
+    Shell::from_str(shell, false).ok().map(|shell| script(shell, command))
 }
 
-fn script(shell: Shell) -> Vec<u8> {
-    let (mut command, mut script) = (definitions(), Vec::new());
+fn script(shell: Shell, mut command: Command) -> Vec<u8> {
+    let (name, mut script) = (command.get_name().to_owned(), Vec::new());
     match shell {
-        Shell::Bash => clap_complete::generate(shells::Bash, &mut command, "cotter", &mut script),
-        Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, "cotter", &mut script),
-        Shell::Fish => clap_complete::generate(shells::Fish, &mut command, "cotter", &mut script),
+        Shell::Bash => clap_complete::generate(shells::Bash, &mut command, name, &mut script),
+        Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, name, &mut script),
+        Shell::Fish => clap_complete::generate(shells::Fish, &mut command, name, &mut script),
     }
     script
-}
-
-/// The definitions of all commands, for man pages.
-#[must_use]
-pub fn definitions() -> clap::Command {
-    Cli::command()
 }

@@ -7,8 +7,8 @@ use super::device::{FILTER, Plain};
 use super::exit::Usage;
 use super::print;
 use super::purge::is_sure;
-use crate::fleet::operator_api::views::{Allow, BarredView, BulkView, DeleteMany, DeviceView};
 use crate::http::Method;
+use crate::wire::operator_api::{Allow, BarredView, BulkView, DeleteMany, DeviceView};
 
 /// Which devices go.
 #[derive(Debug, Args)]
@@ -108,7 +108,7 @@ fn shown(bulk: &BulkView, json: bool) -> anyhow::Result<()> {
     if json {
         return print::json("bulk", bulk);
     }
-    let row = |device: &crate::fleet::operator_api::views::BulkDevice| {
+    let row = |device: &crate::wire::operator_api::BulkDevice| {
         [print::short(Some(&device.uuid)), device.name.clone(), device.fleet.clone()]
     };
     print::table(["UUID", "NAME", "FLEET"], bulk.devices.iter().map(row), "no device")

@@ -8,7 +8,7 @@ use super::client::{Client, Connection};
 use super::deletion::{self, AllowDevices, Barred, Delete};
 use super::exit::Usage;
 use super::print;
-use crate::fleet::operator_api::views::{
+use crate::wire::operator_api::{
     BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TagDevice, TrackMany,
 };
 

@@ -7,6 +7,7 @@ use super::client::ClientError;
 use crate::api::{BindError, ClientError as AgentError};
 use crate::config::{ConfigError as AgentConfigError, JoinError};
 use crate::daemon::DaemonError;
+#[cfg(feature = "server")]
 use crate::fleet::{ConfigError, FleetError};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
@@ -99,7 +100,7 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<JoinError>() {
             return Some(Self::of_join(error));
         }
-        if error.is::<ConfigError>() || error.is::<AgentConfigError>() {
+        if error.is::<AgentConfigError>() {
             return Some(Self::BadConfig);
         }
         if error.is::<BindError>() || error.downcast_ref::<StoreError>().is_some_and(StoreError::is_fatal) {
@@ -108,9 +109,9 @@ impl Exit {
         if let Some(error) = error.downcast_ref::<AgentError>() {
             return Some(Self::of_agent(error));
         }
-        if let Some(error) = error.downcast_ref::<FleetError>() {
-            let is_kept = error.is_in_use() || error.is_not_ours();
-            return Some(if is_kept { Self::OtherInstance } else { Self::Unexpected });
+        #[cfg(feature = "server")]
+        if let Some(exit) = Self::of_server(error) {
+            return Some(exit);
         }
         if let Some(error) = error.downcast_ref::<RegistryError>() {
             return Some(match error {
@@ -132,6 +133,17 @@ impl Exit {
                 _ => Self::Unexpected,
             },
         })
+    }
+
+    /// The code for an error of the fleet server itself.
+    #[cfg(feature = "server")]
+    fn of_server(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        if error.is::<ConfigError>() {
+            return Some(Self::BadConfig);
+        }
+        let error = error.downcast_ref::<FleetError>()?;
+        let is_kept = error.is_in_use() || error.is_not_ours();
+        Some(if is_kept { Self::OtherInstance } else { Self::Unexpected })
     }
 
     fn of_join(error: &JoinError) -> Self {

@@ -1,17 +1,20 @@
 //! `cotter fleet`.
 
+use std::ffi::OsString;
+
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Connection};
+use super::exit::Usage;
 use super::print;
 use super::provisioning_key::{self, ProvisioningKey};
-use super::serve::{self, Serve};
-use crate::fleet::operator_api::views::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
+use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Run the fleet server
-    Serve(Serve),
+    /// The old place of `cotter-fleet serve`; goes with the next release
+    #[command(hide = true, disable_help_flag = true)]
+    Serve(Moved),
     /// Create a fleet; prints the key with which its devices register
     Create(Named),
     /// List the fleets
@@ -24,6 +27,13 @@ pub(super) enum Verb {
     TrackLatest(Named),
     /// Create, list and revoke the keys with which devices register
     ProvisioningKey(ProvisioningKey),
+}
+
+/// All that the server's command took, so that an old unit file gets the new command and not a complaint about a flag.
+#[derive(Debug, Args)]
+pub(super) struct Moved {
+    #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
+    arguments: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]
@@ -58,7 +68,7 @@ pub(super) struct PinFleet {
 
 pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
-        Verb::Serve(serve) => serve::run(serve).await,
+        Verb::Serve(Moved { arguments }) => Err(Usage(moved(&arguments)).into()),
         Verb::Create(Named { fleet, plain }) => {
             let client = Client::new(plain.connection)?;
             let created: FleetCreated = client.post(&["fleets"], &CreateFleet { name: fleet }).await?;
@@ -103,6 +113,13 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
         }
         Verb::ProvisioningKey(keys) => provisioning_key::run(keys).await,
     }
+}
+
+/// Says which command starts the fleet server now, with the arguments that were given.
+fn moved(arguments: &[OsString]) -> String {
+    let words = ["cotter-fleet".into(), "serve".into()].into_iter();
+    let command = shell_words::join(words.chain(arguments.iter().map(|argument| argument.to_string_lossy())));
+    format!("the fleet server is a program of its own now (package cotter-fleet); run: {command}")
 }
 
 fn row(fleet: &FleetView) -> [String; 6] {

@@ -27,20 +27,24 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Sends events to the journal.
 #[derive(Debug)]
-pub(super) struct Journal(UnixDatagram);
+pub(super) struct Journal {
+    socket: UnixDatagram,
+    /// The name of the program, as `journalctl -t` takes it.
+    program: &'static str,
+}
 
 impl Journal {
     /// # Errors
     ///
     /// When there is no journal.
-    pub(super) fn open() -> io::Result<Self> {
+    pub(super) fn open(program: &'static str) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
         // A journal that hangs loses lines: all else shares one thread with this.
         socket.set_write_timeout(Some(PATIENCE))?;
         // journald leaves an empty entry aside.
         match socket.send_to(&[], SOCKET) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
-            _ => Ok(Self(socket)),
+            _ => Ok(Self { socket, program }),
         }
     }
 }
@@ -50,8 +54,9 @@ impl<S: Subscriber> Layer<S> for Journal {
         let mut entry = Entry::default();
         event.record(&mut entry);
         let metadata = event.metadata();
+        let bytes = entry.written(self.program, *metadata.level(), metadata.target());
         // Nobody is left to be told that the journal does not listen.
-        let _ = self.0.send_to(&entry.written(*metadata.level(), metadata.target()), SOCKET);
+        let _ = self.socket.send_to(&bytes, SOCKET);
     }
 }
 
@@ -81,7 +86,7 @@ impl Entry {
     }
 
     /// As journald reads it.
-    fn written(&self, level: Level, target: &str) -> Vec<u8> {
+    fn written(&self, program: &str, level: Level, target: &str) -> Vec<u8> {
         let priority = match level {
             Level::ERROR => "3",
             Level::WARN => "4",
@@ -92,7 +97,7 @@ impl Entry {
         let mut bytes = Vec::with_capacity(512);
         put(&mut bytes, "MESSAGE", &self.line());
         put(&mut bytes, "PRIORITY", priority);
-        put(&mut bytes, "SYSLOG_IDENTIFIER", "cotter");
+        put(&mut bytes, "SYSLOG_IDENTIFIER", program);
         put(&mut bytes, "TARGET", target);
         for (name, value) in &self.fields {
             // journald drops fields of other names; a library may have one with a dot.
@@ -171,7 +176,7 @@ mod tests {
             "COTTER_ALERT=rejected\nMESSAGE_ID=d7486aa294c347a4a7fd80e39f214d53\n",
             "COTTER_WHY=it exits\nCOTTER_A_B=c\n",
         ];
-        let written = entry.written(Level::WARN, "cotter::here");
+        let written = entry.written("cotter", Level::WARN, "cotter::here");
         assert_eq!(String::from_utf8_lossy(&written), expected.concat());
     }
 
@@ -180,12 +185,13 @@ mod tests {
         let forged =
             "no such driver\n<3>agent stopped\nPRIORITY=0\nMESSAGE\n\x04\0\0\0\0\0\0\0fake\x1b[2J\u{202e}";
         let shown = r"no such driver\n<3>agent stopped\nPRIORITY=0\nMESSAGE\n\u{4}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}\u{0}fake\u{1b}[2J\u{202e}";
-        let written = entry(forged, &[("error", forged)]).written(Level::WARN, "cotter::here");
+        let written = entry(forged, &[("error", forged)]).written("cotter", Level::WARN, "cotter::here");
         let expected = format!(
             "MESSAGE={shown} error={shown}\nPRIORITY=4\nSYSLOG_IDENTIFIER=cotter\nTARGET=cotter::here\nCOTTER_ERROR={shown}\n"
         );
         assert_eq!(String::from_utf8_lossy(&written), expected);
-        let written = entry("long", &[("error", &"\n".repeat(100_000))]).written(Level::WARN, "cotter::here");
+        let written =
+            entry("long", &[("error", &"\n".repeat(100_000))]).written("cotter", Level::WARN, "cotter::here");
         assert!(written.len() < 3 * LONGEST, "{}", written.len());
     }
 }

@@ -31,13 +31,13 @@ pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
     level.parse().map_err(|_| wrong())
 }
 
-/// Begins to log what `filter` lets through.
+/// Begins to log what `filter` lets through, in the name of `program`.
 ///
 /// In the journal every field is a native one: `COTTER_APP`, `COTTER_STEP` and so on.
-pub(super) fn begin(filter: Targets) {
+pub(super) fn begin(program: &'static str, filter: Targets) {
     let registry = tracing_subscriber::registry().with(filter);
     let environment = crate::config::environment();
-    match Journal::open() {
+    match Journal::open(program) {
         Ok(journal) if environment.contains_key("JOURNAL_STREAM") => registry.with(journal).init(),
         Ok(_) | Err(_) => {
             let has_colour = print::warns_on_terminal() && !is_plain(&environment);

@@ -1,8 +1,8 @@
 //! The command line: what is typed, what is printed, and the exit code.
 //!
 //! Device verbs ask the agent's socket and never the engine or the store; fleet verbs
-//! speak to a fleet server over HTTP and never open its records. Only `agent`, `fleet serve` and
-//! `lock run` run something; `check` asks the doctor, which looks itself.
+//! speak to a fleet server over HTTP and never open its records. Only `agent`, `lock run` and
+//! `cotter-fleet serve` run something; `check` asks the doctor, which looks itself.
 
 mod agent;
 mod check;
@@ -17,6 +17,8 @@ mod events;
 mod exit;
 mod explain;
 mod fleet;
+#[cfg(feature = "server")]
+mod fleet_server;
 mod history;
 mod join;
 mod journal;
@@ -28,19 +30,22 @@ mod print;
 mod provisioning_key;
 mod purge;
 mod release;
-mod serve;
 mod status;
 mod support_bundle;
 mod wait;
 
+use std::future::Future;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use tokio::runtime::Builder;
 
-pub use completion::{completion_for, definitions};
+pub use completion::completion_for;
 pub use exit::Exit;
+#[cfg(feature = "server")]
+pub use fleet_server::{fleet_definitions, fleet_main};
 
 /// Keeps every device of a fleet on exactly the release it should run.
 #[derive(Debug, Parser)]
@@ -110,7 +115,7 @@ enum Verb {
     /// Locks: while one is in force, no release is swapped
     #[command(subcommand)]
     Lock(lock::Verb),
-    /// Fleets, and the fleet server
+    /// Fleets of a fleet server
     #[command(subcommand)]
     Fleet(fleet::Verb),
     /// Devices of a fleet
@@ -131,7 +136,7 @@ impl Verb {
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,
             Self::Join(join) => Box::pin(join::run(join)).await,
-            Self::Completion(completion) => completion::run(&completion),
+            Self::Completion(completion) => completion::run(&completion, definitions()),
             Self::SupportBundle(bundle) => Box::pin(support_bundle::run(bundle)).await,
             Self::Logs(logs) => Box::pin(logs::run(logs)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
@@ -187,19 +192,33 @@ fn in_a_line(message: &str) -> String {
 /// What was begun beside the runtime may take so long to end.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// Runs what was typed, and tells how it ended. What is wrong with the command line
-/// itself ends here with [`Exit::Usage`].
+/// Runs the command line of `cotter`, and returns its exit code.
 pub fn main() -> ExitCode {
-    std::panic::set_hook(Box::new(print::panic));
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(answer) => return not_run(&answer),
+    let verb = match parse::<Cli>() {
+        Ok(cli) => cli.verb,
+        Err(code) => return code,
     };
     // One thread: what blocks is done beside it, and a device pays for every stack.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let result = match runtime {
+    block_on(Builder::new_current_thread(), verb.run())
+}
+
+/// The definitions of all commands of `cotter`, for man pages and completions.
+#[must_use]
+pub fn definitions() -> clap::Command {
+    Cli::command()
+}
+
+/// Parses the command line. If there is nothing to run, prints the help or what is wrong, and returns the exit code.
+fn parse<C: Parser>() -> Result<C, ExitCode> {
+    std::panic::set_hook(Box::new(print::panic));
+    C::try_parse().map_err(|answer| not_run(&answer))
+}
+
+/// Runs `command` to its end, prints the error that it ends with, and returns its exit code.
+fn block_on(mut builder: Builder, command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
+    let result = match builder.enable_all().build() {
         Ok(runtime) => {
-            let result = runtime.block_on(cli.verb.run());
+            let result = runtime.block_on(command);
             // What still runs beside it is a resolver or a disk that does not answer: neither is waited for.
             runtime.shutdown_timeout(LINGER);
             result

@@ -6,7 +6,7 @@ use super::client::Client;
 use super::exit::Usage;
 use super::fleet::Plain;
 use super::print;
-use crate::fleet::operator_api::views::{CreateKey, KeyCreated, KeyView, Nothing};
+use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
 
 /// `provisioning-key FLEET` makes a key, as it did before there were other verbs.
 #[derive(Debug, Args)]

@@ -9,14 +9,14 @@ use jiff::Timestamp;
 
 use super::client::{Client, Connection};
 use super::{compose, print};
-use crate::fleet::operator_api::views::{
+use crate::host;
+use crate::http::{Http, Method};
+use crate::model::ReleaseStatus;
+use crate::registry;
+use crate::wire::operator_api::{
     Composition, CreateRelease, Nothing, PatchRelease, RefusalView, ReleaseCreated, ReleaseDetail,
     ReleaseView,
 };
-use crate::fleet::policy::ReleaseStatus;
-use crate::fleet::random_token;
-use crate::http::{Http, Method};
-use crate::registry;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -169,7 +169,7 @@ async fn create(verb: Create) -> anyhow::Result<()> {
     }
     let commit = match verb.commit {
         Some(commit) => commit,
-        None => random_token()?,
+        None => host::random_hex(16).context("the system has no randomness for a commit; say --commit")?,
     };
     let body = CreateRelease {
         commit,

@@ -154,7 +154,7 @@ async fn journal(config: &Config) -> Page {
 fn entries(text: &str) -> String {
     let mut told = String::new();
     for line in text.lines() {
-        let Ok(entry) = serde_json::from_slice::<BTreeMap<String, Value>>(line.as_bytes()) else { continue };
+        let Ok(entry) = serde_json::from_str::<BTreeMap<String, Value>>(line) else { continue };
         let known = FIELDS.iter().filter_map(|(theirs, ours)| {
             // Texts that are not UTF-8 come as numbers, and are of nobody we know.
             Some(((*ours).to_owned(), entry.get(*theirs).filter(|value| value.is_string())?.clone()))

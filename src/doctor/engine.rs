@@ -159,7 +159,7 @@ fn rotation(survey: &Survey, daemon_file: &str) -> Finding {
     if survey.log_driver != "json-file" {
         return ok(id, survey.log_driver.clone());
     }
-    let settings: serde_json::Value = serde_json::from_slice(daemon_file.as_bytes()).unwrap_or_default();
+    let settings: serde_json::Value = serde_json::from_str(daemon_file).unwrap_or_default();
     match settings.pointer("/log-opts/max-size").and_then(serde_json::Value::as_str) {
         Some(size) => ok(id, format!("json-file, {size} a file")),
         None => warning(

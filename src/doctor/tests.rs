@@ -630,7 +630,7 @@ fn the_agent() {
         (
             agent(StatusDocument { version: "0.0.9".to_owned(), ..status() }),
             "agent-version",
-            "warning: version 0.0.9 runs, and 0.1.0 is installed",
+            "warning: version 0.0.9 runs, and 0.2.0 is installed",
         ),
         (agent(status()), "agent-sockets", "ok: status 660, control 600"),
         (

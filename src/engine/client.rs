@@ -72,7 +72,11 @@ impl Client {
     /// # Errors
     ///
     /// As every call here: bollard's error, with the engine's status and message where the engine refused.
-    pub(super) async fn create_container(&self, name: String, body: ContainerCreateBody) -> Result<String, Error> {
+    pub(super) async fn create_container(
+        &self,
+        name: String,
+        body: ContainerCreateBody,
+    ) -> Result<String, Error> {
         let options = CreateContainerOptions { name: Some(name), ..CreateContainerOptions::default() };
         Ok(self.docker.create_container(Some(options), body).await?.id)
     }
@@ -110,7 +114,11 @@ impl Client {
         self.docker.remove_network(id).await
     }
 
-    pub(super) async fn connect_network(&self, id: &str, request: NetworkConnectRequest) -> Result<(), Error> {
+    pub(super) async fn connect_network(
+        &self,
+        id: &str,
+        request: NetworkConnectRequest,
+    ) -> Result<(), Error> {
         self.docker.connect_network(id, request).await
     }
 

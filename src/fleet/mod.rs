@@ -22,6 +22,5 @@ mod server;
 mod settings;
 mod store;
 
-pub use secret::token as random_token;
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};

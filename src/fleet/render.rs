@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use super::policy::{Device, Fleet, Release};
 use super::secret::hex;
-use crate::model::gathered;
 use crate::wire::state_v3::{AppState, DeviceState, ReleaseState, ServiceState};
 
 /// What a device is told, apart from its uuid: when these are equal, so are the bodies,
@@ -46,7 +45,7 @@ pub(super) fn target_state(
         name: fleet.name.clone(),
         class: "fleet".to_owned(),
         is_host: false,
-        releases: gathered(releases),
+        releases: releases.into_iter().collect(),
     };
     let milliseconds = poll_interval.as_millis().to_string();
     let state = DeviceState {
@@ -82,7 +81,7 @@ fn release_state(release: &Release) -> ReleaseState {
     };
     ReleaseState {
         id: release.number,
-        services: gathered(content.services.iter().map(service)),
+        services: content.services.iter().map(service).collect(),
         networks: content.networks.clone(),
         volumes: content.volumes.clone(),
     }

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::policy::{Device, Image, Release, ReleaseStatus, Reported, ReportedService, World};
-use crate::model::ServiceName;
+use super::policy::{Device, Image, Release, Reported, ReportedService, World};
+use crate::model::{ReleaseStatus, ServiceName};
 use crate::wire::report_v3::UpdateStatus;
 
 /// Why a report is not stored. Nothing of it is.

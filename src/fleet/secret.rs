@@ -18,7 +18,7 @@ const LONGEST_KEY: usize = 255;
 /// # Errors
 ///
 /// When the machine gives no random bytes.
-pub fn token() -> io::Result<String> {
+pub(super) fn token() -> io::Result<String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|why| io::Error::other(format!("no random bytes: {why}")))?;
     Ok(hex(&bytes))

@@ -23,7 +23,7 @@ const VERSION: u32 = 2;
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{} is in use by another `cotter fleet serve`; stop that one, or use another --data-dir", dir.display())]
+    #[error("{} is in use by another `cotter-fleet serve`; stop that one, or use another --data-dir", dir.display())]
     InUse { dir: PathBuf },
 
     #[error("the disk or its permissions are in the way of {}", path.display())]

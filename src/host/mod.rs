@@ -83,6 +83,7 @@ pub fn own_memory() -> Option<u64> {
 /// Raises the number of files that this process may open as far as it may, and returns it.
 ///
 /// The usual limit of 1024 is for programs that use `select`; one that does not may raise it up to the hard limit.
+#[cfg(feature = "server")]
 #[must_use]
 pub fn raise_open_files() -> usize {
     use rustix::process::{Resource, getrlimit, setrlimit};

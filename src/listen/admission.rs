@@ -104,6 +104,11 @@ pub(super) enum Phase {
     Idle = 4,
 }
 
+/// A connection without a request that was admitted.
+const NONE: u8 = 0;
+/// A connection that is closed for another one, and on which no request is admitted any more.
+const CLOSED: u8 = u8::MAX;
+
 /// One connection, as far as its places and times go.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -112,7 +117,7 @@ pub(super) struct Connection {
     phase: AtomicU8,
     /// When the phase began, in milliseconds since the server did.
     since: AtomicU64,
-    /// The rank of the request in progress plus one; 0 when it has no place.
+    /// [`NONE`], [`CLOSED`], or the rank of the request in progress plus one.
     place: AtomicU8,
     /// Whether any request of this connection was ever admitted.
     was_admitted: AtomicBool,
@@ -125,7 +130,7 @@ impl Connection {
             peer,
             phase: AtomicU8::new(Phase::New as u8),
             since: AtomicU64::new(0),
-            place: AtomicU8::new(0),
+            place: AtomicU8::new(NONE),
             was_admitted: AtomicBool::new(false),
         };
         connection.enter(Phase::New);
@@ -180,7 +185,13 @@ impl Connection {
 
     /// Whether a request in progress has a place. If not, the connection may be closed for another one.
     pub(super) fn is_admitted(&self) -> bool {
-        self.place.load(Ordering::Relaxed) != 0
+        self.rank().is_some()
+    }
+
+    /// Decides that the connection is closed for another one, and returns `true`, unless a request has a place. The
+    /// connection's own task may be on another thread: of closing and admitting only one can happen.
+    pub(super) fn close(&self) -> bool {
+        self.place.compare_exchange(NONE, CLOSED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     pub(super) fn was_admitted(&self) -> bool {
@@ -196,14 +207,17 @@ impl Connection {
             self.shared.has_refused.notify_one();
             return Err(busy);
         }
-        self.place.store(rank as u8 + 1, Ordering::Relaxed);
+        if self.place.compare_exchange(NONE, rank as u8 + 1, Ordering::Relaxed, Ordering::Relaxed).is_err() {
+            self.shared.give_back(rank, self.peer.user);
+            return Err(Busy);
+        }
         self.was_admitted.store(true, Ordering::Relaxed);
         Ok(())
     }
 
     fn rank(&self) -> Option<Rank> {
         match self.place.load(Ordering::Relaxed) {
-            0 => None,
+            NONE | CLOSED => None,
             1 => Some(Rank::Ordinary),
             _ => Some(Rank::Privileged),
         }
@@ -212,7 +226,7 @@ impl Connection {
     /// Gives the place of a request back.
     fn leave(&self) {
         if let Some(rank) = self.rank() {
-            self.place.store(0, Ordering::Relaxed);
+            self.place.store(NONE, Ordering::Relaxed);
             self.shared.give_back(rank, self.peer.user);
         }
     }
@@ -266,5 +280,22 @@ impl Admitted {
             Some(Rank::Privileged) => &self.0.shared.privileged_bodies,
             Some(Rank::Ordinary) | None => &self.0.shared.ordinary_bodies,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_can_be_closed_before_and_after_a_request_with_a_place() {
+        let Visit(connection) = Visit::privileged();
+        assert_eq!(connection.admit(Rank::Privileged), Ok(()));
+        assert!(!connection.close());
+        connection.leave();
+        assert!(connection.close());
+        assert_eq!(connection.admit(Rank::Privileged), Err(Busy));
+        assert!(!connection.is_admitted());
+        assert_eq!(connection.shared.privileged.load(Ordering::Relaxed), 0);
     }
 }

@@ -52,22 +52,33 @@ impl Connections {
     /// Closes connections of this kind that have no request in progress, at least one if there is any. Returns how
     /// many.
     pub(super) fn make_room(&mut self, is_privileged: bool) -> usize {
-        let of_kind = self.open.iter().filter(|(_, (c, _))| c.peer.is_privileged == is_privileged);
-        let candidates: Vec<_> =
-            of_kind.map(|(id, (connection, _))| (*id, Candidate::of(connection))).collect();
-        let closed = victims(candidates);
-        for id in &closed {
-            if let Some((_, task)) = self.open.remove(id) {
-                task.abort();
+        loop {
+            let of_kind = self.open.iter().filter(|(_, (c, _))| c.peer.is_privileged == is_privileged);
+            let candidates: Vec<_> =
+                of_kind.map(|(id, (connection, _))| (*id, Candidate::of(connection))).collect();
+            let spare = victims(candidates);
+            let closed = spare.iter().filter(|id| self.close(**id)).count();
+            // On another thread, a request may have been admitted on each of them meanwhile.
+            if closed > 0 || spare.is_empty() {
+                return closed;
             }
         }
-        closed.len()
+    }
+
+    /// Closes a connection and returns `true`, unless it has a request that was admitted.
+    fn close(&mut self, id: Id) -> bool {
+        let is_closed = self.open.get(&id).is_some_and(|(connection, _)| connection.close());
+        if is_closed && let Some((_, task)) = self.open.remove(&id) {
+            task.abort();
+        }
+        is_closed
     }
 
     /// Closes every connection that waits for a request.
     pub(super) fn close_waiting(&mut self) {
         for (connection, task) in self.open.values() {
-            if matches!(connection.phase(), Phase::New | Phase::Head | Phase::Idle) {
+            let is_waiting = matches!(connection.phase(), Phase::New | Phase::Head | Phase::Idle);
+            if is_waiting && connection.close() {
                 task.abort();
             }
         }

@@ -24,6 +24,7 @@ pub enum Admission {
     ByUser { busy: fn() -> Response<Body> },
     /// The routes do, with [`Visit::admit`]. A request that no route admits is answered all the same, but its body is
     /// never read.
+    #[cfg(any(feature = "server", test))]
     ByRoutes,
 }
 
@@ -58,6 +59,7 @@ impl Service<Request<Incoming>> for Routes {
         // such connection is closed.
         let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
         let refused = match self.admission {
+            #[cfg(any(feature = "server", test))]
             Admission::ByRoutes => None,
             Admission::ByUser { busy } => {
                 let rank = if visit.is_privileged() { Rank::Privileged } else { Rank::Ordinary };

@@ -10,7 +10,6 @@ mod event;
 mod exposure;
 mod facts;
 mod forecast;
-mod gathered;
 mod history;
 mod id;
 mod identity;
@@ -27,6 +26,7 @@ mod platform;
 mod policy;
 mod release;
 mod release_limits;
+mod release_status;
 mod report;
 mod service;
 mod settings;
@@ -43,7 +43,6 @@ pub use event::{Event, Events, Told};
 pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};
 pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};
-pub use gathered::gathered;
 pub use history::{Happening, History, What};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
@@ -64,6 +63,7 @@ pub use platform::{BadPlatform, Platform};
 pub use policy::{Policy, Switch, is_at_or_below};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use release_limits::ReleaseLimits;
+pub use release_status::ReleaseStatus;
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
     Condition, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,

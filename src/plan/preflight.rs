@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    AppId, HeldPort, ImageRef, PortMapping, Reason, Release, Step, Strategy, VolumeName, gathered, runs,
+    AppId, HeldPort, ImageRef, PortMapping, Reason, Release, Step, Strategy, VolumeName, runs,
 };
 
 use super::Draft;
@@ -35,7 +35,7 @@ pub(super) fn blocks<'a>(
     let is_missing =
         |p: &&Place<'_>| p.container.is_none() && !draft.at.observed.images.contains(&p.spec.image);
     let named = |p: &'a Place<'a>| (&p.spec.image, p);
-    let missing: BTreeMap<&ImageRef, &Place<'_>> = gathered(services.iter().filter(is_missing).map(named));
+    let missing: BTreeMap<&ImageRef, &Place<'_>> = services.iter().filter(is_missing).map(named).collect();
     // What deletes its predecessor first makes room of its own.
     let makes_room =
         |p: &&Place<'_>| p.spec.strategy == Strategy::DeleteThenDownload && places::is_early(draft, app, p);

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use crate::model::{
     AppId, AppLedger, AppReport, Commit, ContainerState, Halt, Health, ObservedService, Plan, Reason,
     Release, Report, ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, Waiting, WantedApp,
-    gathered,
 };
 
 use super::Situation;
@@ -143,7 +142,7 @@ fn halted(at: &Situation<'_>, id: &AppId) -> BTreeMap<ServiceName, Halt> {
         let mut specs = releases(at, id).filter_map(|release| release.services.get(service));
         specs.any(|spec| spec.hash == halt.spec)
     };
-    gathered(halted.filter(may_run).map(|(service, halt)| (service.clone(), halt.clone())))
+    halted.filter(may_run).map(|(service, halt)| (service.clone(), halt.clone())).collect()
 }
 
 fn containers<'a>(

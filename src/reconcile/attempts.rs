@@ -7,7 +7,7 @@ use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 use tokio::time::Instant;
 
-use crate::model::{Cooling, Outcome, Step, gathered};
+use crate::model::{Cooling, Outcome, Step};
 
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
@@ -98,10 +98,13 @@ impl Attempts {
     /// The steps that failed the last time, and when each may be repeated.
     pub(super) fn cooling(&self) -> BTreeMap<Step, Cooling> {
         let now = Instant::now();
-        gathered(self.failed.iter().map(|(step, failed)| {
-            let remaining = failed.until.map(|until| until.saturating_duration_since(now));
-            (step.clone(), Cooling { attempts: failed.attempts, why: failed.why.clone(), remaining })
-        }))
+        self.failed
+            .iter()
+            .map(|(step, failed)| {
+                let remaining = failed.until.map(|until| until.saturating_duration_since(now));
+                (step.clone(), Cooling { attempts: failed.attempts, why: failed.why.clone(), remaining })
+            })
+            .collect()
     }
 
     /// Until the first of them may be tried again.

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::engine::{EngineError, Operate};
 use crate::model::{
     AppId, Clock, ContainerState, FileLock, HeldPort, ObservedVolume, Plan, Reason, Release, ServiceName,
-    Step, Strategy, Target, TargetApp, VolumeName, WantedApp, gathered,
+    Step, Strategy, Target, TargetApp, VolumeName, WantedApp,
 };
 use crate::plan::CLOCK_PATIENCE;
 
@@ -124,12 +124,12 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
 
     fn gather_windows(&mut self) {
         let own = self.target().into_iter().flat_map(releases).flat_map(|release| release.windows.iter());
-        let all: BTreeSet<_> = gathered(own.chain(&self.settings.plan.windows).cloned());
+        let all: BTreeSet<_> = own.chain(&self.settings.plan.windows).cloned().collect();
         let state = |window| {
             let state = self.surroundings.window(&window);
             (window, state)
         };
-        self.facts.windows = gathered(all.into_iter().map(state));
+        self.facts.windows = all.into_iter().map(state).collect();
     }
 
     /// Removes the lock folders of services of which there is no container, and none is to come. While there is a
@@ -184,14 +184,14 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let remembered = self.ledger.apps.iter().filter_map(|(id, app)| Some((id.clone(), app.number?)));
         let apps = self.target().into_iter().flat_map(|target| &target.apps);
         let told = apps.filter_map(|(id, app)| Some((id.clone(), app.number()?)));
-        gathered(remembered.chain(told))
+        remembered.chain(told).collect()
     }
 
     /// Every service of which there is a container.
     fn services(&self) -> BTreeSet<(AppId, u64, ServiceName)> {
         let numbers = self.numbers();
         let seen = self.observed.services.iter();
-        gathered(seen.filter_map(|s| Some((s.app.clone(), *numbers.get(&s.app)?, s.service.clone()))))
+        seen.filter_map(|s| Some((s.app.clone(), *numbers.get(&s.app)?, s.service.clone()))).collect()
     }
 
     /// What listens on the host, and what containers publish. The engine listens for its containers: that

@@ -8,7 +8,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{ImageRef, Platform, RegistryPass, gathered};
+use crate::model::{ImageRef, Platform, RegistryPass};
 
 use super::Surroundings;
 
@@ -80,7 +80,7 @@ impl Pulls {
     }
 
     pub(super) fn percentages(&self) -> BTreeMap<ImageRef, u8> {
-        gathered(self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)))
+        self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)).collect()
     }
 
     /// The engine forgets a dropped download entirely, so only what nobody wants is dropped.

@@ -198,15 +198,15 @@ fn decode(bytes: &[u8]) -> Result<Found, String> {
     let text = std::str::from_utf8(bytes).map_err(|e| format!("{e}"))?;
     let (head, payload) = text.split_once('\n').ok_or("it has no second line")?;
     let payload = payload.strip_suffix('\n').ok_or("it is cut off")?;
-    let head: Head = serde_json::from_slice(head.as_bytes()).map_err(without_content)?;
+    let head: Head = serde_json::from_str(head).map_err(without_content)?;
     if head.sha256 != hex(&Sha256::digest(payload.as_bytes())) {
         return Err("its checksum is wrong".to_owned());
     }
-    let AnyVersion { v } = serde_json::from_slice(payload.as_bytes()).map_err(without_content)?;
+    let AnyVersion { v } = serde_json::from_str(payload).map_err(without_content)?;
     if v != VERSION {
         return Ok(Found::Foreign(other_version(v)));
     }
-    let read: ReadPayload = serde_json::from_slice(payload.as_bytes()).map_err(without_content)?;
+    let read: ReadPayload = serde_json::from_str(payload).map_err(without_content)?;
     let records = read.records.into_iter().map(|(name, text)| (name, Arc::from(text))).collect();
     Ok(Found::Whole(Snapshot { seq: read.seq, records }))
 }

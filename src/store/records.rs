@@ -149,11 +149,11 @@ fn decode_one(name: &str, text: &str, into: &mut Remembered) -> Result<(), Strin
 }
 
 fn value<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    let AnyVersion { v } = serde_json::from_slice(text.as_bytes()).map_err(without_content)?;
+    let AnyVersion { v } = serde_json::from_str(text).map_err(without_content)?;
     if v != VERSION {
         return Err(other_version(v));
     }
-    let Value { value } = serde_json::from_slice(text.as_bytes()).map_err(without_content)?;
+    let Value { value } = serde_json::from_str(text).map_err(without_content)?;
     Ok(value)
 }
 

@@ -7,6 +7,7 @@ pub mod bounds;
 pub mod compose;
 pub mod compose_file;
 pub mod config_json;
+pub mod operator_api;
 pub mod policy;
 pub mod report;
 pub mod report_v3;

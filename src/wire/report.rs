@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::report_v3::{AppReport, DeviceReport, ReleaseReport, ServiceReport, UpdateStatus};
-use crate::model::{self, Report, gathered};
+use crate::model::{self, Report};
 
 /// What is told of the device besides its apps; `None` leaves the cloud's value as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,7 +26,7 @@ pub struct DeviceFacts {
 #[must_use]
 pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
     let is_certain = report.has_target && !report.apps.is_empty() && report.engine_error.is_none();
-    let apps = || gathered(report.apps.iter().map(|(id, told)| (id.to_string(), app(told))));
+    let apps = || report.apps.iter().map(|(id, told)| (id.to_string(), app(told))).collect();
     DeviceReport {
         status: facts.status.clone(),
         os_version: facts.os_version.clone(),

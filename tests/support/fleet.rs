@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Lab, Program, eventually};
 
-/// `cotter fleet serve` on a loopback port, with its data in the lab's folder.
+/// `cotter-fleet serve` on a loopback port, with its data in the lab's folder.
 #[derive(Debug)]
 pub struct FleetServer {
     program: Option<Program>,
@@ -62,9 +62,9 @@ impl FleetServer {
     pub fn start_again(&mut self) {
         assert!(self.program.is_none(), "it runs already");
         let _none_yet = std::fs::remove_file(&self.log);
-        let mut command = Program::cotter_by(&[&self.limits[..], &[Program::binary()]].concat());
+        let mut command = Program::cotter_by(&[&self.limits[..], &[Program::fleet_binary()]].concat());
         let listen = self.url.trim_start_matches("http://");
-        command.args(["fleet", "serve", "--listen", listen, "--poll-interval", &self.poll_interval]);
+        command.args(["serve", "--listen", listen, "--poll-interval", &self.poll_interval]);
         command.arg("--data-dir").arg(&self.data);
         let mut program = Program::start("the fleet server", command, &self.log);
         let address = eventually("the fleet server listens", Duration::from_secs(10), || {

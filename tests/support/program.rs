@@ -30,16 +30,27 @@ pub struct Io {
 }
 
 impl Program {
-    /// The binary under test (COTTER_TEST_BINARY names another one than this build's), without any
+    /// `cotter` as it is under test (COTTER_TEST_BINARY names another one than this build's), without any
     /// setting from this process's environment.
     pub fn cotter() -> Command {
         Self::cotter_by(&[Self::binary()])
     }
 
-    /// Where the binary under test is.
+    /// `cotter-fleet` as it is under test (COTTER_TEST_FLEET_BINARY names another one), in the same way.
+    pub fn fleet() -> Command {
+        Self::cotter_by(&[Self::fleet_binary()])
+    }
+
+    /// Where the `cotter` under test is.
     pub fn binary() -> PathBuf {
         let other = std::env::var_os("COTTER_TEST_BINARY");
         other.unwrap_or_else(|| env!("CARGO_BIN_EXE_cotter").into()).into()
+    }
+
+    /// Where the `cotter-fleet` under test is.
+    pub fn fleet_binary() -> PathBuf {
+        let other = std::env::var_os("COTTER_TEST_FLEET_BINARY");
+        other.unwrap_or_else(|| env!("CARGO_BIN_EXE_cotter-fleet").into()).into()
     }
 
     /// What runs the agents under test and the verbs of their devices: COTTER_TEST_AGENT, a binary made
@@ -51,7 +62,8 @@ impl Program {
         }
     }
 
-    /// [`cotter`](Self::cotter) by other words: an emulator or a copy, the binary last.
+    /// A command of these words, e.g. an emulator and the binary, without any setting from this process's
+    /// environment.
     #[track_caller]
     pub fn cotter_by(words: &[PathBuf]) -> Command {
         let (first, rest) = words.split_first().expect("COTTER_TEST_AGENT names a binary");

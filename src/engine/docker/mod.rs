@@ -70,7 +70,8 @@ impl Docker {
             return Ok(client.clone());
         }
         let socket = self.settings.socket.display().to_string();
-        let unreachable = |e: Error| EngineError::Unreachable { socket: socket.clone(), why: innermost_cause(&e) };
+        let unreachable =
+            |e: Error| EngineError::Unreachable { socket: socket.clone(), why: innermost_cause(&e) };
         let connected = tokio::time::timeout(EngineError::DEADLINE, connect(&self.settings.socket)).await;
         let fresh = connected
             .map_err(|_| EngineError::Timeout { call: "version", seconds: EngineError::DEADLINE.as_secs() })?

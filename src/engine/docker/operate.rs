@@ -82,9 +82,12 @@ impl Operate for Docker {
 
     async fn start(&self, id: &ContainerId) -> Result<(), EngineError> {
         let name = id.to_string();
-        let call = self.call("start", EngineError::DEADLINE, |client| async move {
-            client.start_container(&name).await
-        });
+        let call =
+            self.call(
+                "start",
+                EngineError::DEADLINE,
+                |client| async move { client.start_container(&name).await },
+            );
         let started = or_already(call.await, &[304]);
         if let Err(EngineError::Refused { message, .. }) = &started
             && finds_remains(id, message)
@@ -334,9 +337,8 @@ impl Docker {
 
     async fn kill_once(&self, id: &ContainerId) -> Result<(), EngineError> {
         let name = id.to_string();
-        let call = self.call("kill", EngineError::DEADLINE, |client| async move {
-            client.kill_container(&name).await
-        });
+        let call = self
+            .call("kill", EngineError::DEADLINE, |client| async move { client.kill_container(&name).await });
         // 409: it does not run.
         self.hidden(id, or_already(call.await, &[404, 409])).await
     }

@@ -8,11 +8,11 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::LARGEST_REQUEST;
-use super::views::{ErrorView, Failure};
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
 use crate::listen::{Admitted, RETRY_AFTER, Unread};
 use crate::model::with_causes;
+use crate::wire::operator_api::{ErrorView, Failure};
 
 /// An answer that is not what was asked for.
 #[derive(Debug)]

@@ -8,9 +8,9 @@ use serde::Deserialize;
 
 use super::answer::{ApiError, Asked, Body};
 use super::devices::fleet_name;
-use super::views::{Allow, BarredView};
 use crate::fleet::policy::{Bar, World};
 use crate::fleet::records::Records;
+use crate::wire::operator_api::{Allow, BarredView};
 
 type Shared = State<Arc<Records>>;
 

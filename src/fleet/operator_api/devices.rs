@@ -8,13 +8,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Asked, Body};
-use super::views::{
-    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany,
-    RenameDevice, ServiceView, TagDevice, TrackMany,
-};
 use crate::fleet::clock;
 use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
 use crate::fleet::records::Records;
+use crate::wire::operator_api::{
+    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany,
+    RenameDevice, ServiceView, TagDevice, TrackMany,
+};
 
 type Shared = State<Arc<Records>>;
 

@@ -7,11 +7,11 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 
 use super::answer::{ApiError, Body};
-use super::views::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, secret};
 use crate::model::AppId;
+use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
 
 type Shared = State<Arc<Records>>;
 

@@ -11,10 +11,10 @@ use jiff::SignedDuration;
 use super::answer::{ApiError, Body};
 use super::devices::fleet_name;
 use super::fleets::random;
-use super::views::{CreateKey, KeyCreated, KeyView, Nothing};
 use crate::fleet::policy::{KeyEnd, NewKey, ProvisioningKey, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, secret};
+use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
 
 type Shared = State<Arc<Records>>;
 

@@ -9,7 +9,6 @@ mod devices;
 mod fleets;
 mod keys;
 mod releases;
-pub mod views;
 
 use std::sync::Arc;
 

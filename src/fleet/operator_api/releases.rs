@@ -10,14 +10,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Asked, Body};
-use super::views::{
-    Composition, CreateRelease, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail, ReleaseView,
-};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, render};
-use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName, gathered};
+use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName};
 use crate::wire::compose_file::{self, ComposeFile};
+use crate::wire::operator_api::{
+    Composition, CreateRelease, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail, ReleaseView,
+};
 
 type Shared = State<Arc<Records>>;
 
@@ -54,9 +54,11 @@ pub(super) async fn show(
     let release = world.find_release(number_of(&world, which.fleet.as_deref())?, &release)?;
     let content = &release.content;
     let composition = Composition {
-        services: gathered(
-            content.services.iter().map(|(name, i)| (name.to_string(), i.composition.clone())),
-        ),
+        services: content
+            .services
+            .iter()
+            .map(|(name, i)| (name.to_string(), i.composition.clone()))
+            .collect(),
         networks: content.networks.clone(),
         volumes: content.volumes.clone(),
     };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 
 use super::rules::check_fleet_name;
-use super::{Change, Counters, Fleet, KeyHash, NewKey, Refusal, Release, ReleaseStatus, World};
-use crate::model::AppId;
+use super::{Change, Counters, Fleet, KeyHash, NewKey, Refusal, Release, World};
+use crate::model::{AppId, ReleaseStatus};
 
 /// What a new fleet needs from outside.
 #[derive(Debug, Clone)]

@@ -6,10 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{
-    Change, Content, Counters, Device, Fleet, Image, Refusal, Release, ReleaseStatus, Reported, World,
-};
-use crate::model::{Commit, ImageRef, ServiceName};
+use super::{Change, Content, Counters, Device, Fleet, Image, Refusal, Release, Reported, World};
+use crate::model::{Commit, ImageRef, ReleaseStatus, ServiceName};
 
 /// A release to be.
 #[derive(Debug, Clone)]

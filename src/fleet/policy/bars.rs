@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Change, Device, KeyHash, Refusal, ReleaseStatus, Reported, World};
-use crate::model::DeviceUuid;
+use super::{Change, Device, KeyHash, Refusal, Reported, World};
+use crate::model::{DeviceUuid, ReleaseStatus};
 
 /// The most bars that are kept. Deleting is refused beyond it: to drop the oldest bar would let that device
 /// come back unseen. 100,000 bars take about 60 MB of memory.

@@ -37,7 +37,6 @@ pub use keys::{KeyEnd, NewKey, ProvisioningKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
 pub use rules::check_device_key;
 pub use types::{
-    Change, Content, Counters, Device, Fleet, Image, KeyHash, Release, ReleaseStatus, Reported,
-    ReportedService,
+    Change, Content, Counters, Device, Fleet, Image, KeyHash, Release, Reported, ReportedService,
 };
 pub use world::World;

@@ -1,8 +1,8 @@
 //! Why an act is not done: each variant is a rule, and its text says what to do instead.
 
-use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal};
+use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
-use super::{KeyEnd, ReleaseStatus};
+use super::KeyEnd;
 
 /// A rule in the way of an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -1,7 +1,6 @@
 //! The records of the fleet server, as they are stored.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -9,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{Bar, ProvisioningKey};
-use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ServiceName};
+use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::report_v3::UpdateStatus;
 
 /// SHA-256 of a key, as 64 hex digits. Keys themselves are never stored.
@@ -84,25 +83,6 @@ pub struct ReportedService {
     pub status: Option<String>,
     /// Percent.
     pub progress: Option<i64>,
-}
-
-/// How far the build of a release got.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ReleaseStatus {
-    Running,
-    Success,
-    Failed,
-}
-
-impl fmt::Display for ReleaseStatus {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Running => "running",
-            Self::Success => "success",
-            Self::Failed => "failed",
-        })
-    }
 }
 
 /// What a fleet can run. Its content never changes; its flags do.

@@ -1,20 +1,47 @@
-//! `cotter fleet serve`: settings from flags, environment and file; signals; logs.
+//! `cotter-fleet`, the command of the fleet server: settings from flags, environment and file; signals; logs.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::logging;
+use super::completion::{self, Completion};
+use super::{Exit, block_on, logging, parse};
 use crate::fleet::{RawConfig, Server};
 use crate::host;
 use crate::ownership;
 
+/// Decides which release each device of a fleet runs, and tells the devices.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cotter-fleet",
+    version,
+    propagate_version = false,
+    disable_help_subcommand = true,
+    after_help = "Fleets, devices and releases are managed with `cotter fleet`, `cotter device` and `cotter release`."
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Runs the fleet server
+    #[command(after_help = "Example: cotter-fleet serve --config /etc/cotter/fleet.toml")]
+    Serve(Serve),
+    /// Prints a script by which a shell completes commands and options
+    #[command(after_help = "Example: cotter-fleet completion bash > /etc/bash_completion.d/cotter-fleet")]
+    Completion(Completion),
+}
+
 /// The settings of the server, each of which may also stand in the file.
 #[derive(Debug, Args)]
-pub(super) struct Serve {
+struct Serve {
     /// IP address and port [default: 127.0.0.1:7300]
     #[arg(long, env = "COTTER_FLEET_LISTEN", value_name = "IP:PORT")]
     listen: Option<String>,
@@ -35,7 +62,39 @@ pub(super) struct Serve {
     config: Option<PathBuf>,
 }
 
-pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
+/// The server has one thread for each processor, but no more than this: `TasksMax=` of its unit counts them, together
+/// with the threads that write to the disk.
+const MOST_WORKERS: usize = 16;
+
+/// Runs the command line of `cotter-fleet`, and returns its exit code.
+pub fn fleet_main() -> ExitCode {
+    let verb = match parse::<Cli>() {
+        Ok(cli) => cli.verb,
+        Err(code) => return code,
+    };
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut runtime = Builder::new_multi_thread();
+    runtime.worker_threads(processors.min(MOST_WORKERS));
+    block_on(runtime, verb.run())
+}
+
+impl Verb {
+    async fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Serve(settings) => Box::pin(serve(settings)).await,
+            Self::Completion(completion) => completion::run(&completion, fleet_definitions()),
+        }?;
+        Ok(Exit::Done.into())
+    }
+}
+
+/// The definitions of all commands of `cotter-fleet`, for man pages.
+#[must_use]
+pub fn fleet_definitions() -> clap::Command {
+    Cli::command()
+}
+
+async fn serve(serve: Serve) -> anyhow::Result<()> {
     let file = match &serve.config {
         None => RawConfig::default(),
         Some(path) => RawConfig::read(path).with_context(|| format!("in {}", path.display()))?,
@@ -47,7 +106,7 @@ pub(super) async fn run(serve: Serve) -> anyhow::Result<()> {
         connections: serve.connections,
         allow_remote: serve.allow_remote,
     };
-    logging::begin(logging::filter("info")?);
+    logging::begin("cotter-fleet", logging::filter("info")?);
     ownership::make_files_private();
     let config = flags.over(file).within(host::raise_open_files())?.check()?;
 

@@ -1,5 +1,5 @@
-//! The JSON of the operator API, both ways. The command line reads and writes the same
-//! types, so that the two cannot drift apart.
+//! The JSON of the fleet server's operator API, both ways. The command line (`cotter`) and the server
+//! (`cotter-fleet`) read and write the same types, so the two cannot drift apart.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::fleet::policy::ReleaseStatus;
+use crate::model::{Refusal, ReleaseStatus};
 
 /// Every answer that is not what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,8 +34,8 @@ pub struct RefusalView {
     pub why: String,
 }
 
-impl From<crate::model::Refusal> for RefusalView {
-    fn from(refusal: crate::model::Refusal) -> Self {
+impl From<Refusal> for RefusalView {
+    fn from(refusal: Refusal) -> Self {
         Self { path: refusal.path, why: refusal.why }
     }
 }
