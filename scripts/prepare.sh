@@ -41,4 +41,18 @@ for part in netavark aardvark-dns; do
 done
 [ ${#second[@]} = 0 ] || (apt_install "podman, a second engine for the tests" "${second[@]}") || true
 
+# A fuzzer that holds the servers against their OpenAPI documents. The tests go without it where it cannot be had.
+fuzzer=$here/../.cross/schemathesis
+pinned=$here/../tests/openapi/requirements.txt
+install_fuzzer() {
+    say "installing schemathesis (a fuzzer for the tests) into .cross/schemathesis"
+    rm -rf "$fuzzer"
+    python3 -m venv "$fuzzer" >&2 ||
+        (apt_install "python3 with venv, to install schemathesis" python3-venv && python3 -m venv "$fuzzer" >&2) &&
+        "$fuzzer/bin/python" -m pip install --quiet --no-deps --requirement "$pinned" >&2 &&
+        cp "$pinned" "$fuzzer/installed"
+}
+cmp -s "$pinned" "$fuzzer/installed" || install_fuzzer ||
+    { rm -rf "$fuzzer" && say "schemathesis cannot be had from PyPI"; }
+
 "$here/ensure-engine.sh"

@@ -32,6 +32,7 @@ if ! is_root && [ ${#as_engine_user[@]} = 0 ]; then
 elif ! command -v podman >/dev/null; then
     say "skipped: podman as a second engine: it is not installed"
 fi
+[ -e .cross/schemathesis/bin/schemathesis ] || say "skipped: schemathesis, which holds the servers against their documents"
 say "running the tests"
 cargo test --locked --no-fail-fast
 # The one of 32 bits: what goes wrong on ARM alone goes wrong there. `make cross` does it for all.

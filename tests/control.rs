@@ -121,12 +121,19 @@ impl Alone {
 
     /// Sends a body to the control socket: the status and the answer.
     fn post(&self, path: &str, body: &str) -> (u16, Value) {
+        self.ask("POST", path, "", body)
+    }
+
+    /// As [`post`](Self::post) with any method, and with `more` headers.
+    fn ask(&self, method: &str, path: &str, more: &str, body: &str) -> (u16, Value) {
         let mut stream = UnixStream::connect(self.path("run/control.sock")).expect("a socket");
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("a timeout");
         let length = body.len();
         // One that is refused for its length is not read to its end.
-        let _cut =
-            write!(stream, "POST {path} HTTP/1.0\r\nHost: agent\r\nContent-Length: {length}\r\n\r\n{body}");
+        let _cut = write!(
+            stream,
+            "{method} {path} HTTP/1.0\r\nHost: agent\r\n{more}Content-Length: {length}\r\n\r\n{body}"
+        );
         let mut answer = String::new();
         stream.read_to_string(&mut answer).expect("an answer");
         let (head, body) = answer.split_once("\r\n\r\n").expect("a whole answer");
@@ -423,6 +430,9 @@ fn an_order_that_is_not_understood_is_told_so() {
         ),
         ("hold", "reason".to_owned(), "the body is not understood: expected value at line 1 column 1"),
         ("hold", format!(r#"{{"reason": "{long}"}}"#), "a reason has 200 characters at most"),
+        ("hold", format!("{{\"reason\": \"{}\"}}", " ".repeat(201)), "a reason has 200 characters at most"),
+        ("hold", r#"["by a list"]"#.to_owned(), "the body is not understood: invalid type: sequence"),
+        ("unhold", r#"{"x": 1}"#.to_owned(), "the body is not understood: unknown field `x`"),
         ("retry", r#"{"app": ""}"#.to_owned(), "an app's name has 1 to 255 characters, without line breaks"),
         ("services/stop", "{}".to_owned(), "the body is not understood: missing field `service`"),
         (
@@ -459,7 +469,11 @@ fn an_order_that_is_not_understood_is_told_so() {
         ),
         ("locks/release", r#"{"id": ""}"#.to_owned(), "a lock's id has 1 to 255 characters"),
         ("update", r#"{"force": "yes"}"#.to_owned(), "the body is not understood: invalid type"),
-        ("hold", format!(r#"{{"reason": "{}"}}"#, "x".repeat(70_000)), "the body has more than 65536 bytes"),
+        (
+            "locks",
+            r#"{"reason": "r", "ttl_s": 60.5}"#.to_owned(),
+            "the body is not understood: invalid type: floating point",
+        ),
     ] {
         let (status, answer) = alone.post(&format!("/v1/{path}"), &body);
         let shown = format!("{path} {body:.80}: {answer}");
@@ -471,6 +485,39 @@ fn an_order_that_is_not_understood_is_told_so() {
     }
     assert_eq!(alone.post("/v1/retry", "").1["message"], "nothing to retry");
     assert_eq!(alone.post("/v1/unhold", "null").0, 200);
+    let whole = alone.post("/v1/locks", r#"{"reason": "r", "ttl_s": 60.0}"#);
+    assert_eq!(whole.0, 200, "{}", whole.1);
+    let invisible = alone.post("/v1/retry", "{\"app\": \"ad\u{200b}min\"}");
+    assert_eq!((invisible.0, &invisible.1["code"]), (404, &json!("not_found")));
+    let large = format!(r#"{{"reason": "{}"}}"#, "x".repeat(70_000));
+    for (method, path, more, body, status, code, told) in [
+        ("POST", "hold", "", large.as_str(), 413, "too_large", "the body has more than 65536 bytes"),
+        (
+            "POST",
+            "hold",
+            "Content-Type: application/x-www-form-urlencoded\r\n",
+            "{}",
+            415,
+            "unsupported_media_type",
+            "the body must be JSON, with the header `Content-Type: application/json`",
+        ),
+        ("POST", "hold", "Content-Type: application/json; charset=utf-8\r\n", "{}", 200, "done", ""),
+        ("POST", "unhold", "Content-Type: text/plain\r\n", "", 200, "done", ""),
+        (
+            "GET",
+            "hold",
+            "",
+            "",
+            405,
+            "no_such_method",
+            "/v1/hold does not take GET; see /v1/openapi.json on the status socket",
+        ),
+        ("POST", "status", "", "", 404, "not_found", "there is no POST /v1/status"),
+    ] {
+        let (got, answer) = alone.ask(method, &format!("/v1/{path}"), more, body);
+        assert_eq!((got, &answer["code"]), (status, &json!(code)), "{answer}");
+        assert!(answer["message"].as_str().is_some_and(|m| m.starts_with(told)), "{answer}");
+    }
     let (status, answer) = alone.post("/v1/locks/release", r#"{"id": "a"}"#);
     assert_eq!((status, &answer["code"]), (404, &json!("not_found")));
     let (status, answer) = alone.post("/v1/update", r#"{"force": true}"#);

@@ -627,6 +627,7 @@ async fn bad_requests_of_operators_are_told_apart() {
             "unknown field `nam`, expected `name`",
         ),
         (post.clone(), "/fleets", json!({}), 400, "bad_request", "missing field `name`"),
+        (post.clone(), "/fleets", json!(["x"]), 400, "bad_request", "invalid type: sequence"),
         (
             post.clone(),
             "/fleets/lab/track-latest",
@@ -700,6 +701,39 @@ async fn bad_requests_of_operators_are_told_apart() {
             "bad_request",
             "unknown variant `good`",
         ),
+        (
+            post.clone(),
+            releases,
+            with(&["status"], json!({ "success": null })),
+            400,
+            "bad_request",
+            "invalid type: map, expected a string",
+        ),
+        (
+            post.clone(),
+            releases,
+            with(&["composition"], json!([{ "web": {} }, {}, {}])),
+            400,
+            "bad_request",
+            "invalid type: sequence, expected struct Composition",
+        ),
+        (
+            post.clone(),
+            "/fleets/lab/provisioning-keys",
+            json!({ "uses": 1.5 }),
+            400,
+            "bad_request",
+            "invalid type: floating point `1.5`",
+        ),
+        (
+            Method::GET,
+            &format!("/devices?filter={}", "a".repeat(4097)),
+            Value::Null,
+            400,
+            "bad_request",
+            "more than 4096 characters",
+        ),
+        (Method::GET, "/devices/%ff", Value::Null, 400, "bad_request", "Invalid UTF-8"),
         (
             post.clone(),
             releases,
@@ -792,6 +826,17 @@ async fn bad_requests_of_operators_are_told_apart() {
         assert_eq!((got, answer["error"]["code"].as_str()), (status, Some(code)), "{path}: {answer}");
         let message = answer["error"]["message"].as_str().unwrap();
         assert!(message.contains(told), "{path}: {message}");
+    }
+    let whole = json!({ "uses": 2.0, "per_minute": 3.0 });
+    let created = desk.did(Method::POST, "/fleets/lab/provisioning-keys", whole).await;
+    let details = &created["details"];
+    assert_eq!((&details["most_uses"], &details["per_minute"]), (&json!(2), &json!(3)));
+    for (kind, body, status) in
+        [("text/plain", "{}", 415), ("text/plain", "", 200), ("Application/JSON; x=y", "{}", 200)]
+    {
+        let request = desk.request(Method::POST, "/api/v1/fleets/lab/track-latest").bearer_auth(&desk.token);
+        let response = request.header("content-type", kind).body(body).send().await.unwrap();
+        assert_eq!(response.status(), status, "{kind} {body}");
     }
     let unsupported = desk.operate(Method::POST, releases, with(&["images"], json!({}))).await.1;
     assert_eq!(unsupported["error"]["refusals"][0]["path"], "images.web");

@@ -12,7 +12,9 @@ use crate::model::text;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlAnswer {
     pub schema_version: u32,
-    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request`, `busy`, `stopping` or `engine` (which fails).
+    /// `done`, `refused`, `held` (by a hold or a lock), `not_found`, `bad_request`, `busy`, `stopping` or `engine`
+    /// (which fails); of a request that is no order: `no_such_method`, `too_large`, `too_slow` or
+    /// `unsupported_media_type`.
     pub code: String,
     /// A line for the operator.
     pub message: String,
@@ -47,6 +49,10 @@ pub(super) fn told(code: &str, message: String) -> Told {
         "done" => StatusCode::OK,
         "not_found" => StatusCode::NOT_FOUND,
         "bad_request" => StatusCode::BAD_REQUEST,
+        "no_such_method" => StatusCode::METHOD_NOT_ALLOWED,
+        "too_slow" => StatusCode::REQUEST_TIMEOUT,
+        "too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+        "unsupported_media_type" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "stopping" | "busy" => StatusCode::SERVICE_UNAVAILABLE,
         _ => StatusCode::CONFLICT,
     };

@@ -29,9 +29,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{Json, Told, told};
-use super::server::{ADMISSION, LINGER, not_found};
+use super::server::{ADMISSION, LINGER, no_such_method, not_found};
 use super::wishes::{
-    self, Body, HoldWish, LARGEST_BODY, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish,
+    self, Body, HoldWish, LARGEST_BODY, LockName, LockWish, Nothing, OfApp, PurgeWish, ServiceWish,
+    UpdateWish,
 };
 use crate::listen::{self, Limits};
 use crate::model::{Answer, Hold, Lease, Order, Purge};
@@ -89,7 +90,7 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Control>); 11] {
 /// Serves until `stop` is cancelled. Whoever connects is bounded in number and time.
 pub async fn serve_control(listener: UnixListener, control: Control, stop: CancellationToken) {
     let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
-    let router = router.fallback(not_found).with_state(control);
+    let router = router.method_not_allowed_fallback(no_such_method).fallback(not_found).with_state(control);
     listen::serve(listener.into(), router, LIMITS, ADMISSION, stop, "control").await;
 }
 
@@ -110,7 +111,7 @@ async fn hold(State(control): State<Control>, Body(wish): Body<HoldWish>) -> Res
     Ok(give(&control, Order::Hold(Hold { reason, since })).await)
 }
 
-async fn unhold(State(control): State<Control>) -> Told {
+async fn unhold(State(control): State<Control>, Body(Nothing {}): Body<Nothing>) -> Told {
     give(&control, Order::Unhold).await
 }
 

@@ -139,7 +139,7 @@ pub(super) fn routes() -> [(&'static str, MethodRouter<Sources>); 7] {
 /// Serves the status socket until `stop` is cancelled. Whoever connects is bounded in number and time.
 pub async fn serve(listener: UnixListener, sources: Sources, stop: CancellationToken) {
     let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
-    let router = router.fallback(not_found).with_state(sources);
+    let router = router.method_not_allowed_fallback(no_such_method).fallback(not_found).with_state(sources);
     listen::serve(listener.into(), router, LIMITS, ADMISSION, stop, "status").await;
 }
 
@@ -165,6 +165,12 @@ pub async fn serve_metrics(address: SocketAddr, sources: Sources, stop: Cancella
 pub(super) async fn not_found(method: Method, uri: Uri) -> Told {
     let asked: String = format!("{method} {}", uri.path()).chars().take(200).collect();
     told("not_found", format!("there is no {asked}; see /v1/openapi.json on the status socket"))
+}
+
+/// The answer to a method that a path does not take. Those that it takes stand in the header `Allow`.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Told {
+    let asked: String = format!("{} does not take {method}", uri.path()).chars().take(200).collect();
+    told("no_such_method", format!("{asked}; see /v1/openapi.json on the status socket"))
 }
 
 async fn openapi() -> impl IntoResponse {

@@ -5,9 +5,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::answer::{Told, told};
-use crate::listen::{Admitted, Unread};
+use crate::listen::{Admitted, Unread, from_json, may_be_json};
 use crate::model::OfService;
-use crate::model::text::is_one_line;
 
 /// The largest body that is read, in bytes.
 pub(super) const LARGEST_BODY: usize = 64 << 10;
@@ -19,6 +18,11 @@ const OWNER: usize = 100;
 const NAME: usize = 255;
 /// Longest time of a lock, in seconds.
 const TTL: u64 = 24 * 3600;
+
+/// Body of `/v1/unhold`: no fields are accepted.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
 
 /// Body of `/v1/retry` and `/v1/rollback`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -102,21 +106,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Told> {
         let unread = |why: Unread| match why {
-            Unread::TooLarge => told("bad_request", format!("the body has more than {LARGEST_BODY} bytes")),
+            Unread::TooLarge => told("too_large", format!("the body has more than {LARGEST_BODY} bytes")),
             Unread::Busy => told("busy", why.to_string()),
-            Unread::TooSlow | Unread::Broken => told("bad_request", why.to_string()),
+            Unread::TooSlow => told("too_slow", why.to_string()),
+            Unread::Broken => told("bad_request", why.to_string()),
         };
         let admitted = request.extensions().get::<Admitted>().cloned().ok_or_else(|| unread(Unread::Busy))?;
+        let is_json = may_be_json(request.headers());
         let bytes = admitted.read(request.into_body(), LARGEST_BODY).await.map_err(unread)?;
         let text: &[u8] = match bytes.trim_ascii() {
             b"" | b"null" => b"{}",
+            _ if !is_json => {
+                let why = "the body must be JSON, with the header `Content-Type: application/json`";
+                return Err(told("unsupported_media_type", why.to_owned()));
+            }
             text => text,
         };
         let wrong = |error: serde_json::Error| {
             let why = error.to_string().split(char::is_control).collect::<Vec<_>>().join(" ");
             told("bad_request", format!("the body is not understood: {}", shortened(&why)))
         };
-        serde_json::from_slice(text).map(Self).map_err(wrong)
+        from_json(text).map(Self).map_err(wrong)
     }
 }
 
@@ -133,8 +143,10 @@ pub(super) fn owner(given: Option<String>) -> Result<String, Told> {
 /// A name by which something is looked for.
 pub(super) fn name(what: &str, given: String) -> Result<String, Told> {
     let length = given.chars().count();
-    if length == 0 || length > NAME || !is_one_line(&given) {
-        let told_of = format!("{what} has 1 to {NAME} characters, without line breaks or invisible ones");
+    let is_broken = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    if length == 0 || length > NAME || given.contains(is_broken) {
+        let told_of =
+            format!("{what} has 1 to {NAME} characters, without line breaks and other control characters");
         return Err(told("bad_request", told_of));
     }
     Ok(given)
@@ -159,13 +171,12 @@ pub(super) fn ttl(seconds: u64) -> Result<std::time::Duration, Told> {
     Ok(std::time::Duration::from_secs(seconds))
 }
 
-/// It is shown in one line.
+/// Checks the length of what was given, and returns it as one line.
 fn line(what: &str, longest: usize, given: &str) -> Result<String, Told> {
-    let line = given.split(char::is_control).collect::<Vec<_>>().join(" ").trim().to_owned();
-    if line.chars().count() > longest {
+    if given.chars().count() > longest {
         return Err(told("bad_request", format!("{what} has {longest} characters at most")));
     }
-    Ok(line)
+    Ok(given.split(char::is_control).collect::<Vec<_>>().join(" ").trim().to_owned())
 }
 
 fn shortened(text: &str) -> String {

@@ -24,3 +24,20 @@ mod store;
 
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_path_is_described_and_no_other() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/openapi-fleet.json")).unwrap();
+        let described: BTreeSet<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
+        let operators = operator_api::table().map(|(path, _)| format!("/api/v1{path}"));
+        let devices = device_api::table().map(|(path, _)| path.to_owned());
+        assert_eq!(described, operators.into_iter().chain(devices).collect());
+    }
+}

@@ -11,6 +11,7 @@
 mod admission;
 mod body;
 mod connections;
+mod json;
 mod listener;
 mod overload;
 mod serve;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 pub use admission::{Admitted, Busy, Rank, Visit};
 pub use body::{Received, Unread};
+pub use json::{from_json, may_be_json};
 pub use listener::Listener;
 pub use serve::{Ended, serve};
 pub use service::Admission;

@@ -18,7 +18,8 @@ pub struct ErrorView {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// A fixed word: `bad_request`, `not_permitted`, `not_found`, `no_match`, `ambiguous`, `refused`,
-    /// `unsupported`, `too_large`, `too_slow`, `busy`, `storage`, `no_such_route`, `no_such_method`.
+    /// `unsupported`, `unsupported_media_type`, `too_large`, `too_slow`, `busy`, `storage`, `no_such_route`,
+    /// `no_such_method`.
     pub code: String,
     /// What is wrong, and what to do.
     pub message: String,

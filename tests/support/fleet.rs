@@ -40,10 +40,16 @@ impl FleetServer {
     /// Starts one by a program that limits it and then becomes it.
     #[track_caller]
     pub fn start_limited(lab: &Lab, limits: Vec<PathBuf>) -> Self {
+        Self::start_in(lab.dir(), limits)
+    }
+
+    /// As [`start_limited`](Self::start_limited), for a test without an engine: its data is in a folder of the test.
+    #[track_caller]
+    pub fn start_in(dir: &Path, limits: Vec<PathBuf>) -> Self {
         let mut server = Self {
             program: None,
-            data: lab.dir().join("fleet"),
-            log: lab.dir().join("fleet.log"),
+            data: dir.join("fleet"),
+            log: dir.join("fleet.log"),
             poll_interval: "1s".to_owned(),
             limits,
             url: "http://127.0.0.1:0".to_owned(),

@@ -16,7 +16,7 @@ use axum::extract::RawQuery;
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{MethodRouter, get, patch, post};
 
 use super::records::Records;
 use super::secret;
@@ -31,13 +31,19 @@ const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
 const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 
+/// The routes of devices.
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 5] {
+    [
+        ("/ping", get(async || "OK")),
+        ("/device/register", post(register::register)),
+        ("/device/v3/{uuid}/state", get(state::get)),
+        ("/device/v3/state", patch(state::patch)),
+        ("/v7/device", get(register::own_id)),
+    ]
+}
+
 pub(super) fn routes() -> Router<Arc<Records>> {
-    Router::new()
-        .route("/ping", get(async || "OK"))
-        .route("/device/register", post(register::register))
-        .route("/device/v3/{uuid}/state", get(state::get))
-        .route("/device/v3/state", patch(state::patch))
-        .route("/v7/device", get(register::own_id))
+    table().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route))
 }
 
 /// The key of a request, hashed: a bearer token, else `?apikey=`.

@@ -14,7 +14,7 @@ use super::{DELETED, LARGEST_REGISTRATION, failed, key_of, key_required};
 use crate::fleet::policy::{NewDevice, Refusal, World, check_device_key};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
-use crate::listen::Visit;
+use crate::listen::{Visit, from_json};
 use crate::model::DeviceUuid;
 
 /// What a registration asks for, its types checked.
@@ -101,13 +101,14 @@ fn read(body: &[u8]) -> Result<Request, ()> {
     let text = |name: &str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         // Which characters are taken is the policy's to say, with the name of the field.
-        Some(Value::String(text)) if text.is_empty() || text.len() > 255 => Err(()),
+        Some(Value::String(text)) if text.is_empty() || text.chars().count() > 255 => Err(()),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(()),
     };
     let application = match body.get("application") {
-        Some(Value::String(digits)) => digits.parse().ok(),
-        Some(number) => number.as_u64(),
+        Some(Value::String(digits)) if digits.chars().all(|c| c.is_ascii_digit()) => digits.parse().ok(),
+        // A whole number with a point is an integer, too; a text of anything but digits is none.
+        Some(other) => from_json(other.to_string().as_bytes()).ok(),
         None => None,
     };
     for ignored in ["supervisor_version", "os_version", "os_variant", "mac_address"] {

@@ -1,6 +1,6 @@
 //! How requests are read and errors are told: `{"error":{"code","message"}}`.
 
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::{self, FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::RETRY_AFTER as RETRY_AFTER_HEADER;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use super::LARGEST_REQUEST;
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
-use crate::listen::{Admitted, RETRY_AFTER, Unread};
+use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
 use crate::model::with_causes;
 use crate::wire::operator_api::{ErrorView, Failure};
 
@@ -138,11 +138,30 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
         let admitted = request.extensions().get::<Admitted>().cloned().ok_or_else(ApiError::not_permitted)?;
+        let is_json = may_be_json(request.headers());
         let bytes = admitted.read(request.into_body(), LARGEST_REQUEST).await?;
+        if !is_json && !bytes.is_empty() {
+            let message = "the request must be JSON, with the header `Content-Type: application/json`";
+            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+        }
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        match serde_json::from_slice(text) {
+        match from_json(text) {
             Ok(body) => Ok(Self(body)),
             Err(error) => Err(ApiError::bad_request(format!("the request's JSON is not accepted: {error}"))),
+        }
+    }
+}
+
+/// The variable parts of a path. Any text is accepted.
+pub(super) struct Path<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        match extract::Path::from_request_parts(parts, state).await {
+            Ok(extract::Path(names)) => Ok(Self(names)),
+            Err(error) => Err(ApiError::bad_request(error.body_text())),
         }
     }
 }

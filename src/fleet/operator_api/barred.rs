@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 
-use super::answer::{ApiError, Asked, Body};
+use super::answer::{ApiError, Asked, Body, Path};
 use super::devices::fleet_name;
 use crate::fleet::policy::{Bar, World};
 use crate::fleet::records::Records;

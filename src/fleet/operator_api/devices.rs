@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{ApiError, Asked, Body};
+use super::answer::{ApiError, Asked, Body, Path};
 use crate::fleet::clock;
 use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
 use crate::fleet::records::Records;

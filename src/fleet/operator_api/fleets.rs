@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 
-use super::answer::{ApiError, Body};
+use super::answer::{ApiError, Body, Path};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, secret};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::SignedDuration;
 
-use super::answer::{ApiError, Body};
+use super::answer::{ApiError, Body, Path};
 use super::devices::fleet_name;
 use super::fleets::random;
 use crate::fleet::policy::{KeyEnd, NewKey, ProvisioningKey, World};

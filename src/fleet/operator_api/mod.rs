@@ -15,10 +15,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::http::Method;
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::middleware::{self, Next};
-use axum::response::Response;
-use axum::routing::{get, post};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
 
 pub(super) use answer::{log_failure, no_such_method, no_such_route};
 
@@ -31,32 +31,45 @@ use answer::ApiError;
 /// The largest request. A release must also fit into one record of the store.
 const LARGEST_REQUEST: usize = 256 * 1024;
 
+/// The routes below `/api/v1`.
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 22] {
+    [
+        ("/fleets", get(fleets::list).post(fleets::create)),
+        ("/fleets/{fleet}", get(fleets::show)),
+        ("/fleets/{fleet}/pin", post(fleets::pin)),
+        ("/fleets/{fleet}/track-latest", post(fleets::track_latest)),
+        ("/fleets/{fleet}/provisioning-keys", get(keys::list).post(keys::create)),
+        ("/fleets/{fleet}/provisioning-keys/{key}/revoke", post(keys::revoke)),
+        ("/fleets/{fleet}/releases", get(releases::list_of).post(releases::create)),
+        ("/devices", get(devices::list)),
+        ("/devices/pin", post(devices::pin_many)),
+        ("/devices/track-fleet", post(devices::track_many)),
+        ("/devices/delete", post(devices::delete_many)),
+        ("/devices/{device}", get(devices::show).delete(devices::delete)),
+        ("/devices/{device}/pin", post(devices::pin)),
+        ("/devices/{device}/track-fleet", post(devices::track_fleet)),
+        ("/devices/{device}/tags", post(devices::tag)),
+        ("/devices/{device}/move", post(devices::move_to)),
+        ("/devices/{device}/rename", post(devices::rename)),
+        ("/barred-devices", get(barred::list)),
+        ("/barred-devices/{device}/allow", post(barred::allow)),
+        ("/releases", get(releases::list)),
+        ("/releases/{release}", get(releases::show).patch(releases::patch).delete(releases::delete)),
+        ("/openapi.json", get(openapi)),
+    ]
+}
+
 pub(super) fn routes(token: KeyHash) -> Router<Arc<Records>> {
-    Router::new()
-        .route("/fleets", get(fleets::list).post(fleets::create))
-        .route("/fleets/{fleet}", get(fleets::show))
-        .route("/fleets/{fleet}/pin", post(fleets::pin))
-        .route("/fleets/{fleet}/track-latest", post(fleets::track_latest))
-        .route("/fleets/{fleet}/provisioning-keys", get(keys::list).post(keys::create))
-        .route("/fleets/{fleet}/provisioning-keys/{key}/revoke", post(keys::revoke))
-        .route("/fleets/{fleet}/releases", get(releases::list_of).post(releases::create))
-        .route("/devices", get(devices::list))
-        .route("/devices/pin", post(devices::pin_many))
-        .route("/devices/track-fleet", post(devices::track_many))
-        .route("/devices/delete", post(devices::delete_many))
-        .route("/devices/{device}", get(devices::show).delete(devices::delete))
-        .route("/devices/{device}/pin", post(devices::pin))
-        .route("/devices/{device}/track-fleet", post(devices::track_fleet))
-        .route("/devices/{device}/tags", post(devices::tag))
-        .route("/devices/{device}/move", post(devices::move_to))
-        .route("/devices/{device}/rename", post(devices::rename))
-        .route("/barred-devices", get(barred::list))
-        .route("/barred-devices/{device}/allow", post(barred::allow))
-        .route("/releases", get(releases::list))
-        .route("/releases/{release}", get(releases::show).patch(releases::patch).delete(releases::delete))
+    table()
+        .into_iter()
+        .fold(Router::new(), |router, (path, route)| router.route(path, route))
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(token, only_operators))
+}
+
+async fn openapi() -> impl IntoResponse {
+    ([(CONTENT_TYPE, "application/json")], include_str!("../../../docs/openapi-fleet.json"))
 }
 
 /// Lets operators in, who have places of their own, before anything of the body is read.

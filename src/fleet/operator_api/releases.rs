@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{ApiError, Asked, Body};
+use super::answer::{ApiError, Asked, Body, Path};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, render};

@@ -10,15 +10,18 @@
 //! | `!key` | that does not have the tag |
 //!
 //! Spaces around conditions, keys and values are dropped. A value may be empty
-//! (`key=`) but holds no `,`, `=` or `!`.
+//! (`key=`) but holds no `,`, `=` or `!`. A filter has at most 4,096 characters.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use super::rules::check_tag_key;
+use super::rules::{check_tag_key, shown};
 use super::{Device, KeyHash};
 use crate::model::text::is_one_line;
+
+/// The longest filter, in characters.
+const LONGEST: usize = 4096;
 
 /// A parsed filter. `Display` gives it back in its plainest form.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,6 +82,9 @@ impl FromStr for TagFilter {
     type Err = BadFilter;
 
     fn from_str(text: &str) -> Result<Self, BadFilter> {
+        if text.chars().count() > LONGEST {
+            return Err(BadFilter { given: shown(text), why: "the filter has more than 4096 characters" });
+        }
         let conditions = text.split(',').map(|part| condition(part.trim())).collect::<Result<_, _>>()?;
         Ok(Self { conditions })
     }
