@@ -1,78 +1,82 @@
-//! Care for what runs: what an operator wants of a service, and a service that is unhealthy.
+//! Stops and restarts of single services: those that an operator asked for, and those of services that are unhealthy
+//! or were left in the namespaces of a container that is gone.
 
 use std::time::Duration;
 
-use crate::model::{AppId, ContainerState, Health, ObservedService, Reason, Step};
+use crate::model::{ContainerState, Health, ObservedService, Reason, Step};
 
-use super::places::{Place, is_up, start, stop};
-use super::{Draft, gate};
+use super::app::AppSituation;
+use super::containers::{is_up, restart, stop};
+use super::draft::{Addition, CLEAR, Concern, Draft, PENDING};
+use super::gate;
+use super::slots::{Goal, Slot};
 
-/// Whether a service must be stopped, or stopped and started, because an operator said so. Not while the
-/// device is held: then nothing that is up is stopped.
-pub(super) fn follows_operator(draft: &mut Draft<'_>, app: &AppId) -> bool {
-    if draft.at.ledger.hold.is_some() {
-        return false;
+/// Stops or restarts the containers for which an operator asked for that. Does nothing while the device is held,
+/// because nothing that is up is stopped then.
+pub(super) fn follow_operator(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    if app.is_held() {
+        return CLEAR;
     }
-    let Some(ledger) = draft.ledger(app) else { return false };
-    let mut follows = false;
-    let up: Vec<&ObservedService> =
-        draft.at.observed.services.iter().filter(|s| s.app == *app && is_up(s)).collect();
-    for seen in up {
-        let is_halted = ledger.halted.get(&seen.service).is_some_and(|halt| halt.spec == seen.spec);
-        let chain = if is_halted {
-            vec![stop(draft, seen)]
-        } else if ledger.restart.contains(&seen.container) {
-            restart(draft, seen)
+    let mut concern = CLEAR;
+    for seen in app.containers().filter(|seen| is_up(seen)) {
+        let chain = if app.is_halted(seen) {
+            vec![stop(app.at, seen)]
+        } else if app.ledger.is_some_and(|ledger| ledger.restart.contains(&seen.container)) {
+            restart(app.at, &draft.plan.stage, seen)
         } else {
             continue;
         };
-        follows |= draft.add(Some(app), Some(&seen.service), chain);
-    }
-    follows
-}
-
-/// Restarts services that were left behind by one whose namespaces they joined: that one was started again since,
-/// and what they have of it is nobody's any more. Whether there are any.
-pub(super) fn rejoin(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
-    let mut is_any = false;
-    for place in services.iter().filter(|p| p.is_to_run) {
-        let is_left = |s: &&ObservedService| draft.at.facts.left_behind.contains(&s.container);
-        let Some(seen) = place.container.filter(is_left) else { continue };
-        is_any = true;
-        if !gate::is_held(draft, app) {
-            draft.add_swap(app, place.name, restart(draft, seen));
+        if draft.add(Some(app.id), Some(&seen.service), chain) == Addition::Added {
+            concern = PENDING;
         }
     }
-    is_any
+    concern
 }
 
-/// Restarts the services of the good release that are unhealthy, so often within a time and no more.
-pub(super) fn heal(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) {
-    if draft.at.ledger.hold.is_some() || draft.at.settings.heals == 0 {
+/// Restarts services that joined the namespaces of a container which was started again since. Their own namespaces
+/// are still the old ones, which nothing else uses any more.
+pub(super) fn rejoin(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let app = goal.app;
+    let mut concern = CLEAR;
+    for slot in goal.slots.iter().filter(|slot| slot.is_to_run) {
+        let is_left = |seen: &&ObservedService| app.at.facts.left_behind.contains(&seen.container);
+        let Some(seen) = slot.container.filter(is_left) else { continue };
+        concern = PENDING;
+        if gate::check_hold(draft, app).is_continue() {
+            draft.add_swap(app.id, slot.name, restart(app.at, &draft.plan.stage, seen));
+        }
+    }
+    concern
+}
+
+/// Restarts unhealthy services of the accepted release, up to a number of times within a time.
+pub(super) fn heal(draft: &mut Draft<'_>, goal: &Goal<'_>) {
+    let settings = goal.app.at.settings;
+    if !goal.is_accepted() || goal.app.is_held() || settings.heals == 0 {
         return;
     }
-    for place in services.iter().filter(|p| p.is_to_run) {
-        let is_unhealthy =
-            |s: &&ObservedService| s.state == ContainerState::Running && s.health == Health::Unhealthy;
-        let Some(seen) = place.container.filter(is_unhealthy) else { continue };
-        let healed = draft.ledger(app).and_then(|a| a.heals.get(place.name)).copied().unwrap_or_default();
-        if healed >= draft.at.settings.heals {
-            let window = in_words(draft.at.settings.heal_window);
-            let times = if healed == 1 { "once".to_owned() } else { format!("{healed} times") };
-            let why =
-                format!("is unhealthy, though it was restarted {times} within {window}; it is left as it is");
-            draft.wait(Some(app), Some(place.name), Reason::Unhealthy, why, None);
-            continue;
-        }
-        let heal = Step::Heal { app: app.clone(), service: place.name.clone() };
-        let chain = std::iter::once(heal).chain(restart(draft, seen)).collect();
-        draft.add_swap(app, place.name, chain);
+    for slot in goal.slots.iter().filter(|slot| slot.is_to_run) {
+        heal_service(draft, slot);
     }
 }
 
-/// The steps that stop a container and start it again.
-fn restart(draft: &Draft<'_>, seen: &ObservedService) -> Vec<Step> {
-    std::iter::once(stop(draft, seen)).chain(start(draft, seen)).collect()
+fn heal_service(draft: &mut Draft<'_>, slot: &Slot<'_>) {
+    let (app, settings) = (slot.app, slot.app.at.settings);
+    let is_unhealthy =
+        |seen: &&ObservedService| seen.state == ContainerState::Running && seen.health == Health::Unhealthy;
+    let Some(seen) = slot.container.filter(is_unhealthy) else { return };
+    let healed = app.ledger.and_then(|ledger| ledger.heals.get(slot.name)).copied().unwrap_or_default();
+    if healed >= settings.heals {
+        let window = in_words(settings.heal_window);
+        let times = if healed == 1 { "once".to_owned() } else { format!("{healed} times") };
+        let why =
+            format!("is unhealthy, though it was restarted {times} within {window}; it is left as it is");
+        draft.wait(Some(app.id), Some(slot.name), Reason::Unhealthy, why, None);
+        return;
+    }
+    let heal = Step::Heal { app: app.id.clone(), service: slot.name.clone() };
+    let chain = std::iter::once(heal).chain(restart(app.at, &draft.plan.stage, seen)).collect();
+    draft.add_swap(app.id, slot.name, chain);
 }
 
 /// Minutes where it is whole ones, else seconds.

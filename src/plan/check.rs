@@ -7,9 +7,12 @@ use crate::model::{
     ServiceName, ServiceSpec, SpecHash, Step, Strategy, Target, TargetApp,
 };
 
+use super::app::AppSituation;
+use super::containers::{belongs_to, is_up, may_come_up};
 use super::gate::may_lock;
-use super::places::{gives_room, is_up, may_come_up};
-use super::{Situation, debris, networks};
+use super::situation::Situation;
+use super::takeover::may_stop_first;
+use super::{debris, networks};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
 #[must_use]
@@ -45,7 +48,7 @@ struct Checked<'a> {
     step: &'a Step,
     before: &'a [Step],
     after: &'a [Step],
-    app: Option<&'a AppId>,
+    app: Option<AppSituation<'a>>,
     ledger: Option<&'a AppLedger>,
     good: Option<&'a Release>,
     /// What the app is to run: what was rejected or refused is not wanted, the good release is.
@@ -62,9 +65,9 @@ impl<'a> Checked<'a> {
         before: &'a [Step],
         after: &'a [Step],
     ) -> Self {
-        let app = step.app();
-        let told = app.and_then(|app| target.apps.get(app));
-        let ledger = app.and_then(|app| at.ledger.apps.get(app));
+        let app = step.app().map(|id| AppSituation::new(at, id));
+        let told = app.and_then(|app| target.apps.get(app.id));
+        let ledger = app.and_then(|app| app.ledger);
         let good = ledger.and_then(|a| a.good.as_ref());
         let asked = told.and_then(TargetApp::release);
         let key = |release: Option<&Release>| release.map(Release::key);
@@ -177,7 +180,7 @@ impl<'a> Checked<'a> {
             return None;
         }
         let is_back = self.good == Some(wanted);
-        let makes_room = (self.is_on_trial && gives_room(wanted, &seen.service))
+        let makes_room = (self.is_on_trial && may_stop_first(wanted, &seen.service))
             || ((self.is_on_trial || is_back) && self.stands_in_the_way(wanted, seen));
         (!self.is_ready(wanted, makes_room)).then_some("its release is not replaced by one that is ready")
     }
@@ -185,14 +188,13 @@ impl<'a> Checked<'a> {
     /// A network goes when its release does, and before that only to make room.
     fn remove_network(&self, id: &NetworkId) -> Option<&'static str> {
         let app = self.app?;
-        let mut all = self.at.observed.networks.iter();
-        let Some(network) = all.find(|n| n.app == *app && n.id == *id) else {
+        let Some(network) = app.networks().find(|network| network.id == *id) else {
             return Some("the network is not ours");
         };
         if self.at.observed.services.iter().any(|seen| is_up(seen) && networks::is_on(seen, network)) {
             return Some("a container that runs is on it");
         }
-        if networks::has_twin(self.at.observed, network, self.before.iter().chain(self.after)) {
+        if networks::has_duplicate(self.at.observed, network, self.before.iter().chain(self.after)) {
             return None;
         }
         let tried = self.wanted.filter(|_| self.is_on_trial);
@@ -204,17 +206,17 @@ impl<'a> Checked<'a> {
         if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {
             return Some("a release needs it");
         }
-        let is_unused = debris::is_unused(self.at, network, self.good, wanted);
+        let is_unused = debris::is_unused(app, network, self.good, wanted);
         (self.good != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
     }
 
-    fn is_in_the_way(&self, app: &AppId, release: &Release, id: &NetworkId) -> bool {
-        networks::in_the_way(self.at.observed, app, release).iter().any(|network| network.id == *id)
+    fn is_in_the_way(&self, app: AppSituation<'_>, release: &Release, id: &NetworkId) -> bool {
+        networks::in_the_way(app, release).iter().any(|network| network.id == *id)
     }
 
     /// Whether a container is on a network in whose place one of `release` is to come.
     fn stands_in_the_way(&self, release: &Release, seen: &ObservedService) -> bool {
-        let way = networks::in_the_way(self.at.observed, &seen.app, release);
+        let way = networks::in_the_way(AppSituation::new(self.at, &seen.app), release);
         way.iter().any(|network| networks::is_on(seen, network))
     }
 
@@ -238,7 +240,7 @@ impl<'a> Checked<'a> {
         if is_asked {
             return None;
         }
-        if debris::is_debris(self.at, seen, self.good, wanted) {
+        if debris::is_leftover(AppSituation::new(self.at, &seen.app), seen, self.good, wanted) {
             return None;
         }
         if self.good != Some(wanted) {
@@ -259,11 +261,7 @@ impl<'a> Checked<'a> {
             return Some("no release we know of has this spec");
         };
         let is_there = |name: &ServiceName| {
-            let spec = release.services.get(name);
-            let is_it = |s: &ObservedService| {
-                s.app == *app && s.service == *name && spec.is_some_and(|spec| spec.hash == s.spec)
-            };
-            self.at.observed.services.iter().any(is_it)
+            app.containers().any(|seen| seen.service == *name && belongs_to(seen, release))
         };
         let mut joins = release.services.get(service)?.joins();
         joins.any(|(_, name)| !is_there(name)).then_some("one that it joins has no container")
@@ -348,13 +346,12 @@ impl<'a> Checked<'a> {
     fn is_ready(&self, release: &Release, made: bool) -> bool {
         let Some(app) = self.app else { return false };
         let has = |(name, spec): (&ServiceName, &ServiceSpec)| {
-            let is_it = |s: &ObservedService| s.app == *app && s.service == *name && s.spec == spec.hash;
+            let is_it = |s: &ObservedService| s.service == *name && s.spec == spec.hash;
             // What waits for a network has its image here at least.
             let waits = || {
-                !networks::are_there(self.at.observed, app, release, spec)
-                    && self.at.observed.images.contains(&spec.image)
+                !networks::are_here_for(app, release, spec) && self.at.observed.images.contains(&spec.image)
             };
-            self.at.observed.services.iter().any(is_it) || (made && (gives_room(release, name) || waits()))
+            app.containers().any(is_it) || (made && (may_stop_first(release, name) || waits()))
         };
         release.services.iter().all(has)
     }
@@ -365,12 +362,15 @@ impl<'a> Checked<'a> {
         let at = self.at;
         let forced = self.ledger.and_then(|a| a.forced.as_ref());
         let is_forced = forced.is_some() && forced == self.wanted.map(Release::key).as_ref();
-        if self.is_on_trial || at.facts.own_locks.contains(app) || is_forced || self.target.is_lock_overridden
+        if self.is_on_trial
+            || at.facts.own_locks.contains(app.id)
+            || is_forced
+            || self.target.is_lock_overridden
         {
             return false;
         }
-        let holds = |service: &ServiceName| may_lock(at.observed, self.ledger, app, service);
-        let has_file = at.facts.locks.get(app).is_some_and(|locks| locks.keys().any(holds));
+        let holds = |service: &ServiceName| may_lock(at.observed, self.ledger, app.id, service);
+        let has_file = at.facts.locks.get(app.id).is_some_and(|locks| locks.keys().any(holds));
         has_file || at.ledger.leases.iter().any(|lease| lease.is_in_force(at.boot_id, at.facts.uptime))
     }
 
@@ -394,5 +394,5 @@ fn is_broken(seen: &ObservedService) -> bool {
 }
 
 fn is_of(release: Option<&Release>, seen: &ObservedService) -> bool {
-    release.and_then(|r| r.services.get(&seen.service)).is_some_and(|spec| spec.hash == seen.spec)
+    release.is_some_and(|release| belongs_to(seen, release))
 }

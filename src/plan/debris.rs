@@ -1,53 +1,54 @@
-//! What releases have left that are wanted no more and were never accepted. It goes before more is made, so that a
-//! target that changes again and again fills no device.
+//! Removes what is left of releases that are no longer wanted and were never accepted. It goes before more is created,
+//! so that a target that changes again and again does not fill the disk.
 
-use crate::model::{AppId, ContainerState, ObservedNetwork, ObservedService, Release};
+use crate::model::{ContainerState, ObservedNetwork, ObservedService, Release};
 
-use super::places::{is_up, remove};
-use super::{Draft, Situation, gone, networks};
+use super::app::AppSituation;
+use super::containers::{belongs_to, is_up, remove};
+use super::draft::Draft;
+use super::slots::Goal;
+use super::{gone, networks};
 
-/// Removes the containers and networks of `app` that are neither of `release` nor of the good one, while `release` is
-/// not accepted yet. Nothing waits for it.
-pub(super) fn clear(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
-    let (at, good) = (draft.at, draft.good(app));
-    if good == Some(release) {
+/// Removes leftovers while the release is not accepted yet. Nothing waits for that.
+pub(super) fn remove_leftovers(draft: &mut Draft<'_>, goal: &Goal<'_>) {
+    let (app, accepted) = (goal.app, goal.app.accepted());
+    if goal.is_accepted() {
         return;
     }
-    for seen in at.observed.services.iter().filter(|seen| seen.app == *app) {
-        if seen.state != ContainerState::Removing && is_debris(at, seen, good, release) {
-            let step = remove(draft, seen);
-            draft.add(Some(app), Some(&seen.service), vec![step]);
+    for seen in app.containers().filter(|seen| seen.state != ContainerState::Removing) {
+        if is_leftover(app, seen, accepted, goal.release) {
+            draft.add(Some(app.id), Some(&seen.service), vec![remove(app.at, seen)]);
         }
     }
-    gone::remove_networks(draft, app, |network| is_unused(at, network, good, release));
+    _ = gone::remove_networks(draft, app, |network| is_unused(app, network, accepted, goal.release));
 }
 
-/// Whether a container is down, of neither release, and of none of which anything runs. Where no release is known to
-/// be good, what was replaced by `release` may have been: it stays while anything of `release` runs.
-pub(super) fn is_debris(
-    at: &Situation<'_>,
+/// Returns `true` if a container is down, belongs to neither release, and nothing runs of the release for which it was
+/// created. Without an accepted release, it may be the one that `release` replaced, which may have been good: it stays
+/// while anything of `release` runs.
+pub(super) fn is_leftover(
+    app: AppSituation<'_>,
     seen: &ObservedService,
-    good: Option<&Release>,
+    accepted: Option<&Release>,
     release: &Release,
 ) -> bool {
-    let is_of = |seen: &ObservedService, release: &Release| {
-        release.services.get(&seen.service).is_some_and(|spec| spec.hash == seen.spec)
+    let is_needed = |other: &ObservedService| {
+        other.release == seen.release || (accepted.is_none() && belongs_to(other, release))
     };
-    let mut up = at.observed.services.iter().filter(|other| other.app == seen.app && is_up(other));
     !is_up(seen)
-        && !is_of(seen, release)
-        && !good.is_some_and(|good| is_of(seen, good))
-        && !up.any(|other| other.release == seen.release || (good.is_none() && is_of(other, release)))
+        && !belongs_to(seen, release)
+        && !accepted.is_some_and(|accepted| belongs_to(seen, accepted))
+        && !app.containers().any(|other| is_up(other) && is_needed(other))
 }
 
-/// Whether a network is of neither release, and no container is on it.
+/// Returns `true` if a network belongs to neither release, and no container is connected to it.
 pub(super) fn is_unused(
-    at: &Situation<'_>,
+    app: AppSituation<'_>,
     network: &ObservedNetwork,
-    good: Option<&Release>,
+    accepted: Option<&Release>,
     release: &Release,
 ) -> bool {
     !networks::is_of(release, network)
-        && !good.is_some_and(|good| networks::is_of(good, network))
-        && !at.observed.services.iter().any(|seen| networks::is_on(seen, network))
+        && !accepted.is_some_and(|accepted| networks::is_of(accepted, network))
+        && !app.at.observed.services.iter().any(|seen| networks::is_on(seen, network))
 }

@@ -1,93 +1,92 @@
-//! The images of a release: those that come before anything is touched, and those whose author wants the
-//! predecessor to go first.
+//! Pulls the images of a release: most of them before any container is touched, some after the predecessor of their
+//! service has stopped, because their author says so.
 
-use crate::model::{AppId, ImageRef, Reason, Release, Step, Strategy};
+use crate::model::{Reason, Step, Strategy};
 
-use super::places::{Place, is_up, remove, stop};
-use super::{Draft, create};
+use super::containers::{is_up, remove, stop};
+use super::create;
+use super::draft::{Addition, CLEAR, Concern, Draft, PENDING, run_all};
+use super::slots::{Goal, Slot};
 
-/// Whether every image that a successor needs is here; pulls of the missing ones otherwise.
-pub(super) fn images(draft: &mut Draft<'_>, app: &AppId, services: &[&Place<'_>]) -> bool {
-    let mut is_complete = true;
-    for place in services.iter().filter(|p| p.container.is_none()) {
-        let image = &place.spec.image;
-        if draft.at.observed.images.contains(image) {
-            continue;
-        }
-        is_complete = false;
-        let told = match draft.at.pulling.get(image) {
-            Some(percent) => Some(format!("{image} at {percent} %")),
-            None => pull(draft, app, place, image),
-        };
-        if let Some(told) = told {
-            draft.wait(Some(app), Some(place.name), Reason::Downloading, told, None);
-        }
-    }
-    is_complete
+/// Pulls the images of these services that are missing, and waits for those that are being pulled.
+pub(super) fn images(draft: &mut Draft<'_>, slots: &[&Slot<'_>]) -> Concern {
+    run_all(slots.iter().filter(|slot| slot.needs_image()).map(|slot| {
+        image(draft, slot);
+        PENDING
+    }))
 }
 
-/// Adds a pull; what is waited for if no pull is free.
-fn pull(draft: &mut Draft<'_>, app: &AppId, place: &Place<'_>, image: &ImageRef) -> Option<String> {
+fn image(draft: &mut Draft<'_>, slot: &Slot<'_>) {
+    let image = &slot.spec.image;
+    if let Some(percent) = slot.app.at.pulling.get(image) {
+        wait(draft, slot, format!("{image} at {percent} %"));
+        return;
+    }
     let pull = Step::Pull { image: image.clone() };
     if draft.plan.stage.contains(&pull) {
-        return None;
+        return;
     }
-    let is_put_off = draft.at.cooling.get(&pull).is_some_and(|cooling| !cooling.is_over());
-    if draft.free_pulls == 0 && !is_put_off {
-        return Some(format!("{image} waits its turn"));
+    if !draft.has_free_pull() && draft.put_off(&pull).is_none() {
+        wait(draft, slot, format!("{image} waits its turn"));
+        return;
     }
-    if draft.add(Some(app), Some(place.name), vec![pull]) {
-        draft.free_pulls -= 1;
-    }
-    None
+    draft.add_pull(slot.app.id, slot.name, pull);
 }
 
-/// What services on trial do whose predecessors go first: the predecessors stop; where their author wishes
-/// they are removed, with their images; the images come; the containers are created.
-pub(super) fn after_the_end(
-    draft: &mut Draft<'_>,
-    app: &AppId,
-    release: &Release,
-    late: &[&Place<'_>],
-    services: &[Place<'_>],
-) {
-    let mut is_room = true;
-    for place in late {
-        let is_deleted = place.spec.strategy == Strategy::DeleteThenDownload;
-        for seen in &place.predecessors {
-            let mut chain = Vec::new();
-            if is_up(seen) {
-                chain.push(stop(draft, seen));
-            }
-            if is_deleted {
-                chain.push(remove(draft, seen));
-            }
+fn wait(draft: &mut Draft<'_>, slot: &Slot<'_>, why: String) {
+    draft.wait(Some(slot.app.id), Some(slot.name), Reason::Downloading, why, None);
+}
+
+/// Carries out the part of a trial in which predecessors go first. They stop, and if their author says so they are
+/// removed together with their images. Then the new images are pulled and the containers created.
+pub(super) fn during_trial(draft: &mut Draft<'_>, goal: &Goal<'_>, slots: &[&Slot<'_>]) -> Concern {
+    if slots.is_empty() {
+        return CLEAR;
+    }
+    make_room(draft, slots)?;
+    images(draft, slots)?;
+    // They are swapped in a later stage, after a new observation.
+    _ = create::successors(draft, goal, slots);
+    PENDING
+}
+
+/// Stops and removes the predecessors of these services, as their strategies say. Their images are removed as long as
+/// no predecessor of a service before them is left.
+fn make_room(draft: &mut Draft<'_>, slots: &[&Slot<'_>]) -> Concern {
+    let mut concern = CLEAR;
+    for slot in slots {
+        let is_deleted = slot.spec.strategy == Strategy::DeleteThenDownload;
+        for seen in &slot.predecessors {
+            let stop = is_up(seen).then(|| stop(slot.app.at, seen));
+            let remove = is_deleted.then(|| remove(slot.app.at, seen));
+            let chain: Vec<_> = stop.into_iter().chain(remove).collect();
             if !chain.is_empty() {
-                is_room = false;
-                draft.add_swap(app, place.name, chain);
+                concern = PENDING;
+                draft.add_swap(slot.app.id, slot.name, chain);
             }
         }
-        if is_room && is_deleted {
-            is_room &= !remove_old_image(draft, app, place);
+        if concern.is_continue() && is_deleted {
+            concern = remove_old_image(draft, slot);
         }
     }
-    if is_room && images(draft, app, late) {
-        create::successors(draft, app, release, late, services);
-    }
+    concern
 }
 
-/// Adds the removal of the image that the service had, if it is here, ours, and nobody else's.
-fn remove_old_image(draft: &mut Draft<'_>, app: &AppId, place: &Place<'_>) -> bool {
-    let Some(old) = draft.good(app).and_then(|good| good.services.get(place.name)) else { return false };
-    let at = draft.at;
+/// Removes the image that the service had before, if we pulled it and nothing else needs it.
+fn remove_old_image(draft: &mut Draft<'_>, slot: &Slot<'_>) -> Concern {
+    let at = slot.app.at;
+    let accepted = slot.app.accepted();
+    let Some(old) = accepted.and_then(|accepted| accepted.services.get(slot.name)) else { return CLEAR };
     let is_used = at.observed.services.iter().any(|s| s.image == old.image.to_string());
     let is_wanted = draft.wanted_images().any(|image| *image == old.image);
     let is_ours = at.ledger.images.contains(&old.image) && at.observed.images.contains(&old.image);
-    if is_used || is_wanted || !is_ours {
-        return false;
-    }
-    // One that cannot be removed takes no more room than before: the download is tried all the same.
     let step = Step::RemoveImage { image: old.image.clone() };
-    let has_failed = at.cooling.contains_key(&step);
-    !has_failed && draft.add(Some(app), Some(place.name), vec![step])
+    // If the removal has failed, the pull is tried all the same: it needs no more space than before.
+    if is_used || is_wanted || !is_ours || at.cooling.contains_key(&step) {
+        return CLEAR;
+    }
+    match draft.add(Some(slot.app.id), Some(slot.name), vec![step]) {
+        Addition::Added => PENDING,
+        Addition::PutOff => CLEAR,
+    }
 }

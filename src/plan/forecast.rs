@@ -4,54 +4,22 @@
 //! ends by itself, then what somebody must end. A forecast changes nothing and promises nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Clock, Condition, ContainerId, ContainerState, Cooling, Delivered, Facts, Forecast, ForeseenStage,
-    Health, ImageRef, Ledger, Namespace, NetworkId, NetworkMode, Observed, ObservedNetwork, ObservedService,
-    Plan, PlanSettings, Reason, Release, ServiceName, ServiceSpec, Step, TargetApp, Waiting, Weight,
-    WindowState,
+    AppId, Clock, Condition, ContainerId, ContainerState, Forecast, ForeseenStage, Health, Namespace,
+    NetworkId, NetworkMode, ObservedNetwork, ObservedService, Plan, Reason, Release, ServiceName,
+    ServiceSpec, Step, TargetApp, Waiting, Weight, WindowState,
 };
 
-use super::{Situation, intend, plan, record, violations};
+use super::check::violations;
+use super::networks;
+use super::planner::plan;
+use super::record::{intend, record};
+use super::situation::OwnedSituation;
 
 /// How far a forecast looks, in plans.
 const FURTHEST: usize = 200;
-
-/// A [`Situation`] that belongs to nobody else, to be looked at later and elsewhere.
-#[derive(Debug, Clone)]
-pub struct OwnedSituation {
-    pub target: Option<Arc<Delivered>>,
-    pub observed: Observed,
-    pub ledger: Ledger,
-    pub pulling: BTreeMap<ImageRef, u8>,
-    pub weighing: BTreeSet<ImageRef>,
-    pub cooling: BTreeMap<Step, Cooling>,
-    pub steady: BTreeMap<AppId, Duration>,
-    pub facts: Facts,
-    pub boot_id: String,
-    pub settings: PlanSettings,
-}
-
-impl OwnedSituation {
-    /// The same, to decide by.
-    #[must_use]
-    pub fn situation(&self) -> Situation<'_> {
-        Situation {
-            target: self.target.as_ref().map(|delivered| &delivered.target),
-            observed: &self.observed,
-            ledger: &self.ledger,
-            pulling: &self.pulling,
-            weighing: &self.weighing,
-            cooling: &self.cooling,
-            steady: &self.steady,
-            facts: &self.facts,
-            boot_id: &self.boot_id,
-            settings: &self.settings,
-        }
-    }
-}
 
 /// Foresees the stages that lead to the target, and what is waited for at their end.
 ///
@@ -233,7 +201,7 @@ impl Model {
         };
         self.at.observed.networks.iter().filter(move |network| {
             let is_on = attached.is_some_and(|attached| attached.contains_key(&network.network));
-            is_on && network.app == *app && super::networks::is_of(release, network)
+            is_on && network.app == *app && networks::is_of(release, network)
         })
     }
 

@@ -1,65 +1,73 @@
-//! What goes away: apps that are not wanted any more, and the steps that take things away.
+//! Removes apps that the target does not name any more.
 
 use std::collections::BTreeSet;
 
 use crate::model::{AppId, ObservedNetwork, Step, Target};
 
-use super::places::{is_up, remove_by_force, stop_and_remove};
-use super::{Draft, Situation, gate, networks};
+use super::app::AppSituation;
+use super::containers::{is_up, remove_by_force, stop_and_remove};
+use super::draft::{CLEAR, Concern, Draft, PENDING};
+use super::situation::Situation;
+use super::{gate, networks};
 
-/// Apps of which something is left and that the target does not name. The caller made sure that
-/// the target names at least one app: an empty one takes nothing away.
-pub(super) fn apps(at: &Situation<'_>, target: &Target) -> BTreeSet<AppId> {
-    let seen = at.observed.services.iter().map(|s| &s.app);
-    let seen = seen.chain(at.observed.parked.iter().map(|s| &s.app));
-    let seen = seen.chain(at.observed.networks.iter().map(|n| &n.app)).chain(at.ledger.apps.keys());
-    seen.filter(|app| !target.apps.contains_key(*app)).cloned().collect()
+/// Apps that the target does not name and of which something is left. The target must name at least one app, because
+/// an empty one removes nothing.
+pub(super) fn unnamed_apps<'a>(at: &Situation<'a>, target: &Target) -> BTreeSet<&'a AppId> {
+    let observed = at.observed;
+    let containers = observed.services.iter().chain(&observed.parked).map(|s| &s.app);
+    let networks = observed.networks.iter().map(|n| &n.app);
+    let known = containers.chain(networks).chain(at.ledger.apps.keys());
+    known.filter(|app| !target.apps.contains_key(*app)).collect()
 }
 
-/// Stops and removes everything of `app` but its volumes.
-pub(super) fn clear(draft: &mut Draft<'_>, app: &AppId) {
-    let observed = draft.at.observed;
-    if observed.services.iter().any(|s| s.app == *app && is_up(s)) && gate::keeps(draft, app) {
-        return;
+/// Stops and removes everything of the app except its volumes.
+pub(super) fn remove_app(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    if app.containers().any(is_up) {
+        gate::check_removal(draft, app)?;
     }
-    let mut is_clear = true;
-    for seen in observed.services.iter().filter(|s| s.app == *app) {
-        is_clear = false;
-        let chain = stop_and_remove(draft, seen);
-        draft.add(Some(app), Some(&seen.service), chain);
-    }
-    if !is_clear || remove_parked(draft, app) {
-        return;
-    }
-    if remove_networks(draft, app, |_| true) {
-        return;
-    }
-    if draft.at.ledger.apps.contains_key(app) {
-        draft.add(Some(app), None, vec![Step::Forget { app: app.clone() }]);
-    }
+    remove_containers(draft, app)?;
+    remove_parked(draft, app)?;
+    remove_networks(draft, app, |_| true)?;
+    forget(draft, app)
 }
 
-/// Removes what was put aside of `app`; whether there was anything.
-pub(super) fn remove_parked(draft: &mut Draft<'_>, app: &AppId) -> bool {
-    let mut has_any = false;
-    for seen in draft.at.observed.parked.iter().filter(|s| s.app == *app) {
-        has_any = true;
-        draft.add(Some(app), Some(&seen.service), vec![remove_by_force(seen)]);
+fn remove_containers(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    let mut concern = CLEAR;
+    for seen in app.containers() {
+        concern = PENDING;
+        draft.add(Some(app.id), Some(&seen.service), stop_and_remove(app.at, seen));
     }
-    has_any
+    concern
 }
 
-/// Removes the networks of `app` that are not to stay; whether there were any.
+/// Removes the containers of the app that were renamed because the engine did not remove them.
+pub(super) fn remove_parked(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    let mut concern = CLEAR;
+    for seen in app.at.observed.parked.iter().filter(|seen| seen.app == *app.id) {
+        concern = PENDING;
+        draft.add(Some(app.id), Some(&seen.service), vec![remove_by_force(seen)]);
+    }
+    concern
+}
+
+/// Removes the networks of the app for which `is_obsolete` returns `true`.
 pub(super) fn remove_networks(
     draft: &mut Draft<'_>,
-    app: &AppId,
-    goes: impl Fn(&ObservedNetwork) -> bool,
-) -> bool {
-    let observed = draft.at.observed;
-    let mut has_any = false;
-    for network in observed.networks.iter().filter(|n| n.app == *app && goes(n)) {
-        has_any = true;
-        draft.add(Some(app), None, vec![networks::remove(network)]);
+    app: AppSituation<'_>,
+    is_obsolete: impl Fn(&ObservedNetwork) -> bool,
+) -> Concern {
+    let mut concern = CLEAR;
+    for network in app.networks().filter(|network| is_obsolete(network)) {
+        concern = PENDING;
+        draft.add(Some(app.id), None, vec![networks::remove(network)]);
     }
-    has_any
+    concern
+}
+
+fn forget(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    if app.ledger.is_none() {
+        return CLEAR;
+    }
+    draft.add(Some(app.id), None, vec![Step::Forget { app: app.id.clone() }]);
+    PENDING
 }

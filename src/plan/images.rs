@@ -1,25 +1,25 @@
-//! Which images may go: those that we pulled and that no release we know of needs.
+//! Removes images that we pulled and that no known release needs.
 
 use std::collections::BTreeSet;
 
 use crate::model::{ImageRef, Step};
 
-use super::Draft;
+use super::draft::Draft;
+use super::situation::Situation;
 
-/// Removes images, whenever nothing else is to be done, also while an update waits for something.
+/// Removes unused images. Runs whenever there is no other step, also while an update waits.
 ///
-/// Kept are those of every wanted release, of every good one and the one before it (going back needs
-/// no network) and of every container of ours.
-pub(super) fn collect(draft: &mut Draft<'_>) {
-    let at = draft.at;
+/// The images of these stay: every wanted release, every accepted release and the one accepted before it (so that
+/// going back needs no network), and every container of ours.
+pub(super) fn remove_unused(draft: &mut Draft<'_>, at: &Situation<'_>) {
     if !at.pulling.is_empty() {
         return;
     }
     let mut kept: BTreeSet<&ImageRef> = BTreeSet::new();
     kept.extend(draft.wanted_images());
-    // An app on its way out is in the ledger until nothing is left of it.
-    let remembered = at.ledger.apps.values().flat_map(|a| a.good.iter().chain(&a.previous));
-    kept.extend(remembered.flat_map(|release| release.services.values()).map(|s| &s.image));
+    // An app that is being removed is in the ledger until nothing is left of it.
+    let accepted = at.ledger.apps.values().flat_map(|app| app.good.iter().chain(&app.previous));
+    kept.extend(accepted.flat_map(|release| release.services.values()).map(|s| &s.image));
     let used: BTreeSet<&str> = at.observed.services.iter().map(|s| s.image.as_str()).collect();
     for image in &at.ledger.images {
         if !kept.contains(image) && !used.contains(image.to_string().as_str()) {

@@ -1,123 +1,124 @@
-//! What runs while the wanted release does not: the good one, whole.
+//! Keeps the accepted release running while the wanted one is not ready.
 
-use crate::model::{AppId, ContainerState, Health, ObservedService, Release, ServiceSpec, Step};
+use crate::model::{ContainerState, Health, Step};
 
-use super::places::{Place, free_name, gives_room, is_up, line_up, needs_start};
-use super::{Draft, care, create, gate, networks, places, swap, trial};
+use super::app::AppSituation;
+use super::containers::free_name;
+use super::draft::{Concern, Draft, PENDING};
+use super::slots::{Goal, Slot};
+use super::takeover::may_stop_first;
+use super::{care, create, gate, networks, swap};
 
-/// While `wanted` is not ready, a service of the good release that ended or vanished, and of which
-/// nothing else runs, comes back. What a third release left half done, when the target changed during
-/// its trial, goes on only for as long as it is well.
-pub(super) fn alive(draft: &mut Draft<'_>, app: &AppId, wanted: &Release) {
-    let Some(good) = draft.good(app) else { return };
-    let services = line_up(draft, app, good);
-    let strangers = strangers(draft, app, &[good, wanted]);
-    let is_unwell =
-        strangers.iter().any(|s| s.state == ContainerState::Restarting || s.health == Health::Unhealthy);
-    // What is on trial and has stopped its predecessor to make room does without it.
-    let is_tried = trial::of(draft, app, wanted).is_some() && draft.at.ledger.hold.is_none();
-    let observed = draft.at.observed;
-    let way = networks::in_the_way(observed, app, wanted);
-    let has_made_room = |p: &Place<'_>| {
-        let has_lost = |seen: &ObservedService| way.iter().any(|network| networks::is_on(seen, network));
-        is_tried
-            && (gives_room(wanted, p.name)
-                || !networks::are_there(observed, app, good, p.spec)
-                || p.container.is_some_and(has_lost))
-    };
-    let is_gap = services.iter().any(|p| p.is_to_run && !is_covered(p) && !has_made_room(p));
-    let is_broken = |p: &Place<'_>| p.container.is_some_and(|seen| places::is_broken(draft, app, seen, p));
-    let is_whole = !services.iter().any(is_broken);
-    // All successors are created before the first one is started: one that is not begun is half a release.
-    let is_half = draft.at.observed.services.iter().any(|seen| {
-        seen.app == *app && seen.state == ContainerState::Created && !is_of_any(seen, &[good, wanted])
-    });
-    if is_whole
-        && !strangers.is_empty()
-        && (is_unwell || is_gap || is_half)
-        && can_swap(draft, app, &services)
-    {
-        back(draft, app, good, &services);
+/// Keeps the accepted release running while `wanted` is not ready.
+///
+/// A service that ended or vanished is started or created again, unless something of the service runs. If the target
+/// changed during a trial, containers of a third release may be up. They stay while they are well and complete;
+/// otherwise the whole accepted release takes their place.
+pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
+    let Some(accepted) = wanted.app.accepted() else { return };
+    let goal = Goal::new(wanted.app, accepted);
+    if must_swap_back(&goal, wanted) && may_swap_back(draft, &goal).is_continue() {
+        _ = swap_back(draft, &goal);
         return;
     }
-    for place in &services {
-        let is_planned = draft.plan.stage.iter().any(|s| s.service() == Some((app, place.name)));
-        if is_planned || has_made_room(place) || place.predecessors.iter().any(|p| is_up(p)) {
-            continue;
-        }
-        if let Some(seen) = place.container.filter(|seen| places::is_broken(draft, app, seen, place)) {
-            let step = free_name(draft, seen);
-            draft.add(Some(app), Some(place.name), vec![step]);
-            continue;
-        }
-        let is_startable = |seen: &ObservedService| {
-            needs_start(draft, app, seen, place) && swap::missing_joined(place.spec, &services).is_none()
-        };
-        let is_wanted = place.container.map_or(observed.images.contains(&place.spec.image), is_startable);
-        if !is_wanted {
-            continue;
-        }
-        if !networks::are_there(observed, app, good, place.spec) {
-            networks::restore(draft, app, good);
-            continue;
-        }
-        match place.container {
-            Some(seen) => {
-                let chain = networks::start(draft, app, good, place, seen);
-                draft.add_swap(app, place.name, chain);
-            }
-            None => create::successor(draft, app, good, place, &services),
-        }
+    for slot in &goal.slots {
+        restore(draft, &goal, wanted, slot);
     }
-    care::rejoin(draft, app, &services);
-    care::heal(draft, app, &services);
+    _ = care::rejoin(draft, &goal);
+    care::heal(draft, &goal);
 }
 
-/// An app that is refused stays as it is, unless it was refused in the middle of a trial: what was tried
-/// is watched by nobody any more, so the good release comes back.
-pub(super) fn refused(draft: &mut Draft<'_>, app: &AppId) {
-    let Some(good) = draft.good(app) else { return };
-    let services = line_up(draft, app, good);
-    if !strangers(draft, app, &[good]).is_empty() && can_swap(draft, app, &services) {
-        back(draft, app, good, &services);
+/// Brings the accepted release back if an app was refused in the middle of a trial, because nobody watches the trial
+/// any more. Otherwise a refused app stays as it is.
+pub(super) fn restore_refused(draft: &mut Draft<'_>, app: AppSituation<'_>) {
+    let Some(accepted) = app.accepted() else { return };
+    let goal = Goal::new(app, accepted);
+    if is_replaced(app) && may_swap_back(draft, &goal).is_continue() {
+        _ = swap_back(draft, &goal);
     }
 }
 
-/// The next steps back to the good release: its networks, where others have taken their place, then its services.
-fn back(draft: &mut Draft<'_>, app: &AppId, good: &Release, services: &[Place<'_>]) {
-    if !networks::makes_room(draft, app, good) && networks::create(draft, app, good) {
-        swap::swap(draft, app, good, services);
+/// Returns `true` if there is an accepted release, and something of the app is up that is not part of it.
+pub(super) fn is_replaced(app: AppSituation<'_>) -> bool {
+    app.accepted().is_some_and(|accepted| !app.up_outside(&[accepted]).is_empty())
+}
+
+/// Returns `true` if containers of a third release are up that must not stay: one of them is unwell, the release was
+/// not started completely, or a service is missing.
+fn must_swap_back(goal: &Goal<'_>, wanted: &Goal<'_>) -> bool {
+    let known = [goal.release, wanted.release];
+    let third = goal.app.up_outside(&known);
+    if third.is_empty() || goal.slots.iter().any(|slot| slot.broken().is_some()) {
+        return false;
     }
+    let is_unwell =
+        third.iter().any(|s| s.state == ContainerState::Restarting || s.health == Health::Unhealthy);
+    let is_missing =
+        |slot: &Slot<'_>| slot.is_to_run && !slot.is_covered() && !has_made_room(goal, wanted, slot);
+    is_unwell || goal.slots.iter().any(is_missing) || goal.app.has_unstarted_outside(&known)
 }
 
-/// Containers of the app that are up and belong to none of the releases.
-fn strangers<'a>(draft: &Draft<'a>, app: &AppId, releases: &[&Release]) -> Vec<&'a ObservedService> {
-    let all = draft.at.observed.services.iter().filter(|s| s.app == *app && is_up(s));
-    all.filter(|s| !is_of_any(s, releases)).collect()
-}
-
-/// Whether something of the app is up that is not the good release's.
-pub(super) fn has_strangers(draft: &Draft<'_>, app: &AppId, good: &Release) -> bool {
-    !strangers(draft, app, &[good]).is_empty()
-}
-
-fn is_of_any(seen: &ObservedService, releases: &[&Release]) -> bool {
-    let is_of = |spec: &ServiceSpec| spec.hash == seen.spec;
-    releases.iter().any(|release| release.services.get(&seen.service).is_some_and(is_of))
-}
-
-/// Whether something of the service runs, or it has ended as it should.
-fn is_covered(place: &Place<'_>) -> bool {
-    let ended_well = |c: &ObservedService| {
-        c.state == ContainerState::Exited { code: 0 } && !place.spec.restart.is_forever()
+/// Returns `true` if a service of the accepted release has stopped to make room for the release on trial, and must
+/// stay down.
+fn has_made_room(goal: &Goal<'_>, wanted: &Goal<'_>, slot: &Slot<'_>) -> bool {
+    let app = goal.app;
+    if wanted.trial().is_none() || app.is_held() {
+        return false;
+    }
+    let has_lost_network = || {
+        let in_the_way = networks::in_the_way(app, wanted.release);
+        slot.container.is_some_and(|seen| in_the_way.iter().any(|network| networks::is_on(seen, network)))
     };
-    place.container.is_some_and(|c| is_up(c) || ended_well(c)) || place.predecessors.iter().any(|p| is_up(p))
+    may_stop_first(wanted.release, slot.name)
+        || !networks::are_here_for(app, goal.release, slot.spec)
+        || has_lost_network()
 }
 
-/// Whether the release has all its containers, nobody holds the device or has locked the app, and none of them is
-/// just being made.
-fn can_swap(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
-    let is_whole = services.iter().all(|p| p.container.is_some());
-    let is_begun = draft.plan.stage.iter().any(|s| matches!(s, Step::Create { .. }));
-    is_whole && !is_begun && draft.at.ledger.hold.is_none() && !gate::is_locked(draft, app)
+/// Waits if the app is locked. The way back is pending, too, while the device is held, and until all containers of the
+/// accepted release are created.
+fn may_swap_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let is_complete = goal.slots.iter().all(|slot| slot.container.is_some());
+    let is_creating = draft.plan.stage.iter().any(|step| matches!(step, Step::Create { .. }));
+    if !is_complete || is_creating || goal.app.is_held() {
+        return PENDING;
+    }
+    gate::check_locks(draft, goal.app)
+}
+
+/// Brings back the networks of the accepted release, and then its services.
+fn swap_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    networks::make_room(draft, goal)?;
+    networks::create_missing(draft, goal)?;
+    swap::swap(draft, goal)
+}
+
+/// Starts or creates the container of one service, if nothing of the service runs and nothing else is planned for it.
+fn restore(draft: &mut Draft<'_>, goal: &Goal<'_>, wanted: &Goal<'_>, slot: &Slot<'_>) {
+    let app = goal.app;
+    let is_planned = draft.plan.stage.iter().any(|step| step.service() == Some((app.id, slot.name)));
+    if is_planned || slot.has_predecessor_up() || has_made_room(goal, wanted, slot) {
+        return;
+    }
+    if let Some(seen) = slot.broken() {
+        draft.add(Some(app.id), Some(slot.name), vec![free_name(app.at, seen)]);
+        return;
+    }
+    let is_needed = match slot.container {
+        Some(_) => slot.needs_start() && swap::missing_joined(goal, slot.spec).is_none(),
+        None => !slot.needs_image(),
+    };
+    if !is_needed {
+        return;
+    }
+    if !networks::are_here_for(app, goal.release, slot.spec) {
+        _ = networks::restore(draft, goal);
+        return;
+    }
+    match slot.container {
+        Some(seen) => {
+            let chain = networks::start(draft, goal, slot, seen);
+            draft.add_swap(app.id, slot.name, chain);
+        }
+        None => create::successor(draft, goal, slot),
+    }
 }

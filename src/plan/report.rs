@@ -10,8 +10,9 @@ use crate::model::{
     gathered,
 };
 
-use super::Situation;
-use super::orders::releases;
+use super::app::AppSituation;
+use super::containers::belongs_to;
+use super::situation::Situation;
 
 /// The report of the device as it was last observed.
 #[must_use]
@@ -140,7 +141,8 @@ fn add_good(
 fn halted(at: &Situation<'_>, id: &AppId) -> BTreeMap<ServiceName, Halt> {
     let halted = at.ledger.apps.get(id).into_iter().flat_map(|ledger| &ledger.halted);
     let may_run = |(service, halt): &(&ServiceName, &Halt)| {
-        let mut specs = releases(at, id).filter_map(|release| release.services.get(service));
+        let mut specs =
+            AppSituation::new(at, id).releases().filter_map(|release| release.services.get(service));
         specs.any(|spec| spec.hash == halt.spec)
     };
     gathered(halted.filter(may_run).map(|(service, halt)| (service.clone(), halt.clone())))
@@ -151,10 +153,7 @@ fn containers<'a>(
     id: &AppId,
     release: &Release,
 ) -> impl Iterator<Item = &'a ObservedService> {
-    let is_of = |s: &&ObservedService| {
-        s.app == *id && release.services.get(&s.service).is_some_and(|spec| spec.hash == s.spec)
-    };
-    at.observed.services.iter().filter(is_of)
+    at.observed.services.iter().filter(move |seen| seen.app == *id && belongs_to(seen, release))
 }
 
 fn status_of(seen: &ObservedService) -> ServiceStatus {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use crate::model::{Answer, AppId, AppLedger, Lease, Ledger, Release, TargetApp, WantedApp};
-use crate::plan::{Situation, may_lock};
+use crate::plan::gate::may_lock;
+use crate::plan::situation::Situation;
 
-use super::{find, name};
+use super::lookup::{find, name};
 
 /// How many leases may be in force: a program that forgets its own shall not fill the disk.
 const MOST: usize = 64;

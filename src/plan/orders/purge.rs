@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use crate::model::{Answer, AppId, ObservedService, OwnVolume, Purge};
-use crate::plan::Situation;
-use crate::plan::places::is_up;
+use crate::plan::containers::is_up;
+use crate::plan::situation::Situation;
 
-use super::{find, locks, name, not_held};
+use super::locks;
+use super::lookup::{find, name, not_held};
 
 /// What a purge does, in its order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

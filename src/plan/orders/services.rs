@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 
 use crate::model::{
-    Answer, AppId, Halt, Ledger, ObservedService, OfService, Release, ServiceName, ServiceSpec, TargetApp,
+    Answer, AppId, Halt, Ledger, ObservedService, OfService, Release, ServiceName, ServiceSpec,
 };
-use crate::plan::Situation;
-use crate::plan::places::is_up;
+use crate::plan::app::AppSituation;
+use crate::plan::containers::is_up;
+use crate::plan::situation::Situation;
 
-use super::{find, locks, name, not_held};
+use super::locks;
+use super::lookup::{find, name, not_held};
 
 /// Keeps a service stopped.
 pub(super) fn stop(
@@ -77,37 +79,24 @@ fn halt<'a>(at: &Situation<'a>, app: &AppId, service: &ServiceName, spec: &Servi
     at.ledger.apps.get(app)?.halted.get(service).filter(|halt| halt.spec == spec.hash)
 }
 
-/// The releases that a device may be running of an app: the one wanted, and the good one.
-pub(in crate::plan) fn releases<'a>(
-    at: &Situation<'a>,
-    app: &AppId,
-) -> impl Iterator<Item = &'a Release> + use<'a> {
-    let good = at.ledger.apps.get(app).and_then(|entry| entry.good.as_ref());
-    wanted(at, app).into_iter().chain(good)
-}
-
-fn wanted<'a>(at: &Situation<'a>, app: &AppId) -> Option<&'a Release> {
-    match at.target?.apps.get(app)? {
-        TargetApp::Wanted(wanted) => wanted.release.as_ref(),
-        TargetApp::Refused(_) => None,
-    }
-}
-
 /// The spec that is meant by a service's name: of the container that is up; else of the release on
 /// trial, of the good one, of the wanted one.
-fn in_force<'a>(at: &Situation<'a>, app: &AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
+fn in_force<'a>(at: &'a Situation<'a>, app: &'a AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
     let runs = |spec: &&ServiceSpec| of(at, app, service).any(|seen| is_up(seen) && seen.spec == spec.hash);
-    let up = releases(at, app).filter_map(|release| release.services.get(service)).find(runs);
+    let up =
+        AppSituation::new(at, app).releases().filter_map(|release| release.services.get(service)).find(runs);
     let entry = at.ledger.apps.get(app);
     let is_on_trial = |release: &&Release| {
         let key = release.key();
         let is_rejected = entry.and_then(|e| e.rejected.as_ref()).is_some_and(|r| r.release == key);
         !is_rejected && entry.and_then(|e| e.trial.as_ref()).is_some_and(|trial| trial.release == key)
     };
-    let tried = wanted(at, app).filter(is_on_trial);
+    let tried = AppSituation::new(at, app).wanted().filter(is_on_trial);
     let good = entry.and_then(|entry| entry.good.as_ref());
     let of_release = |release: Option<&'a Release>| release.and_then(|r| r.services.get(service));
-    up.or_else(|| of_release(tried)).or_else(|| of_release(good)).or_else(|| of_release(wanted(at, app)))
+    up.or_else(|| of_release(tried))
+        .or_else(|| of_release(good))
+        .or_else(|| of_release(AppSituation::new(at, app).wanted()))
 }
 
 /// Its containers.
@@ -123,7 +112,12 @@ fn of<'a>(
 /// The names of the services of an app, those included that only an operator's stop remembers.
 fn names(at: &Situation<'_>, app: &AppId) -> BTreeSet<ServiceName> {
     let halted = at.ledger.apps.get(app).into_iter().flat_map(|entry| entry.halted.keys());
-    releases(at, app).flat_map(|release| release.services.keys()).chain(halted).cloned().collect()
+    AppSituation::new(at, app)
+        .releases()
+        .flat_map(|release| release.services.keys())
+        .chain(halted)
+        .cloned()
+        .collect()
 }
 
 /// The service that is meant, in the one app that has it.
