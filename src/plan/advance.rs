@@ -7,7 +7,7 @@ use super::containers::{free_name, stop_and_remove};
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::{is_created_during_trial, is_pulled_after_stop};
-use super::{care, create, debris, fetch, gate, gone, keep, networks, preflight, swap, trial};
+use super::{create, fallback, gate, leftovers, networks, preflight, pull, restart, swap, teardown, trial};
 
 /// Adds the next steps towards `release`, or back to the accepted release if `release` was rejected.
 pub(super) fn reach<'a>(draft: &mut Draft<'_>, app: AppSituation<'a>, release: &'a Release) {
@@ -40,7 +40,7 @@ fn advance(draft: &mut Draft<'_>, goal: &Goal<'_>) {
         return;
     }
     if prepare(draft, goal).is_break() {
-        keep::keep_running(draft, goal);
+        fallback::keep_running(draft, goal);
         return;
     }
     _ = finish(draft, goal);
@@ -49,7 +49,7 @@ fn advance(draft: &mut Draft<'_>, goal: &Goal<'_>) {
 /// What must not wait for anything else: a release that has proved bad, and what an operator asked for.
 fn react(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     trial::reject_failed(draft, goal)?;
-    care::follow_operator(draft, goal.app)
+    restart::follow_operator(draft, goal.app)
 }
 
 /// What must be done before the swap. While one of these is pending, the accepted release is kept running.
@@ -59,22 +59,22 @@ fn prepare(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let pulled_before: Vec<_> = goal.slots.iter().filter(|slot| !is_pulled_after_stop(slot)).collect();
 
     remove_broken(draft, goal)?;
-    debris::remove_leftovers(draft, goal);
+    leftovers::remove_leftovers(draft, goal);
     preflight::check(draft, goal)?;
-    fetch::images(draft, &pulled_before)?;
+    pull::images(draft, &pulled_before)?;
     networks::create_missing(draft, goal)?;
     create::successors(draft, goal, &before)?;
     gate::check(draft, goal)?;
     trial::begin(draft, goal)?;
     networks::make_room(draft, goal)?;
-    fetch::during_trial(draft, goal, &during_trial)
+    pull::during_trial(draft, goal, &during_trial)
 }
 
 /// The swap, and what follows it.
 fn finish(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     swap::swap(draft, goal)?;
-    care::rejoin(draft, goal)?;
-    care::heal(draft, goal);
+    restart::rejoin(draft, goal)?;
+    restart::heal(draft, goal);
     check_services(draft, goal)?;
     trial::soak(draft, goal)?;
     accept(draft, goal)?;
@@ -164,9 +164,9 @@ fn clean_up(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
         draft.add(Some(app.id), Some(&seen.service), stop_and_remove(app.at, seen));
     }
     // Networks do not wait for renamed containers, which the engine may never remove.
-    _ = gone::remove_parked(draft, app);
+    _ = teardown::remove_parked(draft, app);
     replaced?;
-    gone::remove_networks(draft, app, |network| !networks::is_of(goal.release, network))
+    teardown::remove_networks(draft, app, |network| !networks::is_of(goal.release, network))
 }
 
 /// Removes our own lock files, unless the app is being changed.
@@ -181,7 +181,8 @@ pub(super) fn unlock(draft: &mut Draft<'_>, app: AppSituation<'_>) {
 /// them, because there is nothing to go back to.
 fn may_unlock(draft: &Draft<'_>, app: AppSituation<'_>) -> bool {
     let is_tried = app.accepted().is_some() && app.ledger.is_some_and(|ledger| ledger.trial.is_some());
-    let is_going_back = keep::is_replaced(app) && app.ledger.is_some_and(|ledger| ledger.rejected.is_some());
+    let is_going_back =
+        fallback::is_replaced(app) && app.ledger.is_some_and(|ledger| ledger.rejected.is_some());
     let is_touched = draft.plan.stage.iter().any(|step| {
         step.app() == Some(app.id)
             && matches!(step, Step::Stop { .. } | Step::Kill { .. } | Step::Start { .. } | Step::Try { .. })

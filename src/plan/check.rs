@@ -12,7 +12,7 @@ use super::containers::{belongs_to, is_up, may_come_up};
 use super::gate::may_lock;
 use super::situation::Situation;
 use super::takeover::may_stop_first;
-use super::{debris, networks};
+use super::{leftovers, networks};
 
 /// The safety rules that `plan` breaks, in words; empty when it is safe to run.
 #[must_use]
@@ -50,7 +50,7 @@ struct Checked<'a> {
     after: &'a [Step],
     app: Option<AppSituation<'a>>,
     ledger: Option<&'a AppLedger>,
-    good: Option<&'a Release>,
+    accepted: Option<&'a Release>,
     /// What the app is to run: what was rejected or refused is not wanted, the good release is.
     wanted: Option<&'a Release>,
     is_refused: bool,
@@ -66,18 +66,18 @@ impl<'a> Checked<'a> {
         after: &'a [Step],
     ) -> Self {
         let app = step.app().map(|id| AppSituation::new(at, id));
-        let told = app.and_then(|app| target.apps.get(app.id));
+        let in_target = app.and_then(|app| target.apps.get(app.id));
         let ledger = app.and_then(|app| app.ledger);
-        let good = ledger.and_then(|a| a.good.as_ref());
-        let asked = told.and_then(TargetApp::release);
+        let accepted = ledger.and_then(|a| a.good.as_ref());
+        let asked = in_target.and_then(TargetApp::release);
         let key = |release: Option<&Release>| release.map(Release::key);
         let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
         let is_rejected = rejected.is_some() && rejected == key(asked).as_ref();
-        let is_refused = matches!(told, Some(TargetApp::Refused(_)));
-        let wanted = if is_rejected || is_refused { good } else { asked };
+        let is_refused = matches!(in_target, Some(TargetApp::Refused(_)));
+        let wanted = if is_rejected || is_refused { accepted } else { asked };
         let tried = ledger.and_then(|a| a.trial.as_ref()).map(|trial| &trial.release);
         let is_on_trial = tried.is_some() && tried == key(wanted).as_ref();
-        Self { at, target, step, before, after, app, ledger, good, wanted, is_refused, is_on_trial }
+        Self { at, target, step, before, after, app, ledger, accepted, wanted, is_refused, is_on_trial }
     }
 
     fn violation(&self) -> Option<&'static str> {
@@ -96,14 +96,14 @@ impl<'a> Checked<'a> {
             Step::Fence { container, .. } => self.fence(container),
             Step::RemoveImage { image } => self.remove_image(image),
             Step::Try { .. } if self.is_held() => Some("the device is held"),
-            Step::Try { .. } if self.good.is_some() && self.is_locked() => Some("updates are locked"),
+            Step::Try { .. } if self.accepted.is_some() && self.is_locked() => Some("updates are locked"),
             Step::Try { .. } | Step::Commit { .. } => {
                 let Some(wanted) = self.wanted else { return Some("no release is wanted") };
                 let is_tried = matches!(self.step, Step::Try { .. });
                 (!self.is_ready(wanted, is_tried)).then_some("it is not there whole")
             }
             Step::Reject { .. } => {
-                let has_other = self.good.is_some() && self.good != self.wanted;
+                let has_other = self.accepted.is_some() && self.accepted != self.wanted;
                 (!has_other).then_some("there is nothing to go back to")
             }
             Step::Forget { .. } => self.wanted.is_some().then_some("a release of it is wanted"),
@@ -113,7 +113,7 @@ impl<'a> Checked<'a> {
                 (healed >= self.at.settings.heals).then_some("it was restarted often enough")
             }
             Step::Unlock { .. } => {
-                (self.is_on_trial && self.good.is_some()).then_some("its release is on trial")
+                (self.is_on_trial && self.accepted.is_some()).then_some("its release is on trial")
             }
             Step::Create { service, spec, .. } => self.create(service, spec),
             Step::RemoveNetwork { id, .. } => self.remove_network(id),
@@ -127,20 +127,23 @@ impl<'a> Checked<'a> {
 
     /// Of a refused app only the way back from a trial that was cut off is gone.
     fn is_way_back(&self) -> bool {
-        let of_good = |container| self.find(container).map(|seen| is_of(self.good, seen));
+        let is_accepted_spec = |container| self.find(container).map(|seen| is_of(self.accepted, seen));
         let is_back = match self.step {
-            Step::Stop { container, .. } | Step::Kill { container, .. } => of_good(container) == Some(false),
+            Step::Stop { container, .. } | Step::Kill { container, .. } => {
+                is_accepted_spec(container) == Some(false)
+            }
             Step::Start { container, .. } | Step::Reconnect { container, .. } => {
-                of_good(container) == Some(true)
+                is_accepted_spec(container) == Some(true)
             }
             Step::Fence { .. } => true,
             Step::CreateNetwork { network, config_hash, .. } => self
-                .good
-                .and_then(|good| good.networks.get(network))
+                .accepted
+                .and_then(|accepted| accepted.networks.get(network))
                 .is_some_and(|spec| spec.config_hash == *config_hash),
-            Step::RemoveNetwork { id, .. } => {
-                self.good.zip(self.app).is_some_and(|(good, app)| self.is_in_the_way(app, good, id))
-            }
+            Step::RemoveNetwork { id, .. } => self
+                .accepted
+                .zip(self.app)
+                .is_some_and(|(accepted, app)| self.is_in_the_way(app, accepted, id)),
             Step::Unlock { .. } => true,
             Step::Pull { .. }
             | Step::Weigh { .. }
@@ -155,7 +158,7 @@ impl<'a> Checked<'a> {
             | Step::Commit { .. }
             | Step::Forget { .. } => false,
         };
-        is_back && (self.good.is_some() || matches!(self.step, Step::Unlock { .. }))
+        is_back && (self.accepted.is_some() || matches!(self.step, Step::Unlock { .. }))
     }
 
     fn stop(&self, container: &ContainerId) -> Option<&'static str> {
@@ -175,11 +178,11 @@ impl<'a> Checked<'a> {
             return Some("updates are locked");
         }
         let wanted = self.wanted?;
-        let is_stranger = !is_of(self.good, seen) && !is_of(Some(wanted), seen);
-        if is_stranger && self.good.is_some_and(|good| self.is_ready(good, false)) {
+        let is_stranger = !is_of(self.accepted, seen) && !is_of(Some(wanted), seen);
+        if is_stranger && self.accepted.is_some_and(|accepted| self.is_ready(accepted, false)) {
             return None;
         }
-        let is_back = self.good == Some(wanted);
+        let is_back = self.accepted == Some(wanted);
         let makes_room = (self.is_on_trial && may_stop_first(wanted, &seen.service))
             || ((self.is_on_trial || is_back) && self.stands_in_the_way(wanted, seen));
         (!self.is_ready(wanted, makes_room)).then_some("its release is not replaced by one that is ready")
@@ -198,16 +201,16 @@ impl<'a> Checked<'a> {
             return None;
         }
         let tried = self.wanted.filter(|_| self.is_on_trial);
-        if tried.iter().chain(&self.good).any(|release| self.is_in_the_way(app, release, id)) {
+        if tried.iter().chain(&self.accepted).any(|release| self.is_in_the_way(app, release, id)) {
             return None;
         }
         // Of an app that goes nothing is needed any more.
         let wanted = self.wanted?;
-        if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {
+        if [Some(wanted), self.accepted].iter().flatten().any(|release| networks::is_of(release, network)) {
             return Some("a release needs it");
         }
-        let is_unused = debris::is_unused(app, network, self.good, wanted);
-        (self.good != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
+        let is_unused = leftovers::is_unused(app, network, self.accepted, wanted);
+        (self.accepted != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
     }
 
     fn is_in_the_way(&self, app: AppSituation<'_>, release: &Release, id: &NetworkId) -> bool {
@@ -216,8 +219,8 @@ impl<'a> Checked<'a> {
 
     /// Whether a container is on a network in whose place one of `release` is to come.
     fn stands_in_the_way(&self, release: &Release, seen: &ObservedService) -> bool {
-        let way = networks::in_the_way(AppSituation::new(self.at, &seen.app), release);
-        way.iter().any(|network| networks::is_on(seen, network))
+        let in_the_way = networks::in_the_way(AppSituation::new(self.at, &seen.app), release);
+        in_the_way.iter().any(|network| networks::is_on(seen, network))
     }
 
     fn remove(&self, container: &ContainerId, is_forced: bool) -> Option<&'static str> {
@@ -240,10 +243,10 @@ impl<'a> Checked<'a> {
         if is_asked {
             return None;
         }
-        if debris::is_leftover(AppSituation::new(self.at, &seen.app), seen, self.good, wanted) {
+        if leftovers::is_leftover(AppSituation::new(self.at, &seen.app), seen, self.accepted, wanted) {
             return None;
         }
-        if self.good != Some(wanted) {
+        if self.accepted != Some(wanted) {
             return Some("its successor is not accepted yet");
         }
         let is_kept = is_of(Some(wanted), seen);
@@ -256,7 +259,7 @@ impl<'a> Checked<'a> {
     fn create(&self, service: &ServiceName, hash: &SpecHash) -> Option<&'static str> {
         let app = self.app?;
         let has_it = |r: &&&Release| r.services.get(service).is_some_and(|spec| spec.hash == *hash);
-        let releases = [self.wanted, self.good];
+        let releases = [self.wanted, self.accepted];
         let Some(release) = releases.iter().flatten().find(has_it) else {
             return Some("no release we know of has this spec");
         };
@@ -269,10 +272,10 @@ impl<'a> Checked<'a> {
 
     fn start(&self, container: &ContainerId) -> Option<&'static str> {
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
-        if !is_of(self.wanted, seen) && !is_of(self.good, seen) {
+        if !is_of(self.wanted, seen) && !is_of(self.accepted, seen) {
             return Some("no release we know of has this spec");
         }
-        if self.is_held() && self.good.is_some() && !is_of(self.good, seen) {
+        if self.is_held() && self.accepted.is_some() && !is_of(self.accepted, seen) {
             return Some("the device is held");
         }
         let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
@@ -343,15 +346,16 @@ impl<'a> Checked<'a> {
 
     /// Whether every service of `release` has its container, so that swapping can begin. Where room is
     /// `made`, those do not count whose predecessor goes first.
-    fn is_ready(&self, release: &Release, made: bool) -> bool {
+    fn is_ready(&self, release: &Release, has_made_room: bool) -> bool {
         let Some(app) = self.app else { return false };
         let has = |(name, spec): (&ServiceName, &ServiceSpec)| {
             let is_it = |s: &ObservedService| s.service == *name && s.spec == spec.hash;
             // What waits for a network has its image here at least.
-            let waits = || {
+            let waits_for_network = || {
                 !networks::are_here_for(app, release, spec) && self.at.observed.images.contains(&spec.image)
             };
-            app.containers().any(is_it) || (made && (may_stop_first(release, name) || waits()))
+            app.containers().any(is_it)
+                || (has_made_room && (may_stop_first(release, name) || waits_for_network()))
         };
         release.services.iter().all(has)
     }

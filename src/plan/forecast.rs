@@ -15,11 +15,11 @@ use crate::model::{
 use super::check::violations;
 use super::networks;
 use super::planner::plan;
-use super::record::{intend, record};
+use super::record::{record_done, record_intent};
 use super::situation::OwnedSituation;
 
 /// How far a forecast looks, in plans.
-const FURTHEST: usize = 200;
+const MOST_PLANS: usize = 200;
 
 /// Foresees the stages that lead to the target, and what is waited for at their end.
 ///
@@ -29,18 +29,18 @@ pub fn forecast(from: OwnedSituation) -> Forecast {
     let mut device = Model { at: from, created: 0 };
     let mut forecast = Forecast { is_cut: true, ..Forecast::default() };
     let mut after: Vec<Waiting> = Vec::new();
-    for _ in 0..FURTHEST {
+    for _ in 0..MOST_PLANS {
         let (plan, is_safe) = device.plan();
         if plan.stage.is_empty() {
-            let passed = device.pass(&plan.waiting);
-            let is_news = |waiting: &Waiting| !after.contains(waiting);
+            let ended = device.end_waits(&plan.waiting);
+            let is_new = |waiting: &Waiting| !after.contains(waiting);
             // What was over once and is waited for again does not end in this model.
-            if !passed.iter().any(is_news) {
+            if !ended.iter().any(is_new) {
                 (forecast.waiting, forecast.is_cut) = (plan.waiting, false);
                 return forecast;
             }
-            let news: Vec<_> = passed.into_iter().filter(is_news).collect();
-            after.extend(news);
+            let new: Vec<_> = ended.into_iter().filter(is_new).collect();
+            after.extend(new);
             continue;
         }
         if !is_safe {
@@ -82,11 +82,11 @@ impl Model {
     }
 
     fn apply(&mut self, stage: &[Step]) {
-        intend(&mut self.at.ledger, &self.at.observed, stage);
+        record_intent(&mut self.at.ledger, &self.at.observed, stage);
         for step in stage {
             self.change(step);
             if let Some(delivered) = self.at.target.clone() {
-                record(&mut self.at.ledger, &delivered.target, &self.at.boot_id, "", step);
+                record_done(&mut self.at.ledger, &delivered.target, &self.at.boot_id, "", step);
             }
         }
     }
@@ -110,10 +110,10 @@ impl Model {
                 self.at.observed.services.extend(created);
             }
             Step::Start { container, .. } => {
-                self.meet(container);
+                self.attach_networks(container);
                 self.set(container, ContainerState::Running);
             }
-            Step::Reconnect { container, .. } => self.meet(container),
+            Step::Reconnect { container, .. } => self.attach_networks(container),
             Step::Stop { container, .. } | Step::Kill { container, .. } => {
                 self.set(container, ContainerState::Exited { code: 143 });
             }
@@ -157,11 +157,11 @@ impl Model {
 
     /// The container that a step creates.
     fn created_by(&self, step: &Step, container: ContainerId) -> Option<ObservedService> {
-        let Step::Create { app, service, release, spec } = step else { return None };
+        let Step::Create { app, service, release: commit, spec } = step else { return None };
         let of_service = self.releases(app).filter_map(|r| Some((r, r.services.get(service)?)));
-        let (whole, wanted) = of_service.into_iter().find(|(_, wanted)| wanted.hash == *spec)?;
+        let (release, wanted) = of_service.into_iter().find(|(_, wanted)| wanted.hash == *spec)?;
         let joined = |(kind, other): (Namespace, &ServiceName)| {
-            let other = whole.services.get_key_value(other)?;
+            let other = release.services.get_key_value(other)?;
             let mut all = self.at.observed.services.iter();
             let seen = all.find(|s| s.app == *app && s.service == *other.0 && s.spec == other.1.hash)?;
             Some((kind, seen.container.clone()))
@@ -170,7 +170,7 @@ impl Model {
             container,
             app: app.clone(),
             service: service.clone(),
-            release: release.clone(),
+            release: commit.clone(),
             spec: spec.clone(),
             image: wanted.image.to_string(),
             grace: wanted.stop_grace.unwrap_or_default(),
@@ -181,7 +181,7 @@ impl Model {
             status: String::new(),
             ports: BTreeMap::new(),
             networks: self
-                .networks_of(app, whole, wanted)
+                .networks_of(app, release, wanted)
                 .map(|network| (network.name.clone(), None))
                 .collect(),
             joins: wanted.joins().filter_map(joined).collect(),
@@ -206,7 +206,7 @@ impl Model {
     }
 
     /// Binds a container to the networks of its release as they are now.
-    fn meet(&mut self, container: &ContainerId) {
+    fn attach_networks(&mut self, container: &ContainerId) {
         let Some(networks) = self.networks_now(container) else { return };
         if let Some(seen) = self.at.observed.services.iter_mut().find(|seen| seen.container == *container) {
             (seen.is_cut_off, seen.networks) = (false, networks);
@@ -239,18 +239,18 @@ impl Model {
 
     /// Lets end what is waited for and can end: what does so by itself, else what somebody ends. Returns what
     /// that was.
-    fn pass(&mut self, waiting: &[Waiting]) -> Vec<Waiting> {
+    fn end_waits(&mut self, waiting: &[Waiting]) -> Vec<Waiting> {
         for can_end in [ends_by_itself, can_be_ended] {
-            let passed: Vec<_> = waiting.iter().filter(|w| can_end(w)).cloned().collect();
-            if !passed.is_empty() {
-                passed.iter().for_each(|waiting| self.end(waiting));
-                return passed;
+            let ended: Vec<_> = waiting.iter().filter(|w| can_end(w)).cloned().collect();
+            if !ended.is_empty() {
+                ended.iter().for_each(|waiting| self.end_wait(waiting));
+                return ended;
             }
         }
         Vec::new()
     }
 
-    fn end(&mut self, waiting: &Waiting) {
+    fn end_wait(&mut self, waiting: &Waiting) {
         let at = &mut self.at;
         match waiting.reason {
             Reason::Downloading => {

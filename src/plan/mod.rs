@@ -13,37 +13,37 @@
 
 mod advance;
 mod app;
-mod care;
 mod check;
 mod containers;
 mod create;
-mod debris;
 mod draft;
-mod fetch;
+mod fallback;
 mod forecast;
 mod gate;
-mod gone;
-mod images;
-mod keep;
+mod leftovers;
 mod networks;
 mod orders;
 mod planner;
 mod preflight;
+mod pull;
 mod record;
 mod report;
+mod restart;
 mod situation;
 mod slots;
 mod swap;
 mod takeover;
+mod teardown;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod unused_images;
 
 pub use check::violations;
 pub use forecast::forecast;
 pub use gate::{CLOCK_PATIENCE, may_lock};
-pub use orders::{Purging, obey, purging};
+pub use orders::{PurgePlan, apply_order, plan_purge};
 pub use planner::plan;
-pub use record::{intend, record};
+pub use record::{record_done, record_intent};
 pub use report::report;
 pub use situation::{OwnedSituation, Situation};

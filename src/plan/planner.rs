@@ -5,7 +5,7 @@ use crate::model::{Plan, Reason, TargetApp};
 use super::app::AppSituation;
 use super::draft::Draft;
 use super::situation::Situation;
-use super::{advance, gone, images, keep};
+use super::{advance, fallback, teardown, unused_images};
 
 /// Returns the next stage of steps towards the target, and what is waited for.
 ///
@@ -18,11 +18,11 @@ pub fn plan(at: &Situation<'_>) -> Plan {
     for (id, wanted) in &target.apps {
         plan_app(&mut draft, AppSituation::new(at, id), wanted);
     }
-    for id in gone::unnamed_apps(at, target) {
-        _ = gone::remove_app(&mut draft, AppSituation::new(at, id));
+    for id in teardown::unnamed_apps(at, target) {
+        _ = teardown::remove_app(&mut draft, AppSituation::new(at, id));
     }
     if draft.plan.stage.is_empty() {
-        images::remove_unused(&mut draft, at);
+        unused_images::remove_unused(&mut draft, at);
     }
     draft.plan
 }
@@ -33,7 +33,7 @@ fn plan_app<'a>(draft: &mut Draft<'_>, app: AppSituation<'a>, wanted: &'a Target
             for refusal in &refused.refusals {
                 draft.wait(Some(app.id), None, Reason::Refused, refusal.to_string(), None);
             }
-            keep::restore_refused(draft, app);
+            fallback::restore_refused(draft, app);
             advance::unlock(draft, app);
         }
         TargetApp::Wanted(wanted) => match &wanted.release {
@@ -41,7 +41,7 @@ fn plan_app<'a>(draft: &mut Draft<'_>, app: AppSituation<'a>, wanted: &'a Target
                 advance::reach(draft, app, release);
                 advance::unlock(draft, app);
             }
-            None => _ = gone::remove_app(draft, app),
+            None => _ = teardown::remove_app(draft, app),
         },
     }
 }

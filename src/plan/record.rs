@@ -10,7 +10,7 @@ use crate::model::{
 };
 
 /// Writes down what must be known even if the next moment is a power cut.
-pub fn intend(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
+pub fn record_intent(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
     for step in stage {
         match step {
             // From now on this image is ours to remove.
@@ -48,8 +48,8 @@ pub fn intend(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
 }
 
 /// Writes down what a step that is done has changed.
-pub fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, step: &Step) {
-    remember(ledger, now, step);
+pub fn record_done(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, step: &Step) {
+    add_history(ledger, now, step);
     match step {
         Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {
             if let Some(app) = ledger.apps.get_mut(app) {
@@ -59,7 +59,7 @@ pub fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, st
         }
         Step::Commit { app, .. } => {
             if let Some((app, release)) = entry(ledger, target, app) {
-                commit(app, release);
+                accept(app, release);
             }
         }
         Step::Try { app, .. } => {
@@ -114,7 +114,7 @@ fn entry<'a>(
 }
 
 /// From now on `release` is the good one: what an operator said of the one before it is over.
-fn commit(app: &mut AppLedger, release: &Release) {
+fn accept(app: &mut AppLedger, release: &Release) {
     let replaced = app.good.replace(release.clone());
     // The same release once more, e.g. with another number, replaces nothing.
     if let Some(replaced) = replaced.filter(|replaced| replaced.key() != release.key()) {
@@ -126,7 +126,7 @@ fn commit(app: &mut AppLedger, release: &Release) {
 }
 
 /// Keeps for whoever asks later what became of a release.
-fn remember(ledger: &mut Ledger, now: &str, step: &Step) {
+fn add_history(ledger: &mut Ledger, now: &str, step: &Step) {
     let (app, release, what, why) = match step {
         Step::Try { app, release } => (app, release, What::Tried, ""),
         Step::Commit { app, release } => (app, release, What::Accepted, ""),

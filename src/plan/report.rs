@@ -40,7 +40,7 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
                     app.update.insert(commit.clone(), UpdateStatus::Rejected);
                     app.target = Some(commit);
                 }
-                add_good(at, id, &mut app, ledger, None);
+                add_accepted(at, id, &mut app, ledger, None);
                 app
             }
         };
@@ -62,11 +62,11 @@ fn wanted_app(
     let mut app = AppReport { name: wanted.app.name.clone(), ..AppReport::default() };
     let Some(release) = &wanted.release else { return app };
     app.target = Some(release.commit.clone());
-    let good = ledger.and_then(|l| l.good.as_ref());
-    if good.is_some_and(|good| good != release) {
-        add_good(at, id, &mut app, ledger, Some(release));
+    let accepted = ledger.and_then(|l| l.good.as_ref());
+    if accepted.is_some_and(|accepted| accepted != release) {
+        add_accepted(at, id, &mut app, ledger, Some(release));
     } else {
-        app.current = good.map(|g| g.commit.clone());
+        app.current = accepted.map(|g| g.commit.clone());
     }
     let is_rejected =
         is_refused || ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
@@ -74,8 +74,8 @@ fn wanted_app(
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);
         // Until it has a container of its own, a service of the same commit is told as it runs.
-        let is_told = app.services.iter().any(|s| s.service == *name && s.release == release.commit);
-        if seen.is_none() && (is_rejected || is_told) {
+        let is_listed = app.services.iter().any(|s| s.service == *name && s.release == release.commit);
+        if seen.is_none() && (is_rejected || is_listed) {
             continue;
         }
         let (status, progress) = match seen {
@@ -96,7 +96,7 @@ fn wanted_app(
     }
     let update = if is_rejected {
         UpdateStatus::Rejected
-    } else if good == Some(release) {
+    } else if accepted == Some(release) {
         UpdateStatus::Done
     } else if statuses.contains(&ServiceStatus::Downloading) {
         UpdateStatus::Downloading
@@ -111,24 +111,24 @@ fn wanted_app(
 
 /// Adds the good release, and what there is of it, to an app that should run another one. What the
 /// wanted release keeps is told there and not twice.
-fn add_good(
+fn add_accepted(
     at: &Situation<'_>,
     id: &AppId,
     app: &mut AppReport,
     ledger: Option<&AppLedger>,
     wanted: Option<&Release>,
 ) {
-    let Some(good) = ledger.and_then(|l| l.good.as_ref()) else { return };
-    app.current = Some(good.commit.clone());
-    app.update.insert(good.commit.clone(), UpdateStatus::Done);
+    let Some(accepted) = ledger.and_then(|l| l.good.as_ref()) else { return };
+    app.current = Some(accepted.commit.clone());
+    app.update.insert(accepted.commit.clone(), UpdateStatus::Done);
     let is_kept = |s: &ObservedService| {
         wanted.and_then(|w| w.services.get(&s.service)).is_some_and(|spec| spec.hash == s.spec)
     };
-    for seen in containers(at, id, good).filter(|s| !is_kept(s)) {
+    for seen in containers(at, id, accepted).filter(|s| !is_kept(s)) {
         app.services.push(ServiceReport {
             service: seen.service.clone(),
-            release: good.commit.clone(),
-            image: good.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
+            release: accepted.commit.clone(),
+            image: accepted.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
             status: status_of(seen),
             detail: seen.status.clone(),
             health: seen.health,

@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-mod care;
-mod debris;
 mod forecast;
 mod gate;
-mod hand;
 mod joined;
+mod leftovers;
 mod networks;
+mod orders;
 mod preflight;
 mod purge;
+mod restart;
 mod strategies;
 mod surround;
 

@@ -4,20 +4,20 @@ use crate::model::{Answer, AppId, Ledger, TargetApp, WantedApp};
 use crate::plan::situation::Situation;
 
 /// Nothing that is up is stopped while the device is held, whoever wishes it.
-pub(super) fn not_held(ledger: &Ledger) -> Result<(), Answer> {
+pub(super) fn check_not_held(ledger: &Ledger) -> Result<(), Answer> {
     let Some(hold) = &ledger.hold else { return Ok(()) };
-    let told = format!("the device is held since {}: {}; `cotter unhold` first", hold.since, hold.reason);
-    Err(Answer::Held(told))
+    let why = format!("the device is held since {}: {}; `cotter unhold` first", hold.since, hold.reason);
+    Err(Answer::Held(why))
 }
 
 /// The app that `text` names: a uuid, or the name of one app of the target.
-pub(super) fn find(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
+pub(super) fn find_app(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
     let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
     if let Some(id) = known.into_iter().find(|id| id.as_str() == text) {
         return Ok(id.clone());
     }
     let targeted = at.target.iter().flat_map(|t| t.apps.keys());
-    let mut named = targeted.filter(|id| name(at, id) == text);
+    let mut named = targeted.filter(|id| name_of_app(at, id) == text);
     match (named.next(), named.next()) {
         (Some(id), None) => Ok(id.clone()),
         (Some(_), Some(_)) => Err(Answer::Refused(format!("several apps are called {text}; give the uuid"))),
@@ -28,7 +28,7 @@ pub(super) fn find(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
 }
 
 /// The one app that has a release.
-pub(super) fn only(at: &Situation<'_>) -> Result<AppId, Answer> {
+pub(super) fn only_app(at: &Situation<'_>) -> Result<AppId, Answer> {
     let apps = at.target.iter().flat_map(|t| &t.apps);
     let has_release = |app: &TargetApp| matches!(app, TargetApp::Wanted(WantedApp { release: Some(_), .. }));
     let ids: Vec<_> = apps.filter(|(_, app)| has_release(app)).map(|(id, _)| id).collect();
@@ -36,15 +36,15 @@ pub(super) fn only(at: &Situation<'_>) -> Result<AppId, Answer> {
         [id] => Ok((*id).clone()),
         [] => Err(Answer::Refused("no release is wanted that could be taken back".to_owned())),
         several => {
-            let names: Vec<_> = several.iter().map(|id| name(at, id)).collect();
-            let told = format!("this device has several apps; name one with --app: {}", names.join(", "));
-            Err(Answer::Refused(told))
+            let names: Vec<_> = several.iter().map(|id| name_of_app(at, id)).collect();
+            let why = format!("this device has several apps; name one with --app: {}", names.join(", "));
+            Err(Answer::Refused(why))
         }
     }
 }
 
 /// As the target calls the app; else its uuid.
-pub(super) fn name<'a>(at: &Situation<'a>, id: &'a AppId) -> &'a str {
+pub(super) fn name_of_app<'a>(at: &Situation<'a>, id: &'a AppId) -> &'a str {
     match at.target.and_then(|target| target.apps.get(id)) {
         Some(TargetApp::Wanted(wanted)) => &wanted.app.name,
         Some(TargetApp::Refused(refused)) => &refused.name,

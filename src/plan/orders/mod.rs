@@ -11,8 +11,8 @@ use crate::model::{
 };
 
 use super::situation::Situation;
-use lookup::{find, name, not_held, only};
-pub use purge::{Purging, purging};
+use lookup::{check_not_held, find_app, name_of_app, only_app};
+pub use purge::{PurgePlan, plan_purge};
 
 /// The reason of a rejection by hand.
 const BY_HAND: &str = "an operator took it back";
@@ -25,7 +25,7 @@ const BY_HAND: &str = "an operator took it back";
 /// already, the one that was good before it, from images that are here. `Force` passes locks and
 /// windows, but no hold. Leases that have ended are dropped with any order that is followed.
 #[must_use]
-pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
+pub fn apply_order(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
     let mut ledger = at.ledger.clone();
     ledger.leases.retain(|lease| lease.is_in_force(at.boot_id, at.facts.uptime));
     let answer = match order {
@@ -52,40 +52,44 @@ pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
         }),
     };
     match answer {
-        Ok(told) => (ledger, Answer::Done(told)),
+        Ok(answer) => (ledger, Answer::Done(answer)),
         Err(answer) => (at.ledger.clone(), answer),
     }
 }
 
 fn retry(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
-    let chosen = app.map(|app| find(at, app)).transpose()?;
-    let mut told = Vec::new();
+    let chosen = app.map(|app| find_app(at, app)).transpose()?;
+    let mut answer = Vec::new();
     for (id, entry) in &mut ledger.apps {
         if chosen.as_ref().is_some_and(|chosen| chosen != id) {
             continue;
         }
         if !entry.heals.is_empty() {
             entry.heals.clear();
-            told.push(format!("unhealthy services of {} are restarted again", name(at, id)));
+            answer.push(format!("unhealthy services of {} are restarted again", name_of_app(at, id)));
         }
         let Some(rejection) = entry.rejected.take() else { continue };
-        start_afresh(at, id, entry, &rejection);
-        told.push(format!("release {} of {} is tried again", rejection.release.commit, name(at, id)));
+        start_again(at, id, entry, &rejection);
+        answer.push(format!(
+            "release {} of {} is tried again",
+            rejection.release.commit,
+            name_of_app(at, id)
+        ));
     }
     if !at.cooling.is_empty() {
-        told.push("what failed before is tried again now".to_owned());
+        answer.push("what failed before is tried again now".to_owned());
     }
-    if told.is_empty() {
+    if answer.is_empty() {
         return Ok("nothing to retry".to_owned());
     }
     if ledger.hold.is_some() {
-        told.push("nothing is swapped before `cotter unhold`".to_owned());
+        answer.push("nothing is swapped before `cotter unhold`".to_owned());
     }
-    Ok(told.join("; "))
+    Ok(answer.join("; "))
 }
 
 /// What of the rejected release has ended is to be started again, and not to be taken for its end now.
-fn start_afresh(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejection: &Rejection) {
+fn start_again(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejection: &Rejection) {
     for seen in at.observed.services.iter().filter(|s| s.app == *app) {
         let is_of =
             |release: &Release| release.services.get(&seen.service).is_some_and(|s| s.hash == seen.spec);
@@ -98,15 +102,15 @@ fn start_afresh(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejectio
 }
 
 fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
-    not_held(ledger)?;
+    check_not_held(ledger)?;
     let id = match app {
-        Some(app) => find(at, app)?,
-        None => only(at)?,
+        Some(app) => find_app(at, app)?,
+        None => only_app(at)?,
     };
     let refused = |why: String| Err(Answer::Refused(why));
     let wanted = at.target.and_then(|target| target.apps.get(&id));
     let Some(TargetApp::Wanted(WantedApp { app, release: Some(wanted), .. })) = wanted else {
-        return refused(format!("no release of {} is wanted that could be taken back", name(at, &id)));
+        return refused(format!("no release of {} is wanted that could be taken back", name_of_app(at, &id)));
     };
     let entry = ledger.apps.entry(id.clone()).or_default();
     if let Some(rejected) = entry.rejected.as_ref().filter(|r| r.release == wanted.key()) {
@@ -128,12 +132,12 @@ fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Resul
     if is_good {
         entry.previous = None;
     }
-    let told = format!(
+    let answer = format!(
         "release {} of {} is taken back, release {} comes back; `cotter retry` undoes this",
         wanted.commit, app.name, back.commit
     );
     entry.good = Some(back);
     entry.trial = None;
     entry.rejected = Some(Rejection { release: wanted.key(), why: BY_HAND.to_owned() });
-    Ok(told)
+    Ok(answer)
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Answer, FileLock, OwnVolume, Purge};
-use crate::plan::purging;
+use crate::plan::plan_purge;
 
 /// `data` of the app, mounted by its web, and `old` of one that is gone.
 fn volumes() -> Vec<OwnVolume> {
@@ -31,7 +31,7 @@ fn told(text: &str, what: &str) -> String {
         is_forced: what.ends_with('!'),
         is_dry: what.ends_with('?'),
     };
-    match purging(&device.situation(), &purge, &volumes()) {
+    match plan_purge(&device.situation(), &purge, &volumes()) {
         Ok(purging) => {
             let stopped = purging.containers.iter().map(|seen| format!("-{}", seen.container));
             let removed = purging.volumes.iter().map(|volume| format!("-{}", volume.id));

@@ -7,7 +7,7 @@ use super::app::AppSituation;
 use super::containers::{belongs_to, is_up, remove};
 use super::draft::Draft;
 use super::slots::Goal;
-use super::{gone, networks};
+use super::{networks, teardown};
 
 /// Removes leftovers while the release is not accepted yet. Nothing waits for that.
 pub(super) fn remove_leftovers(draft: &mut Draft<'_>, goal: &Goal<'_>) {
@@ -20,7 +20,7 @@ pub(super) fn remove_leftovers(draft: &mut Draft<'_>, goal: &Goal<'_>) {
             draft.add(Some(app.id), Some(&seen.service), vec![remove(app.at, seen)]);
         }
     }
-    _ = gone::remove_networks(draft, app, |network| is_unused(app, network, accepted, goal.release));
+    _ = teardown::remove_networks(draft, app, |network| is_unused(app, network, accepted, goal.release));
 }
 
 /// Returns `true` if a container is down, belongs to neither release, and nothing runs of the release for which it was

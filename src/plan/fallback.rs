@@ -7,7 +7,7 @@ use super::containers::free_name;
 use super::draft::{Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::may_stop_first;
-use super::{care, create, gate, networks, swap};
+use super::{create, gate, networks, restart, swap};
 
 /// Keeps the accepted release running while `wanted` is not ready.
 ///
@@ -24,8 +24,8 @@ pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
     for slot in &goal.slots {
         restore(draft, &goal, wanted, slot);
     }
-    _ = care::rejoin(draft, &goal);
-    care::heal(draft, &goal);
+    _ = restart::rejoin(draft, &goal);
+    restart::heal(draft, &goal);
 }
 
 /// Brings the accepted release back if an app was refused in the middle of a trial, because nobody watches the trial

@@ -10,12 +10,12 @@ use crate::model::{
     Answer, App, AppId, ContainerId, ContainerState, FileLock, Lease, OfService, Order, Plan, Step,
     TargetApp, WantedApp,
 };
-use crate::plan::{obey, report, violations};
+use crate::plan::{apply_order, report, violations};
 
 /// What becomes of the device when its operator gives an order.
 fn ordered(text: &str, order: &Order) -> (Device, Answer) {
     let mut device = Device::parse(text);
-    let (ledger, answer) = obey(&device.situation(), order);
+    let (ledger, answer) = apply_order(&device.situation(), order);
     device.ledger = ledger;
     (device, answer)
 }
@@ -302,7 +302,7 @@ fn left(device: &Device) -> String {
 
 /// Gives an order, and tells the answer and what is left in the ledger.
 fn give(device: &mut Device, order: &Order) -> (Answer, String) {
-    let (ledger, answer) = obey(&device.situation(), order);
+    let (ledger, answer) = apply_order(&device.situation(), order);
     device.ledger = ledger;
     (answer, left(device))
 }
@@ -473,7 +473,7 @@ fn a_locked_service_is_stopped_only_by_force() {
             } else {
                 Order::Restart { service, is_forced }
             };
-            let (_, answer) = obey(&device.situation(), &order);
+            let (_, answer) = apply_order(&device.situation(), &order);
             match held {
                 Some(told) if !is_forced => assert_eq!(answer, Answer::Held(told.into()), "{why}"),
                 _ => assert!(matches!(answer, Answer::Done(_)), "{why} {is_forced}: {answer:?}"),
