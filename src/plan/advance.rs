@@ -14,7 +14,7 @@ pub(super) fn reach<'a>(draft: &mut Draft<'_>, app: AppSituation<'a>, release: &
     match app.rejection(release) {
         None => advance(draft, &Goal::new(app, release)),
         Some(why) => {
-            let why = format!("release {} was tried and taken back: {why}", release.commit);
+            let why = format!("release {} was rejected: {why}", release.commit);
             draft.wait(Some(app.id), None, Reason::Rejected, why, None);
             if let Some(accepted) = app.fallback(release) {
                 advance(draft, &Goal::new(app, accepted));
@@ -30,7 +30,7 @@ fn report_failed_return(draft: &mut Draft<'_>, app: AppSituation<'_>, accepted: 
         w.app.as_ref() == Some(app.id) && matches!(w.reason, Reason::Backoff | Reason::EngineStuck)
     };
     let Some(why) = draft.plan.waiting.iter().find(is_failure).map(|w| w.why.clone()) else { return };
-    let why = format!("release {} does not come back whole: {why}", accepted.commit);
+    let why = format!("going back to release {} fails: {why}", accepted.commit);
     draft.wait(Some(app.id), None, Reason::Degraded, why, None);
 }
 
@@ -121,7 +121,7 @@ fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
 fn report_halted(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     if slot.spec.is_running {
         let halt = slot.app.ledger.and_then(|ledger| ledger.halted.get(slot.name));
-        let why = format!("stopped by an operator, {}", halt.map_or("", |halt| &halt.since));
+        let why = format!("stopped by an operator at {}", halt.map_or("", |halt| &halt.since));
         draft.wait(Some(slot.app.id), Some(slot.name), Reason::Stopped, why, None);
     }
 }

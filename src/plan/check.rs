@@ -1,6 +1,6 @@
-//! Holds a plan against the safety rules, without knowing how it was made.
+//! Checks a plan against the safety rules, without knowing how it was made.
 //!
-//! The reconciler refuses to run a stage with a violation, and every test of the planner runs this.
+//! The reconciler does not run a stage that breaks a rule, and every test of the planner runs this check.
 
 use crate::model::{
     AppId, AppLedger, ContainerId, ContainerState, ImageRef, NetworkId, ObservedService, Plan, Release,
@@ -14,7 +14,7 @@ use super::situation::Situation;
 use super::takeover::may_stop_first;
 use super::{leftovers, networks};
 
-/// The safety rules that `plan` breaks, in words; empty when it is safe to run.
+/// Returns the safety rules that the plan breaks, in words. An empty list means that it is safe to run.
 #[must_use]
 pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
@@ -24,7 +24,7 @@ pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
             found.push(format!("{step}: twice in one stage"));
         }
         if at.cooling.get(step).is_some_and(|cooling| !cooling.is_over()) {
-            found.push(format!("{step}: repeated before its time"));
+            found.push(format!("{step}: repeated too early"));
         }
         let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else {
             found.push(format!("{step}: there is no target, or one that names no app"));
@@ -36,12 +36,12 @@ pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
     }
     let pulls = plan.stage.iter().filter(|s| matches!(s, Step::Pull { .. })).count();
     if pulls > 0 && pulls + at.pulling.len() > at.settings.parallel_pulls {
-        found.push(format!("{pulls} pulls besides {} under way", at.pulling.len()));
+        found.push(format!("{pulls} pulls in addition to {} under way", at.pulling.len()));
     }
     found
 }
 
-/// One step, with what matters to it.
+/// One step, with everything that its rules depend on.
 struct Checked<'a> {
     at: &'a Situation<'a>,
     target: &'a Target,
@@ -51,7 +51,7 @@ struct Checked<'a> {
     app: Option<AppSituation<'a>>,
     ledger: Option<&'a AppLedger>,
     accepted: Option<&'a Release>,
-    /// What the app is to run: what was rejected or refused is not wanted, the good release is.
+    /// The release that the app is to run. In place of a rejected or refused one, this is the accepted release.
     wanted: Option<&'a Release>,
     is_refused: bool,
     is_on_trial: bool,
@@ -100,7 +100,7 @@ impl<'a> Checked<'a> {
             Step::Try { .. } | Step::Commit { .. } => {
                 let Some(wanted) = self.wanted else { return Some("no release is wanted") };
                 let is_tried = matches!(self.step, Step::Try { .. });
-                (!self.is_ready(wanted, is_tried)).then_some("it is not there whole")
+                (!self.is_ready(wanted, is_tried)).then_some("one of its containers is missing")
             }
             Step::Reject { .. } => {
                 let has_other = self.accepted.is_some() && self.accepted != self.wanted;
@@ -125,7 +125,7 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// Of a refused app only the way back from a trial that was cut off is gone.
+    /// Returns `true` if the step belongs to the way back from a trial that was cut off. A refused app takes no other.
     fn is_way_back(&self) -> bool {
         let is_accepted_spec = |container| self.find(container).map(|seen| is_of(self.accepted, seen));
         let is_back = match self.step {
@@ -188,7 +188,7 @@ impl<'a> Checked<'a> {
         (!self.is_ready(wanted, makes_room)).then_some("its release is not replaced by one that is ready")
     }
 
-    /// A network goes when its release does, and before that only to make room.
+    /// A network is removed with its release. Before that, it is removed only to make room for another one.
     fn remove_network(&self, id: &NetworkId) -> Option<&'static str> {
         let app = self.app?;
         let Some(network) = app.networks().find(|network| network.id == *id) else {
@@ -204,7 +204,7 @@ impl<'a> Checked<'a> {
         if tried.iter().chain(&self.accepted).any(|release| self.is_in_the_way(app, release, id)) {
             return None;
         }
-        // Of an app that goes nothing is needed any more.
+        // An app that is removed needs none of its networks.
         let wanted = self.wanted?;
         if [Some(wanted), self.accepted].iter().flatten().any(|release| networks::is_of(release, network)) {
             return Some("a release needs it");
@@ -217,7 +217,7 @@ impl<'a> Checked<'a> {
         networks::in_the_way(app, release).iter().any(|network| network.id == *id)
     }
 
-    /// Whether a container is on a network in whose place one of `release` is to come.
+    /// Returns `true` if a container is connected to a network that is in the way of one of `release`.
     fn stands_in_the_way(&self, release: &Release, seen: &ObservedService) -> bool {
         let in_the_way = networks::in_the_way(AppSituation::new(self.at, &seen.app), release);
         in_the_way.iter().any(|network| networks::is_on(seen, network))
@@ -225,7 +225,7 @@ impl<'a> Checked<'a> {
 
     fn remove(&self, container: &ContainerId, is_forced: bool) -> Option<&'static str> {
         if self.at.observed.parked.iter().any(|seen| seen.container == *container) {
-            return (!is_forced).then_some("it was put aside");
+            return (!is_forced).then_some("it was renamed, and only its removal by force is tried");
         }
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
         let ends = |step: &Step| matches!(step, Step::Stop { container: c, .. } | Step::Kill { container: c, .. } if c == container);
@@ -255,7 +255,7 @@ impl<'a> Checked<'a> {
         (is_kept && others == 1).then_some("it is the one that should run")
     }
 
-    /// Whoever joins another one needs its container.
+    /// A container that joins the namespaces of another one needs that to exist.
     fn create(&self, service: &ServiceName, hash: &SpecHash) -> Option<&'static str> {
         let app = self.app?;
         let has_it = |r: &&&Release| r.services.get(service).is_some_and(|spec| spec.hash == *hash);
@@ -267,7 +267,7 @@ impl<'a> Checked<'a> {
             app.containers().any(|seen| seen.service == *name && belongs_to(seen, release))
         };
         let mut joins = release.services.get(service)?.joins();
-        joins.any(|(_, name)| !is_there(name)).then_some("one that it joins has no container")
+        joins.any(|(_, name)| !is_there(name)).then_some("a service that it joins has no container")
     }
 
     fn start(&self, container: &ContainerId) -> Option<&'static str> {
@@ -284,7 +284,7 @@ impl<'a> Checked<'a> {
         }
         let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;
         let mut others = self.at.observed.services.iter().filter(of_service);
-        // One that is removed comes up no more, and where that fails the start is not reached.
+        // A removed container cannot start. If its removal fails, the chain ends before this start.
         let is_fenced = |other: &ObservedService| {
             self.before.iter().any(|step| {
                 matches!(step, Step::Fence { container, .. } | Step::Remove { container, .. } | Step::RemoveByForce { container, .. }
@@ -309,7 +309,7 @@ impl<'a> Checked<'a> {
             .then_some("another container of the service runs")
     }
 
-    /// A fence touches nothing that runs, and stands before the start that it is for.
+    /// A fence is for a container that is down, and comes before the start of another one of its service.
     fn fence(&self, container: &ContainerId) -> Option<&'static str> {
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
         if is_up(seen) {
@@ -344,13 +344,13 @@ impl<'a> Checked<'a> {
         self.at.ledger.apps.iter().any(is_kept).then_some("a release needs it")
     }
 
-    /// Whether every service of `release` has its container, so that swapping can begin. Where room is
-    /// `made`, those do not count whose predecessor goes first.
+    /// Returns `true` if every service of `release` has its container, so that the swap can begin. After room was made,
+    /// services whose predecessor stops first, and those that wait for a network, do not count.
     fn is_ready(&self, release: &Release, has_made_room: bool) -> bool {
         let Some(app) = self.app else { return false };
         let has = |(name, spec): (&ServiceName, &ServiceSpec)| {
             let is_it = |s: &ObservedService| s.service == *name && s.spec == spec.hash;
-            // What waits for a network has its image here at least.
+            // A service that waits for a network must at least have its image here.
             let waits_for_network = || {
                 !networks::are_here_for(app, release, spec) && self.at.observed.images.contains(&spec.image)
             };
@@ -360,7 +360,7 @@ impl<'a> Checked<'a> {
         release.services.iter().all(has)
     }
 
-    /// Whether somebody's lock keeps the app from being touched. It is not asked once a swap has begun.
+    /// Returns `true` if a lock forbids to touch the app. Locks do not count once a swap has begun.
     fn is_locked(&self) -> bool {
         let Some(app) = self.app else { return false };
         let at = self.at;
@@ -392,7 +392,7 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Whether the container is of no use to anybody: it never starts again.
+/// Returns `true` if the container can never be started again.
 fn is_broken(seen: &ObservedService) -> bool {
     seen.state == ContainerState::Dead || (seen.is_cut_off && !is_up(seen))
 }

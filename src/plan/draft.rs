@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::model::{AppId, Cooling, ImageRef, Plan, Reason, ServiceName, Step, TargetApp, Waiting};
 
 use super::situation::Situation;
+use super::words;
 
 /// What became of one concern of an app, for example of its images or its networks.
 ///
@@ -16,7 +17,7 @@ pub(super) type Concern = ControlFlow<()>;
 /// There is nothing to do and nothing to wait for.
 pub(super) const CLEAR: Concern = ControlFlow::Continue(());
 
-/// Something is still to be done before the next concern may be looked at.
+/// Something is still to be done before the next concern has its turn.
 pub(super) const PENDING: Concern = ControlFlow::Break(());
 
 /// Runs every concern of the iterator, and returns [`PENDING`] if at least one of them is pending.
@@ -24,7 +25,7 @@ pub(super) fn run_all(concerns: impl Iterator<Item = Concern>) -> Concern {
     concerns.fold(CLEAR, |all, one| if all.is_break() { all } else { one })
 }
 
-/// Whether a chain of steps went into the stage.
+/// What became of a chain of steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Addition {
     Added,
@@ -92,9 +93,7 @@ impl<'a> Draft<'a> {
     ) -> Addition {
         let failed = |step| self.put_off(step).map(|cooling| (step, cooling));
         if let Some((step, cooling)) = chain.iter().find_map(failed) {
-            let times =
-                if cooling.attempts == 1 { "once".to_owned() } else { format!("{} times", cooling.attempts) };
-            let why = format!("{step} failed {times}: {}", cooling.why);
+            let why = format!("{step} failed {}: {}", words::times(cooling.attempts), cooling.why);
             let is_stuck = matches!(
                 step,
                 Step::Fence { .. } | Step::Kill { .. } | Step::RemoveByForce { .. } | Step::Park { .. }

@@ -13,7 +13,7 @@ use super::{create, gate, networks, restart, swap};
 ///
 /// A service that ended or vanished is started or created again, unless something of the service runs. If the target
 /// changed during a trial, containers of a third release may be up. They stay while they are well and complete;
-/// otherwise the whole accepted release takes their place.
+/// otherwise all services of the accepted release replace them.
 pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
     let Some(accepted) = wanted.app.accepted() else { return };
     let goal = Goal::new(wanted.app, accepted);

@@ -1,7 +1,7 @@
-//! What the next cycles would do: plans, lets the steps work on a model of the device, and plans again.
+//! Predicts the stages to come: makes a plan, applies its steps to a model of the device, and plans again.
 //!
-//! It supposes that every step works, that what starts is well, and that what is waited for ends: first what
-//! ends by itself, then what somebody must end. A forecast changes nothing and promises nothing.
+//! The model assumes that every step works, that every container gets healthy, and that waits end: first those that
+//! end by themselves, then those that a person must end. A forecast changes nothing and promises nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -18,12 +18,12 @@ use super::planner::plan;
 use super::record::{record_done, record_intent};
 use super::situation::OwnedSituation;
 
-/// How far a forecast looks, in plans.
+/// How many plans a forecast makes at most.
 const MOST_PLANS: usize = 200;
 
-/// Foresees the stages that lead to the target, and what is waited for at their end.
+/// Returns the stages that lead to the target, and what is waited for at their end.
 ///
-/// It takes as long as some hundred plans at most.
+/// Takes as long as 200 plans at most. If these do not reach an end, the forecast is marked as cut.
 #[must_use]
 pub fn forecast(from: OwnedSituation) -> Forecast {
     let mut device = Model { at: from, created: 0 };
@@ -34,7 +34,7 @@ pub fn forecast(from: OwnedSituation) -> Forecast {
         if plan.stage.is_empty() {
             let ended = device.end_waits(&plan.waiting);
             let is_new = |waiting: &Waiting| !after.contains(waiting);
-            // What was over once and is waited for again does not end in this model.
+            // A wait that was ended before and is back cannot be ended in this model.
             if !ended.iter().any(is_new) {
                 (forecast.waiting, forecast.is_cut) = (plan.waiting, false);
                 return forecast;
@@ -52,7 +52,7 @@ pub fn forecast(from: OwnedSituation) -> Forecast {
     forecast
 }
 
-/// Adds a stage; downloads that follow each other are shown as one.
+/// Adds a stage. Successive stages of downloads are merged.
 fn add(stages: &mut Vec<ForeseenStage>, after: Vec<Waiting>, steps: Vec<Step>) {
     let is_download = |step: &Step| matches!(step, Step::Pull { .. } | Step::Weigh { .. });
     match stages.last_mut() {
@@ -73,7 +73,7 @@ struct Model {
 }
 
 impl Model {
-    /// The next stage, and whether it may be run.
+    /// Returns the next plan, and `true` if it breaks no safety rule.
     fn plan(&self) -> (Plan, bool) {
         let at = self.at.situation();
         let plan = plan(&at);
@@ -91,7 +91,7 @@ impl Model {
         }
     }
 
-    /// What the step changes, besides what it leaves in the ledger.
+    /// Applies what the step changes outside of the ledger.
     fn change(&mut self, step: &Step) {
         self.at.cooling.remove(step);
         let observed = &mut self.at.observed;
@@ -188,7 +188,7 @@ impl Model {
         })
     }
 
-    /// The networks of a release that are there, of those that a service of it is on.
+    /// The existing networks of a release that a service of it is connected to.
     fn networks_of<'a>(
         &'a self,
         app: &'a AppId,
@@ -205,7 +205,7 @@ impl Model {
         })
     }
 
-    /// Binds a container to the networks of its release as they are now.
+    /// Connects a container to the networks of its release as they are now.
     fn attach_networks(&mut self, container: &ContainerId) {
         let Some(networks) = self.networks_now(container) else { return };
         if let Some(seen) = self.at.observed.services.iter_mut().find(|seen| seen.container == *container) {
@@ -221,11 +221,11 @@ impl Model {
         Some(on.map(|network| (network.name.clone(), Some(network.id.clone()))).collect())
     }
 
-    /// The releases of an app that may be meant: the wanted one, and the good one.
+    /// The releases of an app that a step may refer to: the wanted one, then the accepted one.
     fn releases(&self, app: &AppId) -> impl Iterator<Item = &Release> {
         let target = self.at.target.as_ref().and_then(|delivered| delivered.target.apps.get(app));
-        let good = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
-        target.and_then(TargetApp::release).into_iter().chain(good)
+        let accepted = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
+        target.and_then(TargetApp::release).into_iter().chain(accepted)
     }
 
     fn set(&mut self, container: &ContainerId, state: ContainerState) {
@@ -237,8 +237,8 @@ impl Model {
         }
     }
 
-    /// Lets end what is waited for and can end: what does so by itself, else what somebody ends. Returns what
-    /// that was.
+    /// Ends the waits that end by themselves. If there are none, ends those that a person can end. Returns the ended
+    /// waits.
     fn end_waits(&mut self, waiting: &[Waiting]) -> Vec<Waiting> {
         for can_end in [ends_by_itself, can_be_ended] {
             let ended: Vec<_> = waiting.iter().filter(|w| can_end(w)).cloned().collect();
@@ -289,7 +289,7 @@ impl Model {
         }
     }
 
-    /// What others wait for gets healthy, and what is to complete completes.
+    /// Makes every service healthy, and completes the jobs that other services wait for.
     fn end_dependencies(&mut self) {
         let apps = self.at.target.iter().flat_map(|delivered| delivered.target.apps.keys());
         let mut jobs = BTreeSet::new();

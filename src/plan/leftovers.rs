@@ -24,8 +24,8 @@ pub(super) fn remove_leftovers(draft: &mut Draft<'_>, goal: &Goal<'_>) {
 }
 
 /// Returns `true` if a container is down, belongs to neither release, and nothing runs of the release for which it was
-/// created. Without an accepted release, it may be the one that `release` replaced, which may have been good: it stays
-/// while anything of `release` runs.
+/// created. Without an accepted release, the container may be from a release that worked and that `release` replaced. Then
+/// it stays while anything of `release` runs.
 pub(super) fn is_leftover(
     app: AppSituation<'_>,
     seen: &ObservedService,

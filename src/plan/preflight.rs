@@ -52,7 +52,7 @@ fn ask_image_sizes(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
         }
         concern = PENDING;
         if at.weighing.contains(*image) {
-            let why = format!("its registry is asked how large {image} is");
+            let why = format!("its registry is asked for the size of {image} is");
             draft.wait(Some(app), Some(slot.name), Reason::Downloading, why, None);
         } else {
             draft.add(Some(app), Some(slot.name), vec![Step::Weigh { image: (*image).clone() }]);
@@ -79,7 +79,7 @@ fn wrong_architecture(image: &ImageRef, slot: &Slot<'_>) -> Option<String> {
     let made_for = || weight.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     match &slot.spec.platform {
         Some(asked) if !runs(ours).any(|runs| runs == asked.architecture) => Some(format!(
-            "its platform is {asked}, and this device is {ours}: remove platform, or name one of its own"
+            "its platform is {asked}, and this device is {ours}: remove platform, or name one that it runs"
         )),
         Some(asked) if !weight.is_for(&asked.architecture) => {
             Some(format!("its platform is {asked}, and {image} is made for {}", made_for()))
@@ -114,8 +114,8 @@ fn check_volumes(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
         }
         concern = PENDING;
         let why = format!(
-            "volumes.{name}: the volume is here with {}, and the release wants {}{}. A volume is never made anew, \
-             because all that is in it would be lost: give it another name in the release, or save what is in it \
+            "volumes.{name}: the volume exists with {}, and the release wants {}{}. A volume is never replaced, \
+             because its content would be lost: give it another name in the release, or save its content \
              and remove it: docker volume rm {}",
             config(&volume.driver, &volume.options),
             config(driver, &wanted.driver_opts),
@@ -165,7 +165,7 @@ fn check_disk(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
         return CLEAR;
     }
     let why = format!(
-        "release needs {} ({} compressed, times {SPACE}), {} are free on the engine's disk, of which {} are kept back",
+        "release needs {} ({} compressed, times {SPACE}), {} are free on the engine's disk, of which {} are reserved",
         mib(need),
         mib(compressed),
         mib(free),
@@ -195,7 +195,7 @@ fn check_ports(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
                 continue;
             };
             concern = PENDING;
-            let why = format!("host port {number} is held by {}", held.by);
+            let why = format!("host port {number} is in use by {}", held.by);
             draft.wait(Some(app.id), Some(slot.name), Reason::PortInUse, why, Some(RECHECK));
         }
     }

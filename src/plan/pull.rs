@@ -27,7 +27,7 @@ fn image(draft: &mut Draft<'_>, slot: &Slot<'_>) {
         return;
     }
     if !draft.has_free_pull() && draft.put_off(&pull).is_none() {
-        wait(draft, slot, format!("{image} waits its turn"));
+        wait(draft, slot, format!("{image} waits for another pull to end"));
         return;
     }
     draft.add_pull(slot.app.id, slot.name, pull);

@@ -1,4 +1,4 @@
-//! Puts a situation and its plan into the words that the cloud and the operator read.
+//! Makes the report for the cloud and the operator from a situation and its plan.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::app::AppSituation;
 use super::containers::belongs_to;
 use super::situation::Situation;
 
-/// The report of the device as it was last observed.
+/// Reports the device as it was last observed.
 #[must_use]
 pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
     let mut report = Report {
@@ -51,7 +51,7 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
     report
 }
 
-/// `is_refused`: by what is on this device, and not by what is written in it.
+/// Reports an app whose release we support. `is_refused`: the release conflicts with something on this device.
 fn wanted_app(
     at: &Situation<'_>,
     id: &AppId,
@@ -73,7 +73,7 @@ fn wanted_app(
     let mut statuses = Vec::new();
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);
-        // Until it has a container of its own, a service of the same commit is told as it runs.
+        // The commit may be the accepted one with other specs. Its running container is listed already.
         let is_listed = app.services.iter().any(|s| s.service == *name && s.release == release.commit);
         if seen.is_none() && (is_rejected || is_listed) {
             continue;
@@ -109,8 +109,8 @@ fn wanted_app(
     app
 }
 
-/// Adds the good release, and what there is of it, to an app that should run another one. What the
-/// wanted release keeps is told there and not twice.
+/// Adds the accepted release and its containers to an app that should run another release. Containers that the wanted
+/// release keeps are listed there and not twice.
 fn add_accepted(
     at: &Situation<'_>,
     id: &AppId,
@@ -137,7 +137,7 @@ fn add_accepted(
     }
 }
 
-/// The services that an operator stopped, as long as their spec is one that may run.
+/// Services that an operator stopped, if a known release still has the same spec.
 fn halted(at: &Situation<'_>, id: &AppId) -> BTreeMap<ServiceName, Halt> {
     let halted = at.ledger.apps.get(id).into_iter().flat_map(|ledger| &ledger.halted);
     let may_run = |(service, halt): &(&ServiceName, &Halt)| {

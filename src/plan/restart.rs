@@ -1,8 +1,6 @@
 //! Stops and restarts of single services: those that an operator asked for, and those of services that are unhealthy
 //! or were left in the namespaces of a container that is gone.
 
-use std::time::Duration;
-
 use crate::model::{ContainerState, Health, ObservedService, Reason, Step};
 
 use super::app::AppSituation;
@@ -10,6 +8,7 @@ use super::containers::{is_up, restart, stop};
 use super::draft::{Addition, CLEAR, Concern, Draft, PENDING};
 use super::gate;
 use super::slots::{Goal, Slot};
+use super::words;
 
 /// Stops or restarts the containers for which an operator asked for that. Does nothing while the device is held,
 /// because nothing that is up is stopped then.
@@ -49,7 +48,7 @@ pub(super) fn rejoin(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     concern
 }
 
-/// Restarts unhealthy services of the accepted release, up to a number of times within a time.
+/// Restarts unhealthy services of the accepted release, at most `heals` times within `heal_window`.
 pub(super) fn heal(draft: &mut Draft<'_>, goal: &Goal<'_>) {
     let settings = goal.app.at.settings;
     if !goal.is_accepted() || goal.app.is_held() || settings.heals == 0 {
@@ -67,22 +66,14 @@ fn heal_service(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     let Some(seen) = slot.container.filter(is_unhealthy) else { return };
     let healed = app.ledger.and_then(|ledger| ledger.heals.get(slot.name)).copied().unwrap_or_default();
     if healed >= settings.heals {
-        let window = in_words(settings.heal_window);
-        let times = if healed == 1 { "once".to_owned() } else { format!("{healed} times") };
-        let why =
-            format!("is unhealthy, though it was restarted {times} within {window}; it is left as it is");
+        let (times, window) = (words::times(healed), words::duration(settings.heal_window));
+        let why = format!(
+            "is unhealthy although it was restarted {times} within {window}; it is not restarted again"
+        );
         draft.wait(Some(app.id), Some(slot.name), Reason::Unhealthy, why, None);
         return;
     }
     let heal = Step::Heal { app: app.id.clone(), service: slot.name.clone() };
     let chain = std::iter::once(heal).chain(restart(app.at, &draft.plan.stage, seen)).collect();
     draft.add_swap(app.id, slot.name, chain);
-}
-
-/// Minutes where it is whole ones, else seconds.
-fn in_words(time: Duration) -> String {
-    match time.as_secs() {
-        seconds if seconds % 60 == 0 => format!("{} min", seconds / 60),
-        seconds => format!("{seconds} s"),
-    }
 }

@@ -42,7 +42,7 @@ fn swap_service(draft: &mut Draft<'_>, goal: &Goal<'_>, slot: &Slot<'_>) -> Conc
     if let Some(timeout) = hand_over(goal, slot).filter(|_| slot.has_predecessor_up()) {
         if let Some(left) = time_to_hand_over(slot, timeout) {
             let why =
-                format!("runs beside its predecessor until it says so, {} s at most", timeout.as_secs());
+                format!("runs next to its predecessor until it takes over, {} s at most", timeout.as_secs());
             draft.wait(Some(goal.app.id), Some(slot.name), Reason::HandOver, why, Some(left));
             return PENDING;
         }

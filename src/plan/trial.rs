@@ -1,13 +1,12 @@
 //! Decides whether a release on trial is rejected, must be watched further, or may be accepted.
 
-use std::time::Duration;
-
 use crate::model::{ContainerState, Health, ObservedService, Reason, Step};
 
 use super::containers::is_up;
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::is_pulled_after_stop;
+use super::words;
 
 /// How often the engine may restart a container on trial before that counts as a crash loop.
 const RESTARTS: u64 = 3;
@@ -65,7 +64,8 @@ pub(super) fn soak(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let soak = goal.release.trial.soak.unwrap_or(app.at.settings.soak);
     let steady = app.at.steady.get(app.id).copied().unwrap_or_default();
     let Some(left) = soak.checked_sub(steady).filter(|left| !left.is_zero()) else { return CLEAR };
-    let why = format!("release {} runs well and is watched for {}", goal.release.commit, shown(soak));
+    let why =
+        format!("release {} runs well and is on trial for {}", goal.release.commit, words::duration(soak));
     draft.wait(Some(app.id), None, Reason::Trial, why, Some(left));
     PENDING
 }
@@ -89,7 +89,7 @@ fn failure(goal: &Goal<'_>) -> Option<String> {
     // A release that is well at its deadline may still complete its soak.
     let is_well = app.at.steady.contains_key(app.id);
     if trial.ran >= deadline && !is_well {
-        return Some(format!("not good after {}", shown(deadline)));
+        return Some(format!("not accepted within {}", words::duration(deadline)));
     }
     (trial.boots >= BOOTS).then(|| format!("the device booted {} times during its trial", trial.boots))
 }
@@ -131,14 +131,5 @@ fn failure_of_pull(slot: &Slot<'_>) -> Option<String> {
     }
     let pull = Step::Pull { image: slot.spec.image.clone() };
     let cooling = slot.app.at.cooling.get(&pull).filter(|cooling| cooling.remaining.is_none())?;
-    Some(format!("{} cannot be fetched: {}", slot.name, cooling.why))
-}
-
-/// A duration in whole seconds, or in milliseconds if it is shorter than one second.
-fn shown(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{} s", duration.as_secs())
-    }
+    Some(format!("{} cannot be pulled: {}", slot.name, cooling.why))
 }

@@ -1,4 +1,4 @@
-//! Leases given, renewed and ended by hand, and the order to pass them.
+//! Gives, renews and ends leases, and lets a release ignore locks.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::plan::situation::Situation;
 
 use super::lookup::{find_app, name_of_app};
 
-/// How many leases may be in force: a program that forgets its own shall not fill the disk.
+/// How many leases may be in force, so that a program that never releases them does not fill the disk.
 const MOST: usize = 64;
 
-/// None is given while a release takes the place of another one, or the other one comes back: what has begun is
-/// brought to its end, and the lease would hold nothing up.
+/// Gives a lease, except during an update or a way back. A swap that has begun is finished, so the lease would have no
+/// effect on it.
 pub(super) fn give(at: &Situation<'_>, ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
     let is_under_way = |(id, app): &(&AppId, &AppLedger)| {
         app.good.is_some() && (app.trial.is_some() || at.facts.own_locks.contains(*id))
@@ -50,7 +50,7 @@ fn no_lock(id: &str) -> Answer {
     Answer::NotFound(format!("there is no lock {id}; it may have ended"))
 }
 
-/// Lets the wanted release of an app, or of every app, pass locks and windows.
+/// Lets the wanted release of one app, or of all apps, ignore locks and windows.
 pub(super) fn force(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
     let chosen = app.map(|app| find_app(at, app)).transpose()?;
     let mut answer = Vec::new();
@@ -64,7 +64,7 @@ pub(super) fn force(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) 
         let (commit, name) = (&release.commit, name_of_app(at, id));
         answer.push(format!("release {commit} of {name} passes locks and windows once"));
         if is_rejected(at, id, release) {
-            answer.push(format!("{commit} was taken back, and `cotter retry` tries it again"));
+            answer.push(format!("{commit} was rejected, and `cotter retry` tries it again"));
         }
     }
     if answer.is_empty() {
@@ -82,7 +82,7 @@ fn is_rejected(at: &Situation<'_>, app: &AppId, release: &Release) -> bool {
     rejected.is_some_and(|rejected| rejected.release == release.key())
 }
 
-/// Whether nobody has locked updates of `app`, or the cloud or the operator passes over that.
+/// Refuses an order while updates of `app` are locked, unless the operator or the target overrides locks.
 pub(super) fn check_not_locked(at: &Situation<'_>, app: &AppId, is_forced: bool) -> Result<(), Answer> {
     if is_forced || at.target.is_some_and(|target| target.is_lock_overridden) {
         return Ok(());

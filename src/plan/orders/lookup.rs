@@ -3,14 +3,14 @@
 use crate::model::{Answer, AppId, Ledger, TargetApp, WantedApp};
 use crate::plan::situation::Situation;
 
-/// Nothing that is up is stopped while the device is held, whoever wishes it.
+/// Refuses an order that stops a container while the device is held.
 pub(super) fn check_not_held(ledger: &Ledger) -> Result<(), Answer> {
     let Some(hold) = &ledger.hold else { return Ok(()) };
     let why = format!("the device is held since {}: {}; `cotter unhold` first", hold.since, hold.reason);
     Err(Answer::Held(why))
 }
 
-/// The app that `text` names: a uuid, or the name of one app of the target.
+/// Finds an app by its uuid, or by its name in the target.
 pub(super) fn find_app(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
     let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
     if let Some(id) = known.into_iter().find(|id| id.as_str() == text) {
@@ -27,14 +27,14 @@ pub(super) fn find_app(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> 
     }
 }
 
-/// The one app that has a release.
+/// Returns the only app that has a release.
 pub(super) fn only_app(at: &Situation<'_>) -> Result<AppId, Answer> {
     let apps = at.target.iter().flat_map(|t| &t.apps);
     let has_release = |app: &TargetApp| matches!(app, TargetApp::Wanted(WantedApp { release: Some(_), .. }));
     let ids: Vec<_> = apps.filter(|(_, app)| has_release(app)).map(|(id, _)| id).collect();
     match ids.as_slice() {
         [id] => Ok((*id).clone()),
-        [] => Err(Answer::Refused("no release is wanted that could be taken back".to_owned())),
+        [] => Err(Answer::Refused("no release is wanted that could be rolled back".to_owned())),
         several => {
             let names: Vec<_> = several.iter().map(|id| name_of_app(at, id)).collect();
             let why = format!("this device has several apps; name one with --app: {}", names.join(", "));
@@ -43,7 +43,7 @@ pub(super) fn only_app(at: &Situation<'_>) -> Result<AppId, Answer> {
     }
 }
 
-/// As the target calls the app; else its uuid.
+/// The name of the app in the target, or its uuid if the target does not name it.
 pub(super) fn name_of_app<'a>(at: &Situation<'a>, id: &'a AppId) -> &'a str {
     match at.target.and_then(|target| target.apps.get(id)) {
         Some(TargetApp::Wanted(wanted)) => &wanted.app.name,

@@ -1,10 +1,8 @@
-//! Stops, starts and restarts one service by hand.
+//! Stops, starts and restarts single services, as an operator orders.
 
 use std::collections::BTreeSet;
 
-use crate::model::{
-    Answer, AppId, Halt, Ledger, ObservedService, OfService, Release, ServiceName, ServiceSpec,
-};
+use crate::model::{Answer, AppId, Halt, Ledger, OfService, Release, ServiceName, ServiceSpec};
 use crate::plan::app::AppSituation;
 use crate::plan::containers::is_up;
 use crate::plan::situation::Situation;
@@ -12,7 +10,7 @@ use crate::plan::situation::Situation;
 use super::locks;
 use super::lookup::{check_not_held, find_app, name_of_app};
 
-/// Keeps a service stopped.
+/// Keeps a service stopped until it is started, or its spec changes.
 pub(super) fn stop(
     at: &Situation<'_>,
     ledger: &mut Ledger,
@@ -40,7 +38,7 @@ pub(super) fn stop(
     ))
 }
 
-/// Lets a service that an operator stopped run again. No lock and no hold is in the way.
+/// Lets a service run again that an operator stopped. Locks and a hold do not forbid this.
 pub(super) fn start(at: &Situation<'_>, ledger: &mut Ledger, service: &OfService) -> Result<String, Answer> {
     let (app, service) = find_service(at, service)?;
     let subject = format!("service {service} of {}", name_of_app(at, &app));
@@ -51,7 +49,7 @@ pub(super) fn start(at: &Situation<'_>, ledger: &mut Ledger, service: &OfService
     })
 }
 
-/// Lets the planner stop and start a service's container once.
+/// Makes the planner stop and start the container of a service once.
 pub(super) fn restart(
     at: &Situation<'_>,
     ledger: &mut Ledger,
@@ -78,13 +76,13 @@ pub(super) fn restart(
     Ok(format!("{subject} is stopped and started again"))
 }
 
-/// An operator's stop of a service, as long as its spec is the same.
+/// The operator's stop of a service, if the service still has the same spec.
 fn halt<'a>(at: &Situation<'a>, app: &AppId, service: &ServiceName, spec: &ServiceSpec) -> Option<&'a Halt> {
     at.ledger.apps.get(app)?.halted.get(service).filter(|halt| halt.spec == spec.hash)
 }
 
-/// The spec that is meant by a service's name: of the container that is up; else of the release on
-/// trial, of the good one, of the wanted one.
+/// The spec that an operator means by a service's name: that of the container that is up, else that of the release on
+/// trial, of the accepted one, or of the wanted one.
 fn current_spec<'a>(at: &'a Situation<'a>, app: &'a AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
     let runs = |spec: &&ServiceSpec| {
         AppSituation::new(at, app).containers_of(service).any(|seen| is_up(seen) && seen.spec == spec.hash)
@@ -98,14 +96,14 @@ fn current_spec<'a>(at: &'a Situation<'a>, app: &'a AppId, service: &ServiceName
         !is_rejected && entry.and_then(|e| e.trial.as_ref()).is_some_and(|trial| trial.release == key)
     };
     let tried = AppSituation::new(at, app).wanted().filter(is_on_trial);
-    let good = entry.and_then(|entry| entry.good.as_ref());
+    let accepted = entry.and_then(|entry| entry.good.as_ref());
     let of_release = |release: Option<&'a Release>| release.and_then(|r| r.services.get(service));
     up.or_else(|| of_release(tried))
-        .or_else(|| of_release(good))
+        .or_else(|| of_release(accepted))
         .or_else(|| of_release(AppSituation::new(at, app).wanted()))
 }
 
-/// The names of the services of an app, those included that only an operator's stop remembers.
+/// The names of all services of an app, including those that are known only because an operator stopped them.
 fn service_names(at: &Situation<'_>, app: &AppId) -> BTreeSet<ServiceName> {
     let halted = at.ledger.apps.get(app).into_iter().flat_map(|entry| entry.halted.keys());
     AppSituation::new(at, app)
@@ -116,7 +114,7 @@ fn service_names(at: &Situation<'_>, app: &AppId) -> BTreeSet<ServiceName> {
         .collect()
 }
 
-/// The service that is meant, in the one app that has it.
+/// Finds the service, in the only app that has it.
 fn find_service(at: &Situation<'_>, given: &OfService) -> Result<(AppId, ServiceName), Answer> {
     let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
     let apps: BTreeSet<AppId> = match &given.app {
@@ -138,7 +136,7 @@ fn find_service(at: &Situation<'_>, given: &OfService) -> Result<(AppId, Service
     }
 }
 
-/// That there is no such service, and what there is.
+/// Says that there is no such service, and lists those that exist.
 fn unknown(at: &Situation<'_>, apps: &BTreeSet<AppId>, service: &str) -> String {
     let named = apps.iter().filter_map(|app| {
         let services: Vec<_> = service_names(at, app).iter().map(ToString::to_string).collect();

@@ -57,9 +57,9 @@ fn who_is_purged_of_what() {
             "told before",
             rest,
             "demo data?",
-            "would be purged: volumes of demo: data; containers are removed, and made anew where they are wanted: web",
+            "would be purged: volumes of demo: data; containers are removed, and created again where they are wanted: web",
         ),
-        ("listed", rest, "", "demo has cache, data; gone (not wanted any more) has old"),
+        ("listed", rest, "", "demo has cache, data; gone (no longer wanted) has old"),
         ("no such volume", rest, "demo db", "not found: demo has no such volume: it has data, cache"),
         (
             "no such app",
@@ -85,7 +85,7 @@ fn who_is_purged_of_what() {
             "not in the middle of a trial",
             "target 2, good 1, trial 2, web@1 exited",
             "demo data",
-            "refused: a release of demo is on trial; try again when it is accepted or taken back",
+            "refused: a release of demo is on trial; try again when it is accepted or rejected",
         ),
     ] {
         assert_eq!(told(device, what), expected, "{why}");
