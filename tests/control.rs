@@ -178,7 +178,7 @@ fn a_hold_is_shown_and_outlives_the_agent() {
     assert!(told.contains("audit of today"), "{told}");
     assert_eq!(
         alone.order(&["unhold"]),
-        done(&format!("the device is not held any more (it was since {since})"))
+        done(&format!("the device is no longer held (it was held since {since})"))
     );
     assert_eq!(alone.order(&["unhold"]), done("the device was not held"));
     assert_eq!(alone.status().expect("a status")["hold"], Value::Null);

@@ -1,17 +1,20 @@
-//! Holds a plan against the safety rules, without knowing how it was made.
+//! Checks a plan against the safety rules, without knowing how it was made.
 //!
-//! The reconciler refuses to run a stage with a violation, and every test of the planner runs this.
+//! The reconciler does not run a stage that breaks a rule, and every test of the planner runs this check.
 
 use crate::model::{
     AppId, AppLedger, ContainerId, ContainerState, ImageRef, NetworkId, ObservedService, Plan, Release,
     ServiceName, ServiceSpec, SpecHash, Step, Strategy, Target, TargetApp,
 };
 
+use super::app::AppSituation;
+use super::containers::{belongs_to, is_up, may_come_up};
 use super::gate::may_lock;
-use super::places::{gives_room, is_up, may_come_up};
-use super::{Situation, debris, networks};
+use super::situation::Situation;
+use super::takeover::may_stop_first;
+use super::{leftovers, networks};
 
-/// The safety rules that `plan` breaks, in words; empty when it is safe to run.
+/// Returns the safety rules that the plan breaks, in words. An empty list means that it is safe to run.
 #[must_use]
 pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
@@ -21,7 +24,7 @@ pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
             found.push(format!("{step}: twice in one stage"));
         }
         if at.cooling.get(step).is_some_and(|cooling| !cooling.is_over()) {
-            found.push(format!("{step}: repeated before its time"));
+            found.push(format!("{step}: repeated too early"));
         }
         let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else {
             found.push(format!("{step}: there is no target, or one that names no app"));
@@ -33,22 +36,22 @@ pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
     }
     let pulls = plan.stage.iter().filter(|s| matches!(s, Step::Pull { .. })).count();
     if pulls > 0 && pulls + at.pulling.len() > at.settings.parallel_pulls {
-        found.push(format!("{pulls} pulls besides {} under way", at.pulling.len()));
+        found.push(format!("{pulls} pulls in addition to {} under way", at.pulling.len()));
     }
     found
 }
 
-/// One step, with what matters to it.
+/// One step, with everything that its rules depend on.
 struct Checked<'a> {
     at: &'a Situation<'a>,
     target: &'a Target,
     step: &'a Step,
     before: &'a [Step],
     after: &'a [Step],
-    app: Option<&'a AppId>,
+    app: Option<AppSituation<'a>>,
     ledger: Option<&'a AppLedger>,
-    good: Option<&'a Release>,
-    /// What the app is to run: what was rejected or refused is not wanted, the good release is.
+    accepted: Option<&'a Release>,
+    /// The release that the app is to run. In place of a rejected or refused one, this is the accepted release.
     wanted: Option<&'a Release>,
     is_refused: bool,
     is_on_trial: bool,
@@ -62,19 +65,19 @@ impl<'a> Checked<'a> {
         before: &'a [Step],
         after: &'a [Step],
     ) -> Self {
-        let app = step.app();
-        let told = app.and_then(|app| target.apps.get(app));
-        let ledger = app.and_then(|app| at.ledger.apps.get(app));
-        let good = ledger.and_then(|a| a.good.as_ref());
-        let asked = told.and_then(TargetApp::release);
+        let app = step.app().map(|id| AppSituation::new(at, id));
+        let in_target = app.and_then(|app| target.apps.get(app.id));
+        let ledger = app.and_then(|app| app.ledger);
+        let accepted = ledger.and_then(|a| a.good.as_ref());
+        let asked = in_target.and_then(TargetApp::release);
         let key = |release: Option<&Release>| release.map(Release::key);
         let rejected = ledger.and_then(|a| a.rejected.as_ref()).map(|r| &r.release);
         let is_rejected = rejected.is_some() && rejected == key(asked).as_ref();
-        let is_refused = matches!(told, Some(TargetApp::Refused(_)));
-        let wanted = if is_rejected || is_refused { good } else { asked };
+        let is_refused = matches!(in_target, Some(TargetApp::Refused(_)));
+        let wanted = if is_rejected || is_refused { accepted } else { asked };
         let tried = ledger.and_then(|a| a.trial.as_ref()).map(|trial| &trial.release);
         let is_on_trial = tried.is_some() && tried == key(wanted).as_ref();
-        Self { at, target, step, before, after, app, ledger, good, wanted, is_refused, is_on_trial }
+        Self { at, target, step, before, after, app, ledger, accepted, wanted, is_refused, is_on_trial }
     }
 
     fn violation(&self) -> Option<&'static str> {
@@ -93,14 +96,14 @@ impl<'a> Checked<'a> {
             Step::Fence { container, .. } => self.fence(container),
             Step::RemoveImage { image } => self.remove_image(image),
             Step::Try { .. } if self.is_held() => Some("the device is held"),
-            Step::Try { .. } if self.good.is_some() && self.is_locked() => Some("updates are locked"),
+            Step::Try { .. } if self.accepted.is_some() && self.is_locked() => Some("updates are locked"),
             Step::Try { .. } | Step::Commit { .. } => {
                 let Some(wanted) = self.wanted else { return Some("no release is wanted") };
                 let is_tried = matches!(self.step, Step::Try { .. });
-                (!self.is_ready(wanted, is_tried)).then_some("it is not there whole")
+                (!self.is_ready(wanted, is_tried)).then_some("one of its containers is missing")
             }
             Step::Reject { .. } => {
-                let has_other = self.good.is_some() && self.good != self.wanted;
+                let has_other = self.accepted.is_some() && self.accepted != self.wanted;
                 (!has_other).then_some("there is nothing to go back to")
             }
             Step::Forget { .. } => self.wanted.is_some().then_some("a release of it is wanted"),
@@ -110,7 +113,7 @@ impl<'a> Checked<'a> {
                 (healed >= self.at.settings.heals).then_some("it was restarted often enough")
             }
             Step::Unlock { .. } => {
-                (self.is_on_trial && self.good.is_some()).then_some("its release is on trial")
+                (self.is_on_trial && self.accepted.is_some()).then_some("its release is on trial")
             }
             Step::Create { service, spec, .. } => self.create(service, spec),
             Step::RemoveNetwork { id, .. } => self.remove_network(id),
@@ -122,22 +125,25 @@ impl<'a> Checked<'a> {
         }
     }
 
-    /// Of a refused app only the way back from a trial that was cut off is gone.
+    /// Returns `true` if the step belongs to the way back from a trial that was cut off. A refused app takes no other.
     fn is_way_back(&self) -> bool {
-        let of_good = |container| self.find(container).map(|seen| is_of(self.good, seen));
+        let is_accepted_spec = |container| self.find(container).map(|seen| is_of(self.accepted, seen));
         let is_back = match self.step {
-            Step::Stop { container, .. } | Step::Kill { container, .. } => of_good(container) == Some(false),
+            Step::Stop { container, .. } | Step::Kill { container, .. } => {
+                is_accepted_spec(container) == Some(false)
+            }
             Step::Start { container, .. } | Step::Reconnect { container, .. } => {
-                of_good(container) == Some(true)
+                is_accepted_spec(container) == Some(true)
             }
             Step::Fence { .. } => true,
             Step::CreateNetwork { network, config_hash, .. } => self
-                .good
-                .and_then(|good| good.networks.get(network))
+                .accepted
+                .and_then(|accepted| accepted.networks.get(network))
                 .is_some_and(|spec| spec.config_hash == *config_hash),
-            Step::RemoveNetwork { id, .. } => {
-                self.good.zip(self.app).is_some_and(|(good, app)| self.is_in_the_way(app, good, id))
-            }
+            Step::RemoveNetwork { id, .. } => self
+                .accepted
+                .zip(self.app)
+                .is_some_and(|(accepted, app)| self.is_in_the_way(app, accepted, id)),
             Step::Unlock { .. } => true,
             Step::Pull { .. }
             | Step::Weigh { .. }
@@ -152,7 +158,7 @@ impl<'a> Checked<'a> {
             | Step::Commit { .. }
             | Step::Forget { .. } => false,
         };
-        is_back && (self.good.is_some() || matches!(self.step, Step::Unlock { .. }))
+        is_back && (self.accepted.is_some() || matches!(self.step, Step::Unlock { .. }))
     }
 
     fn stop(&self, container: &ContainerId) -> Option<&'static str> {
@@ -172,55 +178,54 @@ impl<'a> Checked<'a> {
             return Some("updates are locked");
         }
         let wanted = self.wanted?;
-        let is_stranger = !is_of(self.good, seen) && !is_of(Some(wanted), seen);
-        if is_stranger && self.good.is_some_and(|good| self.is_ready(good, false)) {
+        let is_stranger = !is_of(self.accepted, seen) && !is_of(Some(wanted), seen);
+        if is_stranger && self.accepted.is_some_and(|accepted| self.is_ready(accepted, false)) {
             return None;
         }
-        let is_back = self.good == Some(wanted);
-        let makes_room = (self.is_on_trial && gives_room(wanted, &seen.service))
+        let is_back = self.accepted == Some(wanted);
+        let makes_room = (self.is_on_trial && may_stop_first(wanted, &seen.service))
             || ((self.is_on_trial || is_back) && self.stands_in_the_way(wanted, seen));
         (!self.is_ready(wanted, makes_room)).then_some("its release is not replaced by one that is ready")
     }
 
-    /// A network goes when its release does, and before that only to make room.
+    /// A network is removed with its release. Before that, it is removed only to make room for another one.
     fn remove_network(&self, id: &NetworkId) -> Option<&'static str> {
         let app = self.app?;
-        let mut all = self.at.observed.networks.iter();
-        let Some(network) = all.find(|n| n.app == *app && n.id == *id) else {
+        let Some(network) = app.networks().find(|network| network.id == *id) else {
             return Some("the network is not ours");
         };
         if self.at.observed.services.iter().any(|seen| is_up(seen) && networks::is_on(seen, network)) {
             return Some("a container that runs is on it");
         }
-        if networks::has_twin(self.at.observed, network, self.before.iter().chain(self.after)) {
+        if networks::has_duplicate(self.at.observed, network, self.before.iter().chain(self.after)) {
             return None;
         }
         let tried = self.wanted.filter(|_| self.is_on_trial);
-        if tried.iter().chain(&self.good).any(|release| self.is_in_the_way(app, release, id)) {
+        if tried.iter().chain(&self.accepted).any(|release| self.is_in_the_way(app, release, id)) {
             return None;
         }
-        // Of an app that goes nothing is needed any more.
+        // An app that is removed needs none of its networks.
         let wanted = self.wanted?;
-        if [Some(wanted), self.good].iter().flatten().any(|release| networks::is_of(release, network)) {
+        if [Some(wanted), self.accepted].iter().flatten().any(|release| networks::is_of(release, network)) {
             return Some("a release needs it");
         }
-        let is_unused = debris::is_unused(self.at, network, self.good, wanted);
-        (self.good != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
+        let is_unused = leftovers::is_unused(app, network, self.accepted, wanted);
+        (self.accepted != Some(wanted) && !is_unused).then_some("its successor is not accepted yet")
     }
 
-    fn is_in_the_way(&self, app: &AppId, release: &Release, id: &NetworkId) -> bool {
-        networks::in_the_way(self.at.observed, app, release).iter().any(|network| network.id == *id)
+    fn is_in_the_way(&self, app: AppSituation<'_>, release: &Release, id: &NetworkId) -> bool {
+        networks::in_the_way(app, release).iter().any(|network| network.id == *id)
     }
 
-    /// Whether a container is on a network in whose place one of `release` is to come.
+    /// Returns `true` if a container is connected to a network that is in the way of one of `release`.
     fn stands_in_the_way(&self, release: &Release, seen: &ObservedService) -> bool {
-        let way = networks::in_the_way(self.at.observed, &seen.app, release);
-        way.iter().any(|network| networks::is_on(seen, network))
+        let in_the_way = networks::in_the_way(AppSituation::new(self.at, &seen.app), release);
+        in_the_way.iter().any(|network| networks::is_on(seen, network))
     }
 
     fn remove(&self, container: &ContainerId, is_forced: bool) -> Option<&'static str> {
         if self.at.observed.parked.iter().any(|seen| seen.container == *container) {
-            return (!is_forced).then_some("it was put aside");
+            return (!is_forced).then_some("it was renamed, and only its removal by force is tried");
         }
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
         let ends = |step: &Step| matches!(step, Step::Stop { container: c, .. } | Step::Kill { container: c, .. } if c == container);
@@ -238,10 +243,10 @@ impl<'a> Checked<'a> {
         if is_asked {
             return None;
         }
-        if debris::is_debris(self.at, seen, self.good, wanted) {
+        if leftovers::is_leftover(AppSituation::new(self.at, &seen.app), seen, self.accepted, wanted) {
             return None;
         }
-        if self.good != Some(wanted) {
+        if self.accepted != Some(wanted) {
             return Some("its successor is not accepted yet");
         }
         let is_kept = is_of(Some(wanted), seen);
@@ -250,31 +255,27 @@ impl<'a> Checked<'a> {
         (is_kept && others == 1).then_some("it is the one that should run")
     }
 
-    /// Whoever joins another one needs its container.
+    /// A container that joins the namespaces of another one needs that to exist.
     fn create(&self, service: &ServiceName, hash: &SpecHash) -> Option<&'static str> {
         let app = self.app?;
         let has_it = |r: &&&Release| r.services.get(service).is_some_and(|spec| spec.hash == *hash);
-        let releases = [self.wanted, self.good];
+        let releases = [self.wanted, self.accepted];
         let Some(release) = releases.iter().flatten().find(has_it) else {
             return Some("no release we know of has this spec");
         };
         let is_there = |name: &ServiceName| {
-            let spec = release.services.get(name);
-            let is_it = |s: &ObservedService| {
-                s.app == *app && s.service == *name && spec.is_some_and(|spec| spec.hash == s.spec)
-            };
-            self.at.observed.services.iter().any(is_it)
+            app.containers().any(|seen| seen.service == *name && belongs_to(seen, release))
         };
         let mut joins = release.services.get(service)?.joins();
-        joins.any(|(_, name)| !is_there(name)).then_some("one that it joins has no container")
+        joins.any(|(_, name)| !is_there(name)).then_some("a service that it joins has no container")
     }
 
     fn start(&self, container: &ContainerId) -> Option<&'static str> {
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
-        if !is_of(self.wanted, seen) && !is_of(self.good, seen) {
+        if !is_of(self.wanted, seen) && !is_of(self.accepted, seen) {
             return Some("no release we know of has this spec");
         }
-        if self.is_held() && self.good.is_some() && !is_of(self.good, seen) {
+        if self.is_held() && self.accepted.is_some() && !is_of(self.accepted, seen) {
             return Some("the device is held");
         }
         let is_halted = |a: &AppLedger| a.halted.get(&seen.service).is_some_and(|h| h.spec == seen.spec);
@@ -283,7 +284,7 @@ impl<'a> Checked<'a> {
         }
         let of_service = |s: &&ObservedService| s.app == seen.app && s.service == seen.service;
         let mut others = self.at.observed.services.iter().filter(of_service);
-        // One that is removed comes up no more, and where that fails the start is not reached.
+        // A removed container cannot start. If its removal fails, the chain ends before this start.
         let is_fenced = |other: &ObservedService| {
             self.before.iter().any(|step| {
                 matches!(step, Step::Fence { container, .. } | Step::Remove { container, .. } | Step::RemoveByForce { container, .. }
@@ -308,7 +309,7 @@ impl<'a> Checked<'a> {
             .then_some("another container of the service runs")
     }
 
-    /// A fence touches nothing that runs, and stands before the start that it is for.
+    /// A fence is for a container that is down, and comes before the start of another one of its service.
     fn fence(&self, container: &ContainerId) -> Option<&'static str> {
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
         if is_up(seen) {
@@ -343,34 +344,37 @@ impl<'a> Checked<'a> {
         self.at.ledger.apps.iter().any(is_kept).then_some("a release needs it")
     }
 
-    /// Whether every service of `release` has its container, so that swapping can begin. Where room is
-    /// `made`, those do not count whose predecessor goes first.
-    fn is_ready(&self, release: &Release, made: bool) -> bool {
+    /// Returns `true` if every service of `release` has its container, so that the swap can begin. After room was made,
+    /// services whose predecessor stops first, and those that wait for a network, do not count.
+    fn is_ready(&self, release: &Release, has_made_room: bool) -> bool {
         let Some(app) = self.app else { return false };
         let has = |(name, spec): (&ServiceName, &ServiceSpec)| {
-            let is_it = |s: &ObservedService| s.app == *app && s.service == *name && s.spec == spec.hash;
-            // What waits for a network has its image here at least.
-            let waits = || {
-                !networks::are_there(self.at.observed, app, release, spec)
-                    && self.at.observed.images.contains(&spec.image)
+            let is_it = |s: &ObservedService| s.service == *name && s.spec == spec.hash;
+            // A service that waits for a network must at least have its image here.
+            let waits_for_network = || {
+                !networks::are_here_for(app, release, spec) && self.at.observed.images.contains(&spec.image)
             };
-            self.at.observed.services.iter().any(is_it) || (made && (gives_room(release, name) || waits()))
+            app.containers().any(is_it)
+                || (has_made_room && (may_stop_first(release, name) || waits_for_network()))
         };
         release.services.iter().all(has)
     }
 
-    /// Whether somebody's lock keeps the app from being touched. It is not asked once a swap has begun.
+    /// Returns `true` if a lock forbids to touch the app. Locks do not count once a swap has begun.
     fn is_locked(&self) -> bool {
         let Some(app) = self.app else { return false };
         let at = self.at;
         let forced = self.ledger.and_then(|a| a.forced.as_ref());
         let is_forced = forced.is_some() && forced == self.wanted.map(Release::key).as_ref();
-        if self.is_on_trial || at.facts.own_locks.contains(app) || is_forced || self.target.is_lock_overridden
+        if self.is_on_trial
+            || at.facts.own_locks.contains(app.id)
+            || is_forced
+            || self.target.is_lock_overridden
         {
             return false;
         }
-        let holds = |service: &ServiceName| may_lock(at.observed, self.ledger, app, service);
-        let has_file = at.facts.locks.get(app).is_some_and(|locks| locks.keys().any(holds));
+        let holds = |service: &ServiceName| may_lock(at.observed, self.ledger, app.id, service);
+        let has_file = at.facts.locks.get(app.id).is_some_and(|locks| locks.keys().any(holds));
         has_file || at.ledger.leases.iter().any(|lease| lease.is_in_force(at.boot_id, at.facts.uptime))
     }
 
@@ -388,11 +392,11 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// Whether the container is of no use to anybody: it never starts again.
+/// Returns `true` if the container can never be started again.
 fn is_broken(seen: &ObservedService) -> bool {
     seen.state == ContainerState::Dead || (seen.is_cut_off && !is_up(seen))
 }
 
 fn is_of(release: Option<&Release>, seen: &ObservedService) -> bool {
-    release.and_then(|r| r.services.get(&seen.service)).is_some_and(|spec| spec.hash == seen.spec)
+    release.is_some_and(|release| belongs_to(seen, release))
 }

@@ -1,69 +1,54 @@
-//! What must be there before a swap can begin: a container for each service.
+//! Creates the containers of a release, stopped, before a swap may begin.
 
-use crate::model::{AppId, ContainerState, Reason, Release, ServiceName, Step};
+use crate::model::{ContainerState, Reason, ServiceName, Step};
 
-use super::places::{self, Place, is_up};
-use super::{Draft, gate};
+use super::containers::{free_name, is_up, stop};
+use super::draft::{CLEAR, Concern, Draft, PENDING, run_all};
+use super::gate;
+use super::slots::{Goal, Slot};
 
-/// The step that makes the container of a place.
-pub(super) fn step(app: &AppId, release: &Release, place: &Place<'_>) -> Step {
-    Step::Create {
-        app: app.clone(),
-        service: place.name.clone(),
-        release: release.commit.clone(),
-        spec: place.spec.hash.clone(),
+/// Creates the missing containers of these services, and waits while the engine removes one of them.
+pub(super) fn successors(draft: &mut Draft<'_>, goal: &Goal<'_>, slots: &[&Slot<'_>]) -> Concern {
+    run_all(slots.iter().map(|slot| match slot.container {
+        None => {
+            successor(draft, goal, slot);
+            PENDING
+        }
+        Some(seen) if seen.state == ContainerState::Removing => {
+            let why = "the engine is removing its container".to_owned();
+            draft.wait(Some(goal.app.id), Some(slot.name), Reason::Starting, why, None);
+            PENDING
+        }
+        Some(_) => CLEAR,
+    }))
+}
+
+/// Creates the container of one service.
+///
+/// Orphans of the same spec are removed first. The containers whose namespaces it joins must exist.
+pub(super) fn successor(draft: &mut Draft<'_>, goal: &Goal<'_>, slot: &Slot<'_>) {
+    remove_orphans(draft, slot);
+    let is_here = |name: &ServiceName| goal.slot(name).is_some_and(|slot| slot.container.is_some());
+    if slot.orphans.is_empty() && slot.spec.joins().all(|(_, name)| is_here(name)) {
+        let create = Step::Create {
+            app: goal.app.id.clone(),
+            service: slot.name.clone(),
+            release: goal.release.commit.clone(),
+            spec: slot.spec.hash.clone(),
+        };
+        draft.add(Some(goal.app.id), Some(slot.name), vec![create]);
     }
 }
 
-/// Adds what makes the container of a place: first one of the same name goes that can never start again, and those
-/// whose namespaces it joins come before it.
-pub(super) fn successor(
-    draft: &mut Draft<'_>,
-    app: &AppId,
-    release: &Release,
-    place: &Place<'_>,
-    services: &[Place<'_>],
-) {
-    for seen in &place.orphans {
-        // The engine is at it already.
-        if seen.state == ContainerState::Removing {
-            continue;
-        }
-        if is_up(seen) && gate::is_held(draft, app) {
-            continue;
-        }
-        let mut chain = if is_up(seen) { vec![places::stop(draft, seen)] } else { Vec::new() };
-        chain.push(places::free_name(draft, seen));
-        draft.add(Some(app), Some(place.name), chain);
-    }
-    let is_there = |name: &ServiceName| services.iter().any(|p| p.name == name && p.container.is_some());
-    if place.orphans.is_empty() && place.spec.joins().all(|(_, name)| is_there(name)) {
-        draft.add(Some(app), Some(place.name), vec![step(app, release, place)]);
-    }
-}
-
-/// Whether every service has its container; their creation otherwise.
-pub(super) fn successors(
-    draft: &mut Draft<'_>,
-    app: &AppId,
-    release: &Release,
-    places: &[&Place<'_>],
-    services: &[Place<'_>],
-) -> bool {
-    let mut is_complete = true;
-    for place in places {
-        match place.container {
-            None => {
-                is_complete = false;
-                successor(draft, app, release, place, services);
-            }
-            Some(seen) if seen.state == ContainerState::Removing => {
-                is_complete = false;
-                let why = "the engine is removing its container".to_owned();
-                draft.wait(Some(app), Some(place.name), Reason::Starting, why, None);
-            }
-            Some(_) => {}
+/// Stops and removes the orphans of a service, except those that are up while the device is held.
+fn remove_orphans(draft: &mut Draft<'_>, slot: &Slot<'_>) {
+    let app = slot.app;
+    for seen in slot.orphans.iter().filter(|seen| seen.state != ContainerState::Removing) {
+        if !is_up(seen) {
+            draft.add(Some(app.id), Some(slot.name), vec![free_name(app.at, seen)]);
+        } else if gate::check_hold(draft, app).is_continue() {
+            let chain = vec![stop(app.at, seen), free_name(app.at, seen)];
+            draft.add(Some(app.id), Some(slot.name), chain);
         }
     }
-    is_complete
 }

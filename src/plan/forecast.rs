@@ -1,78 +1,46 @@
-//! What the next cycles would do: plans, lets the steps work on a model of the device, and plans again.
+//! Predicts the stages to come: makes a plan, applies its steps to a model of the device, and plans again.
 //!
-//! It supposes that every step works, that what starts is well, and that what is waited for ends: first what
-//! ends by itself, then what somebody must end. A forecast changes nothing and promises nothing.
+//! The model assumes that every step works, that every container gets healthy, and that waits end: first those that
+//! end by themselves, then those that a person must end. A forecast changes nothing and promises nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Clock, Condition, ContainerId, ContainerState, Cooling, Delivered, Facts, Forecast, ForeseenStage,
-    Health, ImageRef, Ledger, Namespace, NetworkId, NetworkMode, Observed, ObservedNetwork, ObservedService,
-    Plan, PlanSettings, Reason, Release, ServiceName, ServiceSpec, Step, TargetApp, Waiting, Weight,
-    WindowState,
+    AppId, Clock, Condition, ContainerId, ContainerState, Forecast, ForeseenStage, Health, Namespace,
+    NetworkId, NetworkMode, ObservedNetwork, ObservedService, Plan, Reason, Release, ServiceName,
+    ServiceSpec, Step, TargetApp, Waiting, Weight, WindowState,
 };
 
-use super::{Situation, intend, plan, record, violations};
+use super::check::violations;
+use super::networks;
+use super::planner::plan;
+use super::record::{record_done, record_intent};
+use super::situation::OwnedSituation;
 
-/// How far a forecast looks, in plans.
-const FURTHEST: usize = 200;
+/// How many plans a forecast makes at most.
+const MOST_PLANS: usize = 200;
 
-/// A [`Situation`] that belongs to nobody else, to be looked at later and elsewhere.
-#[derive(Debug, Clone)]
-pub struct OwnedSituation {
-    pub target: Option<Arc<Delivered>>,
-    pub observed: Observed,
-    pub ledger: Ledger,
-    pub pulling: BTreeMap<ImageRef, u8>,
-    pub weighing: BTreeSet<ImageRef>,
-    pub cooling: BTreeMap<Step, Cooling>,
-    pub steady: BTreeMap<AppId, Duration>,
-    pub facts: Facts,
-    pub boot_id: String,
-    pub settings: PlanSettings,
-}
-
-impl OwnedSituation {
-    /// The same, to decide by.
-    #[must_use]
-    pub fn situation(&self) -> Situation<'_> {
-        Situation {
-            target: self.target.as_ref().map(|delivered| &delivered.target),
-            observed: &self.observed,
-            ledger: &self.ledger,
-            pulling: &self.pulling,
-            weighing: &self.weighing,
-            cooling: &self.cooling,
-            steady: &self.steady,
-            facts: &self.facts,
-            boot_id: &self.boot_id,
-            settings: &self.settings,
-        }
-    }
-}
-
-/// Foresees the stages that lead to the target, and what is waited for at their end.
+/// Returns the stages that lead to the target, and what is waited for at their end.
 ///
-/// It takes as long as some hundred plans at most.
+/// Takes as long as 200 plans at most. If these do not reach an end, the forecast is marked as cut.
 #[must_use]
 pub fn forecast(from: OwnedSituation) -> Forecast {
     let mut device = Model { at: from, created: 0 };
     let mut forecast = Forecast { is_cut: true, ..Forecast::default() };
     let mut after: Vec<Waiting> = Vec::new();
-    for _ in 0..FURTHEST {
+    for _ in 0..MOST_PLANS {
         let (plan, is_safe) = device.plan();
         if plan.stage.is_empty() {
-            let passed = device.pass(&plan.waiting);
-            let is_news = |waiting: &Waiting| !after.contains(waiting);
-            // What was over once and is waited for again does not end in this model.
-            if !passed.iter().any(is_news) {
+            let ended = device.end_waits(&plan.waiting);
+            let is_new = |waiting: &Waiting| !after.contains(waiting);
+            // A wait that was ended before and is back cannot be ended in this model.
+            if !ended.iter().any(is_new) {
                 (forecast.waiting, forecast.is_cut) = (plan.waiting, false);
                 return forecast;
             }
-            let news: Vec<_> = passed.into_iter().filter(is_news).collect();
-            after.extend(news);
+            let new: Vec<_> = ended.into_iter().filter(is_new).collect();
+            after.extend(new);
             continue;
         }
         if !is_safe {
@@ -84,7 +52,7 @@ pub fn forecast(from: OwnedSituation) -> Forecast {
     forecast
 }
 
-/// Adds a stage; downloads that follow each other are shown as one.
+/// Adds a stage. Successive stages of downloads are merged.
 fn add(stages: &mut Vec<ForeseenStage>, after: Vec<Waiting>, steps: Vec<Step>) {
     let is_download = |step: &Step| matches!(step, Step::Pull { .. } | Step::Weigh { .. });
     match stages.last_mut() {
@@ -105,7 +73,7 @@ struct Model {
 }
 
 impl Model {
-    /// The next stage, and whether it may be run.
+    /// Returns the next plan, and `true` if it breaks no safety rule.
     fn plan(&self) -> (Plan, bool) {
         let at = self.at.situation();
         let plan = plan(&at);
@@ -114,16 +82,16 @@ impl Model {
     }
 
     fn apply(&mut self, stage: &[Step]) {
-        intend(&mut self.at.ledger, &self.at.observed, stage);
+        record_intent(&mut self.at.ledger, &self.at.observed, stage);
         for step in stage {
             self.change(step);
             if let Some(delivered) = self.at.target.clone() {
-                record(&mut self.at.ledger, &delivered.target, &self.at.boot_id, "", step);
+                record_done(&mut self.at.ledger, &delivered.target, &self.at.boot_id, "", step);
             }
         }
     }
 
-    /// What the step changes, besides what it leaves in the ledger.
+    /// Applies what the step changes outside of the ledger.
     fn change(&mut self, step: &Step) {
         self.at.cooling.remove(step);
         let observed = &mut self.at.observed;
@@ -142,10 +110,10 @@ impl Model {
                 self.at.observed.services.extend(created);
             }
             Step::Start { container, .. } => {
-                self.meet(container);
+                self.attach_networks(container);
                 self.set(container, ContainerState::Running);
             }
-            Step::Reconnect { container, .. } => self.meet(container),
+            Step::Reconnect { container, .. } => self.attach_networks(container),
             Step::Stop { container, .. } | Step::Kill { container, .. } => {
                 self.set(container, ContainerState::Exited { code: 143 });
             }
@@ -189,11 +157,11 @@ impl Model {
 
     /// The container that a step creates.
     fn created_by(&self, step: &Step, container: ContainerId) -> Option<ObservedService> {
-        let Step::Create { app, service, release, spec } = step else { return None };
+        let Step::Create { app, service, release: commit, spec } = step else { return None };
         let of_service = self.releases(app).filter_map(|r| Some((r, r.services.get(service)?)));
-        let (whole, wanted) = of_service.into_iter().find(|(_, wanted)| wanted.hash == *spec)?;
+        let (release, wanted) = of_service.into_iter().find(|(_, wanted)| wanted.hash == *spec)?;
         let joined = |(kind, other): (Namespace, &ServiceName)| {
-            let other = whole.services.get_key_value(other)?;
+            let other = release.services.get_key_value(other)?;
             let mut all = self.at.observed.services.iter();
             let seen = all.find(|s| s.app == *app && s.service == *other.0 && s.spec == other.1.hash)?;
             Some((kind, seen.container.clone()))
@@ -202,7 +170,7 @@ impl Model {
             container,
             app: app.clone(),
             service: service.clone(),
-            release: release.clone(),
+            release: commit.clone(),
             spec: spec.clone(),
             image: wanted.image.to_string(),
             grace: wanted.stop_grace.unwrap_or_default(),
@@ -213,14 +181,14 @@ impl Model {
             status: String::new(),
             ports: BTreeMap::new(),
             networks: self
-                .networks_of(app, whole, wanted)
+                .networks_of(app, release, wanted)
                 .map(|network| (network.name.clone(), None))
                 .collect(),
             joins: wanted.joins().filter_map(joined).collect(),
         })
     }
 
-    /// The networks of a release that are there, of those that a service of it is on.
+    /// The existing networks of a release that a service of it is connected to.
     fn networks_of<'a>(
         &'a self,
         app: &'a AppId,
@@ -233,12 +201,12 @@ impl Model {
         };
         self.at.observed.networks.iter().filter(move |network| {
             let is_on = attached.is_some_and(|attached| attached.contains_key(&network.network));
-            is_on && network.app == *app && super::networks::is_of(release, network)
+            is_on && network.app == *app && networks::is_of(release, network)
         })
     }
 
-    /// Binds a container to the networks of its release as they are now.
-    fn meet(&mut self, container: &ContainerId) {
+    /// Connects a container to the networks of its release as they are now.
+    fn attach_networks(&mut self, container: &ContainerId) {
         let Some(networks) = self.networks_now(container) else { return };
         if let Some(seen) = self.at.observed.services.iter_mut().find(|seen| seen.container == *container) {
             (seen.is_cut_off, seen.networks) = (false, networks);
@@ -253,11 +221,11 @@ impl Model {
         Some(on.map(|network| (network.name.clone(), Some(network.id.clone()))).collect())
     }
 
-    /// The releases of an app that may be meant: the wanted one, and the good one.
+    /// The releases of an app that a step may refer to: the wanted one, then the accepted one.
     fn releases(&self, app: &AppId) -> impl Iterator<Item = &Release> {
         let target = self.at.target.as_ref().and_then(|delivered| delivered.target.apps.get(app));
-        let good = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
-        target.and_then(TargetApp::release).into_iter().chain(good)
+        let accepted = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
+        target.and_then(TargetApp::release).into_iter().chain(accepted)
     }
 
     fn set(&mut self, container: &ContainerId, state: ContainerState) {
@@ -269,20 +237,20 @@ impl Model {
         }
     }
 
-    /// Lets end what is waited for and can end: what does so by itself, else what somebody ends. Returns what
-    /// that was.
-    fn pass(&mut self, waiting: &[Waiting]) -> Vec<Waiting> {
+    /// Ends the waits that end by themselves. If there are none, ends those that a person can end. Returns the ended
+    /// waits.
+    fn end_waits(&mut self, waiting: &[Waiting]) -> Vec<Waiting> {
         for can_end in [ends_by_itself, can_be_ended] {
-            let passed: Vec<_> = waiting.iter().filter(|w| can_end(w)).cloned().collect();
-            if !passed.is_empty() {
-                passed.iter().for_each(|waiting| self.end(waiting));
-                return passed;
+            let ended: Vec<_> = waiting.iter().filter(|w| can_end(w)).cloned().collect();
+            if !ended.is_empty() {
+                ended.iter().for_each(|waiting| self.end_wait(waiting));
+                return ended;
             }
         }
         Vec::new()
     }
 
-    fn end(&mut self, waiting: &Waiting) {
+    fn end_wait(&mut self, waiting: &Waiting) {
         let at = &mut self.at;
         match waiting.reason {
             Reason::Downloading => {
@@ -321,7 +289,7 @@ impl Model {
         }
     }
 
-    /// What others wait for gets healthy, and what is to complete completes.
+    /// Makes every service healthy, and completes the jobs that other services wait for.
     fn end_dependencies(&mut self) {
         let apps = self.at.target.iter().flat_map(|delivered| delivered.target.apps.keys());
         let mut jobs = BTreeSet::new();

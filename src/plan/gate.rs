@@ -1,86 +1,100 @@
-//! What says that nothing may be swapped now: a hold, a lock, a closed window.
+//! What forbids a swap for now: a hold, a lock, or a closed maintenance window.
 //!
-//! While the device is held nothing that is up is stopped and no trial begins. Images are fetched and
-//! containers created all the same, and a service of the good release of which nothing runs comes back. A
-//! trial under way is neither counted nor judged, but a release that runs whole and well is accepted: that
-//! stops nothing.
+//! While the device is held, nothing that is up is stopped and no trial begins. Images are still pulled and containers
+//! created, and a service of the accepted release of which nothing runs is started. A trial that has begun is neither
+//! counted nor judged. A release that runs completely and well is accepted, because that stops nothing.
 //!
-//! Locks and windows keep a swap from beginning. One that has begun is brought to its end, and so is the way
-//! back: half a release is worse than either.
+//! Locks and windows only keep a swap from beginning. A swap that has begun is finished, and so is the way back,
+//! because half a release is worse than either of the two.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{
-    AppId, AppLedger, Clock, Observed, Reason, Release, ServiceName, ServiceSpec, Target, Window, WindowState,
+    AppId, AppLedger, Clock, Observed, Reason, ServiceName, ServiceSpec, Target, Window, WindowState,
 };
 
-use super::Draft;
-use super::places::{Place, is_up, leftovers, needs_start};
-use super::trial;
+use super::app::AppSituation;
+use super::containers::is_up;
+use super::draft::{CLEAR, Concern, Draft, PENDING};
+use super::slots::{Goal, Slot};
 
-/// For how long, in sum, a clock that cannot be believed may keep windows closed.
+/// How long, in total, a clock that cannot be trusted may keep windows closed.
 pub const CLOCK_PATIENCE: Duration = Duration::from_secs(24 * 3600);
 
-/// Whether the device is held; what is waited for is told then.
-pub(super) fn is_held(draft: &mut Draft<'_>, app: &AppId) -> bool {
-    let Some(hold) = &draft.at.ledger.hold else { return false };
-    let why = format!("held since {}: {}", hold.since, hold.reason);
-    draft.wait(Some(app), None, Reason::Held, why, None);
-    true
+/// Waits while the device is held, or while a lock or a window forbids what comes next: to stop something that is up,
+/// or to start something that the accepted release does not have.
+pub(super) fn check(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let app = goal.app;
+    let stops = stops_something(goal);
+    if !stops && !starts_something_new(goal) {
+        // Containers of a trial that was cut off are not judged while the device is held.
+        return if goal.lacks_trial() { check_hold(draft, app) } else { CLEAR };
+    }
+    check_hold(draft, app)?;
+    if goal.trial().is_some() || is_forced(goal) {
+        return CLEAR;
+    }
+    // Nobody can hold a lock against a first release. Windows delay neither a first release nor the way back, because
+    // no accepted release would run in the meantime.
+    let is_update = goal.fallback().is_some();
+    if stops || is_update {
+        check_locks(draft, app)?;
+    }
+    if is_update {
+        check_windows(draft, app, &goal.release.windows)?;
+    }
+    CLEAR
 }
 
-/// Whether something is in the way of `release`: something that is up would have to be stopped, or
-/// something would start that the good release does not have, and a hold, a lock or a window says no.
-pub(super) fn blocks(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
-    let good = draft.good(app);
-    let is_begun = trial::of(draft, app, release).is_some();
-    // A first release that has begun has nothing else to keep alive.
-    let may_start = good == Some(release) || (good.is_none() && is_begun);
-    let stops = services
-        .iter()
-        .any(|p| p.predecessors.iter().any(|c| is_up(c)) || (!p.is_to_run && p.container.is_some_and(is_up)))
-        || leftovers(draft, app, release).any(is_up);
-    let starts = |p: &Place<'_>| match p.container {
-        Some(seen) => needs_start(draft, app, seen, p),
-        // Its predecessor goes before its image comes.
-        None => p.is_to_run,
+/// Returns `true` if the swap to the release stops a container.
+fn stops_something(goal: &Goal<'_>) -> bool {
+    goal.slots.iter().any(|slot| slot.has_predecessor_up() || (!slot.is_to_run && slot.is_up()))
+        || goal.dropped().any(is_up)
+}
+
+/// Returns `true` if the swap starts a container, and that may need permission. The accepted release may always be
+/// started, and so may a first release whose trial has begun, because nothing else is there to be kept alive.
+fn starts_something_new(goal: &Goal<'_>) -> bool {
+    let is_first = goal.app.accepted().is_none();
+    if goal.is_accepted() || (is_first && goal.trial().is_some()) {
+        return false;
+    }
+    let starts = |slot: &Slot<'_>| match slot.container {
+        Some(_) => slot.needs_start(),
+        // Its predecessor stops before its image is pulled.
+        None => slot.is_to_run,
     };
-    if !stops && (may_start || !services.iter().any(starts)) {
-        // Nothing is judged while the device is held.
-        return trial::is_missing(draft, app, release, services) && is_held(draft, app);
-    }
-    if is_held(draft, app) {
-        return true;
-    }
-    if is_begun {
-        return false;
-    }
-    let is_forced =
-        draft.ledger(app).and_then(|a| a.forced.as_ref()).is_some_and(|key| *key == release.key());
-    if is_forced {
-        return false;
-    }
-    // A first release touches nobody who could hold a lock, and neither it nor the way back waits for a
-    // window: nothing good would run meanwhile.
-    let is_new = good.is_some_and(|good| good != release);
-    if (stops || is_new) && is_locked(draft, app) {
-        return true;
-    }
-    is_new && is_shut(draft, app, &release.windows)
+    goal.slots.iter().any(starts)
 }
 
-/// Whether an app that is to go may not be touched now.
-pub(super) fn keeps(draft: &mut Draft<'_>, app: &AppId) -> bool {
-    is_held(draft, app) || is_locked(draft, app) || is_shut(draft, app, &BTreeSet::new())
+/// Returns `true` if an operator lets this release pass locks and windows.
+fn is_forced(goal: &Goal<'_>) -> bool {
+    let forced = goal.app.ledger.and_then(|ledger| ledger.forced.as_ref());
+    forced.is_some_and(|key| *key == goal.release.key())
 }
 
-/// Whether a lock file of the service counts: something of it runs, or is about to be brought back. One that
-/// was left by a service that has ended for good, or that an operator stopped, holds nobody up.
+/// Waits while an app that is to be removed may not be touched.
+pub(super) fn check_removal(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    check_hold(draft, app)?;
+    check_locks(draft, app)?;
+    check_windows(draft, app, &BTreeSet::new())
+}
+
+/// Waits while an operator holds the device.
+pub(super) fn check_hold(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    let Some(hold) = &app.at.ledger.hold else { return CLEAR };
+    let why = format!("held since {}: {}", hold.since, hold.reason);
+    draft.wait(Some(app.id), None, Reason::Held, why, None);
+    PENDING
+}
+
+/// Returns `true` if a lock file of the service counts: a container of the service is up, or is about to be started
+/// again. The lock file of a service that has finished, or that an operator stopped, delays nothing.
 #[must_use]
 pub fn may_lock(observed: &Observed, ledger: Option<&AppLedger>, app: &AppId, service: &ServiceName) -> bool {
     let mut of_service = observed.services.iter().filter(|s| s.app == *app && s.service == *service);
-    let spec = ledger.and_then(|a| a.good.as_ref()).and_then(|good| good.services.get(service));
+    let spec = ledger.and_then(|a| a.good.as_ref()).and_then(|accepted| accepted.services.get(service));
     let is_halted = |spec: &ServiceSpec| {
         ledger.and_then(|a| a.halted.get(service)).is_some_and(|halt| halt.spec == spec.hash)
     };
@@ -88,55 +102,50 @@ pub fn may_lock(observed: &Observed, ledger: Option<&AppLedger>, app: &AppId, se
         || spec.is_some_and(|spec| spec.is_running && spec.restart.is_forever() && !is_halted(spec))
 }
 
-/// Whether the app or somebody of this device has locked updates. While our own locks stand, nobody else's do,
-/// and what began goes on, also back.
-pub(super) fn is_locked(draft: &mut Draft<'_>, app: &AppId) -> bool {
-    let at = draft.at;
-    if at.facts.own_locks.contains(app) || at.target.is_some_and(|target: &Target| target.is_lock_overridden)
+/// Waits while the app or an operator has locked updates.
+///
+/// Nobody else can hold a lock while ours are in place, so a swap that has begun is not delayed, nor is the way back.
+pub(super) fn check_locks(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
+    let at = app.at;
+    if at.facts.own_locks.contains(app.id)
+        || at.target.is_some_and(|target: &Target| target.is_lock_overridden)
     {
-        return false;
+        return CLEAR;
     }
-    let mut is_locked = false;
-    for (service, lock) in at.facts.locks.get(app).into_iter().flatten() {
-        if may_lock(at.observed, draft.ledger(app), app, service) {
-            is_locked = true;
+    let mut concern = CLEAR;
+    for (service, lock) in at.facts.locks.get(app.id).into_iter().flatten() {
+        if may_lock(at.observed, app.ledger, app.id, service) {
+            concern = PENDING;
             let why = format!("{service} holds {}", lock.path);
-            draft.wait(Some(app), Some(service), Reason::Locked, why, None);
+            draft.wait(Some(app.id), Some(service), Reason::Locked, why, None);
         }
     }
     for lease in &at.ledger.leases {
         if lease.is_in_force(at.boot_id, at.facts.uptime) {
-            is_locked = true;
+            concern = PENDING;
             let why = format!("{} holds lock {}: {}", lease.owner, lease.id, lease.reason);
             let left = lease.until.saturating_sub(at.facts.uptime);
-            draft.wait(Some(app), None, Reason::Locked, why, Some(left));
+            draft.wait(Some(app.id), None, Reason::Locked, why, Some(left));
         }
     }
-    is_locked
+    concern
 }
 
-/// Whether every maintenance window is closed: the release's own, or else the device's.
-fn is_shut(draft: &mut Draft<'_>, app: &AppId, own: &BTreeSet<Window>) -> bool {
-    let at = draft.at;
+/// Waits while every maintenance window is closed. The windows of the release count, or else those of the device.
+fn check_windows(draft: &mut Draft<'_>, app: AppSituation<'_>, own: &BTreeSet<Window>) -> Concern {
+    let at = app.at;
     let windows = if own.is_empty() { &at.settings.windows } else { own };
     if windows.is_empty() {
-        return false;
+        return CLEAR;
     }
-    let patience = CLOCK_PATIENCE.saturating_sub(at.ledger.clock.waited);
-    let unsure = |draft: &mut Draft<'_>, why: String| {
-        if !patience.is_zero() {
-            draft.wait(Some(app), None, Reason::Clock, why, Some(patience));
-        }
-        !patience.is_zero()
-    };
     if let Clock::Untrusted(why) = &at.facts.clock {
-        return unsure(draft, format!("a maintenance window is set, and {why}"));
+        return wait_for_clock(draft, app, format!("a maintenance window is set, and {why}"));
     }
     let mut opens_in: Option<Duration> = None;
     let mut unknown = None;
     for window in windows {
         match at.facts.windows.get(window) {
-            Some(WindowState::Open) => return false,
+            Some(WindowState::Open) => return CLEAR,
             Some(WindowState::Closed { opens_in: left }) => {
                 opens_in = Some(opens_in.map_or(*left, |least| least.min(*left)));
             }
@@ -145,9 +154,20 @@ fn is_shut(draft: &mut Draft<'_>, app: &AppId, own: &BTreeSet<Window>) -> bool {
         }
     }
     if let (Some(why), None) = (unknown, opens_in) {
-        return unsure(draft, why.clone());
+        return wait_for_clock(draft, app, why.clone());
     }
-    let told: Vec<_> = windows.iter().map(ToString::to_string).collect();
-    draft.wait(Some(app), None, Reason::Window, format!("outside of {}", told.join("; ")), opens_in);
-    true
+    let listed: Vec<_> = windows.iter().map(ToString::to_string).collect();
+    let why = format!("outside of {}", listed.join("; "));
+    draft.wait(Some(app.id), None, Reason::Window, why, opens_in);
+    PENDING
+}
+
+/// Waits for a clock that can be trusted, until [`CLOCK_PATIENCE`] is used up.
+fn wait_for_clock(draft: &mut Draft<'_>, app: AppSituation<'_>, why: String) -> Concern {
+    let patience = CLOCK_PATIENCE.saturating_sub(app.at.ledger.clock.waited);
+    if patience.is_zero() {
+        return CLEAR;
+    }
+    draft.wait(Some(app.id), None, Reason::Clock, why, Some(patience));
+    PENDING
 }

@@ -1,50 +1,52 @@
-//! The networks of a release. They come beside those of its predecessor, or, where an engine does not take both
-//! because they have addresses in common, in their place: what runs there stops, the old network goes, the new
-//! one comes. A container that was on a network which was made anew since is connected anew before it starts.
+//! The networks of a release.
+//!
+//! They are created next to those of the release before it. An engine refuses two networks that have addresses in
+//! common. In that case the containers on the old network stop, the old network is removed, and the new one is
+//! created. A container whose network was created again since it ran is reconnected before it starts.
 
 use crate::model::{
-    AppId, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Release,
-    ServiceSpec, Step,
+    NetworkMode, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Release, ServiceSpec,
+    Step,
 };
 
-use super::places::{self, Place, is_up};
-use super::{Draft, gate, trial};
+use super::app::AppSituation;
+use super::containers::{self, is_up, reconnect, stop};
+use super::draft::{CLEAR, Concern, Draft, PENDING};
+use super::gate;
+use super::slots::{Goal, Slot};
 
-/// The network of the app that is this one of the release.
-fn find<'a>(
-    observed: &'a Observed,
-    app: &AppId,
-    name: &NetworkName,
-    spec: &NetworkSpec,
-) -> Option<&'a ObservedNetwork> {
-    let mut all = observed.networks.iter();
-    all.find(|n| n.app == *app && n.network == *name && n.config_hash == spec.config_hash)
+/// The app's network that has the name and the config of this one of the release.
+fn find<'a>(app: AppSituation<'a>, name: &NetworkName, spec: &NetworkSpec) -> Option<&'a ObservedNetwork> {
+    app.networks().find(|n| n.network == *name && n.config_hash == spec.config_hash)
 }
 
-/// Whether a network that is there is one of the release.
+/// Returns `true` if the release has a network with the name and the config of this one.
 pub(super) fn is_of(release: &Release, network: &ObservedNetwork) -> bool {
     release.networks.get(&network.network).is_some_and(|spec| spec.config_hash == network.config_hash)
 }
 
-/// Those that are there and not of the release, in the place of one of its own that is missing.
-pub(super) fn in_the_way<'a>(
-    observed: &'a Observed,
-    app: &AppId,
-    release: &Release,
-) -> Vec<&'a ObservedNetwork> {
-    let missing = release.networks.iter().filter(|(name, spec)| find(observed, app, name, spec).is_none());
-    let missing: Vec<_> = missing.map(|(_, spec)| spec).collect();
-    let others = observed.networks.iter().filter(|n| n.app == *app && !is_of(release, n));
-    others.filter(|n| missing.iter().any(|spec| spec.overlaps(&n.subnets))).collect()
+/// The networks of the release that are missing.
+fn missing<'a>(
+    app: AppSituation<'a>,
+    release: &'a Release,
+) -> impl Iterator<Item = (&'a NetworkName, &'a NetworkSpec)> {
+    release.networks.iter().filter(move |(name, spec)| find(app, name, spec).is_none())
 }
 
-/// Whether a container is on this network, or was when it ran last.
+/// Networks of other releases that have addresses in common with a missing network of this one.
+pub(super) fn in_the_way<'a>(app: AppSituation<'a>, release: &Release) -> Vec<&'a ObservedNetwork> {
+    let missing: Vec<_> = missing(app, release).map(|(_, spec)| spec).collect();
+    let others = app.networks().filter(|network| !is_of(release, network));
+    others.filter(|network| missing.iter().any(|spec| spec.overlaps(&network.subnets))).collect()
+}
+
+/// Returns `true` if a container is connected to this network, or was when it last ran.
 pub(super) fn is_on(seen: &ObservedService, network: &ObservedNetwork) -> bool {
     seen.networks.values().any(|id| id.as_ref() == Some(&network.id))
 }
 
-/// The networks of the release that a service is on.
-fn of_spec<'a>(release: &'a Release, spec: &'a ServiceSpec) -> Vec<(&'a NetworkName, &'a NetworkSpec)> {
+/// The networks of the release that a service is connected to.
+fn networks_of<'a>(release: &'a Release, spec: &'a ServiceSpec) -> Vec<(&'a NetworkName, &'a NetworkSpec)> {
     let names = match &spec.network_mode {
         NetworkMode::Networks(attached) => Some(attached.keys()),
         NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge | NetworkMode::Service(_) => None,
@@ -52,109 +54,109 @@ fn of_spec<'a>(release: &'a Release, spec: &'a ServiceSpec) -> Vec<(&'a NetworkN
     names.into_iter().flatten().filter_map(|name| release.networks.get_key_value(name)).collect()
 }
 
-/// Whether a network of the release, which is missing, cannot come yet: another one is in its place, or one of the
-/// good release has to come back there for as long as nothing may be swapped.
-fn waits(draft: &Draft<'_>, app: &AppId, release: &Release, spec: &NetworkSpec) -> bool {
-    let observed = draft.at.observed;
-    if in_the_way(observed, app, release).iter().any(|n| spec.overlaps(&n.subnets)) {
+/// The networks of a service, and of the services whose namespaces it joins.
+fn needed_by<'a>(
+    release: &'a Release,
+    spec: &'a ServiceSpec,
+) -> impl Iterator<Item = (&'a NetworkName, &'a NetworkSpec)> {
+    let joined = release.joined(spec).into_values();
+    joined.chain([spec]).flat_map(|spec| networks_of(release, spec))
+}
+
+/// Returns `true` if a missing network of the release cannot be created yet. A network that is here has addresses in
+/// common with it, or a network of the accepted release does that must come back while nothing may be swapped.
+fn is_blocked(app: AppSituation<'_>, release: &Release, spec: &NetworkSpec) -> bool {
+    if in_the_way(app, release).iter().any(|network| spec.overlaps(&network.subnets)) {
         return true;
     }
-    let is_tried = trial::of(draft, app, release).is_some() && draft.at.ledger.hold.is_none();
-    let Some(good) = trial::other_good(draft, app, release).filter(|_| !is_tried) else { return false };
-    let mut missing = good.networks.iter().filter(|(name, spec)| find(observed, app, name, spec).is_none());
-    missing.any(|(_, other)| spec.overlaps(&other.ranges()))
+    let is_tried = app.trial(release).is_some() && !app.is_held();
+    let Some(fallback) = app.fallback(release).filter(|_| !is_tried) else { return false };
+    missing(app, fallback).any(|(_, other)| spec.overlaps(&other.ranges()))
 }
 
-/// Whether a network that a service of the release is on, or one whose namespaces it joins, cannot come yet.
-pub(super) fn waits_for_room(draft: &Draft<'_>, app: &AppId, release: &Release, spec: &ServiceSpec) -> bool {
-    let joined = release.joined(spec).into_values();
-    let mut networks = joined.chain([spec]).flat_map(|spec| of_spec(release, spec));
-    networks.any(|(name, spec)| {
-        find(draft.at.observed, app, name, spec).is_none() && waits(draft, app, release, spec)
-    })
+/// Returns `true` if a network that a service needs cannot be created yet.
+pub(super) fn is_blocked_for(app: AppSituation<'_>, release: &Release, spec: &ServiceSpec) -> bool {
+    let mut needed = needed_by(release, spec);
+    needed.any(|(name, spec)| find(app, name, spec).is_none() && is_blocked(app, release, spec))
 }
 
-/// Whether every network is there of the service, and of those whose namespaces it joins.
-pub(super) fn are_there(observed: &Observed, app: &AppId, release: &Release, spec: &ServiceSpec) -> bool {
-    let joined = release.joined(spec).into_values();
-    let mut networks = joined.chain([spec]).flat_map(|spec| of_spec(release, spec));
-    networks.all(|(name, spec)| find(observed, app, name, spec).is_some())
+/// Returns `true` if all networks that a service needs are here.
+pub(super) fn are_here_for(app: AppSituation<'_>, release: &Release, spec: &ServiceSpec) -> bool {
+    needed_by(release, spec).all(|(name, spec)| find(app, name, spec).is_some())
 }
 
-/// The networks of the app that are to go because another one has the same name: the engine makes two when a call
-/// that nobody hears of any more is done late, and then starts no container on either. The one that stays is the
-/// one on which something runs, or else the first.
-fn twins<'a>(observed: &'a Observed, app: &AppId) -> Vec<&'a ObservedNetwork> {
+/// The networks of the app that are to be removed because another one has the same name.
+///
+/// The engine creates a second one when a call of an earlier process of the agent is carried out late. It starts no
+/// container on either of them then. The network on which something runs stays, or else the first one.
+fn duplicates<'a>(app: AppSituation<'a>) -> Vec<&'a ObservedNetwork> {
+    let observed = app.at.observed;
     let is_used = |n: &ObservedNetwork| observed.services.iter().any(|s| is_up(s) && is_on(s, n));
     let rank = |n: &ObservedNetwork| (!is_used(n), n.id.clone());
-    let of_app = || observed.networks.iter().filter(|n| n.app == *app);
     let has_better = |n: &&ObservedNetwork| {
-        of_app().any(|other| other.name == n.name && rank(other) < rank(n)) && !is_used(n)
+        app.networks().any(|other| other.name == n.name && rank(other) < rank(n)) && !is_used(n)
     };
-    of_app().filter(has_better).collect()
+    app.networks().filter(has_better).collect()
 }
 
-/// Returns whether another network of the same name is there that none of the steps removes.
-pub(super) fn has_twin<'a>(
+/// Returns `true` if there is another network of the same name that none of the steps removes.
+pub(super) fn has_duplicate<'a>(
     observed: &Observed,
     network: &ObservedNetwork,
     steps: impl Iterator<Item = &'a Step> + Clone,
 ) -> bool {
-    let goes = |other: &ObservedNetwork| {
+    let is_removed = |other: &ObservedNetwork| {
         steps.clone().any(|step| matches!(step, Step::RemoveNetwork { id, .. } if *id == other.id))
     };
-    let is_twin = |other: &&ObservedNetwork| other.name == network.name && other.id != network.id;
-    observed.networks.iter().filter(is_twin).any(|other| !goes(other))
+    let is_duplicate = |other: &&ObservedNetwork| other.name == network.name && other.id != network.id;
+    observed.networks.iter().filter(is_duplicate).any(|other| !is_removed(other))
 }
 
-/// Plans the creation of missing networks, except those that wait for room, and the removal of those that are there
-/// twice. Returns `true` if there is nothing to create or to remove.
-pub(super) fn create(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
-    let mut is_complete = true;
-    for twin in twins(draft.at.observed, app) {
-        is_complete = false;
-        draft.add(Some(app), None, vec![remove(twin)]);
+/// Removes duplicates and creates missing networks, except those that are blocked by another network.
+pub(super) fn create_missing(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let app = goal.app;
+    let mut concern = CLEAR;
+    for duplicate in duplicates(app) {
+        concern = PENDING;
+        draft.add(Some(app.id), None, vec![remove(duplicate)]);
     }
-    for (name, spec) in &release.networks {
-        if find(draft.at.observed, app, name, spec).is_some() || waits(draft, app, release, spec) {
+    for (name, spec) in missing(app, goal.release) {
+        if is_blocked(app, goal.release, spec) {
             continue;
         }
-        is_complete = false;
-        let (app_id, network, config_hash) = (app.clone(), name.clone(), spec.config_hash.clone());
-        draft.add(Some(app), None, vec![Step::CreateNetwork { app: app_id, network, config_hash }]);
+        concern = PENDING;
+        let (app_id, network, config_hash) = (app.id.clone(), name.clone(), spec.config_hash.clone());
+        draft.add(Some(app.id), None, vec![Step::CreateNetwork { app: app_id, network, config_hash }]);
     }
-    is_complete
+    concern
 }
 
-/// Whether something is in the way of the release's networks; the next steps that make room otherwise: what runs
-/// there stops, and what nothing runs on goes.
-pub(super) fn makes_room(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
-    let way = in_the_way(draft.at.observed, app, release);
-    for network in &way {
-        let up: Vec<_> =
-            draft.at.observed.services.iter().filter(|s| is_up(s) && is_on(s, network)).collect();
+/// Stops the containers on networks that are in the way of the release, and then removes these networks.
+pub(super) fn make_room(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let app = goal.app;
+    let in_the_way = in_the_way(app, goal.release);
+    for network in &in_the_way {
+        let up: Vec<_> = app.at.observed.services.iter().filter(|s| is_up(s) && is_on(s, network)).collect();
         if up.is_empty() {
-            draft.add(Some(app), None, vec![remove(network)]);
-        } else if !gate::is_held(draft, app) {
+            draft.add(Some(app.id), None, vec![remove(network)]);
+        } else if gate::check_hold(draft, app).is_continue() {
             for seen in up {
-                let step = places::stop(draft, seen);
-                draft.add_swap(app, &seen.service, vec![step]);
+                draft.add_swap(app.id, &seen.service, vec![stop(app.at, seen)]);
             }
         }
     }
-    !way.is_empty()
+    if in_the_way.is_empty() { CLEAR } else { PENDING }
 }
 
-/// Brings back what the service needs of a release that ran before, unless something runs in its place.
-pub(super) fn restore(draft: &mut Draft<'_>, app: &AppId, release: &Release) {
-    let observed = draft.at.observed;
-    let way = in_the_way(observed, app, release);
-    if way.iter().any(|n| observed.services.iter().any(|s| is_up(s) && is_on(s, n))) {
-        return;
+/// Creates the missing networks of a release that ran before, unless something runs on a network in their place.
+pub(super) fn restore(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let observed = goal.app.at.observed;
+    let is_used = |n: &&ObservedNetwork| observed.services.iter().any(|s| is_up(s) && is_on(s, n));
+    if in_the_way(goal.app, goal.release).iter().any(is_used) {
+        return PENDING;
     }
-    if !makes_room(draft, app, release) {
-        create(draft, app, release);
-    }
+    make_room(draft, goal)?;
+    create_missing(draft, goal)
 }
 
 pub(super) fn remove(network: &ObservedNetwork) -> Step {
@@ -162,23 +164,22 @@ pub(super) fn remove(network: &ObservedNetwork) -> Step {
     Step::RemoveNetwork { app, network: name, id: network.id.clone() }
 }
 
-/// The chain that starts the container of a place.
+/// Starts the container of a service, after it is reconnected to its networks if it has lost one of them.
 pub(super) fn start(
     draft: &Draft<'_>,
-    app: &AppId,
-    release: &Release,
-    place: &Place<'_>,
+    goal: &Goal<'_>,
+    slot: &Slot<'_>,
     seen: &ObservedService,
 ) -> Vec<Step> {
-    let observed = draft.at.observed;
-    // As when the power went while it was connected anew.
-    let is_off = |(name, spec): (&NetworkName, &NetworkSpec)| {
-        find(observed, app, name, spec).is_some_and(|network| !seen.networks.contains_key(&network.name))
+    let app = goal.app;
+    // A power cut in the middle of a reconnection leaves a container disconnected.
+    let is_disconnected = |(name, spec): (&NetworkName, &NetworkSpec)| {
+        find(app, name, spec).is_some_and(|network| !seen.networks.contains_key(&network.name))
     };
     let mut chain = Vec::new();
-    if seen.is_cut_off || of_spec(release, place.spec).into_iter().any(is_off) {
-        chain.push(places::reconnect(seen));
+    if seen.is_cut_off || networks_of(goal.release, slot.spec).into_iter().any(is_disconnected) {
+        chain.push(reconnect(seen));
     }
-    chain.extend(places::start(draft, seen));
+    chain.extend(containers::start(app.at, &draft.plan.stage, seen));
     chain
 }

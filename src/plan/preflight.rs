@@ -1,132 +1,130 @@
-//! Whether a release can run here at all: asked before its first byte is fetched and before anything stops.
+//! Checks that a release can run on this device, before its first byte is pulled and before anything stops.
 //!
-//! What stands in the way is told with its numbers. It is looked at again at every cycle, and clears by
-//! itself when the fact changes.
+//! What stands in the way is reported with its numbers. It is checked again in every cycle, so the wait ends by itself
+//! when the fact changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::{
-    AppId, HeldPort, ImageRef, PortMapping, Reason, Release, Step, Strategy, VolumeName, runs,
-};
+use crate::model::{HeldPort, ImageRef, PortMapping, Reason, Step, Strategy, VolumeName, runs};
 
-use super::Draft;
-use super::places::{self, Place, is_up};
-use super::trial;
+use super::draft::{CLEAR, Concern, Draft, PENDING};
+use super::slots::{Goal, Slot};
+use super::takeover::is_pulled_after_stop;
 
-/// What an image takes while it is fetched, for each compressed byte: the compressed layer lies beside its
-/// content until that is unpacked, and content is about twice as large.
+/// Bytes needed on disk for each compressed byte of an image: the compressed layer is stored until it is unpacked, and
+/// its content is about twice as large.
 const SPACE: u64 = 3;
 
-/// How often a fact that stands in the way is looked at.
-const LOOK: Duration = Duration::from_secs(15);
+/// How often a fact that stands in the way is checked again.
+const RECHECK: Duration = Duration::from_secs(15);
 
-/// Whether the release cannot run here, or is not known enough yet. One that is on trial, or good, has
-/// passed.
-pub(super) fn blocks<'a>(
-    draft: &mut Draft<'_>,
-    app: &AppId,
-    release: &Release,
-    services: &'a [Place<'a>],
-) -> bool {
-    if draft.good(app) == Some(release) || trial::of(draft, app, release).is_some() {
-        return false;
+/// The services whose image is missing, by image.
+type Missing<'a> = BTreeMap<&'a ImageRef, &'a Slot<'a>>;
+
+/// Waits while the release cannot run here, or while too little is known about its images. A release that is accepted
+/// or on trial has passed.
+pub(super) fn check(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    if goal.is_accepted() || goal.trial().is_some() {
+        return CLEAR;
     }
-    let is_missing =
-        |p: &&Place<'_>| p.container.is_none() && !draft.at.observed.images.contains(&p.spec.image);
-    let named = |p: &'a Place<'a>| (&p.spec.image, p);
-    let missing: BTreeMap<&ImageRef, &Place<'_>> = services.iter().filter(is_missing).map(named).collect();
-    // What deletes its predecessor first makes room of its own.
-    let makes_room =
-        |p: &&Place<'_>| p.spec.strategy == Strategy::DeleteThenDownload && places::is_early(draft, app, p);
-    let to_fit = services.iter().filter(|p| is_missing(p) && !makes_room(p)).map(|p| &p.spec.image);
-    let to_fit: BTreeSet<&ImageRef> = to_fit.collect();
-    let is_weighed = weigh(draft, app, &missing);
-    let is_blocked = has_taken_port(draft, app, services)
-        | is_for_others(draft, app, &missing)
-        | has_other_volume(draft, app, release, services);
-    is_blocked || !is_weighed || is_too_large(draft, app, &to_fit)
+    let missing: Missing<'_> =
+        goal.slots.iter().filter(|slot| slot.needs_image()).map(|slot| (&slot.spec.image, slot)).collect();
+    // All of them are checked, so that everything that stands in the way is reported at once.
+    let sizes = ask_image_sizes(draft, &missing);
+    let ports = check_ports(draft, goal);
+    let architecture = check_architecture(draft, &missing);
+    let volumes = check_volumes(draft, goal);
+    sizes?;
+    ports?;
+    architecture?;
+    volumes?;
+    check_disk(draft, goal)
 }
 
-/// Whether the registries were asked about all that is missing; the questions otherwise.
-fn weigh(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &Place<'_>>) -> bool {
-    let mut is_weighed = true;
-    for (image, place) in missing {
-        let service = place.name;
-        if draft.at.facts.weights.contains_key(*image) || draft.at.pulling.contains_key(*image) {
+/// Asks the registries for the sizes of the missing images that are not known yet.
+fn ask_image_sizes(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
+    let mut concern = CLEAR;
+    for (image, slot) in missing {
+        let (at, app) = (slot.app.at, slot.app.id);
+        if at.facts.weights.contains_key(*image) || at.pulling.contains_key(*image) {
             continue;
         }
-        is_weighed = false;
-        if draft.at.weighing.contains(*image) {
-            let why = format!("its registry is asked how large {image} is");
-            draft.wait(Some(app), Some(service), Reason::Downloading, why, None);
+        concern = PENDING;
+        if at.weighing.contains(*image) {
+            let why = format!("its registry is asked for the size of {image}");
+            draft.wait(Some(app), Some(slot.name), Reason::Downloading, why, None);
         } else {
-            draft.add(Some(app), Some(service), vec![Step::Weigh { image: (*image).clone() }]);
+            draft.add(Some(app), Some(slot.name), vec![Step::Weigh { image: (*image).clone() }]);
         }
     }
-    is_weighed
+    concern
 }
 
-/// Whether an image is made for other machines only.
-fn is_for_others(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeMap<&ImageRef, &Place<'_>>) -> bool {
-    let Some(ours) = draft.at.facts.architecture.as_deref() else { return false };
-    let mut is_blocked = false;
-    for (image, place) in missing {
-        let Some(weight) = draft.at.facts.weights.get(*image) else { continue };
-        let made_for = || weight.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        let why = match &place.spec.platform {
-            Some(asked) if !runs(ours).any(|runs| runs == asked.architecture) => {
-                format!(
-                    "its platform is {asked}, and this device is {ours}: remove platform, or name one of its own"
-                )
-            }
-            Some(asked) if !weight.is_for(&asked.architecture) => {
-                format!("its platform is {asked}, and {image} is made for {}", made_for())
-            }
-            None if !weight.fits(ours) => {
-                format!("{image} is made for {}, and this device is {ours}", made_for())
-            }
-            Some(_) | None => continue,
-        };
-        is_blocked = true;
-        draft.wait(Some(app), Some(place.name), Reason::WrongArchitecture, why, None);
+/// Waits while an image is made only for machines of another kind.
+fn check_architecture(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
+    let mut concern = CLEAR;
+    for (image, slot) in missing {
+        let Some(why) = wrong_architecture(image, slot) else { continue };
+        concern = PENDING;
+        draft.wait(Some(slot.app.id), Some(slot.name), Reason::WrongArchitecture, why, None);
     }
-    is_blocked
+    concern
 }
 
-/// Whether the release wants another config of a volume that is here: it is kept as it is, and nobody would find
-/// what the release says.
-fn has_other_volume(draft: &mut Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
-    let used: BTreeSet<&VolumeName> = services.iter().flat_map(|p| p.spec.volumes()).collect();
+fn wrong_architecture(image: &ImageRef, slot: &Slot<'_>) -> Option<String> {
+    let facts = slot.app.at.facts;
+    let ours = facts.architecture.as_deref()?;
+    let weight = facts.weights.get(image)?;
+    let made_for = || weight.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    match &slot.spec.platform {
+        Some(asked) if !runs(ours).any(|runs| runs == asked.architecture) => Some(format!(
+            "its platform is {asked}, and this device is {ours}: remove platform, or name one that it runs"
+        )),
+        Some(asked) if !weight.is_for(&asked.architecture) => {
+            Some(format!("its platform is {asked}, and {image} is made for {}", made_for()))
+        }
+        None if !weight.fits(ours) => {
+            Some(format!("{image} is made for {}, and this device is {ours}", made_for()))
+        }
+        Some(_) | None => None,
+    }
+}
+
+/// Waits while a volume is here with another config than the release wants. It is never created again with the new
+/// config, because its content would be lost.
+fn check_volumes(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let app = goal.app;
+    let used: BTreeSet<&VolumeName> = goal.slots.iter().flat_map(|slot| slot.spec.volumes()).collect();
     if used.is_empty() {
-        return false;
+        return CLEAR;
     }
-    let Some(here) = &draft.at.facts.volumes else {
+    let Some(here) = &app.at.facts.volumes else {
         let why = "the engine does not say which volumes it has".to_owned();
-        draft.wait(Some(app), None, Reason::Backoff, why, Some(LOOK));
-        return true;
+        draft.wait(Some(app.id), None, Reason::Backoff, why, Some(RECHECK));
+        return PENDING;
     };
-    let mut is_blocked = false;
+    let mut concern = CLEAR;
     for name in used {
-        let Some(volume) = here.get(&(app.clone(), name.clone())) else { continue };
-        let wanted = release.volumes.get(name).cloned().unwrap_or_default();
+        let Some(volume) = here.get(&(app.id.clone(), name.clone())) else { continue };
+        let wanted = goal.release.volumes.get(name).cloned().unwrap_or_default();
         let driver = if wanted.driver.is_empty() { "local" } else { &wanted.driver };
         if volume.driver == driver && volume.options == wanted.driver_opts {
             continue;
         }
-        is_blocked = true;
+        concern = PENDING;
         let why = format!(
-            "volumes.{name}: the volume is here with {}, and the release wants {}{}. A volume is never made anew, \
-             because all that is in it would be lost: give it another name in the release, or save what is in it \
+            "volumes.{name}: the volume exists with {}, and the release wants {}{}. A volume is never replaced, \
+             because its content would be lost: give it another name in the release, or save its content \
              and remove it: docker volume rm {}",
             config(&volume.driver, &volume.options),
             config(driver, &wanted.driver_opts),
             others(&volume.options, &wanted.driver_opts),
             volume.name,
         );
-        draft.wait(Some(app), None, Reason::Refused, why, Some(LOOK));
+        draft.wait(Some(app.id), None, Reason::Refused, why, Some(RECHECK));
     }
-    is_blocked
+    concern
 }
 
 /// A volume's config for people, without the values of its options: a password may be among them.
@@ -146,61 +144,65 @@ fn others(here: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) ->
     if others.is_empty() { String::new() } else { format!(", with other values of {}", others.join(", ")) }
 }
 
-/// Whether what is to be fetched does not fit on the engine's disk.
-fn is_too_large(draft: &mut Draft<'_>, app: &AppId, missing: &BTreeSet<&ImageRef>) -> bool {
-    let Some(free) = draft.at.facts.free else { return false };
-    let here = draft.at.facts.layers.as_ref();
+/// Waits while what is to be pulled does not fit on the engine's disk. Images whose predecessors are deleted first are
+/// not counted, because they get the space of those.
+fn check_disk(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let (at, facts) = (goal.app.at, goal.app.at.facts);
+    let Some(free) = facts.free else { return CLEAR };
+    let is_deleted_first =
+        |slot: &Slot<'_>| slot.spec.strategy == Strategy::DeleteThenDownload && is_pulled_after_stop(slot);
+    let to_fit = goal.slots.iter().filter(|slot| slot.needs_image() && !is_deleted_first(slot));
+    let to_fit: BTreeSet<&ImageRef> = to_fit.map(|slot| &slot.spec.image).collect();
     let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
-    for image in missing.iter().filter(|image| !draft.at.pulling.contains_key(**image)) {
-        layers.extend(draft.at.facts.weights.get(*image).into_iter().flat_map(|weight| weight.missing(here)));
+    for image in to_fit.into_iter().filter(|image| !at.pulling.contains_key(*image)) {
+        let sizes = facts.weights.get(image);
+        layers.extend(sizes.into_iter().flat_map(|size| size.missing(facts.layers.as_ref())));
     }
     let compressed = layers.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));
     let need = compressed.saturating_mul(SPACE);
-    let reserve = draft.at.settings.disk_reserve;
+    let reserve = at.settings.disk_reserve;
     if need == 0 || need.saturating_add(reserve) <= free {
-        return false;
+        return CLEAR;
     }
     let why = format!(
-        "release needs {} ({} compressed, times {SPACE}), {} are free on the engine's disk, of which {} are kept back",
+        "release needs {} ({} compressed, times {SPACE}), {} are free on the engine's disk, of which {} are reserved",
         mib(need),
         mib(compressed),
         mib(free),
         mib(reserve),
     );
-    draft.wait(Some(app), None, Reason::InsufficientDisk, why, Some(LOOK));
-    true
+    draft.wait(Some(goal.app.id), None, Reason::InsufficientDisk, why, Some(RECHECK));
+    PENDING
 }
 
-/// In MiB, rounded up: nothing that is there is told as nothing.
+/// Whole MiB, rounded up, so that a small size is not shown as 0.
 fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
-/// Whether a host port that a service publishes is held by somebody who will not give way.
-fn has_taken_port(draft: &mut Draft<'_>, app: &AppId, services: &[Place<'_>]) -> bool {
-    let at = draft.at;
-    let gives_way = |held: &HeldPort| {
-        let mut ours = at.observed.services.iter().filter(|s| s.app == *app);
-        held.container.as_ref().is_some_and(|container| ours.any(|s| s.container == *container))
+/// Waits while a host port that a service publishes is in use by something that this app does not stop.
+fn check_ports(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let app = goal.app;
+    let is_ours = |held: &HeldPort| {
+        held.container.as_ref().is_some_and(|id| app.containers().any(|seen| seen.container == *id))
     };
-    let mut is_blocked = false;
-    for place in services.iter().filter(|p| p.is_to_run && !p.container.is_some_and(is_up)) {
-        for port in &place.spec.ports {
+    let mut concern = CLEAR;
+    for slot in goal.slots.iter().filter(|slot| slot.is_to_run && !slot.is_up()) {
+        for port in &slot.spec.ports {
             let Some(number) = port.host_port else { continue };
-            let Some(held) =
-                at.facts.ports.iter().find(|held| is_same(held, port, number) && !gives_way(held))
-            else {
+            let mut held = app.at.facts.ports.iter();
+            let Some(held) = held.find(|held| conflicts(held, port, number) && !is_ours(held)) else {
                 continue;
             };
-            is_blocked = true;
-            let why = format!("host port {number} is held by {}", held.by);
-            draft.wait(Some(app), Some(place.name), Reason::PortInUse, why, Some(LOOK));
+            concern = PENDING;
+            let why = format!("host port {number} is in use by {}", held.by);
+            draft.wait(Some(app.id), Some(slot.name), Reason::PortInUse, why, Some(RECHECK));
         }
     }
-    is_blocked
+    concern
 }
 
-fn is_same(held: &HeldPort, port: &PortMapping, number: u16) -> bool {
+fn conflicts(held: &HeldPort, port: &PortMapping, number: u16) -> bool {
     let is_everywhere = |ip: &str| ip.is_empty() || ip == "0.0.0.0" || ip == "::";
     let overlaps =
         is_everywhere(&held.host_ip) || is_everywhere(&port.host_ip) || held.host_ip == port.host_ip;

@@ -1,4 +1,4 @@
-//! What steps leave in the ledger: before they run, and when they are done.
+//! Writes into the ledger what steps change: before they run, and when they are done.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use crate::model::{
     What,
 };
 
-/// Writes down what must be known even if the next moment is a power cut.
-pub fn intend(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
+/// Records, before a stage runs, what must be known even if the power is cut during the stage.
+pub fn record_intent(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
     for step in stage {
         match step {
-            // From now on this image is ours to remove.
+            // We may remove images that we pulled ourselves.
             Step::Pull { image } => drop(ledger.images.insert(image.clone())),
-            // A container that exits now did not finish: it is to be started if it is wanted again.
+            // A container that exits now did not finish, so it is started again if it is wanted.
             Step::Stop { app, container, .. } | Step::Kill { app, container, .. } => {
                 ledger.apps.entry(app.clone()).or_default().stopped.insert(container.clone());
             }
-            // One that comes up late and is stopped at once did not finish either. One that ran before is marked
-            // already, unless it ended by itself.
+            // A container that starts late and is stopped at once did not finish either. One that ran before is
+            // marked already, unless it ended by itself.
             Step::Fence { app, container, .. } => {
                 let seen = observed.services.iter().find(|seen| seen.container == *container);
                 if seen.is_some_and(|seen| seen.state == ContainerState::Created) {
@@ -47,9 +47,9 @@ pub fn intend(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
     }
 }
 
-/// Writes down what a step that is done has changed.
-pub fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, step: &Step) {
-    remember(ledger, now, step);
+/// Records what a step has changed, once it is done.
+pub fn record_done(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, step: &Step) {
+    add_history(ledger, now, step);
     match step {
         Step::Start { app, container, .. } | Step::Remove { app, container, .. } => {
             if let Some(app) = ledger.apps.get_mut(app) {
@@ -59,7 +59,7 @@ pub fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, st
         }
         Step::Commit { app, .. } => {
             if let Some((app, release)) = entry(ledger, target, app) {
-                commit(app, release);
+                accept(app, release);
             }
         }
         Step::Try { app, .. } => {
@@ -100,7 +100,7 @@ pub fn record(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &str, st
     }
 }
 
-/// The app's entry, with the release that is wanted of it; `None` when none is.
+/// The app's entry and its wanted release; `None` if no release of it is wanted.
 fn entry<'a>(
     ledger: &'a mut Ledger,
     target: &'a Target,
@@ -113,10 +113,10 @@ fn entry<'a>(
     Some((entry, release))
 }
 
-/// From now on `release` is the good one: what an operator said of the one before it is over.
-fn commit(app: &mut AppLedger, release: &Release) {
+/// Makes `release` the accepted one. Orders that an operator gave for the release before it end.
+fn accept(app: &mut AppLedger, release: &Release) {
     let replaced = app.good.replace(release.clone());
-    // The same release once more, e.g. with another number, replaces nothing.
+    // A release that differs only in its number replaces nothing.
     if let Some(replaced) = replaced.filter(|replaced| replaced.key() != release.key()) {
         app.previous = Some(replaced);
     }
@@ -125,8 +125,8 @@ fn commit(app: &mut AppLedger, release: &Release) {
     app.halted.retain(|name, halt| release.services.get(name).is_some_and(|spec| spec.hash == halt.spec));
 }
 
-/// Keeps for whoever asks later what became of a release.
-fn remember(ledger: &mut Ledger, now: &str, step: &Step) {
+/// Adds to the history that a release was tried, accepted or rejected.
+fn add_history(ledger: &mut Ledger, now: &str, step: &Step) {
     let (app, release, what, why) = match step {
         Step::Try { app, release } => (app, release, What::Tried, ""),
         Step::Commit { app, release } => (app, release, What::Accepted, ""),

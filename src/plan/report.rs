@@ -1,4 +1,4 @@
-//! Puts a situation and its plan into the words that the cloud and the operator read.
+//! Makes the report for the cloud and the operator from a situation and its plan.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,11 @@ use crate::model::{
     Release, Report, ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, Waiting, WantedApp,
 };
 
-use super::Situation;
-use super::orders::releases;
+use super::app::AppSituation;
+use super::containers::belongs_to;
+use super::situation::Situation;
 
-/// The report of the device as it was last observed.
+/// Reports the device as it was last observed.
 #[must_use]
 pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
     let mut report = Report {
@@ -38,7 +39,7 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
                     app.update.insert(commit.clone(), UpdateStatus::Rejected);
                     app.target = Some(commit);
                 }
-                add_good(at, id, &mut app, ledger, None);
+                add_accepted(at, id, &mut app, ledger, None);
                 app
             }
         };
@@ -49,7 +50,7 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
     report
 }
 
-/// `is_refused`: by what is on this device, and not by what is written in it.
+/// Reports an app whose release we support. `is_refused`: the release conflicts with something on this device.
 fn wanted_app(
     at: &Situation<'_>,
     id: &AppId,
@@ -60,20 +61,20 @@ fn wanted_app(
     let mut app = AppReport { name: wanted.app.name.clone(), ..AppReport::default() };
     let Some(release) = &wanted.release else { return app };
     app.target = Some(release.commit.clone());
-    let good = ledger.and_then(|l| l.good.as_ref());
-    if good.is_some_and(|good| good != release) {
-        add_good(at, id, &mut app, ledger, Some(release));
+    let accepted = ledger.and_then(|l| l.good.as_ref());
+    if accepted.is_some_and(|accepted| accepted != release) {
+        add_accepted(at, id, &mut app, ledger, Some(release));
     } else {
-        app.current = good.map(|g| g.commit.clone());
+        app.current = accepted.map(|g| g.commit.clone());
     }
     let is_rejected =
         is_refused || ledger.and_then(|l| l.rejected.as_ref()).is_some_and(|r| r.release == release.key());
     let mut statuses = Vec::new();
     for (name, spec) in &release.services {
         let seen = containers(at, id, release).find(|s| s.service == *name);
-        // Until it has a container of its own, a service of the same commit is told as it runs.
-        let is_told = app.services.iter().any(|s| s.service == *name && s.release == release.commit);
-        if seen.is_none() && (is_rejected || is_told) {
+        // The commit may be the accepted one with other specs. Its running container is listed already.
+        let is_listed = app.services.iter().any(|s| s.service == *name && s.release == release.commit);
+        if seen.is_none() && (is_rejected || is_listed) {
             continue;
         }
         let (status, progress) = match seen {
@@ -94,7 +95,7 @@ fn wanted_app(
     }
     let update = if is_rejected {
         UpdateStatus::Rejected
-    } else if good == Some(release) {
+    } else if accepted == Some(release) {
         UpdateStatus::Done
     } else if statuses.contains(&ServiceStatus::Downloading) {
         UpdateStatus::Downloading
@@ -107,26 +108,26 @@ fn wanted_app(
     app
 }
 
-/// Adds the good release, and what there is of it, to an app that should run another one. What the
-/// wanted release keeps is told there and not twice.
-fn add_good(
+/// Adds the accepted release and its containers to an app that should run another release. Containers that the wanted
+/// release keeps are listed there and not twice.
+fn add_accepted(
     at: &Situation<'_>,
     id: &AppId,
     app: &mut AppReport,
     ledger: Option<&AppLedger>,
     wanted: Option<&Release>,
 ) {
-    let Some(good) = ledger.and_then(|l| l.good.as_ref()) else { return };
-    app.current = Some(good.commit.clone());
-    app.update.insert(good.commit.clone(), UpdateStatus::Done);
+    let Some(accepted) = ledger.and_then(|l| l.good.as_ref()) else { return };
+    app.current = Some(accepted.commit.clone());
+    app.update.insert(accepted.commit.clone(), UpdateStatus::Done);
     let is_kept = |s: &ObservedService| {
         wanted.and_then(|w| w.services.get(&s.service)).is_some_and(|spec| spec.hash == s.spec)
     };
-    for seen in containers(at, id, good).filter(|s| !is_kept(s)) {
+    for seen in containers(at, id, accepted).filter(|s| !is_kept(s)) {
         app.services.push(ServiceReport {
             service: seen.service.clone(),
-            release: good.commit.clone(),
-            image: good.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
+            release: accepted.commit.clone(),
+            image: accepted.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
             status: status_of(seen),
             detail: seen.status.clone(),
             health: seen.health,
@@ -135,11 +136,12 @@ fn add_good(
     }
 }
 
-/// The services that an operator stopped, as long as their spec is one that may run.
+/// Services that an operator stopped, if a known release still has the same spec.
 fn halted(at: &Situation<'_>, id: &AppId) -> BTreeMap<ServiceName, Halt> {
     let halted = at.ledger.apps.get(id).into_iter().flat_map(|ledger| &ledger.halted);
     let may_run = |(service, halt): &(&ServiceName, &Halt)| {
-        let mut specs = releases(at, id).filter_map(|release| release.services.get(service));
+        let mut specs =
+            AppSituation::new(at, id).releases().filter_map(|release| release.services.get(service));
         specs.any(|spec| spec.hash == halt.spec)
     };
     halted.filter(may_run).map(|(service, halt)| (service.clone(), halt.clone())).collect()
@@ -150,10 +152,7 @@ fn containers<'a>(
     id: &AppId,
     release: &Release,
 ) -> impl Iterator<Item = &'a ObservedService> {
-    let is_of = |s: &&ObservedService| {
-        s.app == *id && release.services.get(&s.service).is_some_and(|spec| spec.hash == s.spec)
-    };
-    at.observed.services.iter().filter(is_of)
+    at.observed.services.iter().filter(move |seen| seen.app == *id && belongs_to(seen, release))
 }
 
 fn status_of(seen: &ObservedService) -> ServiceStatus {

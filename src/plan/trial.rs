@@ -1,13 +1,12 @@
-//! Whether a release that is being tried is good, bad, or still to be watched.
+//! Decides whether a release on trial is rejected, must be watched further, or may be accepted.
 
-use std::time::Duration;
+use crate::model::{ContainerState, Health, ObservedService, Reason, Step};
 
-use crate::model::{
-    AppId, ContainerState, Health, ObservedService, Reason, Release, RestartPolicy, Step, Trial,
-};
-
-use super::Draft;
-use super::places::{Place, is_early, is_up};
+use super::containers::is_up;
+use super::draft::{CLEAR, Concern, Draft, PENDING};
+use super::slots::{Goal, Slot};
+use super::takeover::is_pulled_after_stop;
+use super::words;
 
 /// How often the engine may restart a container on trial before that counts as a crash loop.
 const RESTARTS: u64 = 3;
@@ -18,117 +17,119 @@ const BOOTS: u32 = 3;
 /// How often the same container may fail to start.
 const STARTS: u32 = 3;
 
-/// Whether `release` was tried and taken back; the reason then.
-pub(super) fn rejection<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a str> {
-    let ledger = draft.ledger(app)?;
-    let rejected = ledger.rejected.as_ref().filter(|_| ledger.good.as_ref() != Some(release))?;
-    (rejected.release == release.key()).then_some(rejected.why.as_str())
+/// Rejects a release whose trial has failed.
+///
+/// If there is no accepted release to go back to, it stays up instead, a wait says what is wrong with it, and it is
+/// accepted if it gets well.
+pub(super) fn reject_failed(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let Some(why) = failure(goal) else { return CLEAR };
+    let app = goal.app.id;
+    if goal.fallback().is_none() {
+        let why = format!("{why}; there is no earlier release to go back to");
+        draft.wait(Some(app), None, Reason::Degraded, why, None);
+        return CLEAR;
+    }
+    let reject = Step::Reject { app: app.clone(), release: goal.release.commit.clone(), why };
+    draft.add(Some(app), None, vec![reject]);
+    PENDING
 }
 
-/// The trial of `release`, if it has begun.
-pub(super) fn of<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a Trial> {
-    draft.ledger(app)?.trial.as_ref().filter(|trial| trial.release == release.key())
+/// Records that the release is on trial from now on, before something of it starts.
+pub(super) fn begin(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    if !must_begin(goal) {
+        return CLEAR;
+    }
+    let (app, release) = (goal.app.id.clone(), goal.release.commit.clone());
+    draft.add(Some(goal.app.id), None, vec![Step::Try { app, release }]);
+    PENDING
 }
 
-/// The good release, when it is another one than `release`.
-pub(super) fn other_good<'a>(draft: &Draft<'a>, app: &AppId, release: &Release) -> Option<&'a Release> {
-    draft.ledger(app)?.good.as_ref().filter(|good| *good != release)
+/// Returns `true` if something of the release is about to start, or runs and was never tried. A release that only
+/// drops a service is tried as well, because the other services are affected by that.
+fn must_begin(goal: &Goal<'_>) -> bool {
+    if goal.is_accepted() || goal.trial().is_some() {
+        return false;
+    }
+    let starts = |slot: &Slot<'_>| slot.container.is_none() || slot.needs_start();
+    goal.slots.iter().any(starts) || goal.lacks_trial() || goal.dropped().any(is_up)
 }
 
-/// What is wrong with a release on trial, in words; `None` while it may still come good,
-/// or while the device is held.
-pub(super) fn verdict(
-    draft: &Draft<'_>,
-    app: &AppId,
-    release: &Release,
-    services: &[Place<'_>],
-) -> Option<String> {
-    if draft.at.ledger.hold.is_some() {
+/// Waits until the release has been well for its full soak. A release that changed no container has no trial, and
+/// needs no soak if another one was accepted before it.
+pub(super) fn soak(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    let app = goal.app;
+    if goal.trial().is_none() && app.accepted().is_some() {
+        return CLEAR;
+    }
+    let soak = goal.release.trial.soak.unwrap_or(app.at.settings.soak);
+    let steady = app.at.steady.get(app.id).copied().unwrap_or_default();
+    let Some(left) = soak.checked_sub(steady).filter(|left| !left.is_zero()) else { return CLEAR };
+    let why =
+        format!("release {} runs well and is on trial for {}", goal.release.commit, words::duration(soak));
+    draft.wait(Some(app.id), None, Reason::Trial, why, Some(left));
+    PENDING
+}
+
+/// What is wrong with a release on trial; `None` while it may still get well, and while the device is held.
+fn failure(goal: &Goal<'_>) -> Option<String> {
+    let app = goal.app;
+    if app.is_held() {
         return None;
     }
-    let trial = of(draft, app, release)?;
-    // What we stopped is about to start again, and how it ended before says nothing of this trial.
-    let is_stopped = |seen: &ObservedService| {
-        !is_up(seen) && draft.ledger(app).is_some_and(|a| a.stopped.contains(&seen.container))
-    };
-    for place in services.iter().filter(|p| p.is_to_run) {
-        let is_judged = |seen: &&ObservedService| is_new(draft, app, seen) && !is_stopped(seen);
-        let Some(seen) = place.container.filter(is_judged) else { continue };
-        if let Some(why) = wrong_with(draft, seen, place.spec.restart) {
-            return Some(format!("{} {why}", place.name));
-        }
-    }
-    let given_up = services.iter().filter(|p| is_early(draft, app, p)).find_map(|place| {
-        let pull = Step::Pull { image: place.spec.image.clone() };
-        let cooling = draft.at.cooling.get(&pull).filter(|cooling| cooling.remaining.is_none())?;
-        Some(format!("{} cannot be fetched: {}", place.name, cooling.why))
+    let trial = goal.trial()?;
+    let failed = goal.slots.iter().filter(|slot| slot.is_to_run).find_map(|slot| {
+        let why = failure_of_container(slot)?;
+        Some(format!("{} {why}", slot.name))
     });
-    if given_up.is_some() {
-        return given_up;
+    let failed = failed.or_else(|| goal.slots.iter().find_map(failure_of_pull));
+    if failed.is_some() {
+        return failed;
     }
-    let deadline = release.trial.deadline.unwrap_or(draft.at.settings.deadline);
-    // One that is well already is given its soak, however late.
-    let is_well = draft.at.steady.contains_key(app);
+    let deadline = goal.release.trial.deadline.unwrap_or(app.at.settings.deadline);
+    // A release that is well at its deadline may still complete its soak.
+    let is_well = app.at.steady.contains_key(app.id);
     if trial.ran >= deadline && !is_well {
-        return Some(format!("not good after {}", told(deadline)));
+        return Some(format!("not accepted within {}", words::duration(deadline)));
     }
     (trial.boots >= BOOTS).then(|| format!("the device booted {} times during its trial", trial.boots))
 }
 
-/// Whether containers of `release` are there, beside another good release, and it is not on trial: an earlier trial
-/// was cut off, and what runs has shown nothing yet.
-pub(super) fn is_missing(draft: &Draft<'_>, app: &AppId, release: &Release, services: &[Place<'_>]) -> bool {
-    let is_unproven = |p: &Place<'_>| p.is_to_run && p.container.is_some_and(|seen| is_new(draft, app, seen));
-    of(draft, app, release).is_none()
-        && other_good(draft, app, release).is_some()
-        && services.iter().any(is_unproven)
-}
-
-/// Whether the container belongs to what is tried, and not to what the good release has as well.
-pub(super) fn is_new(draft: &Draft<'_>, app: &AppId, seen: &ObservedService) -> bool {
-    let good = draft.ledger(app).and_then(|a| a.good.as_ref());
-    good.and_then(|good| good.services.get(&seen.service)).is_none_or(|spec| spec.hash != seen.spec)
-}
-
-fn wrong_with(draft: &Draft<'_>, seen: &ObservedService, policy: RestartPolicy) -> Option<String> {
+fn failure_of_container(slot: &Slot<'_>) -> Option<String> {
+    let seen = slot.container?;
+    // A container that we stopped is about to start again. How it ended says nothing about this trial.
+    let is_to_continue = !is_up(seen) && slot.app.was_stopped(seen);
+    if !slot.app.is_new(seen) || is_to_continue {
+        return None;
+    }
     if seen.restarts >= RESTARTS {
         return Some(format!("was restarted {} times by the engine: {}", seen.restarts, seen.status));
     }
     if let ContainerState::Exited { code } = seen.state
         && code != 0
-        && !policy.is_forever()
+        && !slot.spec.restart.is_forever()
     {
         return Some(format!("exited with code {code}"));
     }
     if seen.state == ContainerState::Running && seen.health == Health::Unhealthy {
         return Some("is unhealthy".to_owned());
     }
-    let failed = draft.at.cooling.iter().find(|(step, cooling)| {
+    failure_to_start(slot, seen)
+}
+
+fn failure_to_start(slot: &Slot<'_>, seen: &ObservedService) -> Option<String> {
+    let failed = slot.app.at.cooling.iter().find(|(step, cooling)| {
         matches!(step, Step::Start { container, .. } if *container == seen.container)
             && cooling.attempts >= STARTS
     });
     failed.map(|(_, cooling)| format!("does not start: {}", cooling.why))
 }
 
-/// All is well: whether it has been for long enough; the watching that is left is told otherwise.
-pub(super) fn has_soaked(draft: &mut Draft<'_>, app: &AppId, release: &Release) -> bool {
-    if of(draft, app, release).is_none() && draft.good(app).is_some() {
-        // It was never tried, because it changed no container.
-        return true;
+/// Why the image of a service was given up, when its predecessor has stopped for it.
+fn failure_of_pull(slot: &Slot<'_>) -> Option<String> {
+    if !is_pulled_after_stop(slot) {
+        return None;
     }
-    let soak = release.trial.soak.unwrap_or(draft.at.settings.soak);
-    let steady = draft.at.steady.get(app).copied().unwrap_or_default();
-    let Some(left) = soak.checked_sub(steady).filter(|left| !left.is_zero()) else { return true };
-    let why = format!("release {} runs well and is watched for {}", release.commit, told(soak));
-    draft.wait(Some(app), None, Reason::Trial, why, Some(left));
-    false
-}
-
-/// A duration in whole seconds, or milliseconds where that is all there is.
-fn told(duration: Duration) -> String {
-    if duration < Duration::from_secs(1) {
-        format!("{} ms", duration.as_millis())
-    } else {
-        format!("{} s", duration.as_secs())
-    }
+    let pull = Step::Pull { image: slot.spec.image.clone() };
+    let cooling = slot.app.at.cooling.get(&pull).filter(|cooling| cooling.remaining.is_none())?;
+    Some(format!("{} cannot be pulled: {}", slot.name, cooling.why))
 }

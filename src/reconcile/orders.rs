@@ -73,7 +73,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             _ => {}
         }
         self.look_around();
-        let (ledger, answer) = self.decide(|at| plan::obey(at, order));
+        let (ledger, answer) = self.decide(|at| plan::apply_order(at, order));
         let Answer::Done(told) = answer else { return answer };
         match order {
             Order::Retry { .. } => self.attempts.clear(),

@@ -4,7 +4,7 @@ use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{Answer, ObservedService, Purge, Step};
-use crate::plan::{self, Purging};
+use crate::plan::{PurgePlan, plan_purge, record_intent};
 
 use super::{Memory, Reconciler, Surroundings};
 
@@ -19,12 +19,12 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         };
         self.observed = observed;
         self.look_around();
-        let purging = match self.decide(|at| plan::purging(at, purge, &volumes)) {
-            Ok(purging) => purging,
+        let plan = match self.decide(|at| plan_purge(at, purge, &volumes)) {
+            Ok(plan) => plan,
             Err(answer) => return answer,
         };
-        match self.carry_out(&purging).await {
-            Ok(()) => Answer::Done(purging.told),
+        match self.carry_out(&plan).await {
+            Ok(()) => Answer::Done(plan.summary),
             Err(error) => {
                 warn!(%error, "purge not brought to its end");
                 refused("not all was purged; it may be ordered again", &error)
@@ -32,16 +32,16 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
     }
 
-    async fn carry_out(&mut self, purging: &Purging) -> Result<(), EngineError> {
+    async fn carry_out(&mut self, plan: &PurgePlan) -> Result<(), EngineError> {
         // A container that ends now did not finish: it is to be started if the purge goes no further.
-        let stops: Vec<_> = purging.containers.iter().map(stop).collect();
-        plan::intend(&mut self.ledger, &self.observed, &stops);
+        let stops: Vec<_> = plan.containers.iter().map(stop).collect();
+        record_intent(&mut self.ledger, &self.observed, &stops);
         self.save_ledger().await;
-        for seen in &purging.containers {
+        for seen in &plan.containers {
             self.engine.stop(&seen.container, seen.grace).await?;
             self.engine.remove(&seen.container).await?;
         }
-        for volume in &purging.volumes {
+        for volume in &plan.volumes {
             self.engine.remove_volume(volume).await?;
             info!(app = %volume.app, volume = %volume.volume, "volume removed");
         }

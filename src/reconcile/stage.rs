@@ -26,7 +26,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             app.stopped.retain(|container| here.contains(container));
             app.restart.retain(|container| here.contains(container));
         }
-        plan::intend(&mut self.ledger, &self.observed, &stage);
+        plan::record_intent(&mut self.ledger, &self.observed, &stage);
         self.save_ledger().await;
         let (beside, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
@@ -66,7 +66,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
                 self.note_heal(&step);
-                plan::record(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
+                plan::record_done(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
             }
             self.settle(&step, outcome);
         }

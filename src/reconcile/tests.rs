@@ -484,7 +484,7 @@ async fn a_release_that_crashes_is_taken_back_without_the_registry() {
     assert_eq!(lab.good().as_deref(), Some("1"));
     let report = lab.report.borrow().clone();
     assert_eq!(report.waiting[0].reason, Reason::Rejected);
-    assert!(report.waiting[0].why.starts_with("release 2 was tried and taken back: web was restarted"));
+    assert!(report.waiting[0].why.starts_with("release 2 was rejected: web was restarted"));
     let app = &report.apps[&app_id("app")];
     assert_eq!(app.current.as_ref().unwrap().as_str(), "1");
     assert_eq!(app.update[app.target.as_ref().unwrap()], crate::model::UpdateStatus::Rejected);
@@ -631,7 +631,7 @@ async fn an_operator_goes_back_after_commit_without_the_registry() {
     all_images().iter().for_each(|image| lab.engine.unpublish(image));
     let calls = lab.engine.calls().len();
     let told = lab.order(Order::Rollback { app: Some("demo".into()) }).await;
-    let line = "release 2 of demo is taken back, release 1 comes back; `cotter retry` undoes this";
+    let line = "release 2 of demo is rejected, release 1 comes back; `cotter retry` undoes this";
     assert_eq!(told, Answer::Done(line.into()));
     assert_eq!(
         lab.notebook.0.lock().unwrap().ledger.apps[&app_id("app")].previous,
@@ -715,7 +715,7 @@ async fn a_retry_does_not_wait_for_a_back_off() {
     lab.pass(1000).await;
     lab.engine.publish(&image("web", 1), Behaviour::Runs);
     let told = lab.order(Order::Retry { app: None }).await;
-    assert_eq!(told, Answer::Done("what failed before is tried again now".into()));
+    assert_eq!(told, Answer::Done("steps that failed are tried again now".into()));
     lab.pass(15).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
 }

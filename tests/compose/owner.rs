@@ -185,7 +185,7 @@ fn a_link_that_leads_out_of_the_allowed_paths_is_not_mounted() {
     std::os::unix::fs::symlink("/etc", shared.join("late")).unwrap();
     let (is_done, told) = device.agent.order(&["lock", "release", lock.lines().next().expect("its id")]);
     assert!(is_done, "{told}");
-    device.until_waits("release late was tried and taken back: web does not start: ");
+    device.until_waits("release late was rejected: web does not start: ");
     assert_eq!(device.agent.service("web").expect("it stays").standing(), container.standing());
 
     device.wants("five", lab.image("r2"), &mounts("in"), &json!({}));

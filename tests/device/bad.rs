@@ -41,7 +41,7 @@ fn a_release_that_cannot_run_here_leaves_the_old_one_alone() {
     let publishes = json!({ "ports": [format!("127.0.0.1:{port}:8080")] });
     target("port", service(lab.image("r2"), publishes));
     let why = told(&agent, "port_in_use");
-    assert!(why.starts_with(&format!("host port {port} is held by ")), "{why}");
+    assert!(why.starts_with(&format!("host port {port} is in use by ")), "{why}");
     agent.until_polled(2);
     assert_eq!((agent.standing(), pulls()), (before.clone(), pulled), "nothing was pulled or stopped");
     drop(holder);
@@ -63,7 +63,7 @@ fn a_release_that_cannot_run_here_leaves_the_old_one_alone() {
 
     // One that exits at once.
     target("exits", service(lab.image("exit"), json!({ "restart": "no" })));
-    agent.until_told("/waiting", "release exits was tried and taken back: web exited with code 1");
+    agent.until_told("/waiting", "release exits was rejected: web exited with code 1");
     agent.until_serves("web", "port-again", "r3");
 
     // An image for another machine.
@@ -109,7 +109,7 @@ fn a_release_larger_than_the_disk_is_told_with_its_numbers() {
     cloud.target("two", &json!({ uuid(1): app(1, "shop", "two", &[("web", web)]) }));
     let why = told(&agent, "insufficient_disk");
     assert!(why.starts_with("release needs ") && why.contains(" MiB compressed, times 3), "), "{why}");
-    assert!(why.ends_with(" MiB are free on the engine's disk, of which 1048576 MiB are kept back"), "{why}");
+    assert!(why.ends_with(" MiB are free on the engine's disk, of which 1048576 MiB are reserved"), "{why}");
     agent.until_polled(2);
     assert_eq!(agent.standing(), before);
     assert_eq!(agent.log().matches("what=pull ").count(), pulled, "no byte was fetched");
@@ -137,7 +137,7 @@ fn a_volume_that_is_here_is_not_made_anew() {
     let why = told(&agent, "refused");
     let name = format!("{}_1_data", agent.instance());
     assert!(
-        why.starts_with("volumes.data: the volume is here with driver local and the options device, o"),
+        why.starts_with("volumes.data: the volume exists with driver local and the options device, o"),
         "{why}"
     );
     assert!(why.ends_with(&format!("docker volume rm {name}")), "{why}");

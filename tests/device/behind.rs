@@ -67,7 +67,7 @@ networks: {{ own: {{ driver_opts: {{ com.docker.network.bridge.enable_icc: "{sub
     eventually("the old network is removed", Duration::from_secs(10), || {
         lab.docker().try_run(&["network", "rm", &before[0]]).status.success().then_some(())
     });
-    agent.until_told("/waiting", "release two was tried and taken back");
+    agent.until_told("/waiting", "release two was rejected");
     agent.until_serves("web", "one", "r1");
 }
 

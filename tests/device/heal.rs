@@ -9,7 +9,7 @@ use crate::until_done;
 const SICK: &str = "/data/sick";
 
 /// What is told when it is left.
-const TOLD: &str = "is unhealthy, though it was restarted 2 times within 20 s; it is left as it is";
+const TOLD: &str = "is unhealthy although it was restarted 2 times within 20 s; it is not restarted again";
 
 /// A release of `web`, which is checked every second, and `db`.
 fn checked(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &str) {

@@ -74,7 +74,7 @@ fn a_guest_follows_its_door() {
 
     // A bad one is taken back: both come back as they were.
     target("bad", "exit", "r3");
-    agent.until_told("/waiting", "release bad was tried and taken back");
+    agent.until_told("/waiting", "release bad was rejected");
     let (door_again, guest_again) = until_both(&agent, "both came back", "r4", "r3");
     assert_eq!((door_again.id, guest_again.id), (door.id, guest.id));
     let told = eventually("it rests", Duration::from_secs(30), || {

@@ -96,7 +96,7 @@ fn each_service_is_swapped_in_its_own_way_and_all_come_back_if_one_is_bad() {
     let before = ids();
     let [a, b, c, d] = CHANGED.map(|(name, _, _)| fresh(name, if name == "handed" { "crash" } else { "r3" }));
     release(&lab, &server, &fleet, "three", [&a, &b, &c, &d]);
-    agent.until_told("/waiting", "release three was tried and taken back: handed was restarted 3 times");
+    agent.until_told("/waiting", "release three was rejected: handed was restarted 3 times");
     until_all_serve(&agent, "two", "r2");
     eventually("all is at rest", Duration::from_secs(60), || {
         let waiting = agent.told("/waiting");

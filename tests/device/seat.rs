@@ -153,7 +153,7 @@ fn an_update_is_waited_for_and_counted_and_its_events_are_told() {
     cloud.target("bad", &json!({ uuid(1): app(1, "shop", "bad", &[("web", crash)]) }));
     let (code, lines) = update(&agent, &[]);
     assert_eq!(code, Some(40), "{lines:?}");
-    assert!(lines.last().unwrap().starts_with("rejected: release bad was tried and taken back"), "{lines:?}");
+    assert!(lines.last().unwrap().starts_with("rejected: release bad was rejected"), "{lines:?}");
     assert_eq!(agent.serves("web").as_deref(), Some("r2"));
     agrees_with_its_document(&agent);
     assert!(agent.order(&["hold"]).0);
@@ -237,7 +237,7 @@ fn a_purge_and_nothing_else_removes_a_volume() {
     });
     assert_eq!(volumes().len(), 2);
     let (_, told) = agent.order(&["purge"]);
-    assert!(told.contains(&format!("{} (not wanted any more) has data", uuid(1))), "{told}");
+    assert!(told.contains(&format!("{} (no longer wanted) has data", uuid(1))), "{told}");
     assert!(agent.order(&["purge", &uuid(1), "--yes"]).0);
     assert_eq!(volumes().len(), 1);
 }

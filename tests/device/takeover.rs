@@ -101,7 +101,7 @@ fn what_makes_room_is_gone_before_its_successor_comes() {
         labels("kill-then-download, io.cotter.trial.deadline: 8s")
     );
     server.create_release(&fleet, "missing", &lab.file("missing.yml", &text));
-    agent.until_told("/waiting", "release missing was tried and taken back: not good after 8 s");
+    agent.until_told("/waiting", "release missing was rejected: not accepted within 8 s");
     assert_eq!(agent.until_serves("web", "two", "r2").id, before);
 
     server.cli(&["fleet", "pin", "shop", "two"]);

@@ -40,7 +40,7 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     ] {
         let web = agent.service("web").unwrap().id;
         tried(&lab, &server, &fleet, commit, image);
-        agent.until_told("/waiting", &format!("release {commit} was tried and taken back: {why}"));
+        agent.until_told("/waiting", &format!("release {commit} was rejected: {why}"));
         agent.until_serves("web", "good", "r1");
         agent.until_serves("db", "good", "r1");
         assert_eq!(agent.service("web").unwrap().id, web, "the very container comes back");
@@ -74,7 +74,7 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
         explained.starts_with("shop: should run sick (rejected), last accepted good\n\nrejected, since "),
         "{explained}"
     );
-    assert!(explained.contains("  release sick was tried and taken back: web is unhealthy\n"), "{explained}");
+    assert!(explained.contains("  release sick was rejected: web is unhealthy\n"), "{explained}");
     assert!(explained.contains("`cotter retry` tries this one again"), "{explained}");
     let unknown = agent.cli(&["explain", "cache"]);
     assert_eq!(unknown.status.code(), Some(5));
@@ -88,7 +88,7 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     agent.cut();
     server.stop();
     agent.start_again();
-    agent.until_told("/waiting", "release sick was tried and taken back");
+    agent.until_told("/waiting", "release sick was rejected");
     assert!(String::from_utf8_lossy(&agent.cli(&["history"]).stdout).contains("rejected"), "nor forgotten");
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(agent.standing(), before);
@@ -104,7 +104,7 @@ fn a_release_that_does_well_is_kept_after_its_soak_and_no_sooner() {
     agent.until_serves("web", "good", "r1");
     until_done(&agent, "good");
     tried(&lab, &server, &fleet, "better", "r2");
-    agent.until_told("/waiting", "release better runs well and is watched for 4 s");
+    agent.until_told("/waiting", "release better runs well and is on trial for 4 s");
     assert_eq!(agent.told("/apps/0/current"), "good");
     let all = lab.docker().containers(agent.instance());
     assert_eq!(all.iter().filter(|c| c.service() == "web").count(), 2, "its predecessor is kept: {all:#?}");
@@ -136,7 +136,7 @@ fn an_operator_holds_takes_back_and_tries_again() {
 
     assert!(agent.order(&["rollback"]).0);
     agent.until_serves("web", "one", "r1");
-    agent.until_told("/waiting", "release two was tried and taken back");
+    agent.until_told("/waiting", "release two was rejected");
     agent.until_polled(2);
     assert_eq!(agent.serves("web").as_deref(), Some("r1"), "it is not tried again by itself");
     assert!(agent.order(&["retry"]).0);

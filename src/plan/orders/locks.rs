@@ -1,23 +1,24 @@
-//! Leases given, renewed and ended by hand, and the order to pass them.
+//! Gives, renews and ends leases, and lets a release ignore locks.
 
 use std::time::Duration;
 
 use crate::model::{Answer, AppId, AppLedger, Lease, Ledger, Release, TargetApp, WantedApp};
-use crate::plan::{Situation, may_lock};
+use crate::plan::gate::may_lock;
+use crate::plan::situation::Situation;
 
-use super::{find, name};
+use super::lookup::{find_app, name_of_app};
 
-/// How many leases may be in force: a program that forgets its own shall not fill the disk.
+/// How many leases may be in force, so that a program that never releases them does not fill the disk.
 const MOST: usize = 64;
 
-/// None is given while a release takes the place of another one, or the other one comes back: what has begun is
-/// brought to its end, and the lease would hold nothing up.
+/// Gives a lease, except during an update or a way back. A swap that has begun is finished, so the lease would have no
+/// effect on it.
 pub(super) fn give(at: &Situation<'_>, ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
     let is_under_way = |(id, app): &(&AppId, &AppLedger)| {
         app.good.is_some() && (app.trial.is_some() || at.facts.own_locks.contains(*id))
     };
     if let Some((id, _)) = at.ledger.apps.iter().find(is_under_way) {
-        let why = format!("an update of {} is under way; ask again when it is done", name(at, id));
+        let why = format!("an update of {} is under way; ask again when it is done", name_of_app(at, id));
         return Err(Answer::Held(why));
     }
     ledger.leases.retain(|other| other.id != lease.id);
@@ -49,10 +50,10 @@ fn no_lock(id: &str) -> Answer {
     Answer::NotFound(format!("there is no lock {id}; it may have ended"))
 }
 
-/// Lets the wanted release of an app, or of every app, pass locks and windows.
+/// Lets the wanted release of one app, or of all apps, ignore locks and windows.
 pub(super) fn force(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
-    let chosen = app.map(|app| find(at, app)).transpose()?;
-    let mut told = Vec::new();
+    let chosen = app.map(|app| find_app(at, app)).transpose()?;
+    let mut answer = Vec::new();
     for (id, app) in at.target.iter().flat_map(|target| &target.apps) {
         let is_chosen = chosen.as_ref().is_none_or(|chosen| chosen == id);
         let TargetApp::Wanted(WantedApp { release: Some(release), .. }) = app else { continue };
@@ -60,20 +61,20 @@ pub(super) fn force(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) 
             continue;
         }
         ledger.apps.entry(id.clone()).or_default().forced = Some(release.key());
-        let (commit, name) = (&release.commit, name(at, id));
-        told.push(format!("release {commit} of {name} passes locks and windows once"));
+        let (commit, name) = (&release.commit, name_of_app(at, id));
+        answer.push(format!("release {commit} of {name} passes locks and windows once"));
         if is_rejected(at, id, release) {
-            told.push(format!("{commit} was taken back, and `cotter retry` tries it again"));
+            answer.push(format!("{commit} was rejected, and `cotter retry` tries it again"));
         }
     }
-    if told.is_empty() {
-        let of = chosen.map_or_else(String::new, |id| format!(" of {}", name(at, &id)));
+    if answer.is_empty() {
+        let of = chosen.map_or_else(String::new, |id| format!(" of {}", name_of_app(at, &id)));
         return Err(Answer::Refused(format!("no release{of} is wanted that could pass locks")));
     }
     if ledger.hold.is_some() {
-        told.push("nothing is swapped before `cotter unhold`".to_owned());
+        answer.push("nothing is swapped before `cotter unhold`".to_owned());
     }
-    Ok(told.join("; "))
+    Ok(answer.join("; "))
 }
 
 fn is_rejected(at: &Situation<'_>, app: &AppId, release: &Release) -> bool {
@@ -81,8 +82,8 @@ fn is_rejected(at: &Situation<'_>, app: &AppId, release: &Release) -> bool {
     rejected.is_some_and(|rejected| rejected.release == release.key())
 }
 
-/// Whether nobody has locked updates of `app`, or the cloud or the operator passes over that.
-pub(super) fn not_locked(at: &Situation<'_>, app: &AppId, is_forced: bool) -> Result<(), Answer> {
+/// Refuses an order while updates of `app` are locked, unless the operator or the target overrides locks.
+pub(super) fn check_not_locked(at: &Situation<'_>, app: &AppId, is_forced: bool) -> Result<(), Answer> {
     if is_forced || at.target.is_some_and(|target| target.is_lock_overridden) {
         return Ok(());
     }
@@ -90,7 +91,7 @@ pub(super) fn not_locked(at: &Situation<'_>, app: &AppId, is_forced: bool) -> Re
     let ledger = at.ledger.apps.get(app);
     let mut files = at.facts.locks.get(app).into_iter().flatten();
     if let Some((service, lock)) = files.find(|(service, _)| may_lock(at.observed, ledger, app, service)) {
-        return held(format!("service {service} of {}: {}", name(at, app), lock.path));
+        return held(format!("service {service} of {}: {}", name_of_app(at, app), lock.path));
     }
     let mut leases = at.ledger.leases.iter();
     match leases.find(|lease| lease.is_in_force(at.boot_id, at.facts.uptime)) {

@@ -1,6 +1,7 @@
-//! What an operator's order does to the ledger. As pure as planning: the next plan does the rest.
+//! Applies an operator's orders to the ledger. Pure, like planning: the next plan does the rest.
 
 mod locks;
+mod lookup;
 mod purge;
 mod services;
 
@@ -9,22 +10,23 @@ use crate::model::{
     WantedApp,
 };
 
-use super::Situation;
-pub use purge::{Purging, purging};
-pub(super) use services::releases;
+use super::situation::Situation;
+use lookup::{check_not_held, find_app, name_of_app, only_app};
+pub use purge::{PurgePlan, plan_purge};
 
 /// The reason of a rejection by hand.
-const BY_HAND: &str = "an operator took it back";
+const BY_HAND: &str = "an operator rolled it back";
 
-/// The ledger after `order`, and what to tell the operator; an order that is not followed leaves the
-/// ledger as it is.
+/// Returns the ledger after `order`, and the answer for the operator. A refused order does not change the ledger.
 ///
-/// `Retry` forgets rejections; steps that wait for their next attempt are the caller's to forget.
-/// `Rollback` rejects the wanted release: the good one comes back, or, where the wanted one is good
-/// already, the one that was good before it, from images that are here. `Force` passes locks and
-/// windows, but no hold. Leases that have ended are dropped with any order that is followed.
+/// - `Retry` forgets rejections. The caller must also forget the steps that wait for their next attempt.
+/// - `Rollback` rejects the wanted release. The accepted one comes back. If the wanted one is accepted already, the
+///   one accepted before it comes back, from images that are on this device.
+/// - `Force` lets a release ignore locks and windows, but not a hold.
+///
+/// Every order that is carried out also drops leases that have ended.
 #[must_use]
-pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
+pub fn apply_order(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
     let mut ledger = at.ledger.clone();
     ledger.leases.retain(|lease| lease.is_in_force(at.boot_id, at.facts.uptime));
     let answer = match order {
@@ -43,48 +45,53 @@ pub fn obey(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
         Order::Renew { id, until } => locks::renew(&mut ledger, id, *until),
         Order::Unlock { id } => locks::end(&mut ledger, id),
         Order::Force { app } => locks::force(at, &mut ledger, app.as_deref()),
-        // The ledger says nothing of volumes.
+        // The ledger has no volumes. `plan_purge` decides about them.
         Order::Purge(_) => Ok(String::new()),
         Order::Unhold => Ok(match ledger.hold.take() {
-            Some(hold) => format!("the device is not held any more (it was since {})", hold.since),
+            Some(hold) => format!("the device is no longer held (it was held since {})", hold.since),
             None => "the device was not held".to_owned(),
         }),
     };
     match answer {
-        Ok(told) => (ledger, Answer::Done(told)),
+        Ok(answer) => (ledger, Answer::Done(answer)),
         Err(answer) => (at.ledger.clone(), answer),
     }
 }
 
 fn retry(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
-    let chosen = app.map(|app| find(at, app)).transpose()?;
-    let mut told = Vec::new();
+    let chosen = app.map(|app| find_app(at, app)).transpose()?;
+    let mut answer = Vec::new();
     for (id, entry) in &mut ledger.apps {
         if chosen.as_ref().is_some_and(|chosen| chosen != id) {
             continue;
         }
         if !entry.heals.is_empty() {
             entry.heals.clear();
-            told.push(format!("unhealthy services of {} are restarted again", name(at, id)));
+            answer.push(format!("unhealthy services of {} are restarted again", name_of_app(at, id)));
         }
         let Some(rejection) = entry.rejected.take() else { continue };
-        start_afresh(at, id, entry, &rejection);
-        told.push(format!("release {} of {} is tried again", rejection.release.commit, name(at, id)));
+        mark_exited(at, id, entry, &rejection);
+        answer.push(format!(
+            "release {} of {} is tried again",
+            rejection.release.commit,
+            name_of_app(at, id)
+        ));
     }
     if !at.cooling.is_empty() {
-        told.push("what failed before is tried again now".to_owned());
+        answer.push("steps that failed are tried again now".to_owned());
     }
-    if told.is_empty() {
+    if answer.is_empty() {
         return Ok("nothing to retry".to_owned());
     }
     if ledger.hold.is_some() {
-        told.push("nothing is swapped before `cotter unhold`".to_owned());
+        answer.push("nothing is swapped before `cotter unhold`".to_owned());
     }
-    Ok(told.join("; "))
+    Ok(answer.join("; "))
 }
 
-/// What of the rejected release has ended is to be started again, and not to be taken for its end now.
-fn start_afresh(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejection: &Rejection) {
+/// Marks the containers of a rejected release that have exited, so that they are started again. Otherwise their old exit
+/// would count as a failure of the new trial.
+fn mark_exited(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejection: &Rejection) {
     for seen in at.observed.services.iter().filter(|s| s.app == *app) {
         let is_of =
             |release: &Release| release.services.get(&seen.service).is_some_and(|s| s.hash == seen.spec);
@@ -97,24 +104,27 @@ fn start_afresh(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejectio
 }
 
 fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
-    not_held(ledger)?;
+    check_not_held(ledger)?;
     let id = match app {
-        Some(app) => find(at, app)?,
-        None => only(at)?,
+        Some(app) => find_app(at, app)?,
+        None => only_app(at)?,
     };
     let refused = |why: String| Err(Answer::Refused(why));
     let wanted = at.target.and_then(|target| target.apps.get(&id));
     let Some(TargetApp::Wanted(WantedApp { app, release: Some(wanted), .. })) = wanted else {
-        return refused(format!("no release of {} is wanted that could be taken back", name(at, &id)));
+        return refused(format!(
+            "no release of {} is wanted that could be rolled back",
+            name_of_app(at, &id)
+        ));
     };
     let entry = ledger.apps.entry(id.clone()).or_default();
     if let Some(rejected) = entry.rejected.as_ref().filter(|r| r.release == wanted.key()) {
-        return refused(format!("release {} was taken back already: {}", wanted.commit, rejected.why));
+        return refused(format!("release {} was rejected already: {}", wanted.commit, rejected.why));
     }
-    let is_good = entry.good.as_ref().is_some_and(|good| good.key() == wanted.key());
-    let back = if is_good { entry.previous.clone() } else { entry.good.clone() };
+    let is_accepted = entry.good.as_ref().is_some_and(|accepted| accepted.key() == wanted.key());
+    let back = if is_accepted { entry.previous.clone() } else { entry.good.clone() };
     let Some(back) = back else {
-        return refused(format!("there is no earlier good release of {} to go back to", app.name));
+        return refused(format!("there is no earlier accepted release of {} to go back to", app.name));
     };
     let is_here = |spec: &&ServiceSpec| {
         let observed = at.observed;
@@ -122,66 +132,20 @@ fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Resul
             || observed.services.iter().any(|s| s.app == id && s.spec == spec.hash)
     };
     if let Some(spec) = back.services.values().find(|spec| !is_here(spec)) {
-        return refused(format!("image {} of release {} is not here any more", spec.image, back.commit));
+        return refused(format!(
+            "image {} of release {} is no longer on this device",
+            spec.image, back.commit
+        ));
     }
-    if is_good {
+    if is_accepted {
         entry.previous = None;
     }
-    let told = format!(
-        "release {} of {} is taken back, release {} comes back; `cotter retry` undoes this",
+    let answer = format!(
+        "release {} of {} is rejected, release {} comes back; `cotter retry` undoes this",
         wanted.commit, app.name, back.commit
     );
     entry.good = Some(back);
     entry.trial = None;
     entry.rejected = Some(Rejection { release: wanted.key(), why: BY_HAND.to_owned() });
-    Ok(told)
-}
-
-/// Nothing that is up is stopped while the device is held, whoever wishes it.
-fn not_held(ledger: &Ledger) -> Result<(), Answer> {
-    let Some(hold) = &ledger.hold else { return Ok(()) };
-    let told = format!("the device is held since {}: {}; `cotter unhold` first", hold.since, hold.reason);
-    Err(Answer::Held(told))
-}
-
-/// The app that `text` names: a uuid, or the name of one app of the target.
-fn find(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
-    let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
-    if let Some(id) = known.into_iter().find(|id| id.as_str() == text) {
-        return Ok(id.clone());
-    }
-    let targeted = at.target.iter().flat_map(|t| t.apps.keys());
-    let mut named = targeted.filter(|id| name(at, id) == text);
-    match (named.next(), named.next()) {
-        (Some(id), None) => Ok(id.clone()),
-        (Some(_), Some(_)) => Err(Answer::Refused(format!("several apps are called {text}; give the uuid"))),
-        (None, _) => {
-            Err(Answer::NotFound(format!("this device has no app {text}; `cotter status` names its apps")))
-        }
-    }
-}
-
-/// The one app that has a release.
-fn only(at: &Situation<'_>) -> Result<AppId, Answer> {
-    let apps = at.target.iter().flat_map(|t| &t.apps);
-    let has_release = |app: &TargetApp| matches!(app, TargetApp::Wanted(WantedApp { release: Some(_), .. }));
-    let ids: Vec<_> = apps.filter(|(_, app)| has_release(app)).map(|(id, _)| id).collect();
-    match ids.as_slice() {
-        [id] => Ok((*id).clone()),
-        [] => Err(Answer::Refused("no release is wanted that could be taken back".to_owned())),
-        several => {
-            let names: Vec<_> = several.iter().map(|id| name(at, id)).collect();
-            let told = format!("this device has several apps; name one with --app: {}", names.join(", "));
-            Err(Answer::Refused(told))
-        }
-    }
-}
-
-/// As the target calls the app; else its uuid.
-fn name<'a>(at: &Situation<'a>, id: &'a AppId) -> &'a str {
-    match at.target.and_then(|target| target.apps.get(id)) {
-        Some(TargetApp::Wanted(wanted)) => &wanted.app.name,
-        Some(TargetApp::Refused(refused)) => &refused.name,
-        None => id.as_str(),
-    }
+    Ok(answer)
 }

@@ -1,16 +1,16 @@
-//! Stops, starts and restarts one service by hand.
+//! Stops, starts and restarts single services, as an operator orders.
 
 use std::collections::BTreeSet;
 
-use crate::model::{
-    Answer, AppId, Halt, Ledger, ObservedService, OfService, Release, ServiceName, ServiceSpec, TargetApp,
-};
-use crate::plan::Situation;
-use crate::plan::places::is_up;
+use crate::model::{Answer, AppId, Halt, Ledger, OfService, Release, ServiceName, ServiceSpec};
+use crate::plan::app::AppSituation;
+use crate::plan::containers::is_up;
+use crate::plan::situation::Situation;
 
-use super::{find, locks, name, not_held};
+use super::locks;
+use super::lookup::{check_not_held, find_app, name_of_app};
 
-/// Keeps a service stopped.
+/// Keeps a service stopped until it is started, or its spec changes.
 pub(super) fn stop(
     at: &Situation<'_>,
     ledger: &mut Ledger,
@@ -18,128 +18,116 @@ pub(super) fn stop(
     is_forced: bool,
     since: &str,
 ) -> Result<String, Answer> {
-    let (app, service) = named(at, service)?;
-    let told = format!("service {service} of {}", name(at, &app));
-    let Some(spec) = in_force(at, &app, &service) else {
-        return Err(Answer::NotFound(format!("{told} is in no release that this device runs or wants")));
+    let (app, service) = find_service(at, service)?;
+    let subject = format!("service {service} of {}", name_of_app(at, &app));
+    let Some(spec) = current_spec(at, &app, &service) else {
+        return Err(Answer::NotFound(format!("{subject} is in no release that this device runs or wants")));
     };
     if let Some(halt) = halt(at, &app, &service, spec) {
-        return Ok(format!("{told} is stopped already, since {}", halt.since));
+        return Ok(format!("{subject} is stopped already, since {}", halt.since));
     }
-    not_held(ledger)?;
-    locks::not_locked(at, &app, is_forced)?;
+    check_not_held(ledger)?;
+    locks::check_not_locked(at, &app, is_forced)?;
     let entry = ledger.apps.entry(app.clone()).or_default();
-    entry.restart.retain(|id| !of(at, &app, &service).any(|seen| seen.container == *id));
+    entry
+        .restart
+        .retain(|id| !AppSituation::new(at, &app).containers_of(&service).any(|seen| seen.container == *id));
     entry.halted.insert(service.clone(), Halt { spec: spec.hash.clone(), since: since.to_owned() });
-    Ok(format!("{told} is stopped and stays so until `cotter start {service}` or a release that changes it"))
+    Ok(format!(
+        "{subject} is stopped and stays so until `cotter start {service}` or a release that changes it"
+    ))
 }
 
-/// Lets a service that an operator stopped run again. No lock and no hold is in the way.
+/// Lets a service run again that an operator stopped. Locks and a hold do not forbid this.
 pub(super) fn start(at: &Situation<'_>, ledger: &mut Ledger, service: &OfService) -> Result<String, Answer> {
-    let (app, service) = named(at, service)?;
-    let told = format!("service {service} of {}", name(at, &app));
+    let (app, service) = find_service(at, service)?;
+    let subject = format!("service {service} of {}", name_of_app(at, &app));
     let halted = ledger.apps.get_mut(&app).and_then(|entry| entry.halted.remove(&service));
     Ok(match halted {
-        Some(halt) => format!("{told} is started again (it was stopped since {})", halt.since),
-        None => format!("there is nothing to start: no operator stopped {told}"),
+        Some(halt) => format!("{subject} is started again (it was stopped since {})", halt.since),
+        None => format!("there is nothing to start: no operator stopped {subject}"),
     })
 }
 
-/// Lets the planner stop and start a service's container once.
+/// Makes the planner stop and start the container of a service once.
 pub(super) fn restart(
     at: &Situation<'_>,
     ledger: &mut Ledger,
     service: &OfService,
     is_forced: bool,
 ) -> Result<String, Answer> {
-    let (app, service) = named(at, service)?;
-    let told = format!("service {service} of {}", name(at, &app));
-    let spec = in_force(at, &app, &service);
+    let (app, service) = find_service(at, service)?;
+    let subject = format!("service {service} of {}", name_of_app(at, &app));
+    let spec = current_spec(at, &app, &service);
     if let Some(halt) = spec.and_then(|spec| halt(at, &app, &service, spec)) {
         return Err(Answer::Refused(format!(
-            "{told} is stopped since {}; `cotter start {service}` starts it",
+            "{subject} is stopped since {}; `cotter start {service}` starts it",
             halt.since
         )));
     }
-    let mut running = of(at, &app, &service).filter(|seen| is_up(seen));
+    let mut running = AppSituation::new(at, &app).containers_of(&service).filter(|seen| is_up(seen));
     let chosen = running.clone().find(|seen| spec.is_some_and(|s| s.hash == seen.spec));
     let Some(seen) = chosen.or_else(|| running.next()) else {
-        return Err(Answer::Refused(format!("{told} has no container that runs")));
+        return Err(Answer::Refused(format!("{subject} has no container that runs")));
     };
-    not_held(ledger)?;
-    locks::not_locked(at, &app, is_forced)?;
-    ledger.apps.entry(app).or_default().restart.insert(seen.container.clone());
-    Ok(format!("{told} is stopped and started again"))
+    check_not_held(ledger)?;
+    locks::check_not_locked(at, &app, is_forced)?;
+    ledger.apps.entry(app.clone()).or_default().restart.insert(seen.container.clone());
+    Ok(format!("{subject} is stopped and started again"))
 }
 
-/// An operator's stop of a service, as long as its spec is the same.
+/// The operator's stop of a service, if the service still has the same spec.
 fn halt<'a>(at: &Situation<'a>, app: &AppId, service: &ServiceName, spec: &ServiceSpec) -> Option<&'a Halt> {
     at.ledger.apps.get(app)?.halted.get(service).filter(|halt| halt.spec == spec.hash)
 }
 
-/// The releases that a device may be running of an app: the one wanted, and the good one.
-pub(in crate::plan) fn releases<'a>(
-    at: &Situation<'a>,
-    app: &AppId,
-) -> impl Iterator<Item = &'a Release> + use<'a> {
-    let good = at.ledger.apps.get(app).and_then(|entry| entry.good.as_ref());
-    wanted(at, app).into_iter().chain(good)
-}
-
-fn wanted<'a>(at: &Situation<'a>, app: &AppId) -> Option<&'a Release> {
-    match at.target?.apps.get(app)? {
-        TargetApp::Wanted(wanted) => wanted.release.as_ref(),
-        TargetApp::Refused(_) => None,
-    }
-}
-
-/// The spec that is meant by a service's name: of the container that is up; else of the release on
-/// trial, of the good one, of the wanted one.
-fn in_force<'a>(at: &Situation<'a>, app: &AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
-    let runs = |spec: &&ServiceSpec| of(at, app, service).any(|seen| is_up(seen) && seen.spec == spec.hash);
-    let up = releases(at, app).filter_map(|release| release.services.get(service)).find(runs);
+/// The spec that an operator means by a service's name: that of the container that is up, else that of the release on
+/// trial, of the accepted one, or of the wanted one.
+fn current_spec<'a>(at: &'a Situation<'a>, app: &'a AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
+    let runs = |spec: &&ServiceSpec| {
+        AppSituation::new(at, app).containers_of(service).any(|seen| is_up(seen) && seen.spec == spec.hash)
+    };
+    let up =
+        AppSituation::new(at, app).releases().filter_map(|release| release.services.get(service)).find(runs);
     let entry = at.ledger.apps.get(app);
     let is_on_trial = |release: &&Release| {
         let key = release.key();
         let is_rejected = entry.and_then(|e| e.rejected.as_ref()).is_some_and(|r| r.release == key);
         !is_rejected && entry.and_then(|e| e.trial.as_ref()).is_some_and(|trial| trial.release == key)
     };
-    let tried = wanted(at, app).filter(is_on_trial);
-    let good = entry.and_then(|entry| entry.good.as_ref());
+    let tried = AppSituation::new(at, app).wanted().filter(is_on_trial);
+    let accepted = entry.and_then(|entry| entry.good.as_ref());
     let of_release = |release: Option<&'a Release>| release.and_then(|r| r.services.get(service));
-    up.or_else(|| of_release(tried)).or_else(|| of_release(good)).or_else(|| of_release(wanted(at, app)))
+    up.or_else(|| of_release(tried))
+        .or_else(|| of_release(accepted))
+        .or_else(|| of_release(AppSituation::new(at, app).wanted()))
 }
 
-/// Its containers.
-fn of<'a>(
-    at: &Situation<'a>,
-    app: &AppId,
-    service: &ServiceName,
-) -> impl Iterator<Item = &'a ObservedService> + Clone + use<'a> {
-    let (app, service) = (app.clone(), service.clone());
-    at.observed.services.iter().filter(move |seen| seen.app == app && seen.service == service)
-}
-
-/// The names of the services of an app, those included that only an operator's stop remembers.
-fn names(at: &Situation<'_>, app: &AppId) -> BTreeSet<ServiceName> {
+/// The names of all services of an app, including those that are known only because an operator stopped them.
+fn service_names(at: &Situation<'_>, app: &AppId) -> BTreeSet<ServiceName> {
     let halted = at.ledger.apps.get(app).into_iter().flat_map(|entry| entry.halted.keys());
-    releases(at, app).flat_map(|release| release.services.keys()).chain(halted).cloned().collect()
+    AppSituation::new(at, app)
+        .releases()
+        .flat_map(|release| release.services.keys())
+        .chain(halted)
+        .cloned()
+        .collect()
 }
 
-/// The service that is meant, in the one app that has it.
-fn named(at: &Situation<'_>, given: &OfService) -> Result<(AppId, ServiceName), Answer> {
+/// Finds the service, in the only app that has it.
+fn find_service(at: &Situation<'_>, given: &OfService) -> Result<(AppId, ServiceName), Answer> {
     let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
     let apps: BTreeSet<AppId> = match &given.app {
-        Some(app) => BTreeSet::from([find(at, app)?]),
+        Some(app) => BTreeSet::from([find_app(at, app)?]),
         None => known.cloned().collect(),
     };
-    let having = |app: &AppId| names(at, app).into_iter().find(|name| name.as_str() == given.service);
+    let having = |app: &AppId| service_names(at, app).into_iter().find(|name| name.as_str() == given.service);
     let found: Vec<_> = apps.iter().filter_map(|app| Some((app.clone(), having(app)?))).collect();
     match found.as_slice() {
         [one] => Ok(one.clone()),
         [] => Err(Answer::NotFound(unknown(at, &apps, &given.service))),
         several => {
-            let apps: Vec<_> = several.iter().map(|(app, _)| name(at, app)).collect();
+            let apps: Vec<_> = several.iter().map(|(app, _)| name_of_app(at, app)).collect();
             let (service, apps) = (&given.service, apps.join(", "));
             Err(Answer::Refused(format!(
                 "several apps have a service {service}; name one with --app: {apps}"
@@ -148,11 +136,11 @@ fn named(at: &Situation<'_>, given: &OfService) -> Result<(AppId, ServiceName), 
     }
 }
 
-/// That there is no such service, and what there is.
+/// Says that there is no such service, and lists those that exist.
 fn unknown(at: &Situation<'_>, apps: &BTreeSet<AppId>, service: &str) -> String {
     let named = apps.iter().filter_map(|app| {
-        let services: Vec<_> = names(at, app).iter().map(ToString::to_string).collect();
-        (!services.is_empty()).then(|| format!("{} has {}", name(at, app), services.join(", ")))
+        let services: Vec<_> = service_names(at, app).iter().map(ToString::to_string).collect();
+        (!services.is_empty()).then(|| format!("{} has {}", name_of_app(at, app), services.join(", ")))
     });
     let there: Vec<_> = named.collect();
     let there = if there.is_empty() { "there is none".to_owned() } else { there.join("; ") };

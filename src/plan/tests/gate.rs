@@ -8,7 +8,7 @@ const READY: &str = "target 2, good 1, db@1 running, web@1 running, db@2 created
 #[track_caller]
 fn check_ready(rows: &[(&str, &str, &str)]) {
     for (why, more, expected) in rows {
-        assert_eq!(Device::parse(&format!("{READY}, {more}")).told(), *expected, "{why}");
+        assert_eq!(Device::parse(&format!("{READY}, {more}")).planned(), *expected, "{why}");
     }
 }
 
@@ -170,6 +170,6 @@ fn a_release_has_windows_of_its_own() {
     wanted.windows = [own.clone()].into();
     device.target = Some(target(Some(wanted)));
     device.facts.windows.insert(own, WindowState::Open);
-    assert_eq!(device.told(), "try 2", "they take the place of the device's");
+    assert_eq!(device.planned(), "try 2", "they take the place of the device's");
     assert!(device.ledger.apps[&app()].forced.is_none());
 }

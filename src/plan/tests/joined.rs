@@ -50,7 +50,7 @@ fn whoever_joins_another_one_is_swapped_with_it() {
             "stop web web-14, start web web-16",
         ),
     ] {
-        assert_eq!(Device::parse(&format!("{both}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{both}, {device}")).planned(), expected, "{why}");
     }
     check(&[
         (
@@ -87,7 +87,7 @@ fn who_was_left_behind_joins_anew() {
         ("not while the device is held", "target 14, good 14, hold", "wait all held"),
         ("not of a refused app", "target refused, good 14", "wait all refused"),
     ] {
-        assert_eq!(Device::parse(&format!("{both}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{both}, {device}")).planned(), expected, "{why}");
     }
 }
 
@@ -137,7 +137,7 @@ fn a_predecessor_that_makes_room_takes_those_with_it_that_joined_it() {
         ("then the trial begins", "have 14 web@17", "try 17"),
         ("and both stop", "have 14 web@17, trial 17", "stop vpn vpn-14, stop web web-14"),
     ] {
-        assert_eq!(Device::parse(&format!("{both}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{both}, {device}")).planned(), expected, "{why}");
     }
     let stopped =
         "target 17, good 14, trial 17, vpn@14 exited, stopped vpn@14, web@14 exited, stopped web@14";
@@ -151,7 +151,7 @@ fn a_predecessor_that_makes_room_takes_those_with_it_that_joined_it() {
             "fence vpn vpn-14, start vpn vpn-17, wait web dependency",
         ),
     ] {
-        assert_eq!(Device::parse(&format!("{stopped}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{stopped}, {device}")).planned(), expected, "{why}");
     }
 }
 
@@ -161,7 +161,7 @@ fn the_checker_wants_the_one_that_is_joined() {
     let (app, service, release) = (super::app(), name("web"), Commit::parse("14").unwrap());
     let step = Step::Create { app, service, release, spec: super::hash("web", 14) };
     let told = violations(&device.situation(), &Plan { stage: vec![step], waiting: Vec::new() });
-    assert_eq!(told, ["create web@14: one that it joins has no container"]);
+    assert_eq!(told, ["create web@14: a service that it joins has no container"]);
 }
 
 /// There are more ways from the last to the first than a planner could ever walk.

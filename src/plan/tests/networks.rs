@@ -18,7 +18,7 @@ fn networks_without_an_address_in_common_stand_side_by_side() {
             "stop db db-18, start db db-20, stop web web-18, start web web-20",
         ),
     ] {
-        assert_eq!(Device::parse(&format!("{before}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{before}, {device}")).planned(), expected, "{why}");
     }
     check(&[(
         "then it does",
@@ -72,7 +72,7 @@ fn a_network_in_the_place_of_another_one_comes_when_that_has_gone() {
         ("nor while the device is held", "have 18 19, web@18 running, trial 19, hold", "wait all held"),
         ("then it goes", "have 18 19, web@18 exited, stopped web@18, trial 19", "remove-network lan"),
     ] {
-        assert_eq!(Device::parse(&format!("{before}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{before}, {device}")).planned(), expected, "{why}");
     }
     let gone = "target 19, good 18, have 18 19, trial 19, db@18 running, web@18 exited, stopped web@18";
     for (why, device, expected) in [
@@ -81,7 +81,7 @@ fn a_network_in_the_place_of_another_one_comes_when_that_has_gone() {
         ("then that starts", "lan 2, web@19 created", "fence web web-18, start web web-19"),
         ("and is watched", "lan 2, web@19 running", "wait all trial"),
     ] {
-        assert_eq!(Device::parse(&format!("{gone}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{gone}, {device}")).planned(), expected, "{why}");
     }
     check(&[
         (
@@ -111,7 +111,7 @@ fn the_way_back_takes_the_old_network_back() {
         ),
         ("then the rest goes", "lan 1, web@19 exited, back web@18", "remove web web-19, wait all rejected"),
     ] {
-        assert_eq!(Device::parse(&format!("{bad}, {device}")).told(), expected, "{why}");
+        assert_eq!(Device::parse(&format!("{bad}, {device}")).planned(), expected, "{why}");
     }
     check(&[
         (
@@ -224,7 +224,7 @@ proptest! {
                 seen.restarts += u64::from(seen.state == ContainerState::Restarting);
             }
         }
-        prop_assert_eq!(device.told(), "wait all rejected", "{}", device.shown());
+        prop_assert_eq!(device.planned(), "wait all rejected", "{}", device.shown());
         let runs: Vec<_> = device.observed.services.iter().map(|s| (s.container.to_string(), s.state)).collect();
         prop_assert_eq!(runs.len(), 2, "{:?}", runs);
         for service in ["db", "web"] {

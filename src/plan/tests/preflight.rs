@@ -66,12 +66,12 @@ fn a_release_that_does_not_fit_is_not_fetched() {
             "wait all insufficient_disk",
         ),
     ] {
-        assert_eq!(Device::parse(&on(more)).told(), expected, "{why}");
+        assert_eq!(Device::parse(&on(more)).planned(), expected, "{why}");
     }
     let device = Device::parse(&on("free 50, weight db@2 a=10, weight web@2 b=20"));
     assert_eq!(
         device.plan().waiting[0].why,
-        "release needs 90 MiB (30 MiB compressed, times 3), 50 MiB are free on the engine's disk, of which 10 MiB are kept back"
+        "release needs 90 MiB (30 MiB compressed, times 3), 50 MiB are free on the engine's disk, of which 10 MiB are reserved"
     );
     check(&[(
         "what deletes first makes its own room",
@@ -92,7 +92,7 @@ fn an_image_for_other_machines_is_not_fetched() {
         ("it does not say", "arch arm64", "pull r/web:2"),
         ("the engine does not say", "made web@2 amd64", "pull r/web:2"),
     ] {
-        assert_eq!(Device::parse(&on(more)).told(), expected, "{why}");
+        assert_eq!(Device::parse(&on(more)).planned(), expected, "{why}");
     }
 }
 
@@ -106,13 +106,13 @@ fn a_port_that_is_taken_costs_no_byte() {
         ("by a predecessor, which gives way", "port 80 * web-1", "pull r/db:12, pull r/web:12"),
         ("another port", "port 81 *", "pull r/db:12, pull r/web:12"),
     ] {
-        assert_eq!(Device::parse(&on(more)).told(), expected, "{why}");
+        assert_eq!(Device::parse(&on(more)).planned(), expected, "{why}");
     }
     let device = Device::parse(&on("port 80 * nginx-1"));
-    assert_eq!(device.plan().waiting[0].why, "host port 80 is held by nginx-1");
+    assert_eq!(device.plan().waiting[0].why, "host port 80 is in use by nginx-1");
     let mut device = Device::parse(&on("port 80 *"));
     device.facts.ports[0].protocol = crate::model::Protocol::Udp;
-    assert_eq!(device.told(), "pull r/db:12, pull r/web:12", "the same number, another protocol");
+    assert_eq!(device.planned(), "pull r/db:12, pull r/web:12", "the same number, another protocol");
     check(&[
         (
             "nothing is stopped when it is taken later",
@@ -172,21 +172,21 @@ fn a_volume_that_is_here_is_not_made_anew() {
         ("options no more", Some(Some(("local", "a=1"))), ("", ""), refused),
         ("nobody knows", None, ("", ""), "start web web-1, wait all backoff"),
     ] {
-        assert_eq!(device(here, wanted).told(), expected, "{why}");
+        assert_eq!(device(here, wanted).planned(), expected, "{why}");
     }
     let told = device(Some(Some(("local", "device=tmpfs type=tmpfs"))), ("", "")).plan();
     assert_eq!(
         told.waiting[0].why,
-        "volumes.data: the volume is here with driver local and the options device, type, and the release \
-         wants driver local and no options. A volume is never made anew, because all that is in it would be lost: give \
-         it another name in the release, or save what is in it and remove it: docker volume rm 1_data"
+        "volumes.data: the volume exists with driver local and the options device, type, and the release \
+         wants driver local and no options. A volume is never replaced, because its content would be lost: give \
+         it another name in the release, or save its content and remove it: docker volume rm 1_data"
     );
     let told =
         device(Some(Some(("local", "o=password=hunter2 type=cifs"))), ("", "o=password=hunter3 type=cifs"));
     assert!(
         told.plan().waiting[0].why.starts_with(
-            "volumes.data: the volume is here with driver local and the options o, type, and the release wants \
-             driver local and the options o, type, with other values of o. A volume is never made anew"
+            "volumes.data: the volume exists with driver local and the options o, type, and the release wants \
+             driver local and the options o, type, with other values of o. A volume is never replaced"
         ),
         "{}",
         told.plan().waiting[0].why
@@ -204,7 +204,7 @@ fn a_platform_is_one_that_the_image_has_and_the_device_runs() {
             release.services.get_mut(&name("web")).unwrap().platform = Platform::parse(platform).ok();
         });
         let plan = device.plan();
-        plan.waiting.first().map_or(device.told(), |waiting| waiting.why.clone())
+        plan.waiting.first().map_or(device.planned(), |waiting| waiting.why.clone())
     };
     for (platform, made_for, ours, expected) in [
         ("linux/arm64", "amd64 arm64", "arm64", "pull r/web:2"),
@@ -214,7 +214,7 @@ fn a_platform_is_one_that_the_image_has_and_the_device_runs() {
             "linux/amd64",
             "amd64 arm64",
             "arm64",
-            "its platform is linux/amd64, and this device is arm64: remove platform, or name one of its own",
+            "its platform is linux/amd64, and this device is arm64: remove platform, or name one that it runs",
         ),
         (
             "linux/arm/v7",

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Answer, FileLock, OwnVolume, Purge};
-use crate::plan::purging;
+use crate::plan::plan_purge;
 
 /// `data` of the app, mounted by its web, and `old` of one that is gone.
 fn volumes() -> Vec<OwnVolume> {
@@ -31,7 +31,7 @@ fn told(text: &str, what: &str) -> String {
         is_forced: what.ends_with('!'),
         is_dry: what.ends_with('?'),
     };
-    match purging(&device.situation(), &purge, &volumes()) {
+    match plan_purge(&device.situation(), &purge, &volumes()) {
         Ok(purging) => {
             let stopped = purging.containers.iter().map(|seen| format!("-{}", seen.container));
             let removed = purging.volumes.iter().map(|volume| format!("-{}", volume.id));
@@ -57,9 +57,9 @@ fn who_is_purged_of_what() {
             "told before",
             rest,
             "demo data?",
-            "would be purged: volumes of demo: data; containers are removed, and made anew where they are wanted: web",
+            "would be purged: volumes of demo: data; containers are removed, and created again where they are wanted: web",
         ),
-        ("listed", rest, "", "demo has cache, data; gone (not wanted any more) has old"),
+        ("listed", rest, "", "demo has cache, data; gone (no longer wanted) has old"),
         ("no such volume", rest, "demo db", "not found: demo has no such volume: it has data, cache"),
         (
             "no such app",
@@ -85,7 +85,7 @@ fn who_is_purged_of_what() {
             "not in the middle of a trial",
             "target 2, good 1, trial 2, web@1 exited",
             "demo data",
-            "refused: a release of demo is on trial; try again when it is accepted or taken back",
+            "refused: a release of demo is on trial; try again when it is accepted or rejected",
         ),
     ] {
         assert_eq!(told(device, what), expected, "{why}");

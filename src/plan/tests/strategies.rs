@@ -54,7 +54,7 @@ fn kill_then_download() {
         (
             "an image that cannot be had ends it",
             "target 9, good 1, trial 9, have db@9, spent pull web@9 5, db@1 running, web@1 exited, stopped web@1, db@9 created",
-            "reject 9: web cannot be fetched: no",
+            "reject 9: web cannot be pulled: no",
         ),
         (
             "and the predecessor is back without a download",
@@ -128,7 +128,7 @@ fn what_another_service_needs_is_not_deleted() {
     let mut release = super::release(10);
     release.services.get_mut(&super::name("db")).unwrap().image = super::image("web", 1);
     device.target = Some(super::target(Some(release)));
-    assert_eq!(device.told(), "pull r/web:10");
+    assert_eq!(device.planned(), "pull r/web:10");
 }
 
 #[test]
@@ -141,16 +141,16 @@ fn hand_over() {
     for (why, more, expected) in [
         ("the successor starts beside its predecessor", "web@11 created", "start web web-11"),
         ("and is waited for", "web@11 running", "wait web hand-over"),
-        ("until it says so", "web@11 running, said web", "stop web web-1"),
-        ("or its time is over", "web@11 running, beside web 60", "stop web web-1"),
-        ("and no sooner", "web@11 running, beside web 59", "wait web hand-over"),
+        ("until it says so", "web@11 running, handed-over web", "stop web web-1"),
+        ("or its time is over", "web@11 running, handing-over web 60", "stop web web-1"),
+        ("and no sooner", "web@11 running, handing-over web 59", "wait web hand-over"),
         (
             "one that crashes ends it",
             "web@11 restarting, restarts 3",
             "reject 11: db was restarted 3 times by the engine: Running",
         ),
     ] {
-        assert_eq!(Device::parse(&on(more)).told(), expected, "{why}");
+        assert_eq!(Device::parse(&on(more)).planned(), expected, "{why}");
     }
     check(&[
         (

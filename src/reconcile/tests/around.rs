@@ -200,10 +200,7 @@ async fn a_predecessor_that_makes_room_is_back_when_the_image_cannot_be_had() {
     lab.pass(3600).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     assert_eq!(reasons(&lab), [Reason::Rejected]);
-    assert_eq!(
-        lab.report.borrow().waiting[0].why.split(": ").next(),
-        Some("release 2 was tried and taken back")
-    );
+    assert_eq!(lab.report.borrow().waiting[0].why.split(": ").next(), Some("release 2 was rejected"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,7 +73,7 @@ async fn a_path_that_changed_since_the_container_was_made_is_not_mounted_and_sto
     lab.host.inside().locks.clear();
     lab.pass(60).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
-    let why = "release 2 was tried and taken back: web does not start: /etc may not be mounted";
+    let why = "release 2 was rejected: web does not start: /etc may not be mounted";
     assert_eq!(whys(&lab), [why]);
     let stops = format!("stop {running}");
     assert!(!lab.engine.calls()[calls..].contains(&stops), "what cannot start stops nothing");

@@ -136,7 +136,7 @@ fn a_container_that_does_not_end_climbs_a_ladder() {
             "park web web-1",
         ),
     ] {
-        assert_eq!(super::Device::parse(&format!("{device}, {more}")).told(), expected, "{why}");
+        assert_eq!(super::Device::parse(&format!("{device}, {more}")).planned(), expected, "{why}");
     }
     check(&[
         (
@@ -160,7 +160,7 @@ fn a_container_that_does_not_end_climbs_a_ladder() {
         remaining: Some(std::time::Duration::from_secs(60)),
     };
     device.cooling.insert(step, cooling);
-    assert_eq!(device.told(), "wait web engine_stuck");
+    assert_eq!(device.planned(), "wait web engine_stuck");
 }
 
 #[test]

@@ -10,12 +10,12 @@ use crate::model::{
     Answer, App, AppId, ContainerId, ContainerState, FileLock, Lease, OfService, Order, Plan, Step,
     TargetApp, WantedApp,
 };
-use crate::plan::{obey, report, violations};
+use crate::plan::{apply_order, report, violations};
 
 /// What becomes of the device when its operator gives an order.
 fn ordered(text: &str, order: &Order) -> (Device, Answer) {
     let mut device = Device::parse(text);
-    let (ledger, answer) = obey(&device.situation(), order);
+    let (ledger, answer) = apply_order(&device.situation(), order);
     device.ledger = ledger;
     (device, answer)
 }
@@ -141,22 +141,22 @@ fn an_operator_takes_a_release_back() {
         (
             "nothing before it",
             "target 2, good 2, have 1 2, db@2 running, web@2 running",
-            Err(Answer::Refused("there is no earlier good release of demo to go back to".into())),
+            Err(Answer::Refused("there is no earlier accepted release of demo to go back to".into())),
         ),
         (
             "a first release",
             "target 2, trial 2, db@2 running, web@2 running",
-            Err(Answer::Refused("there is no earlier good release of demo to go back to".into())),
+            Err(Answer::Refused("there is no earlier accepted release of demo to go back to".into())),
         ),
         (
             "an image was taken away",
             "target 2, good 2, previous 1, have 2 db@1, db@2 running, web@2 running",
-            Err(Answer::Refused("image r/web:1 of release 1 is not here any more".into())),
+            Err(Answer::Refused("image r/web:1 of release 1 is no longer on this device".into())),
         ),
         (
             "twice",
             "target 2, good 1, previous 3, have 3, rejected 2, db@1 running, web@1 running",
-            Err(Answer::Refused("release 2 was taken back already: it was bad".into())),
+            Err(Answer::Refused("release 2 was rejected already: it was bad".into())),
         ),
         (
             "held",
@@ -166,12 +166,12 @@ fn an_operator_takes_a_release_back() {
         (
             "no release",
             "target none, good 1, previous 2, have 1 2",
-            Err(Answer::Refused("no release is wanted that could be taken back".into())),
+            Err(Answer::Refused("no release is wanted that could be rolled back".into())),
         ),
         (
             "no target",
             "good 1, previous 2, have 1 2",
-            Err(Answer::Refused("no release is wanted that could be taken back".into())),
+            Err(Answer::Refused("no release is wanted that could be rolled back".into())),
         ),
     ];
     for (why, text, expected) in rows {
@@ -179,7 +179,7 @@ fn an_operator_takes_a_release_back() {
         match expected {
             Ok(plan) => {
                 assert!(matches!(answer, Answer::Done(_)), "{why}: {answer:?}");
-                assert_eq!(device.told(), plan, "{why}");
+                assert_eq!(device.planned(), plan, "{why}");
             }
             Err(refusal) => {
                 assert_eq!(answer, refusal, "{why}");
@@ -193,15 +193,15 @@ fn an_operator_takes_a_release_back() {
 fn an_operator_tries_again() {
     let retry = Order::Retry { app: None };
     let (device, _) = ordered("target 2, good 1, rejected 2, have 2, db@1 running, web@1 running", &retry);
-    assert_eq!(device.told(), "create db@2, create web@2");
+    assert_eq!(device.planned(), "create db@2, create web@2");
     let text = "target 6, good 1, rejected 6, web@1 running, job@6 failed, web@6 exited, stopped web@6";
     let (device, _) = ordered(text, &retry);
-    assert_eq!(device.told(), "try 6");
+    assert_eq!(device.planned(), "try 6");
     let mut device = device;
     let plan = device.plan();
     device.apply(&plan.stage[0], |_| true);
     assert_eq!(
-        device.told(),
+        device.planned(),
         "start job job-6, stop web web-1, start web web-6",
         "how it ended before is past"
     );
@@ -302,7 +302,7 @@ fn left(device: &Device) -> String {
 
 /// Gives an order, and tells the answer and what is left in the ledger.
 fn give(device: &mut Device, order: &Order) -> (Answer, String) {
-    let (ledger, answer) = obey(&device.situation(), order);
+    let (ledger, answer) = apply_order(&device.situation(), order);
     device.ledger = ledger;
     (answer, left(device))
 }
@@ -473,7 +473,7 @@ fn a_locked_service_is_stopped_only_by_force() {
             } else {
                 Order::Restart { service, is_forced }
             };
-            let (_, answer) = obey(&device.situation(), &order);
+            let (_, answer) = apply_order(&device.situation(), &order);
             match held {
                 Some(told) if !is_forced => assert_eq!(answer, Answer::Held(told.into()), "{why}"),
                 _ => assert!(matches!(answer, Answer::Done(_)), "{why} {is_forced}: {answer:?}"),
@@ -592,7 +592,7 @@ fn an_operator_lets_a_release_pass() {
             "hold, target 2, good 1, rejected 2",
             None,
             done(
-                "release 2 of demo passes locks and windows once; 2 was taken back, and `cotter retry` tries it again; \
+                "release 2 of demo passes locks and windows once; 2 was rejected, and `cotter retry` tries it again; \
                  nothing is swapped before `cotter unhold`",
             ),
             "forced 2",
