@@ -102,7 +102,7 @@ async fn ask(call: u8) {
             };
             drop(client.register(registration, "provisioning-key").await);
         }
-        3 => drop(registry::weigh(&HTTP, &image, "amd64", Some(&login)).await),
+        3 => drop(registry::measure_image(&HTTP, &image, "amd64", Some(&login)).await),
         4 => drop(registry::pass(&HTTP, &image, &login).await),
         _ => drop(registry::resolve(&HTTP, &image).await),
     }

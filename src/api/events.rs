@@ -21,7 +21,7 @@ use super::answer::{busy, told as answer};
 use super::document::SCHEMA_VERSION;
 use super::server::Sources;
 use crate::listen::Visit;
-use crate::model::{Event, Events, Step, Told, text};
+use crate::model::{Event, EventKind, Events, Step, text};
 
 /// How many are written at once.
 const AT_ONCE: usize = 8;
@@ -195,23 +195,23 @@ fn status(event: &Event) -> EventStatus {
         what,
         ..missed_status(0)
     };
-    match &event.told {
-        Told::Step { step, failure } => {
+    match &event.kind {
+        EventKind::Step { step, failure } => {
             of_step(bare("step", "done", step.to_string()), step, failure.as_ref())
         }
-        Told::Waiting { waiting, is_over } => EventStatus {
+        EventKind::Waiting { waiting, is_over } => EventStatus {
             word: Some(waiting.reason.as_str().to_owned()),
             app: waiting.app.as_ref().map(ToString::to_string),
             service: waiting.service.as_ref().map(ToString::to_string),
             ..bare("waiting", if *is_over { "over" } else { "begun" }, waiting.why.clone())
         },
-        Told::Target { apps } => bare("target", "received", format!("{apps} apps")),
-        Told::Order { verb, is_followed, answer } => EventStatus {
+        EventKind::Target { apps } => bare("target", "received", format!("{apps} apps")),
+        EventKind::Order { verb, is_followed, answer } => EventStatus {
             word: Some((*verb).to_owned()),
             ..bare("order", if *is_followed { "followed" } else { "refused" }, answer.clone())
         },
-        Told::Engine { error } => of_error(&bare, "engine", error.as_ref()),
-        Told::Store { error } => of_error(&bare, "store", error.as_ref()),
+        EventKind::Engine { error } => of_error(&bare, "engine", error.as_ref()),
+        EventKind::Store { error } => of_error(&bare, "store", error.as_ref()),
     }
 }
 

@@ -12,7 +12,7 @@ use crate::model::{Identity, Registration as Known};
 use crate::store::Store;
 
 use super::Wires;
-use super::remembered::save_identity;
+use super::persistence::save_identity;
 
 /// Time between two attempts to bring a new identity to disk, or to find a key.
 const AGAIN: Duration = Duration::from_secs(10);

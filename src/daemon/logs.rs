@@ -15,7 +15,7 @@ use crate::host;
 use crate::model::{AppId, ContainerId, ContainerState, ObservedService, Report};
 
 /// Longest time until a successor is looked for, when nobody tells that something changed.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const OBSERVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Logs of the services that `report` knows, until `stop` is cancelled.
 pub(super) fn source(engine: Arc<Docker>, report: watch::Receiver<Report>, stop: CancellationToken) -> Logs {
@@ -106,8 +106,11 @@ impl Reader {
     async fn go_on(&mut self, ended: i64) {
         loop {
             // Who tells of changes may have ended, and then only the time is left.
-            if tokio::time::timeout(LOOK_AGAIN, self.report.changed()).await.is_ok_and(|told| told.is_err()) {
-                tokio::time::sleep(LOOK_AGAIN).await;
+            if tokio::time::timeout(OBSERVE_AGAIN, self.report.changed())
+                .await
+                .is_ok_and(|told| told.is_err())
+            {
+                tokio::time::sleep(OBSERVE_AGAIN).await;
             }
             let Ok(Some((container, true))) = self.service.container().await else { continue };
             let since = if container == self.container { i32::try_from(ended).unwrap_or(0) } else { 0 };

@@ -3,8 +3,8 @@
 //! | task | reads | tells |
 //! | --- | --- | --- |
 //! | poller | the cloud, `poll_now` | `target`, `cloud` |
-//! | watcher | the engine's events | `wake` |
-//! | reconciler | `target`, `wake`, `orders` | engine, store, `report`, `outlook`, `events` |
+//! | watcher | the engine's events | `wakeups` |
+//! | reconciler | `target`, `wakeups`, `orders` | engine, store, `report`, `outlook`, `events` |
 //! | reporter | `report` | the cloud |
 //! | status | `report`, `cloud`, `target`, `outlook`, `events`, the engine's logs | the status socket |
 //! | metrics | as status, but for logs | a TCP address, if one is set |
@@ -12,12 +12,12 @@
 //! | systemd | `report` | systemd's status line |
 //! | lock folders | the lock folders | – |
 
+mod host_access;
 mod joining;
 mod lock_folders;
 mod logs;
-mod remembered;
+mod persistence;
 mod signals;
-mod surroundings;
 mod systemd;
 
 use std::path::PathBuf;
@@ -44,9 +44,9 @@ use crate::ownership::{self, User};
 use crate::reconcile::{self, Channels, Command, OwnedSituation, Settings};
 use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
-pub use surroundings::Host;
+pub use host_access::Host;
 
-use remembered::{Disk, identity, remembered_target};
+use persistence::{Disk, identity, saved_target};
 
 /// Longest time from SIGTERM to the end; systemd is told more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
@@ -88,7 +88,7 @@ pub enum DaemonError {
 struct Wires {
     target: watch::Sender<Option<Arc<Delivered>>>,
     cloud: watch::Sender<CloudReport>,
-    wake: watch::Sender<ByService>,
+    wakeups: watch::Sender<ByService>,
     report: watch::Sender<Report>,
     outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
     events: watch::Sender<Events>,
@@ -106,7 +106,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     // The store first: an agent that may not have it leaves no socket behind.
     let (store, notes) = Store::open(&config.state_dir)?;
     let sockets = sockets(&config).await?;
-    tell_beginning(&config, &notes);
+    log_start(&config, &notes);
     let remembered = store.load();
     let identity = identity(&config, &store, &remembered, &notes).await?;
     if let (None, Some(Joining::Register { key_file, .. })) =
@@ -116,12 +116,12 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     }
     info!(version = env!("CARGO_PKG_VERSION"), uuid = %identity.uuid, instance = config.instance.as_str(), "agent started");
 
-    let in_force = remembered_target(config.cloud.as_ref(), &identity.uuid, &config.policy, &remembered);
+    let in_force = saved_target(config.cloud.as_ref(), &identity.uuid, &config.policy, &remembered);
     let (orders, orders_heard) = mpsc::channel(8);
     let wires = Wires {
         target: watch::Sender::new(None),
         cloud: watch::Sender::new(CloudReport::default()),
-        wake: watch::Sender::new(ByService::new()),
+        wakeups: watch::Sender::new(ByService::new()),
         report: watch::Sender::new(Report::remembered(&remembered.ledger, in_force.is_some())),
         outlook: watch::Sender::new(None),
         events: watch::Sender::new(Events::default()),
@@ -142,8 +142,8 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     spawn_sockets(&mut tasks, sockets, (who, logs), &config, &wires, &stop);
     let memory = (Disk::new(store.clone()), remembered.ledger);
     spawn_reconciler(&mut tasks, &config, (docker, host), &wires, orders_heard, memory, &stop);
-    tasks.spawn(systemd::tell_systemd(wires.report.subscribe(), stop.clone()));
-    tasks.spawn(lock_folders::watch(surroundings::services_dir(&config.runtime_dir), stop.clone()));
+    tasks.spawn(systemd::publish_status(wires.report.subscribe(), stop.clone()));
+    tasks.spawn(lock_folders::watch(host_access::services_dir(&config.runtime_dir), stop.clone()));
     if let Some(cloud) = config.cloud {
         let start = Start {
             uuid: identity.uuid.clone(),
@@ -164,7 +164,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
 }
 
 /// What is to be said of store and settings at a start.
-fn tell_beginning(config: &Config, notes: &[Recovery]) {
+fn log_start(config: &Config, notes: &[Recovery]) {
     for note in notes {
         if note.is_trouble() {
             warn!(alert = Alert::StoreRecovered.as_str(), %note, "store repaired");
@@ -275,7 +275,7 @@ fn engine(config: &Config) -> Docker {
     Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
         instance: config.instance.clone(),
-        services_dir: surroundings::services_dir(&config.runtime_dir),
+        services_dir: host_access::services_dir(&config.runtime_dir),
         stall_timeout: config.stall_timeout,
     })
 }
@@ -291,14 +291,14 @@ fn spawn_reconciler(
 ) {
     let channels = Channels {
         target: wires.target.subscribe(),
-        engine: wires.wake.subscribe(),
+        engine: wires.wakeups.subscribe(),
         commands: orders,
         report: wires.report.clone(),
         outlook: wires.outlook.clone(),
         events: wires.events.clone(),
     };
     let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
-    tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wake.clone(), stop.clone()));
+    tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wakeups.clone(), stop.clone()));
     let reconciled = reconcile::run(engine, Arc::new(host), store, ledger, settings, channels, stop.clone());
     tasks.spawn(async move {
         tokio::select! {

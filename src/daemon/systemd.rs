@@ -17,7 +17,7 @@ pub(super) async fn beat() {
 }
 
 /// Keeps systemd's one line about the service current.
-pub(super) async fn tell_systemd(mut report: watch::Receiver<Report>, stop: CancellationToken) {
+pub(super) async fn publish_status(mut report: watch::Receiver<Report>, stop: CancellationToken) {
     loop {
         let status = summary(&report.borrow_and_update());
         host::notify_status(&status);

@@ -12,12 +12,12 @@ pub struct Event {
     pub id: u64,
     /// RFC 3339, UTC; as right as the clock was.
     pub at: String,
-    pub told: Told,
+    pub kind: EventKind,
 }
 
 /// What happened, in the words of journal and status.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Told {
+pub enum EventKind {
     /// A step was done, or failed.
     Step { step: Step, failure: Option<String> },
     /// Something is waited for from now on, or not any more.
@@ -44,12 +44,12 @@ pub struct Events {
 
 impl Events {
     /// Adds one; the oldest goes when there are too many.
-    pub fn add(&mut self, at: String, told: Told) {
+    pub fn add(&mut self, at: String, kind: EventKind) {
         self.last += 1;
         if self.kept.len() == LONGEST {
             self.kept.pop_front();
         }
-        self.kept.push_back(Arc::new(Event { id: self.last, at, told }));
+        self.kept.push_back(Arc::new(Event { id: self.last, at, kind }));
     }
 
     /// The events after `id`, the oldest first, and how many came between them and `id` that are not kept any
@@ -71,7 +71,7 @@ mod tests {
         let mut events = Events::default();
         assert_eq!(events.after(0), (Vec::new(), 0));
         for n in 0..300 {
-            events.add(format!("{n}"), Told::Target { apps: n });
+            events.add(format!("{n}"), EventKind::Target { apps: n });
         }
         let ends = |id| {
             let (news, missed) = events.after(id);

@@ -27,7 +27,7 @@ pub struct Facts {
     /// Host ports in use, whoever holds them.
     pub ports: Vec<HeldPort>,
     /// Images that were asked for at their registry; one that it did not tell of weighs nothing.
-    pub weights: BTreeMap<ImageRef, Weight>,
+    pub image_sizes: BTreeMap<ImageRef, ImageSize>,
     /// Containers that run and have lost the namespaces that they joined: the other was started again since.
     pub left_behind: BTreeSet<ContainerId>,
     /// What is here of the volumes of apps that are about to be updated; `None`: the engine was not asked, or did
@@ -79,14 +79,14 @@ pub struct HeldPort {
 
 /// What a registry says of an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Weight {
+pub struct ImageSize {
     /// Its layers from the lowest up: the digest of their uncompressed content, and their compressed bytes.
     pub layers: Vec<(String, u64)>,
     /// Architectures that it is made for, as images name them; empty: it does not say.
     pub architectures: BTreeSet<String>,
 }
 
-impl Weight {
+impl ImageSize {
     /// The layers that an engine fetches which has those of `here`: all from the first one on that it lacks,
     /// because it keeps layers by what lies below them.
     pub fn missing<'a>(&'a self, here: Option<&'a BTreeSet<String>>) -> impl Iterator<Item = (&'a str, u64)> {
@@ -126,7 +126,7 @@ mod tests {
     #[test]
     fn what_is_fetched_begins_with_the_first_layer_that_is_missing() {
         let layers = ["a", "b", "c"].map(|layer| (layer.to_owned(), 1)).to_vec();
-        let weight = Weight { layers, architectures: BTreeSet::new() };
+        let size = ImageSize { layers, architectures: BTreeSet::new() };
         for (here, fetched) in [
             (&[][..], "a b c"),
             (&["a"], "b c"),
@@ -135,10 +135,10 @@ mod tests {
             (&["a", "b", "c"], ""),
         ] {
             let here = here.iter().map(|&layer| layer.to_owned()).collect();
-            let told: Vec<_> = weight.missing(Some(&here)).map(|(layer, _)| layer).collect();
+            let told: Vec<_> = size.missing(Some(&here)).map(|(layer, _)| layer).collect();
             assert_eq!(told.join(" "), fetched);
         }
-        assert_eq!(weight.missing(None).count(), 3);
+        assert_eq!(size.missing(None).count(), 3);
     }
 
     #[test]
@@ -153,8 +153,8 @@ mod tests {
             (&[], "arm64", true),
         ] {
             let architectures = made_for.iter().map(|&name| name.to_owned()).collect();
-            let weight = Weight { layers: Vec::new(), architectures };
-            assert_eq!(weight.fits(engine), fits, "{made_for:?} on {engine}");
+            let size = ImageSize { layers: Vec::new(), architectures };
+            assert_eq!(size.fits(engine), fits, "{made_for:?} on {engine}");
         }
     }
 }

@@ -39,9 +39,9 @@ pub use alert::Alert;
 pub use causes::with_causes;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};
-pub use event::{Event, Events, Told};
+pub use event::{Event, EventKind, Events};
 pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};
-pub use facts::{Clock, Facts, FileLock, HeldPort, Weight, WindowState, runs};
+pub use facts::{Clock, Facts, FileLock, HeldPort, ImageSize, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};
 pub use history::{Happening, History, What};
 pub use id::{

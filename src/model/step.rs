@@ -15,7 +15,7 @@ pub enum Step {
     /// Download an image. Changes no container. Runs beside the loop.
     Pull { image: ImageRef },
     /// Ask the registry how large an image is and for which machines. Changes nothing. Runs beside the loop.
-    Weigh { image: ImageRef },
+    MeasureImage { image: ImageRef },
     /// Create a network of the wanted release or of the good one, whichever has it with this config.
     CreateNetwork { app: AppId, network: NetworkName, config_hash: Option<String> },
     /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
@@ -73,7 +73,7 @@ impl Step {
             | Self::Heal { app, service }
             | Self::Remove { app, service, .. } => Some((app, service)),
             Self::Pull { .. }
-            | Self::Weigh { .. }
+            | Self::MeasureImage { .. }
             | Self::Unlock { .. }
             | Self::CreateNetwork { .. }
             | Self::RemoveNetwork { .. }
@@ -89,7 +89,7 @@ impl Step {
     #[must_use]
     pub fn app(&self) -> Option<&AppId> {
         match self {
-            Self::Pull { .. } | Self::Weigh { .. } | Self::RemoveImage { .. } => None,
+            Self::Pull { .. } | Self::MeasureImage { .. } | Self::RemoveImage { .. } => None,
             Self::CreateNetwork { app, .. }
             | Self::Kill { app, .. }
             | Self::RemoveByForce { app, .. }
@@ -119,7 +119,7 @@ impl Step {
             | Self::Reject { release, .. }
             | Self::Commit { release, .. } => Some(release),
             Self::Pull { .. }
-            | Self::Weigh { .. }
+            | Self::MeasureImage { .. }
             | Self::CreateNetwork { .. }
             | Self::Reconnect { .. }
             | Self::Start { .. }
@@ -150,7 +150,7 @@ impl Step {
             | Self::Park { container, .. }
             | Self::Remove { container, .. } => Some(container),
             Self::Pull { .. }
-            | Self::Weigh { .. }
+            | Self::MeasureImage { .. }
             | Self::CreateNetwork { .. }
             | Self::Create { .. }
             | Self::Heal { .. }
@@ -169,7 +169,7 @@ impl Step {
     pub fn verb(&self) -> &'static str {
         match self {
             Self::Pull { .. } => "pull",
-            Self::Weigh { .. } => "weigh",
+            Self::MeasureImage { .. } => "weigh",
             Self::Kill { .. } => "kill",
             Self::RemoveByForce { .. } => "remove-by-force",
             Self::Park { .. } => "park",
@@ -196,7 +196,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = self.verb();
         match self {
-            Self::Pull { image } | Self::Weigh { image } | Self::RemoveImage { image } => {
+            Self::Pull { image } | Self::MeasureImage { image } | Self::RemoveImage { image } => {
                 write!(f, "{verb} {image}")
             }
             Self::CreateNetwork { network, .. } | Self::RemoveNetwork { network, .. } => {

@@ -121,7 +121,7 @@ impl<'a> Checked<'a> {
                 None => Some("the container is not ours"),
                 Some(seen) => is_up(seen).then_some("the container runs"),
             },
-            Step::Pull { .. } | Step::Weigh { .. } | Step::CreateNetwork { .. } => None,
+            Step::Pull { .. } | Step::MeasureImage { .. } | Step::CreateNetwork { .. } => None,
         }
     }
 
@@ -146,7 +146,7 @@ impl<'a> Checked<'a> {
                 .is_some_and(|(accepted, app)| self.is_in_the_way(app, accepted, id)),
             Step::Unlock { .. } => true,
             Step::Pull { .. }
-            | Step::Weigh { .. }
+            | Step::MeasureImage { .. }
             | Step::RemoveByForce { .. }
             | Step::Park { .. }
             | Step::Heal { .. }

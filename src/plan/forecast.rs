@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Clock, Condition, ContainerId, ContainerState, Forecast, ForeseenStage, Health, Namespace,
-    NetworkId, NetworkMode, ObservedNetwork, ObservedService, Plan, Reason, Release, ServiceName,
-    ServiceSpec, Step, TargetApp, Waiting, Weight, WindowState,
+    AppId, Clock, Condition, ContainerId, ContainerState, Forecast, ForeseenStage, Health, ImageSize,
+    Namespace, NetworkId, NetworkMode, ObservedNetwork, ObservedService, Plan, Reason, Release, ServiceName,
+    ServiceSpec, Step, TargetApp, Waiting, WindowState,
 };
 
 use super::check::violations;
@@ -54,7 +54,7 @@ pub fn forecast(from: OwnedSituation) -> Forecast {
 
 /// Adds a stage. Successive stages of downloads are merged.
 fn add(stages: &mut Vec<ForeseenStage>, after: Vec<Waiting>, steps: Vec<Step>) {
-    let is_download = |step: &Step| matches!(step, Step::Pull { .. } | Step::Weigh { .. });
+    let is_download = |step: &Step| matches!(step, Step::Pull { .. } | Step::MeasureImage { .. });
     match stages.last_mut() {
         Some(last)
             if after.is_empty() && steps.iter().all(is_download) && last.steps.iter().all(is_download) =>
@@ -97,7 +97,9 @@ impl Model {
         let observed = &mut self.at.observed;
         match step {
             Step::Pull { image } => drop(observed.images.insert(image.clone())),
-            Step::Weigh { image } => drop(self.at.facts.weights.insert(image.clone(), Weight::default())),
+            Step::MeasureImage { image } => {
+                drop(self.at.facts.image_sizes.insert(image.clone(), ImageSize::default()))
+            }
             Step::CreateNetwork { .. } => {
                 self.created += 1;
                 let made = self.network_of(step);
@@ -256,7 +258,7 @@ impl Model {
             Reason::Downloading => {
                 at.observed.images.extend(std::mem::take(&mut at.pulling).into_keys());
                 let weighed = std::mem::take(&mut at.weighing).into_iter();
-                at.facts.weights.extend(weighed.map(|image| (image, Weight::default())));
+                at.facts.image_sizes.extend(weighed.map(|image| (image, ImageSize::default())));
             }
             Reason::Backoff => at.cooling.retain(|_, cooling| cooling.remaining.is_none()),
             Reason::Starting => {

@@ -47,7 +47,7 @@ fn ask_image_sizes(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
     let mut concern = CLEAR;
     for (image, slot) in missing {
         let (at, app) = (slot.app.at, slot.app.id);
-        if at.facts.weights.contains_key(*image) || at.pulling.contains_key(*image) {
+        if at.facts.image_sizes.contains_key(*image) || at.pulling.contains_key(*image) {
             continue;
         }
         concern = PENDING;
@@ -55,7 +55,7 @@ fn ask_image_sizes(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
             let why = format!("its registry is asked for the size of {image}");
             draft.wait(Some(app), Some(slot.name), Reason::Downloading, why, None);
         } else {
-            draft.add(Some(app), Some(slot.name), vec![Step::Weigh { image: (*image).clone() }]);
+            draft.add(Some(app), Some(slot.name), vec![Step::MeasureImage { image: (*image).clone() }]);
         }
     }
     concern
@@ -75,7 +75,7 @@ fn check_architecture(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
 fn wrong_architecture(image: &ImageRef, slot: &Slot<'_>) -> Option<String> {
     let facts = slot.app.at.facts;
     let ours = facts.architecture.as_deref()?;
-    let weight = facts.weights.get(image)?;
+    let weight = facts.image_sizes.get(image)?;
     let made_for = || weight.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     match &slot.spec.platform {
         Some(asked) if !runs(ours).any(|runs| runs == asked.architecture) => Some(format!(
@@ -155,7 +155,7 @@ fn check_disk(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let to_fit: BTreeSet<&ImageRef> = to_fit.map(|slot| &slot.spec.image).collect();
     let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
     for image in to_fit.into_iter().filter(|image| !at.pulling.contains_key(*image)) {
-        let sizes = facts.weights.get(image);
+        let sizes = facts.image_sizes.get(image);
         layers.extend(sizes.into_iter().flat_map(|size| size.missing(facts.layers.as_ref())));
     }
     let compressed = layers.values().fold(0_u64, |sum, bytes| sum.saturating_add(*bytes));

@@ -28,7 +28,7 @@ pub fn record_intent(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
                 }
             }
             Step::CreateNetwork { .. }
-            | Step::Weigh { .. }
+            | Step::MeasureImage { .. }
             | Step::RemoveByForce { .. }
             | Step::Park { .. }
             | Step::Heal { .. }
@@ -86,7 +86,7 @@ pub fn record_done(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &st
         Step::Forget { app } => drop(ledger.apps.remove(app)),
         Step::RemoveImage { image } => drop(ledger.images.remove(image)),
         Step::Pull { .. }
-        | Step::Weigh { .. }
+        | Step::MeasureImage { .. }
         | Step::Fence { .. }
         | Step::Kill { .. }
         | Step::RemoveByForce { .. }
@@ -132,7 +132,7 @@ fn add_history(ledger: &mut Ledger, now: &str, step: &Step) {
         Step::Commit { app, release } => (app, release, What::Accepted, ""),
         Step::Reject { app, release, why } => (app, release, What::Rejected, why.as_str()),
         Step::Pull { .. }
-        | Step::Weigh { .. }
+        | Step::MeasureImage { .. }
         | Step::CreateNetwork { .. }
         | Step::Create { .. }
         | Step::Reconnect { .. }

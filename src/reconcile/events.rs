@@ -19,14 +19,14 @@ use crate::model::ByService;
 /// between our last look and the moment the engine began to tell.
 const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
-/// Marks `wake` as changed at every event of the engine, and whenever the stream of events ends: what
+/// Marks `wakeups` as changed at every event of the engine, and whenever the stream of events ends: what
 /// happened while nobody listened must be looked for. It counts the restarts of which the engine tells.
 /// Returns when `stop` is cancelled.
 ///
 /// A stream that ends is opened again after 0.5 s to 30 s, longer with every failure.
 pub async fn watch_engine<E: Inspect>(
     engine: Arc<E>,
-    wake: watch::Sender<ByService>,
+    wakeups: watch::Sender<ByService>,
     stop: CancellationToken,
 ) {
     let mut backoff = ExponentialBackoff {
@@ -46,7 +46,7 @@ pub async fn watch_engine<E: Inspect>(
                     Some(after) => match tokio::time::timeout(*after, events.next()).await {
                         Ok(event) => event,
                         Err(_) => {
-                            wake.send_modify(|_| {});
+                            wakeups.send_modify(|_| {});
                             next = again.next();
                             continue;
                         }
@@ -60,7 +60,7 @@ pub async fn watch_engine<E: Inspect>(
                     }
                     Some(Ok(notice)) => {
                         backoff.reset();
-                        wake.send_modify(|restarts| count(restarts, notice));
+                        wakeups.send_modify(|restarts| count(restarts, notice));
                         again = AGAIN.iter();
                         next = again.next();
                     }
@@ -76,7 +76,7 @@ pub async fn watch_engine<E: Inspect>(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(pause) => wake.send_modify(|_| {}),
+            () = tokio::time::sleep(pause) => wakeups.send_modify(|_| {}),
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::plan::CLOCK_PATIENCE;
 
-use super::{Memory, Reconciler, Surroundings, releases};
+use super::{HostAccess, Memory, Reconciler, releases};
 
 /// How often lock folders are looked at while something waits for them: a few small files, no engine.
 const FILES: Duration = Duration::from_millis(500);
@@ -30,38 +30,38 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    fn look<S: Surroundings>(surroundings: &S, number: u64, service: &ServiceName) -> Self {
-        let lock = surroundings.lock(number, service);
-        let has_handed_over = surroundings.has_handed_over(number, service);
+    fn read<H: HostAccess>(host: &H, number: u64, service: &ServiceName) -> Self {
+        let lock = host.lock(number, service);
+        let has_handed_over = host.has_handed_over(number, service);
         Self { number, service: service.clone(), lock, has_handed_over }
     }
 }
 
 /// Returns when one of the folders is not as it was; never, if none is watched.
-pub(super) async fn change<S: Surroundings>(surroundings: &S, watched: &[Watched]) {
+pub(super) async fn change<H: HostAccess>(host: &H, watched: &[Watched]) {
     if watched.is_empty() {
         return std::future::pending().await;
     }
     loop {
         tokio::time::sleep(FILES).await;
-        if watched.iter().any(|was| Watched::look(surroundings, was.number, &was.service) != *was) {
+        if watched.iter().any(|was| Watched::read(host, was.number, &was.service) != *was) {
             return;
         }
     }
 }
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Asks the host for what costs nothing: time, windows, locks.
-    pub(super) fn look_around(&mut self) {
-        self.facts.uptime = self.surroundings.uptime();
-        self.facts.clock = self.surroundings.clock(self.ledger.clock.seen_at.as_deref());
+    pub(super) fn observe_host(&mut self) {
+        self.facts.uptime = self.host.uptime();
+        self.facts.clock = self.host.clock(self.ledger.clock.seen_at.as_deref());
         self.gather_windows();
         self.gather_files();
     }
 
     /// Asks the host, and the engine where an update is about to begin. What cannot be told is left out.
     pub(super) async fn gather(&mut self) {
-        self.look_around();
+        self.observe_host();
         self.forget_old_heals().await;
         if self.images_changed {
             self.facts.layers = None;
@@ -76,7 +76,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         }
         self.facts.architecture =
             self.about.as_ref().map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
-        self.facts.free = self.about.as_ref().and_then(|about| self.surroundings.free(&about.data_root));
+        self.facts.free = self.about.as_ref().and_then(|about| self.host.free(&about.data_root));
         self.facts.ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
         // They change by hand only, and rarely: they are looked at again while one stands in the way.
         if self.facts.volumes.is_none() || self.is_volume_in_the_way {
@@ -126,7 +126,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let own = self.target().into_iter().flat_map(releases).flat_map(|release| release.windows.iter());
         let all: BTreeSet<_> = own.chain(&self.settings.plan.windows).cloned().collect();
         let state = |window| {
-            let state = self.surroundings.window(&window);
+            let state = self.host.window(&window);
             (window, state)
         };
         self.facts.windows = all.into_iter().map(state).collect();
@@ -150,7 +150,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             keep.extend(release.services.keys().map(|service| (*number, service.clone())));
         }
         self.prepared.retain(|service| keep.contains(service));
-        self.surroundings.keep_folders(&keep);
+        self.host.keep_folders(&keep);
     }
 
     /// Reads the lock folders of all services that are here, or are to come.
@@ -161,19 +161,19 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         for (app, number, service) in self.services() {
             // After a boot the engine has made the folder itself, and only for root.
             if self.prepared.insert((number, service.clone())) {
-                let _ = self.surroundings.prepare(number, &service);
+                let _ = self.host.prepare(number, &service);
             }
-            if let Some(lock) = self.surroundings.lock(number, &service) {
+            if let Some(lock) = self.host.lock(number, &service) {
                 locks.entry(app.clone()).or_default().insert(service.clone(), lock);
             }
-            if self.surroundings.has_handed_over(number, &service) {
+            if self.host.has_handed_over(number, &service) {
                 handed_over.insert((app, service));
             }
         }
         self.facts.own_locks = self
             .numbers()
             .into_iter()
-            .filter(|(_, number)| self.surroundings.has_own_locks(*number))
+            .filter(|(_, number)| self.host.has_own_locks(*number))
             .map(|(app, _)| app)
             .collect();
         (self.facts.locks, self.facts.handed_over) = (locks, handed_over);
@@ -201,7 +201,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let is_published = |held: &HeldPort| {
             published.iter().any(|other| other.port == held.port && other.protocol == held.protocol)
         };
-        let mut held = self.surroundings.listeners();
+        let mut held = self.host.listeners();
         held.retain(|listener| !is_published(listener));
         held.extend(published);
         held
@@ -224,9 +224,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let apps: BTreeSet<_> =
             waits(Reason::Locked).chain(waits(Reason::HandOver)).filter_map(|w| w.app.clone()).collect();
         let services = self.services().into_iter().filter(|(app, _, _)| apps.contains(app));
-        self.watched_files = services
-            .map(|(_, number, service)| Watched::look(&*self.surroundings, number, &service))
-            .collect();
+        self.watched_files =
+            services.map(|(_, number, service)| Watched::read(&*self.host, number, &service)).collect();
         self.is_volume_in_the_way = waits(Reason::Refused).filter_map(|w| w.app.as_ref()).any(|app| {
             self.target().and_then(|t| t.apps.get(app)).is_some_and(|app| app.release().is_some())
         });
@@ -255,8 +254,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
 
     /// A clock that can be believed leaves its time in the ledger, whenever that is written anyway.
     pub(super) fn note_time(&mut self) {
-        if self.surroundings.clock(self.ledger.clock.seen_at.as_deref()) == Clock::Trusted {
-            self.ledger.clock.seen_at = Some(self.surroundings.now());
+        if self.host.clock(self.ledger.clock.seen_at.as_deref()) == Clock::Trusted {
+            self.ledger.clock.seen_at = Some(self.host.now());
         }
     }
 

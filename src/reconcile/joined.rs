@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use crate::engine::{EngineError, Operate};
 use crate::model::{ContainerId, ContainerState, ObservedService, Starts};
 
-use super::{Memory, Reconciler, Surroundings};
+use super::{HostAccess, Memory, Reconciler};
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Asks the engine when those that share namespaces were started, two calls for each that runs, and notes
     /// who was left behind. What is whole is remembered.
     pub(super) async fn watch_joined(&mut self) -> Result<(), EngineError> {

@@ -6,9 +6,9 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use crate::engine::Operate;
-use crate::model::{Alert, Ledger, StoredTarget, Told};
+use crate::model::{Alert, EventKind, Ledger, StoredTarget};
 
-use super::{Reconciler, Surroundings};
+use super::{HostAccess, Reconciler};
 
 /// What must outlive a power cut. The store is the real one.
 pub trait Memory: Send {
@@ -30,13 +30,13 @@ pub trait Memory: Send {
 /// Longest time between two attempts to save what could not be saved.
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     pub(super) fn note_store(&mut self, saved: Result<(), String>) {
         match saved {
             Ok(()) => {
                 self.save_again = None;
                 if self.store_error.take().is_some() {
-                    self.tell(Told::Store { error: None });
+                    self.emit(EventKind::Store { error: None });
                 }
             }
             Err(why) => {
@@ -44,7 +44,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 if self.store_error.as_ref() != Some(&why) {
                     let alert = Alert::StoreFailing.as_str();
                     warn!(alert, error = %why, "store cannot be written; going on without it");
-                    self.tell(Told::Store { error: Some(why.clone()) });
+                    self.emit(EventKind::Store { error: Some(why.clone()) });
                 }
                 self.store_error = Some(why);
             }

@@ -5,26 +5,26 @@
 //! ledger, never here: what is held in memory (failed attempts, downloads) may
 //! be lost at any moment.
 
+mod alerts;
 mod attempts;
+mod counters;
 mod events;
 mod facts;
+mod host_access;
+mod image_sizes;
 mod joined;
 mod memory;
-mod news;
 mod orders;
+mod publish;
 mod pulls;
 mod purge;
 mod stage;
-mod surroundings;
-mod tally;
-mod tell;
 #[cfg(test)]
 mod tests;
 mod trials;
 mod vetting;
-mod waits;
-mod wake;
-mod weighing;
+mod waiting_log;
+mod wakeups;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -37,24 +37,24 @@ use tracing::{debug, info, warn};
 
 use crate::engine::{About, EngineError, Operate};
 use crate::model::{
-    Alert, AppId, ByService, Commit, ContainerId, Delivered, Events, Facts, Forecast, ImageRef, Ledger,
-    Observed, Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp, Told,
+    Alert, AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Facts, Forecast, ImageRef,
+    Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
 
+use alerts::Alerts;
 use attempts::Attempts;
+use counters::Counters;
 pub use events::watch_engine;
+pub use host_access::{Bound, HostAccess, Unmeasured};
+use image_sizes::ImageSizes;
 pub use memory::Memory;
-use news::News;
 pub use orders::Command;
 use pulls::Pulls;
-pub use surroundings::{Bound, Surroundings, Unweighed};
-use tally::Tally;
 use trials::Trials;
-use waits::Waits;
-use wake::{Event, Inputs};
-use weighing::Weighing;
+use waiting_log::WaitingLog;
+use wakeups::{Inputs, Wakeup};
 
 /// What is waited for is not looked at more often.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -96,9 +96,9 @@ pub fn forecast(outlook: &Outlook) -> Forecast {
 ///
 /// A stage under way is finished before returning, so the caller must allow
 /// for the longest stop grace. Downloads under way are dropped.
-pub async fn run<E, M, S>(
+pub async fn run<E, M, H>(
     engine: Arc<E>,
-    surroundings: Arc<S>,
+    host: Arc<H>,
     memory: M,
     ledger: Ledger,
     settings: Settings,
@@ -107,12 +107,12 @@ pub async fn run<E, M, S>(
 ) where
     E: Operate + 'static,
     M: Memory,
-    S: Surroundings,
+    H: HostAccess,
 {
     let (progress, progress_heard) = mpsc::channel(64);
     let mut writer = Reconciler {
         engine,
-        surroundings,
+        host,
         memory,
         settings,
         ledger,
@@ -120,7 +120,7 @@ pub async fn run<E, M, S>(
         observed: Observed::default(),
         facts: Facts::default(),
         about: None,
-        weighing: Weighing::default(),
+        image_sizes: ImageSizes::default(),
         heals_seen: BTreeMap::new(),
         clock_watched: None,
         prepared: BTreeSet::new(),
@@ -130,12 +130,12 @@ pub async fn run<E, M, S>(
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
-        waits: Waits::default(),
-        news: News::default(),
+        waiting_log: WaitingLog::default(),
+        alerts: Alerts::default(),
         report: channels.report,
         outlook: channels.outlook,
         events: channels.events,
-        tally: Tally::default(),
+        counters: Counters::default(),
         engine_error: None,
         engine_failures: 0,
         store_error: None,
@@ -152,33 +152,33 @@ pub async fn run<E, M, S>(
     writer.count_boot().await;
     let mut due = Instant::now();
     loop {
-        let event = tokio::select! {
+        let wakeup = tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            event = writer.next_event(&mut inputs, due) => event,
+            wakeup = writer.next_wakeup(&mut inputs, due) => wakeup,
         };
-        match event {
-            Event::Closed => return,
-            Event::Target(delivered) => writer.take_target(delivered).await,
-            Event::Progress(image, percent) => {
+        match wakeup {
+            Wakeup::Closed => return,
+            Wakeup::Target(delivered) => writer.take_target(delivered).await,
+            Wakeup::Progress(image, percent) => {
                 writer.pulls.advance(&image, percent);
                 writer.publish();
                 continue;
             }
-            Event::PullEnded(image, result) => writer.end_pull(&image, result),
-            Event::Weighed(image, result) => writer.end_weighing(image, result),
-            Event::Command((order, answer)) => writer.take_order(&order, answer).await,
-            Event::Heard(restarts) => writer.tally.counts.restarts = restarts,
-            Event::Look => {}
+            Wakeup::PullEnded(image, result) => writer.end_pull(&image, result),
+            Wakeup::Measured(image, result) => writer.end_measurement(image, result),
+            Wakeup::Command((order, answer)) => writer.take_order(&order, answer).await,
+            Wakeup::Engine(restarts) => writer.counters.counts.restarts = restarts,
+            Wakeup::Due => {}
         }
         writer.save_outstanding().await;
         due = Instant::now() + writer.cycle(&stop).await.min(writer.until_save());
     }
 }
 
-struct Reconciler<E, M, S> {
+struct Reconciler<E, M, H> {
     engine: Arc<E>,
-    surroundings: Arc<S>,
+    host: Arc<H>,
     memory: M,
     settings: Settings,
     ledger: Ledger,
@@ -187,7 +187,7 @@ struct Reconciler<E, M, S> {
     facts: Facts,
     /// What the engine said of itself, until it is gone.
     about: Option<About>,
-    weighing: Weighing,
+    image_sizes: ImageSizes,
     /// When each heal that still counts was first seen by this agent.
     heals_seen: BTreeMap<(AppId, ServiceName), Instant>,
     /// Since when an update has waited for a clock that can be believed, as far as it is counted.
@@ -203,12 +203,12 @@ struct Reconciler<E, M, S> {
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
-    waits: Waits,
-    news: News,
+    waiting_log: WaitingLog,
+    alerts: Alerts,
     report: watch::Sender<Report>,
     outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
     events: watch::Sender<Events>,
-    tally: Tally,
+    counters: Counters,
     engine_error: Option<String>,
     engine_failures: u32,
     store_error: Option<String>,
@@ -216,7 +216,7 @@ struct Reconciler<E, M, S> {
     save_again: Option<Instant>,
 }
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     async fn take_target(&mut self, delivered: Arc<Delivered>) {
         if let Some(record) = &delivered.record {
             let saved = self.memory.save_target(record).await;
@@ -228,8 +228,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             self.forget_other_trials(&delivered.target);
             self.facts.volumes = None;
             info!(apps = delivered.target.apps.len(), "target received");
-            self.tell(Told::Target { apps: delivered.target.apps.len() });
-            self.tally.note_target(&delivered.target, &self.ledger);
+            self.emit(EventKind::Target { apps: delivered.target.apps.len() });
+            self.counters.note_target(&delivered.target, &self.ledger);
             for (app, refusal) in refusals(&delivered.target) {
                 warn!(%app, why = %refusal, "target refused");
             }
@@ -238,8 +238,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 .map(|s| s.image.clone())
                 .collect();
             self.pulls.keep_only(|image| wanted.contains(image));
-            self.weighing.keep_only(|image| wanted.contains(image));
-            self.facts.weights.retain(|image, _| wanted.contains(image));
+            self.image_sizes.keep_only(|image| wanted.contains(image));
+            self.facts.image_sizes.retain(|image, _| wanted.contains(image));
         }
         self.delivered = Some(delivered);
     }
@@ -248,7 +248,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let Some(percent) = self.pulls.end(image) else { return };
         let step = Step::Pull { image: image.clone() };
         debug!(%image, percent, "pull ended");
-        self.tally.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
+        self.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
         self.settle(&step, stage::outcome(&step, result.map(drop)));
     }
 
@@ -280,10 +280,10 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             return self.until_due(&plan);
         }
         let stage = self.not_again(plan.stage);
-        let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
+        let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
         self.run_stage(stage, stop).await;
         // What passed while nobody could look is no part of a trial.
-        self.trials.look_anew();
+        self.trials.forget_last_observation();
         if !is_only_pulls {
             return Duration::ZERO;
         }
@@ -321,7 +321,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let told = error.to_string();
         if self.engine_error.as_ref() != Some(&told) {
             warn!(alert = Alert::EngineLost.as_str(), error = %told, "engine cannot be looked at");
-            self.tell(Told::Engine { error: Some(told.clone()) });
+            self.emit(EventKind::Engine { error: Some(told.clone()) });
         }
         self.engine_error = Some(told);
         self.about = None;
@@ -334,7 +334,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// Lets `decide` look at everything that is known.
     fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
-        let weighing = self.weighing.under_way();
+        let weighing = self.image_sizes.under_way();
         let steady = self.trials.steady(&self.observed);
         let at = Situation {
             target: self.delivered.as_ref().map(|d| &d.target),

@@ -9,12 +9,12 @@ use crate::engine::Operate;
 use crate::model::{Answer, AppId, AppLedger, Happening, Ledger, Order, What};
 use crate::plan;
 
-use super::{Memory, Reconciler, Surroundings};
+use super::{HostAccess, Memory, Reconciler};
 
 /// An order, and where its answer goes.
 pub type Command = (Order, oneshot::Sender<Answer>);
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Follows an order, saves the ledger, publishes, and answers. An order that nobody waits for any
     /// more is dropped: who asked was told that it was not followed.
     pub(super) async fn take_order(&mut self, order: &Order, answer: oneshot::Sender<Answer>) {
@@ -53,7 +53,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let news = |(id, app): (&AppId, &AppLedger)| {
             let rejection = app.rejected.as_ref().filter(|rejection| Some(*rejection) != was(id))?;
             let (app, release, why) = (id.clone(), rejection.release.commit.clone(), rejection.why.clone());
-            Some(Happening { at: self.surroundings.now(), app, release, what: What::Rejected, why })
+            Some(Happening { at: self.host.now(), app, release, what: What::Rejected, why })
         };
         let news: Vec<_> = self.ledger.apps.iter().filter_map(news).collect();
         for happening in news {
@@ -72,13 +72,13 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             }
             _ => {}
         }
-        self.look_around();
+        self.observe_host();
         let (ledger, answer) = self.decide(|at| plan::apply_order(at, order));
         let Answer::Done(told) = answer else { return answer };
         match order {
             Order::Retry { .. } => self.attempts.clear(),
             // The time before counts for no trial: it stands still while the device is held.
-            Order::Hold(_) | Order::Unhold => self.trials.look_anew(),
+            Order::Hold(_) | Order::Unhold => self.trials.forget_last_observation(),
             Order::Rollback { .. }
             | Order::Stop { .. }
             | Order::Start { .. }

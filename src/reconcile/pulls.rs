@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::engine::{EngineError, Operate};
 use crate::model::{ImageRef, Platform, RegistryPass};
 
-use super::Surroundings;
+use super::HostAccess;
 
 pub(super) struct Pulls {
     tasks: JoinSet<Ended>,
@@ -40,18 +40,18 @@ impl Pulls {
         self.under_way.remove(image).map(|(_, percent)| percent)
     }
 
-    pub(super) fn begin<E: Operate + 'static, S: Surroundings>(
+    pub(super) fn begin<E: Operate + 'static, H: HostAccess>(
         &mut self,
         engine: &Arc<E>,
-        surroundings: &Arc<S>,
+        host: &Arc<H>,
         image: &ImageRef,
         platform: Option<Platform>,
     ) {
-        let (engine, surroundings) = (Arc::clone(engine), Arc::clone(surroundings));
+        let (engine, host) = (Arc::clone(engine), Arc::clone(host));
         let (image, progress) = (image.clone(), self.progress.clone());
         let (named, has_outlived) = (image.clone(), self.outlived.contains(&image));
         let task = self.tasks.spawn(async move {
-            let pass = match surroundings.pass(&image).await {
+            let pass = match host.pass(&image).await {
                 // A token is asked for anew with every layer that begins, and no engine keeps what it has of a pull that
                 // failed: the same would happen again.
                 Ok(RegistryPass::Token { login, .. }) if has_outlived => RegistryPass::Login(login),

@@ -6,9 +6,9 @@ use crate::engine::{EngineError, Operate};
 use crate::model::{Answer, ObservedService, Purge, Step};
 use crate::plan::{PurgePlan, plan_purge, record_intent};
 
-use super::{Memory, Reconciler, Surroundings};
+use super::{HostAccess, Memory, Reconciler};
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Follows a purge. It takes as long as the containers take to stop that use the volumes. When it is cut in
     /// the middle, the containers come back with what volumes are left.
     pub(super) async fn purge(&mut self, purge: &Purge) -> Answer {
@@ -18,7 +18,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             Err(error) => return refused("what there is is not known", &error),
         };
         self.observed = observed;
-        self.look_around();
+        self.observe_host();
         let plan = match self.decide(|at| plan_purge(at, purge, &volumes)) {
             Ok(plan) => plan,
             Err(answer) => return answer,

@@ -14,9 +14,9 @@ use crate::model::{
 };
 use crate::plan;
 
-use super::{Memory, Reconciler, Surroundings};
+use super::{HostAccess, Memory, Reconciler};
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Runs a stage. What it is about to do is in the store before it begins, what became of it after.
     ///
     /// When `stop` is cancelled, what has begun is finished and nothing more is begun.
@@ -29,15 +29,15 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         plan::record_intent(&mut self.ledger, &self.observed, &stage);
         self.save_ledger().await;
         let (beside, steps): (Vec<_>, Vec<_>) =
-            stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::Weigh { .. }));
+            stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
         for step in &beside {
             if let Step::Pull { image } = step {
                 let platform = self.platform_of(image);
-                self.pulls.begin(&self.engine, &self.surroundings, image, platform);
-            } else if let Step::Weigh { image } = step {
+                self.pulls.begin(&self.engine, &self.host, image, platform);
+            } else if let Step::MeasureImage { image } = step {
                 let platform = self.platform_of(image).map(|platform| platform.architecture);
                 let architecture = platform.or(self.facts.architecture.clone()).unwrap_or_default();
-                self.weighing.begin(&self.surroundings, image, &architecture);
+                self.image_sizes.begin(&self.host, image, &architecture);
             }
         }
         let Some(delivered) = self.delivered.clone() else { return };
@@ -46,7 +46,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         let numbers = self.numbers();
         let does = Doer {
             engine: &*self.engine,
-            surroundings: &*self.surroundings,
+            host: &*self.host,
             target: &delivered.target,
             ledger: &self.ledger,
             observed: &self.observed,
@@ -62,7 +62,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
                 .into_iter()
                 .flatten()
                 .collect();
-        let now = self.surroundings.now();
+        let now = self.host.now();
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
                 self.note_heal(&step);
@@ -77,7 +77,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     }
 }
 
-impl<E, M, S> Reconciler<E, M, S> {
+impl<E, M, H> Reconciler<E, M, H> {
     /// For which machines a service of a release that may run asks for an image.
     fn platform_of(&self, image: &ImageRef) -> Option<Platform> {
         let wanted = self.delivered.iter().flat_map(|delivered| delivered.target.apps.values());
@@ -108,16 +108,16 @@ fn chains(steps: Vec<Step>) -> Vec<Vec<Step>> {
 }
 
 /// What runs steps: all that they may need, and none of it changed.
-pub(super) struct Doer<'a, E, S> {
+pub(super) struct Doer<'a, E, H> {
     engine: &'a E,
-    pub(super) surroundings: &'a S,
+    pub(super) host: &'a H,
     pub(super) target: &'a Target,
     pub(super) ledger: &'a Ledger,
     pub(super) observed: &'a Observed,
     numbers: &'a BTreeMap<AppId, u64>,
 }
 
-impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
+impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
     /// Runs the steps of a chain up to the first that does not succeed.
     async fn run_chain(&self, chain: Vec<Step>) -> Vec<(Step, Outcome)> {
         let mut outcomes = Vec::new();
@@ -169,7 +169,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
     /// What was said before is said of another start.
     fn forget_hand_over(&self, app: &AppId, service: &ServiceName) {
         if let Some(number) = self.numbers.get(app) {
-            self.surroundings.forget_hand_over(*number, service);
+            self.host.forget_hand_over(*number, service);
         }
     }
 
@@ -180,12 +180,12 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
             Step::Try { app, .. } => return self.lock(app),
             Step::Unlock { app } => {
                 if let Some(number) = self.numbers.get(app) {
-                    self.surroundings.release_locks(*number);
+                    self.host.release_locks(*number);
                 }
                 Ok(())
             }
             Step::Pull { .. }
-            | Step::Weigh { .. }
+            | Step::MeasureImage { .. }
             | Step::Heal { .. }
             | Step::Reject { .. }
             | Step::Commit { .. }
@@ -210,7 +210,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
                 let Some(new) = new_container(&owner, of, service, release, &joined) else {
                     return no_longer_wanted();
                 };
-                if let Err(error) = self.surroundings.prepare(new.app.number, service) {
+                if let Err(error) = self.host.prepare(new.app.number, service) {
                     // The engine makes the folder itself; only users other than root cannot lock then.
                     debug!(%app, %service, %error, "lock folder cannot be made");
                 }
@@ -305,10 +305,10 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
         let is_ordered = self.target.is_lock_overridden || forced == Some(&release.key());
         let counts = |service: &ServiceName| plan::may_lock(self.observed, ledger, app, service);
         for service in services.iter().filter(|service| is_ordered || !counts(service)) {
-            self.surroundings.break_locks(owner.number, service);
+            self.host.break_locks(owner.number, service);
         }
-        let Err(why) = self.surroundings.take_locks(owner.number, &services) else { return Outcome::Done };
-        if services.iter().any(|service| self.surroundings.lock(owner.number, service).is_some()) {
+        let Err(why) = self.host.take_locks(owner.number, &services) else { return Outcome::Done };
+        if services.iter().any(|service| self.host.lock(owner.number, service).is_some()) {
             return Outcome::Retry { after: None, why };
         }
         // Where no lock can be written none can be held.

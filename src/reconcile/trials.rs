@@ -8,25 +8,25 @@ use tracing::info;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, ContainerId, ContainerState, Ledger, Observed, Plan, PlanSettings, Reason, Release, SpecHash,
-    Target, TargetApp, Told,
+    AppId, ContainerId, ContainerState, EventKind, Ledger, Observed, Plan, PlanSettings, Reason, Release,
+    SpecHash, Target, TargetApp,
 };
 
-use super::{Memory, Reconciler, Surroundings};
+use super::{HostAccess, Memory, Reconciler};
 
 /// Longest time between two looks at a release on trial.
-const LOOK: Duration = Duration::from_secs(10);
+const OBSERVE_EVERY: Duration = Duration::from_secs(10);
 
 /// How much of a trial a power cut may make us forget, to be kind to the disk.
 const SAVE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 pub(super) struct Trials {
-    last_look: Option<Instant>,
+    last_observed: Option<Instant>,
     /// When the engine was asked for what was seen last. It may have answered long after.
     asked: Option<Instant>,
     /// Whether nobody could look since the device booted, or since the engine was gone.
-    is_first_look: bool,
+    is_first_observation: bool,
     unsaved: Duration,
     /// Apps that are well and watched: since when, and the containers with their restarts.
     well: BTreeMap<AppId, (Instant, Fingerprint)>,
@@ -66,13 +66,13 @@ impl Trials {
 
     /// The engine is gone: what it will show then may have ended and begun again.
     pub(super) fn lose_sight(&mut self) {
-        self.last_look = None;
+        self.last_observed = None;
         self.well.clear();
     }
 
     /// Forgets when was looked last.
-    pub(super) fn look_anew(&mut self) {
-        self.last_look = None;
+    pub(super) fn forget_last_observation(&mut self) {
+        self.last_observed = None;
     }
 
     /// Until a trial must be looked at again; `None` when there is none, or when it stands still and is
@@ -86,8 +86,8 @@ impl Trials {
         let soaked =
             plan.waiting.iter().filter(|w| w.reason == Reason::Trial).filter_map(|w| w.retry_in).min();
         match soaked {
-            Some(soaked) => is_any.then(|| soaked.min(LOOK)),
-            None => (is_any && ledger.hold.is_none()).then_some(LOOK),
+            Some(soaked) => is_any.then(|| soaked.min(OBSERVE_EVERY)),
+            None => (is_any && ledger.hold.is_none()).then_some(OBSERVE_EVERY),
         }
     }
 }
@@ -106,7 +106,7 @@ fn deadline(target: &Target, app: &AppId, settings: &PlanSettings) -> Duration {
     wanted.and_then(|release| release.trial.deadline).unwrap_or(settings.deadline)
 }
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Counts the boot, for trials that began in an earlier one; none while the device is held.
     pub(super) async fn count_boot(&mut self) {
         let counted = u32::from(self.ledger.hold.is_none());
@@ -114,7 +114,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             if trial.boot_id != self.settings.boot_id {
                 trial.boot_id.clone_from(&self.settings.boot_id);
                 trial.boots = trial.boots.saturating_add(counted);
-                self.trials.is_first_look = true;
+                self.trials.is_first_observation = true;
             }
         }
         self.save_ledger().await;
@@ -144,7 +144,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// held, and asks the engine how often it restarted what is on trial: its list does not tell.
     pub(super) async fn watch_trials(&mut self) -> Result<(), EngineError> {
         let now = Instant::now();
-        let passed = self.trials.last_look.replace(now).map_or(Duration::ZERO, |last| now - last);
+        let passed = self.trials.last_observed.replace(now).map_or(Duration::ZERO, |last| now - last);
         let passed = if self.ledger.hold.is_some() { Duration::ZERO } else { passed };
         self.count_hand_overs(passed);
         let fetching = self.apps_fetching();
@@ -186,8 +186,8 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     pub(super) fn note_engine(&mut self) {
         if self.engine_error.take().is_some() {
             info!("engine answers again");
-            self.tell(Told::Engine { error: None });
-            self.trials.is_first_look = true;
+            self.emit(EventKind::Engine { error: None });
+            self.trials.is_first_observation = true;
         }
         self.engine_failures = 0;
     }
@@ -206,7 +206,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     /// After a boot, and after an outage of the engine: what of a trial ended with it did not end by itself, and
     /// runs again.
     async fn note_cut_short(&mut self, tried: &[SpecHash]) {
-        if !std::mem::take(&mut self.trials.is_first_look) {
+        if !std::mem::take(&mut self.trials.is_first_observation) {
             return;
         }
         for seen in self.observed.services.iter().filter(|s| tried.contains(&s.spec)) {

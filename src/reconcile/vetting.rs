@@ -9,8 +9,8 @@ use crate::model::{
     VolumeName, VolumeSpec, is_at_or_below,
 };
 
+use super::host_access::{Bound, HostAccess};
 use super::stage::Doer;
-use super::surroundings::{Bound, Surroundings};
 
 /// A service beside the one that is to start.
 struct Neighbour<'a> {
@@ -21,7 +21,7 @@ struct Neighbour<'a> {
     is_up: bool,
 }
 
-impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
+impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
     /// The step that the host does not let run now, and why: `step`, or when it is a stop the start that comes later in
     /// `rest` of its chain, because what cannot start stops nothing. Adds to `stopped` what the step stops.
     pub(super) async fn barred_here_or_later(
@@ -53,12 +53,12 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
                     release.networks.get(network).is_some_and(|spec| spec.config_hash == *config_hash)
                 };
                 let ranges = self.release_where(app, has_it)?.1.networks.get(network)?.ranges();
-                return if ranges.is_empty() { None } else { self.surroundings.has_room_for(&ranges).err() };
+                return if ranges.is_empty() { None } else { self.host.has_room_for(&ranges).err() };
             }
             Step::Create { app, service, spec, .. } => (app, service, spec),
             Step::Start { app, service, container } => (app, service, &self.seen(container)?.spec),
             Step::Pull { .. }
-            | Step::Weigh { .. }
+            | Step::MeasureImage { .. }
             | Step::Try { .. }
             | Step::Unlock { .. }
             | Step::Heal { .. }
@@ -76,7 +76,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
             | Step::RemoveImage { .. } => return None,
         };
         let release = self.release_with(app, service, spec)?.1;
-        let bound = match self.surroundings.bound(release.services.get(service)?, &release.volumes).await {
+        let bound = match self.host.bound(release.services.get(service)?, &release.volumes).await {
             Ok(bound) => bound,
             Err(why) => return Some(why),
         };
@@ -109,7 +109,7 @@ impl<E: Operate, S: Surroundings> Doer<'_, E, S> {
         }
         for other in self.neighbours(own, stopped) {
             // One that may not be mounted any more is not what the other one has.
-            let Ok(theirs) = self.surroundings.bound(other.spec, other.volumes).await else { continue };
+            let Ok(theirs) = self.host.bound(other.spec, other.volumes).await else { continue };
             let name = format!("service {} of app {}", other.service, other.app);
             if let Some(path) = first_in(bound, &theirs) {
                 return Some(above(&name, path, "it"));

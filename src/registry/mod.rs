@@ -7,10 +7,10 @@
 
 mod ask;
 mod challenge;
+mod image_size;
 mod pass;
 #[cfg(test)]
 mod tests;
-mod weigh;
 
 use std::time::Duration;
 
@@ -18,8 +18,8 @@ use crate::http::{Http, Method, header::HeaderName};
 use crate::model::ImageRef;
 
 use ask::Asking;
+pub use image_size::measure_image;
 pub use pass::pass;
-pub use weigh::weigh;
 
 /// How long one registry may take over one question.
 const DEADLINE: Duration = Duration::from_secs(30);

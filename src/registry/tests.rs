@@ -78,11 +78,11 @@ async fn a_token_service_on_a_host_that_may_not_see_the_login_is_not_asked() {
     assert_eq!(service.requests(), Vec::<String>::new());
     // Nor when an image is weighed.
     let image = ImageRef::parse(&format!("{registry_at}/lab/web")).unwrap();
-    let weighed = weigh(&Http::new().unwrap(), &image, "arm64", Some(&login(&[registry_at]))).await;
+    let weighed = measure_image(&Http::new().unwrap(), &image, "arm64", Some(&login(&[registry_at]))).await;
     assert!(matches!(weighed.unwrap_err().why, RegistryError::ForeignRealm { .. }));
     assert_eq!(service.requests(), Vec::<String>::new());
     // Whoever has no login for a registry may ask anybody, and shows nothing.
-    assert!(weigh(&Http::new().unwrap(), &image, "arm64", None).await.is_err());
+    assert!(measure_image(&Http::new().unwrap(), &image, "arm64", None).await.is_err());
     let asked = service.requests();
     assert!(asked.len() == 1 && !asked[0].to_lowercase().contains("authorization"), "{asked:?}");
 }
@@ -182,8 +182,11 @@ async fn blobs_may_be_elsewhere_and_credentials_stay() {
     });
     let image = ImageRef::parse(&format!("{}/lab/web", registry.address)).unwrap();
     let login = login(&[&registry.address, &service.address]);
-    let weighed =
-        weigh(&Http::new().unwrap(), &image, "arm64", Some(&login)).await.unwrap_err().why.to_string();
+    let weighed = measure_image(&Http::new().unwrap(), &image, "arm64", Some(&login))
+        .await
+        .unwrap_err()
+        .why
+        .to_string();
     assert!(
         weighed.contains("its manifest is of a kind that is no longer used"),
         "it was read there: {weighed}"

@@ -19,8 +19,8 @@ use cotter::daemon::Host;
 use cotter::engine::{Docker, DockerSettings, EngineError, Inspect as _, Operate as _};
 use cotter::http::Http;
 use cotter::model::{ImageRef, Instance, Policy, RegistryLogin, RegistryPass};
-use cotter::reconcile::Surroundings as _;
-use cotter::registry::{RegistryError, pass, weigh};
+use cotter::reconcile::HostAccess as _;
+use cotter::registry::{RegistryError, measure_image, pass};
 use support::{Lab, Program, eventually, http_get};
 use tokens::Tokens;
 use tokio::sync::mpsc;
@@ -103,12 +103,12 @@ async fn a_guarded_registry_is_shown_the_key_if_it_is_the_clouds() {
         let error = pull(&lab, &image, &pass).await.unwrap_err();
         assert!(matches!(error, EngineError::RegistryAuth { .. }), "{why}: {error}");
     }
-    // What it weighs is told to who is let in.
+    // Its size is for clients that may read it.
     let login = login("key", &[&address]);
     let machine = engine(&lab).about().await.unwrap().architecture;
-    let weight = weigh(&http, &image, &machine, Some(&login)).await.unwrap();
-    assert!(!weight.layers.is_empty() && weight.architectures.contains(&machine), "{weight:?}");
-    let denied = weigh(&http, &image, &machine, None).await.unwrap_err().why.to_string();
+    let size = measure_image(&http, &image, &machine, Some(&login)).await.unwrap();
+    assert!(!size.layers.is_empty() && size.architectures.contains(&machine), "{size:?}");
+    let denied = measure_image(&http, &image, &machine, None).await.unwrap_err().why.to_string();
     assert!(denied.contains("does not let us read"), "{denied}");
     let pass = pass(&http, &image, &login).await.unwrap();
     assert_eq!(pass, RegistryPass::Login(login));

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::story::{Device, app, hash, range, release, target};
 use crate::model::{
-    ContainerId, ContainerState, Facts, NetworkId, NetworkSpec, ObservedNetwork, ObservedService, Rejection,
-    SpecHash, Step, Subnet, Trial, Weight,
+    ContainerId, ContainerState, Facts, ImageSize, NetworkId, NetworkSpec, ObservedNetwork, ObservedService,
+    Rejection, SpecHash, Step, Subnet, Trial,
 };
 
 impl Device {
@@ -24,7 +24,7 @@ impl Device {
     pub(super) fn clear_the_way(&mut self) {
         let uptime = self.facts.uptime;
         self.facts = Facts {
-            weights: std::mem::take(&mut self.facts.weights),
+            image_sizes: std::mem::take(&mut self.facts.image_sizes),
             own_locks: std::mem::take(&mut self.facts.own_locks),
             uptime,
             ..Facts::default()
@@ -137,7 +137,9 @@ impl Device {
                     all[n].state = ContainerState::Exited { code: 143 };
                 }
             }
-            Step::Weigh { image } => drop(self.facts.weights.insert(image.clone(), Weight::default())),
+            Step::MeasureImage { image } => {
+                drop(self.facts.image_sizes.insert(image.clone(), ImageSize::default()))
+            }
             Step::Heal { service, .. } => *ledger.heals.entry(service.clone()).or_default() += 1,
             Step::Unlock { .. } => drop(self.facts.own_locks.remove(&app())),
             Step::Park { container, .. } => {

@@ -96,10 +96,10 @@ use std::time::Duration;
 
 use crate::model::{
     App, AppId, Clock, Commit, Condition, ContainerId, ContainerState, Cooling, Facts, FileLock, Halt,
-    Health, HeldPort, Hold, ImageRef, Lease, Ledger, Namespace, NetworkAttachment, NetworkId, NetworkMode,
-    NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings, PortMapping,
-    Protocol, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec, SpecHash,
-    Step, Strategy, Subnet, Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp, Weight,
+    Health, HeldPort, Hold, ImageRef, ImageSize, Lease, Ledger, Namespace, NetworkAttachment, NetworkId,
+    NetworkMode, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan, PlanSettings,
+    PortMapping, Protocol, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName, ServiceSpec,
+    SpecHash, Step, Strategy, Subnet, Target, TargetApp, Trial, TrialSpec, VolumeName, VolumeSpec, WantedApp,
     Window, WindowState,
 };
 use crate::plan::{Situation, plan, violations};
@@ -309,7 +309,7 @@ impl Device {
     /// The size of every image is known to be 0.
     pub(super) fn weigh_all(&mut self) {
         let images = RELEASES.iter().flat_map(|(n, _)| release(*n).services.into_values()).map(|s| s.image);
-        self.facts.weights = images.map(|image| (image, Weight::default())).collect();
+        self.facts.image_sizes = images.map(|image| (image, ImageSize::default())).collect();
     }
 
     pub(super) fn add_network(&mut self) {
@@ -602,7 +602,7 @@ impl Device {
             "reserve" => self.settings.disk_reserve = words[1].parse::<u64>().unwrap() * MIB,
             "weight" => {
                 let (service, number) = service_and_release(words[1]);
-                let weight = self.facts.weights.entry(image(service, number)).or_default();
+                let weight = self.facts.image_sizes.entry(image(service, number)).or_default();
                 for layer in &words[2..] {
                     let (id, bytes) = layer.split_once('=').unwrap();
                     weight.layers.push((id.to_owned(), bytes.parse::<u64>().unwrap() * MIB));
@@ -610,11 +610,11 @@ impl Device {
             }
             "unweighed" => {
                 let (service, number) = service_and_release(words[1]);
-                self.facts.weights.remove(&image(service, number));
+                self.facts.image_sizes.remove(&image(service, number));
             }
             "weighing" => {
                 let (service, number) = service_and_release(words[1]);
-                self.facts.weights.remove(&image(service, number));
+                self.facts.image_sizes.remove(&image(service, number));
                 self.weighing.insert(image(service, number));
             }
             "layers" => self.facts.layers = Some(words[1..].iter().map(|&layer| layer.to_owned()).collect()),
@@ -623,8 +623,8 @@ impl Device {
                 let (service, number) = service_and_release(words[1]);
                 let architectures = words[2..].iter().map(|&made| made.to_owned()).collect();
                 self.facts
-                    .weights
-                    .insert(image(service, number), Weight { architectures, ..Weight::default() });
+                    .image_sizes
+                    .insert(image(service, number), ImageSize { architectures, ..ImageSize::default() });
             }
             "port" => {
                 let holder = words.get(3).map(|text| container(text));

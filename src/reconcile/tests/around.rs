@@ -6,10 +6,11 @@ use std::time::Duration;
 use super::{Lab, Notebook, app_id, image, release, target};
 use crate::engine::fake::{Behaviour, Fault};
 use crate::model::{
-    Answer, Clock, Halt, HeldPort, Lease, NetworkAttachment, NetworkMode, NetworkName, Order, PlanSettings,
-    PortMapping, Protocol, Reason, ServiceName, Strategy, Target, TargetApp, Weight, Window, WindowState,
+    Answer, Clock, Halt, HeldPort, ImageSize, Lease, NetworkAttachment, NetworkMode, NetworkName, Order,
+    PlanSettings, PortMapping, Protocol, Reason, ServiceName, Strategy, Target, TargetApp, Window,
+    WindowState,
 };
-use crate::reconcile::Unweighed;
+use crate::reconcile::Unmeasured;
 
 fn service(name: &str) -> ServiceName {
     ServiceName::parse(name).unwrap()
@@ -231,21 +232,21 @@ async fn a_download_delays_nobody_who_crashed() {
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_wants_peace_gets_it() {
     let lab = on_release_1().await;
-    let limited = Unweighed { after: Some(Duration::from_secs(900)), why: "too many requests".into() };
-    lab.host.inside().weights.insert(image("web", 2), Err(limited));
+    let limited = Unmeasured { after: Some(Duration::from_secs(900)), why: "too many requests".into() };
+    lab.host.inside().sizes.insert(image("web", 2), Err(limited));
     lab.deliver(target(2));
     lab.pass(800).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
     assert!(!lab.engine.calls().iter().any(|call| call == "pull r/web:2"), "no byte is asked for");
     let asked = lab.host.inside().asked;
     assert_eq!(asked, 4, "both images of 1, both of 2, once each");
-    lab.host.inside().weights.clear();
+    lab.host.inside().sizes.clear();
     lab.pass(400).await;
     assert_eq!(lab.runs().await, "db@2 web@2");
 
     // One that does not answer stands in no download's way.
-    let silent = Unweighed { after: None, why: "no answer".into() };
-    lab.host.inside().weights.insert(image("web", 3), Err(silent));
+    let silent = Unmeasured { after: None, why: "no answer".into() };
+    lab.host.inside().sizes.insert(image("web", 3), Err(silent));
     lab.deliver(target(3));
     lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@3 web@3");
@@ -254,8 +255,8 @@ async fn a_registry_that_wants_peace_gets_it() {
 #[tokio::test(start_paused = true)]
 async fn a_release_that_does_not_fit_waits_for_room_and_costs_nothing() {
     let lab = on_release_1().await;
-    let weight = Weight { layers: vec![("big".to_owned(), 1 << 30)], architectures: BTreeSet::new() };
-    lab.host.inside().weights.insert(image("web", 2), Ok(weight));
+    let size = ImageSize { layers: vec![("big".to_owned(), 1 << 30)], architectures: BTreeSet::new() };
+    lab.host.inside().sizes.insert(image("web", 2), Ok(size));
     lab.host.inside().free = Some(3 << 30);
     lab.deliver(target(2));
     let calls = lab.engine.calls().len();

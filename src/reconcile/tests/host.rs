@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, MountSource, RegistryPass, ServiceName, ServiceSpec, VolumeName,
-    VolumeSpec, Weight, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, ImageSize, MountSource, RegistryPass, ServiceName, ServiceSpec,
+    VolumeName, VolumeSpec, Window, WindowState,
 };
-use crate::reconcile::{Bound, Surroundings, Unweighed};
+use crate::reconcile::{Bound, HostAccess, Unmeasured};
 
 /// A service's lock folder.
 type Folder = (u64, ServiceName);
@@ -34,7 +34,7 @@ pub(super) struct Inside {
     pub(super) started: tokio::time::Instant,
     pub(super) free: Option<u64>,
     pub(super) listeners: Vec<HeldPort>,
-    pub(super) weights: BTreeMap<ImageRef, Result<Weight, Unweighed>>,
+    pub(super) sizes: BTreeMap<ImageRef, Result<ImageSize, Unmeasured>>,
     /// How often a registry was asked.
     pub(super) asked: u32,
     /// Where paths of the host lead.
@@ -59,7 +59,7 @@ impl Default for Inside {
             started: tokio::time::Instant::now(),
             free: None,
             listeners: Vec::new(),
-            weights: BTreeMap::new(),
+            sizes: BTreeMap::new(),
             asked: 0,
             links: BTreeMap::new(),
             barred: BTreeSet::new(),
@@ -74,7 +74,7 @@ impl Host {
     }
 }
 
-impl Surroundings for Host {
+impl HostAccess for Host {
     fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String> {
         self.inside().folders.insert((app, service.clone()));
         Ok(())
@@ -172,10 +172,10 @@ impl Surroundings for Host {
             .map_or(Ok(()), |range| Err(format!("{range} is the host's")))
     }
 
-    async fn weigh(&self, image: &ImageRef, _: &str) -> Result<Weight, Unweighed> {
+    async fn measure_image(&self, image: &ImageRef, _: &str) -> Result<ImageSize, Unmeasured> {
         let mut inside = self.inside();
         inside.asked += 1;
-        inside.weights.get(image).cloned().unwrap_or_else(|| Ok(Weight::default()))
+        inside.sizes.get(image).cloned().unwrap_or_else(|| Ok(ImageSize::default()))
     }
 
     async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {

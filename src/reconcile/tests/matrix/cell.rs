@@ -4,7 +4,7 @@ use super::super::*;
 use super::fault::{End, Fault, Place, allowed};
 use super::scenario::Scenario;
 use crate::model::{Clock, RegistryPass};
-use crate::reconcile::Unweighed;
+use crate::reconcile::Unmeasured;
 
 /// How long the device may take after the fault is over, and for how long it must then rest.
 const TO_HEAL: u64 = 1500;
@@ -240,14 +240,14 @@ impl Cell<'_> {
         self.is_registry_lost = true;
         for image in all_images() {
             engine.cut_registry(&image);
-            let lost = Unweighed { after: None, why: "connection refused".to_owned() };
-            self.host.inside().weights.insert(image, Err(lost));
+            let lost = Unmeasured { after: None, why: "connection refused".to_owned() };
+            self.host.inside().sizes.insert(image, Err(lost));
         }
         engine.thaw();
         self.lab.pass(300).await;
         if self.scenario.needs_registry() {
             all_images().iter().for_each(|image| engine.mend_registry(image));
-            self.host.inside().weights.clear();
+            self.host.inside().sizes.clear();
             self.is_registry_lost = false;
         }
     }

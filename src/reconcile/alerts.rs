@@ -13,7 +13,7 @@ use crate::model::{
 
 /// Something to alert on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Event {
+pub(super) struct RaisedAlert {
     alert: Alert,
     app: Option<AppId>,
     service: Option<ServiceName>,
@@ -24,7 +24,7 @@ pub(super) struct Event {
 
 /// What is known to have been told.
 #[derive(Debug, Default)]
-pub(super) struct News {
+pub(super) struct Alerts {
     last: Option<Happening>,
     is_begun: bool,
     /// Apps whose release was rejected, and where the one before it does not run whole yet.
@@ -33,10 +33,10 @@ pub(super) struct News {
     waits: BTreeSet<(Option<AppId>, Option<ServiceName>, Reason)>,
 }
 
-impl News {
+impl Alerts {
     /// What `report` tells that was not told before.
-    pub(super) fn of(&mut self, report: &Report) -> Vec<Event> {
-        let mut news = self.happened(report);
+    pub(super) fn raise(&mut self, report: &Report) -> Vec<RaisedAlert> {
+        let mut raised = self.happened(report);
         for (id, app) in &report.apps {
             if self.going_back.contains(id) && !is_rejected(app) {
                 self.going_back.remove(id);
@@ -44,15 +44,15 @@ impl News {
                 self.going_back.remove(id);
                 let (alert, release) = (Alert::RolledBack, app.current.clone());
                 let (app, reason, why) = (Some(id.clone()), None, String::new());
-                news.push(Event { alert, app, service: None, release, reason, why });
+                raised.push(RaisedAlert { alert, app, service: None, release, reason, why });
             }
         }
-        news.extend(self.waits(report));
-        news
+        raised.extend(self.waits(report));
+        raised
     }
 
     /// What became of releases since the last report.
-    fn happened(&mut self, report: &Report) -> Vec<Event> {
+    fn happened(&mut self, report: &Report) -> Vec<RaisedAlert> {
         let all = report.history.all();
         let told = self.last.as_ref().and_then(|last| all.iter().rposition(|one| one == last));
         let fresh = told.map_or(0, |place| place + 1);
@@ -60,7 +60,7 @@ impl News {
         if !std::mem::replace(&mut self.is_begun, true) {
             return Vec::new();
         }
-        let mut news = Vec::new();
+        let mut raised = Vec::new();
         for happening in &all[fresh..] {
             let (alert, reason) = match happening.what {
                 What::Tried => continue,
@@ -71,15 +71,22 @@ impl News {
                 }
             };
             let (app, release) = (Some(happening.app.clone()), Some(happening.release.clone()));
-            news.push(Event { alert, app, service: None, release, reason, why: happening.why.clone() });
+            raised.push(RaisedAlert {
+                alert,
+                app,
+                service: None,
+                release,
+                reason,
+                why: happening.why.clone(),
+            });
         }
-        news
+        raised
     }
 
     /// What is waited for and needs somebody.
-    fn waits(&mut self, report: &Report) -> Vec<Event> {
+    fn waits(&mut self, report: &Report) -> Vec<RaisedAlert> {
         let mut now = BTreeSet::new();
-        let mut news = Vec::new();
+        let mut raised = Vec::new();
         for waiting in &report.waiting {
             let Some(alert) = alert(waiting.reason) else { continue };
             let (app, service) = (waiting.app.clone(), waiting.service.clone());
@@ -88,12 +95,12 @@ impl News {
                 let release =
                     app.as_ref().and_then(|app| report.apps.get(app)).and_then(|app| app.target.clone());
                 let (reason, why) = (Some(waiting.reason), waiting.why.clone());
-                news.push(Event { alert, app, service, release, reason, why });
+                raised.push(RaisedAlert { alert, app, service, release, reason, why });
             }
             now.insert(key);
         }
         self.waits = now;
-        news
+        raised
     }
 }
 
@@ -105,7 +112,7 @@ fn alert(reason: Reason) -> Option<Alert> {
         Reason::Refused | Reason::InsufficientDisk | Reason::PortInUse | Reason::WrongArchitecture => {
             Some(Alert::Blocked)
         }
-        // Told when it happens, not while it lasts.
+        // EventKind when it happens, not while it lasts.
         Reason::Rejected
         | Reason::Downloading
         | Reason::Backoff
@@ -135,9 +142,9 @@ fn is_back(app: &AppReport) -> bool {
     has_any && good.all(|s| is_up(s.status)) && !tried.any(|s| is_up(s.status))
 }
 
-/// Logs what is news.
-pub(super) fn tell(news: Vec<Event>) {
-    for event in news {
+/// Logs what is raised.
+pub(super) fn log(raised: Vec<RaisedAlert>) {
+    for event in raised {
         let (alert, message) = (event.alert.as_str(), event.alert.message());
         let (app, service) = (event.app.map(display), event.service.map(display));
         let (release, reason) = (event.release.map(display), event.reason.map(Reason::as_str));
@@ -159,5 +166,5 @@ pub(super) fn tell(news: Vec<Event>) {
 }
 
 #[cfg(test)]
-#[path = "tests/news.rs"]
+#[path = "tests/alerts.rs"]
 mod tests;

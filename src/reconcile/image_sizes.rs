@@ -8,44 +8,39 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::debug;
 
 use crate::engine::Operate;
-use crate::model::{ImageRef, Outcome, Step, Weight};
+use crate::model::{ImageRef, ImageSize, Outcome, Step};
 
-use super::{Memory, Reconciler, Surroundings, Unweighed};
+use super::{HostAccess, Memory, Reconciler, Unmeasured};
 
 /// What is known at the end of a question.
-type Answered = (ImageRef, Result<Weight, Unweighed>);
+type Answered = (ImageRef, Result<ImageSize, Unmeasured>);
 
 /// How many questions are under way at once: registries do not like a crowd.
 const AT_ONCE: usize = 4;
 
 #[derive(Debug)]
-pub(super) struct Weighing {
+pub(super) struct ImageSizes {
     tasks: JoinSet<Answered>,
     under_way: BTreeMap<ImageRef, AbortHandle>,
     turns: Arc<Semaphore>,
 }
 
-impl Default for Weighing {
+impl Default for ImageSizes {
     fn default() -> Self {
         let turns = Arc::new(Semaphore::new(AT_ONCE));
         Self { tasks: JoinSet::new(), under_way: BTreeMap::new(), turns }
     }
 }
 
-impl Weighing {
-    pub(super) fn begin<S: Surroundings>(
-        &mut self,
-        surroundings: &Arc<S>,
-        image: &ImageRef,
-        architecture: &str,
-    ) {
-        let (surroundings, architecture) = (Arc::clone(surroundings), architecture.to_owned());
+impl ImageSizes {
+    pub(super) fn begin<H: HostAccess>(&mut self, host: &Arc<H>, image: &ImageRef, architecture: &str) {
+        let (host, architecture) = (Arc::clone(host), architecture.to_owned());
         let (asked, turns) = (image.clone(), Arc::clone(&self.turns));
         let task = self.tasks.spawn(async move {
             // Nobody closes it.
             let _turn = turns.acquire().await;
-            let weight = surroundings.weigh(&asked, &architecture).await;
-            (asked, weight)
+            let size = host.measure_image(&asked, &architecture).await;
+            (asked, size)
         });
         self.under_way.insert(image.clone(), task);
     }
@@ -67,9 +62,9 @@ impl Weighing {
     pub(super) async fn next_end(&mut self) -> Answered {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok((image, weight))) => {
+                Some(Ok((image, size))) => {
                     if self.under_way.remove(&image).is_some() {
-                        return (image, weight);
+                        return (image, size);
                     }
                 }
                 Some(Err(error)) => {
@@ -78,7 +73,7 @@ impl Weighing {
                     if let Some(image) = broken.map(|(image, _)| image.clone()) {
                         self.under_way.remove(&image);
                         let why = "the question broke off by a mistake of ours".to_owned();
-                        return (image, Err(Unweighed { after: None, why }));
+                        return (image, Err(Unmeasured { after: None, why }));
                     }
                 }
                 None => return std::future::pending().await,
@@ -87,22 +82,22 @@ impl Weighing {
     }
 }
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Takes a registry's answer. One that does not tell stands in no download's way, unless it wants to be
     /// left alone for a while.
-    pub(super) fn end_weighing(&mut self, image: ImageRef, answer: Result<Weight, Unweighed>) {
-        let weight = match answer {
-            Ok(weight) => weight,
-            Err(Unweighed { after: Some(after), why }) => {
-                let step = Step::Weigh { image };
+    pub(super) fn end_measurement(&mut self, image: ImageRef, answer: Result<ImageSize, Unmeasured>) {
+        let size = match answer {
+            Ok(size) => size,
+            Err(Unmeasured { after: Some(after), why }) => {
+                let step = Step::MeasureImage { image };
                 self.settle(&step, Outcome::Retry { after: Some(after), why });
                 return;
             }
-            Err(Unweighed { after: None, why }) => {
+            Err(Unmeasured { after: None, why }) => {
                 debug!(%image, error = %why, "image is fetched unweighed");
-                Weight::default()
+                ImageSize::default()
             }
         };
-        self.facts.weights.insert(image, weight);
+        self.facts.image_sizes.insert(image, size);
     }
 }

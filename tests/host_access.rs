@@ -15,7 +15,7 @@ use cotter::model::{
     Clock, ImageRef, Instance, Mount, MountOptions, MountSource, Policy, RegistryPass, ServiceName,
     ServiceSpec, SpecHash, Switch, Window, WindowState,
 };
-use cotter::reconcile::{Bound, Surroundings};
+use cotter::reconcile::{Bound, HostAccess};
 use support::Lab;
 use tokio::sync::mpsc;
 
@@ -29,8 +29,8 @@ fn engine(lab: &Lab) -> Docker {
 }
 
 #[tokio::test]
-async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_here() {
-    let lab = Lab::new("weigh");
+async fn the_size_of_an_image_is_what_its_registry_keeps_and_nothing_once_it_is_pulled() {
+    let lab = Lab::new("image_size");
     let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None, Policy::default()), engine(&lab));
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let machine = engine.about().await.unwrap().architecture;
@@ -52,16 +52,16 @@ async fn an_image_weighs_what_its_registry_keeps_of_it_and_nothing_once_it_is_he
     }
     assert!(stored > 1000, "{manifest}");
 
-    let weight = host.weigh(&image, &machine).await.unwrap();
-    let bytes: u64 = weight.missing(None).map(|(_, bytes)| bytes).sum();
-    assert_eq!((bytes, weight.fits(&machine)), (stored, true));
-    assert_eq!(weight.architectures, BTreeSet::from([machine.clone()]));
+    let size = host.measure_image(&image, &machine).await.unwrap();
+    let bytes: u64 = size.missing(None).map(|(_, bytes)| bytes).sum();
+    assert_eq!((bytes, size.fits(&machine)), (stored, true));
+    assert_eq!(size.architectures, BTreeSet::from([machine.clone()]));
     engine.pull(&image, None, &RegistryPass::Nothing, mpsc::channel(1).0).await.unwrap();
     let here = engine.layers().await.unwrap();
-    assert_eq!(weight.missing(Some(&here)).count(), 0, "all of it is here");
+    assert_eq!(size.missing(Some(&here)).count(), 0, "all of it is here");
 
     let absent = image.at_digest(&format!("sha256:{}", "0".repeat(64))).unwrap();
-    let error = host.weigh(&absent, &machine).await.unwrap_err();
+    let error = host.measure_image(&absent, &machine).await.unwrap_err();
     assert!(error.after.is_none() && error.why.contains("is not in its registry"), "{error:?}");
 }
 

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use crate::model::{AppId, Counts, Ledger, Outcome, Step, Target};
 
 #[derive(Debug, Default)]
-pub(super) struct Tally {
+pub(super) struct Counters {
     pub(super) counts: Counts,
     /// Since when each app is on its way to a release that is not good yet.
     begun: BTreeMap<AppId, Instant>,
 }
 
-impl Tally {
+impl Counters {
     /// An update begins when its target is received, and ends with its trial.
     pub(super) fn note_target(&mut self, target: &Target, ledger: &Ledger) {
         let is_new = |app: &AppId| {
@@ -44,7 +44,7 @@ impl Tally {
                 return;
             }
             Step::Pull { .. }
-            | Step::Weigh { .. }
+            | Step::MeasureImage { .. }
             | Step::CreateNetwork { .. }
             | Step::Create { .. }
             | Step::Reconnect { .. }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tracing::error;
 
 use crate::engine::Operate;
-use crate::model::{Answer, Order, Outcome, Plan, Step, Told};
+use crate::model::{Answer, EventKind, Order, Outcome, Plan, Step};
 use crate::plan::{self, OwnedSituation};
 
-use super::{Memory, Reconciler, Surroundings, news};
+use super::{HostAccess, Memory, Reconciler, alerts};
 
-impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Plans from what is known and publishes the report. An unsafe plan is told and never run.
     pub(super) fn publish(&mut self) -> Plan {
         let (mut plan, mut report) = self.decide(|at| {
@@ -26,16 +26,16 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
         if self.engine_error.is_none() {
             self.trials.note(&plan, &self.observed);
         }
-        for told in self.waits.date(&mut plan, || self.surroundings.now()) {
-            self.tell(told);
+        for kind in self.waiting_log.date(&mut plan, || self.host.now()) {
+            self.emit(kind);
         }
         report.waiting.clone_from(&plan.waiting);
         report.engine_error.clone_from(&self.engine_error);
         report.store_error.clone_from(&self.store_error);
         report.delivered.clone_from(&self.delivered);
-        report.counts.clone_from(&self.tally.counts);
+        report.counts.clone_from(&self.counters.counts);
         self.publish_outlook(&plan);
-        news::tell(self.news.of(&report));
+        alerts::log(self.alerts.raise(&report));
         self.report.send_if_modified(|old| {
             let is_news = *old != report;
             *old = report;
@@ -45,19 +45,19 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
     }
 
     /// Adds an event for whoever watches.
-    pub(super) fn tell(&self, told: Told) {
-        let at = self.surroundings.now();
-        self.events.send_modify(|events| events.add(at, told));
+    pub(super) fn emit(&self, kind: EventKind) {
+        let at = self.host.now();
+        self.events.send_modify(|events| events.add(at, kind));
     }
 
     /// Counts what became of a step, and tells it.
     pub(super) fn note_step(&mut self, step: &Step, outcome: &Outcome) {
-        self.tally.note_step(step, outcome);
+        self.counters.note_step(step, outcome);
         let failure = match outcome {
             Outcome::Done => None,
             Outcome::Retry { why, .. } | Outcome::Failed { why } => Some(why.clone()),
         };
-        self.tell(Told::Step { step: step.clone(), failure });
+        self.emit(EventKind::Step { step: step.clone(), failure });
     }
 
     /// Counts and tells what became of an order.
@@ -67,9 +67,9 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             Answer::Refused(told) | Answer::Held(told) | Answer::NotFound(told) => (false, told),
         };
         if is_followed && matches!(order, Order::Rollback { .. }) {
-            self.tally.counts.rollbacks += 1;
+            self.counters.counts.rollbacks += 1;
         }
-        self.tell(Told::Order { verb: order.verb(), is_followed, answer: told.clone() });
+        self.emit(EventKind::Order { verb: order.verb(), is_followed, answer: told.clone() });
     }
 
     /// Leaves what is known to whoever wants a forecast of it; nothing when the device is at rest, or when it is
@@ -81,7 +81,7 @@ impl<E: Operate + 'static, M: Memory, S: Surroundings> Reconciler<E, M, S> {
             observed: self.observed.clone(),
             ledger: self.ledger.clone(),
             pulling: self.pulls.percentages(),
-            weighing: self.weighing.under_way(),
+            weighing: self.image_sizes.under_way(),
             cooling: self.attempts.cooling(),
             steady: self.trials.steady(&self.observed),
             facts: self.facts.clone(),

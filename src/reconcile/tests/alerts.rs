@@ -54,14 +54,14 @@ fn report(text: &str) -> Report {
     report
 }
 
-fn told(event: &Event) -> String {
+fn told(event: &RaisedAlert) -> String {
     let release = event.release.iter().map(Commit::to_string);
     let words = release.chain(event.reason.map(|reason| reason.as_str().to_owned()));
     words.fold(event.alert.as_str().to_owned(), |told, word| format!("{told} {word}"))
 }
 
 #[test]
-fn what_is_news() {
+fn reports_raise_alerts() {
     for (why, reports) in [
         ("what was so at a start is none", &[("rejected two / one two! web@one", "")][..]),
         (
@@ -114,9 +114,9 @@ fn what_is_news() {
             ],
         ),
     ] {
-        let mut news = News::default();
+        let mut alerts = Alerts::default();
         for (text, expected) in reports {
-            let found: Vec<_> = news.of(&report(text)).iter().map(told).collect();
+            let found: Vec<_> = alerts.raise(&report(text)).iter().map(told).collect();
             assert_eq!(found.join(", "), *expected, "{why}: {text}");
         }
     }

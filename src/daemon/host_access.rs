@@ -12,10 +12,10 @@ use crate::engine::EngineError;
 use crate::host::{self, Bounds, Led, Locks};
 use crate::http::Http;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, NetworkSpec, Policy, RegistryLogin, RegistryPass, ServiceName,
-    ServiceSpec, Subnet, Switch, VolumeName, VolumeSpec, Weight, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, ImageSize, NetworkSpec, Policy, RegistryLogin, RegistryPass,
+    ServiceName, ServiceSpec, Subnet, Switch, VolumeName, VolumeSpec, Window, WindowState,
 };
-use crate::reconcile::{Bound, Surroundings, Unweighed};
+use crate::reconcile::{Bound, HostAccess, Unmeasured};
 use crate::registry::{self, RegistryError, Unanswered};
 use crate::wire::policy;
 
@@ -59,7 +59,7 @@ pub(super) fn services_dir(runtime_dir: &Path) -> PathBuf {
     std::path::absolute(&services).unwrap_or(services)
 }
 
-impl Surroundings for Host {
+impl HostAccess for Host {
     fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String> {
         self.locks.prepare(app, service).map_err(|e| e.to_string())
     }
@@ -165,9 +165,9 @@ impl Surroundings for Host {
         })
     }
 
-    async fn weigh(&self, image: &ImageRef, architecture: &str) -> Result<Weight, Unweighed> {
-        let asked = registry::weigh(&self.http, image, architecture, self.login.as_ref()).await;
-        asked.map_err(|error| Unweighed { after: error.after, why: error.why.to_string() })
+    async fn measure_image(&self, image: &ImageRef, architecture: &str) -> Result<ImageSize, Unmeasured> {
+        let asked = registry::measure_image(&self.http, image, architecture, self.login.as_ref()).await;
+        asked.map_err(|error| Unmeasured { after: error.after, why: error.why.to_string() })
     }
 
     async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {

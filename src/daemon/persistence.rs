@@ -65,7 +65,7 @@ fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
 
 /// The target that was last received, if it is this cloud's and can still be read. Without a cloud
 /// it is in force whoever gave it.
-pub(super) fn remembered_target(
+pub(super) fn saved_target(
     cloud: Option<&CloudConfig>,
     uuid: &DeviceUuid,
     policy: &Policy,

@@ -81,12 +81,12 @@ impl Registry {
         ImageRef::parse(&format!("{}/lab/web{end}", self.address)).unwrap()
     }
 
-    async fn weigh(&self, end: &str, here: &[&str]) -> Result<Weighed, Unanswered> {
-        Ok(weighed(&weigh(&Http::new().unwrap(), &self.reference(end), "arm64", None).await?, here))
+    async fn measure_image(&self, end: &str, here: &[&str]) -> Result<Weighed, Unanswered> {
+        Ok(weighed(&measure_image(&Http::new().unwrap(), &self.reference(end), "arm64", None).await?, here))
     }
 
     async fn error(&self, end: &str) -> String {
-        self.weigh(end, &[]).await.unwrap_err().why.to_string()
+        self.measure_image(end, &[]).await.unwrap_err().why.to_string()
     }
 
     fn asked(&self) -> Vec<String> {
@@ -142,7 +142,7 @@ fn layer(diff_id: &str) -> String {
 /// What is to be fetched of an image in sum, and for which machines it is.
 type Weighed = (u64, BTreeSet<String>);
 
-fn weighed(weight: &Weight, here: &[&str]) -> Weighed {
+fn weighed(weight: &ImageSize, here: &[&str]) -> Weighed {
     let here = here.iter().map(|&id| id.to_owned()).collect();
     let once: BTreeMap<_, _> = weight.missing(Some(&here)).collect();
     (once.values().sum(), weight.architectures.clone())
@@ -173,13 +173,21 @@ async fn what_is_missing_of_an_image() {
         (&[layer("a").as_str()], 123),
     ] {
         for end in [":1", &format!("@{digest}")] {
-            assert_eq!(registry.weigh(end, here).await.unwrap(), weight(missing, &["arm64"]), "{here:?}");
+            assert_eq!(
+                registry.measure_image(end, here).await.unwrap(),
+                weight(missing, &["arm64"]),
+                "{here:?}"
+            );
         }
     }
     registry.image(Some("none"), "amd64", &[]);
-    assert_eq!(registry.weigh(":none", &[]).await.unwrap(), weight(0, &["amd64"]));
+    assert_eq!(registry.measure_image(":none", &[]).await.unwrap(), weight(0, &["amd64"]));
     registry.image(Some("twice"), "arm64", &[("a", 5), ("e", 32), ("b", 7), ("e", 32)]);
-    assert_eq!(registry.weigh(":twice", &["a"]).await.unwrap(), weight(39, &["arm64"]), "fetched once");
+    assert_eq!(
+        registry.measure_image(":twice", &["a"]).await.unwrap(),
+        weight(39, &["arm64"]),
+        "fetched once"
+    );
 }
 
 #[tokio::test]
@@ -204,8 +212,9 @@ async fn of_an_index_the_manifest_for_the_engine_is_weighed() {
         [("amd64", 1), ("arm64", 20), ("arm", 4000), ("s390x", 0), ("unknown", 0), ("", 0)]
     {
         for end in [":all", &format!("@{digest}")] {
-            let found =
-                weigh(&Http::new().unwrap(), &registry.reference(end), architecture, None).await.unwrap();
+            let found = measure_image(&Http::new().unwrap(), &registry.reference(end), architecture, None)
+                .await
+                .unwrap();
             assert_eq!(weighed(&found, &[]), weight(missing, &all), "{architecture}");
         }
     }
@@ -213,8 +222,9 @@ async fn of_an_index_the_manifest_for_the_engine_is_weighed() {
     let index = json!({ "manifests": [entry(&v5, "linux", "arm", "v5"), entry(&x86, "linux", "386", "")] });
     registry.manifest(Some("old"), &index);
     for (architecture, missing) in [("arm64", 50_000), ("amd64", 600_000), ("arm", 50_000)] {
-        let found =
-            weigh(&Http::new().unwrap(), &registry.reference(":old"), architecture, None).await.unwrap();
+        let found = measure_image(&Http::new().unwrap(), &registry.reference(":old"), architecture, None)
+            .await
+            .unwrap();
         assert_eq!(weighed(&found, &[]), weight(missing, &["386", "arm"]), "{architecture}");
         assert!(found.fits(architecture), "{architecture}");
     }
@@ -256,7 +266,7 @@ async fn no_answer_that_makes_no_sense_is_believed_or_breaks_anything() {
         (json!({ "manifests": [entry("latest", "linux", "arm64", "")] }), "\"latest\" is not a digest"),
     ] {
         registry.manifest(Some("bad"), &body);
-        match registry.weigh(":bad", &[]).await {
+        match registry.measure_image(":bad", &[]).await {
             Ok(weighed) => assert_eq!((weighed, told), (weight(3, &["arm64"]), ""), "{body}"),
             Err(error) => {
                 let error = error.why.to_string();
@@ -295,7 +305,7 @@ async fn a_registry_that_is_busy_says_until_when() {
         (500, "Retry-After: 7\r\n", None),
     ] {
         registry.answer("/v2/lab/web/manifests/1", status, headers, "");
-        let error = registry.weigh(":1", &[]).await.unwrap_err();
+        let error = registry.measure_image(":1", &[]).await.unwrap_err();
         assert_eq!(error.after, after.map(Duration::from_secs), "{status} {headers}");
         assert!(error.why.to_string().contains(&format!("status {status}")), "{}", error.why);
     }
@@ -316,7 +326,7 @@ async fn a_token_is_fetched_once_and_shown_for_all() {
     );
     registry.answer("/denied", 401, &challenge, "");
     registry.answer("/token", 200, "", r#"{"token":"let-me-in"}"#);
-    assert_eq!(registry.weigh(&format!("@{digest}"), &[]).await.unwrap(), weight(100, &["arm64"]));
+    assert_eq!(registry.measure_image(&format!("@{digest}"), &[]).await.unwrap(), weight(100, &["arm64"]));
     let asked = registry.asked();
     let manifest = format!("GET /v2/lab/web/manifests/{digest}");
     assert_eq!(
@@ -331,7 +341,7 @@ async fn a_token_is_fetched_once_and_shown_for_all() {
     assert_eq!(asked.len(), 4);
     // Who gives the tokens may be busy as well.
     registry.answer("/token", 429, "Retry-After: 9\r\n", "");
-    assert_eq!(registry.weigh(":1", &[]).await.unwrap_err().after, Some(Duration::from_secs(9)));
+    assert_eq!(registry.measure_image(":1", &[]).await.unwrap_err().after, Some(Duration::from_secs(9)));
     // A token that does not help is not asked for again.
     registry.asked();
     registry.answer("/token", 200, "", r#"{"token":"wrong"}"#);
@@ -346,7 +356,7 @@ async fn a_token_is_fetched_once_and_shown_for_all() {
     };
     let own = registry.address.to_string();
     for (of, shown) in [(own.as_str(), " Basic ZF8xOmtleQ=="), ("registry.example.com", "")] {
-        assert!(weigh(&Http::new().unwrap(), &image, "arm64", Some(&login(of))).await.is_err());
+        assert!(measure_image(&Http::new().unwrap(), &image, "arm64", Some(&login(of))).await.is_err());
         let asked = registry.asked();
         assert_eq!(
             asked[1],

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
-    Weight, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, ImageSize, RegistryPass, ServiceName, ServiceSpec, VolumeName,
+    VolumeSpec, Window, WindowState,
 };
 
 /// What is known of the host and of registries, and the lock files of apps. The host is the real one.
 ///
 /// An app is named by its number, as in the folder of its locks. Nothing here takes long but
-/// [`weigh`](Self::weigh) and [`pass`](Self::pass), and [`bound`](Self::bound) on a disk that hangs: the rest reads a
+/// [`measure_image`](Self::measure_image) and [`pass`](Self::pass), and [`bound`](Self::bound) on a disk that hangs: the rest reads a
 /// few small files of the host.
-pub trait Surroundings: Send + Sync + 'static {
+pub trait HostAccess: Send + Sync + 'static {
     /// Makes sure that a service's lock folder is there, for every user of its container to write.
     ///
     /// # Errors
@@ -91,11 +91,11 @@ pub trait Surroundings: Send + Sync + 'static {
 
     /// Asks an image's registry for its layers, and for which machines it is made. Of an image for several
     /// machines those of `architecture` count.
-    fn weigh(
+    fn measure_image(
         &self,
         image: &ImageRef,
         architecture: &str,
-    ) -> impl Future<Output = Result<Weight, Unweighed>> + Send;
+    ) -> impl Future<Output = Result<ImageSize, Unmeasured>> + Send;
 
     /// What the engine is to show an image's registry when it pulls the image.
     ///
@@ -119,7 +119,7 @@ pub struct Bound {
 
 /// Why a registry did not say what an image weighs. It is pulled all the same, but not before `after`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unweighed {
+pub struct Unmeasured {
     /// As the registry wishes (`Retry-After`).
     pub after: Option<Duration>,
     pub why: String,

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use sha2::{Digest, Sha256};
 
 use crate::http::{Http, Method};
-use crate::model::{ImageRef, RegistryLogin, Weight, runs};
+use crate::model::{ImageRef, ImageSize, RegistryLogin, runs};
 
 use super::ask::Asking;
 use super::{Unanswered, late};
@@ -33,12 +33,12 @@ const LARGEST_LAYER: u64 = 1 << 50;
 /// # Errors
 ///
 /// [`Unanswered`], after 10 s at the latest: a download waits for the answer, and does without it.
-pub async fn weigh(
+pub async fn measure_image(
     http: &Http,
     image: &ImageRef,
     architecture: &str,
     login: Option<&RegistryLogin>,
-) -> Result<Weight, Unanswered> {
+) -> Result<ImageSize, Unanswered> {
     let asked = tokio::time::timeout(PATIENCE, ask(http, image, architecture, login)).await;
     asked.unwrap_or_else(|_| Err(late(image, PATIENCE).into()))
 }
@@ -48,7 +48,7 @@ async fn ask(
     image: &ImageRef,
     architecture: &str,
     login: Option<&RegistryLogin>,
-) -> Result<Weight, Unanswered> {
+) -> Result<ImageSize, Unanswered> {
     let mut asking = Asking::new(http, image, login);
     let first: Document = manifest(&mut asking, image.digest(), image.tag()).await?;
     let (manifest, all) = match first.sort().map_err(|why| asking.unreachable(why))? {
@@ -56,7 +56,7 @@ async fn ask(
         Kind::Index(entries) => {
             let all: BTreeSet<String> = entries.iter().filter_map(Entry::architecture).collect();
             let Some(digest) = choose(&entries, architecture) else {
-                return Ok(Weight { layers: Vec::new(), architectures: all });
+                return Ok(ImageSize { layers: Vec::new(), architectures: all });
             };
             let chosen: Document = self::manifest(&mut asking, Some(digest), None).await?;
             match chosen.sort().map_err(|why| asking.unreachable(why))? {
@@ -71,7 +71,7 @@ async fn ask(
     let config: Config = parse("config", &body, Some(digest)).map_err(|why| asking.unreachable(why))?;
     let layers = layers(&manifest.layers, config.rootfs.diff_ids).map_err(|why| asking.unreachable(why))?;
     let own = || config.architecture.into_iter().filter(|name| !name.is_empty()).collect();
-    Ok(Weight { layers, architectures: all.unwrap_or_else(own) })
+    Ok(ImageSize { layers, architectures: all.unwrap_or_else(own) })
 }
 
 async fn manifest(

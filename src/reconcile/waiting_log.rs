@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use tracing::{debug, info, warn};
 
-use crate::model::{AppId, Plan, Reason, ServiceName, Told, Waiting};
+use crate::model::{AppId, EventKind, Plan, Reason, ServiceName, Waiting};
 
 /// What tells one waiting from another: the words beside it may change while it lasts.
 type Key = (Option<AppId>, Option<ServiceName>, Reason);
 
 #[derive(Debug, Default)]
-pub(super) struct Waits(BTreeMap<Key, Waiting>);
+pub(super) struct WaitingLog(BTreeMap<Key, Waiting>);
 
-impl Waits {
+impl WaitingLog {
     /// Writes into a plan since when it waits for each thing, and into the log what it has not waited for
     /// before; what is not waited for any more is forgotten. Returns what has begun and what is over.
-    pub(super) fn date(&mut self, plan: &mut Plan, now: impl Fn() -> String) -> Vec<Told> {
+    pub(super) fn date(&mut self, plan: &mut Plan, now: impl Fn() -> String) -> Vec<EventKind> {
         let mut known: BTreeMap<Key, Waiting> = BTreeMap::new();
         let mut told = Vec::new();
         for waiting in &mut plan.waiting {
@@ -25,19 +25,19 @@ impl Waits {
             waiting.since = before.and_then(|before| before.since).or_else(|| Some(now()));
             known.insert(key, waiting.clone());
             if is_new {
-                tell(waiting);
-                told.push(Told::Waiting { waiting: waiting.clone(), is_over: false });
+                log(waiting);
+                told.push(EventKind::Waiting { waiting: waiting.clone(), is_over: false });
             }
         }
         let over = std::mem::replace(&mut self.0, known).into_values();
-        told.extend(over.map(|waiting| Told::Waiting { waiting, is_over: true }));
+        told.extend(over.map(|waiting| EventKind::Waiting { waiting, is_over: true }));
         told
     }
 }
 
 /// One line for each thing that is waited for; what a step, the target or an alert
-/// (`news`) tells is for debugging.
-fn tell(waiting: &Waiting) {
+/// (`alerts`) tells is for debugging.
+fn log(waiting: &Waiting) {
     let (app, service) = (
         waiting.app.as_ref().map(tracing::field::display),
         waiting.service.as_ref().map(tracing::field::display),
@@ -81,7 +81,7 @@ mod tests {
             }],
             ..Plan::default()
         };
-        let mut waits = Waits::default();
+        let mut waits = WaitingLog::default();
         let mut since = |mut plan: Plan, now: &str| {
             waits.date(&mut plan, || now.to_owned());
             plan.waiting[0].since.clone().unwrap()

@@ -1,0 +1,58 @@
+//! What wakes the reconciler.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+use crate::engine::{EngineError, Operate};
+use crate::model::{ByService, Delivered, ImageRef, ImageSize};
+
+use super::orders::Command;
+use super::{HostAccess, Memory, Reconciler, Unmeasured, facts};
+
+/// Why the reconciler woke up.
+pub(super) enum Wakeup {
+    Target(Arc<Delivered>),
+    Progress(ImageRef, u8),
+    PullEnded(ImageRef, Result<u64, EngineError>),
+    Measured(ImageRef, Result<ImageSize, Unmeasured>),
+    Command(Command),
+    /// The engine told of a change; its restarts so far.
+    Engine(ByService),
+    /// A file changed, or it is time.
+    Due,
+    /// Nobody will ever send a target again.
+    Closed,
+}
+
+pub(super) struct Inputs {
+    pub(super) target: watch::Receiver<Option<Arc<Delivered>>>,
+    pub(super) engine: watch::Receiver<ByService>,
+    pub(super) progress: mpsc::Receiver<(ImageRef, u8)>,
+    pub(super) commands: mpsc::Receiver<Command>,
+}
+
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
+    pub(super) async fn next_wakeup(&mut self, inputs: &mut Inputs, due: Instant) -> Wakeup {
+        tokio::select! {
+            biased;
+            changed = inputs.target.changed() => {
+                let delivered = inputs.target.borrow_and_update().clone();
+                match (changed, delivered) {
+                    (Err(_), _) => Wakeup::Closed,
+                    (Ok(()), Some(delivered)) => Wakeup::Target(delivered),
+                    (Ok(()), None) => Wakeup::Due,
+                }
+            }
+            (image, result) = self.pulls.next_end() => Wakeup::PullEnded(image, result),
+            (image, result) = self.image_sizes.next_end() => Wakeup::Measured(image, result),
+            Some((image, percent)) = inputs.progress.recv() => Wakeup::Progress(image, percent),
+            Some(command) = inputs.commands.recv() => Wakeup::Command(command),
+            // A watcher that is gone for good must not spin the loop: the resync goes on without it.
+            Ok(()) = inputs.engine.changed() => Wakeup::Engine(inputs.engine.borrow_and_update().clone()),
+            () = tokio::time::sleep_until(due) => Wakeup::Due,
+            () = facts::change(&*self.host, &self.watched_files) => Wakeup::Due,
+        }
+    }
+}
