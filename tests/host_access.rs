@@ -15,7 +15,7 @@ use cotter::model::{
     Clock, ImageRef, Instance, Mount, MountOptions, MountSource, Policy, RegistryPass, ServiceName,
     ServiceSpec, SpecHash, Switch, Window, WindowState,
 };
-use cotter::reconcile::{Bound, HostAccess};
+use cotter::reconcile::{HostAccess, MountedPath};
 use support::Lab;
 use tokio::sync::mpsc;
 
@@ -89,7 +89,7 @@ async fn the_host_tells_of_itself() {
     std::fs::create_dir(lab.dir().join("services/7/web/updates.lock")).unwrap();
     assert_eq!(host.lock(7, &web).unwrap().path, "/tmp/balena/updates.lock");
     let error = host.take_locks(7, std::slice::from_ref(&web)).unwrap_err();
-    assert_eq!(error, "web has locked updates with /tmp/balena/updates.lock");
+    assert_eq!(error.to_string(), "web has locked updates with /tmp/balena/updates.lock");
     std::fs::write(lab.dir().join("services/7/web/handover-complete"), "").unwrap();
     assert!(host.has_handed_over(7, &web));
     host.forget_hand_over(7, &web);
@@ -123,25 +123,29 @@ async fn a_strict_owner_keeps_paths_and_networks_of_this_machine() {
     let none = BTreeMap::new();
     let srv = own("srv");
     let strict = with(&srv, &[]);
-    let bound = strict.bound(&mounting(&srv), &none).await.unwrap();
+    let bound = strict.resolve_mounts(&mounting(&srv), &none).await.unwrap();
     let real = std::fs::canonicalize(&srv).unwrap().display().to_string();
     let bound: Vec<_> =
-        bound.into_iter().map(|Bound { path, is_writable, .. }| (path, is_writable)).collect();
+        bound.into_iter().map(|MountedPath { path, is_writable, .. }| (path, is_writable)).collect();
     assert_eq!(bound, [(real, false)]);
-    let out = strict.bound(&mounting(&own("srv/etc")), &none).await.unwrap_err();
+    let out = strict.resolve_mounts(&mounting(&own("srv/etc")), &none).await.unwrap_err().to_string();
     assert!(out.contains("leads to \"/etc\" on this device by the link"), "{out}");
     let all = with("/", &[]);
-    assert_eq!(all.bound(&mounting(&own("srv/etc")), &none).await, Ok(Vec::new()), "nothing is out of it");
-    let socket = all.bound(&mounting(&own("srv/socket")), &none).await.unwrap_err();
+    assert_eq!(
+        all.resolve_mounts(&mounting(&own("srv/etc")), &none).await,
+        Ok(Vec::new()),
+        "nothing is out of it"
+    );
+    let socket = all.resolve_mounts(&mounting(&own("srv/socket")), &none).await.unwrap_err().to_string();
     assert!(socket.contains("policy.docker_socket = \"no\" keeps from releases"), "{socket}");
     let open = with("/", &[Switch::DockerSocket]);
-    assert_eq!(open.bound(&mounting(&own("srv/socket")), &none).await, Ok(Vec::new()));
+    assert_eq!(open.resolve_mounts(&mounting(&own("srv/socket")), &none).await, Ok(Vec::new()));
 
     let Some(route) = cotter::host::routes().into_iter().next() else {
         println!("this machine is on no network");
         return;
     };
-    let why = strict.has_room_for(std::slice::from_ref(&route.range)).unwrap_err();
+    let why = strict.check_ranges(std::slice::from_ref(&route.range)).unwrap_err().to_string();
     assert!(why.contains(&format!("those of this device's {} ({})", route.what, route.range)), "{why}");
-    assert_eq!(with("/", &[Switch::HostNetwork]).has_room_for(&[route.range]), Ok(()));
+    assert_eq!(with("/", &[Switch::HostNetwork]).check_ranges(&[route.range]), Ok(()));
 }

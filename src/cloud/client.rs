@@ -39,7 +39,7 @@ const LONGEST_ETAG: usize = 1024;
 pub enum CloudError {
     /// No answer: name, route, TLS or time.
     #[error("cloud {endpoint} cannot be reached: {why}")]
-    Unreachable { endpoint: String, why: String },
+    Unreachable { endpoint: String, why: Failure },
     /// 401 or 403: the key is not accepted for this.
     #[error(
         "cloud {endpoint} does not accept our key for {request} (status {status}); is the device deleted, or the key another cloud's?"
@@ -298,11 +298,13 @@ impl Client {
     }
 
     fn failed(&self, request: &'static str, failure: Failure) -> CloudError {
-        let (endpoint, why) = (self.endpoint.clone(), failure.to_string());
+        let endpoint = self.endpoint.clone();
         match failure {
-            Failure::Redirected { .. } => CloudError::Redirected { endpoint, request, why },
+            Failure::Redirected { .. } => {
+                CloudError::Redirected { endpoint, request, why: failure.to_string() }
+            }
             Failure::Unreachable(_) | Failure::Late | Failure::TooLong(_) => {
-                CloudError::Unreachable { endpoint, why }
+                CloudError::Unreachable { endpoint, why: failure }
             }
         }
     }

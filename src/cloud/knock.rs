@@ -40,10 +40,8 @@ pub async fn knock(
     identity: Option<&Identity>,
     within: Duration,
 ) -> Result<Knock, CloudError> {
-    let http = Http::new().map_err(|failure| CloudError::Unreachable {
-        endpoint: endpoint.to_owned(),
-        why: failure.to_string(),
-    })?;
+    let http = Http::new()
+        .map_err(|failure| CloudError::Unreachable { endpoint: endpoint.to_owned(), why: failure })?;
     let client = Client::new(http, endpoint, within);
     let (host, port) = place(endpoint);
     let in_time = |_| "no answer in time".to_owned();

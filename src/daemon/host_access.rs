@@ -12,10 +12,11 @@ use crate::engine::EngineError;
 use crate::host::{self, Bounds, Led, Locks};
 use crate::http::Http;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, ImageSize, NetworkSpec, Policy, RegistryLogin, RegistryPass,
-    ServiceName, ServiceSpec, Subnet, Switch, VolumeName, VolumeSpec, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, ImageSize, LockError, MountError, NetworkSpec, Policy, RangeTaken,
+    RegistryLogin, RegistryPass, ServiceName, ServiceSpec, Subnet, Switch, VolumeName, VolumeSpec, Window,
+    WindowState, with_causes,
 };
-use crate::reconcile::{Bound, HostAccess, Unmeasured};
+use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 use crate::registry::{self, RegistryError, Unanswered};
 use crate::wire::policy;
 
@@ -60,8 +61,8 @@ pub(super) fn services_dir(runtime_dir: &Path) -> PathBuf {
 }
 
 impl HostAccess for Host {
-    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String> {
-        self.locks.prepare(app, service).map_err(|e| e.to_string())
+    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), LockError> {
+        self.locks.prepare(app, service)
     }
 
     fn keep_folders(&self, keep: &BTreeSet<(u64, ServiceName)>) {
@@ -72,8 +73,8 @@ impl HostAccess for Host {
         self.locks.foreign(app, service)
     }
 
-    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String> {
-        self.locks.take(app, services).map_err(|e| e.to_string())
+    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), LockError> {
+        self.locks.take(app, services)
     }
 
     fn has_own_locks(&self, app: u64) -> bool {
@@ -120,11 +121,11 @@ impl HostAccess for Host {
         host::listeners()
     }
 
-    async fn bound(
+    async fn resolve_mounts(
         &self,
         spec: &ServiceSpec,
         volumes: &BTreeMap<VolumeName, VolumeSpec>,
-    ) -> Result<Vec<Bound>, String> {
+    ) -> Result<Vec<MountedPath>, MountError> {
         let paths = policy::host_paths(spec, volumes);
         let Some((first, _)) = paths.first().cloned() else { return Ok(Vec::new()) };
         let (bounds, following) = (self.bounds(), Arc::clone(&self.following));
@@ -132,21 +133,21 @@ impl HostAccess for Host {
             let permit = following.acquire_owned().await;
             let followed = tokio::task::spawn_blocking(move || {
                 let _permit = permit;
-                let bound = |(path, is_writable): (String, bool)| {
-                    host::leads_to(&path, &bounds).map(|Led { path, disk }| Bound { path, disk, is_writable })
+                let resolve = |(path, is_writable): (String, bool)| match host::leads_to(&path, &bounds) {
+                    Ok(Led { path, disk }) => Ok(MountedPath { path, disk, is_writable }),
+                    Err(why) => Err(MountError::Refused { why }),
                 };
-                paths.into_iter().map(bound).collect::<Result<Vec<_>, _>>()
+                paths.into_iter().map(resolve).collect::<Result<Vec<_>, _>>()
             });
-            followed.await.unwrap_or_else(|error| Err(error.to_string()))
+            followed.await.unwrap_or_else(|error| Err(MountError::Unresolved { why: error.to_string() }))
         };
-        let late =
-            || format!("{first:?} does not say where it leads on this device: is its disk or share away?");
-        let bound = timeout(TO_FOLLOW, follow).await.unwrap_or_else(|_| Err(late()))?;
+        let silent = |_| Err(MountError::Silent { path: first });
+        let mounted = timeout(TO_FOLLOW, follow).await.unwrap_or_else(silent)?;
         // Where everything may be mounted no link leads further.
-        Ok(if self.policy.has_path("/") { Vec::new() } else { bound })
+        Ok(if self.policy.has_path("/") { Vec::new() } else { mounted })
     }
 
-    fn has_room_for(&self, ranges: &[String]) -> Result<(), String> {
+    fn check_ranges(&self, ranges: &[String]) -> Result<(), RangeTaken> {
         if self.policy.allows(Switch::HostNetwork) {
             return Ok(());
         }
@@ -155,19 +156,13 @@ impl HostAccess for Host {
         let taken =
             host::routes().into_iter().find(|route| asked.overlaps(std::slice::from_ref(&route.range)));
         taken.map_or(Ok(()), |route| {
-            Err(format!(
-                "its addresses {} are those of this device's {} ({}): give it another subnet, or set \
-                 policy.host_network = \"yes\" on the device",
-                ranges.join(", "),
-                route.what,
-                route.range
-            ))
+            Err(RangeTaken { asked: ranges.to_vec(), network: route.what, range: route.range })
         })
     }
 
     async fn measure_image(&self, image: &ImageRef, architecture: &str) -> Result<ImageSize, Unmeasured> {
         let asked = registry::measure_image(&self.http, image, architecture, self.login.as_ref()).await;
-        asked.map_err(|error| Unmeasured { after: error.after, why: error.why.to_string() })
+        asked.map_err(|error| Unmeasured { after: error.after, why: with_causes(&error.why) })
     }
 
     async fn pass(&self, image: &ImageRef) -> Result<RegistryPass, EngineError> {

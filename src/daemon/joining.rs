@@ -8,7 +8,7 @@ use tracing::{info, warn};
 
 use crate::cloud::{self, Client, Registration};
 use crate::config::{CloudConfig, Joining, KeyFile};
-use crate::model::{Identity, Registration as Known};
+use crate::model::{Identity, Registration as Known, with_causes};
 use crate::store::Store;
 
 use super::Wires;
@@ -36,7 +36,7 @@ pub(super) async fn register(
     }
     // A cloud that hears of an identity that is lost in the next power cut has a device too many.
     while let Err(error) = save_identity(store, identity).await {
-        let why = format!("registration waits until the identity is on disk: {error}");
+        let why = format!("registration waits until the identity is on disk: {}", with_causes(&error));
         if !wait_after(why, wires, stop).await {
             return false;
         }
@@ -67,7 +67,7 @@ pub(super) async fn register(
     match save_identity(store, identity).await {
         Ok(()) => forget(key_file).await,
         // The key stays for the next start, which then registers again, and is told that it is known.
-        Err(error) => warn!(%error, "registration is not on disk yet"),
+        Err(error) => warn!(error = with_causes(&error), "registration is not on disk yet"),
     }
     true
 }

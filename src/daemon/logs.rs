@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::api::{Log, LogWish, Logs, NoLog};
 use crate::engine::{Docker, EngineError, Inspect, LogSpan};
 use crate::host;
-use crate::model::{AppId, ContainerId, ContainerState, ObservedService, Report};
+use crate::model::{AppId, ContainerId, ContainerState, ObservedService, Report, with_causes};
 
 /// Longest time until a successor is looked for, when nobody tells that something changed.
 const OBSERVE_AGAIN: Duration = Duration::from_secs(2);
@@ -45,7 +45,7 @@ async fn open(
 }
 
 fn failed(error: EngineError) -> NoLog {
-    NoLog { code: "engine", why: error.to_string() }
+    NoLog { code: "engine", why: with_causes(&error) }
 }
 
 /// The apps that may be meant, by what is known of them.
@@ -93,7 +93,7 @@ impl Reader {
         loop {
             match self.pieces.next().await {
                 Some(Ok(piece)) => return Some(Ok(piece)),
-                Some(Err(error)) if !self.is_followed => return Some(Err(error.to_string())),
+                Some(Err(error)) if !self.is_followed => return Some(Err(with_causes(&error))),
                 None if !self.is_followed => return None,
                 // An engine that restarts ends the log, too; who follows waits for it.
                 Some(Err(_)) | None => self.go_on(host::now().as_second()).await,

@@ -10,7 +10,7 @@ use crate::host;
 use crate::model::{
     Delivered, DeviceUuid, Identity, Ledger, Policy, Registration as Known, StoredTarget, with_causes,
 };
-use crate::reconcile::Memory;
+use crate::reconcile::{Memory, SaveError};
 use crate::store::{Recovery, Remembered, Store, StoreError};
 use crate::wire::target_v3;
 
@@ -51,7 +51,7 @@ pub(super) async fn identity(
     if remembered.identity.as_ref() != Some(&identity)
         && let Err(error) = save_identity(store, &identity).await
     {
-        warn!(%error, "identity is not on disk yet");
+        warn!(error = with_causes(&error), "identity is not on disk yet");
     }
     Ok(identity)
 }
@@ -103,9 +103,9 @@ impl Disk {
         Self { store, late: None, target: None }
     }
 
-    async fn save(&mut self, ledger: Option<Ledger>) -> Result<(), String> {
+    async fn save(&mut self, ledger: Option<Ledger>) -> Result<(), SaveError> {
         if self.late.as_ref().is_some_and(|late| !late.is_finished()) {
-            return Err("the disk has not answered an earlier save yet".to_owned());
+            return Err(SaveError::Busy);
         }
         let target = self.target.clone();
         let mut saving = beside(&self.store, move |store| {
@@ -115,20 +115,20 @@ impl Disk {
         });
         let Ok(saved) = tokio::time::timeout(PATIENCE, &mut saving).await else {
             self.late = Some(saving);
-            return Err(format!("the disk has not answered for {} s", PATIENCE.as_secs()));
+            return Err(SaveError::Late { waited: PATIENCE });
         };
         self.target = None;
-        in_words(saved)
+        save_result(saved)
     }
 }
 
 impl Memory for Disk {
-    async fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
+    async fn save_target(&mut self, record: &StoredTarget) -> Result<(), SaveError> {
         self.target = Some(record.clone());
         self.save(None).await
     }
 
-    async fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
+    async fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), SaveError> {
         self.save(Some(ledger.clone())).await
     }
 }
@@ -142,17 +142,17 @@ fn beside(
     tokio::task::spawn_blocking(move || save(&store))
 }
 
-fn in_words(saved: Result<Result<(), StoreError>, JoinError>) -> Result<(), String> {
+fn save_result(saved: Result<Result<(), StoreError>, JoinError>) -> Result<(), SaveError> {
     match saved {
-        Ok(saved) => saved.map_err(|error| with_causes(&error)),
-        Err(error) => Err(format!("the agent ends: {error}")),
+        Ok(saved) => saved.map_err(SaveError::Store),
+        Err(error) => Err(SaveError::Ended(error)),
     }
 }
 
 /// Saves who the device is, for as long as the disk takes.
-pub(super) async fn save_identity(store: &Store, identity: &Identity) -> Result<(), String> {
+pub(super) async fn save_identity(store: &Store, identity: &Identity) -> Result<(), SaveError> {
     let identity = identity.clone();
-    in_words(beside(store, move |store| store.save_identity(&identity)).await)
+    save_result(beside(store, move |store| store.save_identity(&identity)).await)
 }
 
 #[cfg(test)]
@@ -198,7 +198,7 @@ mod tests {
             saving.await
         };
         let (saved, ()) = tokio::join!(slow, async { meanwhile.send(()).unwrap() });
-        assert_eq!(in_words(saved), Ok(()));
+        save_result(saved).unwrap();
     }
 
     /// A disk that hangs is told of, like one that is full, and what it missed is saved when it comes back.
@@ -213,12 +213,15 @@ mod tests {
         let target = |body: &str| StoredTarget { endpoint: "http://a".into(), etag: None, body: body.into() };
         let first = target("1");
         let (saved, ()) = tokio::join!(disk.save_target(&first), tokio::time::advance(PATIENCE));
-        assert_eq!(saved, Err("the disk has not answered for 40 s".to_owned()));
-        let late = Err("the disk has not answered an earlier save yet".to_owned());
-        assert_eq!(disk.save_target(&target("2")).now_or_never(), Some(late.clone()));
-        assert_eq!(disk.save_ledger(&ledger("a")).now_or_never(), Some(late));
+        let late = saved.unwrap_err();
+        assert!(matches!(late, SaveError::Late { waited: PATIENCE }), "{late}");
+        assert_eq!(late.to_string(), "the disk has not answered for 40 s");
+        let target_saved = disk.save_target(&target("2")).now_or_never();
+        assert!(matches!(target_saved, Some(Err(SaveError::Busy))), "{target_saved:?}");
+        let ledger_saved = disk.save_ledger(&ledger("a")).now_or_never();
+        assert!(matches!(ledger_saved, Some(Err(SaveError::Busy))), "{ledger_saved:?}");
         drop(hung);
-        in_words(disk.late.as_mut().unwrap().await).unwrap_err(); // a pipe is no file to be synced
+        save_result(disk.late.as_mut().unwrap().await).unwrap_err(); // a pipe is no file to be synced
         pipes.iter().for_each(|pipe| drop(fs::remove_file(pipe))); // the store removed what it could not use
         disk.late = None;
         disk.save_ledger(&ledger("b")).await.unwrap();

@@ -124,7 +124,7 @@ fn answer(answered: &Answered) -> Finding {
 fn unanswered(failed: &CloudError) -> Finding {
     let told = failed.to_string();
     let remedy = match failed {
-        CloudError::Unreachable { why, .. } if why.contains("ertificate") => {
+        CloudError::Unreachable { why, .. } if why.to_string().contains("ertificate") => {
             "is the clock right (host-clock)? Is ca-certificates installed, or the authority of a site's own cloud \
              in /usr/local/share/ca-certificates?"
         }

@@ -15,6 +15,7 @@ use crate::cloud::{Answered, CloudError, Knock};
 use crate::config::Joining;
 use crate::engine::Survey;
 use crate::host::{Disk, Memory, Space, Unit};
+use crate::http::Failure;
 use crate::model::{Clock, CloudReport, DeviceUuid, Identity, Registration, Report};
 use crate::store::Copy;
 
@@ -706,7 +707,8 @@ fn answered(date: &str) -> Way {
 #[test]
 fn the_way_to_the_cloud() {
     let unreachable = |why: &str| {
-        way(Err(CloudError::Unreachable { endpoint: "https://a.example".to_owned(), why: why.to_owned() }))
+        let why = Failure::Unreachable(why.to_owned());
+        way(Err(CloudError::Unreachable { endpoint: "https://a.example".to_owned(), why }))
     };
     let mut nameless = unreachable("no name");
     if let Some(Ok(knock)) = &mut nameless.knock {

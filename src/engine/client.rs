@@ -286,15 +286,6 @@ pub(super) async fn connect(socket: &Path) -> Result<Client, Error> {
     Ok(Client { docker, line, version })
 }
 
-/// The innermost cause of an error. The causes around it only say that a client called a server.
-pub(super) fn innermost_cause(error: &Error) -> String {
-    let mut innermost: &dyn std::error::Error = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
-}
-
 /// bollard 0.21 negotiates a version and then does not send it; later ones may.
 fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
     let (mut parts, body) = request.into_parts();

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
-use crate::model::{FileLock, ServiceName};
+use crate::model::{FileLock, LockError, ServiceName};
 
 pub use space::{MOST_BYTES, MOST_FILES, Space, space};
 
@@ -32,17 +32,6 @@ const INSIDE: &str = "/tmp/balena";
 
 /// A lock file is written here, beside the services' folders, and appears in them whole.
 const DRAFT: &str = ".lock";
-
-/// Why a folder or a lock is not to be had.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// The app has locked its updates.
-    #[error("{service} has locked updates with {path}")]
-    Held { service: ServiceName, path: String },
-    /// The folder, or our lock in it, cannot be written.
-    #[error("lock folder {path} of {service} cannot be used: {why}")]
-    Unusable { service: ServiceName, path: PathBuf, why: String },
-}
 
 /// The lock folders of all services, `<root>/<app number>/<service>/`.
 #[derive(Debug, Clone)]
@@ -65,7 +54,7 @@ impl Locks {
     ///
     /// [`LockError::Unusable`].
     pub fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), LockError> {
-        self.make(&self.folder(app, service)).map_err(|e| self.unusable(app, service, &e))
+        self.make(&self.folder(app, service)).map_err(|e| self.unusable(app, service, e))
     }
 
     fn make(&self, folder: &Path) -> io::Result<()> {
@@ -125,7 +114,7 @@ impl Locks {
                         let path = format!("{INSIDE}/{name}");
                         return Err(LockError::Held { service: service.clone(), path });
                     }
-                    Standing::Theirs | Standing::Nobody => return Err(self.unusable(app, service, &error)),
+                    Standing::Theirs | Standing::Nobody => return Err(self.unusable(app, service, error)),
                 },
             }
         }
@@ -184,9 +173,8 @@ impl Locks {
         folders.into_iter().flat_map(|folder| LOCKS.map(|name| folder.join(name)))
     }
 
-    fn unusable(&self, app: u64, service: &ServiceName, error: &io::Error) -> LockError {
-        let (service, path) = (service.clone(), self.folder(app, &service.clone()));
-        LockError::Unusable { service, path, why: error.to_string() }
+    fn unusable(&self, app: u64, service: &ServiceName, source: io::Error) -> LockError {
+        LockError::Unusable { service: service.clone(), folder: self.folder(app, service), source }
     }
 }
 

@@ -7,6 +7,8 @@ use hyper::body::Bytes;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
+use crate::model::innermost_cause;
+
 use super::Failure;
 
 /// How much of an answer is read that only says what went wrong.
@@ -110,8 +112,7 @@ pub(super) fn failed(error: &reqwest::Error) -> Failure {
     if error.is_timeout() {
         return Failure::Late;
     }
-    let causes = std::iter::successors(std::error::Error::source(error), |error| error.source());
-    let told = match causes.last().map(ToString::to_string) {
+    let told = match std::error::Error::source(error).map(innermost_cause) {
         // What rustls says when the other side answers its greeting in plain text.
         Some(why) if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
         Some(why) => why,

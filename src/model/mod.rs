@@ -11,6 +11,7 @@ mod exposure;
 mod facts;
 mod forecast;
 mod history;
+mod host_error;
 mod id;
 mod identity;
 mod image;
@@ -36,7 +37,7 @@ pub mod text;
 mod window;
 
 pub use alert::Alert;
-pub use causes::with_causes;
+pub use causes::{innermost_cause, with_causes};
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, EventKind, Events};
@@ -44,6 +45,7 @@ pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};
 pub use facts::{Clock, Facts, FileLock, HeldPort, ImageSize, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};
 pub use history::{Happening, History, What};
+pub use host_error::{LockError, MountError, RangeTaken};
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
     SpecHash, VolumeName,

@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, ImageSize, RegistryPass, ServiceName, ServiceSpec, VolumeName,
-    VolumeSpec, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, ImageSize, LockError, MountError, RangeTaken, RegistryPass,
+    ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
 };
 
 /// What is known of the host and of registries, and the lock files of apps. The host is the real one.
 ///
 /// An app is named by its number, as in the folder of its locks. Nothing here takes long but
-/// [`measure_image`](Self::measure_image) and [`pass`](Self::pass), and [`bound`](Self::bound) on a disk that hangs: the rest reads a
+/// [`measure_image`](Self::measure_image) and [`pass`](Self::pass), and [`resolve_mounts`](Self::resolve_mounts) on a disk that hangs: the rest reads a
 /// few small files of the host.
 pub trait HostAccess: Send + Sync + 'static {
     /// Makes sure that a service's lock folder is there, for every user of its container to write.
     ///
     /// # Errors
     ///
-    /// Why it cannot be made.
-    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String>;
+    /// [`LockError::Unusable`].
+    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), LockError>;
 
     /// Removes the lock folders of all services but these, named by the number of their app.
     fn keep_folders(&self, keep: &BTreeSet<(u64, ServiceName)>);
@@ -34,8 +34,8 @@ pub trait HostAccess: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whose lock file stands there, in words, or why none can be written.
-    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String>;
+    /// Which service's app holds a lock, or which folder cannot be written.
+    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), LockError>;
 
     /// Whether any lock file of ours stands in a folder of the app.
     fn has_own_locks(&self, app: u64) -> bool;
@@ -76,18 +76,18 @@ pub trait HostAccess: Send + Sync + 'static {
     /// # Errors
     ///
     /// Which path may not be mounted on this device, why, and what to do.
-    fn bound(
+    fn resolve_mounts(
         &self,
         spec: &ServiceSpec,
         volumes: &BTreeMap<VolumeName, VolumeSpec>,
-    ) -> impl Future<Output = Result<Vec<Bound>, String>> + Send;
+    ) -> impl Future<Output = Result<Vec<MountedPath>, MountError>> + Send;
 
-    /// Whether a network may have these address ranges.
+    /// Checks that no network of the host has one of these address ranges.
     ///
     /// # Errors
     ///
     /// Which network of the host has one of them, and what to do.
-    fn has_room_for(&self, ranges: &[String]) -> Result<(), String>;
+    fn check_ranges(&self, ranges: &[String]) -> Result<(), RangeTaken>;
 
     /// Asks an image's registry for its layers, and for which machines it is made. Of an image for several
     /// machines those of `architecture` count.
@@ -107,7 +107,7 @@ pub trait HostAccess: Send + Sync + 'static {
 
 /// A path of the host that a service mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bound {
+pub struct MountedPath {
     /// Without links.
     pub path: String,
     /// Where the disk is mounted on which its folder is.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinError;
 use tokio::time::Instant;
 use tracing::warn;
 
 use crate::engine::Operate;
-use crate::model::{Alert, EventKind, Ledger, StoredTarget};
+use crate::model::{Alert, EventKind, Ledger, StoredTarget, with_causes};
+use crate::store::StoreError;
 
 use super::{HostAccess, Reconciler};
 
@@ -16,22 +18,54 @@ pub trait Memory: Send {
     ///
     /// # Errors
     ///
-    /// Why it could not be saved; it is then saved with the next thing that can be.
-    fn save_target(&mut self, record: &StoredTarget) -> impl Future<Output = Result<(), String>> + Send;
+    /// Why the target is not on disk. It is then saved together with the next save that succeeds.
+    fn save_target(&mut self, record: &StoredTarget) -> impl Future<Output = Result<(), SaveError>> + Send;
 
     /// Saves the ledger. Durable when it returns `Ok`; writes nothing if nothing changed.
     ///
     /// # Errors
     ///
     /// As for the target.
-    fn save_ledger(&mut self, ledger: &Ledger) -> impl Future<Output = Result<(), String>> + Send;
+    fn save_ledger(&mut self, ledger: &Ledger) -> impl Future<Output = Result<(), SaveError>> + Send;
 }
 
-/// Longest time between two attempts to save what could not be saved.
+/// Why a save is not on disk yet, sorted by when to try again.
+#[derive(Debug, thiserror::Error)]
+pub enum SaveError {
+    /// The store refused. Its own error says when to try again.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+
+    /// The disk did not answer in time. The save may still succeed.
+    #[error("the disk has not answered for {} s", waited.as_secs())]
+    Late { waited: Duration },
+
+    /// The disk has not answered an earlier save yet, so this one was not begun.
+    #[error("the disk has not answered an earlier save yet")]
+    Busy,
+
+    /// The thread that saves ended before its answer: the agent stops.
+    #[error("the agent ends")]
+    Ended(#[source] JoinError),
+}
+
+impl SaveError {
+    /// How long to wait before the next attempt: 1 s to 300 s.
+    #[must_use]
+    pub fn retry_after(&self) -> Duration {
+        match self {
+            // `None`: only another content can be saved. It comes with the next change; this is the latest attempt.
+            Self::Store(error) => error.retry_after().unwrap_or(SAVE_AGAIN),
+            Self::Late { .. } | Self::Busy | Self::Ended(_) => SAVE_AGAIN,
+        }
+    }
+}
+
+/// Time between two attempts to save, unless the store says otherwise.
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    pub(super) fn note_store(&mut self, saved: Result<(), String>) {
+    pub(super) fn note_store(&mut self, saved: Result<(), SaveError>) {
         match saved {
             Ok(()) => {
                 self.save_again = None;
@@ -39,8 +73,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                     self.emit(EventKind::Store { error: None });
                 }
             }
-            Err(why) => {
-                self.save_again = Some(Instant::now() + SAVE_AGAIN);
+            Err(error) => {
+                self.save_again = Some(Instant::now() + error.retry_after());
+                let why = with_causes(&error);
                 if self.store_error.as_ref() != Some(&why) {
                     let alert = Alert::StoreFailing.as_str();
                     warn!(alert, error = %why, "store cannot be written; going on without it");

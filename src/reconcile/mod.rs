@@ -39,6 +39,7 @@ use crate::engine::{About, EngineError, Operate};
 use crate::model::{
     Alert, AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Facts, Forecast, ImageRef,
     Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp,
+    with_causes,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
@@ -47,9 +48,9 @@ use alerts::Alerts;
 use attempts::Attempts;
 use counters::Counters;
 pub use events::watch_engine;
-pub use host_access::{Bound, HostAccess, Unmeasured};
+pub use host_access::{HostAccess, MountedPath, Unmeasured};
 use image_sizes::ImageSizes;
-pub use memory::Memory;
+pub use memory::{Memory, SaveError};
 pub use orders::Command;
 use pulls::Pulls;
 use trials::Trials;
@@ -318,7 +319,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     }
 
     fn no_engine(&mut self, error: &EngineError) -> Duration {
-        let told = error.to_string();
+        let told = with_causes(error);
         if self.engine_error.as_ref() != Some(&told) {
             warn!(alert = Alert::EngineLost.as_str(), error = %told, "engine cannot be looked at");
             self.emit(EventKind::Engine { error: Some(told.clone()) });

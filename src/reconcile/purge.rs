@@ -3,7 +3,7 @@
 use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{Answer, ObservedService, Purge, Step};
+use crate::model::{Answer, ObservedService, Purge, Step, with_causes};
 use crate::plan::{PurgePlan, plan_purge, record_intent};
 
 use super::{HostAccess, Memory, Reconciler};
@@ -55,5 +55,5 @@ fn stop(seen: &ObservedService) -> Step {
 }
 
 fn refused(what: &str, error: &EngineError) -> Answer {
-    Answer::Refused(format!("{what}: {error}"))
+    Answer::Refused(format!("{what}: {}", with_causes(error)))
 }

@@ -9,8 +9,8 @@ use tracing::debug;
 
 use crate::engine::{EngineError, NewContainer, Operate};
 use crate::model::{
-    App, AppId, Commit, ContainerId, ImageRef, Ledger, Observed, Outcome, Platform, Release, ServiceName,
-    SpecHash, Step, Target, TargetApp,
+    App, AppId, Commit, ContainerId, ImageRef, Ledger, LockError, Observed, Outcome, Platform, Release,
+    ServiceName, SpecHash, Step, Target, TargetApp, with_causes,
 };
 use crate::plan;
 
@@ -212,7 +212,8 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
                 };
                 if let Err(error) = self.host.prepare(new.app.number, service) {
                     // The engine makes the folder itself; only users other than root cannot lock then.
-                    debug!(%app, %service, %error, "lock folder cannot be made");
+                    let error = with_causes(&error);
+                    debug!(%app, %service, error, "lock folder cannot be made");
                 }
                 engine.create(new).await
             }
@@ -307,13 +308,18 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         for service in services.iter().filter(|service| is_ordered || !counts(service)) {
             self.host.break_locks(owner.number, service);
         }
-        let Err(why) = self.host.take_locks(owner.number, &services) else { return Outcome::Done };
-        if services.iter().any(|service| self.host.lock(owner.number, service).is_some()) {
-            return Outcome::Retry { after: None, why };
+        let Err(error) = self.host.take_locks(owner.number, &services) else { return Outcome::Done };
+        let why = with_causes(&error);
+        let is_locked = || services.iter().any(|service| self.host.lock(owner.number, service).is_some());
+        match error {
+            LockError::Held { .. } => Outcome::Retry { after: None, why },
+            LockError::Unusable { .. } if is_locked() => Outcome::Retry { after: None, why },
+            LockError::Unusable { .. } => {
+                // An app cannot hold a lock in a folder where none can be written.
+                debug!(%app, error = why, "no lock can be taken");
+                Outcome::Done
+            }
         }
-        // Where no lock can be written none can be held.
-        debug!(%app, error = %why, "no lock can be taken");
-        Outcome::Done
     }
 }
 
@@ -346,8 +352,8 @@ pub(super) fn outcome(step: &Step, result: Result<(), EngineError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
         Err(error @ EngineError::NoImage { .. }) if matches!(step, Step::Pull { .. }) => {
-            Outcome::Failed { why: error.to_string() }
+            Outcome::Failed { why: with_causes(&error) }
         }
-        Err(error) => Outcome::Retry { after: error.retry_after(), why: error.to_string() },
+        Err(error) => Outcome::Retry { after: error.retry_after(), why: with_causes(&error) },
     }
 }

@@ -1,6 +1,7 @@
 //! The reconciler and the fake engine, fed by channels, on a paused clock.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Channels, Command, Memory, Settings, run, watch_engine};
+use super::{Channels, Command, Memory, SaveError, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault as Wrong};
 use crate::model::{
     Answer, App, AppId, ByService, Commit, ContainerState, Delivered, Events, Health, Hold, ImageRef,
@@ -17,6 +18,7 @@ use crate::model::{
     ServiceName, ServiceSpec, SpecHash, StoredTarget, Target, TargetApp, TrialSpec, VolumeName, VolumeSpec,
     WantedApp,
 };
+use crate::store::StoreError;
 use host::Host;
 
 mod around;
@@ -29,7 +31,10 @@ mod outage;
 mod passes;
 mod secrets;
 
-/// A store that keeps the last ledger, and can be full.
+/// What a full store says.
+const NO_SPACE: &str = "no space to write /state: no storage space";
+
+/// A store that keeps the last ledger, and can be full or read-only.
 #[derive(Debug, Clone, Default)]
 struct Notebook(Arc<Mutex<Page>>);
 
@@ -41,6 +46,7 @@ struct Page {
     writes: u32,
     tries: u32,
     is_full: bool,
+    is_read_only: bool,
     /// What happens at a save, by how many that changed something came before it.
     script: Option<(u32, AtSave, Arc<Fake>)>,
     /// Who saves is dead, and only does not know it yet.
@@ -61,8 +67,8 @@ enum AtSave {
 
 impl Page {
     /// Saves what is new by `write`, unless the script says otherwise.
-    fn save(&mut self, is_news: bool, write: impl FnOnce(&mut Self)) -> Result<(), String> {
-        if self.is_torn || (!is_news && !self.is_full) {
+    fn save(&mut self, is_news: bool, write: impl FnOnce(&mut Self)) -> Result<(), SaveError> {
+        if self.is_torn || (!is_news && !self.is_full && !self.is_read_only) {
             return Ok(());
         }
         let at = self.writes + self.targets;
@@ -71,7 +77,14 @@ impl Page {
         self.is_full |= does == Some(AtSave::Fill);
         if self.is_full {
             engine.inspect(|engine| engine.freeze());
-            return Err("no space".into());
+            let (doing, path) = ("write", "/state".into());
+            let source = ErrorKind::StorageFull.into();
+            return Err(StoreError::Full { doing, path, source }.into());
+        }
+        if self.is_read_only {
+            let (doing, path) = ("write", "/state".into());
+            let source = ErrorKind::ReadOnlyFilesystem.into();
+            return Err(StoreError::ReadOnly { doing, path, source }.into());
         }
         if does != Some(AtSave::EndBefore) {
             write(self);
@@ -83,7 +96,7 @@ impl Page {
 }
 
 impl Memory for Notebook {
-    async fn save_target(&mut self, record: &StoredTarget) -> Result<(), String> {
+    async fn save_target(&mut self, record: &StoredTarget) -> Result<(), SaveError> {
         let mut page = self.0.lock().unwrap();
         let is_news = page.target.as_ref() != Some(record);
         page.save(is_news, |page| {
@@ -92,7 +105,7 @@ impl Memory for Notebook {
         })
     }
 
-    async fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), String> {
+    async fn save_ledger(&mut self, ledger: &Ledger) -> Result<(), SaveError> {
         let mut page = self.0.lock().unwrap();
         page.tries += 1;
         let is_news = page.ledger != *ledger;
@@ -427,7 +440,7 @@ async fn a_full_store_stops_nothing() {
     lab.deliver(target(1));
     lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
-    assert_eq!(lab.report.borrow().store_error.as_deref(), Some("no space"));
+    assert_eq!(lab.report.borrow().store_error.as_deref(), Some(NO_SPACE));
     lab.notebook.0.lock().unwrap().is_full = false;
     lab.deliver(target(2));
     lab.pass(20).await;
@@ -441,7 +454,7 @@ async fn a_store_with_space_again_is_written_without_any_other_cause() {
     lab.notebook.0.lock().unwrap().is_full = true;
     lab.deliver(target(1));
     lab.pass(200).await;
-    assert_eq!(lab.report.borrow().store_error.as_deref(), Some("no space"));
+    assert_eq!(lab.report.borrow().store_error.as_deref(), Some(NO_SPACE));
     let (tries, calls) = (lab.notebook.0.lock().unwrap().tries, lab.engine.calls().len());
     lab.pass(600).await;
     let tried = lab.notebook.0.lock().unwrap().tries - tries;
@@ -451,6 +464,23 @@ async fn a_store_with_space_again_is_written_without_any_other_cause() {
     lab.pass(61).await;
     assert_eq!(lab.report.borrow().store_error, None);
     assert_eq!(lab.good().as_deref(), Some("1"));
+}
+
+/// A read-only disk is tried more rarely than a full one (`StoreError::retry_after`).
+#[tokio::test(start_paused = true)]
+async fn a_read_only_store_is_tried_every_five_minutes() {
+    let lab = Lab::new();
+    lab.notebook.0.lock().unwrap().is_read_only = true;
+    lab.deliver(target(1));
+    lab.pass(400).await;
+    let why = "cannot write /state: the file system is read-only: read-only filesystem or storage medium";
+    assert_eq!(lab.report.borrow().store_error.as_deref(), Some(why));
+    let tries = lab.notebook.0.lock().unwrap().tries;
+    lab.pass(3000).await;
+    assert_eq!(lab.notebook.0.lock().unwrap().tries - tries, 10, "every five minutes");
+    lab.notebook.0.lock().unwrap().is_read_only = false;
+    lab.pass(301).await;
+    assert_eq!(lab.report.borrow().store_error, None);
 }
 
 #[tokio::test(start_paused = true)]

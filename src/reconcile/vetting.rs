@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use crate::engine::Operate;
 use crate::model::{
     AppId, ContainerId, ContainerState, ObservedService, Release, ServiceName, ServiceSpec, SpecHash, Step,
-    VolumeName, VolumeSpec, is_at_or_below,
+    VolumeName, VolumeSpec, is_at_or_below, with_causes,
 };
 
-use super::host_access::{Bound, HostAccess};
+use super::host_access::{HostAccess, MountedPath};
 use super::stage::Doer;
 
 /// A service beside the one that is to start.
@@ -53,7 +53,11 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
                     release.networks.get(network).is_some_and(|spec| spec.config_hash == *config_hash)
                 };
                 let ranges = self.release_where(app, has_it)?.1.networks.get(network)?.ranges();
-                return if ranges.is_empty() { None } else { self.host.has_room_for(&ranges).err() };
+                return if ranges.is_empty() {
+                    None
+                } else {
+                    self.host.check_ranges(&ranges).err().map(|error| with_causes(&error))
+                };
             }
             Step::Create { app, service, spec, .. } => (app, service, spec),
             Step::Start { app, service, container } => (app, service, &self.seen(container)?.spec),
@@ -76,9 +80,9 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
             | Step::RemoveImage { .. } => return None,
         };
         let release = self.release_with(app, service, spec)?.1;
-        let bound = match self.host.bound(release.services.get(service)?, &release.volumes).await {
+        let bound = match self.host.resolve_mounts(release.services.get(service)?, &release.volumes).await {
             Ok(bound) => bound,
-            Err(why) => return Some(why),
+            Err(error) => return Some(with_causes(&error)),
         };
         if bound.is_empty() || !matches!(step, Step::Start { .. }) {
             return None;
@@ -95,7 +99,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
     async fn replaceable(
         &self,
         own: (&AppId, &Release, &SpecHash),
-        bound: &[Bound],
+        bound: &[MountedPath],
         stopped: &[ContainerId],
     ) -> Option<String> {
         if let Some(path) = first_in(bound, bound) {
@@ -109,7 +113,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         }
         for other in self.neighbours(own, stopped) {
             // One that may not be mounted any more is not what the other one has.
-            let Ok(theirs) = self.host.bound(other.spec, other.volumes).await else { continue };
+            let Ok(theirs) = self.host.resolve_mounts(other.spec, other.volumes).await else { continue };
             let name = format!("service {} of app {}", other.service, other.app);
             if let Some(path) = first_in(bound, &theirs) {
                 return Some(above(&name, path, "it"));
@@ -170,10 +174,11 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
 
 /// The first of `paths` that is in a folder of another one where it may be replaced: the folder is mounted to be written,
 /// or what is mounted below it is.
-fn first_in<'a>(paths: &'a [Bound], others: &[Bound]) -> Option<&'a str> {
+fn first_in<'a>(paths: &'a [MountedPath], others: &[MountedPath]) -> Option<&'a str> {
     others.iter().find_map(|other| {
         let is_in = |path: &str| path != other.path && is_at_or_below(path, &other.path);
-        let is_replaceable = |bound: &&Bound| is_in(&bound.path) && (other.is_writable || is_in(&bound.disk));
+        let is_replaceable =
+            |bound: &&MountedPath| is_in(&bound.path) && (other.is_writable || is_in(&bound.disk));
         paths.iter().find(is_replaceable).map(|bound| bound.path.as_str())
     })
 }

@@ -19,9 +19,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{ContainerId, Instance, MountSource, VolumeSpec};
+use crate::model::{ContainerId, Instance, MountSource, VolumeSpec, innermost_cause};
 
-use super::client::{Client, connect, innermost_cause};
+use super::client::{Client, connect};
 use super::docker_spec::{self, label, passed_over_by_podman};
 use super::notices::{self, Ending};
 use super::{EngineError, NewContainer};

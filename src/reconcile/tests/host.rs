@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, ImageSize, MountSource, RegistryPass, ServiceName, ServiceSpec,
-    VolumeName, VolumeSpec, Window, WindowState,
+    Clock, FileLock, HeldPort, ImageRef, ImageSize, LockError, MountError, MountSource, RangeTaken,
+    RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
 };
-use crate::reconcile::{Bound, HostAccess, Unmeasured};
+use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 
 /// A service's lock folder.
 type Folder = (u64, ServiceName);
@@ -75,7 +75,7 @@ impl Host {
 }
 
 impl HostAccess for Host {
-    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), String> {
+    fn prepare(&self, app: u64, service: &ServiceName) -> Result<(), LockError> {
         self.inside().folders.insert((app, service.clone()));
         Ok(())
     }
@@ -89,13 +89,14 @@ impl HostAccess for Host {
         is_locked.then(|| FileLock { path: "/tmp/balena/updates.lock".to_owned() })
     }
 
-    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), String> {
+    fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), LockError> {
         let mut inside = self.inside();
         let late = std::mem::take(&mut inside.late);
         inside.locks.extend(late);
         let folders: Vec<Folder> = services.iter().map(|service| (app, service.clone())).collect();
         if let Some((_, service)) = folders.iter().find(|folder| inside.locks.contains(folder)) {
-            return Err(format!("{service} holds /tmp/balena/updates.lock"));
+            let path = "/tmp/balena/updates.lock".to_owned();
+            return Err(LockError::Held { service: service.clone(), path });
         }
         inside.own.extend(folders);
         Ok(())
@@ -145,31 +146,31 @@ impl HostAccess for Host {
         self.inside().listeners.clone()
     }
 
-    async fn bound(
+    async fn resolve_mounts(
         &self,
         spec: &ServiceSpec,
         _: &BTreeMap<VolumeName, VolumeSpec>,
-    ) -> Result<Vec<Bound>, String> {
+    ) -> Result<Vec<MountedPath>, MountError> {
         let inside = self.inside();
         let mut bound = Vec::new();
         for mount in &spec.mounts {
             let MountSource::Host(path) = &mount.source else { continue };
             let path = inside.links.get(path).unwrap_or(path).clone();
             if inside.barred.contains(&path) {
-                return Err(format!("{path} may not be mounted"));
+                return Err(MountError::Refused { why: format!("{path} may not be mounted") });
             }
             let disk = if path.starts_with("/srv/disk/") { "/srv/disk" } else { "/" }.to_owned();
-            bound.push(Bound { path, disk, is_writable: !mount.is_read_only });
+            bound.push(MountedPath { path, disk, is_writable: !mount.is_read_only });
         }
         Ok(bound)
     }
 
-    fn has_room_for(&self, ranges: &[String]) -> Result<(), String> {
+    fn check_ranges(&self, ranges: &[String]) -> Result<(), RangeTaken> {
         let barred = &self.inside().barred;
-        ranges
-            .iter()
-            .find(|range| barred.contains(*range))
-            .map_or(Ok(()), |range| Err(format!("{range} is the host's")))
+        let taken = ranges.iter().find(|range| barred.contains(*range));
+        taken.map_or(Ok(()), |range| {
+            Err(RangeTaken { asked: ranges.to_vec(), network: "eth0".to_owned(), range: range.clone() })
+        })
     }
 
     async fn measure_image(&self, image: &ImageRef, _: &str) -> Result<ImageSize, Unmeasured> {

@@ -142,7 +142,11 @@ async fn a_network_with_addresses_of_the_host_is_not_made() {
     lab.deliver(wanted);
     lab.pass(30).await;
     assert_eq!(networks::networks(&lab).await, ["1_default"]);
-    assert!(whys(&lab).iter().any(|why| why.contains("10.0.0.0/22 is the host's")), "{:?}", whys(&lab));
+    assert!(
+        whys(&lab).iter().any(|why| why.contains("this device's eth0 (10.0.0.0/22)")),
+        "{:?}",
+        whys(&lab)
+    );
     lab.host.inside().barred.clear();
     lab.pass(300).await;
     assert_eq!(lab.runs().await, "db@2 web@2");
