@@ -342,7 +342,7 @@ fn the_help_of_lock_run_says_what_becomes_of_the_command() {
     command.args(["lock", "run", "--help"]).env("NO_COLOR", "1");
     let (code, said) = run(command, dir.path());
     assert_eq!(code, 0);
-    let begins = "Locks updates while a command runs, and ends with its exit code\n";
+    let begins = "Locks updates while a command runs, and ends with the command's exit code\n";
     let ends = "\nExample: cotter lock run --reason backup -- /usr/local/bin/backup --full";
     assert!(said.starts_with(begins) && said.ends_with(ends), "{said}");
     assert!(said.contains("Usage: cotter lock run [OPTIONS] --reason <TEXT> -- <COMMAND>..."), "{said}");

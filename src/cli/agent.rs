@@ -16,10 +16,10 @@ use crate::store;
 /// What may be said of the agent's settings; the rest is in its file.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// Settings file [default: /etc/cotter/agent.toml, which may be missing]
+    /// Settings file [default: /etc/cotter/agent.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One setting, e.g. --set cloud.poll_interval=1min; may be repeated
+    /// Overrides one setting, e.g. --set cloud.poll_interval=1min; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
 }
@@ -35,7 +35,7 @@ impl Settings {
 pub(super) struct Agent {
     #[command(flatten)]
     settings: Settings,
-    /// Only check the settings, and say whether they are fine
+    /// Only checks the settings, and exits
     #[arg(long)]
     check: bool,
 }

@@ -16,16 +16,16 @@ use crate::doctor::{self, CHECKS, Finding, Level, Subject};
 pub(super) struct Check {
     #[command(flatten)]
     settings: Settings,
-    /// Checks to leave out, by id, or by area as in `cloud`; with commas between them
+    /// Checks to leave out, separated by commas: ids, or areas such as `cloud`
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     dont_run: Vec<String>,
-    /// Lists the checks and runs none
+    /// Lists all checks, and runs none
     #[arg(long, conflicts_with = "dont_run")]
     list: bool,
-    /// Ends with 50 for warnings, too
+    /// Ends with exit code 50 also if there are only warnings
     #[arg(long)]
     warnings_as_errors: bool,
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }

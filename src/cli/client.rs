@@ -22,7 +22,7 @@ use crate::model::is_loopback;
 /// Which fleet server, and with which token.
 #[derive(Debug, Args)]
 pub(super) struct Connection {
-    /// The fleet server
+    /// Address of the fleet server
     #[arg(
         long,
         env = "COTTER_FLEET_URL",
@@ -42,7 +42,7 @@ pub(super) struct Connection {
     // Only from the environment: a token on a command line is seen by everybody. No value is ever shown.
     #[arg(long = "token-from-environment", hide = true, env = "COTTER_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Send the token to an http:// server on another machine, where everybody on the way can read it
+    /// Sends the token over http:// to another machine, although the network between can read it
     #[arg(long, env = "COTTER_INSECURE", value_parser = FalseyValueParser::new(), help_heading = "Connection")]
     insecure: bool,
 }

@@ -8,6 +8,7 @@ use super::print;
 /// For which shell.
 #[derive(Debug, Args)]
 pub(super) struct Completion {
+    /// Shell that the script is for
     shell: Shell,
 }
 

@@ -28,7 +28,7 @@ pub(super) struct Plain {
 /// An order for one app.
 #[derive(Debug, Args)]
 pub(super) struct OfApp {
-    /// The app, if there are several
+    /// The app; needed only if the device has several
     #[arg(long, value_name = "UUID|NAME")]
     app: Option<String>,
     #[command(flatten)]
@@ -38,7 +38,7 @@ pub(super) struct OfApp {
 /// Why nothing shall be swapped.
 #[derive(Debug, Args)]
 pub(super) struct Hold {
-    /// What others read in the status
+    /// Why, for everyone who reads `cotter status`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
@@ -48,16 +48,16 @@ pub(super) struct Hold {
 /// Whether to ask only, or to go on at once.
 #[derive(Debug, Args)]
 pub(super) struct Update {
-    /// Lets the release that is wanted now pass locks and maintenance windows, once
+    /// Lets the present target pass locks and maintenance windows, once
     #[arg(long)]
     force: bool,
-    /// Waits until the device runs what it should, or it is known why it does not; the exit code tells which
+    /// Waits until the device runs its target or something prevents that; the exit code says which
     #[arg(long)]
     wait: bool,
-    /// How long to wait at most
+    /// The longest time to wait
     #[arg(long, value_name = "TIME", default_value = "30min", value_parser = humantime::parse_duration, requires = "wait")]
     timeout: Duration,
-    /// The agent's status socket, for --wait [default: status.sock beside the control socket]
+    /// The agent's status socket, for --wait [default: status.sock in the folder of the control socket]
     #[arg(long, env = "COTTER_STATUS_SOCKET", value_name = "PATH")]
     status_socket: Option<PathBuf>,
     #[command(flatten)]
@@ -67,9 +67,9 @@ pub(super) struct Update {
 /// A service that an operator lets run again.
 #[derive(Debug, Args)]
 pub(super) struct Start {
-    /// Its name in the compose file
+    /// Name of the service in the compose file
     service: String,
-    /// Its app, if several have such a service
+    /// App of the service; needed only if several apps have a service of this name
     #[arg(long, value_name = "UUID|NAME")]
     app: Option<String>,
     #[command(flatten)]
@@ -81,7 +81,7 @@ pub(super) struct Start {
 pub(super) struct OfService {
     #[command(flatten)]
     of: Start,
-    /// Passes over locks
+    /// Ignores locks
     #[arg(long)]
     force: bool,
 }

@@ -13,22 +13,22 @@ use crate::wire::operator_api::{Allow, BarredView, BulkView, DeleteMany, DeviceV
 /// Which devices go.
 #[derive(Debug, Args)]
 pub(super) struct Delete {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE", required_unless_present_any = ["filter", "provisioning_key"],
         conflicts_with_all = ["filter", "provisioning_key", "fleet", "dry_run"])]
     device: Option<String>,
     #[arg(long, help = FILTER)]
     filter: Option<String>,
-    /// Devices that came with this provisioning key: its name, its id, or the first 4 or more digits of that
+    /// Devices that registered with this provisioning key: its name, its id, or the first 4 or more digits of it
     #[arg(long, value_name = "KEY")]
     provisioning_key: Option<String>,
     /// Only devices of this fleet
     #[arg(long)]
     fleet: Option<String>,
-    /// Show who would be deleted, and delete nobody
+    /// Shows which devices would be deleted, and deletes none
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask before all that match are deleted
+    /// Deletes all that match without a question
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -48,10 +48,10 @@ pub(super) struct Barred {
 /// Which deleted devices may come back.
 #[derive(Debug, Args)]
 pub(super) struct AllowDevices {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of each device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE", required = true)]
     devices: Vec<String>,
-    /// Put them back as they were, so that they need no provisioning key
+    /// Restores the devices as they were, so that they need no provisioning key
     #[arg(long)]
     restore: bool,
     #[command(flatten)]

@@ -14,12 +14,12 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// Whom to ask, and for how long.
 #[derive(Debug, Args)]
 pub(super) struct Events {
-    /// Goes on with what comes, also over restarts of the agent
+    /// Continues with new events, also after restarts of the agent
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
     source: Source,
-    /// One JSON document a line
+    /// Prints JSON, one document per line
     #[arg(long)]
     json: bool,
 }

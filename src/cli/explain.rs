@@ -12,11 +12,11 @@ use crate::api::{self, AppStatus, StatusDocument, WaitingStatus};
 /// Whom to ask, and about what.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// Only what concerns this service
+    /// Shows only what concerns this service, by its name in the compose file
     service: Option<String>,
     #[command(flatten)]
     source: Source,
-    /// The same as JSON
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }

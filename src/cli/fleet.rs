@@ -15,17 +15,17 @@ pub(super) enum Verb {
     /// The old place of `cotter-fleet serve`; goes with the next release
     #[command(hide = true, disable_help_flag = true)]
     Serve(Moved),
-    /// Create a fleet; prints the key with which its devices register
+    /// Creates a fleet, and prints the key with which its devices register
     Create(Named),
-    /// List the fleets
+    /// Lists the fleets
     List(Plain),
-    /// Show a fleet
+    /// Shows a fleet
     Show(Named),
-    /// Pin a fleet to a release; new releases then change nothing
+    /// Pins a fleet to a release; new releases then change nothing
     Pin(PinFleet),
-    /// Let a fleet follow its newest release, from now on
+    /// Lets a fleet follow its newest release that is successful, final and valid
     TrackLatest(Named),
-    /// Create, list and revoke the keys with which devices register
+    /// Creates, lists and revokes the keys with which devices register
     ProvisioningKey(ProvisioningKey),
 }
 
@@ -38,7 +38,7 @@ pub(super) struct Moved {
 
 #[derive(Debug, Args)]
 pub(super) struct Plain {
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]

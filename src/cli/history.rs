@@ -11,7 +11,7 @@ use crate::api::{self, HappeningStatus};
 pub(super) struct History {
     #[command(flatten)]
     source: Source,
-    /// The whole document
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }

@@ -23,10 +23,10 @@ const LARGEST: u64 = 1 << 20;
 pub(super) struct Join {
     /// The config.json, or - for standard input
     file: PathBuf,
-    /// The agent's settings file; what is written goes beside it [default: /etc/cotter/agent.toml]
+    /// The agent's settings file; `join` writes into its folder [default: /etc/cotter/agent.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Replaces what makes the device another one, or another cloud's
+    /// Joins even if this device has another identity or another cloud already, and replaces it
     #[arg(long)]
     force: bool,
     /// Shows what would be written, and writes nothing

@@ -22,22 +22,22 @@ use crate::config::environment;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Locks updates for a time, and prints the lock's id
+    /// Locks updates for a time, and prints the id of the lock
     #[command(after_help = "Example: id=$(cotter lock acquire --reason \"print job\" --ttl 30min)")]
     Acquire(Acquire),
-    /// Lets a lock last longer, from now
+    /// Extends a lock, from now on
     #[command(after_help = "Example: cotter lock renew \"$id\" --ttl 30min")]
     Renew(Renew),
     /// Ends a lock
     #[command(after_help = "Example: cotter lock release \"$id\"")]
     Release(Release),
-    /// Shows the locks that are in force, those that services hold by a file among them
+    /// Lists the locks in force, including the lock files of services
     List(List),
-    /// Locks updates while a command runs, and ends with its exit code
+    /// Locks updates while a command runs, and ends with the command's exit code
     ///
-    /// The lock is renewed all the while and released at the end. When this is killed, the lock ends by
-    /// itself, after --ttl at most. A command that is not found ends with 127, one that cannot be run
-    /// with 126, one that a signal ended with 128 and the signal's number.
+    /// The lock is renewed while the command runs, and released when it ends. If `cotter lock run` is killed,
+    /// the lock ends by itself after --ttl at most. The exit code is 127 if the command is not found, 126 if it
+    /// cannot be run, and 128 plus the number of the signal if a signal ended it.
     #[command(after_help = "Example: cotter lock run --reason backup -- /usr/local/bin/backup --full")]
     Run(Run),
 }
@@ -45,13 +45,13 @@ pub(super) enum Verb {
 /// Why and for how long.
 #[derive(Debug, Args)]
 pub(super) struct Acquire {
-    /// What others read in the status
+    /// Why, for everyone who reads `cotter status`
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// When it ends unless it is renewed: 1s to 24h
+    /// After what time the lock ends unless it is renewed, 1s to 24h
     #[arg(long, default_value = "10min", value_parser = ttl, value_name = "DURATION")]
     ttl: u64,
-    /// Who holds it [default: the user's name]
+    /// Who holds the lock [default: the user's name]
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
     #[command(flatten)]
@@ -61,9 +61,9 @@ pub(super) struct Acquire {
 /// Which lock, and for how long.
 #[derive(Debug, Args)]
 pub(super) struct Renew {
-    /// As `acquire` has printed it
+    /// Id of the lock, as `acquire` printed it
     id: String,
-    /// When it ends unless it is renewed: 1s to 24h
+    /// After what time the lock ends unless it is renewed, 1s to 24h
     #[arg(long, default_value = "10min", value_parser = ttl, value_name = "DURATION")]
     ttl: u64,
     #[command(flatten)]
@@ -73,7 +73,7 @@ pub(super) struct Renew {
 /// Which lock.
 #[derive(Debug, Args)]
 pub(super) struct Release {
-    /// As `acquire` has printed it
+    /// Id of the lock, as `acquire` printed it
     id: String,
     #[command(flatten)]
     agent: Plain,
@@ -84,7 +84,7 @@ pub(super) struct Release {
 pub(super) struct List {
     #[command(flatten)]
     source: status::Source,
-    /// For programs
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }
@@ -92,13 +92,13 @@ pub(super) struct List {
 /// A command, and why it wants no update beside it.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// What others read in the status
+    /// Why, for everyone who reads `cotter status`
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// How long the lock may outlive this command if it is killed: 1s to 24h
+    /// After what time the lock ends if `cotter lock run` is killed, 1s to 24h
     #[arg(long, default_value = "1min", value_parser = ttl, value_name = "DURATION")]
     ttl: u64,
-    /// Who holds it [default: the user's name]
+    /// Who holds the lock [default: the user's name]
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
     #[command(flatten)]

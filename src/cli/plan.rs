@@ -14,7 +14,7 @@ use crate::api::{self, PlanDocument, WaitingStatus};
 pub(super) struct Plan {
     #[command(flatten)]
     source: Source,
-    /// The whole document
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }

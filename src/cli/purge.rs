@@ -12,16 +12,16 @@ use crate::api::{self, PurgeWish};
 /// What is removed.
 #[derive(Debug, Args)]
 pub(super) struct Purge {
-    /// The app; without one all volumes are listed, and none is removed
+    /// App whose volumes are removed; without it, all volumes are listed and none is removed
     #[arg(value_name = "APP")]
     app: Option<String>,
-    /// Only this volume, by its name in the compose file
+    /// Removes only this volume, by its name in the compose file
     #[arg(value_name = "VOLUME", requires = "app")]
     volume: Option<String>,
-    /// Does not ask
+    /// Removes without a question
     #[arg(long)]
     yes: bool,
-    /// Passes over locks
+    /// Ignores locks
     #[arg(long)]
     force: bool,
     #[command(flatten)]

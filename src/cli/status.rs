@@ -26,10 +26,10 @@ pub(super) struct Source {
 pub(super) struct Status {
     #[command(flatten)]
     source: Source,
-    /// The whole document
+    /// Prints JSON: the complete status document
     #[arg(long)]
     json: bool,
-    /// Shows it again whenever it is another one, until Ctrl-C
+    /// Shows the status again whenever it changes, until Ctrl-C
     #[arg(long)]
     watch: bool,
 }

@@ -21,7 +21,7 @@ use crate::host;
 /// Where to put it.
 #[derive(Debug, Args)]
 pub(super) struct SupportBundle {
-    /// The file, which must not be there yet, or - for standard output [default: cotter-support-TIME.tar]
+    /// File to create, which must not exist yet, or - for standard output [default: cotter-support-TIME.tar]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
