@@ -141,7 +141,7 @@ fn what_is_shown_to_people() {
         assert!(operations.contains(&format!("| `{id}` |")), "docs/operations.md has no row for {id}");
     }
     let (code, said) = run(&["--dont-run", "config,colour"]);
-    let told = "error: no check is called colour; `cotter check --list` names them\n";
+    let told = "error: no check is called colour; `cotter check --list` lists them\n";
     assert_eq!((code, said.as_str()), (Some(2), told));
 
     let dir = tempfile::tempdir().expect("a folder");

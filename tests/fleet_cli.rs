@@ -145,8 +145,8 @@ impl Lab {
         let lines = printed.lines().map(|line| {
             if line.starts_with("created   20") {
                 "created   <now>"
-            } else if line.starts_with("came with  key ") {
-                "came with  key <key id>"
+            } else if line.starts_with("registered with  key ") {
+                "registered with  key <key id>"
             } else {
                 line
             }
@@ -186,19 +186,19 @@ fn reading_a_fleet() {
     web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
     ");
     assert_snapshot!(lab.run("device show porch"), @r"
-    device     porch
-    uuid       aaaa0000aaaa0000aaaa0000aaaa0000
-    type       generic-amd64
-    fleet      lab
-    pin        -
-    target     2222222222222222222222222222222222222222
-    running    -
-    update     -
-    online     no
-    last seen  -
-    tags       -
-    came with  key <key id>
-    reported   -
+    device           porch
+    uuid             aaaa0000aaaa0000aaaa0000aaaa0000
+    type             generic-amd64
+    fleet            lab
+    pin              -
+    target           2222222222222222222222222222222222222222
+    running          -
+    update           -
+    online           no
+    last seen        -
+    tags             -
+    registered with  key <key id>
+    reported         -
     ");
     assert_snapshot!(lab.run("fleet show lab"), @r"
     fleet     lab
@@ -315,7 +315,7 @@ fn pinning_and_tagging() {
     last seen  -
     tags       ring=prod
     ");
-    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers go on running, and it cannot register again until `cotter device allow bbbb0000bbbb0000bbbb0000bbbb0000`");
+    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers keep running, and it cannot register again until `cotter device allow bbbb0000bbbb0000bbbb0000bbbb0000`");
     assert_snapshot!(lab.run("release delete 1111"), @"deleted 1111111111111111111111111111111111111111 of lab");
 }
 
@@ -337,7 +337,7 @@ fn keys_and_deleted_devices() {
     );
     assert!(table.contains("  factory  active  0 of 500  0        60        20"), "{table}");
     let id = listed["keys"][0]["id"].as_str().unwrap();
-    let revoked = format!("revoked {id}; the 2 devices that came with it go on to work");
+    let revoked = format!("revoked {id}; the 2 devices that registered with it keep working");
     assert_eq!(lab.run(&format!("fleet provisioning-key revoke lab {id}")), revoked);
     assert!(lab.run("fleet provisioning-key list lab").contains(&format!("{id}  -        revoked  2")));
 
@@ -354,7 +354,7 @@ fn keys_and_deleted_devices() {
     aaaa0000aaaa  porch  lab
     bbbb0000bbbb  attic  lab
     --- stderr
-    error: nothing was deleted; answer yes, or say --yes
+    error: nothing was deleted; answer yes, or use --yes
     --- exit 2
     ");
     assert_snapshot!(lab.run("device delete --filter !ring --yes"), @r"
@@ -442,17 +442,17 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     let wrong = lab.run("fleet list --token-file other.token").replace(&lab.serving.url, "<url>");
     assert_snapshot!(wrong, @r"
     --- stderr
-    error: the fleet server at <url>/ does not accept this token; give it the operator.token of its data folder, by --token-file or COTTER_TOKEN
+    error: the fleet server at <url>/ does not accept this token; pass the operator.token of its data folder with --token-file or COTTER_TOKEN
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --token-file open.token"), @r"
     --- stderr
-    error: cannot read the operator's token in open.token; say --token-file, or set COTTER_TOKEN: everybody may read it (mode 644), and with it order the fleet; chmod 600 it
+    error: cannot read the operator's token in open.token; name its file with --token-file, or set COTTER_TOKEN: every user can read it (mode 644) and control the fleet with it; chmod 600 it
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --url http://127.0.0.1:1"), @r"
     --- stderr
-    error: no fleet server answers at http://127.0.0.1:1/ (Connection refused (os error 111)); is `cotter-fleet serve` running? another address: --url
+    error: no fleet server answers at http://127.0.0.1:1/ (Connection refused (os error 111)); is `cotter-fleet serve` running? --url names another address
     --- exit 20
     ");
     assert_snapshot!(lab.run("release create lab --file bad.yml"), @r"
@@ -550,13 +550,13 @@ fn the_token_goes_to_no_other_machine_in_the_clear() {
     for words in ASKING {
         assert_eq!(
             ask(words, "http://fleet.example.com:7300", &[]),
-            "--- stderr\nerror: the operator's token would go to fleet.example.com in the clear, because http:// has no TLS; \
-             write https://, or say --insecure on a network you trust\n--- exit 2",
+            "--- stderr\nerror: the operator's token would go to fleet.example.com unencrypted, because http:// has no TLS; \
+             use https://, or --insecure on a network you trust\n--- exit 2",
             "{words}"
         );
     }
     for url in ["http://0.0.0.0:1", "http://192.0.2.1", "http://[2001:db8::1]", "http://localhost.example"] {
-        assert!(ask("fleet list", url, &[]).contains("in the clear"), "{url}");
+        assert!(ask("fleet list", url, &[]).contains("unencrypted"), "{url}");
     }
     for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://0.0.0.0:1"] {
         assert!(ask("fleet list", url, &[]).contains("cannot read the operator's token"), "{url}");
@@ -576,7 +576,7 @@ fn the_token_goes_to_no_other_machine_in_the_clear() {
         printed(command.env("COTTER_TOKEN", "t").env("COTTER_INSECURE", value))
     };
     assert!(by_variable("1").contains("no fleet server answers at http://0.0.0.0:1"), "{}", by_variable("1"));
-    assert!(by_variable("0").contains("in the clear"), "{}", by_variable("0"));
+    assert!(by_variable("0").contains("unencrypted"), "{}", by_variable("0"));
 
     // Every verb takes the flag, so none is missing above for want of it.
     let verbs = cotter::cli::definitions();

@@ -1,4 +1,4 @@
-//! `cotter check`: what is wrong with this device, and what to do about it.
+//! `cotter check`: checks this device and suggests fixes.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use super::print;
 use crate::config::environment_outside;
 use crate::doctor::{self, CHECKS, Finding, Level, Subject};
 
-/// What to look over, and how to show it.
+/// Arguments of `cotter check`.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
@@ -67,7 +67,7 @@ fn left_out(names: &[String]) -> Result<BTreeSet<&'static str>, Usage> {
     for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
         let ids = doctor::ids(name);
         if ids.is_empty() {
-            return Err(Usage(format!("no check is called {name}; `cotter check --list` names them")));
+            return Err(Usage(format!("no check is called {name}; `cotter check --list` lists them")));
         }
         left_out.extend(ids);
     }

@@ -1,4 +1,4 @@
-//! `cotter config`: the agent's settings as they are in force, and whether they are accepted.
+//! `cotter config`: shows the agent's settings, and checks them.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! `cotter device delete`, `barred` and `allow`: devices that go, and that may come back.
+//! `cotter device delete`, `barred` and `allow`: delete devices, list deleted ones, and let them come back.
 
 use clap::Args;
 
@@ -10,7 +10,7 @@ use super::purge::is_sure;
 use crate::http::Method;
 use crate::wire::operator_api::{Allow, BarredView, BulkView, DeleteMany, DeviceView};
 
-/// Which devices go.
+/// Arguments of `cotter device delete`.
 #[derive(Debug, Args)]
 pub(super) struct Delete {
     /// Name or uuid of the device, or the first 4 or more digits of the uuid
@@ -35,7 +35,7 @@ pub(super) struct Delete {
     plain: Plain,
 }
 
-/// Which deleted devices are listed.
+/// Arguments of `cotter device barred`.
 #[derive(Debug, Args)]
 pub(super) struct Barred {
     /// Only devices that were in this fleet
@@ -45,7 +45,7 @@ pub(super) struct Barred {
     plain: Plain,
 }
 
-/// Which deleted devices may come back.
+/// Arguments of `cotter device allow`.
 #[derive(Debug, Args)]
 pub(super) struct AllowDevices {
     /// Name or uuid of each device, or the first 4 or more digits of the uuid
@@ -68,7 +68,7 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
             return print::json("deleted", &gone);
         }
         return print::line(&format!(
-            "deleted {} ({}); its containers go on running, and it cannot register again until `cotter device allow {}`",
+            "deleted {} ({}); its containers keep running, and it cannot register again until `cotter device allow {}`",
             gone.uuid, gone.name, gone.uuid
         ));
     }
@@ -87,13 +87,13 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
             print::note("nothing was deleted: this was a dry run");
             return Ok(());
         }
-        // JSON is for programs, which are not asked.
+        // A program that reads JSON cannot answer a question.
         if !plain.json {
             shown(&matching, false)?;
         }
         expected = Some(matching.devices.len());
-        if plain.json || !is_sure(&format!("These {} devices are deleted.", matching.devices.len()))? {
-            return Err(Usage("nothing was deleted; answer yes, or say --yes".to_owned()).into());
+        if plain.json || !is_sure(&format!("These {} devices will be deleted.", matching.devices.len()))? {
+            return Err(Usage("nothing was deleted; answer yes, or use --yes".to_owned()).into());
         }
     }
     let gone: BulkView = client.post(&["devices", "delete"], &ask(expected, false)).await?;
@@ -129,7 +129,7 @@ pub(super) async fn barred(Barred { fleet, plain }: Barred) -> anyhow::Result<()
             print::or_dash(device.provisioning_key.as_deref()),
         ]
     };
-    let headers = ["UUID", "NAME", "FLEET", "DELETED", "CAME WITH KEY"];
+    let headers = ["UUID", "NAME", "FLEET", "DELETED", "PROVISIONING KEY"];
     print::table(headers, barred.iter().map(row), "no device is barred")
 }
 

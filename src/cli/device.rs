@@ -1,4 +1,4 @@
-//! `cotter device`.
+//! `cotter device`: manages the devices of a fleet server.
 
 use std::collections::BTreeMap;
 
@@ -249,7 +249,7 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     }
     let device = &detail.device;
     let mut facts = summary(device);
-    facts.push(("came with", came_with(device)));
+    facts.push(("registered with", registered_with(device)));
     facts.push(("reported", detail.reported_at.map_or_else(|| "-".to_owned(), |at| at.to_string())));
     print::facts(&facts)?;
     if detail.services.is_empty() {
@@ -284,8 +284,8 @@ fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The provisioning key of a device, by its id and name.
-fn came_with(device: &DeviceView) -> String {
+/// Returns the id and the name of the provisioning key with which the device registered.
+fn registered_with(device: &DeviceView) -> String {
     match (&device.provisioning_key, &device.provisioning_key_name) {
         (Some(key), Some(name)) => format!("key {key} ({name})"),
         (Some(key), None) => format!("key {key}"),

@@ -1,4 +1,4 @@
-//! `cotter fleet`.
+//! `cotter fleet`: manages the fleets of a fleet server.
 
 use std::ffi::OsString;
 
@@ -29,7 +29,8 @@ pub(super) enum Verb {
     ProvisioningKey(ProvisioningKey),
 }
 
-/// All that the server's command took, so that an old unit file gets the new command and not a complaint about a flag.
+/// Accepts every argument of the former command, so that an old unit file gets the new command as its error, and not a
+/// complaint about a flag.
 #[derive(Debug, Args)]
 pub(super) struct Moved {
     #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
@@ -115,7 +116,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     }
 }
 
-/// Says which command starts the fleet server now, with the arguments that were given.
+/// Returns an error text with the command that starts the fleet server now, with the same arguments.
 fn moved(arguments: &[OsString]) -> String {
     let words = ["cotter-fleet".into(), "serve".into()].into_iter();
     let command = shell_words::join(words.chain(arguments.iter().map(|argument| argument.to_string_lossy())));

@@ -1,4 +1,4 @@
-//! `cotter-fleet`, the command of the fleet server: settings from flags, environment and file; signals; logs.
+//! `cotter-fleet`, the command line of the fleet server: reads settings, starts logging, and stops on signals.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,7 +39,7 @@ enum Verb {
     Completion(Completion),
 }
 
-/// The settings of the server, each of which may also stand in the file.
+/// The settings of the server. Each of them can be set in the settings file, too.
 #[derive(Debug, Args)]
 struct Serve {
     /// IP address and port to listen on [default: 127.0.0.1:7300]
@@ -62,8 +62,8 @@ struct Serve {
     config: Option<PathBuf>,
 }
 
-/// The server has one thread for each processor, but no more than this: `TasksMax=` of its unit counts them, together
-/// with the threads that write to the disk.
+/// Most worker threads. The server has one per processor, but `TasksMax=` of its unit limits all threads, including
+/// those that write to the disk.
 const MOST_WORKERS: usize = 16;
 
 /// Runs the command line of `cotter-fleet`, and returns its exit code.

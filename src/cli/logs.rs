@@ -1,4 +1,4 @@
-//! `cotter logs`: what a service writes, as the agent hands it on.
+//! `cotter logs`: prints the output of a service, which the agent reads from the engine.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::status::Source;
 use crate::api::{self, LogWish};
 use crate::host;
 
-/// Which log, and how much of it.
+/// Arguments of `cotter logs`.
 #[derive(Debug, Args)]
 pub(super) struct ShowLogs {
     /// Name of the service in the compose file
@@ -34,7 +34,7 @@ pub(super) struct ShowLogs {
     source: Source,
 }
 
-/// Seconds since 1970 of a time, or of so long ago.
+/// Returns the seconds since 1970 of a time, or of a duration before now.
 fn since(text: &str) -> Result<i32, String> {
     let at = match text.parse::<jiff::Timestamp>() {
         Ok(at) => Some(at),

@@ -1,8 +1,8 @@
 //! The command line: what is typed, what is printed, and the exit code.
 //!
-//! Device verbs ask the agent's socket and never the engine or the store; fleet verbs
-//! speak to a fleet server over HTTP and never open its records. Only `agent`, `lock run` and
-//! `cotter-fleet serve` run something; `check` asks the doctor, which looks itself.
+//! Device verbs send requests to the agent's sockets, never to the engine or the store. Fleet verbs send requests to
+//! a fleet server over HTTP and never open its records. Only `agent`, `lock run` and `cotter-fleet serve` keep
+//! running. `check` uses `src/doctor`, which reads the store and asks the engine itself.
 
 mod agent;
 mod check;
@@ -159,7 +159,7 @@ impl Verb {
     }
 }
 
-/// What was typed names nothing to run: help is shown as it is, and what is wrong with it is told in a line.
+/// Prints the help as it is, or a usage error as one line. Returns the exit code.
 fn not_run(answer: &clap::Error) -> ExitCode {
     let is_help = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_help || !answer.use_stderr() {
@@ -170,9 +170,9 @@ fn not_run(answer: &clap::Error) -> ExitCode {
     Exit::Usage.into()
 }
 
-/// A message of paragraphs as one line.
+/// Joins a message of several paragraphs into one line.
 fn in_a_line(message: &str) -> String {
-    let mut told = String::new();
+    let mut joined = String::new();
     for line in message.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (begins, rest) = match (line.strip_prefix("Usage: "), line.strip_prefix("For more information, "))
         {
@@ -180,16 +180,16 @@ fn in_a_line(message: &str) -> String {
             (None, Some(rest)) => ("", rest.trim_end_matches('.')),
             (None, None) => ("", line),
         };
-        if !told.is_empty() {
-            told.push_str(if told.ends_with(':') { " " } else { "; " });
+        if !joined.is_empty() {
+            joined.push_str(if joined.ends_with(':') { " " } else { "; " });
         }
-        told.push_str(begins);
-        told.push_str(rest);
+        joined.push_str(begins);
+        joined.push_str(rest);
     }
-    told
+    joined
 }
 
-/// What was begun beside the runtime may take so long to end.
+/// How long blocking work, e.g. name resolution, may delay the end of the process.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Runs the command line of `cotter`, and returns its exit code.
@@ -198,7 +198,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli.verb,
         Err(code) => return code,
     };
-    // One thread: what blocks is done beside it, and a device pays for every stack.
+    // One thread: blocking work has threads of its own, and every thread costs a device memory for its stack.
     block_on(Builder::new_current_thread(), verb.run())
 }
 
@@ -208,18 +208,18 @@ pub fn definitions() -> clap::Command {
     Cli::command()
 }
 
-/// Parses the command line. If there is nothing to run, prints the help or what is wrong, and returns the exit code.
+/// Parses the command line. If there is nothing to run, prints the help or the error, and returns the exit code.
 fn parse<C: Parser>() -> Result<C, ExitCode> {
     std::panic::set_hook(Box::new(print::panic));
     C::try_parse().map_err(|answer| not_run(&answer))
 }
 
-/// Runs `command` to its end, prints the error that it ends with, and returns its exit code.
+/// Runs `command` to its end, prints its error if it has one, and returns its exit code.
 fn block_on(mut builder: Builder, command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let result = match builder.enable_all().build() {
         Ok(runtime) => {
             let result = runtime.block_on(command);
-            // What still runs beside it is a resolver or a disk that does not answer: neither is waited for.
+            // Blocking work that still runs is a resolver or a disk that does not answer. Do not wait for it.
             runtime.shutdown_timeout(LINGER);
             result
         }

@@ -1,4 +1,4 @@
-//! `cotter fleet provisioning-key`.
+//! `cotter fleet provisioning-key`: manages the keys with which devices register.
 
 use clap::{Args, Subcommand};
 
@@ -8,7 +8,8 @@ use super::fleet::Plain;
 use super::print;
 use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
 
-/// `provisioning-key FLEET` makes a key, as it did before there were other verbs.
+/// Arguments of `cotter fleet provisioning-key`. `provisioning-key FLEET` creates a key, as it did before there were
+/// other verbs.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ProvisioningKey {
@@ -90,16 +91,16 @@ pub(super) async fn run(keys: ProvisioningKey) -> anyhow::Result<()> {
                 return print::json("key", &revoked);
             }
             let (id, devices) = (&revoked.id, revoked.devices);
-            print::line(&format!("revoked {id}; the {devices} devices that came with it go on to work"))
+            print::line(&format!("revoked {id}; the {devices} devices that registered with it keep working"))
         }
         (None, Some(fleet)) => create(&fleet, &CreateKey::default(), plain).await,
         (None, None) => {
-            Err(Usage("say `create FLEET`, `list FLEET` or `revoke FLEET KEY`".to_owned()).into())
+            Err(Usage("use `create FLEET`, `list FLEET` or `revoke FLEET KEY`".to_owned()).into())
         }
     }
 }
 
-/// Prints the key alone, for scripts.
+/// Creates a key, and prints nothing else, for scripts.
 async fn create(fleet: &str, wanted: &CreateKey, plain: Plain) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
     let created: KeyCreated = client.post(&["fleets", fleet, "provisioning-keys"], wanted).await?;

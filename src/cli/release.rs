@@ -1,4 +1,4 @@
-//! `cotter release`.
+//! `cotter release`: creates and manages releases on a fleet server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -170,7 +170,7 @@ async fn create(verb: Create) -> anyhow::Result<()> {
     }
     let commit = match verb.commit {
         Some(commit) => commit,
-        None => host::random_hex(16).context("the system has no randomness for a commit; say --commit")?,
+        None => host::random_hex(16).context("cannot generate a random commit; name one with --commit")?,
     };
     let body = CreateRelease {
         commit,
@@ -212,7 +212,7 @@ fn list(releases: &[ReleaseView]) -> anyhow::Result<()> {
     print::table(headers, rows, "there is no release; create one with `cotter release create FLEET`")
 }
 
-/// Its status, and every reason why it is not tracked.
+/// Returns the status of a release, and every reason why fleets do not track it.
 fn state(release: &ReleaseView) -> String {
     let marks = [
         (!release.is_final, "draft"),
