@@ -751,13 +751,13 @@ fn help_and_version() {
     assert_snapshot!(printed(command.arg("--version")), @"cotter 0.2.0");
     assert_snapshot!(printed(cotter_fleet().arg("--version")), @"cotter-fleet 0.2.0");
     assert_snapshot!(printed(cotter_fleet().arg("--help")), @r"
-    Decides which release each device of a fleet runs, and tells the devices
+    Serves a fleet of devices: decides which release each of them runs
 
     Usage: cotter-fleet <COMMAND>
 
     Commands:
       serve       Runs the fleet server
-      completion  Prints a script by which a shell completes commands and options
+      completion  Prints a script with which a shell completes commands and options
 
     Options:
       -h, --help     Print help
@@ -767,29 +767,29 @@ fn help_and_version() {
     ");
     let mut command = cotter();
     assert_snapshot!(printed(command.args(["device", "pin", "--help"])), @r"
-    Pin a device, or all that a filter matches, to a release
+    Pins a device, or all that match a filter, to a release
 
     Usage: cotter device pin [OPTIONS] DEVICE COMMIT
            cotter device pin [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] COMMIT
 
     Arguments:
-      <DEVICE COMMIT>...  The device (not with --filter), then the commit or the first 4 or more
-                          characters of it
+      <DEVICE COMMIT>...  The device (not with --filter), then the commit of the release, or the first 4
+                          or more characters of it
 
     Options:
-          --filter <FILTER>  Tags of the devices: key=value, key!=value, key, !key, joined by ','; all
-                             must hold
+          --filter <FILTER>  Only devices whose tags match: key=value, key!=value, key or !key; several
+                             are joined by ',' and must all match
           --fleet <FLEET>    Only devices of this fleet
-          --dry-run          Show who would be changed, and change nobody
-          --json             Print JSON
+          --dry-run          Shows which devices would be changed, and changes none
+          --json             Prints JSON
       -h, --help             Print help
 
     Connection:
-          --url <URL>          The fleet server [env: COTTER_FLEET_URL=] [default:
+          --url <URL>          Address of the fleet server [env: COTTER_FLEET_URL=] [default:
                                http://127.0.0.1:7300]
           --token-file <FILE>  File with the operator's token [env: COTTER_TOKEN_FILE=] [default:
                                /var/lib/cotter-fleet/operator.token]
-          --insecure           Send the token to an http:// server on another machine, where everybody
-                               on the way can read it [env: COTTER_INSECURE=]
+          --insecure           Sends the token over http:// to another machine, so that anyone on the
+                               network path can read it [env: COTTER_INSECURE=]
     ");
 }

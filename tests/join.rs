@@ -144,8 +144,7 @@ fn settings_that_stand_against_it_are_named() {
     let file = place.read("agent.toml");
     place.write("agent.toml", &format!("{file}[cloud]\nuuid = \"{UUID}\"\ndevice_key_file = \"/k\"\n"));
     let (code, said) = place.join(&of_fleet("https://api.a.example"), &["--force"]);
-    let expected =
-        "error: cloud.uuid is set in DIR/agent.toml, line 4, which stands against it; take it out there";
+    let expected = "error: cloud.uuid is set in DIR/agent.toml, line 4, which would override what is joined; remove it there";
     assert_eq!((code, said.as_str()), (Some(21), expected));
 
     place.write("agent.toml", &format!("{file}[cloud]\nendpoint = \"https://b.example\"\n"));
@@ -374,7 +373,7 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
     desk.until_polled();
     let uuid = desk.uuid.clone();
     assert!(!desk.has_key());
-    assert_eq!(desk.found("state-key"), "ok: it is gone");
+    assert_eq!(desk.found("state-key"), "ok: it was removed");
     desk.server.cli(&["device", "delete", &uuid]);
     let expected = format!(
         "this device was deleted from its fleet at {}; an operator must allow it again: `cotter device allow {uuid} \
@@ -419,7 +418,7 @@ fn a_device_with_another_cloud_waits_for_its_key() {
     cloud.target("1", &json!({}));
     desk.start_with(&["--set", &format!("cloud.endpoint={}", cloud.url)]);
     let told = desk.until_told("registration: cloud.provisioning_key_file: key file ");
-    assert!(told.ends_with("(os error 2); put the key into it, with mode 600"), "{told}");
+    assert!(told.ends_with("(os error 2); write the key into it, with mode 600"), "{told}");
     assert!(cloud.polls().is_empty(), "the key of one cloud's device is not shown to another one");
     desk.place.write("provisioning.key", "another");
     std::fs::set_permissions(desk.place.path("provisioning.key"), std::fs::Permissions::from_mode(0o600))
@@ -462,7 +461,7 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
     let removed = "provisioning key removed: the device is registered";
     eventually("it is told", Duration::from_secs(20), || desk.log().contains(removed).then_some(()));
     assert!(!desk.log().contains("cannot be removed"), "{}", desk.log());
-    assert_eq!(desk.found("state-key"), "ok: it is gone");
+    assert_eq!(desk.found("state-key"), "ok: it was removed");
     desk.start();
     desk.until_polled();
     drop(mounted);

@@ -93,11 +93,11 @@ pub(super) fn check(given: &Given) -> anyhow::Result<()> {
 fn check_key(config: &Config) -> Result<(), ConfigError> {
     let joining = config.cloud.as_ref().map(|cloud| &cloud.joining);
     let Some(Joining::Register { key_file, .. }) = joining else { return Ok(()) };
-    let needs_key = match store::look(&config.state_dir) {
-        Ok(look) => match look.identity {
+    let needs_key = match store::inspect(&config.state_dir) {
+        Ok(store) => match store.identity {
             Some(identity) => identity.registered.is_none(),
             // The identity may be in the database, which only the agent opens.
-            None => !look.has_database,
+            None => !store.has_database,
         },
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };

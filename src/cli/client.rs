@@ -42,7 +42,7 @@ pub(super) struct Connection {
     // Only from the environment: every user can see the command lines of all processes. Help never shows the value.
     #[arg(long = "token-from-environment", hide = true, env = "COTTER_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Sends the token over http:// to another machine, although the network between can read it
+    /// Sends the token over http:// to another machine, so that anyone on the network path can read it
     #[arg(long, env = "COTTER_INSECURE", value_parser = FalseyValueParser::new(), help_heading = "Connection")]
     insecure: bool,
 }

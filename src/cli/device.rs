@@ -50,8 +50,7 @@ pub(super) struct Plain {
     pub(super) connection: Connection,
 }
 
-pub(super) const FILTER: &str =
-    "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
+pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
 
 #[derive(Debug, Args)]
 pub(super) struct List {

@@ -88,7 +88,11 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
     };
     let mut links = Vec::new();
     if let Some(error) = &document.engine_error {
-        links.push(of_device("engine", error, "see `systemctl status docker`; running containers keep running"));
+        links.push(of_device(
+            "engine",
+            error,
+            "see `systemctl status docker`; running containers keep running",
+        ));
     }
     if let Some(error) = &document.store_error {
         let remedy = "free space on the disk of state_dir; if it is read-only, see `dmesg`";
@@ -127,12 +131,16 @@ fn remedy(reason: &str) -> &'static str {
         "held" => "`cotter unhold`",
         "locked" => "wait for its holder; `cotter update --force` passes the lock once",
         "window" => "wait; `cotter update --force` passes the window once",
-        "clock" => "set the clock (`timedatectl set-ntp true`); after 24 h of waiting, windows no longer count",
+        "clock" => {
+            "set the clock (`timedatectl set-ntp true`); after 24 h of waiting, windows no longer count"
+        }
         "insufficient_disk" => "free space on the engine's disk, or lower update.disk_reserve",
         "port_in_use" => "stop the holder of the port, or publish another port in the release",
         "wrong_architecture" => "build the image for this device's architecture",
         "stopped" => "`cotter start SERVICE`",
-        "engine_stuck" => "see `journalctl -u docker`; restarting the engine stops what it runs without live-restore",
+        "engine_stuck" => {
+            "see `journalctl -u docker`; restarting the engine stops what it runs without live-restore"
+        }
         "degraded" => "see `cotter logs SERVICE`; create a better release",
         _ => "see `journalctl -u cotter-agent`",
     }

@@ -42,7 +42,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     let given = Given { file: join.config, set: Vec::new() };
     let is_missing = given.file.as_ref().is_some_and(|file| !file.exists());
     let set = if is_missing { Vec::new() } else { settings(&given, &environment_outside(&given))? };
-    let identity = store::look(&state_dir(&given, &set)).ok().and_then(|look| look.identity);
+    let identity = store::inspect(&state_dir(&given, &set)).ok().and_then(|store| store.identity);
     let registered_at = identity.as_ref().and_then(|i| i.registered.as_ref()).map(|at| at.endpoint.as_str());
     let is_registered = registered_at == Some(enrolment.endpoint.as_str());
     let joined = Joined::new(&given, &enrolment, is_registered && !join.force)?;
@@ -82,7 +82,9 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     let left_out = "apiKey was left out, because this device is registered there; --force writes it, for a device that \
                     was deleted there and must register again";
     let is_file = !join.dry_run && join.file != Path::new("-");
-    let left = format!("{shown} still has the key in it: remove the file, or a thief of this device can use the key");
+    let left = format!(
+        "{shown} still has the key in it: remove the file, or a thief of this device can use the key"
+    );
     let notes =
         notes.into_iter().chain(is_left_out.then(|| left_out.to_owned())).chain(is_file.then_some(left));
     notes.for_each(|note| print::note(&format!("note: {note}")));
@@ -101,7 +103,9 @@ fn outcome(enrolment: &Enrolment, is_joined_already: bool, is_dry: bool) -> Stri
         (true, _) => format!("{who}; no file had to be changed"),
         (false, true) => format!("without --dry-run, {who}"),
         (false, false) => {
-            format!("{who}; start its agent with `systemctl enable cotter-agent && systemctl restart cotter-agent`")
+            format!(
+                "{who}; start its agent with `systemctl enable cotter-agent && systemctl restart cotter-agent`"
+            )
         }
     }
 }

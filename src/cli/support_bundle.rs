@@ -48,7 +48,8 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
             print::line(&format!("wrote {}: {}", output.display(), pages.join(", ")))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(InTheWay(format!("{} exists already; name another file with --output", output.display())).into())
+            Err(InTheWay(format!("{} exists already; name another file with --output", output.display()))
+                .into())
         }
         Err(error) => Err(error).with_context(|| {
             format!("{} cannot be written; name another place with --output", output.display())

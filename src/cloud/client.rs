@@ -11,7 +11,7 @@ use crate::http::{Answer, Failure, Http, Method, Request, StatusCode};
 use crate::model::{DeviceUuid, Identity};
 use crate::wire::report_v3::{DeviceReport, ReportBody};
 
-use super::knock::Answered;
+use super::probe::Answered;
 
 /// A cloud's API.
 #[derive(Debug, Clone)]
@@ -214,7 +214,7 @@ impl Client {
     }
 
     /// Asks as a poll does, and leaves the target unread; for a device that no cloud has accepted, any page.
-    pub(super) async fn knock(&self, identity: Option<&Identity>) -> Result<Answered, CloudError> {
+    pub(super) async fn probe(&self, identity: Option<&Identity>) -> Result<Answered, CloudError> {
         let known = identity.filter(|identity| identity.registered.is_some());
         let request = match known {
             Some(Identity { uuid, device_key, .. }) => {

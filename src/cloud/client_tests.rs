@@ -25,7 +25,7 @@ async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, Clo
         ("registration", client.register(device, "provisioning").await.unwrap_err()),
         ("look-up of the device", client.find(&uuid, KEY).await.unwrap_err()),
         ("poll", client.state(&uuid, KEY, Some("\"1\"")).await.unwrap_err()),
-        ("poll", client.knock(Some(&known)).await.unwrap_err()),
+        ("poll", client.probe(Some(&known)).await.unwrap_err()),
         ("report", client.report(&uuid, KEY, &DeviceReport::default()).await.unwrap_err()),
     ]
 }

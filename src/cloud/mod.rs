@@ -5,16 +5,16 @@
 //! anything about containers.
 
 mod client;
-mod knock;
 mod poll;
+mod probe;
 mod register;
 mod registries;
 mod report;
 mod retry;
 
 pub use client::{Client, CloudError, Registration};
-pub use knock::{Answered, Knock, knock};
 pub use poll::{Poller, Start, Times};
+pub use probe::{Answered, Probe, probe};
 pub use register::{Registered, register, register_once};
 pub use registries::registries;
 pub use report::Reporter;

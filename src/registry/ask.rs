@@ -48,7 +48,7 @@ pub(super) enum Pass {
 impl<'a> Asking<'a> {
     /// Nothing is asked yet.
     pub(super) fn new(http: &'a Http, image: &'a ImageRef, login: Option<&'a RegistryLogin>) -> Self {
-        let (host, path) = place(image.repository());
+        let (host, path) = host_and_path(image.repository());
         let login = login.filter(|login| login.is_for(image));
         let is_local = Url::parse(&format!("http://{host}")).is_ok_and(|url| is_loopback(&url));
         let is_plain = is_local || login.is_some_and(|login| login.is_plain(host));
@@ -75,7 +75,7 @@ impl<'a> Asking<'a> {
     }
 
     /// What the registry wants to be shown before it answers anything; `None`: nothing.
-    pub(super) async fn knock(&self) -> Result<Option<Pass>, Unanswered> {
+    pub(super) async fn probe(&self) -> Result<Option<Pass>, Unanswered> {
         // As the engine does before each pull.
         let answer = self.send(Method::GET, &format!("{}/v2/", self.registry)).await?;
         match answer.status() {
@@ -194,7 +194,7 @@ impl<'a> Asking<'a> {
 }
 
 /// Registry and path of a repository, as the engine reads it: without a host it is Docker Hub's.
-fn place(repository: &str) -> (&str, String) {
+fn host_and_path(repository: &str) -> (&str, String) {
     match repository.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
             (if host == "docker.io" { HUB } else { host }, path.to_owned())
@@ -221,7 +221,7 @@ mod tests {
             ("127.0.0.1:5000/a/b", "127.0.0.1:5000", "a/b"),
             ("r.example/a/b", "r.example", "a/b"),
         ] {
-            assert_eq!(place(repository), (host, path.to_owned()), "{repository}");
+            assert_eq!(host_and_path(repository), (host, path.to_owned()), "{repository}");
         }
     }
 

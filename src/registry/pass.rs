@@ -26,7 +26,7 @@ pub async fn pass(http: &Http, image: &ImageRef, login: &RegistryLogin) -> Resul
         return Ok(RegistryPass::Nothing);
     }
     let asking = Asking::new(http, image, Some(login));
-    let asked = tokio::time::timeout(PATIENCE, asking.knock()).await;
+    let asked = tokio::time::timeout(PATIENCE, asking.probe()).await;
     match asked.unwrap_or_else(|_| Err(late(image, PATIENCE).into()))? {
         None => Ok(RegistryPass::Nothing),
         Some(Pass::Token { token, life }) => Ok(RegistryPass::Token { token, life, login: login.clone() }),

@@ -225,7 +225,7 @@ fn opens_as_somebody_else() {
     #[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
     let Ok(dir) = std::env::var("COTTER_TEST_FOREIGN_DIR") else { return };
     let error = Store::open(Path::new(&dir)).err().unwrap();
-    assert!(error.to_string().contains("may not be used by this user"), "{error}");
+    assert!(error.to_string().contains("cannot be used by this user"), "{error}");
     println!("refused as it should be");
 }
 

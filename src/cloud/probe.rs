@@ -10,7 +10,7 @@ use crate::model::Identity;
 
 /// How far the way to a cloud goes.
 #[derive(Debug)]
-pub struct Knock {
+pub struct Probe {
     pub host: String,
     pub port: u16,
     /// The addresses of the host, or why there are none.
@@ -35,17 +35,17 @@ pub struct Answered {
 /// # Errors
 ///
 /// When TLS cannot be set up, which is a matter of the machine.
-pub async fn knock(
+pub async fn probe(
     endpoint: &str,
     identity: Option<&Identity>,
     within: Duration,
-) -> Result<Knock, CloudError> {
+) -> Result<Probe, CloudError> {
     let http = Http::new().map_err(|failure| CloudError::Unreachable {
         endpoint: endpoint.to_owned(),
         why: failure.to_string(),
     })?;
     let client = Client::new(http, endpoint, within);
-    let (host, port) = place(endpoint);
+    let (host, port) = host_and_port(endpoint);
     let in_time = |_| "no answer in time".to_owned();
     let addresses = tokio::time::timeout(within, lookup_host((host.as_str(), port))).await.map_err(in_time);
     let addresses = addresses.and_then(|found| {
@@ -60,13 +60,13 @@ pub async fn knock(
             Some(connected.map(|stream| stream.peer_addr().map_or_else(|_| host.clone(), |a| a.to_string())))
         }
     };
-    let answer = client.knock(identity).await;
+    let answer = client.probe(identity).await;
     let addresses = addresses.map(|found| found.iter().map(|a| a.ip().to_string()).collect());
-    Ok(Knock { host, port, addresses, connection, answer })
+    Ok(Probe { host, port, addresses, connection, answer })
 }
 
 /// The host and the port of an endpoint that was checked.
-fn place(endpoint: &str) -> (String, u16) {
+fn host_and_port(endpoint: &str) -> (String, u16) {
     let url = Url::parse(endpoint).ok();
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
     let port = url.as_ref().and_then(Url::port_or_known_default).unwrap_or(443);
@@ -75,7 +75,7 @@ fn place(endpoint: &str) -> (String, u16) {
 
 #[cfg(test)]
 mod tests {
-    use super::place;
+    use super::host_and_port;
 
     #[test]
     fn where_an_endpoint_is() {
@@ -85,7 +85,7 @@ mod tests {
             ("http://[::1]:80/base", "::1", 80),
             ("http://fleet.example", "fleet.example", 80),
         ] {
-            assert_eq!(place(endpoint), (host.to_owned(), port), "{endpoint}");
+            assert_eq!(host_and_port(endpoint), (host.to_owned(), port), "{endpoint}");
         }
     }
 }
