@@ -168,7 +168,7 @@ fn files_that_cannot_be_joined_with_are_told() {
     let place = Place::new();
     for (config, expected) in [
         (json!([SECRET]), "it is not a JSON object"),
-        (json!({ "apiEndpoint": "https://a", "apiKey": SECRET }), "apiKey has no applicationId beside it"),
+        (json!({ "apiEndpoint": "https://a", "apiKey": SECRET }), "it has apiKey, but not applicationId"),
     ] {
         let told = format!("error: DIR/config.json is not a config.json to join with: {expected}");
         assert_eq!(place.join(&config, &[]), (Some(2), told));

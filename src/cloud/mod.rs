@@ -1,8 +1,7 @@
-//! The cloud: registering, polling for the target, reporting what runs.
+//! The cloud: registers the device, polls for its target, and reports what runs.
 //!
-//! Speaks the balena device protocol (openBalena, balenaCloud, our own fleet
-//! server). It hands targets on and reports away, and must not decide
-//! anything about containers.
+//! Uses the balena device protocol (openBalena, balenaCloud, our own fleet server). It passes targets to the reconciler
+//! and reports to the cloud, and must not decide anything about containers.
 
 mod client;
 mod poll;

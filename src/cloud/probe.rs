@@ -1,4 +1,4 @@
-//! Knocks at a cloud once, a step at a time, to tell where the way to it ends. Decides nothing.
+//! Probes the connection to a cloud step by step, to find the step that fails. Decides nothing.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use super::client::{Client, CloudError};
 use crate::http::{Http, Url};
 use crate::model::Identity;
 
-/// How far the way to a cloud goes.
+/// The results of the steps.
 #[derive(Debug)]
 pub struct Probe {
     pub host: String,
     pub port: u16,
-    /// The addresses of the host, or why there are none.
+    /// The addresses of the host, or why its name cannot be resolved.
     pub addresses: Result<Vec<String>, String>,
-    /// The address that was connected to, or why none was; `None` when there are no addresses.
+    /// The address of the connection, or why it failed; `None` if there are no addresses.
     pub connection: Option<Result<String, String>>,
     pub answer: Result<Answered, CloudError>,
 }
 
-/// An answer that came.
+/// An answer of the cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// Whether the device was named, with its key. Then it was accepted, too.
+    /// Whether the request had the device's uuid and key. Then the cloud accepted them.
     pub is_known: bool,
-    /// The cloud's own clock, as its header `Date` has it.
+    /// The time of the cloud's clock, from the header `Date`.
     pub date: Option<String>,
 }
 
-/// Asks the cloud's host for its addresses, connects, and polls as `identity` does; without one, or with one
-/// that no cloud has accepted, any page is asked for.
+/// Resolves the cloud's name, opens a connection, and polls with `identity`. Without an identity that is registered,
+/// requests `/ping` instead.
 ///
 /// # Errors
 ///
-/// When TLS cannot be set up, which is a matter of the machine.
+/// If TLS cannot be set up on this machine.
 pub async fn probe(
     endpoint: &str,
     identity: Option<&Identity>,
@@ -65,7 +65,7 @@ pub async fn probe(
     Ok(Probe { host, port, addresses, connection, answer })
 }
 
-/// The host and the port of an endpoint that was checked.
+/// Returns the host and the port of an endpoint that was checked before.
 fn host_and_port(endpoint: &str) -> (String, u16) {
     let url = Url::parse(endpoint).ok();
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();

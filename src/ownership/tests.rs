@@ -63,7 +63,7 @@ fn what_is_no_file_of_ours_is_told_and_left() {
     chown(folder.join("theirs"), Some(NOBODY), None).unwrap();
     let told = close(&folder).unwrap_err().to_string();
     assert!(
-        told.contains("folder/theirs belongs to user 65534, and this process is user 0; chown it"),
+        told.contains("folder/theirs belongs to user 65534, but this process runs as user 0; `chown -R` it"),
         "{told}"
     );
     chown(&folder, Some(NOBODY), None).unwrap();

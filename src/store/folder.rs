@@ -97,8 +97,7 @@ fn tolerated<T>(done: Result<T, NotOurs>) -> Result<Option<T>, StoreError> {
         Err(NotOurs::Owner { path, owner, us }) => {
             let source =
                 io::Error::other(format!("its owner is user {owner}, but this process runs as user {us}"));
-            let (problem, remedy) =
-                ("belongs to another user", "`chown -R` it to the user that runs cotter");
+            let (problem, remedy) = ("belongs to another user", "`chown -R` it to the user that runs cotter");
             Err(StoreError::Folder { path, problem, remedy, source })
         }
         Err(NotOurs::Io { .. } | NotOurs::Odd { .. } | NotOurs::Replaceable(_)) => Ok(None),
