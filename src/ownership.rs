@@ -15,16 +15,16 @@ use rustix::process::{getegid, geteuid, umask};
 /// Why a folder or a file is not this user's alone.
 #[derive(Debug, thiserror::Error)]
 pub enum NotOurs {
-    #[error("{} belongs to user {owner}, and this process is user {us}; chown it, with all that is in it, or run as user {owner}", path.display())]
+    #[error("{} belongs to user {owner}, but this process runs as user {us}; `chown -R` it, or run as user {owner}", path.display())]
     Owner { path: PathBuf, owner: u32, us: u32 },
 
-    #[error("{} is a link or no plain file, and what it leads to may be read or changed by others; move it away", path.display())]
+    #[error("{} is a link or not a regular file, so other users may be able to read or change it; move it away", path.display())]
     Odd { path: PathBuf },
 
     #[error("{0}")]
     Replaceable(Doubt),
 
-    #[error("{} cannot be looked at or made private", path.display())]
+    #[error("{} cannot be read or made private", path.display())]
     Io {
         path: PathBuf,
         #[source]
@@ -32,12 +32,12 @@ pub enum NotOurs {
     },
 }
 
-/// Somebody who could put something else in the place of a path.
+/// Another user who could replace a path.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Doubt {
-    #[error("{} above it may be written by others (mode {mode:o}), who could put another folder in its place; chmod go-w it", path.display())]
+    #[error("other users can write to {0}, which is above it (mode {mode:o}), and replace it; `chmod go-w {0}`", path.display())]
     Writable { path: PathBuf, mode: u32 },
-    #[error("{} on the way to it belongs to user {owner}, who could put another folder in its place; chown it, or use a folder elsewhere", path.display())]
+    #[error("{} on its path belongs to user {owner}, who can replace the folder; `chown root` it, or use another folder", path.display())]
     Foreign { path: PathBuf, owner: u32 },
 }
 
@@ -49,26 +49,26 @@ pub struct User {
 }
 
 impl User {
-    /// The one that this process acts as.
+    /// Returns the user of this process.
     #[must_use]
     pub fn us() -> Self {
         Self { id: geteuid().as_raw(), group: getegid().as_raw() }
     }
 
-    /// The owner of a folder or file.
+    /// Returns the owner of a folder or file.
     #[must_use]
     pub fn of(metadata: &Metadata) -> Self {
         Self { id: metadata.uid(), group: metadata.gid() }
     }
 }
 
-/// From now on this process makes files and folders for its own user only, where nothing else is said.
+/// Sets the umask of this process so that new files and folders are private by default.
 pub fn make_files_private() {
     umask(Mode::from_bits_truncate(0o077));
 }
 
-/// Makes a folder for this user alone, creating it if it is missing. Returns the mode that it had when it was
-/// open to others.
+/// Makes a folder private to this user, and creates it if it is missing. Returns its former mode if other users had
+/// access.
 ///
 /// Links on the way are followed when only root or this user could have made them: systemd's folders of
 /// services with a dynamic user are such links.
@@ -87,7 +87,7 @@ pub fn take_folder(dir: &Path) -> Result<Option<u32>, NotOurs> {
     close_folder(&File::open(dir).map_err(failed)?, dir)
 }
 
-/// Takes access to an open folder from everybody else. Returns the mode that it had when it was open to others.
+/// Removes the access of other users to an open folder. Returns its former mode if they had access.
 ///
 /// # Errors
 ///
@@ -104,8 +104,8 @@ pub fn close_folder(folder: &File, path: &Path) -> Result<Option<u32>, NotOurs> 
     Ok((mode & 0o077 != 0).then_some(mode))
 }
 
-/// Takes access to a file, or to a folder with all that is below it, from everybody else. What it is in must be
-/// private already, so that nobody puts something else there meanwhile.
+/// Removes the access of other users to a file, or to a folder and everything below it. Its parent folder must be
+/// private already, so that no other user can replace it meanwhile.
 ///
 /// # Errors
 ///
@@ -114,7 +114,7 @@ pub fn close(path: &Path) -> Result<(), NotOurs> {
     let failed = |source| NotOurs::Io { path: path.to_owned(), source };
     let metadata = fs::symlink_metadata(path).map_err(failed)?;
     if metadata.is_symlink() {
-        // What is behind it may be on a disk that does not answer; then nothing is known of it.
+        // The target of the link may be on a disk that does not answer; then report that error.
         return match fs::metadata(path) {
             Err(source) if source.kind() != io::ErrorKind::NotFound => Err(failed(source)),
             Ok(_) | Err(_) => Err(NotOurs::Odd { path: path.to_owned() }),
@@ -142,36 +142,36 @@ fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), NotOurs> {
     if owner == us { Ok(()) } else { Err(NotOurs::Owner { path: path.to_owned(), owner, us }) }
 }
 
-/// Says who else may read a file with a secret in it, or could have written it, in words.
+/// Returns a sentence if another user can read a file with a secret in it, or could have written it.
 ///
-/// A file of root's is as good as one of this user's.
+/// A file of root is as good as one of this user.
 #[must_use]
 pub fn exposure(metadata: &Metadata) -> Option<String> {
     let (owner, mode) = (metadata.uid(), metadata.mode());
     if mode & 0o077 != 0 {
-        return Some(format!("others may read it (mode {:o}); chmod 600 it", mode & 0o777));
+        return Some(format!("other users can read it (mode {:o}); chmod 600 it", mode & 0o777));
     }
     let is_ours = [0, User::us().id].contains(&owner);
-    (!is_ours).then(|| format!("it belongs to user {owner}, who may read and change it; chown it"))
+    (!is_ours).then(|| format!("it belongs to user {owner}, who can read and change it; chown it"))
 }
 
-/// Opens by the path itself: where that is a link, opening fails.
+/// Makes opening fail if the path is a link.
 pub fn follow_no_link(options: &mut OpenOptions) -> &mut OpenOptions {
     options.custom_flags(i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or(0))
 }
 
-/// The links that are followed before a path counts as a circle; the kernel follows as many.
+/// Most links to follow in one path; the kernel has the same limit.
 const LINKS: usize = 40;
 
-/// Finds somebody but `user` and root who could put something else in the place of `path`: who may write a
-/// folder on the way to it without owning what is in there, or made a link on the way.
+/// Finds another user than `user` and root who could replace `path`: one who can write to a folder on the path, or who
+/// owns a link on it.
 ///
-/// A folder with the sticky bit, like /tmp, lets nobody move what belongs to others. A folder that the group
-/// of `user` may write passes: on Debian each user has a group of its own. What is missing is no doubt.
+/// A folder with the sticky bit, like /tmp, is fine: users can move only their own files. So is a folder that the
+/// group of `user` can write to, because on Debian each user has its own group. A missing part is fine, too.
 ///
 /// # Errors
 ///
-/// When a part of the way cannot be looked at.
+/// If a part of the path cannot be read.
 pub fn doubt(path: &Path, user: User) -> io::Result<Option<Doubt>> {
     let mut left: Vec<OsString> = parts(&std::path::absolute(path)?);
     let (mut at, mut links) = (PathBuf::from("/"), 0);
@@ -209,7 +209,7 @@ pub fn doubt(path: &Path, user: User) -> io::Result<Option<Doubt>> {
     Ok(None)
 }
 
-/// The parts of a path, the first one last.
+/// Returns the parts of a path in reverse order.
 fn parts(path: &Path) -> Vec<OsString> {
     let parts = path.components().filter_map(|part| match part {
         Component::Normal(name) => Some(name.to_owned()),

@@ -57,23 +57,23 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
     for (file, told) in [
         (
             "colour = \"red\"".to_owned(),
-            "settings in DIR/agent.toml, line 1 are wrong: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `heal`, `policy`, `limits`, `metrics`, `log`",
+            "settings in DIR/agent.toml, line 1 are invalid: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `heal`, `policy`, `limits`, `metrics`, `log`",
         ),
         (
             "\n[engine]\nsockte = \"/x\"".to_owned(),
-            "settings in DIR/agent.toml, line 3 are wrong: unknown field `sockte`, expected `socket` or `resync`",
+            "settings in DIR/agent.toml, line 3 are invalid: unknown field `sockte`, expected `socket` or `resync`",
         ),
         (
             "[cloud]\nfleet = \"one\"".to_owned(),
-            "settings in DIR/agent.toml, line 2 are wrong: invalid type: string \"one\", expected a whole number",
+            "settings in DIR/agent.toml, line 2 are invalid: invalid type: string \"one\", expected a whole number",
         ),
         (
             "[cloud]\npoll_interval = 60".to_owned(),
-            "settings in DIR/agent.toml, line 2 are wrong: invalid type: integer `60`, expected a string",
+            "settings in DIR/agent.toml, line 2 are invalid: invalid type: integer `60`, expected a string",
         ),
         (
             "state_dir = 1".to_owned(),
-            "settings in DIR/agent.toml, line 1 are wrong: invalid type: integer `1`, expected a string",
+            "settings in DIR/agent.toml, line 1 are invalid: invalid type: integer `1`, expected a string",
         ),
         (
             "[cloud]\npoll_interval = \"soon\"".to_owned(),
@@ -105,11 +105,11 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
         ),
         (
             register("open.key"),
-            "cloud.provisioning_key_file: key file DIR/open.key cannot be used: others may read it (mode 644); chmod 600 it; it is set in DIR/agent.toml, line 4",
+            "cloud.provisioning_key_file: key file DIR/open.key cannot be used: other users can read it (mode 644); chmod 600 it; it is set in DIR/agent.toml, line 4",
         ),
         (
             register("no.key"),
-            "cloud.provisioning_key_file: key file DIR/no.key cannot be used: No such file or directory (os error 2); put the key into it, with mode 600; it is set in DIR/agent.toml, line 4",
+            "cloud.provisioning_key_file: key file DIR/no.key cannot be used: No such file or directory (os error 2); write the key into it, with mode 600; it is set in DIR/agent.toml, line 4",
         ),
         (
             register("empty.key"),
@@ -156,13 +156,13 @@ fn flags_and_variables_that_are_wrong_are_told_by_their_names() {
     let (code, said) = run(agent(&["--set", "colour=red"]), dir.path());
     assert_eq!(code, 78);
     assert!(
-        said.starts_with("error: settings in --set colour are wrong: there is no such setting; there are instance, state_dir, "),
+        said.starts_with("error: settings in --set colour are invalid: there is no such setting; the settings are instance, state_dir, "),
         "{said}"
     );
     assert_eq!(said.lines().count(), 1);
     assert_eq!(
         run(agent(&["--set", "cloud.fleet=one"]), dir.path()),
-        (78, "error: settings in --set cloud.fleet are wrong: \"one\" is not a whole number".to_owned())
+        (78, "error: settings in --set cloud.fleet are invalid: \"one\" is not a whole number".to_owned())
     );
     let mut command = agent(&[]);
     command.env("COTTER_CLOUD_FLEET", "one");
@@ -170,7 +170,7 @@ fn flags_and_variables_that_are_wrong_are_told_by_their_names() {
         run(command, dir.path()),
         (
             78,
-            "error: settings in variable COTTER_CLOUD_FLEET are wrong: \"one\" is not a whole number"
+            "error: settings in variable COTTER_CLOUD_FLEET are invalid: \"one\" is not a whole number"
                 .to_owned()
         )
     );
@@ -342,7 +342,7 @@ fn the_help_of_lock_run_says_what_becomes_of_the_command() {
     command.args(["lock", "run", "--help"]).env("NO_COLOR", "1");
     let (code, said) = run(command, dir.path());
     assert_eq!(code, 0);
-    let begins = "Locks updates while a command runs, and ends with its exit code\n";
+    let begins = "Locks updates while a command runs, and ends with the command's exit code\n";
     let ends = "\nExample: cotter lock run --reason backup -- /usr/local/bin/backup --full";
     assert!(said.starts_with(begins) && said.ends_with(ends), "{said}");
     assert!(said.contains("Usage: cotter lock run [OPTIONS] --reason <TEXT> -- <COMMAND>..."), "{said}");
@@ -392,7 +392,7 @@ cloud.uuid                   -                     default
         run(command, dir.path())
     };
     let told = "error: cloud.provisioning_key_file: key file /k cannot be used: No such file or directory (os error 2); \
-                put the key into it, with mode 600; it is set in DIR/agent.d/10-key.toml, line 3";
+                write the key into it, with mode 600; it is set in DIR/agent.d/10-key.toml, line 3";
     assert_eq!(check("agent.toml"), (78, told.to_owned()));
     fs::remove_dir_all(path("agent.d")).unwrap();
     assert_eq!(check("agent.toml"), (0, "the settings are fine".to_owned()));

@@ -145,8 +145,8 @@ impl Lab {
         let lines = printed.lines().map(|line| {
             if line.starts_with("created   20") {
                 "created   <now>"
-            } else if line.starts_with("came with  key ") {
-                "came with  key <key id>"
+            } else if line.starts_with("registered with  key ") {
+                "registered with  key <key id>"
             } else {
                 line
             }
@@ -186,19 +186,19 @@ fn reading_a_fleet() {
     web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
     ");
     assert_snapshot!(lab.run("device show porch"), @r"
-    device     porch
-    uuid       aaaa0000aaaa0000aaaa0000aaaa0000
-    type       generic-amd64
-    fleet      lab
-    pin        -
-    target     2222222222222222222222222222222222222222
-    running    -
-    update     -
-    online     no
-    last seen  -
-    tags       -
-    came with  key <key id>
-    reported   -
+    device           porch
+    uuid             aaaa0000aaaa0000aaaa0000aaaa0000
+    type             generic-amd64
+    fleet            lab
+    pin              -
+    target           2222222222222222222222222222222222222222
+    running          -
+    update           -
+    online           no
+    last seen        -
+    tags             -
+    registered with  key <key id>
+    reported         -
     ");
     assert_snapshot!(lab.run("fleet show lab"), @r"
     fleet     lab
@@ -315,7 +315,7 @@ fn pinning_and_tagging() {
     last seen  -
     tags       ring=prod
     ");
-    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers go on running, and it cannot register again until `cotter device allow bbbb0000bbbb0000bbbb0000bbbb0000`");
+    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers keep running, and it cannot register again until `cotter device allow bbbb0000bbbb0000bbbb0000bbbb0000`");
     assert_snapshot!(lab.run("release delete 1111"), @"deleted 1111111111111111111111111111111111111111 of lab");
 }
 
@@ -337,7 +337,7 @@ fn keys_and_deleted_devices() {
     );
     assert!(table.contains("  factory  active  0 of 500  0        60        20"), "{table}");
     let id = listed["keys"][0]["id"].as_str().unwrap();
-    let revoked = format!("revoked {id}; the 2 devices that came with it go on to work");
+    let revoked = format!("revoked {id}; the 2 devices that registered with it keep working");
     assert_eq!(lab.run(&format!("fleet provisioning-key revoke lab {id}")), revoked);
     assert!(lab.run("fleet provisioning-key list lab").contains(&format!("{id}  -        revoked  2")));
 
@@ -354,7 +354,7 @@ fn keys_and_deleted_devices() {
     aaaa0000aaaa  porch  lab
     bbbb0000bbbb  attic  lab
     --- stderr
-    error: nothing was deleted; answer yes, or say --yes
+    error: nothing was deleted; answer yes, or use --yes
     --- exit 2
     ");
     assert_snapshot!(lab.run("device delete --filter !ring --yes"), @r"
@@ -442,17 +442,17 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     let wrong = lab.run("fleet list --token-file other.token").replace(&lab.serving.url, "<url>");
     assert_snapshot!(wrong, @r"
     --- stderr
-    error: the fleet server at <url>/ does not accept this token; give it the operator.token of its data folder, by --token-file or COTTER_TOKEN
+    error: the fleet server at <url>/ does not accept this token; pass the operator.token of its data folder with --token-file or COTTER_TOKEN
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --token-file open.token"), @r"
     --- stderr
-    error: cannot read the operator's token in open.token; say --token-file, or set COTTER_TOKEN: everybody may read it (mode 644), and with it order the fleet; chmod 600 it
+    error: cannot read the operator's token in open.token; name its file with --token-file, or set COTTER_TOKEN: every user can read it (mode 644) and control the fleet with it; chmod 600 it
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --url http://127.0.0.1:1"), @r"
     --- stderr
-    error: no fleet server answers at http://127.0.0.1:1/ (Connection refused (os error 111)); is `cotter-fleet serve` running? another address: --url
+    error: no fleet server answers at http://127.0.0.1:1/ (Connection refused (os error 111)); is `cotter-fleet serve` running? --url names another address
     --- exit 20
     ");
     assert_snapshot!(lab.run("release create lab --file bad.yml"), @r"
@@ -550,13 +550,13 @@ fn the_token_goes_to_no_other_machine_in_the_clear() {
     for words in ASKING {
         assert_eq!(
             ask(words, "http://fleet.example.com:7300", &[]),
-            "--- stderr\nerror: the operator's token would go to fleet.example.com in the clear, because http:// has no TLS; \
-             write https://, or say --insecure on a network you trust\n--- exit 2",
+            "--- stderr\nerror: the operator's token would go to fleet.example.com unencrypted, because http:// has no TLS; \
+             use https://, or --insecure on a network you trust\n--- exit 2",
             "{words}"
         );
     }
     for url in ["http://0.0.0.0:1", "http://192.0.2.1", "http://[2001:db8::1]", "http://localhost.example"] {
-        assert!(ask("fleet list", url, &[]).contains("in the clear"), "{url}");
+        assert!(ask("fleet list", url, &[]).contains("unencrypted"), "{url}");
     }
     for url in ["http://127.0.0.1:1", "http://localhost:1", "http://[::1]:1", "https://0.0.0.0:1"] {
         assert!(ask("fleet list", url, &[]).contains("cannot read the operator's token"), "{url}");
@@ -576,7 +576,7 @@ fn the_token_goes_to_no_other_machine_in_the_clear() {
         printed(command.env("COTTER_TOKEN", "t").env("COTTER_INSECURE", value))
     };
     assert!(by_variable("1").contains("no fleet server answers at http://0.0.0.0:1"), "{}", by_variable("1"));
-    assert!(by_variable("0").contains("in the clear"), "{}", by_variable("0"));
+    assert!(by_variable("0").contains("unencrypted"), "{}", by_variable("0"));
 
     // Every verb takes the flag, so none is missing above for want of it.
     let verbs = cotter::cli::definitions();
@@ -751,13 +751,13 @@ fn help_and_version() {
     assert_snapshot!(printed(command.arg("--version")), @"cotter 0.2.0");
     assert_snapshot!(printed(cotter_fleet().arg("--version")), @"cotter-fleet 0.2.0");
     assert_snapshot!(printed(cotter_fleet().arg("--help")), @r"
-    Decides which release each device of a fleet runs, and tells the devices
+    Serves a fleet of devices: decides which release each of them runs
 
     Usage: cotter-fleet <COMMAND>
 
     Commands:
       serve       Runs the fleet server
-      completion  Prints a script by which a shell completes commands and options
+      completion  Prints a script with which a shell completes commands and options
 
     Options:
       -h, --help     Print help
@@ -767,29 +767,29 @@ fn help_and_version() {
     ");
     let mut command = cotter();
     assert_snapshot!(printed(command.args(["device", "pin", "--help"])), @r"
-    Pin a device, or all that a filter matches, to a release
+    Pins a device, or all that match a filter, to a release
 
     Usage: cotter device pin [OPTIONS] DEVICE COMMIT
            cotter device pin [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] COMMIT
 
     Arguments:
-      <DEVICE COMMIT>...  The device (not with --filter), then the commit or the first 4 or more
-                          characters of it
+      <DEVICE COMMIT>...  The device (not with --filter), then the commit of the release, or the first 4
+                          or more characters of it
 
     Options:
-          --filter <FILTER>  Tags of the devices: key=value, key!=value, key, !key, joined by ','; all
-                             must hold
+          --filter <FILTER>  Only devices whose tags match: key=value, key!=value, key or !key; several
+                             are joined by ',' and must all match
           --fleet <FLEET>    Only devices of this fleet
-          --dry-run          Show who would be changed, and change nobody
-          --json             Print JSON
+          --dry-run          Shows which devices would be changed, and changes none
+          --json             Prints JSON
       -h, --help             Print help
 
     Connection:
-          --url <URL>          The fleet server [env: COTTER_FLEET_URL=] [default:
+          --url <URL>          Address of the fleet server [env: COTTER_FLEET_URL=] [default:
                                http://127.0.0.1:7300]
           --token-file <FILE>  File with the operator's token [env: COTTER_TOKEN_FILE=] [default:
                                /var/lib/cotter-fleet/operator.token]
-          --insecure           Send the token to an http:// server on another machine, where everybody
-                               on the way can read it [env: COTTER_INSECURE=]
+          --insecure           Sends the token over http:// to another machine, so that anyone on the
+                               network path can read it [env: COTTER_INSECURE=]
     ");
 }

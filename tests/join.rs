@@ -86,7 +86,7 @@ cloud.fleet = 7
 cloud.provisioning_key_file = DIR/provisioning.key
 cloud.device_type = raspberrypi4-64
 cloud.registries = registry2.a.example
-this device registers with fleet 7 of https://api.a.example, without --dry-run";
+without --dry-run, this device registers with fleet 7 of https://api.a.example";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert!(!place.path("agent.d").exists() && !place.path("provisioning.key").exists());
 
@@ -95,8 +95,8 @@ this device registers with fleet 7 of https://api.a.example, without --dry-run";
 wrote DIR/provisioning.key
 wrote DIR/agent.d/50-join.toml
 this device registers with fleet 7 of https://api.a.example; \
-`systemctl enable cotter-agent && systemctl restart cotter-agent` lets it begin
-note: DIR/config.json still holds the key: remove it, or whoever takes this device can use it";
+start its agent with `systemctl enable cotter-agent && systemctl restart cotter-agent`
+note: DIR/config.json still has the key in it: remove the file, or a thief of this device can use the key";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert_eq!((place.mode("provisioning.key"), place.mode("agent.d/50-join.toml")), (0o600, 0o644));
     assert_eq!(place.read("provisioning.key"), format!("{SECRET}\n"));
@@ -115,8 +115,8 @@ registries = \"registry2.a.example\"
     // Again: nothing is written. Another one: only by force.
     let written = place.path("agent.d/50-join.toml").metadata().expect("a file").modified().expect("a time");
     let (code, said) = place.join(&config, &[]);
-    let expected = "this device registers with fleet 7 of https://api.a.example: so it was already\n\
-                    note: DIR/config.json still holds the key: remove it, or whoever takes this device can use it";
+    let expected = "this device registers with fleet 7 of https://api.a.example; no file had to be changed\n\
+                    note: DIR/config.json still has the key in it: remove the file, or a thief of this device can use the key";
     assert_eq!((code, said.as_str()), (Some(0), expected));
     assert_eq!(
         place.path("agent.d/50-join.toml").metadata().expect("a file").modified().expect("a time"),
@@ -125,7 +125,7 @@ registries = \"registry2.a.example\"
     let mut other = config;
     other["applicationId"] = json!("8");
     let (code, said) = place.join(&other, &[]);
-    let expected = "error: DIR/agent.d/50-join.toml says something else; --force makes this device what \
+    let expected = "error: DIR/agent.d/50-join.toml has other content already; --force replaces it with what \
                     DIR/config.json says";
     assert_eq!((code, said.as_str()), (Some(21), expected));
     let (code, _) = place.join(&other, &["--force"]);
@@ -144,13 +144,12 @@ fn settings_that_stand_against_it_are_named() {
     let file = place.read("agent.toml");
     place.write("agent.toml", &format!("{file}[cloud]\nuuid = \"{UUID}\"\ndevice_key_file = \"/k\"\n"));
     let (code, said) = place.join(&of_fleet("https://api.a.example"), &["--force"]);
-    let expected =
-        "error: cloud.uuid is set in DIR/agent.toml, line 4, which stands against it; take it out there";
+    let expected = "error: cloud.uuid is set in DIR/agent.toml, line 4, which would override what is joined; remove it there";
     assert_eq!((code, said.as_str()), (Some(21), expected));
 
     place.write("agent.toml", &format!("{file}[cloud]\nendpoint = \"https://b.example\"\n"));
     let (code, said) = place.join(&of_device(UUID), &[]);
-    let expected = "error: cloud.endpoint is https://b.example already; --force makes this device what DIR/config.json \
+    let expected = "error: cloud.endpoint is https://b.example already; --force replaces it with what DIR/config.json \
                     says";
     assert_eq!((code, said.as_str()), (Some(21), expected));
 
@@ -169,9 +168,9 @@ fn files_that_cannot_be_joined_with_are_told() {
     let place = Place::new();
     for (config, expected) in [
         (json!([SECRET]), "it is not a JSON object"),
-        (json!({ "apiEndpoint": "https://a", "apiKey": SECRET }), "apiKey has no applicationId beside it"),
+        (json!({ "apiEndpoint": "https://a", "apiKey": SECRET }), "it has apiKey, but not applicationId"),
     ] {
-        let told = format!("error: DIR/config.json is no config.json to join with: {expected}");
+        let told = format!("error: DIR/config.json is not a config.json to join with: {expected}");
         assert_eq!(place.join(&config, &[]), (Some(2), told));
     }
     let (code, said) = place.join(&of_fleet("ftp://a"), &[]);
@@ -253,7 +252,7 @@ fn an_agent_begins_with_what_was_joined_and_keeps_it() {
     assert!(!log.contains(key.trim()), "{log}");
     let (code, said) = place.join(&config, &[]);
     let told = format!(
-        "this device registers with fleet {} of {}: so it was already\nnote: apiKey is not kept",
+        "this device registers with fleet {} of {}; no file had to be changed\nnote: apiKey was left out",
         fleet.number, server.url
     );
     assert_eq!((code, said.starts_with(&told)), (Some(0), true), "{said}");
@@ -374,7 +373,7 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
     desk.until_polled();
     let uuid = desk.uuid.clone();
     assert!(!desk.has_key());
-    assert_eq!(desk.found("state-key"), "ok: it is gone");
+    assert_eq!(desk.found("state-key"), "ok: it was removed");
     desk.server.cli(&["device", "delete", &uuid]);
     let expected = format!(
         "this device was deleted from its fleet at {}; an operator must allow it again: `cotter device allow {uuid} \
@@ -419,7 +418,7 @@ fn a_device_with_another_cloud_waits_for_its_key() {
     cloud.target("1", &json!({}));
     desk.start_with(&["--set", &format!("cloud.endpoint={}", cloud.url)]);
     let told = desk.until_told("registration: cloud.provisioning_key_file: key file ");
-    assert!(told.ends_with("(os error 2); put the key into it, with mode 600"), "{told}");
+    assert!(told.ends_with("(os error 2); write the key into it, with mode 600"), "{told}");
     assert!(cloud.polls().is_empty(), "the key of one cloud's device is not shown to another one");
     desk.place.write("provisioning.key", "another");
     std::fs::set_permissions(desk.place.path("provisioning.key"), std::fs::Permissions::from_mode(0o600))
@@ -462,7 +461,7 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
     let removed = "provisioning key removed: the device is registered";
     eventually("it is told", Duration::from_secs(20), || desk.log().contains(removed).then_some(()));
     assert!(!desk.log().contains("cannot be removed"), "{}", desk.log());
-    assert_eq!(desk.found("state-key"), "ok: it is gone");
+    assert_eq!(desk.found("state-key"), "ok: it was removed");
     desk.start();
     desk.until_polled();
     drop(mounted);

@@ -23,13 +23,13 @@ fn every_command_has_its_page_and_its_completion() {
     let page = |name: &str| std::fs::read_to_string(folder.path().join(name)).expect("a page");
     for (name, says) in [
         ("man1/cotter.1", "Keeps every device of a fleet"),
-        ("man1/cotter-check.1", "what is wrong"),
-        ("man1/cotter-fleet.1", "Fleets of a fleet server"),
-        ("man1/cotter-fleet-create.1", "Create a fleet"),
+        ("man1/cotter-check.1", "suggests fixes"),
+        ("man1/cotter-fleet.1", "the fleets of a fleet server"),
+        ("man1/cotter-fleet-create.1", "Creates a fleet"),
         ("man8/cotter-fleet.8", "cotter\\-fleet\\-serve(8)"),
         ("man8/cotter-fleet-serve.8", "allow\\-remote"),
         ("man1/cotter-lock-run.1", "Example: cotter lock run"),
-        ("man1/cotter-logs.1", "takes its place"),
+        ("man1/cotter-logs.1", "replaces this one"),
     ] {
         assert!(page(name).contains(says), "{name}: {}", page(name));
     }

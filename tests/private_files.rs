@@ -160,15 +160,15 @@ fn a_data_folder_that_others_could_change_is_refused() {
 
     set(&above, 0o777);
     told(
-        "cannot use the folder DIR/above/data; mend that, or say --data-dir: DIR/above above it may be written by \
-          others (mode 777), who could put another folder in its place; chmod go-w it",
+        "cannot use the data folder DIR/above/data; correct that, or name another one with --data-dir: other users can write to \
+         DIR/above, which is above it (mode 777), and replace it; `chmod go-w DIR/above`",
     );
     set(&above, 0o755);
     symlink("/etc", data.join("link")).unwrap();
-    told("DIR/above/data/link is a link or no plain file");
+    told("DIR/above/data/link is a link or not a regular file");
     fs::remove_file(data.join("link")).unwrap();
     set(&data.join("operator.token"), 0o644);
-    told("others may read it (mode 644); chmod 600 it, or delete it for a new token");
+    told("other users can read it (mode 644); chmod 600 it, or delete it for a new token");
     set(&data.join("operator.token"), 0o600);
 
     if chown(data.join("store"), Some(NOBODY), None).is_err() {
@@ -176,8 +176,7 @@ fn a_data_folder_that_others_could_change_is_refused() {
         return;
     }
     told(
-        "DIR/above/data/store belongs to user 65534, and this process is user 0; chown it, with all that is in it, or \
-          run as user 65534",
+        "DIR/above/data/store belongs to user 65534, but this process runs as user 0; `chown -R` it, or run as user 65534",
     );
     chown(data.join("store"), Some(0), None).unwrap();
     chown(&data, Some(NOBODY), None).unwrap();
@@ -185,13 +184,12 @@ fn a_data_folder_that_others_could_change_is_refused() {
     chown(&data, Some(0), None).unwrap();
     chown(&above, Some(NOBODY), None).unwrap();
     told(
-        "DIR/above on the way to it belongs to user 65534, who could put another folder in its place; chown it, or \
-          use a folder elsewhere",
+        "DIR/above on its path belongs to user 65534, who can replace the folder; `chown root` it, or use another folder",
     );
     chown(&above, Some(0), None).unwrap();
     set(&above, 0o775);
     chown(&above, None, Some(NOBODY)).unwrap();
-    told("DIR/above above it may be written by others (mode 775)");
+    told("other users can write to DIR/above, which is above it (mode 775)");
     chown(&above, None, Some(0)).unwrap();
 
     // A link that root or we made is followed, as systemd's for a dynamic user; one of somebody else's is not.
@@ -200,10 +198,7 @@ fn a_data_folder_that_others_could_change_is_refused() {
     drop(served(&link, &log));
     lchown(&link, Some(NOBODY), None).unwrap();
     let (code, said) = refused(&link, &log);
-    assert!(
-        code == Some(75) && said.contains("link on the way to it belongs to user 65534"),
-        "{code:?} {said}"
-    );
+    assert!(code == Some(75) && said.contains("link on its path belongs to user 65534"), "{code:?} {said}");
     drop(served(&data, &log));
 }
 
@@ -240,7 +235,7 @@ fn nobody_reads_the_memory_of_an_agent() {
             }
         }
         let said = program.log();
-        let expected = "the state folder was open to others, and is for its owner only now";
+        let expected = "other users had access to the state folder; it is private now";
         assert!(said.contains(expected) && said.contains(&format!("{before:o}")), "{said}");
         drop(program);
         // As an older version left it.
@@ -255,5 +250,5 @@ fn nobody_reads_the_memory_of_an_agent() {
     let output = agent(dir.path(), &state).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(75), "{said}");
-    assert!(said.contains("belongs to another user: chown it, with all that is in it"), "{said}");
+    assert!(said.contains("belongs to another user: `chown -R` it"), "{said}");
 }

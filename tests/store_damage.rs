@@ -222,7 +222,7 @@ fn a_lost_store_restarts_nothing() {
     assert_eq!(code, Some(75), "{said}");
     let dir = scene.agent.state_dir().display().to_string();
     let error = said.lines().find(|line| line.contains(&dir)).expect("it names the folder");
-    assert!(error.contains("is not a folder: move the file that is in its place"), "{said}");
+    assert!(error.contains("is not a folder: move that file away"), "{said}");
     fs::remove_file(scene.agent.state_dir()).unwrap();
 
     // Named by its settings it is the same device, though nothing is left of its memory.

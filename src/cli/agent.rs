@@ -1,4 +1,4 @@
-//! `cotter agent`: settings, logs, and the daemon itself.
+//! `cotter agent`: reads the settings, starts logging and runs the daemon.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,13 +13,13 @@ use crate::daemon::{self, DaemonError};
 use crate::model::{EXPOSURE_REMEDY, exposure};
 use crate::store;
 
-/// What may be said of the agent's settings; the rest is in its file.
+/// Options that change the agent's settings.
 #[derive(Debug, Args)]
 pub(super) struct Settings {
-    /// Settings file [default: /etc/cotter/agent.toml, which may be missing]
+    /// Settings file [default: /etc/cotter/agent.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// One setting, e.g. --set cloud.poll_interval=1min; may be repeated
+    /// Overrides one setting, e.g. --set cloud.poll_interval=1min; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     set: Vec<(String, String)>,
 }
@@ -30,12 +30,12 @@ impl Settings {
     }
 }
 
-/// The agent, and whether it shall only look at its settings.
+/// Arguments of `cotter agent`.
 #[derive(Debug, Args)]
 pub(super) struct Agent {
     #[command(flatten)]
     settings: Settings,
-    /// Only check the settings, and say whether they are fine
+    /// Only checks the settings, and exits
     #[arg(long)]
     check: bool,
 }
@@ -51,7 +51,8 @@ pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
         return check(&given);
     }
     let (config, filter) = accepted(&given, &environment())?;
-    // Else a folder would be made for a device that cannot begin. What is in one, the agent reads itself.
+    // Check the key before a state folder is created for a device that cannot register. If there is a folder, the
+    // agent reads the identity in it first.
     if !config.state_dir.exists() {
         check_key(&config).map_err(|error| Config::locate(error, &given, &environment()))?;
     }
@@ -64,14 +65,14 @@ pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     }
 }
 
-/// Warns of a cloud whose address has no TLS.
+/// Prints a warning if the device's key would go to the cloud without TLS.
 pub(super) fn warn_of_exposure(endpoint: Option<&str>) {
     if let Some(exposed) = endpoint.and_then(exposure) {
         print::note(&format!("warning: {exposed}; {EXPOSURE_REMEDY}"));
     }
 }
 
-/// The settings in force, and what is to be logged.
+/// Loads the settings, and the log filter that they contain.
 fn accepted(given: &Given, environment: &BTreeMap<String, String>) -> Result<(Config, Targets), ConfigError> {
     let config = Config::load(given, environment)?;
     let filter = logging::filter(&config.log_level);
@@ -79,7 +80,7 @@ fn accepted(given: &Given, environment: &BTreeMap<String, String>) -> Result<(Co
     Ok((config, filter))
 }
 
-/// Says whether an agent would begin with these settings, and warns of what is dangerous.
+/// Checks whether an agent would start with these settings, and warns about dangerous ones.
 pub(super) fn check(given: &Given) -> anyhow::Result<()> {
     let environment = environment_outside(given);
     let (config, _) = accepted(given, &environment)?;
@@ -88,15 +89,15 @@ pub(super) fn check(given: &Given) -> anyhow::Result<()> {
     print::line("the settings are fine")
 }
 
-/// A device that is not registered needs its provisioning key. One that is has dropped it.
+/// Checks that a device that is not registered has its provisioning key. A registered device has removed the key.
 fn check_key(config: &Config) -> Result<(), ConfigError> {
     let joining = config.cloud.as_ref().map(|cloud| &cloud.joining);
     let Some(Joining::Register { key_file, .. }) = joining else { return Ok(()) };
-    let needs_key = match store::look(&config.state_dir) {
-        Ok(look) => match look.identity {
+    let needs_key = match store::inspect(&config.state_dir) {
+        Ok(store) => match store.identity {
             Some(identity) => identity.registered.is_none(),
-            // The database may know; the agent looks into it.
-            None => !look.has_database,
+            // The identity may be in the database, which only the agent opens.
+            None => !store.has_database,
         },
         Err(error) => error.kind() == io::ErrorKind::NotFound,
     };

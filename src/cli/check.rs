@@ -1,4 +1,4 @@
-//! `cotter check`: what is wrong with this device, and what to do about it.
+//! `cotter check`: checks this device and suggests fixes.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -11,21 +11,21 @@ use super::print;
 use crate::config::environment_outside;
 use crate::doctor::{self, CHECKS, Finding, Level, Subject};
 
-/// What to look over, and how to show it.
+/// Arguments of `cotter check`.
 #[derive(Debug, Args)]
 pub(super) struct Check {
     #[command(flatten)]
     settings: Settings,
-    /// Checks to leave out, by id, or by area as in `cloud`; with commas between them
+    /// Checks to leave out, separated by commas: ids, or areas such as `cloud`
     #[arg(long, value_name = "IDS", value_delimiter = ',')]
     dont_run: Vec<String>,
-    /// Lists the checks and runs none
+    /// Lists all checks, and runs none
     #[arg(long, conflicts_with = "dont_run")]
     list: bool,
-    /// Ends with 50 for warnings, too
+    /// Ends with exit code 50 also if there are only warnings
     #[arg(long)]
     warnings_as_errors: bool,
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }
@@ -67,7 +67,7 @@ fn left_out(names: &[String]) -> Result<BTreeSet<&'static str>, Usage> {
     for name in names.iter().map(|name| name.trim()).filter(|name| !name.is_empty()) {
         let ids = doctor::ids(name);
         if ids.is_empty() {
-            return Err(Usage(format!("no check is called {name}; `cotter check --list` names them")));
+            return Err(Usage(format!("no check is called {name}; `cotter check --list` lists them")));
         }
         left_out.extend(ids);
     }

@@ -1,4 +1,4 @@
-//! Speaks to the fleet server's operator API.
+//! A client of the fleet server's operator API.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -12,17 +12,17 @@ use serde::de::DeserializeOwned;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::wire::operator_api::{ErrorView, Failure};
 
-/// How long the server may take, redirects and the whole answer included.
+/// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// More than any list of the server has.
+/// Most bytes of one response. No list of the server is that long.
 const LONGEST: usize = 64 << 20;
 use crate::model::is_loopback;
 
-/// Which fleet server, and with which token.
+/// Address and token for a fleet server.
 #[derive(Debug, Args)]
 pub(super) struct Connection {
-    /// The fleet server
+    /// Address of the fleet server
     #[arg(
         long,
         env = "COTTER_FLEET_URL",
@@ -39,26 +39,26 @@ pub(super) struct Connection {
         value_name = "FILE"
     )]
     token_file: PathBuf,
-    // Only from the environment: a token on a command line is seen by everybody. No value is ever shown.
+    // Only from the environment: every user can see the command lines of all processes. Help never shows the value.
     #[arg(long = "token-from-environment", hide = true, env = "COTTER_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Send the token to an http:// server on another machine, where everybody on the way can read it
+    /// Sends the token over http:// to another machine, so that anyone on the network path can read it
     #[arg(long, env = "COTTER_INSECURE", value_parser = FalseyValueParser::new(), help_heading = "Connection")]
     insecure: bool,
 }
 
-/// Why the fleet server did not do what was asked.
+/// Why a request to the fleet server failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {
     #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
     BadUrl { given: String, why: String },
 
     #[error(
-        "the operator's token would go to {host} in the clear, because http:// has no TLS; write https://, or say --insecure on a network you trust"
+        "the operator's token would go to {host} unencrypted, because http:// has no TLS; use https://, or --insecure on a network you trust"
     )]
     InTheClear { host: String },
 
-    #[error("cannot read the operator's token in {}; say --token-file, or set COTTER_TOKEN", path.display())]
+    #[error("cannot read the operator's token in {}; name its file with --token-file, or set COTTER_TOKEN", path.display())]
     NoToken {
         path: PathBuf,
         #[source]
@@ -66,15 +66,15 @@ pub(super) enum ClientError {
     },
 
     #[error(
-        "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? another address: --url"
+        "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? --url names another address"
     )]
     Unreachable { url: String, why: String },
 
-    #[error("what answers at {url} is no fleet server of this version ({why}); check --url")]
+    #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
     NotUnderstood { url: String, why: String },
 
     #[error(
-        "the fleet server at {url} does not accept this token; give it the operator.token of its data folder, by --token-file or COTTER_TOKEN"
+        "the fleet server at {url} does not accept this token; pass the operator.token of its data folder with --token-file or COTTER_TOKEN"
     )]
     WrongToken { url: String },
 
@@ -82,7 +82,7 @@ pub(super) enum ClientError {
     Answer { failure: Failure },
 }
 
-/// A fleet server to ask.
+/// A connection to one fleet server.
 #[derive(Debug)]
 pub(super) struct Client {
     http: Http,
@@ -126,7 +126,7 @@ impl Client {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
-    /// Asks the route with these segments, each of them any text.
+    /// Sends a request to the route with these path segments. A segment may be any text; it is escaped.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -139,7 +139,7 @@ impl Client {
             why: error.to_string(),
         };
         let body = body.map(serde_json::to_vec).transpose().map_err(unclear)?;
-        // One way to the server for every type of answer: much smaller than one for each.
+        // `send` is not generic: one copy of it for all types of answers keeps the binary small.
         let answer = Box::pin(self.send(method, path, query, body)).await?;
         serde_json::from_slice(&answer).map_err(unclear)
     }
@@ -199,10 +199,10 @@ fn read_token(path: &Path) -> Result<String, ClientError> {
     let no_token = |source| ClientError::NoToken { path: path.to_owned(), source };
     let token = std::fs::read_to_string(path).map_err(no_token)?;
     let mode = std::fs::metadata(path).map_err(no_token)?.mode();
-    // A pipe, as a shell makes it of <(command), has a mode of its own.
+    // The mode of a pipe, which a shell makes for <(command), says nothing about who can read it.
     if path.is_file() && mode & 0o007 != 0 {
         let why = format!(
-            "everybody may read it (mode {:o}), and with it order the fleet; chmod 600 it",
+            "every user can read it (mode {:o}) and control the fleet with it; chmod 600 it",
             mode & 0o777
         );
         return Err(no_token(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
@@ -210,7 +210,7 @@ fn read_token(path: &Path) -> Result<String, ClientError> {
     let token = token.trim();
     if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
         let source =
-            std::io::Error::new(std::io::ErrorKind::InvalidData, "it does not hold one word, as a token is");
+            std::io::Error::new(std::io::ErrorKind::InvalidData, "its content is not a token: one word");
         return Err(ClientError::NoToken { path: path.to_owned(), source });
     }
     Ok(token.to_owned())

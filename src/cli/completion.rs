@@ -1,13 +1,14 @@
-//! `cotter completion` and `cotter-fleet completion`: scripts by which shells complete what is typed.
+//! `cotter completion` and `cotter-fleet completion`: print scripts with which shells complete commands.
 
 use clap::{Args, Command, ValueEnum};
 use clap_complete::shells;
 
 use super::print;
 
-/// For which shell.
+/// Arguments of `completion`.
 #[derive(Debug, Args)]
 pub(super) struct Completion {
+    /// Shell that the script is for
     shell: Shell,
 }
 

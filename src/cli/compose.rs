@@ -7,7 +7,7 @@ use super::exit::Usage;
 use crate::model::ImageRef;
 use crate::wire::compose_file::{self, ComposeFile};
 
-/// A compose file, and the image that each of its services names.
+/// Reads a compose file. Returns it with the image of each service.
 pub(super) fn read(path: &Path) -> Result<(ComposeFile, BTreeMap<String, ImageRef>), Usage> {
     let shown = path.display();
     let text =

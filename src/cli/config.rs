@@ -1,4 +1,4 @@
-//! `cotter config`: the agent's settings as they are in force, and whether they are accepted.
+//! `cotter config`: shows the agent's settings, and checks them.
 
 use std::path::PathBuf;
 
@@ -11,9 +11,9 @@ use crate::config::{Given, Place, Setting, environment_outside, settings};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Show every setting of the agent, its value, and where that was said
+    /// Shows every setting of the agent, its value, and where it was set
     Show(Show),
-    /// Check settings as the agent would read them
+    /// Checks whether the agent would start with its settings
     #[command(after_help = "Example: cotter config check /etc/cotter/agent.toml")]
     Check(Check),
 }
@@ -22,14 +22,14 @@ pub(super) enum Verb {
 pub(super) struct Show {
     #[command(flatten)]
     settings: Settings,
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// The file, with agent.d beside it [default: /etc/cotter/agent.toml, which may be missing]
+    /// Settings file; agent.d in the same folder is read, too [default: /etc/cotter/agent.toml, if it exists]
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
 }

@@ -1,5 +1,5 @@
-//! `cotter retry`, `rollback`, `hold`, `unhold`, `update`, `stop`, `start`, `restart`: orders for the agent
-//! of this device.
+//! `cotter retry`, `rollback`, `hold`, `unhold`, `update`, `stop`, `start`, `restart`: send an order to the agent of
+//! this device.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use super::exit::Exit;
 use super::{print, wait};
 use crate::api::{self, HoldWish, ServiceWish, UpdateWish};
 
-/// Whom to order.
+/// The agent that gets the order.
 #[derive(Debug, Args)]
 pub(super) struct Plain {
     /// The agent's control socket
@@ -28,102 +28,102 @@ pub(super) struct Plain {
 /// An order for one app.
 #[derive(Debug, Args)]
 pub(super) struct OfApp {
-    /// The app, if there are several
+    /// The app; needed only if the device has several
     #[arg(long, value_name = "UUID|NAME")]
     app: Option<String>,
     #[command(flatten)]
     agent: Plain,
 }
 
-/// Why nothing shall be swapped.
+/// Arguments of `cotter hold`.
 #[derive(Debug, Args)]
 pub(super) struct Hold {
-    /// What others read in the status
+    /// Why, for everyone who reads `cotter status`
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
     #[command(flatten)]
     agent: Plain,
 }
 
-/// Whether to ask only, or to go on at once.
+/// Arguments of `cotter update`.
 #[derive(Debug, Args)]
 pub(super) struct Update {
-    /// Lets the release that is wanted now pass locks and maintenance windows, once
+    /// Lets the present target pass locks and maintenance windows, once
     #[arg(long)]
     force: bool,
-    /// Waits until the device runs what it should, or it is known why it does not; the exit code tells which
+    /// Waits until the device runs its target or something prevents that; the exit code says which
     #[arg(long)]
     wait: bool,
-    /// How long to wait at most
+    /// The longest time to wait
     #[arg(long, value_name = "TIME", default_value = "30min", value_parser = humantime::parse_duration, requires = "wait")]
     timeout: Duration,
-    /// The agent's status socket, for --wait [default: status.sock beside the control socket]
+    /// The agent's status socket, for --wait [default: status.sock in the folder of the control socket]
     #[arg(long, env = "COTTER_STATUS_SOCKET", value_name = "PATH")]
     status_socket: Option<PathBuf>,
     #[command(flatten)]
     agent: Plain,
 }
 
-/// A service that an operator lets run again.
+/// Arguments of `cotter start`.
 #[derive(Debug, Args)]
 pub(super) struct Start {
-    /// Its name in the compose file
+    /// Name of the service in the compose file
     service: String,
-    /// Its app, if several have such a service
+    /// App of the service; needed only if several apps have a service of this name
     #[arg(long, value_name = "UUID|NAME")]
     app: Option<String>,
     #[command(flatten)]
     agent: Plain,
 }
 
-/// A service to stop, or to stop and start.
+/// Arguments of `cotter stop` and `cotter restart`.
 #[derive(Debug, Args)]
 pub(super) struct OfService {
     #[command(flatten)]
     of: Start,
-    /// Passes over locks
+    /// Ignores locks
     #[arg(long)]
     force: bool,
 }
 
-/// Orders `retry` or `rollback`.
+/// Sends the order `retry` or `rollback`.
 pub(super) async fn of_app(verb: &str, order: OfApp) -> anyhow::Result<()> {
-    give(&order.agent, verb, &api::OfApp { app: order.app }).await
+    send(&order.agent, verb, &api::OfApp { app: order.app }).await
 }
 
 pub(super) async fn unhold(order: Plain) -> anyhow::Result<()> {
-    give(&order, "unhold", &()).await
+    send(&order, "unhold", &()).await
 }
 
 pub(super) async fn hold(order: Hold) -> anyhow::Result<()> {
-    give(&order.agent, "hold", &HoldWish { reason: order.reason }).await
+    send(&order.agent, "hold", &HoldWish { reason: order.reason }).await
 }
 
 pub(super) async fn update(order: Update) -> anyhow::Result<ExitCode> {
     let wish = UpdateWish { force: order.force };
     if !order.wait {
-        give(&order.agent, "update", &wish).await?;
+        send(&order.agent, "update", &wish).await?;
         return Ok(Exit::Done.into());
     }
-    let beside = order.agent.socket.with_file_name("status.sock");
-    let status = order.status_socket.unwrap_or(beside);
+    let usual = order.agent.socket.with_file_name("status.sock");
+    let status = order.status_socket.unwrap_or(usual);
     let before = wait::polls(&status).await?;
-    give(&order.agent, "update", &wish).await?;
+    send(&order.agent, "update", &wish).await?;
     wait::wait(&status, before, order.timeout).await
 }
 
 pub(super) async fn start(order: Start) -> anyhow::Result<()> {
     let wish = ServiceWish { service: order.service, app: order.app, force: false };
-    give(&order.agent, "services/start", &wish).await
+    send(&order.agent, "services/start", &wish).await
 }
 
-/// Orders `stop` or `restart`.
+/// Sends the order `stop` or `restart`.
 pub(super) async fn of_service(verb: &str, order: OfService) -> anyhow::Result<()> {
     let OfService { of, force } = order;
     let wish = ServiceWish { service: of.service, app: of.app, force };
-    give(&of.agent, &format!("services/{verb}"), &wish).await
+    send(&of.agent, &format!("services/{verb}"), &wish).await
 }
 
-async fn give(agent: &Plain, verb: &str, wish: &impl Serialize) -> anyhow::Result<()> {
+async fn send(agent: &Plain, verb: &str, wish: &impl Serialize) -> anyhow::Result<()> {
     print::line(&api::order(&agent.socket, verb, wish).await?.message)
 }

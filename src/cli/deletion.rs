@@ -1,4 +1,4 @@
-//! `cotter device delete`, `barred` and `allow`: devices that go, and that may come back.
+//! `cotter device delete`, `barred` and `allow`: delete devices, list deleted ones, and let them come back.
 
 use clap::Args;
 
@@ -10,32 +10,32 @@ use super::purge::is_sure;
 use crate::http::Method;
 use crate::wire::operator_api::{Allow, BarredView, BulkView, DeleteMany, DeviceView};
 
-/// Which devices go.
+/// Arguments of `cotter device delete`.
 #[derive(Debug, Args)]
 pub(super) struct Delete {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE", required_unless_present_any = ["filter", "provisioning_key"],
         conflicts_with_all = ["filter", "provisioning_key", "fleet", "dry_run"])]
     device: Option<String>,
     #[arg(long, help = FILTER)]
     filter: Option<String>,
-    /// Devices that came with this provisioning key: its name, its id, or the first 4 or more digits of that
+    /// Devices that registered with this provisioning key: its name, its id, or the first 4 or more digits of it
     #[arg(long, value_name = "KEY")]
     provisioning_key: Option<String>,
     /// Only devices of this fleet
     #[arg(long)]
     fleet: Option<String>,
-    /// Show who would be deleted, and delete nobody
+    /// Shows which devices would be deleted, and deletes none
     #[arg(long)]
     dry_run: bool,
-    /// Do not ask before all that match are deleted
+    /// Deletes all that match without a question
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
     plain: Plain,
 }
 
-/// Which deleted devices are listed.
+/// Arguments of `cotter device barred`.
 #[derive(Debug, Args)]
 pub(super) struct Barred {
     /// Only devices that were in this fleet
@@ -45,13 +45,13 @@ pub(super) struct Barred {
     plain: Plain,
 }
 
-/// Which deleted devices may come back.
+/// Arguments of `cotter device allow`.
 #[derive(Debug, Args)]
 pub(super) struct AllowDevices {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of each device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE", required = true)]
     devices: Vec<String>,
-    /// Put them back as they were, so that they need no provisioning key
+    /// Restores the devices as they were, so that they need no provisioning key
     #[arg(long)]
     restore: bool,
     #[command(flatten)]
@@ -68,7 +68,7 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
             return print::json("deleted", &gone);
         }
         return print::line(&format!(
-            "deleted {} ({}); its containers go on running, and it cannot register again until `cotter device allow {}`",
+            "deleted {} ({}); its containers keep running, and it cannot register again until `cotter device allow {}`",
             gone.uuid, gone.name, gone.uuid
         ));
     }
@@ -87,13 +87,13 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
             print::note("nothing was deleted: this was a dry run");
             return Ok(());
         }
-        // JSON is for programs, which are not asked.
+        // A program that reads JSON cannot answer a question.
         if !plain.json {
             shown(&matching, false)?;
         }
         expected = Some(matching.devices.len());
-        if plain.json || !is_sure(&format!("These {} devices are deleted.", matching.devices.len()))? {
-            return Err(Usage("nothing was deleted; answer yes, or say --yes".to_owned()).into());
+        if plain.json || !is_sure(&format!("These {} devices will be deleted.", matching.devices.len()))? {
+            return Err(Usage("nothing was deleted; answer yes, or use --yes".to_owned()).into());
         }
     }
     let gone: BulkView = client.post(&["devices", "delete"], &ask(expected, false)).await?;
@@ -129,7 +129,7 @@ pub(super) async fn barred(Barred { fleet, plain }: Barred) -> anyhow::Result<()
             print::or_dash(device.provisioning_key.as_deref()),
         ]
     };
-    let headers = ["UUID", "NAME", "FLEET", "DELETED", "CAME WITH KEY"];
+    let headers = ["UUID", "NAME", "FLEET", "DELETED", "PROVISIONING KEY"];
     print::table(headers, barred.iter().map(row), "no device is barred")
 }
 

@@ -1,4 +1,4 @@
-//! `cotter device`.
+//! `cotter device`: manages the devices of a fleet server.
 
 use std::collections::BTreeMap;
 
@@ -14,44 +14,43 @@ use crate::wire::operator_api::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// List devices
+    /// Lists devices
     List(List),
-    /// Show a device and what it last reported
+    /// Shows a device and its last report
     Show(One),
-    /// Pin a device, or all that a filter matches, to a release
+    /// Pins a device, or all that match a filter, to a release
     #[command(override_usage = "cotter device pin [OPTIONS] DEVICE COMMIT\n       \
         cotter device pin [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] COMMIT")]
     Pin(PinDevices),
-    /// Take the pin from a device, or from all that a filter matches
+    /// Unpins a device, or all that match a filter, so that it follows its fleet
     TrackFleet(TrackFleet),
-    /// Set and remove tags of a device
+    /// Sets and removes tags of a device
     Tag(Tag),
-    /// Move a device to another fleet; its pin goes
+    /// Moves a device to another fleet, and unpins it
     Move(Move),
-    /// Give a device another name
+    /// Renames a device
     Rename(Rename),
-    /// Forget a device, or all that match; its uuid and its key are barred until `allow`
+    /// Deletes a device, or all that match, and bars its uuid and its key until `allow`
     #[command(override_usage = "cotter device delete [OPTIONS] DEVICE\n       \
         cotter device delete [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] [--yes]\n       \
         cotter device delete [OPTIONS] --provisioning-key KEY [--filter FILTER] [--fleet FLEET] [--dry-run] [--yes]")]
     Delete(Delete),
-    /// List deleted devices, whose uuids and keys are barred
+    /// Lists deleted devices, whose uuids and keys are barred
     Barred(Barred),
-    /// Let deleted devices register again, or put them back as they were
+    /// Lets deleted devices register again, or restores them
     Allow(AllowDevices),
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Plain {
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) connection: Connection,
 }
 
-pub(super) const FILTER: &str =
-    "Tags of the devices: key=value, key!=value, key, !key, joined by ','; all must hold";
+pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
 
 #[derive(Debug, Args)]
 pub(super) struct List {
@@ -60,7 +59,7 @@ pub(super) struct List {
     fleet: Option<String>,
     #[arg(long, help = FILTER)]
     filter: Option<String>,
-    /// Only devices that came with this provisioning key: its name, its id, or the first 4 or more digits of that
+    /// Only devices that registered with this provisioning key: its name, its id, or the first 4 or more digits of it
     #[arg(long, value_name = "KEY")]
     provisioning_key: Option<String>,
     #[command(flatten)]
@@ -69,7 +68,7 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct One {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE")]
     device: String,
     #[command(flatten)]
@@ -83,14 +82,14 @@ struct Bulk {
     /// Only devices of this fleet
     #[arg(long, requires = "filter")]
     fleet: Option<String>,
-    /// Show who would be changed, and change nobody
+    /// Shows which devices would be changed, and changes none
     #[arg(long, requires = "filter")]
     dry_run: bool,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct PinDevices {
-    /// The device (not with --filter), then the commit or the first 4 or more characters of it
+    /// The device (not with --filter), then the commit of the release, or the first 4 or more characters of it
     #[arg(required = true, num_args = 1..=2, value_name = "DEVICE COMMIT")]
     names: Vec<String>,
     #[command(flatten)]
@@ -101,7 +100,7 @@ pub(super) struct PinDevices {
 
 #[derive(Debug, Args)]
 pub(super) struct TrackFleet {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE", required_unless_present = "filter", conflicts_with = "filter")]
     device: Option<String>,
     #[command(flatten)]
@@ -112,13 +111,13 @@ pub(super) struct TrackFleet {
 
 #[derive(Debug, Args)]
 pub(super) struct Tag {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE")]
     device: String,
     /// Tags to set
     #[arg(value_name = "KEY=VALUE", required_unless_present = "remove")]
     set: Vec<String>,
-    /// Tag to remove; may be said more than once
+    /// Tag to remove; may be repeated
     #[arg(long, value_name = "KEY")]
     remove: Vec<String>,
     #[command(flatten)]
@@ -127,10 +126,10 @@ pub(super) struct Tag {
 
 #[derive(Debug, Args)]
 pub(super) struct Rename {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE")]
     device: String,
-    /// Its new name
+    /// The new name
     #[arg(value_name = "NAME")]
     name: String,
     #[command(flatten)]
@@ -139,10 +138,10 @@ pub(super) struct Rename {
 
 #[derive(Debug, Args)]
 pub(super) struct Move {
-    /// Uuid, the first 4 or more digits of it, or name
+    /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE")]
     device: String,
-    /// The fleet it goes to
+    /// Name of the new fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
     #[command(flatten)]
@@ -249,7 +248,7 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     }
     let device = &detail.device;
     let mut facts = summary(device);
-    facts.push(("came with", came_with(device)));
+    facts.push(("registered with", registered_with(device)));
     facts.push(("reported", detail.reported_at.map_or_else(|| "-".to_owned(), |at| at.to_string())));
     print::facts(&facts)?;
     if detail.services.is_empty() {
@@ -284,8 +283,8 @@ fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The provisioning key of a device, by its id and name.
-fn came_with(device: &DeviceView) -> String {
+/// Returns the id and the name of the provisioning key with which the device registered.
+fn registered_with(device: &DeviceView) -> String {
     match (&device.provisioning_key, &device.provisioning_key_name) {
         (Some(key), Some(name)) => format!("key {key} ({name})"),
         (Some(key), None) => format!("key {key}"),

@@ -1,4 +1,4 @@
-//! `cotter events`: what happens on this device, as it happens.
+//! `cotter events`: prints the agent's events.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use super::print;
 use super::status::Source;
 use crate::api::{self, EventStatus};
 
-/// How long to wait before an agent that has gone is asked again.
+/// Time between two attempts to reach an agent that has stopped.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Whom to ask, and for how long.
+/// Arguments of `cotter events`.
 #[derive(Debug, Args)]
 pub(super) struct Events {
-    /// Goes on with what comes, also over restarts of the agent
+    /// Continues with new events, also after restarts of the agent
     #[arg(short, long)]
     follow: bool,
     #[command(flatten)]
     source: Source,
-    /// One JSON document a line
+    /// Prints JSON, one document per line
     #[arg(long)]
     json: bool,
 }
@@ -29,13 +29,13 @@ pub(super) async fn run(events: Events) -> anyhow::Result<()> {
     let mut has_answered = false;
     let show = |event: &EventStatus, text: &str| match events.json {
         true => print::json_reaches(text),
-        false => print::reaches(&in_words(event)),
+        false => print::reaches(&line(event)),
     };
     loop {
         match api::events(&events.source.socket, events.follow, &mut last, show).await {
             Ok(false) => return Ok(()),
             Ok(true) => has_answered = true,
-            // One that has answered comes back.
+            // An agent that has answered before is restarting: connect again.
             Err(error) if error.may_pass() && (has_answered || last.is_some()) => {}
             Err(error) => return Err(error.into()),
         }
@@ -43,7 +43,8 @@ pub(super) async fn run(events: Events) -> anyhow::Result<()> {
     }
 }
 
-fn in_words(event: &EventStatus) -> String {
+/// Formats an event as one line.
+fn line(event: &EventStatus) -> String {
     let at = event.at.as_deref().unwrap_or("-");
     let outcome = event.outcome.as_deref().unwrap_or("-");
     let word = event.word.as_deref().filter(|_| event.kind != "step").map(|word| format!("{word} "));

@@ -1,4 +1,4 @@
-//! The exit codes of all commands, and which error ends in which.
+//! The exit codes of all commands, and the exit code of each error.
 
 use std::io;
 use std::process::ExitCode;
@@ -17,59 +17,59 @@ use crate::store::StoreError;
 pub enum Exit {
     /// Done, or nothing to do.
     Done = 0,
-    /// Nothing that was foreseen.
+    /// An unexpected error.
     Unexpected = 1,
-    /// The command line, or a file that it names, is not understood.
+    /// The command line, or a file that it names, is invalid.
     Usage = 2,
     /// The agent of this device does not answer, or is too busy.
     NoAgent = 3,
     /// The token, the socket or the registry does not permit it.
     NotPermitted = 4,
-    /// No app, service, lock, release, device or fleet is called so.
+    /// There is no app, service, lock, release, device or fleet of this name.
     NotFound = 5,
     /// The next cycles would change something.
     Planned = 10,
     /// An operator holds the device, or updates are locked.
     Held = 11,
-    /// The release cannot run here as things are: a port is taken, or its images are for other machines.
+    /// The release cannot run here at present: a port is taken, or its images are for other machines.
     Preflight = 12,
     /// The cloud, the fleet server, or an image registry, does not answer.
     Unreachable = 20,
-    /// A rule of the fleet, or what devices support, is in the way, or there is nothing to go back to.
+    /// A rule of the fleet forbids it, devices do not support it, or there is no release to go back to.
     Refused = 21,
     /// An image cannot be fetched.
     PullFailed = 30,
     /// The disk has no room for the images.
     NoSpace = 31,
-    /// The release did not run well, and was taken back where there is an earlier one.
+    /// The release failed its trial. If there is an earlier one, it was rejected.
     RolledBack = 40,
-    /// The release was taken back, and the one before it does not run well either.
+    /// The release was rejected, and the one before it does not run well either.
     RollbackFailed = 41,
     /// `cotter check` found an error.
     Unwell = 50,
-    /// Another process has the folder or the socket, or they cannot be used.
+    /// Another process uses the folder or the socket, or they cannot be used.
     OtherInstance = 75,
     /// The settings of a daemon are wrong; starting it again does not help.
     BadConfig = 78,
 }
 
-/// What was typed can be parsed, and yet makes no sense.
+/// A command line that can be parsed but makes no sense.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Usage(pub(super) String);
 
-/// Nothing is called as it was named.
+/// A name that nothing has.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct Unknown(pub(super) String);
 
-/// What is there already stands against what was asked for.
+/// Something that exists already prevents what was requested.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(super) struct InTheWay(pub(super) String);
 
 impl Exit {
-    /// The code for an error, by its innermost known kind.
+    /// Returns the exit code for an error, by the first kind in its chain of sources that has one.
     #[must_use]
     pub fn of(error: &anyhow::Error) -> Self {
         error.chain().find_map(Self::of_kind).unwrap_or(Self::Unexpected)
@@ -186,7 +186,7 @@ mod tests {
 
     use super::*;
 
-    /// Every code; one that is new does not compile before it is here.
+    /// Returns every code. A new one does not compile until it is added here.
     fn all() -> BTreeSet<u8> {
         let next = |exit: Exit| match exit {
             Exit::Done => Some(Exit::Unexpected),
@@ -216,8 +216,8 @@ mod tests {
         let text = include_str!("../../docs/operations.md");
         let section = text.split("\n## ").find(|section| section.starts_with("Exit codes\n")).unwrap();
         let rows = section.lines().filter_map(|line| line.strip_prefix("| "));
-        let told: Vec<u8> = rows.filter_map(|row| row.split(' ').next()?.parse().ok()).collect();
-        assert!(told.is_sorted(), "{told:?}");
-        assert_eq!(told.iter().copied().collect::<BTreeSet<_>>(), all());
+        let codes: Vec<u8> = rows.filter_map(|row| row.split(' ').next()?.parse().ok()).collect();
+        assert!(codes.is_sorted(), "{codes:?}");
+        assert_eq!(codes.iter().copied().collect::<BTreeSet<_>>(), all());
     }
 }

@@ -1,6 +1,6 @@
-//! `cotter explain`: why a device does not run what it should, and what clears it.
+//! `cotter explain`: why a device does not run what it should, and what clears each cause.
 //!
-//! All of it is in the status document; here it is a chain in words.
+//! Reads only the status document. The list of causes, with a remedy for each, is made here.
 
 use clap::Args;
 
@@ -9,19 +9,19 @@ use super::print;
 use super::status::Source;
 use crate::api::{self, AppStatus, StatusDocument, WaitingStatus};
 
-/// Whom to ask, and about what.
+/// Arguments of `cotter explain`.
 #[derive(Debug, Args)]
 pub(super) struct Explain {
-    /// Only what concerns this service
+    /// Shows only what concerns this service, by its name in the compose file
     service: Option<String>,
     #[command(flatten)]
     source: Source,
-    /// The same as JSON
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }
 
-/// One link of the chain.
+/// One cause, with its remedy.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Link {
     app: Option<String>,
@@ -29,9 +29,9 @@ pub(super) struct Link {
     reason: String,
     why: String,
     since: Option<String>,
-    /// Seconds until it is tried again.
+    /// Seconds until the agent tries again.
     retry_in_s: Option<u64>,
-    /// What an operator can do about it.
+    /// What an operator can do.
     remedy: String,
 }
 
@@ -42,7 +42,7 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         if !known.clone().any(|name| name == service) {
             let known: std::collections::BTreeSet<_> = known.by_ref().collect();
             let known = known.into_iter().collect::<Vec<_>>().join(", ");
-            return Err(Unknown(format!("no service is called {service}; there are: {known}")).into());
+            return Err(Unknown(format!("no service is called {service}; the services are: {known}")).into());
         }
     }
     let links = links(&document, explain.service.as_deref());
@@ -53,7 +53,7 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         print::line(&heading(app))?;
     }
     if links.is_empty() {
-        return print::line("nothing is waited for: the device runs what it should");
+        return print::line("the agent waits for nothing: the device runs what it should");
     }
     for link in &links {
         print::line("")?;
@@ -61,9 +61,9 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         let since = link.since.as_ref().map_or(String::new(), |since| format!(", since {since}"));
         print::line(&format!("{}{who}{since}", link.reason))?;
         print::line(&format!("  {}", link.why))?;
-        let again = link.retry_in_s.map_or("when it changes".to_owned(), |s| format!("in {s} s"));
-        print::line(&format!("  looked at again {again}"))?;
-        print::line(&format!("  {}", link.remedy))?;
+        let again = link.retry_in_s.map_or("on a change".to_owned(), |s| format!("in {s} s"));
+        print::line(&format!("  next try: {again}"))?;
+        print::line(&format!("  what to do: {}", link.remedy))?;
     }
     Ok(())
 }
@@ -75,9 +75,9 @@ fn heading(app: &AppStatus) -> String {
     format!("{}: should run {wanted} ({update}), last accepted {runs}", app.name)
 }
 
-/// Everything that is in the way, what stops all of it first.
+/// Returns every cause, those that concern the complete device first.
 pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Link> {
-    let whole = |reason: &str, why: &str, remedy: &str| Link {
+    let of_device = |reason: &str, why: &str, remedy: &str| Link {
         app: None,
         service: None,
         reason: reason.to_owned(),
@@ -88,17 +88,23 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
     };
     let mut links = Vec::new();
     if let Some(error) = &document.engine_error {
-        links.push(whole("engine", error, "see `systemctl status docker`; what runs goes on meanwhile"));
+        links.push(of_device(
+            "engine",
+            error,
+            "see `systemctl status docker`; running containers keep running",
+        ));
     }
     if let Some(error) = &document.store_error {
-        links.push(whole("store", error, "free space on the disk of state_dir, or repair it"));
+        let remedy = "free space on the disk of state_dir; if it is read-only, see `dmesg`";
+        links.push(of_device("store", error, remedy));
     }
     if let Some(error) = document.cloud.as_ref().and_then(|cloud| cloud.error.as_ref()) {
-        links.push(whole("cloud", error, "the last target stays in force; `cotter update` asks again now"));
+        let remedy = "see `cotter check`; the last target stays in force, and `cotter update` polls at once";
+        links.push(of_device("cloud", error, remedy));
     }
     if !document.has_target {
-        let why = "no target was received yet: nothing is touched";
-        links.push(whole("target", why, "the device must have reached its cloud once: see cloud.endpoint"));
+        let why = "no target was received yet, so the agent changes nothing";
+        links.push(of_device("target", why, "the device must reach its cloud once: see `cotter check`"));
     }
     let concerns =
         |w: &&WaitingStatus| service.is_none() || w.service.is_none() || w.service.as_deref() == service;
@@ -114,26 +120,29 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
     links
 }
 
-/// What clears a waiting, by its stable word.
+/// Returns what an operator can do about a wait with this reason.
 fn remedy(reason: &str) -> &'static str {
     match reason {
-        "downloading" | "starting" | "dependency" | "trial" => "it goes on by itself",
-        "hand-over" => "the new container says that it has taken over, or its time ends",
-        "backoff" => "`cotter retry` tries it now, once the cause above is mended",
-        "refused" => "make a release without it; the one that runs is left alone",
-        "unhealthy" => "see `cotter logs SERVICE`; `cotter restart SERVICE` or `cotter retry` starts it anew",
-        "rejected" => "make a better release, or `cotter retry` tries this one again",
+        "downloading" | "starting" | "dependency" | "trial" | "hand-over" => "nothing: it ends by itself",
+        "backoff" => "fix the cause, then `cotter retry`",
+        "refused" => "create a release without it, or change the setting that is named; what runs stays",
+        "unhealthy" => "see `cotter logs SERVICE`; `cotter restart SERVICE` restarts it",
+        "rejected" => "create a better release; `cotter retry` tries this one again",
         "held" => "`cotter unhold`",
-        "locked" => "its holder ends the lock; `cotter update --force` passes it once",
-        "window" => "it opens by itself; `cotter update --force` passes it once",
-        "clock" => "set the clock (`timedatectl`); after a day of waiting the window counts for nothing",
+        "locked" => "wait for its holder; `cotter update --force` passes the lock once",
+        "window" => "wait; `cotter update --force` passes the window once",
+        "clock" => {
+            "set the clock (`timedatectl set-ntp true`); after 24 h of waiting, windows no longer count"
+        }
         "insufficient_disk" => "free space on the engine's disk, or lower update.disk_reserve",
-        "port_in_use" => "stop who holds the port, or choose another one in the release",
+        "port_in_use" => "stop the holder of the port, or publish another port in the release",
         "wrong_architecture" => "build the image for this device's architecture",
         "stopped" => "`cotter start SERVICE`",
-        "engine_stuck" => "see the engine's own log; restarting it may help, and stops what it runs",
-        "degraded" => "a release that runs well is accepted by itself; else make a better one",
-        _ => "see the journal",
+        "engine_stuck" => {
+            "see `journalctl -u docker`; restarting the engine stops what it runs without live-restore"
+        }
+        "degraded" => "see `cotter logs SERVICE`; create a better release",
+        _ => "see `journalctl -u cotter-agent`",
     }
 }
 
@@ -149,11 +158,11 @@ mod tests {
     #[test]
     fn every_reason_has_a_remedy() {
         for reason in Reason::ALL {
-            assert_ne!(remedy(reason.as_str()), "see the journal", "{}", reason.as_str());
+            assert_ne!(remedy(reason.as_str()), remedy("another"), "{}", reason.as_str());
         }
     }
 
-    /// The first cells of the rows of a section.
+    /// Returns the first cells of the rows of a section.
     fn words(section: &str) -> BTreeSet<&str> {
         let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
         rows.filter_map(|row| row.split('`').next()).collect()

@@ -1,4 +1,4 @@
-//! `cotter fleet`.
+//! `cotter fleet`: manages the fleets of a fleet server.
 
 use std::ffi::OsString;
 
@@ -15,21 +15,22 @@ pub(super) enum Verb {
     /// The old place of `cotter-fleet serve`; goes with the next release
     #[command(hide = true, disable_help_flag = true)]
     Serve(Moved),
-    /// Create a fleet; prints the key with which its devices register
+    /// Creates a fleet, and prints the key with which its devices register
     Create(Named),
-    /// List the fleets
+    /// Lists the fleets
     List(Plain),
-    /// Show a fleet
+    /// Shows a fleet
     Show(Named),
-    /// Pin a fleet to a release; new releases then change nothing
+    /// Pins a fleet to a release; new releases then change nothing
     Pin(PinFleet),
-    /// Let a fleet follow its newest release, from now on
+    /// Lets a fleet follow its newest release that is successful, final and valid
     TrackLatest(Named),
-    /// Create, list and revoke the keys with which devices register
+    /// Creates, lists and revokes the keys with which devices register
     ProvisioningKey(ProvisioningKey),
 }
 
-/// All that the server's command took, so that an old unit file gets the new command and not a complaint about a flag.
+/// Accepts every argument of the former command, so that an old unit file gets the new command as its error, and not a
+/// complaint about a flag.
 #[derive(Debug, Args)]
 pub(super) struct Moved {
     #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
@@ -38,7 +39,7 @@ pub(super) struct Moved {
 
 #[derive(Debug, Args)]
 pub(super) struct Plain {
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     pub(super) json: bool,
     #[command(flatten)]
@@ -115,7 +116,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     }
 }
 
-/// Says which command starts the fleet server now, with the arguments that were given.
+/// Returns an error text with the command that starts the fleet server now, with the same arguments.
 fn moved(arguments: &[OsString]) -> String {
     let words = ["cotter-fleet".into(), "serve".into()].into_iter();
     let command = shell_words::join(words.chain(arguments.iter().map(|argument| argument.to_string_lossy())));

@@ -1,4 +1,4 @@
-//! `cotter-fleet`, the command of the fleet server: settings from flags, environment and file; signals; logs.
+//! `cotter-fleet`, the command line of the fleet server: reads settings, starts logging, and stops on signals.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use crate::fleet::{RawConfig, Server};
 use crate::host;
 use crate::ownership;
 
-/// Decides which release each device of a fleet runs, and tells the devices.
+/// Serves a fleet of devices: decides which release each of them runs.
 #[derive(Debug, Parser)]
 #[command(
     name = "cotter-fleet",
@@ -34,36 +34,36 @@ enum Verb {
     /// Runs the fleet server
     #[command(after_help = "Example: cotter-fleet serve --config /etc/cotter/fleet.toml")]
     Serve(Serve),
-    /// Prints a script by which a shell completes commands and options
+    /// Prints a script with which a shell completes commands and options
     #[command(after_help = "Example: cotter-fleet completion bash > /etc/bash_completion.d/cotter-fleet")]
     Completion(Completion),
 }
 
-/// The settings of the server, each of which may also stand in the file.
+/// The settings of the server. Each of them can be set in the settings file, too.
 #[derive(Debug, Args)]
 struct Serve {
-    /// IP address and port [default: 127.0.0.1:7300]
+    /// IP address and port to listen on [default: 127.0.0.1:7300]
     #[arg(long, env = "COTTER_FLEET_LISTEN", value_name = "IP:PORT")]
     listen: Option<String>,
-    /// Folder for everything the server knows [default: /var/lib/cotter-fleet]
+    /// Folder for the server's records and keys [default: /var/lib/cotter-fleet]
     #[arg(long, env = "COTTER_FLEET_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// How often devices are told to poll, 1s to 24h [default: 60s]
+    /// How often devices poll, 1s to 24h [default: 60s]
     #[arg(long, env = "COTTER_FLEET_POLL_INTERVAL", value_name = "TIME")]
     poll_interval: Option<String>,
-    /// Connections of devices at a time, 16 to 60000; operators have places besides [default: 1024]
+    /// Most connections of devices at a time, 16 to 60000; some more are reserved for operators [default: 1024]
     #[arg(long, env = "COTTER_FLEET_CONNECTIONS", value_name = "NUMBER")]
     connections: Option<usize>,
-    /// Listen where other machines reach it, though the server has no TLS
+    /// Allows a --listen address that other machines can reach, although the server has no TLS
     #[arg(long)]
     allow_remote: bool,
-    /// Settings file (TOML); flags and environment go before it
+    /// Settings file (TOML); flags and environment variables override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// The server has one thread for each processor, but no more than this: `TasksMax=` of its unit counts them, together
-/// with the threads that write to the disk.
+/// Most worker threads. The server has one per processor, but `TasksMax=` of its unit limits all threads, including
+/// those that write to the disk.
 const MOST_WORKERS: usize = 16;
 
 /// Runs the command line of `cotter-fleet`, and returns its exit code.

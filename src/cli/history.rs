@@ -1,4 +1,4 @@
-//! `cotter history`: what became of releases on this device.
+//! `cotter history`: how the last releases on this device ended.
 
 use clap::Args;
 
@@ -6,12 +6,12 @@ use super::print;
 use super::status::Source;
 use crate::api::{self, HappeningStatus};
 
-/// Whom to ask, and how to show it.
+/// Arguments of `cotter history`.
 #[derive(Debug, Args)]
 pub(super) struct History {
     #[command(flatten)]
     source: Source,
-    /// The whole document
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }
@@ -21,7 +21,7 @@ pub(super) async fn run(history: History) -> anyhow::Result<()> {
     if history.json {
         return print::document(&document);
     }
-    let empty = "nothing became of any release yet";
+    let empty = "no release was accepted or rejected yet";
     print::table(["AT", "APP", "RELEASE", "WHAT", "WHY"], document.history.iter().map(row), empty)
 }
 

@@ -1,4 +1,4 @@
-//! `cotter join`: makes this device one of a cloud's, with the config.json that the cloud hands out.
+//! `cotter join`: joins this device to a cloud, with a config.json from there.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -15,18 +15,18 @@ use crate::model::{Admission, Enrolment, Identity};
 use crate::store;
 use crate::wire::config_json;
 
-/// More than any config.json has.
+/// Most bytes that are read of a config.json. No real one is that long.
 const LARGEST: u64 = 1 << 20;
 
-/// With what to join.
+/// Arguments of `cotter join`.
 #[derive(Debug, Args)]
 pub(super) struct Join {
     /// The config.json, or - for standard input
     file: PathBuf,
-    /// The agent's settings file; what is written goes beside it [default: /etc/cotter/agent.toml]
+    /// The agent's settings file; `join` writes into its folder [default: /etc/cotter/agent.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Replaces what makes the device another one, or another cloud's
+    /// Joins even if this device has another identity or another cloud already, and replaces it
     #[arg(long)]
     force: bool,
     /// Shows what would be written, and writes nothing
@@ -38,11 +38,11 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     let shown = join.file.display().to_string();
     let bytes = read(&join.file).map_err(|why| Usage(format!("{shown} cannot be read: {why}")))?;
     let (enrolment, notes) = config_json::read(&bytes)
-        .map_err(|why| Usage(format!("{shown} is no config.json to join with: {why}")))?;
+        .map_err(|why| Usage(format!("{shown} is not a config.json to join with: {why}")))?;
     let given = Given { file: join.config, set: Vec::new() };
     let is_missing = given.file.as_ref().is_some_and(|file| !file.exists());
     let set = if is_missing { Vec::new() } else { settings(&given, &environment_outside(&given))? };
-    let identity = store::look(&state_dir(&given, &set)).ok().and_then(|look| look.identity);
+    let identity = store::inspect(&state_dir(&given, &set)).ok().and_then(|store| store.identity);
     let registered_at = identity.as_ref().and_then(|i| i.registered.as_ref()).map(|at| at.endpoint.as_str());
     let is_registered = registered_at == Some(enrolment.endpoint.as_str());
     let joined = Joined::new(&given, &enrolment, is_registered && !join.force)?;
@@ -51,7 +51,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     let replaced = changes.iter().find(|(_, is_other)| *is_other).map(|(path, _)| *path);
     let remembered = identity.as_ref().and_then(|identity| is_another(identity, &enrolment));
     let in_the_way = match (replaced, met, remembered) {
-        (Some(path), ..) => Some(format!("{} says something else", path.display())),
+        (Some(path), ..) => Some(format!("{} has other content already", path.display())),
         (_, Some(met), _) => {
             let value = met.value.as_deref().unwrap_or_default();
             Some(format!("{} is {value} already", met.key))
@@ -59,7 +59,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
         (_, _, known) => known,
     };
     if let Some(why) = in_the_way.filter(|_| !join.force) {
-        return Err(InTheWay(format!("{why}; --force makes this device what {shown} says")).into());
+        return Err(InTheWay(format!("{why}; --force replaces it with what {shown} says")).into());
     }
     if join.dry_run {
         for (path, _) in &changes {
@@ -73,16 +73,18 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
         for (path, _) in &changes {
             print::line(&format!("wrote {}", path.display()))?;
         }
-        // Settings of others may still be wrong, and then the agent would not start.
+        // Other settings may be wrong, and then the agent would not start.
         Config::load(&given, &environment_outside(&given))
-            .context("what was written is in place, and yet the agent would not start")?;
+            .context("the files were written, but the agent would not start")?;
     }
     let is_left_out =
         is_registered && !join.force && matches!(enrolment.admission, Admission::Register { .. });
-    let left_out = "apiKey is not kept: this device is registered there; --force keeps it, for a device that was deleted \
-                    there and is to register again";
+    let left_out = "apiKey was left out, because this device is registered there; --force writes it, for a device that \
+                    was deleted there and must register again";
     let is_file = !join.dry_run && join.file != Path::new("-");
-    let left = format!("{shown} still holds the key: remove it, or whoever takes this device can use it");
+    let left = format!(
+        "{shown} still has the key in it: remove the file, or a thief of this device can use the key"
+    );
     let notes =
         notes.into_iter().chain(is_left_out.then(|| left_out.to_owned())).chain(is_file.then_some(left));
     notes.for_each(|note| print::note(&format!("note: {note}")));
@@ -90,18 +92,20 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
     print::line(&outcome(&enrolment, changes.is_empty(), join.dry_run))
 }
 
-fn outcome(enrolment: &Enrolment, is_so_already: bool, is_dry: bool) -> String {
+fn outcome(enrolment: &Enrolment, is_joined_already: bool, is_dry: bool) -> String {
     let who = match &enrolment.admission {
         Admission::Known { uuid, .. } => format!("this device is {uuid} of {}", enrolment.endpoint),
         Admission::Register { fleet, .. } => {
             format!("this device registers with fleet {fleet} of {}", enrolment.endpoint)
         }
     };
-    match (is_so_already, is_dry) {
-        (true, _) => format!("{who}: so it was already"),
-        (false, true) => format!("{who}, without --dry-run"),
+    match (is_joined_already, is_dry) {
+        (true, _) => format!("{who}; no file had to be changed"),
+        (false, true) => format!("without --dry-run, {who}"),
         (false, false) => {
-            format!("{who}; `systemctl enable cotter-agent && systemctl restart cotter-agent` lets it begin")
+            format!(
+                "{who}; start its agent with `systemctl enable cotter-agent && systemctl restart cotter-agent`"
+            )
         }
     }
 }
@@ -116,8 +120,8 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The state folder of the agent whose settings these are. The unit of an instance sets its own, and that is in no
-/// file: `/var/lib/cotter-NAME` for the settings in `/etc/cotter/NAME`.
+/// Returns the state folder of the agent with these settings. The unit of an instance sets its own on the command
+/// line, not in a file: `/var/lib/cotter-NAME` for the settings in `/etc/cotter/NAME`.
 fn state_dir(given: &Given, set: &[Setting]) -> PathBuf {
     let setting = set.iter().find(|setting| setting.key == "state_dir");
     let folder = given
@@ -132,7 +136,7 @@ fn state_dir(given: &Given, set: &[Setting]) -> PathBuf {
     }
 }
 
-/// What the device is already that `enrolment` would change.
+/// Returns the identity that the device has already, in words, if `enrolment` would change it.
 fn is_another(identity: &Identity, enrolment: &Enrolment) -> Option<String> {
     let at = &identity.registered.as_ref()?.endpoint;
     let is_same = match &enrolment.admission {

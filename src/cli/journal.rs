@@ -1,7 +1,8 @@
-//! The journal of systemd, in its own language: one datagram an event, and every field is a field there.
+//! Writes log events to the journal of systemd in its native protocol: one datagram per event, with a journal field
+//! for each field of the event.
 //!
-//! Our own, because an event to alert on bears a MESSAGE_ID, and because MESSAGE tells the fields, too: who
-//! reads `journalctl` sees nothing else.
+//! We do not use a library, because events to alert on have a MESSAGE_ID, and because MESSAGE includes the fields:
+//! `journalctl` shows nothing else by default.
 
 use std::fmt::{Debug, Write as _};
 use std::io;
@@ -16,13 +17,13 @@ use tracing_subscriber::layer::Context;
 use crate::model::Alert;
 use crate::model::text::one_line;
 
-/// Where journald listens.
+/// The socket of journald.
 const SOCKET: &str = "/run/systemd/journal/socket";
 
-/// No more of a value is sent: a datagram has room for some of this size.
+/// Longest value in bytes; the rest is cut off. A datagram has room for several of this size.
 const LONGEST: usize = 8 * 1024;
 
-/// The journal may take so long for a line.
+/// Longest time to wait until the journal accepts an event.
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Sends events to the journal.
@@ -39,9 +40,10 @@ impl Journal {
     /// When there is no journal.
     pub(super) fn open(program: &'static str) -> io::Result<Self> {
         let socket = UnixDatagram::unbound()?;
-        // A journal that hangs loses lines: all else shares one thread with this.
+        // Without a timeout, a hanging journal would block everything: the process has one thread. It loses lines
+        // instead.
         socket.set_write_timeout(Some(PATIENCE))?;
-        // journald leaves an empty entry aside.
+        // journald ignores an empty entry.
         match socket.send_to(&[], SOCKET) {
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
             _ => Ok(Self { socket, program }),
@@ -55,7 +57,7 @@ impl<S: Subscriber> Layer<S> for Journal {
         event.record(&mut entry);
         let metadata = event.metadata();
         let bytes = entry.written(self.program, *metadata.level(), metadata.target());
-        // Nobody is left to be told that the journal does not listen.
+        // If the journal does not accept it, there is no other place to report that.
         let _ = self.socket.send_to(&bytes, SOCKET);
     }
 }
@@ -79,13 +81,13 @@ impl Visit for Entry {
 
 impl Entry {
     fn put(&mut self, name: &'static str, value: &str) {
-        // No event is more than one line, and no value begins another field: what is from outside forges nothing.
+        // One line only: a value from outside cannot begin another field or forge an entry.
         let mut value = one_line(value);
         value.truncate(value.floor_char_boundary(LONGEST));
         if name == "message" { self.message = value } else { self.fields.push((name, value)) }
     }
 
-    /// As journald reads it.
+    /// Serializes the entry for journald.
     fn written(&self, program: &str, level: Level, target: &str) -> Vec<u8> {
         let priority = match level {
             Level::ERROR => "3",
@@ -100,7 +102,7 @@ impl Entry {
         put(&mut bytes, "SYSLOG_IDENTIFIER", program);
         put(&mut bytes, "TARGET", target);
         for (name, value) in &self.fields {
-            // journald drops fields of other names; a library may have one with a dot.
+            // journald drops fields with other characters in their names; a library may have one with a dot.
             let name_there = name.to_ascii_uppercase().replace(|c: char| !c.is_ascii_alphanumeric(), "_");
             put(&mut bytes, &format!("COTTER_{name_there}"), value);
             let is_it = |alert: &&Alert| *name == "alert" && alert.as_str() == value;
@@ -111,7 +113,8 @@ impl Entry {
         bytes
     }
 
-    /// The message with what varies, for people: what a step does says all of it.
+    /// Returns the message and its fields as one line for people. For a step, `what` makes `step` and `service`
+    /// superfluous.
     fn line(&self) -> String {
         let mut line = self.message.clone();
         let is_step = self.fields.iter().any(|(name, _)| *name == "what");

@@ -1,4 +1,4 @@
-//! `cotter lock`: locks that keep releases from being swapped, each with an end.
+//! `cotter lock`: locks that defer updates; each has an end.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -22,83 +22,83 @@ use crate::config::environment;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Locks updates for a time, and prints the lock's id
+    /// Locks updates for a time, and prints the id of the lock
     #[command(after_help = "Example: id=$(cotter lock acquire --reason \"print job\" --ttl 30min)")]
     Acquire(Acquire),
-    /// Lets a lock last longer, from now
+    /// Extends a lock, from now on
     #[command(after_help = "Example: cotter lock renew \"$id\" --ttl 30min")]
     Renew(Renew),
     /// Ends a lock
     #[command(after_help = "Example: cotter lock release \"$id\"")]
     Release(Release),
-    /// Shows the locks that are in force, those that services hold by a file among them
+    /// Lists the locks in force, including the lock files of services
     List(List),
-    /// Locks updates while a command runs, and ends with its exit code
+    /// Locks updates while a command runs, and ends with the command's exit code
     ///
-    /// The lock is renewed all the while and released at the end. When this is killed, the lock ends by
-    /// itself, after --ttl at most. A command that is not found ends with 127, one that cannot be run
-    /// with 126, one that a signal ended with 128 and the signal's number.
+    /// The lock is renewed while the command runs, and released when it ends. If `cotter lock run` is killed,
+    /// the lock ends by itself after --ttl at most. The exit code is 127 if the command is not found, 126 if it
+    /// cannot be run, and 128 plus the number of the signal if a signal ended it.
     #[command(after_help = "Example: cotter lock run --reason backup -- /usr/local/bin/backup --full")]
     Run(Run),
 }
 
-/// Why and for how long.
+/// Arguments of `cotter lock acquire`.
 #[derive(Debug, Args)]
 pub(super) struct Acquire {
-    /// What others read in the status
+    /// Why, for everyone who reads `cotter status`
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// When it ends unless it is renewed: 1s to 24h
+    /// After what time the lock ends unless it is renewed, 1s to 24h
     #[arg(long, default_value = "10min", value_parser = ttl, value_name = "DURATION")]
     ttl: u64,
-    /// Who holds it [default: the user's name]
+    /// Who holds the lock [default: the user's name]
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
     #[command(flatten)]
     agent: Plain,
 }
 
-/// Which lock, and for how long.
+/// Arguments of `cotter lock renew`.
 #[derive(Debug, Args)]
 pub(super) struct Renew {
-    /// As `acquire` has printed it
+    /// Id of the lock, as `acquire` printed it
     id: String,
-    /// When it ends unless it is renewed: 1s to 24h
+    /// After what time the lock ends unless it is renewed, 1s to 24h
     #[arg(long, default_value = "10min", value_parser = ttl, value_name = "DURATION")]
     ttl: u64,
     #[command(flatten)]
     agent: Plain,
 }
 
-/// Which lock.
+/// Arguments of `cotter lock release`.
 #[derive(Debug, Args)]
 pub(super) struct Release {
-    /// As `acquire` has printed it
+    /// Id of the lock, as `acquire` printed it
     id: String,
     #[command(flatten)]
     agent: Plain,
 }
 
-/// How to show them.
+/// Arguments of `cotter lock list`.
 #[derive(Debug, Args)]
 pub(super) struct List {
     #[command(flatten)]
     source: status::Source,
-    /// For programs
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }
 
-/// A command, and why it wants no update beside it.
+/// Arguments of `cotter lock run`.
 #[derive(Debug, Args)]
 pub(super) struct Run {
-    /// What others read in the status
+    /// Why, for everyone who reads `cotter status`
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// How long the lock may outlive this command if it is killed: 1s to 24h
+    /// After what time the lock ends if `cotter lock run` is killed, 1s to 24h
     #[arg(long, default_value = "1min", value_parser = ttl, value_name = "DURATION")]
     ttl: u64,
-    /// Who holds it [default: the user's name]
+    /// Who holds the lock [default: the user's name]
     #[arg(long, value_name = "TEXT")]
     owner: Option<String>,
     #[command(flatten)]
@@ -125,7 +125,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     Ok(Exit::Done.into())
 }
 
-/// Prints the id alone, for scripts; the words are a remark.
+/// Prints only the id to standard output, for scripts; the message goes to standard error.
 async fn acquire(wish: Acquire) -> anyhow::Result<()> {
     let answer = api::order(&wish.agent.socket, "locks", &new(wish.reason, wish.owner, wish.ttl)).await?;
     print::note(&answer.message);
@@ -143,13 +143,13 @@ async fn list(how: List) -> anyhow::Result<()> {
     let files = document.locks.files.iter().map(|file| {
         let app = document.apps.iter().find(|app| app.uuid == file.app).map_or(&file.app, |app| &app.name);
         let owner = format!("{} of {app}", file.service);
-        ["-".to_owned(), owner, file.path.clone(), "when the file goes".to_owned()]
+        ["-".to_owned(), owner, file.path.clone(), "when the file is removed".to_owned()]
     });
     let headers = ["LOCK", "OWNER", "REASON", "ENDS"];
     print::table(headers, leases.chain(files).collect::<Vec<_>>(), "updates are not locked")
 }
 
-/// Holds a lock while a command runs; the command's exit code.
+/// Holds a lock while a command runs. Returns the command's exit code.
 async fn run_locked(order: Run) -> anyhow::Result<ExitCode> {
     let socket = &order.agent.socket;
     let wish = new(order.reason, order.owner, order.ttl);
@@ -168,13 +168,13 @@ async fn run_locked(order: Run) -> anyhow::Result<ExitCode> {
         };
     let released = api::order(socket, "locks/release", &LockName { id: held.take() }).await;
     if let Err(error) = released {
-        print::note(&format!("the lock was not released, and ends by itself after {} s: {error}", order.ttl));
+        print::note(&format!("the lock was not released; it ends by itself after {} s: {error}", order.ttl));
     }
     Ok(ExitCode::from(code))
 }
 
-/// Waits for a command. What would end us ends the command, and then us: an interrupt comes from the
-/// terminal and reaches both, the others are passed on.
+/// Waits for the command to end, also after a signal. A terminal sends an interrupt to both processes; other signals
+/// are passed on to the command.
 async fn attend(mut child: Child) -> anyhow::Result<ExitStatus> {
     let caught = |kind| signal(kind).context("signals cannot be caught");
     let (mut interrupt, mut terminate, mut hang_up) =
@@ -187,16 +187,16 @@ async fn attend(mut child: Child) -> anyhow::Result<ExitStatus> {
             _ = hang_up.recv() => Some("HUP"),
         };
         if let (Some(name), Some(id)) = (passed_on, child.id()) {
-            // One that has just ended is no error: its end is heard next.
+            // It is not an error if the command has just ended: the next turn of the loop sees it.
             let _ = Command::new("kill").args(["-s", name, &id.to_string()]).status().await;
         }
     }
 }
 
-/// Renews the lock in time, for ever. One that has ended, as with an agent that was away for long, is
-/// taken anew.
+/// Renews the lock in time, for ever. If the lock has ended, e.g. because the agent was stopped for long, acquires a
+/// new one.
 async fn keep(socket: &Path, wish: &LockWish, held: &RefCell<String>) -> Infallible {
-    let mut is_told = false;
+    let mut is_reported = false;
     loop {
         tokio::time::sleep(Duration::from_secs(wish.ttl_s) / 3).await;
         let id = held.borrow().clone();
@@ -209,11 +209,11 @@ async fn keep(socket: &Path, wish: &LockWish, held: &RefCell<String>) -> Infalli
         match renewed {
             Ok(answer) => {
                 held.replace(answer.id.unwrap_or_default());
-                is_told = false;
+                is_reported = false;
             }
-            Err(error) if !is_told => {
+            Err(error) if !is_reported => {
                 print::note(&format!("the lock is not renewed; trying again: {error}"));
-                is_told = true;
+                is_reported = true;
             }
             Err(_) => {}
         }
@@ -235,7 +235,7 @@ fn renewal(id: String, ttl_s: u64) -> LockWish {
     LockWish { id: Some(id), ttl_s, ..LockWish::default() }
 }
 
-/// Whole seconds.
+/// Parses a duration in whole seconds, from 1 s to 24 h.
 fn ttl(text: &str) -> Result<u64, String> {
     let most = 24 * 3600;
     let given = humantime::parse_duration(text).ok().filter(|given| given.subsec_nanos() == 0);

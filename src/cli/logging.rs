@@ -1,4 +1,4 @@
-//! Where the daemons log: the journal under systemd, standard error elsewhere.
+//! Logging of the daemons: to the journal under systemd, to standard error elsewhere.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Write as _};
@@ -15,7 +15,7 @@ use super::print;
 use crate::config::ConfigError;
 use crate::host;
 
-/// What `level` says: a word, or a filter such as `info,cotter::reconcile=debug`.
+/// Parses `level`: one word, or a filter such as `info,cotter::reconcile=debug`.
 pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
     let wrong = || ConfigError::Value {
         key: "log.level",
@@ -23,7 +23,7 @@ pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
         accepts: "error, warn, info, debug or trace, or a filter such as info,cotter::reconcile=debug"
             .to_owned(),
     };
-    // To the filter a misspelt level is the name of a module.
+    // The filter would take a misspelt level for the name of a module.
     let is_level = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
     if !level.split(',').all(is_level) {
         return Err(wrong());
@@ -31,9 +31,9 @@ pub(super) fn filter(level: &str) -> Result<Targets, ConfigError> {
     level.parse().map_err(|_| wrong())
 }
 
-/// Begins to log what `filter` lets through, in the name of `program`.
+/// Starts logging the events that `filter` accepts, under the name `program`.
 ///
-/// In the journal every field is a native one: `COTTER_APP`, `COTTER_STEP` and so on.
+/// In the journal every field of an event is a journal field: `COTTER_APP`, `COTTER_STEP` and so on.
 pub(super) fn begin(program: &'static str, filter: Targets) {
     let registry = tracing_subscriber::registry().with(filter);
     let environment = crate::config::environment();
@@ -46,7 +46,7 @@ pub(super) fn begin(program: &'static str, filter: Targets) {
     }
 }
 
-/// Whether the user wants no colour: <https://no-color.org>.
+/// Returns whether the user wants no colour: <https://no-color.org>.
 fn is_plain(environment: &BTreeMap<String, String>) -> bool {
     environment.get("NO_COLOR").is_some_and(|set| !set.is_empty())
 }
@@ -82,7 +82,7 @@ fn coloured(level: Level) -> String {
     format!("\x1b[{colour}m{level:>5}\x1b[0m")
 }
 
-/// An event's message, and its fields as ` name=value`: texts in quotes, all else as it is shown.
+/// An event's message, and its fields as ` name=value`. Texts are in quotes.
 #[derive(Debug, Default)]
 struct Line {
     message: String,

@@ -1,4 +1,4 @@
-//! `cotter logs`: what a service writes, as the agent hands it on.
+//! `cotter logs`: prints the output of a service, which the agent reads from the engine.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use super::status::Source;
 use crate::api::{self, LogWish};
 use crate::host;
 
-/// Which log, and how much of it.
+/// Arguments of `cotter logs`.
 #[derive(Debug, Args)]
 pub(super) struct ShowLogs {
-    /// Its name in the compose file
+    /// Name of the service in the compose file
     service: String,
-    /// Its app, if several have such a service
+    /// App of the service; needed only if several apps have a service of this name
     #[arg(long, value_name = "UUID|NAME")]
     app: Option<String>,
-    /// Goes on with what comes, also from the container that takes its place
+    /// Continues with new output, also of the container that replaces this one
     #[arg(short, long)]
     follow: bool,
-    /// Only from then on: a time as in 2026-12-01T08:00:00Z, or how long ago as in 10min
+    /// Shows only output since a time, e.g. 2026-12-01T08:00:00Z, or of the last e.g. 10min
     #[arg(long, value_name = "TIME", value_parser = since)]
     since: Option<i32>,
-    /// The last so many lines, 10000 at most [default: 100, or all since --since]
+    /// How many of the last lines to show, 10000 at most [default: 100, or 10000 with --since]
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     tail: Option<u32>,
-    /// Shows the text on a terminal as it was written: it can then move the cursor and hide lines. Files and pipes
-    /// get it so anyway
+    /// Shows the output on a terminal exactly as it was written: it can then move the cursor and hide lines. Files
+    /// and pipes always get it exactly
     #[arg(long)]
     raw: bool,
     #[command(flatten)]
     source: Source,
 }
 
-/// Seconds since 1970 of a time, or of so long ago.
+/// Returns the seconds since 1970 of a time, or of a duration before now.
 fn since(text: &str) -> Result<i32, String> {
     let at = match text.parse::<jiff::Timestamp>() {
         Ok(at) => Some(at),

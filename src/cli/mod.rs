@@ -1,8 +1,8 @@
 //! The command line: what is typed, what is printed, and the exit code.
 //!
-//! Device verbs ask the agent's socket and never the engine or the store; fleet verbs
-//! speak to a fleet server over HTTP and never open its records. Only `agent`, `lock run` and
-//! `cotter-fleet serve` run something; `check` asks the doctor, which looks itself.
+//! Device verbs send requests to the agent's sockets, never to the engine or the store. Fleet verbs send requests to
+//! a fleet server over HTTP and never open its records. Only `agent`, `lock run` and `cotter-fleet serve` keep
+//! running. `check` uses `src/doctor`, which reads the store and asks the engine itself.
 
 mod agent;
 mod check;
@@ -57,71 +57,71 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Runs the agent of this device
+    /// Runs the agent, which keeps this device on its release
     Agent(agent::Agent),
-    /// Shows what this device runs, and what it waits for
+    /// Shows what this device should run, what it runs, and what it waits for
     Status(status::Status),
-    /// Says why a device does not run what it should: what blocks, since when, and what clears it
+    /// Explains why this device does not run what it should: each cause, since when, and what clears it
     #[command(after_help = "Example: cotter explain web")]
     Explain(explain::Explain),
-    /// Shows what happens on this device
+    /// Shows the agent's last 256 events, and new ones with --follow
     #[command(after_help = "Example: cotter events --follow")]
     Events(events::Events),
-    /// Shows what the next cycles would do; exit code 10 if there is anything
+    /// Shows the steps that the agent would take next, without taking them; exit code 10 if there are any
     Plan(plan::Plan),
-    /// Shows what became of releases on this device
+    /// Shows how the last releases on this device ended
     History(history::History),
-    /// Looks this device over: what is wrong with it, and what to do
+    /// Checks this device and suggests fixes
     #[command(after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
     Check(check::Check),
-    /// Puts into one file what somebody who helps wants to see of this device, without its secrets
+    /// Collects diagnostics into one tar file, with secrets left out
     #[command(after_help = "Example: cotter support-bundle --output device.tar")]
     SupportBundle(support_bundle::SupportBundle),
-    /// Shows what a service writes
+    /// Shows the output of a service
     #[command(after_help = "Example: cotter logs web --follow --tail 20")]
     Logs(logs::ShowLogs),
-    /// Makes this device one of a cloud's, with the config.json that openBalena or balenaCloud hands out
+    /// Joins this device to openBalena or balenaCloud, with a config.json from there
     #[command(after_help = "Example: cotter join config.json --dry-run")]
     Join(join::Join),
-    /// The agent's settings
+    /// Shows or checks the agent's settings
     #[command(subcommand)]
     Config(config::Verb),
-    /// Asks the cloud for the target now
+    /// Polls the cloud now, for the release that this device should run
     #[command(after_help = "Example: cotter update --wait")]
     Update(control::Update),
-    /// Tries again what was rejected, or waits after a failure
+    /// Tries a rejected release again, and at once whatever waits after failures
     Retry(control::OfApp),
-    /// Takes the release of an app back, to the one that was good before it
+    /// Rejects the release that this device should run; the one before it comes back, without network
     Rollback(control::OfApp),
-    /// Keeps what runs as it is, until `unhold`
+    /// Holds this device: no running container is stopped until `cotter unhold`
     Hold(control::Hold),
-    /// Lets the agent go on
+    /// Ends the hold, so that updates continue
     Unhold(control::Plain),
-    /// Stops a service, until `start` or a release that changes it
+    /// Stops a service, until `cotter start` or a release that changes it
     #[command(after_help = "Example: cotter stop camera")]
     Stop(control::OfService),
-    /// Starts a service that `stop` has stopped
+    /// Starts a service that `cotter stop` has stopped
     #[command(after_help = "Example: cotter start camera")]
     Start(control::Start),
     /// Stops a service and starts it again
     #[command(after_help = "Example: cotter restart camera --app greenhouse")]
     Restart(control::OfService),
-    /// Removes volumes of an app with all that is in them, after a question; nothing else ever does
+    /// Removes volumes of an app with their content, after a question; no other command ever does
     #[command(after_help = "Example: cotter purge greenhouse data")]
     Purge(purge::Purge),
-    /// Prints a script by which a shell completes commands and options
+    /// Prints a script with which a shell completes commands and options
     #[command(after_help = "Example: cotter completion bash > /etc/bash_completion.d/cotter")]
     Completion(completion::Completion),
-    /// Locks: while one is in force, no release is swapped
+    /// Locks updates: while a lock is in force, no update stops a container
     #[command(subcommand)]
     Lock(lock::Verb),
-    /// Fleets of a fleet server
+    /// Manages the fleets of a fleet server
     #[command(subcommand)]
     Fleet(fleet::Verb),
-    /// Devices of a fleet
+    /// Manages the devices of a fleet server
     #[command(subcommand)]
     Device(device::Verb),
-    /// Releases of a fleet
+    /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
 }
@@ -159,7 +159,7 @@ impl Verb {
     }
 }
 
-/// What was typed names nothing to run: help is shown as it is, and what is wrong with it is told in a line.
+/// Prints the help as it is, or a usage error as one line. Returns the exit code.
 fn not_run(answer: &clap::Error) -> ExitCode {
     let is_help = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_help || !answer.use_stderr() {
@@ -170,9 +170,9 @@ fn not_run(answer: &clap::Error) -> ExitCode {
     Exit::Usage.into()
 }
 
-/// A message of paragraphs as one line.
+/// Joins a message of several paragraphs into one line.
 fn in_a_line(message: &str) -> String {
-    let mut told = String::new();
+    let mut joined = String::new();
     for line in message.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (begins, rest) = match (line.strip_prefix("Usage: "), line.strip_prefix("For more information, "))
         {
@@ -180,16 +180,16 @@ fn in_a_line(message: &str) -> String {
             (None, Some(rest)) => ("", rest.trim_end_matches('.')),
             (None, None) => ("", line),
         };
-        if !told.is_empty() {
-            told.push_str(if told.ends_with(':') { " " } else { "; " });
+        if !joined.is_empty() {
+            joined.push_str(if joined.ends_with(':') { " " } else { "; " });
         }
-        told.push_str(begins);
-        told.push_str(rest);
+        joined.push_str(begins);
+        joined.push_str(rest);
     }
-    told
+    joined
 }
 
-/// What was begun beside the runtime may take so long to end.
+/// How long blocking work, e.g. name resolution, may delay the end of the process.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// Runs the command line of `cotter`, and returns its exit code.
@@ -198,7 +198,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli.verb,
         Err(code) => return code,
     };
-    // One thread: what blocks is done beside it, and a device pays for every stack.
+    // One thread: blocking work has threads of its own, and every thread costs a device memory for its stack.
     block_on(Builder::new_current_thread(), verb.run())
 }
 
@@ -208,18 +208,18 @@ pub fn definitions() -> clap::Command {
     Cli::command()
 }
 
-/// Parses the command line. If there is nothing to run, prints the help or what is wrong, and returns the exit code.
+/// Parses the command line. If there is nothing to run, prints the help or the error, and returns the exit code.
 fn parse<C: Parser>() -> Result<C, ExitCode> {
     std::panic::set_hook(Box::new(print::panic));
     C::try_parse().map_err(|answer| not_run(&answer))
 }
 
-/// Runs `command` to its end, prints the error that it ends with, and returns its exit code.
+/// Runs `command` to its end, prints its error if it has one, and returns its exit code.
 fn block_on(mut builder: Builder, command: impl Future<Output = anyhow::Result<ExitCode>>) -> ExitCode {
     let result = match builder.enable_all().build() {
         Ok(runtime) => {
             let result = runtime.block_on(command);
-            // What still runs beside it is a resolver or a disk that does not answer: neither is waited for.
+            // Blocking work that still runs is a resolver or a disk that does not answer. Do not wait for it.
             runtime.shutdown_timeout(LINGER);
             result
         }

@@ -1,4 +1,4 @@
-//! `cotter plan`: what the next cycles would do.
+//! `cotter plan`: shows the steps that the agent would take next.
 
 use std::process::ExitCode;
 
@@ -9,17 +9,17 @@ use super::print;
 use super::status::Source;
 use crate::api::{self, PlanDocument, WaitingStatus};
 
-/// Whom to ask, and how to show it.
+/// Arguments of `cotter plan`.
 #[derive(Debug, Args)]
 pub(super) struct Plan {
     #[command(flatten)]
     source: Source,
-    /// The whole document
+    /// Prints JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Shows it; [`Exit::Planned`] when there is anything to do.
+/// Shows the plan. Returns [`Exit::Planned`] if it has any steps.
 pub(super) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     let document = api::plan(&plan.source.socket).await?;
     if plan.json {
@@ -27,9 +27,9 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
     } else {
         show(&document)?;
     }
-    let is_blind = document.engine_error.is_some();
+    let is_unknown = document.engine_error.is_some();
     Ok(match document.stages.is_empty() {
-        true if is_blind => Exit::Unexpected,
+        true if is_unknown => Exit::Unexpected,
         true => Exit::Done,
         false => Exit::Planned,
     }
@@ -38,7 +38,7 @@ pub(super) async fn run(plan: Plan) -> anyhow::Result<ExitCode> {
 
 fn show(document: &PlanDocument) -> anyhow::Result<()> {
     if let Some(error) = &document.engine_error {
-        return print::line(&format!("nothing can be foreseen: {error}"));
+        return print::line(&format!("the next steps are unknown: {error}"));
     }
     let mut rows = Vec::new();
     for (n, stage) in document.stages.iter().enumerate() {
@@ -50,9 +50,9 @@ fn show(document: &PlanDocument) -> anyhow::Result<()> {
     let end = document.waiting.iter().map(|w| ["end".to_owned(), "wait".to_owned(), waiting(w)]);
     rows.extend(end);
     if document.is_cut {
-        rows.push(["...".to_owned(), "more".to_owned(), "follows than is looked for".to_owned()]);
+        rows.push(["...".to_owned(), "more".to_owned(), "stages follow".to_owned()]);
     }
-    let empty = "nothing to do: the device runs what it should, or knows of no target";
+    let empty = "nothing to do: the device runs what it should, or has no target";
     print::table(["STAGE", "", "WHAT"], rows, empty)
 }
 

@@ -1,7 +1,7 @@
-//! How answers look: tables for people, JSON for programs, errors in one line.
+//! Prints answers: tables for people, JSON for programs, errors in one line.
 //!
-//! This is the only file that writes to the terminal (`tests/floors.rs`). What it prints may come from outside: all
-//! of it passes [`text`], but for what [`raw`] hands on to files and pipes.
+//! This is the only file that writes to the terminal (`tests/floors.rs`). What it prints may come from outside, so
+//! all of it passes [`text`], except what [`raw`] writes to files and pipes.
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
@@ -15,7 +15,7 @@ use crate::model::text::{self, Screen, one_line};
 /// The version of what `--json` prints. Fields may be added within one.
 const SCHEMA_VERSION: u64 = 1;
 
-/// The widest column to which all its rows are filled up: one long cell does not multiply.
+/// Widest column that is padded with spaces. One longer cell does not make all rows longer.
 const WIDEST: usize = 120;
 
 /// Prints `{"schema_version": 1, "<name>": <value>}`.
@@ -26,12 +26,12 @@ pub(super) fn json(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
     put(&text::json(&format!("{:#}\n", Value::Object(document))))
 }
 
-/// Prints a document that has its schema's version in it.
+/// Prints a document that has its own `schema_version`.
 pub(super) fn document(document: &impl Serialize) -> anyhow::Result<()> {
     put(&text::json(&(serde_json::to_string_pretty(document)? + "\n")))
 }
 
-/// Prints a JSON document of one line. Returns whether it can still be read.
+/// Prints a JSON document as one line. Returns `false` once nothing reads the output any more.
 pub(super) fn json_reaches(document: &str) -> bool {
     writeln!(io::stdout().lock(), "{}", text::json(document)).is_ok()
 }
@@ -62,22 +62,22 @@ pub(super) fn line(line: &str) -> anyhow::Result<()> {
     put(&(one_line(line) + "\n"))
 }
 
-/// Prints text as one line. Returns whether it can still be read.
+/// Prints text as one line. Returns `false` once nothing reads the output any more.
 pub(super) fn reaches(line: &str) -> bool {
     writeln!(io::stdout().lock(), "{}", one_line(line)).is_ok()
 }
 
-/// Prints a line in the place of the one before it, on a terminal.
+/// Replaces the last line of a terminal.
 pub(super) fn progress(line: &str) -> anyhow::Result<()> {
     put(&format!("\r\x1b[K{}", one_line(line)))
 }
 
-/// Empties the screen of a terminal.
+/// Clears the screen of a terminal.
 pub(super) fn screen() -> anyhow::Result<()> {
     put("\x1b[2J\x1b[H")
 }
 
-/// Prints a question; the answer is to stand on the same line.
+/// Prints a question without a line end, so that the answer is typed on the same line.
 pub(super) fn question(question: &str) -> anyhow::Result<()> {
     put(&one_line(question))
 }
@@ -87,7 +87,7 @@ pub(super) fn raw(bytes: &[u8]) -> anyhow::Result<()> {
     raw_reaches(bytes).map(drop)
 }
 
-/// Prints bytes as they are. Returns whether they can still be read.
+/// Prints bytes as they are. Returns `false` once nothing reads the output any more.
 fn raw_reaches(bytes: &[u8]) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
@@ -96,20 +96,21 @@ fn raw_reaches(bytes: &[u8]) -> anyhow::Result<bool> {
     }
 }
 
-/// A log that is printed piece by piece.
+/// Prints a log piece by piece.
 #[derive(Debug)]
 pub(super) struct Log {
-    /// `None`: as it comes.
+    /// `None`: the log is printed exactly as it is received.
     screen: Option<Screen>,
 }
 
 impl Log {
-    /// A log that is printed as it comes where no terminal obeys it, or if `is_raw`.
+    /// Creates a printer that makes a log safe for a terminal. If the output is not a terminal, or if `is_raw`, it
+    /// prints the log exactly as it is received.
     pub(super) fn new(is_raw: bool) -> Self {
         Self { screen: (!is_raw && io::stdout().is_terminal()).then(Screen::default) }
     }
 
-    /// Prints a piece. Returns whether it can still be read.
+    /// Prints a piece. Returns `false` once nothing reads the output any more.
     pub(super) fn piece_reaches(&mut self, piece: &[u8]) -> anyhow::Result<bool> {
         match &mut self.screen {
             Some(screen) => raw_reaches(screen.take(piece).as_bytes()),
@@ -123,9 +124,9 @@ impl Log {
     }
 }
 
-/// Prints the help that was asked for. All of it is ours.
+/// Prints help. It contains no outside text.
 pub(super) fn help(help: &clap::Error) {
-    // A reader that has gone is no error.
+    // It is not an error if the reader has closed its end.
     let _gone = help.print();
 }
 
@@ -134,12 +135,12 @@ fn put(text: &str) -> anyhow::Result<()> {
     raw(text.as_bytes())
 }
 
-/// Whether standard output is a terminal.
+/// Returns whether standard output is a terminal.
 pub(super) fn is_on_terminal() -> bool {
     io::stdout().is_terminal()
 }
 
-/// Whether what goes to standard error is read on a terminal.
+/// Returns whether standard error is a terminal.
 pub(super) fn warns_on_terminal() -> bool {
     io::stderr().is_terminal()
 }
@@ -149,30 +150,30 @@ pub(super) fn error(error: &anyhow::Error) {
     note(&format!("error: {error:#}"));
 }
 
-/// Prints a remark that is not the answer, in one line. Nobody is left to hear that it cannot be printed.
+/// Prints a note to standard error, in one line. A failure to print is ignored: it could not be reported either.
 pub(super) fn note(note: &str) {
     log("", note);
 }
 
-/// Prints a line of a daemon's log: a beginning that is ours, and what may be from outside.
+/// Prints a line of a daemon's log: a beginning that we wrote, and a rest that may come from outside.
 pub(super) fn log(beginning: &str, rest: &str) {
     let _gone = writeln!(io::stderr().lock(), "{beginning}{}", one_line(rest));
 }
 
-/// Prints what went wrong within Cotter itself in one line: the standard library's own lines would show a text
-/// from outside as it is, and in a journal as lines of their own.
+/// Prints a panic in one line. The standard library's own message would show outside text unescaped, and could
+/// forge lines in a journal.
 pub(super) fn panic(panic: &PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string).unwrap_or_default();
     let why = panic.payload_as_str().unwrap_or("no reason is known");
     note(&format!("error: panicked at {place}: {why}; please report it"));
 }
 
-/// What is there, else `-`.
+/// Returns the value, or `-` if there is none.
 pub(super) fn or_dash(value: Option<&str>) -> String {
     value.filter(|value| !value.is_empty()).unwrap_or("-").to_owned()
 }
 
-/// The beginning of a commit or uuid, enough to name it.
+/// Returns the first 12 characters of a commit or uuid, enough to identify it.
 pub(super) fn short(id: Option<&str>) -> String {
     or_dash(id.map(|id| id.get(..12).unwrap_or(id)))
 }

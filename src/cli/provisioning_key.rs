@@ -1,4 +1,4 @@
-//! `cotter fleet provisioning-key`.
+//! `cotter fleet provisioning-key`: manages the keys with which devices register.
 
 use clap::{Args, Subcommand};
 
@@ -8,7 +8,8 @@ use super::fleet::Plain;
 use super::print;
 use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
 
-/// `provisioning-key FLEET` makes a key, as it did before there were other verbs.
+/// Arguments of `cotter fleet provisioning-key`. `provisioning-key FLEET` creates a key, as it did before there were
+/// other verbs.
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct ProvisioningKey {
@@ -23,14 +24,14 @@ pub(super) struct ProvisioningKey {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Make a key with which devices register, and print it; the others go on to work
+    /// Creates a key with which devices register, and prints it; other keys stay valid
     #[command(
         after_help = "Example: cotter fleet provisioning-key create lab --name factory --expires-in 30d --uses 500"
     )]
     Create(Create),
-    /// List the keys of a fleet; the keys themselves are never shown again
+    /// Lists the keys of a fleet by id and name; the keys themselves are never shown again
     List(List),
-    /// Take a key out of use; devices that came with it go on to work
+    /// Revokes a key, so that it registers no more devices; devices that registered with it keep working
     Revoke(Revoke),
 }
 
@@ -39,16 +40,16 @@ struct Create {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
-    /// What the key is for; shown with it and with its devices
+    /// Name of the key, shown with it and with its devices
     #[arg(long)]
     name: Option<String>,
-    /// How long it registers devices, e.g. 30d [default: until it is revoked]
+    /// How long the key can register devices, e.g. 30d [default: until it is revoked]
     #[arg(long, value_name = "TIME")]
     expires_in: Option<String>,
-    /// How many devices it registers in all [default: any number]
+    /// How many devices the key can register in total [default: any number]
     #[arg(long, value_name = "NUMBER")]
     uses: Option<u64>,
-    /// How many devices it registers in a minute [default: 60]
+    /// How many devices the key can register per minute [default: 60]
     #[arg(long, value_name = "NUMBER")]
     per_minute: Option<u32>,
     #[command(flatten)]
@@ -69,7 +70,7 @@ struct Revoke {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
-    /// The key's name, its id, or the first 4 or more digits of that
+    /// Name or id of the key, or the first 4 or more digits of the id
     #[arg(value_name = "KEY")]
     key: String,
     #[command(flatten)]
@@ -90,16 +91,16 @@ pub(super) async fn run(keys: ProvisioningKey) -> anyhow::Result<()> {
                 return print::json("key", &revoked);
             }
             let (id, devices) = (&revoked.id, revoked.devices);
-            print::line(&format!("revoked {id}; the {devices} devices that came with it go on to work"))
+            print::line(&format!("revoked {id}; the {devices} devices that registered with it keep working"))
         }
         (None, Some(fleet)) => create(&fleet, &CreateKey::default(), plain).await,
         (None, None) => {
-            Err(Usage("say `create FLEET`, `list FLEET` or `revoke FLEET KEY`".to_owned()).into())
+            Err(Usage("use `create FLEET`, `list FLEET` or `revoke FLEET KEY`".to_owned()).into())
         }
     }
 }
 
-/// Prints the key alone, for scripts.
+/// Creates a key, and prints nothing else, for scripts.
 async fn create(fleet: &str, wanted: &CreateKey, plain: Plain) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
     let created: KeyCreated = client.post(&["fleets", fleet, "provisioning-keys"], wanted).await?;

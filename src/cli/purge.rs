@@ -1,4 +1,4 @@
-//! `cotter purge`: removes volumes, after a question.
+//! `cotter purge`: removes volumes after a question.
 
 use std::io::IsTerminal;
 
@@ -9,19 +9,19 @@ use super::exit::Usage;
 use super::print;
 use crate::api::{self, PurgeWish};
 
-/// What is removed.
+/// Arguments of `cotter purge`.
 #[derive(Debug, Args)]
 pub(super) struct Purge {
-    /// The app; without one all volumes are listed, and none is removed
+    /// App whose volumes are removed; without it, all volumes are listed and none is removed
     #[arg(value_name = "APP")]
     app: Option<String>,
-    /// Only this volume, by its name in the compose file
+    /// Removes only this volume, by its name in the compose file
     #[arg(value_name = "VOLUME", requires = "app")]
     volume: Option<String>,
-    /// Does not ask
+    /// Removes without a question
     #[arg(long)]
     yes: bool,
-    /// Passes over locks
+    /// Ignores locks
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -35,26 +35,26 @@ pub(super) async fn run(purge: Purge) -> anyhow::Result<()> {
         force: purge.force,
         dry_run,
     };
-    let give = async |dry_run| api::order(&purge.agent.socket, "purge", &wish(dry_run)).await;
+    let send = async |dry_run| api::order(&purge.agent.socket, "purge", &wish(dry_run)).await;
     if purge.app.is_none() {
-        return print::line(&give(true).await?.message);
+        return print::line(&send(true).await?.message);
     }
     if !purge.yes {
-        print::line(&give(true).await?.message)?;
-        if !is_sure("What is in them is lost.")? {
-            return Err(Usage("nothing was removed; answer yes, or say --yes".to_owned()).into());
+        print::line(&send(true).await?.message)?;
+        if !is_sure("Their content will be lost.")? {
+            return Err(Usage("nothing was removed; answer yes, or use --yes".to_owned()).into());
         }
     }
-    print::line(&give(false).await?.message)
+    print::line(&send(false).await?.message)
 }
 
-/// Asks a person, after telling what is about to happen. Where standard input is no terminal nobody is sure.
+/// Says `what` will happen, and asks the user to type yes. Returns `false` if standard input is not a terminal.
 pub(super) fn is_sure(what: &str) -> anyhow::Result<bool> {
     let stdin = std::io::stdin();
     if !stdin.is_terminal() {
         return Ok(false);
     }
-    print::question(&format!("{what} Type yes to go on: "))?;
+    print::question(&format!("{what} Type yes to continue: "))?;
     let mut answer = String::new();
     stdin.read_line(&mut answer)?;
     Ok(answer.trim() == "yes")

@@ -1,4 +1,4 @@
-//! `cotter release`.
+//! `cotter release`: creates and manages releases on a fleet server.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -20,27 +20,27 @@ use crate::wire::operator_api::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Create a release from a compose file whose images are pushed
+    /// Creates a release from a compose file; its images must be pushed already
     Create(Create),
-    /// List releases
+    /// Lists releases
     List(List),
-    /// Show a release
+    /// Shows a release
     Show(One),
-    /// Make a draft final, so that it can be tracked; there is no way back
+    /// Makes a draft final, so that fleets can track it; this cannot be undone
     Finalize(One),
-    /// Take a release out of tracking
+    /// Invalidates a release: fleets that track latest fall back to the one before
     Invalidate(One),
-    /// Take an invalidated release back in
+    /// Makes an invalidated release valid again
     Validate(One),
-    /// Say how the build of a release ended
+    /// Sets how the build of a release ended
     SetStatus(SetStatus),
-    /// Delete a release that no fleet targets and no device is pinned to
+    /// Deletes a release that is no fleet's target and that no device is pinned to
     Delete(One),
 }
 
 #[derive(Debug, Args)]
 struct Plain {
-    /// Print JSON
+    /// Prints JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -69,19 +69,19 @@ pub(super) struct Create {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
-    /// Compose file; tags of its images are replaced by what they stand for now
+    /// Compose file; tags of its images are replaced by their present digests
     #[arg(long, short, default_value = "docker-compose.yml")]
     file: PathBuf,
-    /// What names the release, e.g. a git commit [default: random]
+    /// Id of the release, e.g. a git commit [default: random]
     #[arg(long)]
     commit: Option<String>,
-    /// Not final: it is not tracked, but may be pinned to
+    /// Creates a draft: no fleet tracks it, but fleets and devices can be pinned to it
     #[arg(long)]
     draft: bool,
-    /// How its build ended
+    /// How the build of the release ended
     #[arg(long, value_enum, default_value = "success")]
     status: Status,
-    /// When its build began, e.g. 2026-01-31T12:00:00Z; latest is by this [default: now]
+    /// When the build began, e.g. 2026-01-31T12:00:00Z; the newest release is the one with the latest [default: now]
     #[arg(long, value_name = "RFC3339")]
     start_timestamp: Option<Timestamp>,
     #[command(flatten)]
@@ -99,10 +99,10 @@ pub(super) struct List {
 
 #[derive(Debug, Args)]
 pub(super) struct One {
-    /// Commit, or the first 4 or more characters of it
+    /// Commit of the release, or the first 4 or more characters of it
     #[arg(value_name = "COMMIT")]
     release: String,
-    /// The fleet, when several have this commit
+    /// Fleet of the release; needed only if several fleets have this commit
     #[arg(long)]
     fleet: Option<String>,
     #[command(flatten)]
@@ -113,6 +113,7 @@ pub(super) struct One {
 pub(super) struct SetStatus {
     #[command(flatten)]
     one: One,
+    /// How the build ended
     #[arg(value_enum)]
     status: Status,
 }
@@ -169,7 +170,7 @@ async fn create(verb: Create) -> anyhow::Result<()> {
     }
     let commit = match verb.commit {
         Some(commit) => commit,
-        None => host::random_hex(16).context("the system has no randomness for a commit; say --commit")?,
+        None => host::random_hex(16).context("cannot generate a random commit; name one with --commit")?,
     };
     let body = CreateRelease {
         commit,
@@ -211,7 +212,7 @@ fn list(releases: &[ReleaseView]) -> anyhow::Result<()> {
     print::table(headers, rows, "there is no release; create one with `cotter release create FLEET`")
 }
 
-/// Its status, and every reason why it is not tracked.
+/// Returns the status of a release, and every reason why fleets do not track it.
 fn state(release: &ReleaseView) -> String {
     let marks = [
         (!release.is_final, "draft"),

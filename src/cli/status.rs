@@ -1,4 +1,4 @@
-//! `cotter status`: the agent's document, for people or as it is.
+//! `cotter status`: prints the agent's status document as tables or as JSON.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use clap::Args;
 use super::print;
 use crate::api::{self, AppStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus};
 
-/// Whom to ask.
+/// The agent to ask.
 #[derive(Debug, Args)]
 pub(super) struct Source {
     /// The agent's status socket
@@ -21,21 +21,21 @@ pub(super) struct Source {
     pub(super) socket: PathBuf,
 }
 
-/// Whom to ask, and how to show it.
+/// Arguments of `cotter status`.
 #[derive(Debug, Args)]
 pub(super) struct Status {
     #[command(flatten)]
     source: Source,
-    /// The whole document
+    /// Prints JSON: the complete status document
     #[arg(long)]
     json: bool,
-    /// Shows it again whenever it is another one, until Ctrl-C
+    /// Shows the status again whenever it changes, until Ctrl-C
     #[arg(long)]
     watch: bool,
 }
 
-/// How often a status that is watched is asked for.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often `--watch` requests the status.
+const INTERVAL: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(status: Status) -> anyhow::Result<()> {
     let mut document = api::status(&status.source.socket).await?;
@@ -58,10 +58,10 @@ pub(super) async fn run(status: Status) -> anyhow::Result<()> {
     }
 }
 
-/// The next status that is not as it was. An agent that is away or busy for a while is waited for.
+/// Returns the next status that differs from `before`. While the agent is restarting or busy, keeps asking.
 async fn changed(socket: &Path, before: StatusDocument) -> anyhow::Result<StatusDocument> {
     loop {
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(INTERVAL).await;
         match api::status(socket).await {
             Ok(document) if document == before => {}
             Ok(document) => return Ok(document),
@@ -77,7 +77,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
         ("agent", format!("{} ({})", document.version, document.instance)),
     ];
     match &document.cloud {
-        None => facts.push(("cloud", "none is set".to_owned())),
+        None => facts.push(("cloud", "not set".to_owned())),
         Some(cloud) => {
             facts.push(("cloud", cloud.endpoint.clone()));
             facts.extend(cloud.warning.iter().map(|warning| ("cloud warning", warning.clone())));
@@ -105,7 +105,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     print::facts(&facts)?;
     if !document.has_target {
         print::line("")?;
-        print::line("no target was received yet: nothing is touched")?;
+        print::line("no target was received yet, so the agent changes nothing")?;
     }
     let services = document.apps.iter().flat_map(|app| app.services.iter().map(move |s| (app, s)));
     let rows: Vec<_> = services
@@ -126,7 +126,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     }
     if !document.waiting.is_empty() {
         print::line("")?;
-        print::table(["WAITING", "SERVICE", "WHY", "AGAIN"], document.waiting.iter().map(waiting), "")?;
+        print::table(["WAITING", "SERVICE", "WHY", "NEXT TRY"], document.waiting.iter().map(waiting), "")?;
     }
     Ok(())
 }
@@ -149,15 +149,15 @@ fn file_lock(document: &StatusDocument, lock: &FileLockStatus) -> String {
 }
 
 fn release(app: &AppStatus) -> String {
-    let told = reached(app);
+    let progress = progress(app);
     if app.forced.is_some() && app.forced == app.target {
-        format!("{told}, passes locks and windows")
+        format!("{progress}, passes locks and windows")
     } else {
-        told
+        progress
     }
 }
 
-fn reached(app: &AppStatus) -> String {
+fn progress(app: &AppStatus) -> String {
     let target = print::short(app.target.as_deref());
     let current = print::short(app.current.as_deref());
     match &app.update {
@@ -170,6 +170,6 @@ fn reached(app: &AppStatus) -> String {
 }
 
 fn waiting(waiting: &WaitingStatus) -> [String; 4] {
-    let again = waiting.retry_in_s.map_or("when it changes".to_owned(), |s| format!("in {s} s"));
+    let again = waiting.retry_in_s.map_or("on a change".to_owned(), |s| format!("in {s} s"));
     [waiting.reason.clone(), print::or_dash(waiting.service.as_deref()), waiting.why.clone(), again]
 }

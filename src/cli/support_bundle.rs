@@ -1,4 +1,4 @@
-//! `cotter support-bundle`: what somebody who helps wants to see of this device, in one file.
+//! `cotter support-bundle`: collects diagnostics into one tar file, with secrets left out.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -18,10 +18,10 @@ use crate::config::{Config, environment_outside};
 use crate::doctor::{self, Page, Subject};
 use crate::host;
 
-/// Where to put it.
+/// Arguments of `cotter support-bundle`.
 #[derive(Debug, Args)]
 pub(super) struct SupportBundle {
-    /// The file, which must not be there yet, or - for standard output [default: cotter-support-TIME.tar]
+    /// File to create, which must not exist yet, or - for standard output [default: cotter-support-TIME.tar]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -48,7 +48,8 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
             print::line(&format!("wrote {}: {}", output.display(), pages.join(", ")))
         }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            Err(InTheWay(format!("{} is there already; name another file", output.display())).into())
+            Err(InTheWay(format!("{} exists already; name another file with --output", output.display()))
+                .into())
         }
         Err(error) => Err(error).with_context(|| {
             format!("{} cannot be written; name another place with --output", output.display())
@@ -56,7 +57,8 @@ pub(super) async fn run(bundle: SupportBundle) -> anyhow::Result<()> {
     }
 }
 
-/// What `cotter explain` says; nothing where the agent does not answer, which the page of its status says.
+/// Returns the page with the output of `cotter explain`. There is none if the agent does not answer; the status page
+/// says so.
 async fn explained(subject: &Subject) -> Option<Page> {
     let config = Config::load(&subject.given, &subject.environment).ok()?;
     let status = api::status(&config.runtime_dir.join("status.sock")).await.ok()?;

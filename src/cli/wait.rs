@@ -1,4 +1,4 @@
-//! `cotter update --wait`: what becomes of an update, from the status document alone.
+//! `cotter update --wait`: follows an update to its end. It reads only the status document.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,23 +8,25 @@ use super::exit::Exit;
 use super::print;
 use crate::api::{self, StatusDocument, WaitingStatus};
 
-/// How often the status is asked for.
-const LOOK: Duration = Duration::from_millis(300);
+/// How often the status is requested.
+const INTERVAL: Duration = Duration::from_millis(300);
 
-/// How an update stands.
+/// The progress of an update.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    /// It is under way: what is done, and the percentage of a download.
+    /// The update is running: what it does, and the percentage of its downloads.
     Pending(String, Option<u8>),
+    /// The update has ended, or cannot continue by itself: the exit code and the reason.
     Ended(Exit, String),
 }
 
-/// How often the cloud was asked so far.
+/// Returns how many times the agent has polled the cloud.
 pub(super) async fn polls(socket: &Path) -> anyhow::Result<u64> {
     Ok(api::status(socket).await?.cloud.map_or(0, |cloud| cloud.polls))
 }
 
-/// Shows how the update goes, until it ends or `timeout` is over. `before` polls were made before it.
+/// Shows the progress of the update until it ends or `timeout` is over. The update begins with a poll after the
+/// first `before` polls.
 pub(super) async fn wait(socket: &Path, before: u64, timeout: Duration) -> anyhow::Result<ExitCode> {
     let is_terminal = print::is_on_terminal();
     let mut shown = String::new();
@@ -42,15 +44,16 @@ pub(super) async fn wait(socket: &Path, before: u64, timeout: Duration) -> anyho
                 }
                 Standing::Pending(..) => {}
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     };
     let (exit, why) = match tokio::time::timeout(timeout, shows).await {
         Ok(ended) => ended?,
         Err(_) => {
             let document = api::status(socket).await?;
-            let told = blocked(&document).unwrap_or((Exit::Unexpected, "the update goes on".to_owned()));
-            (told.0, format!("not done within {} s: {}", timeout.as_secs(), told.1))
+            let blocked = blocked(&document);
+            let (exit, why) = blocked.unwrap_or((Exit::Unexpected, "the update continues".to_owned()));
+            (exit, format!("not done within {} s: {why}", timeout.as_secs()))
         }
     };
     if is_terminal {
@@ -69,7 +72,7 @@ fn bar(percent: u8) -> String {
 fn standing(document: &StatusDocument, before: u64) -> Standing {
     if let Some(cloud) = &document.cloud {
         if cloud.polls <= before {
-            return Standing::Pending("the cloud is asked".to_owned(), None);
+            return Standing::Pending("polling the cloud".to_owned(), None);
         }
         if cloud.failures > 0 {
             let why = cloud.error.clone().unwrap_or_default();
@@ -98,22 +101,22 @@ fn standing(document: &StatusDocument, before: u64) -> Standing {
         Some(release) => format!("{} runs {release}", app.name),
         None => format!("{} runs nothing, as it should", app.name),
     });
-    let told = apps.collect::<Vec<_>>().join("; ");
-    Standing::Ended(Exit::Done, if told.is_empty() { "nothing is to run".to_owned() } else { told })
+    let apps = apps.collect::<Vec<_>>().join("; ");
+    Standing::Ended(Exit::Done, if apps.is_empty() { "the target has no app".to_owned() } else { apps })
 }
 
-/// What each app is about, without what changes all the time.
+/// Says what each app does, without numbers that change all the time.
 fn line(document: &StatusDocument, passing: Option<&WaitingStatus>) -> String {
     let apps = document.apps.iter().filter_map(|app| {
         let update = app.update.as_deref().filter(|update| *update != "done")?;
         Some(format!("{}: {} is {update}", app.name, app.target.as_deref().unwrap_or("-")))
     });
-    let mut told: Vec<_> = apps.collect();
-    told.extend(passing.map(|w| w.reason.clone()).filter(|reason| reason != "downloading"));
-    if told.is_empty() { "cleaning up".to_owned() } else { told.join(", ") }
+    let mut parts: Vec<_> = apps.collect();
+    parts.extend(passing.map(|w| w.reason.clone()).filter(|reason| reason != "downloading"));
+    if parts.is_empty() { "cleaning up".to_owned() } else { parts.join(", ") }
 }
 
-/// Of all that downloads, on average; what is here already counts in full.
+/// Returns the average percentage of all downloads. An image that is already here counts as 100 %.
 fn percent(document: &StatusDocument) -> Option<u8> {
     let apps = document.apps.iter().filter(|app| app.update.as_deref() == Some("downloading"));
     let wanted = apps.flat_map(|app| app.services.iter().filter(|s| Some(&s.release) == app.target.as_ref()));
@@ -122,7 +125,7 @@ fn percent(document: &StatusDocument) -> Option<u8> {
     u8::try_from(all.iter().sum::<u32>() / count).ok()
 }
 
-/// What stands in the way and does not pass by itself, the worst first.
+/// Returns the worst of the causes that do not end by themselves, with its exit code.
 fn blocked(document: &StatusDocument) -> Option<(Exit, String)> {
     let rejected = document.waiting.iter().any(|w| w.reason == "rejected");
     let rows = [
@@ -151,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// A device whose one app should run r2, as `update` says, and waits so; `polls` of the cloud were made.
+    /// A device with one app whose target is r2, in the state `update`, with these waits, after two polls.
     fn document(update: &str, waiting: &[(&str, Option<u64>)], more: Value) -> StatusDocument {
         let waiting: Vec<_> = waiting
             .iter()
@@ -230,7 +233,7 @@ mod tests {
             );
         }
         let asked = standing(&document("done", &[], none), 2);
-        assert_eq!(asked, pending("the cloud is asked", None));
+        assert_eq!(asked, pending("polling the cloud", None));
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! Requests and what their answers mean (docs/dev/protocol.md, "Registration", "Target state" and "Reports").
+//! Sends requests to a cloud and interprets the answers (docs/dev/protocol.md, "Registration", "Target state" and
+//! "Reports").
 
 use std::time::Duration;
 
@@ -11,27 +12,27 @@ use crate::http::{Answer, Failure, Http, Method, Request, StatusCode};
 use crate::model::{DeviceUuid, Identity};
 use crate::wire::report_v3::{DeviceReport, ReportBody};
 
-use super::knock::Answered;
+use super::probe::Answered;
 
 /// A cloud's API.
 #[derive(Debug, Clone)]
 pub struct Client {
     http: Http,
     endpoint: String,
-    /// For one request, redirects and the whole body of the answer included.
+    /// Longest time for one request, with redirects and the complete body of the answer.
     timeout: Duration,
 }
 
-/// More than any target that is accepted (4 MiB), so that the reader says what is wrong with those between.
+/// Most bytes of a target that are read. The parser accepts 4 MiB and can name the size of a body in between.
 const LONGEST_TARGET: usize = 8 << 20;
 
-/// More than any other answer that is read has: the numbers of devices.
+/// Most bytes of any other answer.
 const LONGEST_ANSWER: usize = 64 << 10;
 
-/// By which our fleet server says that an operator deleted the device.
+/// The header with which our fleet server says that an operator deleted the device.
 const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 
-/// Longer ones are not sent back, and the target comes whole with every poll.
+/// Longest etag in bytes. A longer one is not sent back, so every poll returns the complete target.
 const LONGEST_ETAG: usize = 1024;
 
 /// Why a request did not succeed.
@@ -42,13 +43,13 @@ pub enum CloudError {
     Unreachable { endpoint: String, why: Failure },
     /// 401 or 403: the key is not accepted for this.
     #[error(
-        "cloud {endpoint} does not accept our key for {request} (status {status}); is the device deleted, or the key another cloud's?"
+        "cloud {endpoint} does not accept our key for {request} (status {status}); was the device deleted, or is the key from another cloud?"
     )]
     Denied { endpoint: String, request: &'static str, status: u16 },
-    /// 409: the uuid or the key is known already.
-    #[error("cloud {endpoint} knows the uuid or the key already: {message}")]
+    /// 409: the uuid or the key is registered already.
+    #[error("cloud {endpoint} has a device with this uuid or key already: {message}")]
     Conflict { endpoint: String, message: String },
-    /// Any other answer than the ones the protocol has.
+    /// An answer that the protocol does not have.
     #[error("cloud {endpoint} answered {request} with status {status}{}", shown(.message))]
     Refused {
         endpoint: String,
@@ -62,13 +63,13 @@ pub enum CloudError {
         "this device was deleted from its fleet at {endpoint}; an operator must allow it again: `cotter device allow {uuid} --restore`"
     )]
     Deleted { endpoint: String, uuid: DeviceUuid },
-    /// It sends the device on to another server, or in another way that is not followed.
+    /// A redirect to another server, or another one that is not followed.
     #[error(
         "cloud {endpoint} does not answer {request} itself: {why}; if the cloud has moved, set cloud.endpoint to its new \
-         address, else look for a proxy or a portal on the way"
+         address; otherwise a proxy or portal intercepts the request"
     )]
     Redirected { endpoint: String, request: &'static str, why: String },
-    /// 304 though we named no etag: what it says to a device it does not know (docs/dev/protocol.md, "Target state").
+    /// 304 although we sent no etag: the answer to an unknown device (docs/dev/protocol.md, "Target state").
     #[error("cloud {endpoint} does not know this device; was it deleted there?")]
     Unknown { endpoint: String },
 }
@@ -78,7 +79,7 @@ fn shown(message: &str) -> String {
 }
 
 impl CloudError {
-    /// How long the cloud asked us to wait.
+    /// Returns how long the cloud asked us to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -106,8 +107,8 @@ pub struct Device {
     pub id: u64,
 }
 
-/// What a device says when it registers. Only these fields: a version would be checked against
-/// the fleet's and may be refused (docs/dev/protocol.md, "Registration").
+/// The fields of a registration. There are no others: a version would be compared with the fleet's and could be refused
+/// (docs/dev/protocol.md, "Registration").
 #[derive(Debug, Clone, Copy)]
 pub struct Registration<'a> {
     pub fleet: u64,
@@ -118,24 +119,24 @@ pub struct Registration<'a> {
 }
 
 impl Client {
-    /// A client for the API at `endpoint`; nothing is sent yet. A request may take `timeout`, redirects and the whole
-    /// body of its answer included.
+    /// Creates a client for the API at `endpoint`, and sends nothing yet. `timeout` is the longest time for one request,
+    /// with redirects and the complete body of its answer.
     #[must_use]
     pub fn new(http: Http, endpoint: &str, timeout: Duration) -> Self {
         Self { http, endpoint: endpoint.to_owned(), timeout }
     }
 
-    /// Base URL of the API.
+    /// Returns the base URL of the API.
     #[must_use]
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
 
-    /// `POST /device/register`.
+    /// Registers the device: `POST /device/register`.
     ///
     /// # Errors
     ///
-    /// [`CloudError::Conflict`] when the uuid or the key is known.
+    /// [`CloudError::Conflict`] if the uuid or the key is registered already.
     pub async fn register(
         &self,
         device: Registration<'_>,
@@ -160,17 +161,17 @@ impl Client {
         self.read(call, answer).await
     }
 
-    /// Whether the cloud knows the device under this very key; its numeric id then.
+    /// Returns the numeric id of the device if the cloud has it with exactly this key.
     ///
     /// # Errors
     ///
-    /// When there is no answer to tell.
+    /// If the answer says neither that it has nor that it has not.
     pub async fn find(&self, uuid: &DeviceUuid, device_key: &str) -> Result<Option<u64>, CloudError> {
         #[derive(Deserialize)]
         struct Rows {
             d: Vec<Device>,
         }
-        // OData wants `$ = '` raw and spaces escaped (docs/dev/protocol.md, "Looking a device up").
+        // OData needs `$ = '` unescaped and spaces escaped (docs/dev/protocol.md, "Looking a device up").
         let call = "look-up of the device";
         let path = format!("v7/device?$select=id&$filter=uuid%20eq%20'{uuid}'");
         let answer = self.sent(call, self.request(Method::GET, &path).bearer(device_key)).await?;
@@ -184,7 +185,7 @@ impl Client {
         }
     }
 
-    /// `GET /device/v3/:uuid/state`: the target, unless it still is the one of `etag`.
+    /// Polls: `GET /device/v3/:uuid/state`. Returns the target if it differs from that of `etag`.
     ///
     /// # Errors
     ///
@@ -213,8 +214,8 @@ impl Client {
         }
     }
 
-    /// Asks as a poll does, and leaves the target unread; for a device that no cloud has accepted, any page.
-    pub(super) async fn knock(&self, identity: Option<&Identity>) -> Result<Answered, CloudError> {
+    /// Polls without reading the target. A device that is not registered requests `/ping` instead.
+    pub(super) async fn probe(&self, identity: Option<&Identity>) -> Result<Answered, CloudError> {
         let known = identity.filter(|identity| identity.registered.is_some());
         let request = match known {
             Some(Identity { uuid, device_key, .. }) => {
@@ -237,12 +238,12 @@ impl Client {
         }
     }
 
-    /// `PATCH /device/v3/state`.
+    /// Reports: `PATCH /device/v3/state`.
     ///
     /// # Errors
     ///
-    /// [`CloudError::Denied`] may only mean that the report names something the cloud does not
-    /// have any more (docs/dev/protocol.md, "Reports: rules for apps").
+    /// [`CloudError::Denied`] may also mean that the report names something that the cloud no longer has
+    /// (docs/dev/protocol.md, "Reports: rules for apps").
     pub async fn report(
         &self,
         uuid: &DeviceUuid,
@@ -257,7 +258,7 @@ impl Client {
         if answer.status().is_success() { Ok(()) } else { Err(self.refused(call, answer).await) }
     }
 
-    /// Our fleet server says with a header what a balena API does not say at all.
+    /// Checks the header with which our fleet server says that the device was deleted. A balena API has no such header.
     fn check_not_deleted(&self, uuid: &DeviceUuid, answer: &Answer) -> Result<(), CloudError> {
         if answer.header(&DELETED) == Some("deleted") {
             return Err(CloudError::Deleted { endpoint: self.endpoint.clone(), uuid: uuid.clone() });
@@ -278,21 +279,21 @@ impl Client {
         let status = answer.status();
         let body = self.body(call, answer, LONGEST_ANSWER).await?;
         serde_json::from_slice(&body)
-            .map_err(|error| self.senseless(call, status, format!("its answer cannot be read: {error}")))
+            .map_err(|error| self.invalid(call, status, format!("its answer cannot be parsed: {error}")))
     }
 
     async fn body(&self, call: &'static str, answer: Answer, most: usize) -> Result<Vec<u8>, CloudError> {
         let status = answer.status();
         answer.body(most).await.map_err(|failure| match failure {
-            Failure::TooLong(_) => self.senseless(call, status, format!("{failure} and is not read")),
+            Failure::TooLong(_) => self.invalid(call, status, format!("{failure} and is not read")),
             Failure::Unreachable(_) | Failure::Late | Failure::Redirected { .. } => {
                 self.failed(call, failure)
             }
         })
     }
 
-    /// An answer whose status is right and whose body is not.
-    fn senseless(&self, request: &'static str, status: StatusCode, message: String) -> CloudError {
+    /// Makes the error for an answer with a valid status and an invalid body.
+    fn invalid(&self, request: &'static str, status: StatusCode, message: String) -> CloudError {
         let (endpoint, status) = (self.endpoint.clone(), status.as_u16());
         CloudError::Refused { endpoint, request, status, message, retry_after: None }
     }
@@ -325,7 +326,7 @@ impl Client {
     }
 }
 
-/// Where a device's target is.
+/// Returns the path of a device's target.
 fn target_of(uuid: &DeviceUuid) -> String {
     format!("device/v3/{uuid}/state")
 }

@@ -25,7 +25,7 @@ async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, Clo
         ("registration", client.register(device, "provisioning").await.unwrap_err()),
         ("look-up of the device", client.find(&uuid, KEY).await.unwrap_err()),
         ("poll", client.state(&uuid, KEY, Some("\"1\"")).await.unwrap_err()),
-        ("poll", client.knock(Some(&known)).await.unwrap_err()),
+        ("poll", client.probe(Some(&known)).await.unwrap_err()),
         ("report", client.report(&uuid, KEY, &DeviceReport::default()).await.unwrap_err()),
     ]
 }
@@ -131,7 +131,7 @@ async fn a_poll_is_redirected_within_its_server_and_what_changes_something_is_no
     assert_eq!(polled, State::Changed { etag: Some("\"2\"".to_owned()), body: b"{}".to_vec() });
     let told = client(&server, Duration::from_secs(30)).report(&uuid(), KEY, &DeviceReport::default()).await;
     let told = told.unwrap_err().to_string();
-    assert!(told.contains("what changes something is not sent a second time"), "{told}");
+    assert!(told.contains("a request that changes something is not sent a second time"), "{told}");
 }
 
 #[tokio::test]

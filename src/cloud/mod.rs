@@ -1,20 +1,19 @@
-//! The cloud: registering, polling for the target, reporting what runs.
+//! The cloud: registers the device, polls for its target, and reports what runs.
 //!
-//! Speaks the balena device protocol (openBalena, balenaCloud, our own fleet
-//! server). It hands targets on and reports away, and must not decide
-//! anything about containers.
+//! Uses the balena device protocol (openBalena, balenaCloud, our own fleet server). It passes targets to the reconciler
+//! and reports to the cloud, and must not decide anything about containers.
 
 mod client;
-mod knock;
 mod poll;
+mod probe;
 mod register;
 mod registries;
 mod report;
 mod retry;
 
 pub use client::{Client, CloudError, Registration};
-pub use knock::{Answered, Knock, knock};
 pub use poll::{Poller, Start, Times};
+pub use probe::{Answered, Probe, probe};
 pub use register::{Registered, register, register_once};
 pub use registries::registries;
 pub use report::Reporter;

@@ -1,4 +1,4 @@
-//! Asking for the target, again and again.
+//! Polls for the target.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,27 +13,27 @@ use crate::wire::target_v3;
 use super::client::{Client, CloudError, State};
 use super::retry::{Retry, with_jitter};
 
-/// Who polls, and what it last heard.
+/// The state with which polling begins.
 #[derive(Debug, Clone)]
 pub struct Start {
     pub uuid: DeviceUuid,
     pub device_key: String,
-    /// What releases may have of the device.
+    /// What releases may use of the device.
     pub policy: Policy,
-    /// Of the target that is in force; `None` when there is none.
+    /// The etag of the target in force; `None` if there is none.
     pub etag: Option<String>,
-    /// Time between polls unless the cloud wishes another.
+    /// Time between polls, unless the target sets another one.
     pub interval: Duration,
-    /// The wish of the target in force.
-    pub wish: Option<Duration>,
+    /// The time between polls that the target in force sets.
+    pub wanted_interval: Option<Duration>,
 }
 
-/// How the time is told; for the report only.
+/// The clocks, for the report only.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// The wall-clock time of the moment that is so far ahead, in words.
-    pub in_words: fn(Duration) -> String,
-    /// Since the device booted.
+    /// Formats the wall-clock time of the moment that is this far ahead.
+    pub time_in: fn(Duration) -> String,
+    /// Returns the time since the device booted.
     pub uptime: fn() -> Duration,
 }
 
@@ -44,13 +44,13 @@ pub struct Poller {
     target: watch::Sender<Option<Arc<Delivered>>>,
     report: watch::Sender<CloudReport>,
     times: Times,
-    /// Told when somebody does not want to wait for the next poll.
+    /// Notified when an operator wants a poll at once.
     poll_now: Arc<Notify>,
     refused: Option<String>,
 }
 
 impl Poller {
-    /// A poller that has not begun.
+    /// Creates a poller that has not begun.
     #[must_use]
     pub fn new(
         client: Client,
@@ -63,11 +63,11 @@ impl Poller {
         Self { client, start, target, report, times, poll_now, refused: None }
     }
 
-    /// Polls at once and then after every interval, with up to 10 % more; after failures sooner,
-    /// with growing waits, and at once when `poll_now` is told. Returns when `stop` is cancelled.
+    /// Polls at once, and then after every interval plus up to 10 %. After a failure it polls sooner, with growing
+    /// delays, and at once when `poll_now` is notified. Returns when `stop` is cancelled.
     ///
-    /// A body that cannot be read is told, and neither handed on nor remembered: the target stays,
-    /// and the next poll asks again.
+    /// A body that cannot be parsed is reported and dropped. The target and its etag stay, so the next poll fetches the
+    /// body again.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::up_to(self.interval());
         loop {
@@ -81,12 +81,12 @@ impl Poller {
                     self.take(state);
                     retry = Retry::up_to(self.interval());
                     let wait = with_jitter(self.interval());
-                    self.tell_success(wait);
+                    self.report_success(wait);
                     wait
                 }
                 Err(error) => {
                     let wait = retry.failure(error.retry_after());
-                    self.tell_failure(&error, retry.failures, wait);
+                    self.report_failure(&error, retry.failures, wait);
                     wait
                 }
             };
@@ -100,7 +100,7 @@ impl Poller {
     }
 
     fn interval(&self) -> Duration {
-        self.start.wish.unwrap_or(self.start.interval)
+        self.start.wanted_interval.unwrap_or(self.start.interval)
     }
 
     fn take(&mut self, state: State) {
@@ -114,7 +114,7 @@ impl Poller {
             (Ok(target), Ok(body)) => {
                 self.refused = None;
                 self.start.etag.clone_from(&etag);
-                self.start.wish = target.poll_interval;
+                self.start.wanted_interval = target.poll_interval;
                 let record = StoredTarget { endpoint: self.client.endpoint().to_owned(), etag, body };
                 self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(record) })));
             }
@@ -130,14 +130,14 @@ impl Poller {
         self.refused = Some(why);
     }
 
-    fn tell_success(&self, wait: Duration) {
+    fn report_success(&self, wait: Duration) {
         let error =
-            self.refused.as_ref().map(|why| format!("its target cannot be read and is left aside: {why}"));
+            self.refused.as_ref().map(|why| format!("its target cannot be parsed and was ignored: {why}"));
         self.report.send_modify(|report| {
             *report = CloudReport {
                 endpoint: self.client.endpoint().to_owned(),
-                last_contact: Some((self.times.in_words)(Duration::ZERO)),
-                next_poll: Some((self.times.in_words)(wait)),
+                last_contact: Some((self.times.time_in)(Duration::ZERO)),
+                next_poll: Some((self.times.time_in)(wait)),
                 error,
                 failures: 0,
                 polls: Attempted { done: report.polls.done + 1, ..report.polls },
@@ -146,13 +146,13 @@ impl Poller {
         });
     }
 
-    fn tell_failure(&self, error: &CloudError, failures: u32, wait: Duration) {
+    fn report_failure(&self, error: &CloudError, failures: u32, wait: Duration) {
         if self.report.borrow().error.as_ref() != Some(&error.to_string()) {
             warn!(error = %error, retry_after_s = wait.as_secs(), "poll failed");
         }
         self.report.send_modify(|report| {
             self.client.endpoint().clone_into(&mut report.endpoint);
-            report.next_poll = Some((self.times.in_words)(wait));
+            report.next_poll = Some((self.times.time_in)(wait));
             report.error = Some(error.to_string());
             report.failures = failures;
             report.polls.failed += 1;

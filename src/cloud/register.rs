@@ -1,4 +1,4 @@
-//! Becoming known to a cloud (docs/dev/protocol.md, "Registration").
+//! Registers the device with a cloud (docs/dev/protocol.md, "Registration").
 
 use std::time::Duration;
 
@@ -9,18 +9,18 @@ use tracing::{info, warn};
 use super::client::{Client, CloudError, Registration};
 use super::retry::Retry;
 
-/// What the cloud said of the device.
+/// The result of a registration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registered {
     /// The cloud's numeric id.
     pub device_id: Option<u64>,
 }
 
-/// Registers the device, for as long as it takes, and tries again at once when `hurry` is told; `None` when `stop`
-/// was cancelled.
+/// Registers the device. Tries again after failures until it succeeds, and at once when `hurry` is notified. Calls `told`
+/// with each error and the number of failures in a row. Returns `None` if `stop` was cancelled.
 ///
-/// The caller has its identity on disk before, so that an answer that is lost makes no second
-/// device: the cloud then says 409, and a look-up with the device's own key tells that it is us.
+/// The caller has saved the identity before, so a lost answer makes no second device: the cloud then answers 409, and a
+/// look-up with the device's own key finds this device.
 pub async fn register(
     client: &Client,
     device: Registration<'_>,
@@ -55,11 +55,11 @@ pub async fn register(
     }
 }
 
-/// Tries once to register the device, or to learn that it is registered.
+/// Tries once to register the device, or to find its registration.
 ///
 /// # Errors
 ///
-/// As [`CloudError`] says.
+/// See [`CloudError`].
 pub async fn register_once(
     client: &Client,
     device: Registration<'_>,

@@ -1,13 +1,13 @@
-//! Which image registries are a cloud's own.
+//! Lists the image registries that belong to a cloud.
 
-/// The registries that get the device's key: those that the settings name, the API's own host, and, where
-/// that is `api.DOMAIN`, every host below DOMAIN, as openBalena and balenaCloud have them.
+/// Returns the registries that get the device's key: those in the settings, the API's own host and, if that is
+/// `api.DOMAIN`, every host below DOMAIN, as with openBalena and balenaCloud.
 #[must_use]
 pub fn registries(endpoint: &str, named: &[String]) -> Vec<String> {
     let rest = endpoint.split_once("://").map_or(endpoint, |(_, rest)| rest);
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let host = authority.split_once(':').map_or(authority, |(host, _)| host);
-    // Below a bare top-level domain there are strangers.
+    // DOMAIN must not be a top-level domain: other people have hosts below it.
     let domain = host.strip_prefix("api.").filter(|domain| domain.contains('.'));
     let below = domain.map(|domain| format!(".{domain}"));
     named.iter().cloned().chain([authority.to_owned()]).chain(below).collect()

@@ -1,4 +1,4 @@
-//! Telling the cloud what runs: complete, only when it changed, and not too often.
+//! Reports to the cloud what runs. A report is complete, and is sent only after a change and not too often.
 
 use std::time::Duration;
 
@@ -28,8 +28,8 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Sends the report whenever it changed, at most once in `gap`; after failures with growing
-    /// waits, always the newest. On `stop` one last report is tried, for `gap` at most.
+    /// Sends the newest report after each change, at most once per `gap`, and with growing delays after failures. When
+    /// `stop` is cancelled, tries to send a last report, for at most `gap`.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::up_to(self.longest_wait);
         let mut acknowledged = DeviceReport::default();
@@ -52,7 +52,7 @@ impl Reporter {
             let sent = tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                sent = self.send_news(&mut acknowledged) => sent,
+                sent = self.send_changes(&mut acknowledged) => sent,
             };
             let wait = match sent {
                 Ok(()) => {
@@ -70,51 +70,51 @@ impl Reporter {
             };
             not_before = Instant::now() + wait;
         }
-        // Nobody is left to tell if this fails, too.
-        let _ = tokio::time::timeout(self.gap, self.send_news(&mut acknowledged)).await;
+        // A failure of the last report changes nothing.
+        let _ = tokio::time::timeout(self.gap, self.send_changes(&mut acknowledged)).await;
     }
 
-    /// Sends what differs from what the cloud has. A 401 may only mean that a release we name was
-    /// deleted there: the report is then tried once more with the target release alone.
-    async fn send_news(&mut self, acknowledged: &mut DeviceReport) -> Result<(), CloudError> {
+    /// Sends the fields that differ from those that the cloud has. A 401 may mean only that a release in the report was
+    /// deleted there, so the report is then sent once more with only the target release.
+    async fn send_changes(&mut self, acknowledged: &mut DeviceReport) -> Result<(), CloudError> {
         let current = self.report.borrow_and_update().clone();
         if !current.has_target {
             return Ok(());
         }
-        let whole = report::render(&current, &self.facts);
-        let news = difference(&whole, acknowledged);
-        if news == DeviceReport::default() {
+        let full = report::render(&current, &self.facts);
+        let changes = difference(&full, acknowledged);
+        if changes == DeviceReport::default() {
             return Ok(());
         }
         debug!("reporting");
-        match self.client.report(&self.uuid, &self.device_key, &news).await {
+        match self.client.report(&self.uuid, &self.device_key, &changes).await {
             Err(denied @ CloudError::Denied { .. }) => {
-                let reduced = report::reduce(&news, &current);
-                if reduced == news {
+                let reduced = report::reduce(&changes, &current);
+                if reduced == changes {
                     return Err(denied);
                 }
                 self.client.report(&self.uuid, &self.device_key, &reduced).await?;
             }
             other => other?,
         }
-        *acknowledged = whole;
+        *acknowledged = full;
         Ok(())
     }
 }
 
-/// The fields that changed; `apps` whole if anything in it did, because an app, release or image
-/// that a present `apps` leaves out is taken for gone.
+/// Returns the fields that changed. `apps` is complete if anything in it changed, because the cloud removes an app,
+/// release or image that a present `apps` does not have.
 fn difference(now: &DeviceReport, before: &DeviceReport) -> DeviceReport {
-    fn news<T: Clone + PartialEq>(now: &Option<T>, before: &Option<T>) -> Option<T> {
+    fn changed<T: Clone + PartialEq>(now: &Option<T>, before: &Option<T>) -> Option<T> {
         now.as_ref().filter(|_| now != before).cloned()
     }
     DeviceReport {
-        status: news(&now.status, &before.status),
-        os_version: news(&now.os_version, &before.os_version),
-        supervisor_version: news(&now.supervisor_version, &before.supervisor_version),
-        ip_address: news(&now.ip_address, &before.ip_address),
-        mac_address: news(&now.mac_address, &before.mac_address),
-        apps: news(&now.apps, &before.apps),
+        status: changed(&now.status, &before.status),
+        os_version: changed(&now.os_version, &before.os_version),
+        supervisor_version: changed(&now.supervisor_version, &before.supervisor_version),
+        ip_address: changed(&now.ip_address, &before.ip_address),
+        mac_address: changed(&now.mac_address, &before.mac_address),
+        apps: changed(&now.apps, &before.apps),
     }
 }
 

@@ -1,4 +1,4 @@
-//! How long to wait after a failure: growing, with jitter, and never less than the cloud asked for.
+//! Delays after failures: they grow, have jitter, and are never shorter than the cloud asked for.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub(super) struct Retry {
 }
 
 impl Retry {
-    /// From 15 s, or `longest` where that is shorter, to `longest`; each ± 30 %, so that a fleet that
-    /// lost its cloud does not come back as one.
+    /// Creates delays from 15 s (or `longest`, if that is shorter) up to `longest`. Each varies by ± 30 %, so that the
+    /// devices of a fleet whose cloud was down do not all return at the same moment.
     pub(super) fn up_to(longest: Duration) -> Self {
         let first = Duration::from_secs(15).min(longest);
         let mut backoff = ExponentialBackoff {
@@ -34,7 +34,7 @@ impl Retry {
         self.failures = 0;
     }
 
-    /// Counts a failure; how long to wait now.
+    /// Counts a failure, and returns how long to wait now.
     pub(super) fn failure(&mut self, asked: Option<Duration>) -> Duration {
         self.failures = self.failures.saturating_add(1);
         let next = self.backoff.next_backoff().unwrap_or(self.backoff.max_interval);
@@ -42,7 +42,7 @@ impl Retry {
     }
 }
 
-/// `interval` and up to 10 % more.
+/// Returns `interval` plus a random part of up to 10 %.
 pub(super) fn with_jitter(interval: Duration) -> Duration {
     let mut once = ExponentialBackoff {
         initial_interval: interval.mul_f64(1.05),

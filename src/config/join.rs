@@ -1,4 +1,4 @@
-//! What a device's settings become when it joins a cloud: a file in `agent.d`, and a key in a file of its own.
+//! Makes the settings of a device that joins a cloud: a file in `agent.d`, and a key in its own file.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
@@ -9,15 +9,15 @@ use super::sources::Place;
 use super::{ConfigError, DEFAULT_FILE, Given, Setting, duration, endpoint, registries};
 use crate::model::{Admission, Enrolment};
 
-/// The file of ours in `agent.d`.
+/// The file in `agent.d` that `cotter join` writes.
 const OURS: &str = "50-join.toml";
 
-/// Settings that are ready to be written.
+/// Settings that can be written.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Joined {
-    /// In the order in which they are written: what names a key comes after it.
+    /// In the order in which they are written: a key comes before the settings that name it.
     files: Vec<Written>,
-    /// The settings that the file makes, and their values as they are shown.
+    /// The settings in the file, with their values for people.
     says: Vec<(&'static str, String)>,
     ours: PathBuf,
 }
@@ -29,29 +29,29 @@ struct Written {
     mode: u32,
 }
 
-/// Why the settings do not become what was asked for.
+/// Why the device cannot join.
 #[derive(Debug, thiserror::Error)]
 pub enum JoinError {
     #[error(transparent)]
     Value(#[from] ConfigError),
-    /// Another place would win, or make another device of it.
-    #[error("{key} is set in {place}, which stands against it; take it out there")]
+    /// A setting of another source would override ours, or give the device another identity.
+    #[error("{key} is set in {place}, which would override what is joined; remove it there")]
     Against { key: &'static str, place: Place },
     #[error("{path} cannot be written: {why}")]
     Unwritable { path: PathBuf, why: io::Error },
 }
 
 impl Joined {
-    /// What `enrolment` makes of the settings that `given` names. Writes nothing.
+    /// Makes the settings for `enrolment`, next to the file that `given` names. Writes nothing.
     ///
-    /// A device that `is_registered` there has no use for its provisioning key any more, so that this is left out.
+    /// Leaves out the provisioning key of a device that `is_registered` there, because it needs none any more.
     ///
     /// # Errors
     ///
-    /// When the agent would not accept what the enrolment says.
+    /// If the agent would not accept the values of the enrolment.
     pub fn new(given: &Given, enrolment: &Enrolment, is_registered: bool) -> Result<Self, JoinError> {
         let file = given.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
-        // The agent looks for its keys from another folder than this one.
+        // The agent has another working folder, so its paths must be absolute.
         let file = absolute(&file);
         let key_file = |name: &str| file.with_file_name(name);
         let mut says = vec![("cloud.endpoint", endpoint(enrolment.endpoint.clone())?)];
@@ -86,24 +86,28 @@ impl Joined {
         let key = has_key.then(|| Written { path, text: format!("{key}\n"), mode: 0o600 });
         let mut files: Vec<_> = key.into_iter().collect();
         files.push(Written { path: ours.clone(), text: section(&says), mode: 0o644 });
-        // The unit names it, and a file that is named must be there.
+        // The unit names this file with --config, so it must exist.
         if !file.exists() {
-            files.push(Written { path: file, text: "# All is in agent.d.\n".to_owned(), mode: 0o644 });
+            files.push(Written {
+                path: file,
+                text: "# The settings are in agent.d.\n".to_owned(),
+                mode: 0o644,
+            });
         }
         Ok(Self { files, says, ours })
     }
 
-    /// The settings that it makes, without keys.
+    /// Returns the settings, without keys.
     #[must_use]
     pub fn says(&self) -> &[(&'static str, String)] {
         &self.says
     }
 
-    /// Files that are not so yet, and whether something else is in their place.
+    /// Returns the files that would be changed, each with `true` if it exists with other content.
     ///
     /// # Errors
     ///
-    /// When one cannot be looked at.
+    /// If a file cannot be read.
     pub fn changes(&self) -> Result<Vec<(&Path, bool)>, JoinError> {
         let mut changes = Vec::new();
         for Written { path, text, mode } in &self.files {
@@ -122,11 +126,11 @@ impl Joined {
         Ok(changes)
     }
 
-    /// The first setting of a place below ours that it would change: its name, and what it is now.
+    /// Returns the first setting of another source that our file would override with another cloud, uuid or fleet.
     ///
     /// # Errors
     ///
-    /// [`JoinError::Against`] for one that would change what ours says.
+    /// [`JoinError::Against`] for a setting that would override ours.
     pub fn meets<'a>(&self, settings: &'a [Setting]) -> Result<Option<&'a Setting>, JoinError> {
         let is_nearer = |place: &Place| match place {
             Place::Variable(_) | Place::Flag(_) => true,
@@ -159,11 +163,11 @@ impl Joined {
         matches!(place, Place::File { path, .. } if absolute(path) == self.ours)
     }
 
-    /// Writes the files that are not so yet, each whole or not at all; keys for their owner only.
+    /// Writes the files that differ, each as one step. Only the owner can read keys.
     ///
     /// # Errors
     ///
-    /// [`JoinError::Unwritable`]; what stands before that file is written.
+    /// [`JoinError::Unwritable`]. The files before that one are written.
     pub fn write(&self) -> Result<(), JoinError> {
         let changes = self.changes()?;
         for written in self.files.iter().filter(|file| changes.iter().any(|(path, _)| *path == file.path)) {
@@ -181,7 +185,7 @@ impl Written {
         let _left_behind = fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(self.mode).open(&temporary)?;
         let written = file.write_all(self.text.as_bytes()).and_then(|()| file.sync_all());
-        // The mask of the process may have taken bits away.
+        // The umask of the process may have removed bits.
         let written =
             written.and_then(|()| fs::set_permissions(&temporary, fs::Permissions::from_mode(self.mode)));
         if let Err(error) = written.and_then(|()| fs::rename(&temporary, &self.path)) {
@@ -196,7 +200,7 @@ fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The section `cloud` of a settings file.
+/// Formats the section `cloud` of a settings file.
 fn section(says: &[(&'static str, String)]) -> String {
     let mut text = "# Made by `cotter join`.\n[cloud]\n".to_owned();
     for (key, value) in says {
@@ -207,7 +211,7 @@ fn section(says: &[(&'static str, String)]) -> String {
     text
 }
 
-/// A text of one line as TOML has it.
+/// Formats a text of one line as TOML.
 fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

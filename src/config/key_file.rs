@@ -1,7 +1,7 @@
-//! The file with the provisioning key: read when the device registers, and made empty once it has.
+//! The file with the provisioning key. It is read when the device registers, and removed or emptied afterwards.
 //!
-//! As balena's agent does with the `apiKey` of its config.json: whoever takes the device later finds no key by
-//! which more devices could be registered.
+//! balena's agent does the same with the `apiKey` of its config.json: a thief of the device finds no key that could
+//! register more devices.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -10,21 +10,21 @@ use std::path::{Path, PathBuf};
 use super::{ConfigError, key};
 use crate::ownership;
 
-/// The setting that names it.
+/// The setting that names the file.
 const SETTING: &str = "cloud.provisioning_key_file";
 
-/// Where a provisioning key is, or was.
+/// A file that has a provisioning key in it, or had one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyFile {
     path: PathBuf,
 }
 
 impl KeyFile {
-    /// Names the file. That it holds no key, or is not there, is no mistake: the key goes once it was used.
+    /// Names the file. It may be empty or missing, because the key is removed once it was used.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::KeyFile`] when others may read or change the key.
+    /// [`ConfigError::KeyFile`] if other users can read or change the key.
     pub(super) fn new(path: PathBuf) -> Result<Self, ConfigError> {
         let file = Self { path };
         let exposure = fs::metadata(&file.path).ok().filter(|_| file.has_key());
@@ -36,40 +36,40 @@ impl KeyFile {
         }
     }
 
-    /// Its path, as the settings have it.
+    /// Returns the path as it is in the settings.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Whether there is something in it.
+    /// Returns whether the file exists and is not empty.
     #[must_use]
     pub fn has_key(&self) -> bool {
         fs::metadata(&self.path).is_ok_and(|metadata| metadata.is_file() && metadata.len() > 0)
     }
 
-    /// The key.
+    /// Reads the key.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::KeyFile`] with what to do.
+    /// [`ConfigError::KeyFile`], with a remedy.
     pub fn read(&self) -> Result<String, ConfigError> {
         key(SETTING, &self.path)
     }
 
-    /// Removes the file, or where its folder may not be written, what is in it: the agent's unit may write
-    /// `/etc/cotter/provisioning.key` and nothing else there. Durable when it returns.
+    /// Removes the file. If its folder is not writable, empties the file instead: the agent's unit may write only
+    /// `/etc/cotter/provisioning.key` there. Durable when it returns.
     ///
-    /// What was on the disk is not overwritten: that would not reach the cells of a flash disk.
+    /// Does not overwrite the blocks on the disk, because a flash disk would write other cells.
     ///
     /// # Errors
     ///
-    /// What the system says when neither can be done.
+    /// The system's error if neither succeeds.
     pub fn forget(&self) -> io::Result<()> {
-        // A link would go alone, and leave the key.
+        // Removing a link would leave the key.
         let file = fs::canonicalize(&self.path)?;
         if !file.is_file() {
-            return Err(io::Error::other("it is no plain file"));
+            return Err(io::Error::other("it is not a regular file"));
         }
         match fs::remove_file(&file) {
             Ok(()) => file.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all()),
@@ -106,7 +106,7 @@ mod tests {
             assert!(file.forget().is_err(), "nothing is left to be forgotten");
             let again = KeyFile::new(named.clone()).unwrap();
             let told = again.read().unwrap_err().to_string();
-            assert!(told.contains("put the key into it, with mode 600"), "{told}");
+            assert!(told.contains("write the key into it, with mode 600"), "{told}");
         }
         write();
         fs::write(&path, "").unwrap();

@@ -1,6 +1,6 @@
-//! Settings of the agent: file, environment and flags → [`Config`], checked once.
+//! Reads the agent's settings from files, environment and flags into a [`Config`], and checks them once.
 //!
-//! The only room that reads the environment.
+//! This is the only room that reads the environment.
 
 mod join;
 mod key_file;
@@ -27,31 +27,31 @@ pub use show::{Setting, settings};
 pub use sources::{Place, environment_outside, files};
 use sources::{RawCloud, RawConfig, Said, default_of};
 
-/// Where the settings are when nothing else is said. It may be missing.
+/// The settings file that is read if `--config` names no other one. It may be missing.
 pub const DEFAULT_FILE: &str = "/etc/cotter/agent.toml";
 
-/// The settings in force. Having one means they were checked.
+/// The settings in force. A `Config` exists only if they were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     pub instance: Instance,
     pub state_dir: PathBuf,
     pub runtime_dir: PathBuf,
     pub engine_socket: PathBuf,
-    /// Longest time between two looks at the engine.
+    /// Longest time between two observations of the engine.
     pub resync: Duration,
-    /// `None`: no cloud is asked.
+    /// `None`: the agent sends requests to no cloud.
     pub cloud: Option<CloudConfig>,
     pub plan: PlanSettings,
     /// How long a download may make no progress.
     pub stall_timeout: Duration,
-    /// What releases may have of the device.
+    /// What releases may use of the device.
     pub policy: Policy,
-    /// Where metrics are served besides the status socket; `None`: nowhere.
+    /// TCP address that serves metrics in addition to the status socket; `None`: none.
     pub metrics_listen: Option<SocketAddr>,
     pub log_level: String,
 }
 
-/// How to reach the cloud, and as whom.
+/// How to reach the cloud, and with which identity.
 #[derive(Clone, PartialEq, Eq)]
 pub struct CloudConfig {
     /// Without a slash at its end.
@@ -59,39 +59,39 @@ pub struct CloudConfig {
     pub joining: Joining,
     pub device_type: String,
     pub device_name: Option<String>,
-    /// Image registries that get the device's key, besides those that belong to the endpoint.
+    /// Image registries that get the device's key, in addition to those that belong to the endpoint.
     pub registries: Vec<String>,
     pub poll_interval: Duration,
     pub report_interval: Duration,
     pub request_timeout: Duration,
 }
 
-/// How the device becomes known to its cloud.
+/// How the device identifies itself to its cloud.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Joining {
-    /// It is known, under this uuid and key.
+    /// The cloud has this uuid and key already.
     Known { uuid: DeviceUuid, key: String },
-    /// It registers itself with the provisioning key in this file, or did so.
+    /// The device registers with the provisioning key in this file, or has done so.
     Register { fleet: u64, key_file: KeyFile },
-    /// It has registered before, or cannot.
+    /// The settings have neither. The device has registered before, or it cannot.
     Remembered,
 }
 
-// Neither keys nor URLs with a password in them are ever printed.
+// Never prints keys, or URLs that may have a password in them.
 impl std::fmt::Debug for CloudConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CloudConfig").finish_non_exhaustive()
     }
 }
 
-/// Why there are no settings in force.
+/// Why the settings are not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
         "settings file {path} cannot be read ({why}); make it readable, or name another one with --config"
     )]
     Unreadable { path: String, why: String },
-    #[error("settings in {place} are wrong: {why}")]
+    #[error("settings in {place} are invalid: {why}")]
     Wrong { place: String, why: String },
     #[error("{key} = {given:?} is not accepted: it must be {accepts}")]
     Value { key: &'static str, given: String, accepts: String },
@@ -99,32 +99,33 @@ pub enum ConfigError {
     KeyFile { key: &'static str, path: String, why: String },
     #[error("{0}")]
     Incomplete(&'static str),
-    /// One of the above, of a setting that was said there.
+    /// One of the above, with the place where the setting is set.
     #[error("{wrong}; it is set in {place}")]
     At { place: Place, wrong: Box<ConfigError> },
 }
 
-/// What the command line says of the settings.
+/// The options of the command line that change settings.
 #[derive(Debug, Default, Clone)]
 pub struct Given {
     /// `--config`; the file must then exist.
     pub file: Option<PathBuf>,
-    /// `--set key=value`, in their order.
+    /// `--set key=value`, in the order of the command line.
     pub set: Vec<(String, String)>,
 }
 
 impl Config {
-    /// Reads the settings: file, `agent.d/*.toml` beside it, environment, flags; then checks them.
+    /// Reads the settings from the file, from `agent.d/*.toml` in its folder, the environment and the flags; then
+    /// checks them. A later source overrides an earlier one.
     ///
     /// # Errors
     ///
-    /// The first thing that is wrong, with its place and what is accepted.
+    /// The first invalid setting, with its place and the accepted values.
     pub fn load(given: &Given, environment: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         let said = sources::said(given, environment)?;
         check(sources::merged(&said, environment)?).map_err(|error| located(error, &said))
     }
 
-    /// Says with `error`, which a caller found in settings that were loaded, where it was said.
+    /// Adds the place of the setting to an `error` that a caller found in loaded settings.
     #[must_use]
     pub fn locate(error: ConfigError, given: &Given, environment: &BTreeMap<String, String>) -> ConfigError {
         match sources::said(given, environment) {
@@ -134,13 +135,13 @@ impl Config {
     }
 }
 
-/// The environment of this process, for [`Config::load`] and for the operator's commands.
+/// Returns the environment of this process, for [`Config::load`] and for the operator's commands.
 #[must_use]
 pub fn environment() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?))).collect()
 }
 
-/// The error, with the place of the setting that it is about, where it is about one.
+/// Adds the place of the setting to an error that is about one setting.
 fn located(error: ConfigError, said: &[Said]) -> ConfigError {
     let key = match &error {
         ConfigError::Value { key, .. } | ConfigError::KeyFile { key, .. } => *key,
@@ -190,7 +191,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
     })
 }
 
-/// An address to listen at; none when it is empty.
+/// Parses an address to listen on. An empty text is none.
 fn listen(key: &'static str, given: Option<String>) -> Result<Option<SocketAddr>, ConfigError> {
     let given = given.filter(|given| !given.is_empty());
     let accepts = "an address with a port, such as 127.0.0.1:9599 or [::]:9599, or empty".to_owned();
@@ -238,7 +239,7 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
     }))
 }
 
-/// The base URL of a cloud, without a slash at its end.
+/// Checks the base URL of a cloud, and removes a slash at its end.
 fn endpoint(endpoint: String) -> Result<String, ConfigError> {
     let is_url = endpoint.strip_prefix("https://").or(endpoint.strip_prefix("http://"));
     if is_url
@@ -249,18 +250,18 @@ fn endpoint(endpoint: String) -> Result<String, ConfigError> {
     }
     let authority = is_url.and_then(|rest| rest.split('/').next()).unwrap_or_default();
     if !authority.is_ascii() {
-        let accepts = "a URL whose host is written as DNS has it, e.g. xn--mnchen-3ya.example".to_owned();
+        let accepts = "a URL whose host is in ASCII, e.g. xn--mnchen-3ya.example".to_owned();
         return Err(ConfigError::Value { key: "cloud.endpoint", given: endpoint, accepts });
     }
     if authority.contains('@') {
         return Err(ConfigError::Incomplete(
-            "cloud.endpoint holds a user or a password, and it is shown in logs and status; leave them out",
+            "cloud.endpoint contains a user or a password, but logs and status show it; remove them",
         ));
     }
     Ok(endpoint.trim_end_matches('/').to_owned())
 }
 
-/// Hosts with commas or spaces between them; `http://` before one that has no TLS.
+/// Parses hosts that are separated by commas or spaces. `http://` marks one without TLS.
 fn registries(given: &str) -> Result<Vec<String>, ConfigError> {
     let is_host = |host: &str| {
         let host = host.strip_prefix("http://").unwrap_or(host);
@@ -271,8 +272,9 @@ fn registries(given: &str) -> Result<Vec<String>, ConfigError> {
     if hosts.iter().all(|host| is_host(host)) {
         return Ok(hosts);
     }
-    let accepts = "hosts such as registry.example.com:5000, with commas between them, and http:// before one without TLS"
-        .to_owned();
+    let accepts =
+        "hosts such as registry.example.com:5000, separated by commas, with http:// before one without TLS"
+            .to_owned();
     Err(ConfigError::Value { key: "cloud.registries", given: given.to_owned(), accepts })
 }
 
@@ -284,13 +286,13 @@ fn default_device_type() -> &'static str {
     }
 }
 
-/// The first line of a key file, which nobody else may read.
+/// Reads the first line of a key file. Refuses a file that other users can read.
 fn key(key: &'static str, path: &Path) -> Result<String, ConfigError> {
     let bad = |why: String| ConfigError::KeyFile { key, path: path.display().to_string(), why };
     if path.starts_with(sources::CREDENTIALS) {
         return Err(bad(sources::NO_CREDENTIALS.to_owned()));
     }
-    let unreadable = |e: std::io::Error| bad(format!("{e}; put the key into it, with mode 600"));
+    let unreadable = |e: std::io::Error| bad(format!("{e}; write the key into it, with mode 600"));
     let metadata = fs::metadata(path).map_err(unreadable)?;
     if let Some(why) = ownership::exposure(&metadata) {
         return Err(bad(why));
@@ -326,13 +328,13 @@ fn duration(
     }
 }
 
-/// `T` holds every number of `range`.
+/// Checks a number against `range`. `T` must be able to hold every number of it.
 fn count<T: TryFrom<usize>>(
     key: &'static str,
     given: Option<usize>,
     range: RangeInclusive<usize>,
 ) -> Result<T, ConfigError> {
-    // One that is no number is refused as 0 is, and a test loads them all.
+    // A default that is no number would become 0 and be refused. A test loads all defaults.
     let given = given.unwrap_or_else(|| default_of(key).parse().unwrap_or(0));
     let number = T::try_from(given).ok().filter(|_| range.contains(&given));
     number.ok_or_else(|| ConfigError::Value {
@@ -348,17 +350,17 @@ fn windows(key: &'static str, given: Option<String>) -> Result<BTreeSet<Window>,
         key,
         given,
         accepts: format!(
-            "windows such as Mon-Fri 02:00-04:00 Europe/Zurich, with ; between them, or empty ({bad})"
+            "windows such as Mon-Fri 02:00-04:00 Europe/Zurich, separated by ;, or empty ({bad})"
         ),
     })
 }
 
-/// A number of bytes, 1 TiB at most.
+/// Parses a number of bytes, 1 TiB at most.
 fn bytes(key: &'static str, given: Option<String>) -> Result<u64, ConfigError> {
     bytes_within(key, given, 0, 1 << 40)
 }
 
-/// A number of bytes: a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`, in either case.
+/// Parses a number of bytes: a whole number with `B`, `KiB`, `MiB`, `GiB` or `TiB`, in upper or lower case.
 fn bytes_within(key: &'static str, given: Option<String>, least: u64, most: u64) -> Result<u64, ConfigError> {
     let default = default_of(key);
     let given = given.unwrap_or_else(|| default.to_owned());
@@ -381,7 +383,7 @@ fn bytes_within(key: &'static str, given: Option<String>, least: u64, most: u64)
     })
 }
 
-/// Bytes with the largest unit that needs no fraction.
+/// Formats bytes with the largest unit that needs no fraction.
 fn size(bytes: u64) -> String {
     let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
     let fits = |(shift, _): &(u32, &str)| bytes > 0 && bytes.trailing_zeros() >= *shift;

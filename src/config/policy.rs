@@ -1,4 +1,4 @@
-//! The section `policy`: what the device's owner lets releases have.
+//! The section `policy`: what the device's owner allows releases to use.
 
 use std::path::Path;
 
@@ -6,7 +6,7 @@ use super::ConfigError;
 use super::sources::RawPolicy;
 use crate::model::{Policy, ReleaseLimits, Switch};
 
-/// What a preset allows where a setting of its own says nothing.
+/// Returns the policy of a preset. Single settings override it.
 pub(super) fn preset(name: &str) -> Option<Policy> {
     match name {
         "balena" => Some(Policy::balena()),
@@ -58,13 +58,13 @@ fn yes(key: &'static str, given: Option<&str>) -> Result<Option<bool>, ConfigErr
     }
 }
 
-/// Absolute paths with commas between them.
+/// Parses absolute paths that are separated by commas.
 fn paths(key: &'static str, given: Option<String>) -> Result<Vec<String>, ConfigError> {
     let given = given.unwrap_or_default();
     let paths: Vec<_> = given.split(',').map(str::trim).filter(|path| !path.is_empty()).collect();
     if paths.iter().all(|path| path.starts_with('/') && path.split('/').all(|part| part != "..")) {
         return Ok(paths.into_iter().map(str::to_owned).collect());
     }
-    let accepts = "absolute paths such as /srv,/media, with commas between them, or empty".to_owned();
+    let accepts = "absolute paths such as /srv,/media, separated by commas, or empty".to_owned();
     Err(ConfigError::Value { key, given, accepts })
 }

@@ -1,4 +1,4 @@
-//! Every setting with its value and where that was said, for people. Checks nothing.
+//! Lists every setting with its value and where it is set, for people. Checks nothing.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use super::sources::{KNOBS, Place, default_of, said};
 use super::{ConfigError, Given, default_device_type, policy};
 use crate::model::Switch;
 
-/// A setting as it is in force, if it is accepted.
+/// A setting with the value that is in force if the settings are accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// As in the file: `engine.socket`.
     pub key: &'static str,
-    /// As written; `None` where nothing was said and there is no default. Never a key: those are in files.
+    /// The value as written; `None` if it is not set and has no default. Never a secret key: those are in files.
     pub value: Option<String>,
-    /// `None`: it is the default.
+    /// Where it is set; `None`: it has its default.
     pub place: Option<Place>,
 }
 
-/// Every setting, in the order of the shipped file.
+/// Returns every setting, in the order of the shipped file.
 ///
 /// # Errors
 ///
-/// When a place cannot be read or has another form.
+/// If a source cannot be read or parsed.
 pub fn settings(given: &Given, environment: &BTreeMap<String, String>) -> Result<Vec<Setting>, ConfigError> {
     let said = said(given, environment)?;
     let setting = |name: &'static str, default: Option<&str>| {
@@ -47,13 +47,13 @@ pub fn settings(given: &Given, environment: &BTreeMap<String, String>) -> Result
     Ok(KNOBS.iter().map(|knob| setting(knob.name, knob.default.or_else(|| default(knob.name)))).collect())
 }
 
-/// Values are texts and whole numbers.
+/// Formats a value: a text or a whole number.
 fn written(value: &Value) -> String {
     let number = || value.as_integer().map(|number| number.to_string());
     value.as_str().map(str::to_owned).or_else(number).unwrap_or_default()
 }
 
-/// A URL with a user or a password is not accepted, and not shown either.
+/// Removes user and password from a URL. Such a URL is not accepted, and must not be shown either.
 fn without_password(value: String) -> String {
     let Some((scheme, rest)) = value.split_once("://") else { return value };
     match rest.split_once('@') {

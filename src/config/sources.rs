@@ -1,5 +1,5 @@
-//! Where settings come from: files, environment, flags, laid over each other. Nothing is checked here
-//! but their form.
+//! Reads settings from files, environment and flags. A later source overrides an earlier one. Checks only their form,
+//! not their values.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,7 +18,7 @@ use super::{ConfigError, DEFAULT_FILE, Given, environment};
 pub(super) struct Knob {
     pub(super) name: &'static str,
     pub(super) is_number: bool,
-    /// `None` where there is none, or where it depends on the machine.
+    /// `None` if there is none, or if it depends on the machine.
     pub(super) default: Option<&'static str>,
 }
 
@@ -82,12 +82,12 @@ pub(super) const KNOBS: &[Knob] = &[
     text("log.level", Some("info")),
 ];
 
-/// The default of a setting that has one, as it is written.
+/// Returns the default of a setting as text, or an empty text if it has none.
 pub(super) fn default_of(name: &str) -> &'static str {
     KNOBS.iter().find(|knob| knob.name == name).and_then(|knob| knob.default).unwrap_or_default()
 }
 
-/// Where a value was said.
+/// Where a setting is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     File {
@@ -109,7 +109,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// A value of a setting, and where it was said.
+/// A value of a setting, and where it is set.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Said {
     pub(super) knob: &'static str,
@@ -219,7 +219,7 @@ pub(super) struct RawLog {
     pub(super) level: Option<String>,
 }
 
-/// Everything that was said, the nearest last.
+/// Reads all sources. A later element overrides an earlier one.
 pub(super) fn said(given: &Given, environment: &BTreeMap<String, String>) -> Result<Vec<Said>, ConfigError> {
     let mut said = Vec::new();
     for file in files(given)? {
@@ -237,7 +237,7 @@ pub(super) fn said(given: &Given, environment: &BTreeMap<String, String>) -> Res
             let known: Vec<_> = KNOBS.iter().map(|knob| knob.name).collect();
             return Err(ConfigError::Wrong {
                 place: format!("--set {key}"),
-                why: format!("there is no such setting; there are {}", known.join(", ")),
+                why: format!("there is no such setting; the settings are {}", known.join(", ")),
             });
         };
         let place = Place::Flag(knob);
@@ -246,17 +246,17 @@ pub(super) fn said(given: &Given, environment: &BTreeMap<String, String>) -> Res
     Ok(said)
 }
 
-/// What was said, laid over each other.
+/// Merges all sources into one set of settings.
 pub(super) fn merged(
     said: &[Said],
     environment: &BTreeMap<String, String>,
 ) -> Result<RawConfig, ConfigError> {
     let nearest = KNOBS.iter().filter_map(|knob| said.iter().rfind(|said| said.knob == knob.name));
-    // As a file would say it: read in one way only, which is much smaller than two.
+    // Written as TOML and parsed again: one parser for files, variables and flags keeps the binary small.
     let text: String = nearest.map(|said| format!("{} = {}\n", said.knob, in_toml(&said.value))).collect();
     let wrong = |e: toml::de::Error| ConfigError::Wrong {
         place: "all places together".to_owned(),
-        why: in_words(e.message()),
+        why: plain_message(e.message()),
     };
     let mut raw: RawConfig = toml::from_str(&text).map_err(wrong)?;
     for file in [&mut raw.cloud.provisioning_key_file, &mut raw.cloud.device_key_file].into_iter().flatten() {
@@ -265,8 +265,8 @@ pub(super) fn merged(
     Ok(raw)
 }
 
-/// Where systemd puts the credentials of the agent's unit while that runs, and where it takes them from. The unit
-/// of an instance is told by `--set instance=NAME`, or else by the folder of its file, `/etc/cotter/NAME`.
+/// Returns the folders where systemd puts the credentials of the agent's unit while it runs, and where it takes them
+/// from. `--set instance=NAME` names the instance of the unit, or else the folder of its file, `/etc/cotter/NAME`.
 pub(super) fn credentials(given: &Given) -> Vec<String> {
     let said = given.set.iter().rfind(|(key, _)| key == "instance").map(|(_, name)| name.as_str());
     let folder = given.file.as_deref().and_then(Path::parent).and_then(Path::file_name);
@@ -276,8 +276,8 @@ pub(super) fn credentials(given: &Given) -> Vec<String> {
     own.into_iter().chain(usual).collect()
 }
 
-/// The environment for who looks at the agent's settings from outside of its unit, where systemd sets no
-/// `$CREDENTIALS_DIRECTORY`: it is the first of the folders that has something in it.
+/// Returns the environment for a command that reads the agent's settings outside of its unit. There systemd sets no
+/// `$CREDENTIALS_DIRECTORY`, so it is set to the first of the unit's folders that is not empty.
 #[must_use]
 pub fn environment_outside(given: &Given) -> BTreeMap<String, String> {
     with_folder(environment(), &credentials(given))
@@ -298,17 +298,17 @@ pub(super) fn with_folder(
 /// The folder in which systemd puts a unit's credentials, at the beginning of a key file's path.
 pub(super) const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY";
 pub(super) const NO_CREDENTIALS: &str =
-    "systemd sets no $CREDENTIALS_DIRECTORY here; give the unit LoadCredential=, or name a file";
+    "systemd sets no $CREDENTIALS_DIRECTORY here; add LoadCredential= to the unit, or name a file";
 
-/// Where a key file is, when its path begins with [`CREDENTIALS`]. Where systemd sets no such folder, because a unit
-/// has no credential (any more), it stays as it is, and a key is not found there.
+/// Replaces [`CREDENTIALS`] at the beginning of a key file's path. If systemd sets no such folder, because the unit
+/// has no credential any more, the path stays as it is, and no key is found there.
 fn with_credentials(file: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
     let name = file.strip_prefix(CREDENTIALS).ok();
     let inside = name.and_then(|name| Some(Path::new(environment.get("CREDENTIALS_DIRECTORY")?).join(name)));
     inside.unwrap_or_else(|| file.to_path_buf())
 }
 
-/// The files that are read, the nearest last.
+/// Returns the settings files that are read. A later file overrides an earlier one.
 ///
 /// # Errors
 ///
@@ -338,14 +338,14 @@ pub fn files(given: &Given) -> Result<Vec<PathBuf>, ConfigError> {
     Ok(files)
 }
 
-/// The parser's message in one line, and without names of Rust's types.
-fn in_words(message: &str) -> String {
+/// Makes the parser's message one line, without names of Rust types.
+fn plain_message(message: &str) -> String {
     let types = [("expected u64", "expected a whole number"), ("expected usize", "expected a whole number")];
     let types = types.into_iter().chain([("expected path string", "expected a string")]);
     types.fold(message.replace('\n', " "), |text, (from, to)| text.replace(from, to))
 }
 
-/// One file, checked for its form by itself, so that a mistake is told with its line.
+/// Reads one file and checks its form, so that an error has a line number.
 fn read(path: &Path) -> Result<Vec<Said>, ConfigError> {
     let shown = path.display().to_string();
     let text = fs::read_to_string(path)
@@ -353,7 +353,7 @@ fn read(path: &Path) -> Result<Vec<Said>, ConfigError> {
     let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
     let wrong = |e: &toml::de::Error| {
         let line = e.span().map_or(1, |span| line(span.start));
-        let why = in_words(e.message());
+        let why = plain_message(e.message());
         ConfigError::Wrong { place: format!("{shown}, line {line}"), why }
     };
     toml::from_str::<RawConfig>(&text).map_err(|e| wrong(&e))?;
@@ -380,7 +380,8 @@ fn value(text: &str, is_number: bool, place: &Place) -> Result<Value, ConfigErro
     text.parse().map(Value::Integer).map_err(|_| ConfigError::Wrong { place: place.to_string(), why })
 }
 
-/// A text or a whole number as TOML has it: texts are JSON's but for a letter that JSON does not escape.
+/// Formats a text or a whole number as TOML. A text is written as JSON, plus an escape for U+007F, which JSON does not
+/// escape.
 fn in_toml(value: &Value) -> String {
     let number = || value.as_integer().unwrap_or_default().to_string();
     value

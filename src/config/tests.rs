@@ -135,7 +135,7 @@ fn a_key_may_be_a_credential_of_the_unit() {
     assert_eq!(
         key_file.read().unwrap_err().to_string(),
         "cloud.provisioning_key_file: key file $CREDENTIALS_DIRECTORY/cotter.provisioning-key cannot be used: \
-         systemd sets no $CREDENTIALS_DIRECTORY here; give the unit LoadCredential=, or name a file"
+         systemd sets no $CREDENTIALS_DIRECTORY here; add LoadCredential= to the unit, or name a file"
     );
 }
 
@@ -170,13 +170,13 @@ fn what_is_wrong_is_told_with_its_place() {
     for (text, told) in [
         (
             "colour = 1",
-            "settings in DIR/agent.toml, line 1 are wrong: unknown field `colour`, expected one of",
+            "settings in DIR/agent.toml, line 1 are invalid: unknown field `colour`, expected one of",
         ),
         (
             "\n\n[cloud]\nfleet = \"x\"",
-            "settings in DIR/agent.toml, line 4 are wrong: invalid type: string \"x\", expected a whole number",
+            "settings in DIR/agent.toml, line 4 are invalid: invalid type: string \"x\", expected a whole number",
         ),
-        ("instance = ", "settings in DIR/agent.toml, line 1 are wrong: "),
+        ("instance = ", "settings in DIR/agent.toml, line 1 are invalid: "),
         ("instance = \"A B\"", "instance = \"A B\" is not accepted: it must be lower-case letters"),
         (
             "[cloud]\npoll_interval = \"1ms\"",
@@ -189,14 +189,14 @@ fn what_is_wrong_is_told_with_its_place() {
         ("[policy]\ndevices = \"maybe\"", "policy.devices = \"maybe\" is not accepted: it must be yes or no"),
         (
             "[policy]\nhost_paths = \"srv\"",
-            "policy.host_paths = \"srv\" is not accepted: it must be absolute paths such as /srv,/media, with \
-             commas between them, or empty",
+            "policy.host_paths = \"srv\" is not accepted: it must be absolute paths such as /srv,/media, separated \
+             by commas, or empty",
         ),
         ("[cloud]\npoll_interval = \"12parsecs\"", "cloud.poll_interval = \"12parsecs\" is not accepted"),
         (
             "[cloud]\nendpoint = \"https://münchen.example\"",
-            "cloud.endpoint = \"https://münchen.example\" is not accepted: it must be a URL whose host is written as \
-             DNS has it, e.g. xn--mnchen-3ya.example",
+            "cloud.endpoint = \"https://münchen.example\" is not accepted: it must be a URL whose host is \
+             in ASCII, e.g. xn--mnchen-3ya.example",
         ),
         ("[cloud]\nendpoint = \"ftp://x\"", "cloud.endpoint = \"ftp://x\" is not accepted: it must be a URL"),
         ("[cloud]\nfleet = 1", "cloud.fleet and cloud.provisioning_key_file go together"),
@@ -212,7 +212,7 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "[update]\nwindows = \"02:00-04:00; at night\"",
             "update.windows = \"02:00-04:00; at night\" is not accepted: it must be windows such as \
-             Mon-Fri 02:00-04:00 Europe/Zurich, with ; between them, or empty (\"at night\" is not a \
+             Mon-Fri 02:00-04:00 Europe/Zurich, separated by ;, or empty (\"at night\" is not a \
              maintenance window: its days must be like Mon-Fri or Sat,Sun)",
         ),
         (
@@ -234,7 +234,7 @@ fn what_is_wrong_is_told_with_its_place() {
         (
             "[cloud]\nendpoint = \"http://a\"\nregistries = \"https://r.example\"",
             "cloud.registries = \"https://r.example\" is not accepted: it must be hosts such as \
-             registry.example.com:5000, with commas between them, and http:// before one without TLS",
+             registry.example.com:5000, separated by commas, with http:// before one without TLS",
         ),
         (
             "[cloud]\nendpoint = \"http://a\"\nregistries = \"http://\"",

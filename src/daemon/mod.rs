@@ -129,7 +129,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
         poll_now: Arc::new(Notify::new()),
     };
     let etag = in_force.as_ref().and(remembered.target.as_ref()).and_then(|t| t.etag.clone());
-    let wish = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
+    let wanted_interval = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));
 
     let stop = CancellationToken::new();
@@ -151,7 +151,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
             policy: config.policy,
             etag,
             interval: cloud.poll_interval,
-            wish,
+            wanted_interval,
         };
         let client = Client::new(http, &cloud.endpoint, cloud.request_timeout);
         tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));
@@ -323,7 +323,7 @@ async fn talk_to_cloud(
         return;
     }
     let (target, report, poll_now) = (wires.target.clone(), wires.cloud.clone(), wires.poll_now.clone());
-    let times = Times { in_words: host::time_in, uptime: host::uptime };
+    let times = Times { time_in: host::time_in, uptime: host::uptime };
     let poller = Poller::new(client.clone(), start, target, report, times, Arc::clone(&poll_now));
     let reporter = Reporter {
         client: client.clone(),

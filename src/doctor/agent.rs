@@ -1,4 +1,4 @@
-//! The agent: its unit, its sockets, and what it says of itself.
+//! The agent: its unit, its sockets, and its status.
 
 use std::os::unix::fs::MetadataExt as _;
 
@@ -6,9 +6,9 @@ use super::{Finding, bytes, error, ok, skip, skip_rest, warning};
 use crate::api::{self, ClientError, StatusDocument};
 use crate::config::Config;
 use crate::host::{self, MOST_BYTES, MOST_FILES, Space, Unit};
-use crate::store::Look;
+use crate::store::Inspection;
 
-/// What only a person can clear, by its word in the status.
+/// Reasons to wait that only an operator can clear, as the status names them.
 pub(super) const FOR_A_PERSON: [&str; 9] = [
     "backoff",
     "refused",
@@ -24,18 +24,18 @@ pub(super) const FOR_A_PERSON: [&str; 9] = [
 #[derive(Debug)]
 pub(super) struct Agent {
     pub(super) status: Result<StatusDocument, ClientError>,
-    /// The modes of the status and the control socket, where they are.
+    /// The modes of the status and the control socket, if they exist.
     pub(super) modes: [Option<u32>; 2],
     pub(super) unit_name: String,
     pub(super) unit: Option<Unit>,
     pub(super) instance: String,
     pub(super) has_lock_folders: bool,
-    /// Their file system, where they are.
+    /// The file system of the lock folders, if they exist.
     pub(super) lock_space: Option<Space>,
 }
 
-/// The unit that runs the agent of `instance`, and what systemd knows of it: one of the instance's own where
-/// that is in use, else the one that every machine has.
+/// Returns the name and the state of the unit that runs the agent of `instance`: the instance's own unit if it is
+/// enabled or active, else `cotter-agent.service`.
 pub(super) async fn unit_of(instance: &str) -> (String, Option<Unit>) {
     let usual = "cotter-agent.service".to_owned();
     let own = format!("cotter-agent@{instance}.service");
@@ -49,7 +49,7 @@ pub(super) async fn unit_of(instance: &str) -> (String, Option<Unit>) {
     }
 }
 
-pub(super) async fn look(config: &Config) -> Agent {
+pub(super) async fn observe(config: &Config) -> Agent {
     let instance = config.instance.to_string();
     let (unit_name, unit) = unit_of(&instance).await;
     let path = |name: &str| config.runtime_dir.join(name);
@@ -65,7 +65,7 @@ pub(super) async fn look(config: &Config) -> Agent {
     }
 }
 
-pub(super) fn judge(agent: &Agent, store: Option<&Look>) -> Vec<Finding> {
+pub(super) fn judge(agent: &Agent, store: Option<&Inspection>) -> Vec<Finding> {
     let mut findings = vec![unit(agent), alone(agent, store), sockets(agent), lock_space(agent)];
     match &agent.status {
         Ok(status) => {
@@ -74,11 +74,11 @@ pub(super) fn judge(agent: &Agent, store: Option<&Look>) -> Vec<Finding> {
         }
         Err(why @ ClientError::NotPermitted { .. }) => findings.push(skip("agent-answers", why.to_string())),
         Err(why) if why.is_busy() => {
-            let remedy = "try again; `ss -xp src */status.sock` shows who is connected to it";
+            let remedy = "try again; `ss -xp src */status.sock` shows the clients that are connected";
             findings.push(warning("agent-answers", why.to_string(), remedy));
         }
         Err(why) => {
-            let remedy = "systemctl start cotter-agent; `journalctl -u cotter-agent` says why it ended";
+            let remedy = "`systemctl start cotter-agent`; `journalctl -u cotter-agent` says why it ended";
             findings.push(error("agent-answers", why.to_string(), remedy));
         }
     }
@@ -88,44 +88,44 @@ pub(super) fn judge(agent: &Agent, store: Option<&Look>) -> Vec<Finding> {
 
 fn unit(agent: &Agent) -> Finding {
     let (id, name) = ("agent-unit", &agent.unit_name);
-    let Some(unit) = &agent.unit else { return skip(id, "there is no systemd here") };
-    let told = format!("{name} is {}, {}", unit.enabled, unit.active);
+    let Some(unit) = &agent.unit else { return skip(id, "this machine has no systemd") };
+    let evidence = format!("{name} is {}, {}", unit.enabled, unit.active);
     match (unit.load.as_str(), unit.enabled.as_str(), unit.active.as_str()) {
         ("not-found", ..) => skip(id, format!("there is no {name}")),
-        (_, "enabled" | "static" | "alias", "active" | "activating" | "reloading") => ok(id, told),
+        (_, "enabled" | "static" | "alias", "active" | "activating" | "reloading") => ok(id, evidence),
         (_, "enabled" | "static" | "alias", _) => {
-            error(id, told, "systemctl start it; `journalctl -u` of it says why it ended")
+            error(id, evidence, "`systemctl start` it; `journalctl -u` with its name says why it ended")
         }
         (_, _, "active") => {
-            warning(id, told, "systemctl enable it: at the next boot it would not be started")
+            warning(id, evidence, "`systemctl enable` it: at the next boot it would not be started")
         }
-        _ => error(id, told, "systemctl enable --now it"),
+        _ => error(id, evidence, "`systemctl enable --now` it"),
     }
 }
 
-fn alone(agent: &Agent, store: Option<&Look>) -> Finding {
+fn alone(agent: &Agent, store: Option<&Inspection>) -> Finding {
     let (id, ours) = ("agent-alone", &agent.instance);
-    let is_held = store.map(|look| look.is_held);
+    let is_held = store.map(|store| store.is_held);
     match (&agent.status, is_held) {
         (Ok(status), _) if status.instance != *ours => error(
             id,
             format!(
-                "the agent at this socket is of instance {}, and the settings say {ours}",
+                "the agent at this socket has instance {}, but the settings have {ours}",
                 status.instance
             ),
-            "give each instance a runtime_dir and a state_dir of its own",
+            "give each instance its own runtime_dir and state_dir",
         ),
         (Ok(_), Some(false)) => warning(
             id,
             "the agent that answers does not hold this state folder: it was started with other settings",
-            "systemctl restart cotter-agent, or name its settings with --config",
+            "`systemctl restart cotter-agent`, or name its settings with --config",
         ),
         (Ok(_), _) => ok(id, format!("instance {ours}")),
         (Err(why), _) if why.is_busy() => skip(id, "the agent is busy"),
         (Err(_), Some(true)) => error(
             id,
-            "a process holds the state folder, and none answers at the status socket",
-            "an agent with another runtime_dir runs, or this one hangs: see `systemctl status cotter-agent`",
+            "a process uses the state folder, but no agent answers at the status socket",
+            "the agent hangs, or has another runtime_dir: see `systemctl status cotter-agent`",
         ),
         (Err(_), Some(false) | None) => skip(id, "no agent answers"),
     }
@@ -136,8 +136,8 @@ fn version(status: &StatusDocument) -> Finding {
     if status.version == installed {
         return ok(id, installed);
     }
-    let told = format!("version {} runs, and {installed} is installed", status.version);
-    warning(id, told, "systemctl restart cotter-agent; no service is touched by it")
+    let evidence = format!("version {} runs, but {installed} is installed", status.version);
+    warning(id, evidence, "`systemctl restart cotter-agent`; no service is restarted")
 }
 
 fn sockets(agent: &Agent) -> Finding {
@@ -145,25 +145,25 @@ fn sockets(agent: &Agent) -> Finding {
     match agent.modes {
         [_, Some(control)] if control & 0o077 != 0 => error(
             id,
-            format!("others may order the agent: control.sock has mode {control:o}"),
-            "chmod 600 it, and find out who opened it",
+            format!("other users can control the agent: control.sock has mode {control:o}"),
+            "`chmod 600` it, and find out what changed its mode",
         ),
         [Some(status), _] if status & 0o007 != 0 => warning(
             id,
-            format!("everybody may read the status: status.sock has mode {status:o}"),
-            "chmod 660 it",
+            format!("every user can read the status: status.sock has mode {status:o}"),
+            "`chmod 660` it",
         ),
-        [None, None] => skip(id, "they are not there"),
+        [None, None] => skip(id, "there are no sockets"),
         [status, control] => {
-            let told = |mode: Option<u32>| mode.map_or("missing".to_owned(), |mode| format!("{mode:o}"));
-            ok(id, format!("status {}, control {}", told(status), told(control)))
+            let shown = |mode: Option<u32>| mode.map_or("missing".to_owned(), |mode| format!("{mode:o}"));
+            ok(id, format!("status {}, control {}", shown(status), shown(control)))
         }
     }
 }
 
 fn trouble(status: &StatusDocument) -> Finding {
     let id = "agent-trouble";
-    let remedy = "see the checks of engine and state; the agent goes on trying by itself";
+    let remedy = "see the checks of engine and state; the agent tries again by itself";
     match (&status.engine_error, &status.store_error) {
         (Some(why), _) => error(id, why.clone(), remedy),
         (None, Some(why)) => error(id, why.clone(), remedy),
@@ -179,8 +179,8 @@ fn waits(status: &StatusDocument) -> Finding {
         Some(first) => {
             let more = waiting.count();
             let more = if more == 0 { String::new() } else { format!(" (and {more} more)") };
-            let told = format!("{}: {}{more}", first.reason, first.why);
-            warning(id, told, "`cotter explain` says of each what clears it")
+            let evidence = format!("{}: {}{more}", first.reason, first.why);
+            warning(id, evidence, "`cotter explain` says what clears each of them")
         }
     }
 }
@@ -190,11 +190,11 @@ fn folders(agent: &Agent, status: &StatusDocument) -> Finding {
     let has_services = status.apps.iter().any(|app| !app.services.is_empty());
     match (has_services, agent.has_lock_folders) {
         (false, _) => skip(id, "no service runs"),
-        (true, true) => ok(id, "they are"),
+        (true, true) => ok(id, "they exist"),
         (true, false) => warning(
             id,
-            "services in the runtime folder is gone: locks that services make are not seen",
-            "systemctl restart cotter-agent, then `cotter restart` the services that make locks",
+            "the folder services in runtime_dir is missing: lock files of services have no effect",
+            "`systemctl restart cotter-agent`, then `cotter restart` the services that make lock files",
         ),
     }
 }
@@ -206,18 +206,16 @@ fn lock_space(agent: &Agent) -> Finding {
     if !space.is_small() {
         return warning(
             id,
-            format!(
-                "only the agent bounds them: one that holds more than {each} is emptied within half a minute"
-            ),
-            "systemctl enable run-cotter-services.mount, and reboot: the kernel bounds them then (docs/systemd.md)",
+            format!("only the agent limits them: it empties one with more than {each} within half a minute"),
+            "`systemctl enable run-cotter-services.mount`, and reboot: then the kernel limits them (docs/systemd.md)",
         );
     }
     if space.is_nearly_full() {
         return warning(
             id,
             format!("{} of {size} and {} of {} files are in use", bytes(space.used), space.has, space.files),
-            "a service holds files there that it has deleted: `cotter restart` the services, one after another",
+            "a service keeps deleted files open there: `cotter restart` the services one by one",
         );
     }
-    ok(id, format!("all of them together have {size}, and each {each}"))
+    ok(id, format!("{size} for all of them, {each} for each"))
 }

@@ -1,8 +1,8 @@
-//! What somebody who helps from afar wants to see of a device, as files.
+//! Collects diagnostics for support from another place, as files.
 //!
-//! Everything in it is made of fields that are named here or in the types it is made of: nothing is copied
-//! whole and nothing is filtered afterwards. So no key, no value of an environment, no command and no label
-//! of an author's gets into it.
+//! The bundle contains only fields that are named here or in the types that are serialized. Nothing is copied as it
+//! is, and nothing is filtered afterwards. So no key, no value of an environment variable, no command and no author's
+//! label gets into it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::model::text;
 /// How far back the journal is read, and how many lines of it at most.
 const JOURNAL: [&str; 4] = ["--since=-24h", "--lines=5000", "--output=json", "--no-pager"];
 
-/// Fields of the journal that are handed on, as they are called there and in the bundle.
+/// Fields of the journal that the bundle contains: the name there, and the name in the bundle.
 const FIELDS: [(&str, &str); 17] = [
     ("__REALTIME_TIMESTAMP", "at_us"),
     ("PRIORITY", "priority"),
@@ -41,7 +41,7 @@ const FIELDS: [(&str, &str); 17] = [
     ("COTTER_RETRY_AFTER_S", "retry_after_s"),
 ];
 
-/// Longest time for the engine's part.
+/// Longest time to wait for the engine.
 const WITHIN: Duration = Duration::from_secs(30);
 
 /// A file of the bundle.
@@ -52,7 +52,7 @@ pub struct Page {
 }
 
 impl Page {
-    /// A page of JSON.
+    /// Makes a page of JSON.
     #[must_use]
     pub fn json(name: &str, value: &impl Serialize) -> Self {
         let text = serde_json::to_string_pretty(value).unwrap_or_else(|error| error.to_string());
@@ -60,8 +60,8 @@ impl Page {
     }
 }
 
-/// The pages of a device: what it is, its checks, its settings, what the agent and the engine say, the journal.
-/// What cannot be had is said on its page.
+/// Collects the pages of a device: facts about it, its checks, its settings, the agent's and the engine's answers, and
+/// the journal. A page that cannot be collected says why.
 pub async fn pages(subject: &Subject) -> Vec<Page> {
     let findings = Box::pin(super::examine(subject)).await;
     let mut pages = vec![about(), checks(&findings)];
@@ -93,7 +93,7 @@ pub async fn pages(subject: &Subject) -> Vec<Page> {
     pages
 }
 
-/// The pages as one file that `tar` reads, in a folder called `folder`.
+/// Packs the pages into one tar file, in a folder called `folder`.
 #[must_use]
 pub fn archive(folder: &str, pages: &[Page]) -> Vec<u8> {
     let named: Vec<_> = pages.iter().map(|page| (format!("{folder}/{}", page.name), &page.content)).collect();
@@ -126,8 +126,8 @@ fn checks(findings: &[Finding]) -> Page {
 
 async fn engine(config: &Config) -> Vec<Page> {
     let docker = docker(config);
-    let looked = async { (docker.survey().await, docker.inspections().await) };
-    let Ok((survey, containers)) = tokio::time::timeout(WITHIN, looked).await else {
+    let answers = async { (docker.survey().await, docker.inspections().await) };
+    let Ok((survey, containers)) = tokio::time::timeout(WITHIN, answers).await else {
         return ["engine", "containers"].map(|name| absent(name, "the engine did not answer in time")).into();
     };
     vec![
@@ -137,7 +137,7 @@ async fn engine(config: &Config) -> Vec<Page> {
     ]
 }
 
-/// What the agent's unit wrote, one JSON object a line.
+/// Returns the journal of the agent's unit, one JSON object per line.
 async fn journal(config: &Config) -> Page {
     let (unit, _) = super::agent::unit_of(config.instance.as_str()).await;
     let mut arguments = JOURNAL.to_vec();
@@ -150,19 +150,19 @@ async fn journal(config: &Config) -> Page {
     }
 }
 
-/// The fields that are handed on, of lines as `journalctl` prints them; other lines are left out.
+/// Selects the known fields from lines in the JSON format of `journalctl`. Drops lines that are not JSON objects.
 fn entries(text: &str) -> String {
-    let mut told = String::new();
+    let mut evidence = String::new();
     for line in text.lines() {
         let Ok(entry) = serde_json::from_str::<BTreeMap<String, Value>>(line) else { continue };
         let known = FIELDS.iter().filter_map(|(theirs, ours)| {
-            // Texts that are not UTF-8 come as numbers, and are of nobody we know.
+            // journalctl prints a text that is not UTF-8 as numbers. We never write one.
             Some(((*ours).to_owned(), entry.get(*theirs).filter(|value| value.is_string())?.clone()))
         });
-        told.push_str(&Value::Object(known.collect::<Map<_, _>>()).to_string());
-        told.push('\n');
+        evidence.push_str(&Value::Object(known.collect::<Map<_, _>>()).to_string());
+        evidence.push('\n');
     }
-    told
+    evidence
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The way to the cloud, step by step.
+//! The connection to the cloud, step by step.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,32 +7,32 @@ use jiff::Timestamp;
 
 use super::{Finding, error, ok, skip, skip_rest, warning};
 use crate::api::StatusDocument;
-use crate::cloud::{Answered, CloudError, Knock, knock};
+use crate::cloud::{Answered, CloudError, Probe, probe};
 use crate::config::{Config, Joining};
 use crate::host;
 use crate::model::{Identity, Registration};
 
 /// Longest time for one step.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Seconds by which clocks may differ.
+/// Difference of the clocks, in seconds, that is still fine.
 const SLACK: u64 = 120;
-/// With more than this, certificates of servers seem invalid.
+/// With a greater difference, in seconds, valid certificates may seem invalid.
 const DAY: u64 = 24 * 3600;
 
-/// Variables that send requests another way; either case is heeded.
+/// Environment variables that configure a proxy, in upper or lower case.
 const PROXIES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY"];
 
 #[derive(Debug)]
 pub(super) struct Way {
     /// `None`: no cloud is set.
-    pub(super) knock: Option<Result<Knock, CloudError>>,
-    /// A proxy that requests go through.
+    pub(super) probe: Option<Result<Probe, CloudError>>,
+    /// The variable that configures a proxy.
     pub(super) proxy: Option<String>,
-    /// When the answer was here.
+    /// When the answer arrived.
     pub(super) at: Timestamp,
 }
 
-pub(super) async fn look(
+pub(super) async fn observe(
     config: &Config,
     remembered: Option<&Identity>,
     environment: &BTreeMap<String, String>,
@@ -42,7 +42,7 @@ pub(super) async fn look(
         is_set(name) || is_set(&name.to_lowercase())
     };
     let proxy = PROXIES.iter().find(set).map(|name| (*name).to_owned());
-    let knock = match &config.cloud {
+    let probe = match &config.cloud {
         None => None,
         Some(cloud) => {
             let given = match &cloud.joining {
@@ -53,35 +53,35 @@ pub(super) async fn look(
                 }),
                 Joining::Register { .. } | Joining::Remembered => None,
             };
-            // The key of another cloud is not shown to this one.
+            // Never send the key of another cloud to this one.
             let is_its =
                 |i: &&Identity| i.registered.as_ref().is_some_and(|at| at.endpoint == cloud.endpoint);
             let identity = given.as_ref().or(remembered.filter(is_its));
-            Some(knock(&cloud.endpoint, identity, cloud.request_timeout.min(WITHIN)).await)
+            Some(probe(&cloud.endpoint, identity, cloud.request_timeout.min(WITHIN)).await)
         }
     };
-    Way { knock, proxy, at: host::now() }
+    Way { probe, proxy, at: host::now() }
 }
 
 pub(super) fn judge(way: &Way, status: Option<&StatusDocument>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let why = match &way.knock {
+    let why = match &way.probe {
         None => "no cloud is set",
-        Some(Err(_)) => "there is no TLS",
+        Some(Err(_)) => "TLS cannot be set up",
         Some(Ok(_)) => "the cloud does not answer",
     };
-    match &way.knock {
+    match &way.probe {
         None => {}
         Some(Err(failed)) => findings.push(unanswered(failed)),
-        Some(Ok(knock)) => {
+        Some(Ok(probe)) => {
             match &way.proxy {
                 Some(proxy) => {
                     let why = format!("{proxy} is set: requests go through a proxy");
                     findings.extend(["cloud-name", "cloud-connects"].map(|id| skip(id, why.clone())));
                 }
-                None => findings.extend(steps(knock)),
+                None => findings.extend(steps(probe)),
             }
-            match &knock.answer {
+            match &probe.answer {
                 Ok(answered) => findings.extend([answer(answered), clock(answered, way.at)]),
                 Err(failed) => findings.push(unanswered(failed)),
             }
@@ -92,22 +92,22 @@ pub(super) fn judge(way: &Way, status: Option<&StatusDocument>) -> Vec<Finding> 
     findings
 }
 
-fn steps(knock: &Knock) -> Vec<Finding> {
-    let (id, host) = ("cloud-name", &knock.host);
-    let name = match &knock.addresses {
+fn steps(probe: &Probe) -> Vec<Finding> {
+    let (id, host) = ("cloud-name", &probe.host);
+    let name = match &probe.addresses {
         Ok(addresses) => ok(id, format!("{host} is {}", addresses.join(", "))),
         Err(why) => {
-            let remedy = "is the network up? `resolvectl status` or /etc/resolv.conf name the resolver";
+            let remedy = "is the network up? `resolvectl status` or /etc/resolv.conf shows the resolver";
             error(id, format!("{host}: {why}"), remedy)
         }
     };
     let id = "cloud-connects";
-    let connection = match &knock.connection {
+    let connection = match &probe.connection {
         None => skip(id, "there is no address to connect to"),
         Some(Ok(address)) => ok(id, address.clone()),
         Some(Err(why)) => {
-            let told = format!("{host}, port {}: {why}", knock.port);
-            error(id, told, "does a firewall stand between, and does the cloud run?")
+            let evidence = format!("{host}, port {}: {why}", probe.port);
+            error(id, evidence, "does a firewall block it, or is the cloud down?")
         }
     };
     vec![name, connection]
@@ -118,51 +118,51 @@ fn answer(answered: &Answered) -> Finding {
     if answered.is_known {
         return ok(id, "it accepts this device's key");
     }
-    ok(id, "it does; whether it accepts this device is seen when the agent registers")
+    ok(id, "it answers; whether it accepts this device is known once the agent has registered")
 }
 
 fn unanswered(failed: &CloudError) -> Finding {
-    let told = failed.to_string();
+    let evidence = failed.to_string();
     let remedy = match failed {
         CloudError::Unreachable { why, .. } if why.to_string().contains("ertificate") => {
-            "is the clock right (host-clock)? Is ca-certificates installed, or the authority of a site's own cloud \
+            "is the clock right (host-clock)? Is ca-certificates installed? Is the authority of a private cloud \
              in /usr/local/share/ca-certificates?"
         }
-        CloudError::Unreachable { .. } => "see cloud-name and cloud-connects; what runs goes on meanwhile",
+        CloudError::Unreachable { .. } => "see cloud-name and cloud-connects; running services keep running",
         CloudError::Deleted { .. } => {
-            "an operator of the fleet brings it back with the command above; if it is not to come back, stop the agent"
+            "an operator of the fleet restores it with that command; if it must not come back, stop the agent"
         }
         CloudError::Denied { .. } | CloudError::Unknown { .. } => {
             "was the device deleted there? Then it needs a new identity: `cotter join --force` with a new config.json, or, if \
              it registers itself, another state_dir"
         }
         CloudError::Redirected { .. } => {
-            "has the cloud moved? Then cloud.endpoint is its new address. Else a proxy or a portal stands between"
+            "if the cloud has moved, set cloud.endpoint to its new address; otherwise a proxy or portal intercepts the request"
         }
         CloudError::Conflict { .. } | CloudError::Refused { .. } => {
-            "the cloud's operator must look; the agent tries again by itself"
+            "see the cloud's own log; the agent tries again by itself"
         }
     };
-    error("cloud-answers", told, remedy)
+    error("cloud-answers", evidence, remedy)
 }
 
 fn clock(answered: &Answered, at: Timestamp) -> Finding {
     let id = "cloud-clock";
-    let Some(date) = &answered.date else { return skip(id, "the cloud does not tell its time") };
+    let Some(date) = &answered.date else { return skip(id, "the cloud's answer has no time") };
     let theirs = httpdate::parse_http_date(date).ok().and_then(|date| Timestamp::try_from(date).ok());
     let Some(theirs) = theirs else {
         return skip(id, format!("the cloud's time cannot be read: {date:?}"));
     };
     let seconds = at.as_second().saturating_sub(theirs.as_second());
     let (apart, side) = (seconds.unsigned_abs(), if seconds < 0 { "behind" } else { "ahead of" });
-    let told = format!("ours is {apart} s {side} the cloud's");
+    let evidence = format!("ours is {apart} s {side} the cloud's");
     let remedy = "set the clock: timedatectl set-ntp true";
     if apart <= SLACK {
-        ok(id, told)
+        ok(id, evidence)
     } else if apart <= DAY {
-        warning(id, told, remedy)
+        warning(id, evidence, remedy)
     } else {
-        error(id, told, remedy)
+        error(id, evidence, remedy)
     }
 }
 
@@ -173,8 +173,9 @@ fn contact(status: Option<&StatusDocument>) -> Finding {
     let last = cloud.last_contact.as_deref().unwrap_or("never");
     match &cloud.error {
         Some(why) => {
-            let told = format!("last contact {last}, failed {} times since: {why}", cloud.failures.max(1));
-            warning(id, told, "see the checks above; `cotter update` tries again at once")
+            let evidence =
+                format!("last contact {last}, failed {} times since: {why}", cloud.failures.max(1));
+            warning(id, evidence, "see the checks above; `cotter update` polls at once")
         }
         None if cloud.last_contact.is_none() => skip(id, "the agent has not polled yet"),
         None => ok(id, format!("last contact {last}")),

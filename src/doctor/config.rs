@@ -1,4 +1,4 @@
-//! The settings: whether they are accepted, and who may change them.
+//! The settings: are they accepted, and who can change them?
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -8,18 +8,18 @@ use crate::config::{Config, ConfigError, Given, files};
 use crate::model::{EXPOSURE_REMEDY, Policy, Switch, exposure};
 use crate::ownership::User;
 
-/// A file of settings, and who may write it.
+/// A settings file or its folder, with the owner and mode that decide who can write it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) path: PathBuf,
-    /// As `chmod` writes it.
+    /// The permission bits, as `chmod` takes them.
     pub(super) mode: u32,
     pub(super) owner: u32,
     pub(super) group: u32,
 }
 
-/// The files that are read, and the folders that they are in.
-pub(super) fn look(given: &Given) -> Vec<Seen> {
+/// Returns the settings files, and the folders that contain them.
+pub(super) fn observe(given: &Given) -> Vec<Seen> {
     let files = files(given).unwrap_or_default();
     let mut paths: Vec<_> = files.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
     paths.extend(files.iter().cloned());
@@ -40,13 +40,17 @@ pub(super) fn judge(files: &[Seen], loaded: Result<&Config, &ConfigError>) -> Ve
             let read: Vec<_> =
                 files.iter().filter(|f| f.path.extension().is_some_and(|e| e == "toml")).collect();
             let read: Vec<_> = read.iter().map(|file| file.path.display().to_string()).collect();
-            let from = if read.is_empty() { "no file: all are defaults".to_owned() } else { read.join(", ") };
+            let from = if read.is_empty() {
+                "no file: all settings have their defaults".to_owned()
+            } else {
+                read.join(", ")
+            };
             findings.push(ok("config-valid", from));
             findings.extend([cloud(config), policy(&config.policy)]);
         }
         Err(wrong) => {
             let remedy =
-                "mend it; `cotter config check` looks again, and the agent starts only when it is right";
+                "correct it and run `cotter config check`; the agent does not start with invalid settings";
             findings.push(error("config-valid", wrong.to_string(), remedy));
             skip_rest("config", &mut findings, "the settings are not accepted: see config-valid");
         }
@@ -56,28 +60,28 @@ pub(super) fn judge(files: &[Seen], loaded: Result<&Config, &ConfigError>) -> Ve
 
 fn writers(files: &[Seen]) -> Finding {
     let id = "config-writers";
-    // A folder like /tmp, whose files only their owners may replace, has the bit 1000.
+    // In a folder with the sticky bit (0o1000), like /tmp, only its owner can replace a file.
     let is_open = |f: &&Seen| {
         let by_others = f.mode & 0o002 != 0 || (f.mode & 0o020 != 0 && f.group != 0);
         by_others && f.mode & 0o1000 == 0
     };
-    // The agent is root, or else runs as whoever asks here.
+    // The agent runs as root, or as the user who runs this check.
     let us = User::us().id;
     let foreign = files.iter().find(|f| ![0, us].contains(&f.owner));
-    let remedy = "whoever sets engine.socket and the cloud is root on this device";
+    let remedy = "a user who can set engine.socket or the cloud can become root on this device";
     match (files.iter().find(is_open), foreign) {
-        _ if files.is_empty() => skip(id, "there is no file of settings"),
+        _ if files.is_empty() => skip(id, "there is no settings file"),
         (Some(open), _) => error(
             id,
-            format!("{} may be written by others (mode {:o})", open.path.display(), open.mode),
-            &format!("chmod go-w it: {remedy}"),
+            format!("other users can write {} (mode {:o})", open.path.display(), open.mode),
+            &format!("`chmod go-w` it: {remedy}"),
         ),
         (None, Some(foreign)) => error(
             id,
-            format!("{} belongs to user {}, who may change it", foreign.path.display(), foreign.owner),
-            &format!("chown it to root: {remedy}"),
+            format!("{} belongs to user {}, who can change it", foreign.path.display(), foreign.owner),
+            &format!("`chown root` it: {remedy}"),
         ),
-        (None, None) => ok(id, "nobody but their owner"),
+        (None, None) => ok(id, "only their owner can write them"),
     }
 }
 
@@ -85,7 +89,7 @@ fn cloud(config: &Config) -> Finding {
     let id = "config-cloud";
     let Some(cloud) = &config.cloud else {
         let remedy = "set cloud.endpoint, or give a config.json to `cotter join`";
-        return warning(id, "no cloud is set: what was last received goes on running", remedy);
+        return warning(id, "no cloud is set: the agent stays on the last target that it received", remedy);
     };
     match exposure(&cloud.endpoint) {
         None => ok(id, cloud.endpoint.clone()),
@@ -93,18 +97,18 @@ fn cloud(config: &Config) -> Finding {
     }
 }
 
-/// An owner who says no to something means to be protected. One who allows all runs releases that are trusted, as on
-/// a balena device.
+/// Warns only if the policy forbids something, because then its owner wants protection. A policy that allows everything
+/// is for trusted releases, as on a balena device.
 fn policy(policy: &Policy) -> Finding {
     let (id, open) = ("config-policy", policy.root_equal());
     if open.is_empty() {
         return ok(id, "no release can do what root can");
     }
     if policy.allowed.len() == Switch::ALL.len() {
-        return ok(id, "it allows all: releases can do what root can, as on a balena device");
+        return ok(id, "the policy allows everything: releases can do what root can, as on a balena device");
     }
-    let told = format!("releases can do what root can, by policy.{}", open.join(", policy."));
-    let remedy = "set policy.preset = \"strict\" and allow only what the releases need; each of these is as good as root, \
-                  whatever else the policy says";
-    warning(id, told, remedy)
+    let evidence = format!("releases can do what root can, through policy.{}", open.join(", policy."));
+    let remedy = "set policy.preset = \"strict\" and allow only what the releases need; each of these settings is as good as \
+                  root, so the others protect nothing";
+    warning(id, evidence, remedy)
 }

@@ -1,4 +1,4 @@
-//! The engine: its socket, its kind, its disk, and what lies about in it.
+//! The engine: its socket, its settings, its disk, and unused images.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -10,30 +10,30 @@ use crate::host::{self, Disk};
 
 /// Longest time to wait for the engine.
 const WITHIN: Duration = Duration::from_secs(15);
-/// Where the engine has its own settings.
+/// The engine's own settings file.
 const DAEMON_FILE: &str = "/etc/docker/daemon.json";
-/// Nameless images below this are not worth a word.
+/// Fewer bytes of unnamed images than this are fine.
 const LITTER: u64 = 256 << 20;
 const FILES: u64 = 5_000;
 
 #[derive(Debug)]
 pub(super) struct Engine {
     pub(super) socket: String,
-    /// Why it cannot be connected to; `None` when it can.
+    /// Why a connection failed; `None` if it succeeded.
     pub(super) closed: Option<String>,
-    /// Whether that is only because of who asks.
+    /// Whether it failed only because this user has no permission.
     pub(super) is_denied: bool,
     pub(super) survey: Result<Survey, String>,
-    /// The disk of its data root, seen from here.
+    /// The disk of its data root, if this machine has that path.
     pub(super) disk: Option<Disk>,
-    /// What a download must leave free.
+    /// Bytes that a download must leave free.
     pub(super) reserve: u64,
-    /// The engine's own settings; empty when there is no file.
+    /// The content of the engine's own settings file; empty if there is none.
     pub(super) daemon_file: String,
     pub(super) instance: String,
 }
 
-pub(super) async fn look(config: &Config) -> Engine {
+pub(super) async fn observe(config: &Config) -> Engine {
     let closed = tokio::net::UnixStream::connect(&config.engine_socket).await.err();
     let survey =
         if closed.is_some() { Err("it cannot be connected to".to_owned()) } else { survey(config).await };
@@ -50,7 +50,7 @@ pub(super) async fn look(config: &Config) -> Engine {
     }
 }
 
-/// The engine that the settings name, to be looked at.
+/// Returns a client of the engine in the settings.
 pub(super) fn docker(config: &Config) -> Docker {
     Docker::new(DockerSettings {
         socket: config.engine_socket.clone(),
@@ -71,25 +71,26 @@ pub(super) fn judge(engine: &Engine) -> Vec<Finding> {
     let mut findings = Vec::new();
     match &engine.closed {
         Some(why) if engine.is_denied => {
-            findings.push(skip("engine-socket", format!("{}: {why}; ask as root", engine.socket)));
+            findings.push(skip("engine-socket", format!("{}: {why}; run the check as root", engine.socket)));
         }
         Some(why) => {
-            let remedy = "systemctl start docker; or install docker.io, or set engine.socket";
+            let remedy = "`systemctl start docker`; or install docker.io, or set engine.socket";
             findings.push(error("engine-socket", format!("{}: {why}", engine.socket), remedy));
         }
         None => findings.push(ok("engine-socket", engine.socket.clone())),
     }
     match &engine.survey {
         Ok(survey) => {
-            let told = format!("Docker {}, API {}, {}", survey.version, survey.api, survey.architecture);
-            findings.push(ok("engine-answers", told));
+            let evidence = format!("Docker {}, API {}, {}", survey.version, survey.api, survey.architecture);
+            findings.push(ok("engine-answers", evidence));
             findings.extend([version(survey), storage(survey), limits(survey), warnings(survey)]);
             findings.extend([rotation(survey, &engine.daemon_file), restart(survey), images(survey)]);
             findings.push(instances(survey, &engine.instance));
             findings.extend(disk(engine, survey));
         }
         Err(why) if engine.closed.is_none() => {
-            let remedy = "see `journalctl -u docker`; what runs goes on, and no release can be swapped";
+            let remedy =
+                "see `journalctl -u docker`; running services keep running, but no release can be swapped";
             findings.push(error("engine-answers", why.clone(), remedy));
         }
         Err(_) => {}
@@ -105,7 +106,7 @@ fn version(survey: &Survey) -> Finding {
         Some(41..) => ok(id, format!("API {}", survey.api)),
         Some(_) | None => warning(
             id,
-            format!("API {:?} is older than 1.41, with which Cotter is tried", survey.api),
+            format!("API {:?} is older than 1.41, the oldest one that Cotter is tested with", survey.api),
             "install Docker 20.10 or newer",
         ),
     }
@@ -116,12 +117,12 @@ fn storage(survey: &Survey) -> Finding {
     match driver {
         "vfs" => warning(
             id,
-            "vfs copies every layer whole: each container costs its whole image again",
-            "set \"storage-driver\": \"overlay2\" in /etc/docker/daemon.json; images are then pulled anew",
+            "vfs shares no layers: each container needs the space of its complete image again",
+            "set \"storage-driver\": \"overlay2\" in /etc/docker/daemon.json; all images are then pulled again",
         ),
         "aufs" | "devicemapper" | "overlay" => {
-            let remedy = "move to overlay2 before the engine is upgraded; images are then pulled anew";
-            warning(id, format!("{driver} is gone from newer engines"), remedy)
+            let remedy = "set it to overlay2 before the engine is upgraded; all images are then pulled again";
+            warning(id, format!("newer engines do not support {driver}"), remedy)
         }
         other => ok(id, other),
     }
@@ -130,26 +131,28 @@ fn storage(survey: &Survey) -> Finding {
 fn disk(engine: &Engine, survey: &Survey) -> Vec<Finding> {
     let (id, root) = ("engine-disk", &survey.data_root);
     let Some(disk) = engine.disk else {
-        let why = format!("{root} cannot be seen from here");
+        let why = format!("{root} does not exist on this machine");
         return vec![skip(id, why.clone()), skip("engine-inodes", why)];
     };
-    let told = format!("{} free at {root}, {} are kept free", bytes(disk.free), bytes(engine.reserve));
-    let remedy = "free space on it: `docker system df` shows what takes it; not by `docker image prune`, which takes what a \
-                  rollback needs";
+    let evidence = format!("{} free at {root}, {} are kept free", bytes(disk.free), bytes(engine.reserve));
+    let remedy = "free space on it: `docker system df` shows what uses it. Do not use `docker image prune`: it removes images that \
+                  a rollback needs";
     let room = if disk.free <= engine.reserve {
-        error(id, told, remedy)
+        error(id, evidence, remedy)
     } else if disk.free < 4 * engine.reserve {
-        warning(id, told, remedy)
+        warning(id, evidence, remedy)
     } else {
-        ok(id, told)
+        ok(id, evidence)
     };
     let id = "engine-inodes";
     let files = match disk.files {
-        None => skip(id, "this file system has no such limit"),
-        Some((left, _)) if left < FILES => {
-            warning(id, format!("{left} more files may be made at {root}"), "remove images nobody uses")
-        }
-        Some((left, all)) => ok(id, format!("{left} of {all} are left")),
+        None => skip(id, "this file system does not limit the number of files"),
+        Some((left, _)) if left < FILES => warning(
+            id,
+            format!("only {left} more files can be created at {root}"),
+            "remove unused images and containers",
+        ),
+        Some((left, all)) => ok(id, format!("{left} of {all} are free")),
     };
     vec![room, files]
 }
@@ -161,10 +164,10 @@ fn rotation(survey: &Survey, daemon_file: &str) -> Finding {
     }
     let settings: serde_json::Value = serde_json::from_str(daemon_file).unwrap_or_default();
     match settings.pointer("/log-opts/max-size").and_then(serde_json::Value::as_str) {
-        Some(size) => ok(id, format!("json-file, {size} a file")),
+        Some(size) => ok(id, format!("json-file, {size} per file")),
         None => warning(
             id,
-            "json-file without max-size: logs of containers that are not ours grow until the disk is full",
+            "json-file without max-size: logs of other containers than Cotter's grow until the disk is full",
             "set \"log-driver\": \"local\" in /etc/docker/daemon.json; Cotter's services have a limit anyway",
         ),
     }
@@ -175,20 +178,20 @@ fn restart(survey: &Survey) -> Finding {
     if survey.has_live_restore {
         return ok(id, "on");
     }
-    let remedy = "set \"live-restore\": true in /etc/docker/daemon.json, then systemctl reload docker";
+    let remedy = "set \"live-restore\": true in /etc/docker/daemon.json, then `systemctl reload docker`";
     warning(id, "off: an upgrade or a crash of the engine stops every service until it is back", remedy)
 }
 
 fn limits(survey: &Survey) -> Finding {
     let id = "engine-memory-limits";
-    let told = format!("cgroup version {}", survey.cgroup_version);
+    let evidence = format!("cgroup version {}", survey.cgroup_version);
     if survey.has_memory_limit {
-        return ok(id, told);
+        return ok(id, evidence);
     }
     warning(
         id,
-        format!("{told}, without limits of memory: mem_limit has no effect"),
-        "on a Raspberry Pi add cgroup_enable=memory cgroup_memory=1 to cmdline.txt, and boot",
+        format!("{evidence} without memory limits: mem_limit has no effect"),
+        "on a Raspberry Pi add cgroup_enable=memory cgroup_memory=1 to cmdline.txt, and reboot",
     )
 }
 
@@ -197,20 +200,24 @@ fn warnings(survey: &Survey) -> Finding {
     if survey.warnings.is_empty() {
         return ok(id, "none");
     }
-    warning(id, survey.warnings.join("; "), "see Docker's manual; a release that needs it does not work here")
+    warning(
+        id,
+        survey.warnings.join("; "),
+        "see Docker's manual; a release that needs what is missing does not work here",
+    )
 }
 
 fn images(survey: &Survey) -> Finding {
     let id = "engine-images";
-    let told = format!("{} without a name, {}", survey.nameless_images, bytes(survey.nameless_bytes));
+    let evidence = format!("{} without a name, {}", survey.nameless_images, bytes(survey.nameless_bytes));
     if survey.nameless_bytes < LITTER {
-        return ok(id, told);
+        return ok(id, evidence);
     }
     warning(
         id,
-        told,
-        "`docker images --digests` shows them as <none> in all columns: `docker rmi` them, and never `docker image \
-                  prune`, which takes what a rollback needs, too",
+        evidence,
+        "`docker images --digests` shows them with <none> as name, tag and digest: `docker rmi` those. Do not use `docker \
+                  image prune`: it removes images that a rollback needs",
     )
 }
 
@@ -220,12 +227,12 @@ fn instances(survey: &Survey, ours: &str) -> Finding {
     let others: Vec<_> = survey.instances.iter().filter(|(name, _)| *name != ours).map(count).collect();
     if others.is_empty() {
         let containers = survey.instances.get(ours).copied().unwrap_or(0);
-        return ok(id, format!("only ours, {ours}: {containers} containers"));
+        return ok(id, format!("only {ours}: {containers} containers"));
     }
     warning(
         id,
-        format!("containers of {}, besides those of {ours}", others.join(", ")),
-        "if an instance has no agent any more, remove what it left: \
+        format!("other instances than {ours}: {}", others.join(", ")),
+        "if an instance has no agent any more, remove its containers: \
          docker ps --all --filter label=io.cotter.instance=NAME",
     )
 }

@@ -1,8 +1,8 @@
-//! Looks a device over and says what is wrong with it, and what to do.
+//! Checks a device and suggests fixes.
 //!
-//! Works whether the agent runs or not. It reads the settings, the state folder, the machine, the engine
-//! and the agent's status, and knocks at the cloud; it changes none of them. Each area looks first and
-//! then judges what it saw, and judging is pure.
+//! Works whether the agent runs or not. It reads the settings, the state folder, the machine, the engine and the
+//! agent's status, and polls the cloud once. It changes nothing. Each area has a function `observe` that does the I/O
+//! and a pure function `judge` that makes findings of the observation.
 
 mod agent;
 mod bundle;
@@ -20,71 +20,71 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::config::{Config, Given};
-use crate::store::Look;
+use crate::store::Inspection;
 
 pub use bundle::{Page, archive, pages};
 
-/// Every check: its stable id, and what it asks. The word before the first `-` is its area.
+/// Every check: its stable id, and the question that it answers. The word before the first `-` is its area.
 pub const CHECKS: &[(&str, &str)] = &[
     ("config-valid", "can the settings be read, and are they accepted?"),
     ("config-writers", "may only root change the settings?"),
-    ("config-cloud", "is a cloud set, and is it asked over TLS?"),
+    ("config-cloud", "is a cloud set, and is it reached over TLS?"),
     ("config-policy", "does the policy keep releases from what root can do?"),
-    ("state-folder", "is the state folder there, for its owner only, and may it be written?"),
-    ("state-disk", "is there room on its disk?"),
-    ("state-copies", "are both mirrors of the store whole?"),
+    ("state-folder", "does the state folder exist, only for its owner, and is it writable?"),
+    ("state-disk", "is there space on the disk of the state folder?"),
+    ("state-copies", "are both mirrors of the store intact?"),
     ("state-damage", "was the store ever damaged?"),
-    ("state-identity", "does the device know who it is, or how to register?"),
-    ("state-key", "is the provisioning key gone once the device is registered?"),
-    ("host-clock", "can the clock be believed?"),
+    ("state-identity", "does the device have an identity, or a way to register?"),
+    ("state-key", "was the provisioning key removed after the registration?"),
+    ("host-clock", "can the clock be trusted?"),
     ("host-time-sync", "does NTP set the clock?"),
     ("host-zones", "are the time zones of the maintenance windows known?"),
-    ("host-memory", "is there memory left?"),
-    ("host-power", "is the supply of a Raspberry Pi strong enough?"),
-    ("host-journal", "does the journal outlive a boot?"),
-    ("engine-socket", "is there a socket, and may we use it?"),
+    ("host-memory", "is enough memory available?"),
+    ("host-power", "is the power supply of a Raspberry Pi strong enough?"),
+    ("host-journal", "does the journal survive a reboot?"),
+    ("engine-socket", "does the engine's socket exist, and may we use it?"),
     ("engine-answers", "does the engine answer?"),
-    ("engine-version", "is it new enough?"),
-    ("engine-storage", "does its storage driver share layers?"),
-    ("engine-disk", "is there room for the next release?"),
-    ("engine-inodes", "may its disk have more files?"),
-    ("engine-log-rotation", "do logs end that nobody limits?"),
-    ("engine-live-restore", "do services run on while it restarts?"),
+    ("engine-version", "is the engine new enough?"),
+    ("engine-storage", "does the engine's storage driver share layers?"),
+    ("engine-disk", "is there space for the next release?"),
+    ("engine-inodes", "can more files be created on the engine's disk?"),
+    ("engine-log-rotation", "are logs limited for services that set no limit?"),
+    ("engine-live-restore", "do services keep running while the engine restarts?"),
     ("engine-memory-limits", "do memory limits of releases work?"),
-    ("engine-warnings", "does it miss something itself?"),
-    ("engine-images", "do images lie about that nobody uses?"),
+    ("engine-warnings", "does the engine report warnings?"),
+    ("engine-images", "are there unused images?"),
     ("engine-instances", "are there containers of other instances?"),
     ("agent-unit", "is the agent's unit enabled and active?"),
     ("agent-answers", "does the agent answer?"),
     ("agent-alone", "is it the agent of these settings, and the only one?"),
-    ("agent-version", "is it of the version that is installed?"),
-    ("agent-sockets", "may only those use its sockets who should?"),
-    ("agent-trouble", "does it reach the engine and the store?"),
-    ("agent-waits", "does something wait for a person?"),
-    ("agent-lock-folders", "are the lock folders of the services there?"),
-    ("agent-lock-space", "does the kernel bound what services put into them?"),
-    ("cloud-name", "is the name of the cloud's host known?"),
-    ("cloud-connects", "can it be connected to?"),
-    ("cloud-answers", "does it answer, and accept this device?"),
-    ("cloud-clock", "do its clock and ours agree?"),
-    ("cloud-contact", "has the agent reached it of late?"),
+    ("agent-version", "does the agent run in the installed version?"),
+    ("agent-sockets", "can only root and group cotter use the agent's sockets?"),
+    ("agent-trouble", "does the agent reach the engine and the store?"),
+    ("agent-waits", "does something wait for an operator?"),
+    ("agent-lock-folders", "do the lock folders of the services exist?"),
+    ("agent-lock-space", "does the kernel limit the size of the lock folders?"),
+    ("cloud-name", "can the name of the cloud be resolved?"),
+    ("cloud-connects", "can a connection to the cloud be opened?"),
+    ("cloud-answers", "does the cloud answer, and accept this device?"),
+    ("cloud-clock", "do the clocks of cloud and device agree?"),
+    ("cloud-contact", "did the agent's last poll reach the cloud?"),
 ];
 
 /// How a check ended, from the best to the worst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// It could not be asked here, or was not to be.
+    /// The check could not run here, or was left out.
     Skip,
     Ok,
-    /// The device works, and something makes it weaker.
+    /// The device works, but something weakens it.
     Warning,
     /// Something does not work.
     Error,
 }
 
 impl Level {
-    /// The word for it.
+    /// The level as one word.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -101,15 +101,15 @@ impl Level {
 pub struct Finding {
     pub id: &'static str,
     pub level: Level,
-    /// What was seen, in a line.
+    /// What was observed, in one line.
     pub evidence: String,
-    /// What to do; absent where nothing is wrong.
+    /// What to do. Absent if nothing is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
 }
 
 fn found(id: &'static str, level: Level, evidence: impl Into<String>, remedy: Option<&str>) -> Finding {
-    // The system's own words may have several lines.
+    // Messages of the system may have several lines.
     let evidence = evidence.into().split_whitespace().collect::<Vec<_>>().join(" ");
     Finding { id, level, evidence, remedy: remedy.map(str::to_owned) }
 }
@@ -144,66 +144,66 @@ fn area_of(id: &str) -> &str {
     id.split('-').next().unwrap_or(id)
 }
 
-/// What to look over.
+/// The device to check.
 #[derive(Debug, Clone, Default)]
 pub struct Subject {
     pub given: Given,
     pub environment: BTreeMap<String, String>,
-    /// Ids of checks that are not to be run. Without any of its checks, engine or cloud is not asked at all.
+    /// Ids of checks to leave out. If all checks of the engine or the cloud are left out, it gets no request.
     pub left_out: BTreeSet<&'static str>,
 }
 
-/// The ids that `name` stands for: a check's own, or all of its area.
+/// Returns the ids that `name` selects: the check of this id, or all checks of this area.
 #[must_use]
 pub fn ids(name: &str) -> Vec<&'static str> {
     CHECKS.iter().map(|(id, _)| *id).filter(|id| *id == name || area_of(id) == name).collect()
 }
 
-/// Runs the checks: one finding for each, in the order of [`CHECKS`]. Takes half a minute at most, where
-/// neither cloud nor engine answers.
+/// Runs the checks. Returns one finding for each, in the order of [`CHECKS`]. Takes half a minute at most, if neither
+/// cloud nor engine answers.
 pub async fn examine(subject: &Subject) -> Vec<Finding> {
     let loaded = Config::load(&subject.given, &subject.environment);
-    let mut all = config::judge(&config::look(&subject.given), loaded.as_ref());
+    let mut all = config::judge(&config::observe(&subject.given), loaded.as_ref());
     let wants = |area: &str| ids(area).iter().any(|id| !subject.left_out.contains(id));
     let Ok(config) = &loaded else {
-        all.extend(host::judge(&host::look(None, None).await));
+        all.extend(host::judge(&host::observe(None, None).await));
         for area in ["state", "engine", "agent", "cloud"] {
             skip_rest(area, &mut all, "the settings are not accepted: see config-valid");
         }
         return in_order(all, &subject.left_out);
     };
-    let store = crate::store::look(&config.state_dir).map_err(|e| e.to_string());
+    let store = crate::store::inspect(&config.state_dir).map_err(|e| e.to_string());
     let seen = store.as_ref();
-    let engine = async { if wants("engine") { Some(Box::pin(engine::look(config)).await) } else { None } };
-    let (agent, engine) = tokio::join!(Box::pin(agent::look(config)), engine);
-    all.extend(state::judge(&state::look(config, seen)));
-    all.extend(host::judge(&host::look(Some(config), seen.ok()).await));
+    let engine = async { if wants("engine") { Some(Box::pin(engine::observe(config)).await) } else { None } };
+    let (agent, engine) = tokio::join!(Box::pin(agent::observe(config)), engine);
+    all.extend(state::judge(&state::observe(config, seen)));
+    all.extend(host::judge(&host::observe(Some(config), seen.ok()).await));
     all.extend(engine.iter().flat_map(engine::judge));
     all.extend(agent::judge(&agent, seen.ok()));
     if wants("cloud") {
-        let identity = seen.ok().and_then(|look| look.identity.as_ref());
-        let cloud = Box::pin(cloud::look(config, identity, &subject.environment)).await;
+        let identity = seen.ok().and_then(|store| store.identity.as_ref());
+        let cloud = Box::pin(cloud::observe(config, identity, &subject.environment)).await;
         all.extend(cloud::judge(&cloud, agent.status.as_ref().ok()));
     }
     in_order(all, &subject.left_out)
 }
 
-/// One finding for each check, in their order.
+/// Returns one finding for each check, in the order of [`CHECKS`].
 fn in_order(mut all: Vec<Finding>, left_out: &BTreeSet<&'static str>) -> Vec<Finding> {
     let one = |(id, _): &(&'static str, &str)| {
         if left_out.contains(id) {
             return skip(id, "left out by --dont-run");
         }
         let at = all.iter().position(|finding| finding.id == *id);
-        at.map_or_else(|| skip(id, "it was not looked at"), |at| all.swap_remove(at))
+        at.map_or_else(|| skip(id, "it was not checked"), |at| all.swap_remove(at))
     };
     CHECKS.iter().map(one).collect()
 }
 
-/// A look at a store that could be opened, or why it could not.
-type Seen<'a> = Result<&'a Look, &'a String>;
+/// The inspected store, or why its folder could not be read.
+type Seen<'a> = Result<&'a Inspection, &'a String>;
 
-/// Bytes as people read them.
+/// Formats a number of bytes for people.
 fn bytes(bytes: u64) -> String {
     let mib = bytes >> 20;
     match mib {

@@ -1,4 +1,4 @@
-//! The state folder and what is remembered in it.
+//! The state folder, the store in it, and the device's identity.
 
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,28 +8,28 @@ use super::{Finding, Seen, bytes, error, ok, skip, skip_rest, warning};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::host::{self, Disk};
 use crate::ownership::{self, User};
-use crate::store::{Copy, Look};
+use crate::store::{Copy, Inspection};
 
-/// Less than this and the next save may fail.
+/// With less free space, the next save may fail.
 const FULL: u64 = 4 << 20;
-/// Less than this and something else will soon have filled the disk.
+/// With less free space, the disk will soon be full.
 const SCARCE: u64 = 32 << 20;
-/// Files that a few saves need.
+/// Free inodes that a few saves need.
 const FILES: u64 = 64;
 
 pub(super) struct State<'a> {
     pub(super) folder: String,
-    /// The mode of the folder, or why it cannot be told.
+    /// The mode of the folder, or why it cannot be read.
     pub(super) mode: Result<u32, ErrorKind>,
     pub(super) is_folder: bool,
-    /// Who else could put another folder in its place, in words.
+    /// Which other user could replace the folder, as a sentence.
     pub(super) doubt: Option<String>,
     pub(super) disk: Option<Disk>,
     pub(super) store: Seen<'a>,
     pub(super) cloud: Option<&'a CloudConfig>,
 }
 
-pub(super) fn look<'a>(config: &'a Config, store: Seen<'a>) -> State<'a> {
+pub(super) fn observe<'a>(config: &'a Config, store: Seen<'a>) -> State<'a> {
     let metadata = config.state_dir.metadata();
     State {
         folder: config.state_dir.display().to_string(),
@@ -42,7 +42,7 @@ pub(super) fn look<'a>(config: &'a Config, store: Seen<'a>) -> State<'a> {
     }
 }
 
-/// As the owner of the folder must see it, whoever asks.
+/// Returns which user other than the folder's owner could replace it. The result does not depend on who runs the check.
 fn doubt(folder: &Path, owner: User) -> Option<String> {
     ownership::doubt(folder, owner).ok().flatten().map(|doubt| doubt.to_string())
 }
@@ -51,12 +51,12 @@ pub(super) fn judge(state: &State<'_>) -> Vec<Finding> {
     let mut findings = vec![folder(state)];
     findings.extend(state.disk.as_ref().map(disk));
     findings.extend([identity(state), provisioning_key(state)]);
-    if let Ok(look) = &state.store {
-        findings.extend([copies(look), damage(look)]);
+    if let Ok(store) = &state.store {
+        findings.extend([copies(store), damage(store)]);
     }
     let why = match state.mode {
         Err(_) => "there is no state folder",
-        Ok(_) => state.store.err().map_or("its disk does not say", String::as_str),
+        Ok(_) => state.store.err().map_or("the disk reports no numbers", String::as_str),
     };
     skip_rest("state", &mut findings, why);
     findings
@@ -66,107 +66,111 @@ fn folder(state: &State<'_>) -> Finding {
     let (id, folder) = ("state-folder", &state.folder);
     match (&state.mode, &state.store) {
         (Err(ErrorKind::NotFound), _) => {
-            let told = format!("{folder} is not there; the agent makes it when it first starts");
-            warning(id, told, "start the agent: systemctl enable --now cotter-agent")
+            let evidence = format!("{folder} does not exist; the agent creates it when it first starts");
+            warning(id, evidence, "start the agent: `systemctl enable --now cotter-agent`")
         }
         (Err(kind), _) => error(id, format!("{folder} cannot be used: {kind}"), "set another state_dir"),
         (Ok(_), _) if !state.is_folder => {
-            let remedy = "move the file that is in its place, or set another state_dir";
+            let remedy = "move that file away, or set another state_dir";
             error(id, format!("{folder} is not a folder"), remedy)
         }
-        (Ok(_), Err(why)) => skip(id, format!("{folder} cannot be looked into ({why}); ask as root")),
+        (Ok(_), Err(why)) => skip(id, format!("{folder} cannot be read ({why}); run the check as root")),
         (Ok(_), Ok(_)) if state.disk.is_some_and(|disk| disk.is_read_only) => error(
             id,
-            format!("{folder} is on a file system that is read-only"),
-            "see `dmesg`: the kernel does so after errors of the disk, often at the end of an SD card",
+            format!("the file system of {folder} is read-only"),
+            "see `dmesg`: the kernel does this after disk errors, often when an SD card fails",
         ),
         (Ok(0o700), Ok(_)) => match &state.doubt {
             None => ok(id, folder.clone()),
             Some(doubt) => {
-                let remedy = "do what the line says, or set a state_dir where only root may write: who replaces the \
-                              folder becomes this device";
+                let remedy = "correct that, or set a state_dir where only root can write: a user who replaces the \
+                              folder takes over this device";
                 warning(id, format!("{folder}: {doubt}"), remedy)
             }
         },
-        (Ok(mode), Ok(_)) => {
-            warning(id, format!("{folder} has mode {mode:o}, and the device's key is in it"), "chmod 700 it")
-        }
+        (Ok(mode), Ok(_)) => warning(
+            id,
+            format!("{folder} has mode {mode:o}, and the device's key is in it"),
+            "`chmod 700` it",
+        ),
     }
 }
 
 fn disk(disk: &Disk) -> Finding {
     let id = "state-disk";
     let free = format!("{} free", bytes(disk.free));
-    let remedy = "free space: what is remembered cannot be saved without it";
+    let remedy = "free space on this disk: without it the agent cannot save its state";
     match disk.files {
         _ if disk.free < FULL => error(id, free, remedy),
-        Some((left, _)) if left < FILES => error(id, format!("{left} more files may be made"), remedy),
+        Some((left, _)) if left < FILES => {
+            error(id, format!("only {left} more files can be created"), remedy)
+        }
         _ if disk.free < SCARCE => warning(id, free, remedy),
-        Some((left, _)) => ok(id, format!("{free}, {left} more files")),
+        Some((left, _)) => ok(id, format!("{free}, {left} more files possible")),
         None => ok(id, free),
     }
 }
 
-fn copies(look: &Look) -> Finding {
+fn copies(store: &Inspection) -> Finding {
     let id = "state-copies";
-    let remedy = "the agent writes them anew when it starts; if it comes back, the disk is failing";
-    let told: Vec<_> = ["mirror-a.json", "mirror-b.json"].iter().zip(&look.mirrors).collect();
-    let lost = told.iter().find_map(|(name, copy)| match copy {
+    let remedy = "the agent writes them again when it starts; if this comes back, replace the disk";
+    let evidence: Vec<_> = ["mirror-a.json", "mirror-b.json"].iter().zip(&store.mirrors).collect();
+    let lost = evidence.iter().find_map(|(name, copy)| match copy {
         Copy::Lost(why) => Some(format!("{name} cannot be used: {why}")),
-        Copy::Missing if look.has_database || look.mirrors.contains(&Copy::Whole) => {
+        Copy::Missing if store.has_database || store.mirrors.contains(&Copy::Whole) => {
             Some(format!("{name} is missing"))
         }
         Copy::Missing | Copy::Whole => None,
     });
     match lost {
-        // Both go in turn: with one of them, the next save makes the other.
-        Some(lost) if look.mirrors.contains(&Copy::Whole) => warning(id, lost, remedy),
-        Some(lost) if look.has_database => warning(id, format!("{lost}, nor can the other"), remedy),
+        // Saves alternate between the mirrors, so the next save restores the lost one.
+        Some(lost) if store.mirrors.contains(&Copy::Whole) => warning(id, lost, remedy),
+        Some(lost) if store.has_database => warning(id, format!("{lost}; neither can the other one"), remedy),
         Some(lost) => error(id, format!("{lost}, and there is no database"), remedy),
-        None if look.mirrors.contains(&Copy::Whole) => ok(id, "both are whole"),
-        None => skip(id, "nothing was remembered yet"),
+        None if store.mirrors.contains(&Copy::Whole) => ok(id, "both are intact"),
+        None => skip(id, "nothing was saved yet"),
     }
 }
 
-fn damage(look: &Look) -> Finding {
+fn damage(store: &Inspection) -> Finding {
     let id = "state-damage";
-    match look.set_aside {
+    match store.set_aside {
         0 => ok(id, "never, as far as the folder shows"),
         n => warning(
             id,
-            format!("{n} damaged databases were set aside and made anew (db.corrupt-*)"),
-            "look after the disk or its power supply; remove the folders when nobody wants to see them",
+            format!("{n} damaged databases were set aside and rebuilt (db.corrupt-*)"),
+            "check the disk and its power supply; remove the folders once nothing in them is needed",
         ),
     }
 }
 
-/// Whether the key is still there. It is not read.
+/// Checks whether the provisioning key still exists, without reading it.
 fn provisioning_key(state: &State<'_>) -> Finding {
     let id = "state-key";
     let Some(CloudConfig { endpoint, joining: Joining::Register { fleet, key_file }, .. }) = state.cloud
     else {
         return skip(id, "this device does not register itself");
     };
-    let Ok(look) = &state.store else { return skip(id, "the state folder cannot be looked into") };
-    let known = look.identity.as_ref().and_then(|identity| identity.registered.as_ref());
+    let Ok(store) = &state.store else { return skip(id, "the state folder cannot be read") };
+    let known = store.identity.as_ref().and_then(|identity| identity.registered.as_ref());
     let (is_registered, file) = (known.is_some_and(|at| at.endpoint == *endpoint), key_file.path().display());
     match (is_registered, key_file.has_key()) {
-        (true, false) => ok(id, "it is gone"),
-        (false, true) => ok(id, format!("{file} has it, for the registration")),
+        (true, false) => ok(id, "it was removed"),
+        (false, true) => ok(id, format!("{file} has the key for the registration")),
         (true, true) => warning(
             id,
-            format!("{file} still has it: whoever takes this device can register others with it"),
-            "the agent removes it when it starts and the cloud answers; a credential, or a file where it may not \
-             write, is yours to remove: rm it, or /etc/credstore/cotter.provisioning-key",
+            format!("{file} still has the key: a thief of this device can register others with it"),
+            "the agent removes it when it starts and the cloud answers; `rm` a credential \
+             (/etc/credstore/cotter.provisioning-key), or a file where the agent cannot write",
         ),
         (false, false) => {
-            let told = format!("{file} holds no key, and the device is not registered at {endpoint}");
+            let evidence = format!("{file} has no key, and the device is not registered at {endpoint}");
             let remedy = format!(
-                "put a provisioning key of fleet {fleet} into it, with mode 600, or `cotter join --force` with a new \
+                "write a provisioning key of fleet {fleet} into it, with mode 600, or `cotter join --force` with a new \
                  config.json"
             );
-            // One that is registered elsewhere works, until its settings are mended.
-            if known.is_some() { warning(id, told, &remedy) } else { error(id, told, &remedy) }
+            // A device that is registered at another cloud keeps running its last target.
+            if known.is_some() { warning(id, evidence, &remedy) } else { error(id, evidence, &remedy) }
         }
     }
 }
@@ -174,18 +178,16 @@ fn provisioning_key(state: &State<'_>) -> Finding {
 fn identity(state: &State<'_>) -> Finding {
     let id = "state-identity";
     let Some(cloud) = state.cloud else { return skip(id, "no cloud is set") };
-    let Ok(look) = &state.store else {
+    let Ok(store) = &state.store else {
         return match cloud.joining {
-            Joining::Known { .. } => ok(id, "cloud.uuid says it"),
-            Joining::Register { .. } | Joining::Remembered => {
-                skip(id, "the state folder cannot be looked into")
-            }
+            Joining::Known { .. } => ok(id, "it is set by cloud.uuid"),
+            Joining::Register { .. } | Joining::Remembered => skip(id, "the state folder cannot be read"),
         };
     };
     let waits = "start the agent: it registers as soon as it reaches the cloud";
-    let known = look.identity.as_ref().map(|i| (i.uuid.to_string(), i.registered.as_ref()));
+    let known = store.identity.as_ref().map(|i| (i.uuid.to_string(), i.registered.as_ref()));
     match (&cloud.joining, known) {
-        (Joining::Known { uuid, .. }, _) => ok(id, format!("{uuid}, by cloud.uuid")),
+        (Joining::Known { uuid, .. }, _) => ok(id, format!("{uuid}, set by cloud.uuid")),
         (_, Some((uuid, Some(at)))) if at.endpoint == cloud.endpoint => ok(id, format!("{uuid}, registered")),
         (_, Some((uuid, Some(at)))) => warning(
             id,
@@ -200,7 +202,7 @@ fn identity(state: &State<'_>) -> Finding {
         }
         (Joining::Remembered, Some((_, None)) | None) => error(
             id,
-            "the device is known to no cloud, and nothing says how to register",
+            "the device is registered nowhere, and the settings have no key to register with",
             "set cloud.fleet and cloud.provisioning_key_file, or give a config.json to `cotter join`",
         ),
     }

@@ -1,14 +1,14 @@
-//! Files in one, as `tar` reads them (POSIX ustar). Pure.
+//! Writes a tar file (POSIX ustar). Pure.
 
-/// A block: headers have one, contents fill the last with zeros.
+/// Bytes of a block. A header is one block; the last block of a content is filled up with zeros.
 const BLOCK: usize = 512;
 
-/// A file's name, at most 100 bytes, and what is in it.
+/// A file's name, at most 100 bytes, and its content.
 pub(super) type Entry<'a> = (&'a str, &'a [u8]);
 
-/// The archive of `entries`, all written at `at` (seconds since 1970) and readable by their owner only.
+/// Packs `entries` into an archive, all with the time `at` (seconds since 1970) and readable by their owner only.
 ///
-/// A name that is longer is cut: none of ours is.
+/// Cuts off names after 100 bytes; none of ours is longer.
 pub(super) fn archive(entries: &[Entry<'_>], at: u64) -> Vec<u8> {
     let mut archive = Vec::new();
     for (name, content) in entries {
@@ -16,7 +16,7 @@ pub(super) fn archive(entries: &[Entry<'_>], at: u64) -> Vec<u8> {
         archive.extend_from_slice(content);
         archive.resize(archive.len().next_multiple_of(BLOCK), 0);
     }
-    // Two empty blocks are the end.
+    // Two empty blocks mark the end.
     archive.resize(archive.len() + 2 * BLOCK, 0);
     archive
 }
@@ -38,7 +38,7 @@ fn header(name: &str, size: usize, at: u64) -> [u8; BLOCK] {
     put(257, b"ustar\x0000");
     put(265, b"root");
     put(297, b"root");
-    // The sum counts its own place as blanks.
+    // The checksum is computed with spaces in its own field.
     put(148, b"        ");
     let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
     let text = format!("{sum:06o}\0 ");

@@ -11,7 +11,7 @@ use super::host::Machine;
 use super::state::State;
 use super::*;
 use crate::api::{self, ClientError, StatusDocument};
-use crate::cloud::{Answered, CloudError, Knock};
+use crate::cloud::{Answered, CloudError, Probe};
 use crate::config::Joining;
 use crate::engine::Survey;
 use crate::host::{Disk, Memory, Space, Unit};
@@ -23,7 +23,7 @@ const GIB: u64 = 1 << 30;
 
 /// The finding of one check as text; `id` must have exactly one.
 #[track_caller]
-fn told(findings: &[Finding], id: &str) -> String {
+fn as_text(findings: &[Finding], id: &str) -> String {
     let all: Vec<_> = findings.iter().filter(|finding| finding.id == id).collect();
     let [one] = all[..] else { panic!("{id} has {} findings", all.len()) };
     let has_remedy = one.remedy.as_ref().is_some_and(|remedy| !remedy.is_empty());
@@ -55,6 +55,18 @@ fn ids_are_unique_and_areas_name_them() {
     assert!(ids("colour").is_empty());
 }
 
+/// The rows of the table in docs/operations.md, and no others, have the ids and questions of [`CHECKS`].
+#[test]
+fn the_documents_have_every_check_with_its_question() {
+    let text = include_str!("../../docs/operations.md");
+    let section = text.split("\n## ").find(|section| section.starts_with("cotter check\n")).unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let rows: Vec<_> = rows
+        .filter_map(|row| row.split(" | ").next()?.strip_suffix('`').zip(row.split(" | ").nth(1)))
+        .collect();
+    assert_eq!(rows, CHECKS);
+}
+
 fn config(text: &str) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("agent.toml");
@@ -67,32 +79,32 @@ fn settings() {
     let file = |mode, group| Seen { path: PathBuf::from("/etc/cotter/agent.toml"), mode, owner: 0, group };
     let config = config("[cloud]\nendpoint = \"http://10.0.0.1\"");
     for (why, files, finding) in [
-        ("none", vec![], "skip: there is no file of settings"),
-        ("private", vec![file(0o600, 0)], "ok: nobody but their owner"),
-        ("root's group may write", vec![file(0o664, 0)], "ok: nobody but their owner"),
+        ("none", vec![], "skip: there is no settings file"),
+        ("private", vec![file(0o600, 0)], "ok: only their owner can write them"),
+        ("root's group may write", vec![file(0o664, 0)], "ok: only their owner can write them"),
         (
             "another group may not",
             vec![file(0o664, 7)],
-            "error: /etc/cotter/agent.toml may be written by others (mode 664)",
+            "error: other users can write /etc/cotter/agent.toml (mode 664)",
         ),
         (
             "everybody may not",
             vec![file(0o600, 0), file(0o602, 0)],
-            "error: /etc/cotter/agent.toml may be written by others (mode 602)",
+            "error: other users can write /etc/cotter/agent.toml (mode 602)",
         ),
-        ("the folder /tmp", vec![file(0o1777, 0)], "ok: nobody but their owner"),
+        ("the folder /tmp", vec![file(0o1777, 0)], "ok: only their owner can write them"),
         (
             "an owner who is not root, nor who asks",
             vec![file(0o600, 0), Seen { owner: 4_000_000_000, ..file(0o600, 0) }],
-            "error: /etc/cotter/agent.toml belongs to user 4000000000, who may change it",
+            "error: /etc/cotter/agent.toml belongs to user 4000000000, who can change it",
         ),
     ] {
         let findings = super::config::judge(&files, Ok(&config));
         assert_whole("config", &findings);
-        assert_eq!(told(&findings, "config-writers"), finding, "{why}");
+        assert_eq!(as_text(&findings, "config-writers"), finding, "{why}");
     }
     for (text, finding) in [
-        ("", "warning: no cloud is set: what was last received goes on running"),
+        ("", "warning: no cloud is set: the agent stays on the last target that it received"),
         ("[cloud]\nendpoint = \"https://a.example\"", "ok: https://a.example"),
         ("[cloud]\nendpoint = \"http://127.0.0.1:7300\"", "ok: http://127.0.0.1:7300"),
         ("[cloud]\nendpoint = \"http://[::1]\"", "ok: http://[::1]"),
@@ -103,18 +115,18 @@ fn settings() {
         ),
     ] {
         let findings = super::config::judge(&[], Ok(&self::config(text)));
-        assert_eq!(told(&findings, "config-cloud"), finding, "{text}");
+        assert_eq!(as_text(&findings, "config-cloud"), finding, "{text}");
     }
     let wrong = crate::config::ConfigError::Incomplete("two go together");
     let findings = super::config::judge(&[], Err(&wrong));
     assert_whole("config", &findings);
-    assert_eq!(told(&findings, "config-valid"), "error: two go together");
-    assert_eq!(told(&findings, "config-cloud"), "skip: the settings are not accepted: see config-valid");
+    assert_eq!(as_text(&findings, "config-valid"), "error: two go together");
+    assert_eq!(as_text(&findings, "config-cloud"), "skip: the settings are not accepted: see config-valid");
 }
 
 #[test]
 fn a_policy_that_protects_nothing_is_told() {
-    let all = "ok: it allows all: releases can do what root can, as on a balena device";
+    let all = "ok: the policy allows everything: releases can do what root can, as on a balena device";
     for (text, finding) in [
         ("", all),
         ("host_paths = \"/\"", all),
@@ -125,16 +137,16 @@ fn a_policy_that_protects_nothing_is_told() {
         ),
         (
             "preset = \"strict\"\ndevices = \"yes\"\nhost_paths = \"/srv,/etc\"",
-            "warning: releases can do what root can, by policy.devices, policy.host_paths (/etc)",
+            "warning: releases can do what root can, through policy.devices, policy.host_paths (/etc)",
         ),
         (
             "privileged = \"no\"\ndocker_socket = \"no\"",
-            "warning: releases can do what root can, by policy.host_namespaces, policy.devices, policy.capabilities, \
+            "warning: releases can do what root can, through policy.host_namespaces, policy.devices, policy.capabilities, \
              policy.features, policy.runtimes",
         ),
     ] {
         let findings = super::config::judge(&[], Ok(&config(&format!("[policy]\n{text}"))));
-        assert_eq!(told(&findings, "config-policy"), finding, "{text}");
+        assert_eq!(as_text(&findings, "config-policy"), finding, "{text}");
     }
 }
 
@@ -148,13 +160,13 @@ fn identity(endpoint: Option<&str>) -> Identity {
     Identity { uuid, device_key: "key".into(), registered }
 }
 
-fn whole() -> Look {
-    Look { has_database: true, mirrors: [Copy::Whole, Copy::Whole], ..Look::default() }
+fn whole() -> Inspection {
+    Inspection { has_database: true, mirrors: [Copy::Whole, Copy::Whole], ..Inspection::default() }
 }
 
 #[test]
 fn the_state_folder() {
-    let look = whole();
+    let store = whole();
     let sound = |store| State {
         folder: "/s".to_owned(),
         mode: Ok(0o700),
@@ -166,16 +178,16 @@ fn the_state_folder() {
     };
     let denied = "Permission denied".to_owned();
     for (why, state, id, finding) in [
-        ("sound", sound(Ok(&look)), "state-folder", "ok: /s"),
+        ("sound", sound(Ok(&store)), "state-folder", "ok: /s"),
         (
             "missing",
             State { mode: Err(ErrorKind::NotFound), ..sound(Err(&denied)) },
             "state-folder",
-            "warning: /s is not there; the agent makes it when it first starts",
+            "warning: /s does not exist; the agent creates it when it first starts",
         ),
         (
             "a file",
-            State { is_folder: false, ..sound(Ok(&look)) },
+            State { is_folder: false, ..sound(Ok(&store)) },
             "state-folder",
             "error: /s is not a folder",
         ),
@@ -183,88 +195,88 @@ fn the_state_folder() {
             "not root",
             sound(Err(&denied)),
             "state-folder",
-            "skip: /s cannot be looked into (Permission denied); ask as root",
+            "skip: /s cannot be read (Permission denied); run the check as root",
         ),
         (
             "open",
-            State { mode: Ok(0o755), ..sound(Ok(&look)) },
+            State { mode: Ok(0o755), ..sound(Ok(&store)) },
             "state-folder",
             "warning: /s has mode 755, and the device's key is in it",
         ),
         (
             "replaceable",
-            State { doubt: Some("/ may be written by others".to_owned()), ..sound(Ok(&look)) },
+            State { doubt: Some("/ may be written by others".to_owned()), ..sound(Ok(&store)) },
             "state-folder",
             "warning: /s: / may be written by others",
         ),
         (
             "read-only",
-            State { disk: Some(Disk { is_read_only: true, ..disk(GIB, 1000) }), ..sound(Ok(&look)) },
+            State { disk: Some(Disk { is_read_only: true, ..disk(GIB, 1000) }), ..sound(Ok(&store)) },
             "state-folder",
-            "error: /s is on a file system that is read-only",
+            "error: the file system of /s is read-only",
         ),
-        ("room", sound(Ok(&look)), "state-disk", "ok: 1024 MiB free, 1000 more files"),
+        ("room", sound(Ok(&store)), "state-disk", "ok: 1024 MiB free, 1000 more files possible"),
         (
             "scarce",
-            State { disk: Some(disk((32 << 20) - 1, 1000)), ..sound(Ok(&look)) },
+            State { disk: Some(disk((32 << 20) - 1, 1000)), ..sound(Ok(&store)) },
             "state-disk",
             "warning: 31 MiB free",
         ),
         (
             "full",
-            State { disk: Some(disk((4 << 20) - 1, 1000)), ..sound(Ok(&look)) },
+            State { disk: Some(disk((4 << 20) - 1, 1000)), ..sound(Ok(&store)) },
             "state-disk",
             "error: 3 MiB free",
         ),
         (
             "no more files",
-            State { disk: Some(disk(GIB, 63)), ..sound(Ok(&look)) },
+            State { disk: Some(disk(GIB, 63)), ..sound(Ok(&store)) },
             "state-disk",
-            "error: 63 more files may be made",
+            "error: only 63 more files can be created",
         ),
     ] {
         let findings = super::state::judge(&state);
         assert_whole("state", &findings);
-        assert_eq!(told(&findings, id), finding, "{why}");
+        assert_eq!(as_text(&findings, id), finding, "{why}");
     }
 }
 
 #[test]
 fn the_store() {
     let lost = || Copy::Lost("its checksum is wrong".to_owned());
-    for (why, look, id, finding) in [
-        ("sound", whole(), "state-copies", "ok: both are whole"),
-        ("new", Look::default(), "state-copies", "skip: nothing was remembered yet"),
+    for (why, store, id, finding) in [
+        ("sound", whole(), "state-copies", "ok: both are intact"),
+        ("new", Inspection::default(), "state-copies", "skip: nothing was saved yet"),
         (
             "one is lost",
-            Look { mirrors: [Copy::Whole, lost()], ..whole() },
+            Inspection { mirrors: [Copy::Whole, lost()], ..whole() },
             "state-copies",
             "warning: mirror-b.json cannot be used: its checksum is wrong",
         ),
         (
             "one is missing",
-            Look { mirrors: [Copy::Missing, Copy::Whole], ..whole() },
+            Inspection { mirrors: [Copy::Missing, Copy::Whole], ..whole() },
             "state-copies",
             "warning: mirror-a.json is missing",
         ),
         (
             "the database is left",
-            Look { mirrors: [lost(), lost()], ..whole() },
+            Inspection { mirrors: [lost(), lost()], ..whole() },
             "state-copies",
-            "warning: mirror-a.json cannot be used: its checksum is wrong, nor can the other",
+            "warning: mirror-a.json cannot be used: its checksum is wrong; neither can the other one",
         ),
         (
             "nothing is left",
-            Look { mirrors: [lost(), Copy::Missing], has_database: false, ..whole() },
+            Inspection { mirrors: [lost(), Copy::Missing], has_database: false, ..whole() },
             "state-copies",
             "error: mirror-a.json cannot be used: its checksum is wrong, and there is no database",
         ),
         ("never", whole(), "state-damage", "ok: never, as far as the folder shows"),
         (
             "twice",
-            Look { set_aside: 2, ..whole() },
+            Inspection { set_aside: 2, ..whole() },
             "state-damage",
-            "warning: 2 damaged databases were set aside and made anew (db.corrupt-*)",
+            "warning: 2 damaged databases were set aside and rebuilt (db.corrupt-*)",
         ),
     ] {
         let state = State {
@@ -273,10 +285,10 @@ fn the_store() {
             is_folder: true,
             doubt: None,
             disk: None,
-            store: Ok(&look),
+            store: Ok(&store),
             cloud: None,
         };
-        assert_eq!(told(&super::state::judge(&state), id), finding, "{why}");
+        assert_eq!(as_text(&super::state::judge(&state), id), finding, "{why}");
     }
 }
 
@@ -288,7 +300,7 @@ fn who_the_device_is() {
     let register = registers.cloud.unwrap().joining;
     let known = Joining::Known { uuid: DeviceUuid::parse(uuid.clone()).unwrap(), key: "secret".to_owned() };
     for (joining, identity, finding) in [
-        (&known, None, format!("ok: {uuid}, by cloud.uuid")),
+        (&known, None, format!("ok: {uuid}, set by cloud.uuid")),
         (&register, None, "warning: not registered yet with fleet 7".to_owned()),
         (&register, Some(identity(None)), format!("warning: {uuid}, not registered yet")),
         (&register, Some(identity(Some("https://a"))), format!("ok: {uuid}, registered")),
@@ -300,18 +312,19 @@ fn who_the_device_is() {
         (
             &Joining::Remembered,
             None,
-            "error: the device is known to no cloud, and nothing says how to register".to_owned(),
+            "error: the device is registered nowhere, and the settings have no key to register with"
+                .to_owned(),
         ),
     ] {
         let mut config = config("[cloud]\nendpoint = \"https://a\"");
         if let Some(cloud) = config.cloud.as_mut() {
             cloud.joining = joining.clone();
         }
-        let look = Look { identity, ..whole() };
-        let mut state = super::state::look(&config, Ok(&look));
+        let store = Inspection { identity, ..whole() };
+        let mut state = super::state::observe(&config, Ok(&store));
         state.mode = Ok(0o700);
         let findings = super::state::judge(&state);
-        assert_eq!(told(&findings, "state-identity"), finding);
+        assert_eq!(as_text(&findings, "state-identity"), finding);
         assert!(!format!("{findings:?}").contains("secret"));
     }
 }
@@ -326,14 +339,14 @@ fn a_provisioning_key_that_is_left() {
     );
     let found = |text: &str, identity: Option<Identity>| {
         let config = config(text);
-        let look = Look { identity, ..whole() };
-        let mut state = super::state::look(&config, Ok(&look));
+        let store = Inspection { identity, ..whole() };
+        let mut state = super::state::observe(&config, Ok(&store));
         state.mode = Ok(0o700);
-        let finding = told(&super::state::judge(&state), "state-key");
+        let finding = as_text(&super::state::judge(&state), "state-key");
         finding.replace(&dir.path().display().to_string(), "DIR")
     };
-    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it is gone");
-    let needed = "DIR/key holds no key, and the device is not registered at https://a";
+    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it was removed");
+    let needed = "DIR/key has no key, and the device is not registered at https://a";
     for (level, identity) in
         [("error", None), ("error", Some(identity(None))), ("warning", Some(identity(Some("https://b"))))]
     {
@@ -341,11 +354,11 @@ fn a_provisioning_key_that_is_left() {
     }
     std::fs::write(&file, "hunter2").unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    assert_eq!(found(&text, None), "ok: DIR/key has it, for the registration");
-    let left = "warning: DIR/key still has it: whoever takes this device can register others with it";
+    assert_eq!(found(&text, None), "ok: DIR/key has the key for the registration");
+    let left = "warning: DIR/key still has the key: a thief of this device can register others with it";
     assert_eq!(found(&text, Some(identity(Some("https://a")))), left);
     std::fs::write(&file, "").unwrap();
-    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it is gone", "made empty");
+    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it was removed", "made empty");
     let other = found("[cloud]\nendpoint = \"https://a\"", None);
     assert_eq!(other, "skip: this device does not register itself");
 }
@@ -375,7 +388,7 @@ fn the_machine() {
             "host-time-sync",
             "warning: the clock is not synchronized",
         ),
-        (sound(), "host-zones", "ok: those of 1 windows"),
+        (sound(), "host-zones", "ok: windows with known zones: 1"),
         (Machine { windows: (1, Some("no X".into())), ..sound() }, "host-zones", "error: no X"),
         (sound(), "host-memory", "ok: 512 MiB of 1024 MiB available"),
         (Machine { memory: scarce, ..sound() }, "host-memory", "warning: 47 MiB of 1024 MiB available"),
@@ -389,12 +402,12 @@ fn the_machine() {
         (
             Machine { keeps_journal: Some(false), ..sound() },
             "host-journal",
-            "warning: the journal is kept in memory, and what led to a crash is lost with it",
+            "warning: the journal is only in memory: a reboot loses it, and with it the cause of a crash",
         ),
     ] {
         let findings = super::host::judge(&machine);
         assert_whole("host", &findings);
-        assert_eq!(told(&findings, id), finding);
+        assert_eq!(as_text(&findings, id), finding);
     }
     let silent = Machine {
         is_synced: None,
@@ -448,17 +461,17 @@ fn the_engine() {
         (
             engine(Survey { api: "1.40".to_owned(), ..survey() }),
             "engine-version",
-            "warning: API \"1.40\" is older than 1.41, with which Cotter is tried",
+            "warning: API \"1.40\" is older than 1.41, the oldest one that Cotter is tested with",
         ),
         (
             engine(Survey { storage_driver: "vfs".to_owned(), ..survey() }),
             "engine-storage",
-            "warning: vfs copies every layer whole: each container costs its whole image again",
+            "warning: vfs shares no layers: each container needs the space of its complete image again",
         ),
         (
             engine(Survey { storage_driver: "aufs".to_owned(), ..survey() }),
             "engine-storage",
-            "warning: aufs is gone from newer engines",
+            "warning: newer engines do not support aufs",
         ),
         (engine(survey()), "engine-disk", "ok: 1024 MiB free at /var/lib/docker, 64 MiB are kept free"),
         (
@@ -474,23 +487,23 @@ fn the_engine() {
         (
             Engine { disk: None, ..engine(survey()) },
             "engine-disk",
-            "skip: /var/lib/docker cannot be seen from here",
+            "skip: /var/lib/docker does not exist on this machine",
         ),
         (
             Engine { disk: Some(disk(GIB, 4_999)), ..engine(survey()) },
             "engine-inodes",
-            "warning: 4999 more files may be made at /var/lib/docker",
+            "warning: only 4999 more files can be created at /var/lib/docker",
         ),
         (engine(survey()), "engine-log-rotation", "ok: local"),
         (
             engine(json_file()),
             "engine-log-rotation",
-            "warning: json-file without max-size: logs of containers that are not ours grow until the disk is full",
+            "warning: json-file without max-size: logs of other containers than Cotter's grow until the disk is full",
         ),
         (
             Engine { daemon_file: limited, ..engine(json_file()) },
             "engine-log-rotation",
-            "ok: json-file, 10m a file",
+            "ok: json-file, 10m per file",
         ),
         (
             engine(Survey { has_live_restore: false, ..survey() }),
@@ -500,7 +513,7 @@ fn the_engine() {
         (
             engine(Survey { has_memory_limit: false, ..survey() }),
             "engine-memory-limits",
-            "warning: cgroup version 2, without limits of memory: mem_limit has no effect",
+            "warning: cgroup version 2 without memory limits: mem_limit has no effect",
         ),
         (
             engine(Survey { warnings: vec!["WARNING: no swap\n".to_owned(), "b".to_owned()], ..survey() }),
@@ -512,11 +525,11 @@ fn the_engine() {
             "engine-images",
             "warning: 3 without a name, 300 MiB",
         ),
-        (engine(survey()), "engine-instances", "ok: only ours, default: 2 containers"),
+        (engine(survey()), "engine-instances", "ok: only default: 2 containers"),
         (
             engine(Survey { instances: others, ..survey() }),
             "engine-instances",
-            "warning: containers of lab (3), besides those of default",
+            "warning: other instances than default: lab (3)",
         ),
         (
             Engine { survey: Err("no answer within 15 s".to_owned()), ..engine(survey()) },
@@ -526,7 +539,7 @@ fn the_engine() {
     ] {
         let findings = super::engine::judge(&engine);
         assert_whole("engine", &findings);
-        assert_eq!(told(&findings, id), finding);
+        assert_eq!(as_text(&findings, id), finding);
     }
     let closed = Engine {
         closed: Some("Connection refused".to_owned()),
@@ -535,10 +548,13 @@ fn the_engine() {
     };
     let findings = super::engine::judge(&closed);
     assert_whole("engine", &findings);
-    assert_eq!(told(&findings, "engine-socket"), "error: /docker.sock: Connection refused");
+    assert_eq!(as_text(&findings, "engine-socket"), "error: /docker.sock: Connection refused");
     assert_eq!(findings.iter().filter(|f| f.level == Level::Skip).count(), findings.len() - 1);
     let findings = super::engine::judge(&Engine { is_denied: true, ..closed });
-    assert_eq!(told(&findings, "engine-socket"), "skip: /docker.sock: Connection refused; ask as root");
+    assert_eq!(
+        as_text(&findings, "engine-socket"),
+        "skip: /docker.sock: Connection refused; run the check as root"
+    );
 }
 
 fn status() -> StatusDocument {
@@ -590,7 +606,7 @@ fn waiting(reason: &str) -> api::WaitingStatus {
 
 #[test]
 fn the_agent() {
-    let held = Look { is_held: true, ..whole() };
+    let held = Inspection { is_held: true, ..whole() };
     let waits = |reasons: &[&str]| {
         agent(StatusDocument { waiting: reasons.iter().map(|r| waiting(r)).collect(), ..status() })
     };
@@ -619,26 +635,22 @@ fn the_agent() {
         (
             Agent { status: Err(no_agent()), ..agent(status()) },
             "agent-alone",
-            "error: a process holds the state folder, and none answers at the status socket",
+            "error: a process uses the state folder, but no agent answers at the status socket",
         ),
         (Agent { status: Err(busy()), ..agent(status()) }, "agent-alone", "skip: the agent is busy"),
         (Agent { status: Err(busy()), ..agent(status()) }, "agent-answers", "warning: the agent is busy"),
         (
             Agent { instance: "lab".to_owned(), ..agent(status()) },
             "agent-alone",
-            "error: the agent at this socket is of instance default, and the settings say lab",
+            "error: the agent at this socket has instance default, but the settings have lab",
         ),
         (
             agent(StatusDocument { version: "0.0.9".to_owned(), ..status() }),
             "agent-version",
-            "warning: version 0.0.9 runs, and 0.2.0 is installed",
+            "warning: version 0.0.9 runs, but 0.2.0 is installed",
         ),
         (agent(status()), "agent-sockets", "ok: status 660, control 600"),
-        (
-            agent(status()),
-            "agent-lock-space",
-            "ok: all of them together have 4 MiB, and each 64 KiB or 64 files",
-        ),
+        (agent(status()), "agent-lock-space", "ok: 4 MiB for all of them, 64 KiB or 64 files for each"),
         (
             Agent { lock_space: None, ..agent(status()) },
             "agent-lock-space",
@@ -647,7 +659,7 @@ fn the_agent() {
         (
             Agent { lock_space: Some(Space { is_own: false, ..LOCK_SPACE }), ..agent(status()) },
             "agent-lock-space",
-            "warning: only the agent bounds them: one that holds more than 64 KiB or 64 files is emptied within half a minute",
+            "warning: only the agent limits them: it empties one with more than 64 KiB or 64 files within half a minute",
         ),
         (
             Agent { lock_space: Some(Space { has: 2000, ..LOCK_SPACE }), ..agent(status()) },
@@ -657,12 +669,12 @@ fn the_agent() {
         (
             Agent { modes: [Some(0o666), Some(0o600)], ..agent(status()) },
             "agent-sockets",
-            "warning: everybody may read the status: status.sock has mode 666",
+            "warning: every user can read the status: status.sock has mode 666",
         ),
         (
             Agent { modes: [Some(0o660), Some(0o660)], ..agent(status()) },
             "agent-sockets",
-            "error: others may order the agent: control.sock has mode 660",
+            "error: other users can control the agent: control.sock has mode 660",
         ),
         (
             agent(StatusDocument { store_error: Some("no space".to_owned()), ..status() }),
@@ -674,12 +686,12 @@ fn the_agent() {
     ] {
         let findings = super::agent::judge(&agent, Some(&held));
         assert_whole("agent", &findings);
-        assert_eq!(told(&findings, id), finding);
+        assert_eq!(as_text(&findings, id), finding);
     }
     let findings = super::agent::judge(&agent(status()), Some(&whole()));
     let alone =
         "warning: the agent that answers does not hold this state folder: it was started with other settings";
-    assert_eq!(told(&findings, "agent-alone"), alone);
+    assert_eq!(as_text(&findings, "agent-alone"), alone);
 }
 
 #[test]
@@ -690,14 +702,14 @@ fn what_waits_for_a_person_are_words_of_the_status() {
 }
 
 fn way(answer: Result<Answered, CloudError>) -> Way {
-    let knock = Knock {
+    let probe = Probe {
         host: "a.example".to_owned(),
         port: 443,
         addresses: Ok(vec!["10.0.0.1".to_owned()]),
         connection: Some(Ok("10.0.0.1:443".to_owned())),
         answer,
     };
-    Way { knock: Some(Ok(knock)), proxy: None, at: "2026-12-01T00:00:00Z".parse().unwrap() }
+    Way { probe: Some(Ok(probe)), proxy: None, at: "2026-12-01T00:00:00Z".parse().unwrap() }
 }
 
 fn answered(date: &str) -> Way {
@@ -711,9 +723,9 @@ fn the_way_to_the_cloud() {
         way(Err(CloudError::Unreachable { endpoint: "https://a.example".to_owned(), why }))
     };
     let mut nameless = unreachable("no name");
-    if let Some(Ok(knock)) = &mut nameless.knock {
-        knock.addresses = Err("Name or service not known".to_owned());
-        knock.connection = None;
+    if let Some(Ok(probe)) = &mut nameless.probe {
+        probe.addresses = Err("Name or service not known".to_owned());
+        probe.connection = None;
     }
     let same = "Tue, 01 Dec 2026 00:00:00 GMT";
     for (way, id, finding) in [
@@ -747,19 +759,19 @@ fn the_way_to_the_cloud() {
             })),
             "cloud-answers",
             "error: cloud https://a.example does not answer poll itself: it redirects to https://b.example; if the cloud \
-             has moved, set cloud.endpoint to its new address, else look for a proxy or a portal on the way",
+             has moved, set cloud.endpoint to its new address, otherwise a proxy or portal intercepts the request",
         ),
         (
             Way { proxy: Some("HTTPS_PROXY".to_owned()), ..answered(same) },
             "cloud-name",
             "skip: HTTPS_PROXY is set: requests go through a proxy",
         ),
-        (Way { knock: None, ..answered(same) }, "cloud-answers", "skip: no cloud is set"),
+        (Way { probe: None, ..answered(same) }, "cloud-answers", "skip: no cloud is set"),
         (answered(same), "cloud-contact", "ok: last contact 2026-12-01T00:00:00Z"),
     ] {
         let findings = super::cloud::judge(&way, Some(&status()));
         assert_whole("cloud", &findings);
-        assert_eq!(told(&findings, id), finding);
+        assert_eq!(as_text(&findings, id), finding);
     }
     for (why, remedy) in [
         ("invalid peer certificate: UnknownIssuer", "is the clock right"),
@@ -775,7 +787,7 @@ fn the_way_to_the_cloud() {
     (cloud.error, cloud.failures) = (Some("no route".to_owned()), 4);
     let findings = super::cloud::judge(&answered(same), Some(&failing));
     let expected = "warning: last contact 2026-12-01T00:00:00Z, failed 4 times since: no route";
-    assert_eq!(told(&findings, "cloud-contact"), expected);
+    assert_eq!(as_text(&findings, "cloud-contact"), expected);
 }
 
 #[test]
@@ -786,6 +798,6 @@ fn every_check_has_its_place() {
         findings.iter().map(|f| f.id).collect::<Vec<_>>(),
         CHECKS.iter().map(|c| c.0).collect::<Vec<_>>()
     );
-    assert_eq!(told(&findings, "config-valid"), "ok: x");
-    assert_eq!(told(&findings, "engine-disk"), "skip: left out by --dont-run");
+    assert_eq!(as_text(&findings, "config-valid"), "ok: x");
+    assert_eq!(as_text(&findings, "engine-disk"), "skip: left out by --dont-run");
 }

@@ -59,7 +59,7 @@ pub enum FleetError {
     #[error(transparent)]
     Store(#[from] StoreError),
 
-    #[error("cannot use the folder {}; mend that, or say --data-dir", path.display())]
+    #[error("cannot use the data folder {}; correct that, or name another one with --data-dir", path.display())]
     Folder {
         path: PathBuf,
         #[source]

@@ -1,5 +1,5 @@
-//! Whether the clock can be believed, and whether a maintenance window is open. Reads no clock: the time
-//! is handed in.
+//! Decides whether the clock can be trusted, and whether a maintenance window is open. Reads no clock: callers pass the
+//! time.
 
 use std::path::Path;
 use std::time::Duration;
@@ -10,44 +10,44 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use crate::model::{Clock, Window, WindowState};
 
-/// No clock that is right shows an earlier time: Cotter was not released then.
+/// An earlier time is certainly wrong: this version of Cotter did not exist then.
 const RELEASED: Timestamp = Timestamp::constant(1_793_491_200, 0); // 2026-11-01T00:00:00Z
 
-/// How far a clock that is being set right may go back.
+/// How far back a clock may jump when NTP corrects it.
 const SLACK: SignedDuration = SignedDuration::from_secs(60);
 
-/// Where distributions keep the time zone database.
+/// The folder of the time zone database.
 const ZONES: &str = "/usr/share/zoneinfo";
 
-/// More than any file of the database has.
+/// Most bytes of a zone file. No file of the database is that long.
 const LARGEST_ZONE: u64 = 1 << 20;
 
-/// Days that are looked at for the next opening: a week, and one more if the change to summer time took
-/// the window of one day.
+/// Days in which the next opening is searched: two weeks, because the change to summer time can skip the window of one
+/// week.
 const AHEAD: i32 = 15;
 
-/// Whether a clock that shows `now` can be believed, when it was last believed at `seen_at` (RFC 3339).
-/// A `seen_at` that cannot be read is as none.
+/// Decides whether a clock that shows `now` can be trusted. `seen_at` (RFC 3339) is the last time that was trusted; one
+/// that cannot be parsed is ignored.
 #[must_use]
 pub fn trust(now: Timestamp, seen_at: Option<&str>) -> Clock {
     if now < RELEASED {
         return Clock::Untrusted(format!(
-            "the clock shows {now:.0}, which is before this version of Cotter was made; set it, or let NTP do it"
+            "the clock shows {now:.0}, which is before this version of Cotter was made; set it, or enable NTP"
         ));
     }
     let seen_at = seen_at.and_then(|text| text.parse::<Timestamp>().ok());
     match seen_at.filter(|seen_at| seen_at.duration_since(now) > SLACK) {
         None => Clock::Trusted,
         Some(seen_at) => Clock::Untrusted(format!(
-            "the clock shows {now:.0} and has shown {seen_at:.0} before; set it, or let NTP do it"
+            "the clock shows {now:.0}, but it has shown {seen_at:.0} before; set it, or enable NTP"
         )),
     }
 }
 
-/// Whether `window` is open at `now`: whether a clock on the wall in its zone shows a time within its span.
+/// Returns whether `window` is open at `now`: whether the local time in its zone is within its span.
 ///
-/// An hour that the change to summer time skips is no part of a window, and one that comes twice is so
-/// both times. A span that goes over midnight belongs to the day on which it begins.
+/// An hour that the change to summer time skips is in no window. An hour that occurs twice is in the window both times. A
+/// span over midnight belongs to the day on which it begins.
 #[must_use]
 pub fn window(window: &Window, now: Timestamp) -> WindowState {
     match zone(Path::new(ZONES), &window.zone) {
@@ -56,20 +56,20 @@ pub fn window(window: &Window, now: Timestamp) -> WindowState {
     }
 }
 
-/// The zone `name`, read anew each time: a database that is installed later is found.
+/// Loads the zone `name`. Reads it again each time, so that a database that is installed later is found.
 fn zone(folder: &Path, name: &str) -> Result<TimeZone, String> {
     if name == "UTC" {
         return Ok(TimeZone::UTC);
     }
     if !folder.is_dir() {
         return Err(format!(
-            "the time zone {name} is not known: there is no {}; install tzdata",
+            "the time zone {name} is unknown, because there is no {}; install tzdata",
             folder.display()
         ));
     }
     let path = folder.join(name);
     let unknown = || {
-        format!("the time zone {name} is not in {}; check its name, or install tzdata anew", folder.display())
+        format!("the time zone {name} is not in {}; check its name, or reinstall tzdata", folder.display())
     };
     if name.contains('.') || name.starts_with('/') || path.metadata().map_or(true, |m| m.len() > LARGEST_ZONE)
     {
@@ -94,11 +94,11 @@ fn state(window: &Window, zone: &TimeZone, now: Timestamp) -> WindowState {
             return WindowState::Open;
         }
     }
-    // A window of no day at all; none is ever written so.
+    // The window has no day. The parser accepts no such window.
     WindowState::Closed { opens_in: Duration::from_secs(24 * 3600) }
 }
 
-/// From when to when the window is open that begins on `day`; `None` when none does.
+/// Returns begin and end of the window that begins on `day`; `None` if none does.
 fn span(window: &Window, zone: &TimeZone, day: Date) -> Option<(Timestamp, Timestamp)> {
     let weekday = usize::try_from(day.weekday().to_monday_zero_offset()).ok()?;
     if !*window.days.get(weekday)? {
@@ -110,7 +110,7 @@ fn span(window: &Window, zone: &TimeZone, day: Date) -> Option<(Timestamp, Times
     (begin < end).then_some((begin, end))
 }
 
-/// Minutes after midnight of a day; 24:00 is the next day's midnight.
+/// Converts minutes after midnight to a time of day; 24:00 is midnight of the next day.
 fn at(day: Date, minutes: u16) -> Option<DateTime> {
     let (hour, minute) = (i8::try_from(minutes / 60).ok()?, i8::try_from(minutes % 60).ok()?);
     if hour == 24 {
@@ -119,8 +119,7 @@ fn at(day: Date, minutes: u16) -> Option<DateTime> {
     Some(day.to_datetime(Time::new(hour, minute, 0, 0).ok()?))
 }
 
-/// When clocks in `zone` first and last show `time`. If they never do, both are the moment when they
-/// jump over it.
+/// Returns when clocks in `zone` first and last show `time`. If they skip it, both are the moment of the jump.
 fn instants(zone: &TimeZone, time: DateTime) -> Option<(Timestamp, Timestamp)> {
     let ambiguous = zone.to_ambiguous_timestamp(time);
     let offset = ambiguous.offset();
@@ -239,13 +238,16 @@ mod tests {
         };
         assert_eq!(
             unknown("Europe/Zurihc"),
-            "the time zone Europe/Zurihc is not in /usr/share/zoneinfo; check its name, or install tzdata anew"
+            "the time zone Europe/Zurihc is not in /usr/share/zoneinfo; check its name, or reinstall tzdata"
         );
         for zone in ["Europe", "tzdata.zi", "../../../etc/passwd", "/etc/passwd", ""] {
             assert!(unknown(zone).contains("is not in"), "{zone}");
         }
         let why = zone(Path::new("/no/zoneinfo"), "Europe/Zurich").unwrap_err();
-        assert_eq!(why, "the time zone Europe/Zurich is not known: there is no /no/zoneinfo; install tzdata");
+        assert_eq!(
+            why,
+            "the time zone Europe/Zurich is unknown, because there is no /no/zoneinfo; install tzdata"
+        );
         assert!(zone(Path::new("/no/zoneinfo"), "UTC").is_ok(), "UTC needs no database");
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("Torn"), "TZif2\0\0").unwrap();

@@ -1,4 +1,4 @@
-//! How this machine is: its memory, its power supply, its service manager. Only read.
+//! Reads the condition of this machine: memory, power supply, service manager.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use tokio::process::Command;
 
-/// Longest time for one question to another program.
+/// Longest time to wait for another program.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
 
 /// The machine's memory, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
     pub total: u64,
-    /// What programs may still take without others being swapped out.
+    /// Bytes that programs can still use without swapping.
     pub available: u64,
 }
 
-/// The machine's memory; `None` where the kernel does not say.
+/// Returns the machine's memory; `None` if the kernel does not report it.
 #[must_use]
 pub fn memory() -> Option<Memory> {
     parse_memory(&std::fs::read_to_string("/proc/meminfo").ok()?)
@@ -32,45 +32,45 @@ fn parse_memory(text: &str) -> Option<Memory> {
     Some(Memory { total: bytes("MemTotal:")?, available: bytes("MemAvailable:")? })
 }
 
-/// What a Raspberry Pi's firmware notes of its supply: bit 0, too little voltage now; bit 16, since the boot.
-/// `None` on other boards.
+/// Returns the throttling register of a Raspberry Pi's firmware: bit 0 is too little voltage now, bit 16 at any time since
+/// the boot. `None` on other boards.
 #[must_use]
 pub fn power() -> Option<u32> {
     let text = std::fs::read_to_string("/sys/devices/platform/soc/soc:firmware/get_throttled").ok()?;
     u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
 }
 
-/// Whether the journal outlives a boot; `None` without systemd.
+/// Returns whether the journal survives a reboot; `None` without systemd.
 #[must_use]
 pub fn keeps_journal() -> Option<bool> {
     has_systemd().then(|| Path::new("/var/log/journal").is_dir())
 }
 
-/// Whether NTP has set the clock; `None` where nobody says.
+/// Returns whether NTP has set the clock; `None` if systemd does not say.
 pub async fn is_clock_synced() -> Option<bool> {
     if !has_systemd() {
         return None;
     }
-    let told = ask("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).await.ok()?;
-    match told.trim() {
+    let answer = ask("timedatectl", &["show", "--property=NTPSynchronized", "--value"]).await.ok()?;
+    match answer.trim() {
         "yes" => Some(true),
         "no" => Some(false),
         _ => None,
     }
 }
 
-/// What systemd knows of a unit.
+/// The state of a systemd unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// `loaded`, `not-found`, `masked`, ...
     pub load: String,
     /// `active`, `inactive`, `failed`, ...
     pub active: String,
-    /// `enabled`, `disabled`, ...; empty where it has no file.
+    /// `enabled`, `disabled`, ...; empty if it has no file.
     pub enabled: String,
 }
 
-/// What systemd knows of `unit`; `None` without systemd.
+/// Returns the state of `unit`; `None` without systemd.
 pub async fn unit(unit: &str) -> Option<Unit> {
     if !has_systemd() {
         return None;
@@ -91,11 +91,11 @@ fn has_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// What another program of this machine prints when it is asked, within 5 s.
+/// Runs another program for at most 5 s, and returns what it prints.
 ///
 /// # Errors
 ///
-/// A line that says why there is no answer.
+/// A line that says why there is no output.
 pub async fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
@@ -108,7 +108,7 @@ pub async fn ask(program: &str, arguments: &[&str]) -> Result<String, String> {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("{program} failed: {}", said.lines().next().unwrap_or("it does not say why")))
+    Err(format!("{program} failed: {}", said.lines().next().unwrap_or("it printed no reason")))
 }
 
 #[cfg(test)]
@@ -136,7 +136,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_is_asked() {
         assert_eq!(ask("echo", &["so"]).await, Ok("so\n".to_owned()));
-        assert_eq!(ask("false", &[]).await, Err("false failed: it does not say why".to_owned()));
+        assert_eq!(ask("false", &[]).await, Err("false failed: it printed no reason".to_owned()));
         assert!(
             ask("no-such-program", &[]).await.unwrap_err().starts_with("no-such-program cannot be run: ")
         );

@@ -1,27 +1,27 @@
-//! Room on a disk.
+//! Free space on disks.
 
-/// Bytes that programs without privilege may still write to the disk that holds `path`; `None` when the
-/// path is not here or its disk does not say.
+/// Returns the bytes that unprivileged programs can still write to the disk of `path`; `None` if the path does not exist
+/// or its disk does not report it.
 #[must_use]
 pub fn free(path: &str) -> Option<u64> {
     disk_of(path).map(|disk| disk.free)
 }
 
-/// A disk, as programs without privilege find it.
+/// A disk, as unprivileged programs see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Disk {
-    /// Bytes that may still be written.
+    /// Bytes that can still be written.
     pub free: u64,
-    /// Files that may still be made, and how many it can have; `None` where there is no such limit.
+    /// Files that can still be created, and the total; `None` if there is no such limit.
     pub files: Option<(u64, u64)>,
     pub is_read_only: bool,
 }
 
-/// The disk that holds `path`; `None` as [`free`] says.
+/// Returns the disk of `path`; `None` as for [`free`].
 #[must_use]
 pub fn disk_of(path: &str) -> Option<Disk> {
     let disk = rustix::fs::statvfs(path).ok()?;
-    // A disk without blocks is none that keeps files, as those of /proc are.
+    // A file system without blocks, like /proc, stores no files.
     if disk.f_blocks == 0 {
         return None;
     }

@@ -1,8 +1,7 @@
-//! The folders in which apps lock their updates, and in which we lock them.
+//! The folders in which apps lock their updates, and in which the agent creates its own locks.
 //!
-//! Each service has one, seen in its container as `/tmp/balena` and `/tmp/resin`. What is in it is the
-//! app's, who may put there what it likes: no link in it is followed, nothing in it is waited for, and
-//! only what is ours by its content is taken away.
+//! Each service has one, mounted in its container as `/tmp/balena` and `/tmp/resin`. The app can put anything there. So no
+//! link in it is followed, no file in it can block us, and we remove only files that have our content.
 
 mod space;
 
@@ -17,20 +16,20 @@ use crate::model::{FileLock, LockError, ServiceName};
 
 pub use space::{MOST_BYTES, MOST_FILES, Space, space};
 
-/// Either of them locks a service; the second is the older name.
+/// The names of lock files. Either of them locks a service; the second is the older name.
 const LOCKS: [&str; 2] = ["updates.lock", "resin-updates.lock"];
 
-/// Either of them says that a service's predecessor may go.
+/// The names of files with which a service says that its predecessor may be stopped.
 const SIGNALS: [&str; 2] = ["handover-complete", "resin-kill-me"];
 
-/// What our lock files contain. Their owner does not tell them from others: we run as root, as many an
-/// app does, and without the right to give files away.
+/// The content of our lock files. Their owner cannot identify them, because many apps run as root, too, and we cannot
+/// change the owner of a file.
 const OURS: &[u8] = b"cotter\n";
 
-/// As the folder is seen in the container.
+/// The path of the folder in the container.
 const INSIDE: &str = "/tmp/balena";
 
-/// A lock file is written here, beside the services' folders, and appears in them whole.
+/// The name under which a lock file is written, next to the services' folders, before it is linked into one of them.
 const DRAFT: &str = ".lock";
 
 /// The lock folders of all services, `<root>/<app number>/<service>/`.
@@ -40,15 +39,15 @@ pub struct Locks {
 }
 
 impl Locks {
-    /// Folders below `root`, a place that is empty after a boot. Nothing is made yet.
+    /// Manages folders below `root`, which is empty after a boot. Creates nothing yet.
     #[must_use]
     pub fn new(root: PathBuf) -> Self {
         Self { root }
     }
 
-    /// Makes a service's folder if it is missing, and lets every user of its container write in it.
+    /// Creates a service's folder if it is missing, and lets every user in its container write to it.
     ///
-    /// On the host nobody but root gets at it. A folder that the app has taken for itself is left so.
+    /// On the host only root has access. A folder whose owner the app has changed keeps its mode.
     ///
     /// # Errors
     ///
@@ -59,7 +58,7 @@ impl Locks {
 
     fn make(&self, folder: &Path) -> io::Result<()> {
         DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        // The engine makes what is missing when it starts a container, and then for all to enter.
+        // If the engine created the folder when it started a container, every user could enter it.
         if mode(&fs::symlink_metadata(&self.root)?) != 0o700 {
             fs::set_permissions(&self.root, fs::Permissions::from_mode(0o700))?;
         }
@@ -67,7 +66,7 @@ impl Locks {
         if !seen.is_dir() {
             return Err(io::Error::from(ErrorKind::NotADirectory));
         }
-        // Whatever the umask: the folders above are ours alone, so nobody can have put a link here.
+        // Independent of the umask. The folders above are private, so this cannot be another user's link.
         let is_ours = seen.uid() == fs::symlink_metadata(&self.root)?.uid();
         if is_ours && mode(&seen) != 0o1777 {
             fs::set_permissions(folder, fs::Permissions::from_mode(0o1777))?;
@@ -75,8 +74,8 @@ impl Locks {
         Ok(())
     }
 
-    /// The lock of a service that is not ours, if there is one: a file, a folder, whatever has the name.
-    /// A folder into which the app does not let us look is locked.
+    /// Returns the app's own lock of a service, if there is one: a file, a folder or anything else of that name. If the app
+    /// denies us access to the folder, the service counts as locked.
     #[must_use]
     pub fn foreign(&self, app: u64, service: &ServiceName) -> Option<FileLock> {
         let folder = self.folder(app, service);
@@ -87,8 +86,7 @@ impl Locks {
         LOCKS.into_iter().find(is_foreign).map(|name| FileLock { path: format!("{INSIDE}/{name}") })
     }
 
-    /// Locks all these services, or none. Locks of ours that stand already are a success, and stay when
-    /// another one fails.
+    /// Locks all these services, or none. A lock that we have already is a success, and stays if another one fails.
     ///
     /// # Errors
     ///
@@ -106,7 +104,7 @@ impl Locks {
         self.prepare(app, service)?;
         for name in LOCKS {
             let path = self.folder(app, service).join(name);
-            match place(&self.app_folder(app).join(DRAFT), &path) {
+            match create(&self.app_folder(app).join(DRAFT), &path) {
                 Ok(()) => taken.push(path),
                 Err(error) => match standing(&path) {
                     Standing::Ours => {}
@@ -121,28 +119,27 @@ impl Locks {
         Ok(())
     }
 
-    /// Whether a lock of ours stands in any folder of the app.
+    /// Returns whether any folder of the app has one of our locks.
     #[must_use]
     pub fn has_own(&self, app: u64) -> bool {
         self.lock_files(app).any(|path| matches!(standing(&path), Standing::Ours))
     }
 
-    /// Takes away every lock of ours from the folders of the app, those of services that are no more
-    /// among them.
+    /// Removes all our locks from the folders of the app, including those of former services.
     pub fn release(&self, app: u64) {
         self.lock_files(app).for_each(|path| remove_own(&path));
     }
 
-    /// Takes away every lock of others from a service's folder, whatever it is.
+    /// Removes the app's own locks from a service's folder, whatever they are.
     pub fn break_all(&self, app: u64, service: &ServiceName) {
         let folder = self.folder(app, service);
         for name in LOCKS.into_iter().filter(|name| standing(&folder.join(name)) == Standing::Theirs) {
-            // What cannot be taken away is seen again when ours are taken.
+            // If this fails, taking our lock fails, too.
             space::take_away(&folder, name);
         }
     }
 
-    /// Whether a service has said that its predecessor may go: there is a file of one of the names.
+    /// Returns whether a service has created a file that says that its predecessor may be stopped.
     #[must_use]
     pub fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool {
         let folder = self.folder(app, service);
@@ -150,11 +147,11 @@ impl Locks {
         SIGNALS.into_iter().any(is_there)
     }
 
-    /// Takes away what a service has said of that. A folder says nothing and is left.
+    /// Removes the files of a hand-over. Ignores folders of these names.
     pub fn forget_hand_over(&self, app: u64, service: &ServiceName) {
         let folder = self.folder(app, service);
         for name in SIGNALS {
-            // One that cannot be taken away is not there, or is a folder, or the app has closed its folder.
+            // This fails if there is no such file, if it is a folder, or if the app has denied us access.
             let _ = fs::remove_file(folder.join(name));
         }
     }
@@ -167,7 +164,7 @@ impl Locks {
         self.app_folder(app).join(service.as_str())
     }
 
-    /// Where lock files of an app can be.
+    /// Returns all possible paths of lock files of an app.
     fn lock_files(&self, app: u64) -> impl Iterator<Item = PathBuf> {
         let folders = space::folders(&self.app_folder(app));
         folders.into_iter().flat_map(|folder| LOCKS.map(|name| folder.join(name)))
@@ -178,7 +175,7 @@ impl Locks {
     }
 }
 
-/// Who a lock belongs to.
+/// The owner of a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Standing {
     Nobody,
@@ -189,16 +186,15 @@ enum Standing {
 fn standing(path: &Path) -> Standing {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Standing::Nobody,
-        Ok(seen) if seen.is_file() && seen.len() == OURS.len() as u64 && has_our_words(path) => {
+        Ok(seen) if seen.is_file() && seen.len() == OURS.len() as u64 && has_our_content(path) => {
             Standing::Ours
         }
         Ok(_) | Err(_) => Standing::Theirs,
     }
 }
 
-/// Whether a file says that it is ours. A link is not followed, and a pipe that has come in the file's
-/// place is not waited for.
-fn has_our_words(path: &Path) -> bool {
+/// Returns whether a file has our content. Does not follow a link, and does not block on a pipe.
+fn has_our_content(path: &Path) -> bool {
     let Ok(flags) = i32::try_from((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits()) else { return false };
     let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(path) else { return false };
     let mut words = Vec::new();
@@ -206,9 +202,9 @@ fn has_our_words(path: &Path) -> bool {
     read.is_ok() && words == OURS
 }
 
-/// Makes `path` a lock of ours, whole or not at all, if nothing has that name.
-fn place(draft: &Path, path: &Path) -> io::Result<()> {
-    // A crash may have left one.
+/// Creates our lock at `path` atomically, if nothing has that name.
+fn create(draft: &Path, path: &Path) -> io::Result<()> {
+    // A crash may have left a draft.
     match fs::remove_file(draft) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -216,7 +212,7 @@ fn place(draft: &Path, path: &Path) -> io::Result<()> {
     let mut file = File::create_new(draft)?;
     let placed = file
         .write_all(OURS)
-        // The app may read whose it is.
+        // The app may read the content.
         .and_then(|()| file.set_permissions(fs::Permissions::from_mode(0o644)))
         .and_then(|()| fs::hard_link(draft, path));
     fs::remove_file(draft).and(placed)
@@ -224,7 +220,7 @@ fn place(draft: &Path, path: &Path) -> io::Result<()> {
 
 fn remove_own(path: &Path) {
     if standing(path) == Standing::Ours {
-        // It may have gone, or the app may have closed its folder; then it is seen again at the next look.
+        // If this fails, e.g. because the app denies us access, the lock is found again later.
         let _ = fs::remove_file(path);
     }
 }

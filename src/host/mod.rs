@@ -1,5 +1,5 @@
-//! The machine: its clock, its chance, its ports and disks, its service manager, and the folders in which
-//! apps lock their updates. Knows nothing of what they are used for.
+//! The machine: clock, random numbers, ports, disks, service manager, and the folders in which apps lock their updates.
+//! Does not know what they are used for.
 
 mod clock;
 mod condition;
@@ -23,30 +23,30 @@ pub use paths::{Bounds, Led, leads_to};
 pub use ports::listeners;
 pub use routes::{Route, routes};
 
-/// The wall clock. It jumps, and starts at 1970 on a board without a battery: shown, and asked for windows
-/// only while [`trust`] believes it.
+/// Reads the wall clock. It can jump, and starts at 1970 on a board without a battery. So it is only shown, and opens
+/// windows only while [`trust`] accepts it.
 #[must_use]
 #[expect(clippy::disallowed_methods, reason = "this is the one room that reads the wall clock")]
 pub fn now() -> Timestamp {
     Timestamp::now()
 }
 
-/// How long ago this machine booted, the time it slept included. Nobody sets this clock, so it never
-/// jumps; zero where the kernel does not say.
+/// Returns the time since this machine booted, including sleep. This clock cannot be set, so it never jumps. Zero if the
+/// kernel does not report it.
 #[must_use]
 pub fn uptime() -> Duration {
     let text = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
     parse_uptime(&text).unwrap_or_default()
 }
 
-/// `350735.47 234388.90`: seconds since boot, to the hundredth, and seconds of idling.
+/// Parses `350735.47 234388.90`: seconds since boot, to the hundredth, and seconds of idling.
 fn parse_uptime(text: &str) -> Option<Duration> {
     let (seconds, hundredths) = text.split_whitespace().next()?.split_once('.')?;
     let hundredths: u64 = hundredths.parse().ok().filter(|n| *n < 100)?;
     Some(Duration::from_secs(seconds.parse().ok()?) + Duration::from_millis(hundredths * 10))
 }
 
-/// RFC 3339 in UTC, whole seconds, of the moment `ahead` from now.
+/// Formats the moment `ahead` from now in UTC, in RFC 3339 with whole seconds.
 #[must_use]
 pub fn time_in(ahead: Duration) -> String {
     let ahead = SignedDuration::try_from(ahead).unwrap_or_default();
@@ -54,25 +54,25 @@ pub fn time_in(ahead: Duration) -> String {
     format!("{then:.0}")
 }
 
-/// `bytes` random bytes in lower-case hex.
+/// Returns `bytes` random bytes in lower-case hex.
 ///
 /// # Errors
 ///
-/// The system's own, when it has no randomness to give.
+/// The system's error if it has no random bytes.
 pub fn random_hex(bytes: usize) -> Result<String, getrandom::Error> {
     let mut random = vec![0; bytes];
     getrandom::fill(&mut random)?;
     Ok(random.iter().map(|b| format!("{b:02x}")).collect())
 }
 
-/// What tells this boot from every other one; empty where the kernel does not say.
+/// Returns the id of this boot; empty if the kernel does not report it.
 #[must_use]
 pub fn boot_id() -> String {
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     text.trim().to_owned()
 }
 
-/// Bytes of memory that this process has; `None` where the kernel does not say.
+/// Returns the memory of this process in bytes; `None` if the kernel does not report it.
 #[must_use]
 pub fn own_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -80,9 +80,9 @@ pub fn own_memory() -> Option<u64> {
     kib.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
-/// Raises the number of files that this process may open as far as it may, and returns it.
+/// Raises the limit of open files of this process to the hard limit, and returns it.
 ///
-/// The usual limit of 1024 is for programs that use `select`; one that does not may raise it up to the hard limit.
+/// The default limit of 1024 is for programs that use `select`. A program that does not use it may raise the limit.
 #[cfg(feature = "server")]
 #[must_use]
 pub fn raise_open_files() -> usize {
@@ -90,42 +90,42 @@ pub fn raise_open_files() -> usize {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
         limit.current = limit.maximum;
-        // Where it is not allowed, the limit stays as it is.
+        // If this fails, the limit stays as it is.
         let _ = setrlimit(Resource::Nofile, limit);
     }
     let most = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     usize::try_from(most).unwrap_or(usize::MAX)
 }
 
-/// Tells systemd that the service is up. Without systemd nothing happens.
+/// Notifies systemd that the service is ready. Does nothing without systemd.
 pub fn notify_ready() {
     notify(&[sd_notify::NotifyState::Ready]);
 }
 
-/// Tells systemd what the service does, in a line.
+/// Sends systemd a status line.
 pub fn notify_status(status: &str) {
-    // A line break would begin another of systemd's words, such as MAINPID or STOPPING.
+    // A line break would begin another assignment, such as MAINPID or STOPPING.
     notify(&[sd_notify::NotifyState::Status(&one_line(status))]);
 }
 
-/// Tells systemd that the service is on its way down.
+/// Notifies systemd that the service is stopping.
 pub fn notify_stopping() {
     notify(&[sd_notify::NotifyState::Stopping]);
 }
 
-/// Tells systemd's watchdog that the service still gets on.
+/// Notifies systemd's watchdog that the service still works.
 pub fn notify_watchdog() {
     notify(&[sd_notify::NotifyState::Watchdog]);
 }
 
-/// How often systemd wants to hear from the service; `None` without a watchdog.
+/// Returns how often systemd's watchdog must be notified; `None` without a watchdog.
 #[must_use]
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled()
 }
 
 fn notify(states: &[sd_notify::NotifyState<'_>]) {
-    // Not being heard by systemd is no reason to stop working.
+    // The service works without systemd, so a failure is ignored.
     let _ = sd_notify::notify(states);
 }
 

@@ -1,7 +1,7 @@
-//! Where a path of this machine leads, and which other paths lead to the same place.
+//! Resolves a path of this machine, and finds other paths of the same place.
 //!
-//! The engine follows every link in a path that it mounts, each time that it starts a container. What is found here
-//! holds for now only.
+//! The engine follows every link in a path that it mounts, at each start of a container. So a result is valid only at
+//! this moment.
 
 use std::collections::VecDeque;
 use std::fs::{self, Metadata};
@@ -11,31 +11,31 @@ use std::path::Path;
 
 use crate::model::is_at_or_below;
 
-/// As many links as the kernel follows in one path.
+/// Most links in one path; the kernel has the same limit.
 const MOST_LINKS: usize = 40;
 
 /// This process's mounts (proc_pid_mountinfo(5)).
 const MOUNTS: &str = "/proc/self/mountinfo";
 
-/// What may be mounted, and what may not although it may.
+/// The paths that may be mounted, and exceptions.
 #[derive(Debug, Clone, Default)]
 pub struct Bounds {
-    /// Absolute paths; what is at or below the places that they lead to may be mounted.
+    /// Absolute paths. Everything at or below the places that they resolve to may be mounted.
     pub allowed: Vec<String>,
-    /// Absolute paths. Nothing that holds one of them, or is in one, may be mounted.
+    /// Absolute paths. Neither a folder above one of them nor anything below it may be mounted.
     pub barred: Vec<String>,
 }
 
-/// Where a path leads.
+/// A resolved path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Led {
     /// Without links, from the root.
     pub path: String,
-    /// Where the disk is mounted on which its folder is.
+    /// The mount point of the disk of its folder.
     pub disk: String,
 }
 
-/// A place to which a path leads.
+/// The place that a path resolves to.
 #[derive(Debug, PartialEq, Eq)]
 struct Place {
     /// Without links, from the root.
@@ -44,7 +44,7 @@ struct Place {
     links: Vec<String>,
 }
 
-/// A line of mountinfo: on which device the root of the mount is, at which path there, and where it is mounted.
+/// A line of mountinfo: the device, the path on it that is the root of the mount, and the mount point.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mounted {
     device: String,
@@ -53,13 +53,13 @@ struct Mounted {
     kind: String,
 }
 
-/// Where `path` leads on this machine now, if that may be mounted. What is missing in it is taken as it is written: the
-/// engine makes folders there.
+/// Resolves `path` on this machine and checks that it may be mounted. A missing part is taken as it is written, because the
+/// engine creates folders there.
 ///
 /// # Errors
 ///
-/// Why it may not be mounted, with what to do: a link leads out of what is allowed, what is barred is there, or this
-/// process cannot see where it leads.
+/// Why it may not be mounted, with a remedy: a link leads out of what is allowed, an exception applies, or this process
+/// cannot see where the path leads.
 pub fn leads_to(path: &str, bounds: &Bounds) -> Result<Led, String> {
     let text = fs::read_to_string(MOUNTS).map_err(|error| format!("{MOUNTS} cannot be read ({error})"))?;
     let mounts = mounts(&text);
@@ -86,8 +86,8 @@ pub fn leads_to(path: &str, bounds: &Bounds) -> Result<Led, String> {
     }
 }
 
-/// The places that `allowed` leads to. One that gets there by a link in the tree of another is left out: who may write
-/// into that tree has made the link.
+/// Returns the places that the paths in `allowed` resolve to. Leaves out a path with a link in the tree of another allowed
+/// path, because a release could have created that link.
 fn trees(allowed: &[String], mounts: &[Mounted]) -> Vec<String> {
     let places: Vec<Place> = allowed.iter().filter_map(|path| follow(path, mounts).ok()).collect();
     let is_made_by_others = |n: usize, place: &Place| {
@@ -99,18 +99,18 @@ fn trees(allowed: &[String], mounts: &[Mounted]) -> Vec<String> {
     own.map(|(_, place)| place.path.clone()).collect()
 }
 
-/// Whether `place` is at or above `barred`, or in it, by whatever path.
+/// Returns whether `place` is at, above or below `barred`, under any of their paths.
 fn holds(place: &str, barred: &str, mounts: &[Mounted]) -> bool {
     let real = follow(barred, mounts).map_or_else(|_| barred.to_owned(), |found| found.path);
     let of = |path: &str| fs::symlink_metadata(path).ok();
     let is_same = |one: &Metadata, other: &Metadata| (one.dev(), one.ino()) == (other.dev(), other.ino());
-    // A second name of the same file.
+    // A hard link to the same file.
     let is_linked = || of(place).zip(of(&real)).is_some_and(|(one, other)| is_same(&one, &other));
     let is_met = |path: &String| is_at_or_below(path, place) || is_at_or_below(place, path);
     aliases(&real, mounts).iter().any(is_met) || is_linked()
 }
 
-/// All paths of a place that is mounted more than once.
+/// Returns all paths of a place that is mounted more than once.
 fn aliases(path: &str, mounts: &[Mounted]) -> Vec<String> {
     let mut found = vec![path.to_owned()];
     let Some(mounted) = covering(path, mounts) else { return found };
@@ -128,7 +128,7 @@ fn join(folder: &str, rest: &str) -> String {
     if joined.len() > 1 { joined.trim_end_matches('/').to_owned() } else { joined }
 }
 
-/// The mount that a path is on: of those above it the deepest, and of several at one place the last.
+/// Returns the mount of a path: the deepest mount point above it, and the last one if several share it.
 fn covering<'a>(path: &str, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
     mounts.iter().filter(|mounted| is_at_or_below(path, &mounted.at)).max_by_key(|mounted| mounted.at.len())
 }
@@ -188,7 +188,7 @@ fn follow(path: &str, mounts: &[Mounted]) -> Result<Place, String> {
     Ok(place)
 }
 
-/// Why what is on this mount is not what the machine has there. systemd gives a service such mounts in place of `/tmp`
+/// Returns why this mount hides what the machine has there. systemd gives a service such mounts in place of `/tmp`
 /// (PrivateTmp=), and of `/home`, `/root` and `/run/user` (ProtectHome=).
 fn hidden(mounted: &Mounted) -> Option<&'static str> {
     let is_home = matches!(mounted.at.as_str(), "/home" | "/root" | "/run/user");
@@ -199,7 +199,7 @@ fn hidden(mounted: &Mounted) -> Option<&'static str> {
     is_own.then_some("the agent has a folder of its own there")
 }
 
-/// The lines of mountinfo. One that cannot be read is left out.
+/// Parses mountinfo. Ignores lines that cannot be parsed.
 fn mounts(text: &str) -> Vec<Mounted> {
     let one = |line: &str| {
         let (mount, file_system) = line.split_once(" - ")?;
@@ -211,7 +211,7 @@ fn mounts(text: &str) -> Vec<Mounted> {
     text.lines().filter_map(one).collect()
 }
 
-/// `a\040b`: blanks and backslashes are octal there.
+/// Decodes a path such as `a\040b`: white space and backslashes are octal there.
 fn unescaped(text: &str) -> String {
     let escapes = [(r"\040", " "), (r"\011", "\t"), (r"\012", "\n"), (r"\134", r"\")];
     escapes.into_iter().fold(text.to_owned(), |text, (from, to)| text.replace(from, to))

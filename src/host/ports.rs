@@ -1,12 +1,12 @@
-//! Ports on which this machine listens, as the kernel lists them.
+//! Lists the ports on which this machine listens, from the kernel's tables.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::model::{HeldPort, Protocol};
 
-/// The kernel's lists, and the state in which a socket takes what comes: for TCP it listens, for UDP it
-/// is bound and has no peer.
+/// The kernel's tables, with the state of a socket that receives: a TCP socket that listens, or a UDP socket that is bound
+/// and has no peer.
 const LISTS: [(&str, Protocol, &str); 4] = [
     ("/proc/net/tcp", Protocol::Tcp, "0A"),
     ("/proc/net/tcp6", Protocol::Tcp, "0A"),
@@ -14,11 +14,11 @@ const LISTS: [(&str, Protocol, &str); 4] = [
     ("/proc/net/udp6", Protocol::Udp, "07"),
 ];
 
-/// A port, its protocol and the address it is on; empty: all.
+/// A port, its protocol and its address; an empty address means all.
 type Listening = (u16, Protocol, String);
 
-/// Ports on which somebody listens in the machine's own network, in the order of their numbers. A list
-/// that cannot be read adds nothing.
+/// Returns the ports on which programs listen in the machine's own network namespace, ordered by number. A table that
+/// cannot be read adds none.
 #[must_use]
 pub fn listeners() -> Vec<HeldPort> {
     let mut found = BTreeSet::new();
@@ -36,7 +36,7 @@ pub fn listeners() -> Vec<HeldPort> {
     held.collect()
 }
 
-/// The sockets of one list that are in `state` and have no peer. A line that cannot be read is none.
+/// Returns the sockets in one table that are in `state` and have no peer. Ignores lines that cannot be parsed.
 fn parse(text: &str, protocol: Protocol, state: &str) -> BTreeSet<Listening> {
     let socket = |line: &str| {
         let mut words = line.split_whitespace().skip(1);
@@ -50,7 +50,7 @@ fn parse(text: &str, protocol: Protocol, state: &str) -> BTreeSet<Listening> {
     text.lines().skip(1).filter_map(socket).collect()
 }
 
-/// `0100007F:1F90`: the address in words of 32 bits, each as this machine keeps it, and the port.
+/// Parses `0100007F:1F90`: the address in 32-bit words in the byte order of this machine, and the port.
 fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -65,7 +65,7 @@ fn endpoint(text: &str) -> Option<(IpAddr, u16)> {
             for (at, four) in octets.chunks_exact_mut(4).enumerate() {
                 four.copy_from_slice(&word(at)?);
             }
-            // An IPv4 address in IPv6's clothes is an IPv4 address.
+            // An IPv4-mapped IPv6 address is an IPv4 address.
             Ipv6Addr::from(octets).to_canonical()
         }
         _ => return None,

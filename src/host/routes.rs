@@ -1,18 +1,18 @@
-//! Networks that this machine is on, as the kernel's routes tell, and its name servers.
+//! Lists the networks of this machine, from the kernel's routes, and its name servers.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Ranges with fewer bits in common are no network, but the way to all others.
+/// A route with a shorter prefix is a default route, not a network.
 const LEAST_BITS: u32 = 8;
 
-/// Begins the names of interfaces that an engine makes, for its own networks: it knows of those itself.
+/// Prefixes of the interfaces that an engine creates for its own networks. The engine checks those itself.
 const OF_ENGINES: [&str; 4] = ["br-", "docker", "podman", "veth"];
 
-/// Where the name servers stand; the second has those behind systemd-resolved.
+/// Files with the name servers; the second has those behind systemd-resolved.
 const SERVERS: [&str; 2] = ["/etc/resolv.conf", "/run/systemd/resolve/resolv.conf"];
 
-/// Addresses that this machine reaches, and that no network of a container may take from it.
+/// A range of addresses that this machine uses, so that no network of containers may have it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
     /// `address/bits`.
@@ -21,8 +21,8 @@ pub struct Route {
     pub what: String,
 }
 
-/// The routes of this machine but for those to everywhere, to itself, and into an engine's networks; and its name
-/// servers.
+/// Returns the routes of this machine, except default routes, routes to itself and routes into an engine's networks; and
+/// its name servers.
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
@@ -32,7 +32,7 @@ pub fn routes() -> Vec<Route> {
     routes
 }
 
-/// `nameserver 10.0.0.1`.
+/// Parses lines such as `nameserver 10.0.0.1`.
 fn servers(text: &str) -> Vec<Route> {
     let ip = |line: &str| {
         let mut words = line.split_whitespace();
@@ -56,7 +56,7 @@ fn route(ip: IpAddr, bits: u32, interface: &str) -> Option<Route> {
         .then(|| Route { range: format!("{ip}/{bits}"), what: format!("network {interface}") })
 }
 
-/// `eth0 000200C0 ... 00FFFFFF`: addresses as this machine keeps them in a word.
+/// Parses lines such as `eth0 000200C0 ... 00FFFFFF`: addresses are words in the byte order of this machine.
 fn ipv4(text: &str) -> Vec<Route> {
     let word = |digits: &str| u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes).map(Ipv4Addr::from);
     let one = |line: &str| {
@@ -67,7 +67,7 @@ fn ipv4(text: &str) -> Vec<Route> {
     text.lines().skip(1).filter_map(one).collect()
 }
 
-/// `fd00... 40 ... eth0`: the address and its bits in hex, the interface last.
+/// Parses lines such as `fd00... 40 ... eth0`: the address and its prefix length in hex, the interface last.
 fn ipv6(text: &str) -> Vec<Route> {
     let one = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! An answer, and how much of it is read.
+//! Answers, and bounded ways to read them.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::model::innermost_cause;
 
 use super::Failure;
 
-/// How much of an answer is read that only says what went wrong.
+/// Most bytes that are read of an error answer.
 const WORDS: usize = 4 * 1024;
 
-/// How long a server may wish not to be asked, whatever it says.
+/// The shortest and the longest `Retry-After` that is respected.
 const AWAY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(3600));
 
-/// An answer whose body has not been read yet. Dropping it closes its connection.
+/// An answer whose body is not read yet. Dropping it closes its connection.
 #[derive(Debug)]
 pub struct Answer {
     response: Response,
@@ -33,37 +33,37 @@ impl Answer {
         self.response.status()
     }
 
-    /// A header, if it is there once as a text.
+    /// Returns the first value of a header, if it is text.
     #[must_use]
     pub fn header(&self, name: &HeaderName) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
 
-    /// Every value of a header that is a text.
+    /// Returns all values of a header that are text.
     pub fn headers(&self, name: &HeaderName) -> impl Iterator<Item = &str> {
         self.response.headers().get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
-    /// How long the server wishes not to be asked: see [`retry_after`].
+    /// Returns how long the server asks us to wait: see [`retry_after`].
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         retry_after(self.response.headers())
     }
 
-    /// The next piece of the body, after decompression; `None` at its end.
+    /// Reads the next piece of the body, after decompression; `None` at its end.
     ///
     /// # Errors
     ///
-    /// When the connection breaks off, or the deadline of the request passes.
+    /// If the connection breaks, or the deadline of the request passes.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
         self.response.chunk().await.map_err(|error| failed(&error))
     }
 
-    /// The whole body, of at most `most` bytes after decompression.
+    /// Reads the complete body, of at most `most` bytes after decompression.
     ///
     /// # Errors
     ///
-    /// [`Failure::TooLong`] as soon as there are more; as [`next`](Self::next).
+    /// [`Failure::TooLong`] as soon as there are more bytes; otherwise as [`next`](Self::next).
     pub async fn body(mut self, most: usize) -> Result<Vec<u8>, Failure> {
         let mut body = Vec::new();
         while let Some(piece) = self.next().await? {
@@ -75,8 +75,8 @@ impl Answer {
         Ok(body)
     }
 
-    /// The first 4 KiB of the body, for an answer that says what went wrong. It is what came until the body ended or
-    /// the deadline passed.
+    /// Reads the first 4 KiB of the body, for an error answer. Returns what arrived before the body ended or the deadline
+    /// passed.
     pub async fn beginning(mut self) -> Vec<u8> {
         let mut body = Vec::new();
         while let Ok(Some(piece)) = self.next().await {
@@ -89,8 +89,8 @@ impl Answer {
     }
 }
 
-/// `Retry-After`, in seconds or as a date, bounded to 1 s … 1 h. A date is compared with the server's own clock, so
-/// that ours may be wrong.
+/// Parses `Retry-After`, in seconds or as a date, and bounds it to 1 s … 1 h. A date is compared with the server's own
+/// clock, because ours may be wrong.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
@@ -106,17 +106,17 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(after.clamp(AWAY.0, AWAY.1))
 }
 
-/// The innermost cause of an error: those around it only say that a client called a server, and at which URL. A URL
-/// may hold a signature, so it is never told.
+/// Makes a failure of the innermost cause of an error. The outer ones only say that a client called a server, and at
+/// which URL. A URL may contain a signature, so it never appears in a message.
 pub(super) fn failed(error: &reqwest::Error) -> Failure {
     if error.is_timeout() {
         return Failure::Late;
     }
     let told = match std::error::Error::source(error).map(innermost_cause) {
-        // What rustls says when the other side answers its greeting in plain text.
+        // The error of rustls if the server answers its greeting in plain text.
         Some(why) if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
         Some(why) => why,
-        None => "the request cannot be made".to_owned(),
+        None => "the request cannot be sent".to_owned(),
     };
     Failure::Unreachable(told)
 }

@@ -1,7 +1,7 @@
-//! The only way in which Cotter makes HTTP requests, so that every answer is bounded and no credential leaves its
-//! server. Knows nothing of clouds, registries or agents.
+//! Makes all HTTP requests of Cotter, so that every answer is bounded and every credential stays at its server. Knows
+//! nothing of clouds, registries or agents.
 //!
-//! - A request has one deadline. It covers connecting, redirects and the whole body, also one that drips.
+//! - A request has one deadline. It covers connecting, redirects and the complete body, even one that arrives slowly.
 //! - A body is read up to a number of bytes that the caller names, counted after decompression ([`Answer`]).
 //! - reqwest follows no redirect; `redirect` decides. Credentials go to the origin that the caller named, and to no other.
 
@@ -27,13 +27,13 @@ use header::{HeaderMap, HeaderName, HeaderValue};
 pub use answer::{Answer, retry_after};
 pub use redirect::Follow;
 
-/// How long a connection may take to be made.
+/// Longest time to open a connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a connection that is not used is kept.
+/// How long an unused connection stays open.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// Why a request has no answer that can be used.
+/// Why a request has no usable answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
     /// The network, the name or TLS.
@@ -54,7 +54,7 @@ pub enum Failure {
 pub struct Http {
     /// For plain HTTP to this machine: it needs neither a proxy nor certificates.
     here: reqwest::Client,
-    /// Made when it is needed first: it reads the certificates of all authorities, which takes time and memory.
+    /// Created at its first use, because it loads the certificates of all authorities, which takes time and memory.
     elsewhere: Arc<OnceLock<Elsewhere>>,
 }
 
@@ -62,11 +62,11 @@ pub struct Http {
 #[derive(Debug)]
 struct Elsewhere {
     client: reqwest::Client,
-    /// Whether this machine knows any certificate authority.
+    /// Whether this machine has any certificate authority.
     has_authorities: bool,
 }
 
-/// What to ask, and as whom.
+/// A request with its credentials.
 #[derive(Debug)]
 pub struct Request {
     method: Method,
@@ -92,18 +92,18 @@ impl std::fmt::Debug for Pass {
 }
 
 impl Http {
-    /// Makes no connection yet.
+    /// Opens no connection yet.
     ///
-    /// On a machine without certificate authorities every https request fails, and says so.
+    /// On a machine without certificate authorities every https request fails, with a message that says so.
     ///
     /// # Errors
     ///
-    /// When TLS cannot be set up, which is a matter of the machine.
+    /// If TLS cannot be set up on this machine.
     pub fn new() -> Result<Self, Failure> {
         Ok(Self { here: built(here())?, elsewhere: Arc::default() })
     }
 
-    /// Makes every request over a unix socket, whatever its URL names.
+    /// Creates a client that sends every request over a unix socket, whatever host its URL names.
     ///
     /// # Errors
     ///
@@ -114,7 +114,7 @@ impl Http {
         Ok(Self { here: client, elsewhere: Arc::new(elsewhere.into()) })
     }
 
-    /// The client for a URL.
+    /// Returns the client for a URL.
     fn client(&self, url: &Url) -> Result<&reqwest::Client, Failure> {
         if url.scheme() == "http" && is_loopback(url) {
             return Ok(&self.here);
@@ -125,7 +125,7 @@ impl Http {
         let (client, has_authorities) = match builder().build() {
             Ok(client) => (client, true),
             Err(error) => {
-                // An agent without them still runs what it knows.
+                // Not fatal: the agent still runs its last target.
                 warn!(%error, "no certificate authorities; https fails until ca-certificates is installed");
                 (built(builder().tls_certs_only([]))?, false)
             }
@@ -133,11 +133,11 @@ impl Http {
         Ok(&self.elsewhere.get_or_init(|| Elsewhere { client, has_authorities }).client)
     }
 
-    /// Sends a request and follows the redirects that it may; the body of the answer is not read yet.
+    /// Sends a request and follows the allowed redirects. The body of the answer is not read yet.
     ///
     /// # Errors
     ///
-    /// As [`Failure`] says. Any status is an answer, except that of a redirect that is not followed.
+    /// See [`Failure`]. Any status is a success, except that of a redirect that is not followed.
     pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
         let mut first = Url::parse(&request.url)
             .map_err(|error| Failure::Unreachable(format!("its address is not a URL: {error}")))?;
@@ -184,7 +184,7 @@ impl Http {
 }
 
 impl Request {
-    /// A request without a body, that may take `within` in all. It follows redirects within its origin.
+    /// Creates a request without a body that may take `within` in total. It follows redirects within its origin.
     #[must_use]
     pub fn new(method: Method, url: impl Into<String>, within: Duration) -> Self {
         let (url, query, headers) = (url.into(), Vec::new(), HeaderMap::new());
@@ -200,7 +200,7 @@ impl Request {
         }
     }
 
-    /// For an answer that goes on for as long as its reader likes.
+    /// Removes the deadline, for an answer that is a stream.
     #[must_use]
     pub fn without_deadline(mut self) -> Self {
         self.within = None;
@@ -213,14 +213,14 @@ impl Request {
         self
     }
 
-    /// Adds to the query of the URL.
+    /// Adds a parameter to the query of the URL.
     #[must_use]
     pub fn query(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.query.push((name, value.into()));
         self
     }
 
-    /// A value that no header can hold is left out.
+    /// Adds a header. Leaves it out if the value is not valid in a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
@@ -249,20 +249,20 @@ impl Request {
     }
 }
 
-/// Whether a URL names this machine: `localhost`, 127.0.0.0/8 or ::1.
+/// Returns whether a URL names this machine: `localhost`, 127.0.0.0/8 or ::1.
 #[must_use]
 pub fn is_loopback(url: &Url) -> bool {
     url.host_str().is_some_and(crate::model::is_loopback)
 }
 
-/// Scheme, host and port of a URL, for people.
+/// Formats scheme, host and port of a URL for people.
 #[must_use]
 pub fn origin(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
 fn builder() -> reqwest::ClientBuilder {
-    // A second install is refused, which is as good.
+    // A second install fails, because the first one is still in force. That is fine.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder()
         .connect_timeout(CONNECT_WITHIN)
@@ -271,7 +271,7 @@ fn builder() -> reqwest::ClientBuilder {
         .user_agent(concat!("cotter/", env!("CARGO_PKG_VERSION")))
 }
 
-/// For this machine, whatever a proxy or a resolver says.
+/// Builds the client for this machine. It ignores proxies, and resolves `localhost` itself.
 fn here() -> reqwest::ClientBuilder {
     let localhost = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), SocketAddr::from((Ipv6Addr::LOCALHOST, 0))];
     builder().no_proxy().tls_certs_only([]).resolve_to_addrs("localhost", &localhost)

@@ -1,7 +1,7 @@
-//! Which redirects are followed. Pure.
+//! Decides which redirects are followed. Pure.
 //!
-//! reqwest 0.13.5 does not decide here. It takes the credentials off a request whose redirect leads to another
-//! origin, but puts them on again when that origin redirects once more within itself (seen with
+//! reqwest 0.13.5 must not decide this. It removes the credentials from a request that is redirected to another origin,
+//! but adds them again if that origin redirects once more within itself (seen with
 //! `tests::reqwest_itself_leaks_a_credential_on_the_second_redirect`).
 
 use reqwest::header::LOCATION;
@@ -9,20 +9,20 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::{Failure, is_loopback, origin};
 
-/// How far redirects of a request may lead.
+/// Where redirects of a request may lead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follow {
     /// To the same scheme, host and port only.
     SameOrigin,
-    /// To other servers, without credentials: for content that its reader checks by itself. Never from https to plain
-    /// HTTP, and from other machines never to this one.
+    /// To other servers, without credentials; for content that the reader verifies. Never from https to plain HTTP, and
+    /// never from another machine to this one.
     Anywhere,
 }
 
-/// More redirects than this are taken for a circle.
+/// Most redirects to follow.
 const MOST: usize = 5;
 
-/// Where an answer redirects to, as it says it.
+/// Returns the location to which an answer redirects, as text.
 pub(super) fn location(answer: &Response) -> Option<String> {
     let is_redirect = matches!(
         answer.status(),
@@ -36,7 +36,7 @@ pub(super) fn location(answer: &Response) -> Option<String> {
     Some(String::from_utf8_lossy(location.as_bytes()).into_owned())
 }
 
-/// The address of the next request, after `redirects` others.
+/// Returns the URL of the next request, after `redirects` others.
 pub(super) fn next(
     from: &Url,
     location: &str,
@@ -53,15 +53,15 @@ pub(super) fn next(
         return refused("which is not HTTP");
     }
     if from.scheme() == "https" && to.scheme() == "http" {
-        return refused("which is not encrypted as it is itself");
+        return refused("which is not encrypted, while the first server is");
     }
     if *method != Method::GET && *method != Method::HEAD {
-        return refused("and what changes something is not sent a second time");
+        return refused("but a request that changes something is not sent a second time");
     }
     let is_same = from.origin() == to.origin();
     match follow {
         Follow::SameOrigin if !is_same => {
-            return refused("which is another server, and that is neither shown our key nor believed");
+            return refused("which is another server; our key is not sent there");
         }
         Follow::Anywhere if !is_same && is_loopback(&to) && !is_loopback(from) => {
             return refused("which is this machine");
@@ -74,7 +74,7 @@ pub(super) fn next(
     if redirects >= MOST {
         return refused("after too many redirects");
     }
-    // reqwest would make credentials of them.
+    // reqwest would send them as credentials.
     let _ = (to.set_username(""), to.set_password(None));
     Ok(to)
 }
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn requests_with_credentials_stay_at_their_origin() {
-        let other = "which is another server, and that is neither shown our key nor believed";
+        let other = "which is another server; our key is not sent there";
         for (from, location, expected) in [
             ("https://api.example/a", "/b?c=d", "https://api.example/b?c=d".to_owned()),
             ("https://api.example/a", "https://api.example:443/b", "https://api.example/b".to_owned()),
@@ -126,7 +126,8 @@ mod tests {
             (
                 "https://api.example/a",
                 "http://api.example/a",
-                "it redirects to http://api.example, which is not encrypted as it is itself".to_owned(),
+                "it redirects to http://api.example, which is not encrypted, while the first server is"
+                    .to_owned(),
             ),
             (
                 "http://api.example/a",
@@ -155,7 +156,7 @@ mod tests {
             let told = next_of("https://api.example/a", "/b", method, Follow::SameOrigin);
             assert_eq!(
                 told,
-                "it redirects to https://api.example, and what changes something is not sent a second time"
+                "it redirects to https://api.example, but a request that changes something is not sent a second time"
             );
         }
     }
@@ -167,7 +168,7 @@ mod tests {
             (
                 "https://r.example/v2/a",
                 "http://cdn.example/b",
-                "it redirects to http://cdn.example, which is not encrypted as it is itself",
+                "it redirects to http://cdn.example, which is not encrypted, while the first server is",
             ),
             (
                 "https://r.example/v2/a",

@@ -97,7 +97,7 @@ async fn a_credential_is_never_shown_to_another_origin() {
         let url = first.url(&format!("/{status}"));
         let refused = sent(get(url.clone(), PATIENCE)).await.unwrap_err();
         let told = format!(
-            "it redirects to http://{}, which is another server, and that is neither shown our key nor believed",
+            "it redirects to http://{}, which is another server; our key is not sent there",
             other.address
         );
         assert_eq!(refused.to_string(), told, "{status}");

@@ -53,7 +53,7 @@ fn what_is_no_file_of_ours_is_told_and_left() {
     fs::create_dir(&folder).unwrap();
     symlink(&other, folder.join("link")).unwrap();
     let told = close(&folder).unwrap_err().to_string();
-    assert!(told.contains("folder/link is a link or no plain file"), "{told}");
+    assert!(told.contains("folder/link is a link or not a regular file"), "{told}");
     assert_eq!(mode(&other), 0o644, "no link is followed");
     fs::remove_file(folder.join("link")).unwrap();
     if !is_root() {
@@ -63,7 +63,7 @@ fn what_is_no_file_of_ours_is_told_and_left() {
     chown(folder.join("theirs"), Some(NOBODY), None).unwrap();
     let told = close(&folder).unwrap_err().to_string();
     assert!(
-        told.contains("folder/theirs belongs to user 65534, and this process is user 0; chown it"),
+        told.contains("folder/theirs belongs to user 65534, but this process runs as user 0; `chown -R` it"),
         "{told}"
     );
     chown(&folder, Some(NOBODY), None).unwrap();
@@ -91,9 +91,8 @@ fn who_could_put_another_folder_in_its_place() {
     let stranger = User { id: us.id, group: group + 1 };
     assert_eq!(doubt(&data, stranger).unwrap().is_some(), group != 0, "the group of somebody else");
     open(&above, 0o777);
-    let expected = "above above it may be written by others (mode 777), who could put another folder in its place; \
-                    chmod go-w it";
-    assert!(told(&data).unwrap().ends_with(expected), "{:?}", told(&data));
+    let expected = "above, which is above it (mode 777), and replace it; `chmod go-w ";
+    assert!(told(&data).unwrap().contains(expected), "{:?}", told(&data));
     assert!(matches!(take_folder(&data), Err(NotOurs::Replaceable(_))));
 
     // A link of ours is followed, and the way behind it counts as well.
@@ -113,9 +112,9 @@ fn who_could_put_another_folder_in_its_place() {
         return;
     }
     std::os::unix::fs::lchown(&link, Some(NOBODY), None).unwrap();
-    assert!(told(&link).unwrap().contains("link on the way to it belongs to user 65534"));
+    assert!(told(&link).unwrap().contains("link on its path belongs to user 65534"));
     chown(&above, Some(NOBODY), None).unwrap();
-    assert!(told(&data).unwrap().contains("above on the way to it belongs to user 65534"));
+    assert!(told(&data).unwrap().contains("above on its path belongs to user 65534"));
     assert_eq!(doubt(&data, User { id: NOBODY, group: NOBODY }).unwrap(), None, "unless one is that user");
 }
 
@@ -127,8 +126,8 @@ fn who_else_may_have_a_secret() {
     for (before, expected) in [
         (0o600, None),
         (0o400, None),
-        (0o640, Some("others may read it (mode 640); chmod 600 it")),
-        (0o604, Some("others may read it (mode 604); chmod 600 it")),
+        (0o640, Some("other users can read it (mode 640); chmod 600 it")),
+        (0o604, Some("other users can read it (mode 604); chmod 600 it")),
     ] {
         open(&file, before);
         assert_eq!(exposure(&file.metadata().unwrap()).as_deref(), expected);
@@ -137,6 +136,6 @@ fn who_else_may_have_a_secret() {
         open(&file, 0o600);
         chown(&file, Some(NOBODY), None).unwrap();
         let told = exposure(&file.metadata().unwrap()).unwrap();
-        assert_eq!(told, "it belongs to user 65534, who may read and change it; chown it");
+        assert_eq!(told, "it belongs to user 65534, who can read and change it; chown it");
     }
 }

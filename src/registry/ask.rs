@@ -1,4 +1,4 @@
-//! One conversation with one registry: where it is, how it is asked, with which token, and what it refuses.
+//! Requests to one registry about one image: its address, the login or token, and its refusals.
 
 use std::time::Duration;
 
@@ -11,17 +11,17 @@ use crate::model::{ImageRef, RegistryLogin};
 use super::challenge::Challenge;
 use super::{DEADLINE, RegistryError, Unanswered};
 
-/// Manifests of one image and indexes of several architectures, in Docker's and in OCI's names.
+/// The media types of manifests and indexes, of Docker and of OCI.
 const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
 
-/// Bytes of an answer with a token in it.
+/// Most bytes of an answer with a token.
 const LARGEST_TOKEN: usize = 64 << 10;
 
-/// How long a token is good for when its service does not say, by the distribution API.
+/// How long a token is valid if its service does not say, in seconds (distribution API).
 const USUAL_LIFE: u64 = 60;
 
-/// A conversation about one image.
+/// Requests about one image.
 pub(super) struct Asking<'a> {
     http: &'a Http,
     image: &'a ImageRef,
@@ -29,13 +29,13 @@ pub(super) struct Asking<'a> {
     registry: String,
     /// The image's path there, e.g. `a/b`.
     path: String,
-    /// Who the device is, if it is for this registry.
+    /// The device's login, if this registry may have it.
     login: Option<&'a RegistryLogin>,
-    /// Shown once the registry has asked for it.
+    /// The credential to send. Fetched after the registry has asked for it.
     pass: Option<Pass>,
 }
 
-/// What the registry is shown.
+/// A credential for the registry.
 pub(super) enum Pass {
     Token {
         token: String,
@@ -46,9 +46,9 @@ pub(super) enum Pass {
 }
 
 impl<'a> Asking<'a> {
-    /// Nothing is asked yet.
+    /// Sends nothing yet.
     pub(super) fn new(http: &'a Http, image: &'a ImageRef, login: Option<&'a RegistryLogin>) -> Self {
-        let (host, path) = place(image.repository());
+        let (host, path) = host_and_path(image.repository());
         let login = login.filter(|login| login.is_for(image));
         let is_local = Url::parse(&format!("http://{host}")).is_ok_and(|url| is_loopback(&url));
         let is_plain = is_local || login.is_some_and(|login| login.is_plain(host));
@@ -56,8 +56,9 @@ impl<'a> Asking<'a> {
         Self { http, image, registry, path, login, pass: None }
     }
 
-    /// Asks for `what` of the repository, e.g. `manifests/latest`, and once more with the login, or with
-    /// a token from whom the registry names, if it wants that. The answer is a good one, its body is not read yet.
+    /// Requests `what` of the repository, e.g. `manifests/latest`. If the registry asks for a credential, requests it once
+    /// more with the login, or with a token from the registry's token service. Returns only answers with status 200; the
+    /// body is not read yet.
     pub(super) async fn ask(&mut self, method: Method, what: &str) -> Result<Answer, Unanswered> {
         let url = format!("{}/v2/{}/{what}", self.registry, self.path);
         let mut answer = self.send(method.clone(), &url).await?;
@@ -74,9 +75,9 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// What the registry wants to be shown before it answers anything; `None`: nothing.
-    pub(super) async fn knock(&self) -> Result<Option<Pass>, Unanswered> {
-        // As the engine does before each pull.
+    /// Returns the credential that the registry wants for any request; `None` if it wants none.
+    pub(super) async fn probe(&self) -> Result<Option<Pass>, Unanswered> {
+        // The engine makes this request before each pull, too.
         let answer = self.send(Method::GET, &format!("{}/v2/", self.registry)).await?;
         match answer.status() {
             StatusCode::UNAUTHORIZED => self.get_pass(&answer).await.map(Some),
@@ -90,7 +91,7 @@ impl<'a> Asking<'a> {
         answer.body(limit).await.map_err(|failure| self.failed(&failure))
     }
 
-    /// An answer that is none, or makes no sense.
+    /// Makes the error for a missing or invalid answer.
     pub(super) fn unreachable(&self, why: String) -> Unanswered {
         RegistryError::Unreachable { image: self.image.to_string(), why }.into()
     }
@@ -99,7 +100,8 @@ impl<'a> Asking<'a> {
         self.unreachable(failure.to_string())
     }
 
-    /// The content is checked by its digest, so it may be anywhere; credentials are shown to the registry alone.
+    /// Sends a request. It may be redirected anywhere, because the content is checked by its digest. Only the registry
+    /// gets credentials.
     async fn send(&self, method: Method, url: &str) -> Result<Answer, Unanswered> {
         let request = Request::new(method, url, DEADLINE).header(ACCEPT, KINDS).follow(Follow::Anywhere);
         let request = match &self.pass {
@@ -128,7 +130,8 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// What the registry's `WWW-Authenticate` asks for: the login, or a token from where it says.
+    /// Returns the credential that the registry's `WWW-Authenticate` asks for: the login, or a token that is fetched from
+    /// its token service.
     async fn get_pass(&self, answer: &Answer) -> Result<Pass, Unanswered> {
         match Challenge::read(answer.headers(&WWW_AUTHENTICATE)) {
             Some(Challenge::Basic) if self.login.is_some() => Ok(Pass::Login),
@@ -137,7 +140,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// Fetches a token for reading this image and no more, whatever scope the registry names.
+    /// Fetches a token that allows only reading this image, whatever scope the registry names.
     async fn get_token(&self, realm: &str, service: Option<String>) -> Result<Pass, Unanswered> {
         #[derive(Deserialize)]
         struct Issued {
@@ -163,17 +166,18 @@ impl<'a> Asking<'a> {
         let life = issued.as_ref().and_then(|issued| issued.expires_in).unwrap_or(USUAL_LIFE);
         let token =
             issued.and_then(|issued| issued.token.or(issued.access_token)).filter(|token| !token.is_empty());
-        let token = token.ok_or_else(|| self.unreachable("its token service gives no token".to_owned()))?;
+        let token =
+            token.ok_or_else(|| self.unreachable("its token service returned no token".to_owned()))?;
         Ok(Pass::Token { token, life: Duration::from_secs(life) })
     }
 
-    /// Whether tokens may be asked for at `realm`: over https, or as the registry itself where that has no TLS, and with
-    /// a login only at a host that may see it.
+    /// Checks that `realm` may be asked for tokens: over https, or over http if the settings say that its host has no TLS.
+    /// With a login, only if the host may have it.
     pub(super) fn check_realm(&self, realm: &str) -> Result<(), Unanswered> {
         let is_http = |url: &Url| matches!(url.scheme(), "http" | "https");
         let parts = Url::parse(realm).ok().filter(is_http).zip(Url::parse(&self.registry).ok());
         let Some((realm, registry)) = parts else {
-            return Err(self.unreachable("its token service has no address that can be read".to_owned()));
+            return Err(self.unreachable("the address of its token service is invalid".to_owned()));
         };
         let name = realm.host_str().unwrap_or_default();
         let host = realm.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
@@ -183,7 +187,7 @@ impl<'a> Asking<'a> {
         let is_own_plain = self.login.is_some_and(|login| login.is_plain(&host));
         match realm.scheme() {
             _ if is_loopback(&realm) && !is_loopback(&registry) => {
-                Err(self.unreachable(format!("its token service is said to be this machine, at {host}")))
+                Err(self.unreachable(format!("it names this machine, at {host}, as its token service")))
             }
             "http" if !is_loopback(&realm) && !is_own_plain => {
                 Err(self.unreachable(format!("its token service {host} has no TLS")))
@@ -193,8 +197,8 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// Registry and path of a repository, as the engine reads it: without a host it is Docker Hub's.
-fn place(repository: &str) -> (&str, String) {
+/// Splits a repository into registry and path, as the engine does: without a host, it is on Docker Hub.
+fn host_and_path(repository: &str) -> (&str, String) {
     match repository.split_once('/') {
         Some((host, path)) if host.contains(['.', ':']) || host == "localhost" => {
             (if host == "docker.io" { HUB } else { host }, path.to_owned())
@@ -204,7 +208,7 @@ fn place(repository: &str) -> (&str, String) {
     }
 }
 
-/// Docker Hub's own name differs from the one in references.
+/// The host of Docker Hub's registry. References name it docker.io.
 const HUB: &str = "registry-1.docker.io";
 
 #[cfg(test)]
@@ -221,7 +225,7 @@ mod tests {
             ("127.0.0.1:5000/a/b", "127.0.0.1:5000", "a/b"),
             ("r.example/a/b", "r.example", "a/b"),
         ] {
-            assert_eq!(place(repository), (host, path.to_owned()), "{repository}");
+            assert_eq!(host_and_path(repository), (host, path.to_owned()), "{repository}");
         }
     }
 

@@ -1,10 +1,10 @@
-//! What a registry asks for when it lets nobody in (`WWW-Authenticate`). Pure.
+//! Parses the challenge of a registry that wants a credential (`WWW-Authenticate`). Pure.
 
-/// How a registry wants to know who asks.
+/// The credential that a registry wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Challenge {
     Basic,
-    /// A token of the service at `realm`.
+    /// A token from the service at `realm`.
     Bearer {
         realm: String,
         service: Option<String>,
@@ -12,7 +12,7 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// The challenge among these header lines; that for a token where there are several, as the engine prefers it.
+    /// Finds the challenge in these header lines. If there are several, prefers a token, as the engine does.
     pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
         let mut found = None;
         for line in lines {

@@ -1,9 +1,9 @@
-//! Asks image registries what a tag stands for, what an image weighs, and how the device may pull it. It does not
-//! know what a release is, nor who asks.
+//! Asks image registries for the digest of a tag, the size of an image, and a token to pull it. It does not know what a
+//! release is, or why it is asked.
 //!
-//! Registries on this machine (localhost, 127.0.0.0/8, ::1) are asked over plain HTTP,
-//! as the engine does; all others over HTTPS, unless the settings say that one has none. Our own few lines of the
-//! distribution API, because the kept client for it weighs a megabyte in a binary that boards download.
+//! Requests go over plain HTTP to registries on this machine (localhost, 127.0.0.0/8, ::1), as the engine does, and over
+//! HTTPS to all others, unless the settings say that one has no TLS. We have our own few lines for the distribution API,
+//! because the maintained client for it adds a megabyte to a binary that boards download.
 
 mod ask;
 mod challenge;
@@ -21,40 +21,40 @@ use ask::Asking;
 pub use image_size::measure_image;
 pub use pass::pass;
 
-/// How long one registry may take over one question.
+/// Longest time for one request to a registry.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Why a registry did not tell, sorted by what one can do about it.
+/// Why a registry did not answer, sorted by what one can do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
-    /// It says that there is no such image, or hides it.
+    /// The registry has no such image, or hides it.
     #[error("{image} is not in its registry; push it first, or check the name and the tag")]
     NotFound { image: String },
 
-    /// It wants to know who asks.
+    /// The registry needs a login.
     #[error(
         "the registry does not let us read {image}; make it readable without a login, or name it with its digest (repository@sha256:...)"
     )]
     Denied { image: String },
 
-    /// Its tokens come from a host that may not be shown the login.
+    /// Its token service is on a host that may not get the login.
     #[error(
-        "the registry of {image} wants the device's login to be shown to {realm}, which is not one of the cloud's hosts; \
-         if it may be shown there, add {realm} to cloud.registries"
+        "the registry of {image} wants the device's login to be sent to {realm}, which is not one of the cloud's hosts; \
+         if that host may have it, add {realm} to cloud.registries"
     )]
     ForeignRealm { image: String, realm: String },
 
-    /// No answer, or none that makes sense.
+    /// No answer, or an invalid one.
     #[error(
         "the registry of {image} does not answer ({why}); check its address and the network, then try again"
     )]
     Unreachable { image: String, why: String },
 }
 
-/// Why a registry did not answer a question.
+/// A failed request to a registry.
 #[derive(Debug)]
 pub struct Unanswered {
-    /// How long it wishes not to be asked: 1 s to 1 h.
+    /// How long it asked us to wait: 1 s to 1 h.
     pub after: Option<Duration>,
     pub why: RegistryError,
 }
@@ -65,9 +65,8 @@ impl From<RegistryError> for Unanswered {
     }
 }
 
-/// The same image with the digest that its tag stands for now. For an image of several
-/// architectures that is the digest of the whole index. An image that has a digest
-/// already is not asked for.
+/// Replaces the tag of an image by its present digest. For an image for several architectures, that is the digest of the
+/// index. An image that has a digest already is returned without a request.
 ///
 /// # Errors
 ///
@@ -92,6 +91,6 @@ async fn digest(http: &Http, image: &ImageRef) -> Result<String, RegistryError> 
     let asked = Asking::new(http, image, None).ask(Method::HEAD, &what).await;
     let answer = asked.map_err(|unanswered| unanswered.why)?;
     let digest = answer.header(&HeaderName::from_static("docker-content-digest"));
-    let why = "it tells no digest".to_owned();
+    let why = "its answer has no digest".to_owned();
     digest.map(str::to_owned).ok_or_else(|| RegistryError::Unreachable { image: image.to_string(), why })
 }

@@ -1,8 +1,7 @@
-//! What an engine is given to show a registry, so that it never has to show the device's login to anybody else.
+//! Fetches the credential that the engine needs to pull an image, so that the device's login goes to no other host.
 //!
-//! An engine that is given user and password shows them to the token service that the registry names, wherever that
-//! is (seen with Docker 20.10). So the token is fetched here, where the host is looked at first, and the engine is
-//! given the token.
+//! An engine with user and password sends them to whatever token service the registry names (seen with Docker 20.10).
+//! So the token is fetched here, after the host is checked, and the engine gets only the token.
 
 use std::time::Duration;
 
@@ -12,11 +11,11 @@ use crate::model::{ImageRef, RegistryLogin, RegistryPass};
 use super::ask::{Asking, Pass};
 use super::{Unanswered, late};
 
-/// How long registry and token service may take together.
+/// Longest time for registry and token service together.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Asks the image's registry what it wants to be shown, and fetches that. A registry that `login` is not for is not
-/// asked.
+/// Asks the registry of the image which credential it wants, and fetches it. Sends nothing to a registry that may not
+/// have `login`.
 ///
 /// # Errors
 ///
@@ -26,7 +25,7 @@ pub async fn pass(http: &Http, image: &ImageRef, login: &RegistryLogin) -> Resul
         return Ok(RegistryPass::Nothing);
     }
     let asking = Asking::new(http, image, Some(login));
-    let asked = tokio::time::timeout(PATIENCE, asking.knock()).await;
+    let asked = tokio::time::timeout(PATIENCE, asking.probe()).await;
     match asked.unwrap_or_else(|_| Err(late(image, PATIENCE).into()))? {
         None => Ok(RegistryPass::Nothing),
         Some(Pass::Token { token, life }) => Ok(RegistryPass::Token { token, life, login: login.clone() }),

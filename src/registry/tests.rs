@@ -71,8 +71,8 @@ async fn a_token_service_on_a_host_that_may_not_see_the_login_is_not_asked() {
     assert_eq!(
         refused,
         format!(
-            "the registry of {registry_at}/lab/web:latest wants the device's login to be shown to {service_at}, which is not \
-             one of the cloud's hosts; if it may be shown there, add {service_at} to cloud.registries"
+            "the registry of {registry_at}/lab/web:latest wants the device's login to be sent to {service_at}, which is not \
+             one of the cloud's hosts; if that host may have it, add {service_at} to cloud.registries"
         )
     );
     assert_eq!(service.requests(), Vec::<String>::new());
@@ -100,9 +100,9 @@ async fn what_a_registry_may_say_of_its_token_service() {
         ("r.example", "https://auth.example:8443/token", "shown to auth.example:8443,"),
         ("r.example", "https://auth.example.evil.example/", "shown to auth.example.evil.example,"),
         ("r.example", "http://auth.example/token", "its token service auth.example has no TLS"),
-        ("r.example", "http://127.0.0.1/token", "its token service is said to be this machine"),
-        ("r.example", "file:///etc/passwd", "its token service has no address that can be read"),
-        ("r.example", "tokens", "its token service has no address that can be read"),
+        ("r.example", "http://127.0.0.1/token", "it names this machine"),
+        ("r.example", "file:///etc/passwd", "the address of its token service is invalid"),
+        ("r.example", "tokens", "the address of its token service is invalid"),
     ] {
         let image = ImageRef::parse(&format!("{registry}/a")).unwrap();
         let http = Http::new().unwrap();
@@ -156,8 +156,8 @@ async fn no_token_service_fills_the_memory_or_sends_the_login_on() {
     for (path, told) in [
         ("/endless", "its answer has more than 65536 bytes"),
         ("/away", "which is another server"),
-        ("/none", "gives no token"),
-        ("/empty", "gives no token"),
+        ("/none", "returned no token"),
+        ("/empty", "returned no token"),
         ("/denied", "does not let us read"),
     ] {
         let registry = guarded(service.url(path));

@@ -1,33 +1,34 @@
-//! Decides which copy is the truth after a restart. Pure.
+//! Decides which copy is taken after a restart. Pure.
 //!
-//! A save bears a number `n` and goes: database (synced), mirror (synced), told to the caller.
+//! Each save has a number `n`. It writes the database and syncs it, writes a mirror and syncs it, and then returns to
+//! the caller.
 //!
-//! | power cut                    | database | mirrors  | taken         | told to the caller before |
+//! | power cut                    | database | mirrors  | taken         | returned to the caller    |
 //! |------------------------------|----------|----------|---------------|---------------------------|
 //! | before the database          | n-1      | n-1, n-2 | database, n-1 | n-1                       |
-//! | database written             | n        | n-1, n-2 | database, n   | n-1 (n is whole as well)  |
+//! | database written             | n        | n-1, n-2 | database, n   | n-1 (n is complete, too)  |
 //! | mirror half written          | n        | n-1, n-2 | database, n   | n-1; a rename is all or nothing |
 //! | mirror written               | n        | n-1, n   | database, n   | n                         |
 //! | database failed, mirror went | n-1      | n-1, n   | mirror, n     | n-1, and an error for n   |
 //!
-//! So the newest whole copy never lacks what was told; on a tie the database is taken. With the
-//! database lost the newer mirror has everything told; with both mirrors lost the database has.
-//! A database that lost its tail without noticing is older than the mirror, so the mirror wins.
+//! So the newest intact copy has everything that was returned as saved; on a tie the database is taken. If the database
+//! is lost, the newer mirror has everything; if both mirrors are lost, the database has. A database that lost its tail
+//! unnoticed is older than the mirror, so the mirror is taken.
 
 use super::mirror::{Found, Slot};
 use super::records::Snapshot;
 use super::{Recovery, StoreError};
 use crate::model::with_causes;
 
-/// Which copy to go on from, and what is to be done about the others.
+/// The copy to take, and what to do with the others.
 #[derive(Debug, Default)]
 pub(super) struct Choice {
-    /// What is remembered; nothing at all when no copy could be read.
+    /// The content of the copy; empty if no copy could be read.
     pub(super) base: Snapshot,
-    /// Why `base` may not stand for all there is. Then nothing may be written yet: a copy that
-    /// cannot be read now may come back and must not be outrun by an emptier one.
+    /// The error of a copy that cannot be read now, if it may be newer than `base`. Then nothing may be written yet,
+    /// because an emptier copy with a greater number would win once that copy is readable again.
     pub(super) hidden: Option<StoreError>,
-    /// A copy with an unknown number may come back: ours must be greater.
+    /// A copy with an unknown number may become readable again, so our next number must be greater.
     pub(super) must_leap: bool,
     /// Files to move away before anything is written, and why.
     pub(super) aside: Vec<&'static str>,
@@ -35,7 +36,7 @@ pub(super) struct Choice {
     pub(super) notes: Vec<Recovery>,
 }
 
-/// What the two mirrors come to.
+/// The result of comparing the two mirrors.
 #[derive(Default)]
 struct Mirrored {
     best: Option<(Slot, Snapshot)>,
@@ -46,7 +47,7 @@ struct Mirrored {
 
 /// Takes the copy with the greatest number, the database's on a tie.
 pub(super) fn choose(database: Found, mirrors: [Found; 2]) -> Choice {
-    let mirrored = weigh(mirrors);
+    let mirrored = compare(mirrors);
     let mut choice = Choice { must_leap: mirrored.hidden.is_some(), ..Choice::default() };
     let is_known = mirrored.best.is_some() || matches!(database, Found::Whole(_));
     let may_be_old = !mirrored.lost.is_empty();
@@ -97,7 +98,8 @@ pub(super) fn choose(database: Found, mirrors: [Found; 2]) -> Choice {
 
 const MISSING: &str = "it is missing";
 
-fn weigh(mirrors: [Found; 2]) -> Mirrored {
+/// Finds the newer intact mirror, and collects the lost ones.
+fn compare(mirrors: [Found; 2]) -> Mirrored {
     let mut mirrored = Mirrored::default();
     for (slot, found) in Slot::BOTH.into_iter().zip(mirrors) {
         match found {

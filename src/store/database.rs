@@ -1,15 +1,14 @@
 //! The database: the only file that names sled (0.34.7).
 //!
-//! What facts of sled shape this file (measured, docs of the project; source where named):
-//! - `flush()` never calls fsync (iobuf.rs), so each write ends with `sync_all` on a handle of our own.
-//! - A message beyond a quarter of a segment goes to a file of its own that is never fsynced
-//!   (blob_io.rs). A leaf holds up to 17 items (node.rs). So records are cut into cells of at
-//!   most 1 KiB and segments are 128 KiB: the largest leaf, 20 KB, stays below 32 KB.
-//! - Damage shows as an error or a panic at open, or only on reading: all is read at once. A panic
-//!   ends the process (`panic = "abort"`), and a mark beside the database remembers it ([`Mark`]).
-//!   A lost tail shows as nothing at all: hence a number and a checksum over everything, written
-//!   in the same batch as the change.
-//! - An I/O error sticks to its handle: after any error the handle must be dropped and reopened.
+//! The facts about sled that shape this file (measured, or from its documentation; its source file where named):
+//! - `flush()` never calls fsync (iobuf.rs), so each write ends with `sync_all` on our own handle of its file.
+//! - A message larger than a quarter of a segment goes to a separate file that is never fsynced (blob_io.rs). A leaf
+//!   has up to 17 items (node.rs). So records are cut into cells of at most 1 KiB, and segments have 128 KiB: the
+//!   largest leaf has 20 KB, which is less than 32 KB.
+//! - Damage appears as an error or a panic at open, or only when a value is read. So everything is read at open. A
+//!   panic ends the process (`panic = "abort"`), and a marker file next to the database records it ([`Mark`]). A lost
+//!   tail is not reported at all. So each batch also writes a number and a checksum over everything.
+//! - A handle that had an I/O error keeps failing, so it is dropped and opened again after any error.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -28,12 +27,12 @@ use super::folder;
 use super::mirror::Found;
 use super::records::{Records, Snapshot, VERSION, digest, other_version, without_content};
 
-/// sled's largest value that never becomes a file of its own, with room to spare.
+/// Bytes of one value, well below the size that sled would write to a separate file.
 const CELL: usize = 1024;
 const SEGMENT: usize = 128 << 10;
 const CACHE: u64 = 256 << 10;
 
-/// Opening takes 10–70 ms on a PC; a slow SD card may need a hundred times that.
+/// Longest time to wait for sled to open. It takes 10–70 ms on a PC; a slow SD card may need a hundred times as long.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The key of [`Meta`]. Cells are `<record>/<4 hex digits>`, and no record is named `meta`.
@@ -51,16 +50,16 @@ struct AnyVersion {
     v: u32,
 }
 
-/// An open database and what it holds.
+/// An open database and its content.
 pub(super) struct Database {
     folder: PathBuf,
     sled: sled::Db,
-    /// For `sync_all`: sled lends nobody its own handle.
+    /// For `sync_all`, because sled does not give access to its own handle.
     file: File,
     held: Snapshot,
 }
 
-/// Why nothing can be read: damaged for good, or not now.
+/// Why nothing can be read: because of damage, or only now.
 enum Trouble {
     Damaged(String),
     Foreign(String),
@@ -70,10 +69,9 @@ enum Trouble {
 impl Database {
     /// Opens or creates the database and reads all of it.
     ///
-    /// Returns no database when what is there cannot be used; then [`Found`] says why.
-    /// Takes up to 0.2 s longer when another handle is just being closed, and [`PATIENCE`] when
-    /// sled hangs: seen only with large values on a damaged or full disk, but a device that
-    /// waits for its memory at every start would be lost.
+    /// Returns no database if it cannot be used; [`Found`] then says why. Takes up to 0.2 s longer while another handle is
+    /// being closed, and up to [`PATIENCE`] if sled hangs. That happened only with large values on a damaged or full
+    /// disk, but a device that hangs at every start would be lost.
     pub(super) fn open(folder: &Path) -> (Option<Self>, Found) {
         match opened_within_patience(folder, open) {
             Ok(database) if database.held == Snapshot::default() => (Some(database), Found::Nothing),
@@ -87,17 +85,17 @@ impl Database {
         }
     }
 
-    /// What it holds.
+    /// Returns the content.
     pub(super) fn held(&self) -> &Snapshot {
         &self.held
     }
 
-    /// Makes the content that of `next`, as one step, writing only cells that differ.
+    /// Replaces the content by `next` atomically. Writes only cells that differ.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Damaged`] or what the disk says. The database must then be dropped and
-    /// opened again: it holds `next` or what it held before.
+    /// [`StoreError::Damaged`] or the error of the disk. The database must then be dropped and opened again. It has
+    /// either its old content or `next`.
     pub(super) fn write(&mut self, next: &Snapshot) -> Result<(), StoreError> {
         let batch = batch(&self.held.records, next)?;
         self.sled.apply_batch(batch).and_then(|()| self.sled.flush()).map_err(|error| {
@@ -114,23 +112,23 @@ impl Database {
     }
 }
 
-/// Remembers that opening a database ended the process, once or twice in a row.
+/// Records that opening a database ended the process, once or twice in a row.
 ///
-/// Empty files beside the database, there only while it is opened; they take no space from a disk that
-/// is full. They are not synced: what ends a process leaves what it wrote.
+/// Empty files next to the database that exist only while it is opened, so a full disk has room for them. They are not
+/// synced, because the end of a process does not lose what it wrote.
 struct Mark([PathBuf; 2]);
 
 impl Mark {
     /// # Errors
     ///
-    /// [`Trouble::Damaged`] when two openings did not come to an end: one may have been killed for
-    /// another reason.
+    /// [`Trouble::Damaged`] if two attempts to open it ended the process. A single one may have been killed for another
+    /// reason.
     fn make(folder: &Path) -> Result<Self, Trouble> {
         let mark = Self(["opening", "opening-again"].map(|extension| folder.with_extension(extension)));
         let Some(next) = mark.0.iter().find(|path| !path.exists()) else {
-            return Err(Trouble::Damaged("sled ended the agent twice while it read it".to_owned()));
+            return Err(Trouble::Damaged("opening it ended the agent twice".to_owned()));
         };
-        // Where nothing can be made, or a link is in its place, it is opened without.
+        // If the file cannot be created, the database is opened without it.
         let _ = File::options().write(true).create_new(true).mode(0o600).open(next);
         Ok(mark)
     }
@@ -144,7 +142,7 @@ impl Drop for Mark {
     }
 }
 
-/// Runs `open` on a thread of its own, and leaves that behind when it takes longer than [`PATIENCE`].
+/// Runs `open` on a separate thread, and abandons it after [`PATIENCE`].
 fn opened_within_patience<T: Send + 'static>(
     folder: &Path,
     open: impl FnOnce(&Path) -> Result<T, Trouble> + Send + 'static,
@@ -156,22 +154,22 @@ fn opened_within_patience<T: Send + 'static>(
     let opener = std::thread::Builder::new().name("store-open".to_owned()).spawn(move || {
         let opened = open(&path);
         drop(mark);
-        // When nobody waits any more, the database is dropped, and with it the lock on its file.
+        // If the caller has given up, this drops the database, and with it the lock on its file.
         let _ = tx.send(opened);
     });
     opener.map_err(now)?;
     rx.recv_timeout(PATIENCE).unwrap_or_else(|none| match none {
         RecvTimeoutError::Timeout => Err(now(io::ErrorKind::TimedOut.into())),
-        // Where panics unwind, as in tests, one ends only the thread.
+        // If panics unwind, as in tests, a panic ends only the thread.
         RecvTimeoutError::Disconnected => Err(Trouble::Damaged("sled panicked".to_owned())),
     })
 }
 
-/// Lets the timers of the threads that this one starts ring an hour late, and its own while `open` runs.
+/// Sets a timer slack of one hour for this thread while `open` runs, and for the threads that it starts.
 ///
-/// sled keeps seven threads for its files, for good, and each looks every second whether there is work
-/// (threadpool.rs), which was nearly all that the agent computed at rest. Work wakes them at once all the
-/// same. They begin with the first database, in here, and inherit the slack (prctl(2), PR_SET_TIMERSLACK).
+/// sled starts seven threads, and each of them polls for work every second (threadpool.rs), which was most of the
+/// agent's CPU time at rest. New work still wakes them at once. They start with the first database, here, and inherit
+/// the slack (prctl(2), PR_SET_TIMERSLACK).
 fn patiently<T>(open: impl FnOnce() -> T) -> T {
     slacken(3_600_000_000_000);
     let opened = open();
@@ -179,17 +177,17 @@ fn patiently<T>(open: impl FnOnce() -> T) -> T {
     opened
 }
 
-/// Sets the slack of this thread's timers, in nanoseconds; 0 is that with which it began.
+/// Sets the timer slack of this thread, in nanoseconds; 0 restores its default.
 fn slacken(slack: u64) {
     let path = fs::read_link("/proc/thread-self").ok();
     if let Some(thread) = path.as_ref().and_then(|path| path.file_name()) {
-        // Where the kernel has no such file, sled's threads go on waking up.
+        // If the kernel has no such file, sled's threads keep waking up.
         let _ = fs::write(Path::new("/proc").join(thread).join("timerslack_ns"), slack.to_string());
     }
 }
 
 fn open(folder: &Path) -> Result<Database, Trouble> {
-    // sled writes a `conf` of up to 8 bytes anew (config.rs).
+    // sled overwrites a `conf` of up to 8 bytes (config.rs).
     let is_new = fs::metadata(folder.join("conf")).map_or(0, |conf| conf.len()) <= 8;
     let now = |doing| move |source| Trouble::Now(StoreError::of(doing, folder, source));
     if fs::symlink_metadata(folder).is_err() {
@@ -198,14 +196,14 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
     private(folder)?;
     let sled = open_sled(folder)?;
     if is_new {
-        // Its threads would begin with the first write, elsewhere.
+        // Otherwise sled would start its threads with the first write, outside of `patiently`.
         drop(patiently(|| sled.flush_async().now_or_never()));
     }
     private(folder)?;
     let path = folder.join("db");
     let file = File::open(&path).map_err(now("open"))?;
     if is_new {
-        // A half-written `conf` is damage; a missing one is not. It never changes again.
+        // A half-written `conf` counts as damage, a missing one does not. It never changes again.
         for made in [&folder.join("conf"), &path, folder, folder.parent().unwrap_or(folder)] {
             folder::sync_folder(made).map_err(now("sync"))?;
         }
@@ -214,7 +212,7 @@ fn open(folder: &Path) -> Result<Database, Trouble> {
     Ok(Database { folder: folder.to_path_buf(), sled, file, held })
 }
 
-/// The same for the life of a database: sled refuses another segment size.
+/// The configuration of sled. It must never change: sled refuses a database with another segment size.
 pub(super) fn config(folder: &Path) -> sled::Config {
     sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).segment_size(SEGMENT)
 }
@@ -232,7 +230,7 @@ fn open_sled(folder: &Path) -> Result<sled::Db, Trouble> {
     Err(Trouble::Now(StoreError::InUse { path: folder.to_path_buf() }))
 }
 
-/// Reads every tree, so that damage is found now and not in the middle of an update.
+/// Reads every tree, so that damage is found now and not during an update.
 fn scan(folder: &Path, sled: &sled::Db) -> Result<Snapshot, Trouble> {
     let bad = |error| sorted(folder, "read", error);
     let mut cells = BTreeMap::new();
@@ -250,7 +248,7 @@ fn scan(folder: &Path, sled: &sled::Db) -> Result<Snapshot, Trouble> {
         return if cells.is_empty() {
             Ok(Snapshot::default())
         } else {
-            Err(Trouble::Damaged("it has records but no number".to_owned()))
+            Err(Trouble::Damaged("it has records but no save number".to_owned()))
         };
     };
     let AnyVersion { v } = serde_json::from_slice(&meta).map_err(|e| Trouble::Damaged(without_content(e)))?;
@@ -294,7 +292,7 @@ fn batch(held: &Records, next: &Snapshot) -> Result<sled::Batch, StoreError> {
     Ok(batch)
 }
 
-/// The cells that differ, with what they shall hold; empty ones shall go.
+/// Returns the cells that differ, with their new content. A cell with empty content must be removed.
 pub(super) fn changes<'a>(held: &'a Records, next: &'a Records) -> Vec<(Vec<u8>, &'a [u8])> {
     let mut changes = Vec::new();
     for name in held.keys().chain(next.keys().filter(|name| !held.contains_key(*name))) {
@@ -317,7 +315,8 @@ fn key(record: &str, index: usize) -> Vec<u8> {
     format!("{record}/{index:04x}").into_bytes()
 }
 
-/// sled makes its files with the process's umask, and follows links.
+/// Makes all files private, because sled creates them with the umask of the process, and refuses links, because sled
+/// follows them.
 fn private(folder: &Path) -> Result<(), Trouble> {
     match folder::keep_private(folder).map_err(Trouble::Now)? {
         Some(odd) => Err(Trouble::Damaged(odd)),
@@ -325,11 +324,11 @@ fn private(folder: &Path) -> Result<(), Trouble> {
     }
 }
 
-/// Damage, or the disk's trouble? A full disk must never cost the database.
+/// Tells damage from an error of the disk. A full disk must never cost the database.
 fn sorted(folder: &Path, doing: &'static str, error: sled::Error) -> Trouble {
     match error {
         sled::Error::Io(e) if is_wrong_file(e.kind()) => {
-            Trouble::Damaged(format!("a file of it is wrong: {e}"))
+            Trouble::Damaged(format!("one of its files is missing or wrong: {e}"))
         }
         sled::Error::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             Trouble::Now(folder::setup(folder, e))
@@ -341,7 +340,7 @@ fn sorted(folder: &Path, doing: &'static str, error: sled::Error) -> Trouble {
     }
 }
 
-/// Errors that a sound disk gives when the files themselves are not what sled left.
+/// Returns whether an error means that the files are not as sled left them, while the disk works.
 fn is_wrong_file(kind: io::ErrorKind) -> bool {
     matches!(
         kind,

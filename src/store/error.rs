@@ -1,4 +1,4 @@
-//! What can go wrong with the store, sorted by what the caller can do, and what was done about it.
+//! The errors of the store, sorted by what the caller can do, and the repairs that it made.
 
 use std::fmt;
 use std::io;
@@ -11,10 +11,10 @@ use super::mirror::Slot;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// Fatal: two writers would undo each other.
-    #[error("another process uses the store in {}: stop it, or give this one a state folder of its own", path.display())]
+    #[error("another process uses the state folder {}: stop it, or give each process its own folder", path.display())]
     InUse { path: PathBuf },
 
-    /// Fatal: the device was set up wrong and only a person can put it right.
+    /// Fatal: the setup is wrong, and only an operator can fix it.
     #[error("the state folder {} {problem}: {remedy}", path.display())]
     Folder {
         path: PathBuf,
@@ -24,7 +24,7 @@ pub enum StoreError {
         source: io::Error,
     },
 
-    /// Passes when somebody frees space.
+    /// Passes once space is freed.
     #[error("no space to {doing} {}", path.display())]
     Full {
         doing: &'static str,
@@ -42,7 +42,7 @@ pub enum StoreError {
         source: io::Error,
     },
 
-    /// The disk failed otherwise. It may pass.
+    /// Another error of the disk. It may pass.
     #[error("cannot {doing} {}", path.display())]
     Io {
         doing: &'static str,
@@ -55,7 +55,7 @@ pub enum StoreError {
     #[error("the database in {} is damaged: {why}", path.display())]
     Damaged { path: PathBuf, why: String },
 
-    /// A record has no JSON form: a mistake in the model.
+    /// A record cannot be written as JSON: a bug in the model.
     #[error("the record {record} cannot be written as JSON")]
     Encode {
         record: String,
@@ -65,7 +65,7 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Sorts an error of the file system that came while `doing` something to `path`.
+    /// Sorts an error of the file system that occurred while `doing` something to `path`.
     pub(super) fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         if matches!(
@@ -80,13 +80,13 @@ impl StoreError {
         }
     }
 
-    /// Whether the daemon must end instead of running without its memory.
+    /// Returns whether the daemon must end instead of running without a saved state.
     #[must_use]
     pub fn is_fatal(&self) -> bool {
         matches!(self, Self::InUse { .. } | Self::Folder { .. })
     }
 
-    /// When [`Store::retry`](super::Store::retry) is worth a call; `None` if never.
+    /// Returns when to call [`Store::retry`](super::Store::retry) again; `None` if never.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -98,37 +98,37 @@ impl StoreError {
     }
 }
 
-/// What opening the store found and did. Printed, it is a sentence for the journal.
+/// What opening the store found and did. `Display` makes a sentence for the journal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recovery {
-    /// There was no store; now there is an empty one.
+    /// There was no store. An empty one was created.
     Created,
-    /// The database was whole and the newest copy.
+    /// The database was intact and the newest copy.
     Opened,
-    /// The database was unusable and was moved away.
+    /// The database was unusable and was set aside.
     SetAside { to: PathBuf, why: String },
     /// An older database that had been set aside was deleted to save space.
     Dropped { folder: PathBuf },
-    /// The database was gone or unusable; all comes from a mirror.
+    /// The database was missing or unusable. Everything was restored from a mirror.
     Rebuilt {
         from: Slot,
-        /// The other mirror is damaged too, so that the very last save may be missing.
+        /// The other mirror is damaged, too, so the last save may be missing.
         may_be_old: bool,
     },
-    /// The database was whole but older than a mirror, which was taken instead.
+    /// The database was intact but older than a mirror, which was taken instead.
     CaughtUp { from: Slot, database: u64, mirror: u64 },
-    /// A mirror was missing, damaged or unreadable. It is written again.
+    /// A mirror was missing, damaged or unreadable. It will be written again.
     MirrorLost { slot: Slot, why: String },
-    /// Nothing could be read any more.
+    /// No copy could be read.
     StartedEmpty,
-    /// One record could not be understood and is forgotten; what held it was set aside.
+    /// One record could not be decoded and is lost. The files with it were set aside.
     RecordForgotten { record: String, why: String },
-    /// The disk does not let us: what was read (nothing, if no slot is named) is kept in memory.
+    /// The disk cannot be used. The agent runs from memory, with what was read (nothing if no slot is named).
     Unavailable { from: Option<Slot>, why: String },
 }
 
 impl Recovery {
-    /// Whether a person may want to know.
+    /// Returns whether an operator should know about it.
     #[must_use]
     pub fn is_trouble(&self) -> bool {
         !matches!(self, Self::Created | Self::Opened)

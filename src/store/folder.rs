@@ -1,4 +1,4 @@
-//! The state folder: making it, holding it alone, writing files in it that survive a power cut.
+//! The state folder: creates it, locks it, and writes files in it so that they survive a power cut.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -9,33 +9,33 @@ use std::time::Duration;
 use super::{Recovery, StoreError};
 use crate::ownership::{self, NotOurs};
 
-/// How many broken databases are kept for whoever wants to look; an SD card is small.
+/// Most damaged databases to keep for an investigation; an SD card is small.
 pub(super) const KEPT_ASIDE: usize = 2;
 
 const ASIDE: &str = "db.corrupt-";
 
-/// Creates the folder if it is missing (0700), takes access to it from everybody but its owner, and holds it until
-/// the handle is dropped. One that was open to others is told to the journal.
+/// Creates the folder if it is missing (0700), removes the access of other users, and locks it until the handle is
+/// dropped. Logs a warning if other users had access.
 ///
-/// The lock is on the folder itself, so it needs neither space nor a writable disk, and the
-/// kernel frees it when the process dies. On a file system without locks nothing is held.
+/// The lock is on the folder itself, so it needs neither space nor a writable disk, and the kernel releases it when the
+/// process dies. On a file system without locks, nothing is locked.
 ///
 /// # Errors
 ///
-/// [`StoreError::InUse`]; [`StoreError::Folder`] when it is no folder, its path is too long,
-/// it belongs to another user or we may not use it; the others when the disk does not let us.
+/// [`StoreError::InUse`]; [`StoreError::Folder`] if it is not a folder, its path is too long, it belongs to another
+/// user or we may not use it; the others for errors of the disk.
 pub(super) fn hold(dir: &Path) -> Result<File, StoreError> {
     let handle = create(dir).and_then(|()| File::open(dir)).map_err(|source| setup(dir, source))?;
     if !handle.metadata().is_ok_and(|m| m.is_dir()) {
         return Err(setup(dir, io::ErrorKind::NotADirectory.into()));
     }
-    // The lock of a process that forks lives on in its child until that calls exec: wait a little.
+    // A forked child of another process keeps that process's lock until it calls exec, so wait a little.
     for _ in 0..20 {
         match handle.try_lock() {
             Ok(()) | Err(TryLockError::Error(_)) => {
                 if let Some(mode) = tolerated(ownership::close_folder(&handle, dir))?.flatten() {
                     let (path, mode) = (dir.display(), format!("{mode:o}"));
-                    tracing::warn!(%path, mode, "the state folder was open to others, and is for its owner only now");
+                    tracing::warn!(%path, mode, "other users had access to the state folder; it is private now");
                 }
                 return Ok(handle);
             }
@@ -45,7 +45,7 @@ pub(super) fn hold(dir: &Path) -> Result<File, StoreError> {
     Err(StoreError::InUse { path: dir.to_path_buf() })
 }
 
-/// Whether somebody holds the folder. Holds it for a moment, which [`hold`] waits for.
+/// Returns whether another process has locked the folder. Locks it for a moment, which [`hold`] tolerates.
 pub(super) fn is_held(dir: &Path) -> io::Result<bool> {
     match File::open(dir)?.try_lock_shared() {
         Ok(()) | Err(TryLockError::Error(_)) => Ok(false),
@@ -61,27 +61,28 @@ fn create(dir: &Path) -> io::Result<()> {
     dir.parent().map_or(Ok(()), sync_folder)
 }
 
-/// Sorts an error that came with the folder itself: a mistake of the setup, or the disk's.
+/// Sorts an error of the folder itself: a wrong setup, or an error of the disk.
 pub(super) fn setup(dir: &Path, source: io::Error) -> StoreError {
     let kind = source.kind();
     let (problem, remedy) = if matches!(kind, io::ErrorKind::NotADirectory | io::ErrorKind::AlreadyExists) {
-        ("is not a folder", "move the file that is in its place, or set another state folder")
+        ("is not a folder", "move that file away, or set another state folder")
     } else if kind == io::ErrorKind::InvalidFilename {
         ("has too long a path", "set a shorter one")
     } else if kind == io::ErrorKind::PermissionDenied {
-        ("may not be used by this user", "run cotter as its owner, or give the folder to this user")
+        ("cannot be used by this user", "run cotter as its owner, or `chown -R` it to this user")
     } else {
         return StoreError::of("use", dir, source);
     };
     StoreError::Folder { path: dir.to_path_buf(), problem, remedy, source }
 }
 
-/// Takes access to the database's folder and all that is in it from everybody but its owner.
+/// Removes the access of other users to the database's folder and everything in it.
+///
+/// Returns `Ok(Some)` with a description of a link or another special file in it, which is not followed.
 ///
 /// # Errors
 ///
-/// [`StoreError::Folder`] when a part of it belongs to another user. `Ok(Some)` says what in it is no plain file
-/// or folder: nobody knows what that leads to.
+/// [`StoreError::Folder`] if a part of it belongs to another user.
 pub(super) fn keep_private(path: &Path) -> Result<Option<String>, StoreError> {
     match ownership::close(path) {
         Err(odd @ NotOurs::Odd { .. }) => Ok(Some(odd.to_string())),
@@ -89,26 +90,26 @@ pub(super) fn keep_private(path: &Path) -> Result<Option<String>, StoreError> {
     }
 }
 
-/// What a disk does not let us make private stays as it is: that must not keep an agent from its memory.
+/// Tolerates files that the disk does not let us make private, because the agent needs its saved state anyway.
 fn tolerated<T>(done: Result<T, NotOurs>) -> Result<Option<T>, StoreError> {
     match done {
         Ok(done) => Ok(Some(done)),
         Err(NotOurs::Owner { path, owner, us }) => {
-            let source = io::Error::other(format!("it is user {owner}'s, and this process is user {us}"));
-            let (problem, remedy) =
-                ("belongs to another user", "chown it, with all that is in it, to the user that runs cotter");
+            let source =
+                io::Error::other(format!("its owner is user {owner}, but this process runs as user {us}"));
+            let (problem, remedy) = ("belongs to another user", "`chown -R` it to the user that runs cotter");
             Err(StoreError::Folder { path, problem, remedy, source })
         }
         Err(NotOurs::Io { .. } | NotOurs::Odd { .. } | NotOurs::Replaceable(_)) => Ok(None),
     }
 }
 
-/// Makes the names in a folder durable.
+/// Syncs the names of the files in a folder.
 pub(super) fn sync_folder(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Replaces a file (0600) as one step: after a power cut it is the old one or the new one, whole.
+/// Replaces a file (0600) atomically: after a power cut it has the complete old or the complete new content.
 pub(super) fn replace(path: &Path, content: &[&[u8]]) -> io::Result<()> {
     let temporary = path.with_extension("json.tmp");
     let written = write_synced(&temporary, content).and_then(|()| fs::rename(&temporary, path));
@@ -129,9 +130,10 @@ fn write_synced(path: &Path, content: &[&[u8]]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Moves `names` out of the way, keeps the newest [`KEPT_ASIDE`] of what was moved, says so.
+/// Moves the files `names` into a new folder `db.corrupt-<n>`, deletes all but the newest [`KEPT_ASIDE`] of such folders,
+/// and adds notes about it.
 ///
-/// The first name gives the new folder its place when it is a folder itself, i.e. the database.
+/// If the database is among them, its folder becomes the new folder.
 pub(super) fn set_aside(
     dir: &Path,
     names: &[&str],
@@ -165,7 +167,7 @@ pub(super) fn set_aside(
     Ok(())
 }
 
-/// What was set aside before, oldest first.
+/// Returns the folders that were set aside before, oldest first.
 pub(super) fn aside(dir: &Path) -> Vec<(u64, PathBuf)> {
     let mut found: Vec<(u64, PathBuf)> = fs::read_dir(dir)
         .into_iter()

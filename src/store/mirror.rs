@@ -1,7 +1,7 @@
-//! Two files beside the database, each a whole copy of what is remembered, written in turn.
+//! Two mirror files, each a complete copy of all records. Saves alternate between them.
 //!
-//! A mirror is two lines: `{"sha256":…}` over the second, and `{"v":1,"seq":…,"records":{…}}`.
-//! It never knows what the records mean.
+//! A mirror has two lines: `{"sha256":…}` with the hash of the second, and `{"v":1,"seq":…,"records":{…}}`. This module
+//! does not know what the records mean.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -16,10 +16,11 @@ use super::StoreError;
 use super::folder;
 use super::records::{Records, Snapshot, VERSION, hex, other_version, without_content};
 
-/// More than any fleet's state; a file beyond it is damaged and must not fill the memory.
+/// Largest file that is read, in bytes. No device has so much state; a larger file is damaged and must not fill the
+/// memory.
 const LARGEST: u64 = 32 << 20;
 
-/// Which of the two mirrors.
+/// One of the two mirrors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Slot {
     A,
@@ -50,21 +51,21 @@ impl fmt::Display for Slot {
     }
 }
 
-/// What a place that should hold a copy does hold.
+/// What was found where a copy should be.
 #[derive(Debug)]
 pub(super) enum Found {
     /// No file, or a database without any record.
     Nothing,
     Whole(Snapshot),
-    /// Readable, and not what we wrote.
+    /// Readable, but not what we wrote.
     Damaged(String),
-    /// Whole, of a format that only a later version knows.
+    /// Intact, but in a format that only a later version knows.
     Foreign(String),
-    /// The disk does not let us see. It may be whole.
+    /// The disk does not let us read it. It may be intact.
     Unreadable(StoreError),
 }
 
-/// What one mirror holds, as far as we know without looking again.
+/// What one mirror has, as far as we know without reading it again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Holds {
     Seq(u64),
@@ -102,31 +103,31 @@ struct ReadPayload {
 }
 
 impl Mirrors {
-    /// Two mirrors that nobody has looked at.
+    /// Two mirrors that were not read yet.
     pub(super) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_path_buf(), holds: [Holds::Nothing; 2] }
     }
 
-    /// Reads both; an empty folder in the place of one is removed. What cannot be used is told and not an error.
+    /// Reads both, and removes an empty folder in the place of one. An unusable mirror is a [`Found`], not an error.
     pub(super) fn read(dir: &Path) -> (Self, [Found; 2]) {
         let found = Slot::BOTH.map(|slot| read(&dir.join(slot.file_name())));
         let holds = [holding(&found[0]), holding(&found[1])];
         (Self { dir: dir.to_path_buf(), holds }, found)
     }
 
-    /// Whether both are usable and the newer one holds save `seq`.
+    /// Returns whether both are usable and the newer one has save `seq`.
     pub(super) fn are_at(&self, seq: u64) -> bool {
         self.holds.contains(&Holds::Seq(seq)) && !self.holds.contains(&Holds::Nothing)
     }
 
-    /// Writes the older mirror, and the other one too when that is not usable.
+    /// Writes the older mirror, and also the other one if that is not usable.
     ///
-    /// So at every moment the newest acknowledged copy stays untouched. Durable when it returns.
+    /// So the newest acknowledged copy is never touched. Durable when it returns.
     ///
     /// # Errors
     ///
-    /// What the disk says. A mirror is then as before or, if only the folder could not be
-    /// synced, as it should be.
+    /// The error of the disk. The mirror then has its old content or, if only the folder could not be synced, the new
+    /// one.
     pub(super) fn write(&mut self, snapshot: &Snapshot) -> Result<(), StoreError> {
         let (head, payload) = encode(snapshot)?;
         let older = match (self.holds[0], self.holds[1]) {
@@ -167,15 +168,15 @@ fn encode(snapshot: &Snapshot) -> Result<(String, String), StoreError> {
 
 fn read(path: &Path) -> Found {
     if path.is_dir() {
-        // Nothing of ours makes a folder here; without this the mirror could never be written again.
+        // We never create a folder here. If it stayed, the mirror could never be written again.
         let _ = fs::remove_dir(path);
         return Found::Damaged("a folder is in its place".to_owned());
     }
-    look(path)
+    inspect(path)
 }
 
-/// What one mirror holds. Changes nothing.
-pub(super) fn look(path: &Path) -> Found {
+/// Reads one mirror. Changes nothing.
+pub(super) fn inspect(path: &Path) -> Found {
     let leads_elsewhere =
         || fs::metadata(path).map_or_else(|e| e.kind() == io::ErrorKind::NotFound, |_| true);
     if path.is_symlink() && leads_elsewhere() {

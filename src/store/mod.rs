@@ -1,18 +1,18 @@
-//! The device's memory across power cuts: identity, last target, ledger.
+//! Keeps the device's identity, last target and ledger across power cuts.
 //!
-//! A database (sled) and two mirrors in one folder. A save that returned `Ok` is on disk in the
-//! database and in a mirror; either brings it back when the other is lost (`choose.rs` has the
-//! table of power cuts). A damaged store is set aside, rebuilt and told about, never fatal. When
-//! the disk refuses, memory stays the truth and the next save brings everything outstanding.
+//! A database (sled) and two mirror files in one folder. After a save returns `Ok`, the value is on disk in the
+//! database and in a mirror, and either of them is enough to restore it (`choose.rs` has the table of power cuts). A
+//! damaged store is set aside, rebuilt and reported; it is never fatal. If the disk refuses a write, the copy in memory
+//! stays in force, and the next save writes everything that is outstanding.
 //!
-//! It knows nothing of HTTP, of the engine or of plans, writes nothing when nothing changed, and
-//! has no task of its own. Calls block for a few fsyncs: `daemon` makes them beside the runtime.
+//! The room knows nothing of HTTP, the engine or plans. It writes nothing if nothing changed, and has no task of its
+//! own. Calls block for a few fsyncs, so `daemon` makes them on a blocking thread.
 //!
 //! ```text
 //! <dir>/                 0700, locked while a store is open
 //!   db/                  sled's folder
-//!   db.opening[-again]   only while it is opened: that it did not come to an end, once or twice
-//!   db.corrupt-<n>/      at most two that were set aside
+//!   db.opening[-again]   exist only while the database is opened; left behind if opening ended the process
+//!   db.corrupt-<n>/      damaged databases that were set aside, at most two
 //!   mirror-a.json mirror-b.json
 //! ```
 
@@ -20,7 +20,7 @@ mod choose;
 mod database;
 mod error;
 mod folder;
-mod look;
+mod inspect;
 mod mirror;
 mod records;
 #[cfg(test)]
@@ -37,14 +37,14 @@ use mirror::{Found, Mirrors};
 use records::{Records, Snapshot};
 
 pub use error::{Recovery, StoreError};
-pub use look::{Copy, Look, look};
+pub use inspect::{Copy, Inspection, inspect};
 pub use mirror::Slot;
 pub use records::Remembered;
 
-/// A number that no unreadable copy has reached.
+/// Added to the save number if a copy is unreadable, so that our next number is greater than the one in that copy.
 const LEAP: u64 = 1_000_000;
 
-/// The open store. Clones are the same store.
+/// The open store. Clones share it.
 #[derive(Clone)]
 pub struct Store {
     inner: Arc<Mutex<Inner>>,
@@ -52,25 +52,25 @@ pub struct Store {
 
 struct Inner {
     dir: PathBuf,
-    /// Held for as long as the store lives; `None` while the folder cannot be had.
+    /// The lock of the folder, held as long as the store lives; `None` while it cannot be taken.
     lock: Option<File>,
-    /// `None`: to be opened before the next write.
+    /// `None`: it must be opened before the next write.
     database: Option<Database>,
     mirrors: Mirrors,
     /// Whether `truth` may replace what is on disk (see [`choose::Choice::hidden`]).
     is_complete: bool,
-    /// What is remembered, whether it is on disk or not.
+    /// Everything that was saved, on disk or not.
     truth: Remembered,
     /// `truth`, encoded.
     records: Records,
     saved: Saved,
-    /// The greatest number given or seen.
+    /// The greatest save number that was used or read.
     seq: u64,
-    /// Why `truth` is not on disk, when it is not.
+    /// Why `truth` is not on disk; `None` if it is.
     trouble: Option<String>,
 }
 
-/// What this process has saved, and so knows better than a disk that is read late.
+/// What this process has saved. A copy that becomes readable later does not override it.
 #[derive(Debug, Clone, Copy, Default)]
 struct Saved {
     identity: bool,
@@ -79,14 +79,14 @@ struct Saved {
 }
 
 impl Store {
-    /// Opens the store in `dir`, creating both if needed, and repairs it.
+    /// Opens the store in `dir`, creating both if needed, and repairs it. Returns what was found and done.
     ///
-    /// Tells what it found and did. When the disk is full, read-only or failing, the store still
-    /// opens, with what could be read; saves then fail until the disk lets them.
+    /// If the disk is full, read-only or failing, the store still opens with what could be read. Saves then fail until
+    /// the disk accepts them.
     ///
     /// # Errors
     ///
-    /// Only what a person must put right: [`StoreError::InUse`] and [`StoreError::Folder`].
+    /// Only what an operator must fix: [`StoreError::InUse`] and [`StoreError::Folder`].
     pub fn open(dir: &Path) -> Result<(Self, Vec<Recovery>), StoreError> {
         let mut inner = Inner::new(dir);
         let mut notes = Vec::new();
@@ -104,23 +104,23 @@ impl Store {
         Ok((Self { inner: Arc::new(Mutex::new(inner)) }, notes))
     }
 
-    /// What is remembered, with everything saved since, on disk or not. No I/O.
+    /// Returns everything that was loaded or saved, on disk or not. No I/O.
     #[must_use]
     pub fn load(&self) -> Remembered {
         self.inner().truth.clone()
     }
 
-    /// Why what is remembered is not on disk, when it is not: for the report.
+    /// Returns why the last save is not on disk, for the report; `None` if it is.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
         self.inner().trouble.clone()
     }
 
-    /// Remembers who the device is. Durable when it returns `Ok`.
+    /// Saves the device's identity. Durable when it returns `Ok`.
     ///
     /// # Errors
     ///
-    /// The value is remembered but not on disk: see [`Store::retry`].
+    /// The value is in memory but not on disk: see [`Store::retry`].
     pub fn save_identity(&self, identity: &Identity) -> Result<(), StoreError> {
         let text = records::encode(records::IDENTITY, identity)?;
         let mut inner = self.inner();
@@ -130,7 +130,7 @@ impl Store {
         inner.settle()
     }
 
-    /// Remembers the last target. Durable when it returns `Ok`.
+    /// Saves the last target. Durable when it returns `Ok`.
     ///
     /// # Errors
     ///
@@ -144,8 +144,7 @@ impl Store {
         inner.settle()
     }
 
-    /// Remembers the ledger: apps that changed are written, apps that are gone are removed.
-    /// Durable when it returns `Ok`.
+    /// Saves the ledger: writes apps that changed, and deletes apps that it no longer has. Durable when it returns `Ok`.
     ///
     /// # Errors
     ///
@@ -155,24 +154,24 @@ impl Store {
         let texts = records::encode_ledger(&inner.records, &inner.truth.ledger, ledger)?;
         inner.records.retain(|name, _| !records::is_ledger(name));
         inner.records.extend(texts);
-        // Saving what is there anyway is no word of this process: a disk that is read late still counts.
+        // An unchanged save does not mark the ledger as ours, so a copy that becomes readable later may still win.
         inner.saved.ledger |= inner.truth.ledger != *ledger;
         inner.truth.ledger = ledger.clone();
         inner.settle()
     }
 
-    /// Writes what earlier saves could not. Does nothing when nothing is outstanding.
+    /// Writes what earlier saves could not write. Does nothing if nothing is outstanding.
     ///
-    /// After a store that could not be read has become readable, [`Store::load`] has what it held.
+    /// If a copy has become readable, [`Store::load`] returns its content afterwards.
     ///
     /// # Errors
     ///
-    /// As [`Store::save_identity`]; [`StoreError::retry_after`] says when to come back.
+    /// As [`Store::save_identity`]; [`StoreError::retry_after`] says when to call it again.
     pub fn retry(&self) -> Result<(), StoreError> {
         self.inner().settle()
     }
 
-    /// A panic elsewhere while the lock was held left a truth that is whole: only fields are set.
+    /// Ignores poisoning: while the lock is held only fields are set, so a panic elsewhere leaves a consistent state.
     fn inner(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -194,17 +193,17 @@ impl Inner {
         }
     }
 
-    /// Reads all copies and goes on from the best; what this process saved before stays.
+    /// Reads all copies and takes over the best one, except for values that this process has saved itself.
     ///
-    /// Writes nothing but moves what is unusable out of the way. An error that is not fatal leaves
-    /// what could be read in memory, and nothing may be written until a later call succeeds.
+    /// Moves unusable files away; writes nothing else. After an error that is not fatal, memory has what could be read,
+    /// and nothing may be written until a later call succeeds.
     fn read(&mut self, notes: &mut Vec<Recovery>) -> Result<(), StoreError> {
         if self.lock.is_none() {
             self.lock = Some(folder::hold(&self.dir)?);
         }
         self.database = None;
         for slot in Slot::BOTH {
-            // What is no plain file is told as damaged below.
+            // A link or another special file is reported as damaged below.
             let _odd = folder::keep_private(&self.dir.join(slot.file_name()))?;
         }
         let (mirrors, mirrored) = Mirrors::read(&self.dir);
@@ -223,7 +222,7 @@ impl Inner {
         notes.extend(choice.notes.into_iter().chain(forgotten));
         if !choice.aside.is_empty() {
             self.database = None;
-            self.is_complete = false; // should moving fail, all is read again before anything is written
+            self.is_complete = false; // if moving fails, everything is read again before anything is written
             folder::set_aside(&self.dir, &choice.aside, &choice.why_aside, notes)?;
             self.is_complete = choice.hidden.is_none();
             self.mirrors = Mirrors::read(&self.dir).0;
@@ -231,7 +230,7 @@ impl Inner {
         choice.hidden.map_or(Ok(()), Err)
     }
 
-    /// Takes over what was read, but for what this process has saved itself.
+    /// Takes over what was read, except for values that this process has saved itself.
     fn adopt(&mut self, found: Remembered) -> Result<(), StoreError> {
         let ours = std::mem::take(&mut self.truth);
         self.truth = Remembered {
@@ -243,7 +242,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Brings the disk up to the truth, if it is not.
+    /// Writes `truth` to the disk if the disk differs.
     fn settle(&mut self) -> Result<(), StoreError> {
         let done = if self.is_settled() { Ok(()) } else { self.write() };
         self.trouble = done.as_ref().err().map(|error| with_causes(error));
@@ -262,19 +261,19 @@ impl Inner {
         if !self.is_complete {
             let mut notes = Vec::new();
             let read = self.read(&mut notes);
-            tell(&notes);
+            log(&notes);
             read?;
         }
         let opened = self.open_database();
         self.seq += 1;
         let next = Snapshot { seq: self.seq, records: self.records.clone() };
         let in_database = opened.and_then(|()| self.write_database(&next));
-        // Also when the database failed: one durable copy is better than none.
+        // Also after the database failed: one durable copy is better than none.
         let in_mirror = self.mirrors.write(&next);
         in_database.and(in_mirror)
     }
 
-    /// Writes to the database; one that turns out damaged is replaced and written again.
+    /// Writes to the database. If it turns out to be damaged, replaces it and writes again.
     fn write_database(&mut self, next: &Snapshot) -> Result<(), StoreError> {
         let mut done = self.database.as_mut().map_or(Ok(()), |database| database.write(next));
         if matches!(done, Err(StoreError::Damaged { .. })) {
@@ -288,7 +287,7 @@ impl Inner {
         done
     }
 
-    /// Opens the database if it is not; a damaged one is set aside, for the truth is in memory.
+    /// Opens the database if it is closed. Sets a damaged one aside: its content is in memory.
     fn open_database(&mut self) -> Result<(), StoreError> {
         if self.database.is_some() {
             return Ok(());
@@ -298,7 +297,7 @@ impl Inner {
         if let Found::Damaged(why) | Found::Foreign(why) = &found {
             let mut notes = Vec::new();
             let moved = folder::set_aside(&self.dir, &[DATABASE], why, &mut notes);
-            tell(&notes);
+            log(&notes);
             moved?;
             (database, found) = Database::open(&path);
         }
@@ -313,7 +312,7 @@ impl Inner {
     }
 }
 
-/// An error that ends the daemon is no copy to choose among.
+/// Returns an error that must end the daemon as an error, and everything else as a copy to choose from.
 fn database_or_fatal(found: Found) -> Result<Found, StoreError> {
     match found {
         Found::Unreadable(error) if error.is_fatal() => Err(error),
@@ -326,7 +325,7 @@ fn database_or_fatal(found: Found) -> Result<Found, StoreError> {
 /// The database's folder in the state folder.
 const DATABASE: &str = "db";
 
-fn tell(notes: &[Recovery]) {
+fn log(notes: &[Recovery]) {
     for note in notes.iter().filter(|note| note.is_trouble()) {
         tracing::warn!(alert = Alert::StoreRecovered.as_str(), note = %note, "store repaired");
     }

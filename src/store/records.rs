@@ -1,4 +1,4 @@
-//! What is remembered ⇄ named texts, and a checksum over all of them. Pure.
+//! Converts the saved state to records (texts with names) and back, and computes a checksum over all of them. Pure.
 //!
 //! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `hold`, `leases`,
 //! `clock`, `history` and one `app/<uuid>` per app, so that a change to one app writes that record only.
@@ -14,14 +14,14 @@ use crate::model::{AppId, AppLedger, ClockNote, Identity, Ledger, StoredTarget};
 
 use super::StoreError;
 
-/// Version of every record, of the database and of the mirrors. One number: they change together.
+/// Version of the format of records, database and mirrors. They change together.
 pub(super) const VERSION: u32 = 1;
 
-/// Everything the device remembers.
+/// Everything that the device saves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Remembered {
     pub identity: Option<Identity>,
-    /// The last target that was accepted. `None` means: touch nothing.
+    /// The last target that was received. `None`: change nothing.
     pub target: Option<StoredTarget>,
     pub ledger: Ledger,
 }
@@ -29,10 +29,10 @@ pub struct Remembered {
 /// Records by name. Cheap to clone.
 pub(super) type Records = BTreeMap<String, Arc<str>>;
 
-/// The records as they were after one save.
+/// All records after one save.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Snapshot {
-    /// Grows with every attempt to save, so that no two contents ever bear the same number.
+    /// Grows with every attempt to save, so that two different contents never have the same number.
     pub(super) seq: u64,
     pub(super) records: Records,
 }
@@ -62,14 +62,14 @@ struct Value<T> {
     value: T,
 }
 
-/// One record's text.
+/// Encodes one record.
 pub(super) fn encode<T: Serialize>(record: &str, value: &T) -> Result<Arc<str>, StoreError> {
     serde_json::to_string(&Versioned { v: VERSION, value })
         .map(Arc::from)
         .map_err(|source| StoreError::Encode { record: record.to_owned(), source })
 }
 
-/// All records of what is remembered.
+/// Encodes everything.
 pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError> {
     let Remembered { identity, target, ledger } = remembered;
     let mut records = encode_ledger(&Records::new(), &Ledger::default(), ledger)?;
@@ -82,9 +82,9 @@ pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError>
     Ok(records)
 }
 
-/// The records of the ledger `next`. An app that is as in `last` keeps its text of `records`.
+/// Encodes the ledger `next`. Reuses the text in `records` for an app that did not change since `last`.
 pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> Result<Records, StoreError> {
-    // A new field of the ledger must find a record of its own here, hence no `..`.
+    // No `..`: a new field of the ledger must get a record here, or this does not compile.
     let Ledger { apps, images, hold, leases, clock, history } = next;
     let mut written = Records::new();
     for (app, ledger) in apps {
@@ -113,12 +113,12 @@ pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> 
     Ok(written)
 }
 
-/// Whether a record belongs to the ledger.
+/// Returns whether a record belongs to the ledger.
 pub(super) fn is_ledger(name: &str) -> bool {
     [IMAGES, HOLD, LEASES, CLOCK, HISTORY].contains(&name) || name.starts_with(APP)
 }
 
-/// Reads the records back. What cannot be understood is left out and named, with the reason.
+/// Decodes the records. Also returns the names of those that cannot be decoded, each with the reason.
 pub(super) fn decode(records: &Records) -> (Remembered, Vec<(String, String)>) {
     let mut remembered = Remembered::default();
     let mut strange = Vec::new();
@@ -157,7 +157,7 @@ fn value<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     Ok(value)
 }
 
-/// Says where JSON is wrong; serde's own message may quote a value, and values may be secret.
+/// Says where JSON is wrong, without serde's own message: that may quote a value, and values may be secret.
 pub(super) fn without_content(error: serde_json::Error) -> String {
     format!("{:?} error in its JSON at line {} column {}", error.classify(), error.line(), error.column())
         .to_lowercase()
@@ -167,7 +167,7 @@ pub(super) fn other_version(v: u32) -> String {
     format!("it is of format {v}, this version of cotter knows {VERSION}")
 }
 
-/// SHA-256 over number, names and texts, in lower-case hex.
+/// Returns the SHA-256 over number, names and texts, in lower-case hex.
 pub(super) fn digest(snapshot: &Snapshot) -> String {
     let mut hash = Sha256::new();
     hash.update(snapshot.seq.to_le_bytes());

@@ -1,13 +1,13 @@
-//! Whether a release, or a whole target, has more of anything than a device takes. Pure.
+//! Checks that a release or a target has no more of anything than a device accepts. Pure.
 //!
-//! A target of 4 MiB may hold two million values, and each takes 30 to 600 bytes once it is read. So they are counted
-//! before a body is read, and a release's services before they are.
+//! A target of 4 MiB can contain two million values, and each takes 30 to 600 bytes of memory once it is parsed. So values
+//! are counted before a body is parsed, and services before a release is read.
 
 use super::compose::{Contents, Form, paths};
 use super::state_v3::ReleaseState;
 use crate::model::{Refusal, ReleaseLimits};
 
-/// What releases have that were read before, of the same device.
+/// The totals of the releases of the same device that were read before.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Taken {
     services: usize,
@@ -17,7 +17,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// With what a release has in addition.
+    /// Adds the totals of a release.
     #[must_use]
     pub fn and(self, contents: &Contents) -> Self {
         Self {
@@ -29,8 +29,8 @@ impl Taken {
     }
 }
 
-/// How many values a JSON text holds at least: every text, number, list and map is one. A text that is no JSON has some
-/// number, too.
+/// Returns the least number of values in a JSON text. Every text, number, list and map is one. Also returns some number
+/// for a text that is not JSON.
 #[must_use]
 pub fn values(json: &[u8]) -> usize {
     let (mut count, mut is_text, mut is_escaped) = (1, false, false);
@@ -46,7 +46,7 @@ pub fn values(json: &[u8]) -> usize {
     count
 }
 
-/// What a release has too much of, seen before it is read.
+/// Refuses a release with too many services, networks or volumes, before it is read.
 #[must_use]
 pub fn unread(release: &ReleaseState, bounds: &ReleaseLimits, taken: Taken) -> Vec<Refusal> {
     let found = [
@@ -57,7 +57,7 @@ pub fn unread(release: &ReleaseState, bounds: &ReleaseLimits, taken: Taken) -> V
     found.into_iter().filter_map(|(what, number, before, most)| all(what, number, before, most)).collect()
 }
 
-/// What a release that was read has too much of.
+/// Refuses a release that was read and exceeds a limit.
 #[must_use]
 pub fn exceeded(contents: &Contents, form: Form, bounds: &ReleaseLimits, taken: Taken) -> Vec<Refusal> {
     let Contents { services, networks, volumes, .. } = contents;
@@ -86,20 +86,20 @@ fn ports(contents: &Contents) -> usize {
     contents.services.values().map(|spec| spec.ports.len()).sum()
 }
 
-/// What all apps of a device share.
+/// Checks a limit that all apps of a device share.
 fn all(what: &str, number: usize, before: usize, most: usize) -> Option<Refusal> {
     let others = if before == 0 { String::new() } else { format!(", and apps before it have {before}") };
     let why = format!(
-        "it has {number} {what}{others}, and a device takes {most} in all: use fewer, or raise limits.{what} on the device"
+        "it has {number} {what}{others}, and a device accepts {most} in total: use fewer, or raise limits.{what} on the device"
     );
     (number > 0 && before + number > most).then(|| Refusal { path: what.to_owned(), why })
 }
 
-/// What each service, network or volume has for itself.
+/// Checks a limit of one service, network or volume.
 fn own(path: String, setting: &str, number: usize, most: usize) -> Option<Refusal> {
     let unit = if setting == "environment" { "bytes" } else { setting };
     let why = format!(
-        "it has {number} {unit}, and a device takes {most}: use fewer, or raise limits.{setting} on the device"
+        "it has {number} {unit}, and a device accepts {most}: use fewer, or raise limits.{setting} on the device"
     );
     (number > most).then_some(Refusal { path, why })
 }

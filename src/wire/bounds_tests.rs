@@ -47,13 +47,15 @@ fn each_bound_tells_its_number_and_its_setting() {
     let mounts: Vec<_> = ["a", "b", "c"].iter().map(|name| format!("{name}:/{name}")).collect();
     let in_all = |what: &str, number: usize, most: usize| {
         format!(
-            "app: {what}: it has {number} {what}, and a device takes {most} in all: use fewer, or raise limits.{what} on \
+            "app: {what}: it has {number} {what}, and a device accepts {most} in total: use fewer, or raise limits.{what} on \
              the device"
         )
     };
     let of_one = |what: &str, setting: &str, number: usize, most: usize| {
-        format!("app: {what}, and a device takes {most}: use fewer, or raise limits.{setting} on the device")
-            .replace("N", &number.to_string())
+        format!(
+            "app: {what}, and a device accepts {most}: use fewer, or raise limits.{setting} on the device"
+        )
+        .replace("N", &number.to_string())
     };
     for (services, composition, told) in [
         (3, json!({}), "app: wanted".to_owned()),
@@ -87,8 +89,8 @@ fn each_bound_tells_its_number_and_its_setting() {
         "volumes": {"v": {}, "w": {}, "x": {}}}}}});
     assert_eq!(
         parse(&declared, few.clone()).unwrap()[0],
-        "app: networks: it has 3 networks, and a device takes 2 in all: use fewer, or raise limits.networks on the device; \
-         volumes: it has 3 volumes, and a device takes 2 in all: use fewer, or raise limits.volumes on the device"
+        "app: networks: it has 3 networks, and a device accepts 2 in total: use fewer, or raise limits.networks on the device; \
+         volumes: it has 3 volumes, and a device accepts 2 in total: use fewer, or raise limits.volumes on the device"
     );
 }
 
@@ -102,7 +104,7 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
         [&told[0], &told[2], &told[3]],
         [
             "a: wanted",
-            "c: services: it has 3 services, and apps before it have 3, and a device takes 5 in all: use fewer, or raise \
+            "c: services: it has 3 services, and apps before it have 3, and a device accepts 5 in total: use fewer, or raise \
              limits.services on the device",
             "d: wanted",
         ]
@@ -110,7 +112,7 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
     let many: serde_json::Map<_, _> = (0..5).map(|n| (format!("a{n}"), app(1, &json!({})))).collect();
     assert_eq!(
         parse(&Value::Object(many), bounds()).unwrap_err(),
-        "target refused at \"apps\": there are 5 apps, and this device takes 4: remove some, or raise limits.apps on the \
+        "target refused at \"apps\": there are 5 apps, and this device accepts 4: remove some, or raise limits.apps on the \
          device"
     );
 }
@@ -119,11 +121,11 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
 fn two_hundred_services_are_usual_and_nine_thousand_are_not_even_read() {
     assert_eq!(refused(200, &json!({}), ReleaseLimits::default()), "app: wanted");
     let told = refused(201, &json!({}), ReleaseLimits::default());
-    assert!(told.contains("it has 201 services, and a device takes 200 in all"), "{told}");
+    assert!(told.contains("it has 201 services, and a device accepts 200 in total"), "{told}");
     let told = parse(&json!({"app": app(9000, &json!({}))}), ReleaseLimits::default());
     assert!(told.unwrap()[0].contains("it has 9000 services"));
     let told = parse(&json!({"app": app(30_000, &json!({}))}), ReleaseLimits::default()).unwrap_err();
-    let expected = "values, and this device takes 100000: make the release smaller, or raise limits.values on the device";
+    let expected = "values, and this device accepts 100000: make the release smaller, or raise limits.values on the device";
     assert!(told.contains(expected), "{told}");
 }
 
@@ -150,12 +152,12 @@ fn the_kernels_bound_holds_for_every_device() {
     assert_eq!(refused(1, &environment(&fits), none.clone()), "app: wanted");
     assert_eq!(
         refused(1, &environment(&format!("{fits}x")), none.clone()),
-        "app: services.s0.environment.A: it has 131073 bytes with its name, and Linux takes 131072: put it into a file"
+        "app: services.s0.environment.A: it has 131073 bytes with its name, and Linux accepts 131072: put it into a file"
     );
     assert_eq!(refused(1, &json!({"command": ["x".repeat(131_071)]}), none.clone()), "app: wanted");
     assert_eq!(
         refused(1, &json!({"command": ["x".repeat(131_072)]}), none),
-        "app: services.s0.composition.command: an argument has 131073 bytes, and Linux takes 131072: put it into a file"
+        "app: services.s0.composition.command: an argument has 131073 bytes, and Linux accepts 131072: put it into a file"
     );
 }
 
@@ -170,11 +172,11 @@ fn a_compose_file_is_warned_of_what_devices_usually_refuse_and_refused_what_all_
     };
     assert_eq!(check(200), Ok(Vec::new()));
     let warned = check(201).unwrap();
-    let told = "services: devices refuse it unless their settings allow it: it has 201 services, and a device takes 200 in \
+    let told = "services: devices refuse it unless their settings allow it: it has 201 services, and a device accepts 200 in \
                 all: use fewer, or raise limits.services on the device";
     assert_eq!(warned.iter().map(ToString::to_string).collect::<Vec<_>>(), [told]);
     let refused = check(5001).unwrap_err();
-    assert!(refused[0].to_string().contains("it has 5001 services, and a device takes 5000 in all"));
+    assert!(refused[0].to_string().contains("it has 5001 services, and a device accepts 5000 in total"));
 }
 
 /// As many services as fit, each bound to those before it in every way there is.

@@ -1,7 +1,7 @@
-//! A docker-compose file, as an author writes it, for a new release.
+//! Reads an author's docker-compose file for a new release.
 //!
-//! Only what a device can be given is accepted: every service names a built
-//! and pushed image, and nothing depends on the author's own environment.
+//! Accepts only what a device can run: every service names an image that is built and pushed, and nothing depends on the
+//! author's own environment.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,28 +15,28 @@ use super::policy;
 use super::state_v3::{ReleaseState, ServiceState};
 use crate::model::{ImageRef, Policy, Refusal, ReleaseLimits};
 
-/// The longest file that is read.
+/// Most bytes of a file.
 const LONGEST: usize = 1 << 20;
 
-/// A compose file's parts, as JSON, with `$$` turned into `$`.
+/// The parts of a compose file, as JSON, with `$$` replaced by `$`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ComposeFile {
     /// The services' fields by name; each has an `image`.
     pub services: BTreeMap<String, Map<String, Value>>,
     pub networks: BTreeMap<String, Value>,
     pub volumes: BTreeMap<String, Value>,
-    /// Top-level fields that are not honoured; [`check`] tells them too.
+    /// Top-level fields that are not honoured. [`check`] returns them, too.
     pub warnings: Vec<Refusal>,
 }
 
-/// What is wrong with a compose file, and where.
+/// An error in a compose file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileError {
-    /// From 1; where it could be found.
+    /// The line, from 1, if it was found.
     pub line: Option<usize>,
-    /// E.g. `services.web.image`; empty for the file as a whole.
+    /// E.g. `services.web.image`; empty for the complete file.
     pub key: String,
-    /// With the remedy.
+    /// The reason, with a remedy.
     pub why: String,
 }
 
@@ -54,14 +54,12 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
-/// Reads the text of a compose file, of at most 1 MiB. Anchors and `<<` are resolved; `version` and
-/// `x-*` mean nothing and are passed over.
+/// Parses the text of a compose file, of at most 1 MiB. Resolves anchors and `<<`; ignores `version` and `x-*`.
 ///
 /// # Errors
 ///
-/// All that is wrong with its form: YAML that cannot be read, a service without
-/// `image`, a variable (`${NAME}`), an unknown top-level field. What the fields of a
-/// service ask for is for [`check`].
+/// All errors of its form: invalid YAML, a service without `image`, a variable (`${NAME}`), an unknown top-level field.
+/// [`check`] checks the fields of services.
 pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
     let mut document = document(text).map_err(|bad| vec![bad])?;
     let mut file = ComposeFile::default();
@@ -85,7 +83,7 @@ pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
             _ if key.starts_with("x-") || value.is_null() => Ok(()),
             "secrets" | "configs" => {
                 Err("files and values of the author's machine are not part of a release: put \
-                files into the image, and give values by environment variables of the device or fleet"
+                files into the image, and pass values in environment variables of the device or fleet"
                     .to_owned())
             }
             _ => Err("it is not supported: write services, networks and volumes only".to_owned()),
@@ -107,12 +105,12 @@ pub fn parse(text: &str) -> Result<ComposeFile, Vec<FileError>> {
     Err(wrong)
 }
 
-/// Whether devices accept the file with the `images` that its services were resolved to: by the very
-/// code with which they read their target. `Ok` holds warnings.
+/// Checks whether devices accept the file with the resolved `images` of its services. Uses the code with which devices
+/// read their target. Returns warnings.
 ///
 /// # Errors
 ///
-/// All refusals, with paths as in the file, e.g. `services.web.ports[0]`.
+/// All refusals, with paths of the file, e.g. `services.web.ports[0]`.
 pub fn check(file: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> Result<Vec<Refusal>, Vec<Refusal>> {
     let mut refusals = Vec::new();
     let mut release = ReleaseState {
@@ -134,7 +132,7 @@ pub fn check(file: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> Result<
     }
     let (contents, mut notes) = compose::read(&release, Form::File);
     let exceeded = |bounds: &ReleaseLimits| bounds::exceeded(&contents, Form::File, bounds, Taken::default());
-    // No device can be set to take it.
+    // No setting of a device can accept more.
     notes.refusals.extend(exceeded(&ReleaseLimits::HIGHEST));
     if notes.refusals.is_empty() {
         let mut allowed = policy::violations(&contents, Form::File, &Policy::default());
@@ -151,7 +149,7 @@ pub fn check(file: &ComposeFile, images: &BTreeMap<String, ImageRef>) -> Result<
     }
 }
 
-/// A service as a target would hold it.
+/// Makes a service as it would be in a target.
 fn service(image: &ImageRef, composition: &Map<String, Value>) -> ServiceState {
     ServiceState {
         id: 0,
@@ -165,20 +163,20 @@ fn service(image: &ImageRef, composition: &Map<String, Value>) -> ServiceState {
     }
 }
 
-/// The YAML text as a JSON map.
+/// Converts the YAML text to a JSON map.
 fn document(text: &str) -> Result<Map<String, Value>, FileError> {
     let whole = |line, why: String| FileError { line, key: String::new(), why };
     if text.len() > LONGEST {
         return Err(whole(
             None,
-            format!("the file has {} bytes and {LONGEST} are read: shorten it", text.len()),
+            format!("the file has {} bytes, and {LONGEST} are accepted: shorten it", text.len()),
         ));
     }
     let unreadable = |bad: &serde_norway::Error| {
-        // the parser names the widest number there is in its own language
+        // The parser's message names Rust's largest number types.
         let why = bad.to_string().replace(" as u128", "").replace(" as i128", "");
         let why = why.replace("expected any YAML value", "expected a smaller number, or a text");
-        whole(bad.location().map(|at| at.line()), format!("it is not YAML that can be read: {why}"))
+        whole(bad.location().map(|at| at.line()), format!("it is not valid YAML: {why}"))
     };
     let mut yaml: serde_norway::Value = serde_norway::from_str(text).map_err(|bad| unreadable(&bad))?;
     yaml.apply_merge().map_err(|bad| unreadable(&bad))?;
@@ -190,7 +188,7 @@ fn document(text: &str) -> Result<Map<String, Value>, FileError> {
     }
 }
 
-/// YAML as JSON; `key` is the path of what cannot be.
+/// Converts YAML to JSON. After an error, `key` is the path of the value that cannot be converted.
 fn json(yaml: serde_norway::Value, key: &mut String) -> Result<Value, String> {
     use serde_norway::Value as Yaml;
     let length = key.len();

@@ -61,7 +61,7 @@ fn what_is_wrong_is_told_with_its_line() {
     for (text, told) in [
         ("", "it is not a compose file: write services with their names below".to_owned()),
         ("services:\n", "line 1: services: there is no service: write at least one, with an image".into()),
-        ("a: [", "line 2: it is not YAML that can be read: did not find expected node content at line 2 column 1, while parsing a flow node".into()),
+        ("a: [", "line 2: it is not valid YAML: did not find expected node content at line 2 column 1, while parsing a flow node".into()),
         (
             "services:\n  web:\n    build: .\n",
             "line 3: services.web.build: images are not built here: build and push it, then name the image".into(),
@@ -79,7 +79,7 @@ fn what_is_wrong_is_told_with_its_line() {
         (
             "services: {web: {image: a}}\nsecrets: {a: {}}\n",
             "line 2: secrets: files and values of the author's machine are not part of a release: put files into \
-             the image, and give values by environment variables of the device or fleet"
+             the image, and pass values in environment variables of the device or fleet"
                 .into(),
         ),
         (
@@ -131,7 +131,7 @@ fn what_devices_refuse_is_refused_here() {
         told,
         [
             "services.web.ports[0]: \"0\" is not accepted: write ports from 1 to 65535",
-            "services.web.pid: containers outside of the release are not joined: write \"service:NAME\" with a service of it",
+            "services.web.pid: a container outside of the release cannot be joined: write \"service:NAME\" with a service of it",
             "services.web.depends_on.db: there is no service db in the release: add it, or remove this",
         ]
     );

@@ -1,5 +1,5 @@
-//! balena's `config.json`, as balenaCloud and openBalena hand it out for a device or a fleet
-//! (docs/dev/protocol.md, "config.json").
+//! Reads balena's `config.json`, which balenaCloud and openBalena provide for a device or a fleet (docs/dev/protocol.md,
+//! "config.json").
 
 use std::time::Duration;
 
@@ -7,26 +7,26 @@ use serde_json::{Map, Value};
 
 use crate::model::{Admission, DeviceUuid, Enrolment};
 
-/// What of a `config.json` is unusable. Never quotes a value: some are secret.
+/// Why a `config.json` cannot be used. Never quotes a value, because some are secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadConfigJson(String);
 
-/// The interval that every such file has, and that is ours without it, too.
+/// The poll interval in milliseconds that every such file has. It is also our default.
 const USUAL_POLL: u64 = 900_000;
 
-/// Reads a `config.json`: how to join, and what of it is not followed, in words.
+/// Reads a `config.json`. Returns how to join, and notes about fields that are ignored.
 ///
 /// # Errors
 ///
-/// The first thing that is missing or of the wrong form, and what to do.
+/// The first field that is missing or invalid, and what to do.
 pub fn read(bytes: &[u8]) -> Result<(Enrolment, Vec<String>), BadConfigJson> {
     let bad = |why: String| BadConfigJson(why);
     let parsed: Value = serde_json::from_slice(bytes)
         .map_err(|e| bad(format!("it is not JSON (line {}, column {})", e.line(), e.column())))?;
     let Value::Object(fields) = parsed else { return Err(bad("it is not a JSON object".to_owned())) };
     let endpoint = text(&fields, "apiEndpoint")?.ok_or_else(|| {
-        bad("apiEndpoint is missing: this is no config.json of a balena cloud, or one of an unmanaged device"
+        bad("apiEndpoint is missing: this is not a config.json of a balena cloud, or it is for an unmanaged device"
             .to_owned())
     })?;
     let mut notes = Vec::new();
@@ -42,8 +42,8 @@ pub fn read(bytes: &[u8]) -> Result<(Enrolment, Vec<String>), BadConfigJson> {
     };
     if text(&fields, "balenaRootCA")?.is_some() {
         notes.push(
-            "balenaRootCA is not followed: put the cloud's authority into /usr/local/share/ca-certificates \
-             and run update-ca-certificates"
+            "balenaRootCA is ignored: put the certificate of the cloud's authority into \
+             /usr/local/share/ca-certificates and run update-ca-certificates"
                 .to_owned(),
         );
     }
@@ -60,8 +60,8 @@ fn admission(fields: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Adm
                 DeviceUuid::parse(uuid).map_err(|_| bad("uuid is not 32 or 62 lower-case hex digits"))?;
             if !fields.contains_key("registered_at") && !fields.contains_key("deviceId") {
                 notes.push(
-                    "the file does not say that the cloud has this device already; if `cotter check` finds that it \
-                     does not, give a file without uuid and deviceApiKey"
+                    "the file does not say that the device is registered already; if `cotter check` finds that it is \
+                     not, use a file without uuid and deviceApiKey"
                         .to_owned(),
                 );
             }
@@ -69,21 +69,21 @@ fn admission(fields: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Adm
         }
         (uuid, _, Some(fleet), Some(key)) => {
             if uuid.is_some() {
-                notes.push("uuid is not followed: a device that registers makes its own".to_owned());
+                notes.push("uuid is ignored: a device that registers generates its own".to_owned());
             }
             Ok(Admission::Register { fleet, key })
         }
-        (Some(_), None, ..) => Err(bad("uuid has no deviceApiKey beside it, nor applicationId and apiKey")),
-        (None, _, Some(_), None) => Err(bad("applicationId has no apiKey beside it")),
-        (None, _, None, Some(_)) => Err(bad("apiKey has no applicationId beside it")),
+        (Some(_), None, ..) => Err(bad("it has uuid, but neither deviceApiKey nor applicationId and apiKey")),
+        (None, _, Some(_), None) => Err(bad("it has applicationId, but not apiKey")),
+        (None, _, None, Some(_)) => Err(bad("it has apiKey, but not applicationId")),
         (None, _, None, None) => Err(bad(
             "it has neither uuid and deviceApiKey of a device nor applicationId and apiKey of a fleet; \
-             download it anew, for a device or for a fleet",
+             download it again, for a device or for a fleet",
         )),
     }
 }
 
-/// A text; one that is empty is as none.
+/// Reads a text. An empty one counts as absent.
 fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, BadConfigJson> {
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
@@ -95,7 +95,7 @@ fn text(fields: &Map<String, Value>, name: &str) -> Result<Option<String>, BadCo
     }
 }
 
-/// A whole number, which may stand in quotes.
+/// Reads a whole number, also one in quotes.
 fn number(fields: &Map<String, Value>, name: &str) -> Result<Option<u64>, BadConfigJson> {
     let read = match fields.get(name) {
         None | Some(Value::Null) => return Ok(None),
@@ -178,8 +178,8 @@ mod tests {
             ("['SECRET']", "it is not a JSON object"),
             ("{'apiEndpoint': '', 'apiKey': 'SECRET'}", "apiEndpoint is missing"),
             ("{'apiEndpoint': 7}", "apiEndpoint is not a text of one line"),
-            ("{'apiEndpoint': 'https://a', 'apiKey': 'SECRET'}", "apiKey has no applicationId beside it"),
-            ("{'apiEndpoint': 'https://a', 'applicationId': 7}", "applicationId has no apiKey beside it"),
+            ("{'apiEndpoint': 'https://a', 'apiKey': 'SECRET'}", "it has apiKey, but not applicationId"),
+            ("{'apiEndpoint': 'https://a', 'applicationId': 7}", "it has applicationId, but not apiKey"),
             (
                 "{'apiEndpoint': 'https://a', 'applicationId': 'SECRET', 'apiKey': 'SECRET'}",
                 "applicationId is not a whole number",
@@ -188,7 +188,7 @@ mod tests {
                 "{'apiEndpoint': 'https://a', 'uuid': 'SECRET', 'deviceApiKey': 'SECRET'}",
                 "uuid is not 32 or 62 lower-case hex digits",
             ),
-            ("{'apiEndpoint': 'https://a', 'uuid': 'UUID'}", "uuid has no deviceApiKey beside it"),
+            ("{'apiEndpoint': 'https://a', 'uuid': 'UUID'}", "it has uuid, but neither deviceApiKey"),
             (
                 "{'apiEndpoint': 'https://a', 'deviceApiKey': 'SECRET\\nSECRET', 'uuid': 'UUID'}",
                 "deviceApiKey is not a text of one line",

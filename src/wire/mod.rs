@@ -1,7 +1,7 @@
-//! The outside's JSON and what it means here. Pure: it does not know who sends or receives.
+//! Converts JSON and YAML from outside into the model and back. Pure: it does not know who sends or receives.
 //!
-//! Shared by the device (which reads targets and writes reports) and by the
-//! fleet server (which writes targets and reads reports).
+//! Shared by the device (which reads targets and writes reports) and by the fleet server (which writes targets and reads
+//! reports).
 
 pub mod bounds;
 pub mod compose;

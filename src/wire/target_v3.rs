@@ -1,9 +1,8 @@
-//! The body of `GET /device/v3/:uuid/state` → [`Target`] (docs/dev/protocol.md, "Target state").
+//! Parses the body of `GET /device/v3/:uuid/state` into a [`Target`] (docs/dev/protocol.md, "Target state").
 //!
-//! Trouble with the body as a whole is an error, and the target we had stays.
-//! Trouble within one app refuses that app only. Apps that are not ours to run
-//! (the host's, the balena supervisor's) are left out. Apps of the classes `app`
-//! and `block` are run as any other: on a host without balenaOS nobody else would.
+//! If the body itself is invalid, parsing fails, and the device keeps its last target. If one app is invalid, only that
+//! app is refused. The apps of the host and of the balena supervisor are left out. Apps of the classes `app` and `block`
+//! run like any other, because on a host without balenaOS nothing else would run them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,15 +19,16 @@ use crate::model::{
     App, AppId, Commit, DeviceUuid, Policy, Refusal, RefusedApp, Release, Target, TargetApp, WantedApp,
 };
 
-/// The longest body that is read.
+/// Most bytes of a body.
 const LONGEST: usize = 4 << 20;
-/// The cloud's own limit for names.
+/// The cloud's own limit for names, in characters.
 const LONGEST_NAME: usize = 255;
 const SHORTEST_POLL: Duration = Duration::from_secs(1);
 const LONGEST_POLL: Duration = Duration::from_secs(24 * 3600);
-/// The first that holds a number wins.
+/// The first of these variables that is a number sets the poll interval.
 const POLL_KEYS: [&str; 2] = ["BALENA_SUPERVISOR_POLL_INTERVAL", "RESIN_SUPERVISOR_POLL_INTERVAL"];
-/// The first that says yes or no wins; the last two are the name of old (docs/dev/protocol.md, "Update locks").
+/// The first of these variables that is a yes or no is used; the last two are older names (docs/dev/protocol.md, "Update
+/// locks").
 const OVERRIDE_KEYS: [&str; 4] = [
     "BALENA_SUPERVISOR_OVERRIDE_LOCK",
     "RESIN_SUPERVISOR_OVERRIDE_LOCK",
@@ -45,17 +45,17 @@ const SUPERVISORS: [&str; 5] = [
     "6822565f766e413e96d9bebe2227cdcc", // rpi
 ];
 
-/// Why a body is no target of ours.
+/// Why a body is not a valid target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("target refused at {path:?}: {why}")]
 pub struct TargetError {
-    /// Within our device's entry, e.g. `config.NAME`; empty for the body as a whole.
+    /// The path in our device's entry, e.g. `config.NAME`; empty for the complete body.
     pub path: String,
     pub why: String,
 }
 
-/// Reads a body of at most 4 MiB. What `policy` does not allow is refused.
-/// The poll interval is bounded to 1 s … 24 h; nonsense there is ignored.
+/// Parses a body of at most 4 MiB. Refuses apps that ask for more than `policy` allows. Bounds the poll interval to
+/// 1 s … 24 h, and ignores one that is not a number.
 ///
 /// # Errors
 ///
@@ -68,7 +68,7 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
     let values = bounds::values(body);
     if values > bounds.values {
         let why = format!(
-            "the body has {values} values, and this device takes {}: make the release smaller, or raise limits.values on \
+            "the body has {values} values, and this device accepts {}: make the release smaller, or raise limits.values on \
              the device",
             bounds.values
         );
@@ -80,7 +80,7 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
     }
     if state.apps.len() > bounds.apps {
         let why = format!(
-            "there are {} apps, and this device takes {}: remove some, or raise limits.apps on the device",
+            "there are {} apps, and this device accepts {}: remove some, or raise limits.apps on the device",
             state.apps.len(),
             bounds.apps
         );
@@ -104,13 +104,15 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
 
 fn device_state(body: &[u8], device: &DeviceUuid) -> Result<DeviceState, TargetError> {
     if body.len() > LONGEST {
-        let why =
-            format!("the body has {} bytes and {LONGEST} are read: make the release smaller", body.len());
+        let why = format!(
+            "the body has {} bytes, and {LONGEST} are accepted: make the release smaller",
+            body.len()
+        );
         return Err(error("", &why));
     }
-    // serde_json's own limit of depth (128) keeps the stack safe
+    // serde_json limits the depth to 128, which keeps the stack safe.
     let value: Value = serde_json::from_slice(body)
-        .map_err(|bad| error("", &format!("the body is not JSON that can be read: {bad}")))?;
+        .map_err(|bad| error("", &format!("the body is not valid JSON: {bad}")))?;
     let Value::Object(mut devices) = value else {
         return Err(error("", "the body is not an object: check that the endpoint is a balena API"));
     };
@@ -122,7 +124,7 @@ fn device_state(body: &[u8], device: &DeviceUuid) -> Result<DeviceState, TargetE
     }
 }
 
-/// Whether an app is somebody else's to run: the host's, or the balena supervisor's.
+/// Returns whether an app is the host's or the balena supervisor's, so that we do not run it.
 fn is_foreign(uuid: &str, raw: &Value) -> bool {
     SUPERVISORS.contains(&uuid) || raw.get("is_host").and_then(Value::as_bool).unwrap_or(false)
 }
@@ -139,7 +141,7 @@ fn app(id: AppId, raw: Value, policy: &Policy, taken: &mut Taken) -> TargetApp {
     };
     if named.len() > 1 {
         let why = format!(
-            "there are {} releases, and an app has one at most: {}",
+            "there are {} releases, but an app has one at most: {}",
             named.len(),
             short(&named.join(", "))
         );
@@ -166,7 +168,7 @@ fn app(id: AppId, raw: Value, policy: &Policy, taken: &mut Taken) -> TargetApp {
     }
 }
 
-/// The release with its warnings, or all that stands in its way.
+/// Reads a release. Returns it with its warnings, or all refusals.
 fn release(
     commit: &str,
     given: &ReleaseState,
@@ -196,12 +198,12 @@ fn release(
     }
 }
 
-/// Reads a value, and says at which path it has a wrong type.
+/// Deserializes a value. An error has the path of the value with the wrong type.
 fn typed<T: DeserializeOwned>(value: Value) -> Result<T, Refusal> {
     serde_path_to_error::deserialize(value).map_err(|bad| {
         let path = bad.path().to_string();
         let path = if path == "." { String::new() } else { path };
-        // what stands there may be a secret
+        // The value may be a secret.
         let is_private = ["environment", "config"].iter().any(|part| path.split('.').any(|p| p == *part));
         let why = if is_private { "it must be a text".to_owned() } else { short(&bad.inner().to_string()) };
         Refusal { path: short(&path), why }
@@ -214,7 +216,7 @@ fn poll_interval(config: &BTreeMap<String, String>) -> Option<Duration> {
     Some(Duration::from_millis(wanted).clamp(SHORTEST_POLL, LONGEST_POLL))
 }
 
-/// Whether the cloud passes over update locks; a word that is neither yes nor no says nothing.
+/// Returns whether the cloud overrides update locks. Ignores a value that is neither yes nor no.
 fn is_lock_overridden(config: &BTreeMap<String, String>) -> bool {
     let word = |key| match config.get(key)?.trim().to_ascii_lowercase().as_str() {
         "1" | "true" | "on" => Some(true),
@@ -228,19 +230,19 @@ fn error(path: &str, why: &str) -> TargetError {
     TargetError { path: path.to_owned(), why: why.to_owned() }
 }
 
-/// For a message: one line, 200 characters of it.
+/// Shortens a text for a message to one line of 200 characters.
 fn short(text: &str) -> String {
     one_line(&text.chars().take(200).collect::<String>())
 }
 
-/// Whether a device or an app may be called so: names are shown in tables and logs.
+/// Returns whether a device or an app may have this name, which is shown in tables and logs.
 fn is_name(name: &str) -> bool {
     is_one_line(name) && name.chars().count() <= LONGEST_NAME
 }
 
 fn bad_name(what: &str, name: &str) -> String {
     format!(
-        "the {what} is called \"{}\": a name has 255 characters at most, without line breaks and invisible \
+        "the {what} is called \"{}\", but a name has at most 255 characters, without line breaks and invisible \
          ones; rename it",
         short(name)
     )

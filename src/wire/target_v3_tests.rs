@@ -114,17 +114,9 @@ fn a_body_that_is_no_target() {
     let state = json!({"name": "d"});
     let deep = format!("{{\"{DEVICE}\": {}", "[".repeat(90_000));
     for (body, path, why) in [
-        (
-            String::new(),
-            "",
-            "the body is not JSON that can be read: EOF while parsing a value at line 1 column 0",
-        ),
-        (
-            "{".into(),
-            "",
-            "the body is not JSON that can be read: EOF while parsing an object at line 1 column 1",
-        ),
-        (deep, "", "the body is not JSON that can be read: recursion limit exceeded at line 1 column 164"),
+        (String::new(), "", "the body is not valid JSON: EOF while parsing a value at line 1 column 0"),
+        ("{".into(), "", "the body is not valid JSON: EOF while parsing an object at line 1 column 1"),
+        (deep, "", "the body is not valid JSON: recursion limit exceeded at line 1 column 164"),
         ("[]".into(), "", "the body is not an object: check that the endpoint is a balena API"),
         (
             "{}".into(),
@@ -147,13 +139,13 @@ fn a_body_that_is_no_target() {
         (
             json!({DEVICE: {"name": "a\nb"}}).to_string(),
             "name",
-            "the device is called \"a\\nb\": a name has 255 characters at most, without line breaks and invisible \
+            "the device is called \"a\\nb\", but a name has at most 255 characters, without line breaks and invisible \
              ones; rename it",
         ),
         (
             json!({DEVICE: {"name": "shop\u{202e}"}}).to_string(),
             "name",
-            "the device is called \"shop\\u{202e}\": a name has 255 characters at most, without line breaks and invisible \
+            "the device is called \"shop\\u{202e}\", but a name has at most 255 characters, without line breaks and invisible \
              ones; rename it",
         ),
         (
@@ -166,7 +158,7 @@ fn a_body_that_is_no_target() {
         assert_eq!((bad.path.as_str(), bad.why.as_str()), (path, why));
     }
     let long = parse(&vec![b' '; 4_194_305], &device(), &Policy::default()).unwrap_err();
-    assert_eq!(long.why, "the body has 4194305 bytes and 4194304 are read: make the release smaller");
+    assert_eq!(long.why, "the body has 4194305 bytes, and 4194304 are accepted: make the release smaller");
     let v2 = include_bytes!("../../tests/fixtures/openbalena/39b-state-v2.device-B.json");
     assert!(parse(v2, &device(), &Policy::default()).is_err());
 }
@@ -179,12 +171,12 @@ fn trouble_in_one_app_refuses_that_app_only() {
         (json!({"id": -1, "name": "n"}), "bad: refused  [id: an id must be a whole number of 0 or more]"),
         (
             json!({"id": 1, "name": "shop\u{202e}\u{1b}[2J", "releases": {"r\u{200b}": {"id": 1}}}),
-            "bad: refused r\\u{200b} [name: the app is called \"shop\\u{202e}\\u{1b}[2J\": a name has 255 characters at \
-             most, without line breaks and invisible ones; rename it]",
+            "bad: refused r\\u{200b} [name: the app is called \"shop\\u{202e}\\u{1b}[2J\", but a name has at most 255 \
+             characters, without line breaks and invisible ones; rename it]",
         ),
         (
             json!({"id": 1, "name": "n", "releases": {"r1": {"id": 1}, "r2": {"id": 2}}}),
-            "bad: refused r1 [releases: there are 2 releases, and an app has one at most: r1, r2]",
+            "bad: refused r1 [releases: there are 2 releases, but an app has one at most: r1, r2]",
         ),
         (
             json!({"id": 1, "name": "n", "releases": {"r/1": {"id": 1}}}),

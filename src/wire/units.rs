@@ -1,8 +1,8 @@
-//! Sizes and durations as compose files write them.
+//! Parses sizes and durations of compose files.
 
 use std::time::Duration;
 
-/// A text that is no size or no duration.
+/// A text that is not a size or a duration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not {what}: write {accepts}")]
 pub struct BadUnit {
@@ -78,15 +78,14 @@ pub fn duration(text: &str) -> Result<Duration, BadUnit> {
     u64::try_from(nanos).map(Duration::from_nanos).map_err(|_| bad())
 }
 
-/// Billionths of a number of 0 or more, e.g. `0.5`. `None` for anything else.
+/// Returns the billionths of a number of 0 or more, e.g. `0.5`. `None` for any other text.
 #[must_use]
 pub fn billionths(text: &str) -> Option<u64> {
     let text = if text.starts_with('.') { format!("0{text}") } else { text.to_owned() };
     scaled(&text, 1_000_000_000).and_then(|n| u64::try_from(n).ok())
 }
 
-/// `number` (digits with at most one point) times `unit`, rounded down. `None` when it is no number
-/// or too long to be one.
+/// Returns `number` (digits with at most one point) times `unit`, rounded down. `None` if it is not a number or too long.
 fn scaled(number: &str, unit: u128) -> Option<u128> {
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let is_digits = |text: &str| text.len() <= 19 && text.chars().all(|c| c.is_ascii_digit());

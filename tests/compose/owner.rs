@@ -45,7 +45,7 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
     let why = told(&agent);
     assert!(
         why.contains(
-            "services.web.composition.cap_add: this device does not let releases have it: remove it, or set \
+            "services.web.composition.cap_add: this device does not allow it to releases: remove it, or set \
                       policy.capabilities = \"yes\" on the device"
         ),
         "{why}"
@@ -117,13 +117,13 @@ fn a_strict_policy_keeps_a_release_off_the_host() {
         (
             mounts.clone(),
             volume(json!({"type": "overlay", "device": "overlay", "o": "lowerdir=/etc:/opt"})),
-            "volumes.v.driver_opts: this device does not let releases have it: remove it, or set policy.privileged",
+            "volumes.v.driver_opts: this device does not allow it to releases: remove it, or set policy.privileged",
         ),
         (mounts, volume(json!({"type": "ext4", "device": "/dev/vda"})), "or set policy.devices = \"yes\""),
         (
             on.clone(),
             network("bridge", json!({"com.docker.network.bridge.name": "docker0"})),
-            "networks.n.driver_opts: this device does not let releases have it: remove it, or set policy.host_network",
+            "networks.n.driver_opts: this device does not allow it to releases: remove it, or set policy.host_network",
         ),
         (on.clone(), network("macvlan", json!({"parent": "eth0"})), "networks.n.driver: "),
         (

@@ -38,8 +38,8 @@ fn a_malformed_target_is_left_aside() {
 
     let of_ours = |inner: &str| format!("{{\"UUID\":{inner}}}");
     for (body, why) in [
-        ("{\"marker-of-a-bad-body".to_owned(), "the body is not JSON that can be read"),
-        ("<html>marker-of-a-bad-body</html>".to_owned(), "the body is not JSON that can be read"),
+        ("{\"marker-of-a-bad-body".to_owned(), "the body is not valid JSON"),
+        ("<html>marker-of-a-bad-body</html>".to_owned(), "the body is not valid JSON"),
         ("[\"marker-of-a-bad-body\"]".to_owned(), "the body is not an object"),
         ("{\"marker-of-a-bad-body\":{}}".to_owned(), "the body does not name "),
         (
@@ -55,7 +55,7 @@ fn a_malformed_target_is_left_aside() {
     ] {
         cloud.say(Reply { status: 200, headers: vec![("ETag", "\"bad\"".to_owned())], body });
         let told = agent.until_told("/cloud/error", why);
-        assert!(told.starts_with("its target cannot be read and is left aside: "), "{told}");
+        assert!(told.starts_with("its target cannot be parsed and was ignored: "), "{told}");
         // It is asked for again, and never taken for known.
         for poll in cloud.next_polls(2) {
             assert_eq!(poll.etag.as_deref(), Some("\"one\""));
@@ -71,7 +71,7 @@ fn a_malformed_target_is_left_aside() {
     let kept = all_text(&agent.state_dir());
     assert!(kept.contains("shop") && !kept.contains("marker-of-a-bad-body"));
     agent.start_again();
-    agent.until_told("/cloud/error", "left aside");
+    agent.until_told("/cloud/error", "was ignored");
     until_done(&agent, "one");
     assert_eq!(agent.standing(), before);
 

@@ -110,7 +110,10 @@ fn a_second_agent_of_the_same_folders_ends_with_75() {
     let elsewhere = |key: &str| format!("{key}={}", lab.dir().join("elsewhere").display());
     let (state_dir, runtime_dir) = (elsewhere("state_dir"), elsewhere("runtime_dir"));
     for (more, told) in [
-        (&runtime_dir, format!("error: another process uses the store in {}", agent.state_dir().display())),
+        (
+            &runtime_dir,
+            format!("error: another process uses the state folder {}", agent.state_dir().display()),
+        ),
         (&state_dir, format!("error: another agent answers at {}", agent.status_socket().display())),
     ] {
         let mut command = Program::cotter();

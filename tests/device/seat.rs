@@ -58,7 +58,7 @@ fn agrees_with_its_document(agent: &Agent<'_>) {
 fn a_plan_is_what_then_happens() {
     let lab = Lab::new("plan");
     let (agent, cloud) = shop(&lab, |_| {});
-    let rest = "nothing to do: the device runs what it should, or knows of no target";
+    let rest = "nothing to do: the device runs what it should, or has no target";
     assert_eq!(cli(&agent, &["plan"]), (Some(0), rest.to_owned()));
 
     assert!(agent.order(&["hold", "--reason", "on stage"]).0);

@@ -79,7 +79,8 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     let unknown = agent.cli(&["explain", "cache"]);
     assert_eq!(unknown.status.code(), Some(5));
     assert!(
-        String::from_utf8_lossy(&unknown.stderr).contains("no service is called cache; there are: db, web")
+        String::from_utf8_lossy(&unknown.stderr)
+            .contains("no service is called cache; the services are: db, web")
     );
 
     // It is not tried again: not at the next polls, not after a restart, not without a cloud.

@@ -1,8 +1,8 @@
-//! How much a service may keep in its lock folder, and what becomes of it when the service goes.
+//! Limits what a service may keep in its lock folder, and removes the folder with the service.
 //!
-//! The folders are in the host's memory, and an app may put there what it likes. What is in them is reached by
-//! open folders and never by a path: no link is followed, however it is put there. Nothing is opened but folders
-//! and files, and each call does a bounded amount of work, however much there is.
+//! The folders are in the host's memory, and an app can put anything there. Their content is reached through open folders
+//! and never by a path, so no link is ever followed. Only folders and files are opened, and each call does a bounded amount
+//! of work.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -21,21 +21,21 @@ use super::{DRAFT, LOCKS, Locks, SIGNALS};
 use crate::host::random_hex;
 use crate::model::ServiceName;
 
-/// What a service may have in its folder: bytes, as its file system counts them, and files and folders. Our two
-/// lock files are among them.
+/// What a service may have in its folder: bytes, as the file system counts them, and files and folders. Both include our
+/// two lock files.
 pub const MOST_BYTES: u64 = 64 * 1024;
 pub const MOST_FILES: u32 = 64;
 
-/// A file by which a service says something may be so large.
+/// Most bytes of a lock or hand-over file of a service.
 const LONGEST_WORD: u64 = 4096;
 
-/// Files and folders that are removed in one call, at most.
+/// Most files and folders that one call removes.
 const AT_ONCE: u32 = 2000;
 
-/// Names that are read of a folder before the first of them is removed.
+/// Names that are read from a folder before they are removed.
 const BATCH: usize = 128;
 
-/// A folder that could not be removed is called so: what is in it belongs to nobody any more.
+/// Prefix of the new name of a folder that could not be removed.
 const GONE: &str = ".gone-";
 
 /// The file system of the lock folders.
@@ -43,29 +43,29 @@ const GONE: &str = ".gone-";
 pub struct Space {
     /// Whether no other files are on it.
     pub is_own: bool,
-    /// Bytes that it can hold, and that are in use.
+    /// Its size in bytes, and the bytes in use.
     pub bytes: u64,
     pub used: u64,
-    /// Files that it can hold, and that it has; 0: as many as fit.
+    /// Most files that it can have (0: no limit), and the files that it has.
     pub files: u64,
     pub has: u64,
 }
 
 impl Space {
-    /// Whether it is one that was made to bound the folders: of its own, and small.
+    /// Returns whether it was made to limit the folders: it is a separate file system, and small.
     #[must_use]
     pub fn is_small(&self) -> bool {
         self.is_own && self.bytes <= 64 << 20 && self.files > 0 && self.files <= 64 << 10
     }
 
-    /// Whether three quarters of it are in use.
+    /// Returns whether more than three quarters of it are in use.
     #[must_use]
     pub fn is_nearly_full(&self) -> bool {
         self.used > self.bytes / 4 * 3 || (self.files > 0 && self.has > self.files / 4 * 3)
     }
 }
 
-/// The file system of the lock folders below `root`; `None` where there are none.
+/// Returns the file system of the lock folders below `root`; `None` if there are none.
 #[must_use]
 pub fn space(root: &Path) -> Option<Space> {
     let own = rustix::fs::stat(root).ok()?;
@@ -81,8 +81,8 @@ pub fn space(root: &Path) -> Option<Space> {
 }
 
 impl Locks {
-    /// Removes the folders of all services but these, with all that is in them. One that cannot be emptied is put
-    /// aside, and tried again at the next call.
+    /// Removes the folders of all services except these, with their content. A folder that cannot be emptied is renamed, and
+    /// tried again at the next call.
     pub fn keep_only(&self, keep: &BTreeSet<(u64, ServiceName)>) {
         for app in folders(&self.root) {
             let number = app.file_name().and_then(|name| name.to_str()?.parse::<u64>().ok());
@@ -94,19 +94,19 @@ impl Locks {
             let gone: Vec<_> = folders(&app).into_iter().filter(|service| !is_kept(service)).collect();
             gone.iter().for_each(|service| remove(&app, service));
             if keep.iter().all(|(kept, _)| *kept != number) {
-                // It stays while something in it does.
+                // It stays while it is not empty.
                 let _ = fs::remove_file(app.join(DRAFT));
                 let _ = fs::remove_dir(&app);
             }
         }
     }
 
-    /// Empties the folders of services that keep more there than they may, but for the files by which they lock and
-    /// hand over. Returns which those were, as `<app number>/<service>`.
+    /// Empties the folders of services that keep too much there, except for their lock and hand-over files. Returns those
+    /// services as `<app number>/<service>`.
     ///
-    /// A file that a container has deleted and still holds open is not seen: only the file system bounds those.
+    /// Does not count files that a container has deleted and keeps open; only the file system limits those.
     pub fn trim(&self) -> Vec<String> {
-        // All of them together have less than one may have.
+        // If all of them together have less than one may have, no single one has too much.
         let has_room =
             |space: Space| space.is_small() && space.used <= MOST_BYTES && space.has <= u64::from(MOST_FILES);
         if space(&self.root).is_some_and(has_room) {
@@ -124,7 +124,7 @@ impl Locks {
     }
 }
 
-/// The folders in one that is ours.
+/// Returns the folders in a folder of ours.
 pub(super) fn folders(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
@@ -147,12 +147,12 @@ fn remove(app: &Path, service: &Path) {
         && !is_aside
         && let Ok(random) = random_hex(8)
     {
-        // Who has a folder of this name next must not meet what is in this one.
+        // A later service of this name must not get this content.
         let _ = fs::rename(service, app.join(format!("{GONE}{random}")));
     }
 }
 
-/// How much may still be done.
+/// The number of operations that a call may still do.
 struct Budget(u32);
 
 impl Budget {
@@ -162,11 +162,11 @@ impl Budget {
     }
 }
 
-/// Whether a folder holds more than a service may have. What cannot be looked into counts as one.
+/// Returns whether a folder has more than a service may have. A folder that cannot be opened counts as one entry.
 fn exceeds(folder: &OwnedFd) -> bool {
     let Ok(first) = open_folder(folder, c".", 0o1777) else { return false };
     let (mut todo, mut files, mut bytes) = (vec![first], 0, 0_u64);
-    // As many folders are open as there are files at most.
+    // The number of open folders is bounded by the number of entries.
     while let Some(folder) = todo.pop() {
         let Ok(entries) = Dir::read_from(&folder) else { continue };
         for entry in entries.flatten().filter(|entry| is_entry(entry.file_name().to_bytes())) {
@@ -184,7 +184,7 @@ fn exceeds(folder: &OwnedFd) -> bool {
     false
 }
 
-/// Empties a folder of all but the words of the service, and makes those short.
+/// Removes everything from a folder except lock and hand-over files, and truncates those.
 fn trim(folder: &OwnedFd) {
     let words: Vec<_> = LOCKS.into_iter().chain(SIGNALS).filter_map(|name| CString::new(name).ok()).collect();
     let mut budget = Budget(AT_ONCE);
@@ -202,7 +202,7 @@ fn trim(folder: &OwnedFd) {
     clear(folder, &|name| !words.contains(name), &mut budget);
 }
 
-/// Removes what is in a folder and to go, as far as the budget goes and as far as we may.
+/// Removes the entries of a folder for which `goes` is true, within the budget and our permissions.
 fn clear(folder: &OwnedFd, goes: &dyn Fn(&CString) -> bool, budget: &mut Budget) {
     loop {
         let names: Vec<_> = names(folder).filter(goes).take(BATCH).collect();
@@ -219,7 +219,7 @@ fn clear(folder: &OwnedFd, goes: &dyn Fn(&CString) -> bool, budget: &mut Budget)
     }
 }
 
-/// Removes what has this name in a folder: a file, or a folder with all that is in it.
+/// Removes the entry of this name from a folder: a file, or a folder with its content.
 pub(super) fn take_away(folder: &Path, name: &str) {
     let Some(folder) = name_of(folder).and_then(|path| open_folder(CWD, &path, 0o1777).ok()) else { return };
     let is_of_it = |other: &CString| {
@@ -229,9 +229,9 @@ pub(super) fn take_away(folder: &Path, name: &str) {
     clear(&folder, &is_of_it, &mut Budget(AT_ONCE));
 }
 
-/// Removes a file, or a folder that is empty. Returns whether it is gone.
+/// Removes a file or an empty folder. Returns whether it was removed.
 fn discard(folder: &OwnedFd, name: &CString) -> bool {
-    // Who has it open keeps it, and not its content.
+    // A process that has the file open keeps it, so free its content first.
     shorten(folder, name);
     match unlinkat(folder, name, AtFlags::empty()) {
         Ok(()) => true,
@@ -239,8 +239,8 @@ fn discard(folder: &OwnedFd, name: &CString) -> bool {
     }
 }
 
-/// Removes what is in a folder within `outer`, and then the folder. Folders in it are moved up into `outer` first, so
-/// that no depth is too deep. Returns whether anything has changed.
+/// Removes the content of a folder in `outer`, and then the folder. Moves folders in it up into `outer` first, so that any
+/// depth can be removed. Returns whether anything has changed.
 fn hollow(outer: &OwnedFd, name: &CString, budget: &mut Budget) -> bool {
     let Ok(inner) = open_folder(outer, name, 0o700) else { return false };
     let mut is_less = false;
@@ -254,7 +254,7 @@ fn hollow(outer: &OwnedFd, name: &CString, budget: &mut Budget) -> bool {
 }
 
 fn move_up(inner: &OwnedFd, name: &CString, outer: &OwnedFd) -> io::Result<()> {
-    // A folder that moves must be one that we may write to.
+    // A folder can be moved only if we can write to it.
     drop(open_folder(inner, name, 0o700)?);
     let aside = random_hex(8).map_err(io::Error::other)?;
     Ok(renameat(inner, name, outer, format!("{GONE}{aside}"))?)

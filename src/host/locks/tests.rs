@@ -153,11 +153,11 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
     let lab = Lab::new();
     let path = lab.path("web", "updates.lock");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
-    assert!(!has_our_words(&path));
+    assert!(!has_our_content(&path));
     let linked = lab.path("web", "linked");
     fs::write(lab.dir.path().join("ours"), OURS).unwrap();
     symlink(lab.dir.path().join("ours"), &linked).unwrap();
-    assert!(!has_our_words(&linked));
+    assert!(!has_our_content(&linked));
 }
 
 #[test]

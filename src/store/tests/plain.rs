@@ -182,8 +182,8 @@ fn what_belongs_to_somebody_else_is_told_and_nothing_is_forgotten() {
         }
         let error = Store::open(&state).err().unwrap();
         let told = crate::model::with_causes(&error);
-        let expected = "belongs to another user: chown it, with all that is in it, to the user that runs cotter: it is \
-                        user 65534's, and this process is user 0";
+        let expected = "belongs to another user: `chown -R` it to the user that runs cotter: its owner is user \
+                        65534, but this process runs as user 0";
         assert!(error.is_fatal() && told.ends_with(expected), "{name}: {told}");
         chown(state.join(name), Some(0), None).unwrap();
         assert_eq!(open(&state).0.load(), full(), "{name}");
@@ -207,8 +207,8 @@ fn a_folder_that_cannot_be_one_is_told_with_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     for (path, problem) in [
-        (dir.path().join("file"), "is not a folder: move the file"),
-        (dir.path().join("file/below"), "is not a folder: move the file"),
+        (dir.path().join("file"), "is not a folder: move that file"),
+        (dir.path().join("file/below"), "is not a folder: move that file"),
         (dir.path().join("x".repeat(300)), "has too long a path: set a shorter one"),
         (dir.path().join("x/".repeat(2500)), "has too long a path: set a shorter one"),
     ] {
@@ -225,7 +225,7 @@ fn opens_as_somebody_else() {
     #[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
     let Ok(dir) = std::env::var("COTTER_TEST_FOREIGN_DIR") else { return };
     let error = Store::open(Path::new(&dir)).err().unwrap();
-    assert!(error.to_string().contains("may not be used by this user"), "{error}");
+    assert!(error.to_string().contains("cannot be used by this user"), "{error}");
     println!("refused as it should be");
 }
 

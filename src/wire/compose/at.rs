@@ -1,4 +1,4 @@
-//! A JSON value together with the place where it stands, and the readers of plain values.
+//! A JSON value with its path, and functions that read plain values.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use crate::model::Refusal;
 use crate::model::text::{is_one_line, one_line};
 use crate::wire::units;
 
-/// How many refusals, and how many warnings, one app tells; the rest is counted.
-const MOST_TOLD: usize = 64;
+/// Most refusals, and most warnings, that one app reports.
+const MOST_NOTES: usize = 64;
 
-/// What was found on the way, all of it and not only the first.
+/// All refusals and warnings of a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Notes {
     /// Why the release cannot run here.
     pub refusals: Vec<Refusal>,
-    /// Fields that are not honoured but do not stand in the way.
+    /// Fields that are not honoured, although the release can run.
     pub warnings: Vec<Refusal>,
 }
 
@@ -30,7 +30,7 @@ impl Notes {
         add(&mut self.warnings, warning);
     }
 
-    /// The value read, or `None` after taking note of the refusal.
+    /// Returns the value, or adds the refusal and returns `None`.
     pub(super) fn keep<T>(&mut self, read: Result<T, Refusal>) -> Option<T> {
         read.map_err(|refusal| self.refuse(refusal)).ok()
     }
@@ -38,9 +38,9 @@ impl Notes {
 
 fn add(list: &mut Vec<Refusal>, note: Refusal) {
     match list.len() {
-        n if n < MOST_TOLD => list.push(Refusal { path: path_line(&note.path), why: note.why }),
-        MOST_TOLD => {
-            list.push(Refusal { path: String::new(), why: "there is more than is told here".into() })
+        n if n < MOST_NOTES => list.push(Refusal { path: path_line(&note.path), why: note.why }),
+        MOST_NOTES => {
+            list.push(Refusal { path: String::new(), why: "there are more, which are not listed".into() })
         }
         _ => {}
     }
@@ -49,10 +49,10 @@ fn add(list: &mut Vec<Refusal>, note: Refusal) {
 pub(super) const HAS_NUL: &str = "it has a NUL character: remove it";
 pub(super) const NOT_A_LINE: &str = "it has a line break or an invisible character: remove it";
 
-/// The longest path that is told.
+/// Longest path in a message, in characters.
 const LONGEST_PATH: usize = 200;
 
-/// A path for a message: names in it are the author's, and may have line breaks, or be very long.
+/// Makes a path safe for a message: the author's names in it may have line breaks or be very long.
 pub(in crate::wire) fn path_line(path: &str) -> String {
     match path.char_indices().nth(LONGEST_PATH) {
         Some((end, _)) => format!("{}…", one_line(&path[..end])),
@@ -76,12 +76,12 @@ impl<'v> At<'v> {
         Refusal { path: self.path.clone(), why: why.to_string() }
     }
 
-    /// The refusal of this value, which is shown, with what is accepted instead.
+    /// Makes the refusal of this value. It shows the value and says what is accepted.
     pub(super) fn wrong(&self, accepts: &str) -> Refusal {
         self.refusal(format_args!("{} is not accepted: write {accepts}", shown(self.value)))
     }
 
-    /// The members of a map that are not null, by name.
+    /// Returns the members of a map that are not null, by name.
     pub(super) fn map(&self) -> Result<Vec<(&'v str, At<'v>)>, Refusal> {
         match self.value {
             Value::Object(map) => Ok(members(&self.path, map)),
@@ -91,13 +91,13 @@ impl<'v> At<'v> {
         }
     }
 
-    /// The items of a list.
+    /// Returns the items of a list.
     pub(super) fn list(&self) -> Result<Vec<At<'v>>, Refusal> {
         let items = self.value.as_array().ok_or_else(|| self.wrong("a list"))?;
         Ok(self.indexed(items))
     }
 
-    /// The items of a list, or a single text as one item.
+    /// Returns the items of a list, or a single text as one item.
     pub(super) fn text_or_list(&self) -> Result<Vec<At<'v>>, Refusal> {
         match self.value {
             Value::String(_) => Ok(vec![self.clone()]),
@@ -113,25 +113,25 @@ impl<'v> At<'v> {
         items.iter().enumerate().map(at).collect()
     }
 
-    /// A name, path or word: one line without invisible characters.
+    /// Reads a name, path or word: one line without invisible characters.
     pub(super) fn text(&self) -> Result<&'v str, Refusal> {
         let text = self.content()?;
         if is_one_line(text) { Ok(text) } else { Err(self.refusal(NOT_A_LINE)) }
     }
 
-    /// A text that only the container reads, such as a command: anything without NUL, which no engine takes.
+    /// Reads a text that only the container uses, such as a command. Refuses only NUL, which no engine accepts.
     pub(super) fn content(&self) -> Result<&'v str, Refusal> {
         let text = self.value.as_str().ok_or_else(|| self.wrong("a text"))?;
         if text.contains('\0') { Err(self.refusal(HAS_NUL)) } else { Ok(text) }
     }
 
-    /// As [`text`](Self::text), or a number or bool as text.
+    /// Reads a text as [`text`](Self::text) does, or a number or bool as text.
     pub(super) fn word(&self) -> Result<String, Refusal> {
         let word = self.scalar()?;
         if is_one_line(&word) { Ok(word) } else { Err(self.refusal(NOT_A_LINE)) }
     }
 
-    /// A text, number or bool, as text. The value is not shown when refused: it may be a secret.
+    /// Reads a text, number or bool, as text. A refusal does not show the value, because it may be a secret.
     pub(super) fn scalar(&self) -> Result<String, Refusal> {
         match self.value {
             Value::String(_) => self.content().map(str::to_owned),
@@ -154,7 +154,7 @@ impl<'v> At<'v> {
         }
     }
 
-    /// A whole number of 0 or more, also as digits in a text.
+    /// Reads a whole number of 0 or more, also from a text of digits.
     pub(super) fn whole(&self, accepts: &str) -> Result<u64, Refusal> {
         let number = match self.value {
             Value::Number(number) => number.as_u64(),
@@ -164,7 +164,7 @@ impl<'v> At<'v> {
         number.ok_or_else(|| self.wrong(accepts))
     }
 
-    /// Bytes: a whole number, or a text with a unit.
+    /// Reads a number of bytes: a whole number, or a text with a unit.
     pub(super) fn size(&self) -> Result<u64, Refusal> {
         let text = match self.value {
             Value::Number(number) => number.to_string(),
@@ -186,18 +186,18 @@ impl<'v> At<'v> {
     }
 }
 
-/// The members of a map that are not null, each at its path.
+/// Returns the members of a map that are not null, each with its path.
 pub(super) fn members<'v>(path: &str, map: &'v Map<String, Value>) -> Vec<(&'v str, At<'v>)> {
     let present = map.iter().filter(|(_, value)| !value.is_null());
     present.map(|(key, value)| (key.as_str(), At::new(format!("{path}.{key}"), value))).collect()
 }
 
-/// The number that a text of nothing but digits stands for.
+/// Parses a text of only digits.
 pub(super) fn digits(text: &str) -> Option<u64> {
     text.chars().all(|c| c.is_ascii_digit()).then(|| text.parse().ok()).flatten()
 }
 
-/// Whether a value asks for nothing: null, false, and empty texts, lists and maps.
+/// Returns whether a value is null, false, or an empty text, list or map.
 pub(super) fn is_nothing(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -208,7 +208,7 @@ pub(super) fn is_nothing(value: &Value) -> bool {
     }
 }
 
-/// A value for a message, shortened to about 60 characters.
+/// Formats a value for a message, shortened to about 60 characters.
 pub(super) fn shown(value: &Value) -> String {
     let kind = match value {
         Value::Array(_) => "a list",

@@ -1,4 +1,4 @@
-//! The networks and volumes that a release declares.
+//! Reads the networks and volumes that a release declares.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use super::texts;
 use crate::model::{NetworkSpec, Refusal, Subnet, VolumeSpec};
 use crate::wire::spec_hash;
 
-/// Reads a network that the release declares. `null` is one without config.
+/// Reads a network. `null` is a network without config.
 pub(super) fn network(path: &str, value: &Value, notes: &mut Notes) -> NetworkSpec {
     let mut spec = NetworkSpec::default();
     for (key, field) in config(path, value, notes) {
@@ -45,7 +45,7 @@ pub(super) fn network(path: &str, value: &Value, notes: &mut Notes) -> NetworkSp
     spec
 }
 
-/// Reads a volume that the release declares. `null` is one without config.
+/// Reads a volume. `null` is a volume without config.
 pub(super) fn volume(path: &str, value: &Value, notes: &mut Notes) -> VolumeSpec {
     let mut spec = VolumeSpec::default();
     for (key, field) in config(path, value, notes) {
@@ -74,7 +74,7 @@ fn labels(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
     texts::without_own(texts::labels(at, notes), &at.path, notes)
 }
 
-/// The driver; empty for the usual one, so that naming it changes nothing.
+/// Reads the driver. Returns an empty text for the default one, so that naming it changes nothing.
 fn driver(at: &At<'_>, usual: &str, notes: &mut Notes) -> String {
     let given = notes.keep(at.text()).unwrap_or_default();
     if given == usual || (usual == "bridge" && given == DEFAULT) { String::new() } else { given.to_owned() }
@@ -83,9 +83,9 @@ fn driver(at: &At<'_>, usual: &str, notes: &mut Notes) -> String {
 fn other(key: &str, at: &At<'_>, notes: &mut Notes) {
     match key {
         _ if is_nothing(at.value) || key.starts_with("x-") => {}
-        "external" | "name" => notes.refuse(
-            at.refusal("what is outside of the release is not used: remove it, and the app gets its own"),
-        ),
+        "external" | "name" => notes.refuse(at.refusal(
+            "networks and volumes outside of the release are not used: remove it, and the app gets its own",
+        )),
         _ => notes.refuse(at.refusal("it is not supported: remove it")),
     }
 }

@@ -1,4 +1,4 @@
-//! The section `deploy`: what of it means something on one device.
+//! Reads the section `deploy`, as far as it makes sense on one device.
 
 use serde_json::Value;
 
@@ -8,8 +8,8 @@ use super::limits::memory;
 use super::resources::{PIDS, cpus, nonzero, whole};
 use crate::model::{RestartPolicy, ServiceSpec};
 
-/// `deploy`: limits and reservations are honoured as compose does; how many run, and where, has no meaning
-/// on one device.
+/// Reads `deploy`. Limits and reservations are honoured as in compose. Replicas and placement have no meaning on one
+/// device.
 pub(super) fn read(at: &At<'_>, has_restart: bool, spec: &mut ServiceSpec, notes: &mut Notes) {
     for (key, field) in notes.keep(at.map()).unwrap_or_default() {
         match key {
@@ -24,7 +24,7 @@ pub(super) fn read(at: &At<'_>, has_restart: bool, spec: &mut ServiceSpec, notes
                 }
             }
             "restart_policy" if has_restart => {
-                notes.warn(field.refusal("not honoured: restart says it already"));
+                notes.warn(field.refusal("not honoured: the field restart is used instead"));
             }
             "restart_policy" => restart_policy(&field, spec, notes),
             "replicas" if field.value == &Value::from(1) => {}
@@ -39,12 +39,12 @@ pub(super) fn read(at: &At<'_>, has_restart: bool, spec: &mut ServiceSpec, notes
     }
 }
 
-/// The value of a field that may be said in two places; two values are one too many.
+/// Sets the value of a field that can be in two places. Refuses two different values.
 fn same<T: PartialEq>(at: &At<'_>, other: &mut Option<T>, read: Option<T>, notes: &mut Notes) {
     match (&other, read) {
         (_, None) => {}
         (Some(one), Some(read)) if *one != read => {
-            notes.refuse(at.refusal("the service itself says another value: remove one of the two"));
+            notes.refuse(at.refusal("the service itself has another value: remove one of the two"));
         }
         (_, Some(read)) => *other = Some(read),
     }

@@ -1,15 +1,14 @@
-//! Compose fields that we do not honour: which are harmless, and which stand in the way.
+//! Decides about compose fields that we do not honour: a warning or a refusal.
 //!
-//! A field that only helps to build, sort or schedule is a warning. One that
-//! changes what the app sees or is allowed is a refusal, because running
-//! without it would be another app than the author's.
+//! A field that only helps to build, sort or schedule gives a warning. A field that changes what the app sees or may do
+//! gives a refusal, because without it another app would run than the author's.
 
 use super::at::{At, is_nothing};
 use crate::model::Refusal;
 
-/// What becomes of a field.
+/// The decision about a field.
 pub(super) enum Verdict {
-    /// It is read elsewhere, or asks for nothing.
+    /// It is read elsewhere, or it is empty.
     Fine,
     Warning(Refusal),
     Refusal(Refusal),
@@ -104,21 +103,21 @@ pub(super) const HARMLESS: &[(&str, &str)] = &[
 
 pub(super) const REFUSED: &[(&str, &str)] = &[
     ("configs", "put the file into the image, or its content into environment"),
-    ("credential_spec", "remove it: it is for Windows"),
+    ("credential_spec", "remove it, because it is for Windows"),
     ("env_file", "write the variables under environment"),
     ("extends", "write the service in full"),
     ("external_links", "put the services on one network"),
-    ("isolation", "remove it: it is for Windows"),
-    ("models", "remove it: models are not supported"),
+    ("isolation", "remove it, because it is for Windows"),
+    ("models", "remove it"),
     ("post_start", "do it in the service's own command"),
     ("pre_stop", "do it when the service gets its stop_signal"),
-    ("provider", "remove it: providers are not supported"),
-    ("secrets", "give the value by an environment variable of the device or fleet"),
+    ("provider", "remove it"),
+    ("secrets", "pass the value in an environment variable of the device or fleet"),
     ("use_api_socket", "give the service the label \"io.balena.features.balena-socket\": \"1\""),
     ("volumes_from", "name the volumes under volumes"),
 ];
 
-/// What becomes of the field `key` of a service.
+/// Decides about the field `key` of a service.
 pub(super) fn judge(key: &str, at: &At<'_>) -> Verdict {
     if HONOURED.contains(&key) || key.starts_with("x-") || is_nothing(at.value) {
         return Verdict::Fine;

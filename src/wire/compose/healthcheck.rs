@@ -1,4 +1,4 @@
-//! How an author says that a container is well.
+//! Reads the healthcheck of a service.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::model::{Healthcheck, Probe, Refusal};
 
 const TEST: &str = "a shell line, or a list that begins with \"CMD\", \"CMD-SHELL\" or \"NONE\"";
 
-/// Reads `healthcheck`; `None` when it says nothing.
+/// Reads `healthcheck`; `None` if it sets nothing.
 pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Option<Healthcheck> {
     let mut check = Healthcheck {
         probe: Probe::Inherit,
@@ -28,12 +28,13 @@ pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Option<Healthcheck> {
             "timeout" => check.timeout = notes.keep(time(&field)).flatten(),
             "start_period" => check.start_period = notes.keep(time(&field)).flatten(),
             "retries" => {
-                let read = field.whole("how many failures in a row make it unhealthy").and_then(|n| {
-                    u32::try_from(n)
-                        .ok()
-                        .filter(|n| *n <= 1_000_000)
-                        .ok_or_else(|| field.wrong("1000000 at most"))
-                });
+                let read =
+                    field.whole("the number of failures in a row that make it unhealthy").and_then(|n| {
+                        u32::try_from(n)
+                            .ok()
+                            .filter(|n| *n <= 1_000_000)
+                            .ok_or_else(|| field.wrong("1000000 at most"))
+                    });
                 check.retries = notes.keep(read).filter(|n| *n > 0);
             }
             "disable" => is_disabled = notes.keep(field.flag()).unwrap_or_default(),
@@ -81,7 +82,7 @@ fn probe(at: &At<'_>) -> Result<Probe, Refusal> {
     }
 }
 
-/// A time; 0 is the engine's default. The engine takes none between 0 and 1 ms.
+/// Reads a time; 0 is the engine's default. The engine accepts none between 0 and 1 ms.
 fn time(at: &At<'_>) -> Result<Option<Duration>, Refusal> {
     match at.duration()? {
         Duration::ZERO => Ok(None),

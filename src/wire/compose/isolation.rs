@@ -1,4 +1,4 @@
-//! What a service shares with its host, how it finds names, and where its output goes.
+//! Reads namespaces, security options, name resolution and logging of a service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use super::service::Fields;
 use super::{shared, strings, texts};
 use crate::model::{DeviceRequest, Logging, NetworkMode, Refusal, ServiceName, ServiceSpec};
 
-/// Reads namespaces, security options, names and logging into `spec`, whose network is read already.
+/// Reads these fields into `spec`, whose network must be read before.
 pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     namespaces(fields, spec, notes);
     let at = |key| fields.get(key);
@@ -79,12 +79,13 @@ fn namespaces(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     isolation.has_host_uts = is_host("uts");
     isolation.has_host_users = is_host("userns_mode");
     if isolation.has_host_uts && (spec.hostname.is_some() || fields.get("domainname").is_some()) {
-        let why = "it does not go with hostname and domainname: remove the one or the others".to_owned();
+        let why =
+            "it cannot be combined with hostname and domainname: remove the one or the others".to_owned();
         notes.refuse(Refusal { path: format!("{}.uts", fields.path), why });
     }
 }
 
-/// A namespace as a word says, or that of another service.
+/// A namespace that is named by a word, or that of another service.
 enum Shared<T> {
     Word(T),
     Of(ServiceName),
@@ -98,7 +99,7 @@ fn apart<T>(shared: Option<Shared<T>>) -> (Option<T>, Option<ServiceName>) {
     }
 }
 
-/// `key=value` with an equals sign, as the engine has it today.
+/// Reads a security option as `key=value`, the engine's present form.
 fn security(at: &At<'_>) -> Result<String, Refusal> {
     let accepts = "e.g. \"no-new-privileges:true\", \"seccomp=unconfined\" or \"apparmor=unconfined\"";
     // A profile is JSON, which may have several lines.
@@ -112,7 +113,7 @@ fn security(at: &At<'_>) -> Result<String, Refusal> {
             Ok(format!("seccomp={profile}"))
         }
         ("seccomp", _) => Err(at.refusal(
-            "a profile is not read from a file, because the author's files are not part of a release: \
+            "a profile cannot be a file, because files of the author are not part of a release: \
              write its JSON after \"seccomp=\"",
         )),
         ("apparmor" | "label", value) if !value.is_empty() => Ok(format!("{key}={value}")),
@@ -128,7 +129,7 @@ fn group(at: &At<'_>) -> Result<String, Refusal> {
     Ok(text)
 }
 
-/// `c 188:* rwm`.
+/// Reads a rule such as `c 188:* rwm`.
 fn device_rule(at: &At<'_>) -> Result<String, Refusal> {
     let text = at.text()?;
     let number = |part: &str| {
@@ -146,7 +147,7 @@ fn device_rule(at: &At<'_>) -> Result<String, Refusal> {
     if is_fine { Ok(words.join(" ")) } else { Err(at.wrong("a rule, e.g. \"c 188:* rwm\"")) }
 }
 
-/// `gpus: all`, or a list as in `deploy`.
+/// Reads `gpus`: `all`, or a list as in `deploy`.
 fn gpus(at: &At<'_>, notes: &mut Notes) -> Vec<DeviceRequest> {
     match at.value {
         Value::String(text) if text == "all" => {
@@ -172,7 +173,7 @@ fn gpus(at: &At<'_>, notes: &mut Notes) -> Vec<DeviceRequest> {
     }
 }
 
-/// Requests for devices of a driver; without count and ids, for all of them.
+/// Reads requests for devices of a driver. Without count and ids, a request is for all of them.
 pub(super) fn requests(at: &At<'_>, notes: &mut Notes) -> Vec<DeviceRequest> {
     let mut found = Vec::new();
     for item in notes.keep(at.list()).unwrap_or_default() {
@@ -198,7 +199,7 @@ pub(super) fn requests(at: &At<'_>, notes: &mut Notes) -> Vec<DeviceRequest> {
             }
         }
         if request.count.is_some() && !request.ids.is_empty() {
-            notes.refuse(item.refusal("count does not go with device_ids: remove one of the two"));
+            notes.refuse(item.refusal("count cannot be combined with device_ids: remove one of the two"));
         }
         if request.count.is_none() && request.ids.is_empty() {
             request.count = Some(-1);
@@ -208,7 +209,7 @@ pub(super) fn requests(at: &At<'_>, notes: &mut Notes) -> Vec<DeviceRequest> {
     found
 }
 
-/// Settings of the kernel that a container has for itself.
+/// Reads kernel settings. Refuses those that a container does not have for itself.
 fn sysctls(at: &At<'_>, network: &NetworkMode, notes: &mut Notes) -> BTreeMap<String, String> {
     const OWN: &str = "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax \
         kernel.shmmni kernel.shm_rmid_forced kernel.domainname";
@@ -221,9 +222,9 @@ fn sysctls(at: &At<'_>, network: &NetworkMode, notes: &mut Notes) -> BTreeMap<St
         if value.is_empty() {
             refuse("it has no value: write one");
         } else if name.starts_with("net.") && *network == NetworkMode::Host {
-            refuse("with network_mode host it would change the host: set it there");
+            refuse("with network_mode host it would change the host: set it on the host");
         } else if !is_own && !name.starts_with("net.") && !name.starts_with("fs.mqueue.") {
-            refuse("containers do not have this one for themselves: set it on the host, and remove it here");
+            refuse("a container does not have its own value of it: set it on the host, and remove it here");
         }
     }
     settings
@@ -235,7 +236,7 @@ fn resolver(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
         let Some(at) = fields.get(key).filter(|at| !is_nothing(at.value)) else { return Vec::new() };
         let (mut found, mut seen) = (Vec::new(), BTreeSet::new());
         for item in notes.keep(at.text_or_list()).unwrap_or_default() {
-            // the resolver asks in this order, and once is enough
+            // The resolver uses them in this order, and each only once.
             found.extend(notes.keep(check(&item)).filter(|text| seen.insert(text.clone())));
         }
         found

@@ -1,4 +1,4 @@
-//! What a service is allowed: capabilities, limits, signals.
+//! Reads capabilities, ulimits and signals of a service.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::at::{At, Notes, digits};
 use super::resources::whole;
 use crate::model::{Refusal, Ulimit};
 
-/// The engine refuses less.
+/// The smallest memory limit that the engine accepts, in bytes.
 const LEAST_MEMORY: u64 = 6 << 20;
 
 /// Capabilities(7), without `CAP_`.
@@ -22,7 +22,7 @@ const CAPABILITIES: &str = "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPE
 const SIGNALS: &str = "HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CLD \
     CONT STOP TSTP TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO POLL PWR SYS RTMIN RTMAX";
 
-/// The limits of setrlimit(2) that the engine takes.
+/// The limits of setrlimit(2) that the engine accepts.
 const ULIMITS: &str = "as core cpu data fsize locks memlock msgqueue nice nofile nproc rss rtprio rttime sigpending \
     stack";
 
@@ -30,7 +30,7 @@ fn is_in(list: &str, word: &str) -> bool {
     list.split_ascii_whitespace().any(|known| known == word)
 }
 
-/// `cap_add` or `cap_drop`: upper case, without `CAP_`.
+/// Reads `cap_add` or `cap_drop`, in upper case and without `CAP_`.
 pub(super) fn capabilities(at: &At<'_>, notes: &mut Notes) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for item in notes.keep(at.list()).unwrap_or_default() {
@@ -48,7 +48,7 @@ pub(super) fn capabilities(at: &At<'_>, notes: &mut Notes) -> BTreeSet<String> {
     found
 }
 
-/// `ulimits`: one number for both limits, or soft and hard; -1 is without limit.
+/// Reads `ulimits`: one number for both limits, or soft and hard; -1 is no limit.
 pub(super) fn ulimits(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, Ulimit> {
     let mut found = BTreeMap::new();
     for (name, field) in notes.keep(at.map()).unwrap_or_default() {
@@ -80,22 +80,24 @@ fn ulimit(at: &At<'_>) -> Result<Ulimit, Refusal> {
         return Err(at.refusal("it needs both soft and hard: write both, or one number"));
     };
     if hard != -1 && (soft > hard || soft == -1) {
-        return Err(at.refusal(format_args!("soft is above hard ({hard}): write {hard} or less as soft")));
+        return Err(
+            at.refusal(format_args!("soft is higher than hard ({hard}): write {hard} or less as soft"))
+        );
     }
     Ok(Ulimit { soft, hard })
 }
 
-/// Bytes; 0 is without limit.
+/// Reads a memory limit in bytes; 0 is no limit.
 pub(super) fn memory(at: &At<'_>) -> Result<u64, Refusal> {
     match at.size()? {
         bytes if bytes != 0 && bytes < LEAST_MEMORY => {
-            Err(at.wrong("6m or more, which is the engine's least"))
+            Err(at.wrong("6m or more, which is the engine's minimum"))
         }
         bytes => Ok(bytes),
     }
 }
 
-/// A signal as `SIGTERM`, `SIGRTMIN+3` or a number.
+/// Reads a signal such as `SIGTERM`, `SIGRTMIN+3` or a number.
 pub(super) fn signal(at: &At<'_>) -> Result<String, Refusal> {
     let text = at.scalar()?.to_ascii_uppercase();
     let wrong = || at.wrong("a signal, e.g. \"SIGTERM\", or its number from 1 to 64");
@@ -118,7 +120,7 @@ pub(super) fn signal(at: &At<'_>) -> Result<String, Refusal> {
     }
 }
 
-/// An absolute path.
+/// Reads an absolute path.
 pub(super) fn working_dir(at: &At<'_>) -> Result<String, Refusal> {
     let text = at.text()?;
     if text.starts_with('/') {

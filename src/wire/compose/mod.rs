@@ -1,13 +1,11 @@
-//! A release's compose fields → [`ServiceSpec`]s, networks and volumes.
+//! Reads the compose fields of a release into [`ServiceSpec`]s, networks and volumes.
 //!
-//! Nothing is dropped in silence: a field is honoured, or it is a warning, or
-//! it is a refusal, each with its path and what to do (why: docs/dev/protocol.md,
-//! "Compose fields on balena devices"). All of them are collected, so that an
-//! author mends a release in one go. The same code serves the device and
-//! `cotter release create`: what one accepts the other accepts.
+//! No field is dropped silently. Each is honoured, or gives a warning or a refusal, with its path and what to do (the
+//! reason: docs/dev/protocol.md, "Compose fields on balena devices"). All warnings and refusals are collected, so that an
+//! author can correct a release in one go. The device and `cotter release create` use the same code, so they accept the
+//! same releases.
 //!
-//! `null` is absent everywhere, and so is an empty value of a field that we do
-//! not honour.
+//! `null` counts as absent everywhere. So does an empty value of a field that we do not honour.
 
 pub(super) mod at;
 mod declared;
@@ -51,7 +49,7 @@ use crate::model::{
 use ports::HostPorts;
 pub(super) use service::Paths;
 
-/// What a release consists of.
+/// The content of a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Contents {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
@@ -61,7 +59,7 @@ pub struct Contents {
     pub windows: BTreeSet<Window>,
 }
 
-/// Where the compose fields of a service stand; it shows in the paths of notes.
+/// Where the compose fields of a service are. The paths in refusals and warnings depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// A device's target: `services.web.composition.ports`.
@@ -70,11 +68,10 @@ pub enum Form {
     File,
 }
 
-/// Reads a release. The contents are whole only when the notes hold no refusal.
+/// Reads a release. The contents are complete only if the notes have no refusal.
 ///
-/// Volumes and networks that are used but not declared are added, without
-/// config; `default` is there only when a service is on it. An app's absent
-/// `restart` is `always`, as on balena devices.
+/// Adds volumes and networks that are used but not declared, without config. `default` exists only if a service uses it.
+/// A service without `restart` gets `always`, as on balena devices.
 #[must_use]
 pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     let mut notes = Notes::default();
@@ -112,7 +109,7 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     (contents, notes)
 }
 
-/// Where a service and its fields stand.
+/// Returns the paths of a service and of its compose fields.
 pub(super) fn paths(service: &str, form: Form) -> Paths {
     let service = format!("services.{service}");
     let composition = match form {
@@ -126,7 +123,7 @@ fn refusal(path: String, why: impl std::fmt::Display) -> Refusal {
     Refusal { path, why: why.to_string() }
 }
 
-/// Adds the networks and volumes that are used but not declared, and takes an unused `default` away.
+/// Adds the networks and volumes that are used but not declared, and removes an unused `default`.
 fn declare_used(contents: &mut Contents) {
     let Contents { services, networks, volumes, .. } = contents;
     let mut is_default_used = false;
@@ -148,37 +145,37 @@ fn declare_used(contents: &mut Contents) {
     }
 }
 
-/// Two services that run cannot publish one port of the host.
+/// Refuses a host port that two running services publish.
 fn check_host_ports(services: &BTreeMap<ServiceName, ServiceSpec>, form: Form, notes: &mut Notes) {
     let mut taken = HostPorts::default();
     for (name, spec) in services.iter().filter(|(_, spec)| spec.is_running) {
-        // a second refusal of the same service would say the same
+        // One refusal per service is enough.
         if let Some(port) = spec.ports.iter().fold(None, |found, port| {
             let is_free = taken.take(port);
             found.or((!is_free).then_some(port))
         }) {
-            let told = port.host_port.unwrap_or_default();
+            let number = port.host_port.unwrap_or_default();
             let path = format!("{}.ports", paths(name.as_str(), form).composition);
             notes.refuse(refusal(
                 path,
-                format_args!("host port {told} is published by another service too: choose another one"),
+                format_args!("host port {number} is published by another service, too: choose another one"),
             ));
         }
     }
 }
 
-/// The engine takes only one of two networks that have addresses in common.
+/// Refuses two networks that have addresses in common, because the engine creates only one of them.
 fn check_ranges(networks: &BTreeMap<NetworkName, NetworkSpec>, notes: &mut Notes) {
     let usual: Vec<_> = networks.iter().filter(|(_, spec)| spec.ipam_driver.is_empty()).collect();
     for (n, (name, spec)) in usual.iter().enumerate() {
         if let Some((other, _)) = usual[..n].iter().find(|(_, other)| spec.overlaps(&other.ranges())) {
-            let why = format_args!("it has addresses in common with network {other}: give it another subnet");
+            let why = format_args!("its subnet overlaps with that of network {other}: choose another subnet");
             notes.refuse(refusal(format!("networks.{name}.ipam.config"), why));
         }
     }
 }
 
-/// A fixed address needs a network with a subnet of its own, or the engine refuses it.
+/// Refuses a fixed address on a network without a declared subnet, because the engine would.
 fn check_addresses(contents: &Contents, form: Form, notes: &mut Notes) {
     for (service, spec) in &contents.services {
         let NetworkMode::Networks(attachments) = &spec.network_mode else { continue };
@@ -197,7 +194,7 @@ fn check_addresses(contents: &Contents, form: Form, notes: &mut Notes) {
     }
 }
 
-/// A list of texts; numbers and bools count as texts.
+/// Reads a list of texts. Numbers and bools count as texts.
 fn strings(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     let text = |item: At<'_>| match item.value {
         Value::String(_) | Value::Number(_) | Value::Bool(_) => item.scalar(),

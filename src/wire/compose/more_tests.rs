@@ -89,7 +89,10 @@ fn limits_that_are_refused() {
         (json!({"cpus": "half"}), "~.cpus: \"half\" is not accepted"),
         (json!({"cpus": 0.001}), "~.cpus: 0.001 is not accepted"),
         (json!({"cpus": -1}), "~.cpus: -1 is not accepted"),
-        (json!({"cpus": 1, "cpu_quota": 50_000}), "~.cpus: it does not go with cpu_quota and cpu_period"),
+        (
+            json!({"cpus": 1, "cpu_quota": 50_000}),
+            "~.cpus: it cannot be combined with cpu_quota and cpu_period",
+        ),
         (json!({"cpu_shares": 300_000}), "~.cpu_shares: 300000 is not accepted"),
         (json!({"cpu_period": 5}), "~.cpu_period: 5 is not accepted: write from 1000 to 1000000"),
         (json!({"cpu_quota": "12parsecs"}), "~.cpu_quota: \"12parsecs\" is not a duration"),
@@ -116,7 +119,7 @@ fn limits_that_are_refused() {
         (json!({"shm_size": "big"}), "~.shm_size: \"big\" is not a size"),
         (
             json!({"cpus": 1, "deploy": {"resources": {"limits": {"cpus": "2"}}}}),
-            "~.deploy.resources.limits.cpus: the service itself says another value",
+            "~.deploy.resources.limits.cpus: the service itself has another value",
         ),
         (
             json!({"deploy": {"resources": {"limit": {}, "bounds": {"cpus": 1}}}}),
@@ -145,7 +148,7 @@ fn what_of_deploy_has_no_meaning_here_is_told() {
             "~.deploy.placement: not honoured: it is for a cluster, and this is one device",
             "~.deploy.replicas: not honoured: a device runs one of each service",
             "~.deploy.resources.reservations.cpus: not honoured: processors are not reserved on one device",
-            "~.deploy.restart_policy: not honoured: restart says it already",
+            "~.deploy.restart_policy: not honoured: the field restart is used instead",
         ]
     );
     for (policy, restart) in [
@@ -215,11 +218,11 @@ fn isolation() {
 fn isolation_that_is_refused() {
     for (given, why) in [
         (json!({"ipc": "mine"}), "~.ipc: \"mine\" is not accepted"),
-        (json!({"ipc": "container:x"}), "~.ipc: containers outside of the release are not joined"),
-        (json!({"pid": "container:x"}), "~.pid: containers outside of the release are not joined"),
+        (json!({"ipc": "container:x"}), "~.ipc: a container outside of the release cannot be joined"),
+        (json!({"pid": "container:x"}), "~.pid: a container outside of the release cannot be joined"),
         (json!({"pid": "private"}), "~.pid: \"private\" is not accepted: write \"host\" or \"service:NAME\""),
         (json!({"pid": "service:"}), "~.pid: "),
-        (json!({"uts": "host", "hostname": "h"}), "~.uts: it does not go with hostname"),
+        (json!({"uts": "host", "hostname": "h"}), "~.uts: it cannot be combined with hostname"),
         (json!({"cgroup": "mine"}), "~.cgroup: \"mine\" is not accepted"),
         (
             json!({"security_opt": ["seccomp=./p.json"]}),
@@ -236,7 +239,7 @@ fn isolation_that_is_refused() {
         (json!({"gpus": 1}), "~.gpus: 1 is not accepted"),
         (
             json!({"gpus": [{"count": 1, "device_ids": ["0"]}]}),
-            "~.gpus[0]: count does not go with device_ids",
+            "~.gpus[0]: count cannot be combined with device_ids",
         ),
         (json!({"mac_address": "02:42"}), "~.mac_address: \"02:42\" is not accepted"),
         (
@@ -386,7 +389,7 @@ fn a_label_that_only_the_agent_writes_is_left_out() {
         "labels": ["io.cotter.volume=other", "a=b"],
     }}});
     let (contents, notes) = read(&serde_json::from_value(state).unwrap(), Form::Target);
-    let why = "not honoured: only the agent writes labels of this name; choose another one";
+    let why = "not honoured: this name is reserved for labels of the agent; choose another one";
     let told: Vec<_> = notes.warnings.iter().map(|w| w.path.as_str()).collect();
     assert_eq!(
         told,

@@ -1,4 +1,4 @@
-//! Volumes, paths of the host and tmpfs of a service.
+//! Reads the mounts of a service: volumes, paths of the host and tmpfs.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::wire::units;
 const SHORT: &str = "\"volume:/path\", \"volume:/path:ro\" or \"/path\"";
 const TARGET: &str = "an absolute path in the container, other than \"/\" and without \"..\"";
 
-/// Reads `volumes` and `tmpfs` into `spec`. A container path that is mounted twice is refused.
+/// Reads `volumes` and `tmpfs` into `spec`. Refuses a container path that is mounted twice.
 pub(super) fn read(
     volumes: Option<&At<'_>>,
     tmpfs: Option<&At<'_>>,
@@ -84,10 +84,10 @@ fn short(at: &At<'_>, text: &str, notes: &mut Notes) -> Result<Mount, Refusal> {
     Ok(Mount { source, target: container_path(at, target)?, is_read_only, options })
 }
 
-/// How mounts below a path of the host spread.
+/// The propagation modes of a mount.
 const PROPAGATIONS: &[&str] = &["private", "rprivate", "shared", "rshared", "slave", "rslave"];
 
-/// A path of the host, or a volume's name.
+/// Reads a source: a path of the host, or the name of a volume.
 fn source_of(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
     if source.starts_with('/') {
         return host_path(at, source);
@@ -95,14 +95,14 @@ fn source_of(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
     if source.starts_with(['.', '~']) || source.contains('/') || source.contains('\\') {
         let short: String = source.chars().take(60).collect();
         return Err(at.refusal(format_args!(
-            "{short:?} is a path beside the author's own file, which no device has: use a named volume, or put \
+            "{short:?} is a path relative to the compose file, which devices do not have: use a named volume, or put \
              the files into the image"
         )));
     }
     VolumeName::parse(source).map(MountSource::Volume).map_err(|bad| at.refusal(bad))
 }
 
-/// An absolute path of the host. Whether it may be mounted is the device's to say.
+/// Reads an absolute path of the host. The policy of the device decides later whether it may be mounted.
 fn host_path(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
     let bare = source.trim_end_matches('/');
     let is_fine = source.starts_with('/')
@@ -157,7 +157,7 @@ fn long(at: &At<'_>, notes: &mut Notes) -> Result<Place, Refusal> {
     Ok(Place::Mount(Mount { source, target, is_read_only, options }))
 }
 
-/// `volume: { nocopy, subpath }` of the long form.
+/// Reads `volume: { nocopy, subpath }` of the long form.
 fn volume_options(at: &At<'_>, options: &mut MountOptions) -> Result<(), Refusal> {
     for (key, field) in at.map()? {
         match key {
@@ -177,7 +177,7 @@ fn volume_options(at: &At<'_>, options: &mut MountOptions) -> Result<(), Refusal
     Ok(())
 }
 
-/// `bind: { propagation, create_host_path }` of the long form.
+/// Reads `bind: { propagation, create_host_path }` of the long form.
 fn bind_options(at: &At<'_>, options: &mut MountOptions, notes: &mut Notes) -> Result<(), Refusal> {
     for (key, field) in at.map()? {
         match key {
@@ -194,7 +194,7 @@ fn bind_options(at: &At<'_>, options: &mut MountOptions, notes: &mut Notes) -> R
     Ok(())
 }
 
-/// `tmpfs: { size, mode }` of the long form.
+/// Reads `tmpfs: { size, mode }` of the long form.
 fn tmpfs_options(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     let mut options = Vec::new();
     for (key, field) in at.map()? {
@@ -208,7 +208,7 @@ fn tmpfs_options(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     Ok(options)
 }
 
-/// Permissions of a file; a text is octal, as `0755` is that YAML does not take for a number.
+/// Reads file permissions. A text is octal, because YAML takes `0755` for a text.
 fn permissions(at: &At<'_>) -> Result<u64, Refusal> {
     let mode = match at.value.as_str() {
         Some(text) => u64::from_str_radix(text, 8).ok().filter(|_| !text.starts_with('+')),
@@ -217,7 +217,7 @@ fn permissions(at: &At<'_>) -> Result<u64, Refusal> {
     mode.filter(|mode| *mode <= 0o7777).ok_or_else(|| at.wrong("file permissions, e.g. 0o755"))
 }
 
-/// `/path[:options]` of the field `tmpfs`.
+/// Reads `/path[:options]` of the field `tmpfs`.
 fn tmpfs_line(at: &At<'_>, text: &str) -> Result<Place, Refusal> {
     let (path, options) = text.split_once(':').unwrap_or((text, ""));
     let given = options.split(',').filter(|option| !option.is_empty());
@@ -225,7 +225,7 @@ fn tmpfs_line(at: &At<'_>, text: &str) -> Result<Place, Refusal> {
     Ok(Place::Tmpfs { target: container_path(at, path)?, options: options.join(",") })
 }
 
-/// The options without a value that the engine takes for a tmpfs.
+/// The options without a value that the engine accepts for a tmpfs.
 const TMPFS_FLAGS: &[&str] = &[
     "ro",
     "rw",
@@ -247,7 +247,7 @@ const TMPFS_FLAGS: &[&str] = &[
     "strictatime",
 ];
 
-/// One option as the kernel takes it: sizes in bytes, because it knows fewer units than compose.
+/// Converts one option to the kernel's form: sizes in bytes, because the kernel has fewer units than compose.
 fn tmpfs_option(at: &At<'_>, option: &str) -> Result<String, Refusal> {
     let is_number = |text: &str, radix| u32::from_str_radix(text, radix).is_ok() && !text.starts_with('+');
     let is_known = match option.split_once('=') {
@@ -272,7 +272,7 @@ fn tmpfs_option(at: &At<'_>, option: &str) -> Result<String, Refusal> {
     )))
 }
 
-/// An absolute path in the container, without a slash at its end.
+/// Reads an absolute path in the container, and removes a slash at its end.
 fn container_path(at: &At<'_>, path: &str) -> Result<String, Refusal> {
     let bare = path.trim_end_matches('/');
     let is_fine = bare.starts_with('/')

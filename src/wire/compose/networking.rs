@@ -1,4 +1,4 @@
-//! Which networks a service is on, and the names it finds there.
+//! Reads the networks of a service, and the names that it can resolve.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +11,7 @@ use super::service::Fields;
 use super::{shared, texts};
 use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceSpec};
 
-/// The network of services that name none.
+/// The network of services without `networks`.
 pub(super) const DEFAULT: &str = "default";
 
 /// Reads `network_mode` and `networks` of a service.
@@ -35,7 +35,9 @@ pub(super) fn mode(mode: Option<&At<'_>>, networks: Option<&At<'_>>, notes: &mut
     };
     if let Some(alone) = alone {
         if let (false, Some((at, text))) = (attachments.is_empty(), word) {
-            notes.refuse(at.refusal(format_args!("{text} does not go with networks: remove one of the two")));
+            notes.refuse(
+                at.refusal(format_args!("{text} cannot be combined with networks: remove one of the two")),
+            );
         }
         return alone;
     }
@@ -123,7 +125,7 @@ fn order(at: &At<'_>) -> Result<i64, Refusal> {
     whole(at, "a whole number; the highest comes first", -1_000_000..=1_000_000)
 }
 
-/// An address of the link, in lower case with colons.
+/// Reads a MAC address, in lower case with colons.
 fn mac(at: &At<'_>) -> Result<String, Refusal> {
     let text = at.text()?.to_ascii_lowercase();
     let parts: Vec<&str> = text.split([':', '-']).collect();
@@ -131,30 +133,30 @@ fn mac(at: &At<'_>) -> Result<String, Refusal> {
     if parts.len() == 6 && parts.iter().all(is_part) {
         Ok(parts.join(":"))
     } else {
-        Err(at.wrong("an address of the link, e.g. \"02:42:ac:11:65:43\""))
+        Err(at.wrong("a MAC address, e.g. \"02:42:ac:11:65:43\""))
     }
 }
 
-/// `mac_address` of a service is that of its first network.
+/// Reads `mac_address` of a service, which is for its first network.
 pub(super) fn mac_address(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     let Some(at) = fields.get("mac_address").filter(|at| !is_nothing(at.value)) else { return };
     let Some(address) = notes.keep(mac(&at)) else { return };
     let attachments = match &mut spec.network_mode {
         NetworkMode::Networks(attachments) => attachments,
-        // told with all else that does not go with it
+        // `shared::conflicts` refuses it.
         NetworkMode::Service(_) => return,
         NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge => {
             return notes.refuse(at.refusal("it needs a network of the release: remove it, or network_mode"));
         }
     };
-    // the first of the highest, as they are connected
+    // The first of those with the highest priority, which is connected first.
     let first = attachments.values_mut().rev().max_by_key(|attachment| attachment.priority);
     if let Some(first) = first {
         first.mac_address.get_or_insert(address);
     }
 }
 
-/// A name for a hosts file: neither empty nor with blanks.
+/// Reads a host name for a hosts file.
 pub(super) fn host_name(at: &At<'_>) -> Result<String, Refusal> {
     let text = at.text()?;
     let is_fine = !text.is_empty()
@@ -167,13 +169,13 @@ pub(super) fn host_name(at: &At<'_>) -> Result<String, Refusal> {
     }
 }
 
-/// The names in `links` that are not simply the names of services.
+/// Reads `links`. Warns that a link to a service is not needed, and refuses one with another name.
 pub(super) fn links(at: &At<'_>, notes: &mut Notes) {
     for item in notes.keep(at.list()).unwrap_or_default() {
         match notes.keep(item.text()) {
             Some(text) if text.split_once(':').is_some_and(|(service, alias)| service != alias) => {
                 notes.refuse(item.refusal(
-                    "other names by links are not supported: write them as aliases of the other service's \
+                    "links with another name are not supported: write the name as an alias in the other service's \
                      network",
                 ));
             }
@@ -183,7 +185,7 @@ pub(super) fn links(at: &At<'_>, notes: &mut Notes) {
     }
 }
 
-/// `extra_hosts` as `name:address`, from a list or a map.
+/// Reads `extra_hosts` as `name:address`, from a list or a map.
 pub(super) fn extra_hosts(at: &At<'_>, notes: &mut Notes) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();
     match at.value {

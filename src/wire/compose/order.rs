@@ -1,4 +1,4 @@
-//! Whether the services of a release can ever all be started in their order.
+//! Checks that all services of a release can be started in the order of their dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,9 +8,9 @@ use crate::model::{Condition, ServiceName, ServiceSpec};
 
 type Services = BTreeMap<ServiceName, ServiceSpec>;
 
-/// Notes unknown dependencies, waits that never end, and one cycle if there is any.
+/// Refuses unknown dependencies, waits that never end, and one cycle if there is any.
 ///
-/// `is_named` tells whether the release names a service, even one that could not be read.
+/// `is_named` returns whether the release has a service of this name, even one that could not be read.
 pub(super) fn check(services: &Services, is_named: impl Fn(&str) -> bool, form: Form, notes: &mut Notes) {
     let path = |service: &ServiceName| format!("{}.depends_on", paths(service.as_str(), form).composition);
     for (name, spec) in services {
@@ -24,17 +24,17 @@ pub(super) fn check(services: &Services, is_named: impl Fn(&str) -> bool, form: 
             let is_endless = services.get(other).is_some_and(|other| other.restart.is_forever());
             if *condition == Condition::Completed && is_endless {
                 let why = format_args!(
-                    "{other} never completes, because it is started again whenever it ends: give {other} \
-                     restart: \"no\" or \"on-failure\" (without restart it is \"always\")"
+                    "{other} never completes, because it is restarted whenever it ends: give {other} \
+                     restart: \"no\" or \"on-failure\" (the default is \"always\")"
                 );
                 notes.refuse(refusal(path, why));
             }
         }
     }
     if let Some(cycle) = cycle(services) {
-        let told: Vec<&str> = cycle.iter().map(|name| name.as_str()).collect();
-        let why = format!("services wait for each other: {}: remove one dependency", told.join(" → "));
-        // Who joins another one waits for it without saying so.
+        let names: Vec<&str> = cycle.iter().map(|name| name.as_str()).collect();
+        let why = format!("services wait for each other: {}: remove one dependency", names.join(" → "));
+        // A service that joins another one waits for it, too.
         let first = services.get(cycle[0]).filter(|spec| !spec.depends_on.contains_key(cycle[1]));
         let joined = first.and_then(|spec| spec.joins().find(|(_, other)| *other == cycle[1]));
         let path = match joined {
@@ -45,7 +45,7 @@ pub(super) fn check(services: &Services, is_named: impl Fn(&str) -> bool, form: 
     }
 }
 
-/// Some cycle, beginning and ending with the same service. Looks at each dependency once.
+/// Returns some cycle, beginning and ending with the same service. Visits each dependency once.
 fn cycle(services: &Services) -> Option<Vec<&ServiceName>> {
     let waits_for = |name| {
         let spec = services.get(name).into_iter();

@@ -1,4 +1,4 @@
-//! Published ports: short strings with ranges, integers, and the long form.
+//! Reads published ports: the short form with ranges, integers, and the long form.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,10 +10,10 @@ use crate::model::{PortMapping, Protocol, Refusal};
 
 const SHORT: &str = "\"[address:][host port[-end]:]container port[-end][/tcp|/udp]\", e.g. \"8080:80\"";
 const ONE: &str = "a port from 1 to 65535";
-/// More than this and the engine's proxies alone would fill a small device.
+/// Most ports of a service. With more, the engine's proxies alone would fill the memory of a small device.
 const MOST: usize = 20_000;
 
-/// Reads `ports`, sorted. Every bad entry is noted, and so is a port published twice.
+/// Reads `ports`, sorted. Refuses every invalid entry, and every port that is published twice.
 pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Vec<PortMapping> {
     let mut ports = BTreeSet::new();
     let mut on_host = HostPorts::default();
@@ -42,24 +42,24 @@ fn add(
         return Err(at.refusal(format_args!("a service may publish {MOST} ports at most: publish fewer")));
     }
     if !on_host.take(&port) {
-        let told = port.host_port.unwrap_or_default();
-        return Err(at.refusal(format_args!("host port {told} is published twice: remove one")));
+        let number = port.host_port.unwrap_or_default();
+        return Err(at.refusal(format_args!("host port {number} is published twice: remove one")));
     }
-    let told = port.container_port;
+    let number = port.container_port;
     if !ports.insert(port) {
-        return Err(at.refusal(format_args!("container port {told} is published twice: remove one")));
+        return Err(at.refusal(format_args!("container port {number} is published twice: remove one")));
     }
     Ok(())
 }
 
-/// The host ports that are spoken for, with the addresses they are on.
+/// The host ports that are taken, with their addresses.
 #[derive(Default)]
 pub(super) struct HostPorts {
     taken: BTreeMap<(u16, Protocol), BTreeSet<String>>,
 }
 
 impl HostPorts {
-    /// Takes the host port of `port`; false when another one has it. A port that the engine chooses is free.
+    /// Takes the host port of `port`. Returns `false` if it is taken already. A port that the engine chooses is always free.
     pub(super) fn take(&mut self, port: &PortMapping) -> bool {
         let Some(number) = port.host_port else { return true };
         let addresses = self.taken.entry((number, port.protocol)).or_default();
@@ -69,7 +69,7 @@ impl HostPorts {
     }
 }
 
-/// Whether one port on both addresses is one port too many.
+/// Returns whether one port cannot be on both addresses.
 fn do_addresses_meet(a: &str, b: &str) -> bool {
     let is_any = |one: &str, other: &str| {
         one.is_empty() || (one == "0.0.0.0" && !other.contains(':')) || (one == "::" && other.contains(':'))
@@ -77,7 +77,7 @@ fn do_addresses_meet(a: &str, b: &str) -> bool {
     a == b || is_any(a, b) || is_any(b, a)
 }
 
-/// One entry: ranges of the same width.
+/// One entry: two ranges of the same width.
 struct Entry {
     host_ip: String,
     host: Option<(u16, u16)>,
@@ -114,7 +114,7 @@ fn short(at: &At<'_>, text: &str) -> Result<Entry, Refusal> {
     };
     let container = range(at, container)?;
     let host = if host.is_empty() { None } else { Some(range(at, host)?) };
-    // ":80" has an empty host part and no address: only "address::80" leaves the host port open
+    // ":80" is invalid; only "address::80" leaves the host port to the engine.
     if host.is_none() && rest.is_some() && ip.is_none_or(str::is_empty) {
         return Err(at.wrong(SHORT));
     }
@@ -170,7 +170,7 @@ fn protocol(at: &At<'_>, word: &str) -> Result<Protocol, Refusal> {
     }
 }
 
-/// An address without brackets; empty and `*` mean all.
+/// Reads an address without brackets. An empty one means all.
 fn address(at: &At<'_>, text: &str) -> Result<String, Refusal> {
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     let is_bracketed = bare.is_some();

@@ -1,4 +1,4 @@
-//! How much of the host a service may use: processors, memory, processes, disks.
+//! Reads the resource limits of a service: processors, memory, processes, disks.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -12,16 +12,16 @@ use super::service::Fields;
 use crate::model::{DiskLimits, Refusal, ServiceSpec};
 use crate::wire::units;
 
-const CPUS: &str = "how many processors, e.g. 0.5; 0.01 at least, which is the engine's least";
+const CPUS: &str = "the number of processors, e.g. 0.5; the engine's minimum is 0.01";
 const MICROS: &str = "microseconds as a whole number, or a duration, e.g. \"50ms\"";
-pub(super) const PIDS: &str = "how many processes and threads, or -1 for no limit";
+pub(super) const PIDS: &str = "the number of processes and threads, or -1 for no limit";
 
-/// Reads the limits of a service into `spec`, whose memory limit is read already.
+/// Reads the limits of a service into `spec`, whose memory limit must be read before.
 pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     let limits = &mut spec.limits;
     limits.nano_cpus = fields.filled("cpus", notes, cpus).flatten();
     limits.cpu_shares = positive(fields.filled("cpu_shares", notes, |at| {
-        whole(at, "a weight from 2 to 262144; the usual one is 1024", 0..=262_144)
+        whole(at, "a weight from 2 to 262144; the default is 1024", 0..=262_144)
     }));
     limits.cpu_period = nonzero(fields.filled("cpu_period", notes, |at| micros(at, 1_000..=1_000_000)));
     limits.cpu_quota = nonzero(fields.filled("cpu_quota", notes, quota));
@@ -48,21 +48,21 @@ pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Note
     check(fields, spec, notes);
 }
 
-/// What the engine refuses together.
+/// Refuses combinations that the engine refuses.
 fn check(fields: &Fields<'_>, spec: &ServiceSpec, notes: &mut Notes) {
     let limits = &spec.limits;
     let mut refuse = |key: &str, why: &str| {
         notes.refuse(Refusal { path: format!("{}.{key}", fields.path), why: why.to_owned() });
     };
     if limits.nano_cpus.is_some() && (limits.cpu_quota.is_some() || limits.cpu_period.is_some()) {
-        refuse("cpus", "it does not go with cpu_quota and cpu_period: remove the one or the others");
+        refuse("cpus", "it cannot be combined with cpu_quota and cpu_period: remove the one or the others");
     }
     let memory = spec.memory_limit.unwrap_or(0);
     if let Some(swap) = limits.memory_swap {
         if memory == 0 {
-            refuse("memswap_limit", "it needs mem_limit, which it contains: write mem_limit too");
+            refuse("memswap_limit", "it includes mem_limit: write mem_limit, too");
         } else if u64::try_from(swap).is_ok_and(|swap| swap < memory) {
-            refuse("memswap_limit", "it is memory and swap together: write as much as mem_limit, or more");
+            refuse("memswap_limit", "it is the sum of memory and swap: write at least as much as mem_limit");
         }
     }
     if memory > 0 && limits.memory_reservation.is_some_and(|reserved| reserved > memory) {
@@ -74,12 +74,12 @@ fn positive(number: Option<i64>) -> Option<u64> {
     number.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0)
 }
 
-/// 0 is the engine's default everywhere.
+/// Drops 0, which is the engine's default everywhere.
 pub(super) fn nonzero(number: Option<i64>) -> Option<i64> {
     number.filter(|n| *n != 0)
 }
 
-/// A whole number within a range, also as a text.
+/// Reads a whole number within a range, also from a text.
 pub(super) fn whole(at: &At<'_>, accepts: &str, range: RangeInclusive<i64>) -> Result<i64, Refusal> {
     let number = match at.value {
         Value::Number(number) => number.as_i64(),
@@ -89,7 +89,7 @@ pub(super) fn whole(at: &At<'_>, accepts: &str, range: RangeInclusive<i64>) -> R
     number.filter(|n| range.contains(n)).ok_or_else(|| at.wrong(accepts))
 }
 
-/// Billionths of a processor; 0 is without limit.
+/// Reads billionths of a processor; 0 is no limit.
 pub(super) fn cpus(at: &At<'_>) -> Result<Option<u64>, Refusal> {
     let text = match at.value {
         Value::Number(number) => number.to_string(),
@@ -126,7 +126,7 @@ fn quota(at: &At<'_>) -> Result<i64, Refusal> {
     }
 }
 
-/// Numbers of processors with commas and ranges.
+/// Reads a list of processor numbers and ranges.
 fn cpuset(at: &At<'_>) -> Result<String, Refusal> {
     let text = at.scalar()?;
     let number =
@@ -138,7 +138,7 @@ fn cpuset(at: &At<'_>) -> Result<String, Refusal> {
     if text.split(',').all(is_part) { Ok(text) } else { Err(at.wrong("processors, e.g. \"0-1,3\"")) }
 }
 
-/// Bytes, or -1 for no limit.
+/// Reads bytes, or -1 for no limit.
 fn size_or_none(at: &At<'_>) -> Result<i64, Refusal> {
     match whole(at, "", -1..=-1) {
         Ok(unlimited) => Ok(unlimited),
@@ -146,7 +146,7 @@ fn size_or_none(at: &At<'_>) -> Result<i64, Refusal> {
     }
 }
 
-/// `blkio_config`.
+/// Reads `blkio_config`.
 fn disks(at: &At<'_>, notes: &mut Notes) -> DiskLimits {
     let mut disks = DiskLimits::default();
     for (key, field) in notes.keep(at.map()).unwrap_or_default() {
@@ -171,7 +171,7 @@ fn disks(at: &At<'_>, notes: &mut Notes) -> DiskLimits {
     disks
 }
 
-/// 0 is the engine's default.
+/// Reads a weight; 0 is the engine's default.
 fn weight(at: &At<'_>) -> Result<u64, Refusal> {
     let accepts = "a weight from 10 to 1000";
     match whole(at, accepts, 0..=1000)? {
@@ -180,7 +180,7 @@ fn weight(at: &At<'_>) -> Result<u64, Refusal> {
     }
 }
 
-/// A list of `path` and the field `name`.
+/// Reads a list of maps with `path` and the field `name`.
 fn by_path(
     at: &At<'_>,
     name: &str,
@@ -199,7 +199,7 @@ fn by_path(
         }
         match path.zip(value) {
             Some((path, value)) => drop(found.insert(path.to_owned(), value)),
-            None => notes.refuse(item.refusal(format_args!("it needs path, which is absolute, and {name}"))),
+            None => notes.refuse(item.refusal(format_args!("it needs an absolute path and {name}"))),
         }
     }
     found

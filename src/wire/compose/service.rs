@@ -1,4 +1,4 @@
-//! One service of a release: from the wire's fields to the container's.
+//! Reads one service of a release.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use crate::wire::state_v3::ServiceState;
 
 const RESTART: &str = "\"no\", \"always\", \"unless-stopped\", \"on-failure\" or \"on-failure:N\"";
 
-/// Where a service and its compose fields stand.
+/// The paths of a service and of its compose fields.
 pub(in crate::wire) struct Paths {
     /// `services.web`
     pub(in crate::wire) service: String,
@@ -25,7 +25,7 @@ pub(in crate::wire) struct Paths {
     pub(in crate::wire) composition: String,
 }
 
-/// Reads a service. Its hash is not yet computed; `None` when it has no usable image.
+/// Reads a service without computing its hash. Returns `None` if it has no usable image.
 pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Option<ServiceSpec> {
     let image = notes.keep(
         ImageRef::parse(&given.image)
@@ -72,17 +72,17 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     Some(spec)
 }
 
-/// Bytes of one argument or variable, with its name and the byte that ends it (MAX_ARG_STRLEN of Linux).
+/// Most bytes of one argument or variable, with its name and the final NUL (MAX_ARG_STRLEN of Linux).
 const LONGEST_TEXT: usize = 131_072;
 
-/// The kernel starts no process with a longer argument or variable.
+/// Refuses arguments and variables that are too long for the kernel.
 fn check_sizes(spec: &ServiceSpec, paths: &Paths, notes: &mut Notes) {
     for (name, value) in &spec.environment {
         let bytes = name.len() + value.len() + 2;
         if bytes > LONGEST_TEXT {
             let path = format!("{}.environment.{name}", paths.service);
             let why = format!(
-                "it has {bytes} bytes with its name, and Linux takes {LONGEST_TEXT}: put it into a file"
+                "it has {bytes} bytes with its name, and Linux accepts {LONGEST_TEXT}: put it into a file"
             );
             notes.refuse(Refusal { path, why });
         }
@@ -91,14 +91,15 @@ fn check_sizes(spec: &ServiceSpec, paths: &Paths, notes: &mut Notes) {
         if let Some(word) = words.iter().flatten().find(|word| word.len() >= LONGEST_TEXT) {
             let path = format!("{}.{field}", paths.composition);
             let bytes = word.len() + 1;
-            let why =
-                format!("an argument has {bytes} bytes, and Linux takes {LONGEST_TEXT}: put it into a file");
+            let why = format!(
+                "an argument has {bytes} bytes, and Linux accepts {LONGEST_TEXT}: put it into a file"
+            );
             notes.refuse(Refusal { path, why });
         }
     }
 }
 
-/// The fields of one plain value each.
+/// Reads the fields that have one plain value.
 fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
     spec.platform =
         read.filled("platform", notes, |at| Platform::parse(at.text()?).map_err(|bad| at.refusal(bad)));
@@ -114,7 +115,7 @@ fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
     spec.is_privileged = read.with("privileged", notes, |at| at.flag()).unwrap_or_default();
 }
 
-/// The members of a composition; null is absent.
+/// The compose fields of a service. A null counts as absent.
 pub(super) struct Fields<'v> {
     pub(super) path: &'v str,
     map: &'v Map<String, Value>,
@@ -126,7 +127,7 @@ impl<'v> Fields<'v> {
         Some(At::new(format!("{}.{key}", self.path), value))
     }
 
-    /// As [`Fields::with`]; an empty text is absent too.
+    /// As [`Fields::with`], but an empty text counts as absent, too.
     pub(super) fn filled<T>(
         &self,
         key: &str,
@@ -157,7 +158,7 @@ fn judge_all(read: &Fields<'_>, notes: &mut Notes) {
     }
 }
 
-/// Requirements of a contract are not checked, and that is said.
+/// Warns that the requirements of a contract are not checked.
 fn contract(given: &ServiceState, paths: &Paths, notes: &mut Notes) {
     let requires = given.contract.as_ref().and_then(|contract| contract.get("requires"));
     if requires.and_then(Value::as_array).is_some_and(|requires| !requires.is_empty()) {
@@ -209,17 +210,17 @@ fn check_pair(path: &str, name: &str, value: &str, notes: &mut Notes) {
     if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') || !is_one_line(name) {
         notes.refuse(Refusal {
             path: path.to_owned(),
-            why: "its name is empty or has a '=', a line break or an invisible character, or there is a NUL \
+            why: "its name is empty or contains '=', a line break or an invisible character, or it contains a NUL \
                   character: correct it"
                 .into(),
         });
     }
 }
 
-/// Without a network of its own a container publishes nothing.
+/// Drops the ports of a service without its own network, with a warning, because it cannot publish any.
 fn drop_useless_ports(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
     let why = match spec.network_mode {
-        NetworkMode::Host => "not honoured: with network_mode host every port is the host's already",
+        NetworkMode::Host => "not honoured: with network_mode host every port is a port of the host",
         NetworkMode::None => "not honoured: with network_mode none there is nothing to publish",
         NetworkMode::Networks(_) | NetworkMode::Bridge | NetworkMode::Service(_) => return,
     };
@@ -229,7 +230,7 @@ fn drop_useless_ports(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Not
     }
 }
 
-/// A command: a list as it is, a text split as a shell would, without expansion.
+/// Reads a command: a list as it is, or a text that is split as a shell would, without expansion.
 fn words(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     match at.value {
         Value::String(_) => shell_words::split(at.content()?).map_err(|_| {
@@ -354,7 +355,7 @@ fn device(at: &At<'_>) -> Result<Device, Refusal> {
     })
 }
 
-/// `source`, `target` and `permissions`.
+/// Reads the long form: `source`, `target` and `permissions`.
 fn long_device<'v>(at: &At<'v>) -> Result<(&'v str, &'v str, &'v str), Refusal> {
     let (mut source, mut target, mut permissions) = ("", None, "rwm");
     for (key, field) in at.map()? {

@@ -1,5 +1,5 @@
-//! Services that join the namespaces of another service of the release: whose, what goes with it and what does
-//! not, and that the other one comes first.
+//! Services that join a namespace of another service of the release. Checks which fields can be combined with that, and
+//! makes the other service start first.
 
 use std::collections::BTreeMap;
 
@@ -9,33 +9,32 @@ use super::{Contents, Form, paths, refusal};
 use crate::model::{Condition, Namespace, NetworkMode, Refusal, ServiceName, ServiceSpec, SpecHash};
 use crate::wire::spec_hash;
 
-/// The fields of a service that belong to its network, which is then the other one's.
+/// The fields of a service that belong to its network namespace, which is then that of the other service.
 const OF_NETWORK: &[&str] =
     &["ports", "hostname", "domainname", "dns", "dns_search", "dns_opt", "extra_hosts", "mac_address"];
 
-/// The service that `service:NAME` names; `None` for any other text.
+/// Parses `service:NAME`; `None` for any other text.
 pub(super) fn service_of(at: &At<'_>, text: &str) -> Option<Result<ServiceName, Refusal>> {
     if text.starts_with("container:") {
-        let why =
-            "containers outside of the release are not joined: write \"service:NAME\" with a service of it";
+        let why = "a container outside of the release cannot be joined: write \"service:NAME\" with a service of the release";
         return Some(Err(at.refusal(why)));
     }
     let name = text.strip_prefix("service:")?;
     Some(ServiceName::parse(name).map_err(|bad| at.refusal(bad)))
 }
 
-/// Refuses what the engine does not take beside the network of another service, and what would have no effect.
+/// Refuses fields that the engine refuses together with the network of another service, or that would have no effect.
 pub(super) fn conflicts(fields: &Fields<'_>, spec: &ServiceSpec, notes: &mut Notes) {
     if let NetworkMode::Service(other) = &spec.network_mode {
         for key in OF_NETWORK {
             let Some(at) = fields.get(key).filter(|at| !is_nothing(at.value)) else { continue };
             notes.refuse(at.refusal(format_args!(
-                "it does not go with network_mode service:{other}, whose network it would be of: write it \
-                 there, or remove it"
+                "it cannot be combined with network_mode service:{other}: write it in {other}, or remove it"
             )));
         }
         for name in spec.isolation.sysctls.keys().filter(|name| name.starts_with("net.")) {
-            let why = format_args!("with network_mode service:{other} it would change {other}: set it there");
+            let why =
+                format_args!("with network_mode service:{other} it would change {other}: set it in {other}");
             notes.refuse(refusal(format!("{}.sysctls.{name}", fields.path), why));
         }
     }
@@ -46,7 +45,7 @@ pub(super) fn conflicts(fields: &Fields<'_>, spec: &ServiceSpec, notes: &mut Not
     }
 }
 
-/// Notes whom a service cannot join.
+/// Refuses services that cannot be joined.
 pub(super) fn check(contents: &Contents, is_named: impl Fn(&str) -> bool, form: Form, notes: &mut Notes) {
     for (name, spec) in &contents.services {
         for (kind, other) in spec.joins() {
@@ -64,7 +63,7 @@ pub(super) fn check(contents: &Contents, is_named: impl Fn(&str) -> bool, form: 
                 notes.refuse(refusal(path, why));
             } else if spec.depends_on.get(other) == Some(&Condition::Completed) {
                 let why = format_args!(
-                    "{other} has to run while this joins it: remove the condition \
+                    "{other} must run while this service joins it: remove the condition \
                      service_completed_successfully from depends_on"
                 );
                 notes.refuse(refusal(path, why));
@@ -73,7 +72,7 @@ pub(super) fn check(contents: &Contents, is_named: impl Fn(&str) -> bool, form: 
     }
 }
 
-/// Where a service says that it joins another one.
+/// Returns the path of the field with which a service joins another one.
 pub(super) fn path(service: &ServiceName, kind: Namespace, form: Form) -> String {
     let field = match kind {
         Namespace::Network => "network_mode",
@@ -83,7 +82,7 @@ pub(super) fn path(service: &ServiceName, kind: Namespace, form: Form) -> String
     format!("{}.{field}", paths(service.as_str(), form).composition)
 }
 
-/// Whoever joins another one starts after it.
+/// Makes each service that joins another one depend on it, so that it starts later.
 pub(super) fn depend(services: &mut BTreeMap<ServiceName, ServiceSpec>) {
     for spec in services.values_mut() {
         let others: Vec<_> = spec.joins().map(|(_, other)| other.clone()).collect();
@@ -93,8 +92,8 @@ pub(super) fn depend(services: &mut BTreeMap<ServiceName, ServiceSpec>) {
     }
 }
 
-/// Gives every service its hash: first those that are joined, because theirs are part of the others'. In a cycle,
-/// which is refused, nobody is first.
+/// Computes the hash of every service. The hash of a joined service is part of those that join it, so it comes first. A
+/// cycle is refused elsewhere; its services get hashes without those of the others.
 pub(super) fn hashes(contents: &mut Contents) {
     let Contents { services, networks, volumes, .. } = contents;
     let mut done: BTreeMap<ServiceName, SpecHash> = BTreeMap::new();

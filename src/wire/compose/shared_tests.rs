@@ -47,8 +47,7 @@ fn whoever_joins_another_one_waits_for_it() {
 #[test]
 fn what_does_not_go_together_is_refused() {
     let vpn = |fields: Value| json!({"vpn": {}, "web": fields});
-    let of_network = "it does not go with network_mode service:vpn, whose network it would be of: write it there, or \
-                      remove it";
+    let of_network = "it cannot be combined with network_mode service:vpn: write it in vpn, or remove it";
     for (field, value) in [
         ("ports", json!(["80:80"])),
         ("hostname", json!("a")),
@@ -65,12 +64,14 @@ fn what_does_not_go_together_is_refused() {
     for (services, refusals) in [
         (
             vpn(json!({"network_mode": "service:vpn", "networks": ["a"]})),
-            vec!["services.web.network_mode: service:vpn does not go with networks: remove one of the two"],
+            vec![
+                "services.web.network_mode: service:vpn cannot be combined with networks: remove one of the two",
+            ],
         ),
         (
             vpn(json!({"network_mode": "service:vpn", "sysctls": {"net.core.somaxconn": 9}})),
             vec![
-                "services.web.sysctls.net.core.somaxconn: with network_mode service:vpn it would change vpn: set it there",
+                "services.web.sysctls.net.core.somaxconn: with network_mode service:vpn it would change vpn: set it in vpn",
             ],
         ),
         (
@@ -89,7 +90,7 @@ fn what_does_not_go_together_is_refused() {
                 "web": {"pid": "service:vpn", "depends_on": {"vpn": {"condition": "service_completed_successfully"}}},
             }),
             vec![
-                "services.web.pid: vpn has to run while this joins it: remove the condition \
+                "services.web.pid: vpn must run while this service joins it: remove the condition \
                  service_completed_successfully from depends_on",
             ],
         ),
@@ -153,6 +154,6 @@ fn networks_with_addresses_in_common_are_refused() {
     assert_eq!(told("10.1.0.0/16", "10.2.0.0/16"), Vec::<String>::new());
     assert_eq!(
         told("10.1.0.0/16", "10.1.7.0/24"),
-        ["networks.b.ipam.config: it has addresses in common with network a: give it another subnet"]
+        ["networks.b.ipam.config: its subnet overlaps with that of network a: choose another subnet"]
     );
 }

@@ -207,7 +207,7 @@ fn volumes_and_tmpfs() {
 
 #[test]
 fn volumes_that_are_refused() {
-    let host = "is a path beside the author's own file, which no device has: use a named volume, or put the files \
+    let host = "is a path relative to the compose file, which devices do not have: use a named volume, or put the files \
                 into the image";
     for (given, told) in [
         (json!(["./a:/a"]), format!("~.volumes[0]: \"./a\" {host}")),
@@ -292,12 +292,12 @@ fn networks() {
     for (given, told) in [
         (
             json!({"network_mode": "container:x"}),
-            "~.network_mode: containers outside of the release are not joined: write \"service:NAME\" with a \
+            "~.network_mode: a container outside of the release cannot be joined: write \"service:NAME\" with a \
              service of it",
         ),
         (
             json!({"network_mode": "host", "networks": ["a"]}),
-            "~.network_mode: host does not go with networks: remove one of the two",
+            "~.network_mode: host cannot be combined with networks: remove one of the two",
         ),
         (
             json!({"networks": {"a": {"ipv4_address": "10.0.0.5"}}}),
@@ -370,8 +370,8 @@ fn dependencies() {
         (json!(["web"]), "~.depends_on: services wait for each other: web → web: remove one dependency"),
         (
             json!({"db": {"condition": "service_completed_successfully"}}),
-            "~.depends_on.db: db never completes, because it is started again whenever it ends: give db restart: \
-             \"no\" or \"on-failure\" (without restart it is \"always\")",
+            "~.depends_on.db: db never completes, because it is restarted whenever it ends: give db restart: \
+             \"no\" or \"on-failure\" (the default is \"always\")",
         ),
         (
             json!({"db": {"condition": "later"}}),
@@ -540,11 +540,11 @@ fn fields_that_are_not_honoured() {
         (json!({"links": ["db"]}), vec!["~.links[0]: it is not needed: services find each other by name"]),
         (
             json!({"network_mode": "host", "ports": ["80:80"]}),
-            vec!["~.ports: not honoured: with network_mode host every port is the host's already"],
+            vec!["~.ports: not honoured: with network_mode host every port is a port of the host"],
         ),
         (
             json!({"environment": ["A", "B="]}),
-            vec!["~.environment[0]: it has no value here and is left out: write one, \"\" for empty"],
+            vec!["~.environment[0]: it has no value and is left out: write one, \"\" for empty"],
         ),
         (json!({"volumes": ["a:/a:z"]}), vec!["~.volumes[0]: the mode \"z\" has no effect here"]),
     ] {
@@ -554,14 +554,14 @@ fn fields_that_are_not_honoured() {
         (
             json!({"sysctls": {"vm.swappiness": 1}}),
             vec![
-                "~.sysctls.vm.swappiness: containers do not have this one for themselves: set it on the host, and remove it here",
+                "~.sysctls.vm.swappiness: a container does not have its own value of it: set it on the host, and remove it here",
             ],
         ),
         (json!({"sysctls": {}, "dns": null, "pid": ""}), vec![]),
         (
             json!({"pid": "container:db"}),
             vec![
-                "~.pid: containers outside of the release are not joined: write \"service:NAME\" with a service of it",
+                "~.pid: a container outside of the release cannot be joined: write \"service:NAME\" with a service of it",
             ],
         ),
         (json!({"networkMode": "host"}), vec!["~.networkMode: unknown field: write network_mode"]),
@@ -569,7 +569,7 @@ fn fields_that_are_not_honoured() {
         (
             json!({"links": ["db:database"]}),
             vec![
-                "~.links[0]: other names by links are not supported: write them as aliases of the other service's network",
+                "~.links[0]: links with another name are not supported: write the name as an alias in the other service's network",
             ],
         ),
     ] {
@@ -640,12 +640,12 @@ fn networks_and_volumes_that_are_refused() {
         (
             "networks",
             json!({"external": true}),
-            "networks.n.external: what is outside of the release is not used: remove it, and the app gets its own",
+            "networks.n.external: networks and volumes outside of the release are not used: remove it, and the app gets its own",
         ),
         (
             "volumes",
             json!({"name": "x"}),
-            "volumes.n.name: what is outside of the release is not used: remove it, and the app gets its own",
+            "volumes.n.name: networks and volumes outside of the release are not used: remove it, and the app gets its own",
         ),
         (
             "networks",
@@ -695,7 +695,7 @@ fn two_services_cannot_have_one_host_port() {
     assert_eq!(
         told(&notes.refusals),
         [
-            "services.b.composition.ports: host port 80 is published by another service too: choose another one"
+            "services.b.composition.ports: host port 80 is published by another service, too: choose another one"
         ]
     );
     assert_eq!(read(&state(false), Form::Target).1, Notes::default(), "one of them does not run");
@@ -706,7 +706,7 @@ fn the_list_of_refusals_is_bounded() {
     let many: Vec<Value> = (0..500).map(|_| json!("x")).collect();
     let (_, notes) = web(&json!({"ports": many}));
     assert_eq!(notes.refusals.len(), 65);
-    assert_eq!(notes.refusals[64].why, "there is more than is told here");
+    assert_eq!(notes.refusals[64].why, "there are more, which are not listed");
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

@@ -1,4 +1,4 @@
-//! Maps of texts, which compose writes as maps or as lists: environment, labels, driver options.
+//! Reads maps of texts, which compose writes as maps or as lists: environment, labels, driver options.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::at::{At, HAS_NUL, Notes};
 use crate::model::text::is_one_line;
 use crate::model::{Refusal, is_own_label};
 
-/// `environment`. A name without a value is left out, unless the target's own environment gives it one.
+/// Reads `environment`. Leaves out a name without a value, with a warning, unless the target's own environment has it.
 pub(super) fn environment(
     at: Option<&At<'_>>,
     overlay: &BTreeMap<String, String>,
@@ -21,20 +21,19 @@ pub(super) fn environment(
                 found.insert(name, value);
             }
             None if overlay.contains_key(&name) => {}
-            None => {
-                notes.warn(item.refusal("it has no value here and is left out: write one, \"\" for empty"))
-            }
+            None => notes
+                .warn(item.refusal("it has no value and is left out: write one, or \"\" for an empty one")),
         }
     }
     found
 }
 
-/// `labels` and their like. A name without a value has the empty one.
+/// Reads `labels` and similar fields. A name without a value has an empty one.
 pub(super) fn labels(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
     pairs(at, notes).into_iter().map(|(name, _, value)| (name, value.unwrap_or_default())).collect()
 }
 
-/// Takes the labels away that only the agent writes, with a warning for each. `at` is where the labels stand.
+/// Removes the labels that only the agent may write, with a warning for each. `at` is the path of the labels.
 pub(super) fn without_own(
     mut labels: BTreeMap<String, String>,
     at: &str,
@@ -44,7 +43,7 @@ pub(super) fn without_own(
         let is_kept = !is_own_label(name);
         if !is_kept {
             let why =
-                "not honoured: only the agent writes labels of this name; choose another one".to_owned();
+                "not honoured: this name is reserved for labels of the agent; choose another one".to_owned();
             notes.warn(Refusal { path: format!("{at}.{name}"), why });
         }
         is_kept
@@ -52,10 +51,10 @@ pub(super) fn without_own(
     labels
 }
 
-/// A map of names to texts, without a list form.
+/// Reads a map of names to texts, without a list form.
 pub(super) fn map(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
     let mut found = BTreeMap::new();
-    // What stands there instead of a map may be a secret, as its values are.
+    // Do not show the value: what is there instead of a map may be a secret, too.
     let map = at.map().map_err(|_| at.refusal("it must be a map of names to values"));
     for (name, field) in notes.keep(map).unwrap_or_default() {
         let read = field.scalar().and_then(|value| Ok((checked(&field, name, &value)?, value)));
@@ -64,8 +63,8 @@ pub(super) fn map(at: &At<'_>, notes: &mut Notes) -> BTreeMap<String, String> {
     found
 }
 
-/// Label names in today's spelling: every `resin` in `io.resin.*` becomes `balena`; where both
-/// spellings are there, the newer one wins (docs/dev/protocol.md, "Label names").
+/// Renames labels to the present spelling: every `resin` in `io.resin.*` becomes `balena`. If both spellings exist, the
+/// newer one is kept (docs/dev/protocol.md, "Label names").
 pub(super) fn respell(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
     let (old, mut new): (BTreeMap<_, _>, BTreeMap<_, _>) =
         labels.into_iter().partition(|(name, _)| name.starts_with("io.resin."));
@@ -75,7 +74,7 @@ pub(super) fn respell(labels: BTreeMap<String, String>) -> BTreeMap<String, Stri
     new
 }
 
-/// Name, place and value of each member of a map or a `name=value` list. Values are never shown.
+/// Returns name, path and value of each member of a map or a `name=value` list. Refusals never show values.
 fn pairs<'v>(at: &At<'v>, notes: &mut Notes) -> Vec<(String, At<'v>, Option<String>)> {
     let mut found = Vec::new();
     match at.value {
@@ -110,7 +109,7 @@ fn pairs<'v>(at: &At<'v>, notes: &mut Notes) -> Vec<(String, At<'v>, Option<Stri
 
 fn checked(at: &At<'_>, name: &str, value: &str) -> Result<String, Refusal> {
     if name.is_empty() || name.contains(['=', '\0']) {
-        return Err(at.refusal("its name is empty or has a '=': write a name"));
+        return Err(at.refusal("its name is empty or contains '=': write a name"));
     }
     if !is_one_line(name) {
         return Err(at.refusal("its name has a line break or an invisible character: remove it"));

@@ -1,4 +1,4 @@
-//! The labels by which an author says how a release proves itself.
+//! Reads the labels with which an author sets the trial of a release.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,7 +11,7 @@ const SOAK: &str = "io.cotter.trial.soak";
 const DEADLINE: &str = "io.cotter.trial.deadline";
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
-/// The longest that any service says; a label that is no duration is a refusal.
+/// Returns the longest soak and deadline of any service. Refuses a label that is not a duration.
 pub(super) fn spec(services: &BTreeMap<ServiceName, ServiceSpec>, notes: &mut Notes) -> TrialSpec {
     let mut longest = |label: &str| {
         let mut longest = None;

@@ -1,4 +1,5 @@
-//! The labels by which an author says how and when a release may be swapped (docs/dev/protocol.md, "Update strategies").
+//! Reads the labels with which an author sets how and when a release may be swapped (docs/dev/protocol.md, "Update
+//! strategies").
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,11 +11,11 @@ const STRATEGY: &str = "io.balena.update.strategy";
 const TIMEOUT: &str = "io.balena.update.handover-timeout";
 const WINDOW: &str = "io.cotter.update.window";
 
-/// How long a successor may take to take over when its author says nothing, as on balena devices.
+/// The default timeout of a hand-over, as on balena devices.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(60);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
-/// Gives each service its strategy; an unknown word is a warning, as balena devices pass over it.
+/// Sets the strategy of each service. An unknown word gives a warning, because balena devices ignore it, too.
 pub(super) fn strategies(services: &mut BTreeMap<ServiceName, ServiceSpec>, notes: &mut Notes) {
     for (name, spec) in services {
         let Some(word) = spec.labels.get(STRATEGY) else { continue };
@@ -27,7 +28,7 @@ pub(super) fn strategies(services: &mut BTreeMap<ServiceName, ServiceSpec>, note
                 notes.warn(refusal(
                     path(name, STRATEGY),
                     format_args!(
-                        "{:?} is not known, so it is download-then-kill: write download-then-kill, \
+                        "{:?} is unknown, so download-then-kill is used: write download-then-kill, \
                          kill-then-download, delete-then-download or hand-over",
                         short(word)
                     ),
@@ -38,7 +39,8 @@ pub(super) fn strategies(services: &mut BTreeMap<ServiceName, ServiceSpec>, note
     }
 }
 
-/// Old and new run side by side for a while, so they may not need the same thing alone.
+/// Reads the timeout of a hand-over. Refuses a hand-over if the two containers, which run side by side for a while, both
+/// need something that only one of them can have.
 fn hand_over(name: &ServiceName, spec: &ServiceSpec) -> Result<Strategy, Refusal> {
     if let Some(why) = alone(spec) {
         let why = format_args!(
@@ -64,7 +66,7 @@ fn hand_over(name: &ServiceName, spec: &ServiceSpec) -> Result<Strategy, Refusal
     }
 }
 
-/// What only one of two containers can have.
+/// Returns what only one of two containers can have.
 fn alone(spec: &ServiceSpec) -> Option<String> {
     if let Some(port) = spec.host_port() {
         return Some(format!("only one of them can publish host port {port}"));
@@ -75,7 +77,7 @@ fn alone(spec: &ServiceSpec) -> Option<String> {
     spec.own_address().map(|address| format!("only one of them can have the address {address}"))
 }
 
-/// The windows that all services name, together.
+/// Returns the windows of all services together.
 pub(super) fn windows(services: &BTreeMap<ServiceName, ServiceSpec>, notes: &mut Notes) -> BTreeSet<Window> {
     let mut windows = BTreeSet::new();
     for (name, spec) in services {

@@ -1,7 +1,7 @@
-//! Whether a device's owner lets a release have what it asks for. Pure.
+//! Refuses a release that asks for more than the device's owner allows. Pure.
 //!
-//! `reach` lists what of the host a release reaches, each with the setting that covers it; what is not known to be
-//! harmless is listed. The policy then allows or refuses each.
+//! `reach` lists everything of the host that a release can reach, each with the setting that covers it. Anything that is
+//! not known to be harmless is listed. The policy then allows or refuses each.
 
 mod network;
 mod reach;
@@ -16,7 +16,7 @@ use crate::model::{
 
 use reach::{Found, Reach};
 
-/// What of a release the owner of the device does not allow, each with the setting that would.
+/// Returns everything in a release that the policy does not allow, each with the setting that would allow it.
 #[must_use]
 pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refusal> {
     let mut refusals = Vec::new();
@@ -43,7 +43,8 @@ pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refus
     refusals
 }
 
-/// Paths of the host that a service mounts because its author says so, each with whether the service may write there.
+/// Returns the paths of the host that a service mounts by its author's fields, each with `true` if the service can write
+/// there.
 #[must_use]
 pub fn host_paths(spec: &ServiceSpec, volumes: &BTreeMap<VolumeName, VolumeSpec>) -> Vec<(String, bool)> {
     let mut found = Vec::new();
@@ -62,9 +63,9 @@ pub fn host_paths(spec: &ServiceSpec, volumes: &BTreeMap<VolumeName, VolumeSpec>
     found
 }
 
-/// A path of the host that a service of the release could replace by a link, because it may write into a folder above
-/// it. The engine follows links at each start of a container, also at those that it makes by itself, so such a link
-/// could lead anywhere.
+/// Refuses a path of the host that a service of the release could replace by a link, because it can write to a folder
+/// above it. The engine follows links at each start of a container, including its own restarts, so such a link could lead
+/// anywhere.
 fn replaceable(contents: &Contents, form: Form) -> Option<Refusal> {
     let Contents { services, volumes, .. } = contents;
     let mut mounted = Vec::new();
@@ -79,14 +80,14 @@ fn replaceable(contents: &Contents, form: Form) -> Option<Refusal> {
     mounted.iter().find_map(|(service, (path, _))| {
         let (writer, (folder, _)) = above(path)?;
         let why = format!(
-            "{path:?} is in {folder:?}, into which {writer} may write: a link that it puts there could lead out of what \
+            "{path:?} is in {folder:?}, where {writer} can write: it could create a link there that leads out of what \
              this device lets releases mount. Mount {folder:?} read-only, or nothing below it"
         );
         Some(Refusal { path: format!("{}.volumes", paths(service.as_str(), form).composition), why })
     })
 }
 
-/// An absolute path without empty parts and without `.`.
+/// Normalizes an absolute path: removes empty parts and `.`.
 fn plain(path: &str) -> String {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty() && *part != ".").collect();
     format!("/{}", parts.join("/"))
@@ -94,11 +95,11 @@ fn plain(path: &str) -> String {
 
 fn unset(setting: &str) -> String {
     format!(
-        "this device does not let releases have it: remove it, or set policy.{setting} = \"yes\" on the device"
+        "this device does not allow it to releases: remove it, or set policy.{setting} = \"yes\" on the device"
     )
 }
 
-/// Host paths that apps get by a label instead (docs/dev/protocol.md, "Feature labels").
+/// Host paths that services get by a label instead (docs/dev/protocol.md, "Feature labels").
 const BY_LABEL: &[(&str, &str)] = &[
     ("/var/run/docker.sock", "balena-socket"),
     ("/run/docker.sock", "balena-socket"),
@@ -115,7 +116,7 @@ const BY_LABEL: &[(&str, &str)] = &[
     ("/etc/machine-id", "journal-logs"),
 ];
 
-/// Why a path of the host is not mounted, and what to write instead.
+/// Says that a path of the host may not be mounted, and what to use instead.
 fn no_path(source: &str) -> String {
     let short: String = source.chars().take(60).collect();
     let instead = match BY_LABEL.iter().find(|(path, _)| *path == source) {
@@ -125,8 +126,8 @@ fn no_path(source: &str) -> String {
         None => "use a named volume, or put the files into the image".to_owned(),
     };
     format!(
-        "{short:?} is a path of the host, which is not mounted: {instead}, or add it to policy.host_paths on \
-         the device"
+        "{short:?} is a path of the host that this device does not let releases mount: {instead}, or add it to \
+         policy.host_paths on the device"
     )
 }
 

@@ -1,7 +1,7 @@
-//! What of the host a release reaches.
+//! Lists everything of the host that a release can reach.
 //!
-//! Every struct is taken apart field by field, so that a new field does not compile until somebody has decided which
-//! switch covers it, or why none has to. `docs/compose.md` has the same decisions, field by field.
+//! Every struct is destructured field by field, so a new field does not compile before it is decided which switch covers
+//! it, or that none has to. `docs/compose.md` has the same decisions, field by field.
 
 use super::{network, volume};
 use crate::model::{
@@ -10,45 +10,46 @@ use crate::model::{
 };
 use crate::wire::compose::{Contents, Form, features, paths};
 
-/// Something of the host that a release reaches.
+/// Something of the host that a release can reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// What a switch covers.
+    /// Covered by a switch.
     By(Switch),
-    /// A path of the host, as it is written.
+    /// A path of the host, as written in the release.
     Path(String),
 }
 
-/// What is reached, and where the release says so.
+/// Something that a release can reach, with the path of the field in the release.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Found {
     pub(super) at: String,
     pub(super) reach: Reach,
 }
 
-/// Capabilities that Docker and podman give a container without being asked (Docker 20.10, podman 4.3).
+/// Capabilities that Docker and podman give every container by default (Docker 20.10, podman 4.3).
 const USUAL_CAPABILITIES: &str =
     "CHOWN DAC_OVERRIDE FOWNER FSETID KILL NET_BIND_SERVICE SETFCAP SETGID SETPCAP SETUID SYS_CHROOT";
 
-/// Limits of setrlimit(2) that bound what a process takes. `nice` and `rtprio`, which let it go before the host's own
-/// processes, are not among them.
+/// Limits of setrlimit(2) that bound what a process uses. `nice` and `rtprio` are not among them, because they let it run
+/// before the host's own processes.
 const BOUNDING_ULIMITS: &str =
     "as core cpu data fsize locks memlock msgqueue nofile nproc rss rttime sigpending stack";
 
 /// Drivers that keep logs on the engine's disk, or nowhere. Empty: the engine's default, which is its owner's choice.
 const PLAIN_LOGS: [&str; 4] = ["", "local", "json-file", "none"];
 
-/// Options of those. Others name files of the host (`path`, with podman) or memory of the engine (`max-buffer-size`).
+/// Harmless options of these drivers. Others name files of the host (`path`, with podman) or use memory of the engine
+/// (`max-buffer-size`).
 const LOG_OPTIONS: &str = "compress env env-regex labels labels-regex max-file max-size mode tag";
 
-/// How mounts spread from the host to the container only, or not at all.
+/// Propagation modes in which mounts of the container do not appear on the host.
 const INWARD: [&str; 4] = ["private", "rprivate", "slave", "rslave"];
 
 pub(super) fn is_in(list: &str, word: &str) -> bool {
     list.split_ascii_whitespace().any(|known| known == word)
 }
 
-/// Everything of the host that a release reaches.
+/// Returns everything of the host that a release can reach.
 pub(super) fn of(contents: &Contents, form: Form) -> Vec<Found> {
     let Contents { services, networks, volumes, trial: _, windows: _ } = contents;
     let mut found = Vec::new();
@@ -74,14 +75,14 @@ pub(super) fn of(contents: &Contents, form: Form) -> Vec<Found> {
 
 fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
     let ServiceSpec {
-        // What the cloud calls it, and what the agent does with it.
+        // Used by the cloud and the agent only.
         hash: _,
         service_id: _,
         image_id: _,
         is_running: _,
         depends_on: _,
         strategy: _,
-        // What the container is and does, all of it inside.
+        // Effective only inside the container.
         image: _,
         platform: _,
         command: _,
@@ -101,11 +102,11 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
         has_stdin: _,
         extra_hosts: _,
         resolver: Resolver { domainname: _, servers: _, search: _, options: _ },
-        // Shares of the host that all containers have: its memory, and ports that nobody else has.
+        // Shares of the host that all containers have: its memory, and ports that are not taken.
         memory_limit: _,
         tmpfs: _,
         ports: _,
-        // They have functions of their own.
+        // Handled by other functions.
         labels: _,
         mounts: _,
         network_mode,
@@ -140,7 +141,7 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
     isolated(isolation, &mut by);
 }
 
-/// What the author mounts, other than by labels.
+/// Adds the mounts of the author, except those by labels.
 fn mounted(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
     let mut add = |reach| found.push(Found { at: format!("{at}.volumes"), reach });
     for mount in spec.mounts.iter().filter(|mount| !features::is_of_label(spec, mount)) {

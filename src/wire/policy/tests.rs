@@ -113,7 +113,7 @@ fn what_is_asked_for_is_refused_by_a_policy_of_nothing_and_allowed_by_default() 
         ),
     ] {
         let why = format!(
-            "{path}: this device does not let releases have it: remove it, or set policy.{setting} = \"yes\" on \
+            "{path}: this device does not allow it to releases: remove it, or set policy.{setting} = \"yes\" on \
              the device"
         );
         assert_eq!(told(&composition, &Policy::strict()), [why], "{composition}");
@@ -153,7 +153,9 @@ fn paths_of_the_host_are_let_in_by_prefix() {
     ] {
         assert_eq!(
             told(&bind(source), &with(&["/media"])),
-            [format!("~.volumes: {source:?} is a path of the host, which is not mounted: {why}, {rest}")]
+            [format!(
+                "~.volumes: {source:?} is a path of the host that this device does not let releases mount: {why}, {rest}"
+            )]
         );
     }
     assert_eq!(told(&bind("/srv/app"), &with(&["/srv"])), Vec::<String>::new());
@@ -294,8 +296,8 @@ fn a_path_that_a_service_could_replace_by_a_link_is_not_mounted() {
     };
     let bound = |o: &str| json!({"v": {"driver_opts": {"type": "none", "o": o, "device": "/srv//a/."}}});
     let below_a = [
-        "services.web.volumes: \"/srv/a/x\" is in \"/srv/a\", into which web may write: a link that it puts there could \
-         lead out of what this device lets releases mount. Mount \"/srv/a\" read-only, or nothing below it",
+        "services.web.volumes: \"/srv/a/x\" is in \"/srv/a\", where web can write: it could create a link there that leads \
+         out of what this device lets releases mount. Mount \"/srv/a\" read-only, or nothing below it",
     ];
     let none: [&str; 0] = [];
     for (volumes, named, expected) in [

@@ -1,4 +1,4 @@
-//! Knocks at a cloud once, a step at a time, to tell where the way to it ends. Decides nothing.
+//! Probes the connection to a cloud step by step, to find the step that fails. Decides nothing.
 
 use std::time::Duration;
 
@@ -8,42 +8,42 @@ use super::client::{Client, CloudError};
 use crate::http::{Http, Url};
 use crate::model::Identity;
 
-/// How far the way to a cloud goes.
+/// The results of the steps.
 #[derive(Debug)]
-pub struct Knock {
+pub struct Probe {
     pub host: String,
     pub port: u16,
-    /// The addresses of the host, or why there are none.
+    /// The addresses of the host, or why its name cannot be resolved.
     pub addresses: Result<Vec<String>, String>,
-    /// The address that was connected to, or why none was; `None` when there are no addresses.
+    /// The address of the connection, or why it failed; `None` if there are no addresses.
     pub connection: Option<Result<String, String>>,
     pub answer: Result<Answered, CloudError>,
 }
 
-/// An answer that came.
+/// An answer of the cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
-    /// Whether the device was named, with its key. Then it was accepted, too.
+    /// Whether the request had the device's uuid and key. Then the cloud accepted them.
     pub is_known: bool,
-    /// The cloud's own clock, as its header `Date` has it.
+    /// The time of the cloud's clock, from the header `Date`.
     pub date: Option<String>,
 }
 
-/// Asks the cloud's host for its addresses, connects, and polls as `identity` does; without one, or with one
-/// that no cloud has accepted, any page is asked for.
+/// Resolves the cloud's name, opens a connection, and polls with `identity`. Without an identity that is registered,
+/// requests `/ping` instead.
 ///
 /// # Errors
 ///
-/// When TLS cannot be set up, which is a matter of the machine.
-pub async fn knock(
+/// If TLS cannot be set up on this machine.
+pub async fn probe(
     endpoint: &str,
     identity: Option<&Identity>,
     within: Duration,
-) -> Result<Knock, CloudError> {
+) -> Result<Probe, CloudError> {
     let http = Http::new()
         .map_err(|failure| CloudError::Unreachable { endpoint: endpoint.to_owned(), why: failure })?;
     let client = Client::new(http, endpoint, within);
-    let (host, port) = place(endpoint);
+    let (host, port) = host_and_port(endpoint);
     let in_time = |_| "no answer in time".to_owned();
     let addresses = tokio::time::timeout(within, lookup_host((host.as_str(), port))).await.map_err(in_time);
     let addresses = addresses.and_then(|found| {
@@ -58,13 +58,13 @@ pub async fn knock(
             Some(connected.map(|stream| stream.peer_addr().map_or_else(|_| host.clone(), |a| a.to_string())))
         }
     };
-    let answer = client.knock(identity).await;
+    let answer = client.probe(identity).await;
     let addresses = addresses.map(|found| found.iter().map(|a| a.ip().to_string()).collect());
-    Ok(Knock { host, port, addresses, connection, answer })
+    Ok(Probe { host, port, addresses, connection, answer })
 }
 
-/// The host and the port of an endpoint that was checked.
-fn place(endpoint: &str) -> (String, u16) {
+/// Returns the host and the port of an endpoint that was checked before.
+fn host_and_port(endpoint: &str) -> (String, u16) {
     let url = Url::parse(endpoint).ok();
     let host = url.as_ref().and_then(|url| url.host_str()).unwrap_or_default();
     let port = url.as_ref().and_then(Url::port_or_known_default).unwrap_or(443);
@@ -73,7 +73,7 @@ fn place(endpoint: &str) -> (String, u16) {
 
 #[cfg(test)]
 mod tests {
-    use super::place;
+    use super::host_and_port;
 
     #[test]
     fn where_an_endpoint_is() {
@@ -83,7 +83,7 @@ mod tests {
             ("http://[::1]:80/base", "::1", 80),
             ("http://fleet.example", "fleet.example", 80),
         ] {
-            assert_eq!(place(endpoint), (host.to_owned(), port), "{endpoint}");
+            assert_eq!(host_and_port(endpoint), (host.to_owned(), port), "{endpoint}");
         }
     }
 }
