@@ -455,7 +455,7 @@ inside systemctl is-active --quiet cotter-fleet.service || miss "the agent's pur
 grep -q 'volumes of the apps stay' <<<"$told" || miss "a purge does not tell what stays: $told"
 purged=$(inside dpkg --purge cotter-fleet 2>&1) || miss "the fleet server cannot be purged: $purged"
 grep -q 'records of the fleet server stay' <<<"$purged" || miss "its purge does not tell what stays: $purged"
-for gone in etc/cotter usr/bin/cotter-fleet; do
+for gone in etc/cotter/fleet.toml usr/bin/cotter-fleet; do
     [ ! -e "$rootfs/$gone" ] || miss "the server's purge left /$gone"
 done
 said "removed and purged: the app runs on, its volume is there, the agent's memory is gone"
