@@ -1,8 +1,8 @@
-//! What keeps a swap from beginning: locks, windows, a clock that cannot be believed.
+//! What delays a swap: locks, windows, a clock that cannot be trusted.
 
 use super::{Device, check};
 
-/// On release 1, with release 2 fetched and created.
+/// Release 1 runs, and the containers of release 2 are created.
 const READY: &str = "target 2, good 1, db@1 running, web@1 running, db@2 created, web@2 created";
 
 #[track_caller]

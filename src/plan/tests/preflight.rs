@@ -1,4 +1,4 @@
-//! Whether a release can run here at all.
+//! What forbids a release on this device: size, architecture, ports, volumes.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! How services take over from their predecessors.
+//! How services replace their predecessors, by strategy.
 
 use super::{Device, check};
 
