@@ -71,6 +71,11 @@ fn from_release_1_to_2() {
             "create web@2",
         ),
         (
+            "a container that the engine is removing is created again later",
+            "target 2, good 1, have 1 2, db@1 running, web@1 running, db@2 created, web@2 removing",
+            "wait web starting",
+        ),
+        (
             "write down that it is tried",
             "target 2, good 1, have 1 2, db@1 running, web@1 running, db@2 created, web@2 created",
             "try 2",
@@ -171,6 +176,16 @@ fn a_bad_release_is_taken_back() {
             "not good by the deadline",
             "target 2, good 1, trial 2 300, db@1 exited, web@1 exited, db@2 running, web@2 starting",
             "reject 2: not accepted within 5 min",
+        ),
+        (
+            "a container that failed to start twice is tried again",
+            "target 2, good 1, trial 2 5, db@1 exited, web@1 exited, db@2 running, web@2 created, tried start web@2 2",
+            "fence web web-1, start web web-2",
+        ),
+        (
+            "one that failed to start three times",
+            "target 2, good 1, trial 2 5, db@1 exited, web@1 exited, db@2 running, web@2 created, tried start web@2 3",
+            "reject 2: web does not start: no",
         ),
         (
             "it reboots the device",
@@ -425,6 +440,8 @@ fn at_most_so_many_at_once() {
     let mut device = Device::parse("target 1, pulling x@9");
     device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1, ..PlanSettings::default() };
     assert_eq!(device.planned(), "wait db downloading, wait web downloading");
+    device.read("failed db@1");
+    assert_eq!(device.planned(), "wait db backoff, wait web downloading", "the failure says more");
 }
 
 #[test]

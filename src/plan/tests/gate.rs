@@ -161,6 +161,27 @@ fn a_window_keeps_a_swap_from_beginning() {
 }
 
 #[test]
+fn of_several_closed_windows_the_first_to_open_counts() {
+    use crate::model::{Window, WindowState};
+    let second = Window::parse("Sun 00:00-24:00").unwrap();
+    for (why, text, state) in [
+        (
+            "it opens later",
+            "window 600",
+            WindowState::Closed { opens_in: std::time::Duration::from_secs(900) },
+        ),
+        ("nobody knows when it opens", "window 600", WindowState::Unknown("no zone is known".into())),
+    ] {
+        let mut device = Device::parse(&format!("{READY}, {text}"));
+        device.settings.windows.insert(second.clone());
+        device.facts.windows.insert(second.clone(), state);
+        assert_eq!(device.planned(), "wait all window", "{why}");
+        let left = device.plan().waiting[0].retry_in;
+        assert_eq!(left, Some(std::time::Duration::from_secs(600)), "{why}");
+    }
+}
+
+#[test]
 fn a_release_has_windows_of_its_own() {
     use super::{app, release, target};
     use crate::model::{Window, WindowState};

@@ -75,6 +75,11 @@ fn a_held_device_stays_as_it_is() {
             "hold, target 1, trial 1, db@1 running, web@1 created",
             "start web web-1",
         ),
+        (
+            "what runs of a trial that was cut off is not tried",
+            "hold, target 5, good 1, db@5 running, web@1 running",
+            "wait all held",
+        ),
         ("a service that is dropped", "hold, target 3, good 3, db@1 running, web@3 running", "wait all held"),
         (
             "an app without a release",
