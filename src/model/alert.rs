@@ -5,7 +5,7 @@
 pub enum Alert {
     /// A release was accepted: it is the good one from now on.
     UpdateDone,
-    /// A release was tried and taken back.
+    /// A release was rejected.
     Rejected,
     /// After a rejection the release before it runs whole again.
     RolledBack,

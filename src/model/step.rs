@@ -298,7 +298,7 @@ pub enum Reason {
     Dependency,
     /// A new release runs well, and is watched a little longer.
     Trial,
-    /// The wanted release was tried and taken back.
+    /// The wanted release was rejected.
     Rejected,
     /// An operator holds the device.
     Held,

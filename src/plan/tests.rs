@@ -71,6 +71,11 @@ fn from_release_1_to_2() {
             "create web@2",
         ),
         (
+            "a container that the engine is removing is created again later",
+            "target 2, good 1, have 1 2, db@1 running, web@1 running, db@2 created, web@2 removing",
+            "wait web starting",
+        ),
+        (
             "write down that it is tried",
             "target 2, good 1, have 1 2, db@1 running, web@1 running, db@2 created, web@2 created",
             "try 2",
@@ -171,6 +176,16 @@ fn a_bad_release_is_taken_back() {
             "not good by the deadline",
             "target 2, good 1, trial 2 300, db@1 exited, web@1 exited, db@2 running, web@2 starting",
             "reject 2: not accepted within 5 min",
+        ),
+        (
+            "a container that failed to start twice is tried again",
+            "target 2, good 1, trial 2 5, db@1 exited, web@1 exited, db@2 running, web@2 created, tried start web@2 2",
+            "fence web web-1, start web web-2",
+        ),
+        (
+            "one that failed to start three times",
+            "target 2, good 1, trial 2 5, db@1 exited, web@1 exited, db@2 running, web@2 created, tried start web@2 3",
+            "reject 2: web does not start: no",
         ),
         (
             "it reboots the device",
@@ -388,6 +403,21 @@ fn what_ends_comes_back() {
 }
 
 #[test]
+fn of_two_containers_with_one_spec_the_one_that_runs_stays() {
+    let mut device = Device::parse("target 1, good 1, db@1 running, web@1 exited");
+    let mut second = device.observed.services[1].clone();
+    second.container = ContainerId::parse("web-1b").unwrap();
+    second.state = ContainerState::Running;
+    device.observed.services.push(second);
+    assert_eq!(device.planned(), "remove web web-1");
+}
+
+#[test]
+fn an_accepted_release_is_not_rejected_by_an_older_rejection() {
+    check(&[("at rest", "target 2, good 2, rejected 2, db@2 running, web@2 running", "")]);
+}
+
+#[test]
 fn what_failed_waits_its_time() {
     let device = Device::parse("target 2, good 1, db@1 running, web@1 running, failed db@2");
     assert_eq!(device.planned(), "pull r/web:2, wait db backoff");
@@ -410,6 +440,8 @@ fn at_most_so_many_at_once() {
     let mut device = Device::parse("target 1, pulling x@9");
     device.settings = PlanSettings { parallel_pulls: 1, parallel_swaps: 1, ..PlanSettings::default() };
     assert_eq!(device.planned(), "wait db downloading, wait web downloading");
+    device.read("failed db@1");
+    assert_eq!(device.planned(), "wait db backoff, wait web downloading", "the failure says more");
 }
 
 #[test]
@@ -472,7 +504,7 @@ fn the_checker_knows_an_unsafe_plan() {
     }
 }
 
-/// What a walk may meet on its way, by number.
+/// Lets something happen to the device, by number.
 fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
     let services = device.observed.services.len();
     match act {
@@ -483,7 +515,7 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
             device.observed.services[n].state = ContainerState::Exited { code: 137 };
         }
         3 => device.pass(),
-        // Locks, leases, windows and operators come and go.
+        // A lock, a lease, a window or an order.
         4 => {
             let words = ["lock web", "lease now", "window 60", "clock", "hold", "halted web@1", "port 80 *"];
             device.read(words[which.index(words.len())]);
@@ -495,7 +527,7 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
                 device.observed.services[n].health = Health::Unhealthy;
             }
         }
-        // Somebody takes a network away on which nothing runs.
+        // Networks on which nothing runs are removed.
         9 => {
             let runs = |s: &&ObservedService| s.state == ContainerState::Running;
             let used: Vec<_> = device.observed.services.iter().filter(runs).collect();
@@ -503,7 +535,7 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
             device.observed.networks.retain(|n| used.contains(&n.id) || n.name == "default");
         }
         7 => drop(device.facts.handed_over.insert((app(), name("web")))),
-        // A cut right after a call was sent, of which nobody hears any more.
+        // The agent is killed right after it has sent a call.
         10 => {
             let plan = device.plan();
             let upto = which.index(plan.stage.len() + 1);
@@ -511,10 +543,10 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
             plan.stage.get(upto).into_iter().for_each(|step| device.send(step));
         }
         11 => device.finish_late_starts(),
-        // Its network is removed, and is there again.
+        // A network of a container is removed and created again.
         8 if services > 0 => device.observed.services[which.index(services)].is_cut_off = true,
         _ => {
-            // A cut: only the first few steps of the stage happen.
+            // A power cut: only the first steps of the stage happen.
             let plan = device.plan();
             let upto = which.index(plan.stage.len() + 1);
             for step in &plan.stage[..upto] {
@@ -525,10 +557,9 @@ fn meet(device: &mut Device, act: u8, number: u8, which: prop::sample::Index) {
 }
 
 proptest! {
-    /// Whatever happens on the way (steps lost to a power cut, calls that the engine ends after their caller was
-    /// killed, targets that change, containers that are removed, stopped or sick behind our back, locks, windows,
-    /// holds), every plan is safe, two containers of one service never run, and the device comes to rest running
-    /// exactly the wanted release.
+    /// Every plan is safe, two containers of one service never run, and in the end the device is at rest and runs exactly
+    /// the wanted release. Before that anything may happen: steps lost to a power cut, calls carried out after their
+    /// caller was killed, other targets, containers that are removed, stopped or unhealthy, locks, windows, holds.
     #[test]
     fn always_converges(
         acts in prop::collection::vec((0_u8..14, 0_u8..22, any::<prop::sample::Index>()), 0..80),
@@ -544,12 +575,12 @@ proptest! {
         device.finish_late_starts();
         device.retarget(last);
         device.clear_the_way();
-        // What was taken back on the way is tried again, as `cotter retry` does.
+        // Rejected releases are tried again, as `cotter retry` does.
         device.ledger.apps.values_mut().for_each(|ledger| ledger.rejected = None);
         for seen in &mut device.observed.services {
             seen.health = Health::Unchecked;
         }
-        // A job that was killed has failed: its release may be taken back, or wait for a person.
+        // A job that was killed has failed. Its release may be rejected, or wait for a person.
         let job_failed = device.observed.services.iter().any(|s| {
             s.service.as_str() == "job" && s.state == ContainerState::Exited { code: 137 }
         });
@@ -588,8 +619,8 @@ proptest! {
         }
     }
 
-    /// A release that crashes is never good: wherever the power is cut, the device comes back to the
-    /// whole release before it, without a single download where none was asked for.
+    /// A release that crashes is never accepted. Wherever the power is cut, the device goes back to all services of the
+    /// release before it, without a download.
     #[test]
     fn a_bad_release_is_never_good(
         bad in prop::sample::select(vec![2_u8, 9, 11]),

@@ -1,4 +1,4 @@
-//! What steps and time do to the device of a story.
+//! A model of the engine: applies steps, and the passing of time, to the device of a story.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the next cycles would do: the device as text, its stages as text.
+//! Forecasts: the device as text, its stages as text.
 
 use std::sync::Arc;
 
@@ -113,7 +113,7 @@ fn what_would_happen() {
 }
 
 proptest! {
-    /// What is foreseen is what the planner does on a device on which all works, step by step.
+    /// A forecast is what the planner does, step by step, on a device on which everything works.
     #[test]
     fn a_forecast_is_what_comes(from in 1_u8..=8, to in 1_u8..=13, has_images in any::<bool>()) {
         let have = if has_images { format!("have {from} {to}") } else { format!("have {from}") };

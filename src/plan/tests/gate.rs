@@ -1,8 +1,8 @@
-//! What keeps a swap from beginning: locks, windows, a clock that cannot be believed.
+//! What delays a swap: locks, windows, a clock that cannot be trusted.
 
 use super::{Device, check};
 
-/// On release 1, with release 2 fetched and created.
+/// Release 1 runs, and the containers of release 2 are created.
 const READY: &str = "target 2, good 1, db@1 running, web@1 running, db@2 created, web@2 created";
 
 #[track_caller]
@@ -158,6 +158,27 @@ fn a_window_keeps_a_swap_from_beginning() {
         ),
         ("an app that goes waits", "target none, good 1, window 600, web@1 running", "wait all window"),
     ]);
+}
+
+#[test]
+fn of_several_closed_windows_the_first_to_open_counts() {
+    use crate::model::{Window, WindowState};
+    let second = Window::parse("Sun 00:00-24:00").unwrap();
+    for (why, text, state) in [
+        (
+            "it opens later",
+            "window 600",
+            WindowState::Closed { opens_in: std::time::Duration::from_secs(900) },
+        ),
+        ("nobody knows when it opens", "window 600", WindowState::Unknown("no zone is known".into())),
+    ] {
+        let mut device = Device::parse(&format!("{READY}, {text}"));
+        device.settings.windows.insert(second.clone());
+        device.facts.windows.insert(second.clone(), state);
+        assert_eq!(device.planned(), "wait all window", "{why}");
+        let left = device.plan().waiting[0].retry_in;
+        assert_eq!(left, Some(std::time::Duration::from_secs(600)), "{why}");
+    }
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Services that join the namespaces of others: they follow.
+//! Services that join the namespaces of others: they are created, started and restarted with them.
 
 use super::{Device, check, name};
 use crate::model::{Commit, Plan, Step};
@@ -91,7 +91,7 @@ fn who_was_left_behind_joins_anew() {
     }
 }
 
-/// Its namespaces are those of a container by its id.
+/// A container joins another one by its id.
 #[test]
 fn an_orphan_is_made_anew() {
     check(&[
@@ -164,7 +164,7 @@ fn the_checker_wants_the_one_that_is_joined() {
     assert_eq!(told, ["create web@14: a service that it joins has no container"]);
 }
 
-/// There are more ways from the last to the first than a planner could ever walk.
+/// There are far too many paths from the last service to the first one to walk them all.
 #[test]
 fn a_long_chain_of_services_that_join_each_other_twice_is_planned() {
     let named = |n: usize| super::name(&format!("s{n:03}"));

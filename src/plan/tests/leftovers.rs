@@ -1,4 +1,4 @@
-//! What is left of releases that are wanted no more and were never accepted.
+//! Leftovers of releases that are no longer wanted and were never accepted.
 
 use super::{Device, check, name};
 use crate::model::{ContainerId, Plan, Step};

@@ -1,4 +1,4 @@
-//! Networks that change: beside each other where they can, and one after the other where not.
+//! Networks that change: next to each other where the engine allows it, and one after the other where not.
 
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ fn networks_without_an_address_in_common_stand_side_by_side() {
     )]);
 }
 
-/// The engine made one of them for a caller that was gone by then.
+/// The engine created one of them late, for a process of the agent that had ended.
 #[test]
 fn of_two_networks_with_one_name_one_goes() {
     for (why, device, goes) in [
@@ -166,6 +166,31 @@ fn a_network_that_was_taken_away_comes_back() {
 }
 
 #[test]
+fn a_network_on_which_something_runs_is_not_removed_while_the_app_is_locked() {
+    let cut_off = "target 3, good 18, pulling web@3, have 18, db@18 running, web@18 exited, stopped web@18, \
+                   lan 2, vpn@21 running, web@21 exited, lock vpn";
+    assert_eq!(Device::parse(cut_off).planned(), "wait web downloading, wait vpn locked");
+}
+
+/// The power was cut while the container was being reconnected.
+#[test]
+fn a_container_that_lost_its_network_is_reconnected_before_it_starts() {
+    let mut device = Device::parse("lan 1, target 18, good 18, db@18 running, web@18 exited, stopped web@18");
+    assert_eq!(device.planned(), "start web web-18");
+    device.observed.services[1].networks.clear();
+    assert_eq!(device.planned(), "reconnect web web-18, start web web-18");
+}
+
+#[test]
+fn of_two_networks_with_one_name_both_stay_while_something_runs_on_each() {
+    let mut device =
+        Device::parse("lan 1, lan 1, target 18, good 18, have 18, db@18 running, web@18 running");
+    let second = NetworkId::parse("lan-1-2").ok();
+    device.observed.services[0].networks.insert("lan_1".into(), second);
+    assert_eq!(device.planned(), "");
+}
+
+#[test]
 fn the_checker_keeps_networks() {
     let remove =
         |n: &str| Step::RemoveNetwork { app: super::app(), network: lan(), id: NetworkId::parse(n).unwrap() };
@@ -203,8 +228,8 @@ fn the_checker_keeps_networks() {
 }
 
 proptest! {
-    /// Wherever the power is cut while a network takes the place of another one, a release that crashes is taken
-    /// back whole, with the container that ran before it and without a download.
+    /// Wherever the power is cut while one network replaces another, a release that crashes is rejected, and the
+    /// accepted release comes back completely, with its old container and without a download.
     #[test]
     fn a_bad_release_on_another_network_is_taken_back(
         bad in prop::sample::select(vec![19_u8, 20, 21]),

@@ -1,4 +1,4 @@
-//! The operator's hand: hold, rollback, retry; services stopped and started, locks.
+//! An operator's orders: hold, rollback, retry, force; services stopped and started; leases.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::model::{
 };
 use crate::plan::{apply_order, report, violations};
 
-/// What becomes of the device when its operator gives an order.
+/// Gives an order. Returns the device afterwards, and the answer.
 fn ordered(text: &str, order: &Order) -> (Device, Answer) {
     let mut device = Device::parse(text);
     let (ledger, answer) = apply_order(&device.situation(), order);
@@ -74,6 +74,11 @@ fn a_held_device_stays_as_it_is() {
             "one that has begun goes on",
             "hold, target 1, trial 1, db@1 running, web@1 created",
             "start web web-1",
+        ),
+        (
+            "what runs of a trial that was cut off is not tried",
+            "hold, target 5, good 1, db@5 running, web@1 running",
+            "wait all held",
         ),
         ("a service that is dropped", "hold, target 3, good 3, db@1 running, web@3 running", "wait all held"),
         (
@@ -213,8 +218,8 @@ fn an_operator_tries_again() {
 }
 
 proptest! {
-    /// Whatever is wanted and whatever happens, a held device stops nothing that is up; when it is
-    /// held no longer, it runs what is wanted.
+    /// A held device stops nothing that is up, whatever is wanted and whatever happens. After the hold it runs what is
+    /// wanted.
     #[test]
     fn a_held_device_stops_nothing_that_is_up(
         before in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
@@ -285,7 +290,7 @@ fn lease(id: &str, until: u64) -> Lease {
     }
 }
 
-/// The ledger of the app, in words: what an operator's orders have left in it.
+/// What operators' orders have changed in the app's ledger, in words.
 fn left(device: &Device) -> String {
     let entry = device.ledger.apps.get(&app()).cloned().unwrap_or_default();
     let mut left: Vec<String> = Vec::new();
@@ -300,7 +305,7 @@ fn left(device: &Device) -> String {
     left.join(", ")
 }
 
-/// Gives an order, and tells the answer and what is left in the ledger.
+/// Gives an order. Returns the answer, and what it changed in the ledger.
 fn give(device: &mut Device, order: &Order) -> (Answer, String) {
     let (ledger, answer) = apply_order(&device.situation(), order);
     device.ledger = ledger;

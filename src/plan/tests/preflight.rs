@@ -1,4 +1,4 @@
-//! Whether a release can run here at all.
+//! What forbids a release on this device: size, architecture, ports, volumes.
 
 use std::collections::BTreeMap;
 
@@ -114,6 +114,11 @@ fn a_port_that_is_taken_costs_no_byte() {
     device.facts.ports[0].protocol = crate::model::Protocol::Udp;
     assert_eq!(device.planned(), "pull r/db:12, pull r/web:12", "the same number, another protocol");
     check(&[
+        (
+            "a trial that has begun is not checked again",
+            "target 12, good 1, trial 12, db@12 created, web@12 created, db@1 running, web@1 running, port 80 *",
+            "stop db db-1, start db db-12, stop web web-1, start web web-12",
+        ),
         (
             "nothing is stopped when it is taken later",
             "target 12, good 1, port 80 *, have 12, db@1 running, web@1 running, db@12 created, web@12 created",

@@ -1,10 +1,10 @@
-//! What an operator's purge removes: the only thing that ever removes a volume.
+//! What a purge removes. Nothing else ever removes a volume.
 
 use super::*;
 use crate::model::{Answer, FileLock, OwnVolume, Purge};
 use crate::plan::plan_purge;
 
-/// `data` of the app, mounted by its web, and `old` of one that is gone.
+/// `data` of the app, mounted by its web, and `old` of an app that was removed.
 fn volumes() -> Vec<OwnVolume> {
     let volume = |app: &AppId, name: &str, used_by: &[&str]| OwnVolume {
         id: format!("1_{name}"),
@@ -16,7 +16,7 @@ fn volumes() -> Vec<OwnVolume> {
     vec![volume(&app(), "data", &["web-1"]), volume(&app(), "cache", &[]), volume(&gone, "old", &[])]
 }
 
-/// What is done, or answered, when `text` of the device is purged of `what` (`app`, `app volume`, with `!` forced and
+/// What is removed from the device `text`, or answered, by the purge `what` (`app`, `app volume`, with `!` forced and
 /// with `?` dry).
 fn told(text: &str, what: &str) -> String {
     let mut device = Device::parse(text);

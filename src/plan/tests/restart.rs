@@ -1,4 +1,4 @@
-//! Care for what runs: an operator's orders for one service, unhealthy services, containers that do not end.
+//! Restarts and stops of single services: on an operator's order, when unhealthy, and when a container does not end.
 
 use super::check;
 

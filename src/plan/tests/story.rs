@@ -237,7 +237,7 @@ pub(super) fn release(number: u8) -> Release {
     }
 }
 
-/// The containers that one of this spec was created to join.
+/// The containers that a container of this spec joins.
 pub(super) fn joined_by(service: &str, number: u8) -> BTreeMap<Namespace, ContainerId> {
     let Some((_, services)) = RELEASES.iter().find(|(n, _)| *n == number) else { return BTreeMap::new() };
     if !services.split(' ').any(|text| text.starts_with(&format!("{service}+"))) {
@@ -264,7 +264,7 @@ pub(super) fn target(release: Option<Release>) -> Target {
     }
 }
 
-/// A device that can be written down, planned for, and changed by the steps it is given.
+/// A device that is read from text, planned for, and changed by steps.
 #[derive(Debug, Clone)]
 pub(super) struct Device {
     pub(super) target: Option<Target>,
@@ -276,9 +276,9 @@ pub(super) struct Device {
     pub(super) steady: BTreeMap<AppId, Duration>,
     pub(super) settings: PlanSettings,
     pub(super) facts: Facts,
-    /// How many networks `lan` were made.
+    /// How many networks `lan` were created.
     pub(super) made: u32,
-    /// Containers whose start was sent by an agent that was killed then: the engine is still at it.
+    /// Containers whose start is still under way in the engine, because the agent was killed after it sent the call.
     pub(super) late: BTreeSet<ContainerId>,
 }
 
@@ -513,7 +513,7 @@ impl Device {
         plan
     }
 
-    /// The device in a line, for messages of failed tests.
+    /// The device in one line, for the messages of failed tests.
     pub(super) fn shown(&self) -> String {
         let seen = self.observed.services.iter().map(|s| format!("{} {:?}", s.container, s.state));
         let good = self.ledger.apps.get(&app()).and_then(|a| a.good.as_ref()).map(|g| &g.commit);
@@ -544,7 +544,7 @@ fn container(text: &str) -> ContainerId {
 }
 
 impl Device {
-    /// Reads an item; `false` when `word` is none of these.
+    /// Reads an item. Returns `false` if `word` is none of these.
     fn surround(&mut self, word: &str, words: &[&str]) -> bool {
         self.surround_by_gate(word, words)
             || self.surround_by_host(word, words)

@@ -1,4 +1,4 @@
-//! How services take over from their predecessors.
+//! How services replace their predecessors, by strategy.
 
 use super::{Device, check};
 
@@ -129,6 +129,10 @@ fn what_another_service_needs_is_not_deleted() {
     release.services.get_mut(&super::name("db")).unwrap().image = super::image("web", 1);
     device.target = Some(super::target(Some(release)));
     assert_eq!(device.planned(), "pull r/web:10");
+    let mut device = Device::parse(text);
+    assert_eq!(device.planned(), "remove-image r/web:1");
+    device.observed.services[0].image = super::image("web", 1).to_string();
+    assert_eq!(device.planned(), "pull r/web:10", "a container of another service has the image");
 }
 
 #[test]
