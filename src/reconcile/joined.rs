@@ -12,7 +12,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Asks the engine when those that share namespaces were started, two calls for each that runs, and notes
     /// who was left behind. What is whole is remembered.
     pub(super) async fn watch_joined(&mut self) -> Result<(), EngineError> {
-        self.facts.left_behind.clear();
+        self.facts.known.left_behind.clear();
         let here = |id: &ContainerId| self.observed.services.iter().any(|s| s.container == *id);
         let mut has_changed = false;
         for app in self.ledger.apps.values_mut() {
@@ -27,7 +27,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             let app = self.ledger.apps.entry(seen.app.clone()).or_default();
             let before = app.starts.get(&seen.container);
             if now.is_left_behind(before) {
-                self.facts.left_behind.insert(seen.container);
+                self.facts.known.left_behind.insert(seen.container);
             } else if before != Some(&now) {
                 app.starts.insert(seen.container, now);
                 has_changed = true;

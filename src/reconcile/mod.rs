@@ -7,14 +7,19 @@
 
 mod alerts;
 mod attempts;
+mod clock_wait;
 mod counters;
+mod engine_link;
 mod events;
 mod facts;
+mod heals;
 mod host_access;
 mod image_sizes;
 mod joined;
+mod lock_folders;
 mod memory;
 mod orders;
+mod outbox;
 mod publish;
 mod pulls;
 mod purge;
@@ -26,7 +31,6 @@ mod vetting;
 mod waiting_log;
 mod wakeups;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,26 +39,28 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::engine::{About, EngineError, Operate};
+use crate::engine::{EngineError, Operate};
 use crate::model::{
-    Alert, AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Facts, Forecast, ImageRef,
-    Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp,
-    with_causes,
+    AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger,
+    Observed, Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
 
-use alerts::Alerts;
 use attempts::Attempts;
-use counters::Counters;
+use clock_wait::ClockWait;
+use engine_link::EngineLink;
 pub use events::watch_engine;
+use facts::KnownFacts;
+use heals::Heals;
 pub use host_access::{HostAccess, MountedPath, Unmeasured};
-use image_sizes::ImageSizes;
+use lock_folders::LockFolders;
+use memory::Saver;
 pub use memory::{Memory, SaveError};
 pub use orders::Command;
+use outbox::Outbox;
 use pulls::Pulls;
 use trials::Trials;
-use waiting_log::WaitingLog;
 use wakeups::{Inputs, Wakeup};
 
 /// What is waited for is not looked at more often.
@@ -114,33 +120,20 @@ pub async fn run<E, M, H>(
     let mut writer = Reconciler {
         engine,
         host,
-        memory,
         settings,
         ledger,
         delivered: None,
         observed: Observed::default(),
-        facts: Facts::default(),
-        about: None,
-        image_sizes: ImageSizes::default(),
-        heals_seen: BTreeMap::new(),
-        clock_watched: None,
-        prepared: BTreeSet::new(),
-        watched_files: Vec::new(),
-        images_changed: false,
-        is_volume_in_the_way: false,
+        engine_link: EngineLink::default(),
+        facts: KnownFacts::default(),
+        lock_folders: LockFolders::default(),
+        heals: Heals::default(),
+        clock_wait: ClockWait::default(),
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
-        waiting_log: WaitingLog::default(),
-        alerts: Alerts::default(),
-        report: channels.report,
-        outlook: channels.outlook,
-        events: channels.events,
-        counters: Counters::default(),
-        engine_error: None,
-        engine_failures: 0,
-        store_error: None,
-        save_again: None,
+        saver: Saver::new(memory),
+        outbox: Outbox::new(channels.report, channels.outlook, channels.events),
     };
     writer.save_ledger().await; // writes nothing, unless opening the store left something outstanding
     let mut inputs = Inputs {
@@ -169,68 +162,47 @@ pub async fn run<E, M, H>(
             Wakeup::PullEnded(image, result) => writer.end_pull(&image, result),
             Wakeup::Measured(image, result) => writer.end_measurement(image, result),
             Wakeup::Command((order, answer)) => writer.take_order(&order, answer).await,
-            Wakeup::Engine(restarts) => writer.counters.counts.restarts = restarts,
+            Wakeup::Engine(restarts) => writer.outbox.counters.counts.restarts = restarts,
             Wakeup::Due => {}
         }
         writer.save_outstanding().await;
-        due = Instant::now() + writer.cycle(&stop).await.min(writer.until_save());
+        due = Instant::now() + writer.cycle(&stop).await.min(writer.saver.until_next());
     }
 }
 
 struct Reconciler<E, M, H> {
     engine: Arc<E>,
     host: Arc<H>,
-    memory: M,
     settings: Settings,
     ledger: Ledger,
     delivered: Option<Arc<Delivered>>,
     observed: Observed,
-    facts: Facts,
-    /// What the engine said of itself, until it is gone.
-    about: Option<About>,
-    image_sizes: ImageSizes,
-    /// When each heal that still counts was first seen by this agent.
-    heals_seen: BTreeMap<(AppId, ServiceName), Instant>,
-    /// Since when an update has waited for a clock that can be believed, as far as it is counted.
-    clock_watched: Option<Instant>,
-    /// Lock folders that this agent has seen to.
-    prepared: BTreeSet<(u64, ServiceName)>,
-    /// Lock folders that are watched because somebody waits for what is in them.
-    watched_files: Vec<facts::Watched>,
-    /// Whether the engine's layers may be others than those that it told.
-    images_changed: bool,
-    /// Whether a release is refused because of a volume that is here.
-    is_volume_in_the_way: bool,
+    engine_link: EngineLink,
+    facts: KnownFacts,
+    lock_folders: LockFolders,
+    heals: Heals,
+    clock_wait: ClockWait,
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
-    waiting_log: WaitingLog,
-    alerts: Alerts,
-    report: watch::Sender<Report>,
-    outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
-    events: watch::Sender<Events>,
-    counters: Counters,
-    engine_error: Option<String>,
-    engine_failures: u32,
-    store_error: Option<String>,
-    /// When to try again; set while `store_error` is.
-    save_again: Option<Instant>,
+    saver: Saver<M>,
+    outbox: Outbox,
 }
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     async fn take_target(&mut self, delivered: Arc<Delivered>) {
         if let Some(record) = &delivered.record {
-            let saved = self.memory.save_target(record).await;
-            self.note_store(saved);
+            let change = self.saver.save_target(record).await;
+            change.into_iter().for_each(|kind| self.emit(kind));
         }
         let is_news = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
         if is_news {
             self.attempts.clear();
             self.forget_other_trials(&delivered.target);
-            self.facts.volumes = None;
+            self.facts.known.volumes = None;
             info!(apps = delivered.target.apps.len(), "target received");
             self.emit(EventKind::Target { apps: delivered.target.apps.len() });
-            self.counters.note_target(&delivered.target, &self.ledger);
+            self.outbox.counters.note_target(&delivered.target, &self.ledger);
             for (app, refusal) in refusals(&delivered.target) {
                 warn!(%app, why = %refusal, "target refused");
             }
@@ -239,8 +211,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 .map(|s| s.image.clone())
                 .collect();
             self.pulls.keep_only(|image| wanted.contains(image));
-            self.image_sizes.keep_only(|image| wanted.contains(image));
-            self.facts.image_sizes.retain(|image, _| wanted.contains(image));
+            self.facts.image_sizes.keep_only(|image| wanted.contains(image));
+            self.facts.known.image_sizes.retain(|image, _| wanted.contains(image));
         }
         self.delivered = Some(delivered);
     }
@@ -249,7 +221,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let Some(percent) = self.pulls.end(image) else { return };
         let step = Step::Pull { image: image.clone() };
         debug!(%image, percent, "pull ended");
-        self.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
+        self.outbox.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
         self.settle(&step, stage::outcome(&step, result.map(drop)));
     }
 
@@ -260,7 +232,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         match self.engine.observe().await {
             Ok(observed) => {
                 self.note_engine();
-                self.images_changed |= self.observed.images != observed.images;
+                self.facts.are_layers_old |= self.observed.images != observed.images;
                 self.observed = observed;
             }
             Err(error) => return self.no_engine(&error),
@@ -311,31 +283,29 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 
     /// How long nothing has to be done, if nothing happens before.
     fn until_due(&self, plan: &Plan) -> Duration {
-        let waits =
-            [self.attempts.next_due(), self.trials.next_due(&self.ledger, plan), self.next_heal_due()];
+        let waits = [
+            self.attempts.next_due(),
+            self.trials.next_due(&self.ledger, plan),
+            self.heals.next_due(self.settings.plan.heal_window),
+        ];
         let told =
             plan.waiting.iter().filter_map(|waiting| waiting.retry_in).map(|wait| wait.max(SHORTEST_WAIT));
         waits.into_iter().flatten().chain(told).fold(self.settings.resync, Duration::min)
     }
 
     fn no_engine(&mut self, error: &EngineError) -> Duration {
-        let told = with_causes(error);
-        if self.engine_error.as_ref() != Some(&told) {
-            warn!(alert = Alert::EngineLost.as_str(), error = %told, "engine cannot be looked at");
-            self.emit(EventKind::Engine { error: Some(told.clone()) });
+        if let Some(kind) = self.engine_link.note_failure(with_causes(error)) {
+            self.emit(kind);
         }
-        self.engine_error = Some(told);
-        self.about = None;
         self.trials.lose_sight();
-        self.engine_failures = self.engine_failures.saturating_add(1);
         self.publish();
-        Duration::from_secs(1_u64 << self.engine_failures.min(5)).min(self.settings.resync)
+        self.engine_link.retry_in().min(self.settings.resync)
     }
 
     /// Lets `decide` look at everything that is known.
     fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
-        let weighing = self.image_sizes.under_way();
+        let weighing = self.facts.image_sizes.under_way();
         let steady = self.trials.steady(&self.observed);
         let at = Situation {
             target: self.delivered.as_ref().map(|d| &d.target),
@@ -345,7 +315,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             weighing: &weighing,
             cooling: &cooling,
             steady: &steady,
-            facts: &self.facts,
+            facts: &self.facts.known,
             boot_id: &self.settings.boot_id,
             settings: &self.settings.plan,
         };
@@ -371,7 +341,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 warn!(step = verb, app, service, release, what = %step, error = %why, "step failed");
             }
         }
-        self.note_step(step, &outcome);
+        self.outbox.note_step(self.host.now(), step, &outcome);
         self.attempts.note(step, outcome);
     }
 }

@@ -35,7 +35,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             | Order::Unlock { .. }
             | Order::Force { .. } => self.follow(order).await,
         };
-        self.note_order(order, &told);
+        self.outbox.note_order(self.host.now(), order, &told);
         self.publish();
         match &told {
             Answer::Done(what) => info!(order = order.verb(), what, "operator's order followed"),
@@ -63,7 +63,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 
     async fn follow(&mut self, order: &Order) -> Answer {
         let is_held = self.ledger.hold.is_some();
-        match (order, &self.engine_error) {
+        match (order, self.engine_link.error()) {
             (Order::Rollback { .. }, Some(error)) if !is_held => {
                 return Answer::Refused(format!("what could be gone back to is not known: {error}"));
             }
@@ -94,7 +94,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.remember_rejections(&before);
             self.save_ledger().await;
         }
-        match &self.store_error {
+        match self.saver.error() {
             Some(why) => Answer::Done(format!("{told}; but this is not on disk yet: {why}")),
             None => Answer::Done(told),
         }

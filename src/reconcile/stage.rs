@@ -36,8 +36,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 self.pulls.begin(&self.engine, &self.host, image, platform);
             } else if let Step::MeasureImage { image } = step {
                 let platform = self.platform_of(image).map(|platform| platform.architecture);
-                let architecture = platform.or(self.facts.architecture.clone()).unwrap_or_default();
-                self.image_sizes.begin(&self.host, image, &architecture);
+                let architecture = platform.or(self.facts.known.architecture.clone()).unwrap_or_default();
+                self.facts.image_sizes.begin(&self.host, image, &architecture);
             }
         }
         let Some(delivered) = self.delivered.clone() else { return };
@@ -65,7 +65,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let now = self.host.now();
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
-                self.note_heal(&step);
+                self.heals.note(&step);
                 plan::record_done(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
             }
             self.settle(&step, outcome);

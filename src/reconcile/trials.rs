@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, ContainerId, ContainerState, EventKind, Ledger, Observed, Plan, PlanSettings, Reason, Release,
-    SpecHash, Target, TargetApp,
+    AppId, ContainerId, ContainerState, Ledger, Observed, Plan, PlanSettings, Reason, Release, SpecHash,
+    Strategy, Target, TargetApp,
 };
 
 use super::{HostAccess, Memory, Reconciler};
@@ -182,14 +181,37 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         Ok(())
     }
 
+    /// Counts for how long successors have run beside the predecessors that they take over from.
+    pub(super) fn count_hand_overs(&mut self, passed: Duration) {
+        let Some(delivered) = self.delivered.clone() else { return };
+        for (id, ledger) in &mut self.ledger.apps {
+            let release = delivered.target.apps.get(id).and_then(|app| app.release());
+            let (Some(trial), Some(release)) = (&mut ledger.trial, release) else { continue };
+            for (name, spec) in &release.services {
+                if !matches!(spec.strategy, Strategy::HandOver { .. }) {
+                    continue;
+                }
+                let runs = |is_new: bool| {
+                    self.observed.services.iter().any(|s| {
+                        let is_of = s.app == *id && s.service == *name;
+                        // One that crashes over and over takes its time all the same.
+                        let is_up = matches!(s.state, ContainerState::Running | ContainerState::Restarting);
+                        is_of && is_up && (s.spec == spec.hash) == is_new
+                    })
+                };
+                if runs(true) && runs(false) {
+                    *trial.hand_over.entry(name.clone()).or_default() += passed;
+                }
+            }
+        }
+    }
+
     /// Takes note that the engine answers. One that did not may have taken containers with it.
     pub(super) fn note_engine(&mut self) {
-        if self.engine_error.take().is_some() {
-            info!("engine answers again");
-            self.emit(EventKind::Engine { error: None });
+        if let Some(kind) = self.engine_link.note_answer() {
+            self.emit(kind);
             self.trials.is_first_observation = true;
         }
-        self.engine_failures = 0;
     }
 
     /// Apps of whose wanted release an image is on its way.

@@ -9,7 +9,7 @@ use crate::engine::{EngineError, Operate};
 use crate::model::{ByService, Delivered, ImageRef, ImageSize};
 
 use super::orders::Command;
-use super::{HostAccess, Memory, Reconciler, Unmeasured, facts};
+use super::{HostAccess, Memory, Reconciler, Unmeasured};
 
 /// Why the reconciler woke up.
 pub(super) enum Wakeup {
@@ -46,13 +46,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 }
             }
             (image, result) = self.pulls.next_end() => Wakeup::PullEnded(image, result),
-            (image, result) = self.image_sizes.next_end() => Wakeup::Measured(image, result),
+            (image, result) = self.facts.image_sizes.next_end() => Wakeup::Measured(image, result),
             Some((image, percent)) = inputs.progress.recv() => Wakeup::Progress(image, percent),
             Some(command) = inputs.commands.recv() => Wakeup::Command(command),
             // A watcher that is gone for good must not spin the loop: the resync goes on without it.
             Ok(()) = inputs.engine.changed() => Wakeup::Engine(inputs.engine.borrow_and_update().clone()),
             () = tokio::time::sleep_until(due) => Wakeup::Due,
-            () = facts::change(&*self.host, &self.watched_files) => Wakeup::Due,
+            () = self.lock_folders.changed(&*self.host) => Wakeup::Due,
         }
     }
 }
