@@ -38,7 +38,7 @@ impl EngineLink {
         self.failures = self.failures.saturating_add(1);
         let is_new = self.error.as_ref() != Some(&why);
         if is_new {
-            warn!(alert = Alert::EngineLost.as_str(), error = %why, "engine cannot be looked at");
+            warn!(alert = Alert::EngineLost.as_str(), error = %why, "engine does not answer");
         }
         self.error = Some(why.clone());
         is_new.then_some(EventKind::Engine { error: Some(why) })

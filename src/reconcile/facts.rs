@@ -1,4 +1,4 @@
-//! Gathers what a plan needs to know of the host: locks, windows, the clock, free space, ports.
+//! Gathers the facts that a plan needs: lock files, windows, the clock, free space, ports, volumes and image layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,15 +25,16 @@ pub(super) struct KnownFacts {
 }
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Asks the host for what costs nothing: time, windows, locks.
+    /// Reads the facts that are cheap: uptime, clock, windows and lock folders.
     pub(super) fn observe_host(&mut self) {
         self.facts.known.uptime = self.host.uptime();
         self.facts.known.clock = self.host.clock(self.ledger.clock.seen_at.as_deref());
         self.gather_windows();
-        self.gather_files();
+        self.read_lock_folders();
     }
 
-    /// Asks the host, and the engine where an update is about to begin. What cannot be told is left out.
+    /// Reads the cheap facts and, if an update is about to begin, those of host and engine that it needs. A fact that
+    /// cannot be read stays unknown.
     pub(super) async fn gather(&mut self) {
         self.observe_host();
         if self.heals.forget_old(&mut self.ledger, self.settings.plan.heal_window) {
@@ -42,7 +43,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         if self.facts.are_layers_old {
             self.facts.known.layers = None;
         }
-        let (is_updating, has_fixed_port) = self.is_updating();
+        let (is_updating, has_fixed_port) = self.pending_updates();
         if !is_updating {
             (self.facts.known.free, self.facts.known.ports, self.facts.known.volumes) =
                 (None, Vec::new(), None);
@@ -53,13 +54,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.facts.known.architecture =
             about.map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
         self.facts.known.ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
-        // They change by hand only, and rarely: they are looked at again while one stands in the way.
+        // Volumes only change by hand, so they are read once, and again while one of them blocks a release.
         if self.facts.known.volumes.is_none() || self.facts.is_volume_in_the_way {
             self.facts.known.volumes = self.volumes().await.ok();
         }
     }
 
-    /// What is here of the volumes of every wanted release.
+    /// Asks the engine for the existing volumes of every wanted release.
     async fn volumes(&self) -> Result<BTreeMap<(AppId, VolumeName), ObservedVolume>, EngineError> {
         let mut found = BTreeMap::new();
         for app in self.target().into_iter().flat_map(|target| target.apps.values()) {
@@ -78,9 +79,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.delivered.as_ref().map(|delivered| &delivered.target)
     }
 
-    /// Whether a release is wanted that is neither good, rejected nor on trial, and whether any such one
-    /// publishes a port that its author has chosen.
-    fn is_updating(&self) -> (bool, bool) {
+    /// Returns whether an update is about to begin, i.e. a wanted release is neither good, rejected nor on trial, and
+    /// whether such a release publishes a port of the host that its author has chosen.
+    fn pending_updates(&self) -> (bool, bool) {
         let is_new = |(id, release): &(&AppId, &Release)| {
             let Some(ledger) = self.ledger.apps.get(*id) else { return true };
             let key = release.key();
@@ -97,6 +98,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         (!new.is_empty(), has_fixed_port)
     }
 
+    /// Reads the state of every window of the wanted releases and of the settings.
     fn gather_windows(&mut self) {
         let own = self.target().into_iter().flat_map(releases).flat_map(|release| release.windows.iter());
         let all: BTreeSet<_> = own.chain(&self.settings.plan.windows).cloned().collect();
@@ -108,7 +110,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     }
 
     /// The folders of all services that have a container or are part of a wanted or good release. `None` while there is
-    /// a container of an app without a known number: its folder cannot be told from others.
+    /// a container of an app without a known number: which folder is its own is not known.
     fn needed_folders(&self) -> Option<BTreeSet<Folder>> {
         let numbers = self.numbers();
         let mut needed = BTreeSet::new();
@@ -125,8 +127,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         Some(needed)
     }
 
-    /// Reads the lock folders of all services that are here, or are to come.
-    fn gather_files(&mut self) {
+    /// Removes the lock folders that no service needs, and reads those of all services with a container.
+    fn read_lock_folders(&mut self) {
         if let Some(needed) = self.needed_folders() {
             self.lock_folders.keep_only(&*self.host, &needed);
         }
@@ -150,23 +152,23 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         (self.facts.known.locks, self.facts.known.handed_over) = (locks, handed_over);
     }
 
-    /// Every app with its number, as far as it is known.
+    /// Returns the number of every app for which one is known, from the ledger or the target.
     pub(super) fn numbers(&self) -> BTreeMap<AppId, u64> {
         let remembered = self.ledger.apps.iter().filter_map(|(id, app)| Some((id.clone(), app.number?)));
         let apps = self.target().into_iter().flat_map(|target| &target.apps);
-        let told = apps.filter_map(|(id, app)| Some((id.clone(), app.number()?)));
-        remembered.chain(told).collect()
+        let targeted = apps.filter_map(|(id, app)| Some((id.clone(), app.number()?)));
+        remembered.chain(targeted).collect()
     }
 
-    /// Every service of which there is a container.
+    /// Returns every service that has a container, with the number of its app.
     fn services(&self) -> BTreeSet<(AppId, u64, ServiceName)> {
         let numbers = self.numbers();
         let seen = self.observed.services.iter();
         seen.filter_map(|s| Some((s.app.clone(), *numbers.get(&s.app)?, s.service.clone()))).collect()
     }
 
-    /// What listens on the host, and what containers publish. The engine listens for its containers: that
-    /// is told once, as theirs.
+    /// Returns the ports that programs of the host listen on and those that containers publish. A port on which the
+    /// engine listens for a container is listed once, as the container's.
     async fn held_ports(&self) -> Vec<HeldPort> {
         let published = self.engine.published().await.unwrap_or_default();
         let is_published = |held: &HeldPort| {
@@ -178,8 +180,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         held
     }
 
-    /// Asks the engine for its layers when their bytes decide whether a release fits; whether it did.
-    pub(super) async fn learns_layers(&mut self, plan: &Plan) -> bool {
+    /// Asks the engine for its layers if free space may be too small for a release without them. Returns `true` if the
+    /// layers are new, so that the plan must be made again.
+    pub(super) async fn ask_for_layers(&mut self, plan: &Plan) -> bool {
         let is_short = plan.waiting.iter().any(|w| w.reason == Reason::InsufficientDisk);
         if !is_short || self.facts.known.layers.is_some() {
             return false;
@@ -189,7 +192,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.facts.known.layers.is_some()
     }
 
-    /// Takes from a plan which lock folders are to be watched, and counts the waiting for the clock.
+    /// Reads from a plan which lock folders to watch and whether a volume blocks a release, and counts the wait for a
+    /// trusted clock.
     pub(super) async fn note_waiting(&mut self, plan: &Plan) {
         let waits = |reason| plan.waiting.iter().filter(move |w| w.reason == reason);
         let apps: BTreeSet<_> =
@@ -208,7 +212,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
     }
 
-    /// A clock that can be believed leaves its time in the ledger, whenever that is written anyway.
+    /// Notes the time in the ledger if the clock is trusted. The caller saves the ledger.
     pub(super) fn note_time(&mut self) {
         if self.host.clock(self.ledger.clock.seen_at.as_deref()) == Clock::Trusted {
             self.ledger.clock.seen_at = Some(self.host.now());

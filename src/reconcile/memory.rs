@@ -1,4 +1,4 @@
-//! The ledger and the target on their way to the store, which may refuse them for a while.
+//! Saves the ledger and the target, and tries again while the store refuses them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::store::StoreError;
 
 use super::{HostAccess, Reconciler};
 
-/// What must outlive a power cut. The store is the real one.
+/// Saves what must survive a power cut. The store implements it; tests replace it.
 pub trait Memory: Send {
     /// Saves the target before it is acted on.
     ///

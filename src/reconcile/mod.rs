@@ -1,9 +1,7 @@
 //! The single writer: observe, plan, run one stage, observe again.
 //!
-//! Fed by channels and knowing neither HTTP nor JSON, it is the only task that
-//! changes the engine or the ledger. Progress lives in the engine and in the
-//! ledger, never here: what is held in memory (failed attempts, downloads) may
-//! be lost at any moment.
+//! Only this task changes the engine or the ledger. Channels feed it; it knows neither HTTP nor JSON. Progress is kept in
+//! the engine and in the ledger. What this module holds in memory (failed attempts, downloads) may be lost at any time.
 
 mod alerts;
 mod attempts;
@@ -63,46 +61,46 @@ use pulls::Pulls;
 use trials::Trials;
 use wakeups::{Inputs, Wakeup};
 
-/// What is waited for is not looked at more often.
+/// Shortest time between two observations while a plan waits.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// How the reconciler waits, and how much it does at once.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub plan: PlanSettings,
-    /// Longest time between two looks at the engine.
+    /// Longest time between two observations of the engine.
     pub resync: Duration,
-    /// What tells this boot of the device from others.
+    /// Identifies the current boot of the device.
     pub boot_id: String,
 }
 
-/// What the reconciler reads and what it tells.
+/// The channels that the reconciler reads and those to which it publishes.
 pub struct Channels {
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
-    /// Changes whenever the engine should be looked at; the restarts of which it has told.
+    /// Changes whenever the engine should be observed. Its value counts the restarts that the engine reported.
     pub engine: watch::Receiver<ByService>,
-    /// What an operator asks for; answered when the ledger is saved.
+    /// Orders of operators. Each is answered when the ledger is saved.
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
-    /// What a forecast is made from; `None` while nothing is to be done and nothing waited for.
+    /// The situation from which a forecast is made; `None` at rest.
     pub outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
     pub events: watch::Sender<Events>,
 }
 
-/// Where a forecast comes from: it is made for who asks, and not by the reconciler.
+/// The input of a forecast. The task that asks for a forecast computes it, not the reconciler.
 pub type Outlook = watch::Receiver<Option<Arc<OwnedSituation>>>;
 
-/// What the next cycles would do, from what is known now. Takes as long as some hundred plans at most.
+/// Returns what the next cycles would do. It takes as long as a few hundred plans at most.
 #[must_use]
 pub fn forecast(outlook: &Outlook) -> Forecast {
     let from = outlook.borrow().clone();
     from.map(|from| plan::forecast(OwnedSituation::clone(&from))).unwrap_or_default()
 }
 
-/// Reconciles until `stop` is cancelled or every target sender is gone.
+/// Reconciles until `stop` is cancelled or every target sender is dropped.
 ///
-/// A stage under way is finished before returning, so the caller must allow
-/// for the longest stop grace. Downloads under way are dropped.
+/// The current stage is finished first, so the caller must allow for the longest stop grace. Downloads under way are
+/// dropped.
 pub async fn run<E, M, H>(
     engine: Arc<E>,
     host: Arc<H>,
@@ -195,8 +193,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             let change = self.saver.save_target(record).await;
             change.into_iter().for_each(|kind| self.emit(kind));
         }
-        let is_news = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
-        if is_news {
+        let is_new = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
+        if is_new {
             self.attempts.clear();
             self.forget_other_trials(&delivered.target);
             self.facts.known.volumes = None;
@@ -225,8 +223,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.settle(&step, stage::outcome(&step, result.map(drop)));
     }
 
-    /// Looks, plans and runs one stage, until there is nothing to do now; returns how long nothing
-    /// has to be done. Stops between two stages when `stop` is cancelled.
+    /// Observes, plans and runs one stage. Returns the time until the next cycle, unless an event comes first. Begins no
+    /// stage after `stop` is cancelled.
     async fn cycle(&mut self, stop: &CancellationToken) -> Duration {
         self.trials.ask();
         match self.engine.observe().await {
@@ -235,65 +233,66 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 self.facts.are_layers_old |= self.observed.images != observed.images;
                 self.observed = observed;
             }
-            Err(error) => return self.no_engine(&error),
+            Err(error) => return self.lose_engine(&error),
         }
         if let Err(error) = self.watch_trials().await {
-            return self.no_engine(&error);
+            return self.lose_engine(&error);
         }
         if let Err(error) = self.watch_joined().await {
-            return self.no_engine(&error);
+            return self.lose_engine(&error);
         }
         self.gather().await;
         let mut plan = self.publish();
-        if self.learns_layers(&plan).await {
+        if self.ask_for_layers(&plan).await {
             plan = self.publish();
         }
         self.note_waiting(&plan).await;
         if plan.stage.is_empty() || stop.is_cancelled() {
             return self.until_due(&plan);
         }
-        let stage = self.not_again(plan.stage);
+        let stage = self.postpone_repeated(plan.stage);
         let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
         self.run_stage(stage, stop).await;
-        // What passed while nobody could look is no part of a trial.
+        // The engine was not observed during the stage, so that time does not count for a trial.
         self.trials.forget_last_observation();
         if !is_only_pulls {
             return Duration::ZERO;
         }
-        // Nothing changed on the engine yet: the end of a download wakes us.
+        // The stage has only begun downloads and registry requests. Their end starts the next cycle.
         let plan = self.publish();
         self.until_due(&plan)
     }
 
-    /// A step that was done a moment ago and is planned again did not do what it should: the engine says
-    /// one thing and shows another. It is put off like one that failed, so that nothing spins.
-    fn not_again(&mut self, stage: Vec<Step>) -> Vec<Step> {
+    /// Postpones steps that succeeded a moment ago and are planned again, and the steps that follow them in their service.
+    /// The engine confirmed them but does not show their effect. They count as failed, so the loop does not spin.
+    fn postpone_repeated(&mut self, stage: Vec<Step>) -> Vec<Step> {
         let (again, fresh): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|step| self.attempts.was_just_done(step));
-        // What was to come after it, the start of a successor, waits for it.
+        // The next step of the same service, e.g. the start of a successor, needs the effect.
         let is_after =
             |step: &Step| again.iter().any(|s| s.service().is_some() && s.service() == step.service());
         let fresh = fresh.into_iter().filter(|step| !is_after(step)).collect();
         for step in &again {
-            let why = "it was done, and the engine does not show it".to_owned();
+            let why = "it succeeded, but the engine does not show its effect".to_owned();
             self.settle(step, Outcome::Retry { after: None, why });
         }
         fresh
     }
 
-    /// How long nothing has to be done, if nothing happens before.
+    /// Returns the time until the next cycle, if no event comes first.
     fn until_due(&self, plan: &Plan) -> Duration {
         let waits = [
             self.attempts.next_due(),
             self.trials.next_due(&self.ledger, plan),
             self.heals.next_due(self.settings.plan.heal_window),
         ];
-        let told =
+        let retries =
             plan.waiting.iter().filter_map(|waiting| waiting.retry_in).map(|wait| wait.max(SHORTEST_WAIT));
-        waits.into_iter().flatten().chain(told).fold(self.settings.resync, Duration::min)
+        waits.into_iter().flatten().chain(retries).fold(self.settings.resync, Duration::min)
     }
 
-    fn no_engine(&mut self, error: &EngineError) -> Duration {
+    /// Records that the engine does not answer. Returns the time until the next attempt.
+    fn lose_engine(&mut self, error: &EngineError) -> Duration {
         if let Some(kind) = self.engine_link.note_failure(with_causes(error)) {
             self.emit(kind);
         }
@@ -302,7 +301,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.engine_link.retry_in().min(self.settings.resync)
     }
 
-    /// Lets `decide` look at everything that is known.
+    /// Passes the current situation to `decide`.
     fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
         let weighing = self.facts.image_sizes.under_way();
@@ -322,7 +321,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         decide(&at)
     }
 
-    /// The release that a step is about, for the log: its own, or that of its container.
+    /// Returns the release to log for a step: its own, or that of its container.
     fn release_of<'a>(&'a self, step: &'a Step) -> Option<&'a Commit> {
         let of = |id: &ContainerId| {
             self.observed.services.iter().find(|seen| seen.container == *id).map(|seen| &seen.release)
@@ -330,7 +329,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         step.release().or_else(|| step.container().and_then(of))
     }
 
-    /// Takes a step's outcome into attempts and log.
+    /// Logs a step's outcome, counts and emits it, and schedules the next attempt of a step that failed.
     fn settle(&mut self, step: &Step, outcome: Outcome) {
         let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
         let service = step.service().map(|(_, service)| tracing::field::display(service));
@@ -355,10 +354,10 @@ fn releases(target: &Target) -> impl Iterator<Item = &Release> {
 
 fn refusals(target: &Target) -> impl Iterator<Item = (&AppId, String)> {
     target.apps.iter().flat_map(|(id, app)| {
-        let told = match app {
+        let found = match app {
             TargetApp::Wanted(wanted) => wanted.warnings.iter(),
             TargetApp::Refused(refused) => refused.refusals.iter(),
         };
-        told.map(move |refusal| (id, refusal.to_string()))
+        found.map(move |refusal| (id, refusal.to_string()))
     })
 }
