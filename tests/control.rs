@@ -197,7 +197,7 @@ fn orders_that_change_nothing_say_so() {
         "{told}"
     );
     let (code, told) = alone.order(&["rollback"]);
-    assert_eq!((code, told.contains("what could be gone back to is not known")), (Some(21), true), "{told}");
+    assert_eq!((code, told.contains("the release to go back to is not known")), (Some(21), true), "{told}");
     let (code, told) = alone.order(&["update"]);
     assert_eq!((code, told.ends_with("no cloud is set that could be asked")), (Some(21), true), "{told}");
     let (code, told) = alone.order(&["hold", "--reason", &"x".repeat(201)]);
@@ -387,7 +387,7 @@ fn an_operator_stops_and_starts_a_service() {
     let (code, told) = alone.order(&["stop", "cache"]);
     assert_eq!((code, told.as_str()), (Some(5), "error: this device has no service cache: demo has db, web"));
     let (code, told) = alone.order(&["restart", "web"]);
-    assert_eq!((code, told.contains("what runs is not known")), (Some(21), true), "{told}");
+    assert_eq!((code, told.contains("the running containers are not known")), (Some(21), true), "{told}");
     let id = alone.lock(&["--reason", "show", "--owner", "kiosk"]);
     let (code, told) = alone.order(&["stop", "web"]);
     let expected = format!("error: updates are locked by kiosk: show (lock {id}); --force passes this");

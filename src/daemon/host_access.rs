@@ -1,4 +1,4 @@
-//! What the reconciler is told of the host and of registries. Only wiring.
+//! Gives the reconciler access to the host and to registries. Only wiring.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 use crate::registry::{self, RegistryError, Unanswered};
 use crate::wire::policy;
 
-/// How long a disk may take to say where a path leads.
+/// How long the resolution of a path may take.
 const TO_FOLLOW: Duration = Duration::from_secs(5);
 
 /// This machine, and the registries that it reaches.
@@ -30,20 +30,20 @@ pub struct Host {
     http: Http,
     login: Option<RegistryLogin>,
     policy: Policy,
-    /// One thread at most waits for a disk that hangs.
+    /// Bounds the threads that wait for a hanging disk to one.
     following: Arc<Semaphore>,
 }
 
 impl Host {
-    /// The host as the agent with this runtime folder, with this login for registries and with this policy of its owner
-    /// knows it. Nothing is made yet.
+    /// Access to this host, with the agent's runtime folder, the device's login for registries and the policy of its
+    /// owner. Creates nothing yet.
     #[must_use]
     pub fn new(runtime_dir: &Path, http: Http, login: Option<RegistryLogin>, policy: Policy) -> Self {
         let following = Arc::new(Semaphore::new(1));
         Self { locks: Locks::new(services_dir(runtime_dir)), http, login, policy, following }
     }
 
-    /// What releases may mount of this host.
+    /// Returns which paths of this host releases may mount.
     fn bounds(&self) -> Bounds {
         let barred = if self.policy.allows(Switch::DockerSocket) {
             Vec::new()
@@ -54,7 +54,7 @@ impl Host {
     }
 }
 
-/// Where the lock folders of all services are; absolute, because the engine looks for them, too.
+/// Returns the folder of all lock folders, as an absolute path, because the engine mounts them.
 pub(super) fn services_dir(runtime_dir: &Path) -> PathBuf {
     let services = runtime_dir.join("services");
     std::path::absolute(&services).unwrap_or(services)
@@ -143,7 +143,7 @@ impl HostAccess for Host {
         };
         let silent = |_| Err(MountError::Silent { path: first });
         let mounted = timeout(TO_FOLLOW, follow).await.unwrap_or_else(silent)?;
-        // Where everything may be mounted no link leads further.
+        // If every path may be mounted, a link cannot lead out of what is allowed.
         Ok(if self.policy.has_path("/") { Vec::new() } else { mounted })
     }
 
@@ -175,7 +175,7 @@ impl HostAccess for Host {
     }
 }
 
-/// The error of a pull that cannot begin, because there is nothing that the engine may show the registry.
+/// Turns a registry's refusal to give a token into the error of a pull that cannot begin.
 fn as_of_pull(image: &ImageRef, error: Unanswered) -> EngineError {
     let Unanswered { after, why } = error;
     let image = image.to_string();

@@ -1,4 +1,4 @@
-//! How the device becomes known to its cloud, and drops the key by which it did.
+//! Registers the device with its cloud, and then removes the provisioning key.
 
 use std::time::Duration;
 
@@ -14,13 +14,14 @@ use crate::store::Store;
 use super::Wires;
 use super::persistence::save_identity;
 
-/// Time between two attempts to bring a new identity to disk, or to find a key.
+/// Time between two attempts to save a new identity, or to read the provisioning key.
 const AGAIN: Duration = Duration::from_secs(10);
 
-/// Longest time between two questions whether a device that has a key left is known.
+/// Longest time between two requests that ask the cloud whether it knows a device whose provisioning key is left.
 const LONGEST: Duration = Duration::from_secs(3600);
 
-/// Registers the device if its cloud does not know it, for as long as it takes. `false` when `stop` was cancelled.
+/// Registers the device if its cloud does not know it, and tries until it succeeds. Returns `false` when `stop` was
+/// cancelled.
 pub(super) async fn register(
     client: &Client,
     cloud: &CloudConfig,
@@ -34,7 +35,7 @@ pub(super) async fn register(
     if is_known {
         return true;
     }
-    // A cloud that hears of an identity that is lost in the next power cut has a device too many.
+    // The identity is saved first. If a power cut lost it after the registration, the cloud would keep a stray device.
     while let Err(error) = save_identity(store, identity).await {
         let why = format!("registration waits until the identity is on disk: {}", with_causes(&error));
         if !wait_after(why, wires, stop).await {
@@ -51,14 +52,14 @@ pub(super) async fn register(
                 continue;
             }
         };
-        let tell = |error: &cloud::CloudError, failures| {
+        let report_failure = |error: &cloud::CloudError, failures| {
             wires.cloud.send_modify(|report| {
                 report.error = Some(format!("registration: {error}"));
                 report.failures = failures;
             });
         };
         let device = introduction(cloud, *fleet, identity);
-        match cloud::register(client, device, &key, tell, &wires.poll_now, stop).await {
+        match cloud::register(client, device, &key, report_failure, &wires.poll_now, stop).await {
             Some(registered) => break registered,
             None => return false,
         }
@@ -66,13 +67,13 @@ pub(super) async fn register(
     identity.registered = Some(Known { endpoint: cloud.endpoint.clone(), device_id: registered.device_id });
     match save_identity(store, identity).await {
         Ok(()) => forget(key_file).await,
-        // The key stays for the next start, which then registers again, and is told that it is known.
+        // The key stays for the next start, which registers again. The cloud then answers that it knows the device.
         Err(error) => warn!(error = with_causes(&error), "registration is not on disk yet"),
     }
     true
 }
 
-/// Tells why registration waits, and waits. `false` when `stop` was cancelled.
+/// Publishes why registration waits, and waits. Returns `false` when `stop` was cancelled.
 async fn wait_after(why: String, wires: &Wires, stop: &CancellationToken) -> bool {
     wires.cloud.send_modify(|report| report.error = Some(why));
     tokio::select! {
@@ -82,11 +83,11 @@ async fn wait_after(why: String, wires: &Wires, stop: &CancellationToken) -> boo
     }
 }
 
-/// Drops the key of a device that is registered, beside its polls.
+/// Removes the provisioning key of a registered device, while the device already polls.
 ///
-/// A key that is there all the same is one of an older version, one that could not be removed, or one that an
-/// owner has put there because the device was deleted in its cloud. So the cloud is asked first, and a device that
-/// it does not know registers once more, under the same uuid, as balena's agent does.
+/// A key that is left is one of an older version, one that could not be removed, or one that an owner put there because
+/// the device was deleted in its cloud. So the cloud is asked first. A device that it does not know registers again,
+/// under the same uuid, as balena's agent does.
 pub(super) async fn drop_key(
     client: &Client,
     cloud: &CloudConfig,
@@ -144,7 +145,7 @@ fn introduction<'a>(cloud: &'a CloudConfig, fleet: u64, identity: &'a Identity) 
     }
 }
 
-/// Removes the provisioning key from the disk, and says what is left to be done where that cannot be.
+/// Removes the provisioning key from the disk. Logs what to do if that fails.
 async fn forget(key_file: &KeyFile) {
     let (file, path) = (key_file.clone(), key_file.path().display().to_string());
     let forgotten = tokio::task::spawn_blocking(move || file.forget()).await;

@@ -1,4 +1,4 @@
-//! Keeps each service's lock folder small, whatever its app puts there.
+//! Keeps each service's lock folder small, whatever its app writes there.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -9,8 +9,8 @@ use tracing::warn;
 
 use crate::host::{self, Locks};
 
-/// How long a folder may hold too much. At rest a look costs a few calls of the kernel, and one where the folders have
-/// a small file system of their own.
+/// Time between two checks. At rest a check costs a few system calls, and a single one if the folders have a small file
+/// system of their own.
 const EVERY: Duration = Duration::from_secs(30);
 
 /// Watches the folders below `root` until `stop` is cancelled.
@@ -19,8 +19,8 @@ pub(super) async fn watch(root: PathBuf, stop: CancellationToken) {
     let mut is_known_full = false;
     loop {
         let (locks, of) = (Locks::new(root.clone()), root.clone());
-        let look = tokio::task::spawn_blocking(move || (locks.trim(), host::space(&of)));
-        let Ok((trimmed, space)) = look.await else { return };
+        let check = tokio::task::spawn_blocking(move || (locks.trim(), host::space(&of)));
+        let Ok((trimmed, space)) = check.await else { return };
         for folder in trimmed.iter().filter(|folder| !known.contains(*folder)) {
             warn!(folder, "a lock folder held too much and was emptied");
         }

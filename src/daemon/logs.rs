@@ -1,4 +1,4 @@
-//! Where the status socket gets logs from: the engine, which is only looked at.
+//! Gives the status socket the logs of services. It only reads from the engine.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::engine::{Docker, EngineError, Inspect, LogSpan};
 use crate::host;
 use crate::model::{AppId, ContainerId, ContainerState, ObservedService, Report, with_causes};
 
-/// Longest time until a successor is looked for, when nobody tells that something changed.
+/// Longest time between two observations while a followed service has no running container.
 const OBSERVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Logs of the services that `report` knows, until `stop` is cancelled.
@@ -30,7 +30,7 @@ pub(super) fn source(engine: Arc<Docker>, report: watch::Receiver<Report>, stop:
     })
 }
 
-/// The log of the container that a service has now.
+/// Opens the log of a service's current container.
 async fn open(
     service: Service,
     wish: &LogWish,
@@ -48,13 +48,13 @@ fn failed(error: EngineError) -> NoLog {
     NoLog { code: "engine", why: with_causes(&error) }
 }
 
-/// The apps that may be meant, by what is known of them.
+/// Returns the apps that the request may mean: the named one, or all.
 fn apps(report: &Report, wish: &LogWish) -> Result<Vec<AppId>, NoLog> {
     let Some(app) = &wish.app else { return Ok(report.apps.keys().cloned().collect()) };
     let found: Vec<_> = report
         .apps
         .iter()
-        .filter(|(id, told)| id.as_str() == app || told.name == *app)
+        .filter(|(id, known)| id.as_str() == app || known.name == *app)
         .map(|(id, _)| id.clone())
         .collect();
     if found.is_empty() {
@@ -95,20 +95,20 @@ impl Reader {
                 Some(Ok(piece)) => return Some(Ok(piece)),
                 Some(Err(error)) if !self.is_followed => return Some(Err(with_causes(&error))),
                 None if !self.is_followed => return None,
-                // An engine that restarts ends the log, too; who follows waits for it.
+                // A restart of the engine ends the log, too. A client that follows waits for it.
                 Some(Err(_)) | None => self.go_on(host::now().as_second()).await,
             }
         }
     }
 
-    /// Waits until a container of the service runs, and opens its log: from its beginning, or from where it
-    /// `ended` (seconds since 1970) when it is the same. What was written in that second comes twice.
+    /// Waits until a container of the service runs, and opens its log. The log of the same container continues from where
+    /// it `ended` (seconds since 1970), so lines of that second come twice. That of another one is read from its start.
     async fn go_on(&mut self, ended: i64) {
         loop {
-            // Who tells of changes may have ended, and then only the time is left.
+            // Once the sender of reports is dropped, `changed` returns at once, so only a sleep bounds the loop.
             if tokio::time::timeout(OBSERVE_AGAIN, self.report.changed())
                 .await
-                .is_ok_and(|told| told.is_err())
+                .is_ok_and(|changed| changed.is_err())
             {
                 tokio::time::sleep(OBSERVE_AGAIN).await;
             }
@@ -123,7 +123,7 @@ impl Reader {
     }
 }
 
-/// Whose log is read.
+/// The service whose log is read.
 struct Service {
     engine: Arc<Docker>,
     /// The apps that it may be of.
@@ -132,7 +132,7 @@ struct Service {
 }
 
 impl Service {
-    /// Its container, and whether that runs: the newest that runs, else the newest.
+    /// Returns its newest running container, else its newest one, and whether that runs.
     async fn container(&self) -> Result<Option<(ContainerId, bool)>, NoLog> {
         let observed = self.engine.observe().await.map_err(failed)?;
         let is_its =
@@ -148,7 +148,7 @@ impl Service {
         Ok(running.or_else(|| found.first().map(|seen| (seen.container.clone(), false))))
     }
 
-    /// That it has no container, and which have one.
+    /// Makes the error that the service has no container, with the services that have one.
     async fn unknown(&self) -> NoLog {
         let observed = match self.engine.observe().await {
             Ok(observed) => observed,

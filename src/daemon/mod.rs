@@ -1,6 +1,6 @@
-//! Builds the rooms of the agent, starts the tasks, stops them in order. Only wiring.
+//! Builds the agent's rooms, starts its tasks and stops them. Only wiring.
 //!
-//! | task | reads | tells |
+//! | task | reads | writes |
 //! | --- | --- | --- |
 //! | poller | the cloud, `poll_now` | `target`, `cloud` |
 //! | watcher | the engine's events | `wakeups` |
@@ -48,10 +48,10 @@ pub use host_access::Host;
 
 use persistence::{Disk, identity, saved_target};
 
-/// Longest time from SIGTERM to the end; systemd is told more.
+/// Longest time from SIGTERM to the end. The unit allows more.
 const STOP_WITHIN: Duration = Duration::from_secs(20);
 
-/// Why the agent cannot start. What goes wrong later is told in its status and passes.
+/// Why the agent cannot start. Later errors are part of its status and pass.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     #[error(transparent)]
@@ -60,7 +60,7 @@ pub enum DaemonError {
     Socket(#[from] api::BindError),
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] Failure),
-    /// A new identity would make a second device of this one.
+    /// The agent must not make a new identity: the cloud would get a second device.
     #[error(
         "the state folder {} cannot be read ({why}), and with it who this device is; \
          free space or repair the disk, or set cloud.uuid and cloud.device_key_file",
@@ -103,7 +103,7 @@ struct Wires {
 ///
 /// Only for what stands in the way of starting.
 pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) -> Result<(), DaemonError> {
-    // The store first: an agent that may not have it leaves no socket behind.
+    // The store comes first: an agent that cannot open it leaves no socket behind.
     let (store, notes) = Store::open(&config.state_dir)?;
     let sockets = sockets(&config).await?;
     log_start(&config, &notes);
@@ -160,10 +160,10 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
         tasks.spawn(keep_open(wires, stop.clone()));
     }
     host::notify_ready();
-    run_until_told(tasks, check, &stop).await
+    run_until_signalled(tasks, check, &stop).await
 }
 
-/// What is to be said of store and settings at a start.
+/// Logs what was found when store and settings were read.
 fn log_start(config: &Config, notes: &[Recovery]) {
     for note in notes {
         if note.is_trouble() {
@@ -180,21 +180,20 @@ fn log_start(config: &Config, notes: &[Recovery]) {
     }
     for window in &config.plan.windows {
         if let WindowState::Unknown(why) = host::window(window, host::now()) {
-            warn!(%window, %why, "maintenance window cannot be told open from closed");
+            warn!(%window, %why, "cannot tell whether the maintenance window is open");
         }
     }
 }
 
 /// Waits for the signal to stop, then for the tasks to end.
-async fn run_until_told(
+async fn run_until_signalled(
     mut tasks: JoinSet<()>,
     check: impl Fn() -> Result<(), ConfigError>,
     stop: &CancellationToken,
 ) -> Result<(), DaemonError> {
     tokio::select! {
         signalled = signals::wait(check) => signalled?,
-        // Every task runs until it is told to stop. A device without one of them is better off if
-        // systemd starts the whole agent again.
+        // Every task runs until `stop` is cancelled. When one ends by itself, the agent ends and systemd restarts it.
         _ = tasks.join_next() => return Err(DaemonError::TaskEnded),
     }
     info!("stopping");
@@ -215,7 +214,7 @@ async fn sockets(config: &Config) -> Result<(UnixListener, UnixListener), Daemon
     let control = api::bind(&mut inherited, &config.runtime_dir.join("control.sock"), 0o600).await?;
     for path in inherited.left() {
         let (path, folder) = (path.display(), config.runtime_dir.display());
-        warn!(%path, %folder, "systemd listens at a socket that is not in runtime_dir; nobody answers there");
+        warn!(%path, %folder, "systemd listens at a socket that is not in runtime_dir; it is not served");
     }
     Ok((status, control))
 }
@@ -262,7 +261,7 @@ fn spawn_sockets(
     tasks.spawn(api::serve_control(control, orders, stop.clone()));
 }
 
-/// Who the device is to the registries of its cloud.
+/// Returns the device's login to the registries of its cloud.
 fn login(config: &Config, identity: &Identity) -> Option<RegistryLogin> {
     config.cloud.as_ref().map(|cloud| RegistryLogin {
         username: format!("d_{}", identity.uuid),

@@ -1,4 +1,4 @@
-//! What the agent remembers: who it is and the target that was in force, and how both and the ledger are saved.
+//! Restores the device's identity and its last target at a start, and saves them and the ledger without blocking.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::wire::target_v3;
 
 use super::DaemonError;
 
-/// Who this device is: as the settings say, else as remembered, else new, but only if nothing that
-/// is merely out of sight may say it.
+/// Returns the device's identity: that of the settings, else the saved one, else a new one. No new one is made while an
+/// unreadable store may hold one.
 pub(super) async fn identity(
     config: &Config,
     store: &Store,
@@ -56,15 +56,15 @@ pub(super) async fn identity(
     Ok(identity)
 }
 
-/// Why nothing of the store could be read, though it may be there.
+/// Returns why the store could not be read, if it may still hold an identity.
 fn out_of_sight(notes: &[Recovery]) -> Option<&str> {
     notes.iter().find_map(|note| {
         if let Recovery::Unavailable { from: None, why } = note { Some(why.as_str()) } else { None }
     })
 }
 
-/// The target that was last received, if it is this cloud's and can still be read. Without a cloud
-/// it is in force whoever gave it.
+/// Returns the target that was last received, if it is this cloud's and can still be read. Without a cloud, the target of
+/// any cloud stays in force.
 pub(super) fn saved_target(
     cloud: Option<&CloudConfig>,
     uuid: &DeviceUuid,
@@ -86,15 +86,15 @@ pub(super) fn saved_target(
     }
 }
 
-/// The disk may take so long for a save; opening the store anew, which a save may have to do, is given 30 s.
+/// Longest time for a save. A save may have to reopen the store, which may take 30 s.
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// The store for who may not wait for a disk that hangs.
+/// The store, with saves that return in bounded time even if the disk hangs.
 pub(super) struct Disk {
     store: Store,
-    /// The save that the disk has not answered.
+    /// A save that the disk has not answered yet.
     late: Option<JoinHandle<Result<(), StoreError>>>,
-    /// What the store has not heard of yet because of that.
+    /// A target that the store has not received because of it.
     target: Option<StoredTarget>,
 }
 
@@ -108,7 +108,7 @@ impl Disk {
             return Err(SaveError::Busy);
         }
         let target = self.target.clone();
-        let mut saving = beside(&self.store, move |store| {
+        let mut saving = spawn_save(&self.store, move |store| {
             // Both, whatever becomes of the first: the store remembers what it cannot write, and writes it with the next.
             let saved = target.map_or(Ok(()), |target| store.save_target(&target));
             ledger.map_or(saved, |ledger| store.save_ledger(&ledger))
@@ -133,8 +133,8 @@ impl Memory for Disk {
     }
 }
 
-/// Saves in a thread of its own: a disk may take its time, and all else here shares one thread.
-fn beside(
+/// Saves in a separate thread, because a slow disk would otherwise block all other tasks: they share one thread.
+fn spawn_save(
     store: &Store,
     save: impl FnOnce(&Store) -> Result<(), StoreError> + Send + 'static,
 ) -> JoinHandle<Result<(), StoreError>> {
@@ -149,10 +149,10 @@ fn save_result(saved: Result<Result<(), StoreError>, JoinError>) -> Result<(), S
     }
 }
 
-/// Saves who the device is, for as long as the disk takes.
+/// Saves the device's identity. Waits for the disk without a time limit.
 pub(super) async fn save_identity(store: &Store, identity: &Identity) -> Result<(), SaveError> {
     let identity = identity.clone();
-    save_result(beside(store, move |store| store.save_identity(&identity)).await)
+    save_result(spawn_save(store, move |store| store.save_identity(&identity)).await)
 }
 
 #[cfg(test)]
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::model::{AppId, AppLedger};
 
-    /// Pipes in place of files: who opens one to write waits until somebody reads, here until this is dropped.
+    /// Pipes in place of files: a writer that opens one waits for a reader, here until this is dropped.
     struct Hung([PathBuf; 2]);
 
     impl Drop for Hung {
@@ -191,7 +191,7 @@ mod tests {
         let (store, _) = Store::open(folder.path()).unwrap();
         let (meanwhile, heard) = mpsc::channel();
         let slow = async {
-            let saving = beside(&store, move |_| {
+            let saving = spawn_save(&store, move |_| {
                 heard.recv_timeout(Duration::from_secs(20)).expect("the runtime goes on");
                 Ok(())
             });
@@ -201,7 +201,7 @@ mod tests {
         save_result(saved).unwrap();
     }
 
-    /// A disk that hangs is told of, like one that is full, and what it missed is saved when it comes back.
+    /// A hanging disk is reported like a full one, and what it missed is saved when it answers again.
     #[tokio::test(start_paused = true)]
     async fn a_disk_that_hangs_holds_the_writer_up_only_once() {
         let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What systemd is told while the agent runs.
+//! Notifies systemd while the agent runs: watchdog and status line.
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -6,8 +6,8 @@ use tokio_util::sync::CancellationToken;
 use crate::host;
 use crate::model::Report;
 
-/// Tells systemd's watchdog that the task that reconciles is alive. It runs in that very task, so a
-/// reconciler that blocks is silent; one that only waits is bounded by the deadlines of its calls.
+/// Notifies systemd's watchdog that the reconciler is alive. It runs in the reconciler's task, so a reconciler that blocks
+/// sends no notification. The deadlines of its calls bound a reconciler that only waits.
 pub(super) async fn beat() {
     let Some(limit) = host::watchdog() else { return std::future::pending().await };
     loop {
@@ -16,7 +16,7 @@ pub(super) async fn beat() {
     }
 }
 
-/// Keeps systemd's one line about the service current.
+/// Keeps systemd's status line up to date.
 pub(super) async fn publish_status(mut report: watch::Receiver<Report>, stop: CancellationToken) {
     loop {
         let status = summary(&report.borrow_and_update());
@@ -29,7 +29,7 @@ pub(super) async fn publish_status(mut report: watch::Receiver<Report>, stop: Ca
     }
 }
 
-/// The device in a line.
+/// Describes the device in one line.
 fn summary(report: &Report) -> String {
     if let Some(error) = &report.engine_error {
         return error.clone();

@@ -84,7 +84,7 @@ impl Alert {
             Self::Degraded => "release degraded",
             Self::Blocked => "update blocked",
             Self::EngineStuck => "engine stuck",
-            Self::EngineLost => "engine cannot be looked at",
+            Self::EngineLost => "engine does not answer",
             Self::StoreRecovered => "store repaired",
             Self::StoreFailing => "store cannot be written; going on without it",
             Self::SettingsWrong => "settings are wrong, those in force stay",

@@ -1,4 +1,4 @@
-//! What happens on the device, for whoever watches: a bounded list of the last events.
+//! The last events on the device, in a list of bounded length.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,27 +15,27 @@ pub struct Event {
     pub kind: EventKind,
 }
 
-/// What happened, in the words of journal and status.
+/// The kinds of events, in the words of journal and status.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// A step was done, or failed.
     Step { step: Step, failure: Option<String> },
-    /// Something is waited for from now on, or not any more.
+    /// A wait began, or is over.
     Waiting { waiting: Waiting, is_over: bool },
     /// Another target was received, with so many apps.
     Target { apps: usize },
     /// An operator gave an order.
     Order { verb: &'static str, is_followed: bool, answer: String },
-    /// The engine cannot be looked at, or can again.
+    /// The engine does not answer, or answers again.
     Engine { error: Option<String> },
-    /// The store cannot be written, or can again.
+    /// The store cannot be written, or can be written again.
     Store { error: Option<String> },
 }
 
 /// How many events are kept.
 const LONGEST: usize = 256;
 
-/// The last events. Cheap to read from: whoever is too slow misses some, and holds nobody up.
+/// The last events. Cheap to read: a slow reader misses some and delays no other.
 #[derive(Debug, Default)]
 pub struct Events {
     last: u64,
@@ -43,7 +43,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// Adds one; the oldest goes when there are too many.
+    /// Adds an event, and removes the oldest one if there are too many.
     pub fn add(&mut self, at: String, kind: EventKind) {
         self.last += 1;
         if self.kept.len() == LONGEST {
@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_is_too_slow_misses_some_and_is_told_how_many() {
+    fn a_slow_reader_misses_some_and_learns_how_many() {
         let mut events = Events::default();
         assert_eq!(events.after(0), (Vec::new(), 0));
         for n in 0..300 {

@@ -1,5 +1,5 @@
-//! What of a report is news for somebody who watches from afar: the events to alert on. Knows reports, and
-//! what it has told. What became of releases before the agent started is none; what still waits then is.
+//! Raises alerts from reports and logs each alert once. It knows only reports and the alerts that it has raised. Updates
+//! that ended before the agent started raise no alert; a wait that goes on since then does.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::model::{
     What,
 };
 
-/// Something to alert on.
+/// An alert and its context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RaisedAlert {
     alert: Alert,
@@ -22,21 +22,21 @@ pub(super) struct RaisedAlert {
     why: String,
 }
 
-/// What is known to have been told.
+/// The alerts that were raised.
 #[derive(Debug, Default)]
 pub(super) struct Alerts {
     last: Option<Happening>,
     is_begun: bool,
-    /// Apps whose release was rejected, and where the one before it does not run whole yet.
+    /// Apps whose release was rejected and whose good release does not run completely yet.
     going_back: BTreeSet<AppId>,
-    /// What is waited for and was told.
+    /// The waits of the last report that raised an alert.
     waits: BTreeSet<(Option<AppId>, Option<ServiceName>, Reason)>,
 }
 
 impl Alerts {
-    /// What `report` tells that was not told before.
+    /// Returns the alerts that `report` raises for the first time.
     pub(super) fn raise(&mut self, report: &Report) -> Vec<RaisedAlert> {
-        let mut raised = self.happened(report);
+        let mut raised = self.of_history(report);
         for (id, app) in &report.apps {
             if self.going_back.contains(id) && !is_rejected(app) {
                 self.going_back.remove(id);
@@ -47,15 +47,15 @@ impl Alerts {
                 raised.push(RaisedAlert { alert, app, service: None, release, reason, why });
             }
         }
-        raised.extend(self.waits(report));
+        raised.extend(self.of_waits(report));
         raised
     }
 
-    /// What became of releases since the last report.
-    fn happened(&mut self, report: &Report) -> Vec<RaisedAlert> {
+    /// Returns alerts for releases that were accepted or rejected since the last report.
+    fn of_history(&mut self, report: &Report) -> Vec<RaisedAlert> {
         let all = report.history.all();
-        let told = self.last.as_ref().and_then(|last| all.iter().rposition(|one| one == last));
-        let fresh = told.map_or(0, |place| place + 1);
+        let known = self.last.as_ref().and_then(|last| all.iter().rposition(|one| one == last));
+        let fresh = known.map_or(0, |place| place + 1);
         self.last = all.last().cloned();
         if !std::mem::replace(&mut self.is_begun, true) {
             return Vec::new();
@@ -83,8 +83,8 @@ impl Alerts {
         raised
     }
 
-    /// What is waited for and needs somebody.
-    fn waits(&mut self, report: &Report) -> Vec<RaisedAlert> {
+    /// Returns alerts for new waits that need a person.
+    fn of_waits(&mut self, report: &Report) -> Vec<RaisedAlert> {
         let mut now = BTreeSet::new();
         let mut raised = Vec::new();
         for waiting in &report.waiting {
@@ -104,7 +104,7 @@ impl Alerts {
     }
 }
 
-/// What a reason to wait is to whoever watches; most are nothing to wake anybody for.
+/// Returns the alert for a reason to wait; `None` for most, because they pass without a person.
 fn alert(reason: Reason) -> Option<Alert> {
     match reason {
         Reason::Degraded => Some(Alert::Degraded),
@@ -112,7 +112,7 @@ fn alert(reason: Reason) -> Option<Alert> {
         Reason::Refused | Reason::InsufficientDisk | Reason::PortInUse | Reason::WrongArchitecture => {
             Some(Alert::Blocked)
         }
-        // EventKind when it happens, not while it lasts.
+        // `Rejected` is raised when it happens, by `of_history`.
         Reason::Rejected
         | Reason::Downloading
         | Reason::Backoff
@@ -133,7 +133,7 @@ fn is_rejected(app: &AppReport) -> bool {
     app.target.as_ref().is_some_and(|target| app.update.get(target) == Some(&UpdateStatus::Rejected))
 }
 
-/// Whether the good release runs, and nothing of the wanted one beside it.
+/// Returns `true` if all services of the good release run, and none of the wanted release.
 fn is_back(app: &AppReport) -> bool {
     let is_up = |status| status == ServiceStatus::Running;
     let mut good = app.services.iter().filter(|s| Some(&s.release) == app.current.as_ref()).peekable();
@@ -142,7 +142,7 @@ fn is_back(app: &AppReport) -> bool {
     has_any && good.all(|s| is_up(s.status)) && !tried.any(|s| is_up(s.status))
 }
 
-/// Logs what is raised.
+/// Logs alerts, each with the level that suits it.
 pub(super) fn log(raised: Vec<RaisedAlert>) {
     for event in raised {
         let (alert, message) = (event.alert.as_str(), event.alert.message());

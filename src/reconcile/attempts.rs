@@ -1,4 +1,4 @@
-//! Failed steps, and when each may be tried again. In memory only: a restart tries at once.
+//! Remembers failed steps and when each may be tried again. In memory only: after a restart they are tried at once.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,29 +12,30 @@ use crate::model::{Cooling, Outcome, Step};
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     failed: BTreeMap<Step, Failed>,
-    /// The last successes, with their time and how many came in a row, each soon after the one before.
+    /// The last successes of each step: their time, and how many followed each other within [`JUST`].
     done: BTreeMap<Step, (Instant, u32)>,
 }
 
-/// How often a step is tried that cannot help as it is: then it waits for another target, or for a person.
+/// How often a step is tried that fails for good. After that it waits for another target or for an order.
 const GIVE_UP: u32 = 5;
 
-/// A step that is planned again so soon after it was done may not have worked.
+/// A step that is planned again within this time after its success may have had no effect.
 const JUST: Duration = Duration::from_secs(3);
 
-/// Once may be somebody's doing behind our back; after so many times in a row it has not.
+/// A single repetition may be due to a change from outside. After this many in a row the step has no effect.
 const IN_VAIN: u32 = 2;
 
 #[derive(Debug)]
 struct Failed {
     attempts: u32,
     why: String,
-    /// `None`: it is given up.
+    /// `None`: it is not tried again.
     until: Option<Instant>,
     backoff: ExponentialBackoff,
 }
 
-/// 1 s to 5 min for what passes by itself, 1 min to 1 h for what somebody must change; both with jitter.
+/// Returns 1 s to 5 min for failures that pass by themselves, 1 min to 1 h for those that a person must remedy. Both with
+/// jitter.
 fn backoff_for(outcome: &Outcome) -> ExponentialBackoff {
     let (first, longest) = match outcome {
         Outcome::Failed { .. } => (Duration::from_secs(60), Duration::from_secs(3600)),
@@ -53,11 +54,11 @@ fn backoff_for(outcome: &Outcome) -> ExponentialBackoff {
 }
 
 impl Attempts {
-    /// Takes the outcome of a step: a success clears its past, a failure puts it off.
+    /// Records the outcome of a step. A success clears its failures, a failure postpones it.
     pub(super) fn note(&mut self, step: &Step, outcome: Outcome) {
         let (after, why) = match &outcome {
             Outcome::Done => {
-                // One that was done in vain before keeps its failures, and so its growing waits.
+                // A step that had no effect before keeps its failures, so that its delays go on growing.
                 if !self.done.contains_key(step) {
                     self.failed.remove(step);
                 }
@@ -84,18 +85,18 @@ impl Attempts {
         failed.until = (!is_given_up).then_some(now + wait);
     }
 
-    /// Whether the step succeeded a moment ago, and so it did just before that.
+    /// Returns `true` if the step succeeded at least twice in a row a moment ago.
     pub(super) fn was_just_done(&self, step: &Step) -> bool {
         self.done.get(step).is_some_and(|(at, times)| at.elapsed() < JUST && *times >= IN_VAIN)
     }
 
-    /// A new target makes everything worth trying again.
+    /// Forgets all outcomes, because a new target makes every step worth trying again.
     pub(super) fn clear(&mut self) {
         self.failed.clear();
         self.done.clear();
     }
 
-    /// The steps that failed the last time, and when each may be repeated.
+    /// Returns the steps whose last attempt failed, and when each may be repeated.
     pub(super) fn cooling(&self) -> BTreeMap<Step, Cooling> {
         let now = Instant::now();
         self.failed
@@ -107,7 +108,7 @@ impl Attempts {
             .collect()
     }
 
-    /// Until the first of them may be tried again.
+    /// Returns the time until the first postponed step may be tried again.
     pub(super) fn next_due(&self) -> Option<Duration> {
         let now = Instant::now();
         self.failed

@@ -1,4 +1,4 @@
-//! Counts what is done, for whoever watches many devices.
+//! Counts steps, updates and heals for the metrics.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::model::{AppId, Counts, Ledger, Outcome, Step, Target};
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) counts: Counts,
-    /// Since when each app is on its way to a release that is not good yet.
+    /// When the update of each app began that has not ended yet.
     begun: BTreeMap<AppId, Instant>,
 }
 

@@ -1,4 +1,4 @@
-//! Turns the engine's events into wake-ups, for as long as the agent lives.
+//! Turns the engine's events into wakeups of the reconciler.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,17 +13,16 @@ use tracing::debug;
 use crate::engine::{Inspect, Notice};
 use crate::model::ByService;
 
-/// When to look once more after the last event. The engine tells that a container died before its
-/// list says so (Docker 20.10 writes the list last, after it has taken the network down), so a look
-/// at once may see it running, and nothing else would ever tell. The same looks cover what happened
-/// between our last look and the moment the engine began to tell.
+/// Delays of additional wakeups after the last event. The engine reports the death of a container before its list shows
+/// it (Docker 20.10 updates the list last, after it has removed the network), so an immediate observation may still find
+/// the container running, and no other event follows. The same wakeups cover changes between the last observation and
+/// the start of the event stream.
 const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
-/// Marks `wakeups` as changed at every event of the engine, and whenever the stream of events ends: what
-/// happened while nobody listened must be looked for. It counts the restarts of which the engine tells.
-/// Returns when `stop` is cancelled.
+/// Wakes the reconciler at every event of the engine, and whenever the stream of events ends, because events may then be
+/// missed. Counts the restarts that the engine reports. Returns when `stop` is cancelled.
 ///
-/// A stream that ends is opened again after 0.5 s to 30 s, longer with every failure.
+/// A stream that ends is reopened after 0.5 s to 30 s, longer with every failure.
 pub async fn watch_engine<E: Inspect>(
     engine: Arc<E>,
     wakeups: watch::Sender<ByService>,

@@ -1,4 +1,4 @@
-//! What the reconciler needs of the host and of registries, as a trait: tests script it.
+//! The trait by which the reconciler reaches the host and registries. Tests replace it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -10,13 +10,13 @@ use crate::model::{
     ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
 };
 
-/// What is known of the host and of registries, and the lock files of apps. The host is the real one.
+/// Access to the host, to registries and to the lock files of apps.
 ///
-/// An app is named by its number, as in the folder of its locks. Nothing here takes long but
+/// An app is named by its number, as in the path of its lock folder. All calls are fast except
 /// [`measure_image`](Self::measure_image) and [`pass`](Self::pass), and [`resolve_mounts`](Self::resolve_mounts) on a disk that hangs: the rest reads a
 /// few small files of the host.
 pub trait HostAccess: Send + Sync + 'static {
-    /// Makes sure that a service's lock folder is there, for every user of its container to write.
+    /// Makes a service's lock folder writable for every user of its container, and creates it if it is missing.
     ///
     /// # Errors
     ///
@@ -26,52 +26,51 @@ pub trait HostAccess: Send + Sync + 'static {
     /// Removes the lock folders of all services but these, named by the number of their app.
     fn keep_folders(&self, keep: &BTreeSet<(u64, ServiceName)>);
 
-    /// The lock file of a service that is not ours, if one stands.
+    /// Returns the app's own lock on a service, if there is one.
     fn lock(&self, app: u64, service: &ServiceName) -> Option<FileLock>;
 
-    /// Puts our own lock files into the folders of all these services, or into none. Ones of ours that
-    /// stand already are a success.
+    /// Locks all these services for us, or none. A lock that is ours already counts as success.
     ///
     /// # Errors
     ///
     /// Which service's app holds a lock, or which folder cannot be written.
     fn take_locks(&self, app: u64, services: &[ServiceName]) -> Result<(), LockError>;
 
-    /// Whether any lock file of ours stands in a folder of the app.
+    /// Returns `true` if any lock file in the app's folders is ours.
     fn has_own_locks(&self, app: u64) -> bool;
 
-    /// Takes every lock file of ours away from the folders of an app.
+    /// Removes all our lock files from the folders of an app.
     fn release_locks(&self, app: u64);
 
-    /// Whether a service has said that its predecessor may go (docs/dev/protocol.md, "Update strategies").
+    /// Returns `true` if a service has signalled that its predecessor may stop (docs/dev/protocol.md, "Update strategies").
     fn has_handed_over(&self, app: u64, service: &ServiceName) -> bool;
 
-    /// Forgets what a service has said of that.
+    /// Removes that signal.
     fn forget_hand_over(&self, app: u64, service: &ServiceName);
 
-    /// Whether a window is open now.
+    /// Returns whether a window is open now.
     fn window(&self, window: &Window) -> WindowState;
 
-    /// Whether the clock can be believed, when it was last believed at `seen_at`.
+    /// Returns whether the clock can be trusted. `seen_at` is the last time at which it was.
     fn clock(&self, seen_at: Option<&str>) -> Clock;
 
     /// The time now: RFC 3339, UTC.
     fn now(&self) -> String;
 
-    /// Since the device booted; it does not jump.
+    /// Time since the device booted. It never jumps.
     fn uptime(&self) -> Duration;
 
-    /// Bytes that are free on the disk that holds `path`; `None` when nobody can say.
+    /// Free bytes on the disk that holds `path`; `None` when they cannot be read.
     fn free(&self, path: &str) -> Option<u64>;
 
-    /// Ports on which programs of the host listen, those of the engine for its containers among them.
+    /// Ports on which programs of the host listen, including those of the engine for its containers.
     fn listeners(&self) -> Vec<HeldPort>;
 
-    /// Takes the lock files of others away from a service's folder: they count for nothing, or an order says so.
+    /// Removes the app's own locks on a service, because they do not count or an order overrides them.
     fn break_locks(&self, app: u64, service: &ServiceName);
 
-    /// The paths of the host that a service mounts because its author says so, as they lead now, with all links followed.
-    /// Empty, too, where releases may mount all that the host has.
+    /// Resolves the paths of the host that a service mounts by its author's choice, with all links followed. Empty if
+    /// releases may mount every path of the host.
     ///
     /// # Errors
     ///
@@ -89,19 +88,20 @@ pub trait HostAccess: Send + Sync + 'static {
     /// Which network of the host has one of them, and what to do.
     fn check_ranges(&self, ranges: &[String]) -> Result<(), RangeTaken>;
 
-    /// Asks an image's registry for its layers, and for which machines it is made. Of an image for several
-    /// machines those of `architecture` count.
+    /// Asks an image's registry for the image's layers and architectures. Of an image for several architectures, returns
+    /// the layers for `architecture`.
     fn measure_image(
         &self,
         image: &ImageRef,
         architecture: &str,
     ) -> impl Future<Output = Result<ImageSize, Unmeasured>> + Send;
 
-    /// What the engine is to show an image's registry when it pulls the image.
+    /// Returns the credentials that the engine shows an image's registry to pull the image.
     ///
     /// # Errors
     ///
-    /// As a pull's own: the registry does not answer, or wants the device's login to be shown to somebody else.
+    /// The registry does not answer, or wants the device's login to be shown to a foreign host. The error is that of a
+    /// pull.
     fn pass(&self, image: &ImageRef) -> impl Future<Output = Result<RegistryPass, EngineError>> + Send;
 }
 
@@ -110,14 +110,14 @@ pub trait HostAccess: Send + Sync + 'static {
 pub struct MountedPath {
     /// Without links.
     pub path: String,
-    /// Where the disk is mounted on which its folder is.
+    /// The mount point of the disk that holds its folder.
     pub disk: String,
-    /// The service may write there. What is mounted further below, it may write to in any case: an engine before API
-    /// 1.44 makes only the upper mount read-only.
+    /// Whether the service may write there. It may always write to disks mounted further below, because an engine before
+    /// API 1.44 makes only the upper mount read-only.
     pub is_writable: bool,
 }
 
-/// Why a registry did not say what an image weighs. It is pulled all the same, but not before `after`.
+/// Why a registry did not give the size of an image. The image is pulled all the same, but not before `after`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unmeasured {
     /// As the registry wishes (`Retry-After`).

@@ -1,4 +1,4 @@
-//! Questions to registries about images, which run beside the loop and wake it when they are answered.
+//! Asks registries for image sizes outside of the loop. An answer wakes the reconciler.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,10 +12,10 @@ use crate::model::{ImageRef, ImageSize, Outcome, Step};
 
 use super::{HostAccess, Memory, Reconciler, Unmeasured};
 
-/// What is known at the end of a question.
+/// An image and its registry's answer.
 type Answered = (ImageRef, Result<ImageSize, Unmeasured>);
 
-/// How many questions are under way at once: registries do not like a crowd.
+/// Requests at once, to spare the registries.
 const AT_ONCE: usize = 4;
 
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl ImageSizes {
         let (host, architecture) = (Arc::clone(host), architecture.to_owned());
         let (asked, turns) = (image.clone(), Arc::clone(&self.turns));
         let task = self.tasks.spawn(async move {
-            // Nobody closes it.
+            // The semaphore is never closed.
             let _turn = turns.acquire().await;
             let size = host.measure_image(&asked, &architecture).await;
             (asked, size)
@@ -68,11 +68,11 @@ impl ImageSizes {
                     }
                 }
                 Some(Err(error)) => {
-                    // One that we aborted is not under way any more; this one broke.
+                    // A request that we aborted is no longer in `under_way`. This one panicked.
                     let broken = self.under_way.iter().find(|(_, task)| task.id() == error.id());
                     if let Some(image) = broken.map(|(image, _)| image.clone()) {
                         self.under_way.remove(&image);
-                        let why = "the question broke off by a mistake of ours".to_owned();
+                        let why = "the request ended by a defect of the agent".to_owned();
                         return (image, Err(Unmeasured { after: None, why }));
                     }
                 }
@@ -83,8 +83,8 @@ impl ImageSizes {
 }
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Takes a registry's answer. One that does not tell stands in no download's way, unless it wants to be
-    /// left alone for a while.
+    /// Records a registry's answer. Without an answer the image is downloaded all the same, unless the registry asked for
+    /// a delay.
     pub(super) fn end_measurement(&mut self, image: ImageRef, answer: Result<ImageSize, Unmeasured>) {
         let size = match answer {
             Ok(size) => size,
@@ -94,10 +94,10 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 return;
             }
             Err(Unmeasured { after: None, why }) => {
-                debug!(%image, error = %why, "image is fetched unweighed");
+                debug!(%image, error = %why, "image is pulled without its size");
                 ImageSize::default()
             }
         };
-        self.facts.image_sizes.insert(image, size);
+        self.facts.known.image_sizes.insert(image, size);
     }
 }

@@ -1,5 +1,5 @@
-//! Watches over containers that share the namespaces of others: who was left behind when the other one was started
-//! again has to join anew.
+//! Watches containers that share namespaces of others. When the other container is restarted, they lose the namespaces and
+//! must be created again.
 
 use std::collections::BTreeMap;
 
@@ -9,10 +9,10 @@ use crate::model::{ContainerId, ContainerState, ObservedService, Starts};
 use super::{HostAccess, Memory, Reconciler};
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Asks the engine when those that share namespaces were started, two calls for each that runs, and notes
-    /// who was left behind. What is whole is remembered.
+    /// Asks the engine when containers with shared namespaces were started (two calls for each running one). Notes those
+    /// that have lost their namespaces, and records the start times of the others in the ledger.
     pub(super) async fn watch_joined(&mut self) -> Result<(), EngineError> {
-        self.facts.left_behind.clear();
+        self.facts.known.left_behind.clear();
         let here = |id: &ContainerId| self.observed.services.iter().any(|s| s.container == *id);
         let mut has_changed = false;
         for app in self.ledger.apps.values_mut() {
@@ -27,7 +27,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             let app = self.ledger.apps.entry(seen.app.clone()).or_default();
             let before = app.starts.get(&seen.container);
             if now.is_left_behind(before) {
-                self.facts.left_behind.insert(seen.container);
+                self.facts.known.left_behind.insert(seen.container);
             } else if before != Some(&now) {
                 app.starts.insert(seen.container, now);
                 has_changed = true;
@@ -39,7 +39,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         Ok(())
     }
 
-    /// `None` while one of them does not run: then nothing is to be told from it.
+    /// Returns when a container and those that it joins were started; `None` while one of them does not run.
     async fn starts(&self, seen: &ObservedService) -> Result<Option<Starts>, EngineError> {
         let runs = |id: &ContainerId| {
             let mut all = self.observed.services.iter();
@@ -62,7 +62,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             Err(error @ EngineError::Unreachable { .. }) => Err(error),
             // One container that cannot be inspected must not stop everything else.
             Err(_) => Ok(None),
-            told => told,
+            answer => answer,
         }
     }
 }

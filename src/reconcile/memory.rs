@@ -1,4 +1,4 @@
-//! The ledger and the target on their way to the store, which may refuse them for a while.
+//! Saves the ledger and the target, and tries again while the store refuses them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::store::StoreError;
 
 use super::{HostAccess, Reconciler};
 
-/// What must outlive a power cut. The store is the real one.
+/// Saves what must survive a power cut. The store implements it; tests replace it.
 pub trait Memory: Send {
     /// Saves the target before it is acted on.
     ///
@@ -64,41 +64,71 @@ impl SaveError {
 /// Time between two attempts to save, unless the store says otherwise.
 const SAVE_AGAIN: Duration = Duration::from_secs(60);
 
-impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    pub(super) fn note_store(&mut self, saved: Result<(), SaveError>) {
-        match saved {
-            Ok(()) => {
-                self.save_again = None;
-                if self.store_error.take().is_some() {
-                    self.emit(EventKind::Store { error: None });
-                }
-            }
-            Err(error) => {
-                self.save_again = Some(Instant::now() + error.retry_after());
-                let why = with_causes(&error);
-                if self.store_error.as_ref() != Some(&why) {
-                    let alert = Alert::StoreFailing.as_str();
-                    warn!(alert, error = %why, "store cannot be written; going on without it");
-                    self.emit(EventKind::Store { error: Some(why.clone()) });
-                }
-                self.store_error = Some(why);
-            }
+/// Saves the target and the ledger, and knows when to try again.
+pub(super) struct Saver<M> {
+    memory: M,
+    /// Why the last save failed.
+    error: Option<String>,
+    /// When to try again; set while `error` is.
+    again: Option<Instant>,
+}
+
+impl<M: Memory> Saver<M> {
+    pub(super) fn new(memory: M) -> Self {
+        Self { memory, error: None, again: None }
+    }
+
+    /// Why the last save failed; `None` if it succeeded.
+    pub(super) fn error(&self) -> Option<&String> {
+        self.error.as_ref()
+    }
+
+    /// Saves the target. Returns an event if the store began or ceased to fail.
+    pub(super) async fn save_target(&mut self, record: &StoredTarget) -> Option<EventKind> {
+        let saved = self.memory.save_target(record).await;
+        self.note(saved)
+    }
+
+    /// Saves the ledger. Returns an event if the store began or ceased to fail.
+    pub(super) async fn save_ledger(&mut self, ledger: &Ledger) -> Option<EventKind> {
+        let saved = self.memory.save_ledger(ledger).await;
+        self.note(saved)
+    }
+
+    fn note(&mut self, saved: Result<(), SaveError>) -> Option<EventKind> {
+        let Err(error) = saved else {
+            self.again = None;
+            self.error.take()?;
+            return Some(EventKind::Store { error: None });
+        };
+        self.again = Some(Instant::now() + error.retry_after());
+        let why = with_causes(&error);
+        let is_new = self.error.as_ref() != Some(&why);
+        if is_new {
+            let alert = Alert::StoreFailing.as_str();
+            warn!(alert, error = %why, "store cannot be written; going on without it");
         }
+        self.error = Some(why.clone());
+        is_new.then_some(EventKind::Store { error: Some(why) })
     }
 
+    /// Returns the time until a failed save is tried again.
+    pub(super) fn until_next(&self) -> Duration {
+        self.again.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
+    }
+}
+
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
+    /// Saves the ledger. A store that refuses it is reported, and the agent goes on.
     pub(super) async fn save_ledger(&mut self) {
-        let saved = self.memory.save_ledger(&self.ledger).await;
-        self.note_store(saved);
+        let change = self.saver.save_ledger(&self.ledger).await;
+        change.into_iter().for_each(|kind| self.emit(kind));
     }
 
-    /// Saves what the disk refused before, once that is due.
+    /// Tries a failed save again, once that is due.
     pub(super) async fn save_outstanding(&mut self) {
-        if self.until_save().is_zero() {
+        if self.saver.until_next().is_zero() {
             self.save_ledger().await;
         }
-    }
-
-    pub(super) fn until_save(&self) -> Duration {
-        self.save_again.map_or(Duration::MAX, |due| due.saturating_duration_since(Instant::now()))
     }
 }

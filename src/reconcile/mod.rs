@@ -1,20 +1,23 @@
 //! The single writer: observe, plan, run one stage, observe again.
 //!
-//! Fed by channels and knowing neither HTTP nor JSON, it is the only task that
-//! changes the engine or the ledger. Progress lives in the engine and in the
-//! ledger, never here: what is held in memory (failed attempts, downloads) may
-//! be lost at any moment.
+//! Only this task changes the engine or the ledger. Channels feed it; it knows neither HTTP nor JSON. Progress is kept in
+//! the engine and in the ledger. What this module holds in memory (failed attempts, downloads) may be lost at any time.
 
 mod alerts;
 mod attempts;
+mod clock_wait;
 mod counters;
+mod engine_link;
 mod events;
 mod facts;
+mod heals;
 mod host_access;
 mod image_sizes;
 mod joined;
+mod lock_folders;
 mod memory;
 mod orders;
+mod outbox;
 mod publish;
 mod pulls;
 mod purge;
@@ -26,7 +29,6 @@ mod vetting;
 mod waiting_log;
 mod wakeups;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,68 +37,70 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use crate::engine::{About, EngineError, Operate};
+use crate::engine::{EngineError, Operate};
 use crate::model::{
-    Alert, AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Facts, Forecast, ImageRef,
-    Ledger, Observed, Outcome, Plan, PlanSettings, Release, Report, ServiceName, Step, Target, TargetApp,
-    with_causes,
+    AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger,
+    Observed, Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
 
-use alerts::Alerts;
 use attempts::Attempts;
-use counters::Counters;
+use clock_wait::ClockWait;
+use engine_link::EngineLink;
 pub use events::watch_engine;
+use facts::KnownFacts;
+use heals::Heals;
 pub use host_access::{HostAccess, MountedPath, Unmeasured};
-use image_sizes::ImageSizes;
+use lock_folders::LockFolders;
+use memory::Saver;
 pub use memory::{Memory, SaveError};
 pub use orders::Command;
+use outbox::Outbox;
 use pulls::Pulls;
 use trials::Trials;
-use waiting_log::WaitingLog;
 use wakeups::{Inputs, Wakeup};
 
-/// What is waited for is not looked at more often.
+/// Shortest time between two observations while a plan waits.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 
 /// How the reconciler waits, and how much it does at once.
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub plan: PlanSettings,
-    /// Longest time between two looks at the engine.
+    /// Longest time between two observations of the engine.
     pub resync: Duration,
-    /// What tells this boot of the device from others.
+    /// Identifies the current boot of the device.
     pub boot_id: String,
 }
 
-/// What the reconciler reads and what it tells.
+/// The channels that the reconciler reads and those to which it publishes.
 pub struct Channels {
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
-    /// Changes whenever the engine should be looked at; the restarts of which it has told.
+    /// Changes whenever the engine should be observed. Its value counts the restarts that the engine reported.
     pub engine: watch::Receiver<ByService>,
-    /// What an operator asks for; answered when the ledger is saved.
+    /// Orders of operators. Each is answered when the ledger is saved.
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
-    /// What a forecast is made from; `None` while nothing is to be done and nothing waited for.
+    /// The situation from which a forecast is made; `None` at rest.
     pub outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
     pub events: watch::Sender<Events>,
 }
 
-/// Where a forecast comes from: it is made for who asks, and not by the reconciler.
+/// The input of a forecast. The task that asks for a forecast computes it, not the reconciler.
 pub type Outlook = watch::Receiver<Option<Arc<OwnedSituation>>>;
 
-/// What the next cycles would do, from what is known now. Takes as long as some hundred plans at most.
+/// Returns what the next cycles would do. It takes as long as a few hundred plans at most.
 #[must_use]
 pub fn forecast(outlook: &Outlook) -> Forecast {
     let from = outlook.borrow().clone();
     from.map(|from| plan::forecast(OwnedSituation::clone(&from))).unwrap_or_default()
 }
 
-/// Reconciles until `stop` is cancelled or every target sender is gone.
+/// Reconciles until `stop` is cancelled or every target sender is dropped.
 ///
-/// A stage under way is finished before returning, so the caller must allow
-/// for the longest stop grace. Downloads under way are dropped.
+/// The current stage is finished first, so the caller must allow for the longest stop grace. Downloads under way are
+/// dropped.
 pub async fn run<E, M, H>(
     engine: Arc<E>,
     host: Arc<H>,
@@ -114,33 +118,20 @@ pub async fn run<E, M, H>(
     let mut writer = Reconciler {
         engine,
         host,
-        memory,
         settings,
         ledger,
         delivered: None,
         observed: Observed::default(),
-        facts: Facts::default(),
-        about: None,
-        image_sizes: ImageSizes::default(),
-        heals_seen: BTreeMap::new(),
-        clock_watched: None,
-        prepared: BTreeSet::new(),
-        watched_files: Vec::new(),
-        images_changed: false,
-        is_volume_in_the_way: false,
+        engine_link: EngineLink::default(),
+        facts: KnownFacts::default(),
+        lock_folders: LockFolders::default(),
+        heals: Heals::default(),
+        clock_wait: ClockWait::default(),
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
-        waiting_log: WaitingLog::default(),
-        alerts: Alerts::default(),
-        report: channels.report,
-        outlook: channels.outlook,
-        events: channels.events,
-        counters: Counters::default(),
-        engine_error: None,
-        engine_failures: 0,
-        store_error: None,
-        save_again: None,
+        saver: Saver::new(memory),
+        outbox: Outbox::new(channels.report, channels.outlook, channels.events),
     };
     writer.save_ledger().await; // writes nothing, unless opening the store left something outstanding
     let mut inputs = Inputs {
@@ -169,68 +160,47 @@ pub async fn run<E, M, H>(
             Wakeup::PullEnded(image, result) => writer.end_pull(&image, result),
             Wakeup::Measured(image, result) => writer.end_measurement(image, result),
             Wakeup::Command((order, answer)) => writer.take_order(&order, answer).await,
-            Wakeup::Engine(restarts) => writer.counters.counts.restarts = restarts,
+            Wakeup::Engine(restarts) => writer.outbox.counters.counts.restarts = restarts,
             Wakeup::Due => {}
         }
         writer.save_outstanding().await;
-        due = Instant::now() + writer.cycle(&stop).await.min(writer.until_save());
+        due = Instant::now() + writer.cycle(&stop).await.min(writer.saver.until_next());
     }
 }
 
 struct Reconciler<E, M, H> {
     engine: Arc<E>,
     host: Arc<H>,
-    memory: M,
     settings: Settings,
     ledger: Ledger,
     delivered: Option<Arc<Delivered>>,
     observed: Observed,
-    facts: Facts,
-    /// What the engine said of itself, until it is gone.
-    about: Option<About>,
-    image_sizes: ImageSizes,
-    /// When each heal that still counts was first seen by this agent.
-    heals_seen: BTreeMap<(AppId, ServiceName), Instant>,
-    /// Since when an update has waited for a clock that can be believed, as far as it is counted.
-    clock_watched: Option<Instant>,
-    /// Lock folders that this agent has seen to.
-    prepared: BTreeSet<(u64, ServiceName)>,
-    /// Lock folders that are watched because somebody waits for what is in them.
-    watched_files: Vec<facts::Watched>,
-    /// Whether the engine's layers may be others than those that it told.
-    images_changed: bool,
-    /// Whether a release is refused because of a volume that is here.
-    is_volume_in_the_way: bool,
+    engine_link: EngineLink,
+    facts: KnownFacts,
+    lock_folders: LockFolders,
+    heals: Heals,
+    clock_wait: ClockWait,
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
-    waiting_log: WaitingLog,
-    alerts: Alerts,
-    report: watch::Sender<Report>,
-    outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
-    events: watch::Sender<Events>,
-    counters: Counters,
-    engine_error: Option<String>,
-    engine_failures: u32,
-    store_error: Option<String>,
-    /// When to try again; set while `store_error` is.
-    save_again: Option<Instant>,
+    saver: Saver<M>,
+    outbox: Outbox,
 }
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     async fn take_target(&mut self, delivered: Arc<Delivered>) {
         if let Some(record) = &delivered.record {
-            let saved = self.memory.save_target(record).await;
-            self.note_store(saved);
+            let change = self.saver.save_target(record).await;
+            change.into_iter().for_each(|kind| self.emit(kind));
         }
-        let is_news = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
-        if is_news {
+        let is_new = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
+        if is_new {
             self.attempts.clear();
             self.forget_other_trials(&delivered.target);
-            self.facts.volumes = None;
+            self.facts.known.volumes = None;
             info!(apps = delivered.target.apps.len(), "target received");
             self.emit(EventKind::Target { apps: delivered.target.apps.len() });
-            self.counters.note_target(&delivered.target, &self.ledger);
+            self.outbox.counters.note_target(&delivered.target, &self.ledger);
             for (app, refusal) in refusals(&delivered.target) {
                 warn!(%app, why = %refusal, "target refused");
             }
@@ -239,8 +209,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 .map(|s| s.image.clone())
                 .collect();
             self.pulls.keep_only(|image| wanted.contains(image));
-            self.image_sizes.keep_only(|image| wanted.contains(image));
-            self.facts.image_sizes.retain(|image, _| wanted.contains(image));
+            self.facts.image_sizes.keep_only(|image| wanted.contains(image));
+            self.facts.known.image_sizes.retain(|image, _| wanted.contains(image));
         }
         self.delivered = Some(delivered);
     }
@@ -249,93 +219,92 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let Some(percent) = self.pulls.end(image) else { return };
         let step = Step::Pull { image: image.clone() };
         debug!(%image, percent, "pull ended");
-        self.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
+        self.outbox.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
         self.settle(&step, stage::outcome(&step, result.map(drop)));
     }
 
-    /// Looks, plans and runs one stage, until there is nothing to do now; returns how long nothing
-    /// has to be done. Stops between two stages when `stop` is cancelled.
+    /// Observes, plans and runs one stage. Returns the time until the next cycle, unless an event comes first. Begins no
+    /// stage after `stop` is cancelled.
     async fn cycle(&mut self, stop: &CancellationToken) -> Duration {
         self.trials.ask();
         match self.engine.observe().await {
             Ok(observed) => {
                 self.note_engine();
-                self.images_changed |= self.observed.images != observed.images;
+                self.facts.are_layers_old |= self.observed.images != observed.images;
                 self.observed = observed;
             }
-            Err(error) => return self.no_engine(&error),
+            Err(error) => return self.lose_engine(&error),
         }
         if let Err(error) = self.watch_trials().await {
-            return self.no_engine(&error);
+            return self.lose_engine(&error);
         }
         if let Err(error) = self.watch_joined().await {
-            return self.no_engine(&error);
+            return self.lose_engine(&error);
         }
         self.gather().await;
         let mut plan = self.publish();
-        if self.learns_layers(&plan).await {
+        if self.ask_for_layers(&plan).await {
             plan = self.publish();
         }
         self.note_waiting(&plan).await;
         if plan.stage.is_empty() || stop.is_cancelled() {
             return self.until_due(&plan);
         }
-        let stage = self.not_again(plan.stage);
+        let stage = self.postpone_repeated(plan.stage);
         let is_only_pulls = stage.iter().all(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
         self.run_stage(stage, stop).await;
-        // What passed while nobody could look is no part of a trial.
+        // The engine was not observed during the stage, so that time does not count for a trial.
         self.trials.forget_last_observation();
         if !is_only_pulls {
             return Duration::ZERO;
         }
-        // Nothing changed on the engine yet: the end of a download wakes us.
+        // The stage has only begun downloads and registry requests. Their end starts the next cycle.
         let plan = self.publish();
         self.until_due(&plan)
     }
 
-    /// A step that was done a moment ago and is planned again did not do what it should: the engine says
-    /// one thing and shows another. It is put off like one that failed, so that nothing spins.
-    fn not_again(&mut self, stage: Vec<Step>) -> Vec<Step> {
+    /// Postpones steps that succeeded a moment ago and are planned again, and the steps that follow them in their service.
+    /// The engine confirmed them but does not show their effect. They count as failed, so the loop does not spin.
+    fn postpone_repeated(&mut self, stage: Vec<Step>) -> Vec<Step> {
         let (again, fresh): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|step| self.attempts.was_just_done(step));
-        // What was to come after it, the start of a successor, waits for it.
+        // The next step of the same service, e.g. the start of a successor, needs the effect.
         let is_after =
             |step: &Step| again.iter().any(|s| s.service().is_some() && s.service() == step.service());
         let fresh = fresh.into_iter().filter(|step| !is_after(step)).collect();
         for step in &again {
-            let why = "it was done, and the engine does not show it".to_owned();
+            let why = "it succeeded, but the engine does not show its effect".to_owned();
             self.settle(step, Outcome::Retry { after: None, why });
         }
         fresh
     }
 
-    /// How long nothing has to be done, if nothing happens before.
+    /// Returns the time until the next cycle, if no event comes first.
     fn until_due(&self, plan: &Plan) -> Duration {
-        let waits =
-            [self.attempts.next_due(), self.trials.next_due(&self.ledger, plan), self.next_heal_due()];
-        let told =
+        let waits = [
+            self.attempts.next_due(),
+            self.trials.next_due(&self.ledger, plan),
+            self.heals.next_due(self.settings.plan.heal_window),
+        ];
+        let retries =
             plan.waiting.iter().filter_map(|waiting| waiting.retry_in).map(|wait| wait.max(SHORTEST_WAIT));
-        waits.into_iter().flatten().chain(told).fold(self.settings.resync, Duration::min)
+        waits.into_iter().flatten().chain(retries).fold(self.settings.resync, Duration::min)
     }
 
-    fn no_engine(&mut self, error: &EngineError) -> Duration {
-        let told = with_causes(error);
-        if self.engine_error.as_ref() != Some(&told) {
-            warn!(alert = Alert::EngineLost.as_str(), error = %told, "engine cannot be looked at");
-            self.emit(EventKind::Engine { error: Some(told.clone()) });
+    /// Records that the engine does not answer. Returns the time until the next attempt.
+    fn lose_engine(&mut self, error: &EngineError) -> Duration {
+        if let Some(kind) = self.engine_link.note_failure(with_causes(error)) {
+            self.emit(kind);
         }
-        self.engine_error = Some(told);
-        self.about = None;
         self.trials.lose_sight();
-        self.engine_failures = self.engine_failures.saturating_add(1);
         self.publish();
-        Duration::from_secs(1_u64 << self.engine_failures.min(5)).min(self.settings.resync)
+        self.engine_link.retry_in().min(self.settings.resync)
     }
 
-    /// Lets `decide` look at everything that is known.
+    /// Passes the current situation to `decide`.
     fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
         let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
-        let weighing = self.image_sizes.under_way();
+        let weighing = self.facts.image_sizes.under_way();
         let steady = self.trials.steady(&self.observed);
         let at = Situation {
             target: self.delivered.as_ref().map(|d| &d.target),
@@ -345,14 +314,14 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             weighing: &weighing,
             cooling: &cooling,
             steady: &steady,
-            facts: &self.facts,
+            facts: &self.facts.known,
             boot_id: &self.settings.boot_id,
             settings: &self.settings.plan,
         };
         decide(&at)
     }
 
-    /// The release that a step is about, for the log: its own, or that of its container.
+    /// Returns the release to log for a step: its own, or that of its container.
     fn release_of<'a>(&'a self, step: &'a Step) -> Option<&'a Commit> {
         let of = |id: &ContainerId| {
             self.observed.services.iter().find(|seen| seen.container == *id).map(|seen| &seen.release)
@@ -360,7 +329,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         step.release().or_else(|| step.container().and_then(of))
     }
 
-    /// Takes a step's outcome into attempts and log.
+    /// Logs a step's outcome, counts and emits it, and schedules the next attempt of a step that failed.
     fn settle(&mut self, step: &Step, outcome: Outcome) {
         let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
         let service = step.service().map(|(_, service)| tracing::field::display(service));
@@ -371,7 +340,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 warn!(step = verb, app, service, release, what = %step, error = %why, "step failed");
             }
         }
-        self.note_step(step, &outcome);
+        self.outbox.note_step(self.host.now(), step, &outcome);
         self.attempts.note(step, outcome);
     }
 }
@@ -385,10 +354,10 @@ fn releases(target: &Target) -> impl Iterator<Item = &Release> {
 
 fn refusals(target: &Target) -> impl Iterator<Item = (&AppId, String)> {
     target.apps.iter().flat_map(|(id, app)| {
-        let told = match app {
+        let found = match app {
             TargetApp::Wanted(wanted) => wanted.warnings.iter(),
             TargetApp::Refused(refused) => refused.refusals.iter(),
         };
-        told.map(move |refusal| (id, refusal.to_string()))
+        found.map(move |refusal| (id, refusal.to_string()))
     })
 }

@@ -1,4 +1,4 @@
-//! Takes an operator's order into the ledger, and answers when it is saved.
+//! Applies an operator's order to the ledger, and answers when the ledger is saved.
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use super::{HostAccess, Memory, Reconciler};
 pub type Command = (Order, oneshot::Sender<Answer>);
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Follows an order, saves the ledger, publishes, and answers. An order that nobody waits for any
-    /// more is dropped: who asked was told that it was not followed.
+    /// Follows an order, saves the ledger, publishes, and answers. Drops an order whose client has stopped waiting, because
+    /// that client was answered that the order was not followed.
     pub(super) async fn take_order(&mut self, order: &Order, answer: oneshot::Sender<Answer>) {
         if answer.is_closed() {
             return;
         }
-        let told = match order {
+        let followed = match order {
             Order::Purge(purge) => self.purge(purge).await,
             Order::Retry { .. }
             | Order::Rollback { .. }
@@ -35,20 +35,20 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             | Order::Unlock { .. }
             | Order::Force { .. } => self.follow(order).await,
         };
-        self.note_order(order, &told);
+        self.outbox.note_order(self.host.now(), order, &followed);
         self.publish();
-        match &told {
+        match &followed {
             Answer::Done(what) => info!(order = order.verb(), what, "operator's order followed"),
             Answer::Refused(why) | Answer::Held(why) | Answer::NotFound(why) => {
                 info!(order = order.verb(), why, "operator's order not followed");
             }
         }
-        // Who asked may have gone meanwhile; the order is followed all the same.
-        let _ = answer.send(told);
+        // The client may have left meanwhile. The order is followed all the same.
+        let _ = answer.send(followed);
     }
 
-    /// Keeps for whoever asks later what an operator took back.
-    fn remember_rejections(&mut self, before: &Ledger) {
+    /// Adds the releases that an operator's order rejected to the history.
+    fn record_rejections(&mut self, before: &Ledger) {
         let was = |app: &AppId| before.apps.get(app).and_then(|a| a.rejected.as_ref());
         let news = |(id, app): (&AppId, &AppLedger)| {
             let rejection = app.rejected.as_ref().filter(|rejection| Some(*rejection) != was(id))?;
@@ -63,21 +63,21 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 
     async fn follow(&mut self, order: &Order) -> Answer {
         let is_held = self.ledger.hold.is_some();
-        match (order, &self.engine_error) {
+        match (order, self.engine_link.error()) {
             (Order::Rollback { .. }, Some(error)) if !is_held => {
-                return Answer::Refused(format!("what could be gone back to is not known: {error}"));
+                return Answer::Refused(format!("the release to go back to is not known: {error}"));
             }
             (Order::Restart { .. }, Some(error)) => {
-                return Answer::Refused(format!("what runs is not known: {error}"));
+                return Answer::Refused(format!("the running containers are not known: {error}"));
             }
             _ => {}
         }
         self.observe_host();
         let (ledger, answer) = self.decide(|at| plan::apply_order(at, order));
-        let Answer::Done(told) = answer else { return answer };
+        let Answer::Done(summary) = answer else { return answer };
         match order {
             Order::Retry { .. } => self.attempts.clear(),
-            // The time before counts for no trial: it stands still while the device is held.
+            // A trial's time stops while the device is held.
             Order::Hold(_) | Order::Unhold => self.trials.forget_last_observation(),
             Order::Rollback { .. }
             | Order::Stop { .. }
@@ -91,12 +91,12 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         if ledger != self.ledger {
             let before = std::mem::replace(&mut self.ledger, ledger);
-            self.remember_rejections(&before);
+            self.record_rejections(&before);
             self.save_ledger().await;
         }
-        match &self.store_error {
-            Some(why) => Answer::Done(format!("{told}; but this is not on disk yet: {why}")),
-            None => Answer::Done(told),
+        match self.saver.error() {
+            Some(why) => Answer::Done(format!("{summary}; but this is not on disk yet: {why}")),
+            None => Answer::Done(summary),
         }
     }
 }

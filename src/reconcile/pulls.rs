@@ -1,4 +1,4 @@
-//! Downloads, which run beside the loop and wake it when they end.
+//! Downloads images outside of the loop. The end of a download wakes the reconciler.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::HostAccess;
 pub(super) struct Pulls {
     tasks: JoinSet<Ended>,
     under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
-    /// Images whose download took longer than the registry's token was good for.
+    /// Images whose download took longer than the registry's token was valid.
     outlived: BTreeSet<ImageRef>,
     progress: mpsc::Sender<(ImageRef, u8)>,
 }
@@ -24,18 +24,18 @@ pub(super) struct Pulls {
 struct Ended {
     image: ImageRef,
     result: Result<u64, EngineError>,
-    /// Whether the registry did not take its token any more.
+    /// Whether the registry refused the token because it had expired.
     has_outlived_token: bool,
 }
 
 impl Pulls {
-    /// None yet; percentages of each go to `progress`.
+    /// No downloads. Each download will send its percentages to `progress`.
     pub(super) fn new(progress: mpsc::Sender<(ImageRef, u8)>) -> Self {
         let (tasks, under_way) = (JoinSet::new(), BTreeMap::new());
         Self { tasks, under_way, outlived: BTreeSet::new(), progress }
     }
 
-    /// Takes note of an end; the last percentage then, `None` for one that nobody waits for.
+    /// Removes a download that has ended. Returns its last percentage; `None` if the download was dropped before.
     pub(super) fn end(&mut self, image: &ImageRef) -> Option<u8> {
         self.under_way.remove(image).map(|(_, percent)| percent)
     }
@@ -52,8 +52,8 @@ impl Pulls {
         let (named, has_outlived) = (image.clone(), self.outlived.contains(&image));
         let task = self.tasks.spawn(async move {
             let pass = match host.pass(&image).await {
-                // A token is asked for anew with every layer that begins, and no engine keeps what it has of a pull that
-                // failed: the same would happen again.
+                // The engine needs a valid token whenever it begins a layer, and keeps nothing of a failed pull. Another
+                // token would expire in the same way, so it gets the login.
                 Ok(RegistryPass::Token { login, .. }) if has_outlived => RegistryPass::Login(login),
                 Ok(pass) => pass,
                 Err(error) => return Ended { image, result: Err(error), has_outlived_token: false },
@@ -74,8 +74,8 @@ impl Pulls {
     }
 
     pub(super) fn advance(&mut self, image: &ImageRef, percent: u8) {
-        if let Some((_, told)) = self.under_way.get_mut(image) {
-            *told = percent;
+        if let Some((_, last)) = self.under_way.get_mut(image) {
+            *last = percent;
         }
     }
 
@@ -83,7 +83,8 @@ impl Pulls {
         self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)).collect()
     }
 
-    /// The engine forgets a dropped download entirely, so only what nobody wants is dropped.
+    /// Drops the downloads of images that no release wants. Wanted ones go on, because the engine keeps nothing of a
+    /// dropped download.
     pub(super) fn keep_only(&mut self, is_wanted: impl Fn(&ImageRef) -> bool) {
         self.outlived.retain(|image| is_wanted(image));
         self.under_way.retain(|image, (task, _)| {
@@ -105,10 +106,10 @@ impl Pulls {
                     return (image, result);
                 }
                 Some(Err(error)) => {
-                    // One that we aborted is not under way any more; this one broke.
+                    // A download that we aborted is no longer in `under_way`. This one panicked.
                     let broken = self.under_way.iter().find(|(_, (task, _))| task.id() == error.id());
                     if let Some((image, _)) = broken {
-                        let message = "the download broke off by a mistake of ours".to_owned();
+                        let message = "the download ended by a defect of the agent".to_owned();
                         let error = EngineError::Refused { call: "pull", status: 500, message };
                         return (image.clone(), Err(error));
                     }
@@ -119,7 +120,7 @@ impl Pulls {
     }
 }
 
-/// Sorts a refusal by a registry that was shown a token which was good when the pull began.
+/// Turns a registry's refusal of a token that expired during the pull into an error that is retried with the login.
 fn ended(image: ImageRef, pass: &RegistryPass, begun: Instant, result: Result<u64, EngineError>) -> Ended {
     match (pass, result) {
         (RegistryPass::Token { life, .. }, Err(EngineError::RegistryAuth { message, .. }))

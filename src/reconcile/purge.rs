@@ -1,4 +1,4 @@
-//! Removes volumes, because an operator said so. Nothing else does.
+//! Removes volumes on an operator's order. No other code removes a volume.
 
 use tracing::{info, warn};
 
@@ -9,13 +9,13 @@ use crate::plan::{PurgePlan, plan_purge, record_intent};
 use super::{HostAccess, Memory, Reconciler};
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Follows a purge. It takes as long as the containers take to stop that use the volumes. When it is cut in
-    /// the middle, the containers come back with what volumes are left.
+    /// Carries out a purge. It lasts as long as the containers that use the volumes take to stop. After an interruption
+    /// the containers are created again with the volumes that are left.
     pub(super) async fn purge(&mut self, purge: &Purge) -> Answer {
-        let looked = async { Ok((self.engine.observe().await?, self.engine.volumes().await?)) };
-        let (observed, volumes) = match looked.await {
-            Ok(looked) => looked,
-            Err(error) => return refused("what there is is not known", &error),
+        let observations = async { Ok((self.engine.observe().await?, self.engine.volumes().await?)) };
+        let (observed, volumes) = match observations.await {
+            Ok(found) => found,
+            Err(error) => return refused("the existing containers and volumes are not known", &error),
         };
         self.observed = observed;
         self.observe_host();
@@ -26,14 +26,14 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         match self.carry_out(&plan).await {
             Ok(()) => Answer::Done(plan.summary),
             Err(error) => {
-                warn!(%error, "purge not brought to its end");
-                refused("not all was purged; it may be ordered again", &error)
+                warn!(%error, "purge not completed");
+                refused("the purge is not complete; it may be ordered again", &error)
             }
         }
     }
 
     async fn carry_out(&mut self, plan: &PurgePlan) -> Result<(), EngineError> {
-        // A container that ends now did not finish: it is to be started if the purge goes no further.
+        // Recorded as stopped by us, the containers are started again if the purge fails halfway.
         let stops: Vec<_> = plan.containers.iter().map(stop).collect();
         record_intent(&mut self.ledger, &self.observed, &stops);
         self.save_ledger().await;

@@ -1,4 +1,4 @@
-//! Runs one stage: the steps of a service in order, different services beside each other.
+//! Runs one stage: the steps of a service in order, different services in parallel.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,9 +17,9 @@ use crate::plan;
 use super::{HostAccess, Memory, Reconciler};
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Runs a stage. What it is about to do is in the store before it begins, what became of it after.
+    /// Runs a stage. Saves what it is about to do before it begins, and the outcomes at its end.
     ///
-    /// When `stop` is cancelled, what has begun is finished and nothing more is begun.
+    /// When `stop` is cancelled, steps that have begun are finished and no other is begun.
     pub(super) async fn run_stage(&mut self, stage: Vec<Step>, stop: &CancellationToken) {
         let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
         for app in self.ledger.apps.values_mut() {
@@ -28,23 +28,23 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         plan::record_intent(&mut self.ledger, &self.observed, &stage);
         self.save_ledger().await;
-        let (beside, steps): (Vec<_>, Vec<_>) =
+        let (downloads, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
-        for step in &beside {
+        for step in &downloads {
             if let Step::Pull { image } = step {
                 let platform = self.platform_of(image);
                 self.pulls.begin(&self.engine, &self.host, image, platform);
             } else if let Step::MeasureImage { image } = step {
                 let platform = self.platform_of(image).map(|platform| platform.architecture);
-                let architecture = platform.or(self.facts.architecture.clone()).unwrap_or_default();
-                self.image_sizes.begin(&self.host, image, &architecture);
+                let architecture = platform.or(self.facts.known.architecture.clone()).unwrap_or_default();
+                self.facts.image_sizes.begin(&self.host, image, &architecture);
             }
         }
         let Some(delivered) = self.delivered.clone() else { return };
         let has_steps = !steps.is_empty();
         let chains = chains(steps);
         let numbers = self.numbers();
-        let does = Doer {
+        let runner = StepRunner {
             engine: &*self.engine,
             host: &*self.host,
             target: &delivered.target,
@@ -55,7 +55,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let at_once = self.settings.plan.parallel_swaps.max(1);
         let outcomes: Vec<(Step, Outcome)> =
             stream::iter(chains.into_iter().take_while(|_| !stop.is_cancelled()))
-                .map(|chain| does.run_chain(chain))
+                .map(|chain| runner.run_chain(chain))
                 .buffer_unordered(at_once)
                 .collect::<Vec<_>>()
                 .await
@@ -65,7 +65,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let now = self.host.now();
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
-                self.note_heal(&step);
+                self.heals.note(&step);
                 plan::record_done(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
             }
             self.settle(&step, outcome);
@@ -78,7 +78,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 }
 
 impl<E, M, H> Reconciler<E, M, H> {
-    /// For which machines a service of a release that may run asks for an image.
+    /// Returns the platform for which a service of a wanted or good release asks for an image.
     fn platform_of(&self, image: &ImageRef) -> Option<Platform> {
         let wanted = self.delivered.iter().flat_map(|delivered| delivered.target.apps.values());
         let wanted = wanted.filter_map(TargetApp::release);
@@ -107,8 +107,8 @@ fn chains(steps: Vec<Step>) -> Vec<Vec<Step>> {
     chains
 }
 
-/// What runs steps: all that they may need, and none of it changed.
-pub(super) struct Doer<'a, E, H> {
+/// Runs steps. Borrows all that they need and changes none of it.
+pub(super) struct StepRunner<'a, E, H> {
     engine: &'a E,
     pub(super) host: &'a H,
     pub(super) target: &'a Target,
@@ -117,8 +117,8 @@ pub(super) struct Doer<'a, E, H> {
     numbers: &'a BTreeMap<AppId, u64>,
 }
 
-impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
-    /// Runs the steps of a chain up to the first that does not succeed.
+impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
+    /// Runs the steps of a chain up to the first one that fails.
     async fn run_chain(&self, chain: Vec<Step>) -> Vec<(Step, Outcome)> {
         let mut outcomes = Vec::new();
         let mut steps = chain.into_iter().peekable();
@@ -151,8 +151,8 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         outcomes
     }
 
-    /// Runs a stop and the start that follows as one, if the start may begin while the engine still clears away
-    /// what has ended: the two do not need the same port or address. What became of both; `None`: it may not.
+    /// Runs a stop and the start that follows it as one call, so that the start begins while the engine still cleans up
+    /// after the stop. Returns both outcomes; `None` if the two need the same port or address and must run in turn.
     async fn swap(&self, stop: &Step, start: Option<&Step>) -> Option<(Outcome, Option<Outcome>)> {
         let Step::Stop { container: old, grace, .. } = stop else { return None };
         let Some(start @ Step::Start { app, service, container: new }) = start else { return None };
@@ -166,14 +166,14 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         Some((outcome(stop, stopped), started.map(|started| outcome(start, started))))
     }
 
-    /// What was said before is said of another start.
+    /// Removes the hand-over signal of an earlier start.
     fn forget_hand_over(&self, app: &AppId, service: &ServiceName) {
         if let Some(number) = self.numbers.get(app) {
             self.host.forget_hand_over(*number, service);
         }
     }
 
-    /// Runs one step. Those that only the ledger sees are done as they are.
+    /// Runs one step. Steps that only change the ledger succeed at once.
     async fn run_step(&self, step: &Step) -> Outcome {
         let engine = self.engine;
         let result = match step {
@@ -211,7 +211,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
                     return no_longer_wanted();
                 };
                 if let Err(error) = self.host.prepare(new.app.number, service) {
-                    // The engine makes the folder itself; only users other than root cannot lock then.
+                    // The engine then makes the folder itself, and only root can lock.
                     let error = with_causes(&error);
                     debug!(%app, %service, error, "lock folder cannot be made");
                 }
@@ -245,7 +245,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         outcome(step, result)
     }
 
-    /// The release that has a service with this spec.
+    /// Returns the wanted or good release that has a service with this spec.
     pub(super) fn release_with(
         &self,
         app: &AppId,
@@ -255,7 +255,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         self.release_where(app, |r| r.services.get(service).is_some_and(|s| s.hash == *spec))
     }
 
-    /// The wanted release, or else the good one, that has something. Of a refused app there is only the good one.
+    /// Returns the wanted release, or else the good one, for which `has_it` holds. A refused app has only a good one.
     pub(super) fn release_where(
         &self,
         app: &AppId,
@@ -272,7 +272,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         Some((owner, wanted.into_iter().chain(good).find(|release| has_it(release))?))
     }
 
-    /// The containers whose namespaces a service is to join, as they were seen last; `None` when one is missing.
+    /// Returns the observed containers whose namespaces a service joins; `None` when one is missing.
     fn joined(
         &self,
         app: &AppId,
@@ -289,8 +289,8 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         joins.map(|(_, name)| container(name)).collect()
     }
 
-    /// Puts our lock files beside those of the app, so that from now on it waits for us. Locks that count for
-    /// nothing, or that an order passes over, are taken away first.
+    /// Locks all services of an app, so that from now on it waits for us. Locks of the app that an order overrides, or that
+    /// do not count, are removed first.
     fn lock(&self, app: &AppId) -> Outcome {
         let Some((owner, Some(release))) = wanted(self.target, app) else { return no_longer_wanted() };
         let ledger = self.ledger.apps.get(app);
@@ -346,8 +346,8 @@ fn no_longer_wanted() -> Outcome {
     Outcome::Retry { after: None, why: "it is not wanted any more".to_owned() }
 }
 
-/// What a call's result means for its step. Only an image that is not there counts as failed: asking again
-/// cannot help, somebody must push it. All else passes by itself or when its cause goes, and is tried for ever.
+/// Turns the result of an engine call into the outcome of its step. Only a missing image counts as failed, because a
+/// person must push it. All other errors may pass and are retried without end.
 pub(super) fn outcome(step: &Step, result: Result<(), EngineError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,

@@ -1,54 +1,54 @@
-//! Counts trials: how long each was watched, over how many boots, and for how long all was well.
+//! Times trials: how long each was observed, over how many boots, and for how long the release was healthy.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tracing::info;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, ContainerId, ContainerState, EventKind, Ledger, Observed, Plan, PlanSettings, Reason, Release,
-    SpecHash, Target, TargetApp,
+    AppId, ContainerId, ContainerState, Ledger, Observed, Plan, PlanSettings, Reason, Release, SpecHash,
+    Strategy, Target, TargetApp,
 };
 
 use super::{HostAccess, Memory, Reconciler};
 
-/// Longest time between two looks at a release on trial.
+/// Longest time between two observations of a release on trial.
 const OBSERVE_EVERY: Duration = Duration::from_secs(10);
 
-/// How much of a trial a power cut may make us forget, to be kind to the disk.
+/// Saves of a trial's time are this far apart, to spare the disk. A power cut may lose as much of it.
 const SAVE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Default)]
 pub(super) struct Trials {
     last_observed: Option<Instant>,
-    /// When the engine was asked for what was seen last. It may have answered long after.
+    /// When the last observation was requested. The answer may have come much later.
     asked: Option<Instant>,
-    /// Whether nobody could look since the device booted, or since the engine was gone.
+    /// Whether there was no observation since the device booted or the engine did not answer.
     is_first_observation: bool,
     unsaved: Duration,
-    /// Apps that are well and watched: since when, and the containers with their restarts.
+    /// Healthy apps on trial: since when, and their containers with their restarts.
     well: BTreeMap<AppId, (Instant, Fingerprint)>,
 }
 
-/// What must stay as it is while an app is watched.
+/// An app counts as steady while this stays the same.
 type Fingerprint = Vec<(ContainerId, u64)>;
 
 impl Trials {
-    /// The engine is asked now. An answer that comes late tells of this moment, and of none after.
+    /// Notes that an observation is requested now. A late answer still describes this moment.
     pub(super) fn ask(&mut self) {
         self.asked = Some(Instant::now());
     }
 
-    /// For how long each watched app is known to have been well. One that was restarted since the last look was not.
+    /// Returns for how long each app on trial has been healthy. An app that was restarted since the last observation is
+    /// left out.
     pub(super) fn steady(&self, observed: &Observed) -> BTreeMap<AppId, Duration> {
         let known = |since| self.asked.map_or(Duration::ZERO, |at| at.saturating_duration_since(since));
         let same = self.well.iter().filter(|(app, (_, before))| *before == fingerprint(observed, app));
         same.map(|(app, (since, _))| (app.clone(), known(*since))).collect()
     }
 
-    /// Takes from the plan which apps are well and watched.
+    /// Reads from the plan which apps on trial are healthy.
     pub(super) fn note(&mut self, plan: &Plan, observed: &Observed) {
         let watched =
             plan.waiting.iter().filter(|w| w.reason == Reason::Trial).filter_map(|w| w.app.as_ref());
@@ -64,21 +64,21 @@ impl Trials {
         self.well = well;
     }
 
-    /// The engine is gone: what it will show then may have ended and begun again.
+    /// Resets all soak timers, because containers may restart unseen while the engine does not answer.
     pub(super) fn lose_sight(&mut self) {
         self.last_observed = None;
         self.well.clear();
     }
 
-    /// Forgets when was looked last.
+    /// Excludes the time since the last observation from all trials.
     pub(super) fn forget_last_observation(&mut self) {
         self.last_observed = None;
     }
 
-    /// Until a trial must be looked at again; `None` when there is none, or when it stands still and is
-    /// not about to be good.
+    /// Returns the time until a trial must be observed again; `None` without a trial, or while the device is held and no
+    /// soak is about to end.
     pub(super) fn next_due(&self, ledger: &Ledger, plan: &Plan) -> Option<Duration> {
-        // One that is past saving changes by an event, if ever: looking at it helps nobody.
+        // A degraded release changes by an event only, so it needs no observations of its own.
         let is_lost = |id: &AppId| {
             plan.waiting.iter().any(|w| w.reason == Reason::Degraded && w.app.as_ref() == Some(id))
         };
@@ -97,7 +97,7 @@ fn fingerprint(observed: &Observed, app: &AppId) -> Fingerprint {
     of_app.map(|seen| (seen.container.clone(), seen.restarts)).collect()
 }
 
-/// How long the trial of an app's wanted release may take.
+/// Returns how long the trial of an app's wanted release may take.
 fn deadline(target: &Target, app: &AppId, settings: &PlanSettings) -> Duration {
     let wanted = match target.apps.get(app) {
         Some(TargetApp::Wanted(wanted)) => wanted.release.as_ref(),
@@ -107,7 +107,7 @@ fn deadline(target: &Target, app: &AppId, settings: &PlanSettings) -> Duration {
 }
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
-    /// Counts the boot, for trials that began in an earlier one; none while the device is held.
+    /// Counts this boot for trials that began in an earlier one, unless the device is held.
     pub(super) async fn count_boot(&mut self) {
         let counted = u32::from(self.ledger.hold.is_none());
         for trial in self.ledger.apps.values_mut().filter_map(|app| app.trial.as_mut()) {
@@ -120,7 +120,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.save_ledger().await;
     }
 
-    /// A trial, or a rejection, of another release than the wanted one counts for nothing any more.
+    /// Removes trials, forced updates and rejections of releases that are no longer wanted.
     pub(super) fn forget_other_trials(&mut self, target: &Target) {
         for (id, app) in &mut self.ledger.apps {
             let key = match target.apps.get(id) {
@@ -140,8 +140,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
     }
 
-    /// Counts the time since the last look for every trial, up to its deadline and unless the device is
-    /// held, and asks the engine how often it restarted what is on trial: its list does not tell.
+    /// Adds the time since the last observation to every trial, up to its deadline and unless the device is held. Then asks
+    /// the engine how often it restarted each container on trial, because its list does not say so.
     pub(super) async fn watch_trials(&mut self) -> Result<(), EngineError> {
         let now = Instant::now();
         let passed = self.trials.last_observed.replace(now).map_or(Duration::ZERO, |last| now - last);
@@ -153,8 +153,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         for (id, app) in &mut self.ledger.apps {
             let deadline = self.delivered.as_ref().map(|d| deadline(&d.target, id, &self.settings.plan));
             if let Some(trial) = &mut app.trial {
-                // Past its deadline it is decided, or it never will be: there is nothing to count, or to write.
-                // Nor while the image comes of a service whose predecessor has made room for it.
+                // After the deadline the time no longer matters and is not saved. While an image is downloaded, because
+                // the predecessor was removed to make room for it, the time does not count.
                 if deadline.is_some_and(|deadline| trial.ran < deadline) && !fetching.contains(id) {
                     trial.ran += passed;
                     counted += passed;
@@ -182,17 +182,40 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         Ok(())
     }
 
-    /// Takes note that the engine answers. One that did not may have taken containers with it.
-    pub(super) fn note_engine(&mut self) {
-        if self.engine_error.take().is_some() {
-            info!("engine answers again");
-            self.emit(EventKind::Engine { error: None });
-            self.trials.is_first_observation = true;
+    /// Adds `passed` to the hand-over time of every service whose successor and predecessor both run.
+    pub(super) fn count_hand_overs(&mut self, passed: Duration) {
+        let Some(delivered) = self.delivered.clone() else { return };
+        for (id, ledger) in &mut self.ledger.apps {
+            let release = delivered.target.apps.get(id).and_then(|app| app.release());
+            let (Some(trial), Some(release)) = (&mut ledger.trial, release) else { continue };
+            for (name, spec) in &release.services {
+                if !matches!(spec.strategy, Strategy::HandOver { .. }) {
+                    continue;
+                }
+                let runs = |is_new: bool| {
+                    self.observed.services.iter().any(|s| {
+                        let is_of = s.app == *id && s.service == *name;
+                        // A container that crashes again and again uses up its time, too.
+                        let is_up = matches!(s.state, ContainerState::Running | ContainerState::Restarting);
+                        is_of && is_up && (s.spec == spec.hash) == is_new
+                    })
+                };
+                if runs(true) && runs(false) {
+                    *trial.hand_over.entry(name.clone()).or_default() += passed;
+                }
+            }
         }
-        self.engine_failures = 0;
     }
 
-    /// Apps of whose wanted release an image is on its way.
+    /// Records that the engine answers. After an outage its containers may have ended with it.
+    pub(super) fn note_engine(&mut self) {
+        if let Some(kind) = self.engine_link.note_answer() {
+            self.emit(kind);
+            self.trials.is_first_observation = true;
+        }
+    }
+
+    /// Returns the apps with a download for their wanted release.
     fn apps_fetching(&self) -> BTreeSet<AppId> {
         let pulling = self.pulls.percentages();
         let apps = self.delivered.as_ref().into_iter().flat_map(|delivered| &delivered.target.apps);
@@ -203,8 +226,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             .collect()
     }
 
-    /// After a boot, and after an outage of the engine: what of a trial ended with it did not end by itself, and
-    /// runs again.
+    /// After a boot or an outage of the engine, records failed containers on trial as stopped, so that they are started
+    /// again: they did not end by themselves.
     async fn note_cut_short(&mut self, tried: &[SpecHash]) {
         if !std::mem::take(&mut self.trials.is_first_observation) {
             return;

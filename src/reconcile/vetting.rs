@@ -1,5 +1,5 @@
-//! Whether the host lets a step have what it would reach: asked right before the step runs, because links on the host and
-//! its networks change at any time.
+//! Checks the mounts and address ranges of a step right before it runs, because links and networks of the host may change
+//! at any time.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use crate::model::{
 };
 
 use super::host_access::{HostAccess, MountedPath};
-use super::stage::Doer;
+use super::stage::StepRunner;
 
-/// A service beside the one that is to start.
+/// Another service, to compare its mounts with those of the service that is to start.
 struct Neighbour<'a> {
     app: &'a AppId,
     service: &'a ServiceName,
@@ -21,9 +21,10 @@ struct Neighbour<'a> {
     is_up: bool,
 }
 
-impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
-    /// The step that the host does not let run now, and why: `step`, or when it is a stop the start that comes later in
-    /// `rest` of its chain, because what cannot start stops nothing. Adds to `stopped` what the step stops.
+impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
+    /// Returns the step that the host does not allow now, and why: `step` itself or, if it is a stop, a later start in
+    /// `rest` of its chain, because no container is stopped for a successor that cannot start. Adds the container that
+    /// `step` stops to `stopped`.
     pub(super) async fn barred_here_or_later(
         &self,
         step: &Step,
@@ -45,7 +46,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         None
     }
 
-    /// Why the host does not let a step run now. `stopped`: containers that are down since the last look.
+    /// Returns why the host does not allow a step now. `stopped`: containers that were stopped since the observation.
     async fn barred(&self, step: &Step, stopped: &[ContainerId]) -> Option<String> {
         let (app, service, spec) = match step {
             Step::CreateNetwork { app, network, config_hash } => {
@@ -94,8 +95,8 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         self.observed.services.iter().find(|seen| seen.container == *container)
     }
 
-    /// Why a service that mounts `bound` may not start beside others: one of the two could replace what the other mounts
-    /// by a link, which the engine follows whenever it starts that one again by itself.
+    /// Returns why a service that mounts `bound` may not run together with another service: one of the two could replace a
+    /// path that the other mounts by a link, and the engine would follow the link at the next restart.
     async fn replaceable(
         &self,
         own: (&AppId, &Release, &SpecHash),
@@ -108,11 +109,11 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         if let Some(stranger) = self.stranger(stopped) {
             let (service, release) = (&stranger.service, &stranger.release);
             return Some(format!(
-                "service {service} of release {release} still runs, and nobody knows what it mounts: this start waits for its end"
+                "service {service} of release {release} still runs, and its mounts are not known: this start waits for its end"
             ));
         }
         for other in self.neighbours(own, stopped) {
-            // One that may not be mounted any more is not what the other one has.
+            // A path that may no longer be mounted is not what the running container has.
             let Ok(theirs) = self.host.resolve_mounts(other.spec, other.volumes).await else { continue };
             let name = format!("service {} of app {}", other.service, other.app);
             if let Some(path) = first_in(bound, &theirs) {
@@ -133,7 +134,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         !is_down && !stopped.contains(&seen.container)
     }
 
-    /// A container that is up and of no release that may run.
+    /// Returns a running container that belongs to no wanted or good release.
     fn stranger(&self, stopped: &[ContainerId]) -> Option<&ObservedService> {
         let is_known = |seen: &ObservedService| {
             self.releases().any(|(app, release)| {
@@ -145,7 +146,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         all.into_iter().find(|seen| self.is_up(seen, stopped) && !is_known(seen))
     }
 
-    /// All services of the same release, those that other apps may start, and those that are up.
+    /// Returns all other services of the same release, those of other apps, and those that run.
     fn neighbours(&self, own: (&AppId, &Release, &SpecHash), stopped: &[ContainerId]) -> Vec<Neighbour<'_>> {
         let (own_app, own_release, own_spec) = own;
         let mut found = Vec::new();
@@ -164,7 +165,7 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
         found
     }
 
-    /// Every release that may run: those that are wanted and those that are good.
+    /// Returns all wanted and all good releases.
     fn releases(&self) -> impl Iterator<Item = (&AppId, &Release)> {
         let wanted = self.target.apps.iter().filter_map(|(id, app)| Some((id, app.release()?)));
         let good = self.ledger.apps.iter().filter_map(|(id, app)| Some((id, app.good.as_ref()?)));
@@ -172,8 +173,8 @@ impl<E: Operate, H: HostAccess> Doer<'_, E, H> {
     }
 }
 
-/// The first of `paths` that is in a folder of another one where it may be replaced: the folder is mounted to be written,
-/// or what is mounted below it is.
+/// Returns the first of `paths` that lies in a mounted folder of `others` and can be replaced there: the folder is mounted
+/// writable, or another disk is mounted between the two.
 fn first_in<'a>(paths: &'a [MountedPath], others: &[MountedPath]) -> Option<&'a str> {
     others.iter().find_map(|other| {
         let is_in = |path: &str| path != other.path && is_at_or_below(path, &other.path);

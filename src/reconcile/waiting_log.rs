@@ -1,4 +1,4 @@
-//! Since when something is waited for. In memory only: a restart of the agent begins anew.
+//! Logs waits and remembers since when each lasts. In memory only: a restart of the agent resets the times.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +6,17 @@ use tracing::{debug, info, warn};
 
 use crate::model::{AppId, EventKind, Plan, Reason, ServiceName, Waiting};
 
-/// What tells one waiting from another: the words beside it may change while it lasts.
+/// Identifies a wait. Its text may change while it lasts.
 type Key = (Option<AppId>, Option<ServiceName>, Reason);
 
 #[derive(Debug, Default)]
 pub(super) struct WaitingLog(BTreeMap<Key, Waiting>);
 
 impl WaitingLog {
-    /// Writes into a plan since when it waits for each thing, and into the log what it has not waited for
-    /// before; what is not waited for any more is forgotten. Returns what has begun and what is over.
+    /// Writes the start of each wait into a plan, and logs new waits. Returns an event for each wait that began or ended.
     pub(super) fn date(&mut self, plan: &mut Plan, now: impl Fn() -> String) -> Vec<EventKind> {
         let mut known: BTreeMap<Key, Waiting> = BTreeMap::new();
-        let mut told = Vec::new();
+        let mut events = Vec::new();
         for waiting in &mut plan.waiting {
             let key = (waiting.app.clone(), waiting.service.clone(), waiting.reason);
             let before = self.0.remove(&key).or_else(|| known.get(&key).cloned());
@@ -26,17 +25,16 @@ impl WaitingLog {
             known.insert(key, waiting.clone());
             if is_new {
                 log(waiting);
-                told.push(EventKind::Waiting { waiting: waiting.clone(), is_over: false });
+                events.push(EventKind::Waiting { waiting: waiting.clone(), is_over: false });
             }
         }
         let over = std::mem::replace(&mut self.0, known).into_values();
-        told.extend(over.map(|waiting| EventKind::Waiting { waiting, is_over: true }));
-        told
+        events.extend(over.map(|waiting| EventKind::Waiting { waiting, is_over: true }));
+        events
     }
 }
 
-/// One line for each thing that is waited for; what a step, the target or an alert
-/// (`alerts`) tells is for debugging.
+/// Logs a wait. Waits that a step, the target or an alert logs already are logged for debugging only.
 fn log(waiting: &Waiting) {
     let (app, service) = (
         waiting.app.as_ref().map(tracing::field::display),

@@ -1,4 +1,4 @@
-//! What wakes the reconciler.
+//! Waits for the next event that starts a cycle.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::engine::{EngineError, Operate};
 use crate::model::{ByService, Delivered, ImageRef, ImageSize};
 
 use super::orders::Command;
-use super::{HostAccess, Memory, Reconciler, Unmeasured, facts};
+use super::{HostAccess, Memory, Reconciler, Unmeasured};
 
 /// Why the reconciler woke up.
 pub(super) enum Wakeup {
@@ -18,11 +18,11 @@ pub(super) enum Wakeup {
     PullEnded(ImageRef, Result<u64, EngineError>),
     Measured(ImageRef, Result<ImageSize, Unmeasured>),
     Command(Command),
-    /// The engine told of a change; its restarts so far.
+    /// The engine reported a change. Contains the restarts that it has reported so far.
     Engine(ByService),
-    /// A file changed, or it is time.
+    /// A watched file changed, or the next cycle is due.
     Due,
-    /// Nobody will ever send a target again.
+    /// All senders of targets are dropped.
     Closed,
 }
 
@@ -46,13 +46,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 }
             }
             (image, result) = self.pulls.next_end() => Wakeup::PullEnded(image, result),
-            (image, result) = self.image_sizes.next_end() => Wakeup::Measured(image, result),
+            (image, result) = self.facts.image_sizes.next_end() => Wakeup::Measured(image, result),
             Some((image, percent)) = inputs.progress.recv() => Wakeup::Progress(image, percent),
             Some(command) = inputs.commands.recv() => Wakeup::Command(command),
-            // A watcher that is gone for good must not spin the loop: the resync goes on without it.
+            // A closed channel is always ready and would spin the loop. Without the watcher, the resync goes on.
             Ok(()) = inputs.engine.changed() => Wakeup::Engine(inputs.engine.borrow_and_update().clone()),
             () = tokio::time::sleep_until(due) => Wakeup::Due,
-            () = facts::change(&*self.host, &self.watched_files) => Wakeup::Due,
+            () = self.lock_folders.changed(&*self.host) => Wakeup::Due,
         }
     }
 }

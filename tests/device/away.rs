@@ -65,7 +65,7 @@ fn an_engine_that_comes_later_or_goes_for_a_while_is_found() {
     let _proxy = EngineProxy::start(lab.docker().socket(), &socket);
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
-    let told = agent.log().matches("engine cannot be looked at").count();
+    let told = agent.log().matches("engine does not answer").count();
     assert!((2..=4).contains(&told), "told {told} times: {}", agent.log());
 }
 

@@ -1,0 +1,86 @@
+//! Everything that the reconciler publishes: the report, events, counters, alerts, and the input of a forecast.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::model::{Answer, EventKind, Events, Order, Outcome, Plan, Report, Step};
+use crate::plan::OwnedSituation;
+
+use super::alerts::{self, Alerts};
+use super::counters::Counters;
+use super::waiting_log::WaitingLog;
+
+pub(super) struct Outbox {
+    pub(super) counters: Counters,
+    waiting_log: WaitingLog,
+    alerts: Alerts,
+    report: watch::Sender<Report>,
+    outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+    events: watch::Sender<Events>,
+}
+
+impl Outbox {
+    pub(super) fn new(
+        report: watch::Sender<Report>,
+        outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+        events: watch::Sender<Events>,
+    ) -> Self {
+        let (counters, waiting_log, alerts) = Default::default();
+        Self { counters, waiting_log, alerts, report, outlook, events }
+    }
+
+    /// Adds an event that happened `at`.
+    pub(super) fn emit(&self, at: String, kind: EventKind) {
+        self.events.send_modify(|events| events.add(at, kind));
+    }
+
+    /// Writes into a plan since when it waits for each thing. Logs what begins and emits what begins and ends.
+    pub(super) fn date_waits(&mut self, plan: &mut Plan, now: impl Fn() -> String) {
+        for kind in self.waiting_log.date(plan, &now) {
+            self.emit(now(), kind);
+        }
+    }
+
+    /// Counts the outcome of a step and emits it.
+    pub(super) fn note_step(&mut self, at: String, step: &Step, outcome: &Outcome) {
+        self.counters.note_step(step, outcome);
+        let failure = match outcome {
+            Outcome::Done => None,
+            Outcome::Retry { why, .. } | Outcome::Failed { why } => Some(why.clone()),
+        };
+        self.emit(at, EventKind::Step { step: step.clone(), failure });
+    }
+
+    /// Counts the answer to an order and emits it.
+    pub(super) fn note_order(&mut self, at: String, order: &Order, answer: &Answer) {
+        let (is_followed, text) = match answer {
+            Answer::Done(text) => (true, text),
+            Answer::Refused(text) | Answer::Held(text) | Answer::NotFound(text) => (false, text),
+        };
+        if is_followed && matches!(order, Order::Rollback { .. }) {
+            self.counters.counts.rollbacks += 1;
+        }
+        self.emit(at, EventKind::Order { verb: order.verb(), is_followed, answer: text.clone() });
+    }
+
+    /// Adds the counters, logs the alerts that the report raises, and wakes its readers if it has changed.
+    pub(super) fn publish(&mut self, mut report: Report) {
+        report.counts.clone_from(&self.counters.counts);
+        alerts::log(self.alerts.raise(&report));
+        self.report.send_if_modified(|old| {
+            let is_changed = *old != report;
+            *old = report;
+            is_changed
+        });
+    }
+
+    /// Publishes the situation from which a forecast is made; `None` withdraws it.
+    pub(super) fn publish_outlook(&self, situation: Option<OwnedSituation>) {
+        self.outlook.send_if_modified(|old| {
+            let is_changed = old.is_some() || situation.is_some();
+            *old = situation.map(Arc::new);
+            is_changed
+        });
+    }
+}
