@@ -1,11 +1,11 @@
-//! [`Report`] → the body of `PATCH /device/v3/state` (docs/dev/protocol.md, "Reports").
+//! Renders a [`Report`] as the body of `PATCH /device/v3/state` (docs/dev/protocol.md, "Reports").
 
 use std::collections::BTreeMap;
 
 use super::report_v3::{AppReport, DeviceReport, ReleaseReport, ServiceReport, UpdateStatus};
 use crate::model::{self, Report};
 
-/// What is told of the device besides its apps; `None` leaves the cloud's value as it is.
+/// Facts about the device in a report, other than its apps. `None` leaves the cloud's value as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceFacts {
     pub status: Option<String>,
@@ -17,12 +17,11 @@ pub struct DeviceFacts {
     pub mac_address: Option<String>,
 }
 
-/// The whole report of a device.
+/// Renders the complete report of a device.
 ///
-/// `apps` is left out, so that the cloud keeps what it has, when nothing certain can be said: no
-/// target is known, it names no app, or the engine cannot be looked at. An `apps` that is there counts as
-/// complete, and images it does not name are taken for deleted (rule 1 of docs/dev/protocol.md, "Reports: rules for
-/// apps").
+/// Leaves out `apps`, so that the cloud keeps its values, if there is no target, if it has no app, or if the engine cannot
+/// be observed. The cloud treats a present `apps` as complete, and images that it does not have as deleted (rule 1 of
+/// docs/dev/protocol.md, "Reports: rules for apps").
 #[must_use]
 pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
     let is_certain = report.has_target && !report.apps.is_empty() && report.engine_error.is_none();
@@ -37,12 +36,11 @@ pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
     }
 }
 
-/// The report for the one retry after a 401: of each app only the target's release, because a release
-/// or an app that the cloud no longer knows poisons the whole request (rule 2 of docs/dev/protocol.md, "Reports: rules
-/// for apps").
+/// Reduces a report for the one retry after a 401: each app keeps only the target's release, because the cloud refuses the
+/// complete request if it has a release or app that the cloud does not know (rule 2 of docs/dev/protocol.md, "Reports:
+/// rules for apps").
 ///
-/// `release_uuid` stays only where it is that release. When nothing of the apps is left, `apps` is
-/// left out.
+/// `release_uuid` stays only if it is that release. `apps` is left out if no app is left.
 #[must_use]
 pub fn reduce(full: &DeviceReport, target: &Report) -> DeviceReport {
     let mut apps = BTreeMap::new();
