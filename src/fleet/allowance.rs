@@ -78,7 +78,7 @@ mod tests {
         ] {
             assert_eq!(allowance.take(at(now)), answer, "at {now}");
         }
-        // A device that was quiet for long has its burst again, no more, and is told of anew.
+        // A device that was quiet for long has its full burst again, not more, and its next refusal is logged again.
         for n in 0..60 {
             assert_eq!(allowance.take(at(100_000)), Ok(()), "{n}");
         }

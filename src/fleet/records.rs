@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::allowance::Allowance;
 use super::policy::{Change, Device, Refusal, World};
-use super::render::{self, Told};
+use super::render::{self, Inputs};
 use super::store::{FolderLock, Store, StoreError};
 use crate::model::DeviceUuid;
 
@@ -69,7 +69,7 @@ const REPORTS: usize = 2;
 /// A rendered target. Its body is kept only while it is being sent, because the bodies of all devices would take much
 /// memory.
 struct Kept {
-    told: Told,
+    inputs: Inputs,
     etag: String,
     body: Weak<Vec<u8>>,
 }
@@ -155,13 +155,13 @@ impl Records {
         T: Send + 'static,
         F: FnOnce(&World) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let records = Arc::clone(self);
         // One type of task for all acts, because each instance of a generic task is 3 KB of code.
         let decide: Decide = Box::new(move |world| {
             let (answer, changes) = act(world)?;
             // An error means that the caller has gone.
-            let _gone = tell.send(answer);
+            let _gone = sender.send(answer);
             Ok(changes)
         });
         // Wait here and not on a blocking thread, because hundreds of acts may be waiting.
@@ -173,7 +173,7 @@ impl Records {
         })
         .await;
         done.unwrap_or(Err(ActError::Stopping))?;
-        told.await.map_err(|_| ActError::Stopping)
+        receiver.await.map_err(|_| ActError::Stopping)
     }
 
     /// As [`Self::act`], for a device. Operators go before all waiting devices.
@@ -252,10 +252,10 @@ impl Records {
         let live = self.live_of(&device.uuid);
         let mut kept = locked(&live.rendered);
         let release = world.target_of(device);
-        if let Some(Kept { told, etag, body }) = kept.as_ref() {
-            let is_same = told.name == device.name
-                && told.fleet == device.fleet
-                && told.release == release.map(|release| release.number);
+        if let Some(Kept { inputs, etag, body }) = kept.as_ref() {
+            let is_same = inputs.name == device.name
+                && inputs.fleet == device.fleet
+                && inputs.release == release.map(|release| release.number);
             if is_same && knows(etag) {
                 return Ok(Target::Same { etag: etag.clone() });
             }
@@ -271,7 +271,7 @@ impl Records {
             .ok_or_else(|| serde::ser::Error::custom("the device's fleet is not in the records"))?;
         let rendered = render::target_state(device, fleet, release.map(AsRef::as_ref), self.poll_interval)?;
         let (etag, body) = (rendered.etag, Arc::new(rendered.body));
-        *kept = Some(Kept { told: rendered.told, etag: etag.clone(), body: Arc::downgrade(&body) });
+        *kept = Some(Kept { inputs: rendered.inputs, etag: etag.clone(), body: Arc::downgrade(&body) });
         if knows(&etag) {
             return Ok(Target::Same { etag });
         }

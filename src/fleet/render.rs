@@ -13,7 +13,7 @@ use crate::wire::state_v3::{AppState, DeviceState, ReleaseState, ServiceState};
 /// The inputs of a body, except the uuid. Equal inputs give equal bodies, because the content of a release and the name of
 /// a fleet never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Inputs {
     pub(super) name: String,
     pub(super) fleet: u64,
     pub(super) release: Option<u64>,
@@ -22,7 +22,7 @@ pub(super) struct Told {
 /// A body with its etag, ready to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rendered {
-    pub(super) told: Told,
+    pub(super) inputs: Inputs,
     pub(super) body: Vec<u8>,
     /// Weak: `W/"<length in hex>-<hash>"`.
     pub(super) etag: String,
@@ -56,12 +56,12 @@ pub(super) fn target_state(
     let body = serde_json::to_vec(&BTreeMap::from([(device.uuid.as_str(), state)]))?;
     let hash = hex(&Sha256::digest(&body)[..8]);
     let etag = format!("W/\"{:x}-{hash}\"", body.len());
-    let told = Told {
+    let inputs = Inputs {
         name: device.name.clone(),
         fleet: fleet.number,
         release: release.map(|release| release.number),
     };
-    Ok(Rendered { told, body, etag })
+    Ok(Rendered { inputs, body, etag })
 }
 
 fn release_state(release: &Release) -> ReleaseState {

@@ -219,10 +219,10 @@ fn merge_apps(
         if let Some(commit) = app.release_uuid {
             reported.running = Some(find(commit)?.number);
         }
-        for (commit, told) in &app.releases {
+        for (commit, reported) in &app.releases {
             let release = find(commit)?;
-            updates.extend(told.update_status);
-            for (name, service) in &told.services {
+            updates.extend(reported.update_status);
+            for (name, service) in &reported.services {
                 let (name, _) = find_image(release, name, service.image).ok_or(NotYours)?;
                 let row = merge_row(&reported.services, release.number, name, service);
                 rows.insert((release.number, name.clone()), row);
@@ -249,15 +249,15 @@ fn merge_row(
     before: &[ReportedService],
     release: u64,
     name: &ServiceName,
-    told: &Service<'_>,
+    reported: &Service<'_>,
 ) -> ReportedService {
     let old = before.iter().find(|row| row.release == release && row.service == *name);
-    let status = told.status.filter(|word| SERVICE_STATUS.contains(word)).map(str::to_owned);
+    let status = reported.status.filter(|word| SERVICE_STATUS.contains(word)).map(str::to_owned);
     ReportedService {
         release,
         service: name.clone(),
         status: status.or_else(|| old.and_then(|row| row.status.clone())),
-        progress: told.progress.unwrap_or_else(|| old.and_then(|row| row.progress)),
+        progress: reported.progress.unwrap_or_else(|| old.and_then(|row| row.progress)),
     }
 }
 

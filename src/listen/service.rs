@@ -54,7 +54,7 @@ impl Service<Request<Incoming>> for Routes {
         let serving = Serving(Arc::clone(&self.connection));
         let visit = Visit(Arc::clone(&self.connection));
         let has_body = !request.body().is_end_stream();
-        // With a Content-Length beside it, hyper heeds this one, and the connection must then be closed (RFC 9112,
+        // If there is a Content-Length, too, hyper uses this one, and the connection must then be closed (RFC 9112,
         // 6.3): a proxy may have seen another end of the request. hyper has dropped the length by now, so every
         // such connection is closed.
         let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);

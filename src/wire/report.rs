@@ -25,7 +25,7 @@ pub struct DeviceFacts {
 #[must_use]
 pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
     let is_certain = report.has_target && !report.apps.is_empty() && report.engine_error.is_none();
-    let apps = || report.apps.iter().map(|(id, told)| (id.to_string(), app(told))).collect();
+    let apps = || report.apps.iter().map(|(id, reported)| (id.to_string(), app(reported))).collect();
     DeviceReport {
         status: facts.status.clone(),
         os_version: facts.os_version.clone(),
@@ -44,36 +44,36 @@ pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
 #[must_use]
 pub fn reduce(full: &DeviceReport, target: &Report) -> DeviceReport {
     let mut apps = BTreeMap::new();
-    for (id, told) in full.apps.iter().flatten() {
+    for (id, reported) in full.apps.iter().flatten() {
         let wanted =
             target.apps.iter().find(|(app, _)| app.as_str() == id).and_then(|(_, app)| app.target.as_ref());
         let Some(wanted) = wanted.map(model::Commit::as_str) else { continue };
-        if let Some(release) = told.releases.get(wanted) {
+        if let Some(release) = reported.releases.get(wanted) {
             let releases = BTreeMap::from([(wanted.to_owned(), release.clone())]);
-            let release_uuid = told.release_uuid.clone().filter(|running| running == wanted);
+            let release_uuid = reported.release_uuid.clone().filter(|running| running == wanted);
             apps.insert(id.clone(), AppReport { release_uuid, releases });
         }
     }
     DeviceReport { apps: (!apps.is_empty()).then_some(apps), ..full.clone() }
 }
 
-fn app(told: &model::AppReport) -> AppReport {
+fn app(reported: &model::AppReport) -> AppReport {
     let mut releases: BTreeMap<String, ReleaseReport> = BTreeMap::new();
-    for (commit, status) in &told.update {
+    for (commit, status) in &reported.update {
         releases.entry(commit.to_string()).or_default().update_status = Some(update_status(*status));
     }
-    for service in &told.services {
+    for service in &reported.services {
         let release = releases.entry(service.release.to_string()).or_default();
         release.services.insert(service.service.to_string(), self::service(service));
     }
-    AppReport { release_uuid: told.current.as_ref().map(ToString::to_string), releases }
+    AppReport { release_uuid: reported.current.as_ref().map(ToString::to_string), releases }
 }
 
-fn service(told: &model::ServiceReport) -> ServiceReport {
+fn service(reported: &model::ServiceReport) -> ServiceReport {
     ServiceReport {
-        image: told.image.clone(),
-        status: Some(told.status.as_str().to_owned()),
-        download_progress: told.progress.map(i64::from),
+        image: reported.image.clone(),
+        status: Some(reported.status.as_str().to_owned()),
+        download_progress: reported.progress.map(i64::from),
     }
 }
 

@@ -26,7 +26,7 @@ const VERSION: u32 = 1;
 /// tag of an image that has a digest, and `is_running`: stopping a service does
 /// not make it another one.
 #[must_use]
-pub fn of(
+pub fn of_service(
     spec: &ServiceSpec,
     networks: &BTreeMap<NetworkName, NetworkSpec>,
     volumes: &BTreeMap<VolumeName, VolumeSpec>,

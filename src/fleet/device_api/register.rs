@@ -54,7 +54,7 @@ pub(super) async fn register(
     if let Err(error) = getrandom::fill(&mut random) {
         return failed(&error);
     }
-    let told = (request.uuid.clone(), request.key.clone());
+    let identity = (request.uuid.clone(), request.key.clone());
     let by = key.id().to_owned();
     let created = clock::now();
     let act = move |world: &World| {
@@ -68,8 +68,8 @@ pub(super) async fn register(
     };
     match records.act_for_device(act).await {
         Ok(number) => {
-            tracing::info!(device = %told.0, provisioning_key = by, "device registered");
-            let answer = json!({ "id": number, "uuid": told.0, "api_key": told.1 });
+            tracing::info!(device = %identity.0, provisioning_key = by, "device registered");
+            let answer = json!({ "id": number, "uuid": identity.0, "api_key": identity.1 });
             (StatusCode::CREATED, axum::Json(answer)).into_response()
         }
         Err(ActError::Refused(refusal)) => refused(&refusal),

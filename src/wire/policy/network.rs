@@ -41,7 +41,7 @@ pub(super) fn of_service(mode: &NetworkMode) -> Vec<(&'static str, Switch)> {
 }
 
 /// Returns what a declared network can reach, with the field that asks for it.
-pub(super) fn of(spec: &NetworkSpec) -> Vec<(&'static str, Switch)> {
+pub(super) fn of_network(spec: &NetworkSpec) -> Vec<(&'static str, Switch)> {
     let NetworkSpec {
         config_hash: _,
         is_internal: _,

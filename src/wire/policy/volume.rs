@@ -35,7 +35,7 @@ const DISK: &str = "uid= gid= umask= fmask= dmask= iocharset= codepage= utf8 err
     compress=";
 
 /// Returns what a declared volume can reach, with the field that asks for it.
-pub(super) fn of(spec: &VolumeSpec) -> Vec<(&'static str, Reach)> {
+pub(super) fn of_volume(spec: &VolumeSpec) -> Vec<(&'static str, Reach)> {
     let VolumeSpec { driver, driver_opts, labels: _ } = spec;
     if !matches!(driver.as_str(), "" | "local") {
         return vec![("driver", Reach::By(Switch::Drivers))];
