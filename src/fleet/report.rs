@@ -219,10 +219,10 @@ fn merge_apps(
         if let Some(commit) = app.release_uuid {
             reported.running = Some(find(commit)?.number);
         }
-        for (commit, reported) in &app.releases {
+        for (commit, named) in &app.releases {
             let release = find(commit)?;
-            updates.extend(reported.update_status);
-            for (name, service) in &reported.services {
+            updates.extend(named.update_status);
+            for (name, service) in &named.services {
                 let (name, _) = find_image(release, name, service.image).ok_or(NotYours)?;
                 let row = merge_row(&reported.services, release.number, name, service);
                 rows.insert((release.number, name.clone()), row);
