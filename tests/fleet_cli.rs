@@ -605,7 +605,7 @@ fn settings_of_the_server() {
     let file = file.to_str().unwrap();
     assert_snapshot!(serve(&["--config", file], &[]), @r"
     --- stderr
-    error: listen = 0.0.0.0:1 is open to other machines, and the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or say --allow-remote on a network you trust
+    error: other machines can reach listen = 0.0.0.0:1, but the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or use --allow-remote on a network you trust
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
@@ -638,7 +638,7 @@ fn settings_of_the_server() {
     let serving = Serving::start(&data);
     assert_snapshot!(serve(&["--listen", "127.0.0.1:0"], &[]), @r"
     --- stderr
-    error: <dir>/data is in use by another `cotter-fleet serve`; stop that one, or use another --data-dir
+    error: another `cotter-fleet serve` uses <dir>/data; stop that one, or use another --data-dir
     --- exit 75
     ");
     let taken = serving.url.trim_start_matches("http://");

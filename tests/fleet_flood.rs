@@ -336,7 +336,7 @@ fn connections_that_do_not_fit_the_files_are_refused() {
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(78), "{told}");
     assert!(
-        told.contains("needs 1152 open files, and this process may open 1024; raise LimitNOFILE="),
+        told.contains("needs 1152 open files, but this process may open 1024; raise LimitNOFILE="),
         "{told}"
     );
     // A number that nobody said fits by itself.

@@ -118,7 +118,7 @@ fn a_key_ends_by_its_uses_its_time_or_an_operator() {
     assert_eq!(told(lab.register("two-uses", 1, 1)), "done");
     assert_eq!(told(lab.register("two-uses", 2, 2)), "done");
     let expected =
-        format!("provisioning key two-uses (desk) has registered all 2 devices that it may; {more}");
+        format!("provisioning key two-uses (desk) has registered all 2 devices that it may register; {more}");
     assert_eq!(told(lab.register("two-uses", 3, 3)), expected);
     let desk = lab.key("two-uses");
     assert_eq!((desk.uses, desk.last_used), (2, Some(at(2))), "what is refused is no use");
@@ -547,7 +547,7 @@ async fn operators_make_list_and_revoke_keys() {
 
     let (status, _, _, body) = desk.register(&key, C, json!({})).await;
     let expected = format!(
-        "{{\"error\":\"provisioning key {id} (factory) has registered the one device that it may; make another with \
+        "{{\"error\":\"provisioning key {id} (factory) has registered the one device that it may register; make another with \
          `cotter fleet provisioning-key create lab`\"}}"
     );
     assert_eq!((status, body), (401, expected));

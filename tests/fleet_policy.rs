@@ -343,7 +343,9 @@ fn names_find_one_thing_or_say_why_not() {
     assert_eq!(release(Some("lab"), "rel"), Err("there is no release \"rel\"; give its commit or the first 4 or more characters of it (`cotter release list`)".into()));
     assert_eq!(release(None, "away"), Ok(4));
     assert!(
-        release(None, "rel1").unwrap_err().contains("fits more than one release: rel1 of lab, rel1 of site")
+        release(None, "rel1")
+            .unwrap_err()
+            .contains("matches more than one release: rel1 of lab, rel1 of site")
     );
     assert!(release(Some("lab"), "away").unwrap_err().contains("belongs to fleet site"));
     assert!(release(None, "rel9").unwrap_err().contains("there is no release"));
@@ -351,7 +353,7 @@ fn names_find_one_thing_or_say_why_not() {
         |text: &str| d.world.find_device(text).map(|device| device.name.clone()).map_err(|e| e.to_string());
     assert_eq!(device("one").unwrap(), "one");
     assert!(device("000").unwrap_err().contains("no device"), "too short a prefix");
-    assert!(device("0000").unwrap_err().contains("fits more than one device"));
+    assert!(device("0000").unwrap_err().contains("matches more than one device"));
 }
 
 /// With no trackable release left the target stays, as the real API does it.

@@ -908,7 +908,7 @@ async fn one_process_at_a_time_and_private_files() {
     };
     let second = Server::open(raw.clone().check().unwrap()).await.err().unwrap();
     assert!(second.is_in_use());
-    assert!(second.to_string().contains("is in use by another `cotter-fleet serve`"), "{second}");
+    assert!(second.to_string().contains("another `cotter-fleet serve` uses"), "{second}");
     let key = desk.fleet("lab").await;
     desk.register(&key, device(A, "a-device-key")).await;
     assert_eq!((mode(&data), mode(&data.join("operator.token"))), (0o700, 0o600));

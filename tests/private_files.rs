@@ -119,7 +119,7 @@ fn nobody_reads_the_records_of_a_fleet_server() {
     cli(&data, &url, &["release", "create", "lab", "--file", file.to_str().unwrap()]);
     assert_private(&data);
     let said = server.log();
-    assert!(said.contains("the data folder was open to others, and is for its owner only now"), "{said}");
+    assert!(said.contains("other users had access to the data folder; it is private now"), "{said}");
     assert!(said.contains("mode=\"755\""), "{said}");
     drop(server);
 

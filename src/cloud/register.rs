@@ -16,7 +16,7 @@ pub struct Registered {
     pub device_id: Option<u64>,
 }
 
-/// Registers the device. Tries again after failures until it succeeds, and at once when `hurry` is notified. Calls `told`
+/// Registers the device. Tries again after failures until it succeeds, and at once when `hurry` is notified. Calls `on_failure`
 /// with each error and the number of failures in a row. Returns `None` if `stop` was cancelled.
 ///
 /// The caller has saved the identity before, so a lost answer makes no second device: the cloud then answers 409, and a
@@ -25,7 +25,7 @@ pub async fn register(
     client: &Client,
     device: Registration<'_>,
     provisioning_key: &str,
-    mut told: impl FnMut(&CloudError, u32),
+    mut on_failure: impl FnMut(&CloudError, u32),
     hurry: &Notify,
     stop: &CancellationToken,
 ) -> Option<Registered> {
@@ -45,7 +45,7 @@ pub async fn register(
         };
         let wait = retry.failure(error.retry_after());
         warn!(error = %error, retry_after_s = wait.as_secs(), "registration failed");
-        told(&error, retry.failures);
+        on_failure(&error, retry.failures);
         tokio::select! {
             biased;
             () = stop.cancelled() => return None,

@@ -1,30 +1,30 @@
-//! How often one device may ask for what costs the server something: a burst at once, and then at a steady pace. Pure:
-//! the time is given.
+//! Limits how often one device may make a costly request: a burst at once, and then a steady rate. Pure: callers pass the
+//! time.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Requests that a device may make at once. An update of many services makes some in a row.
+/// Requests that a device may make at once. An update of many services sends several in a row.
 const BURST: u32 = 60;
-/// Time in which it gains one more. The agent reports every 10 s at most, other supervisors every second at most.
+/// Time after which one more is allowed. The agent reports at most every 10 s, other supervisors at most every second.
 const PACE: Duration = Duration::from_secs(1);
 
-/// The requests of one kind that a device has left.
+/// The allowance of one device for one kind of request.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    /// When it has its whole burst again.
+    /// When the full burst is available again.
     full: Instant,
-    /// Whether a refusal was told since then.
+    /// Whether a refusal was logged since then.
     is_told: bool,
 }
 
 /// A request too many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TooOften {
-    /// After which the next one is accepted.
+    /// After this time the next one is accepted.
     pub(super) wait: Duration,
-    /// Whether it is the first one since the device behaved.
+    /// Whether it is the first refusal since the full burst was available.
     pub(super) is_first: bool,
 }
 
@@ -78,7 +78,7 @@ mod tests {
         ] {
             assert_eq!(allowance.take(at(now)), answer, "at {now}");
         }
-        // A device that was quiet for long has its burst again, no more, and is told of anew.
+        // A device that was quiet for long has its full burst again, not more, and its next refusal is logged again.
         for n in 0..60 {
             assert_eq!(allowance.take(at(100_000)), Ok(()), "{n}");
         }

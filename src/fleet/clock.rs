@@ -1,4 +1,4 @@
-//! The fleet server's one look at the wall clock.
+//! The only place where the fleet server reads the wall clock.
 
 use jiff::{Timestamp, TimestampRound, Unit};
 

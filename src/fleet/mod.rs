@@ -1,11 +1,11 @@
-//! The fleet server: which release each device should run, over the balena device
-//! protocol, in one process with one folder of data.
+//! The fleet server: decides which release each device should run, and serves targets over the balena device protocol.
+//! It is one process with one data folder.
 //!
-//! It shares only `model`, `wire` and the image registry with the device's side: it
-//! knows no container, no engine and not how a device comes to run its target.
+//! It shares only `model`, `wire` and the image registry with the device's side. It knows no container and no engine, and
+//! not how a device comes to run its target.
 //!
-//! `policy` decides and is pure; `records` keeps what was decided, in memory and on
-//! disk; `device_api` and `operator_api` are the two ways in.
+//! `policy` decides and is pure. `records` keeps the decisions in memory and on disk. `device_api` and `operator_api` are
+//! the two APIs.
 
 pub mod device_api;
 pub mod operator_api;

@@ -1,4 +1,4 @@
-//! Names for devices that bring none: two words, told apart from those already taken.
+//! Makes names for devices that bring none: two words, with a number if the name is taken.
 
 const FIRST: [&str; 32] = [
     "amber", "autumn", "bold", "brave", "bright", "calm", "clear", "coastal", "crisp", "deep", "early",
@@ -11,7 +11,7 @@ const SECOND: [&str; 32] = [
     "meadow", "mill", "otter", "pine", "reef", "ridge", "river", "stone", "tide", "valley",
 ];
 
-/// A name from random bytes; `is_taken` says which names exist.
+/// Makes a name from random bytes. `is_taken` returns whether a name exists.
 pub(super) fn device_name(random: [u8; 4], is_taken: impl Fn(&str) -> bool) -> String {
     let [a, b, c, d] = random;
     let plain = format!("{}-{}", FIRST[usize::from(a % 32)], SECOND[usize::from(b % 32)]);

@@ -1,8 +1,8 @@
-//! The world in memory and on disk, for many readers and one writer at a time.
+//! The records in memory and on disk, for many readers and one writer at a time.
 //!
-//! An act is asked of the policy, written to disk, then applied to memory, in this
-//! order: nobody is told of what a power cut could take back. It runs to its end on a
-//! thread of its own, so that a client that hangs up cannot leave it half done.
+//! The policy decides an act, then its changes are written to disk, then applied in memory. So no client sees a change
+//! that a power cut could undo. An act runs to its end on a separate thread, so a client that disconnects cannot leave it
+//! half done.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,38 +16,38 @@ use tokio::time::Instant;
 
 use super::allowance::Allowance;
 use super::policy::{Change, Device, Refusal, World};
-use super::render::{self, Told};
+use super::render::{self, Inputs};
 use super::store::{FolderLock, Store, StoreError};
 use crate::model::DeviceUuid;
 
-/// What an act changes in a world.
+/// The decision of an act: the changes in a world.
 type Decide = Box<dyn FnOnce(&World) -> Result<Vec<Change>, Refusal> + Send>;
 
-/// Everything behind the two APIs. Cheap to share.
+/// The state behind the two APIs. Cheap to clone.
 pub(super) struct Records {
     world: RwLock<World>,
-    /// `None` after a failed write, until it is opened and read again.
+    /// `None` after a failed write, until the store is opened and read again.
     store: Mutex<Option<Store>>,
-    /// What is only in memory, by device.
+    /// State that is only in memory, by device.
     live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
     dir: PathBuf,
     poll_interval: Duration,
-    /// Whose turn it is to act.
+    /// Held by the act that is running.
     turn: Arc<Semaphore>,
-    /// Which of the devices may wait for its turn: an operator waits for one of them at most.
+    /// Held by the one act of a device that may wait, so that an operator waits for at most one of them.
     turn_of_devices: Arc<Semaphore>,
     _lock: FolderLock,
 }
 
-/// What is known of a device only while the server runs.
+/// State of a device that is lost when the server ends.
 struct Live {
     seen: Mutex<Option<Seen>>,
     rendered: Mutex<Option<Kept>>,
-    /// Reports that it may send: each that changes something is a synced write.
+    /// Allowance for reports, because each one that changes something is a synced write.
     reports_left: Mutex<Allowance>,
-    /// Targets that it may be sent: each is made anew.
+    /// Allowance for full targets, because each one is rendered again.
     targets_left: Mutex<Allowance>,
-    /// Places for its reports that are under way.
+    /// Limits its reports in progress.
     reports: Arc<Semaphore>,
 }
 
@@ -63,18 +63,18 @@ impl Default for Live {
     }
 }
 
-/// Reports of one device that may be under way at a time: a second one, when the device has lost the connection of the
-/// first.
+/// Most reports of one device in progress: a second one, because the device may have lost the connection of the first.
 const REPORTS: usize = 2;
 
-/// A target that was rendered. Its body is kept only while it is being sent: all devices together would take much memory.
+/// A rendered target. Its body is kept only while it is being sent, because the bodies of all devices would take much
+/// memory.
 struct Kept {
-    told: Told,
+    inputs: Inputs,
     etag: String,
     body: Weak<Vec<u8>>,
 }
 
-/// A device's target, as it is sent.
+/// The answer to a poll.
 #[derive(Debug)]
 pub(super) enum Target {
     /// The device has it already.
@@ -85,7 +85,7 @@ pub(super) enum Target {
         etag: String,
         body: Bytes,
     },
-    /// The device asks too often for what it was sent before; it may ask again after `wait`.
+    /// The device requests its full target too often. It may request it again after `wait`.
     TooOften {
         wait: Duration,
     },
@@ -100,14 +100,14 @@ impl AsRef<[u8]> for Shared {
     }
 }
 
-/// The last poll of a device.
+/// The time of the last poll of a device.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
     pub(super) at: Timestamp,
     when: Instant,
 }
 
-/// Why an act was not done.
+/// Why an act failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ActError {
     #[error(transparent)]
@@ -140,31 +140,31 @@ impl Records {
         })
     }
 
-    /// The world as it is. Hold it for the length of an answer, and never over an await.
+    /// Locks the records for reading. Hold the guard only while making an answer, and never across an await.
     pub(super) fn world(&self) -> RwLockReadGuard<'_, World> {
         self.world.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does an act: decides, writes, applies. Acts are done one after the other.
+    /// Runs an act: decides, writes, applies. Acts run one after the other.
     ///
     /// # Errors
     ///
-    /// Nothing was changed, in memory or on disk.
+    /// Then nothing was changed, in memory or on disk.
     pub(super) async fn act<T, F>(self: &Arc<Self>, act: F) -> Result<T, ActError>
     where
         T: Send + 'static,
         F: FnOnce(&World) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
     {
-        let (tell, told) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let records = Arc::clone(self);
-        // One task for acts of all kinds: tokio makes 3 KB of code for each.
+        // One type of task for all acts, because each instance of a generic task is 3 KB of code.
         let decide: Decide = Box::new(move |world| {
             let (answer, changes) = act(world)?;
-            // An error means that nobody waits for it any more.
-            let _gone = tell.send(answer);
+            // An error means that the caller has gone.
+            let _gone = sender.send(answer);
             Ok(changes)
         });
-        // The turn waits here, and not in a thread: a thread for each that waits would be hundreds.
+        // Wait here and not on a blocking thread, because hundreds of acts may be waiting.
         let turn = Arc::clone(&self.turn).acquire_owned().await.map_err(|_| ActError::Stopping)?;
         let done = tokio::task::spawn_blocking(move || {
             let done = records.act_now(decide);
@@ -173,10 +173,10 @@ impl Records {
         })
         .await;
         done.unwrap_or(Err(ActError::Stopping))?;
-        told.await.map_err(|_| ActError::Stopping)
+        receiver.await.map_err(|_| ActError::Stopping)
     }
 
-    /// As [`Self::act`], for a device: however many devices wait, operators go before them.
+    /// As [`Self::act`], for a device. Operators go before all waiting devices.
     ///
     /// # Errors
     ///
@@ -190,11 +190,11 @@ impl Records {
         self.act(act).await
     }
 
-    /// Takes one of the reports that a device may send now; keep what is returned until it is stored.
+    /// Uses one report of a device's allowance. Keep the returned permit until the report is stored.
     ///
     /// # Errors
     ///
-    /// The time to wait, when the device reports too often or too many at once.
+    /// The time to wait, if the device reports too often or too many at once.
     pub(super) fn may_report(&self, uuid: &DeviceUuid) -> Result<OwnedSemaphorePermit, Duration> {
         let live = self.live_of(uuid);
         let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
@@ -217,8 +217,8 @@ impl Records {
             }
         };
         if !changes.is_empty() {
-            // On an error the store is dropped here: after a full disk, sled goes on
-            // failing until it is opened again.
+            // On an error the store is dropped here, because after a full disk sled keeps failing until it is opened
+            // again.
             store.commit(&changes)?;
         }
         *writer = Some(store);
@@ -229,7 +229,7 @@ impl Records {
         Ok(())
     }
 
-    /// After a failed write the disk decides what is true.
+    /// Opens the store again after a failed write, and takes over what is on the disk.
     fn reopen(&self) -> Result<Store, StoreError> {
         let (store, changes) = Store::open(&self.dir)?;
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = world_of(changes);
@@ -237,8 +237,8 @@ impl Records {
         Ok(store)
     }
 
-    /// The target state of a device; without its body when the device `knows` its etag. It is rendered when it is
-    /// another one than before, or when it is sent and nobody else is being sent it.
+    /// Returns the target state of a device, without its body if the device `knows` its etag. Renders it if it has changed,
+    /// or if it must be sent and is not being sent already.
     ///
     /// # Errors
     ///
@@ -252,10 +252,10 @@ impl Records {
         let live = self.live_of(&device.uuid);
         let mut kept = locked(&live.rendered);
         let release = world.target_of(device);
-        if let Some(Kept { told, etag, body }) = kept.as_ref() {
-            let is_same = told.name == device.name
-                && told.fleet == device.fleet
-                && told.release == release.map(|release| release.number);
+        if let Some(Kept { inputs, etag, body }) = kept.as_ref() {
+            let is_same = inputs.name == device.name
+                && inputs.fleet == device.fleet
+                && inputs.release == release.map(|release| release.number);
             if is_same && knows(etag) {
                 return Ok(Target::Same { etag: etag.clone() });
             }
@@ -271,20 +271,20 @@ impl Records {
             .ok_or_else(|| serde::ser::Error::custom("the device's fleet is not in the records"))?;
         let rendered = render::target_state(device, fleet, release.map(AsRef::as_ref), self.poll_interval)?;
         let (etag, body) = (rendered.etag, Arc::new(rendered.body));
-        *kept = Some(Kept { told: rendered.told, etag: etag.clone(), body: Arc::downgrade(&body) });
+        *kept = Some(Kept { inputs: rendered.inputs, etag: etag.clone(), body: Arc::downgrade(&body) });
         if knows(&etag) {
             return Ok(Target::Same { etag });
         }
         Ok(Target::New { etag, body: Bytes::from_owner(Shared(body)) })
     }
 
-    /// Notes that a device asked for its target just now.
+    /// Records that a device polls now.
     pub(super) fn saw(&self, uuid: &DeviceUuid, at: Timestamp) {
         *locked(&self.live_of(uuid).seen) = Some(Seen { at, when: Instant::now() });
     }
 
-    /// When a device last asked for its target since the server started, and whether
-    /// that is recent: within one and a half poll intervals.
+    /// Returns the time of a device's last poll since the server started, and whether it is recent: within one and a half
+    /// poll intervals.
     pub(super) fn last_seen(&self, uuid: &DeviceUuid) -> Option<(Timestamp, bool)> {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(uuid).cloned()?;
         let seen = (*locked(&live.seen))?;
@@ -299,17 +299,17 @@ impl Records {
         })
     }
 
-    /// Drops what was in memory about a device that is gone.
+    /// Drops the state in memory of a deleted device.
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(uuid);
     }
 }
 
-/// Takes one request of a device, and tells the log of the first one that is too many. The error is the time to wait.
+/// Uses one request of a device's allowance. Logs the first one that is refused. The error is the time to wait.
 fn take(left: &Mutex<Allowance>, device: &DeviceUuid, act: &str) -> Result<(), Duration> {
     locked(left).take(Instant::now()).map_err(|too_often| {
         if too_often.is_first {
-            tracing::warn!(%device, act, "device does something too often and is answered with 429");
+            tracing::warn!(%device, act, "device makes too many requests and is answered with 429");
         }
         too_often.wait
     })
@@ -323,7 +323,7 @@ fn world_of(changes: Vec<Change>) -> World {
     world
 }
 
-/// A panic elsewhere does not make what these locks guard less true.
+/// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Writes the body of `GET /device/v3/:uuid/state`, and its etag. Pure.
+//! Renders the body of `GET /device/v3/:uuid/state`, and its etag. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use super::policy::{Device, Fleet, Release};
 use super::secret::hex;
 use crate::wire::state_v3::{AppState, DeviceState, ReleaseState, ServiceState};
 
-/// What a device is told, apart from its uuid: when these are equal, so are the bodies,
-/// because a release never changes its content, nor a fleet its name.
+/// The inputs of a body, except the uuid. Equal inputs give equal bodies, because the content of a release and the name of
+/// a fleet never change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct Inputs {
     pub(super) name: String,
     pub(super) fleet: u64,
     pub(super) release: Option<u64>,
@@ -22,13 +22,13 @@ pub(super) struct Told {
 /// A body with its etag, ready to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rendered {
-    pub(super) told: Told,
+    pub(super) inputs: Inputs,
     pub(super) body: Vec<u8>,
     /// Weak: `W/"<length in hex>-<hash>"`.
     pub(super) etag: String,
 }
 
-/// The target state of one device.
+/// Renders the target state of one device.
 ///
 /// # Errors
 ///
@@ -56,12 +56,12 @@ pub(super) fn target_state(
     let body = serde_json::to_vec(&BTreeMap::from([(device.uuid.as_str(), state)]))?;
     let hash = hex(&Sha256::digest(&body)[..8]);
     let etag = format!("W/\"{:x}-{hash}\"", body.len());
-    let told = Told {
+    let inputs = Inputs {
         name: device.name.clone(),
         fleet: fleet.number,
         release: release.map(|release| release.number),
     };
-    Ok(Rendered { told, body, etag })
+    Ok(Rendered { inputs, body, etag })
 }
 
 fn release_state(release: &Release) -> ReleaseState {
@@ -87,14 +87,14 @@ fn release_state(release: &Release) -> ReleaseState {
     }
 }
 
-/// Whether an `If-None-Match` header names this etag, in its weak or its strong form.
+/// Returns whether an `If-None-Match` header has this etag, in its weak or its strong form.
 pub(super) fn is_same(if_none_match: &str, etag: &str) -> bool {
     let plain = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
     let wanted = plain(etag);
     if_none_match.split(',').any(|tag| plain(tag) == wanted || tag.trim() == "*")
 }
 
-/// A network or volume with nothing said about it is an empty map on the wire.
+/// Replaces null by an empty map, the form of a network or volume without config on the wire.
 pub(super) fn or_empty(config: Value) -> Value {
     if config.is_null() { Value::Object(serde_json::Map::new()) } else { config }
 }

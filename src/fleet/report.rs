@@ -1,8 +1,7 @@
-//! Reads the body of `PATCH /device/v3/state` and merges it into what a device said
-//! before (docs/dev/protocol.md, "Reports"). Pure.
+//! Reads the body of `PATCH /device/v3/state` and merges it into the earlier reports of a device (docs/dev/protocol.md,
+//! "Reports"). Pure.
 //!
-//! It is as strict as the real API, answer for answer: an agent that works here must
-//! not meet its first 401 in the cloud.
+//! It is exactly as strict as the real API, so that an agent that works here works with the cloud, too.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +12,7 @@ use super::policy::{Device, Image, Release, Reported, ReportedService, World};
 use crate::model::{ReleaseStatus, ServiceName};
 use crate::wire::report_v3::UpdateStatus;
 
-/// Why a report is not stored. Nothing of it is.
+/// Why a report is refused. No part of it is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadReport {
     /// Answered with 400.
@@ -26,10 +25,10 @@ pub(super) enum BadReport {
 
 use BadReport::{Malformed, NotYours};
 
-/// What a field takes.
+/// The accepted values of a field.
 #[derive(Clone, Copy)]
 enum Takes {
-    /// Characters; longer is cut.
+    /// Text; cut off after this number of characters.
     Text(usize),
     TextOrNull(usize),
     Int,
@@ -37,7 +36,7 @@ enum Takes {
     Bool,
     /// `dev` or `prod`; others are dropped.
     Variant,
-    /// Accepted, and never kept.
+    /// Accepted, but never stored.
     Secret,
 }
 
@@ -64,7 +63,7 @@ const FIELDS: [(&str, Takes); 20] = [
     ("is_online", Takes::Bool),
 ];
 
-/// Words for a service that are stored; others are ignored without an error.
+/// Service states that are stored; others are ignored without an error.
 const SERVICE_STATUS: [&str; 20] = [
     "Downloading",
     "Downloaded",
@@ -88,11 +87,11 @@ const SERVICE_STATUS: [&str; 20] = [
     "Unknown",
 ];
 
-/// What the device has said, with this report in it. What a report omits stays.
+/// Merges a report into the earlier ones. A field that the report omits stays.
 ///
 /// # Errors
 ///
-/// [`BadReport`]; `apps` is checked as a whole before any of it counts.
+/// [`BadReport`]. All of `apps` is checked before any of it is stored.
 pub(super) fn merge(world: &World, device: &Device, body: &Value) -> Result<Reported, BadReport> {
     let report = own_part(device, body)?;
     let mut reported = device.reported.clone();
@@ -150,7 +149,7 @@ fn merge_field(
     Ok(())
 }
 
-/// The reported app, its types checked.
+/// The reported app, after its types were checked.
 struct App<'a> {
     release_uuid: Option<&'a str>,
     releases: Vec<(&'a str, ReportedRelease<'a>)>,
@@ -209,21 +208,21 @@ fn merge_apps(
         let release = world.releases_of(device.fleet).find(|release| release.commit.as_str() == commit);
         release.filter(|release| release.status == ReleaseStatus::Success).ok_or(NotYours)
     };
-    // One row for each service of a release: a report may name it many times, by names that mean the same image.
+    // One row for each service of a release, because a report may name it several times, by names of the same image.
     let mut rows = BTreeMap::new();
     let mut updates = Vec::new();
     for (uuid, app) in apps {
         if Some(uuid.as_str()) != own {
-            // An app left over from another fleet may be named, but not with a release.
+            // An app of an earlier fleet may be named, but not with a release.
             if app.releases.is_empty() { continue } else { return Err(NotYours) }
         }
         if let Some(commit) = app.release_uuid {
             reported.running = Some(find(commit)?.number);
         }
-        for (commit, told) in &app.releases {
+        for (commit, named) in &app.releases {
             let release = find(commit)?;
-            updates.extend(told.update_status);
-            for (name, service) in &told.services {
+            updates.extend(named.update_status);
+            for (name, service) in &named.services {
                 let (name, _) = find_image(release, name, service.image).ok_or(NotYours)?;
                 let row = merge_row(&reported.services, release.number, name, service);
                 rows.insert((release.number, name.clone()), row);
@@ -235,8 +234,8 @@ fn merge_apps(
     Ok(())
 }
 
-/// The service of a release with this image. The reported name only helps to choose
-/// between services that share one, as the real API ignores it.
+/// Returns the service of a release with this image. The reported name only helps to choose between services with the same
+/// image, because the real API ignores it.
 fn find_image<'a>(release: &'a Release, name: &str, image: &str) -> Option<(&'a ServiceName, &'a Image)> {
     let (location, digest) = image.split_once('@').map_or((image, None), |(l, d)| (l, Some(d)));
     let fits = |image: &Image| {
@@ -250,15 +249,15 @@ fn merge_row(
     before: &[ReportedService],
     release: u64,
     name: &ServiceName,
-    told: &Service<'_>,
+    reported: &Service<'_>,
 ) -> ReportedService {
     let old = before.iter().find(|row| row.release == release && row.service == *name);
-    let status = told.status.filter(|word| SERVICE_STATUS.contains(word)).map(str::to_owned);
+    let status = reported.status.filter(|word| SERVICE_STATUS.contains(word)).map(str::to_owned);
     ReportedService {
         release,
         service: name.clone(),
         status: status.or_else(|| old.and_then(|row| row.status.clone())),
-        progress: told.progress.unwrap_or_else(|| old.and_then(|row| row.progress)),
+        progress: reported.progress.unwrap_or_else(|| old.and_then(|row| row.progress)),
     }
 }
 
@@ -275,7 +274,7 @@ fn text(value: &Value) -> Result<&str, BadReport> {
     value.as_str().ok_or(Malformed)
 }
 
-/// A whole number; `40.0` is one, `40.5` is not. Beyond 64 bits the nearest there is.
+/// Reads a whole number: `40.0` is one, `40.5` is not. A number beyond 64 bits becomes the nearest one.
 fn whole(value: &Value) -> Result<i64, BadReport> {
     if let Some(whole) = value.as_i64() {
         return Ok(whole);
@@ -285,7 +284,7 @@ fn whole(value: &Value) -> Result<i64, BadReport> {
     if number.fract() == 0.0 { Ok(number as i64) } else { Err(Malformed) }
 }
 
-/// Cut to `longest` characters, at a space when that leaves something.
+/// Cuts a text off after `longest` characters, at a space if possible.
 fn cut(text: &str, longest: usize) -> String {
     if text.chars().count() <= longest {
         return text.to_owned();

@@ -1,4 +1,4 @@
-//! Keys: made at random, kept as hashes, compared as hashes.
+//! Keys: generated at random, stored as hashes, compared as hashes.
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -10,26 +10,26 @@ use sha2::{Digest, Sha256};
 use super::policy::KeyHash;
 use crate::ownership;
 
-/// The longest key, in bytes: what a device may bring to its registration.
+/// Longest key in bytes that a device may bring to its registration.
 const LONGEST_KEY: usize = 255;
 
-/// 32 random hex digits, fit for a key, a uuid or a commit.
+/// Returns 32 random hex digits for a key, a uuid or a commit.
 ///
 /// # Errors
 ///
-/// When the machine gives no random bytes.
+/// If the machine has no random bytes.
 pub(super) fn token() -> io::Result<String> {
     let mut bytes = [0_u8; 16];
     getrandom::fill(&mut bytes).map_err(|why| io::Error::other(format!("no random bytes: {why}")))?;
     Ok(hex(&bytes))
 }
 
-/// What is stored of a key. Comparing hashes tells nothing about the key by its timing.
+/// Returns the hash of a key, which is stored instead of it. The time of comparing hashes reveals nothing about a key.
 pub(super) fn hash(key: &str) -> KeyHash {
     KeyHash(hex(&Sha256::digest(key)))
 }
 
-/// The hash of a key that a stranger sent. A longer one than any that is given out is nobody's, and costs nothing.
+/// Returns the hash of a key in a request. A key that is longer than any valid one is refused without computing it.
 pub(super) fn hash_given(key: &str) -> Option<KeyHash> {
     let key = key.trim();
     (1..=LONGEST_KEY).contains(&key.len()).then(|| hash(key))
@@ -41,16 +41,16 @@ pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
-/// The operator's token: read from `path`, or made and written there, for its owner only.
+/// Reads the operator's token from `path`, or generates it and writes it there, readable by its owner only.
 ///
 /// # Errors
 ///
-/// The file cannot be read or written, is empty, is a link, or can be read by others. One that others could
-/// read is not just closed: they may know the token, so that whoever runs the server must choose.
+/// If the file cannot be read or written, is empty, is a link, or other users can read it. Its mode is not corrected
+/// silently, because other users may know the token already, so an operator must decide.
 pub(super) fn operator_token(path: &Path) -> io::Result<String> {
     match read_private(path) {
         Ok(text) if text.trim().is_empty() => {
-            Err(io::Error::other("the file is empty; delete it and a new token is made"))
+            Err(io::Error::other("the file is empty; delete it, and a new token is generated"))
         }
         Ok(text) => Ok(text.trim().to_owned()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -1,4 +1,4 @@
-//! Opens the records, listens, and stops in order.
+//! Opens the records, listens, serves, and stops.
 
 use std::io;
 use std::net::SocketAddr;
@@ -15,20 +15,20 @@ use super::{Config, device_api, operator_api, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};
 
-/// What the server allows its clients. Together with the kernel's buffers, which `listen` keeps small, one connection
-/// takes 0.2 MiB at most (168 KiB of the kernel were measured, of clients that send and never read): 1,024 of them and
-/// the bodies fit into the 512 MiB of the unit.
+/// The limits for clients. With the kernel's buffers, which `listen` keeps small, one connection takes at most 0.2 MiB
+/// (168 KiB in the kernel were measured, for clients that send and never read). So 1,024 of them and the bodies fit into
+/// the 512 MiB of the unit.
 ///
-/// There is no limit by address: behind a proxy all clients come from one. Who is closed to make room is chosen by
-/// address, though, so that one client of many cannot drive the others out.
+/// There is no limit by address, because behind a proxy all clients have the same one. But connections that are closed to
+/// make room are chosen by address, so one client with many connections cannot displace the others.
 const LIMITS: Limits = Limits {
-    // The setting `connections` says how many.
+    // Replaced by the setting `connections`.
     ordinary: 0,
     privileged: 32,
     per_user: 0,
     spare: 32,
     head: Duration::from_secs(10),
-    // More than the default time between two polls, so that a device keeps its connection.
+    // Longer than the default time between two polls, so that a device keeps its connection.
     idle: Duration::from_secs(75),
     stalled: Duration::from_secs(30),
     response: Some(Duration::from_secs(120)),
@@ -38,14 +38,13 @@ const LIMITS: Limits = Limits {
     linger: Duration::from_secs(10),
 };
 
-/// Connections that are open besides those of the setting `connections`: places for operators, and for clients who have
-/// not said yet who they are.
+/// Connections in addition to the setting `connections`: for operators, and for clients that are not identified yet.
 pub(super) const MORE_CONNECTIONS: usize = LIMITS.privileged + LIMITS.spare;
 
-/// In the data folder.
+/// The token's file in the data folder.
 const TOKEN_FILE: &str = "operator.token";
 
-/// A fleet server that listens already, and answers once it runs.
+/// A fleet server that listens. It answers once it runs.
 pub struct Server {
     listener: Listener,
     address: SocketAddr,
@@ -53,7 +52,7 @@ pub struct Server {
     limits: Limits,
 }
 
-/// Why the server does not start, or ended.
+/// Why the server did not start, or ended.
 #[derive(Debug, thiserror::Error)]
 pub enum FleetError {
     #[error(transparent)]
@@ -73,7 +72,7 @@ pub enum FleetError {
         source: io::Error,
     },
 
-    #[error("cannot listen on {address}; is another server there? say --listen")]
+    #[error("cannot listen on {address}; if another server uses it, choose another address with --listen")]
     Listen {
         address: SocketAddr,
         #[source]
@@ -85,14 +84,14 @@ pub enum FleetError {
 }
 
 impl FleetError {
-    /// Whether another process has the data folder.
+    /// Returns whether another process uses the data folder.
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Store(StoreError::InUse { .. }))
     }
 
-    /// Whether the data folder may not be used by this user, or is open to others in a way that only a person can
-    /// mend.
+    /// Returns whether this user may not use the data folder, or other users have access that only an operator can
+    /// correct.
     #[must_use]
     pub fn is_not_ours(&self) -> bool {
         matches!(self, Self::Folder { .. } | Self::Token { .. } | Self::Store(StoreError::NotOurs(_)))
@@ -100,9 +99,9 @@ impl FleetError {
 }
 
 impl Server {
-    /// Opens the data folder, creating it and the operator's token if need be, and listens.
+    /// Opens the data folder and listens. Creates the folder and the operator's token if they are missing.
     ///
-    /// Port 0 takes a free one; [`Server::address`] tells which.
+    /// Port 0 chooses a free port; [`Server::address`] returns it.
     ///
     /// # Errors
     ///
@@ -132,37 +131,37 @@ impl Server {
         );
         if !address.ip().is_loopback() {
             tracing::warn!(
-                "other machines can reach this server, and it has no TLS: keys and tokens cross the network in the clear"
+                "other machines can reach this server, but it has no TLS: keys and tokens cross the network unencrypted"
             );
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
         Ok(Self { listener, address, routes, limits })
     }
 
-    /// Where it listens.
+    /// Returns the address that it listens on.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Answers until `stop`, then for up to 10 s what is under way. Every act that was
-    /// answered is on disk already, so that nothing is left to be saved.
+    /// Serves until `stop` is cancelled, and then for up to 10 s the requests in progress. Every act that was answered is on
+    /// disk already, so nothing is left to save.
     pub async fn run(self, stop: CancellationToken) {
         let serving =
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
         if serving.await == Ended::Cut {
-            tracing::warn!("stopped with requests under way");
+            tracing::warn!("stopped with requests in progress");
         }
         tracing::info!("fleet server stopped");
     }
 }
 
-/// Makes the data folder for its owner only, with what is in it. A token that others could read is left as it is,
-/// so that it is refused: they may know it.
+/// Makes the data folder and its content private. Does not correct the mode of a token that other users can read, so that
+/// it is refused: they may know it.
 fn make_private(dir: &std::path::Path) -> Result<(), NotOurs> {
     if let Some(mode) = ownership::take_folder(dir)? {
         let mode = format!("{mode:o}");
-        tracing::warn!(path = %dir.display(), mode, "the data folder was open to others, and is for its owner only now");
+        tracing::warn!(path = %dir.display(), mode, "other users had access to the data folder; it is private now");
     }
     let failed = |source| NotOurs::Io { path: dir.to_owned(), source };
     for entry in std::fs::read_dir(dir).map_err(failed)? {

@@ -1,4 +1,4 @@
-//! The settings of the fleet server: what a file and the flags say, checked once.
+//! The settings of the fleet server, from a file and flags, checked once.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::server::MORE_CONNECTIONS;
 
-/// What is written in the file, or given by flag or environment. Nothing is checked.
+/// Unchecked settings from the file, or from flags and environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawConfig {
@@ -17,32 +17,32 @@ pub struct RawConfig {
     pub data_dir: Option<PathBuf>,
     pub poll_interval: Option<String>,
     pub connections: Option<usize>,
-    /// Only ever a flag: no file opens the server to a network.
+    /// Only a flag, so that no file can open the server to a network.
     #[serde(skip)]
     pub allow_remote: bool,
 }
 
-/// The settings in force. Having one means they were checked.
+/// The settings in force. A `Config` exists only if they were checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// Where the server listens.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// The folder with everything the server knows, and the operator's token.
+    /// The folder with the records and the operator's token.
     pub data_dir: PathBuf,
-    /// Time between polls that devices are told; whole milliseconds.
+    /// Time between polls that devices get with their target; whole milliseconds.
     pub poll_interval: Duration,
-    /// Connections of devices at a time.
+    /// Most connections of devices at a time.
     pub connections: usize,
 }
 
-/// Connections of devices at a time when nothing is said.
+/// The default of `connections`.
 const CONNECTIONS: usize = 1024;
-/// What `connections` may be.
+/// The accepted values of `connections`.
 const CONNECTIONS_RANGE: RangeInclusive<usize> = 16..=60_000;
-/// Files that are open besides connections: the store, the listener, logs, the runtime's own.
+/// Open files other than connections: the store, the listener, logs, the runtime's own.
 const OTHER_FILES: usize = 64;
 
-/// Why settings are not in force.
+/// Why the settings are not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error("the settings file cannot be read")]
@@ -52,23 +52,23 @@ pub enum ConfigError {
     #[error("listen = {given:?} is not an address; write IP:PORT, e.g. 127.0.0.1:7300")]
     Listen { given: String },
     #[error(
-        "listen = {given} is open to other machines, and the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or say --allow-remote on a network you trust"
+        "other machines can reach listen = {given}, but the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or use --allow-remote on a network you trust"
     )]
     Remote { given: SocketAddr },
-    #[error("poll_interval = {given:?} is not a time; write e.g. 30s or 5min")]
+    #[error("poll_interval = {given:?} is not a duration; write e.g. 30s or 5min")]
     Interval { given: String },
     #[error("poll_interval = {given} is out of range; it must be from 1s to 24h")]
     IntervalRange { given: String },
     #[error("connections = {given} is out of range; it must be from 16 to 60000")]
     Connections { given: usize },
     #[error(
-        "connections = {given} needs {needed} open files, and this process may open {most}; raise LimitNOFILE= of the unit or `ulimit -Hn`, or set fewer connections"
+        "connections = {given} needs {needed} open files, but this process may open {most}; raise LimitNOFILE= of the unit or `ulimit -Hn`, or set fewer connections"
     )]
     OpenFiles { given: usize, needed: usize, most: usize },
 }
 
 impl RawConfig {
-    /// Reads a settings file's text.
+    /// Parses the text of a settings file.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl RawConfig {
         Self::parse(&std::fs::read_to_string(path).map_err(ConfigError::File)?)
     }
 
-    /// These settings, and where they are silent, those of `below`.
+    /// Merges these settings over those of `below`.
     #[must_use]
     pub fn over(self, below: Self) -> Self {
         Self {
@@ -102,12 +102,11 @@ impl RawConfig {
         }
     }
 
-    /// Fits `connections` to `most`, the number of files that this process may open. A number that nobody said is lowered
-    /// when it must be.
+    /// Fits `connections` to `most`, the number of files that this process may open. Lowers the default if necessary.
     ///
     /// # Errors
     ///
-    /// [`ConfigError::OpenFiles`] when the number that was said does not fit, or not even the least one.
+    /// [`ConfigError::OpenFiles`] if a number that is set does not fit, or not even the smallest one.
     pub fn within(mut self, most: usize) -> Result<Self, ConfigError> {
         let fits = most.saturating_sub(MORE_CONNECTIONS + OTHER_FILES);
         let given = self.connections.unwrap_or_else(|| CONNECTIONS.min(fits.max(*CONNECTIONS_RANGE.start())));
@@ -119,18 +118,18 @@ impl RawConfig {
             tracing::warn!(
                 connections = given,
                 open_files = most,
-                "fewer connections than usual are accepted, because this process may not open more files"
+                "connections are limited, because this process may not open more files"
             );
         }
         self.connections = Some(given);
         Ok(self)
     }
 
-    /// Checks the settings; what is not said has its default.
+    /// Checks the settings. A setting that is not set gets its default.
     ///
     /// # Errors
     ///
-    /// A value of the wrong form or out of its range, each with what is accepted.
+    /// An invalid value, or one out of its range, with the accepted values.
     pub fn check(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:7300".to_owned());
         let listen: SocketAddr = listen.parse().map_err(|_| ConfigError::Listen { given: listen })?;
@@ -210,12 +209,12 @@ mod tests {
             (None, 1151, Ok(1023)),
             (None, 256, Ok(128)),
             (None, 144, Ok(16)),
-            (None, 143, Err("connections = 16 needs 144 open files, and this process may open 143")),
+            (None, 143, Err("connections = 16 needs 144 open files, but this process may open 143")),
             (Some(1024), 1152, Ok(1024)),
             (
                 Some(1024),
                 1024,
-                Err("needs 1152 open files, and this process may open 1024; raise LimitNOFILE="),
+                Err("needs 1152 open files, but this process may open 1024; raise LimitNOFILE="),
             ),
             (Some(60_000), 65_536, Ok(60_000)),
         ] {

@@ -1,7 +1,7 @@
-//! The fleet server's records on disk, in sled. It does not know what they mean.
+//! Stores the fleet server's records on disk, in sled. It does not know what they mean.
 //!
-//! Every act is one atomic batch, on the disk before anybody is told of it. sled's
-//! own flush does not survive a power cut, so its file is synced once more here.
+//! Every act is one atomic batch, which is on disk before the act is answered. sled's own flush does not survive a power
+//! cut, so its file is synced here, too.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -15,18 +15,17 @@ use serde::{Deserialize, Serialize};
 use super::policy::{Bar, Change, KeyHash};
 use crate::ownership::{self, NotOurs};
 
-/// The version of the records' form. Records of version 1 are read as well: what it does not have, has defaults.
-/// A cotter that knows only version 1 refuses the store, because it would take a revoked provisioning key for a
-/// good one.
+/// Version of the records' format. Records of version 1 are read, too; fields that they do not have get defaults. A server
+/// that knows only version 1 refuses this store, because it would accept a revoked provisioning key.
 const VERSION: u32 = 2;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("{} is in use by another `cotter-fleet serve`; stop that one, or use another --data-dir", dir.display())]
+    #[error("another `cotter-fleet serve` uses {}; stop that one, or use another --data-dir", dir.display())]
     InUse { dir: PathBuf },
 
-    #[error("the disk or its permissions are in the way of {}", path.display())]
+    #[error("cannot use {}, because of the disk or its permissions", path.display())]
     Io {
         path: PathBuf,
         #[source]
@@ -39,35 +38,35 @@ pub enum StoreError {
     )]
     Damaged { dir: PathBuf, why: String },
 
-    #[error("the records in {} were written by a newer cotter; use that one", dir.display())]
+    #[error("the records in {} were written by a newer version of cotter; use that version", dir.display())]
     Newer { dir: PathBuf },
 
-    #[error("the records cannot be kept from others")]
+    #[error("the records cannot be made private")]
     NotOurs(#[from] NotOurs),
 }
 
-/// The open store. Only one process has it open.
+/// The open store. Only one process can open it.
 #[derive(Debug)]
 pub(super) struct Store {
     db: sled::Db,
-    /// sled's data file, for the sync that sled leaves out.
+    /// sled's data file, for the sync that sled omits.
     file: File,
     dir: PathBuf,
-    /// Whether the marker is there that says that this store is not empty. sled opens a
-    /// file that lost its content as a new one, and a fleet must not vanish unnoticed.
+    /// Whether the marker file exists, which says that this store is not empty. sled opens a file that lost its content as a
+    /// new one, and a fleet must not disappear unnoticed.
     is_marked: AtomicBool,
 }
 
-/// Keeps other processes off a data folder for as long as it lives.
+/// Locks a data folder against other processes while it lives.
 #[derive(Debug)]
 pub(super) struct FolderLock(#[expect(dead_code, reason = "held for its lock")] File);
 
 impl FolderLock {
-    /// Takes a data folder.
+    /// Locks a data folder.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] at once when another process has it.
+    /// [`StoreError::InUse`] at once if another process uses it.
     pub(super) fn take(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join("lock");
         let error = |source| StoreError::Io { path: path.clone(), source };
@@ -98,12 +97,11 @@ struct ReadVersion {
 }
 
 impl Store {
-    /// Opens the store in `dir`, creating it if need be, and reads all of it.
+    /// Opens the store in `dir`, creates it if it is missing, and reads all of it.
     ///
     /// # Errors
     ///
-    /// A damaged store is told apart from one that the disk or permissions keep closed:
-    /// only the first is a loss.
+    /// Distinguishes a damaged store from one that cannot be opened because of the disk or its permissions.
     pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Change>), StoreError> {
         let is_new = !dir.join("conf").exists();
         let db = sled::Config::new()
@@ -114,7 +112,7 @@ impl Store {
             .map_err(|error| sorted(dir, error))?;
         let path = dir.join("db");
         let file = File::open(&path).map_err(|source| io_error(&path, source))?;
-        // sled makes its files with the mask of the process, and each opening may make new ones.
+        // sled creates its files with the umask of the process, and each opening may create new ones.
         ownership::close(dir)?;
         if is_new {
             sync_new(dir)?;
@@ -132,11 +130,11 @@ impl Store {
         Ok((Self { db, file, dir: dir.to_owned(), is_marked: is_marked.into() }, changes))
     }
 
-    /// Writes all changes or none, and returns when they are on the disk.
+    /// Writes all changes or none, and returns once they are on the disk.
     ///
     /// # Errors
     ///
-    /// After one, what is on the disk is unknown: drop the store and open it again.
+    /// Then the content of the disk is unknown: drop the store and open it again.
     pub(super) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
         for change in changes {
@@ -182,7 +180,7 @@ impl Store {
     }
 }
 
-/// Beside the store, not in it: what is in it may be what is lost.
+/// Returns the path of the marker file. It is next to the store, because the content of the store may be lost.
 fn marker(dir: &Path) -> PathBuf {
     dir.with_extension("begun")
 }
@@ -220,7 +218,7 @@ fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
         "key" => record(value).map(Change::PutKey),
         "retired" => record::<KeyHash>(value).map(Change::RetireKey),
         "bar" => record::<Bar>(value).map(Change::PutBar),
-        _ => return Err(damaged("no such kind of record".to_owned())),
+        _ => return Err(damaged("unknown kind of record".to_owned())),
     };
     change.map_err(|error| damaged(error.to_string()))
 }
@@ -229,7 +227,7 @@ fn record<T: DeserializeOwned>(value: &[u8]) -> serde_json::Result<T> {
     serde_json::from_slice(value).map(|read: Read<T>| read.record)
 }
 
-/// A store that was just created: its settings and its name must outlive a power cut too.
+/// Syncs a new store, so that its settings and its name survive a power cut, too.
 fn sync_new(dir: &Path) -> Result<(), StoreError> {
     for path in [dir.join("conf"), dir.to_owned()].into_iter().chain(dir.parent().map(Path::to_owned)) {
         let synced = File::open(&path).and_then(|file| file.sync_all());

@@ -112,13 +112,13 @@ pub(super) fn failed(error: &reqwest::Error) -> Failure {
     if error.is_timeout() {
         return Failure::Late;
     }
-    let told = match std::error::Error::source(error).map(innermost_cause) {
+    let message = match std::error::Error::source(error).map(innermost_cause) {
         // The error of rustls if the server answers its greeting in plain text.
         Some(why) if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
         Some(why) => why,
         None => "the request cannot be sent".to_owned(),
     };
-    Failure::Unreachable(told)
+    Failure::Unreachable(message)
 }
 
 #[cfg(test)]

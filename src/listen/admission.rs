@@ -1,4 +1,4 @@
-//! Places: which requests are in progress, and for whom there is room.
+//! Admission: which requests are in progress, and which new ones get a place.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::Limits;
 use super::listener::Peer;
 
-/// Whose places a request takes.
+/// The kind of place that a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rank {
     Ordinary,
@@ -35,7 +35,7 @@ pub(super) struct Shared {
     pub(super) privileged_bodies: Arc<Semaphore>,
     /// Requests that found no place.
     pub(super) refused: AtomicU64,
-    /// Wakes whoever tells the log of refusals.
+    /// Wakes the task that logs refusals.
     pub(super) has_refused: Notify,
 }
 
@@ -89,33 +89,33 @@ impl Shared {
     }
 }
 
-/// How far a connection is with its present request.
+/// The phase of a connection's present request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
     /// It has sent nothing yet.
     New = 0,
-    /// Part of a request's head is here.
+    /// A part of a request's head has arrived.
     Head = 1,
     /// A request is being served.
     Serving = 2,
-    /// The response is made, and not all of it is sent.
+    /// The response exists, but is not completely sent.
     Answered = 3,
-    /// The last response is sent, and nothing of the next request is here.
+    /// The last response is sent, and nothing of the next request has arrived.
     Idle = 4,
 }
 
 /// A connection without a request that was admitted.
 const NONE: u8 = 0;
-/// A connection that is closed for another one, and on which no request is admitted any more.
+/// A connection that is being closed for another one. No request on it is admitted any more.
 const CLOSED: u8 = u8::MAX;
 
-/// One connection, as far as its places and times go.
+/// The places and times of one connection.
 #[derive(Debug)]
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
     phase: AtomicU8,
-    /// When the phase began, in milliseconds since the server did.
+    /// When the phase began, in milliseconds since the server started.
     since: AtomicU64,
     /// [`NONE`], [`CLOSED`], or the rank of the request in progress plus one.
     place: AtomicU8,
@@ -153,12 +153,12 @@ impl Connection {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }
 
-    /// When the present phase began, in milliseconds since the server did.
+    /// Returns when the present phase began, in milliseconds since the server started.
     pub(super) fn since(&self) -> u64 {
         self.since.load(Ordering::Relaxed)
     }
 
-    /// Until when a byte must come; `None` while the client need not send any.
+    /// Returns until when a byte must arrive; `None` while the client need not send any.
     pub(super) fn read_deadline(&self) -> Option<Instant> {
         let patience = match self.phase() {
             Phase::New | Phase::Head => self.shared.limits.head,
@@ -168,14 +168,14 @@ impl Connection {
         Some(self.shared.begun + Duration::from_millis(self.since()) + patience)
     }
 
-    /// Notes that the client sent something.
+    /// Records that the client sent something.
     pub(super) fn received(&self) {
         if matches!(self.phase(), Phase::New | Phase::Idle) {
             self.enter(Phase::Head);
         }
     }
 
-    /// Notes that everything written so far is sent.
+    /// Records that everything written so far is sent.
     pub(super) fn sent(&self) {
         if self.phase() == Phase::Answered {
             self.enter(Phase::Idle);
@@ -183,13 +183,13 @@ impl Connection {
         }
     }
 
-    /// Whether a request in progress has a place. If not, the connection may be closed for another one.
+    /// Returns whether a request in progress has a place. If not, the connection may be closed for another one.
     pub(super) fn is_admitted(&self) -> bool {
         self.rank().is_some()
     }
 
-    /// Decides that the connection is closed for another one, and returns `true`, unless a request has a place. The
-    /// connection's own task may be on another thread: of closing and admitting only one can happen.
+    /// Marks the connection to be closed for another one and returns `true`, unless a request has a place. Atomic, because
+    /// the connection's own task may admit a request on another thread at the same time.
     pub(super) fn close(&self) -> bool {
         self.place.compare_exchange(NONE, CLOSED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
@@ -223,7 +223,7 @@ impl Connection {
         }
     }
 
-    /// Gives the place of a request back.
+    /// Returns the place of a request.
     fn leave(&self) {
         if let Some(rank) = self.rank() {
             self.place.store(NONE, Ordering::Relaxed);
@@ -238,7 +238,7 @@ impl Drop for Connection {
     }
 }
 
-/// A request in progress, as its route sees it: an extension of the request.
+/// A request in progress, for its route: an extension of the request.
 #[derive(Debug, Clone)]
 pub struct Visit(pub(super) Arc<Connection>);
 
@@ -247,12 +247,12 @@ impl Visit {
     ///
     /// # Errors
     ///
-    /// [`Busy`] when all places of this rank are taken. Answer with 503 and `Retry-After` then.
+    /// [`Busy`] if all places of this rank are taken. Then answer with 503 and `Retry-After`.
     pub fn admit(&self, rank: Rank) -> Result<Admitted, Busy> {
         self.0.admit(rank).map(|()| Admitted(Arc::clone(&self.0)))
     }
 
-    /// Whether the other end is root or the user that this process runs as; never over TCP.
+    /// Returns whether the peer is root or the user of this process; never over TCP.
     #[must_use]
     pub fn is_privileged(&self) -> bool {
         self.0.peer.is_privileged

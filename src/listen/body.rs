@@ -1,5 +1,4 @@
-//! Reads bodies: only of requests that were admitted, up to a size, within a time, and from a budget of bytes that
-//! all requests of a rank share.
+//! Reads bodies of admitted requests, up to a size and within a time. All requests of a rank share a budget of bytes.
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -11,10 +10,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Admitted;
 
-/// Capacity of a body that does not say its length, at first.
+/// Initial capacity for a body without a length.
 const USUAL: usize = 4 << 10;
 
-/// A body. It takes its share of the budget for as long as it lives.
+/// A body. It uses its share of the budget while it lives.
 #[derive(Debug)]
 pub struct Received {
     bytes: Vec<u8>,
@@ -29,7 +28,7 @@ impl Deref for Received {
     }
 }
 
-/// Why a body was not read to its end.
+/// Why a body was not read completely.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Unread {
     /// Answered with 413.
@@ -38,22 +37,22 @@ pub enum Unread {
     /// Answered with 408.
     #[error("the body did not arrive in time")]
     TooSlow,
-    /// Answered with 503: the budget for bodies was used up by others for too long.
+    /// Answered with 503: other bodies used up the budget for too long.
     #[error("too many bodies are being read; try again")]
     Busy,
-    /// Answered with 400, if there is anybody left to be answered.
-    #[error("the body broke off")]
+    /// Answered with 400, if the client is still connected.
+    #[error("the body is incomplete")]
     Broken,
 }
 
 impl Admitted {
     /// Reads a body of at most `largest` bytes.
     ///
-    /// The bytes are copied as they come: a client that sends one byte at a time takes no more memory for it.
+    /// The bytes are copied as they arrive, so a client that sends single bytes uses no more memory.
     ///
     /// # Errors
     ///
-    /// [`Unread`]; a body that says that it is larger is refused before anything is read.
+    /// [`Unread`]. A body whose length header is too large is refused before anything is read.
     pub async fn read(&self, body: Body, largest: usize) -> Result<Received, Unread> {
         let hint = body.size_hint();
         if hint.lower() > largest as u64 {

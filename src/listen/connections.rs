@@ -1,4 +1,4 @@
-//! The open connections of a server, and which of them make room for a newcomer. Pure but for the tasks.
+//! The open connections of a server, and the choice of those that are closed for a new one. Pure except for the tasks.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -8,8 +8,8 @@ use tokio::task::{AbortHandle, Id, JoinSet};
 
 use super::admission::{Connection, Phase};
 
-/// One in so many connections is closed at once when room is needed: under a flood the rest are not searched for
-/// every newcomer.
+/// The fraction of connections that is closed at once to make room, so that during a flood not every new connection needs
+/// a search.
 const BATCH: usize = 32;
 
 #[derive(Default)]
@@ -28,7 +28,7 @@ impl Connections {
         self.open.insert(handle.id(), (connection, handle));
     }
 
-    /// Waits until a connection ends; for ever when none is open.
+    /// Waits until a connection ends; for ever if none is open.
     pub(super) async fn ended(&mut self) {
         match self.tasks.join_next_with_id().await {
             Some(Ok((id, ()))) => drop(self.open.remove(&id)),
@@ -42,9 +42,9 @@ impl Connections {
         while self.tasks.join_next().await.is_some() {}
     }
 
-    /// Whether as many as `most` of this kind are open.
+    /// Returns whether `most` connections of this kind are open.
     pub(super) fn is_full(&self, is_privileged: bool, most: usize) -> bool {
-        // Most servers know one kind only, and are far from full.
+        // A cheap test first: most servers have only one kind, and are far from full.
         self.open.len() >= most
             && self.open.values().filter(|(c, _)| c.peer.is_privileged == is_privileged).count() >= most
     }
@@ -58,7 +58,7 @@ impl Connections {
                 of_kind.map(|(id, (connection, _))| (*id, Candidate::of(connection))).collect();
             let spare = victims(candidates);
             let closed = spare.iter().filter(|id| self.close(**id)).count();
-            // On another thread, a request may have been admitted on each of them meanwhile.
+            // Another thread may have admitted a request on each of them meanwhile.
             if closed > 0 || spare.is_empty() {
                 return closed;
             }
@@ -85,7 +85,7 @@ impl Connections {
     }
 }
 
-/// A connection, as far as it matters for who makes room.
+/// The properties of a connection that decide whether it makes room.
 #[derive(Debug, Clone, Copy)]
 struct Candidate {
     group: u64,
@@ -105,8 +105,8 @@ impl Candidate {
     }
 }
 
-/// Who makes room: of the largest group first, then strangers before those who were ever admitted, then those who have
-/// waited longest.
+/// Orders connections by who makes room first: those of the largest group, then those that never had an admitted request,
+/// then those that have waited longest.
 fn victims<I: Copy>(candidates: Vec<(I, Candidate)>) -> Vec<I> {
     let mut sizes: HashMap<u64, usize> = HashMap::new();
     for (_, candidate) in &candidates {

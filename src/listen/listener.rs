@@ -1,4 +1,4 @@
-//! Where connections come from, and who is at their other end.
+//! Listeners, and the peers of their connections.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
@@ -8,14 +8,14 @@ use std::os::unix::fs::MetadataExt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
 
-/// The kernel's buffers of one TCP connection, in bytes; it takes twice as much for its own needs. By default they
-/// grow to megabytes, and count as memory of the unit.
+/// The kernel's buffers of one TCP connection, in bytes; the kernel doubles it for its own needs. By default they grow to
+/// megabytes, and count as memory of the unit.
 const RECEIVED: u32 = 32 << 10;
 const SENT: u32 = 64 << 10;
-/// Connections that the kernel keeps until they are accepted.
+/// Most connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// One type for sockets of all kinds: a server of its own for each is 20 KB of code.
+/// One type for all kinds of sockets, because a generic server would be 20 KB of code for each.
 #[derive(Debug)]
 pub enum Listener {
     Unix(UnixListener),
@@ -33,14 +33,14 @@ pub(super) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
 
-/// Who is at the other end.
+/// The peer of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// The user of this machine, over a unix socket.
+    /// The user of the peer, over a unix socket.
     pub(super) user: Option<u32>,
-    /// Connections of one user or of one address are a group: the largest one makes room first.
+    /// The group of the connection: all connections of one user or address. The largest group makes room first.
     pub(super) group: u64,
-    /// Root, or the user that this process runs as.
+    /// Whether the peer is root or the user of this process.
     pub(super) is_privileged: bool,
 }
 
@@ -60,7 +60,7 @@ impl Listener {
         socket.listen(BACKLOG).map(Self::Tcp)
     }
 
-    /// The address of a TCP listener.
+    /// Returns the address of a TCP listener.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Listener {
         }
     }
 
-    /// The next connection. Dropping the future loses none.
+    /// Accepts the next connection. Dropping the future loses none.
     pub(super) async fn accept(&self) -> io::Result<(Box<dyn Io>, Peer)> {
         match self {
             Self::Tcp(listener) => {
@@ -89,7 +89,7 @@ impl Listener {
 }
 
 impl Peer {
-    /// Addresses of one IPv6 network of /64 are one group: they belong to one site or one machine.
+    /// Puts the addresses of one IPv6 /64 network in one group, because they belong to one site or one machine.
     fn at(address: IpAddr) -> Self {
         let mut hasher = DefaultHasher::new();
         match address.to_canonical() {
@@ -99,7 +99,7 @@ impl Peer {
         Self { user: None, group: hasher.finish(), is_privileged: false }
     }
 
-    /// A user who is not known is nobody.
+    /// Treats an unknown user as `nobody`.
     fn user(user: Option<u32>) -> Self {
         let user = user.unwrap_or(u32::MAX);
         let is_own = || std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == user);

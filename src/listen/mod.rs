@@ -1,12 +1,12 @@
 //! HTTP servers that no client can stop: every connection, request and body is bounded in number, size and time.
 //!
-//! A connection that has no request in progress is *spare*: it is closed when a newcomer needs its place. A request
-//! that is *admitted* has a place of its own until its response is sent, and is never closed in favour of another
-//! one. Ordinary and privileged clients have separate places, so neither can take those of the other. A request that
-//! finds no place is answered with 503.
+//! A connection without a request in progress is *spare*: it is closed when a new client needs its place. An *admitted*
+//! request has its own place until its response is sent, and is never closed for another one. Ordinary and privileged
+//! clients have separate places, so neither can take those of the other. A request for which there is no place is answered
+//! with 503.
 //!
-//! This room knows no route and no key. Who is privileged is told by the user at the other end of a unix socket, or by
-//! the routes, which look at the headers first: a body can be read only by a request that was admitted.
+//! This room knows no route and no key. A client is privileged by the user of its end of a unix socket, or by its headers,
+//! which the routes check. Only an admitted request can read its body.
 
 mod admission;
 mod body;
@@ -63,6 +63,6 @@ pub struct Limits {
     pub ordinary_bodies: usize,
     /// As `ordinary_bodies`, for privileged requests.
     pub privileged_bodies: usize,
-    /// How long requests in progress may go on once the server is told to stop.
+    /// How long requests in progress may go on once the server is stopped.
     pub linger: Duration,
 }

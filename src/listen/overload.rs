@@ -1,4 +1,4 @@
-//! Tells the log of an overload: a line when it begins and one when it is over, however many clients there are.
+//! Logs an overload: one line when it begins and one when it is over, however many clients there are.
 
 use std::fmt;
 use std::time::Duration;
@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-/// An overload is over when nothing has happened for so long.
+/// An overload is over after this time without an event.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// What an overload was, counted.
+/// The counters of an overload.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Counts {
     /// Connections without a request that were closed for others.
@@ -20,7 +20,7 @@ struct Counts {
     failed: u64,
 }
 
-/// What happened.
+/// An event of an overload.
 #[derive(Debug)]
 pub(super) enum Event<'a> {
     Closed(usize),
@@ -66,7 +66,7 @@ impl Overload {
         }
     }
 
-    /// Waits until an overload is over and tells the log; for ever while there is none.
+    /// Waits until an overload is over and logs it; for ever while there is none.
     pub(super) async fn over(&mut self) {
         let Some(begun) = self.begun else { return std::future::pending().await };
         tokio::time::sleep_until(self.last + QUIET).await;

@@ -1,4 +1,4 @@
-//! Accepts connections and serves each in a task of its own, until it is told to stop.
+//! Accepts connections and serves each in a separate task, until it is stopped.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::service::{Admission, Routes};
 use super::stream::Stream;
 use super::{LARGEST_HEAD, Limits};
 
-/// How long nobody is accepted after the system refused a connection: it has no files or no memory left.
+/// Pause after the system could not accept a connection, because it has no files or no memory left.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How a server ended.
@@ -28,14 +28,14 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub enum Ended {
     /// All requests were served to their end.
     Complete,
-    /// Some were cut off.
+    /// Some requests were cut off.
     Cut,
 }
 
-/// Serves `routes` until `stop` is cancelled, and then for as long as requests in progress take, `limits.linger` at
-/// most. `name` tells the socket in the log.
+/// Serves `routes` until `stop` is cancelled, and then until the requests in progress end, for at most `limits.linger`.
+/// `name` identifies the socket in the log.
 ///
-/// Never ends by itself: an error of the system closes spare connections and is told in the log.
+/// Never ends by itself: an error of the system closes spare connections and is logged.
 pub async fn serve(
     listener: Listener,
     routes: Router,
@@ -71,7 +71,7 @@ struct Server {
 }
 
 impl Server {
-    /// Accepts connections until the server is told to stop.
+    /// Accepts connections until the server is stopped.
     async fn accept(&mut self, listener: &Listener) {
         let mut paused: Option<Instant> = None;
         loop {
@@ -114,14 +114,14 @@ impl Server {
         let most = match peer {
             Peer { is_privileged: true, .. } => limits.privileged + limits.spare,
             Peer { user: Some(_), .. } => limits.ordinary + limits.spare,
-            // Over TCP only headers tell who is privileged.
+            // Over TCP only the headers show who is privileged.
             Peer { user: None, .. } => limits.ordinary + limits.privileged + limits.spare,
         };
         if self.connections.is_full(peer.is_privileged, most) {
             let closed = self.connections.make_room(peer.is_privileged);
             self.overload.note(&Event::Closed(closed));
             if closed == 0 {
-                // More are open than may ever be in progress, so there is always one.
+                // More connections may be open than requests in progress, so there is always a spare one.
                 return;
             }
         }
@@ -136,7 +136,7 @@ impl Server {
 /// Serves the requests of one connection.
 async fn converse(stream: Stream, routes: Routes, stop: CancellationToken) {
     let mut http = http1::Builder::new();
-    // Times are kept by the stream, which knows more of them.
+    // The stream enforces the timeouts.
     http.header_read_timeout(None).max_buf_size(LARGEST_HEAD);
     let mut conversation = std::pin::pin!(http.serve_connection(TokioIo::new(stream), routes));
     tokio::select! {
@@ -144,11 +144,11 @@ async fn converse(stream: Stream, routes: Routes, stop: CancellationToken) {
         _ = conversation.as_mut() => return,
         () = stop.cancelled() => conversation.as_mut().graceful_shutdown(),
     }
-    // What went wrong with one client is its own business.
+    // An error of one connection concerns only its client.
     let _ended = conversation.await;
 }
 
-/// Whether an error of `accept` concerns only the client that was about to come.
+/// Returns whether an error of `accept` concerns only the client that was connecting.
 fn is_of_one_client(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)

@@ -1,4 +1,4 @@
-//! Between hyper and the routes: marks where a request begins and ends, and admits it where its user tells its rank.
+//! Connects hyper with the routes: records where a request begins and ends, and admits it if its user decides its rank.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -16,14 +16,14 @@ use hyper_util::service::TowerToHyperService;
 
 use super::admission::{Connection, Phase, Rank, Visit};
 
-/// Who admits requests.
+/// How requests are admitted.
 #[derive(Debug, Clone, Copy)]
 pub enum Admission {
-    /// Each request is admitted before it is routed, by the user at the other end. `busy` is the response to one that
-    /// finds no place.
+    /// Each request is admitted before it is routed, with the rank of its peer's user. `busy` is the response if there is
+    /// no place.
     ByUser { busy: fn() -> Response<Body> },
-    /// The routes do, with [`Visit::admit`]. A request that no route admits is answered all the same, but its body is
-    /// never read.
+    /// The routes admit it, with [`Visit::admit`]. A request that no route admits is still answered, but its body is never
+    /// read.
     #[cfg(any(feature = "server", test))]
     ByRoutes,
 }
@@ -35,7 +35,7 @@ pub(super) struct Routes {
     pub(super) connection: Arc<Connection>,
 }
 
-/// A request that is being served; dropped when its response is made.
+/// A request that is being served; dropped when its response exists.
 struct Serving(Arc<Connection>);
 
 impl Drop for Serving {
@@ -54,7 +54,7 @@ impl Service<Request<Incoming>> for Routes {
         let serving = Serving(Arc::clone(&self.connection));
         let visit = Visit(Arc::clone(&self.connection));
         let has_body = !request.body().is_end_stream();
-        // With a Content-Length beside it, hyper heeds this one, and the connection must then be closed (RFC 9112,
+        // If there is a Content-Length, too, hyper uses this one, and the connection must then be closed (RFC 9112,
         // 6.3): a proxy may have seen another end of the request. hyper has dropped the length by now, so every
         // such connection is closed.
         let is_chunked = request.headers().contains_key(TRANSFER_ENCODING);
@@ -82,7 +82,7 @@ impl Service<Request<Incoming>> for Routes {
     }
 }
 
-/// A response's body, with which its request ends.
+/// The body of a response. Its end is the end of the request.
 pub(super) struct Answer {
     body: Body,
     _serving: Serving,

@@ -1,4 +1,4 @@
-//! A connection whose client may not stand still: reads and writes end with an error when their time is over.
+//! A connection with timeouts: reads and writes fail when the client is too slow.
 
 use std::future::Future;
 use std::io;
@@ -23,11 +23,11 @@ pub(super) struct Stream {
     io: Box<dyn Io>,
     connection: Arc<Connection>,
     timer: Pin<Box<Sleep>>,
-    /// Since when the client has taken no byte, while there are bytes for it.
+    /// When the client last received a byte, while there are bytes for it.
     stalled: Option<Instant>,
-    /// Since when the client has not taken everything that there is for it.
+    /// Since when there are bytes that the client has not received.
     behind: Option<Instant>,
-    /// Once the write side is closed: until when the rest is read, and how much of it may come.
+    /// After the write side is closed: until when the rest is read, and how many bytes of it.
     draining: Option<(Instant, usize)>,
 }
 
@@ -37,8 +37,8 @@ impl Stream {
         Self { io, connection, timer, stalled: None, behind: None, draining: None }
     }
 
-    /// Waits until `deadline`, and fails then. The timer may fire too early, never too late, so that it is set anew
-    /// only when it must be and not with every request.
+    /// Waits until `deadline`, and then fails. The timer may fire too early but never too late, so it need not be set again
+    /// for every request.
     fn wait<T>(&mut self, context: &mut Context<'_>, deadline: Option<Instant>) -> Poll<io::Result<T>> {
         let Some(deadline) = deadline else { return Poll::Pending };
         if self.timer.deadline() > deadline {
@@ -116,7 +116,7 @@ impl AsyncWrite for Stream {
         self.io.is_write_vectored()
     }
 
-    /// hyper flushes once everything that it has is written.
+    /// hyper flushes after everything is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut *self.io).poll_flush(context))?;
         self.behind = None;
@@ -142,7 +142,7 @@ impl AsyncWrite for Stream {
                 }
                 Poll::Ready(_) => break,
                 Poll::Pending => {
-                    // The time of the drain is over, which is no error.
+                    // The time for the rest is over, which is not an error.
                     let _over: io::Result<()> = ready!(self.wait(context, Some(until)));
                     break;
                 }

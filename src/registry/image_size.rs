@@ -175,8 +175,8 @@ fn choose<'a>(entries: &'a [Entry], architecture: &str) -> Option<&'a str> {
 /// The layers by their content, each with its compressed bytes.
 fn layers(layers: &[Descriptor], diff_ids: Vec<String>) -> Result<Vec<(String, u64)>, String> {
     if layers.len() != diff_ids.len() {
-        let (told, made) = (layers.len(), diff_ids.len());
-        return Err(format!("its manifest has {told} layers and its config {made}"));
+        let (listed, made) = (layers.len(), diff_ids.len());
+        return Err(format!("its manifest has {listed} layers and its config {made}"));
     }
     if let Some(layer) = layers.iter().find(|layer| layer.size > LARGEST_LAYER) {
         return Err(format!("it has a layer of {} bytes", layer.size));

@@ -106,7 +106,7 @@ impl Database {
                 Trouble::Now(error) => error,
             }
         })?;
-        self.file.sync_all().map_err(|source| StoreError::of("sync", &self.folder, source))?;
+        self.file.sync_all().map_err(|source| StoreError::io("sync", &self.folder, source))?;
         self.held = next.clone();
         Ok(())
     }
@@ -148,7 +148,7 @@ fn opened_within_patience<T: Send + 'static>(
     open: impl FnOnce(&Path) -> Result<T, Trouble> + Send + 'static,
 ) -> Result<T, Trouble> {
     let mark = Mark::make(folder)?;
-    let now = |source| Trouble::Now(StoreError::of("open", folder, source));
+    let now = |source| Trouble::Now(StoreError::io("open", folder, source));
     let (tx, rx) = mpsc::sync_channel(1);
     let path = folder.to_path_buf();
     let opener = std::thread::Builder::new().name("store-open".to_owned()).spawn(move || {
@@ -189,7 +189,7 @@ fn slacken(slack: u64) {
 fn open(folder: &Path) -> Result<Database, Trouble> {
     // sled overwrites a `conf` of up to 8 bytes (config.rs).
     let is_new = fs::metadata(folder.join("conf")).map_or(0, |conf| conf.len()) <= 8;
-    let now = |doing| move |source| Trouble::Now(StoreError::of(doing, folder, source));
+    let now = |doing| move |source| Trouble::Now(StoreError::io(doing, folder, source));
     if fs::symlink_metadata(folder).is_err() {
         DirBuilder::new().mode(0o700).create(folder).map_err(now("create"))?;
     }
@@ -333,7 +333,7 @@ fn sorted(folder: &Path, doing: &'static str, error: sled::Error) -> Trouble {
         sled::Error::Io(e) if e.kind() == io::ErrorKind::PermissionDenied => {
             Trouble::Now(folder::setup(folder, e))
         }
-        sled::Error::Io(e) => Trouble::Now(StoreError::of(doing, folder, e)),
+        sled::Error::Io(e) => Trouble::Now(StoreError::io(doing, folder, e)),
         sled::Error::Corruption { .. } => Trouble::Damaged("sled found corruption".to_owned()),
         sled::Error::Unsupported(why) | sled::Error::ReportableBug(why) => Trouble::Damaged(why),
         sled::Error::CollectionNotFound(_) => Trouble::Damaged("a tree is missing".to_owned()),

@@ -66,7 +66,7 @@ pub enum StoreError {
 
 impl StoreError {
     /// Sorts an error of the file system that occurred while `doing` something to `path`.
-    pub(super) fn of(doing: &'static str, path: &Path, source: io::Error) -> Self {
+    pub(super) fn io(doing: &'static str, path: &Path, source: io::Error) -> Self {
         let path = path.to_path_buf();
         if matches!(
             source.kind(),

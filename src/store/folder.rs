@@ -71,7 +71,7 @@ pub(super) fn setup(dir: &Path, source: io::Error) -> StoreError {
     } else if kind == io::ErrorKind::PermissionDenied {
         ("cannot be used by this user", "run cotter as its owner, or `chown -R` it to this user")
     } else {
-        return StoreError::of("use", dir, source);
+        return StoreError::io("use", dir, source);
     };
     StoreError::Folder { path: dir.to_path_buf(), problem, remedy, source }
 }
@@ -153,9 +153,9 @@ pub(super) fn set_aside(
             if *name == "db" || to.exists() { Ok(()) } else { DirBuilder::new().mode(0o700).create(&to) };
         moved
             .and_then(|()| fs::rename(&from, &onto))
-            .map_err(|source| StoreError::of("set aside", &from, source))?;
+            .map_err(|source| StoreError::io("set aside", &from, source))?;
     }
-    sync_folder(dir).map_err(|source| StoreError::of("set aside", dir, source))?;
+    sync_folder(dir).map_err(|source| StoreError::io("set aside", dir, source))?;
     notes.push(Recovery::SetAside { to, why: why.to_owned() });
     let surplus = (older.len() + 1).saturating_sub(KEPT_ASIDE);
     for (_, folder) in older.into_iter().take(surplus) {

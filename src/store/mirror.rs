@@ -145,7 +145,7 @@ impl Mirrors {
     fn write_one(&mut self, slot: Slot, head: &str, payload: &str, seq: u64) -> Result<(), StoreError> {
         let path = self.dir.join(slot.file_name());
         folder::replace(&path, &[head.as_bytes(), b"\n", payload.as_bytes(), b"\n"])
-            .map_err(|source| StoreError::of("write", &path, source))?;
+            .map_err(|source| StoreError::io("write", &path, source))?;
         self.holds[slot as usize] = Holds::Seq(seq);
         Ok(())
     }
@@ -185,7 +185,7 @@ pub(super) fn inspect(path: &Path) -> Found {
     match read_bytes(path) {
         Ok(bytes) => decode(&bytes).unwrap_or_else(Found::Damaged),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Found::Nothing,
-        Err(e) => Found::Unreadable(StoreError::of("read", path, e)),
+        Err(e) => Found::Unreadable(StoreError::io("read", path, e)),
     }
 }
 

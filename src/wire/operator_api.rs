@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::model::{Refusal, ReleaseStatus};
 
-/// Every answer that is not what was asked for.
+/// The answer to every failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErrorView {
     pub error: Failure,
@@ -67,7 +67,7 @@ pub struct DeviceView {
     pub pin: Option<String>,
     /// Commit that it should run.
     pub target: Option<String>,
-    /// Commit that it says it runs whole.
+    /// Commit that it reports as running completely.
     pub running: Option<String>,
     pub update_status: Option<String>,
     /// Whether it polled within one and a half intervals.
@@ -176,7 +176,7 @@ pub struct CreateFleet {
     pub name: String,
 }
 
-/// A new fleet with its first provisioning key, which is told only now.
+/// A new fleet with its first provisioning key, which is shown only now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetCreated {
     pub fleet: FleetView,
@@ -189,18 +189,18 @@ pub struct FleetCreated {
 pub struct CreateKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How long it registers devices, "30d"; from 1 minute to 10 years.
+    /// How long it can register devices, "30d"; from 1 minute to 10 years.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_in: Option<String>,
-    /// How many devices it registers in all.
+    /// Most devices that it can register in total.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uses: Option<u64>,
-    /// How many devices it registers in a minute; 60 when absent.
+    /// Most devices that it can register per minute; 60 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub per_minute: Option<u32>,
 }
 
-/// A new provisioning key, which is told only now.
+/// A new provisioning key, which is shown only now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCreated {
     pub fleet: String,
@@ -221,7 +221,7 @@ pub struct KeyView {
     pub uses: u64,
     pub most_uses: Option<u64>,
     pub per_minute: u32,
-    /// Devices that came with it and are still here.
+    /// Devices that registered with it and still exist.
     pub devices: usize,
     pub created: Timestamp,
     pub expires: Option<Timestamp>,
@@ -257,7 +257,7 @@ pub struct TrackMany {
     pub dry_run: bool,
 }
 
-/// Which devices are deleted: those that match all that is said, and at least a filter or a key must be.
+/// Which devices to delete: those that match every field. At least a filter or a key is required.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeleteMany {
@@ -265,10 +265,10 @@ pub struct DeleteMany {
     pub filter: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fleet: Option<String>,
-    /// Name or id of the provisioning key that they came with.
+    /// Name or id of the provisioning key that they registered with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning_key: Option<String>,
-    /// How many there are. With another number, none is deleted.
+    /// The expected number of devices. If another number matches, none is deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<usize>,
     pub dry_run: bool,
@@ -280,7 +280,7 @@ pub struct RenameDevice {
     pub name: String,
 }
 
-/// Whether a deleted device is also put back as it was.
+/// Whether a deleted device is also restored.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Allow {

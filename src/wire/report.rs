@@ -1,11 +1,11 @@
-//! [`Report`] → the body of `PATCH /device/v3/state` (docs/dev/protocol.md, "Reports").
+//! Renders a [`Report`] as the body of `PATCH /device/v3/state` (docs/dev/protocol.md, "Reports").
 
 use std::collections::BTreeMap;
 
 use super::report_v3::{AppReport, DeviceReport, ReleaseReport, ServiceReport, UpdateStatus};
 use crate::model::{self, Report};
 
-/// What is told of the device besides its apps; `None` leaves the cloud's value as it is.
+/// Facts about the device in a report, other than its apps. `None` leaves the cloud's value as it is.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceFacts {
     pub status: Option<String>,
@@ -17,16 +17,15 @@ pub struct DeviceFacts {
     pub mac_address: Option<String>,
 }
 
-/// The whole report of a device.
+/// Renders the complete report of a device.
 ///
-/// `apps` is left out, so that the cloud keeps what it has, when nothing certain can be said: no
-/// target is known, it names no app, or the engine cannot be looked at. An `apps` that is there counts as
-/// complete, and images it does not name are taken for deleted (rule 1 of docs/dev/protocol.md, "Reports: rules for
-/// apps").
+/// Leaves out `apps`, so that the cloud keeps its values, if there is no target, if it has no app, or if the engine cannot
+/// be observed. The cloud treats a present `apps` as complete, and images that it does not have as deleted (rule 1 of
+/// docs/dev/protocol.md, "Reports: rules for apps").
 #[must_use]
 pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
     let is_certain = report.has_target && !report.apps.is_empty() && report.engine_error.is_none();
-    let apps = || report.apps.iter().map(|(id, told)| (id.to_string(), app(told))).collect();
+    let apps = || report.apps.iter().map(|(id, reported)| (id.to_string(), app(reported))).collect();
     DeviceReport {
         status: facts.status.clone(),
         os_version: facts.os_version.clone(),
@@ -37,45 +36,44 @@ pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
     }
 }
 
-/// The report for the one retry after a 401: of each app only the target's release, because a release
-/// or an app that the cloud no longer knows poisons the whole request (rule 2 of docs/dev/protocol.md, "Reports: rules
-/// for apps").
+/// Reduces a report for the one retry after a 401: each app keeps only the target's release, because the cloud refuses the
+/// complete request if it has a release or app that the cloud does not know (rule 2 of docs/dev/protocol.md, "Reports:
+/// rules for apps").
 ///
-/// `release_uuid` stays only where it is that release. When nothing of the apps is left, `apps` is
-/// left out.
+/// `release_uuid` stays only if it is that release. `apps` is left out if no app is left.
 #[must_use]
 pub fn reduce(full: &DeviceReport, target: &Report) -> DeviceReport {
     let mut apps = BTreeMap::new();
-    for (id, told) in full.apps.iter().flatten() {
+    for (id, reported) in full.apps.iter().flatten() {
         let wanted =
             target.apps.iter().find(|(app, _)| app.as_str() == id).and_then(|(_, app)| app.target.as_ref());
         let Some(wanted) = wanted.map(model::Commit::as_str) else { continue };
-        if let Some(release) = told.releases.get(wanted) {
+        if let Some(release) = reported.releases.get(wanted) {
             let releases = BTreeMap::from([(wanted.to_owned(), release.clone())]);
-            let release_uuid = told.release_uuid.clone().filter(|running| running == wanted);
+            let release_uuid = reported.release_uuid.clone().filter(|running| running == wanted);
             apps.insert(id.clone(), AppReport { release_uuid, releases });
         }
     }
     DeviceReport { apps: (!apps.is_empty()).then_some(apps), ..full.clone() }
 }
 
-fn app(told: &model::AppReport) -> AppReport {
+fn app(reported: &model::AppReport) -> AppReport {
     let mut releases: BTreeMap<String, ReleaseReport> = BTreeMap::new();
-    for (commit, status) in &told.update {
+    for (commit, status) in &reported.update {
         releases.entry(commit.to_string()).or_default().update_status = Some(update_status(*status));
     }
-    for service in &told.services {
+    for service in &reported.services {
         let release = releases.entry(service.release.to_string()).or_default();
         release.services.insert(service.service.to_string(), self::service(service));
     }
-    AppReport { release_uuid: told.current.as_ref().map(ToString::to_string), releases }
+    AppReport { release_uuid: reported.current.as_ref().map(ToString::to_string), releases }
 }
 
-fn service(told: &model::ServiceReport) -> ServiceReport {
+fn service(reported: &model::ServiceReport) -> ServiceReport {
     ServiceReport {
-        image: told.image.clone(),
-        status: Some(told.status.as_str().to_owned()),
-        download_progress: told.progress.map(i64::from),
+        image: reported.image.clone(),
+        status: Some(reported.status.as_str().to_owned()),
+        download_progress: reported.progress.map(i64::from),
     }
 }
 

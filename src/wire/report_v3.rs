@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// The whole body: exactly one device, by uuid.
+/// The complete body: exactly one device, by uuid.
 pub type ReportBody = BTreeMap<String, DeviceReport>;
 
-/// What a device says of itself. Everything is optional: what is absent keeps its value.
+/// The state of a device. Every field is optional: the cloud keeps the value of an absent one.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct DeviceReport {
     /// At most 50 characters; longer is cut by the API.
@@ -21,14 +21,14 @@ pub struct DeviceReport {
     pub ip_address: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
-    /// Complete or absent: an image that a present `apps` does not name is taken for deleted.
+    /// Complete or absent: the cloud treats an image that a present `apps` does not have as deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apps: Option<BTreeMap<String, AppReport>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct AppReport {
-    /// The commit that runs whole; sets what the cloud shows as running.
+    /// The commit of the release that runs completely. The cloud shows it as running.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release_uuid: Option<String>,
     #[serde(default)]

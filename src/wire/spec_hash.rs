@@ -1,10 +1,9 @@
-//! The hash that tells one container from another: over what the author says, never over what we inject.
+//! Computes the hash that identifies a container's configuration: from what the author wrote, never from what we inject.
 //!
-//! It is taken over a canonical JSON: keys sorted, lists in a fixed order, and
-//! everything that has its default left out, so that a field added to
-//! [`ServiceSpec`] later changes no hash of today. Changing what is written here for
-//! a spec that exists restarts every container of every device; the literals in
-//! the tests guard it, and `VERSION` goes up if it must ever happen.
+//! The input is a canonical JSON: keys sorted, lists in a fixed order, and without values that have their default. So a
+//! field that is added to [`ServiceSpec`] later changes no present hash. Changing the JSON of an existing spec would
+//! restart every container of every device. The literals in the tests guard against that; if it must ever happen,
+//! `VERSION` goes up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -17,17 +16,17 @@ use crate::model::{
     Probe, Protocol, RestartPolicy, ServiceName, ServiceSpec, SpecHash, VolumeName, VolumeSpec,
 };
 
-/// Version of the hash, as it stands before its digits.
+/// Version of the hash, which is written before its digits.
 const VERSION: u32 = 1;
 
-/// The hash of a service with the configs of the networks and volumes it uses, and with the hashes of the services
-/// whose namespaces it joins: when one of them is replaced, its own container must be, too.
+/// Computes the hash of a service. It includes the configs of the networks and volumes that the service uses, and the
+/// hashes of the services whose namespaces it joins: if one of them is replaced, its own container must be, too.
 ///
 /// Not part of it: the hash itself, the cloud's numeric ids, the registry and
 /// tag of an image that has a digest, and `is_running`: stopping a service does
 /// not make it another one.
 #[must_use]
-pub fn of(
+pub fn of_service(
     spec: &ServiceSpec,
     networks: &BTreeMap<NetworkName, NetworkSpec>,
     volumes: &BTreeMap<VolumeName, VolumeSpec>,
@@ -84,7 +83,7 @@ pub fn of(
     SpecHash::from_sha256(VERSION, sha256(&Value::Object(fields.map)))
 }
 
-/// The first eight hex digits of the hash of a network's config; `None` when it has none.
+/// Returns the first eight hex digits of the hash of a network's config; `None` if it has none.
 #[must_use]
 pub fn of_network(spec: &NetworkSpec) -> Option<String> {
     let config = Value::Object(network_config(spec));
@@ -126,7 +125,7 @@ impl Fields {
         self.put(key, object(texts.iter().map(|(name, text)| (name.as_str(), Value::from(text.as_str())))));
     }
 
-    /// A list whose order means nothing.
+    /// A list whose order has no meaning.
     fn sorted(&mut self, key: &str, values: impl Iterator<Item = Value>) {
         let sorted: BTreeMap<String, Value> = values.map(|value| (canonical(&value), value)).collect();
         let is_empty = sorted.is_empty();

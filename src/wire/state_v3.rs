@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-/// The whole body: exactly one device, by uuid.
+/// The complete body: exactly one device, by uuid.
 pub type StateBody = BTreeMap<String, DeviceState>;
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,7 +15,7 @@ pub struct DeviceState {
     /// Device configuration; values are strings.
     #[serde(default)]
     pub config: BTreeMap<String, String>,
-    /// App uuid to [`AppState`]; kept raw, so that one bad app does not spoil the others.
+    /// App uuid to [`AppState`]; kept raw, so that one invalid app does not affect the others.
     #[serde(default)]
     pub apps: BTreeMap<String, Value>,
 }
@@ -47,7 +47,7 @@ pub struct ReleaseState {
     pub volumes: BTreeMap<String, Value>,
 }
 
-/// Only names: what the fields say may be secret.
+/// Prints only names, because values may be secret.
 impl fmt::Debug for ReleaseState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let services: Vec<_> = self.services.keys().collect();
@@ -101,7 +101,7 @@ fn is_yes(value: &bool) -> bool {
     *value
 }
 
-/// Within an app `null` is absent, as in compose files.
+/// Reads `null` as absent, as in compose files.
 fn null_is_absent<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

@@ -1,8 +1,8 @@
-//! The balena device protocol, as devices speak it. It asks no operator's token, and
-//! decides nothing: keys, uuids and the answers that the real API gives.
+//! The API for devices: the balena device protocol, with the answers of the real API. It decides nothing, and accepts
+//! device keys, not the operator's token.
 //!
-//! Keys stand in the head of a request. A request is admitted once its key is known, and only then its body is read:
-//! see [`crate::listen`].
+//! The key is in the head of a request. A request is admitted once its key is verified, and only then is its body read: see
+//! [`crate::listen`].
 
 mod register;
 mod state;
@@ -23,11 +23,11 @@ use super::secret;
 use crate::fleet::policy::KeyHash;
 use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
 
-/// Tells a device, and no stranger, that an operator deleted it. A header, because the real API's answers to a
-/// device that is gone have no body that says so.
+/// The header that tells a device that an operator deleted it. Sent only to a request with the device's key. A header,
+/// because the real API's answers to a deleted device have no body.
 const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
 
-/// The largest registration and the largest report, in bytes.
+/// Most bytes of a registration and of a report.
 const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
 
@@ -46,7 +46,7 @@ pub(super) fn routes() -> Router<Arc<Records>> {
     table().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route))
 }
 
-/// The key of a request, hashed: a bearer token, else `?apikey=`.
+/// Returns the hashed key of a request: a bearer token, or else `?apikey=`.
 fn key_of(headers: &HeaderMap, RawQuery(query): &RawQuery) -> Option<KeyHash> {
     let bearer = || {
         let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
@@ -56,7 +56,7 @@ fn key_of(headers: &HeaderMap, RawQuery(query): &RawQuery) -> Option<KeyHash> {
     secret::hash_given(bearer().or_else(in_query)?)
 }
 
-/// Why a request whose key is known is not served.
+/// Why a request with a valid key is not served.
 enum NotServed {
     Busy,
     /// The device may try again after this time.
@@ -77,7 +77,7 @@ impl IntoResponse for NotServed {
             Self::Busy | Self::Unread(Unread::Busy) => {
                 try_again(StatusCode::SERVICE_UNAVAILABLE, listen::RETRY_AFTER)
             }
-            // Whole seconds, and never none.
+            // Whole seconds, at least 1.
             Self::TooOften(wait) => try_again(StatusCode::TOO_MANY_REQUESTS, wait.as_secs() + 1),
             Self::Unread(Unread::TooLarge) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
             Self::Unread(Unread::TooSlow) => StatusCode::REQUEST_TIMEOUT.into_response(),
@@ -86,17 +86,17 @@ impl IntoResponse for NotServed {
     }
 }
 
-/// Reads the body of a request whose key is known.
+/// Reads the body of a request with a valid key.
 async fn read(visit: &Visit, body: Body, largest: usize) -> Result<Received, NotServed> {
     visit.admit(Rank::Ordinary)?.read(body, largest).await.map_err(NotServed::Unread)
 }
 
-/// What the real API answers when there is no key, or one that nobody has.
+/// The answer of the real API to a missing or unknown key.
 fn key_required() -> Response {
     (StatusCode::UNAUTHORIZED, axum::Json(serde_json::json!({ "error": "API key required" }))).into_response()
 }
 
-/// An act that failed for a reason of the server's own.
+/// The answer if an act failed because of the server itself.
 fn failed(error: &dyn std::error::Error) -> Response {
     super::operator_api::log_failure(error);
     StatusCode::INTERNAL_SERVER_ERROR.into_response()

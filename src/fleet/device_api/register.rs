@@ -1,5 +1,5 @@
-//! A device registers, and asks whether the server knows it (docs/dev/protocol.md, "Registration" and "Looking a
-//! device up").
+//! Registers devices, and answers their look-up of themselves (docs/dev/protocol.md, "Registration" and "Looking a device
+//! up").
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::fleet::{clock, names, secret};
 use crate::listen::{Visit, from_json};
 use crate::model::DeviceUuid;
 
-/// What a registration asks for, its types checked.
+/// The fields of a registration, after their types were checked.
 struct Request {
     application: u64,
     uuid: DeviceUuid,
@@ -54,7 +54,7 @@ pub(super) async fn register(
     if let Err(error) = getrandom::fill(&mut random) {
         return failed(&error);
     }
-    let told = (request.uuid.clone(), request.key.clone());
+    let identity = (request.uuid.clone(), request.key.clone());
     let by = key.id().to_owned();
     let created = clock::now();
     let act = move |world: &World| {
@@ -68,8 +68,8 @@ pub(super) async fn register(
     };
     match records.act_for_device(act).await {
         Ok(number) => {
-            tracing::info!(device = %told.0, provisioning_key = by, "device registered");
-            let answer = json!({ "id": number, "uuid": told.0, "api_key": told.1 });
+            tracing::info!(device = %identity.0, provisioning_key = by, "device registered");
+            let answer = json!({ "id": number, "uuid": identity.0, "api_key": identity.1 });
             (StatusCode::CREATED, axum::Json(answer)).into_response()
         }
         Err(ActError::Refused(refusal)) => refused(&refusal),
@@ -77,7 +77,8 @@ pub(super) async fn register(
     }
 }
 
-/// The answers of the real API, word for word where an agent may look; and ours where that has none.
+/// Returns the answer to a refused registration: the real API's, literally where an agent may check it, or ours if that has
+/// none.
 fn refused(refusal: &Refusal) -> Response {
     let error = || axum::Json(json!({ "error": refusal.to_string() }));
     #[expect(clippy::wildcard_enum_match_arm, reason = "what else can be refused here is bad input")]
@@ -95,19 +96,19 @@ fn refused(refusal: &Refusal) -> Response {
     }
 }
 
-/// The body; unknown fields are ignored, as the real API does.
+/// Parses the body. Ignores unknown fields, as the real API does.
 fn read(body: &[u8]) -> Result<Request, ()> {
     let body: Map<String, Value> = serde_json::from_slice(body).map_err(|_| ())?;
     let text = |name: &str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
-        // Which characters are taken is the policy's to say, with the name of the field.
+        // The policy checks the characters, and names the field.
         Some(Value::String(text)) if text.is_empty() || text.chars().count() > 255 => Err(()),
         Some(Value::String(text)) => Ok(Some(text.clone())),
         Some(_) => Err(()),
     };
     let application = match body.get("application") {
         Some(Value::String(digits)) if digits.chars().all(|c| c.is_ascii_digit()) => digits.parse().ok(),
-        // A whole number with a point is an integer, too; a text of anything but digits is none.
+        // A whole number with a point is accepted, too; so is a text of digits.
         Some(other) => from_json(other.to_string().as_bytes()).ok(),
         None => None,
     };
@@ -127,8 +128,8 @@ fn read(body: &[u8]) -> Result<Request, ()> {
     })
 }
 
-/// `GET /v7/device?$select=id&$filter=uuid eq '<uuid>'`: how a device learns, after a
-/// 409, that the registration of that uuid was its own. No other query is answered.
+/// Answers `GET /v7/device?$select=id&$filter=uuid eq '<uuid>'`, with which a device finds out, after a 409, that it was
+/// registered itself. Refuses any other query.
 pub(super) async fn own_id(
     State(records): State<Arc<Records>>,
     query: RawQuery,
@@ -162,7 +163,7 @@ fn asked_uuid(query: &str) -> Option<String> {
     (select == Some("id")).then(|| uuid.to_owned())
 }
 
-/// `%20` and `+` as what they stand for; what is not an escape stays.
+/// Decodes `%20` and `+`. Anything that is not an escape stays.
 fn percent_decoded(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut plain = Vec::with_capacity(bytes.len());

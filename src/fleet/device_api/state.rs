@@ -1,4 +1,4 @@
-//! A device asks for its target, and reports its state (docs/dev/protocol.md, "Target state" and "Reports: answers").
+//! Serves targets and stores reports (docs/dev/protocol.md, "Target state" and "Reports: answers").
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use crate::fleet::{clock, render, report};
 use crate::listen::{Rank, Received, Visit};
 use crate::model::DeviceUuid;
 
-/// The resolved target. This is the request that a whole fleet repeats: without news it
-/// costs one hash and three look-ups.
+/// Serves the target of a device. All devices repeat this request, so an unchanged target costs one hash and three
+/// look-ups.
 pub(super) async fn get(
     State(records): State<Arc<Records>>,
     Extension(visit): Extension<Visit>,
@@ -28,8 +28,7 @@ pub(super) async fn get(
     let world = records.world();
     let uuid = DeviceUuid::parse(&uuid).ok();
     let Some(device) = uuid.as_ref().and_then(|uuid| world.device(uuid)) else {
-        // A device that is unknown or deleted hears "no change", with whatever key: its
-        // containers are not ours to stop by forgetting it.
+        // An unknown or deleted device gets "no change" with any key, so that its containers keep running.
         let bar = uuid.as_ref().and_then(|uuid| world.bar(uuid));
         let is_it = bar.is_some_and(|bar| key_of(&headers, &query).as_ref() == Some(&bar.device.key));
         let unchanged = StatusCode::NOT_MODIFIED;
@@ -54,7 +53,7 @@ pub(super) async fn get(
     }
 }
 
-/// Stores a report. The answers are those of the table in docs/dev/protocol.md, "Reports: answers".
+/// Stores a report. The table in docs/dev/protocol.md, "Reports: answers", has the answers.
 pub(super) async fn patch(
     State(records): State<Arc<Records>>,
     Extension(visit): Extension<Visit>,
@@ -89,7 +88,7 @@ pub(super) async fn patch(
     answer
 }
 
-/// Stores a report. Only one is parsed at a time: parsed, a report takes many times its bytes.
+/// Stores a report. Only one is parsed at a time, because a parsed report takes many times its size.
 async fn store(records: &Arc<Records>, uuid: DeviceUuid, body: Received) -> Response {
     let at = clock::now();
     let act = move |world: &World| {

@@ -8,21 +8,21 @@ use super::rules::{check_device_name, check_device_type, check_tag, check_tag_co
 use super::{Change, Counters, Device, Fleet, KeyHash, Refusal, Release, Reported, World};
 use crate::model::DeviceUuid;
 
-/// What a new device needs from outside.
+/// The values of a new device.
 #[derive(Debug, Clone)]
 pub struct NewDevice {
     pub uuid: DeviceUuid,
-    /// The name that it asks for.
+    /// The name that the device asks for.
     pub name: String,
     pub device_type: String,
     pub key: KeyHash,
-    /// The provisioning key by which it comes. It says which fleet.
+    /// The provisioning key with which it registers. The key belongs to a fleet.
     pub by: KeyHash,
-    /// Now.
+    /// The present time.
     pub created: Timestamp,
 }
 
-/// Tags to set and tags to take away.
+/// Tags to set and tags to remove.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tagging {
     pub set: BTreeMap<String, String>,
@@ -30,8 +30,8 @@ pub struct Tagging {
 }
 
 impl World {
-    /// Registers a device, and gives its number. Where another device has its name already, it gets one with a number
-    /// behind it: devices that were set up from one image all bring the same name.
+    /// Registers a device, and returns its number. If another device has its name already, it gets that name with a number
+    /// appended, because all devices from one image ask for the same name.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl World {
         Ok((number, vec![Change::Counters(counters), Change::PutKey(used), Change::PutDevice(device)]))
     }
 
-    /// Gives a device another name.
+    /// Renames a device.
     ///
     /// # Errors
     ///
@@ -83,14 +83,14 @@ impl World {
             return Ok(Vec::new());
         }
         check_device_name(&name)?;
-        // Names are unique on the whole server, because they name devices in commands. openBalena takes duplicates.
+        // Names are unique on the server, because they identify devices in commands. openBalena accepts duplicates.
         if let Some(other) = self.devices.values().find(|device| device.name == name) {
             return Err(Refusal::NameTaken { name, uuid: other.uuid.clone() });
         }
         Ok(put_if_changed(device, Device { name, ..device.clone() }))
     }
 
-    /// `name` if no device has it, else with the lowest number behind it that makes it free.
+    /// Returns `name` if no device has it, or else `name` with the lowest number appended that makes it unique.
     pub(super) fn free_name(&self, name: &str) -> String {
         let taken: BTreeSet<&str> = self.devices.values().map(|device| device.name.as_str()).collect();
         if !taken.contains(name) {
@@ -101,7 +101,7 @@ impl World {
         (2..).map(numbered).find(|name| !taken.contains(name.as_str())).unwrap_or(short)
     }
 
-    /// Pins devices to a release: all of them, or none when one may not be.
+    /// Pins devices to a release: all of them, or none if one of them may not be pinned.
     ///
     /// # Errors
     ///
@@ -113,13 +113,13 @@ impl World {
         Ok(set_pins(devices, Some(release.number)))
     }
 
-    /// Takes the pin from devices, so that they follow their fleets again.
+    /// Unpins devices, so that they follow their fleets again.
     #[must_use]
     pub fn track_fleet(&self, devices: &[&Device]) -> Vec<Change> {
         set_pins(devices, None)
     }
 
-    /// Sets and removes tags. Removing a tag that is not there is no error.
+    /// Sets and removes tags. Removing a tag that does not exist is not an error.
     ///
     /// # Errors
     ///
@@ -137,8 +137,8 @@ impl World {
         Ok(put_if_changed(device, changed))
     }
 
-    /// Moves a device to another fleet. Its pin goes, tags and the running release stay.
-    /// Moving a device to the fleet it is in changes nothing, and keeps the pin.
+    /// Moves a device to another fleet and unpins it. Tags and the running release stay. Moving a device to its own fleet
+    /// changes nothing, and keeps the pin.
     #[must_use]
     pub fn move_device(&self, device: &Device, fleet: &Fleet) -> Vec<Change> {
         if device.fleet == fleet.number {
@@ -148,7 +148,7 @@ impl World {
         put_if_changed(device, Device { fleet: fleet.number, pin: None, reported, ..device.clone() })
     }
 
-    /// Records what a device told.
+    /// Records the report of a device.
     #[must_use]
     pub fn report(&self, device: &Device, reported: Reported) -> Vec<Change> {
         put_if_changed(device, Device { reported, ..device.clone() })

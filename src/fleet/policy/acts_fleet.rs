@@ -1,4 +1,4 @@
-//! Acts on fleets: create, pin, track latest, and the raw PATCH beneath both.
+//! Acts on fleets: create, pin, track latest, and the raw PATCH that both use.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::rules::check_fleet_name;
 use super::{Change, Counters, Fleet, KeyHash, NewKey, Refusal, Release, World};
 use crate::model::{AppId, ReleaseStatus};
 
-/// What a new fleet needs from outside.
+/// The values of a new fleet.
 #[derive(Debug, Clone)]
 pub struct NewFleet {
     pub uuid: AppId,
@@ -18,12 +18,12 @@ pub struct NewFleet {
     pub key: KeyHash,
 }
 
-/// The API's raw `PATCH application`: what is `None` stays.
+/// The API's raw `PATCH application`. A field that is `None` stays as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FleetPatch {
-    /// Moves nothing by itself; the next release event does.
+    /// Does not change the target by itself; the next release event does.
     pub is_tracking_latest: Option<bool>,
-    /// Number of a release, or none at all.
+    /// Number of a release, or no release.
     pub target: Option<Option<u64>>,
 }
 
@@ -53,7 +53,7 @@ impl World {
         Ok([counters, Change::PutFleet(fleet)].into_iter().chain(key).collect())
     }
 
-    /// Pins a fleet: it stops tracking, and its target is this release.
+    /// Pins a fleet: it stops tracking, and this release becomes its target.
     ///
     /// # Errors
     ///
@@ -63,12 +63,12 @@ impl World {
         self.patch_fleet(fleet, patch)
     }
 
-    /// Lets a fleet track latest from now on, and moves it to the newest trackable
-    /// release at once. With no trackable release its target stays.
+    /// Lets a fleet track latest from now on, and sets its target to the newest trackable release at once. Without a
+    /// trackable release its target stays.
     ///
     /// # Errors
     ///
-    /// None today; as [`World::patch_fleet`].
+    /// None at present; as [`World::patch_fleet`].
     pub fn track_latest(&self, fleet: &Fleet) -> Result<Vec<Change>, Refusal> {
         let latest = self.latest_trackable(fleet.number).map(|release| Some(release.number));
         self.patch_fleet(fleet, FleetPatch { is_tracking_latest: Some(true), target: latest })
@@ -91,8 +91,8 @@ impl World {
         Ok(if changed == *fleet { Vec::new() } else { vec![Change::PutFleet(changed)] })
     }
 
-    /// The rule for every pin, of a fleet or of a device: a successful release of that
-    /// fleet. Drafts and invalidated releases may be pinned to.
+    /// Checks the rule for every pin of a fleet or device: it needs a successful release of that fleet. A draft or
+    /// invalidated release is allowed.
     pub(super) fn check_target(&self, release: u64, fleet: u64) -> Result<(), Refusal> {
         let Some(release) = self.releases.get(&release) else {
             return Err(Refusal::NoSuchRelease { given: release.to_string() });

@@ -1,4 +1,4 @@
-//! Acts on releases: create, finalise, invalidate, delete; and how they move a fleet's target.
+//! Acts on releases: create, finalise, invalidate, delete; and how they change a fleet's target.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::{Change, Content, Counters, Device, Fleet, Image, Refusal, Release, Reported, World};
 use crate::model::{Commit, ImageRef, ReleaseStatus, ServiceName};
 
-/// A release to be.
+/// The values of a new release.
 #[derive(Debug, Clone)]
 pub struct NewRelease {
     pub commit: Commit,
@@ -22,16 +22,16 @@ pub struct NewRelease {
     pub volumes: BTreeMap<String, Value>,
 }
 
-/// A service of a release to be.
+/// The values of a service of a new release.
 #[derive(Debug, Clone)]
 pub struct NewService {
-    /// With its digest.
+    /// The image, with its digest.
     pub image: ImageRef,
-    /// The compose service; `build` is dropped.
+    /// The compose service. `build` is removed.
     pub composition: Map<String, Value>,
 }
 
-/// What may change of a release; what is `None` stays.
+/// The fields of a release that can change. A field that is `None` stays as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ReleasePatch {
     pub status: Option<ReleaseStatus>,
@@ -42,7 +42,7 @@ pub struct ReleasePatch {
 }
 
 impl World {
-    /// Creates a release, gives its number, and moves a tracking fleet if it is trackable.
+    /// Creates a release and returns its number. If it is trackable, it may become the target of a tracking fleet.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl World {
         Ok((number, changes))
     }
 
-    /// Changes a release's flags, and moves a tracking fleet if another release is newest now.
+    /// Changes the flags of a release, and the target of a tracking fleet if another release is newest now.
     ///
     /// # Errors
     ///
@@ -112,7 +112,7 @@ impl World {
         Ok(changes)
     }
 
-    /// Deletes a release. A device may be running it still: it then runs no known release.
+    /// Deletes a release. A device that still runs it then runs an unknown release.
     ///
     /// # Errors
     ///
@@ -132,8 +132,8 @@ impl World {
         Ok(std::iter::once(Change::DropRelease(release.number)).chain(devices).collect())
     }
 
-    /// Moves a tracking fleet's target to the newest trackable release, counting `event`
-    /// as it is about to be. With none left the target stays.
+    /// Sets a tracking fleet's target to the newest trackable release, with `event` as it will be after the act. If none is
+    /// left, the target stays.
     fn follow(&self, fleet: &mut Fleet, event: &Release) {
         if !fleet.is_tracking_latest {
             return;
@@ -163,7 +163,7 @@ impl World {
         Ok(())
     }
 
-    /// The numbers of a service and of its image: those it had before, else new ones.
+    /// Returns the numbers of a service and of its image: those of earlier releases, or else new ones.
     fn number_service(
         &self,
         counters: &mut Counters,

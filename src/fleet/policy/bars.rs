@@ -1,7 +1,7 @@
-//! Deleted devices: their uuids and keys stay barred until an operator allows them again.
+//! Deleted devices. Their uuids and keys stay barred until an operator allows them again.
 //!
-//! So a device that was stolen and then deleted cannot come back by itself, even where whoever has it
-//! also has a provisioning key. What is kept of it is enough to put it back as it was.
+//! So a stolen device that was deleted cannot register again, even if the thief also has a provisioning key. The record
+//! that is kept is enough to restore the device.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,20 +11,20 @@ use serde::{Deserialize, Serialize};
 use super::{Change, Device, KeyHash, Refusal, Reported, World};
 use crate::model::{DeviceUuid, ReleaseStatus};
 
-/// The most bars that are kept. Deleting is refused beyond it: to drop the oldest bar would let that device
-/// come back unseen. 100,000 bars take about 60 MB of memory.
+/// Most bars. If all are used, no device can be deleted, because dropping the oldest bar would let that device register
+/// again unnoticed. 100,000 bars take about 60 MB of memory.
 const MOST_BARS: usize = 100_000;
 
 /// A device that was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bar {
-    /// As it was, without its reports.
+    /// The device, without its reports.
     pub device: Device,
     /// When it was deleted.
     pub at: Timestamp,
 }
 
-/// The bars, by uuid and by key.
+/// All bars, by uuid and by key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bars {
     by_uuid: BTreeMap<DeviceUuid, Bar>,
@@ -58,7 +58,7 @@ impl Bars {
 }
 
 impl World {
-    /// Deletes devices and bars their uuids and keys: all of them, or none. What runs on them is not touched.
+    /// Deletes devices and bars their uuids and keys: all of them, or none. The containers on them keep running.
     ///
     /// # Errors
     ///
@@ -81,10 +81,10 @@ impl World {
         vec![Change::DropBar(bar.device.uuid.clone())]
     }
 
-    /// Puts a deleted device back as it was: it is known again at its next poll, and needs no provisioning key.
+    /// Restores a deleted device, so that its next poll is accepted. It needs no provisioning key.
     ///
-    /// Its pin is left out when that release is gone or not successful any more, and its name gets a number
-    /// when another device has it by now.
+    /// Drops its pin if that release was deleted or is no longer successful, and appends a number to its name if another
+    /// device has that name by now.
     ///
     /// # Errors
     ///
@@ -103,12 +103,12 @@ impl World {
         Ok(vec![Change::DropBar(device.uuid.clone()), Change::PutDevice(restored)])
     }
 
-    /// The deleted devices, by uuid.
+    /// Returns the deleted devices, by uuid.
     pub fn bars(&self) -> impl Iterator<Item = &Bar> {
         self.bars.all()
     }
 
-    /// The bar of a uuid.
+    /// Returns the bar of a uuid.
     #[must_use]
     pub fn bar(&self, uuid: &DeviceUuid) -> Option<&Bar> {
         self.bars.of(uuid)

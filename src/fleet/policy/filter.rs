@@ -1,16 +1,16 @@
-//! Which devices a bulk act is for, told by their tags.
+//! Selects the devices of a bulk act by their tags.
 //!
-//! A filter is one or more conditions joined by `,`, all of which must hold:
+//! A filter is one or more conditions, joined by `,`. A device must match all of them:
 //!
 //! | condition | matches a device |
 //! | --- | --- |
 //! | `key=value` | whose tag `key` is `value` |
-//! | `key!=value` | whose tag `key` is something else, **or that has no such tag** |
+//! | `key!=value` | whose tag `key` has another value, **or that has no such tag** |
 //! | `key` | that has the tag, whatever its value |
 //! | `!key` | that does not have the tag |
 //!
-//! Spaces around conditions, keys and values are dropped. A value may be empty
-//! (`key=`) but holds no `,`, `=` or `!`. A filter has at most 4,096 characters.
+//! Spaces around conditions, keys and values are ignored. A value may be empty (`key=`) but contains no `,`, `=` or `!`. A
+//! filter has at most 4,096 characters.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,10 +20,10 @@ use super::rules::{check_tag_key, shown};
 use super::{Device, KeyHash};
 use crate::model::text::is_one_line;
 
-/// The longest filter, in characters.
+/// Most characters of a filter.
 const LONGEST: usize = 4096;
 
-/// A parsed filter. `Display` gives it back in its plainest form.
+/// A parsed filter. `Display` writes it in its simplest form.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TagFilter {
     conditions: Vec<Condition>,
@@ -37,7 +37,7 @@ enum Condition {
     HasNot(String),
 }
 
-/// A text that is no filter.
+/// A text that is not a filter.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{given:?} in the filter is not a condition: {why}; conditions are key=value, key!=value, key and !key, joined by ','"
@@ -48,7 +48,7 @@ pub struct BadFilter {
 }
 
 impl TagFilter {
-    /// Whether a device with these tags is meant.
+    /// Returns whether a device with these tags matches.
     #[must_use]
     pub fn matches(&self, tags: &BTreeMap<String, String>) -> bool {
         self.conditions.iter().all(|condition| match condition {
@@ -60,7 +60,7 @@ impl TagFilter {
     }
 }
 
-/// Which devices are meant: those that match all that is said, and every one where nothing is.
+/// Selects devices. Every field that is set must match; without any, all devices are selected.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Choice {
     pub filter: Option<TagFilter>,
@@ -103,7 +103,7 @@ fn condition(text: &str) -> Result<Condition, BadFilter> {
         let is_plain = !value.contains(['=', '!']) && is_one_line(value);
         is_plain
             .then(|| value.to_owned())
-            .ok_or(bad("its value has a '=', a '!', or a control or invisible character"))
+            .ok_or(bad("its value contains '=', '!', or a control or invisible character"))
     };
     if let Some((k, v)) = text.split_once("!=") {
         return Ok(Condition::IsNot(key(k)?, value(v)?));

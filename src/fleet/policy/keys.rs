@@ -1,6 +1,6 @@
-//! Provisioning keys: who may register devices in a fleet, how many, how fast and until when.
+//! Provisioning keys: they register devices in a fleet, with limits of number, rate and time.
 //!
-//! Time is passed in. A key is never deleted: a revoked one still says which devices came with it.
+//! Callers pass the time. A key is never deleted: a revoked one still shows which devices registered with it.
 
 use std::fmt;
 
@@ -10,16 +10,16 @@ use serde::{Deserialize, Serialize};
 use super::rules::{check_key_name, check_range};
 use super::{Change, Fleet, KeyHash, Refusal, World};
 
-/// Registrations per minute of a key whose creator did not say another number.
+/// The default of registrations per minute.
 pub const USUAL_PER_MINUTE: u32 = 60;
 
-/// The limits that an operator may set.
+/// The accepted values of an operator's limits.
 const PER_MINUTE: std::ops::RangeInclusive<u64> = 1..=6_000;
 const USES: std::ops::RangeInclusive<u64> = 1..=1_000_000;
 
 const MINUTE: i64 = 60_000_000;
 
-/// A key that lets devices register in one fleet. Records of older versions end at `created`.
+/// A key with which devices register in one fleet. Records of older versions have no fields after `created`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProvisioningKey {
     pub hash: KeyHash,
@@ -27,10 +27,10 @@ pub struct ProvisioningKey {
     pub created: Timestamp,
     #[serde(default)]
     pub name: Option<String>,
-    /// From this moment on it registers no device.
+    /// The moment from which it registers no more devices.
     #[serde(default)]
     pub expires: Option<Timestamp>,
-    /// How many registrations it is good for in all; `None`: any number.
+    /// Most registrations in total; `None`: any number.
     #[serde(default)]
     pub most_uses: Option<u64>,
     /// How many devices it has registered.
@@ -43,33 +43,33 @@ pub struct ProvisioningKey {
     pub revoked: Option<Timestamp>,
     #[serde(default)]
     pub last_used: Option<Timestamp>,
-    /// The moment up to which the registrations so far have used up the rate. Each registration adds the
-    /// time that one may take; the key must wait once this is more than a minute ahead.
+    /// The moment up to which past registrations have used up the rate. Each registration adds 60 s / rate. Registrations
+    /// are refused while this is more than a minute ahead.
     #[serde(default)]
     pub rate_used_until: Option<Timestamp>,
 }
 
-/// What a new provisioning key needs from outside.
+/// The values of a new provisioning key.
 #[derive(Debug, Clone)]
 pub struct NewKey {
     pub hash: KeyHash,
     pub created: Timestamp,
     pub name: Option<String>,
-    /// How long it registers devices; `None`: until it is revoked.
+    /// How long it can register devices; `None`: until it is revoked.
     pub expires_in: Option<SignedDuration>,
     pub most_uses: Option<u64>,
     pub per_minute: Option<u32>,
 }
 
 impl NewKey {
-    /// A key without a name and with no limit but the usual rate.
+    /// Makes a key without a name, and without limits other than the default rate.
     #[must_use]
     pub fn plain(hash: KeyHash, created: Timestamp) -> Self {
         Self { hash, created, name: None, expires_in: None, most_uses: None, per_minute: None }
     }
 }
 
-/// Why a key registers no more devices, for good.
+/// Why a key can never register a device again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyEnd {
     Revoked(Timestamp),
@@ -78,7 +78,7 @@ pub enum KeyEnd {
 }
 
 impl KeyEnd {
-    /// The word for it in JSON.
+    /// Its name in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -94,8 +94,8 @@ impl fmt::Display for KeyEnd {
         match self {
             Self::Revoked(at) => write!(f, "was revoked at {at}"),
             Self::Expired(at) => write!(f, "expired at {at}"),
-            Self::UsedUp(1) => write!(f, "has registered the one device that it may"),
-            Self::UsedUp(all) => write!(f, "has registered all {all} devices that it may"),
+            Self::UsedUp(1) => write!(f, "has registered the one device that it may register"),
+            Self::UsedUp(all) => write!(f, "has registered all {all} devices that it may register"),
         }
     }
 }
@@ -103,7 +103,7 @@ impl fmt::Display for KeyEnd {
 impl ProvisioningKey {
     fn new(new: NewKey, fleet: u64) -> Self {
         let NewKey { hash, created, name, expires_in, most_uses, per_minute } = new;
-        // A time beyond what can be written is as good as no end.
+        // A time that is too far ahead to be represented counts as no end.
         let expires = expires_in.and_then(|wait| created.checked_add(wait).ok());
         Self {
             hash,
@@ -120,7 +120,7 @@ impl ProvisioningKey {
         }
     }
 
-    /// Why it registers no more devices, if that is so.
+    /// Returns why it can register no more devices; `None` if it can.
     #[must_use]
     pub fn end(&self, now: Timestamp) -> Option<KeyEnd> {
         let expired = self.expires.filter(|expires| *expires <= now);
@@ -129,13 +129,13 @@ impl ProvisioningKey {
         revoked.or(expired.map(KeyEnd::Expired)).or(used_up.map(KeyEnd::UsedUp))
     }
 
-    /// How many devices it registers in a minute.
+    /// Returns how many devices it can register per minute.
     #[must_use]
     pub fn rate(&self) -> u32 {
         self.per_minute.unwrap_or(USUAL_PER_MINUTE)
     }
 
-    /// Its id, and its name if it has one.
+    /// Formats its id, and its name if it has one.
     #[must_use]
     pub fn label(&self) -> String {
         match &self.name {
@@ -144,9 +144,9 @@ impl ProvisioningKey {
         }
     }
 
-    /// The key after one more registration.
+    /// Returns the key after one more registration.
     ///
-    /// A minute's worth of registrations may come at once, and then one in each 60 s / rate.
+    /// The registrations of one minute may come at once. After that, one is accepted per 60 s / rate.
     ///
     /// # Errors
     ///
@@ -154,7 +154,7 @@ impl ProvisioningKey {
     pub(super) fn used(&self, now: Timestamp) -> Result<Self, Refusal> {
         let (micros, rate) = (now.as_microsecond(), self.rate());
         let cost = MINUTE / i64::from(rate.max(1));
-        // More than a minute ahead cannot be: the clock was set back since, and the count begins again.
+        // If it is more than a minute ahead, the clock was set back. Begin to count again.
         let ahead = |until: &i64| (micros..=micros.saturating_add(MINUTE)).contains(until);
         let until = self.rate_used_until.map(Timestamp::as_microsecond).filter(ahead).unwrap_or(micros);
         let until = until.saturating_add(cost);
@@ -169,7 +169,7 @@ impl ProvisioningKey {
 }
 
 impl World {
-    /// Lets a new key register devices in a fleet; the keys before it go on to work.
+    /// Adds a new key that registers devices in a fleet. Earlier keys stay valid.
     ///
     /// # Errors
     ///
@@ -186,7 +186,7 @@ impl World {
         Ok(vec![Change::PutKey(ProvisioningKey::new(new, fleet.number))])
     }
 
-    /// Takes a key out of use, for good. One that was revoked before keeps the time of that.
+    /// Revokes a key for ever. One that was revoked before keeps its time.
     #[must_use]
     pub fn revoke_key(&self, key: &ProvisioningKey, now: Timestamp) -> Vec<Change> {
         if key.revoked.is_some() {
@@ -195,7 +195,7 @@ impl World {
         vec![Change::PutKey(ProvisioningKey { revoked: Some(now), ..key.clone() })]
     }
 
-    /// The provisioning keys of a fleet, oldest first.
+    /// Returns the provisioning keys of a fleet, oldest first.
     #[must_use]
     pub fn keys_by_age(&self, fleet: &Fleet) -> Vec<&ProvisioningKey> {
         let mut keys: Vec<_> = self.keys_of(fleet.number).collect();

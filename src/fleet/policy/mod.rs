@@ -1,21 +1,17 @@
-//! Which release each device should run. Pure: no I/O, no async, no clock, no HTTP.
+//! Decides which release each device should run. Pure: no I/O, no async, no clock, no HTTP.
 //!
-//! The whole world of the fleet server is a [`World`]. An act (pin a device,
-//! create a release, ...) looks at the world and answers with the [`Change`]s it
-//! would make, or with the [`Refusal`] that names the rule in the way. Nothing is
-//! changed by asking; [`World::apply`] makes the changes. So a dry run is an act
-//! whose changes are thrown away, and "all or none" needs no undo.
+//! A [`World`] has all records of the fleet server. An act (pin a device, create a release, ...) reads the world and
+//! returns the [`Change`]s that it would make, or the [`Refusal`] with the rule that forbids it. It changes nothing;
+//! [`World::apply`] makes the changes. So a dry run is an act whose changes are dropped, and "all or none" needs no undo.
 //!
-//! The target of a device is its own pin, else its fleet's `target` (see
-//! [`World::target_of`]). As on openBalena, which the recordings in
-//! `tests/fixtures/openbalena` prove, the fleet's target is a stored field that
-//! events move, not a formula:
+//! The target of a device is its own pin, or else the `target` of its fleet (see [`World::target_of`]). As on openBalena
+//! (proved by the recordings in `tests/fixtures/openbalena`), the target of a fleet is a stored field that events change:
 //!
-//! - while a fleet tracks latest, a release that becomes or stops being trackable
-//!   moves the field to the newest trackable release, by start timestamp;
-//! - when no trackable release is left, the field stays where it is, so that
-//!   invalidating the only release does not stop a whole fleet;
-//! - pinning the fleet stops the tracking and sets the field.
+//! - While a fleet tracks latest, a release that becomes trackable, or is no longer trackable, sets the field to the
+//!   newest trackable release, by start timestamp.
+//! - If no trackable release is left, the field keeps its value, so that invalidating the only release does not stop all
+//!   devices of a fleet.
+//! - Pinning the fleet ends the tracking and sets the field.
 
 mod acts_device;
 mod acts_fleet;

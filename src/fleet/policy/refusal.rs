@@ -1,10 +1,10 @@
-//! Why an act is not done: each variant is a rule, and its text says what to do instead.
+//! Why an act is refused. Each variant is a rule, and its text says what to do instead.
 
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
 use super::KeyEnd;
 
-/// A rule in the way of an act. Nothing was changed.
+/// A rule that forbids an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("there is no fleet {given:?}; `cotter fleet list` shows them")]
@@ -20,13 +20,13 @@ pub enum Refusal {
     )]
     NoSuchRelease { given: String },
 
-    #[error("{given:?} fits more than one {what}: {}; give more of it, or the fleet", matches.join(", "))]
+    #[error("{given:?} matches more than one {what}: {}; give more characters of it, or the fleet", matches.join(", "))]
     Ambiguous { what: &'static str, given: String, matches: Vec<String> },
 
     #[error("the fleet name {name:?} is taken; choose another")]
     FleetNameTaken { name: String },
 
-    /// A name, a tag or a type that the rules do not take. Quoting it escapes what moves a cursor or turns text.
+    /// A name, a tag or a type that the rules do not accept. The quoted text has its control characters escaped.
     #[error("{given:?} cannot be a {what}: {accepts}")]
     BadText { what: &'static str, given: String, accepts: &'static str },
 
@@ -69,7 +69,7 @@ pub enum Refusal {
     #[error("this device key is taken; a new device needs a new key")]
     KeyTaken,
 
-    /// Answered to a device; the agent says it in the same words.
+    /// Sent to a device. The agent reports it in the same words.
     #[error(
         "device {uuid} was deleted from its fleet, or has the key of one that was; an operator must allow it again with `cotter device allow {uuid}`"
     )]

@@ -1,6 +1,6 @@
-//! What names, tags, types and keys may look like. All are allow-lists: what is not named here is refused.
+//! The rules for names, tags, types and keys. All are allow-lists: anything that is not listed here is refused.
 //!
-//! Records that were stored before a rule came go on to work; only what is new is held against it.
+//! Only new values are checked. Records that are older than a rule keep working.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use super::Refusal;
 use crate::model::text::is_one_line;
 
-/// The shortest beginning of a uuid, commit or key id that is taken for it.
+/// Shortest prefix with which a uuid, commit or key id can be given.
 pub(super) const SHORTEST_PREFIX: usize = 4;
 
 const NAME_ACCEPTS: &str = "it has 1 to 255 characters, which are letters, digits, visible characters beyond ASCII, \
@@ -26,12 +26,12 @@ const KEY_LENGTH: &str = "a device key has 16 to 255 characters; 32 random hex d
 const KEY_LETTERS: &str =
     "a device key is made of the letters a to z, A to Z, digits, '-', '_', '.', '~', '+', '/' and '='";
 const KEY_GUESSABLE: &str = "a device key must be random, and this one can be guessed: it has fewer than 5 different \
-                             characters, or holds the device's uuid";
+                             characters, or contains the device's uuid";
 
-/// The most tags that a device has.
+/// Most tags of a device.
 const MOST_TAGS: u64 = 100;
 
-/// A text is shown with its odd characters escaped, and no longer than this.
+/// Longest text in a message, in characters.
 pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).collect()
 }
@@ -51,13 +51,13 @@ fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
     if is_good { Ok(()) } else { Err(bad(what, name, NAME_ACCEPTS)) }
 }
 
-/// A device's name also names the device in commands, where the beginning of a uuid does, too.
+/// Checks the name of a device. Commands accept a name or the prefix of a uuid, so a name must not look like one.
 pub(super) fn check_device_name(name: &str) -> Result<(), Refusal> {
     check_name("device name", name)?;
     check_no_prefix("device name", name)
 }
 
-/// A key's name also names the key in commands, where the beginning of its id does, too.
+/// Checks the name of a key. Commands accept a name or the prefix of an id, so a name must not look like one.
 pub(super) fn check_key_name(name: &str) -> Result<(), Refusal> {
     check_name("key name", name)?;
     check_no_prefix("key name", name)
@@ -68,7 +68,7 @@ fn check_no_prefix(what: &'static str, name: &str) -> Result<(), Refusal> {
     if is_prefix { Err(bad(what, name, NO_PREFIX)) } else { Ok(()) }
 }
 
-/// A fleet's name also names the fleet in commands, where its number and its uuid do, too.
+/// Checks the name of a fleet. Commands accept a name, a number or a uuid, so a name must not look like the others.
 pub(super) fn check_fleet_name(name: &str) -> Result<(), Refusal> {
     check_name("fleet name", name)?;
     let is_number = name.chars().all(|c| c.is_ascii_digit());
@@ -76,14 +76,14 @@ pub(super) fn check_fleet_name(name: &str) -> Result<(), Refusal> {
     if is_number || is_uuid { Err(bad("fleet name", name, NO_NUMBER)) } else { Ok(()) }
 }
 
-/// Whether `text` can be the key of a tag; else what can.
+/// Checks the key of a tag. An error says what is accepted.
 pub(super) fn check_tag_key(text: &str) -> Result<(), &'static str> {
     let is_good = (1..=100).contains(&text.len())
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '/'));
     if is_good { Ok(()) } else { Err(TAG_KEY_ACCEPTS) }
 }
 
-/// A tag of a device.
+/// Checks a tag of a device.
 pub(super) fn check_tag(key: &str, value: &str) -> Result<(), Refusal> {
     check_tag_key(key).map_err(|accepts| bad("tag key", key, accepts))?;
     let is_good = value.len() <= 255
@@ -95,12 +95,12 @@ pub(super) fn check_tag(key: &str, value: &str) -> Result<(), Refusal> {
     if is_good { Ok(()) } else { Err(bad("tag value", value, TAG_VALUE_ACCEPTS)) }
 }
 
-/// How many tags a device has after a change.
+/// Checks the number of tags of a device after a change.
 pub(super) fn check_tag_count(tags: usize) -> Result<(), Refusal> {
     check_range("number of tags of a device", u64::try_from(tags).ok(), 0..=MOST_TAGS)
 }
 
-/// A slug of a board.
+/// Checks a device type: the slug of a board.
 pub(super) fn check_device_type(text: &str) -> Result<(), Refusal> {
     let is_good = text.len() <= 100
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -108,10 +108,10 @@ pub(super) fn check_device_type(text: &str) -> Result<(), Refusal> {
     if is_good { Ok(()) } else { Err(bad("device type", text, TYPE_ACCEPTS)) }
 }
 
-/// A key that a device chose for itself. The key is in no message.
+/// Checks a key that a device generated for itself. No message contains the key.
 ///
-/// Every character that RFC 6750 has for a bearer token is accepted. The count of different characters
-/// refuses `aaaaaaaaaaaaaaaa`; 16 random hex digits have fewer than 5 once in two million times.
+/// Accepts every character of a bearer token (RFC 6750). The least number of different characters refuses
+/// `aaaaaaaaaaaaaaaa`; 16 random hex digits have fewer than 5 once in two million cases.
 ///
 /// # Errors
 ///
@@ -130,7 +130,7 @@ pub fn check_device_key(key: &str, uuid: &str) -> Result<(), Refusal> {
     Err(Refusal::BadDeviceKey { why })
 }
 
-/// A number that an operator set, if one was set.
+/// Checks a number that an operator set, if one was set.
 pub(super) fn check_range(
     what: &'static str,
     given: Option<u64>,

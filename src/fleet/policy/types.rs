@@ -1,4 +1,4 @@
-//! The records of the fleet server, as they are stored.
+//! The stored records of the fleet server.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,31 +11,31 @@ use super::{Bar, ProvisioningKey};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::report_v3::UpdateStatus;
 
-/// SHA-256 of a key, as 64 hex digits. Keys themselves are never stored.
+/// The SHA-256 of a key, as 64 hex digits. Keys themselves are never stored.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHash(pub String);
 
 impl KeyHash {
-    /// The first 12 digits: enough to name a key, and of no use to whoever wants to guess it.
+    /// Returns the first 12 digits, which identify a key but do not help to guess it.
     #[must_use]
     pub fn id(&self) -> &str {
         self.0.get(..12).unwrap_or(&self.0)
     }
 }
 
-/// A set of devices that are meant to run the same app.
+/// A set of devices that should run the same app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     pub number: u64,
     pub uuid: AppId,
     pub name: String,
-    /// Whether release events move `target`. A fleet pin is `false`.
+    /// Whether release events change `target`. `false` while the fleet is pinned.
     pub is_tracking_latest: bool,
-    /// Number of the release that devices without a pin of their own get.
+    /// Number of the release for devices that are not pinned.
     pub target: Option<u64>,
     pub created: Timestamp,
-    /// Numbers of the services ever released, so that they stay the same over releases.
+    /// The number of each service that was ever released, so that it is the same in all releases.
     pub services: BTreeMap<ServiceName, u64>,
 }
 
@@ -49,43 +49,43 @@ pub struct Device {
     /// Number of its fleet.
     pub fleet: u64,
     pub key: KeyHash,
-    /// Number of the release it is pinned to.
+    /// Number of the release that it is pinned to.
     pub pin: Option<u64>,
     pub tags: BTreeMap<String, String>,
     pub created: Timestamp,
     pub reported: Reported,
-    /// The provisioning key that it registered with. Records of older versions do not say it.
+    /// The provisioning key with which it registered. Records of older versions do not have it.
     #[serde(default)]
     pub provisioned_by: Option<KeyHash>,
 }
 
-/// What a device said of itself, merged over its reports.
+/// The merged reports of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reported {
-    /// When its last report that changed something came.
+    /// The time of the last report that changed something.
     pub at: Option<Timestamp>,
-    /// The plain fields, by their wire name (`os_version`, `cpu_temp`, ...).
+    /// Plain fields by their names on the wire (`os_version`, `cpu_temp`, ...).
     pub fields: BTreeMap<String, Value>,
-    /// Number of the release that it says it runs whole. Kept when the device moves.
+    /// Number of the release that it reports as running completely. Kept if the device moves.
     pub running: Option<u64>,
     pub update_status: Option<UpdateStatus>,
     pub services: Vec<ReportedService>,
 }
 
-/// One service of one release, as a device reports it.
+/// A device's report of one service of one release.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportedService {
     /// Number of the release.
     pub release: u64,
     pub service: ServiceName,
-    /// One of the words of the wire; others are not stored.
+    /// One of the known words of the protocol; others are not stored.
     pub status: Option<String>,
     /// Percent.
     pub progress: Option<i64>,
 }
 
-/// What a fleet can run. Its content never changes; its flags do.
+/// A release that a fleet can run. Its content never changes; its flags do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Release {
     pub number: u64,
@@ -97,13 +97,13 @@ pub struct Release {
     pub is_final: bool,
     pub is_invalidated: bool,
     pub is_passing_tests: bool,
-    /// When its build began; "latest" is by this.
+    /// When its build began. The latest release is the one with the greatest value.
     pub start_timestamp: Timestamp,
     pub content: Arc<Content>,
 }
 
 impl Release {
-    /// Whether a fleet that tracks latest may move to it.
+    /// Returns whether it can become the target of a fleet that tracks latest.
     #[must_use]
     pub fn is_trackable(&self) -> bool {
         self.status == ReleaseStatus::Success
@@ -117,7 +117,7 @@ impl Release {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Content {
     pub services: BTreeMap<ServiceName, Image>,
-    /// Compose configs, as the author wrote them.
+    /// Compose configs, exactly as the author wrote them.
     pub networks: BTreeMap<String, Value>,
     pub volumes: BTreeMap<String, Value>,
 }
@@ -125,17 +125,17 @@ pub struct Content {
 /// One service of a release: its image and its compose service.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Image {
-    /// Number of the service; the same over all releases of the fleet.
+    /// Number of the service; the same in all releases of the fleet.
     pub service: u64,
-    /// Number of the image; the same in releases that share the image of a service.
+    /// Number of the image; the same in all releases in which the service has this image.
     pub number: u64,
-    /// Exact: with its digest.
+    /// The image, with its digest.
     pub image: ImageRef,
     /// The compose service without `build`.
     pub composition: Map<String, Value>,
 }
 
-/// The last number given, by noun. Numbers are never used twice.
+/// The last number that was used, by kind of record. Numbers are never used twice.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
     pub fleet: u64,
@@ -146,7 +146,7 @@ pub struct Counters {
 }
 
 impl Change {
-    /// This device as it will be, if this is the change that says so.
+    /// Returns the new record of this device, if this change has it.
     #[must_use]
     pub fn device(&self, uuid: &DeviceUuid) -> Option<&Device> {
         if let Self::PutDevice(device) = self {
@@ -157,7 +157,7 @@ impl Change {
     }
 }
 
-/// One record that an act would write or remove.
+/// One record that an act writes or removes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     Counters(Counters),
@@ -165,12 +165,12 @@ pub enum Change {
     PutDevice(Device),
     PutRelease(Release),
     PutKey(ProvisioningKey),
-    /// The device goes. Its uuid and its key are barred by a [`Change::PutBar`] beside this.
+    /// Deletes the device. A [`Change::PutBar`] in the same act bars its uuid and key.
     DropDevice(DeviceUuid),
     DropRelease(u64),
-    /// A device key that no device may use again. Only older versions wrote it, at a deletion.
+    /// A device key that no device may use again. Only older versions wrote it, when a device was deleted.
     RetireKey(KeyHash),
     PutBar(Bar),
-    /// The uuid and the key of this deleted device may be used again.
+    /// Allows the uuid and the key of this deleted device again.
     DropBar(DeviceUuid),
 }

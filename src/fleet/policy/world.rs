@@ -1,4 +1,4 @@
-//! The whole world in memory: lookups, the resolved target, and how changes are made.
+//! All records in memory: look-ups, the resolved target, and applying changes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use super::rules::SHORTEST_PREFIX;
 use super::{Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release};
 use crate::model::DeviceUuid;
 
-/// Everything the fleet server knows that outlives it.
+/// All records of the fleet server.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     pub(super) counters: Counters,
@@ -17,15 +17,15 @@ pub struct World {
     pub(super) devices: BTreeMap<DeviceUuid, Device>,
     pub(super) keys: BTreeMap<KeyHash, ProvisioningKey>,
     pub(super) bars: Bars,
-    /// Keys of devices that older versions deleted.
+    /// Keys of devices that were deleted by older versions.
     retired: BTreeSet<KeyHash>,
-    /// Device keys, for requests that name no uuid.
+    /// Devices by key, for requests without a uuid.
     by_key: BTreeMap<KeyHash, DeviceUuid>,
     by_fleet_uuid: BTreeMap<String, u64>,
 }
 
 impl World {
-    /// Makes one change. Changes come from an act on this same world, or from the store.
+    /// Applies one change. It must come from an act on this world, or from the store.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Counters(counters) => self.counters = counters,
@@ -59,15 +59,15 @@ impl World {
         }
     }
 
-    /// The release that `device` should run: its own pin, else its fleet's target, else none.
+    /// Returns the release that `device` should run: its own pin, else its fleet's target, else none.
     #[must_use]
     pub fn target_of(&self, device: &Device) -> Option<&Arc<Release>> {
         let fleet_target = || self.fleets.get(&device.fleet).and_then(|fleet| fleet.target);
         self.releases.get(&device.pin.or_else(fleet_target)?)
     }
 
-    /// The release that a fleet tracking latest moves to: the newest start timestamp
-    /// among the trackable ones; of two that began together, the one created later.
+    /// Returns the target of a fleet that tracks latest: the trackable release with the newest start timestamp, and of two
+    /// with the same one, the one that was created later.
     #[must_use]
     pub fn latest_trackable(&self, fleet: u64) -> Option<&Arc<Release>> {
         self.releases_of(fleet)
@@ -75,22 +75,22 @@ impl World {
             .max_by_key(|release| (release.start_timestamp, release.number))
     }
 
-    /// All fleets, oldest first.
+    /// Returns all fleets, oldest first.
     pub fn fleets(&self) -> impl Iterator<Item = &Fleet> {
         self.fleets.values()
     }
 
-    /// All devices, by uuid.
+    /// Returns all devices, by uuid.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.values()
     }
 
-    /// All releases, oldest first.
+    /// Returns all releases, oldest first.
     pub fn releases(&self) -> impl Iterator<Item = &Arc<Release>> {
         self.releases.values()
     }
 
-    /// The releases of one fleet, oldest first.
+    /// Returns the releases of one fleet, oldest first.
     pub fn releases_of(&self, fleet: u64) -> impl Iterator<Item = &Arc<Release>> {
         self.releases.values().filter(move |release| release.fleet == fleet)
     }
@@ -110,24 +110,24 @@ impl World {
         self.devices.get(uuid)
     }
 
-    /// The device that bears this key.
+    /// Returns the device with this key.
     #[must_use]
     pub fn device_with_key(&self, key: &KeyHash) -> Option<&Device> {
         self.devices.get(self.by_key.get(key)?)
     }
 
-    /// The provisioning key with this hash.
+    /// Returns the provisioning key with this hash.
     #[must_use]
     pub fn provisioning_key(&self, hash: &KeyHash) -> Option<&ProvisioningKey> {
         self.keys.get(hash)
     }
 
-    /// Whether a device key is in use, or was by a device that an older version deleted.
+    /// Returns whether a device has this key, or had it when an older version deleted it.
     pub(super) fn is_key_taken(&self, key: &KeyHash) -> bool {
         self.by_key.contains_key(key) || self.retired.contains(key) || self.keys.contains_key(key)
     }
 
-    /// The fleet with this uuid.
+    /// Returns the fleet with this uuid.
     #[must_use]
     pub fn fleet_with_uuid(&self, uuid: &str) -> Option<&Fleet> {
         self.fleets.get(self.by_fleet_uuid.get(uuid)?)
@@ -146,7 +146,7 @@ impl World {
             .ok_or_else(|| Refusal::NoSuchFleet { given: text.to_owned() })
     }
 
-    /// Finds a device by uuid, by a prefix of it (4 or more), or by name, when only one fits.
+    /// Finds a device by uuid, a prefix of it (4 or more), or name, if only one matches.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl World {
             .ok_or_else(|| Refusal::NoSuchDevice { given: text.to_owned() })
     }
 
-    /// Finds a deleted device as [`World::find_device`] finds one that is not.
+    /// Finds a deleted device, as [`World::find_device`] finds others.
     ///
     /// # Errors
     ///
@@ -198,8 +198,8 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NoSuchRelease`], [`Refusal::Ambiguous`]; and [`Refusal::OtherFleet`]
-    /// when `fleet` has no such release but another one does.
+    /// [`Refusal::NoSuchRelease`], [`Refusal::Ambiguous`]; and [`Refusal::OtherFleet`] if `fleet` has no such release but
+    /// another fleet has.
     pub fn find_release(&self, fleet: Option<u64>, text: &str) -> Result<&Arc<Release>, Refusal> {
         if let Some(found) = self.find_among(text, |release| fleet.is_none_or(|f| f == release.fleet))? {
             return Ok(found);
@@ -231,7 +231,7 @@ impl World {
         only_one("release", text, fits, label)
     }
 
-    /// The devices that are listed, or that a bulk act touches.
+    /// Returns the devices of a list or a bulk act.
     #[must_use]
     pub fn matching(&self, choice: &Choice) -> Vec<&Device> {
         self.devices.values().filter(|device| choice.matches(device)).collect()
@@ -247,12 +247,12 @@ impl World {
     }
 }
 
-/// Whether `text` is long enough a beginning of `id` to stand for it.
+/// Returns whether `text` is a prefix of `id` that is long enough.
 fn begins(id: &str, text: &str) -> bool {
     text.len() >= SHORTEST_PREFIX && id.starts_with(text)
 }
 
-/// The one thing that fits, or none.
+/// Returns the only match, or none.
 fn only_one<T>(
     what: &'static str,
     given: &str,

@@ -118,9 +118,9 @@ impl Locks {
             exceeds(&folder).then(|| trim(&folder))
         };
         let trimmed = services.filter(|service| is_trimmed(service).is_some());
-        let told =
+        let names =
             trimmed.filter_map(|service| Some(service.strip_prefix(&self.root).ok()?.display().to_string()));
-        told.collect()
+        names.collect()
     }
 }
 

@@ -265,7 +265,7 @@ fn the_choice() {
             "-" => Found::Nothing,
             "x" => Found::Damaged("x".into()),
             "f" => Found::Foreign("f".into()),
-            "?" => Found::Unreadable(StoreError::of("read", Path::new("/"), std::io::Error::other("?"))),
+            "?" => Found::Unreadable(StoreError::io("read", Path::new("/"), std::io::Error::other("?"))),
             seq => Found::Whole(Snapshot {
                 seq: seq.parse().unwrap(),
                 records: Records::from([("from".to_owned(), name.into())]),

@@ -1,4 +1,4 @@
-//! The labels by which an author asks for parts of the host (docs/dev/protocol.md, "Feature labels").
+//! Reads the labels with which an author asks for parts of the host (docs/dev/protocol.md, "Feature labels").
 
 use super::at::Notes;
 use super::refusal;
@@ -6,12 +6,12 @@ use crate::model::{DeviceRequest, Mount, MountOptions, MountSource, ServiceSpec}
 
 const PREFIX: &str = "io.balena.features.";
 
-/// A path of the host, and where the service sees it.
+/// A path of the host, with its path in the container.
 struct Place {
     host: &'static str,
     target: &'static str,
     is_read_only: bool,
-    /// It is a file: the engine would make a folder of one that is missing.
+    /// It is a file. If it is missing, it must not be mounted, because the engine would create a folder.
     must_exist: bool,
 }
 
@@ -34,7 +34,7 @@ const fn read_only(path: &'static str, must_exist: bool) -> Place {
     Place { host: path, target: path, is_read_only: true, must_exist }
 }
 
-/// What each label mounts.
+/// The mounts of each label.
 const PLACES: &[(&str, &[Place])] = &[
     ("dbus", &[at("/run/dbus", "/host/run/dbus")]),
     ("sysfs", &[at("/sys", "/sys")]),
@@ -51,25 +51,25 @@ const PLACES: &[(&str, &[Place])] = &[
     ),
 ];
 
-/// Where the engine's socket is put.
+/// The paths of the engine's socket in the container.
 const SOCKETS: &[&str] = &["/host/run/balena-engine.sock", "/var/run/balena.sock", "/var/run/docker.sock"];
 
-/// Labels that give nothing here.
+/// Labels without an effect here.
 const MISSING: &[&str] = &["supervisor-api", "balena-api", "host-os.board-rev", "extra-firmware"];
 
-/// The labels that mount paths of the host, without their beginning.
+/// The labels that mount paths of the host, without their prefix.
 pub(in crate::wire) fn of_paths() -> impl Iterator<Item = &'static str> {
     PLACES.iter().map(|(label, _)| *label)
 }
 
-/// The labels of a service that say yes, without their beginning.
+/// Returns the labels of a service that are switched on, without their prefix.
 pub(in crate::wire) fn asked(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
     let is_yes = |value: &str| matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "true" | "on");
     let labels = spec.labels.iter().filter(move |(_, value)| is_yes(value));
     labels.filter_map(|(name, _)| name.strip_prefix(PREFIX))
 }
 
-/// Whether a mount is what a label of `spec` gives, or less.
+/// Returns whether a mount is one that a label of `spec` grants, or less than that.
 pub(in crate::wire) fn is_of_label(spec: &ServiceSpec, mount: &Mount) -> bool {
     let is_asked = |label: &str| asked(spec).any(|asked| asked == label);
     if mount.source == MountSource::EngineSocket {
@@ -82,7 +82,7 @@ pub(in crate::wire) fn is_of_label(spec: &ServiceSpec, mount: &Mount) -> bool {
     })
 }
 
-/// Gives the service what its labels ask for. What its author mounts at the same place stays.
+/// Adds the mounts that the labels of a service ask for. A mount of the author at the same path stays instead.
 pub(super) fn read(service: &str, spec: &mut ServiceSpec, notes: &mut Notes) {
     let asked: Vec<String> = asked(spec).map(str::to_owned).collect();
     for label in &asked {

@@ -103,7 +103,7 @@ pub(super) fn hashes(contents: &mut Contents) {
                 && spec.joins().all(|(_, other)| done.contains_key(other) || !services.contains_key(other))
         };
         let hash = |(name, spec): (&ServiceName, &ServiceSpec)| {
-            (name.clone(), spec_hash::of(spec, networks, volumes, &done))
+            (name.clone(), spec_hash::of_service(spec, networks, volumes, &done))
         };
         let next: Vec<_> = services.iter().filter(|(name, spec)| is_due(name, spec)).map(hash).collect();
         if next.is_empty() {
@@ -114,7 +114,7 @@ pub(super) fn hashes(contents: &mut Contents) {
     for (name, spec) in services {
         spec.hash = match done.remove(name) {
             Some(hash) => hash,
-            None => spec_hash::of(spec, networks, volumes, &BTreeMap::new()),
+            None => spec_hash::of_service(spec, networks, volumes, &BTreeMap::new()),
         };
     }
 }

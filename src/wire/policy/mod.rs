@@ -20,7 +20,7 @@ use reach::{Found, Reach};
 #[must_use]
 pub fn violations(contents: &Contents, form: Form, policy: &Policy) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    for Found { at, reach } in reach::of(contents, form) {
+    for Found { at, reach } in reach::list(contents, form) {
         let why = match &reach {
             Reach::By(switch) if policy.allows(*switch) => continue,
             Reach::By(switch) => unset(switch.as_str()),

@@ -1,30 +1,30 @@
-//! What of the host's network a release reaches.
+//! Lists what a release can reach of the host's network.
 
 use super::reach::is_in;
 use crate::model::{NetworkAttachment, NetworkMode, NetworkSpec, Subnet, Switch};
 
-/// Options of the bridge driver that name no interface of the host and open nothing to it. The last is podman's.
+/// Options of the bridge driver that name no interface of the host and give no access to it. The last one is podman's.
 const OPTIONS: &str = "com.docker.network.bridge.enable_icc com.docker.network.bridge.enable_ip_masquerade \
     com.docker.network.bridge.host_binding_ipv4 com.docker.network.container_iface_prefix \
     com.docker.network.driver.mtu mtu";
 
-/// Options of a container's end of a network that concern the container alone.
+/// Options of a container's endpoint that concern only the container.
 const END_OPTIONS: &str = "com.docker.network.endpoint.ifname";
 
 /// Drivers that put containers on a network of the host.
 const ON_THE_HOST: [&str; 2] = ["macvlan", "ipvlan"];
 
-/// What a service reaches by the networks that it is on, by its field.
+/// Returns what a service can reach through its networks, with the field that asks for it.
 pub(super) fn of_service(mode: &NetworkMode) -> Vec<(&'static str, Switch)> {
     let attachments = match mode {
-        // The engine's own bridge has the containers of everybody else on it.
+        // Containers that are not Cotter's are on the engine's own bridge, too.
         NetworkMode::Host | NetworkMode::Bridge => return vec![("network_mode", Switch::HostNetwork)],
         NetworkMode::None | NetworkMode::Service(_) => return Vec::new(),
         NetworkMode::Networks(attachments) => attachments,
     };
     let reaches = |attachment: &NetworkAttachment| {
         let NetworkAttachment {
-            // Addresses and names on a network of the release, which is looked at where it is declared.
+            // Addresses and names on a network of the release. The network itself is checked where it is declared.
             aliases: _,
             ipv4_address: _,
             ipv6_address: _,
@@ -40,8 +40,8 @@ pub(super) fn of_service(mode: &NetworkMode) -> Vec<(&'static str, Switch)> {
     is_reached.then_some(("networks", Switch::HostNetwork)).into_iter().collect()
 }
 
-/// What a network that a release declares reaches, by its field.
-pub(super) fn of(spec: &NetworkSpec) -> Vec<(&'static str, Switch)> {
+/// Returns what a declared network can reach, with the field that asks for it.
+pub(super) fn of_network(spec: &NetworkSpec) -> Vec<(&'static str, Switch)> {
     let NetworkSpec {
         config_hash: _,
         is_internal: _,
@@ -71,10 +71,10 @@ pub(super) fn of(spec: &NetworkSpec) -> Vec<(&'static str, Switch)> {
     found
 }
 
-/// Whether a range is one of those that no network of the world has. The engine gives the host a route into each
-/// network that it makes, so that a range of the world would lead what the host sends there into a container.
+/// Returns whether a range is private. The engine adds a route on the host for each network, so a public range would
+/// redirect the host's own traffic to that range into a container.
 fn is_private(subnet: &Subnet) -> bool {
-    // The engine takes them only within the range.
+    // The engine accepts them only within the range.
     let Subnet { subnet: _, gateway: _, ip_range: _, aux_addresses: _ } = subnet;
     subnet.is_private()
 }

@@ -50,7 +50,7 @@ pub(super) fn is_in(list: &str, word: &str) -> bool {
 }
 
 /// Returns everything of the host that a release can reach.
-pub(super) fn of(contents: &Contents, form: Form) -> Vec<Found> {
+pub(super) fn list(contents: &Contents, form: Form) -> Vec<Found> {
     let Contents { services, networks, volumes, trial: _, windows: _ } = contents;
     let mut found = Vec::new();
     for (name, spec) in services {
@@ -61,12 +61,12 @@ pub(super) fn of(contents: &Contents, form: Form) -> Vec<Found> {
     }
     let mut add = |at: String, reach| found.push(Found { at, reach });
     for (name, spec) in networks {
-        for (field, switch) in network::of(spec) {
+        for (field, switch) in network::of_network(spec) {
             add(format!("networks.{name}.{field}"), Reach::By(switch));
         }
     }
     for (name, spec) in volumes {
-        for (field, reach) in volume::of(spec) {
+        for (field, reach) in volume::of_volume(spec) {
             add(format!("volumes.{name}.{field}"), reach);
         }
     }

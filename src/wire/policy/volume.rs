@@ -1,25 +1,25 @@
-//! What of the host a volume is.
+//! Lists what a volume can reach of the host.
 //!
-//! The engine's `local` driver hands `type`, `device` and the words of `o` to mount(2). The words that the engine knows
-//! become flags, among them `bind`, with which `type` means nothing; the rest goes to the file system as it is.
+//! The engine's `local` driver passes `type`, `device` and the words of `o` to mount(2). The words that the engine knows
+//! become flags. One of them is `bind`, with which `type` has no meaning. The other words go to the file system.
 
 use super::reach::{Reach, is_in};
 use crate::model::{Switch, VolumeSpec};
 
-/// Words for any file system that only take something away, or change nothing for others.
+/// Words for any file system that only restrict, or that affect nothing else.
 const FLAGS: &str = "ro rw nosuid nodev noexec async noatime nodiratime relatime strictatime dirsync sync";
 
-/// Words that bind a folder, so that what is mounted in the container does not appear on the host.
+/// Words that bind a folder so that mounts in the container do not appear on the host.
 const BINDS: &str = "bind rbind private rprivate slave rslave";
 
-/// Words by which what is mounted in the container appears on the host.
+/// Words with which mounts in the container appear on the host.
 const SPREADS: &str = "shared rshared";
 
 const TMPFS: &str = "size= mode= uid= gid= nr_inodes=";
 
 const SHARES: [&str; 4] = ["nfs", "nfs4", "cifs", "smb3"];
 
-/// Of nfs(5) and mount.cifs(8), which name nothing of this machine.
+/// Options of nfs(5) and mount.cifs(8) that name nothing of this machine.
 const SHARE: &str = "addr= port= proto= vers= nfsvers= minorversion= mountaddr= mounthost= mountport= mountproto= \
     mountvers= clientaddr= rsize= wsize= bsize= timeo= retrans= retry= acregmin= acregmax= acdirmin= acdirmax= actimeo= \
     nconnect= max_connect= lookupcache= local_lock= namlen= sec= hard soft softerr intr nointr ac noac cto nocto lock \
@@ -30,12 +30,12 @@ const SHARE: &str = "addr= port= proto= vers= nfsvers= minorversion= mountaddr= 
 
 const DISKS: &str = "ext2 ext3 ext4 xfs btrfs f2fs vfat exfat ntfs3 iso9660 udf squashfs";
 
-/// Of file systems on disks.
+/// Options of file systems on disks.
 const DISK: &str = "uid= gid= umask= fmask= dmask= iocharset= codepage= utf8 errors= data= commit= discard subvol= \
     compress=";
 
-/// What a volume that a release declares reaches, by its field.
-pub(super) fn of(spec: &VolumeSpec) -> Vec<(&'static str, Reach)> {
+/// Returns what a declared volume can reach, with the field that asks for it.
+pub(super) fn of_volume(spec: &VolumeSpec) -> Vec<(&'static str, Reach)> {
     let VolumeSpec { driver, driver_opts, labels: _ } = spec;
     if !matches!(driver.as_str(), "" | "local") {
         return vec![("driver", Reach::By(Switch::Drivers))];
@@ -69,7 +69,7 @@ pub(super) fn of(spec: &VolumeSpec) -> Vec<(&'static str, Reach)> {
     }
 }
 
-/// Whether a word is in one of the lists, where `size=` stands for it with any value.
+/// Returns whether a word is in one of the lists, where `size=` stands for any value.
 fn is_known(lists: &[&str], word: &str) -> bool {
     let name = word.split_once('=').map(|(key, _)| format!("{key}="));
     lists.iter().any(|list| is_in(list, name.as_deref().unwrap_or(word)))
