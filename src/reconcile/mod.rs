@@ -21,6 +21,7 @@ mod outbox;
 mod publish;
 mod pulls;
 mod purge;
+mod resolve;
 mod stage;
 #[cfg(test)]
 mod tests;
