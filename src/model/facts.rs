@@ -14,7 +14,7 @@ pub struct Facts {
     pub own_locks: BTreeSet<AppId>,
     /// Services that have said that their predecessor may go.
     pub handed_over: BTreeSet<(AppId, ServiceName)>,
-    /// The state of every window that somebody asked for.
+    /// The state of every window of the wanted releases and of the settings.
     pub windows: BTreeMap<Window, WindowState>,
     /// Whether the clock can be believed.
     pub clock: Clock,
@@ -26,7 +26,7 @@ pub struct Facts {
     pub architecture: Option<String>,
     /// Host ports in use, whoever holds them.
     pub ports: Vec<HeldPort>,
-    /// Images that were asked for at their registry; one that it did not tell of weighs nothing.
+    /// The sizes that registries gave. An image whose registry gave none counts as empty.
     pub image_sizes: BTreeMap<ImageRef, ImageSize>,
     /// Containers that run and have lost the namespaces that they joined: the other was started again since.
     pub left_behind: BTreeSet<ContainerId>,

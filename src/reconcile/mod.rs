@@ -169,6 +169,7 @@ pub async fn run<E, M, H>(
     }
 }
 
+/// The state of the loop. Each part owns its fields.
 struct Reconciler<E, M, H> {
     engine: Arc<E>,
     host: Arc<H>,
