@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{AppId, ContainerId, ImageRef, ObservedVolume, Protocol, ServiceName, VolumeName, Window};
 
-/// What is known of the surroundings. An absent fact stands in nothing's way.
+/// The facts of host, engine and registries that a plan may use. An unknown fact blocks nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Lock files of apps that stand now, whoever runs. Ours are not among them.
