@@ -1,4 +1,4 @@
-//! The events that people want to be woken for, or at least told of. Words and ids are stable.
+//! The kinds of alerts: events that a person should see. Words and ids are stable.
 
 /// A kind of event; `docs/journal.md` has them for who reads the journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,7 +7,7 @@ pub enum Alert {
     UpdateDone,
     /// A release was rejected.
     Rejected,
-    /// After a rejection the release before it runs whole again.
+    /// After a rejection all services of the good release run again.
     RolledBack,
     /// A release does not run well and there is none to go back to.
     Degraded,
@@ -17,9 +17,9 @@ pub enum Alert {
     EngineStuck,
     /// The engine does not answer.
     EngineLost,
-    /// The agent's memory was damaged, and was repaired from a copy or begun anew.
+    /// The store was damaged, and was repaired from a copy or started empty.
     StoreRecovered,
-    /// The agent's memory cannot be brought to disk.
+    /// The store cannot be written.
     StoreFailing,
     /// At a reload the settings were not accepted.
     SettingsWrong,

@@ -10,7 +10,7 @@ use super::{AppId, ServiceName};
 pub struct Counts {
     /// By the step's verb.
     pub steps: BTreeMap<&'static str, Attempted>,
-    /// Bytes of layers that came from registries, as far as the engine told.
+    /// Bytes of layers that came from registries, as far as the engine reported.
     pub pulled_bytes: u64,
     /// Updates that ended with a release that is good from then on.
     pub accepted: Lasted,
@@ -18,7 +18,7 @@ pub struct Counts {
     pub rejected: Lasted,
     /// Releases that an operator took back.
     pub rollbacks: u64,
-    /// Containers that were started again after they had ended without being stopped, as far as the engine told.
+    /// Containers that were started again after they had ended without being stopped, as far as the engine reported.
     pub restarts: ByService,
     /// Restarts of unhealthy services.
     pub heals: ByService,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{AppId, ContainerId, ImageRef, ObservedVolume, Protocol, ServiceName, VolumeName, Window};
 
-/// What is known of the surroundings. An absent fact stands in nothing's way.
+/// The facts of host, engine and registries that a plan may use. An unknown fact blocks nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Lock files of apps that stand now, whoever runs. Ours are not among them.
@@ -14,7 +14,7 @@ pub struct Facts {
     pub own_locks: BTreeSet<AppId>,
     /// Services that have said that their predecessor may go.
     pub handed_over: BTreeSet<(AppId, ServiceName)>,
-    /// The state of every window that somebody asked for.
+    /// The state of every window of the wanted releases and of the settings.
     pub windows: BTreeMap<Window, WindowState>,
     /// Whether the clock can be believed.
     pub clock: Clock,
@@ -26,7 +26,7 @@ pub struct Facts {
     pub architecture: Option<String>,
     /// Host ports in use, whoever holds them.
     pub ports: Vec<HeldPort>,
-    /// Images that were asked for at their registry; one that it did not tell of weighs nothing.
+    /// The sizes that registries gave. An image whose registry gave none counts as empty.
     pub image_sizes: BTreeMap<ImageRef, ImageSize>,
     /// Containers that run and have lost the namespaces that they joined: the other was started again since.
     pub left_behind: BTreeSet<ContainerId>,

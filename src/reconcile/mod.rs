@@ -21,6 +21,7 @@ mod outbox;
 mod publish;
 mod pulls;
 mod purge;
+mod resolve;
 mod stage;
 #[cfg(test)]
 mod tests;
@@ -168,6 +169,7 @@ pub async fn run<E, M, H>(
     }
 }
 
+/// The state of the loop. Each part owns its fields.
 struct Reconciler<E, M, H> {
     engine: Arc<E>,
     host: Arc<H>,

@@ -7,13 +7,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::engine::{EngineError, NewContainer, Operate};
+use crate::engine::{EngineError, Operate};
 use crate::model::{
-    App, AppId, Commit, ContainerId, ImageRef, Ledger, LockError, Observed, Outcome, Platform, Release,
-    ServiceName, SpecHash, Step, Target, TargetApp, with_causes,
+    App, AppId, ContainerId, ImageRef, Ledger, LockError, Observed, Outcome, Platform, Release, ServiceName,
+    ServiceSpec, Step, Target, TargetApp, with_causes,
 };
 use crate::plan;
 
+use super::resolve::{ResolvedStep, Subject};
 use super::{HostAccess, Memory, Reconciler};
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
@@ -121,7 +122,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
     /// Runs the steps of a chain up to the first one that fails.
     async fn run_chain(&self, chain: Vec<Step>) -> Vec<(Step, Outcome)> {
         let mut outcomes = Vec::new();
-        let mut steps = chain.into_iter().peekable();
+        let mut steps =
+            chain.into_iter().map(|step| self.resolve(step)).collect::<Vec<_>>().into_iter().peekable();
         let mut stopped = Vec::new();
         while let Some(step) = steps.next() {
             let begun = Instant::now();
@@ -131,12 +133,12 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
             }
             let ended = match self.swap(&step, steps.peek()).await {
                 Some((stopped, started)) => {
-                    let started = steps.next().zip(started);
-                    [(step, stopped)].into_iter().chain(started).collect()
+                    let started = steps.next().map(|start| start.step).zip(started);
+                    [(step.step, stopped)].into_iter().chain(started).collect()
                 }
                 None => {
                     let outcome = self.run_step(&step).await;
-                    vec![(step, outcome)]
+                    vec![(step.step, outcome)]
                 }
             };
             for (step, _) in &ended {
@@ -153,11 +155,15 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
 
     /// Runs a stop and the start that follows it as one call, so that the start begins while the engine still cleans up
     /// after the stop. Returns both outcomes; `None` if the two need the same port or address and must run in turn.
-    async fn swap(&self, stop: &Step, start: Option<&Step>) -> Option<(Outcome, Option<Outcome>)> {
+    async fn swap(
+        &self,
+        stop: &ResolvedStep<'_>,
+        start: Option<&ResolvedStep<'_>>,
+    ) -> Option<(Outcome, Option<Outcome>)> {
+        let (stop, ResolvedStep { step: start, subject }) = (&stop.step, start?);
         let Step::Stop { container: old, grace, .. } = stop else { return None };
-        let Some(start @ Step::Start { app, service, container: new }) = start else { return None };
-        let seen = self.observed.services.iter().find(|seen| seen.container == *new)?;
-        let spec = self.release_with(app, service, &seen.spec)?.1.services.get(service)?;
+        let Step::Start { app, service, container: new } = start else { return None };
+        let Some(Subject::Service { spec, .. }) = subject else { return None };
         if old == new || spec.host_port().is_some() || spec.own_address().is_some() {
             return None;
         }
@@ -174,7 +180,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
     }
 
     /// Runs one step. Steps that only change the ledger succeed at once.
-    async fn run_step(&self, step: &Step) -> Outcome {
+    async fn run_step(&self, ResolvedStep { step, subject }: &ResolvedStep<'_>) -> Outcome {
         let engine = self.engine;
         let result = match step {
             Step::Try { app, .. } => return self.lock(app),
@@ -190,24 +196,19 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
             | Step::Reject { .. }
             | Step::Commit { .. }
             | Step::Forget { .. } => Ok(()),
-            Step::CreateNetwork { app, network, config_hash } => {
-                let Some((owner, release)) = self.release_where(app, |r| {
-                    r.networks.get(network).is_some_and(|n| n.config_hash == *config_hash)
-                }) else {
-                    return no_longer_wanted();
-                };
-                let Some(spec) = release.networks.get(network) else { return no_longer_wanted() };
-                engine.create_network(&owner, network, spec).await
+            Step::CreateNetwork { network, .. } => {
+                let Some(Subject::Network { owner, spec }) = subject else { return no_longer_wanted() };
+                engine.create_network(owner, network, spec).await
             }
-            Step::Create { app, service, release, spec } => {
-                let Some((owner, of)) = self.release_with(app, service, spec) else {
+            Step::Create { app, service, release, .. } => {
+                let Some(subject @ Subject::Service { release: of, spec, .. }) = subject else {
                     return no_longer_wanted();
                 };
-                let Some(joined) = self.joined(app, service, of) else {
+                let Some(joined) = self.joined(app, of, spec) else {
                     let why = "a service whose namespaces it joins has no container".to_owned();
                     return Outcome::Retry { after: None, why };
                 };
-                let Some(new) = new_container(&owner, of, service, release, &joined) else {
+                let Some(new) = subject.new_container(service, release, &joined) else {
                     return no_longer_wanted();
                 };
                 if let Err(error) = self.host.prepare(new.app.number, service) {
@@ -217,14 +218,12 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                 }
                 engine.create(new).await
             }
-            Step::Reconnect { app, service, container } => {
-                let seen = self.observed.services.iter().find(|s| s.container == *container);
-                let Some(seen) = seen else { return no_longer_wanted() };
-                let Some((owner, of)) = self.release_with(app, service, &seen.spec) else {
+            Step::Reconnect { service, container, .. } => {
+                let (Some(seen), Some(subject)) = (self.seen(container), subject) else {
                     return no_longer_wanted();
                 };
                 let joined = BTreeMap::new();
-                let Some(new) = new_container(&owner, of, service, &seen.release, &joined) else {
+                let Some(new) = subject.new_container(service, &seen.release, &joined) else {
                     return no_longer_wanted();
                 };
                 engine.reconnect(container, new).await
@@ -245,48 +244,20 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
         outcome(step, result)
     }
 
-    /// Returns the wanted or good release that has a service with this spec.
-    pub(super) fn release_with(
-        &self,
-        app: &AppId,
-        service: &ServiceName,
-        spec: &SpecHash,
-    ) -> Option<(App, &'_ Release)> {
-        self.release_where(app, |r| r.services.get(service).is_some_and(|s| s.hash == *spec))
-    }
-
-    /// Returns the wanted release, or else the good one, for which `has_it` holds. A refused app has only a good one.
-    pub(super) fn release_where(
-        &self,
-        app: &AppId,
-        has_it: impl Fn(&Release) -> bool,
-    ) -> Option<(App, &'_ Release)> {
-        let ledger = self.ledger.apps.get(app);
-        let good = ledger.and_then(|a| a.good.as_ref());
-        let (owner, wanted) = match self.target.apps.get(app)? {
-            TargetApp::Wanted(wanted) => (wanted.app.clone(), wanted.release.as_ref()),
-            TargetApp::Refused(refused) => {
-                (App { id: app.clone(), number: ledger?.number?, name: refused.name.clone() }, None)
-            }
-        };
-        Some((owner, wanted.into_iter().chain(good).find(|release| has_it(release))?))
-    }
-
     /// Returns the observed containers whose namespaces a service joins; `None` when one is missing.
     fn joined(
         &self,
         app: &AppId,
-        service: &ServiceName,
         release: &Release,
+        spec: &ServiceSpec,
     ) -> Option<BTreeMap<ServiceName, ContainerId>> {
-        let joins = release.services.get(service)?.joins();
         let container = |name: &ServiceName| {
             let spec = release.services.get(name)?;
             let mut all = self.observed.services.iter();
             let seen = all.find(|s| s.app == *app && s.service == *name && s.spec == spec.hash)?;
             Some((name.clone(), seen.container.clone()))
         };
-        joins.map(|(_, name)| container(name)).collect()
+        spec.joins().map(|(_, name)| container(name)).collect()
     }
 
     /// Locks all services of an app, so that from now on it waits for us. Locks of the app that an order overrides, or that
@@ -328,18 +299,6 @@ fn wanted<'a>(target: &'a Target, app: &AppId) -> Option<(&'a App, Option<&'a Re
         TargetApp::Wanted(wanted) => Some((&wanted.app, wanted.release.as_ref())),
         TargetApp::Refused(_) => None,
     }
-}
-
-fn new_container<'a>(
-    app: &'a App,
-    of: &'a Release,
-    service: &'a ServiceName,
-    release: &'a Commit,
-    joined: &'a BTreeMap<ServiceName, ContainerId>,
-) -> Option<NewContainer<'a>> {
-    let spec = of.services.get(service)?;
-    let (networks, volumes) = (&of.networks, &of.volumes);
-    Some(NewContainer { app, release, service, spec, networks, volumes, joined })
 }
 
 fn no_longer_wanted() -> Outcome {

@@ -10,6 +10,7 @@ use crate::model::{
 };
 
 use super::host_access::{HostAccess, MountedPath};
+use super::resolve::{ResolvedStep, Subject};
 use super::stage::StepRunner;
 
 /// Another service, to compare its mounts with those of the service that is to start.
@@ -27,72 +28,49 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
     /// `step` stops to `stopped`.
     pub(super) async fn barred_here_or_later(
         &self,
-        step: &Step,
-        rest: impl Iterator<Item = Step>,
+        step: &ResolvedStep<'_>,
+        rest: impl Iterator<Item = ResolvedStep<'_>>,
         stopped: &mut Vec<ContainerId>,
     ) -> Option<(Step, String)> {
         if let Some(why) = self.barred(step, stopped).await {
-            return Some((step.clone(), why));
+            return Some((step.step.clone(), why));
         }
-        let Step::Stop { container, .. } = step else { return None };
+        let Step::Stop { container, .. } = &step.step else { return None };
         stopped.push(container.clone());
         let mut later = stopped.clone();
         for step in rest {
             if let Some(why) = self.barred(&step, &later).await {
-                return Some((step, why));
+                return Some((step.step, why));
             }
+            let step = &step.step;
             later.extend(step.container().filter(|_| matches!(step, Step::Stop { .. })).cloned());
         }
         None
     }
 
     /// Returns why the host does not allow a step now. `stopped`: containers that were stopped since the observation.
-    async fn barred(&self, step: &Step, stopped: &[ContainerId]) -> Option<String> {
-        let (app, service, spec) = match step {
-            Step::CreateNetwork { app, network, config_hash } => {
-                let has_it = |release: &Release| {
-                    release.networks.get(network).is_some_and(|spec| spec.config_hash == *config_hash)
-                };
-                let ranges = self.release_where(app, has_it)?.1.networks.get(network)?.ranges();
-                return if ranges.is_empty() {
-                    None
-                } else {
-                    self.host.check_ranges(&ranges).err().map(|error| with_causes(&error))
-                };
+    async fn barred(&self, step: &ResolvedStep<'_>, stopped: &[ContainerId]) -> Option<String> {
+        let ResolvedStep { step, subject } = step;
+        let (release, spec) = match subject.as_ref()? {
+            Subject::Network { spec, .. } => {
+                let ranges = spec.ranges();
+                let checked = if ranges.is_empty() { Ok(()) } else { self.host.check_ranges(&ranges) };
+                return checked.err().map(|error| with_causes(&error));
             }
-            Step::Create { app, service, spec, .. } => (app, service, spec),
-            Step::Start { app, service, container } => (app, service, &self.seen(container)?.spec),
-            Step::Pull { .. }
-            | Step::MeasureImage { .. }
-            | Step::Try { .. }
-            | Step::Unlock { .. }
-            | Step::Heal { .. }
-            | Step::Reject { .. }
-            | Step::Commit { .. }
-            | Step::Forget { .. }
-            | Step::Reconnect { .. }
-            | Step::Stop { .. }
-            | Step::Fence { .. }
-            | Step::Kill { .. }
-            | Step::RemoveByForce { .. }
-            | Step::Park { .. }
-            | Step::Remove { .. }
-            | Step::RemoveNetwork { .. }
-            | Step::RemoveImage { .. } => return None,
+            // Reconnecting mounts nothing.
+            Subject::Service { .. } if matches!(step, Step::Reconnect { .. }) => return None,
+            Subject::Service { release, spec, .. } => (*release, *spec),
         };
-        let release = self.release_with(app, service, spec)?.1;
-        let bound = match self.host.resolve_mounts(release.services.get(service)?, &release.volumes).await {
+        let bound = match self.host.resolve_mounts(spec, &release.volumes).await {
             Ok(bound) => bound,
             Err(error) => return Some(with_causes(&error)),
         };
-        if bound.is_empty() || !matches!(step, Step::Start { .. }) {
-            return None;
+        if let Step::Start { app, .. } = step
+            && !bound.is_empty()
+        {
+            return self.replaceable((app, release, &spec.hash), &bound, stopped).await;
         }
-        self.replaceable((app, release, spec), &bound, stopped).await
-    }
-
-    fn seen(&self, container: &ContainerId) -> Option<&ObservedService> {
-        self.observed.services.iter().find(|seen| seen.container == *container)
+        None
     }
 
     /// Returns why a service that mounts `bound` may not run together with another service: one of the two could replace a
