@@ -759,7 +759,7 @@ fn the_way_to_the_cloud() {
             })),
             "cloud-answers",
             "error: cloud https://a.example does not answer poll itself: it redirects to https://b.example; if the cloud \
-             has moved, set cloud.endpoint to its new address, otherwise a proxy or portal intercepts the request",
+             has moved, set cloud.endpoint to its new address; otherwise a proxy or portal intercepts the request",
         ),
         (
             Way { proxy: Some("HTTPS_PROXY".to_owned()), ..answered(same) },
