@@ -157,8 +157,8 @@ fn settings_that_stand_against_it_are_named() {
     std::fs::create_dir(place.path("agent.d")).expect("a folder");
     place.write("agent.d/60-mine.toml", "[cloud]\nendpoint = \"https://b.example\"\n");
     let (code, said) = place.join(&of_device(UUID), &["--force"]);
-    let expected = "error: cloud.endpoint is set in DIR/agent.d/60-mine.toml, line 2, which stands against it; take it \
-                    out there";
+    let expected = "error: cloud.endpoint is set in DIR/agent.d/60-mine.toml, line 2, which would override what is \
+                    joined; remove it there";
     assert_eq!((code, said.as_str()), (Some(21), expected));
     assert!(!place.path("agent.d/50-join.toml").exists() && !place.path("device.key").exists());
 }
@@ -259,7 +259,7 @@ fn an_agent_begins_with_what_was_joined_and_keeps_it() {
     assert!(!place.path("provisioning.key").exists());
     std::fs::remove_dir_all(place.path("agent.d")).expect("a folder");
     let (code, said) = place.join(&of_device(UUID), &[]);
-    let told = format!("error: this device is {uuid} of {} already; --force makes", server.url);
+    let told = format!("error: this device is {uuid} of {} already; --force replaces it", server.url);
     assert_eq!((code, said.starts_with(&told)), (Some(21), true), "{said}");
     drop(agent);
 }
@@ -479,7 +479,7 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
     desk.until_polled();
     let found = desk.found("state-key");
     let left =
-        format!("warning: {shown} still has it: whoever takes this device can register others with it");
+        format!("warning: {shown} still has the key: a thief of this device can register others with it");
     assert_eq!(found, left);
     desk.agent = None;
     drop(mounted);

@@ -173,7 +173,7 @@ fn a_compose_file_is_warned_of_what_devices_usually_refuse_and_refused_what_all_
     assert_eq!(check(200), Ok(Vec::new()));
     let warned = check(201).unwrap();
     let told = "services: devices refuse it unless their settings allow it: it has 201 services, and a device accepts 200 in \
-                all: use fewer, or raise limits.services on the device";
+                total: use fewer, or raise limits.services on the device";
     assert_eq!(warned.iter().map(ToString::to_string).collect::<Vec<_>>(), [told]);
     let refused = check(5001).unwrap_err();
     assert!(refused[0].to_string().contains("it has 5001 services, and a device accepts 5000 in total"));

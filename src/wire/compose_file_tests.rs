@@ -131,7 +131,7 @@ fn what_devices_refuse_is_refused_here() {
         told,
         [
             "services.web.ports[0]: \"0\" is not accepted: write ports from 1 to 65535",
-            "services.web.pid: a container outside of the release cannot be joined: write \"service:NAME\" with a service of it",
+            "services.web.pid: a container outside of the release cannot be joined: write \"service:NAME\" with a service of the release",
             "services.web.depends_on.db: there is no service db in the release: add it, or remove this",
         ]
     );
@@ -151,7 +151,7 @@ fn what_only_some_devices_allow_is_a_warning() {
         told,
         [
             "services.web.volumes: devices refuse it unless their settings allow it: \"/srv\" is a path of the \
-          host, which is not mounted: use a named volume, or put the files into the image, or add it to \
+          host that releases may not mount: use a named volume, or put the files into the image, or add it to \
           policy.host_paths on the device"
         ]
     );

@@ -98,10 +98,10 @@ fn limits_that_are_refused() {
         (json!({"cpu_quota": "12parsecs"}), "~.cpu_quota: \"12parsecs\" is not a duration"),
         (json!({"cpuset": "0-"}), "~.cpuset: \"0-\" is not accepted"),
         (json!({"cpuset": "zero"}), "~.cpuset: \"zero\" is not accepted"),
-        (json!({"memswap_limit": "64m"}), "~.memswap_limit: it needs mem_limit"),
+        (json!({"memswap_limit": "64m"}), "~.memswap_limit: it includes mem_limit"),
         (
             json!({"mem_limit": "64m", "memswap_limit": "32m"}),
-            "~.memswap_limit: it is memory and swap together",
+            "~.memswap_limit: it is the sum of memory and swap",
         ),
         (
             json!({"mem_limit": "64m", "mem_reservation": "65m"}),
@@ -114,7 +114,7 @@ fn limits_that_are_refused() {
         (json!({"blkio_config": {"speed": 5}}), "~.blkio_config.speed: it is not known"),
         (
             json!({"blkio_config": {"device_read_bps": [{"path": "sda", "rate": 1}]}}),
-            "~.blkio_config.device_read_bps[0]: it needs path",
+            "~.blkio_config.device_read_bps[0]: it needs an absolute path",
         ),
         (json!({"shm_size": "big"}), "~.shm_size: \"big\" is not a size"),
         (
@@ -224,10 +224,7 @@ fn isolation_that_is_refused() {
         (json!({"pid": "service:"}), "~.pid: "),
         (json!({"uts": "host", "hostname": "h"}), "~.uts: it cannot be combined with hostname"),
         (json!({"cgroup": "mine"}), "~.cgroup: \"mine\" is not accepted"),
-        (
-            json!({"security_opt": ["seccomp=./p.json"]}),
-            "~.security_opt[0]: a profile is not read from a file",
-        ),
+        (json!({"security_opt": ["seccomp=./p.json"]}), "~.security_opt[0]: a profile cannot be a file"),
         (json!({"security_opt": ["fly"]}), "~.security_opt[0]: \"fly\" is not accepted"),
         (json!({"sysctls": {"net.a": 1}, "network_mode": "host"}), "~.sysctls.net.a: with network_mode host"),
         (json!({"sysctls": {"net.a": ""}}), "~.sysctls.net.a: it has no value"),

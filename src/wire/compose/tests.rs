@@ -544,7 +544,7 @@ fn fields_that_are_not_honoured() {
         ),
         (
             json!({"environment": ["A", "B="]}),
-            vec!["~.environment[0]: it has no value and is left out: write one, \"\" for empty"],
+            vec!["~.environment[0]: it has no value and is left out: write one, or \"\" for an empty one"],
         ),
         (json!({"volumes": ["a:/a:z"]}), vec!["~.volumes[0]: the mode \"z\" has no effect here"]),
     ] {
@@ -561,7 +561,7 @@ fn fields_that_are_not_honoured() {
         (
             json!({"pid": "container:db"}),
             vec![
-                "~.pid: a container outside of the release cannot be joined: write \"service:NAME\" with a service of it",
+                "~.pid: a container outside of the release cannot be joined: write \"service:NAME\" with a service of the release",
             ],
         ),
         (json!({"networkMode": "host"}), vec!["~.networkMode: unknown field: write network_mode"]),
@@ -810,8 +810,8 @@ fn strategies_that_are_accepted() {
     assert_eq!(spec(&unknown).strategy, How::DownloadThenKill);
     assert_eq!(
         warnings(&unknown),
-        ["services.web.labels.io.balena.update.strategy: \"blue-green\" is not known, so it is \
-          download-then-kill: write download-then-kill, kill-then-download, delete-then-download or hand-over"]
+        ["services.web.labels.io.balena.update.strategy: \"blue-green\" is unknown, so \
+          download-then-kill is used: write download-then-kill, kill-then-download, delete-then-download or hand-over"]
     );
 }
 

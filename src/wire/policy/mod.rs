@@ -126,7 +126,7 @@ fn no_path(source: &str) -> String {
         None => "use a named volume, or put the files into the image".to_owned(),
     };
     format!(
-        "{short:?} is a path of the host that this device does not let releases mount: {instead}, or add it to \
+        "{short:?} is a path of the host that releases may not mount: {instead}, or add it to \
          policy.host_paths on the device"
     )
 }

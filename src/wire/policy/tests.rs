@@ -154,7 +154,7 @@ fn paths_of_the_host_are_let_in_by_prefix() {
         assert_eq!(
             told(&bind(source), &with(&["/media"])),
             [format!(
-                "~.volumes: {source:?} is a path of the host that this device does not let releases mount: {why}, {rest}"
+                "~.volumes: {source:?} is a path of the host that releases may not mount: {why}, {rest}"
             )]
         );
     }
