@@ -293,7 +293,7 @@ fn networks() {
         (
             json!({"network_mode": "container:x"}),
             "~.network_mode: a container outside of the release cannot be joined: write \"service:NAME\" with a \
-             service of it",
+             service of the release",
         ),
         (
             json!({"network_mode": "host", "networks": ["a"]}),
