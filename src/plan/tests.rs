@@ -383,6 +383,11 @@ fn what_ends_comes_back() {
             "start db db-1, wait db downloading",
         ),
         (
+            "one that can never be used again is removed meanwhile, too",
+            "target 3, good 1, pulling web@3, db@1 dead, web@1 running",
+            "remove db db-1, wait web downloading",
+        ),
+        (
             "nor is a container created twice that both releases have",
             "target 5, good 1, have 1 5, db@1 running",
             "create db@5, create web@5",
@@ -410,6 +415,16 @@ fn of_two_containers_with_one_spec_the_one_that_runs_stays() {
     second.state = ContainerState::Running;
     device.observed.services.push(second);
     assert_eq!(device.planned(), "remove web web-1");
+}
+
+#[test]
+fn a_service_that_its_author_does_not_run_is_stopped() {
+    let mut device = Device::parse("target 1, db@1 running, web@1 running");
+    let mut wanted = release(1);
+    wanted.services.get_mut(&name("web")).unwrap().is_running = false;
+    device.target = Some(target(Some(wanted.clone())));
+    device.ledger.apps.get_mut(&app()).unwrap().good = Some(wanted);
+    assert_eq!(device.planned(), "stop web web-1");
 }
 
 #[test]

@@ -33,6 +33,16 @@ fn whoever_joins_another_one_is_created_and_started_after_it() {
 }
 
 #[test]
+fn the_accepted_release_is_kept_running_in_the_same_order() {
+    let down = "target 3, good 14, pulling web@3, web@14 exited";
+    let pulling = "wait web downloading";
+    for (vpn, expected) in [("exited", "start vpn vpn-14, "), ("running", "start web web-14, ")] {
+        let planned = Device::parse(&format!("{down}, vpn@14 {vpn}")).planned();
+        assert_eq!(planned, format!("{expected}{pulling}"), "{vpn}");
+    }
+}
+
+#[test]
 fn whoever_joins_another_one_is_swapped_with_it() {
     let both = "good 14, have 14 15, vpn@14 running, web@14 running";
     for (why, device, expected) in [
