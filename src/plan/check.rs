@@ -135,7 +135,6 @@ impl<'a> Checked<'a> {
             Step::Start { container, .. } | Step::Reconnect { container, .. } => {
                 is_accepted_spec(container) == Some(true)
             }
-            Step::Fence { .. } => true,
             Step::CreateNetwork { network, config_hash, .. } => self
                 .accepted
                 .and_then(|accepted| accepted.networks.get(network))
@@ -144,7 +143,7 @@ impl<'a> Checked<'a> {
                 .accepted
                 .zip(self.app)
                 .is_some_and(|(accepted, app)| self.is_in_the_way(app, accepted, id)),
-            Step::Unlock { .. } => true,
+            Step::Fence { .. } | Step::Unlock { .. } => true,
             Step::Pull { .. }
             | Step::MeasureImage { .. }
             | Step::RemoveByForce { .. }
@@ -219,8 +218,8 @@ impl<'a> Checked<'a> {
 
     /// Returns `true` if a container is connected to a network that is in the way of one of `release`.
     fn stands_in_the_way(&self, release: &Release, seen: &ObservedService) -> bool {
-        let in_the_way = networks::in_the_way(AppSituation::new(self.at, &seen.app), release);
-        in_the_way.iter().any(|network| networks::is_on(seen, network))
+        let app = AppSituation::new(self.at, &seen.app);
+        networks::in_the_way(app, release).iter().any(|network| networks::is_on(seen, network))
     }
 
     fn remove(&self, container: &ContainerId, is_forced: bool) -> Option<&'static str> {
@@ -240,10 +239,8 @@ impl<'a> Checked<'a> {
         let is_asked = self.is_on_trial
             && self.strategy(seen) == Some(Strategy::DeleteThenDownload)
             && !is_of(Some(wanted), seen);
-        if is_asked {
-            return None;
-        }
-        if leftovers::is_leftover(AppSituation::new(self.at, &seen.app), seen, self.accepted, wanted) {
+        let app = AppSituation::new(self.at, &seen.app);
+        if is_asked || leftovers::is_leftover(app, seen, self.accepted, wanted) {
             return None;
         }
         if self.accepted != Some(wanted) {
@@ -363,19 +360,19 @@ impl<'a> Checked<'a> {
     /// Returns `true` if a lock forbids to touch the app. Locks do not count once a swap has begun.
     fn is_locked(&self) -> bool {
         let Some(app) = self.app else { return false };
-        let at = self.at;
-        let forced = self.ledger.and_then(|a| a.forced.as_ref());
-        let is_forced = forced.is_some() && forced == self.wanted.map(Release::key).as_ref();
+        let forced = self.ledger.and_then(|a| a.forced.clone());
+        let is_forced = forced.is_some() && forced == self.wanted.map(Release::key);
         if self.is_on_trial
-            || at.facts.own_locks.contains(app.id)
+            || self.at.facts.own_locks.contains(app.id)
             || is_forced
             || self.target.is_lock_overridden
         {
             return false;
         }
-        let holds = |service: &ServiceName| may_lock(at.observed, self.ledger, app.id, service);
-        let has_file = at.facts.locks.get(app.id).is_some_and(|locks| locks.keys().any(holds));
-        has_file || at.ledger.leases.iter().any(|lease| lease.is_in_force(at.boot_id, at.facts.uptime))
+        let holds = |service: &ServiceName| may_lock(self.at.observed, self.ledger, app.id, service);
+        let has_file = self.at.facts.locks.get(app.id).is_some_and(|locks| locks.keys().any(holds));
+        let (boot, uptime) = (self.at.boot_id, self.at.facts.uptime);
+        has_file || self.at.ledger.leases.iter().any(|lease| lease.is_in_force(boot, uptime))
     }
 
     fn is_held(&self) -> bool {
