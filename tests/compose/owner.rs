@@ -45,7 +45,7 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
     let why = told(&agent);
     assert!(
         why.contains(
-            "services.web.composition.cap_add: this device does not allow it to releases: remove it, or set \
+            "services.web.composition.cap_add: this device does not allow it: remove it, or set \
                       policy.capabilities = \"yes\" on the device"
         ),
         "{why}"
@@ -117,19 +117,19 @@ fn a_strict_policy_keeps_a_release_off_the_host() {
         (
             mounts.clone(),
             volume(json!({"type": "overlay", "device": "overlay", "o": "lowerdir=/etc:/opt"})),
-            "volumes.v.driver_opts: this device does not allow it to releases: remove it, or set policy.privileged",
+            "volumes.v.driver_opts: this device does not allow it: remove it, or set policy.privileged",
         ),
         (mounts, volume(json!({"type": "ext4", "device": "/dev/vda"})), "or set policy.devices = \"yes\""),
         (
             on.clone(),
             network("bridge", json!({"com.docker.network.bridge.name": "docker0"})),
-            "networks.n.driver_opts: this device does not allow it to releases: remove it, or set policy.host_network",
+            "networks.n.driver_opts: this device does not allow it: remove it, or set policy.host_network",
         ),
         (on.clone(), network("macvlan", json!({"parent": "eth0"})), "networks.n.driver: "),
         (
             on,
             json!({"networks": {"n": {"ipam": {"config": [{"subnet": "198.51.100.0/24"}]}}}}),
-            "networks.n.ipam.config: this device does not let releases have it",
+            "networks.n.ipam.config: this device does not allow it",
         ),
         (json!({"runtime": "other"}), json!({}), "or set policy.runtimes = \"yes\""),
         (json!({"security_opt": ["label=disable"]}), json!({}), "or set policy.privileged = \"yes\""),
@@ -170,7 +170,7 @@ fn a_link_that_leads_out_of_the_allowed_paths_is_not_mounted() {
     device.until_waits(&format!("{link:?} leads to \"/\" on this device"));
     let below = json!({"volumes": [format!("{}:/a", shared.display()), format!("{}:/b", shared.join("app").display())]});
     device.wants("four", lab.image("r2"), &below, &json!({}));
-    device.until_waits("a link that it puts there could lead out");
+    device.until_waits("it could create a link there that leads out");
     assert_eq!(device.agent.service("web").expect("it stays").standing(), container.standing());
 
     // Made while the path is a folder, and started when it is a link.

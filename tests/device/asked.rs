@@ -164,7 +164,7 @@ fn a_cloud_that_denies_or_asks_for_patience_is_obeyed_and_told() {
     // The key is not accepted.
     cloud.say(Reply::bare(401));
     let told = agent.until_told("/cloud/error", "does not accept our key for poll (status 401)");
-    assert!(told.contains(&cloud.url) && told.contains("is the device deleted"), "{told}");
+    assert!(told.contains(&cloud.url) && told.contains("was the device deleted"), "{told}");
     cloud.next_polls(2);
     assert_eq!(agent.standing(), before);
     assert_eq!(agent.log().matches("poll failed").count(), 1, "{}", agent.log());

@@ -95,7 +95,7 @@ fn plain(path: &str) -> String {
 
 fn unset(setting: &str) -> String {
     format!(
-        "this device does not allow it to releases: remove it, or set policy.{setting} = \"yes\" on the device"
+        "this device does not allow it: remove it, or set policy.{setting} = \"yes\" on the device"
     )
 }
 

@@ -113,7 +113,7 @@ fn what_is_asked_for_is_refused_by_a_policy_of_nothing_and_allowed_by_default() 
         ),
     ] {
         let why = format!(
-            "{path}: this device does not allow it to releases: remove it, or set policy.{setting} = \"yes\" on \
+            "{path}: this device does not allow it: remove it, or set policy.{setting} = \"yes\" on \
              the device"
         );
         assert_eq!(told(&composition, &Policy::strict()), [why], "{composition}");
