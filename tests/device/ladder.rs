@@ -91,7 +91,7 @@ fn a_container_that_the_engine_does_not_end_keeps_its_place_and_that_is_told() {
     // While it is just being tried again, nothing is waited for.
     eventually("it is explained", Duration::from_secs(10), || {
         let explained = String::from_utf8(agent.cli(&["explain", "web"]).stdout).ok()?;
-        (explained.contains("engine_stuck web, since ") && explained.contains("the engine's own log"))
+        (explained.contains("engine_stuck web, since ") && explained.contains("`journalctl -u docker`"))
             .then_some(())
     });
 

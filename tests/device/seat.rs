@@ -214,7 +214,7 @@ fn a_purge_and_nothing_else_removes_a_volume() {
     // Nobody is asked here, and so nothing is removed.
     let (is_done, told) = agent.order(&["purge", "shop"]);
     assert!(
-        !is_done && told.contains("would be purged: volumes of shop: data") && told.contains("say --yes"),
+        !is_done && told.contains("would be purged: volumes of shop: data") && told.contains("use --yes"),
         "{told}"
     );
     assert_eq!((volumes(), agent.service("web").unwrap().id), (vec![volume.clone()], before.clone()));
