@@ -119,7 +119,9 @@ impl<'a> Checked<'a> {
             Step::RemoveNetwork { id, .. } => self.remove_network(id),
             Step::Reconnect { container, .. } => match self.find(container) {
                 None => Some("the container is not ours"),
-                Some(seen) => is_up(seen).then_some("the container runs"),
+                Some(seen) => {
+                    (is_up(seen) && !self.is_ended_before(container)).then_some("the container runs")
+                }
             },
             Step::Pull { .. } | Step::MeasureImage { .. } | Step::CreateNetwork { .. } => None,
         }

@@ -55,6 +55,11 @@ fn a_service_that_an_operator_restarts() {
             "stop web web-1, start web web-1",
         ),
         (
+            "and reconnect, if it has lost a network",
+            "target 1, good 1, restart web@1, db@1 running, web@1 running, cut web@1",
+            "stop web web-1, reconnect web web-1, start web web-1",
+        ),
+        (
             "cut in between",
             "target 1, good 1, restart web@1, db@1 running, web@1 exited, stopped web@1",
             "start web web-1",
