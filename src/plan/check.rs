@@ -119,7 +119,9 @@ impl<'a> Checked<'a> {
             Step::RemoveNetwork { id, .. } => self.remove_network(id),
             Step::Reconnect { container, .. } => match self.find(container) {
                 None => Some("the container is not ours"),
-                Some(seen) => is_up(seen).then_some("the container runs"),
+                Some(seen) => {
+                    (is_up(seen) && !self.is_ended_before(container)).then_some("the container runs")
+                }
             },
             Step::Pull { .. } | Step::MeasureImage { .. } | Step::CreateNetwork { .. } => None,
         }
@@ -227,8 +229,7 @@ impl<'a> Checked<'a> {
             return (!is_forced).then_some("it was renamed, and only its removal by force is tried");
         }
         let Some(seen) = self.find(container) else { return Some("the container is not ours") };
-        let ends = |step: &Step| matches!(step, Step::Stop { container: c, .. } | Step::Kill { container: c, .. } if c == container);
-        if is_up(seen) && !is_forced && !self.before.iter().any(ends) {
+        if is_up(seen) && !is_forced && !self.is_ended_before(container) {
             return Some("the container runs");
         }
         if is_up(seen) && self.is_held() {
@@ -295,14 +296,9 @@ impl<'a> Checked<'a> {
         if hands_over && self.is_on_trial && is_of(self.wanted, seen) {
             return None;
         }
-        let ended = |rival: &ObservedService| {
-            self.before.iter().any(|step| {
-                matches!(step, Step::Stop { container, .. } | Step::Kill { container, .. } if *container == rival.container)
-            })
-        };
         let mut rivals = self.at.observed.services.iter().filter(of_service);
         rivals
-            .any(|s| is_up(s) && s.container != *container && !ended(s))
+            .any(|s| is_up(s) && s.container != *container && !self.is_ended_before(&s.container))
             .then_some("another container of the service runs")
     }
 
@@ -373,6 +369,10 @@ impl<'a> Checked<'a> {
         let has_file = self.at.facts.locks.get(app.id).is_some_and(|locks| locks.keys().any(holds));
         let (boot, uptime) = (self.at.boot_id, self.at.facts.uptime);
         has_file || self.at.ledger.leases.iter().any(|lease| lease.is_in_force(boot, uptime))
+    }
+
+    fn is_ended_before(&self, id: &ContainerId) -> bool {
+        self.before.iter().any(|step| matches!(step, Step::Stop { container, .. } | Step::Kill { container, .. } if container == id))
     }
 
     fn is_held(&self) -> bool {

@@ -47,9 +47,11 @@ pub(super) fn start(at: &Situation<'_>, stage: &[Step], seen: &ObservedService) 
     fences.chain([Step::Start { app, service, container: seen.container.clone() }]).collect()
 }
 
-/// Stops a container and starts it again.
+/// Stops a container and starts it again. In between it is reconnected if it has lost a network, because the engine
+/// would refuse to start it.
 pub(super) fn restart(at: &Situation<'_>, stage: &[Step], seen: &ObservedService) -> Vec<Step> {
-    std::iter::once(stop(at, seen)).chain(start(at, stage, seen)).collect()
+    let reconnect = seen.is_cut_off.then(|| reconnect(seen));
+    std::iter::once(stop(at, seen)).chain(reconnect).chain(start(at, stage, seen)).collect()
 }
 
 /// Connects a stopped container to networks that were created again since it ran.

@@ -34,6 +34,11 @@ fn a_first_install() {
     check(&[
         ("pull two at once", "bare, target 1", "pull r/db:1, pull r/web:1"),
         (
+            "and no more",
+            "bare, target 13, have a@13 b@13 c@13",
+            "pull r/d:13, pull r/e:13, wait f downloading",
+        ),
+        (
             "a pull under way is not begun again",
             "bare, target 1, pulling db@1, have web@1",
             "wait db downloading",
@@ -111,6 +116,11 @@ fn from_release_1_to_2() {
             "remove db db-1, remove web web-1",
         ),
         (
+            "but not while a service is unhealthy",
+            "target 2, good 2, db@1 exited, web@1 exited, db@2 running, web@2 unhealthy, healed web 3",
+            "wait web unhealthy",
+        ),
+        (
             "then images that we pulled and nobody needs",
             "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 1 2",
             "remove-image r/db:1, remove-image r/web:1",
@@ -176,6 +186,11 @@ fn a_bad_release_is_taken_back() {
             "not good by the deadline",
             "target 2, good 1, trial 2 300, db@1 exited, web@1 exited, db@2 running, web@2 starting",
             "reject 2: not accepted within 5 min",
+        ),
+        (
+            "a service that exits is started again",
+            "target 2, good 1, trial 2 5, db@1 exited, web@1 exited, db@2 running, web@2 failed",
+            "fence web web-1, start web web-2",
         ),
         (
             "a container that failed to start twice is tried again",

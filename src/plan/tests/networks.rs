@@ -20,11 +20,18 @@ fn networks_without_an_address_in_common_stand_side_by_side() {
     ] {
         assert_eq!(Device::parse(&format!("{before}, {device}")).planned(), expected, "{why}");
     }
-    check(&[(
-        "then it does",
-        "target 20, good 20, have 18 20, lan 1, lan 3, db@20 running, web@20 running",
-        "remove-network lan",
-    )]);
+    check(&[
+        (
+            "containers first",
+            "target 20, good 20, have 18 20, lan 1, lan 3, db@20 running, web@20 running, web@18 exited",
+            "remove web web-18",
+        ),
+        (
+            "then it does",
+            "target 20, good 20, have 18 20, lan 1, lan 3, db@20 running, web@20 running",
+            "remove-network lan",
+        ),
+    ]);
 }
 
 /// The engine created one of them late, for a process of the agent that had ended.

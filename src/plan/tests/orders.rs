@@ -76,6 +76,11 @@ fn a_held_device_stays_as_it_is() {
             "start web web-1",
         ),
         (
+            "what is unwell of a trial that was cut off stays up",
+            "hold, target 3, good 1, pulling web@3, db@1 exited, stopped db@1, web@1 exited, stopped web@1, db@2 running, web@2 restarting",
+            "wait web downloading",
+        ),
+        (
             "what runs of a trial that was cut off is not tried",
             "hold, target 5, good 1, db@5 running, web@1 running",
             "wait all held",

@@ -23,6 +23,12 @@ fn a_service_that_an_operator_stopped_stays_so() {
         ),
         ("then", "target 1, good 1, have 1, halted web@1, db@1 running, web@1 created", "wait web stopped"),
         (
+            "a stop that has failed does not delay other services",
+            "target 1, good 1, halted web@1, putoff stop web@1 1, db@1 exited, web@1 running",
+            "start db db-1, wait web backoff",
+        ),
+        ("another spec runs on", "target 2, good 2, halted web@1, db@2 running, web@2 running", ""),
+        (
             "another spec is another service",
             "target 2, good 1, trial 2, halted web@1, db@1 running, web@1 exited, stopped web@1, db@2 created, web@2 created",
             "stop db db-1, start db db-2, fence web web-1, start web web-2",
@@ -47,6 +53,11 @@ fn a_service_that_an_operator_restarts() {
             "stop and start",
             "target 1, good 1, restart web@1, db@1 running, web@1 running",
             "stop web web-1, start web web-1",
+        ),
+        (
+            "and reconnect, if it has lost a network",
+            "target 1, good 1, restart web@1, db@1 running, web@1 running, cut web@1",
+            "stop web web-1, reconnect web web-1, start web web-1",
         ),
         (
             "cut in between",
