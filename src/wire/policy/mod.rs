@@ -94,9 +94,7 @@ fn plain(path: &str) -> String {
 }
 
 fn unset(setting: &str) -> String {
-    format!(
-        "this device does not allow it: remove it, or set policy.{setting} = \"yes\" on the device"
-    )
+    format!("this device does not allow it: remove it, or set policy.{setting} = \"yes\" on the device")
 }
 
 /// Host paths that services get by a label instead (docs/dev/protocol.md, "Feature labels").
