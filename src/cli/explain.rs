@@ -126,7 +126,7 @@ fn remedy(reason: &str) -> &'static str {
         "downloading" | "starting" | "dependency" | "trial" | "hand-over" => "nothing: it ends by itself",
         "backoff" => "fix the cause, then `cotter retry`",
         "refused" => "create a release without it, or change the setting that is named; what runs stays",
-        "unhealthy" => "see `cotter logs SERVICE`; `cotter restart SERVICE` restarts it",
+        "unhealthy" => "see `cotter logs SERVICE`; `cotter restart SERVICE` or `cotter retry` restarts it",
         "rejected" => "create a better release; `cotter retry` tries this one again",
         "held" => "`cotter unhold`",
         "locked" => "wait for its holder; `cotter update --force` passes the lock once",

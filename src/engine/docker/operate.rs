@@ -100,7 +100,16 @@ impl Operate for Docker {
     async fn stop(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {
         let begun = Instant::now();
         loop {
-            self.stop_once(id, grace).await?;
+            match self.stop_once(id, grace).await {
+                // podman refuses it while the container's process ends or starts by itself.
+                Err(EngineError::Refused { status: 409, .. })
+                    if begun.elapsed() < TO_MEET && self.client().await?.is_podman() =>
+                {
+                    tokio::time::sleep(BETWEEN_CALLS).await;
+                    continue;
+                }
+                stopped => stopped?,
+            }
             if !self.has_missed(id, begun).await? {
                 return Ok(());
             }
