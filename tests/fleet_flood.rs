@@ -167,11 +167,18 @@ fn requests_that_find_no_place_are_refused_at_once_and_operators_get_in() {
     for number in 1..=17 {
         server.register(number);
     }
-    let half = |number: u32| head("PATCH /device/v3/state", &device(number).1, 100) + "\r\n{";
-    let reports: Vec<_> = (1..=16).map(|number| server.open(&half(number))).collect();
-    let poll = eventually("all places are taken", PATIENCE, || {
-        Some(server.poll(17)).filter(|poll| status(poll) != "200")
-    });
+    // A report whose body is asked for has its place. Only then comes the next one, and the poll after all of them.
+    let half = |number: u32| {
+        let head = head("PATCH /device/v3/state", &device(number).1, 100);
+        let mut report = server.open(&format!("{head}Expect: 100-continue\r\n\r\n"));
+        let mut asked = [0; 12];
+        report.read_exact(&mut asked).unwrap();
+        assert_eq!(&asked, b"HTTP/1.1 100", "report {number}");
+        report.write_all(b"{").unwrap();
+        report
+    };
+    let reports: Vec<_> = (1..=16).map(half).collect();
+    let poll = server.poll(17);
     assert_eq!(status(&poll), "503", "{poll}");
     assert!(poll.contains("retry-after: 5\r\n"), "{poll}");
     // Strangers are told that they are, and silent ones keep nobody out.
@@ -284,7 +291,7 @@ fn a_device_that_reports_without_end_is_told_to_wait() {
     assert!(!refused.is_empty());
     assert!(refused.iter().all(|answer| answer.contains("retry-after: ")), "{}", refused[0]);
     assert!(answers[..60].iter().all(|answer| status(answer) == "200"), "a burst is fine");
-    assert_eq!(server.times_logged("device does something too often"), 1, "{}", server.program.log());
+    assert_eq!(server.times_logged("device makes too many requests"), 1, "{}", server.program.log());
     assert_eq!(status(&report(2, 0)), "200", "it is one device's own trouble");
     // Polls go on: they write nothing. Without an etag each makes the whole target anew, and so is bounded, too.
     let poll = server.poll(1);
@@ -343,7 +350,7 @@ fn connections_that_do_not_fit_the_files_are_refused() {
     // A number that nobody said fits by itself.
     let server = Server::start_under("ulimit -n 200", &[]);
     server.register(1);
-    assert_eq!(server.times_logged("fewer connections than usual"), 1);
+    assert_eq!(server.times_logged("connections are limited"), 1);
     assert!(server.program.log().contains("connections=72"), "{}", server.program.log());
     let silent: Vec<_> = (0..300).map(|_| server.open("")).collect();
     assert_eq!(status(&server.poll(1)), "200");
