@@ -402,7 +402,7 @@ fn device_keys_must_be_hard_to_guess() {
         ("0123456789abcde", "it has 16 to 255 characters"),
         ("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "fewer than 5 different"),
         ("abababababababababababab", "fewer than 5 different"),
-        (&format!("{A}-0123"), "or holds the device's uuid"),
+        (&format!("{A}-0123"), "or contains the device's uuid"),
         ("0123456789abcdef ", "is made of the letters"),
         ("0123456789abcdef\u{202e}", "is made of the letters"),
         (&"0123456789abcdef".repeat(16), "it has 16 to 255 characters"),

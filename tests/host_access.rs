@@ -30,7 +30,7 @@ fn engine(lab: &Lab) -> Docker {
 
 #[tokio::test]
 async fn the_size_of_an_image_is_what_its_registry_keeps_and_nothing_once_it_is_pulled() {
-    let lab = Lab::new("image_size");
+    let lab = Lab::new("image-size");
     let (host, engine) = (Host::new(lab.dir(), Http::new().unwrap(), None, Policy::default()), engine(&lab));
     let image = ImageRef::parse(lab.image("r1")).unwrap();
     let machine = engine.about().await.unwrap().architecture;
