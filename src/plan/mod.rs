@@ -13,7 +13,7 @@
 //! | --- | --- |
 //! | `planner`, `advance` | the plan of the device, and the list of concerns of one app: begin reading here |
 //! | `situation`, `app`, `slots`, `containers` | pure questions about the device, one app, its services, one container |
-//! | `draft` | the plan while it is made, and [`Concern`](draft::Concern), which every verb returns |
+//! | `draft` | the plan while it is made, and `Concern`, which every verb returns |
 //! | `preflight`, `pull`, `networks`, `create`, `gate`, `trial`, `swap` | the concerns, in their order |
 //! | `takeover` | services whose predecessor stops before their image or network comes |
 //! | `fallback` | the accepted release, while the wanted one is not ready |

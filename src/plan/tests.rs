@@ -125,6 +125,16 @@ fn from_release_1_to_2() {
             "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 1 2",
             "remove-image r/db:1, remove-image r/web:1",
         ),
+        (
+            "not before other steps",
+            "target 2, good 2, db@2 exited, web@2 healthy, have 1 2, pulled 1 2",
+            "start db db-2",
+        ),
+        (
+            "nor during a pull",
+            "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 1 2, pulling x@9",
+            "",
+        ),
         ("images of others stay", "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 2", ""),
     ]);
 }
