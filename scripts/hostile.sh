@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The attacks of tests/hostile on the release binaries, with the limits of their units. Part of `make test` for root.
 #
-#   scripts/hostile.sh [FILTER...]    all of them, or those whose names contain one of these
+#   scripts/hostile.sh [FILTER...]            all of them, or those whose names contain one of these
+#   scripts/hostile.sh --quick [FILTER...]    the same with the fleet server as `cargo test` builds it, as `make test` does
 #
 # As root: the limits are control groups. `cargo test --test hostile` plays them against the binaries of the tests.
 set -euo pipefail
@@ -10,10 +11,18 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/lib.sh"
 cd "$root"
 
+is_quick=
+if [ "${1:-}" = --quick ]; then
+    is_quick=1
+    shift
+fi
 scripts/prepare.sh
 say "building the release binaries"
 binary=$(scripts/build-for.sh "$(host_target)")
-fleet_binary=$(scripts/build-for.sh "$(host_target)" cotter-fleet)
-say "attacking an agent and a fleet server as they are shipped"
-COTTER_TEST_BINARY=$binary COTTER_TEST_AGENT=$binary COTTER_TEST_FLEET_BINARY=$fleet_binary \
-    cargo test --locked --test hostile -- "$@"
+export COTTER_TEST_BINARY=$binary COTTER_TEST_AGENT=$binary
+if [ -z "$is_quick" ]; then
+    COTTER_TEST_FLEET_BINARY=$(scripts/build-for.sh "$(host_target)" cotter-fleet)
+    export COTTER_TEST_FLEET_BINARY
+fi
+say "attacking an agent and a fleet server with the limits of their units"
+cargo test --locked --test hostile -- "$@"
