@@ -169,7 +169,7 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
             let apps = json!({ uuid(1): { "id": 1, "name": app_name, "class": "fleet" } });
             to.answer(200, "", json!({ device: { "name": name, "apps": apps } }).to_string().as_bytes())
         });
-        victim.agent.until_told("/cloud/error", "cannot be read");
+        victim.agent.until_told("/cloud/error", "cannot be parsed");
     }
     cloud.rule(|asked, to| {
         if crate::lab::is_poll(asked) {
