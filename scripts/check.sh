@@ -6,13 +6,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/lib.sh"
 cd "$root"
 
-say "checking the format"
-cargo fmt --check
-rustfmt --check --edition 2024 --config-path "$root" demo/app/main.rs
-say "checking the lints"
-cargo clippy --locked --all-targets -- -D warnings
-say "checking the lints of the device's build, which has no server"
-cargo clippy --locked --no-default-features --lib --bin cotter -- -D warnings
+scripts/lints.sh
 say "running the unit tests"
 cargo test --locked --lib
 cargo test --locked --test floors

@@ -7,13 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$root"
 
 scripts/prepare.sh
-say "checking the format"
-cargo fmt --check
-rustfmt --check --edition 2024 --config-path "$root" demo/app/main.rs
-say "checking the lints"
-cargo clippy --locked --all-targets -- -D warnings
-say "checking the lints of the device's build, which has no server"
-cargo clippy --locked --no-default-features --lib --bin cotter -- -D warnings
+scripts/lints.sh
 say "checking the documentation"
 RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
 

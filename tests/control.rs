@@ -8,7 +8,7 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -182,6 +182,19 @@ fn a_hold_is_shown_and_outlives_the_agent() {
     );
     assert_eq!(alone.order(&["unhold"]), done("the device was not held"));
     assert_eq!(alone.status().expect("a status")["hold"], Value::Null);
+}
+
+/// The engine accepts a connection and never answers, so the first observation does not end.
+#[test]
+fn a_hold_is_shown_before_the_engine_has_answered() {
+    let mut alone = Alone::new();
+    assert_eq!(alone.order(&["hold", "--reason", "audit"]).0, Some(0));
+    assert!(alone.program.take().expect("it runs").stop().success());
+    let silent = UnixListener::bind(alone.path("none.sock")).expect("a socket in its folder");
+    alone.start();
+    let status = alone.status().expect("a status");
+    assert_eq!(status["hold"]["reason"], "audit", "{status:#}");
+    drop(silent);
 }
 
 #[test]

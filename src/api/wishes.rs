@@ -86,7 +86,7 @@ pub struct UpdateWish {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PurgeWish {
-    /// Uuid or name; absent: all volumes are told, and none is removed.
+    /// Uuid or name of an app. If it is absent, all volumes are listed and none is removed.
     pub app: Option<String>,
     /// By its name in the compose file; absent: all of the app.
     pub volume: Option<String>,

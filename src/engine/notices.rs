@@ -89,9 +89,10 @@ impl Ending {
         Self { since, is_asked: false }
     }
 
-    /// Whether the event says that its processes have ended, `elapsed` after the moment. Not one that ended by
-    /// itself, which the engine may be about to start again; nor what a clock that jumped has made seem new.
-    pub(super) fn is_told_by(&mut self, event: &EventMessage, elapsed: Duration) -> bool {
+    /// Reads the next event, which came `elapsed` after the moment, and returns `true` once the stop has ended the
+    /// container's processes. An end without a signal before it does not count, because the engine may be about to
+    /// start the container again; neither does an event from outside of this time, after a jump of the clock.
+    pub(super) fn read(&mut self, event: &EventMessage, elapsed: Duration) -> bool {
         let at = event.time_nano.and_then(|at| u64::try_from(at).ok()).map(Duration::from_nanos);
         let is_new = at.is_some_and(|at| (self.since..=self.since + elapsed + MOMENT).contains(&at));
         match event.action.as_deref() {
@@ -185,7 +186,7 @@ mod tests {
                 let at = Duration::from_secs_f64(at.parse().unwrap());
                 let time_nano = i64::try_from(at.as_nanos()).ok();
                 let event = EventMessage { time_nano, ..event(action, "web") };
-                ending.is_told_by(&event, Duration::from_secs(3))
+                ending.read(&event, Duration::from_secs(3))
             });
             assert_eq!(ended.collect::<Vec<_>>().contains(&true), is_ended, "{why}");
         }

@@ -99,7 +99,7 @@ impl Peer {
         Self { user: None, group: hasher.finish(), is_privileged: false }
     }
 
-    /// Treats an unknown user as `nobody`.
+    /// Groups clients by their user. Those whose user is unknown are one group, without privileges.
     fn user(user: Option<u32>) -> Self {
         let user = user.unwrap_or(u32::MAX);
         let is_own = || std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == user);

@@ -17,7 +17,7 @@ use super::{create, gate, networks, restart, swap};
 pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
     let Some(accepted) = wanted.app.accepted() else { return };
     let goal = Goal::new(wanted.app, accepted);
-    if must_swap_back(&goal, wanted) && may_swap_back(draft, &goal).is_continue() {
+    if must_swap_back(&goal, wanted) && check_way_back(draft, &goal).is_continue() {
         _ = swap_back(draft, &goal);
         return;
     }
@@ -28,12 +28,12 @@ pub(super) fn keep_running(draft: &mut Draft<'_>, wanted: &Goal<'_>) {
     restart::heal(draft, &goal);
 }
 
-/// Brings the accepted release back if an app was refused in the middle of a trial, because nobody watches the trial
-/// any more. Otherwise a refused app stays as it is.
+/// Brings the accepted release back if an app was refused in the middle of a trial, which is not watched any more.
+/// Otherwise a refused app stays as it is.
 pub(super) fn restore_refused(draft: &mut Draft<'_>, app: AppSituation<'_>) {
     let Some(accepted) = app.accepted() else { return };
     let goal = Goal::new(app, accepted);
-    if is_replaced(app) && may_swap_back(draft, &goal).is_continue() {
+    if is_replaced(app) && check_way_back(draft, &goal).is_continue() {
         _ = swap_back(draft, &goal);
     }
 }
@@ -76,7 +76,7 @@ fn has_made_room(goal: &Goal<'_>, wanted: &Goal<'_>, slot: &Slot<'_>) -> bool {
 
 /// Waits if the app is locked. The way back is pending, too, while the device is held, and until all containers of the
 /// accepted release are created.
-fn may_swap_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+fn check_way_back(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let is_complete = goal.slots.iter().all(|slot| slot.container.is_some());
     let is_creating = draft.plan.stage.iter().any(|step| matches!(step, Step::Create { .. }));
     if !is_complete || is_creating || goal.app.is_held() {

@@ -31,7 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 const MISSING_NETWORK: &str = "a missing network shows at start, not at creation";
 
-const ANOTHER_NETWORK: &str = "a network that was made anew is another one";
+const ANOTHER_NETWORK: &str = "a network that was removed and created again is another one";
 
 /// The images of the contract, by what their containers do.
 struct Images {

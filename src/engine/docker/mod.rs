@@ -145,7 +145,7 @@ impl Docker {
         {
             let mut ending = Ending::new(since);
             while let Some(Ok(event)) = events.next().await {
-                if ending.is_told_by(&event, begun.elapsed()) {
+                if ending.read(&event, begun.elapsed()) {
                     return;
                 }
             }

@@ -170,7 +170,7 @@ fn of_several_closed_windows_the_first_to_open_counts() {
             "window 600",
             WindowState::Closed { opens_in: std::time::Duration::from_secs(900) },
         ),
-        ("nobody knows when it opens", "window 600", WindowState::Unknown("no zone is known".into())),
+        ("the time zone is unknown", "window 600", WindowState::Unknown("no zone is known".into())),
     ] {
         let mut device = Device::parse(&format!("{READY}, {text}"));
         device.settings.windows.insert(second.clone());

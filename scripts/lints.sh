@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Format and lints, with and without the fleet server: what `make check` and `make test` have in common.
+set -euo pipefail
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/lib.sh
+. "$root/scripts/lib.sh"
+cd "$root"
+
+say "checking the format"
+cargo fmt --check
+rustfmt --check --edition 2024 --config-path "$root" demo/app/main.rs
+say "checking the lints"
+cargo clippy --locked --all-targets -- -D warnings
+say "checking the lints of the device's build, which has no server"
+cargo clippy --locked --no-default-features --lib --bin cotter -- -D warnings
