@@ -151,7 +151,7 @@ expect_rejected() {
     for device in "${instances[@]}"; do
         while :; do
             why=$(cli status --socket "$work/$device/run/status.sock" --json |
-                grep -o "release $1 was tried and taken back: [^\"]*" || true)
+                grep -o "release $1 was rejected: [^\"]*" || true)
             [ -z "$why" ] || break
             ((SECONDS < end)) || miss "$device does not say that $1 is rejected after 30 s"
             sleep 0.2
