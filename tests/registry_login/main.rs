@@ -132,7 +132,7 @@ async fn the_engine_pulls_with_a_token_and_never_has_the_key() {
     );
     let host = Host::new(lab.dir(), http.clone(), Some(login("key", &[&address])), Policy::default());
     let refused = host.pass(&image).await.unwrap_err();
-    let told = format!("if that host may have it, add {} to cloud.registries", tokens.address);
+    let told = format!("if it may be shown there, add {} to cloud.registries", tokens.address);
     assert!(
         matches!(refused, EngineError::RegistryAuth { .. }) && refused.to_string().contains(&told),
         "{refused}"
