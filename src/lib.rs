@@ -18,6 +18,7 @@ pub mod listen;
 pub mod model;
 pub mod ownership;
 pub mod plan;
+pub mod project;
 pub mod reconcile;
 pub mod registry;
 pub mod store;

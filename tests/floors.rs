@@ -25,6 +25,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("host", &["model"]),
     ("cloud", &["model", "wire", "http"]),
     ("config", &["model", "ownership"]),
+    ("project", &["model", "wire"]),
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store", "registry"]),
     // floor 4
@@ -61,6 +62,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "host",
             "http",
             "ownership",
+            "project",
             "registry",
             "store",
             "wire",

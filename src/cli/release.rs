@@ -1,14 +1,14 @@
 //! `cotter release`: creates and manages releases on a fleet server.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
 use super::client::{Client, Connection};
-use super::{compose, print};
+use super::compose::{self, Verdict};
+use super::print;
 use crate::host;
 use crate::http::{Http, Method};
 use crate::model::ReleaseStatus;
@@ -20,8 +20,12 @@ use crate::wire::operator_api::{
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Creates a release from a compose file; its images must be pushed already
+    /// Creates a release from a compose project; its images must be pushed already
+    #[command(after_help = "Example: cotter release create greenhouse --file compose.yaml --commit $(git rev-parse HEAD)")]
     Create(Create),
+    /// Checks a compose project without a server, a registry or a network: all errors and warnings, with their lines
+    #[command(after_help = "Example: cotter release check compose.yaml --device-policy /etc/cotter/agent.toml")]
+    Check(compose::Check),
     /// Lists releases
     List(List),
     /// Shows a release
@@ -69,9 +73,8 @@ pub(super) struct Create {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
-    /// Compose file; tags of its images are replaced by their present digests
-    #[arg(long, short, default_value = "docker-compose.yml")]
-    file: PathBuf,
+    #[command(flatten)]
+    location: compose::Location,
     /// Id of the release, e.g. a git commit [default: random]
     #[arg(long)]
     commit: Option<String>,
@@ -121,6 +124,7 @@ pub(super) struct SetStatus {
 pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Create(verb) => create(verb).await,
+        Verb::Check(verb) => compose::check(verb),
         Verb::List(List { fleet, plain }) => {
             let query = [("fleet", fleet.as_deref())];
             let releases: Vec<ReleaseView> =
@@ -159,7 +163,10 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
 }
 
 async fn create(verb: Create) -> anyhow::Result<()> {
-    let (file, wanted) = compose::read(&verb.file)?;
+    let verdict = compose::judge(verb.location, None)?;
+    verdict.print();
+    verdict.result()?;
+    let Verdict { file, images: wanted, warnings, .. } = verdict;
     let client = Client::new(verb.plain.connection)?;
     let http = Http::new()?;
     let mut images = BTreeMap::new();
@@ -182,9 +189,11 @@ async fn create(verb: Create) -> anyhow::Result<()> {
         images,
     };
     let created: ReleaseCreated = client.post(&["fleets", &verb.fleet, "releases"], &body).await?;
-    for warning in file.warnings.into_iter().map(Into::into).chain(created.warnings.clone()) {
-        let RefusalView { path, why } = warning;
-        print::note(&format!("warning: {path}: {why}"));
+    // A newer server may know more.
+    for RefusalView { path, why } in &created.warnings {
+        if !warnings.iter().any(|known| known.path == *path && known.why == *why) {
+            print::note(&format!("warning: {path}: {why}"));
+        }
     }
     if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
 }

@@ -123,10 +123,10 @@ fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal>
 fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
     let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let Composition { services, networks, volumes } = asked.composition;
-    let file = ComposeFile { services, networks, volumes, warnings: Vec::new() };
+    let file = ComposeFile { services, networks, volumes };
     let images = exact_images(&file, asked.images)?;
     let warnings =
-        compose_file::check(&file, &images).map_err(|refusals| Refusal::Unsupported { refusals })?;
+        compose_file::check(&file, &images, None).map_err(|refusals| Refusal::Unsupported { refusals })?;
     let mut services = BTreeMap::new();
     for (name, composition) in file.services {
         let image = images.get(&name).cloned();

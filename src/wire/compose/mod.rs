@@ -70,7 +70,8 @@ pub enum Form {
 
 /// Reads a release. The contents are complete only if the notes have no refusal.
 ///
-/// Adds volumes and networks that are used but not declared, without config. `default` exists only if a service uses it.
+/// In a target, adds volumes and networks that are used but not declared, without config; in a file they are refused, as
+/// Compose does. `default` exists only if a service uses it.
 /// A service without `restart` gets `always`, as on balena devices.
 #[must_use]
 pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
@@ -93,6 +94,9 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
         let key = ServiceName::parse(name).map_err(|bad| refusal(paths.service.clone(), bad));
         let (key, spec) = (notes.keep(key), service::read(given, &paths, &mut notes));
         contents.services.extend(key.zip(spec));
+    }
+    if form == Form::File {
+        check_declared(&contents, &mut notes);
     }
     declare_used(&mut contents);
     let is_named = |name: &str| release.services.contains_key(name);
@@ -121,6 +125,30 @@ pub(super) fn paths(service: &str, form: Form) -> Paths {
 
 fn refusal(path: String, why: impl std::fmt::Display) -> Refusal {
     Refusal { path, why: why.to_string() }
+}
+
+/// Refuses networks and volumes that are used but not declared: a slip of the pen would make an empty volume.
+fn check_declared(contents: &Contents, notes: &mut Notes) {
+    let Contents { services, networks, volumes, .. } = contents;
+    for (name, spec) in services {
+        for mount in &spec.mounts {
+            if let MountSource::Volume(volume) = &mount.source
+                && !volumes.contains_key(volume)
+            {
+                let why =
+                    format_args!("there is no volume {volume}: declare it under volumes, or correct the name");
+                notes.refuse(refusal(format!("services.{name}.volumes"), why));
+            }
+        }
+        let NetworkMode::Networks(attachments) = &spec.network_mode else { continue };
+        for network in attachments.keys() {
+            if network.as_str() != networking::DEFAULT && !networks.contains_key(network) {
+                let why =
+                    format_args!("there is no network {network}: declare it under networks, or correct the name");
+                notes.refuse(refusal(format!("services.{name}.networks.{network}"), why));
+            }
+        }
+    }
 }
 
 /// Adds the networks and volumes that are used but not declared, and removes an unused `default`.

@@ -1,0 +1,212 @@
+//! Reads a compose project, as an author has it on a machine, into the plain compose file of a release.
+//!
+//! Variables, `include`, `extends`, override files, profiles and files of variables are resolved as Compose resolves
+//! them (its binary is the judge in tests/compose_projects). Devices read only the result. Unlike Compose, a scalar stays
+//! as its author wrote it.
+
+mod content;
+mod env_file;
+mod error;
+mod files;
+mod finish;
+mod json;
+mod merge;
+mod model;
+mod node;
+mod paths;
+mod scalar;
+mod variables;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+pub use error::{Finding, Place};
+use files::Files;
+use model::{Given, Loader, Scope, Values};
+use node::{Kind, Node};
+
+use crate::model::Refusal;
+use crate::wire::compose_file::ComposeFile;
+
+/// Where a project is, and what it is filled in with.
+#[derive(Debug, Clone, Default)]
+pub struct Source {
+    /// The compose files, each over the one before. Empty: those with the usual names.
+    pub files: Vec<PathBuf>,
+    /// The text of a file whose path is `-`.
+    pub input: Option<String>,
+    /// The project's folder, in which relative paths begin. `None`: that of the first file.
+    pub directory: Option<PathBuf>,
+    /// Files of variables. Empty: `.env` in the project's folder, if there is one.
+    pub env_files: Vec<PathBuf>,
+    /// Profiles that are chosen. Empty: those of the variable `COMPOSE_PROFILES`.
+    pub profiles: Vec<String>,
+    /// The environment, which wins over files of variables.
+    pub environment: BTreeMap<String, String>,
+    /// Whether compose files may name files outside of the project.
+    pub allow_outside: bool,
+}
+
+/// A project, resolved.
+#[derive(Debug, Clone)]
+pub struct Project {
+    pub file: ComposeFile,
+    pub warnings: Vec<Finding>,
+    model: Node,
+}
+
+impl Project {
+    /// Adds the place to what devices say of the release.
+    #[must_use]
+    pub fn finding(&self, refusal: &Refusal) -> Finding {
+        let place = json::place(&self.model, &refusal.path);
+        Finding {
+            place: (!place.file.is_empty()).then(|| place.clone()),
+            path: refusal.path.clone(),
+            why: refusal.why.clone(),
+        }
+    }
+
+    /// The services without an image that can be used.
+    #[must_use]
+    pub fn without_image(&self) -> Vec<Finding> {
+        finish::check_images(&self.file.services, &|path| json::place(&self.model, path).clone())
+    }
+}
+
+/// Names of a compose file, the preferred one first, and of the file that is merged over it.
+const USUAL: &[&str] = &["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
+const OVERRIDES: &[&str] =
+    &["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+
+/// Reads a project.
+///
+/// # Errors
+///
+/// All errors of the project that can be found at once, sorted by place.
+pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
+    let whole = |why: String| vec![Finding { place: None, path: String::new(), why }];
+    let here = std::env::current_dir().map_err(|error| whole(format!("the current folder is unknown: {error}")))?;
+    let given = given_files(source, &here).map_err(whole)?;
+    let directory = match &source.directory {
+        Some(directory) => files::join(&here, &directory.display().to_string()),
+        None => match given.first() {
+            Some(Given { path, text: None, .. }) => path.parent().unwrap_or(&here).to_owned(),
+            Some(_) | None => here.clone(),
+        },
+    };
+    let mut loader = Loader::new(Files::of(&directory, source.allow_outside), here);
+    let values = values(source, &directory, &mut loader)?;
+    let profiles = profiles(source, &values);
+    let scope = Scope { directory: directory.clone(), values: values.clone(), included: Vec::new() };
+    let mut model = loader.model(&given, &scope)?;
+    let mut wrong = finish::apply(&mut model, &mut loader, &values, &profiles);
+    if !wrong.is_empty() {
+        wrong.sort();
+        return Err(wrong);
+    }
+    let mut warnings = loader.warnings;
+    let file = ComposeFile {
+        services: section(&model, "services", &mut warnings)
+            .into_iter()
+            .filter_map(|(name, value)| if let Value::Object(map) = value { Some((name, map)) } else { None })
+            .collect(),
+        networks: section(&model, "networks", &mut warnings),
+        volumes: section(&model, "volumes", &mut warnings),
+    };
+    Ok(Project { file, warnings, model })
+}
+
+/// Reads the text of one compose file without an environment, and without any other file.
+///
+/// # Errors
+///
+/// As [`load`].
+pub fn parse(text: &str) -> Result<Project, Vec<Finding>> {
+    let source = Source {
+        files: vec![PathBuf::from("-")],
+        input: Some(text.to_owned()),
+        directory: Some(PathBuf::from("/nonexistent")),
+        ..Source::default()
+    };
+    load(&source)
+}
+
+fn section(model: &Node, name: &str, warnings: &mut Vec<Finding>) -> BTreeMap<String, Value> {
+    let Some(Kind::Map(map)) = model.get(name).map(|node| &node.kind) else { return BTreeMap::new() };
+    let member = |(key, node): &(String, Node)| {
+        (key.clone(), json::value(node, &format!("{name}.{key}"), warnings))
+    };
+    map.iter().map(member).collect()
+}
+
+fn given_files(source: &Source, here: &Path) -> Result<Vec<Given>, String> {
+    if !source.files.is_empty() {
+        let one = |path: &PathBuf| {
+            if path == Path::new("-") {
+                let text = Some(source.input.clone().unwrap_or_default());
+                return Given { path: PathBuf::from("-"), text, is_named: true };
+            }
+            Given { path: files::join(here, &path.display().to_string()), text: None, is_named: true }
+        };
+        return Ok(source.files.iter().map(one).collect());
+    }
+    let directory =
+        source.directory.as_ref().map_or(here.to_owned(), |path| files::join(here, &path.display().to_string()));
+    let named = source.environment.get("COMPOSE_FILE").filter(|names| !names.is_empty());
+    if let Some(names) = named {
+        let separator = source.environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+        let one = |name| Given { path: files::join(&directory, name), text: None, is_named: true };
+        return Ok(names.split(separator).filter(|name| !name.is_empty()).map(one).collect());
+    }
+    let first = |names: &[&str]| names.iter().map(|name| directory.join(name)).find(|path| path.is_file());
+    let Some(main) = first(USUAL) else {
+        return Err(format!(
+            "there is no compose file in {}: name one with --file, or write {}",
+            directory.display(),
+            USUAL.join(", ")
+        ));
+    };
+    let paths = std::iter::once(main).chain(first(OVERRIDES));
+    Ok(paths.map(|path| Given { path, text: None, is_named: true }).collect())
+}
+
+/// The values of variables: the environment's, else those of files of variables.
+fn values(source: &Source, directory: &Path, loader: &mut Loader) -> Result<Values, Vec<Finding>> {
+    let mut outer = source.environment.clone();
+    let env_files: Vec<PathBuf> = if source.env_files.is_empty() {
+        Some(directory.join(".env")).into_iter().filter(|path| path.is_file()).collect()
+    } else {
+        source.env_files.iter().map(|path| files::join(&loader.directory, &path.display().to_string())).collect()
+    };
+    let mut read = Values::new();
+    for path in &env_files {
+        let shown = files::shown(path, &loader.directory);
+        let whole = |why: String| Finding::at(&Place { file: shown.clone(), line: 0 }, "", why);
+        let text = loader.files.read_named(path).map_err(|why| vec![whole(why)])?;
+        loader
+            .read_variables(&text, &shown, env_file::Format::Usual, &outer, &mut read)
+            .map_err(|error| vec![error])?;
+    }
+    for (name, value) in read {
+        outer.entry(name).or_insert(value);
+    }
+    let name = directory.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();
+    outer.entry("COMPOSE_PROJECT_NAME".into()).or_insert(name.trim_start_matches(['_', '-']).to_owned());
+    Ok(outer)
+}
+
+fn profiles(source: &Source, values: &Values) -> BTreeSet<String> {
+    if !source.profiles.is_empty() {
+        return source.profiles.iter().cloned().collect();
+    }
+    let chosen = values.get("COMPOSE_PROFILES").map(String::as_str).unwrap_or_default();
+    chosen.split(',').map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}

@@ -1,0 +1,370 @@
+//! Reads compose files into one model: documents, variables, `include`, `extends`, and one file over the other.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::env_file::{self, Format};
+use super::error::{Finding, Place};
+use super::files::{self, Files};
+use super::merge::{drop_replaced, drop_tags, merge};
+use super::node::{Kind, Map, Node, get, get_mut, remove, set, start_of};
+use super::{paths, variables, yaml};
+
+/// Values of variables, by name.
+pub(super) type Values = BTreeMap<String, String>;
+
+/// A compose file: its path, or its text if it is not on the disk.
+#[derive(Debug, Clone)]
+pub(super) struct Given {
+    pub(super) path: PathBuf,
+    pub(super) text: Option<String>,
+    /// Whether the operator named it, so that it may be outside of the project.
+    pub(super) is_named: bool,
+}
+
+/// What the files of one model have in common.
+#[derive(Debug, Clone)]
+pub(super) struct Scope {
+    /// The folder that relative paths in them begin at.
+    pub(super) directory: PathBuf,
+    pub(super) values: Values,
+    /// The files that lead here by `include`.
+    pub(super) included: Vec<PathBuf>,
+}
+
+/// Most services that extend each other in a chain, and most files that include each other in one.
+const LONGEST_CHAIN: usize = 50;
+
+/// Reads files and collects warnings.
+#[derive(Debug)]
+pub(super) struct Loader {
+    pub(super) files: Files,
+    /// The folder that paths in messages begin at.
+    pub(super) directory: PathBuf,
+    pub(super) warnings: Vec<Finding>,
+    unset: BTreeSet<String>,
+}
+
+impl Loader {
+    pub(super) fn new(files: Files, directory: PathBuf) -> Self {
+        Self { files, directory, warnings: Vec::new(), unset: BTreeSet::new() }
+    }
+
+    fn shown(&self, path: &Path) -> Arc<str> {
+        files::shown(path, &self.directory)
+    }
+
+    /// Reads the files, each over the one before.
+    pub(super) fn model(&mut self, given: &[Given], scope: &Scope) -> Result<Node, Vec<Finding>> {
+        let mut model: Option<Node> = None;
+        for file in given {
+            let shown = self.shown(&file.path);
+            for mut document in self.documents(file, &shown).map_err(|error| vec![error])? {
+                self.fill(&mut document, &scope.values)?;
+                self.include(&mut document, &file.path, scope)?;
+                self.extend(&mut document, &file.path, scope)?;
+                let earlier = model.take().unwrap_or_else(|| yaml::empty(&shown));
+                let mut merged =
+                    merge(earlier, document, &mut Vec::new()).map_err(|error| vec![error])?;
+                drop_tags(&mut merged);
+                drop_replaced(&mut merged);
+                model = Some(merged);
+            }
+        }
+        let mut model = model.unwrap_or_else(|| yaml::empty(&"".into()));
+        paths::resolve(&mut model, &scope.directory);
+        fill_bare_names(&mut model, &scope.values);
+        Ok(model)
+    }
+
+    fn documents(&mut self, file: &Given, shown: &Arc<str>) -> Result<Vec<Node>, Finding> {
+        let read = match &file.text {
+            Some(text) => Ok(text.clone()),
+            None if file.is_named => self.files.read_named(&file.path),
+            None => self.files.read(&file.path),
+        };
+        let whole = |why: String| Finding::at(&Place { file: shown.clone(), line: 0 }, "", why);
+        let text = read.map_err(whole)?;
+        let documents = yaml::documents(&text, shown)?;
+        for document in &documents {
+            if document.as_map().is_none() && !document.is_null() {
+                let why = "it is not a compose file: write services with their names below";
+                return Err(Finding::at(&start_of(shown), "", why));
+            }
+        }
+        Ok(documents)
+    }
+
+    /// Fills in the variables of all values.
+    fn fill(&mut self, document: &mut Node, values: &Values) -> Result<(), Vec<Finding>> {
+        let mut wrong = Vec::new();
+        self.fill_at(document, "", values, &mut wrong);
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    fn fill_at(&mut self, node: &mut Node, path: &str, values: &Values, wrong: &mut Vec<Finding>) {
+        match &mut node.kind {
+            Kind::Scalar { text, is_plain } => {
+                if !text.contains('$') {
+                    return;
+                }
+                let mut unset = BTreeSet::new();
+                match variables::fill(text, values, &mut unset) {
+                    Ok(filled) => {
+                        // What a variable brings is a text, also where it looks like a number.
+                        (*text, *is_plain) = (filled, false);
+                        self.note_unset(unset, &node.place, path);
+                    }
+                    Err(bad) => wrong.push(Finding::at(&node.place, path, bad)),
+                }
+            }
+            Kind::List(list) => {
+                for (n, item) in list.iter_mut().enumerate() {
+                    self.fill_at(item, &format!("{path}[{n}]"), values, wrong);
+                }
+            }
+            Kind::Map(map) => {
+                for (name, value) in map {
+                    let dot = if path.is_empty() { "" } else { "." };
+                    self.fill_at(value, &format!("{path}{dot}{name}"), values, wrong);
+                }
+            }
+        }
+    }
+
+    /// Warns of variables without a value, once of each.
+    pub(super) fn note_unset(&mut self, unset: BTreeSet<String>, place: &Place, path: &str) {
+        for name in unset {
+            if self.unset.insert(name.clone()) {
+                let why = format!(
+                    "the variable {name} has no value, so it is empty: set it in the environment or in the file \
+                     .env, or write a default (\"${{{name}:-value}}\"), or \"$$\" for a plain $"
+                );
+                self.warnings.push(Finding::at(place, path, why));
+            }
+        }
+    }
+
+    /// Adds what other projects have that this document includes.
+    fn include(&mut self, document: &mut Node, file: &Path, scope: &Scope) -> Result<(), Vec<Finding>> {
+        let Some(list) = document.as_map_mut().and_then(|map| remove(map, "include")) else { return Ok(()) };
+        let one = |error: Finding| vec![error];
+        let Kind::List(entries) = list.kind else {
+            let why = "it is not a list: write \"- path of a compose file\" below";
+            return if list.is_null() { Ok(()) } else { Err(one(Finding::at(&list.place, "include", why))) };
+        };
+        for (n, entry) in entries.iter().enumerate() {
+            let path = format!("include[{n}]");
+            let wrong = |why: &str| Finding::at(&entry.place, path.clone(), why);
+            let named = texts_of(entry.get("path").unwrap_or(entry));
+            let Some(first) = named.first() else {
+                return Err(one(wrong("it has no path: write the path of a compose file")));
+            };
+            let main = files::join(&scope.directory, first);
+            let mut included = scope.included.clone();
+            included.push(file.to_owned());
+            if included.contains(&main) || included.len() > LONGEST_CHAIN {
+                let why = format!("{first:?} is included by itself: remove one of the includes");
+                return Err(one(wrong(&why)));
+            }
+            let directory = match entry.get("project_directory").and_then(Node::as_text) {
+                Some(directory) => files::join(&scope.directory, directory),
+                None => main.parent().unwrap_or(Path::new("/")).to_owned(),
+            };
+            let env_files: Vec<PathBuf> = match entry.get("env_file") {
+                Some(names) => texts_of(names)
+                    .iter()
+                    .filter(|name| **name != "/dev/null")
+                    .map(|name| files::join(&scope.directory, name))
+                    .collect(),
+                None => Some(directory.join(".env")).into_iter().filter(|path| path.is_file()).collect(),
+            };
+            let values = self.values_of(&env_files, &scope.values, &entry.place).map_err(one)?;
+            let given: Vec<Given> = named
+                .iter()
+                .map(|name| Given { path: files::join(&scope.directory, name), text: None, is_named: false })
+                .collect();
+            let model = self.model(&given, &Scope { directory, values, included })?;
+            import(model, document).map_err(one)?;
+        }
+        Ok(())
+    }
+
+    /// The values of `outer`, and below them those of files of variables.
+    pub(super) fn values_of(
+        &mut self,
+        env_files: &[PathBuf],
+        outer: &Values,
+        place: &Place,
+    ) -> Result<Values, Finding> {
+        let mut read = Values::new();
+        for path in env_files {
+            let shown = self.shown(path);
+            let text = self
+                .files
+                .read(path)
+                .map_err(|why| Finding::at(place, "env_file", format_args!("{shown}: {why}")))?;
+            self.read_variables(&text, &shown, Format::Usual, outer, &mut read)?;
+        }
+        read.extend(outer.clone());
+        Ok(read)
+    }
+
+    /// Reads the text of a file of variables.
+    pub(super) fn read_variables(
+        &mut self,
+        text: &str,
+        shown: &Arc<str>,
+        format: Format,
+        outer: &Values,
+        read: &mut Values,
+    ) -> Result<(), Finding> {
+        let mut unset = BTreeSet::new();
+        env_file::read_into(text, format, outer, read, &mut unset)
+            .map_err(|bad| Finding::at(&Place { file: shown.clone(), line: bad.line }, "", bad.why))?;
+        self.note_unset(unset, &Place { file: shown.clone(), line: 0 }, "");
+        Ok(())
+    }
+
+    /// Replaces each service that extends another one by the complete service.
+    fn extend(&mut self, document: &mut Node, file: &Path, scope: &Scope) -> Result<(), Vec<Finding>> {
+        let Some(Kind::Map(services)) = document.get("services").map(|node| node.kind.clone()) else {
+            return Ok(());
+        };
+        let mut wrong = Vec::new();
+        for (name, service) in &services {
+            if service.get("extends").is_none() {
+                continue;
+            }
+            let base = Base { services: &services, file, directory: &scope.directory, values: &scope.values };
+            match self.extended(name, &base, &mut Vec::new()) {
+                Ok(complete) => {
+                    if let Some(map) = document.as_map_mut().and_then(|map| get_mut(map, "services")) {
+                        map.as_map_mut().into_iter().for_each(|map| set(map, name, complete.clone()));
+                    }
+                }
+                Err(bad) => wrong.push(bad),
+            }
+        }
+        if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// The complete service `name`: what it extends, and over that its own fields.
+    fn extended(
+        &mut self,
+        name: &str,
+        base: &Base<'_>,
+        trail: &mut Vec<(PathBuf, String)>,
+    ) -> Result<Node, Finding> {
+        let Some(service) = get(base.services, name) else {
+            let place = Place { file: self.shown(base.file), line: 0 };
+            return Err(Finding::at(&place, format!("services.{name}"), "there is no such service"));
+        };
+        let Some(extends) = service.get("extends") else { return Ok(service.clone()) };
+        let path = format!("services.{name}.extends");
+        let wrong = |why: String| Finding::at(&extends.place, path.clone(), why);
+        let here = (base.file.to_owned(), name.to_owned());
+        if trail.contains(&here) || trail.len() >= LONGEST_CHAIN {
+            return Err(wrong("the service extends itself, by way of others: remove one of them".into()));
+        }
+        trail.push(here);
+        let from = extends.get("service").unwrap_or(extends).as_text();
+        let from = from.ok_or_else(|| wrong("it names no service: write its name, or service and file".into()))?;
+        let missing = |file: &Path| {
+            format!("there is no service {from} in {}: correct the name", files::shown(file, &self.directory))
+        };
+        let parent = match extends.get("file").and_then(Node::as_text) {
+            None if get(base.services, from).is_none() => return Err(wrong(missing(base.file))),
+            None => self.extended(from, base, trail)?,
+            Some(file) => {
+                let file = files::join(base.directory, file);
+                let given = Given { path: file.clone(), text: None, is_named: false };
+                let shown = self.shown(&file);
+                let documents = self.documents(&given, &shown).map_err(|bad| wrong(bad.to_string()))?;
+                let mut model = yaml::empty(&shown);
+                for mut document in documents {
+                    self.fill(&mut document, base.values).map_err(|bad| first(bad, &wrong))?;
+                    model = merge(model, document, &mut Vec::new())?;
+                }
+                let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
+                paths::resolve(&mut model, &directory);
+                let services = model.get("services").and_then(Node::as_map).cloned().unwrap_or_default();
+                if get(&services, from).is_none() {
+                    let why = format!("there is no service {from} in {shown}: correct the name");
+                    return Err(wrong(why));
+                }
+                let base =
+                    Base { services: &services, file: &file, directory: &directory, values: base.values };
+                self.extended(from, &base, trail)?
+            }
+        };
+        let mut own = service.clone();
+        own.as_map_mut().and_then(|map| remove(map, "extends"));
+        merge(parent, own, &mut vec!["services".into(), name.into()])
+    }
+}
+
+fn first(bad: Vec<Finding>, otherwise: &dyn Fn(String) -> Finding) -> Finding {
+    bad.into_iter().next().unwrap_or_else(|| otherwise("its variables cannot be filled in".into()))
+}
+
+/// Where a service is looked for that another one extends.
+struct Base<'b> {
+    services: &'b Map,
+    file: &'b Path,
+    /// The folder that relative paths begin at.
+    directory: &'b Path,
+    values: &'b Values,
+}
+
+/// One text, or the texts of a list.
+pub(super) fn texts_of(node: &Node) -> Vec<&str> {
+    match node.as_list() {
+        Some(list) => list.iter().filter_map(Node::as_text).collect(),
+        None => node.as_text().into_iter().collect(),
+    }
+}
+
+/// Adds an included model to a document. What both have is merged, the document over the model.
+fn import(model: Node, document: &mut Node) -> Result<(), Finding> {
+    let Kind::Map(sections) = model.kind else { return Ok(()) };
+    for (section, node) in sections {
+        if !matches!(section.as_str(), "services" | "volumes" | "networks" | "secrets" | "configs" | "models") {
+            continue;
+        }
+        let Some(map) = document.as_map_mut() else { return Ok(()) };
+        let merged = match remove(map, &section) {
+            Some(own) => merge(node, own, &mut vec![section.clone()])?,
+            None => node,
+        };
+        set(map, &section, merged);
+    }
+    Ok(())
+}
+
+/// Gives `environment` entries without a value that of the environment, if it has one.
+fn fill_bare_names(model: &mut Node, values: &Values) {
+    let Some(services) = model.as_map_mut().and_then(|map| get_mut(map, "services")) else { return };
+    for (_, service) in services.as_map_mut().into_iter().flatten() {
+        let Some(environment) = service.as_map_mut().and_then(|map| get_mut(map, "environment")) else { continue };
+        match &mut environment.kind {
+            Kind::List(list) => {
+                for item in list {
+                    let name = item.as_text().filter(|text| !text.contains('='));
+                    if let Some(value) = name.and_then(|name| Some(format!("{name}={}", values.get(name)?))) {
+                        *item = Node::text(value, &item.place.clone());
+                    }
+                }
+            }
+            Kind::Map(map) => {
+                for (name, value) in map.iter_mut().filter(|(_, value)| value.is_null()) {
+                    if let Some(known) = values.get(name) {
+                        *value = Node::text(known, &value.place.clone());
+                    }
+                }
+            }
+            Kind::Scalar { .. } => {}
+        }
+    }
+}
