@@ -22,4 +22,5 @@ pub mod project;
 pub mod reconcile;
 pub mod registry;
 pub mod store;
+pub mod tar;
 pub mod wire;

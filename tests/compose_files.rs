@@ -11,6 +11,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use cotter::model::{DeviceUuid, ImageRef, Policy, Refusal, TargetApp};
+use cotter::project;
 use cotter::wire::compose_file::{self, ComposeFile};
 use cotter::wire::target_v3;
 use serde_json::{Value, json};
@@ -30,8 +31,8 @@ fn lines(out: &mut String, kind: &str, notes: &[Refusal]) {
 /// What `cotter release create` says of a file, and a device with the usual settings of the release.
 fn verdict(text: &str) -> String {
     let mut out = String::new();
-    let file = match compose_file::parse(text) {
-        Ok(file) => file,
+    let project = match project::parse(text) {
+        Ok(project) => project,
         Err(wrong) => {
             out.push_str("file: refused\n");
             for wrong in wrong {
@@ -40,6 +41,18 @@ fn verdict(text: &str) -> String {
             return out;
         }
     };
+    let without = project.without_image();
+    if !without.is_empty() {
+        out.push_str("file: refused\n");
+        for wrong in without {
+            writeln!(out, "  refusal {wrong}").unwrap();
+        }
+        return out;
+    }
+    for warning in &project.warnings {
+        writeln!(out, "  warning {warning}").unwrap();
+    }
+    let file = project.file;
     let mut images = BTreeMap::new();
     for (name, service) in &file.services {
         match ImageRef::parse(service["image"].as_str().unwrap()) {
@@ -50,7 +63,7 @@ fn verdict(text: &str) -> String {
             }
         }
     }
-    match compose_file::check(&file, &images) {
+    match compose_file::check(&file, &images, None) {
         Ok(warnings) => {
             out.push_str("file: accepted\n");
             lines(&mut out, "warning", &warnings);

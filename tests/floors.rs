@@ -15,11 +15,12 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("wire", &["model"]),
     ("plan", &["model"]),
     ("ownership", &[]),
+    ("tar", &[]),
     // floor 1: one way to ask over HTTP
     ("http", &["model"]),
     // floor 2: the outside
     ("listen", &[]),
-    ("engine", &["model"]),
+    ("engine", &["model", "tar"]),
     ("store", &["model", "ownership"]),
     ("registry", &["model", "http"]),
     ("host", &["model"]),
@@ -48,7 +49,7 @@ const FLOORS: &[(&str, &[&str])] = &[
             "wire",
         ],
     ),
-    ("doctor", &["api", "cloud", "config", "engine", "host", "http", "model", "ownership", "store"]),
+    ("doctor", &["api", "cloud", "config", "engine", "host", "http", "model", "ownership", "store", "tar"]),
     // the door: `cotter agent` runs the daemon, `cotter-fleet serve` the fleet server
     (
         "cli",

@@ -87,7 +87,8 @@ pub(super) fn judge(location: Location, device: Option<&Policy>) -> anyhow::Resu
     verdict.warnings.clone_from(&project.warnings);
     verdict.errors = project.without_image();
     for (name, service) in &project.file.services {
-        let Some(image) = service.get("image").and_then(Value::as_str).filter(|image| !image.is_empty()) else {
+        let Some(image) = service.get("image").and_then(Value::as_str).filter(|image| !image.is_empty())
+        else {
             continue;
         };
         match ImageRef::parse(image) {

@@ -21,10 +21,14 @@ use crate::wire::operator_api::{
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
     /// Creates a release from a compose project; its images must be pushed already
-    #[command(after_help = "Example: cotter release create greenhouse --file compose.yaml --commit $(git rev-parse HEAD)")]
+    #[command(
+        after_help = "Example: cotter release create greenhouse --file compose.yaml --commit $(git rev-parse HEAD)"
+    )]
     Create(Create),
     /// Checks a compose project without a server, a registry or a network: all errors and warnings, with their lines
-    #[command(after_help = "Example: cotter release check compose.yaml --device-policy /etc/cotter/agent.toml")]
+    #[command(
+        after_help = "Example: cotter release check compose.yaml --device-policy /etc/cotter/agent.toml"
+    )]
     Check(compose::Check),
     /// Lists releases
     List(List),

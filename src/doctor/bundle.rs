@@ -11,11 +11,12 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use super::engine::docker;
-use super::{Finding, Subject, tar};
+use super::{Finding, Subject};
 use crate::api;
 use crate::config::{Config, Place, settings};
 use crate::host;
 use crate::model::text;
+use crate::tar;
 
 /// How far back the journal is read, and how many lines of it at most.
 const JOURNAL: [&str; 4] = ["--since=-24h", "--lines=5000", "--output=json", "--no-pager"];
@@ -97,7 +98,7 @@ pub async fn pages(subject: &Subject) -> Vec<Page> {
 #[must_use]
 pub fn archive(folder: &str, pages: &[Page]) -> Vec<u8> {
     let named: Vec<_> = pages.iter().map(|page| (format!("{folder}/{}", page.name), &page.content)).collect();
-    let entries: Vec<_> = named.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
+    let entries: Vec<_> = named.iter().map(|(name, content)| tar::Entry::private(name, content)).collect();
     tar::archive(&entries, u64::try_from(host::now().as_second()).unwrap_or(0))
 }
 

@@ -11,7 +11,6 @@ mod config;
 mod engine;
 mod host;
 mod state;
-mod tar;
 #[cfg(test)]
 mod tests;
 

@@ -177,6 +177,19 @@ impl Client {
         Box::pin(self.ask(request)).await.map(drop)
     }
 
+    /// Unpacks a tar file in a container that does not run, from its root folder on. The engine resolves links within
+    /// the container.
+    ///
+    /// # Errors
+    ///
+    /// As bollard's own calls.
+    pub(super) async fn unpack(&self, container: &str, archive: Vec<u8>) -> Result<(), Error> {
+        let uri = self.uri(&format!("/containers/{container}/archive"), &[("path", "/")]);
+        let request = Request::put(uri).header(CONTENT_TYPE, "application/x-tar");
+        let request = request.body(Sent::Left(Full::new(archive.into())))?;
+        Box::pin(self.ask(request)).await.map(drop)
+    }
+
     /// The lines of JSON that `GET path?query` goes on to answer.
     ///
     /// # Errors

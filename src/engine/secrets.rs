@@ -129,6 +129,7 @@ impl Secrets {
 
     fn add_service(&mut self, spec: &ServiceSpec) {
         self.environment.extend(spec.environment.clone());
+        self.texts.extend(spec.files.iter().map(|file| file.content.clone()));
         self.texts.extend(spec.labels.values().chain(spec.annotations.values()).cloned());
         for words in [&spec.command, &spec.entrypoint].into_iter().flatten() {
             let is_program = |word: &&String| !word.starts_with('-') && !word.contains(['=', ' ', '\n']);

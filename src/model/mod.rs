@@ -68,8 +68,8 @@ pub use release_limits::ReleaseLimits;
 pub use release_status::ReleaseStatus;
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
-    Condition, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,
-    PortMapping, Probe, Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
+    Condition, ContentFile, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment,
+    NetworkMode, PortMapping, Probe, Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};

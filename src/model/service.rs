@@ -79,6 +79,9 @@ pub struct ServiceSpec {
     /// Its standard input stays open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_stdin: bool,
+    /// Files that are written into its container before it starts for the first time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<ContentFile>,
     /// How it takes over from its predecessor: label `io.balena.update.strategy`.
     #[serde(default, skip_serializing_if = "Strategy::is_default")]
     pub strategy: Strategy,
@@ -205,8 +208,31 @@ impl ServiceSpec {
             logging: None,
             annotations: BTreeMap::new(),
             has_stdin: false,
+            files: Vec::new(),
             strategy: Strategy::default(),
         }
+    }
+}
+
+/// A file of a release's `configs`, with its content.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContentFile {
+    /// Absolute path in the container.
+    pub target: String,
+    pub content: String,
+    /// Permissions, e.g. `0o444`.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Not its content, which may be secret.
+impl fmt::Debug for ContentFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ContentFile")
+            .field("target", &self.target)
+            .field("bytes", &self.content.len())
+            .finish_non_exhaustive()
     }
 }
 

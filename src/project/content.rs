@@ -5,7 +5,8 @@ use super::error::Finding;
 use super::files;
 use super::model::{Loader, Values};
 use super::node::{Kind, Map, Node, get, remove, set};
-use std::path::Path;
+use super::paths::{RELATIVE, SHORT};
+use std::path::{Path, PathBuf};
 
 /// Replaces the entries of `field` (`configs` or `secrets`) by entries of `configs` that have their content.
 pub(super) fn inline(
@@ -48,8 +49,8 @@ fn one(
 ) -> Result<Node, String> {
     let name = entry.get("source").unwrap_or(entry).as_text().ok_or("it has no source: write a name")?;
     let definition = declared.and_then(|declared| declared.get(name));
-    let definition =
-        definition.ok_or_else(|| format!("there is no {name} under {field}: declare it, or correct the name"))?;
+    let definition = definition
+        .ok_or_else(|| format!("there is no {name} under {field}: declare it, or correct the name"))?;
     let content = content(definition, field, name, loader, values)?;
     let target = match entry.get("target").and_then(Node::as_text) {
         Some(target) if target.starts_with('/') || field == "configs" => target.to_owned(),
@@ -77,7 +78,9 @@ fn content(
 ) -> Result<Node, String> {
     let member = |key: &str| definition.get(key).and_then(Node::as_text);
     if definition.get("external").is_some_and(|external| external.is_true() || external.as_map().is_some()) {
-        return Err(format!("{field}.{name} is external, and devices do not have it: give its content or its file"));
+        return Err(format!(
+            "{field}.{name} is external, and devices do not have it: give its content or its file"
+        ));
     }
     match (member("content"), member("file"), member("environment")) {
         (Some(content), None, None) => Ok(Node::text(content, &definition.place)),
@@ -88,9 +91,105 @@ fn content(
         }
         (None, None, Some(variable)) => match values.get(variable) {
             Some(value) => Ok(Node::text(value, &definition.place)),
-            None => Err(format!("the variable {variable} has no value: set it in the environment or in the file .env")),
+            None => Err(format!(
+                "the variable {variable} has no value: set it in the environment or in the file .env"
+            )),
         },
-        (None, None, None) => Err(format!("{field}.{name} has no content: write content, file or environment")),
+        (None, None, None) => {
+            Err(format!("{field}.{name} has no content: write content, file or environment"))
+        }
         _ => Err(format!("{field}.{name} has several contents: write one of content, file and environment")),
     }
+}
+
+/// Most files of a folder that is taken into a release.
+const MOST_FILES: usize = 100;
+
+/// Most bytes of what one mount takes into a release: what devices accept for a service.
+const MOST_BYTES: usize = 131_072;
+
+/// Replaces read-only mounts of the author's own files by entries of `configs` with their content. Other relative
+/// mounts stay as they are written.
+pub(super) fn inline_mounts(fields: &mut Map, path: &str, loader: &mut Loader) {
+    let Some(Kind::List(mounts)) = get(fields, "volumes").map(|node| node.kind.clone()) else { return };
+    let mut kept = Vec::new();
+    let mut files = Vec::new();
+    let place = get(fields, "volumes").map(|node| node.place.clone());
+    for (n, mut mount) in mounts.into_iter().enumerate() {
+        let Some(map) = mount.as_map_mut() else {
+            kept.push(mount);
+            continue;
+        };
+        let relative = remove(map, RELATIVE);
+        let short = remove(map, SHORT);
+        let taken = relative.as_ref().and_then(Node::as_text).and_then(|source| {
+            let is_read_only = mount.get("read_only").is_some_and(Node::is_true);
+            let target = mount.get("target").and_then(Node::as_text)?;
+            if is_read_only { contents(Path::new(source), target, loader, &mount) } else { None }
+        });
+        match taken {
+            Some(taken) => {
+                let why = format!(
+                    "devices do not have the files of the project: their content goes into the release ({})",
+                    if taken.len() == 1 { "1 file".to_owned() } else { format!("{} files", taken.len()) }
+                );
+                loader.warnings.push(Finding::at(&mount.place, format!("{path}.volumes[{n}]"), why));
+                files.extend(taken);
+            }
+            None => {
+                kept.push(short.map_or(mount.clone(), |short| Node::new(short.kind, mount.place.clone())))
+            }
+        }
+    }
+    let Some(place) = place else { return };
+    if kept.is_empty() {
+        remove(fields, "volumes");
+    } else {
+        set(fields, "volumes", Node::new(Kind::List(kept), place.clone()));
+    }
+    if files.is_empty() {
+        return;
+    }
+    let mut all = get(fields, "configs").and_then(Node::as_list).map(<[Node]>::to_vec).unwrap_or_default();
+    all.extend(files);
+    set(fields, "configs", Node::new(Kind::List(all), place));
+}
+
+/// The files at `source`, as entries of `configs` at `target`; `None` if they are not small texts.
+fn contents(source: &Path, target: &str, loader: &mut Loader, mount: &Node) -> Option<Vec<Node>> {
+    let mut files = Vec::new();
+    let mut folders = vec![(source.to_owned(), PathBuf::from(target))];
+    let mut bytes = 0;
+    while let Some((source, target)) = folders.pop() {
+        if source.is_dir() {
+            let mut entries: Vec<_> = std::fs::read_dir(&source).ok()?.collect::<Result<_, _>>().ok()?;
+            if entries.len() + files.len() > MOST_FILES {
+                return None;
+            }
+            entries.sort_by_key(std::fs::DirEntry::file_name);
+            folders.extend(entries.iter().rev().map(|entry| (entry.path(), target.join(entry.file_name()))));
+            continue;
+        }
+        let content = loader.files.read(&source).ok()?;
+        bytes += content.len();
+        if bytes > MOST_BYTES || files.len() >= MOST_FILES {
+            return None;
+        }
+        files.push(entry(&source, &target, content, mount)?);
+    }
+    (!files.is_empty()).then_some(files)
+}
+
+fn entry(source: &Path, target: &Path, content: String, mount: &Node) -> Option<Node> {
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(source).ok()?.permissions().mode() & 0o777;
+    let name = source.file_name()?.to_str()?;
+    let text = |text: &str| Node::text(text, &mount.place);
+    let members = vec![
+        ("source".into(), text(name)),
+        ("target".into(), text(target.to_str()?)),
+        ("content".into(), Node::text(content, &mount.place)),
+        ("mode".into(), text(&format!("{mode:04o}"))),
+    ];
+    Some(Node::map(members, &mount.place))
 }

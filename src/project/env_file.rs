@@ -113,9 +113,8 @@ fn usual(
         };
         let (value, used) = match value_text.chars().next() {
             Some(quote @ ('"' | '\'')) => {
-                let (inner, used) = quoted(&value_text[1..], quote).ok_or_else(|| {
-                    wrong(format!("{name}: the quote {quote} is not closed: close it"))
-                })?;
+                let (inner, used) = quoted(&value_text[1..], quote)
+                    .ok_or_else(|| wrong(format!("{name}: the quote {quote} is not closed: close it")))?;
                 let value = if quote == '"' { fill(&unescaped(&inner))? } else { inner };
                 (value, 1 + used)
             }
@@ -239,7 +238,11 @@ mod tests {
             ("A B=1", 1, "\"A B\" is not the name of a variable: write NAME=value"),
             ("\n\n=1", 3, "\"\" is not the name of a variable: write NAME=value"),
             ("A=\0", 1, "it has a NUL character: remove it"),
-            ("A=${B:?no}", 1, "A: the variable B has no value (no): set it in the environment or in the file .env"),
+            (
+                "A=${B:?no}",
+                1,
+                "A: the variable B has no value (no): set it in the environment or in the file .env",
+            ),
         ] {
             assert_eq!(read(text, Format::Usual), Err(LineError { line, why: why.into() }), "{text:?}");
         }

@@ -54,6 +54,7 @@ pub(super) fn apply(
         for (field, declared) in [("configs", &configs), ("secrets", &secrets)] {
             super::content::inline(fields, field, declared.as_ref(), &path, loader, values, &mut wrong);
         }
+        super::content::inline_mounts(fields, &path, loader);
     }
     wrong
 }
@@ -63,8 +64,7 @@ fn check_sections(model: &mut Node, wrong: &mut Vec<Finding>) {
     let start = model.place.clone();
     let Some(sections) = model.as_map_mut() else { return };
     sections.retain(|(name, node)| {
-        let is_known =
-            matches!(name.as_str(), "services" | "networks" | "volumes" | "configs" | "secrets");
+        let is_known = matches!(name.as_str(), "services" | "networks" | "volumes" | "configs" | "secrets");
         if is_known {
             if node.as_map().is_none() && !node.is_null() {
                 let why = "it is not a map: write names with their fields below";
@@ -72,7 +72,8 @@ fn check_sections(model: &mut Node, wrong: &mut Vec<Finding>) {
             }
             return true;
         }
-        let is_ignored = matches!(name.as_str(), "version" | "name") || name.starts_with("x-") || node.is_null();
+        let is_ignored =
+            matches!(name.as_str(), "version" | "name") || name.starts_with("x-") || node.is_null();
         if !is_ignored {
             let why = "it is not supported: write services, networks, volumes, configs and secrets only";
             wrong.push(Finding::at(&node.place, name, why));
@@ -95,7 +96,8 @@ fn check_sections(model: &mut Node, wrong: &mut Vec<Finding>) {
 
 /// The agent names networks and volumes, so that the data of an app stays its own.
 fn drop_name(node: &mut Node) {
-    let is_external = node.get("external").is_some_and(|external| external.is_true() || external.as_map().is_some());
+    let is_external =
+        node.get("external").is_some_and(|external| external.is_true() || external.as_map().is_some());
     if let Some(fields) = node.as_map_mut().filter(|_| !is_external) {
         remove(fields, "name");
         remove(fields, "external");
@@ -107,8 +109,10 @@ fn leave_out(services: &mut Map, profiles: &BTreeSet<String>, wrong: &mut Vec<Fi
     let mut absent: BTreeMap<String, Absence> = BTreeMap::new();
     for (name, service) in services.iter() {
         let own = service.get("profiles").map(texts_of).unwrap_or_default();
-        let is_chosen = own.is_empty() || profiles.contains("*") || own.iter().any(|own| profiles.contains(*own));
-        let replicas = service.get("scale").or_else(|| service.get("deploy").and_then(|deploy| deploy.get("replicas")));
+        let is_chosen =
+            own.is_empty() || profiles.contains("*") || own.iter().any(|own| profiles.contains(*own));
+        let replicas =
+            service.get("scale").or_else(|| service.get("deploy").and_then(|deploy| deploy.get("replicas")));
         if !is_chosen {
             absent.insert(name.clone(), Absence::Profile);
         } else if replicas.and_then(Node::as_text) == Some("0") {
@@ -121,7 +125,9 @@ fn leave_out(services: &mut Map, profiles: &BTreeSet<String>, wrong: &mut Vec<Fi
         let Some(node) = get_mut(fields, "depends_on") else { continue };
         let names = match &node.kind {
             Kind::Map(map) => map.iter().map(|(name, _)| name.clone()).collect(),
-            Kind::List(_) | Kind::Scalar { .. } => texts_of(node).into_iter().map(str::to_owned).collect::<Vec<_>>(),
+            Kind::List(_) | Kind::Scalar { .. } => {
+                texts_of(node).into_iter().map(str::to_owned).collect::<Vec<_>>()
+            }
         };
         if !names.iter().any(|name| absent.contains_key(name)) {
             continue;
@@ -222,7 +228,10 @@ fn read_files(
 }
 
 /// The services without an image. `builds` is whether an image may be built.
-pub(super) fn check_images(services: &BTreeMap<String, serde_json::Map<String, Value>>, place: &dyn Fn(&str) -> Place) -> Vec<Finding> {
+pub(super) fn check_images(
+    services: &BTreeMap<String, serde_json::Map<String, Value>>,
+    place: &dyn Fn(&str) -> Place,
+) -> Vec<Finding> {
     let mut wrong = Vec::new();
     for (name, fields) in services {
         let path = format!("services.{name}");

@@ -65,7 +65,9 @@ fn convert(node: &Node, path: &str, is_text: bool, warnings: &mut Vec<Finding>) 
             // 1.10 is not 1.1, and 0440 not 440.
             Value::Number(number) if number.to_string() == *text => Value::Number(number),
             Value::Number(_) => Value::String(text.clone()),
-            read @ (Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => read,
+            read @ (Value::Null | Value::Bool(_) | Value::String(_) | Value::Array(_) | Value::Object(_)) => {
+                read
+            }
         },
         Kind::List(list) => {
             let item = |(n, item)| convert(item, &format!("{path}[{n}]"), is_text, warnings);
@@ -108,9 +110,10 @@ pub(super) fn place<'n>(root: &'n Node, path: &str) -> &'n Place {
     loop {
         let next = match &node.kind {
             Kind::Scalar { .. } => None,
-            Kind::List(list) => rest.strip_prefix('[').and_then(|text| text.split_once(']')).and_then(
-                |(number, rest)| Some((list.get(number.parse::<usize>().ok()?)?, rest)),
-            ),
+            Kind::List(list) => rest
+                .strip_prefix('[')
+                .and_then(|text| text.split_once(']'))
+                .and_then(|(number, rest)| Some((list.get(number.parse::<usize>().ok()?)?, rest))),
             Kind::Map(map) => {
                 let name = rest.strip_prefix('.').unwrap_or(rest);
                 let fits = |(key, member): &'n (String, Node)| {

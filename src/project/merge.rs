@@ -278,8 +278,8 @@ type Identity = fn(&Node) -> Option<String>;
 /// What makes two entries of a field the same.
 fn identity(field: &str) -> Option<Identity> {
     match field {
-        "annotations" | "cap_add" | "cap_drop" | "dns" | "dns_opt" | "dns_search" | "environment" | "expose"
-        | "labels" | "links" | "profiles" | "sysctls" | "tmpfs" => Some(name_of_pair),
+        "annotations" | "cap_add" | "cap_drop" | "dns" | "dns_opt" | "dns_search" | "environment"
+        | "expose" | "labels" | "links" | "profiles" | "sysctls" | "tmpfs" => Some(name_of_pair),
         "volumes" => Some(volume_target),
         "devices" => Some(device_target),
         "ports" => Some(port),
@@ -347,7 +347,8 @@ fn port(node: &Node) -> Option<String> {
     let member = |name: &str| node.get(name).and_then(Node::as_text);
     if let Kind::Map(map) = &node.kind {
         let target = get(map, "target").and_then(Node::as_text)?;
-        let (address, published) = (member("host_ip").unwrap_or("0.0.0.0"), member("published").unwrap_or_default());
+        let (address, published) =
+            (member("host_ip").unwrap_or("0.0.0.0"), member("published").unwrap_or_default());
         return Some(format!("{address}:{published}:{target}/{}", member("protocol").unwrap_or("tcp")));
     }
     let text = node.as_text()?;

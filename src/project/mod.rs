@@ -82,8 +82,12 @@ impl Project {
 
 /// Names of a compose file, the preferred one first, and of the file that is merged over it.
 const USUAL: &[&str] = &["compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml"];
-const OVERRIDES: &[&str] =
-    &["compose.override.yml", "compose.override.yaml", "docker-compose.override.yml", "docker-compose.override.yaml"];
+const OVERRIDES: &[&str] = &[
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+];
 
 /// Reads a project.
 ///
@@ -92,7 +96,8 @@ const OVERRIDES: &[&str] =
 /// All errors of the project that can be found at once, sorted by place.
 pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
     let whole = |why: String| vec![Finding { place: None, path: String::new(), why }];
-    let here = std::env::current_dir().map_err(|error| whole(format!("the current folder is unknown: {error}")))?;
+    let here =
+        std::env::current_dir().map_err(|error| whole(format!("the current folder is unknown: {error}")))?;
     let given = given_files(source, &here).map_err(whole)?;
     let directory = match &source.directory {
         Some(directory) => files::join(&here, &directory.display().to_string()),
@@ -140,9 +145,8 @@ pub fn parse(text: &str) -> Result<Project, Vec<Finding>> {
 
 fn section(model: &Node, name: &str, warnings: &mut Vec<Finding>) -> BTreeMap<String, Value> {
     let Some(Kind::Map(map)) = model.get(name).map(|node| &node.kind) else { return BTreeMap::new() };
-    let member = |(key, node): &(String, Node)| {
-        (key.clone(), json::value(node, &format!("{name}.{key}"), warnings))
-    };
+    let member =
+        |(key, node): &(String, Node)| (key.clone(), json::value(node, &format!("{name}.{key}"), warnings));
     map.iter().map(member).collect()
 }
 
@@ -157,8 +161,10 @@ fn given_files(source: &Source, here: &Path) -> Result<Vec<Given>, String> {
         };
         return Ok(source.files.iter().map(one).collect());
     }
-    let directory =
-        source.directory.as_ref().map_or(here.to_owned(), |path| files::join(here, &path.display().to_string()));
+    let directory = source
+        .directory
+        .as_ref()
+        .map_or(here.to_owned(), |path| files::join(here, &path.display().to_string()));
     let named = source.environment.get("COMPOSE_FILE").filter(|names| !names.is_empty());
     if let Some(names) = named {
         let separator = source.environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
@@ -183,7 +189,11 @@ fn values(source: &Source, directory: &Path, loader: &mut Loader) -> Result<Valu
     let env_files: Vec<PathBuf> = if source.env_files.is_empty() {
         Some(directory.join(".env")).into_iter().filter(|path| path.is_file()).collect()
     } else {
-        source.env_files.iter().map(|path| files::join(&loader.directory, &path.display().to_string())).collect()
+        source
+            .env_files
+            .iter()
+            .map(|path| files::join(&loader.directory, &path.display().to_string()))
+            .collect()
     };
     let mut read = Values::new();
     for path in &env_files {

@@ -60,13 +60,13 @@ impl Loader {
         let mut model: Option<Node> = None;
         for file in given {
             let shown = self.shown(&file.path);
+            model.get_or_insert_with(|| yaml::empty(&shown));
             for mut document in self.documents(file, &shown).map_err(|error| vec![error])? {
                 self.fill(&mut document, &scope.values)?;
                 self.include(&mut document, &file.path, scope)?;
                 self.extend(&mut document, &file.path, scope)?;
                 let earlier = model.take().unwrap_or_else(|| yaml::empty(&shown));
-                let mut merged =
-                    merge(earlier, document, &mut Vec::new()).map_err(|error| vec![error])?;
+                let mut merged = merge(earlier, document, &mut Vec::new()).map_err(|error| vec![error])?;
                 drop_tags(&mut merged);
                 drop_replaced(&mut merged);
                 model = Some(merged);
@@ -270,7 +270,8 @@ impl Loader {
         }
         trail.push(here);
         let from = extends.get("service").unwrap_or(extends).as_text();
-        let from = from.ok_or_else(|| wrong("it names no service: write its name, or service and file".into()))?;
+        let from =
+            from.ok_or_else(|| wrong("it names no service: write its name, or service and file".into()))?;
         let missing = |file: &Path| {
             format!("there is no service {from} in {}: correct the name", files::shown(file, &self.directory))
         };
@@ -330,7 +331,8 @@ pub(super) fn texts_of(node: &Node) -> Vec<&str> {
 fn import(model: Node, document: &mut Node) -> Result<(), Finding> {
     let Kind::Map(sections) = model.kind else { return Ok(()) };
     for (section, node) in sections {
-        if !matches!(section.as_str(), "services" | "volumes" | "networks" | "secrets" | "configs" | "models") {
+        if !matches!(section.as_str(), "services" | "volumes" | "networks" | "secrets" | "configs" | "models")
+        {
             continue;
         }
         let Some(map) = document.as_map_mut() else { return Ok(()) };
@@ -347,7 +349,9 @@ fn import(model: Node, document: &mut Node) -> Result<(), Finding> {
 fn fill_bare_names(model: &mut Node, values: &Values) {
     let Some(services) = model.as_map_mut().and_then(|map| get_mut(map, "services")) else { return };
     for (_, service) in services.as_map_mut().into_iter().flatten() {
-        let Some(environment) = service.as_map_mut().and_then(|map| get_mut(map, "environment")) else { continue };
+        let Some(environment) = service.as_map_mut().and_then(|map| get_mut(map, "environment")) else {
+            continue;
+        };
         match &mut environment.kind {
             Kind::List(list) => {
                 for item in list {

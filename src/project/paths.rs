@@ -1,11 +1,18 @@
 //! Makes the paths of a model absolute that name files of the author's machine.
 //!
-//! Sources of bind mounts are not among them: they name paths of the device.
+//! Absolute sources of bind mounts name paths of the device. Relative ones name files of the author: [`RELATIVE`] keeps
+//! where they are.
 
 use std::path::Path;
 
 use super::files::join;
-use super::node::{Kind, Map, Node, get_mut};
+use super::node::{Kind, Map, Node, get_mut, set};
+
+/// The member of a mount with the absolute path of its relative source.
+pub(super) const RELATIVE: &str = "x-cotter-relative";
+
+/// The member of a mount with its short form.
+pub(super) const SHORT: &str = "x-cotter-short";
 
 /// Makes relative paths begin at `base`.
 pub(super) fn resolve(model: &mut Node, base: &Path) {
@@ -26,6 +33,9 @@ pub(super) fn resolve(model: &mut Node, base: &Path) {
                 Kind::Map(_) | Kind::Scalar { .. } => anchor_entry(node, base),
             }
         }
+        if let Some(Kind::List(mounts)) = get_mut(fields, "volumes").map(|node| &mut node.kind) {
+            mounts.iter_mut().for_each(|mount| note_relative(mount, base));
+        }
         let Some(build) = get_mut(fields, "build") else { continue };
         match &mut build.kind {
             Kind::Map(build) => {
@@ -44,6 +54,34 @@ pub(super) fn resolve(model: &mut Node, base: &Path) {
 
 fn members<'m>(map: &'m mut Map, section: &str) -> impl Iterator<Item = &'m mut (String, Node)> {
     get_mut(map, section).and_then(Node::as_map_mut).into_iter().flatten()
+}
+
+/// Notes where the source of a mount is, if it is relative.
+fn note_relative(mount: &mut Node, base: &Path) {
+    let is_relative =
+        |source: &str| source.starts_with("./") || source.starts_with("../") || source.starts_with("~/");
+    let place = mount.place.clone();
+    if let Some(text) = mount.as_text().filter(|text| is_relative(text)).map(str::to_owned) {
+        let mut parts = text.splitn(3, ':');
+        let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return };
+        let is_read_only = parts.next().is_some_and(|modes| modes.split(',').any(|mode| mode == "ro"));
+        let members = [
+            ("type", "bind"),
+            ("source", source),
+            ("target", target),
+            ("read_only", if is_read_only { "true" } else { "false" }),
+            (SHORT, &text),
+            (RELATIVE, &join(base, source).display().to_string()),
+        ];
+        let map = members.into_iter().map(|(key, text)| (key.to_owned(), Node::text(text, &place))).collect();
+        *mount = Node::map(map, &place);
+        return;
+    }
+    let source = mount.get("source").and_then(Node::as_text).filter(|source| is_relative(source));
+    let Some(path) = source.map(|source| join(base, source).display().to_string()) else { return };
+    if let Some(map) = mount.as_map_mut().filter(|map| super::node::get(map, RELATIVE).is_none()) {
+        set(map, RELATIVE, Node::text(path, &place));
+    }
 }
 
 fn anchor_entry(node: &mut Node, base: &Path) {

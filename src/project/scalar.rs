@@ -53,7 +53,10 @@ fn number(text: &str) -> Option<Number> {
         && let Ok(whole) = i128::from_str_radix(digits, base)
     {
         let whole = if is_negative { -whole } else { whole };
-        return u64::try_from(whole).map(Number::from).or_else(|_| i64::try_from(whole).map(Number::from)).ok();
+        return u64::try_from(whole)
+            .map(Number::from)
+            .or_else(|_| i64::try_from(whole).map(Number::from))
+            .ok();
     }
     is_decimal(text).then(|| text.parse::<f64>().ok().and_then(Number::from_f64)).flatten()
 }

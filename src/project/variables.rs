@@ -212,9 +212,15 @@ mod tests {
     #[test]
     fn errors_name_the_variable_and_no_secret() {
         for (text, wanted) in [
-            ("${NONE:?set it}", "the variable NONE has no value (set it): set it in the environment or in the file .env"),
+            (
+                "${NONE:?set it}",
+                "the variable NONE has no value (set it): set it in the environment or in the file .env",
+            ),
             ("${EMPTY:?}", "the variable EMPTY has no value: set it in the environment or in the file .env"),
-            ("${NONE?${A}}", "the variable NONE has no value (a): set it in the environment or in the file .env"),
+            (
+                "${NONE?${A}}",
+                "the variable NONE has no value (a): set it in the environment or in the file .env",
+            ),
             ("${}", "\"${}\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
             ("${1A}", "\"${1A}\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
             ("${A", "\"${A\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use saphyr_parser::{Event, Parser, ScalarStyle};
+use libyaml_safer::{EventData, Parser, ScalarStyle};
 
 use super::error::{Finding, Place};
 use super::node::{Kind, Map, Node, Tag, get, start_of};
@@ -23,28 +23,38 @@ pub(super) fn documents(text: &str, file: &Arc<str>) -> Result<Vec<Node>, Findin
         nodes: 0,
         documents: Vec::new(),
     };
-    for event in Parser::new_from_str(text.trim_start_matches('\u{feff}')) {
-        let (event, span) = event.map_err(|bad| {
-            let place = Place { file: file.clone(), line: bad.marker().line() };
-            Finding::at(&place, "", format_args!("it is not valid YAML: {}", bad.info()))
+    let mut bytes = text.as_bytes();
+    let mut parser = Parser::new();
+    parser.set_input_string(&mut bytes);
+    for event in parser {
+        let event = event.map_err(|bad| {
+            let line = bad.problem_mark().map_or(0, |mark| line_of(mark.line));
+            let context = bad.context().map(|context| format!(", {context}")).unwrap_or_default();
+            let place = Place { file: file.clone(), line };
+            Finding::at(&place, "", format_args!("it is not valid YAML: {}{context}", bad.problem()))
         })?;
-        builder.take(event, span.start.line())?;
+        builder.take(event.data, line_of(event.start_mark.line))?;
     }
     Ok(builder.documents)
+}
+
+/// The library counts lines from 0.
+fn line_of(line: u64) -> usize {
+    usize::try_from(line).map_or(0, |line| line + 1)
 }
 
 struct Builder {
     file: Arc<str>,
     /// The lists and maps that are not complete, the innermost last.
     open: Vec<Open>,
-    anchors: HashMap<usize, Node>,
+    anchors: HashMap<String, Node>,
     nodes: usize,
     documents: Vec<Node>,
 }
 
 struct Open {
     node: Node,
-    anchor: usize,
+    anchor: Option<String>,
     /// The key whose value comes next, with its line.
     key: Option<(String, usize)>,
     /// The values of `<<`.
@@ -77,16 +87,18 @@ impl Builder {
         path
     }
 
-    fn take(&mut self, event: Event<'_>, line: usize) -> Result<(), Finding> {
+    fn take(&mut self, event: EventData, line: usize) -> Result<(), Finding> {
         match event {
-            Event::Nothing
-            | Event::StreamStart
-            | Event::StreamEnd
-            | Event::DocumentStart(_)
-            | Event::DocumentEnd => Ok(()),
-            Event::Alias(id) => {
-                let Some(node) = self.anchors.get(&id) else {
-                    return Err(self.wrong(line, "an alias refers to the value that it is a part of: remove it"));
+            EventData::StreamStart { .. } | EventData::StreamEnd | EventData::DocumentEnd { .. } => Ok(()),
+            EventData::DocumentStart { .. } => {
+                self.anchors.clear();
+                Ok(())
+            }
+            EventData::Alias { anchor } => {
+                let Some(node) = self.anchors.get(&anchor) else {
+                    let why =
+                        format!("*{anchor} is not an anchor that is complete before this: correct the name");
+                    return Err(self.wrong(line, why));
                 };
                 let size = node.size();
                 if self.nodes + size > MOST_NODES {
@@ -97,18 +109,22 @@ impl Builder {
                 node.place = self.place(line);
                 self.add(node, line)
             }
-            Event::Scalar(text, style, anchor, tag) => {
+            EventData::Scalar { anchor, tag, value, style, .. } => {
                 self.count(line)?;
                 let (tag, plain) = self.tag(tag.as_deref(), line)?;
                 let is_plain = plain.unwrap_or(style == ScalarStyle::Plain);
-                let kind = Kind::Scalar { text: text.into_owned(), is_plain };
-                let node = Node { kind, place: self.place(line), tag };
+                let node =
+                    Node { kind: Kind::Scalar { text: value, is_plain }, place: self.place(line), tag };
                 self.keep(anchor, &node);
                 self.add(node, line)
             }
-            Event::SequenceStart(anchor, tag) => self.begin(Kind::List(Vec::new()), anchor, tag.as_deref(), line),
-            Event::MappingStart(anchor, tag) => self.begin(Kind::Map(Map::new()), anchor, tag.as_deref(), line),
-            Event::SequenceEnd | Event::MappingEnd => {
+            EventData::SequenceStart { anchor, tag, .. } => {
+                self.begin(Kind::List(Vec::new()), anchor, tag.as_deref(), line)
+            }
+            EventData::MappingStart { anchor, tag, .. } => {
+                self.begin(Kind::Map(Map::new()), anchor, tag.as_deref(), line)
+            }
+            EventData::SequenceEnd | EventData::MappingEnd => {
                 let Some(mut open) = self.open.pop() else { return Ok(()) };
                 if let Kind::Map(map) = &mut open.node.kind {
                     merge_keys(map, open.merged);
@@ -120,34 +136,30 @@ impl Builder {
     }
 
     /// Reads a tag: what Compose makes of it, and whether it says that a scalar is a text (`Some(false)`) or not.
-    fn tag(&self, tag: Option<&saphyr_parser::Tag>, line: usize) -> Result<(Tag, Option<bool>), Finding> {
+    fn tag(&self, tag: Option<&str>, line: usize) -> Result<(Tag, Option<bool>), Finding> {
         let Some(tag) = tag else { return Ok((Tag::None, None)) };
-        if tag.is_yaml_core_schema() {
-            match tag.suffix.as_str() {
-                "str" => return Ok((Tag::None, Some(false))),
-                "int" | "float" | "bool" | "null" => return Ok((Tag::None, Some(true))),
-                "map" | "seq" => return Ok((Tag::None, None)),
-                _ => {}
-            }
-        } else if tag.handle == "!" {
-            match tag.suffix.as_str() {
-                "reset" => return Ok((Tag::Reset, None)),
-                "override" => return Ok((Tag::Override, None)),
-                _ => {}
-            }
+        match tag.strip_prefix("tag:yaml.org,2002:").map_or(tag, |suffix| suffix) {
+            "str" => Ok((Tag::None, Some(false))),
+            "int" | "float" | "bool" | "null" => Ok((Tag::None, Some(true))),
+            "map" | "seq" => Ok((Tag::None, None)),
+            "!" => Ok((Tag::None, Some(false))),
+            "!reset" => Ok((Tag::Reset, None)),
+            "!override" => Ok((Tag::Override, None)),
+            suffix => Err(self.wrong(line, format_args!("the tag {suffix} is not supported: remove it"))),
         }
-        Err(self.wrong(line, format_args!("the tag {tag} is not supported: remove it")))
     }
 
     fn begin(
         &mut self,
         kind: Kind,
-        anchor: usize,
-        tag: Option<&saphyr_parser::Tag>,
+        anchor: Option<String>,
+        tag: Option<&str>,
         line: usize,
     ) -> Result<(), Finding> {
         if self.open.len() >= DEEPEST {
-            return Err(self.wrong(line, format_args!("it is nested deeper than {DEEPEST} levels: flatten it")));
+            return Err(
+                self.wrong(line, format_args!("it is nested deeper than {DEEPEST} levels: flatten it"))
+            );
         }
         self.count(line)?;
         let (tag, _) = self.tag(tag, line)?;
@@ -166,8 +178,8 @@ impl Builder {
         Finding::at(&self.place(line), "", why)
     }
 
-    fn keep(&mut self, anchor: usize, node: &Node) {
-        if anchor > 0 {
+    fn keep(&mut self, anchor: Option<String>, node: &Node) {
+        if let Some(anchor) = anchor {
             self.anchors.insert(anchor, node.clone());
         }
     }

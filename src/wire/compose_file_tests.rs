@@ -2,131 +2,25 @@ use serde_json::json;
 
 use super::*;
 
-/// Errors as text, one per line.
-fn errors(text: &str) -> String {
-    let lines: Vec<_> = parse(text).unwrap_err().iter().map(ToString::to_string).collect();
-    lines.join("\n")
-}
-
 fn images(names: &[&str]) -> BTreeMap<String, ImageRef> {
     names.iter().map(|name| ((*name).to_owned(), ImageRef::parse(name).unwrap())).collect()
 }
 
-const FULL: &str = r#"
-version: "3.9"
-name: mine
-x-common: &common
-  restart: unless-stopped
-  environment: { A: 1 }
-services:
-  web:
-    <<: *common
-    image: r.example/web:1
-    command: echo $$HOME
-    ports:
-      - 8080:80
-      - 22:22
-  db:
-    image: postgres
-networks:
-  back:
-volumes:
-  data: {}
-"#;
-
-#[test]
-fn a_file_with_everything() {
-    let file = parse(FULL).unwrap();
-    assert_eq!(
-        serde_json::to_value(&file.services).unwrap(),
-        json!({
-            "db": {"image": "postgres"},
-            "web": {
-                "image": "r.example/web:1", "restart": "unless-stopped", "environment": {"A": 1},
-                "command": "echo $HOME", "ports": ["8080:80", "22:22"],
-            },
-        })
-    );
-    assert_eq!(serde_json::to_value(&file.networks).unwrap(), json!({"back": null}));
-    assert_eq!(serde_json::to_value(&file.volumes).unwrap(), json!({"data": {}}));
-    let warnings = check(&file, &images(&["web", "db"])).unwrap();
-    let told: Vec<_> = warnings.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["name: not honoured: the fleet has its own name"]);
-}
-
-#[test]
-fn what_is_wrong_is_told_with_its_line() {
-    let variable = "is not filled in, because a release is the same on every device: write the value, or set a \
-                    variable of the fleet or device; write $$ for a plain $";
-    for (text, told) in [
-        ("", "it is not a compose file: write services with their names below".to_owned()),
-        ("services:\n", "line 1: services: there is no service: write at least one, with an image".into()),
-        ("a: [", "line 2: it is not valid YAML: did not find expected node content at line 2 column 1, while parsing a flow node".into()),
-        (
-            "services:\n  web:\n    build: .\n",
-            "line 3: services.web.build: images are not built here: build and push it, then name the image".into(),
-        ),
-        ("services:\n  web:\n    ports: []\n", "line 2: services.web: it has no image: name one".into()),
-        ("services:\n  web: nginx\n", "line 2: services.web: it is not a map: write its fields below, image at least".into()),
-        (
-            "services:\n  db:\n    image: a\n    depends_on:\n      web:\n  # web:\n  web:\n    image: a:${TAG:-s3cret}\n",
-            format!("line 8: services.web.image: \"${{TAG}}\" {variable}"),
-        ),
-        (
-            "services:\n  web:\n    image: a\n    command:\n      - $HOME\n",
-            format!("line 4: services.web.command[0]: \"$HOME\" {variable}"),
-        ),
-        (
-            "services: {web: {image: a}}\nsecrets: {a: {}}\n",
-            "line 2: secrets: files and values of the author's machine are not part of a release: put files into \
-             the image, and pass values in environment variables of the device or fleet"
-                .into(),
-        ),
-        (
-            "services: {web: {image: a}}\ninclude: [b.yml]\n",
-            "line 2: include: it is not supported: write services, networks and volumes only".into(),
-        ),
-        ("services: []\n", "line 1: services: it is not a map: write names with their fields below".into()),
-        ("services:\n  web:\n    image: !secret a\n", "line 3: services.web.image: the tag !secret is not supported: remove it".into()),
-        ("services:\n  web:\n    image: 5\n", "line 3: services.web.image: it is not a text: name the image".into()),
-        (
-            "services:\n  \"a.b\":\n    ports: []\n  web:\n    build: .\nname: $X\n",
-            format!(
-                "line 2: services.a.b: it has no image: name one\nline 5: services.web.build: images are not built \
-                 here: build and push it, then name the image\nline 6: name: \"$X\" {variable}"
-            ),
-        ),
-    ] {
-        assert_eq!(errors(text), told, "{text}");
-    }
-    assert!(errors("services:\n  web:\n    image: a\n    image: b\n").contains("duplicate"), "a key twice");
-    assert!(errors(&format!("a: {}", "[".repeat(10_000))).contains("recursion limit"));
-}
-
-#[test]
-fn dollars() {
-    for (text, wanted) in [
-        ("a$$b", Ok("a$b")),
-        ("$$$$", Ok("$$")),
-        ("$${X}", Ok("${X}")),
-        ("$X-y", Err("$X")),
-        ("${X:-default}", Err("${X}")),
-        ("$$$X", Err("$X")),
-        ("costs 5$", Err("$")),
-    ] {
-        assert_eq!(plain(text), wanted.map(str::to_owned).map_err(str::to_owned), "{text}");
+fn file(value: serde_json::Value) -> ComposeFile {
+    let section = |name: &str| serde_json::from_value(value[name].clone()).unwrap_or_default();
+    ComposeFile {
+        services: serde_json::from_value(value["services"].clone()).unwrap(),
+        networks: section("networks"),
+        volumes: section("volumes"),
     }
 }
 
 #[test]
 fn what_devices_refuse_is_refused_here() {
-    let text =
-        "services:\n  web:\n    image: a\n    ports: ['0']\n    pid: container:db\n    depends_on: [db]\n";
-    let told: Vec<_> = check(&parse(text).unwrap(), &images(&["web"]))
-        .unwrap_err()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let web = json!({"image": "a", "ports": ["0"], "pid": "container:db", "depends_on": ["db"]});
+    let given = file(json!({"services": {"web": web}}));
+    let told: Vec<_> =
+        check(&given, &images(&["web"]), None).unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
         [
@@ -135,7 +29,7 @@ fn what_devices_refuse_is_refused_here() {
             "services.web.depends_on.db: there is no service db in the release: add it, or remove this",
         ]
     );
-    let told = check(&parse(text).unwrap(), &images(&[])).unwrap_err();
+    let told = check(&given, &images(&[]), None).unwrap_err();
     assert_eq!(
         told[0].to_string(),
         "services.web.image: its image was not resolved: check the image's name and the registry"
@@ -144,8 +38,9 @@ fn what_devices_refuse_is_refused_here() {
 
 #[test]
 fn what_only_some_devices_allow_is_a_warning() {
-    let text = "services:\n  web:\n    image: a\n    volumes: ['/srv:/srv']\n    privileged: true\n";
-    let told = check(&parse(text).unwrap(), &images(&["web"])).unwrap();
+    let web = json!({"image": "a", "volumes": ["/srv:/srv"], "privileged": true});
+    let given = file(json!({"services": {"web": web}}));
+    let told = check(&given, &images(&["web"]), None).unwrap();
     let told: Vec<_> = told.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
@@ -157,10 +52,28 @@ fn what_only_some_devices_allow_is_a_warning() {
     );
 }
 
-proptest::proptest! {
-    #[test]
-    fn any_text_is_answered(text in "[a-z:$\\[\\]{}<&*!'\" \n-]{0,80}") {
-        let _ = parse(&format!("services:\n  web:\n    image: a\n{text}"));
-        let _ = parse(&text);
-    }
+#[test]
+fn what_the_settings_of_a_device_forbid_is_refused_for_it() {
+    let web = json!({"image": "a", "volumes": ["/srv:/srv"], "privileged": true});
+    let given = file(json!({"services": {"web": web}}));
+    let refused = check(&given, &images(&["web"]), Some(&Policy::strict())).unwrap_err();
+    let paths: Vec<_> = refused.iter().map(|refusal| refusal.path.as_str()).collect();
+    assert_eq!(paths, ["services.web.privileged", "services.web.volumes"]);
+    let allowed = Policy { host_paths: vec!["/srv".into()], ..Policy::default() };
+    assert_eq!(check(&given, &images(&["web"]), Some(&allowed)), Ok(Vec::new()));
+}
+
+#[test]
+fn networks_and_volumes_must_be_declared() {
+    let web = json!({"image": "a", "volumes": ["data:/data"], "networks": ["back", "default"]});
+    let undeclared = check(&file(json!({"services": {"web": web}})), &images(&["web"]), None).unwrap_err();
+    assert_eq!(
+        undeclared.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        [
+            "services.web.volumes: there is no volume data: declare it under volumes, or correct the name",
+            "services.web.networks.back: there is no network back: declare it under networks, or correct the name",
+        ]
+    );
+    let given = json!({"services": {"web": web}, "networks": {"back": null}, "volumes": {"data": {}}});
+    assert_eq!(check(&file(given), &images(&["web"]), None), Ok(Vec::new()));
 }

@@ -77,6 +77,7 @@ pub fn of_service(
     fields.put("logging", spec.logging.as_ref().and_then(serialised));
     fields.texts("annotations", &spec.annotations);
     fields.flag("stdin", spec.has_stdin);
+    fields.sorted("files", spec.files.iter().filter_map(|file| serde_json::to_value(file).ok()));
     let joined =
         spec.joins().filter_map(|(_, name)| Some((name.as_str(), others.get(name)?.as_str().into())));
     fields.put("joined", object(joined));

@@ -14,7 +14,8 @@ use cotter::model::{
     TargetApp,
 };
 use cotter::plan::{Situation, plan};
-use cotter::wire::{compose_file, target_v3};
+use cotter::project;
+use cotter::wire::target_v3;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestRng, TestRunner};
 use serde_json::{Map, Value, json};
@@ -261,7 +262,7 @@ fn compose(image: &str, wishes: &[Wish]) -> String {
     escape(&mut services);
     let other = json!({"driver_opts": {"com.docker.network.driver.mtu": "1400"}});
     let file = json!({"services": services, "networks": {"other": other}, "volumes": {"data": {}}});
-    serde_norway::to_string(&file).unwrap()
+    serde_json::to_string(&file).unwrap()
 }
 
 /// A compose file has `$$` for `$`.
@@ -276,7 +277,7 @@ fn escape(value: &mut Value) {
 
 /// The file as `release create` reads it, then as a device reads it from its target.
 fn read(bench: &Bench, text: &str) -> Result<Target, String> {
-    let file = compose_file::parse(text).map_err(|wrong| format!("{wrong:?}"))?;
+    let file = project::parse(text).map_err(|wrong| format!("{wrong:?}"))?.file;
     let web = &file.services["web"];
     let service = json!({"id": 1, "image_id": 1, "image": web["image"], "composition": web});
     let target = json!({DEVICE: {"name": "d", "apps": {DEVICE: {

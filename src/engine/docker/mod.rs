@@ -19,7 +19,8 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{ContainerId, Instance, MountSource, VolumeSpec, innermost_cause};
+use crate::model::{ContainerId, ContentFile, Instance, MountSource, VolumeSpec, innermost_cause};
+use crate::tar;
 
 use super::client::{Client, connect};
 use super::docker_spec::{self, label, passed_over_by_podman};
@@ -151,6 +152,29 @@ impl Docker {
             }
         }
         pending().await
+    }
+
+    /// Writes the files of a release into a container that is not complete yet.
+    async fn write_files(&self, id: &str, files: &[ContentFile]) -> Result<(), EngineError> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let entries: Vec<tar::Entry<'_>> = files
+            .iter()
+            .map(|file| tar::Entry {
+                name: file.target.trim_start_matches('/'),
+                content: file.content.as_bytes(),
+                mode: file.mode,
+                uid: file.uid,
+                gid: file.gid,
+            })
+            .collect();
+        // The time is part of no hash and of no decision; one that does not change keeps containers alike.
+        let archive = tar::archive(&entries, 0);
+        let call = self.call("write-files", EngineError::DEADLINE, |client| async move {
+            client.unpack(id, archive).await
+        });
+        call.await
     }
 
     async fn connect_others(

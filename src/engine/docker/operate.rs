@@ -294,7 +294,7 @@ impl Docker {
         let host = Host { instance: &self.settings.instance, socket: &self.settings.socket, is_podman };
         let (mut body, others) = docker_spec::container(host, new);
         injected::into(&mut body, &self.settings.services_dir, new);
-        let is_whole = others.is_empty();
+        let is_whole = others.is_empty() && new.spec.files.is_empty();
         let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };
         let created = self
             .call("create", EngineError::DEADLINE, |client| async move {
@@ -302,6 +302,7 @@ impl Docker {
             })
             .await?;
         if !is_whole {
+            self.write_files(&created, &new.spec.files).await?;
             self.connect_others(&created, others).await?;
             let call = self.call("rename", EngineError::DEADLINE, |client| async move {
                 client.rename_container(&created, name).await

@@ -23,6 +23,7 @@ pub(super) const HONOURED: &[&str] = &[
     "cgroup",
     "cgroup_parent",
     "command",
+    "configs",
     "cpu_period",
     "cpu_quota",
     "cpu_rt_period",
@@ -102,17 +103,16 @@ pub(super) const HARMLESS: &[(&str, &str)] = &[
 ];
 
 pub(super) const REFUSED: &[(&str, &str)] = &[
-    ("configs", "put the file into the image, or its content into environment"),
     ("credential_spec", "remove it, because it is for Windows"),
-    ("env_file", "write the variables under environment"),
-    ("extends", "write the service in full"),
+    ("env_file", "create the release with `cotter release create`, or write the variables under environment"),
+    ("extends", "create the release with `cotter release create`, or write the service in full"),
     ("external_links", "put the services on one network"),
     ("isolation", "remove it, because it is for Windows"),
     ("models", "remove it"),
     ("post_start", "do it in the service's own command"),
     ("pre_stop", "do it when the service gets its stop_signal"),
     ("provider", "remove it"),
-    ("secrets", "pass the value in an environment variable of the device or fleet"),
+    ("secrets", "create the release with `cotter release create`, which makes configs of them"),
     ("use_api_socket", "give the service the label \"io.balena.features.balena-socket\": \"1\""),
     ("volumes_from", "name the volumes under volumes"),
 ];

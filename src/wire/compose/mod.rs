@@ -8,6 +8,7 @@
 //! `null` counts as absent everywhere. So does an empty value of a field that we do not honour.
 
 pub(super) mod at;
+mod configs;
 mod declared;
 mod deploy;
 pub(super) mod features;
@@ -43,8 +44,8 @@ use serde_json::Value;
 
 use super::state_v3::ReleaseState;
 use crate::model::{
-    MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, ServiceName, ServiceSpec, TrialSpec,
-    VolumeName, VolumeSpec, Window,
+    Condition, MountSource, NetworkMode, NetworkName, NetworkSpec, Refusal, RestartPolicy, ServiceName,
+    ServiceSpec, TrialSpec, VolumeName, VolumeSpec, Window,
 };
 use ports::HostPorts;
 pub(super) use service::Paths;
@@ -99,6 +100,7 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
         check_declared(&contents, &mut notes);
     }
     declare_used(&mut contents);
+    end_what_is_waited_for(release, &mut contents.services);
     let is_named = |name: &str| release.services.contains_key(name);
     order::check(&contents.services, is_named, form, &mut notes);
     shared::check(&contents, is_named, form, &mut notes);
@@ -127,6 +129,31 @@ fn refusal(path: String, why: impl std::fmt::Display) -> Refusal {
     Refusal { path, why: why.to_string() }
 }
 
+/// A service without `restart` whose end another one waits for runs once, because the usual `always` would never let it
+/// end.
+fn end_what_is_waited_for(release: &ReleaseState, services: &mut BTreeMap<ServiceName, ServiceSpec>) {
+    let is_end = |(_, condition): &(&ServiceName, &Condition)| **condition == Condition::Completed;
+    let waited_for: BTreeSet<ServiceName> = services
+        .values()
+        .flat_map(|spec| spec.depends_on.iter().filter(is_end).map(|(name, _)| name.clone()))
+        .collect();
+    for name in waited_for {
+        let composition = release.services.get(name.as_str()).map(|service| &service.composition);
+        let says = |field: &str| {
+            composition.and_then(|composition| composition.get(field)).is_some_and(|value| !value.is_null())
+        };
+        let has_policy = composition
+            .and_then(|composition| composition.get("deploy")?.get("restart_policy"))
+            .is_some_and(|value| !value.is_null());
+        if !says("restart")
+            && !has_policy
+            && let Some(spec) = services.get_mut(&name)
+        {
+            spec.restart = RestartPolicy::No;
+        }
+    }
+}
+
 /// Refuses networks and volumes that are used but not declared: a slip of the pen would make an empty volume.
 fn check_declared(contents: &Contents, notes: &mut Notes) {
     let Contents { services, networks, volumes, .. } = contents;
@@ -135,16 +162,18 @@ fn check_declared(contents: &Contents, notes: &mut Notes) {
             if let MountSource::Volume(volume) = &mount.source
                 && !volumes.contains_key(volume)
             {
-                let why =
-                    format_args!("there is no volume {volume}: declare it under volumes, or correct the name");
+                let why = format_args!(
+                    "there is no volume {volume}: declare it under volumes, or correct the name"
+                );
                 notes.refuse(refusal(format!("services.{name}.volumes"), why));
             }
         }
         let NetworkMode::Networks(attachments) = &spec.network_mode else { continue };
         for network in attachments.keys() {
             if network.as_str() != networking::DEFAULT && !networks.contains_key(network) {
-                let why =
-                    format_args!("there is no network {network}: declare it under networks, or correct the name");
+                let why = format_args!(
+                    "there is no network {network}: declare it under networks, or correct the name"
+                );
                 notes.refuse(refusal(format!("services.{name}.networks.{network}"), why));
             }
         }

@@ -95,8 +95,9 @@ fn source_of(at: &At<'_>, source: &str) -> Result<MountSource, Refusal> {
     if source.starts_with(['.', '~']) || source.contains('/') || source.contains('\\') {
         let short: String = source.chars().take(60).collect();
         return Err(at.refusal(format_args!(
-            "{short:?} is a path relative to the compose file, which devices do not have: use a named volume, or put \
-             the files into the image"
+            "{short:?} is a path relative to the compose file, which devices do not have: use a named volume, put the \
+             files into the image, or mount small files read-only (\":ro\"), and `cotter release create` takes their \
+             content into the release"
         )));
     }
     VolumeName::parse(source).map(MountSource::Volume).map_err(|bad| at.refusal(bad))
@@ -273,7 +274,7 @@ fn tmpfs_option(at: &At<'_>, option: &str) -> Result<String, Refusal> {
 }
 
 /// Reads an absolute path in the container, and removes a slash at its end.
-fn container_path(at: &At<'_>, path: &str) -> Result<String, Refusal> {
+pub(super) fn container_path(at: &At<'_>, path: &str) -> Result<String, Refusal> {
     let bare = path.trim_end_matches('/');
     let is_fine = bare.starts_with('/')
         && !bare.contains(['\0', ':'])

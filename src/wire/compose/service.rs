@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::at::{self, At, Notes, digits, members};
 use super::fields::{self, Verdict};
 use super::limits::{capabilities, memory, signal, ulimits, working_dir};
-use super::{features, healthcheck, isolation, mounts, networking, ports, resources, shared, strings, texts};
+use super::{
+    configs, features, healthcheck, isolation, mounts, networking, ports, resources, shared, strings, texts,
+};
 use crate::model::text::is_one_line;
 use crate::model::{
     Condition, Device, ImageRef, NetworkMode, Platform, Refusal, RestartPolicy, ServiceName, ServiceSpec,
@@ -63,6 +65,7 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     spec.cap_add = at("cap_add").map(|at| capabilities(&at, notes)).unwrap_or_default();
     spec.cap_drop = at("cap_drop").map(|at| capabilities(&at, notes)).unwrap_or_default();
     plain_fields(&mut spec, &read, notes);
+    configs::read(&read, &mut spec, notes);
     networking::mac_address(&read, &mut spec, notes);
     isolation::read(&read, &mut spec, notes);
     resources::read(&read, &mut spec, notes);

@@ -207,8 +207,9 @@ fn volumes_and_tmpfs() {
 
 #[test]
 fn volumes_that_are_refused() {
-    let host = "is a path relative to the compose file, which devices do not have: use a named volume, or put the files \
-                into the image";
+    let host = "is a path relative to the compose file, which devices do not have: use a named volume, put the \
+                files into the image, or mount small files read-only (\":ro\"), and `cotter release create` takes their content \
+                into the release";
     for (given, told) in [
         (json!(["./a:/a"]), format!("~.volumes[0]: \"./a\" {host}")),
         (json!(["~/a:/a"]), format!("~.volumes[0]: \"~/a\" {host}")),
@@ -369,11 +370,6 @@ fn dependencies() {
         ),
         (json!(["web"]), "~.depends_on: services wait for each other: web → web: remove one dependency"),
         (
-            json!({"db": {"condition": "service_completed_successfully"}}),
-            "~.depends_on.db: db never completes, because it is restarted whenever it ends: give db restart: \
-             \"no\" or \"on-failure\" (the default is \"always\")",
-        ),
-        (
             json!({"db": {"condition": "later"}}),
             "~.depends_on.db.condition: \"later\" is not accepted: write \"service_started\", \
              \"service_healthy\" or \"service_completed_successfully\"",
@@ -381,6 +377,24 @@ fn dependencies() {
     ] {
         assert_eq!(refusals(&json!({"depends_on": given})), [told], "{given}");
     }
+}
+
+#[test]
+fn a_service_that_another_one_waits_for_until_it_has_ended_runs_once() {
+    let read_db = |db: Value| {
+        let service =
+            |composition: Value| json!({"id": 1, "image_id": 1, "image": "a", "composition": composition});
+        let waiting = json!({"depends_on": {"db": {"condition": "service_completed_successfully"}}});
+        let services = json!({"db": service(db), "web": service(waiting)});
+        let (contents, notes) = read(&release(json!({"id": 1, "services": services})), Form::File);
+        (contents.services[&ServiceName::parse("db").unwrap()].restart, told(&notes.refusals))
+    };
+    assert_eq!(read_db(json!({})), (RestartPolicy::No, Vec::new()));
+    let on_failure = RestartPolicy::OnFailure { retries: 0 };
+    assert_eq!(read_db(json!({"restart": "on-failure"})), (on_failure, Vec::new()));
+    let endless = "services.web.depends_on.db: db never completes, because it is restarted whenever it ends: give db restart: \
+                   \"no\" or \"on-failure\" (the default is \"always\")";
+    assert_eq!(read_db(json!({"restart": "always"})), (RestartPolicy::Always, vec![endless.to_owned()]));
 }
 
 #[test]

@@ -100,6 +100,7 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
         has_init: _,
         has_tty: _,
         has_stdin: _,
+        files: _,
         extra_hosts: _,
         resolver: Resolver { domainname: _, servers: _, search: _, options: _ },
         // Shares of the host that all containers have: its memory, and ports that are not taken.
