@@ -44,7 +44,7 @@ impl Location {
         let input = if self.files.iter().any(|file| file == Path::new("-")) {
             let mut text = String::new();
             std::io::stdin()
-                .take(LONGEST_INPUT)
+                .take(LONGEST_INPUT + 1)
                 .read_to_string(&mut text)
                 .context("cannot read the standard input")?;
             Some(text)

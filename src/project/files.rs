@@ -10,6 +10,10 @@ pub(super) const LONGEST: u64 = 1 << 20;
 /// Most files of a project.
 const MOST_FILES: usize = 500;
 
+pub(super) fn too_long() -> String {
+    format!("it has more than {LONGEST} bytes: shorten it")
+}
+
 /// The files of a project.
 #[derive(Debug)]
 pub(super) struct Files {
@@ -41,7 +45,6 @@ impl Files {
         if !meta.is_file() {
             return Err("it is not a file: name a file".into());
         }
-        let too_long = || format!("it has more than {LONGEST} bytes: shorten it");
         if meta.len() > LONGEST {
             return Err(too_long());
         }

@@ -181,7 +181,7 @@ fn depend_on_links(fields: &mut Map) {
 
 /// Writes the variables of `env_file` into `environment`, whose own ones win.
 fn variables(fields: &mut Map, path: &str, loader: &mut Loader, values: &Values) -> Result<(), Finding> {
-    let Some(files) = remove(fields, "env_file") else { return Ok(()) };
+    let Some(files) = remove(fields, "env_file").filter(|files| !is_empty(files)) else { return Ok(()) };
     let own = remove(fields, "environment").map_or_else(|| Node::map(Map::new(), &files.place), pairs);
     let own = own.as_map().cloned().unwrap_or_default();
     let value_of = |node: &Node| node.as_text().map(str::to_owned);
@@ -203,7 +203,7 @@ fn variables(fields: &mut Map, path: &str, loader: &mut Loader, values: &Values)
 
 /// Writes the labels of `label_file` into `labels`, whose own ones win.
 fn labels(fields: &mut Map, path: &str, loader: &mut Loader, values: &Values) -> Result<(), Finding> {
-    let Some(files) = remove(fields, "label_file") else { return Ok(()) };
+    let Some(files) = remove(fields, "label_file").filter(|files| !is_empty(files)) else { return Ok(()) };
     let own = remove(fields, "labels").map_or_else(|| Node::map(Map::new(), &files.place), pairs);
     let mut read = Values::new();
     read_files(&files, &format!("{path}.label_file"), loader, values, &mut read)?;
@@ -214,6 +214,14 @@ fn labels(fields: &mut Map, path: &str, loader: &mut Loader, values: &Values) ->
     }
     set(fields, "labels", Node::map(all, &files.place));
     Ok(())
+}
+
+fn is_empty(node: &Node) -> bool {
+    match &node.kind {
+        Kind::Scalar { text, .. } => node.is_null() || text.is_empty(),
+        Kind::List(list) => list.is_empty(),
+        Kind::Map(map) => map.is_empty(),
+    }
 }
 
 fn read_files(

@@ -25,6 +25,33 @@ const FLAGS: &[&str] = &[
     "tty",
 ];
 
+/// Fields whose value is a number, also if it is hexadecimal or octal. `ulimits` has numbers by name.
+const NUMBERS: &[&str] = &[
+    "cpu_count",
+    "cpu_period",
+    "cpu_quota",
+    "cpu_rt_period",
+    "cpu_rt_runtime",
+    "cpu_shares",
+    "gw_priority",
+    "hard",
+    "max_attempts",
+    "mem_limit",
+    "mem_reservation",
+    "mem_swappiness",
+    "memswap_limit",
+    "mode",
+    "oom_score_adj",
+    "pids",
+    "pids_limit",
+    "priority",
+    "rate",
+    "retries",
+    "shm_size",
+    "soft",
+    "weight",
+];
+
 /// Maps of texts: their values are never numbers or bools.
 const TEXTS: &[&str] = &[
     "annotations",
@@ -83,6 +110,14 @@ fn convert(node: &Node, path: &str, is_text: bool, warnings: &mut Vec<Finding>) 
                     && let Some(flag) = read.as_str().and_then(scalar::flag)
                 {
                     read = Value::Bool(flag);
+                }
+                if !is_text
+                    && NUMBERS.contains(&name.as_str())
+                    && let Kind::Scalar { text, is_plain: true } = &member.kind
+                    && let number @ Value::Number(_) = scalar::value(text)
+                    && !number.is_f64()
+                {
+                    read = number;
                 }
                 members.insert(name.clone(), read);
             }

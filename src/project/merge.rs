@@ -253,22 +253,26 @@ pub(super) fn drop_tags(node: &mut Node) {
     }
 }
 
-/// Removes entries of lists that a later one for the same target replaces, in the services of a model.
+/// Removes entries of lists that a later one for the same target replaces, in the services of a model. It is for what
+/// has been merged: within one file, two entries for one target are a mistake.
 pub(super) fn drop_replaced(model: &mut Node) {
     let Some(services) = model.as_map_mut().and_then(|map| get_mut(map, "services")) else { return };
-    for (_, service) in services.as_map_mut().into_iter().flatten() {
-        for (field, node) in service.as_map_mut().into_iter().flatten() {
-            if field == "networks" {
-                for (_, network) in node.as_map_mut().into_iter().flatten() {
-                    for (field, list) in network.as_map_mut().into_iter().flatten() {
-                        if field == "aliases" || field == "link_local_ips" {
-                            unique(list, name_of_pair);
-                        }
+    services.as_map_mut().into_iter().flatten().for_each(|(_, service)| drop_replaced_of(service));
+}
+
+/// As [`drop_replaced`], for one service.
+pub(super) fn drop_replaced_of(service: &mut Node) {
+    for (field, node) in service.as_map_mut().into_iter().flatten() {
+        if field == "networks" {
+            for (_, network) in node.as_map_mut().into_iter().flatten() {
+                for (field, list) in network.as_map_mut().into_iter().flatten() {
+                    if field == "aliases" || field == "link_local_ips" {
+                        unique(list, name_of_pair);
                     }
                 }
-            } else if let Some(key) = identity(field) {
-                unique(node, key);
             }
+        } else if let Some(key) = identity(field) {
+            unique(node, key);
         }
     }
 }

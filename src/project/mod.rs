@@ -107,7 +107,9 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
         },
     };
     let mut loader = Loader::new(Files::of(&directory, source.allow_outside), here);
-    let values = values(source, &directory, &mut loader)?;
+    let mut values = values(source, &directory, &mut loader)?;
+    let name = project_name(&given, &values, &directory, &mut loader);
+    values.entry("COMPOSE_PROJECT_NAME".into()).or_insert(name);
     let profiles = profiles(source, &values);
     let scope = Scope { directory: directory.clone(), values: values.clone(), included: Vec::new() };
     let mut model = loader.model(&given, &scope)?;
@@ -207,10 +209,18 @@ fn values(source: &Source, directory: &Path, loader: &mut Loader) -> Result<Valu
     for (name, value) in read {
         outer.entry(name).or_insert(value);
     }
-    let name = directory.file_name().map(|name| name.to_string_lossy().to_lowercase()).unwrap_or_default();
-    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();
-    outer.entry("COMPOSE_PROJECT_NAME".into()).or_insert(name.trim_start_matches(['_', '-']).to_owned());
     Ok(outer)
+}
+
+/// The name of the project: that of the last file that has one, else of its folder.
+fn project_name(given: &[Given], values: &Values, directory: &Path, loader: &mut Loader) -> String {
+    let named = loader
+        .top_level_text(given, "name")
+        .and_then(|name| variables::fill(&name, values, &mut BTreeSet::new()).ok());
+    let folder = || directory.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = named.unwrap_or_else(folder).to_lowercase();
+    let name: String = name.chars().filter(|c| c.is_ascii_alphanumeric() || "_-".contains(*c)).collect();
+    name.trim_start_matches(['_', '-']).to_owned()
 }
 
 fn profiles(source: &Source, values: &Values) -> BTreeSet<String> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::env_file::{self, Format};
 use super::error::{Finding, Place};
 use super::files::{self, Files};
-use super::merge::{drop_replaced, drop_tags, merge};
+use super::merge::{drop_replaced, drop_replaced_of, drop_tags, merge};
 use super::node::{Kind, Map, Node, get, get_mut, remove, set, start_of};
 use super::{paths, variables, yaml};
 
@@ -66,9 +66,12 @@ impl Loader {
                 self.include(&mut document, &file.path, scope)?;
                 self.extend(&mut document, &file.path, scope)?;
                 let earlier = model.take().unwrap_or_else(|| yaml::empty(&shown));
+                let is_first = earlier.as_map().is_some_and(Vec::is_empty);
                 let mut merged = merge(earlier, document, &mut Vec::new()).map_err(|error| vec![error])?;
                 drop_tags(&mut merged);
-                drop_replaced(&mut merged);
+                if !is_first {
+                    drop_replaced(&mut merged);
+                }
                 model = Some(merged);
             }
         }
@@ -80,6 +83,7 @@ impl Loader {
 
     fn documents(&mut self, file: &Given, shown: &Arc<str>) -> Result<Vec<Node>, Finding> {
         let read = match &file.text {
+            Some(text) if text.len() as u64 > files::LONGEST => Err(files::too_long()),
             Some(text) => Ok(text.clone()),
             None if file.is_named => self.files.read_named(&file.path),
             None => self.files.read(&file.path),
@@ -94,6 +98,18 @@ impl Loader {
             }
         }
         Ok(documents)
+    }
+
+    /// The last text of this top-level field, before variables are filled in. Errors show when the files are read.
+    pub(super) fn top_level_text(&mut self, given: &[Given], field: &str) -> Option<String> {
+        let mut found = None;
+        for file in given {
+            let shown = self.shown(&file.path);
+            for document in self.documents(file, &shown).ok()? {
+                found = document.get(field).and_then(Node::as_text).map(str::to_owned).or(found);
+            }
+        }
+        found
     }
 
     /// Fills in the variables of all values.
@@ -188,6 +204,7 @@ impl Loader {
             let model = self.model(&given, &Scope { directory, values, included })?;
             import(model, document).map_err(one)?;
         }
+        drop_replaced(document);
         Ok(())
     }
 
@@ -302,7 +319,9 @@ impl Loader {
         };
         let mut own = service.clone();
         own.as_map_mut().and_then(|map| remove(map, "extends"));
-        merge(parent, own, &mut vec!["services".into(), name.into()])
+        let mut complete = merge(parent, own, &mut vec!["services".into(), name.into()])?;
+        drop_replaced_of(&mut complete);
+        Ok(complete)
     }
 }
 

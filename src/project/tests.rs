@@ -70,15 +70,27 @@ fn named_files_of_variables_replace_the_usual_one() {
 }
 
 #[test]
+fn the_projects_name_is_a_variable() {
+    let read = loaded(
+        "== compose.yaml\nname: My-$X\nservices: {web: {image: 'a:$COMPOSE_PROJECT_NAME'}}\n== .env\nX=app\n",
+    );
+    assert_eq!(read["web"]["image"], "a:my-app");
+    let read = loaded(
+        "== compose.yaml\nname: mine\nservices: {web: {image: 'a:$COMPOSE_PROJECT_NAME'}}\n== .env\nCOMPOSE_PROJECT_NAME=env\n",
+    );
+    assert_eq!(read["web"]["image"], "a:env");
+}
+
+#[test]
 fn texts_stay_as_they_are_written() {
     let read = loaded(
         "== compose.yaml\nservices:\n  web:\n    image: a\n    environment: {VER: 1.10, EXP: 1e3, OCT: 0777, YES: yes, T: TRUE, N: 5, NULL: null, Q: '~'}\n    \
-         labels: [a=1.10]\n    cpus: 0.50\n    privileged: yes\n    mem_limit: 5\n",
+         labels: [a=1.10]\n    cpus: 0.50\n    privileged: yes\n    mem_limit: 5\n    pids_limit: 0x10\n",
     );
     assert_eq!(
         read["web"],
         json!({
-            "image": "a", "labels": ["a=1.10"], "cpus": "0.50", "privileged": true, "mem_limit": 5,
+            "image": "a", "labels": ["a=1.10"], "cpus": "0.50", "privileged": true, "mem_limit": 5, "pids_limit": 16,
             "environment": {"VER": "1.10", "EXP": "1e3", "OCT": "0777", "YES": "yes", "T": "TRUE", "N": "5", "NULL": null, "Q": "~"},
         })
     );
