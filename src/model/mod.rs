@@ -5,6 +5,7 @@
 mod alert;
 mod causes;
 mod counts;
+mod download;
 mod enrolment;
 mod event;
 mod exposure;
@@ -39,6 +40,7 @@ mod window;
 pub use alert::Alert;
 pub use causes::{innermost_cause, with_causes};
 pub use counts::{Attempted, ByService, Counts, Lasted};
+pub use download::{Download, PullProgress, Transfer};
 pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, EventKind, Events};
 pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};

@@ -11,6 +11,7 @@ use crate::model::{HeldPort, ImageRef, PortMapping, Reason, Step, Strategy, Volu
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::is_pulled_after_stop;
+use super::words::mib;
 
 /// Bytes needed on disk for each compressed byte of an image: the compressed layer is stored until it is unpacked, and
 /// its content is about twice as large.
@@ -173,11 +174,6 @@ fn check_disk(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     );
     draft.wait(Some(goal.app.id), None, Reason::InsufficientDisk, why, Some(RECHECK));
     PENDING
-}
-
-/// Whole MiB, rounded up, so that a small size is not shown as 0.
-fn mib(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
 }
 
 /// Waits while a host port that a service publishes is in use by something that this app does not stop.

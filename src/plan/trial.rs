@@ -6,7 +6,7 @@ use super::containers::is_up;
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::is_pulled_after_stop;
-use super::words;
+use super::{pull, words};
 
 /// How often the engine may restart a container on trial before that counts as a crash loop.
 const RESTARTS: u64 = 3;
@@ -128,6 +128,9 @@ fn failure_to_start(slot: &Slot<'_>, seen: &ObservedService) -> Option<String> {
 fn failure_of_pull(slot: &Slot<'_>) -> Option<String> {
     if !is_pulled_after_stop(slot) {
         return None;
+    }
+    if let Some(why) = pull::given_up(slot) {
+        return Some(format!("{} cannot be pulled: {why}", slot.name));
     }
     let pull = Step::Pull { image: slot.spec.image.clone() };
     let cooling = slot.app.at.cooling.get(&pull).filter(|cooling| cooling.remaining.is_none())?;

@@ -98,6 +98,11 @@ impl Fake {
         self.inside().takes_no_token = true;
     }
 
+    /// Makes every pull of an image cost so many bytes and fail with this message.
+    pub fn break_image(&self, image: &ImageRef, bytes: u64, message: &str) {
+        self.inside().broken.insert(image.clone(), (bytes, message.to_owned()));
+    }
+
     /// Takes an image out of the registry; the engine keeps it if it has it.
     pub fn unpublish(&self, image: &ImageRef) {
         self.inside().registry.remove(image);
