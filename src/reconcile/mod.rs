@@ -40,8 +40,8 @@ use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger,
-    Observed, Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
+    ByService, Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger, Observed,
+    Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
@@ -207,9 +207,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             info!(apps = delivered.target.apps.len(), "target received");
             self.emit(EventKind::Target { apps: delivered.target.apps.len() });
             self.outbox.counters.note_target(&delivered.target, &self.ledger);
-            for (app, refusal) in refusals(&delivered.target) {
-                warn!(%app, why = %refusal, "target refused");
-            }
+            log_notes(&delivered.target);
             let wanted: Vec<ImageRef> = releases(&delivered.target)
                 .flat_map(|r| r.services.values())
                 .map(|s| s.image.clone())
@@ -350,12 +348,19 @@ fn releases(target: &Target) -> impl Iterator<Item = &Release> {
     })
 }
 
-fn refusals(target: &Target) -> impl Iterator<Item = (&AppId, String)> {
-    target.apps.iter().flat_map(|(id, app)| {
-        let found = match app {
-            TargetApp::Wanted(wanted) => wanted.warnings.iter(),
-            TargetApp::Refused(refused) => refused.refusals.iter(),
-        };
-        found.map(move |refusal| (id, refusal.to_string()))
-    })
+/// Logs why apps are refused, and what has no effect in those that run.
+fn log_notes(target: &Target) {
+    for (app, wanted) in &target.apps {
+        match wanted {
+            TargetApp::Wanted(wanted) => {
+                wanted
+                    .warnings
+                    .iter()
+                    .for_each(|why| info!(%app, %why, "a part of the release has no effect"));
+            }
+            TargetApp::Refused(refused) => {
+                refused.refusals.iter().for_each(|why| warn!(%app, %why, "target refused"));
+            }
+        }
+    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Inside {
     pub(super) faults: BTreeMap<usize, Fault>,
     /// Calls that always fail.
     pub(super) never: BTreeSet<String>,
+    /// Calls that the engine takes for wrong.
+    pub(super) wrong: BTreeSet<String>,
     pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
     pub(super) swaps: usize,

@@ -178,7 +178,12 @@ impl Fake {
             let at = inside.calls.len();
             let call = format!("{name} {what}").trim_end().to_owned();
             let never = inside.never.contains(&call).then_some(Fault::Error);
+            let is_wrong = inside.wrong.contains(&call);
             inside.calls.push(call);
+            if is_wrong {
+                let message = "invalid parameter".to_owned();
+                return Err(EngineError::Refused { call: name, status: 400, message });
+            }
             inside.finish_late_calls();
             inside.grow_old();
             inside.faults.remove(&at).or(never)
