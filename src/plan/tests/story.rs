@@ -694,6 +694,11 @@ impl Device {
             "remove" => Step::Remove { app, service, container },
             "remove-by-force" => Step::RemoveByForce { app, service, container },
             "reconnect" => Step::Reconnect { app, service, container },
+            "create" => {
+                let (release, spec) =
+                    (Commit::parse(number.to_string()).unwrap(), hash(service.as_str(), number));
+                Step::Create { app, service, release, spec }
+            }
             "start" => Step::Start { app, service, container },
             "pull" => Step::Pull { image: image(service.as_str(), number) },
             other => panic!("no step {other}"),

@@ -1,4 +1,4 @@
-//! Downloads that never end well: they are given up, and a restart does not forget it.
+//! Downloads and containers that never end well: they are given up, and a restart does not forget it.
 
 use super::*;
 
@@ -101,4 +101,39 @@ async fn a_download_that_restarts_interrupt_is_counted() {
     let waits = lab.waits();
     let why = "3000 MiB were fetched, and it needs 300 MiB; its downloads were interrupted";
     assert!(waits.iter().any(|(_, told)| told.contains(why)), "{waits:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_container_that_the_engine_calls_wrong_is_asked_for_once() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(30).await;
+    lab.engine.refuse_for_good("create web@2");
+    lab.deliver(target(2));
+    lab.pass(24 * 3600).await;
+    let asked = || lab.engine.calls().iter().filter(|call| **call == "create web@2").count();
+    assert_eq!(asked(), 1, "{:?}", lab.waits());
+    assert_eq!(lab.runs().await, "db@1 web@1", "and what was created of it is gone");
+    let stops = lab.engine.calls().iter().filter(|call| call.starts_with("stop")).count();
+    assert_eq!(stops, 0);
+    let waits = lab.waits();
+    let rejected = waits.iter().find(|(reason, _)| *reason == Reason::Rejected);
+    assert!(rejected.is_some_and(|(_, why)| why.contains("invalid parameter")), "{waits:?}");
+    lab.deliver(target(3));
+    lab.pass(30).await;
+    assert_eq!(lab.runs().await, "db@3 web@3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_release_that_the_engine_calls_wrong_is_blocked_with_its_words() {
+    let lab = Lab::new();
+    lab.engine.refuse_for_good("create web@1");
+    lab.deliver(target(1));
+    lab.pass(24 * 3600).await;
+    assert_eq!(lab.engine.calls().iter().filter(|call| **call == "create web@1").count(), 1);
+    let waits = lab.waits();
+    assert!(
+        waits.iter().any(|(reason, why)| *reason == Reason::Degraded && why.contains("invalid parameter")),
+        "{waits:?}"
+    );
 }
