@@ -58,7 +58,7 @@ fn has_host_devices(root: &Path) -> bool {
         is_dev.then(|| filesystem.split(' ').next().unwrap_or_default().to_owned())
     };
     // The last mount is the one that is seen.
-    mounts.lines().filter_map(kind).last().as_deref() == Some("devtmpfs")
+    mounts.lines().rev().find_map(kind).as_deref() == Some("devtmpfs")
 }
 
 #[cfg(test)]

@@ -324,8 +324,5 @@ pub(super) fn outcome(step: &Step, result: Result<(), EngineError>) -> Outcome {
 /// Returns whether the engine will never create this container: it calls the request itself wrong. A path of the host may
 /// appear later, although the engine gives the same status.
 fn is_for_good(error: &EngineError) -> bool {
-    match error {
-        EngineError::Refused { status: 400, message, .. } => !message.contains("source path does not exist"),
-        _ => false,
-    }
+    matches!(error, EngineError::Refused { status: 400, message, .. } if !message.contains("source path does not exist"))
 }

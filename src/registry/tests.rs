@@ -207,7 +207,7 @@ async fn a_tag_is_resolved_in_whatever_way_the_registry_allows() {
     let manifest = || answer("200 OK", &[], MANIFEST);
     let with_digest = named.clone();
     let quirks: Vec<(&str, Quirk)> = vec![
-        ("it names the digest", Box::new(move |_| answer("200 OK", &[with_digest.clone()], b""))),
+        ("it names the digest", Box::new(move |_| answer("200 OK", std::slice::from_ref(&with_digest), b""))),
         ("it names none", Box::new(move |_| manifest())),
         (
             "it refuses HEAD with 405",
