@@ -403,6 +403,9 @@ cloud.uuid                   -                     default
     let mut command = cotter();
     command.args(["agent", "--check", "--config"]).arg(path("plain.toml"));
     assert_eq!(run(command, dir.path()), (0, format!("the settings are fine\n{warning}")));
+    write(&path("zone.toml"), "[update]\nwindows = \"02:00-04:00 Europe/Zurihc\"\n", 0o600);
+    let (code, said) = check("zone.toml");
+    assert!(code == 78 && said.contains("Europe/Zurihc is none"), "{said}");
     let (code, said) = check("none.toml");
     assert_eq!((code, said.lines().count()), (78, 1), "{said}");
 }

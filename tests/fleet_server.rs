@@ -535,6 +535,23 @@ async fn a_report_does_not_grow_a_record_without_bound() {
     desk.close().await;
 }
 
+/// A builder whose clock is a year ahead once blocked all later releases for a year.
+#[tokio::test]
+async fn a_release_from_the_future_is_the_latest_until_the_next_one() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let key = desk.fleet("lab").await;
+    desk.register(&key, device(A, "key-a")).await;
+    let mut ahead = release("rel-1");
+    ahead["start_timestamp"] = json!("2999-01-01T00:00:00Z");
+    assert_eq!(desk.operate(Method::POST, "/fleets/lab/releases", ahead).await.0, 201);
+    assert_eq!(desk.told(A, "key-a").await.as_deref(), Some("rel-1"));
+    desk.release("lab", "rel-2").await;
+    assert_eq!(desk.told(A, "key-a").await.as_deref(), Some("rel-2"));
+    let (_, shown) = desk.operate(Method::GET, "/fleets/lab/releases/rel-1", json!(null)).await;
+    assert!(!shown.to_string().contains("2999"), "{shown}");
+}
+
 #[tokio::test]
 async fn operators_pin_and_unpin_and_devices_hear_it() {
     let dir = TempDir::new().unwrap();

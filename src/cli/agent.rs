@@ -10,7 +10,7 @@ use tracing_subscriber::filter::Targets;
 use super::{logging, print};
 use crate::config::{Config, ConfigError, Given, Joining, environment, environment_outside};
 use crate::daemon::{self, DaemonError};
-use crate::model::{EXPOSURE_REMEDY, exposure};
+use crate::model::{EXPOSURE_REMEDY, exposure, is_zone};
 use crate::store;
 
 /// Options that change the agent's settings.
@@ -85,8 +85,24 @@ pub(super) fn check(given: &Given) -> anyhow::Result<()> {
     let environment = environment_outside(given);
     let (config, _) = accepted(given, &environment)?;
     check_key(&config).map_err(|error| Config::locate(error, given, &environment))?;
+    check_zones(&config).map_err(|error| Config::locate(error, given, &environment))?;
     warn_of_exposure(config.cloud.as_ref().map(|cloud| cloud.endpoint.as_str()));
     print::line("the settings are fine")
+}
+
+/// Checks that the time zone of every window exists. An agent starts with another one, and its window never opens.
+fn check_zones(config: &Config) -> Result<(), ConfigError> {
+    let Some(window) = config.plan.windows.iter().find(|window| !is_zone(&window.zone)) else {
+        return Ok(());
+    };
+    Err(ConfigError::Value {
+        key: "update.windows",
+        given: window.to_string(),
+        accepts: format!(
+            "a window in a zone of the time zone database, e.g. Europe/Zurich; {} is none",
+            window.zone
+        ),
+    })
 }
 
 /// Checks that a device that is not registered has its provisioning key. A registered device has removed the key.

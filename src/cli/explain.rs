@@ -137,6 +137,10 @@ fn remedy(reason: &str) -> &'static str {
         "insufficient_disk" => "free space on the engine's disk, or lower update.disk_reserve",
         "port_in_use" => "stop the holder of the port, or publish another port in the release",
         "wrong_architecture" => "build the image for this device's architecture",
+        "host_lacks" => "connect the device or load its kernel module, or create a release without it",
+        "download_given_up" => {
+            "fix the image or the link; a new target or `cotter retry` starts its downloads again"
+        }
         "stopped" => "`cotter start SERVICE`",
         "engine_stuck" => {
             "see `journalctl -u docker`; restarting the engine stops what it runs without live-restore"

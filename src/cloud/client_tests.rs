@@ -154,3 +154,24 @@ async fn a_cloud_that_is_busy_says_until_when_in_seconds_or_as_a_date() {
         assert_eq!(message, "later[2J");
     }
 }
+
+#[tokio::test]
+async fn a_provisioning_key_that_was_corrected_is_used_without_a_restart() {
+    let server = Server::start(|request| match request.contains("Bearer right") {
+        true => answer("201 Made", &[], br#"{"id":7}"#),
+        false => answer("401 Who", &[], b"no such key"),
+    });
+    let (client, uuid) = (client(&server, Duration::from_secs(30)), uuid());
+    let device =
+        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    let (key, hurry) = (std::cell::RefCell::new("wrong"), tokio::sync::Notify::new());
+    let correct = |_: &CloudError, _| {
+        *key.borrow_mut() = "right";
+        hurry.notify_one();
+    };
+    let read = || Some((*key.borrow()).to_owned());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let registered = crate::cloud::register(&client, device, read, correct, &hurry, &stop).await;
+    assert_eq!(registered.unwrap().device_id, Some(7));
+    assert_eq!(server.requests().len(), 2);
+}

@@ -20,21 +20,25 @@ pub struct Registered {
 /// with each error and the number of failures in a row. Returns `None` if `stop` was cancelled.
 ///
 /// The caller has saved the identity before, so a lost answer makes no second device: the cloud then answers 409, and a
-/// look-up with the device's own key finds this device.
+/// look-up with the device's own key finds this device. The provisioning key is read before each attempt; one that cannot
+/// be read leaves that of the attempt before.
 pub async fn register(
     client: &Client,
     device: Registration<'_>,
-    provisioning_key: &str,
+    read_key: impl Fn() -> Option<String>,
     mut on_failure: impl FnMut(&CloudError, u32),
     hurry: &Notify,
     stop: &CancellationToken,
 ) -> Option<Registered> {
     let mut retry = Retry::up_to(Duration::from_secs(300));
+    let mut key = String::new();
     loop {
+        // Its owner may have corrected it.
+        key = read_key().unwrap_or(key);
         let answer = tokio::select! {
             biased;
             () = stop.cancelled() => return None,
-            answer = register_once(client, device, provisioning_key) => answer,
+            answer = register_once(client, device, &key) => answer,
         };
         let error = match answer {
             Ok(registered) => {

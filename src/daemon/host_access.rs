@@ -12,9 +12,9 @@ use crate::engine::EngineError;
 use crate::host::{self, Bounds, Led, Locks};
 use crate::http::Http;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, ImageSize, LockError, MountError, NetworkSpec, Policy, RangeTaken,
-    RegistryLogin, RegistryPass, ServiceName, ServiceSpec, Subnet, Switch, VolumeName, VolumeSpec, Window,
-    WindowState, with_causes,
+    Clock, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, NetworkSpec, Policy,
+    RangeTaken, RegistryLogin, RegistryPass, ServiceName, ServiceSpec, Subnet, Switch, VolumeName,
+    VolumeSpec, Window, WindowState, with_causes,
 };
 use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
 use crate::registry::{self, RegistryError, Unanswered};
@@ -115,6 +115,10 @@ impl HostAccess for Host {
 
     fn free(&self, path: &str) -> Option<u64> {
         host::free(path)
+    }
+
+    fn lacks(&self, need: &HostNeed) -> Option<String> {
+        host::lacks(need)
     }
 
     fn listeners(&self) -> Vec<HeldPort> {

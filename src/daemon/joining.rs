@@ -43,15 +43,12 @@ pub(super) async fn register(
         }
     }
     let registered = loop {
-        let key = match key_file.read() {
-            Ok(key) => key,
-            Err(error) => {
-                if !wait_after(format!("registration: {error}"), wires, stop).await {
-                    return false;
-                }
-                continue;
+        if let Err(error) = key_file.read() {
+            if !wait_after(format!("registration: {error}"), wires, stop).await {
+                return false;
             }
-        };
+            continue;
+        }
         let report_failure = |error: &cloud::CloudError, failures| {
             wires.cloud.send_modify(|report| {
                 report.error = Some(format!("registration: {error}"));
@@ -59,7 +56,9 @@ pub(super) async fn register(
             });
         };
         let device = introduction(cloud, *fleet, identity);
-        match cloud::register(client, device, &key, report_failure, &wires.poll_now, stop).await {
+        match cloud::register(client, device, || key_file.read().ok(), report_failure, &wires.poll_now, stop)
+            .await
+        {
             Some(registered) => break registered,
             None => return false,
         }

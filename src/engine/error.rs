@@ -35,6 +35,10 @@ pub enum EngineError {
     #[error("registry of {image} cannot be reached: {message}")]
     Registry { image: String, message: String },
 
+    /// The engine cannot fetch or store the image, for a reason that is not known to pass.
+    #[error("engine cannot pull {image}: {message}")]
+    PullFailed { image: String, message: String },
+
     /// The registry sent nothing for too long.
     #[error("download of {image} made no progress for {seconds} s")]
     Stalled { image: String, seconds: u64 },
@@ -54,6 +58,8 @@ impl EngineError {
             | Self::RateLimited { .. }
             | Self::Registry { .. }
             | Self::Stalled { .. } => true,
+            // Whether it passes is not known. The bytes that it costs are counted (`model::Download`).
+            Self::PullFailed { .. } => true,
             Self::Refused { status, .. } => *status >= 500,
             Self::NoImage { .. } | Self::RegistryAuth { .. } | Self::DiskFull { .. } => false,
         }
@@ -71,6 +77,7 @@ impl EngineError {
             | Self::Refused { .. }
             | Self::NoImage { .. }
             | Self::Registry { .. }
+            | Self::PullFailed { .. }
             | Self::Stalled { .. } => None,
         }
     }
@@ -106,8 +113,10 @@ impl EngineError {
             "name unknown",
         ]) {
             Self::NoImage { image, message }
-        } else {
+        } else if has(PASSING) {
             Self::Registry { image, message }
+        } else {
+            Self::PullFailed { image, message }
         }
     }
 
@@ -136,6 +145,7 @@ impl EngineError {
             | Self::RegistryAuth { message, .. }
             | Self::RateLimited { message, .. }
             | Self::Registry { message, .. }
+            | Self::PullFailed { message, .. }
             | Self::DiskFull { message, .. } => *message = change(message),
             Self::Unreachable { .. } | Self::Timeout { .. } | Self::Stalled { .. } => {}
         }
@@ -145,6 +155,42 @@ impl EngineError {
     /// The longest time that any single call may take, beside a stop's own grace.
     pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 }
+
+/// Words of errors between engine and registry that pass: of the network, of names, of TLS, and of servers in trouble.
+/// Everything else may be an image that no download can make good.
+const PASSING: &[&str] = &[
+    "dial ",
+    "lookup ",
+    "no such host",
+    "connect",
+    "timeout",
+    "timed out",
+    "deadline",
+    "canceled",
+    "eof",
+    "broken pipe",
+    "reset by peer",
+    "unreachable",
+    "no route to host",
+    "server misbehaving",
+    "temporary failure",
+    "tls",
+    "x509",
+    "certificate",
+    "proxy",
+    "http2",
+    "stream error",
+    "http response to https client",
+    "http status: 5",
+    "status code 5",
+    "bad gateway",
+    "service unavailable",
+    "internal server error",
+    "gateway time",
+    "verification failed",
+    "short read",
+    "use of closed",
+];
 
 /// How much of what an engine says is kept: it quotes what registries say, whole pages among them.
 const LONGEST: usize = 2000;
@@ -224,6 +270,18 @@ mod tests {
             ),
             ("write /var/lib/docker/tmp/x: no space left on device", false, "is full"),
             ("filesystem layer verification failed for digest sha256:0", true, "cannot be reached"),
+            ("read tcp 10.0.0.2:1->10.0.0.1:443: read: connection reset by peer", true, "cannot be reached"),
+            ("net/http: TLS handshake timeout", true, "cannot be reached"),
+            ("unexpected EOF", true, "cannot be reached"),
+            ("received unexpected HTTP status: 502 Bad Gateway", true, "cannot be reached"),
+            ("failed to register layer: archive/tar: invalid tar header", true, "engine cannot pull"),
+            (
+                "failed to register layer: Error processing tar file(exit status 1): unexpected",
+                true,
+                "engine cannot pull",
+            ),
+            ("layer size mismatch", true, "engine cannot pull"),
+            ("unsupported media type application/x", true, "engine cannot pull"),
         ] {
             let error = EngineError::of_pull("r/a", message);
             assert_eq!(error.is_transient(), is_transient, "{message}");

@@ -36,7 +36,8 @@ use tokio::sync::mpsc;
 
 use crate::model::{
     App, AppId, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
-    ObservedVolume, OwnVolume, Platform, RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass, ServiceName, ServiceSpec, VolumeName,
+    VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -157,10 +158,11 @@ pub trait Inspect: Send + Sync {
 
 /// Changes what the engine holds. Every call may be repeated.
 pub trait Operate: Inspect {
-    /// Downloads an image, telling percent on the way: for `platform`, or else for the engine's own machine. Returns
-    /// the bytes that came from the registry, as far as the engine told. The registry is shown `pass` and nothing else.
+    /// Downloads an image, for `platform` or else for the engine's own machine. Returns the bytes that came from the
+    /// registry, as far as the engine reports them. The registry is shown `pass` and nothing else.
     ///
-    /// Gives up when the registry sends nothing for the time that was set.
+    /// Sends its progress whenever the percentage rises, and once more at its end, also when it fails: the last message
+    /// has all bytes that came. Gives up when the registry sends nothing for the time that was set.
     /// Dropping the future drops the download with all it had fetched.
     ///
     /// # Errors
@@ -171,7 +173,7 @@ pub trait Operate: Inspect {
         image: &ImageRef,
         platform: Option<&Platform>,
         pass: &RegistryPass,
-        progress: mpsc::Sender<u8>,
+        progress: mpsc::Sender<PullProgress>,
     ) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
     /// Creates a network; one that is there already is a success.

@@ -1,54 +1,93 @@
-//! Progress of a download, from the engine's many layers to one percentage that never falls.
+//! Progress of a download, from the engine's many layers to one percentage that never falls, and the bytes it has cost.
 
 use std::collections::HashMap;
 
 use bollard::models::CreateImageInfo;
 
-/// How far each layer is, and the highest percentage told.
+use crate::model::{PullProgress, Transfer};
+
+/// How far each layer is, and the highest percentage so far.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// Per layer: downloaded and extracted, each from 0 to 1.
-    layers: HashMap<String, (f64, f64)>,
-    /// Per layer that is downloaded: the most that it was told to have in all.
-    totals: HashMap<String, u64>,
-    told: u8,
+    layers: HashMap<String, Layer>,
+    percent: u8,
+}
+
+/// How far one layer is.
+#[derive(Debug, Default)]
+struct Layer {
+    /// From 0 to 1, as the next one.
+    downloaded: f64,
+    extracted: f64,
+    /// Bytes that came before its download was begun again.
+    earlier: u64,
+    /// Bytes that came since.
+    current: u64,
+    /// The bytes of the present attempt, and of the largest one.
+    total: u64,
+    needed: u64,
+}
+
+impl Layer {
+    /// Takes the engine's `current` and `total` of a download.
+    fn fetch(&mut self, current: u64, total: u64) {
+        if current < self.current {
+            self.earlier = self.earlier.saturating_add(self.current);
+        }
+        (self.current, self.total) = (current, total);
+        self.needed = self.needed.max(total);
+    }
 }
 
 impl Progress {
-    /// The bytes of the layers that were downloaded, as far as they were told.
-    pub(super) fn bytes(&self) -> u64 {
-        self.totals.values().sum()
+    /// What the download has moved so far, as far as the engine reports it.
+    pub(super) fn transfer(&self) -> Transfer {
+        let sum = |bytes: fn(&Layer) -> u64| {
+            self.layers.values().fold(0_u64, |sum, layer| sum.saturating_add(bytes(layer)))
+        };
+        Transfer {
+            fetched: sum(|layer| layer.earlier.saturating_add(layer.current)),
+            needed: sum(|layer| layer.needed),
+        }
     }
 
-    /// Takes a message of the engine; the percentage if it rose.
+    /// The percentage and the bytes so far.
+    pub(super) fn now(&self) -> PullProgress {
+        PullProgress { percent: self.percent, transfer: self.transfer() }
+    }
+
+    /// Takes a message of the engine. Returns `true` if the percentage rose.
     ///
     /// After a cut layer is resumed its total is only what remains (docs/dev/facts.md, "Progress of a pull"), so a
     /// layer never falls back. Download and extraction count half each.
-    pub(super) fn advance(&mut self, message: &CreateImageInfo) -> Option<u8> {
-        let (id, status) = (message.id.as_ref()?, message.status.as_deref()?);
-        let ratio = message.progress_detail.as_ref().and_then(|detail| {
-            let (current, total) = (detail.current?, detail.total?);
-            #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more")]
-            (total > 0).then(|| (current as f64 / total as f64).clamp(0.0, 1.0))
+    pub(super) fn advance(&mut self, message: &CreateImageInfo) -> bool {
+        let (Some(id), Some(status)) = (message.id.as_ref(), message.status.as_deref()) else { return false };
+        let bytes = message.progress_detail.as_ref().and_then(|detail| {
+            let unsigned = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
+            Some((unsigned(detail.current)?, unsigned(detail.total)?))
         });
-        let total = message.progress_detail.as_ref().and_then(|detail| detail.total);
-        if let Some(total) =
-            total.and_then(|total| u64::try_from(total).ok()).filter(|_| status == "Downloading")
-        {
-            let known = self.totals.entry(id.clone()).or_default();
-            *known = total.max(*known);
-        }
+        let ratio = bytes.filter(|(_, total)| *total > 0).map(|(current, total)| {
+            #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more")]
+            let ratio = current as f64 / total as f64;
+            ratio.clamp(0.0, 1.0)
+        });
         let (downloaded, extracted) = match status {
             "Pulling fs layer" | "Waiting" => (0.0, 0.0),
             "Downloading" => (ratio.unwrap_or(0.0), 0.0),
             "Verifying Checksum" | "Download complete" => (1.0, 0.0),
             "Extracting" => (1.0, ratio.unwrap_or(0.0)),
             "Pull complete" | "Already exists" => (1.0, 1.0),
-            _ => return None,
+            _ => return false,
         };
         let layer = self.layers.entry(id.clone()).or_default();
-        *layer = (layer.0.max(downloaded), layer.1.max(extracted));
-        let sum: f64 = self.layers.values().map(|(d, e)| (d + e) / 2.0).sum();
+        match (status, bytes) {
+            ("Downloading", Some((current, total))) => layer.fetch(current, total),
+            ("Verifying Checksum" | "Download complete", _) => layer.current = layer.total,
+            _ => {}
+        }
+        layer.downloaded = layer.downloaded.max(downloaded);
+        layer.extracted = layer.extracted.max(extracted);
+        let sum: f64 = self.layers.values().map(|layer| (layer.downloaded + layer.extracted) / 2.0).sum();
         #[expect(
             clippy::cast_precision_loss,
             clippy::cast_possible_truncation,
@@ -56,10 +95,9 @@ impl Progress {
             reason = "0 to 100"
         )]
         let percent = (sum / self.layers.len() as f64 * 100.0).clamp(0.0, 100.0) as u8;
-        (percent > self.told).then(|| {
-            self.told = percent;
-            percent
-        })
+        let has_risen = percent > self.percent;
+        self.percent = self.percent.max(percent);
+        has_risen
     }
 }
 
@@ -81,7 +119,7 @@ mod tests {
     #[test]
     fn it_rises_and_never_falls() {
         let mut progress = Progress::default();
-        let told: Vec<_> = [
+        let shown: Vec<_> = [
             message("a", "Pulling fs layer", None),
             message("b", "Pulling fs layer", None),
             message("a", "Downloading", Some((50, 100))),
@@ -91,9 +129,30 @@ mod tests {
             message("b", "Already exists", None),
         ]
         .iter()
-        .map(|m| progress.advance(m))
+        .map(|m| progress.advance(m).then_some(progress.now().percent))
         .collect();
-        assert_eq!(told, [None, None, Some(12), None, Some(25), Some(50), Some(100)]);
-        assert_eq!(progress.bytes(), 100);
+        assert_eq!(shown, [None, None, Some(12), None, Some(25), Some(50), Some(100)]);
+    }
+    #[test]
+    fn bytes_that_come_again_count_again() {
+        let mut progress = Progress::default();
+        for (what, message, fetched, needed) in [
+            ("the engine has begun nothing", message("a", "Pulling fs layer", None), 0, 0),
+            ("half of it came", message("a", "Downloading", Some((50, 100))), 50, 100),
+            (
+                "it was cut and resumed: its total is what remains",
+                message("a", "Downloading", Some((10, 60))),
+                60,
+                100,
+            ),
+            ("the rest came", message("a", "Download complete", None), 110, 100),
+            ("it is unpacked", message("a", "Extracting", Some((100, 100))), 110, 100),
+            ("another layer", message("b", "Downloading", Some((5, 20))), 115, 120),
+            ("it was here already", message("c", "Already exists", None), 115, 120),
+            ("numbers that cannot be", message("b", "Downloading", Some((-5, -1))), 115, 120),
+        ] {
+            progress.advance(&message);
+            assert_eq!(progress.transfer(), Transfer { fetched, needed }, "{what}");
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! - reqwest follows no redirect; `redirect` decides. Credentials go to the origin that the caller named, and to no other.
 
 mod answer;
+mod no_proxy;
 mod redirect;
 #[cfg(test)]
 pub(crate) mod sample;
@@ -56,6 +57,9 @@ pub struct Http {
     here: reqwest::Client,
     /// Created at its first use, because it loads the certificates of all authorities, which takes time and memory.
     elsewhere: Arc<OnceLock<Elsewhere>>,
+    /// For hosts that `NO_PROXY` names with a port. Created at its first use, too.
+    direct: Arc<OnceLock<Elsewhere>>,
+    no_proxy: Arc<str>,
 }
 
 /// For all other requests.
@@ -100,7 +104,8 @@ impl Http {
     ///
     /// If TLS cannot be set up on this machine.
     pub fn new() -> Result<Self, Failure> {
-        Ok(Self { here: built(here())?, elsewhere: Arc::default() })
+        let no_proxy = no_proxy::from_environment().into();
+        Ok(Self { here: built(here())?, elsewhere: Arc::default(), direct: Arc::default(), no_proxy })
     }
 
     /// Creates a client that sends every request over a unix socket, whatever host its URL names.
@@ -111,7 +116,8 @@ impl Http {
     pub fn over_socket(path: &Path) -> Result<Self, Failure> {
         let client = built(builder().no_proxy().tls_certs_only([]).unix_socket(path))?;
         let elsewhere = Elsewhere { client: client.clone(), has_authorities: true };
-        Ok(Self { here: client, elsewhere: Arc::new(elsewhere.into()) })
+        let elsewhere = Arc::new(elsewhere.into());
+        Ok(Self { here: client, elsewhere, direct: Arc::default(), no_proxy: Arc::from("") })
     }
 
     /// Returns the client for a URL.
@@ -119,9 +125,12 @@ impl Http {
         if url.scheme() == "http" && is_loopback(url) {
             return Ok(&self.here);
         }
-        if let Some(elsewhere) = self.elsewhere.get() {
+        let is_direct = no_proxy::names(&self.no_proxy, url);
+        let slot = if is_direct { &self.direct } else { &self.elsewhere };
+        if let Some(elsewhere) = slot.get() {
             return Ok(&elsewhere.client);
         }
+        let builder = || if is_direct { builder().no_proxy() } else { builder() };
         let (client, has_authorities) = match builder().build() {
             Ok(client) => (client, true),
             Err(error) => {
@@ -130,7 +139,7 @@ impl Http {
                 (built(builder().tls_certs_only([]))?, false)
             }
         };
-        Ok(&self.elsewhere.get_or_init(|| Elsewhere { client, has_authorities }).client)
+        Ok(&slot.get_or_init(|| Elsewhere { client, has_authorities }).client)
     }
 
     /// Sends a request and follows the allowed redirects. The body of the answer is not read yet.
@@ -174,7 +183,9 @@ impl Http {
         let failure = answer::failed(error);
         if let Failure::Unreachable(why) = &failure
             && url.scheme() == "https"
-            && self.elsewhere.get().is_some_and(|elsewhere| !elsewhere.has_authorities)
+            && [&self.elsewhere, &self.direct]
+                .into_iter()
+                .any(|slot| slot.get().is_some_and(|elsewhere| !elsewhere.has_authorities))
         {
             let remedy = "this machine has no certificate authorities: install ca-certificates";
             return Failure::Unreachable(format!("{why}; {remedy}"));

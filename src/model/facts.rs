@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{AppId, ContainerId, ImageRef, ObservedVolume, Protocol, ServiceName, VolumeName, Window};
+use super::{
+    AppId, ContainerId, HostNeed, ImageRef, ObservedVolume, Protocol, ServiceName, VolumeName, Window,
+};
 
 /// The facts of host, engine and registries that a plan may use. An unknown fact blocks nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Facts {
     pub architecture: Option<String>,
     /// Host ports in use, whoever holds them.
     pub ports: Vec<HeldPort>,
+    /// What the host lacks of that which a release needs that is about to begin, and why.
+    pub lacks: BTreeMap<HostNeed, String>,
     /// The sizes that registries gave. An image whose registry gave none counts as empty.
     pub image_sizes: BTreeMap<ImageRef, ImageSize>,
     /// Containers that run and have lost the namespaces that they joined: the other was started again since.

@@ -128,6 +128,9 @@ fn check_name(text: &str) -> Result<(), &'static str> {
             "its host is not a name or an address with, perhaps, a port, e.g. registry.example.com:5000",
         );
     }
+    if path.contains(|c: char| c.is_ascii_uppercase()) && check_name(&text.to_ascii_lowercase()).is_ok() {
+        return Err("its path has upper-case letters: write it in lower case");
+    }
     if !path.split('/').all(is_component) {
         return Err(
             "each part of its path has lower-case letters and digits only, with '.', '_', '__' or '-' between them",
@@ -267,9 +270,11 @@ mod tests {
             ("a\u{202e}b".into(), "each part of its path"),
             ("a%2e%2e".into(), "each part of its path"),
             ("a?b".into(), "each part of its path"),
-            ("Web".into(), "each part of its path"),
-            ("Foo/bar".into(), "each part of its path"),
-            ("r.example/Web".into(), "each part of its path"),
+            ("Web".into(), "write it in lower case"),
+            ("Foo/bar".into(), "write it in lower case"),
+            ("r.example/Web".into(), "write it in lower case"),
+            ("127.0.0.1:5000/Bugs/App".into(), "write it in lower case"),
+            ("r.example/We b".into(), "each part of its path"),
             ("-a".into(), "each part of its path"),
             ("a-".into(), "each part of its path"),
             ("a..b".into(), "each part of its path"),

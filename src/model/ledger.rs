@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppId, ContainerId, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash};
+use super::{AppId, ContainerId, Download, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash};
 
 /// The device's memory: everything here is written to the store before it is acted on.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +14,9 @@ pub struct Ledger {
     pub apps: BTreeMap<AppId, AppLedger>,
     /// Images that we pulled, so that we never remove one of somebody else's.
     pub images: BTreeSet<ImageRef>,
+    /// What the downloads of each image have cost for the present target.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub downloads: BTreeMap<ImageRef, Download>,
     /// An operator's order to swap nothing on this device; `None`: it is not held.
     #[serde(default)]
     pub hold: Option<Hold>,

@@ -5,6 +5,7 @@
 mod alert;
 mod causes;
 mod counts;
+mod download;
 mod enrolment;
 mod event;
 mod exposure;
@@ -12,6 +13,7 @@ mod facts;
 mod forecast;
 mod history;
 mod host_error;
+mod host_need;
 mod id;
 mod identity;
 mod image;
@@ -35,10 +37,12 @@ mod step;
 mod target;
 pub mod text;
 mod window;
+mod zone;
 
 pub use alert::Alert;
 pub use causes::{innermost_cause, with_causes};
 pub use counts::{Attempted, ByService, Counts, Lasted};
+pub use download::{Download, PullProgress, Transfer};
 pub use enrolment::{Admission, Enrolment};
 pub use event::{Event, EventKind, Events};
 pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};
@@ -46,6 +50,7 @@ pub use facts::{Clock, Facts, FileLock, HeldPort, ImageSize, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};
 pub use history::{Happening, History, What};
 pub use host_error::{LockError, MountError, RangeTaken};
+pub use host_need::HostNeed;
 pub use id::{
     AppId, BadId, Commit, ContainerId, DeviceUuid, Id, Instance, Kind, NetworkId, NetworkName, ServiceName,
     SpecHash, VolumeName,
@@ -75,3 +80,4 @@ pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};
 pub use target::{Delivered, Refusal, RefusedApp, StoredTarget, Target, TargetApp, WantedApp};
 pub use window::{BadWindow, Window};
+pub use zone::is_zone;

@@ -314,6 +314,10 @@ pub enum Reason {
     PortInUse,
     /// An image is made for other machines.
     WrongArchitecture,
+    /// The host has no such device or kernel setting as the release asks for.
+    HostLacks,
+    /// The downloads of an image have cost too many bytes, and it is not downloaded again.
+    DownloadGivenUp,
     /// A successor runs beside its predecessor and has not taken over yet.
     HandOver,
     /// An operator stopped the service.
@@ -326,7 +330,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::Downloading,
         Self::Backoff,
         Self::Refused,
@@ -342,6 +346,8 @@ impl Reason {
         Self::InsufficientDisk,
         Self::PortInUse,
         Self::WrongArchitecture,
+        Self::HostLacks,
+        Self::DownloadGivenUp,
         Self::HandOver,
         Self::Stopped,
         Self::EngineStuck,
@@ -367,6 +373,8 @@ impl Reason {
             Self::InsufficientDisk => "insufficient_disk",
             Self::PortInUse => "port_in_use",
             Self::WrongArchitecture => "wrong_architecture",
+            Self::HostLacks => "host_lacks",
+            Self::DownloadGivenUp => "download_given_up",
             Self::HandOver => "hand-over",
             Self::Stopped => "stopped",
             Self::EngineStuck => "engine_stuck",

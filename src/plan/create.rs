@@ -30,13 +30,17 @@ pub(super) fn successor(draft: &mut Draft<'_>, goal: &Goal<'_>, slot: &Slot<'_>)
     remove_orphans(draft, slot);
     let is_here = |name: &ServiceName| goal.slot(name).is_some_and(|slot| slot.container.is_some());
     if slot.orphans.is_empty() && slot.spec.joins().all(|(_, name)| is_here(name)) {
-        let create = Step::Create {
-            app: goal.app.id.clone(),
-            service: slot.name.clone(),
-            release: goal.release.commit.clone(),
-            spec: slot.spec.hash.clone(),
-        };
-        draft.add(Some(goal.app.id), Some(slot.name), vec![create]);
+        draft.add(Some(goal.app.id), Some(slot.name), vec![step(goal, slot)]);
+    }
+}
+
+/// The step that creates the container of one service.
+pub(super) fn step(goal: &Goal<'_>, slot: &Slot<'_>) -> Step {
+    Step::Create {
+        app: goal.app.id.clone(),
+        service: slot.name.clone(),
+        release: goal.release.commit.clone(),
+        spec: slot.spec.hash.clone(),
     }
 }
 

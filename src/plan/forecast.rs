@@ -285,6 +285,8 @@ impl Model {
             | Reason::InsufficientDisk
             | Reason::PortInUse
             | Reason::WrongArchitecture
+            | Reason::HostLacks
+            | Reason::DownloadGivenUp
             | Reason::Stopped
             | Reason::EngineStuck
             | Reason::Degraded => {}
@@ -330,6 +332,8 @@ fn ends_by_itself(waiting: &Waiting) -> bool {
         | Reason::InsufficientDisk
         | Reason::PortInUse
         | Reason::WrongArchitecture
+        | Reason::HostLacks
+        | Reason::DownloadGivenUp
         | Reason::Stopped
         | Reason::EngineStuck
         | Reason::Degraded => false,

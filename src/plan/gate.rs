@@ -154,7 +154,9 @@ fn check_windows(draft: &mut Draft<'_>, app: AppSituation<'_>, own: &BTreeSet<Wi
         }
     }
     if let (Some(why), None) = (unknown, opens_in) {
-        return wait_for_clock(draft, app, why.clone());
+        // Time does not make a zone known, so a window of it never opens.
+        draft.wait(Some(app.id), None, Reason::Window, why.clone(), None);
+        return PENDING;
     }
     let listed: Vec<_> = windows.iter().map(ToString::to_string).collect();
     let why = format!("outside of {}", listed.join("; "));

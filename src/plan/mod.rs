@@ -58,6 +58,6 @@ pub use forecast::forecast;
 pub use gate::{CLOCK_PATIENCE, may_lock};
 pub use orders::{PurgePlan, apply_order, plan_purge};
 pub use planner::plan;
-pub use record::{record_done, record_intent};
+pub use record::{PullEnd, forget_downloads, record_done, record_download, record_intent};
 pub use report::report;
 pub use situation::{OwnedSituation, Situation};

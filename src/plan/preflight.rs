@@ -6,11 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::model::{HeldPort, ImageRef, PortMapping, Reason, Step, Strategy, VolumeName, runs};
+use crate::model::{HeldPort, HostNeed, ImageRef, PortMapping, Reason, Step, Strategy, VolumeName, runs};
 
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::is_pulled_after_stop;
+use super::words::mib;
 
 /// Bytes needed on disk for each compressed byte of an image: the compressed layer is stored until it is unpacked, and
 /// its content is about twice as large.
@@ -35,10 +36,12 @@ pub(super) fn check(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let ports = check_ports(draft, goal);
     let architecture = check_architecture(draft, &missing);
     let volumes = check_volumes(draft, goal);
+    let host = check_host(draft, goal);
     sizes?;
     ports?;
     architecture?;
     volumes?;
+    host?;
     check_disk(draft, goal)
 }
 
@@ -175,9 +178,23 @@ fn check_disk(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     PENDING
 }
 
-/// Whole MiB, rounded up, so that a small size is not shown as 0.
-fn mib(bytes: u64) -> String {
-    format!("{} MiB", bytes.div_ceil(1 << 20))
+/// Waits while the host lacks a device node or a kernel setting that a service needs to start.
+///
+/// Only if another release runs: its containers would have to stop. Where nothing runs, a service of the release may bring
+/// the device, e.g. by loading a module.
+fn check_host(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
+    if goal.fallback().is_none() {
+        return CLEAR;
+    }
+    let mut concern = CLEAR;
+    for slot in goal.slots.iter().filter(|slot| slot.is_to_run && !slot.is_up()) {
+        for need in HostNeed::of(slot.spec) {
+            let Some(why) = goal.app.at.facts.lacks.get(&need) else { continue };
+            concern = PENDING;
+            draft.wait(Some(goal.app.id), Some(slot.name), Reason::HostLacks, why.clone(), Some(RECHECK));
+        }
+    }
+    concern
 }
 
 /// Waits while a host port that a service publishes is in use by something that this app does not stop.

@@ -7,6 +7,7 @@ use super::containers::{is_up, remove, stop};
 use super::create;
 use super::draft::{Addition, CLEAR, Concern, Draft, PENDING, run_all};
 use super::slots::{Goal, Slot};
+use super::words::mib;
 
 /// Pulls the images of these services that are missing, and waits for those that are being pulled.
 pub(super) fn images(draft: &mut Draft<'_>, slots: &[&Slot<'_>]) -> Concern {
@@ -22,6 +23,10 @@ fn image(draft: &mut Draft<'_>, slot: &Slot<'_>) {
         wait(draft, slot, format!("{image} at {percent} %"));
         return;
     }
+    if let Some(why) = given_up(slot) {
+        draft.wait(Some(slot.app.id), Some(slot.name), Reason::DownloadGivenUp, why, None);
+        return;
+    }
     let pull = Step::Pull { image: image.clone() };
     if draft.plan.stage.contains(&pull) {
         return;
@@ -31,6 +36,26 @@ fn image(draft: &mut Draft<'_>, slot: &Slot<'_>) {
         return;
     }
     draft.add_pull(slot.app.id, slot.name, pull);
+}
+
+/// Why the image of a service is not downloaded any more; `None`: it may be.
+pub(super) fn given_up(slot: &Slot<'_>) -> Option<String> {
+    let (image, facts) = (&slot.spec.image, slot.app.at.facts);
+    let download = slot.app.at.ledger.downloads.get(image)?;
+    let size = facts.image_sizes.get(image);
+    let size = size.map_or(0, |size| {
+        size.missing(facts.layers.as_ref()).fold(0, |sum: u64, (_, bytes)| sum.saturating_add(bytes))
+    });
+    if !download.is_given_up(size) {
+        return None;
+    }
+    let last = if download.why.is_empty() { "its downloads were interrupted" } else { &download.why };
+    Some(format!(
+        "{image} is not downloaded any more: {} were fetched, and it needs {}; {last}; \
+         a new target or `cotter retry` starts again",
+        mib(download.fetched),
+        mib(download.needed(size)),
+    ))
 }
 
 fn wait(draft: &mut Draft<'_>, slot: &Slot<'_>, why: String) {

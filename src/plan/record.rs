@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    AppId, AppLedger, ContainerState, Happening, Ledger, Observed, Rejection, Release, Step, Target, Trial,
-    What,
+    AppId, AppLedger, ContainerState, Happening, ImageRef, Ledger, Observed, Rejection, Release, Step,
+    Target, TargetApp, Transfer, Trial, What,
 };
 
 /// Records, before a stage runs, what must be known even if the power is cut during the stage.
@@ -60,6 +60,7 @@ pub fn record_done(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &st
         Step::Commit { app, .. } => {
             if let Some((app, release)) = entry(ledger, target, app) {
                 accept(app, release);
+                forget_downloads_of(ledger, release);
             }
         }
         Step::Try { app, .. } => {
@@ -100,12 +101,66 @@ pub fn record_done(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &st
     }
 }
 
+/// How a download ended that had moved `transfer.fetched` bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PullEnd<'a> {
+    Done,
+    /// With an error; whether it is one that is known to pass.
+    Failed {
+        why: &'a str,
+        is_passing: bool,
+    },
+}
+
+/// Records what a download has moved: `news` bytes since the last record, and the engine's numbers so far. `end`: it is
+/// over.
+pub fn record_download(
+    ledger: &mut Ledger,
+    image: &ImageRef,
+    news: u64,
+    transfer: Transfer,
+    end: Option<PullEnd<'_>>,
+) {
+    // Nothing came, so nothing is worth a save.
+    if transfer.fetched == 0 {
+        return;
+    }
+    let download = ledger.downloads.entry(image.clone()).or_default();
+    download.fetched = download.fetched.saturating_add(news);
+    download.needed = download.needed.max(transfer.needed);
+    match end {
+        Some(PullEnd::Failed { why, is_passing }) => {
+            why.clone_into(&mut download.why);
+            if !is_passing {
+                download.futile = download.futile.saturating_add(transfer.fetched);
+            }
+        }
+        Some(PullEnd::Done) => download.why.clear(),
+        None => {}
+    }
+}
+
+/// Forgets what the downloads of a release have cost, because it was accepted.
+fn forget_downloads_of(ledger: &mut Ledger, release: &Release) {
+    ledger.downloads.retain(|image, _| !release.services.values().any(|spec| spec.image == *image));
+}
+
+/// Forgets what downloads have cost: all of it with a new target, else that of images which no release needs.
+pub fn forget_downloads(ledger: &mut Ledger, target: &Target, is_new: bool) {
+    let Ledger { downloads, apps, .. } = ledger;
+    let wanted = target.apps.values().filter_map(TargetApp::release);
+    let known = apps.values().flat_map(|app| app.good.iter().chain(&app.previous));
+    let needed: Vec<_> =
+        wanted.chain(known).flat_map(|release| release.services.values()).map(|spec| &spec.image).collect();
+    downloads.retain(|image, _| !is_new && needed.contains(&image));
+}
+
 /// The app's entry and its wanted release; `None` if no release of it is wanted.
-fn entry<'a>(
-    ledger: &'a mut Ledger,
-    target: &'a Target,
+fn entry<'l, 't>(
+    ledger: &'l mut Ledger,
+    target: &'t Target,
     app: &AppId,
-) -> Option<(&'a mut AppLedger, &'a Release)> {
+) -> Option<(&'l mut AppLedger, &'t Release)> {
     let wanted = target.apps.get(app)?;
     let release = wanted.release()?;
     let entry = ledger.apps.entry(app.clone()).or_default();

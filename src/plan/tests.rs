@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+mod downloads;
 mod engine;
 mod forecast;
 mod gate;

@@ -6,7 +6,7 @@ use super::containers::is_up;
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::is_pulled_after_stop;
-use super::words;
+use super::{create, pull, words};
 
 /// How often the engine may restart a container on trial before that counts as a crash loop.
 const RESTARTS: u64 = 3;
@@ -70,11 +70,15 @@ pub(super) fn soak(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     PENDING
 }
 
-/// What is wrong with a release on trial; `None` while it may still get well, and while the device is held.
+/// What is wrong with a release on trial, or why it will never be; `None` while it may still get well, and while the device
+/// is held.
 fn failure(goal: &Goal<'_>) -> Option<String> {
     let app = goal.app;
     if app.is_held() {
         return None;
+    }
+    if let Some(why) = goal.slots.iter().find_map(|slot| failure_to_create(goal, slot)) {
+        return Some(why);
     }
     let trial = goal.trial()?;
     let failed = goal.slots.iter().filter(|slot| slot.is_to_run).find_map(|slot| {
@@ -124,10 +128,23 @@ fn failure_to_start(slot: &Slot<'_>, seen: &ObservedService) -> Option<String> {
     failed.map(|(_, cooling)| format!("does not start: {}", cooling.why))
 }
 
+/// Why the engine will never create the container of a service.
+fn failure_to_create(goal: &Goal<'_>, slot: &Slot<'_>) -> Option<String> {
+    if slot.container.is_some() {
+        return None;
+    }
+    let step = create::step(goal, slot);
+    let cooling = goal.app.at.cooling.get(&step).filter(|cooling| cooling.remaining.is_none())?;
+    Some(format!("{} cannot be created: {}", slot.name, cooling.why))
+}
+
 /// Why the image of a service was given up, when its predecessor has stopped for it.
 fn failure_of_pull(slot: &Slot<'_>) -> Option<String> {
     if !is_pulled_after_stop(slot) {
         return None;
+    }
+    if let Some(why) = pull::given_up(slot) {
+        return Some(format!("{} cannot be pulled: {why}", slot.name));
     }
     let pull = Step::Pull { image: slot.spec.image.clone() };
     let cooling = slot.app.at.cooling.get(&pull).filter(|cooling| cooling.remaining.is_none())?;

@@ -11,6 +11,11 @@ pub(super) fn duration(time: Duration) -> String {
     }
 }
 
+/// Whole MiB, rounded up, so that a small size is not shown as 0.
+pub(super) fn mib(bytes: u64) -> String {
+    format!("{} MiB", bytes.div_ceil(1 << 20))
+}
+
 /// How often something happened: "once", "2 times".
 pub(super) fn times(count: u32) -> String {
     if count == 1 { "once".to_owned() } else { format!("{count} times") }

@@ -109,9 +109,12 @@ fn alert(reason: Reason) -> Option<Alert> {
     match reason {
         Reason::Degraded => Some(Alert::Degraded),
         Reason::EngineStuck => Some(Alert::EngineStuck),
-        Reason::Refused | Reason::InsufficientDisk | Reason::PortInUse | Reason::WrongArchitecture => {
-            Some(Alert::Blocked)
-        }
+        Reason::Refused
+        | Reason::InsufficientDisk
+        | Reason::PortInUse
+        | Reason::WrongArchitecture
+        | Reason::HostLacks
+        | Reason::DownloadGivenUp => Some(Alert::Blocked),
         // `Rejected` is raised when it happens, by `of_history`.
         Reason::Rejected
         | Reason::Downloading

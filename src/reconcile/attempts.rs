@@ -81,7 +81,9 @@ impl Attempts {
         failed.why = why;
         let next = failed.backoff.next_backoff().unwrap_or(failed.backoff.max_interval);
         let wait = after.map_or(next, |after| after.max(next));
-        let is_given_up = matches!(outcome, Outcome::Failed { .. }) && failed.attempts >= GIVE_UP;
+        // The engine gives the same answer to the same container. An image may still be pushed.
+        let most = if matches!(step, Step::Create { .. }) { 1 } else { GIVE_UP };
+        let is_given_up = matches!(outcome, Outcome::Failed { .. }) && failed.attempts >= most;
         failed.until = (!is_given_up).then_some(now + wait);
     }
 

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, Clock, Facts, FileLock, HeldPort, ObservedVolume, Plan, Reason, Release, ServiceName, Target,
-    TargetApp, VolumeName, WantedApp,
+    AppId, Clock, Facts, FileLock, HeldPort, HostNeed, ObservedVolume, Plan, Reason, Release, ServiceName,
+    Target, TargetApp, VolumeName, WantedApp,
 };
 
 use super::image_sizes::ImageSizes;
@@ -47,6 +47,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         if !is_updating {
             (self.facts.known.free, self.facts.known.ports, self.facts.known.volumes) =
                 (None, Vec::new(), None);
+            self.facts.known.lacks.clear();
             return;
         }
         let about = self.engine_link.about(&*self.engine).await;
@@ -54,6 +55,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.facts.known.architecture =
             about.map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
         self.facts.known.ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
+        self.facts.known.lacks = self.lacks();
         // Volumes only change by hand, so they are read once, and again while one of them blocks a release.
         if self.facts.known.volumes.is_none() || self.facts.is_volume_in_the_way {
             self.facts.known.volumes = self.volumes().await.ok();
@@ -73,6 +75,14 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             found.extend(here.into_iter().map(|(name, volume)| ((app.id.clone(), name), volume)));
         }
         Ok(found)
+    }
+
+    /// Asks the host for what the wanted releases need of it.
+    fn lacks(&self) -> BTreeMap<HostNeed, String> {
+        let specs =
+            self.target().into_iter().flat_map(releases).flat_map(|release| release.services.values());
+        let needs: BTreeSet<_> = specs.flat_map(HostNeed::of).collect();
+        needs.into_iter().filter_map(|need| Some((need.clone(), self.host.lacks(&need)?))).collect()
     }
 
     fn target(&self) -> Option<&Target> {

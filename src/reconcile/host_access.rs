@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, ImageSize, LockError, MountError, RangeTaken, RegistryPass,
-    ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
+    Clock, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, RangeTaken,
+    RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
 };
 
 /// Access to the host, to registries and to the lock files of apps.
@@ -65,6 +65,9 @@ pub trait HostAccess: Send + Sync + 'static {
 
     /// Ports on which programs of the host listen, including those of the engine for its containers.
     fn listeners(&self) -> Vec<HeldPort>;
+
+    /// Returns why the host cannot give a service what it needs; `None`: it can, or that cannot be known.
+    fn lacks(&self, need: &HostNeed) -> Option<String>;
 
     /// Removes the app's own locks on a service, because they do not count or an order overrides them.
     fn break_locks(&self, app: u64, service: &ServiceName);

@@ -36,12 +36,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, ByService, Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger,
-    Observed, Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
+    ByService, Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger, Observed,
+    Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
@@ -147,18 +147,18 @@ pub async fn run<E, M, H>(
     loop {
         let wakeup = tokio::select! {
             biased;
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return writer.note_unfinished_pulls().await,
             wakeup = writer.next_wakeup(&mut inputs, due) => wakeup,
         };
         match wakeup {
             Wakeup::Closed => return,
             Wakeup::Target(delivered) => writer.take_target(delivered).await,
-            Wakeup::Progress(image, percent) => {
-                writer.pulls.advance(&image, percent);
+            Wakeup::Progress(image, progress) => {
+                writer.note_progress(&image, progress).await;
                 writer.publish();
                 continue;
             }
-            Wakeup::PullEnded(image, result) => writer.end_pull(&image, result),
+            Wakeup::PullEnded(ended) => writer.end_pull(ended).await,
             Wakeup::Measured(image, result) => writer.end_measurement(image, result),
             Wakeup::Command((order, answer)) => writer.take_order(&order, answer).await,
             Wakeup::Engine(restarts) => writer.outbox.counters.counts.restarts = restarts,
@@ -197,15 +197,17 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         let is_new = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
         if is_new {
+            // The first target after a start is the one of before. Its downloads have cost what they have cost.
+            let is_another = self.delivered.is_some();
+            plan::forget_downloads(&mut self.ledger, &delivered.target, is_another);
+            self.save_ledger().await;
             self.attempts.clear();
             self.forget_other_trials(&delivered.target);
             self.facts.known.volumes = None;
             info!(apps = delivered.target.apps.len(), "target received");
             self.emit(EventKind::Target { apps: delivered.target.apps.len() });
             self.outbox.counters.note_target(&delivered.target, &self.ledger);
-            for (app, refusal) in refusals(&delivered.target) {
-                warn!(%app, why = %refusal, "target refused");
-            }
+            log_notes(&delivered.target);
             let wanted: Vec<ImageRef> = releases(&delivered.target)
                 .flat_map(|r| r.services.values())
                 .map(|s| s.image.clone())
@@ -215,14 +217,6 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.facts.known.image_sizes.retain(|image, _| wanted.contains(image));
         }
         self.delivered = Some(delivered);
-    }
-
-    fn end_pull(&mut self, image: &ImageRef, result: Result<u64, EngineError>) {
-        let Some(percent) = self.pulls.end(image) else { return };
-        let step = Step::Pull { image: image.clone() };
-        debug!(%image, percent, "pull ended");
-        self.outbox.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
-        self.settle(&step, stage::outcome(&step, result.map(drop)));
     }
 
     /// Observes, plans and runs one stage. Returns the time until the next cycle, unless an event comes first. Begins no
@@ -354,12 +348,19 @@ fn releases(target: &Target) -> impl Iterator<Item = &Release> {
     })
 }
 
-fn refusals(target: &Target) -> impl Iterator<Item = (&AppId, String)> {
-    target.apps.iter().flat_map(|(id, app)| {
-        let found = match app {
-            TargetApp::Wanted(wanted) => wanted.warnings.iter(),
-            TargetApp::Refused(refused) => refused.refusals.iter(),
-        };
-        found.map(move |refusal| (id, refusal.to_string()))
-    })
+/// Logs why apps are refused, and what has no effect in those that run.
+fn log_notes(target: &Target) {
+    for (app, wanted) in &target.apps {
+        match wanted {
+            TargetApp::Wanted(wanted) => {
+                wanted
+                    .warnings
+                    .iter()
+                    .for_each(|why| info!(%app, %why, "a part of the release has no effect"));
+            }
+            TargetApp::Refused(refused) => {
+                refused.refusals.iter().for_each(|why| warn!(%app, %why, "target refused"));
+            }
+        }
+    }
 }

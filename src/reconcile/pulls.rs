@@ -6,38 +6,58 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{ImageRef, Platform, RegistryPass};
+use crate::model::{ImageRef, Platform, PullProgress, RegistryPass, Step, Transfer, with_causes};
+use crate::plan::{self, PullEnd};
 
-use super::HostAccess;
+use super::{HostAccess, Memory, Reconciler, stage};
 
 pub(super) struct Pulls {
     tasks: JoinSet<Ended>,
-    under_way: BTreeMap<ImageRef, (AbortHandle, u8)>,
+    under_way: BTreeMap<ImageRef, UnderWay>,
     /// Images whose download took longer than the registry's token was valid.
     outlived: BTreeSet<ImageRef>,
-    progress: mpsc::Sender<(ImageRef, u8)>,
+    progress: mpsc::Sender<(ImageRef, PullProgress)>,
+}
+
+/// A download that has begun.
+struct UnderWay {
+    task: AbortHandle,
+    percent: u8,
+    transfer: Transfer,
+    /// The bytes that the ledger knows of.
+    noted: u64,
+}
+
+impl UnderWay {
+    /// The bytes that the ledger does not know of. It knows of them from now on.
+    fn take_news(&mut self) -> u64 {
+        let news = self.transfer.fetched.saturating_sub(self.noted);
+        self.noted = self.noted.saturating_add(news);
+        news
+    }
 }
 
 /// How a download ended.
-struct Ended {
+pub(super) struct Ended {
     image: ImageRef,
     result: Result<u64, EngineError>,
+    transfer: Transfer,
     /// Whether the registry refused the token because it had expired.
     has_outlived_token: bool,
 }
 
+/// The ledger is saved during a download when this many bytes have come since, and a quarter of those that are needed: the
+/// power may be cut, and each save wears the disk.
+const WORTH_A_SAVE: u64 = 16 << 20;
+
 impl Pulls {
-    /// No downloads. Each download will send its percentages to `progress`.
-    pub(super) fn new(progress: mpsc::Sender<(ImageRef, u8)>) -> Self {
+    /// No downloads. Each download will send its progress to `progress`.
+    pub(super) fn new(progress: mpsc::Sender<(ImageRef, PullProgress)>) -> Self {
         let (tasks, under_way) = (JoinSet::new(), BTreeMap::new());
         Self { tasks, under_way, outlived: BTreeSet::new(), progress }
-    }
-
-    /// Removes a download that has ended. Returns its last percentage; `None` if the download was dropped before.
-    pub(super) fn end(&mut self, image: &ImageRef) -> Option<u8> {
-        self.under_way.remove(image).map(|(_, percent)| percent)
     }
 
     pub(super) fn begin<E: Operate + 'static, H: HostAccess>(
@@ -51,67 +71,70 @@ impl Pulls {
         let (image, progress) = (image.clone(), self.progress.clone());
         let (named, has_outlived) = (image.clone(), self.outlived.contains(&image));
         let task = self.tasks.spawn(async move {
+            let transfer = Transfer::default();
             let pass = match host.pass(&image).await {
                 // The engine needs a valid token whenever it begins a layer, and keeps nothing of a failed pull. Another
                 // token would expire in the same way, so it gets the login.
                 Ok(RegistryPass::Token { login, .. }) if has_outlived => RegistryPass::Login(login),
                 Ok(pass) => pass,
-                Err(error) => return Ended { image, result: Err(error), has_outlived_token: false },
-            };
-            let begun = Instant::now();
-            let (tx, mut rx) = mpsc::channel(8);
-            let forward = async {
-                while let Some(percent) = rx.recv().await {
-                    if progress.send((image.clone(), percent)).await.is_err() {
-                        return;
-                    }
+                Err(error) => {
+                    return Ended { image, result: Err(error), transfer, has_outlived_token: false };
                 }
             };
-            let (result, ()) = tokio::join!(engine.pull(&image, platform.as_ref(), &pass, tx), forward);
-            ended(image, &pass, begun, result)
+            let begun = Instant::now();
+            let (tx, mut rx) = mpsc::channel::<PullProgress>(8);
+            let forward = async {
+                let mut last = PullProgress::default();
+                let mut is_heard = true;
+                while let Some(now) = rx.recv().await {
+                    if now.percent > last.percent && is_heard {
+                        is_heard = progress.send((image.clone(), now)).await.is_ok();
+                    }
+                    last = now;
+                }
+                last.transfer
+            };
+            let (result, transfer) = tokio::join!(engine.pull(&image, platform.as_ref(), &pass, tx), forward);
+            ended(image, &pass, begun, transfer, result)
         });
-        self.under_way.insert(named, (task, 0));
-    }
-
-    pub(super) fn advance(&mut self, image: &ImageRef, percent: u8) {
-        if let Some((_, last)) = self.under_way.get_mut(image) {
-            *last = percent;
-        }
+        let under_way = UnderWay { task, percent: 0, transfer: Transfer::default(), noted: 0 };
+        self.under_way.insert(named, under_way);
     }
 
     pub(super) fn percentages(&self) -> BTreeMap<ImageRef, u8> {
-        self.under_way.iter().map(|(image, (_, percent))| (image.clone(), *percent)).collect()
+        self.under_way.iter().map(|(image, download)| (image.clone(), download.percent)).collect()
     }
 
     /// Drops the downloads of images that no release wants. Wanted ones go on, because the engine keeps nothing of a
     /// dropped download.
     pub(super) fn keep_only(&mut self, is_wanted: impl Fn(&ImageRef) -> bool) {
         self.outlived.retain(|image| is_wanted(image));
-        self.under_way.retain(|image, (task, _)| {
+        self.under_way.retain(|image, download| {
             let is_kept = is_wanted(image);
             if !is_kept {
-                task.abort();
+                download.task.abort();
             }
             is_kept
         });
     }
 
-    pub(super) async fn next_end(&mut self) -> (ImageRef, Result<u64, EngineError>) {
+    pub(super) async fn next_end(&mut self) -> Ended {
         loop {
             match self.tasks.join_next().await {
-                Some(Ok(Ended { image, result, has_outlived_token })) => {
-                    if has_outlived_token {
-                        self.outlived.insert(image.clone());
+                Some(Ok(ended)) => {
+                    if ended.has_outlived_token {
+                        self.outlived.insert(ended.image.clone());
                     }
-                    return (image, result);
+                    return ended;
                 }
                 Some(Err(error)) => {
                     // A download that we aborted is no longer in `under_way`. This one panicked.
-                    let broken = self.under_way.iter().find(|(_, (task, _))| task.id() == error.id());
-                    if let Some((image, _)) = broken {
+                    let broken = self.under_way.iter().find(|(_, download)| download.task.id() == error.id());
+                    if let Some((image, download)) = broken {
                         let message = "the download ended by a defect of the agent".to_owned();
                         let error = EngineError::Refused { call: "pull", status: 500, message };
-                        return (image.clone(), Err(error));
+                        let (image, transfer) = (image.clone(), download.transfer);
+                        return Ended { image, result: Err(error), transfer, has_outlived_token: false };
                     }
                 }
                 None => return std::future::pending().await,
@@ -121,7 +144,13 @@ impl Pulls {
 }
 
 /// Turns a registry's refusal of a token that expired during the pull into an error that is retried with the login.
-fn ended(image: ImageRef, pass: &RegistryPass, begun: Instant, result: Result<u64, EngineError>) -> Ended {
+fn ended(
+    image: ImageRef,
+    pass: &RegistryPass,
+    begun: Instant,
+    transfer: Transfer,
+    result: Result<u64, EngineError>,
+) -> Ended {
     match (pass, result) {
         (RegistryPass::Token { life, .. }, Err(EngineError::RegistryAuth { message, .. }))
             if begun.elapsed() >= *life =>
@@ -132,8 +161,55 @@ fn ended(image: ImageRef, pass: &RegistryPass, begun: Instant, result: Result<u6
                 life.as_secs()
             );
             let error = EngineError::Registry { image: image.to_string(), message };
-            Ended { image, result: Err(error), has_outlived_token: true }
+            Ended { image, result: Err(error), transfer, has_outlived_token: true }
         }
-        (_, result) => Ended { image, result, has_outlived_token: false },
+        (_, result) => Ended { image, result, transfer, has_outlived_token: false },
+    }
+}
+
+impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
+    /// Takes the progress of a download, and saves from time to time what it has cost.
+    pub(super) async fn note_progress(&mut self, image: &ImageRef, progress: PullProgress) {
+        let Some(download) = self.pulls.under_way.get_mut(image) else { return };
+        (download.percent, download.transfer) = (progress.percent, progress.transfer);
+        let unsaved = progress.transfer.fetched.saturating_sub(download.noted);
+        if unsaved < WORTH_A_SAVE.max(progress.transfer.needed / 4) {
+            return;
+        }
+        let news = download.take_news();
+        plan::record_download(&mut self.ledger, image, news, progress.transfer, None);
+        self.save_ledger().await;
+    }
+
+    /// Records and saves what the downloads have cost that end with the agent.
+    pub(super) async fn note_unfinished_pulls(&mut self) {
+        for (image, download) in &mut self.pulls.under_way {
+            let news = download.take_news();
+            if news > 0 {
+                plan::record_download(&mut self.ledger, image, news, download.transfer, None);
+            }
+        }
+        self.save_ledger().await;
+    }
+
+    /// Records the end of a download, unless it was dropped before.
+    pub(super) async fn end_pull(&mut self, ended: Ended) {
+        let Ended { image, result, transfer, has_outlived_token: _ } = ended;
+        let Some(mut download) = self.pulls.under_way.remove(&image) else { return };
+        debug!(%image, percent = download.percent, "pull ended");
+        download.transfer = transfer;
+        let news = download.take_news();
+        let why = result.as_ref().err().map(|error| with_causes(error)).unwrap_or_default();
+        let end = match &result {
+            Ok(_) => PullEnd::Done,
+            Err(error) => {
+                PullEnd::Failed { why: &why, is_passing: !matches!(error, EngineError::PullFailed { .. }) }
+            }
+        };
+        plan::record_download(&mut self.ledger, &image, news, transfer, Some(end));
+        self.save_ledger().await;
+        self.outbox.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
+        let step = Step::Pull { image };
+        self.settle(&step, stage::outcome(&step, result.map(drop)));
     }
 }

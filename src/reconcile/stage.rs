@@ -305,14 +305,24 @@ fn no_longer_wanted() -> Outcome {
     Outcome::Retry { after: None, why: "it is not wanted any more".to_owned() }
 }
 
-/// Turns the result of an engine call into the outcome of its step. Only a missing image counts as failed, because a
-/// person must push it. All other errors may pass and are retried without end.
+/// Turns the result of an engine call into the outcome of its step. A missing image counts as failed, because a person
+/// must push it, and so does a container that the engine will never create. All other errors may pass and are retried
+/// without end.
 pub(super) fn outcome(step: &Step, result: Result<(), EngineError>) -> Outcome {
     match result {
         Ok(()) => Outcome::Done,
         Err(error @ EngineError::NoImage { .. }) if matches!(step, Step::Pull { .. }) => {
             Outcome::Failed { why: with_causes(&error) }
         }
+        Err(error) if matches!(step, Step::Create { .. }) && is_for_good(&error) => {
+            Outcome::Failed { why: with_causes(&error) }
+        }
         Err(error) => Outcome::Retry { after: error.retry_after(), why: with_causes(&error) },
     }
+}
+
+/// Returns whether the engine will never create this container: it calls the request itself wrong. A path of the host may
+/// appear later, although the engine gives the same status.
+fn is_for_good(error: &EngineError) -> bool {
+    matches!(error, EngineError::Refused { status: 400, message, .. } if !message.contains("source path does not exist"))
 }

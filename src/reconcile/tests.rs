@@ -22,6 +22,7 @@ use crate::store::StoreError;
 use host::Host;
 
 mod around;
+mod downloads;
 mod host;
 mod joined;
 mod matrix;

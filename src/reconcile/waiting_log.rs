@@ -52,6 +52,8 @@ fn log(waiting: &Waiting) {
         | Reason::InsufficientDisk
         | Reason::PortInUse
         | Reason::WrongArchitecture
+        | Reason::HostLacks
+        | Reason::DownloadGivenUp
         | Reason::EngineStuck
         | Reason::Degraded
         | Reason::Starting

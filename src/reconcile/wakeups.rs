@@ -5,17 +5,18 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::engine::{EngineError, Operate};
-use crate::model::{ByService, Delivered, ImageRef, ImageSize};
+use crate::engine::Operate;
+use crate::model::{ByService, Delivered, ImageRef, ImageSize, PullProgress};
 
 use super::orders::Command;
+use super::pulls::Ended;
 use super::{HostAccess, Memory, Reconciler, Unmeasured};
 
 /// Why the reconciler woke up.
 pub(super) enum Wakeup {
     Target(Arc<Delivered>),
-    Progress(ImageRef, u8),
-    PullEnded(ImageRef, Result<u64, EngineError>),
+    Progress(ImageRef, PullProgress),
+    PullEnded(Ended),
     Measured(ImageRef, Result<ImageSize, Unmeasured>),
     Command(Command),
     /// The engine reported a change. Contains the restarts that it has reported so far.
@@ -29,7 +30,7 @@ pub(super) enum Wakeup {
 pub(super) struct Inputs {
     pub(super) target: watch::Receiver<Option<Arc<Delivered>>>,
     pub(super) engine: watch::Receiver<ByService>,
-    pub(super) progress: mpsc::Receiver<(ImageRef, u8)>,
+    pub(super) progress: mpsc::Receiver<(ImageRef, PullProgress)>,
     pub(super) commands: mpsc::Receiver<Command>,
 }
 
@@ -45,9 +46,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                     (Ok(()), None) => Wakeup::Due,
                 }
             }
-            (image, result) = self.pulls.next_end() => Wakeup::PullEnded(image, result),
+            ended = self.pulls.next_end() => Wakeup::PullEnded(ended),
             (image, result) = self.facts.image_sizes.next_end() => Wakeup::Measured(image, result),
-            Some((image, percent)) = inputs.progress.recv() => Wakeup::Progress(image, percent),
+            Some((image, progress)) = inputs.progress.recv() => Wakeup::Progress(image, progress),
             Some(command) = inputs.commands.recv() => Wakeup::Command(command),
             // A closed channel is always ready and would spin the loop. Without the watcher, the resync goes on.
             Ok(()) = inputs.engine.changed() => Wakeup::Engine(inputs.engine.borrow_and_update().clone()),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use crate::http::header::{ACCEPT, WWW_AUTHENTICATE};
+use crate::http::header::{ACCEPT, CONTENT_TYPE, WWW_AUTHENTICATE};
 use crate::http::{Answer, Failure, Follow, Http, Method, Request, StatusCode, Url, is_loopback};
 use crate::model::{ImageRef, RegistryLogin};
 
@@ -68,6 +68,7 @@ impl<'a> Asking<'a> {
         }
         let image = self.image.to_string();
         match answer.status() {
+            StatusCode::OK if is_page(&answer) => Err(self.unreachable(PORTAL.to_owned())),
             StatusCode::OK => Ok(answer),
             StatusCode::NOT_FOUND => Err(RegistryError::NotFound { image }.into()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::Denied { image }.into()),
@@ -146,7 +147,7 @@ impl<'a> Asking<'a> {
         struct Issued {
             token: Option<String>,
             access_token: Option<String>,
-            expires_in: Option<u64>,
+            expires_in: Option<serde_json::Value>,
         }
         self.check_realm(realm)?;
         let scope = format!("repository:{}:pull", self.path);
@@ -163,7 +164,11 @@ impl<'a> Asking<'a> {
         }
         let body = self.read(answer, LARGEST_TOKEN).await?;
         let issued: Option<Issued> = serde_json::from_slice(&body).ok();
-        let life = issued.as_ref().and_then(|issued| issued.expires_in).unwrap_or(USUAL_LIFE);
+        let life = issued
+            .as_ref()
+            .and_then(|issued| issued.expires_in.as_ref())
+            .and_then(seconds)
+            .unwrap_or(USUAL_LIFE);
         let token =
             issued.and_then(|issued| issued.token.or(issued.access_token)).filter(|token| !token.is_empty());
         let token =
@@ -195,6 +200,21 @@ impl<'a> Asking<'a> {
             _ => Ok(()),
         }
     }
+}
+
+/// What a network says in a registry's place before one has logged in to it.
+const PORTAL: &str = "its answer is a web page: perhaps the network wants a login (a captive portal), or the address is that of another server";
+
+/// Returns whether an answer is a web page. No registry sends one for a manifest or a blob.
+fn is_page(answer: &Answer) -> bool {
+    let kind = answer.header(&CONTENT_TYPE).unwrap_or_default().trim_start();
+    kind.get(..9).is_some_and(|kind| kind.eq_ignore_ascii_case("text/html"))
+}
+
+/// Reads a number of seconds, which some token services write as a text or with a fraction.
+fn seconds(value: &serde_json::Value) -> Option<u64> {
+    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    text.split('.').next()?.trim().parse().ok()
 }
 
 /// Splits a repository into registry and path, as the engine does: without a host, it is on Docker Hub.

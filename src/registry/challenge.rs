@@ -12,38 +12,99 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// Finds the challenge in these header lines. If there are several, prefers a token, as the engine does.
+    /// Finds the challenge in these header lines, each of which may have several (RFC 9110, 11.6.1). Prefers a token, as the
+    /// engine does.
     pub(super) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Option<Self> {
-        let mut found = None;
-        for line in lines {
-            match Self::one(line) {
-                Some(bearer @ Self::Bearer { .. }) => return Some(bearer),
-                other => found = found.or(other),
-            }
-        }
-        found
+        let all: Vec<_> = lines.flat_map(|line| Parser { rest: line }.challenges()).collect();
+        let bearer = all.iter().find(|challenge| matches!(challenge, Self::Bearer { .. }));
+        bearer.or(all.first()).cloned()
     }
 
-    fn one(line: &str) -> Option<Self> {
-        let (scheme, rest) = line.trim().split_once(' ').unwrap_or((line.trim(), ""));
-        if scheme.eq_ignore_ascii_case("basic") {
-            return Some(Self::Basic);
+    /// The challenge of a scheme with its parameters; `None` for a scheme that is not used, or a token without its service.
+    fn new(scheme: &str, parameters: &[(String, String)]) -> Option<Self> {
+        let value = |name: &str| {
+            let found = parameters.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.clone())
+        };
+        match scheme.to_ascii_lowercase().as_str() {
+            "basic" => Some(Self::Basic),
+            "bearer" => Some(Self::Bearer {
+                realm: value("realm").filter(|realm| !realm.is_empty())?,
+                service: value("service"),
+            }),
+            _ => None,
         }
-        if !scheme.eq_ignore_ascii_case("bearer") {
-            return None;
-        }
-        let (mut realm, mut service) = (None, None);
-        let mut rest = rest;
-        while let Some((key, after)) = rest.split_once("=\"") {
-            let (value, after) = after.split_once('"')?;
-            match key.trim_matches([',', ' ']) {
-                "realm" => realm = Some(value.to_owned()),
-                "service" => service = Some(value.to_owned()),
-                _ => {}
+    }
+}
+
+/// What is left to read of a header line.
+struct Parser<'a> {
+    rest: &'a str,
+}
+
+impl<'a> Parser<'a> {
+    /// Reads all challenges. A line that is cut within a quote loses its last challenge.
+    fn challenges(mut self) -> Vec<Challenge> {
+        let mut found = Vec::new();
+        loop {
+            self.skip(&[' ', '\t', ',']);
+            let scheme = self.until(&[' ', '\t', ',']);
+            if scheme.is_empty() {
+                return found;
             }
-            rest = after;
+            let Some(parameters) = self.parameters() else { return found };
+            found.extend(Challenge::new(scheme, &parameters));
         }
-        Some(Self::Bearer { realm: realm?, service })
+    }
+
+    /// Reads the parameters of one scheme. `None` if a quote is not closed.
+    fn parameters(&mut self) -> Option<Vec<(String, String)>> {
+        let mut found = Vec::new();
+        loop {
+            let before = self.rest;
+            self.skip(&[' ', '\t', ',']);
+            let name = self.until(&['=', ' ', '\t', ',']);
+            self.skip(&[' ', '\t']);
+            let Some(after) = self.rest.strip_prefix('=').filter(|_| !name.is_empty()) else {
+                // It is the next scheme, or the end.
+                self.rest = before;
+                return Some(found);
+            };
+            self.rest = after;
+            self.skip(&[' ', '\t']);
+            let value = match self.rest.strip_prefix('"') {
+                Some(quoted) => self.quoted(quoted)?,
+                None => self.until(&[',', ' ', '\t']).to_owned(),
+            };
+            found.push((name.to_owned(), value));
+        }
+    }
+
+    /// Reads up to the closing quote; a backslash quotes the next character.
+    fn quoted(&mut self, text: &'a str) -> Option<String> {
+        let (mut value, mut characters) = (String::new(), text.char_indices());
+        while let Some((at, character)) = characters.next() {
+            match character {
+                '"' => {
+                    self.rest = &text[at + 1..];
+                    return Some(value);
+                }
+                '\\' => value.push(characters.next()?.1),
+                other => value.push(other),
+            }
+        }
+        None
+    }
+
+    fn skip(&mut self, characters: &[char]) {
+        self.rest = self.rest.trim_start_matches(characters);
+    }
+
+    fn until(&mut self, ends: &[char]) -> &'a str {
+        let end = self.rest.find(ends).unwrap_or(self.rest.len());
+        let (word, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        word
     }
 }
 
@@ -72,6 +133,22 @@ mod tests {
             (&[r#"Bearer service="x""#], None),
             (&[r#"Bearer realm="x"#], None),
             (&["Negotiate"], None),
+            (&[r#"Basic realm="x", Bearer realm="https://a",service="s""#], bearer("https://a", Some("s"))),
+            (&[r#"Bearer realm="https://a" , Basic realm="x""#], bearer("https://a", None)),
+            (&[r#"Bearer  realm = "https://a" ,  service="s""#], bearer("https://a", Some("s"))),
+            (
+                &["BEARER Realm=https://a/token,Service=r.example"],
+                bearer("https://a/token", Some("r.example")),
+            ),
+            (&[r#"Bearer realm="https://a/?x=1,2&y=\"q\"""#], bearer("https://a/?x=1,2&y=\"q\"", None)),
+            (&[r#"Bearer error="invalid_token",realm="https://a""#], bearer("https://a", None)),
+            (
+                &[r#", Negotiate a87421000492aa874209af8bc028==, Bearer realm="https://a""#],
+                bearer("https://a", None),
+            ),
+            (&["Negotiate, Basic"], Some(Challenge::Basic)),
+            (&[r#"Bearer realm="""#], None),
+            (&["", " , ,", "="], None),
             (&[], None),
         ] {
             assert_eq!(Challenge::read(lines.iter().copied()), expected, "{lines:?}");

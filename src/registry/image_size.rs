@@ -20,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// images are weighed at once.
 const LARGEST: usize = 1 << 20;
 
+/// How many indexes lead to a manifest.
+const DEEPEST: u32 = 3;
+
 /// Bytes of a layer: a pebibyte.
 const LARGEST_LAYER: u64 = 1 << 50;
 
@@ -50,20 +53,22 @@ async fn ask(
     login: Option<&RegistryLogin>,
 ) -> Result<ImageSize, Unanswered> {
     let mut asking = Asking::new(http, image, login);
-    let first: Document = manifest(&mut asking, image.digest(), image.tag()).await?;
-    let (manifest, all) = match first.sort().map_err(|why| asking.unreachable(why))? {
-        Kind::Image(manifest) => (manifest, None),
-        Kind::Index(entries) => {
-            let all: BTreeSet<String> = entries.iter().filter_map(Entry::architecture).collect();
-            let Some(digest) = choose(&entries, architecture) else {
-                return Ok(ImageSize { layers: Vec::new(), architectures: all });
-            };
-            let chosen: Document = self::manifest(&mut asking, Some(digest), None).await?;
-            match chosen.sort().map_err(|why| asking.unreachable(why))? {
-                Kind::Image(manifest) => (manifest, Some(all)),
-                Kind::Index(_) => return Err(asking.unreachable("its index names an index".to_owned())),
-            }
+    let mut document: Document = manifest(&mut asking, image.digest(), image.tag()).await?;
+    let (mut all, mut depth) = (None::<BTreeSet<String>>, 0);
+    let manifest = loop {
+        let entries = match document.sort().map_err(|why| asking.unreachable(why))? {
+            Kind::Image(manifest) => break manifest,
+            Kind::Index(entries) => entries,
+        };
+        depth += 1;
+        if depth > DEEPEST {
+            return Err(asking.unreachable(format!("its indexes name each other more than {DEEPEST} deep")));
         }
+        all.get_or_insert_default().extend(entries.iter().filter_map(Entry::architecture));
+        let Some(digest) = choose(&entries, architecture) else {
+            return Ok(ImageSize { layers: Vec::new(), architectures: all.unwrap_or_default() });
+        };
+        document = self::manifest(&mut asking, Some(digest), None).await?;
     };
     let digest = checked(&manifest.config.digest).map_err(|why| asking.unreachable(why))?;
     let answer = asking.ask(Method::GET, &format!("blobs/{digest}")).await?;

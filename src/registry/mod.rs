@@ -12,7 +12,10 @@ mod pass;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Write as _;
 use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use crate::http::{Http, Method, header::HeaderName};
 use crate::model::ImageRef;
@@ -88,9 +91,36 @@ fn late(image: &ImageRef, patience: Duration) -> RegistryError {
 
 async fn digest(http: &Http, image: &ImageRef) -> Result<String, RegistryError> {
     let what = format!("manifests/{}", image.tag().unwrap_or("latest"));
-    let asked = Asking::new(http, image, None).ask(Method::HEAD, &what).await;
-    let answer = asked.map_err(|unanswered| unanswered.why)?;
-    let digest = answer.header(&HeaderName::from_static("docker-content-digest"));
-    let why = "its answer has no digest".to_owned();
-    digest.map(str::to_owned).ok_or_else(|| RegistryError::Unreachable { image: image.to_string(), why })
+    let mut asking = Asking::new(http, image, None);
+    let asked = asking.ask(Method::HEAD, &what).await;
+    let digest = HeaderName::from_static("docker-content-digest");
+    match asked {
+        Ok(answer) => {
+            if let Some(digest) = answer.header(&digest) {
+                return Ok(digest.to_owned());
+            }
+        }
+        Err(denied @ Unanswered { why: RegistryError::Denied { .. }, .. }) => return Err(denied.why),
+        Err(busy @ Unanswered { after: Some(_), .. }) => return Err(busy.why),
+        Err(_) => {}
+    }
+    // Some registries refuse HEAD, or do not name the digest. The engine fetches the manifest then, too.
+    let answer = asking.ask(Method::GET, &what).await.map_err(|unanswered| unanswered.why)?;
+    let body = asking.read(answer, LARGEST_MANIFEST).await.map_err(|unanswered| unanswered.why)?;
+    if serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|manifest| manifest.is_object()) {
+        return Ok(digest_of(&body));
+    }
+    Err(asking.unreachable("its manifest is not JSON".to_owned()).why)
+}
+
+/// Bytes of a manifest or an index.
+const LARGEST_MANIFEST: usize = 4 << 20;
+
+/// The digest of some bytes.
+fn digest_of(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().fold("sha256:".to_owned(), |mut text, byte| {
+        // A text takes all that is written to it.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

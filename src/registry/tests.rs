@@ -195,3 +195,81 @@ async fn blobs_may_be_elsewhere_and_credentials_stay() {
     assert!(asked.len() == 1 && asked[0].starts_with("GET /blob?signature=1 "), "{asked:?}");
     assert!(!asked[0].to_lowercase().contains("authorization"), "{asked:?}");
 }
+
+/// A registry of one image, whose manifest is `MANIFEST`.
+const MANIFEST: &[u8] = br#"{"schemaVersion":2}"#;
+
+#[tokio::test]
+async fn a_tag_is_resolved_in_whatever_way_the_registry_allows() {
+    let digest = digest_of(MANIFEST);
+    let named = format!("Docker-Content-Digest: {digest}");
+    type Quirk = Box<dyn Fn(&str) -> Say + Send + Sync>;
+    let manifest = || answer("200 OK", &[], MANIFEST);
+    let with_digest = named.clone();
+    let quirks: Vec<(&str, Quirk)> = vec![
+        ("it names the digest", Box::new(move |_| answer("200 OK", std::slice::from_ref(&with_digest), b""))),
+        ("it names none", Box::new(move |_| manifest())),
+        (
+            "it refuses HEAD with 405",
+            Box::new(move |r| if r.starts_with("HEAD") { answer("405 No", &[], b"") } else { manifest() }),
+        ),
+        (
+            "it refuses HEAD with 400",
+            Box::new(move |r| if r.starts_with("HEAD") { answer("400 No", &[], b"") } else { manifest() }),
+        ),
+        (
+            "it hides from HEAD",
+            Box::new(move |r| if r.starts_with("HEAD") { answer("404 No", &[], b"") } else { manifest() }),
+        ),
+    ];
+    for (why, quirk) in quirks {
+        let registry = Server::start(quirk);
+        let image = ImageRef::parse(&format!("{}/lab/web:1", registry.address)).unwrap();
+        let resolved = resolve(&Http::new().unwrap(), &image)
+            .await
+            .map(|image| image.digest().unwrap_or_default().to_owned());
+        assert_eq!(resolved.map_err(|error| error.to_string()), Ok(digest.clone()), "{why}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_registry_is_named() {
+    let page =
+        || answer("200 OK", &["Content-Type: Text/HTML; charset=utf-8".to_owned()], b"<html>log in</html>");
+    let portal = Server::start(move |_| page());
+    let image = ImageRef::parse(&format!("{}/lab/web:1", portal.address)).unwrap();
+    let http = Http::new().unwrap();
+    let told = resolve(&http, &image).await.unwrap_err().to_string();
+    assert!(told.contains("its answer is a web page: perhaps the network wants a login"), "{told}");
+    let told = measure_image(&http, &image, "amd64", None).await.unwrap_err().why.to_string();
+    assert!(told.contains("its answer is a web page"), "{told}");
+    let odd = Server::start(|_| answer("200 OK", &[], b"hello"));
+    let image = ImageRef::parse(&format!("{}/lab/web:1", odd.address)).unwrap();
+    let told = resolve(&http, &image).await.unwrap_err().to_string();
+    assert!(told.contains("its manifest is not JSON"), "{told}");
+    for (status, expected) in [("404 No", "is not in its registry"), ("403 No", "does not let us read")] {
+        let refusing = Server::start(move |_| answer(status, &[], b""));
+        let image = ImageRef::parse(&format!("{}/lab/web:1", refusing.address)).unwrap();
+        let told = resolve(&http, &image).await.unwrap_err().to_string();
+        assert!(told.contains(expected), "{status}: {told}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_comes_in_several_shapes() {
+    for (body, seconds) in [
+        (r#"{"token":"let-me-in"}"#, 60),
+        (r#"{"access_token":"let-me-in","expires_in":300}"#, 300),
+        (r#"{"token":"let-me-in","access_token":"other","expires_in":"300"}"#, 300),
+        (r#"{"token":null,"access_token":"let-me-in","expires_in":300.5}"#, 300),
+        (r#"{"token":"let-me-in","expires_in":null,"issued_at":7}"#, 60),
+        (r#"{"token":"let-me-in","expires_in":-1}"#, 60),
+    ] {
+        let service = tokens(body);
+        let registry = guarded(service.url("/token"));
+        let login = login(&[&registry.address, &service.address]);
+        let life = Duration::from_secs(seconds);
+        let expected = RegistryPass::Token { token: "let-me-in".to_owned(), life, login: login.clone() };
+        assert_eq!(asked(&registry, &login).await, Ok(expected), "{body}");
+    }
+}

@@ -1,6 +1,6 @@
 //! Converts the saved state to records (texts with names) and back, and computes a checksum over all of them. Pure.
 //!
-//! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `hold`, `leases`,
+//! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `downloads`, `hold`, `leases`,
 //! `clock`, `history` and one `app/<uuid>` per app, so that a change to one app writes that record only.
 
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub(super) struct Snapshot {
 pub(super) const IDENTITY: &str = "identity";
 pub(super) const TARGET: &str = "target";
 const IMAGES: &str = "images";
+const DOWNLOADS: &str = "downloads";
 const HOLD: &str = "hold";
 const LEASES: &str = "leases";
 const CLOCK: &str = "clock";
@@ -85,7 +86,7 @@ pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError>
 /// Encodes the ledger `next`. Reuses the text in `records` for an app that did not change since `last`.
 pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> Result<Records, StoreError> {
     // No `..`: a new field of the ledger must get a record here, or this does not compile.
-    let Ledger { apps, images, hold, leases, clock, history } = next;
+    let Ledger { apps, images, downloads, hold, leases, clock, history } = next;
     let mut written = Records::new();
     for (app, ledger) in apps {
         let name = format!("{APP}{app}");
@@ -95,6 +96,9 @@ pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> 
     }
     if !images.is_empty() {
         written.insert(IMAGES.to_owned(), encode(IMAGES, images)?);
+    }
+    if !downloads.is_empty() {
+        written.insert(DOWNLOADS.to_owned(), encode(DOWNLOADS, downloads)?);
     }
     if let Some(hold) = hold {
         written.insert(HOLD.to_owned(), encode(HOLD, hold)?);
@@ -115,7 +119,7 @@ pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> 
 
 /// Returns whether a record belongs to the ledger.
 pub(super) fn is_ledger(name: &str) -> bool {
-    [IMAGES, HOLD, LEASES, CLOCK, HISTORY].contains(&name) || name.starts_with(APP)
+    [IMAGES, DOWNLOADS, HOLD, LEASES, CLOCK, HISTORY].contains(&name) || name.starts_with(APP)
 }
 
 /// Decodes the records. Also returns the names of those that cannot be decoded, each with the reason.
@@ -135,6 +139,7 @@ fn decode_one(name: &str, text: &str, into: &mut Remembered) -> Result<(), Strin
         IDENTITY => into.identity = Some(value(text)?),
         TARGET => into.target = Some(value(text)?),
         IMAGES => into.ledger.images = value(text)?,
+        DOWNLOADS => into.ledger.downloads = value(text)?,
         HOLD => into.ledger.hold = Some(value(text)?),
         LEASES => into.ledger.leases = value(text)?,
         CLOCK => into.ledger.clock = value(text)?,

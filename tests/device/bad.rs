@@ -53,13 +53,33 @@ fn a_release_that_cannot_run_here_leaves_the_old_one_alone() {
     agent.until_serves("web", "port-again", "r3");
     until_done(&agent, "port-again");
 
-    // A device that is not there: it does not start, and is taken back.
-    target("device", service(lab.image("r1"), json!({ "devices": ["/dev/not-there:/dev/x"] })));
+    // A device and a kernel setting that are not there: nothing stops.
+    let standing = agent.standing();
+    let needs = json!({ "devices": ["/dev/not-there:/dev/x"], "sysctls": { "net.foo.bar": "1" } });
+    target("device", service(lab.image("r1"), needs));
+    let why = told(&agent, "host_lacks");
+    assert!(why == "/dev/not-there is not there" || why == "this kernel has no setting net.foo.bar", "{why}");
+    agent.until_polled(2);
+    assert_eq!(agent.standing(), standing);
+
+    // A container that the engine will never create: nothing stops, and it is asked for once.
+    target("runtime", service(lab.image("r1"), json!({ "cpuset": "4000" })));
     let why = told(&agent, "rejected");
-    assert!(why.contains("web does not start") && why.contains("/dev/not-there"), "{why}");
+    assert!(
+        why.contains("web cannot be created") && why.contains("Requested CPUs are not available"),
+        "{why}"
+    );
+    agent.until_polled(2);
+    assert_eq!(agent.log().matches("what=create web@runtime").count(), 1, "{}", agent.log());
+    assert_eq!(agent.standing(), standing);
+
+    // A user that the image does not have: only a start shows it, so it is taken back.
+    target("user", service(lab.image("r1"), json!({ "user": "nobody2" })));
+    agent.until_told("/waiting", "release user was rejected: web does not start");
+    assert!(told(&agent, "rejected").contains("nobody2"));
     agent.until_serves("web", "port-again", "r3");
     assert_eq!(agent.told("/apps/0/update"), "rejected");
-    assert!(agent.log().contains("what=reject device: web does not start"), "{}", agent.log());
+    assert!(agent.log().contains("what=reject user: web does not start"), "{}", agent.log());
 
     // One that exits at once.
     target("exits", service(lab.image("exit"), json!({ "restart": "no" })));

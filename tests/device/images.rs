@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Agent, FakeCloud, Lab, eventually};
-use crate::{app, service, until_done, uuid};
+use crate::support::{Agent, FakeCloud, Lab, Question, RegistryProxy, eventually};
+use crate::{app, bad, service, until_done, uuid};
 
 /// What is told of a pull that is put off: why, and seconds until it is tried again.
 #[track_caller]
@@ -88,4 +88,48 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     target("two", lab.image("r2"));
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
+}
+
+/// A layer that is no archive was once taken for a registry that cannot be reached, and fetched for ever.
+#[test]
+fn an_image_that_no_engine_can_unpack_is_given_up_after_three_downloads() {
+    let lab = Lab::new("torn");
+    let cloud = FakeCloud::start();
+    let target = |commit: &str, image: &str| {
+        let apps = app(1, "shop", commit, &[("web", service(image, json!({})))]);
+        cloud.target(commit, &json!({ uuid(1): apps }));
+    };
+    target("one", lab.image("r1"));
+    let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "till");
+    agent.start_again();
+    agent.until_serves("web", "one", "r1");
+    until_done(&agent, "one");
+    let before = agent.standing();
+
+    let registry = RegistryProxy::start(&lab);
+    let torn = registry.image(&lab.torn_image(2 << 20));
+    target("torn", &torn);
+    let why = bad::told(&agent, "download_given_up");
+    assert!(
+        why.contains("6 MiB were fetched, and it needs 2 MiB") && why.contains("invalid tar header"),
+        "{why}"
+    );
+    let layers = || {
+        let is_layer = |q: &Question| q.agent.starts_with("docker/") && q.line.contains("/blobs/");
+        registry.questions().iter().filter(|q| is_layer(q)).count()
+    };
+    let asked = layers();
+    let explained = String::from_utf8_lossy(&agent.cli(&["explain"]).stdout).into_owned();
+    assert!(explained.contains("download_given_up") && explained.contains("`cotter retry`"), "{explained}");
+    // It is remembered.
+    assert!(agent.stop().success());
+    agent.start_again();
+    bad::told(&agent, "download_given_up");
+    agent.until_polled(2);
+    assert_eq!((layers(), agent.standing()), (asked, before.clone()), "it is not asked for again");
+    // An operator tries again.
+    assert!(agent.order(&["retry"]).0);
+    bad::told(&agent, "backoff");
+    assert!(layers() > asked);
+    assert_eq!(agent.standing(), before);
 }

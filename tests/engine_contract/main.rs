@@ -21,8 +21,8 @@ use cotter::engine::{EngineError, Inspect, NewContainer, Notice, Operate};
 use cotter::model::{
     App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Isolation, Mount,
     MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed,
-    ObservedService, PortMapping, Probe, Protocol, RegistryPass, RestartPolicy, ServiceName, ServiceSpec,
-    SpecHash, Subnet, VolumeName, VolumeSpec,
+    ObservedService, PortMapping, Probe, Protocol, PullProgress, RegistryPass, RestartPolicy, ServiceName,
+    ServiceSpec, SpecHash, Subnet, VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -209,12 +209,12 @@ fn share() -> VolumeSpec {
     VolumeSpec { driver_opts, ..VolumeSpec::default() }
 }
 
-async fn pull<E: Operate>(engine: &E, image: &ImageRef) -> Result<Vec<u8>, EngineError> {
+async fn pull<E: Operate>(engine: &E, image: &ImageRef) -> Result<Vec<PullProgress>, EngineError> {
     let (tx, mut rx) = mpsc::channel(1000);
     engine.pull(image, None, &RegistryPass::Nothing, tx).await?;
     let mut told = Vec::new();
-    while let Some(percent) = rx.recv().await {
-        told.push(percent);
+    while let Some(progress) = rx.recv().await {
+        told.push(progress);
     }
     Ok(told)
 }
@@ -297,6 +297,7 @@ async fn pulls<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
     for image in [&images.well, &images.other, &images.exit, &images.unhealthy, &images.slow] {
         let told = pull(engine, image).await.unwrap();
+        let told: Vec<_> = told.into_iter().map(|progress| progress.percent).collect();
         assert!(told.is_sorted() && told.iter().all(|percent| *percent <= 100), "{told:?}");
         assert!(look(engine).await.images.contains(image), "seen under the reference it was pulled by");
     }

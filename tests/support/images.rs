@@ -35,16 +35,47 @@ impl Lab {
         let mut config: Value = serde_json::from_slice(&config).expect("a config");
         alter(&mut config);
         let config = config.to_string().into_bytes();
-        let digest = sha256(&config);
+        let digest = self.put_blob(&config);
+        manifest["config"]["digest"] = digest.into();
+        manifest["config"]["size"] = config.len().into();
+        self.put_manifest(KIND, &manifest)
+    }
+
+    /// An image whose only layer has `bytes` bytes and is no archive. Every engine fetches it and fails. Its reference.
+    #[track_caller]
+    pub fn torn_image(&self, bytes: usize) -> String {
+        let own = self.dir().display().to_string();
+        let layer: Vec<u8> = own.bytes().cycle().take(bytes).collect();
+        let layer_digest = self.put_blob(&layer);
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [layer_digest] },
+        });
+        let config = config.to_string().into_bytes();
+        let config_digest = self.put_blob(&config);
+        let kind = |what: &str| format!("application/vnd.docker.{what}");
+        self.put_manifest(
+            KIND,
+            &json!({
+                "schemaVersion": 2, "mediaType": KIND,
+                "config": { "mediaType": kind("container.image.v1+json"), "digest": config_digest, "size": config.len() },
+                "layers": [{ "mediaType": kind("image.rootfs.diff.tar.gzip"), "digest": layer_digest, "size": layer.len() }],
+            }),
+        )
+    }
+
+    /// Puts a blob into the registry; its digest.
+    #[track_caller]
+    fn put_blob(&self, blob: &[u8]) -> String {
+        let registry = &self.parts.registry;
+        let digest = sha256(blob);
         let (head, _) = send(registry, "POST", "/v2/demo/app/blobs/uploads/", "", b"");
         let place = head.lines().find_map(|line| line.strip_prefix("Location: "));
         let place = place.expect("a place to upload to").trim();
         let path = place.split_once(registry.as_str()).map_or(place, |(_, path)| path);
-        let (head, _) = send(registry, "PUT", &format!("{path}&digest={digest}"), "", &config);
+        let (head, _) = send(registry, "PUT", &format!("{path}&digest={digest}"), "", blob);
         assert!(head.starts_with("HTTP/1.1 201"), "{head}");
-        manifest["config"]["digest"] = digest.into();
-        manifest["config"]["size"] = config.len().into();
-        self.put_manifest(KIND, &manifest)
+        digest
     }
 
     /// An image for several machines: for each architecture one that is in the registry. Its reference.

@@ -17,8 +17,8 @@ use crate::engine::docker_spec::{self, Host, PARTIAL};
 use crate::engine::secrets::Secrets;
 use crate::engine::{EngineError, NewContainer, Operate, injected, pull};
 use crate::model::{
-    App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform, RegistryLogin,
-    RegistryPass,
+    App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform, PullProgress,
+    RegistryLogin, RegistryPass,
 };
 
 use super::{Docker, NETWORKS, finds_remains, in_query, or_already};
@@ -34,7 +34,7 @@ impl Operate for Docker {
         image: &ImageRef,
         platform: Option<&Platform>,
         pass: &RegistryPass,
-        progress: mpsc::Sender<u8>,
+        progress: mpsc::Sender<PullProgress>,
     ) -> Result<u64, EngineError> {
         self.pull_image(image, platform, pass, progress).await.map_err(|error| hide_pass(error, pass))
     }
@@ -250,7 +250,7 @@ impl Docker {
         image: &ImageRef,
         platform: Option<&Platform>,
         pass: &RegistryPass,
-        progress: mpsc::Sender<u8>,
+        progress: mpsc::Sender<PullProgress>,
     ) -> Result<u64, EngineError> {
         let client = self.client().await?;
         let name = image.to_string();
@@ -263,24 +263,35 @@ impl Docker {
         let stalled = |_| EngineError::Stalled { image: name.clone(), seconds: stall.as_secs() };
         let begun = tokio::time::timeout(stall, client.create_image(&query, credentials)).await;
         let mut told = begun.map_err(stalled)?.map_err(|error| self.of_pull(&name, error))?;
-        let mut percent = pull::Progress::default();
-        while let Some(line) = tokio::time::timeout(stall, told.next()).await.map_err(stalled)? {
+        let mut layers = pull::Progress::default();
+        let ended = loop {
+            let line = match tokio::time::timeout(stall, told.next()).await {
+                Err(late) => break Err(stalled(late)),
+                Ok(None) => break Ok(()),
+                Ok(Some(line)) => line,
+            };
             let line = line.and_then(|line| Ok(serde_json::from_slice::<CreateImageInfo>(&line)?));
-            let message = line.map_err(|error| self.of_pull(&name, error))?;
+            let message = match line {
+                Ok(message) => message,
+                Err(error) => break Err(self.of_pull(&name, error)),
+            };
             if let Some(error) = message.error_detail.as_ref().and_then(|error| error.message.as_ref()) {
-                return Err(EngineError::of_pull(&name, error));
+                break Err(EngineError::of_pull(&name, error));
             }
-            if let Some(percent) = percent.advance(&message) {
+            if layers.advance(&message) {
                 // A full channel only means that nobody has read the last one yet.
-                let _ = progress.try_send(percent);
+                let _ = progress.try_send(layers.now());
             }
-        }
+        };
+        // The receiver may have left. The download is over all the same.
+        let _ = progress.send(layers.now()).await;
+        ended?;
         // A pull may end well without the image: docs/dev/facts.md, "A pull that ends well without its image".
         match self.inspect_image(name.clone()).await {
-            Ok(_) => Ok(percent.bytes()),
+            Ok(_) => Ok(layers.transfer().fetched),
             Err(EngineError::Refused { status: 404, .. }) => {
                 let message = "the pull ended well, but the engine does not have the image".to_owned();
-                Err(EngineError::Registry { image: name, message })
+                Err(EngineError::PullFailed { image: name, message })
             }
             Err(error) => Err(error),
         }

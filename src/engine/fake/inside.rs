@@ -22,12 +22,16 @@ pub(super) struct Inside {
     pub(super) volumes: BTreeMap<(AppId, VolumeName), VolumeSpec>,
     pub(super) registry: BTreeSet<ImageRef>,
     pub(super) unreachable: BTreeSet<ImageRef>,
+    /// Images whose pulls fail: the bytes that each pull costs, and what the engine says.
+    pub(super) broken: BTreeMap<ImageRef, (u64, String)>,
     /// Whether registries take the login and nothing else.
     pub(super) takes_no_token: bool,
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
     pub(super) faults: BTreeMap<usize, Fault>,
     /// Calls that always fail.
     pub(super) never: BTreeSet<String>,
+    /// Calls that the engine takes for wrong.
+    pub(super) wrong: BTreeSet<String>,
     pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
     pub(super) swaps: usize,

@@ -98,6 +98,11 @@ impl Fake {
         self.inside().takes_no_token = true;
     }
 
+    /// Makes every pull of an image cost so many bytes and fail with this message.
+    pub fn break_image(&self, image: &ImageRef, bytes: u64, message: &str) {
+        self.inside().broken.insert(image.clone(), (bytes, message.to_owned()));
+    }
+
     /// Takes an image out of the registry; the engine keeps it if it has it.
     pub fn unpublish(&self, image: &ImageRef) {
         self.inside().registry.remove(image);
@@ -173,7 +178,12 @@ impl Fake {
             let at = inside.calls.len();
             let call = format!("{name} {what}").trim_end().to_owned();
             let never = inside.never.contains(&call).then_some(Fault::Error);
+            let is_wrong = inside.wrong.contains(&call);
             inside.calls.push(call);
+            if is_wrong {
+                let message = "invalid parameter".to_owned();
+                return Err(EngineError::Refused { call: name, status: 400, message });
+            }
             inside.finish_late_calls();
             inside.grow_old();
             inside.faults.remove(&at).or(never)

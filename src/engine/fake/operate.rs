@@ -6,7 +6,8 @@ use tokio::sync::mpsc;
 
 use crate::engine::{EngineError, NewContainer, Operate, docker_spec};
 use crate::model::{
-    App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform, RegistryPass,
+    App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform, PullProgress,
+    RegistryPass, Transfer,
 };
 
 use super::inside::Inside;
@@ -18,9 +19,12 @@ impl Operate for Fake {
         image: &ImageRef,
         platform: Option<&Platform>,
         pass: &RegistryPass,
-        progress: mpsc::Sender<u8>,
+        progress: mpsc::Sender<PullProgress>,
     ) -> Result<u64, EngineError> {
-        let _ = progress.try_send(50);
+        let broken = self.inside().broken.get(image).cloned();
+        let bytes = broken.as_ref().map_or(0, |(bytes, _)| *bytes);
+        let transfer = Transfer { fetched: bytes, needed: bytes };
+        let _ = progress.try_send(PullProgress { percent: 50, transfer });
         let time = self.inside().slow.get(image).copied();
         if let Some(time) = time {
             tokio::time::sleep(time).await;
@@ -39,6 +43,9 @@ impl Operate for Fake {
             }
             if inside.unreachable.contains(&image) {
                 return Err(EngineError::of_pull(&image.to_string(), "connect: connection refused"));
+            }
+            if let Some((_, message)) = broken {
+                return Err(EngineError::of_pull(&image.to_string(), &message));
             }
             if inside.registry.contains(&image) {
                 inside.observed.images.insert(image);

@@ -39,6 +39,10 @@ impl Fake {
     }
 
     /// Makes every call `verb` for this container fail, as for a process that cannot be ended.
+    pub fn refuse_for_good(&self, call: &str) {
+        self.inside().wrong.insert(call.to_owned());
+    }
+
     pub fn never(&self, verb: &str, id: &ContainerId) {
         self.inside().never.insert(format!("{verb} {id}"));
     }

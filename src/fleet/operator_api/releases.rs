@@ -141,7 +141,8 @@ fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), Ap
         status: asked.status,
         is_final: asked.is_final,
         is_passing_tests: asked.is_passing_tests,
-        start_timestamp: asked.start_timestamp.unwrap_or_else(clock::now),
+        // A builder's clock may be ahead. A release from the future would be the latest for as long.
+        start_timestamp: asked.start_timestamp.map_or_else(clock::now, |start| start.min(clock::now())),
         services,
         networks: filled(file.networks),
         volumes: filled(file.volumes),

@@ -5,11 +5,14 @@ mod lookup;
 mod purge;
 mod services;
 
+use std::collections::BTreeMap;
+
 use crate::model::{
-    Answer, AppId, AppLedger, ContainerState, Ledger, Order, Rejection, Release, ServiceSpec, TargetApp,
-    WantedApp,
+    Answer, AppId, AppLedger, ContainerState, ImageRef, Ledger, Order, Rejection, Release, ServiceSpec,
+    TargetApp, WantedApp,
 };
 
+use super::app::AppSituation;
 use super::situation::Situation;
 use lookup::{check_not_held, find_app, name_of_app, only_app};
 pub use purge::{PurgePlan, plan_purge};
@@ -19,7 +22,7 @@ const BY_HAND: &str = "an operator rolled it back";
 
 /// Returns the ledger after `order`, and the answer for the operator. A refused order does not change the ledger.
 ///
-/// - `Retry` forgets rejections. The caller must also forget the steps that wait for their next attempt.
+/// - `Retry` forgets rejections and what downloads have cost. The caller must also forget the steps that wait for their next attempt.
 /// - `Rollback` rejects the wanted release. The accepted one comes back. If the wanted one is accepted already, the
 ///   one accepted before it comes back, from images that are on this device.
 /// - `Force` lets a release ignore locks and windows, but not a hold.
@@ -77,6 +80,9 @@ fn retry(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<S
             name_of_app(at, id)
         ));
     }
+    if forget_downloads(ledger, chosen.as_ref().map(|app| AppSituation::new(at, app))) {
+        answer.push("images may be downloaded again".to_owned());
+    }
     if !at.cooling.is_empty() {
         answer.push("steps that failed are tried again now".to_owned());
     }
@@ -87,6 +93,19 @@ fn retry(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<S
         answer.push("nothing is swapped before `cotter unhold`".to_owned());
     }
     Ok(answer.join("; "))
+}
+
+/// Forgets what the downloads of an app, or of all apps, have cost. Returns whether one of them had failed.
+fn forget_downloads(ledger: &mut Ledger, chosen: Option<AppSituation<'_>>) -> bool {
+    let is_of = |image: &ImageRef| {
+        chosen.is_none_or(|app| {
+            app.releases().flat_map(|release| release.services.values()).any(|spec| spec.image == *image)
+        })
+    };
+    let before = std::mem::take(&mut ledger.downloads);
+    let (forgotten, kept): (BTreeMap<_, _>, _) = before.into_iter().partition(|(image, _)| is_of(image));
+    ledger.downloads = kept;
+    forgotten.values().any(|download| !download.why.is_empty())
 }
 
 /// Marks the containers of a rejected release that have exited, so that they are started again. Otherwise their old exit

@@ -127,8 +127,8 @@ fn a_window_keeps_a_swap_from_beginning() {
         ("a clock that is wrong", "window open, clock", "wait all clock"),
         ("without windows no clock is needed", "clock", "try 2"),
         ("it does not stay closed for ever", "window open, clock, waited 24", "try 2"),
-        ("a zone that nobody knows", "window unknown", "wait all clock"),
-        ("nor does that", "window unknown, waited 24", "try 2"),
+        ("a zone that is not known", "window unknown", "wait all window"),
+        ("for ever", "window unknown, waited 24", "wait all window"),
     ]);
     let device = Device::parse(&format!("{READY}, window 600"));
     let waiting = &device.plan().waiting[0];

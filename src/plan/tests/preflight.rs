@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::{Device, app, check, name};
 use crate::model::{
-    Mount, MountOptions, MountSource, ObservedVolume, Platform, Release, TargetApp, VolumeName, VolumeSpec,
+    HostNeed, Mount, MountOptions, MountSource, ObservedVolume, Platform, Release, TargetApp, VolumeName,
+    VolumeSpec,
 };
 
 #[test]
@@ -230,4 +231,68 @@ fn a_platform_is_one_that_the_image_has_and_the_device_runs() {
     ] {
         assert_eq!(told(platform, made_for, ours), expected, "{platform} of {made_for} on {ours}");
     }
+}
+
+#[test]
+fn what_the_host_lacks_stops_nothing() {
+    let device = |state: &str| {
+        let mut device = Device::parse(state);
+        change(&mut device, |release| {
+            let web = release.services.get_mut(&name("web")).unwrap();
+            web.isolation.sysctls.insert("net.foo.bar".to_owned(), "1".to_owned());
+        });
+        let why = "this kernel has no setting net.foo.bar".to_owned();
+        device.facts.lacks.insert(HostNeed::Setting("net.foo.bar".to_owned()), why);
+        device
+    };
+    let told = device("target 2, good 1, db@1 running, web@1 running").plan();
+    assert_eq!(told.waiting[0].why, "this kernel has no setting net.foo.bar");
+    for (why, state, expected) in [
+        ("nothing is pulled", "target 2, good 1, db@1 running, web@1 running", "wait web host_lacks"),
+        (
+            "what ended is kept alive",
+            "target 2, good 1, db@1 exited, web@1 running",
+            "start db db-1, wait web host_lacks",
+        ),
+        ("nothing would stop", "bare, target 1", "pull r/db:1, pull r/web:1"),
+        (
+            "a trial that has begun is not checked again",
+            "target 2, good 1, trial 2, have 2, db@1 exited, web@1 exited, db@2 running, web@2 starting",
+            "wait web starting",
+        ),
+    ] {
+        assert_eq!(device(state).planned(), expected, "{why}");
+    }
+}
+
+#[test]
+fn a_container_that_is_never_created_rejects_its_release() {
+    let on = "db@1 running, web@1 running, db@2 created";
+    check(&[
+        (
+            "nothing has stopped",
+            &format!("target 2, good 1, have 2, {on}, spent create web@2 1"),
+            "reject 2: web cannot be created: no",
+        ),
+        (
+            "it failed for another reason",
+            &format!("target 2, good 1, have 2, {on}, putoff create web@2 1"),
+            "wait web backoff",
+        ),
+        (
+            "while an operator holds the device, it waits",
+            &format!("target 2, good 1, have 2, hold, {on}, spent create web@2 1"),
+            "wait web backoff",
+        ),
+        (
+            "its predecessor has stopped for the download, and comes back",
+            "target 9, good 1, trial 9 5, have 9, db@9 running, web@1 exited, stopped web@1, spent create web@9 1",
+            "reject 9: web cannot be created: no",
+        ),
+        (
+            "there is nothing to go back to",
+            "target 1, have 1, db@1 created, spent create web@1 1",
+            "wait all degraded, wait web backoff",
+        ),
+    ]);
 }

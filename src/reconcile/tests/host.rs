@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::engine::EngineError;
 use crate::model::{
-    Clock, FileLock, HeldPort, ImageRef, ImageSize, LockError, MountError, MountSource, RangeTaken,
+    Clock, FileLock, HeldPort, HostNeed, ImageRef, ImageSize, LockError, MountError, MountSource, RangeTaken,
     RegistryPass, ServiceName, ServiceSpec, VolumeName, VolumeSpec, Window, WindowState,
 };
 use crate::reconcile::{HostAccess, MountedPath, Unmeasured};
@@ -34,6 +34,7 @@ pub(super) struct Inside {
     pub(super) started: tokio::time::Instant,
     pub(super) free: Option<u64>,
     pub(super) listeners: Vec<HeldPort>,
+    pub(super) lacks: BTreeMap<HostNeed, String>,
     pub(super) sizes: BTreeMap<ImageRef, Result<ImageSize, Unmeasured>>,
     /// How often a registry was asked.
     pub(super) asked: u32,
@@ -58,6 +59,7 @@ impl Default for Inside {
             now: "2026-01-01T00:00:00Z".to_owned(),
             started: tokio::time::Instant::now(),
             free: None,
+            lacks: BTreeMap::new(),
             listeners: Vec::new(),
             sizes: BTreeMap::new(),
             asked: 0,
@@ -140,6 +142,10 @@ impl HostAccess for Host {
 
     fn free(&self, _: &str) -> Option<u64> {
         self.inside().free
+    }
+
+    fn lacks(&self, need: &HostNeed) -> Option<String> {
+        self.inside().lacks.get(need).cloned()
     }
 
     fn listeners(&self) -> Vec<HeldPort> {

@@ -228,9 +228,15 @@ async fn of_an_index_the_manifest_for_the_engine_is_weighed() {
         assert_eq!(weighed(&found, &[]), weight(missing, &["386", "arm"]), "{architecture}");
         assert!(found.fits(architecture), "{architecture}");
     }
+    // Indexes in an index: containerd follows them.
     let nested = registry.manifest(None, &json!({ "manifests": [entry(&arm64, "linux", "arm64", "")] }));
     registry.manifest(Some("nested"), &json!({ "manifests": [entry(&nested, "linux", "arm64", "")] }));
-    assert!(registry.error(":nested").await.contains("its index names an index"));
+    assert_eq!(registry.measure_image(":nested", &[]).await.unwrap(), weight(20, &["arm64"]));
+    let mut deep = nested;
+    for _ in 0..3 {
+        deep = registry.manifest(Some("deep"), &json!({ "manifests": [entry(&deep, "linux", "arm64", "")] }));
+    }
+    assert!(registry.error(":deep").await.contains("its indexes name each other more than 3 deep"));
 }
 
 #[tokio::test]

@@ -60,6 +60,18 @@ pub(in crate::wire) fn path_line(path: &str) -> String {
     }
 }
 
+/// `networkMode` → `network_mode`.
+pub(super) fn snake_case(key: &str) -> String {
+    let mut snake = String::new();
+    for c in key.chars() {
+        if c.is_ascii_uppercase() {
+            snake.push('_');
+        }
+        snake.push(c.to_ascii_lowercase());
+    }
+    snake
+}
+
 /// A value and its path.
 #[derive(Clone)]
 pub(super) struct At<'v> {
@@ -79,6 +91,18 @@ impl<'v> At<'v> {
     /// Makes the refusal of this value. It shows the value and says what is accepted.
     pub(super) fn wrong(&self, accepts: &str) -> Refusal {
         self.refusal(format_args!("{} is not accepted: write {accepts}", shown(self.value)))
+    }
+
+    /// Makes the refusal of a key that is not known. Keys of other formats, such as `startPeriod`, are shown in compose's
+    /// spelling.
+    pub(super) fn unknown(&self, why: impl Display) -> Refusal {
+        let key = self.path.rsplit('.').next().unwrap_or_default();
+        match snake_case(key) {
+            snake if snake != key && !key.starts_with(|c: char| c.is_ascii_uppercase()) => {
+                self.refusal(format_args!("unknown field: write {snake}"))
+            }
+            _ => self.refusal(why),
+        }
     }
 
     /// Returns the members of a map that are not null, by name.

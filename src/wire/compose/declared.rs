@@ -103,7 +103,7 @@ fn ipam(at: &At<'_>, spec: &mut NetworkSpec, notes: &mut Notes) {
                 }
             }
             _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not supported: write config, driver and options only")),
+            _ => notes.refuse(field.unknown("it is not supported: write config, driver and options only")),
         }
     }
     subnets.retain(|subnet| *subnet != Subnet::default());
@@ -125,7 +125,7 @@ fn subnet(at: &At<'_>, notes: &mut Notes) -> Subnet {
             "gateway" => subnet.gateway = notes.keep(address(&field)),
             _ if is_nothing(field.value) => {}
             _ => notes.refuse(
-                field.refusal("it is not supported: write subnet, gateway, ip_range and aux_addresses only"),
+                field.unknown("it is not supported: write subnet, gateway, ip_range and aux_addresses only"),
             ),
         }
     }

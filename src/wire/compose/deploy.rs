@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::at::{At, Notes, is_nothing};
 use super::isolation::requests;
 use super::limits::memory;
-use super::resources::{PIDS, cpus, nonzero, whole};
+use super::resources::{MOST_PIDS, PIDS, cpus, nonzero, whole};
 use crate::model::{RestartPolicy, ServiceSpec};
 
 /// Reads `deploy`. Limits and reservations are honoured as in compose. Replicas and placement have no meaning on one
@@ -19,7 +19,7 @@ pub(super) fn read(at: &At<'_>, has_restart: bool, spec: &mut ServiceSpec, notes
                         "limits" => resource_limits(&field, spec, notes),
                         "reservations" => reservations(&field, spec, notes),
                         _ if is_nothing(field.value) => {}
-                        _ => notes.refuse(field.refusal("it is not known: write limits or reservations")),
+                        _ => notes.refuse(field.unknown("it is not known: write limits or reservations")),
                     }
                 }
             }
@@ -34,7 +34,7 @@ pub(super) fn read(at: &At<'_>, has_restart: bool, spec: &mut ServiceSpec, notes
                 notes.warn(field.refusal("not honoured: it is for a cluster, and this is one device"));
             }
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
-            _ => notes.refuse(field.refusal("it is not a field of deploy: write resources")),
+            _ => notes.refuse(field.unknown("it is not a field of deploy: write resources")),
         }
     }
 }
@@ -62,7 +62,7 @@ fn resource_limits(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
                 same(&field, &mut spec.memory_limit, read, notes);
             }
             "pids" => {
-                let read = nonzero(notes.keep(whole(&field, PIDS, -1..=i64::MAX)));
+                let read = nonzero(notes.keep(whole(&field, PIDS, -1..=MOST_PIDS)));
                 same(&field, &mut spec.limits.pids, read, notes);
             }
             _ if is_nothing(field.value) => {}
@@ -81,7 +81,7 @@ fn reservations(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
             "devices" => spec.isolation.device_requests.extend(requests(&field, notes)),
             "cpus" => notes.warn(field.refusal("not honoured: processors are not reserved on one device")),
             _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not supported: write memory or devices")),
+            _ => notes.refuse(field.unknown("it is not supported: write memory or devices")),
         }
     }
 }
@@ -107,7 +107,7 @@ fn restart_policy(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
             }
             "delay" | "window" => notes.warn(field.refusal("not honoured: the engine's own waits hold")),
             _ if is_nothing(field.value) => {}
-            _ => notes.refuse(field.refusal("it is not known: write condition and max_attempts")),
+            _ => notes.refuse(field.unknown("it is not known: write condition and max_attempts")),
         }
     }
     spec.restart = match condition {

@@ -3,7 +3,7 @@
 //! A field that only helps to build, sort or schedule gives a warning. A field that changes what the app sees or may do
 //! gives a refusal, because without it another app would run than the author's.
 
-use super::at::{At, is_nothing};
+use super::at::{At, is_nothing, snake_case};
 use crate::model::Refusal;
 
 /// The decision about a field.
@@ -135,16 +135,4 @@ pub(super) fn judge(key: &str, at: &At<'_>) -> Verdict {
         return Verdict::Refusal(at.refusal(format_args!("unknown field: write {snake}")));
     }
     Verdict::Refusal(at.refusal("unknown field: correct its name, or remove it"))
-}
-
-/// `networkMode` → `network_mode`.
-fn snake_case(key: &str) -> String {
-    let mut snake = String::new();
-    for c in key.chars() {
-        if c.is_ascii_uppercase() {
-            snake.push('_');
-        }
-        snake.push(c.to_ascii_lowercase());
-    }
-    snake
 }

@@ -40,7 +40,7 @@ pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Option<Healthcheck> {
             "disable" => is_disabled = notes.keep(field.flag()).unwrap_or_default(),
             "start_interval" => check.start_interval = notes.keep(time(&field)).flatten(),
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
-            _ => notes.refuse(field.refusal(
+            _ => notes.refuse(field.unknown(
                 "it is not a field of a healthcheck: write test, interval, timeout, start_period, \
                  start_interval, retries or disable",
             )),

@@ -9,7 +9,7 @@ use super::at::{At, Notes, is_nothing};
 use super::networking::host_name;
 use super::resources::whole;
 use super::service::Fields;
-use super::{shared, strings, texts};
+use super::{limits, log_options, shared, strings, texts};
 use crate::model::{DeviceRequest, Logging, NetworkMode, Refusal, ServiceName, ServiceSpec};
 
 /// Reads these fields into `spec`, whose network must be read before.
@@ -42,7 +42,8 @@ pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Note
         isolation.device_requests = gpus(&at, notes);
     }
     if let Some(at) = at("sysctls") {
-        isolation.sysctls = sysctls(&at, &spec.network_mode, notes);
+        let has_host_ipc = isolation.ipc.as_deref() == Some("host");
+        isolation.sysctls = sysctls(&at, &spec.network_mode, has_host_ipc, notes);
     }
     resolver(fields, spec, notes);
     spec.logging = at("logging").and_then(|at| logging(&at, notes));
@@ -126,6 +127,7 @@ fn group(at: &At<'_>) -> Result<String, Refusal> {
     if text.is_empty() || text.contains([':', ' ', '\n']) {
         return Err(at.wrong("a group's name or number"));
     }
+    limits::id(at, &text)?;
     Ok(text)
 }
 
@@ -193,7 +195,7 @@ pub(super) fn requests(at: &At<'_>, notes: &mut Notes) -> Vec<DeviceRequest> {
                 "options" => request.options = texts::labels(&field, notes),
                 _ if is_nothing(field.value) => {}
                 _ => notes
-                    .refuse(field.refusal(
+                    .refuse(field.unknown(
                         "it is not known: write driver, count, device_ids, capabilities or options",
                     )),
             }
@@ -210,7 +212,12 @@ pub(super) fn requests(at: &At<'_>, notes: &mut Notes) -> Vec<DeviceRequest> {
 }
 
 /// Reads kernel settings. Refuses those that a container does not have for itself.
-fn sysctls(at: &At<'_>, network: &NetworkMode, notes: &mut Notes) -> BTreeMap<String, String> {
+fn sysctls(
+    at: &At<'_>,
+    network: &NetworkMode,
+    has_host_ipc: bool,
+    notes: &mut Notes,
+) -> BTreeMap<String, String> {
     const OWN: &str = "kernel.msgmax kernel.msgmnb kernel.msgmni kernel.sem kernel.shmall kernel.shmmax \
         kernel.shmmni kernel.shm_rmid_forced kernel.domainname";
     let settings = texts::labels(at, notes);
@@ -221,6 +228,11 @@ fn sysctls(at: &At<'_>, network: &NetworkMode, notes: &mut Notes) -> BTreeMap<St
         let is_own = OWN.split_ascii_whitespace().any(|own| own == name);
         if value.is_empty() {
             refuse("it has no value: write one");
+        } else if !is_setting(name) {
+            refuse("it is not the name of a kernel setting: write e.g. net.core.somaxconn");
+        } else if has_host_ipc && (name.starts_with("fs.mqueue.") || (is_own && name != "kernel.domainname"))
+        {
+            refuse("with ipc host it would change the host: set it on the host");
         } else if name.starts_with("net.") && *network == NetworkMode::Host {
             refuse("with network_mode host it would change the host: set it on the host");
         } else if !is_own && !name.starts_with("net.") && !name.starts_with("fs.mqueue.") {
@@ -228,6 +240,14 @@ fn sysctls(at: &At<'_>, network: &NetworkMode, notes: &mut Notes) -> BTreeMap<St
         }
     }
     settings
+}
+
+/// Returns whether `name` is a path below `/proc/sys`, with points between its parts. An interface may have a `/` for a point.
+fn is_setting(name: &str) -> bool {
+    let is_part = |part: &str| {
+        !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'/'))
+    };
+    !name.contains("//") && name.split('.').all(is_part)
 }
 
 fn resolver(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
@@ -262,8 +282,9 @@ fn logging(at: &At<'_>, notes: &mut Notes) -> Option<Logging> {
             "driver" => logging.driver = notes.keep(field.text()).unwrap_or_default().to_owned(),
             "options" => logging.options = texts::map(&field, notes),
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
-            _ => notes.refuse(field.refusal("it is not a field of logging: write driver and options")),
+            _ => notes.refuse(field.unknown("it is not a field of logging: write driver and options")),
         }
     }
+    log_options::check(at, &logging, notes);
     (!logging.driver.is_empty() || !logging.options.is_empty()).then_some(logging)
 }

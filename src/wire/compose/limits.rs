@@ -73,7 +73,7 @@ fn ulimit(at: &At<'_>) -> Result<Ulimit, Refusal> {
         match key {
             "soft" => soft = Some(number(&field)?),
             "hard" => hard = Some(number(&field)?),
-            _ => return Err(field.refusal("it is not a field of a limit: write soft and hard")),
+            _ => return Err(field.unknown("it is not a field of a limit: write soft and hard")),
         }
     }
     let (Some(soft), Some(hard)) = (soft, hard) else {
@@ -118,6 +118,22 @@ pub(super) fn signal(at: &At<'_>) -> Result<String, Refusal> {
         Some(name) if is_in(SIGNALS, name) => Ok(format!("SIG{bare}")),
         Some(_) | None => Err(wrong()),
     }
+}
+
+/// Highest number of a user or group that the engine accepts.
+const HIGHEST_ID: u64 = 2_147_483_647;
+
+/// Reads `user`, by name or number, perhaps with a group. Whether the image has the name, only the engine can say.
+pub(super) fn user(at: &At<'_>) -> Result<String, Refusal> {
+    let text = at.word()?;
+    text.split(':').try_for_each(|part| id(at, part)).map(|()| text.clone())
+}
+
+/// Refuses the number of a user or group that is too high.
+pub(super) fn id(at: &At<'_>, text: &str) -> Result<(), Refusal> {
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let is_high = is_number && text.parse::<u64>().map_or(true, |number| number > HIGHEST_ID);
+    if is_high { Err(at.wrong(&format!("a number of {HIGHEST_ID} or less"))) } else { Ok(()) }
 }
 
 /// Reads an absolute path.

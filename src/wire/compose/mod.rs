@@ -16,6 +16,7 @@ mod fields;
 mod healthcheck;
 mod isolation;
 mod limits;
+mod log_options;
 mod mounts;
 mod networking;
 mod order;
@@ -29,6 +30,8 @@ mod update;
 
 #[cfg(test)]
 mod doc_tests;
+#[cfg(test)]
+mod engine_tests;
 #[cfg(test)]
 mod more_tests;
 #[cfg(test)]
@@ -102,6 +105,7 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
     declare_used(&mut contents);
     end_what_is_waited_for(release, &mut contents.services);
     let is_named = |name: &str| release.services.contains_key(name);
+    order::drop_optional(&mut contents.services, release, form, &mut notes);
     order::check(&contents.services, is_named, form, &mut notes);
     shared::check(&contents, is_named, form, &mut notes);
     check_host_ports(&contents.services, form, &mut notes);

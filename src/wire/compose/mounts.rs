@@ -134,7 +134,7 @@ fn long(at: &At<'_>, notes: &mut Notes) -> Result<Place, Refusal> {
             "tmpfs" if kind == "tmpfs" => {}
             "consistency" => notes.warn(field.refusal("it has no effect here")),
             _ if is_nothing(field.value) => {}
-            _ => return Err(field.refusal(format_args!("it is not a field of a {kind} mount: remove it"))),
+            _ => return Err(field.unknown(format_args!("it is not a field of a {kind} mount: remove it"))),
         }
     }
     let target = field("target").ok_or_else(|| at.refusal("it has no target: write the container's path"))?;
@@ -172,7 +172,7 @@ fn volume_options(at: &At<'_>, options: &mut MountOptions) -> Result<(), Refusal
                 options.subpath = Some(path.to_owned());
             }
             _ if is_nothing(field.value) => {}
-            _ => return Err(field.refusal("it is not supported: write nocopy or subpath only")),
+            _ => return Err(field.unknown("it is not supported: write nocopy or subpath only")),
         }
     }
     Ok(())
@@ -189,7 +189,7 @@ fn bind_options(at: &At<'_>, options: &mut MountOptions, notes: &mut Notes) -> R
             },
             "selinux" => notes.warn(field.refusal("it has no effect here")),
             _ if is_nothing(field.value) => {}
-            _ => return Err(field.refusal("it is not supported: write propagation or create_host_path only")),
+            _ => return Err(field.unknown("it is not supported: write propagation or create_host_path only")),
         }
     }
     Ok(())
@@ -202,7 +202,7 @@ fn tmpfs_options(at: &At<'_>) -> Result<Vec<String>, Refusal> {
         match key {
             "size" => options.push(format!("size={}", field.size()?)),
             "mode" => options.push(format!("mode={:o}", permissions(&field)?)),
-            _ => return Err(field.refusal("it is not an option of a tmpfs: write size or mode")),
+            _ => return Err(field.unknown("it is not an option of a tmpfs: write size or mode")),
         }
     }
     options.sort_unstable_by(|a, b| b.cmp(a));

@@ -112,7 +112,7 @@ fn attachment(at: &At<'_>, notes: &mut Notes) -> NetworkAttachment {
                 attachment.gateway_priority = notes.keep(order(&field)).unwrap_or_default();
             }
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
-            _ => notes.refuse(field.refusal(
+            _ => notes.refuse(field.unknown(
                 "it is not supported: write aliases, ipv4_address, ipv6_address, link_local_ips, \
                      mac_address, driver_opts, priority or gw_priority only",
             )),
@@ -168,6 +168,20 @@ pub(super) fn host_name(at: &At<'_>) -> Result<String, Refusal> {
         Err(at.wrong("a host name: letters, digits, '.', '-' and '_'"))
     }
 }
+
+/// Reads the name that a service has itself, which Linux bounds.
+pub(super) fn own_name(at: &At<'_>) -> Result<String, Refusal> {
+    match host_name(at)? {
+        name if name.len() > LONGEST_OWN_NAME => {
+            let (bytes, most) = (name.len(), LONGEST_OWN_NAME);
+            Err(at.refusal(format_args!("it has {bytes} characters, and Linux accepts {most}: shorten it")))
+        }
+        name => Ok(name),
+    }
+}
+
+/// Most bytes of a host's own name (HOST_NAME_MAX of Linux).
+const LONGEST_OWN_NAME: usize = 64;
 
 /// Reads `links`. Warns that a link to a service is not needed, and refuses one with another name.
 pub(super) fn links(at: &At<'_>, notes: &mut Notes) {

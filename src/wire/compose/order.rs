@@ -2,11 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::at::Notes;
 use super::{Form, paths, refusal, shared};
 use crate::model::{Condition, ServiceName, ServiceSpec};
+use crate::wire::state_v3::ReleaseState;
 
 type Services = BTreeMap<ServiceName, ServiceSpec>;
+
+/// Drops the dependencies that are not required and that the release does not have, with a warning.
+pub(super) fn drop_optional(services: &mut Services, release: &ReleaseState, form: Form, notes: &mut Notes) {
+    for (name, spec) in services {
+        let given = release.services.get(name.as_str()).and_then(|given| given.composition.get("depends_on"));
+        spec.depends_on.retain(|other, _| {
+            let required = given.and_then(|all| all.get(other.as_str())).and_then(|one| one.get("required"));
+            if required != Some(&Value::Bool(false)) {
+                return true;
+            }
+            let is_here = release.services.contains_key(other.as_str());
+            let why = if is_here {
+                "not honoured: a dependency that the release has is required"
+            } else {
+                "not honoured: the release has no such service, so nothing waits for it"
+            };
+            let path = format!("{}.depends_on.{other}.required", paths(name.as_str(), form).composition);
+            notes.warn(refusal(path, why));
+            is_here
+        });
+    }
+}
 
 /// Refuses unknown dependencies, waits that never end, and one cycle if there is any.
 ///

@@ -152,7 +152,7 @@ fn long(at: &At<'_>, notes: &mut Notes) -> Result<Entry, Refusal> {
             "mode" | "name" | "app_protocol" => notes.warn(field.refusal("it has no effect on one device")),
             _ => {
                 return Err(field
-                    .refusal("it is not a field of a port: write target, published, host_ip and protocol"));
+                    .unknown("it is not a field of a port: write target, published, host_ip and protocol"));
             }
         }
     }

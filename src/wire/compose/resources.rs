@@ -14,14 +14,21 @@ use crate::wire::units;
 
 const CPUS: &str = "the number of processors, e.g. 0.5; the engine's minimum is 0.01";
 const MICROS: &str = "microseconds as a whole number, or a duration, e.g. \"50ms\"";
-pub(super) const PIDS: &str = "the number of processes and threads, or -1 for no limit";
+pub(super) const PIDS: &str = "the number of processes and threads, 4194304 at most, or -1 for no limit";
+
+/// The most processes that Linux has (PID_MAX_LIMIT).
+pub(super) const MOST_PIDS: i64 = 4_194_304;
+
+/// The engine's default of `cpu_rt_period`, in microseconds.
+const USUAL_RT_PERIOD: i64 = 1_000_000;
 
 /// Reads the limits of a service into `spec`, whose memory limit must be read before.
 pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     let limits = &mut spec.limits;
     limits.nano_cpus = fields.filled("cpus", notes, cpus).flatten();
     limits.cpu_shares = positive(fields.filled("cpu_shares", notes, |at| {
-        whole(at, "a weight from 2 to 262144; the default is 1024", 0..=262_144)
+        let accepts = "a weight from 2 to 262144; the default is 1024";
+        whole(at, accepts, 0..=262_144).and_then(|n| if n == 1 { Err(at.wrong(accepts)) } else { Ok(n) })
     }));
     limits.cpu_period = nonzero(fields.filled("cpu_period", notes, |at| micros(at, 1_000..=1_000_000)));
     limits.cpu_quota = nonzero(fields.filled("cpu_quota", notes, quota));
@@ -37,7 +44,7 @@ pub(super) fn read(fields: &Fields<'_>, spec: &mut ServiceSpec, notes: &mut Note
         nonzero(fields.filled("oom_score_adj", notes, |at| {
             whole(at, "a whole number from -1000 to 1000", -1000..=1000)
         }));
-    limits.pids = nonzero(fields.filled("pids_limit", notes, |at| whole(at, PIDS, -1..=i64::MAX)));
+    limits.pids = nonzero(fields.filled("pids_limit", notes, |at| whole(at, PIDS, -1..=MOST_PIDS)));
     limits.shm_size = fields.filled("shm_size", notes, |at| at.size()).filter(|bytes| *bytes > 0);
     if let Some(at) = fields.get("blkio_config") {
         limits.disks = disks(&at, notes);
@@ -56,6 +63,10 @@ fn check(fields: &Fields<'_>, spec: &ServiceSpec, notes: &mut Notes) {
     };
     if limits.nano_cpus.is_some() && (limits.cpu_quota.is_some() || limits.cpu_period.is_some()) {
         refuse("cpus", "it cannot be combined with cpu_quota and cpu_period: remove the one or the others");
+    }
+    let period = limits.cpu_rt_period.unwrap_or(USUAL_RT_PERIOD);
+    if limits.cpu_rt_runtime.is_some_and(|runtime| runtime > period) {
+        refuse("cpu_rt_runtime", "it is more than cpu_rt_period: write less");
     }
     let memory = spec.memory_limit.unwrap_or(0);
     if let Some(swap) = limits.memory_swap {
@@ -133,7 +144,8 @@ fn cpuset(at: &At<'_>) -> Result<String, Refusal> {
         |part: &str| part.len() <= 4 && part.parse::<u16>().is_ok_and(|n| n < 8192) && !part.starts_with('+');
     let is_part = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        number(first) && number(last)
+        let number_of = |text: &str| text.parse::<u16>().unwrap_or_default();
+        number(first) && number(last) && number_of(first) <= number_of(last)
     };
     if text.split(',').all(is_part) { Ok(text) } else { Err(at.wrong("processors, e.g. \"0-1,3\"")) }
 }
@@ -162,7 +174,7 @@ fn disks(at: &At<'_>, notes: &mut Notes) -> DiskLimits {
             "device_read_iops" => disks.read_operations = by_path(&field, "rate", rate, notes),
             "device_write_iops" => disks.write_operations = by_path(&field, "rate", rate, notes),
             _ if is_nothing(field.value) || key.starts_with("x-") => {}
-            _ => notes.refuse(field.refusal(
+            _ => notes.refuse(field.unknown(
                 "it is not known: write weight, weight_device, device_read_bps, device_write_bps, \
                  device_read_iops or device_write_iops",
             )),
@@ -194,7 +206,7 @@ fn by_path(
             match key {
                 "path" => path = notes.keep(field.text()).filter(|path| path.starts_with('/')),
                 _ if key == name => value = notes.keep(read(&field)),
-                _ => notes.refuse(field.refusal(format_args!("it is not known: write path and {name}"))),
+                _ => notes.refuse(field.unknown(format_args!("it is not known: write path and {name}"))),
             }
         }
         match path.zip(value) {

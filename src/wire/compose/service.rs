@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use super::at::{self, At, Notes, digits, members};
 use super::fields::{self, Verdict};
-use super::limits::{capabilities, memory, signal, ulimits, working_dir};
+use super::limits::{capabilities, memory, signal, ulimits, user, working_dir};
 use super::{
     configs, features, healthcheck, isolation, mounts, networking, ports, resources, shared, strings, texts,
 };
@@ -106,9 +106,9 @@ fn check_sizes(spec: &ServiceSpec, paths: &Paths, notes: &mut Notes) {
 fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
     spec.platform =
         read.filled("platform", notes, |at| Platform::parse(at.text()?).map_err(|bad| at.refusal(bad)));
-    spec.user = read.filled("user", notes, |at| at.word());
+    spec.user = read.filled("user", notes, user);
     spec.working_dir = read.filled("working_dir", notes, working_dir);
-    spec.hostname = read.filled("hostname", notes, networking::host_name);
+    spec.hostname = read.filled("hostname", notes, networking::own_name);
     spec.stop_grace = read.filled("stop_grace_period", notes, |at| at.duration());
     spec.stop_signal = read.filled("stop_signal", notes, signal);
     spec.memory_limit = read.filled("mem_limit", notes, memory).filter(|bytes| *bytes > 0);
@@ -306,12 +306,13 @@ fn condition(at: &At<'_>, notes: &mut Notes) -> Condition {
                     )),
                 }
             }
-            ("required", Value::Bool(true)) | ("restart", Value::Bool(false)) => {}
-            ("required", _) => notes.warn(field.refusal("not honoured: every dependency is required")),
+            // `order` judges a dependency that is not required.
+            ("required", Value::Bool(_)) | ("restart", Value::Bool(false)) => {}
+            ("required", _) => notes.refuse(field.wrong("true or false")),
             ("restart", _) => {
                 notes.warn(field.refusal("not honoured: a service is not restarted with its dependency"));
             }
-            _ => notes.refuse(field.refusal("it is not a field of a dependency: write condition")),
+            _ => notes.refuse(field.unknown("it is not a field of a dependency: write condition")),
         }
     }
     condition
@@ -366,7 +367,7 @@ fn long_device<'v>(at: &At<'v>) -> Result<(&'v str, &'v str, &'v str), Refusal> 
             "source" => source = field.text()?,
             "target" => target = Some(field.text()?),
             "permissions" => permissions = field.text()?,
-            _ => return Err(field.refusal("it is not known: write source, target and permissions")),
+            _ => return Err(field.unknown("it is not known: write source, target and permissions")),
         }
     }
     Ok((source, target.unwrap_or(source), permissions))

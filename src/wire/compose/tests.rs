@@ -359,8 +359,8 @@ fn dependencies() {
     assert_eq!(
         warnings(&json!({"depends_on": {"db": {"required": false, "restart": true}}})),
         [
-            "~.depends_on.db.required: not honoured: every dependency is required",
             "~.depends_on.db.restart: not honoured: a service is not restarted with its dependency",
+            "~.depends_on.db.required: not honoured: a dependency that the release has is required",
         ]
     );
     for (given, told) in [

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Notes, refusal};
-use crate::model::{Refusal, ServiceName, ServiceSpec, Strategy, Window};
+use crate::model::{Refusal, ServiceName, ServiceSpec, Strategy, Window, is_zone};
 
 const STRATEGY: &str = "io.balena.update.strategy";
 const TIMEOUT: &str = "io.balena.update.handover-timeout";
@@ -83,7 +83,15 @@ pub(super) fn windows(services: &BTreeMap<ServiceName, ServiceSpec>, notes: &mut
     for (name, spec) in services {
         let Some(text) = spec.labels.get(WINDOW) else { continue };
         let read = Window::parse_all(text).map_err(|bad| refusal(path(name, WINDOW), bad));
-        windows.extend(notes.keep(read).unwrap_or_default());
+        let read = notes.keep(read).unwrap_or_default();
+        for window in read.iter().filter(|window| !is_zone(&window.zone)) {
+            let zone = &window.zone;
+            notes.refuse(refusal(
+                path(name, WINDOW),
+                format_args!("the time zone {zone:?} is not known: write a name of the time zone database, e.g. Europe/Zurich"),
+            ));
+        }
+        windows.extend(read);
     }
     windows
 }

@@ -97,7 +97,7 @@ fn what_is_asked_for_is_refused_by_a_policy_of_nothing_and_allowed_by_default() 
         (json!({"logging": {"driver": "json-file", "options": {"path": "/etc/x"}}}), "~.logging", "drivers"),
         (json!({"logging": {"options": {"syslog-address": "unix:///x"}}}), "~.logging", "drivers"),
         (
-            json!({"logging": {"driver": "local", "options": {"max-buffer-size": "9g"}}}),
+            json!({"logging": {"driver": "local", "options": {"mode": "non-blocking", "max-buffer-size": "9g"}}}),
             "~.logging",
             "drivers",
         ),
