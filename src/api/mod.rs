@@ -1,7 +1,7 @@
-//! The local sockets: what the agent says of itself, what an operator orders, and how the command
-//! line asks.
+//! The two local sockets: status (read by users and programs) and control (an operator's orders), and the client of
+//! the command line.
 //!
-//! Reads channels, and logs that it is handed; touches neither engine nor store.
+//! The room reads channels, and logs through a function that it is given. It touches neither engine nor store.
 
 mod answer;
 mod client;
@@ -13,8 +13,8 @@ mod forecast;
 mod inherited;
 mod logs;
 mod metrics;
+mod requests;
 mod server;
-mod wishes;
 
 pub use answer::ControlAnswer;
 pub use client::{ClientError, events, history, order, plan, status};
@@ -26,9 +26,11 @@ pub use document::{
 pub use events::{EventStatus, Readers};
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
 pub use inherited::Inherited;
-pub use logs::{Log, LogWish, Logs, NoLog, ReadLog, logs};
+pub use logs::{Log, LogRequest, Logs, NoLog, ReadLog, logs};
+pub use requests::{
+    AppRequest, HoldRequest, LockName, LockRequest, PurgeRequest, ServiceRequest, UpdateRequest,
+};
 pub use server::{BindError, Sources, bind, serve, serve_metrics};
-pub use wishes::{HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
 
 #[cfg(test)]
 mod tests {

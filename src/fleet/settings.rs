@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_is_not_accepted() {
-        for (text, told) in [
+        for (text, expected) in [
             ("listen = \"127.0.0.1\"", "write IP:PORT"),
             ("listen = \"0.0.0.0:7300\"", "no TLS"),
             ("listen = \"[::]:7300\"", "no TLS"),
@@ -193,14 +193,14 @@ mod tests {
             ("listen", "line 1 of the settings file"),
         ] {
             let error = RawConfig::parse(text).and_then(RawConfig::check).unwrap_err();
-            assert!(error.to_string().contains(told), "{text}: {error}");
+            assert!(error.to_string().contains(expected), "{text}: {error}");
         }
         let remote =
             RawConfig { listen: Some("0.0.0.0:7300".into()), allow_remote: true, ..RawConfig::default() };
         assert!(remote.check().is_ok());
     }
 
-    /// Without a number that was said, as many connections as files allow; with one, that number or none.
+    /// Without a set number there are as many connections as files allow; with one, exactly that number or an error.
     #[test]
     fn connections_fit_the_files_that_may_be_open() {
         for (said, most, expected) in [
@@ -223,7 +223,7 @@ mod tests {
                 (Ok(config), Ok(connections)) => {
                     assert_eq!(config.connections, connections, "{said:?} {most}")
                 }
-                (Err(error), Err(told)) => assert!(error.to_string().contains(told), "{error}"),
+                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
                 (given, expected) => panic!("{said:?} {most}: {given:?}, not {expected:?}"),
             }
         }

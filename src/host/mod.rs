@@ -134,7 +134,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_of_its_uptime() {
+    fn the_uptime_is_parsed() {
         for (text, millis) in [
             ("350735.47 234388.90\n", Some(350_735_470)),
             ("0.05 0.00\n", Some(50)),

@@ -1,4 +1,4 @@
-//! The nouns of the house. No I/O, no async, no clock, no JSON documents.
+//! The types that all rooms share. No I/O, no async, no clock, no JSON documents.
 //!
 //! Everything here is plain data that can be compared, printed and stored.
 

@@ -73,7 +73,7 @@ impl<'a, E, H> StepRunner<'a, E, H> {
             | Step::Unlock { .. }
             | Step::Heal { .. }
             | Step::Reject { .. }
-            | Step::Commit { .. }
+            | Step::Accept { .. }
             | Step::Forget { .. }
             | Step::Stop { .. }
             | Step::Fence { .. }

@@ -194,7 +194,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
             | Step::MeasureImage { .. }
             | Step::Heal { .. }
             | Step::Reject { .. }
-            | Step::Commit { .. }
+            | Step::Accept { .. }
             | Step::Forget { .. } => Ok(()),
             Step::CreateNetwork { network, .. } => {
                 let Some(Subject::Network { owner, spec }) = subject else { return no_longer_wanted() };

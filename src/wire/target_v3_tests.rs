@@ -20,7 +20,7 @@ fn apps(apps: &Value) -> BTreeMap<AppId, TargetApp> {
 }
 
 /// Apps as text: `a: wanted r1`, or `a: refused r1 [path: why]`.
-fn told(given: &Value) -> Vec<String> {
+fn texts(given: &Value) -> Vec<String> {
     let line = |(id, app): (&AppId, &TargetApp)| match app {
         TargetApp::Wanted(wanted) => {
             let release = wanted.release.as_ref().map_or("nothing", |release| release.commit.as_str());
@@ -204,7 +204,7 @@ fn trouble_in_one_app_refuses_that_app_only() {
              part of its path has lower-case letters and digits only, with '.', '_', '__' or '-' between them]",
         ),
     ] {
-        assert_eq!(told(&json!({"bad": bad, "good": good_app()})), [line, "good: wanted r1"]);
+        assert_eq!(texts(&json!({"bad": bad, "good": good_app()})), [line, "good: wanted r1"]);
     }
 }
 
@@ -212,7 +212,7 @@ fn trouble_in_one_app_refuses_that_app_only() {
 fn apps_that_are_not_ours_are_left_out() {
     let host = json!({"id": 1, "name": "host", "is_host": true, "releases": 5});
     assert_eq!(
-        told(&json!({
+        texts(&json!({
             "52e35121417640b1b28a680504e4039b": good_app(),
             "900de4f3cbac4b9bbd232885a35e407b": good_app(),
             "2e66a95795c149959c69472a8c2f92b8": good_app(),
@@ -225,7 +225,7 @@ fn apps_that_are_not_ours_are_left_out() {
     );
     let mut block = good_app();
     block["class"] = json!("block");
-    assert_eq!(told(&json!({ "block": block })), ["block: wanted r1"]);
+    assert_eq!(texts(&json!({ "block": block })), ["block: wanted r1"]);
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn null_is_absent_within_an_app() {
         "contract": null, "composition": null});
     let release = json!({"id": 2, "services": {"web": service}, "networks": null, "volumes": {"v": null}});
     assert_eq!(
-        told(&json!({
+        texts(&json!({
             "a": {"id": 1, "name": "n", "releases": {"r1": release}},
             "b": {"id": 1, "name": "n", "releases": {"r1": {"id": 2, "services": null}}},
             "c": {"id": 1, "name": "n", "releases": null},

@@ -1,4 +1,4 @@
-//! What the engine in memory holds, and what each call does to it.
+//! The state of the fake engine, and the effect of each call.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -22,7 +22,7 @@ pub(super) struct Inside {
     pub(super) volumes: BTreeMap<(AppId, VolumeName), VolumeSpec>,
     pub(super) registry: BTreeSet<ImageRef>,
     pub(super) unreachable: BTreeSet<ImageRef>,
-    /// Whether registries take the login and nothing else.
+    /// Whether registries accept a login only, and no token.
     pub(super) takes_no_token: bool,
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
     pub(super) faults: BTreeMap<usize, Fault>,
@@ -31,28 +31,28 @@ pub(super) struct Inside {
     pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
     pub(super) swaps: usize,
-    /// When containers crash that do so after a while.
+    /// When containers crash that do so after some time.
     pub(super) ends: BTreeMap<ContainerId, Instant>,
     pub(super) made: u64,
-    /// The number of its last start, for each container that was ever started.
+    /// The number of the last start of each container.
     pub(super) starts: BTreeMap<ContainerId, u64>,
     has_started: u64,
-    /// Whose containers the engine has started again by itself.
+    /// The services whose containers the engine has restarted by itself.
     pub(super) restarted: Vec<(AppId, ServiceName)>,
     pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
     pub(super) architecture: Option<String>,
     pub(super) is_down: bool,
-    /// Calls whose caller is gone, and that are still to be done.
+    /// Calls that are still to be executed, although their caller is gone.
     pub(super) late: Vec<LateCall>,
-    /// Whether such a call is done just now.
+    /// Whether such a call is being executed.
     pub(super) is_late: bool,
-    /// Services of which two containers ran at once.
+    /// Services that had two running containers at once.
     pub(super) doubles: Vec<String>,
-    /// What each container that was started publishes: its own port and the host's.
+    /// The published ports of each started container: its own and the host's.
     published: BTreeMap<ContainerId, Vec<(u16, HeldPort)>>,
 }
 
-/// The first of the ports that are picked for those who name none.
+/// The first host port for containers that name none.
 const FIRST_PICKED: u16 = 49153;
 
 impl Inside {
@@ -61,7 +61,7 @@ impl Inside {
         services.iter_mut().chain(parked).find(|s| s.container == *id)
     }
 
-    /// All containers, those that were put aside among them.
+    /// All containers, including parked ones.
     pub(super) fn everything(&self) -> impl Iterator<Item = &ObservedService> {
         self.observed.services.iter().chain(&self.observed.parked)
     }
@@ -78,7 +78,7 @@ impl Inside {
         self.everything().filter(mounts).map(|seen| seen.container.clone()).collect()
     }
 
-    pub(super) fn look(&self) -> Observed {
+    pub(super) fn observed(&self) -> Observed {
         let mut observed = self.observed.clone();
         for seen in &mut observed.services {
             seen.is_cut_off = seen.networks.iter().any(|(name, id)| {
@@ -113,7 +113,7 @@ impl Inside {
         for mount in &spec.mounts {
             if let MountSource::Volume(name) = &mount.source {
                 let config = new.volumes.get(name).cloned().unwrap_or_default();
-                // One that is there stays as it is.
+                // An existing one stays as it is.
                 self.volumes.entry((app.id.clone(), name.clone())).or_insert(config);
             }
         }
@@ -204,7 +204,7 @@ impl Inside {
         Ok(())
     }
 
-    /// Notes when another container of the service runs beside the one that was just started.
+    /// Notes if another container of the service runs at the same time as the one that was just started.
     fn note_double(&mut self, id: &ContainerId) {
         let up: Vec<_> = self.everything().filter(|seen| is_up(seen.state)).collect();
         let Some(seen) = up.iter().find(|seen| seen.container == *id) else { return };
@@ -232,7 +232,7 @@ impl Inside {
         self.published.insert(id.clone(), held);
     }
 
-    /// Ends a container that runs, so that it does not come back by itself.
+    /// Ends a running container, and the engine does not restart it.
     pub(super) fn end(&mut self, id: &ContainerId, code: i64) {
         if let Some(seen) = self.find(id).filter(|seen| is_up(seen.state)) {
             (seen.state, seen.health) = (ContainerState::Exited { code }, Health::Unchecked);
@@ -241,7 +241,7 @@ impl Inside {
         }
     }
 
-    /// The engine is there again, and what ran before ended when it went.
+    /// Starts the engine after an outage that ended all containers.
     pub(super) fn come_up(&mut self) {
         self.is_down = false;
         let ran: Vec<_> =
@@ -249,13 +249,13 @@ impl Inside {
         ran.iter().for_each(|id| self.end(id, 137));
         for id in ran {
             if self.specs.get(&id).is_some_and(|spec| spec.restart.is_forever()) {
-                // One that cannot be started stays down, as it does on a real engine.
+                // A container that cannot be started stays down, as on a real engine.
                 let _ = self.start(&id);
             }
         }
     }
 
-    /// Lets the time that has passed do to containers what it does.
+    /// Applies the passed time to all containers.
     pub(super) fn grow_old(&mut self) {
         let is_over = |end: &Instant| *end <= Instant::now();
         for seen in self.observed.services.iter_mut().filter(|seen| seen.state == ContainerState::Running) {
@@ -271,7 +271,7 @@ impl Inside {
         }
     }
 
-    /// Puts a container aside under another name.
+    /// Parks a container under another name.
     pub(super) fn park(&mut self, id: &ContainerId) {
         let Some(at) = self.observed.services.iter().position(|s| s.container == *id) else { return };
         let seen = self.observed.services.remove(at);
@@ -296,7 +296,7 @@ impl Inside {
         self.observed.parked.retain(|s| s.container != *id);
     }
 
-    /// What the containers that run publish on ports of the host.
+    /// The host ports that running containers publish.
     pub(super) fn published(&self) -> Vec<HeldPort> {
         let running = self.everything().filter(|seen| has_ports(seen.state));
         let held = running.flat_map(|seen| self.published.get(&seen.container).into_iter().flatten());
@@ -304,7 +304,7 @@ impl Inside {
     }
 }
 
-/// Whether a container's ports are taken: while it waits to be restarted they are free.
+/// Returns `true` if a container holds its ports. They are free while it waits for a restart.
 fn has_ports(state: ContainerState) -> bool {
     matches!(state, ContainerState::Running | ContainerState::Paused)
 }

@@ -1,4 +1,4 @@
-//! The calls by which the engine in memory is changed.
+//! Changes the fake engine.
 
 use std::time::Duration;
 
