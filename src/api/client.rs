@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::ControlAnswer;
-use super::document::{HistoryDocument, SCHEMA_VERSION, StatusDocument};
-use super::events::EventStatus;
+use super::document::{EventStatus, HistoryDocument, SCHEMA_VERSION, StatusDocument};
 use super::forecast::PlanDocument;
+use super::logs::LogRequest;
 use crate::http::{Answer, Failure, Http, Method, Request, header::HeaderName};
 
 /// Why there is no answer from the agent.
@@ -140,11 +141,49 @@ pub async fn events(
     Ok(follow)
 }
 
+/// A log that the agent sends.
+#[derive(Debug)]
+pub struct ReadLog {
+    answer: Answer,
+}
+
+impl ReadLog {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// If the agent or the engine ended the connection.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        self.answer.next().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
+    }
+}
+
+/// Requests a log from the agent at the status socket `path`.
+///
+/// # Errors
+///
+/// As [`ClientError`] says.
+pub async fn logs(path: &Path, wanted: &LogRequest) -> Result<ReadLog, ClientError> {
+    let mut ask = request(Method::GET, "logs", ANSWER_WITHIN).without_deadline();
+    ask = ask.query("service", &wanted.service).query("follow", wanted.follow.to_string());
+    let more = [
+        ("app", wanted.app.clone()),
+        ("tail", wanted.tail.map(|lines| lines.to_string())),
+        ("since", wanted.since.map(|seconds| seconds.to_string())),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            ask = ask.query(name, value);
+        }
+    }
+    sent(path, ask).await.map(|answer| ReadLog { answer })
+}
+
 async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
     read(path, sent(path, request(Method::GET, what, ANSWER_WITHIN)).await?).await
 }
 
-pub(super) fn request(method: Method, what: &str, within: Duration) -> Request {
+fn request(method: Method, what: &str, within: Duration) -> Request {
     Request::new(method, format!("http://agent/v1/{what}"), within)
 }
 

@@ -149,6 +149,25 @@ pub struct WaitingStatus {
     pub since: Option<String>,
 }
 
+/// An event of `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventStatus {
+    pub schema_version: u32,
+    /// RFC 3339, UTC, by the device's clock at that moment. Absent for `missed`.
+    pub at: Option<String>,
+    /// `step`, `waiting`, `target`, `order`, `engine`, `store`, or `missed`: the reader was too slow for some.
+    pub kind: String,
+    /// The verb of a step or order, or the reason of a wait.
+    pub word: Option<String>,
+    /// `done`, `failed`, `begun`, `over`, `received`, `followed`, `refused`, `lost` or `back`.
+    pub outcome: Option<String>,
+    /// Uuid.
+    pub app: Option<String>,
+    pub service: Option<String>,
+    /// A line for people.
+    pub what: String,
+}
+
 /// The identity of the agent, fixed while it runs.
 #[derive(Debug, Clone)]
 pub struct Who {

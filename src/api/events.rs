@@ -13,41 +13,21 @@ use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::answer::{busy, reply};
-use super::document::SCHEMA_VERSION;
-use super::server::Sources;
+use super::document::{EventStatus, SCHEMA_VERSION};
+use super::readers::READERS;
+use super::sources::Sources;
 use crate::listen::Visit;
 use crate::model::{Event, EventKind, Events, Step, text};
 
 /// How many events are written at once.
 const AT_ONCE: usize = 8;
-/// How many clients may read events at a time: so many privileged ones, and as many others.
-const READERS: usize = 8;
 /// The longest time without a line for a reader.
 const ALIVE: Duration = Duration::from_secs(15);
-
-/// One event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventStatus {
-    pub schema_version: u32,
-    /// RFC 3339, UTC, by the device's clock at that moment. Absent for `missed`.
-    pub at: Option<String>,
-    /// `step`, `waiting`, `target`, `order`, `engine`, `store`, or `missed`: the reader was too slow for some.
-    pub kind: String,
-    /// The verb of a step or order, or the reason of a wait.
-    pub word: Option<String>,
-    /// `done`, `failed`, `begun`, `over`, `received`, `followed`, `refused`, `lost` or `back`.
-    pub outcome: Option<String>,
-    /// Uuid.
-    pub app: Option<String>,
-    pub service: Option<String>,
-    /// A line for people.
-    pub what: String,
-}
 
 /// The query of the request.
 #[derive(Debug, Deserialize)]
@@ -60,32 +40,6 @@ pub(super) struct Ask {
 impl Default for Ask {
     fn default() -> Self {
         Self { follow: true }
-    }
-}
-
-/// Places for responses that take long. Root has places of its own.
-#[derive(Debug, Clone)]
-pub struct Readers {
-    ordinary: Arc<Semaphore>,
-    privileged: Arc<Semaphore>,
-}
-
-impl Readers {
-    /// Places for readers of events.
-    #[must_use]
-    pub fn of_events() -> Self {
-        Self::new(READERS)
-    }
-
-    /// `each` places for privileged readers, and as many for others.
-    pub(super) fn new(each: usize) -> Self {
-        Self { ordinary: Arc::new(Semaphore::new(each)), privileged: Arc::new(Semaphore::new(each)) }
-    }
-
-    /// Takes a place if one is free.
-    pub(super) fn take(&self, visit: &Visit) -> Option<OwnedSemaphorePermit> {
-        let places = if visit.is_privileged() { &self.privileged } else { &self.ordinary };
-        Arc::clone(places).try_acquire_owned().ok()
     }
 }
 

@@ -1,4 +1,4 @@
-//! `GET /v1/logs` of the status socket: the log of a service; and the client for it.
+//! `GET /v1/logs` of the status socket: the log of a service.
 //!
 //! | query | |
 //! | --- | --- |
@@ -11,21 +11,17 @@
 //! The body is the bytes that the service wrote. A slow reader delays only itself, and nothing is buffered for it.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Extension, FromRef, Query, State};
+use axum::body::Body;
+use axum::extract::{Extension, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use super::answer::{busy, reply};
-use super::client::{self, ANSWER_WITHIN, ClientError, sent};
-use super::events::Readers;
-use super::server::Sources;
-use crate::http::{Answer, Method};
+use super::readers::Readers;
 use crate::listen::Visit;
 
 /// How many earlier lines are sent if the request does not say.
@@ -85,12 +81,6 @@ impl fmt::Debug for Logs {
     }
 }
 
-impl FromRef<Sources> for Logs {
-    fn from_ref(sources: &Sources) -> Self {
-        sources.logs.clone()
-    }
-}
-
 pub(super) async fn log(
     State(logs): State<Logs>,
     Extension(visit): Extension<Visit>,
@@ -114,44 +104,6 @@ pub(super) async fn log(
         }
         Err(NoLog { code, why }) => reply(code, why).into_response(),
     }
-}
-
-/// A log that the agent sends.
-#[derive(Debug)]
-pub struct ReadLog {
-    answer: Answer,
-}
-
-impl ReadLog {
-    /// The next piece; `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// If the agent or the engine ended the connection.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
-        self.answer.next().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
-    }
-}
-
-/// Requests a log from the agent at the status socket `path`.
-///
-/// # Errors
-///
-/// As [`ClientError`] says.
-pub async fn logs(path: &Path, request: &LogRequest) -> Result<ReadLog, ClientError> {
-    let mut ask = client::request(Method::GET, "logs", ANSWER_WITHIN).without_deadline();
-    ask = ask.query("service", &request.service).query("follow", request.follow.to_string());
-    let more = [
-        ("app", request.app.clone()),
-        ("tail", request.tail.map(|lines| lines.to_string())),
-        ("since", request.since.map(|seconds| seconds.to_string())),
-    ];
-    for (name, value) in more {
-        if let Some(value) = value {
-            ask = ask.query(name, value);
-        }
-    }
-    sent(path, ask).await.map(|answer| ReadLog { answer })
 }
 
 #[cfg(test)]

@@ -13,24 +13,27 @@ mod forecast;
 mod inherited;
 mod logs;
 mod metrics;
+mod readers;
 mod requests;
 mod server;
+mod sources;
 
 pub use answer::ControlAnswer;
-pub use client::{ClientError, events, history, order, plan, status};
+pub use client::{ClientError, ReadLog, events, history, logs, order, plan, status};
 pub use control::{Control, serve_control};
 pub use document::{
-    AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
-    LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
+    AppStatus, EventStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus,
+    LeaseStatus, LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
-pub use events::{EventStatus, Readers};
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
 pub use inherited::Inherited;
-pub use logs::{Log, LogRequest, Logs, NoLog, ReadLog, logs};
+pub use logs::{Log, LogRequest, Logs, NoLog};
+pub use readers::Readers;
 pub use requests::{
     AppRequest, HoldRequest, LockName, LockRequest, PurgeRequest, ServiceRequest, UpdateRequest,
 };
-pub use server::{BindError, Sources, bind, serve, serve_metrics};
+pub use server::{BindError, bind, serve, serve_metrics};
+pub use sources::Sources;
 
 #[cfg(test)]
 mod tests {

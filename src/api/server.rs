@@ -13,44 +13,19 @@ use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::listen::{self, Admission, Limits, Listener};
-use crate::model::{CloudReport, Delivered, Events, Report};
 
 use super::Inherited;
 use super::answer::{Json, Reply, busy, reply};
-use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
-use super::events::{Readers, events};
-use super::forecast::{Forecaster, PlanDocument, plan_document};
-use super::logs::{Logs, log};
+use super::document::{HistoryDocument, Now, StatusDocument, document, history};
+use super::events::events;
+use super::forecast::{PlanDocument, plan_document};
+use super::logs::log;
 use super::metrics::{Around, metrics};
-
-/// The sources of what is served.
-#[derive(Debug, Clone)]
-pub struct Sources {
-    pub who: Who,
-    pub report: watch::Receiver<Report>,
-    /// `None` if no cloud is configured.
-    pub cloud: Option<watch::Receiver<CloudReport>>,
-    pub target: watch::Receiver<Option<Arc<Delivered>>>,
-    pub forecaster: Forecaster,
-    pub events: watch::Receiver<Events>,
-    /// An id of this run of the agent.
-    pub run: Arc<str>,
-    pub readers: Readers,
-    /// Ends responses that have no end of their own.
-    pub stop: CancellationToken,
-    /// Memory of the agent, in bytes.
-    pub memory: fn() -> Option<u64>,
-    /// Time since the device booted.
-    pub uptime: fn() -> Duration,
-    /// This boot of the device.
-    pub boot_id: String,
-    pub logs: Logs,
-}
+use super::sources::Sources;
 
 /// Why a socket could not be created.
 #[derive(Debug, thiserror::Error)]

@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::server::MORE_CONNECTIONS;
-
 /// Unchecked settings from the file, or from flags and environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +37,12 @@ pub struct Config {
 const CONNECTIONS: usize = 1024;
 /// The accepted values of `connections`.
 const CONNECTIONS_RANGE: RangeInclusive<usize> = 16..=60_000;
+/// Connections of operators, in addition to the setting `connections`.
+pub(super) const OPERATORS: usize = 32;
+
+/// Connections of clients that are not identified yet, in addition to the setting `connections`.
+pub(super) const SPARE: usize = 32;
+
 /// Open files other than connections: the store, the listener, logs, the runtime's own.
 const OTHER_FILES: usize = 64;
 
@@ -108,10 +112,10 @@ impl RawConfig {
     ///
     /// [`ConfigError::OpenFiles`] if a number that is set does not fit, or not even the smallest one.
     pub fn within(mut self, most: usize) -> Result<Self, ConfigError> {
-        let fits = most.saturating_sub(MORE_CONNECTIONS + OTHER_FILES);
+        let fits = most.saturating_sub(OPERATORS + SPARE + OTHER_FILES);
         let given = self.connections.unwrap_or_else(|| CONNECTIONS.min(fits.max(*CONNECTIONS_RANGE.start())));
         if given > fits {
-            let needed = given.saturating_add(MORE_CONNECTIONS + OTHER_FILES);
+            let needed = given.saturating_add(OPERATORS + SPARE + OTHER_FILES);
             return Err(ConfigError::OpenFiles { given, needed, most });
         }
         if given < CONNECTIONS && self.connections.is_none() {

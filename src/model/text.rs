@@ -38,6 +38,18 @@ pub fn is_one_line(text: &str) -> bool {
     text.chars().count() < LONGEST_LINE && judged(text).all(|(_, is_shown)| is_shown)
 }
 
+/// Returns a text without the characters that [`one_line`] would escape, and at most `longest` characters of it. Control
+/// characters and line breaks become spaces, and spaces at both ends are removed.
+#[must_use]
+pub fn cleaned(text: &str, longest: usize) -> String {
+    let kept = judged(text).filter_map(|(c, is_shown)| match c {
+        _ if is_shown => Some(c),
+        _ if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => Some(' '),
+        _ => None,
+    });
+    kept.collect::<String>().trim().chars().take(longest).collect::<String>().trim_end().to_owned()
+}
+
 /// Returns JSON documents with all characters in their strings escaped that are not safe to show. A JSON parser reads the
 /// same strings.
 #[must_use]
@@ -289,6 +301,9 @@ mod tests {
             let line = one_line(&text);
             prop_assert!(!line.chars().any(is_bad), "{line:?}");
             prop_assert_eq!(one_line(&line), line);
+            let clean = cleaned(&text, 40);
+            prop_assert!(is_one_line(&clean) && clean.chars().count() <= 40, "{clean:?}");
+            prop_assert_eq!(cleaned(&clean, 40), clean);
             let mut screen = Screen::default();
             let all = [text.as_bytes(), &bytes].concat();
             let shown: String = all.chunks(size).map(|piece| screen.take(piece)).collect();
@@ -365,6 +380,22 @@ mod tests {
         assert!(!is_one_line(&"x".repeat(LONGEST_LINE)));
         let line = one_line(&"\n".repeat(1_000_000));
         assert_eq!(line, format!("{}…", r"\n".repeat(LONGEST_LINE / 2 - 1)));
+    }
+
+    #[test]
+    fn a_cleaned_text_has_only_visible_characters() {
+        for (text, clean) in [
+            ("Küche 2", "Küche 2"),
+            ("👩\u{200d}🔬 lab", "👩\u{200d}🔬 lab"),
+            ("shop\u{200d}", "shop"),
+            ("a\u{200b}b\u{202e}c", "abc"),
+            ("two\nlines\t\u{1b}[2J\u{2028}", "two lines  [2J"),
+            (" \u{feff}\u{200d} ", ""),
+            ("a longer text", "a longer te"),
+            ("ten letter s", "ten letter"),
+        ] {
+            assert_eq!(cleaned(text, 11), clean, "{text:?}");
+        }
     }
 
     #[test]

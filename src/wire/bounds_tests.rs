@@ -112,7 +112,7 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
     let many: serde_json::Map<_, _> = (0..5).map(|n| (format!("a{n}"), app(1, &json!({})))).collect();
     assert_eq!(
         parse(&Value::Object(many), bounds()).unwrap_err(),
-        "target refused at \"apps\": there are 5 apps, and this device accepts 4: remove some, or raise limits.apps on the \
+        "at \"apps\": there are 5 apps, and this device accepts 4: remove some, or raise limits.apps on the \
          device"
     );
 }

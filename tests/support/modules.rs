@@ -8,7 +8,7 @@ use std::fs;
 use std::path::Path;
 
 /// Files below a folder, with their text, sorted.
-pub fn rust_files(folder: &Path) -> Vec<(String, String)> {
+pub(crate) fn rust_files(folder: &Path) -> Vec<(String, String)> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -23,17 +23,17 @@ pub fn rust_files(folder: &Path) -> Vec<(String, String)> {
 }
 
 /// Returns `true` for a file with tests only.
-pub fn is_test(file: &str) -> bool {
+pub(crate) fn is_test(file: &str) -> bool {
     file.contains("/tests") || file.ends_with("tests.rs")
 }
 
 /// Returns `true` if `line` is code and not a comment.
-pub fn is_code(line: &str) -> bool {
+pub(crate) fn is_code(line: &str) -> bool {
     !line.trim_start().starts_with("//")
 }
 
 /// The lines of a file before its tests.
-pub fn before_tests(text: &str) -> Vec<&str> {
+pub(crate) fn before_tests(text: &str) -> Vec<&str> {
     let mut all: Vec<&str> = text.lines().collect();
     // A declaration of tests in another file does not end the code.
     let begins_tests = |pair: &[&str]| pair[0].starts_with("#[cfg(test)]") && pair[1].ends_with('{');
@@ -44,7 +44,7 @@ pub fn before_tests(text: &str) -> Vec<&str> {
 }
 
 /// The path of a file's module below the crate: `src/api/logs.rs` is `api::logs`, and `src/api/mod.rs` is `api`.
-pub fn module_of(file: &str) -> Vec<String> {
+pub(crate) fn module_of(file: &str) -> Vec<String> {
     let path = file.strip_prefix("src/").unwrap().trim_end_matches(".rs").trim_end_matches("/mod");
     let mut parts: Vec<String> = path.split('/').map(str::to_owned).collect();
     // `paths_tests.rs` is the module `tests` of `paths.rs`.
@@ -57,19 +57,19 @@ pub fn module_of(file: &str) -> Vec<String> {
 
 /// A path in the code, from the root of the crate.
 #[derive(Debug, Clone)]
-pub struct Used {
+pub(crate) struct Used {
     /// The line in the file, from 1.
-    pub line: usize,
-    pub path: Vec<String>,
+    pub(crate) line: usize,
+    pub(crate) path: Vec<String>,
     /// The name that a `use` gives it; `None` for a path within the code.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Whether a `use` makes it visible outside of the module.
-    pub is_exported: bool,
+    pub(crate) is_exported: bool,
 }
 
 /// All paths in `lines` that begin with `crate::`, `super::` or `self::`, or with one of `children`, the modules that
 /// the file declares.
-pub fn used(lines: &[&str], module: &[String], children: &BTreeSet<String>) -> Vec<Used> {
+pub(crate) fn used(lines: &[&str], module: &[String], children: &BTreeSet<String>) -> Vec<Used> {
     let mut found = Vec::new();
     let mut inner: Vec<(usize, String)> = Vec::new();
     let mut n = 0;
@@ -162,7 +162,7 @@ fn paths(code: &str) -> Vec<String> {
 fn absolute(path: &str, here: &[String], children: &BTreeSet<String>) -> Option<Vec<String>> {
     let mut words = path.split("::").peekable();
     let mut base = match *words.peek()? {
-        "crate" => {
+        "crate" | "cotter" => {
             words.next();
             Vec::new()
         }
@@ -183,7 +183,7 @@ fn absolute(path: &str, here: &[String], children: &BTreeSet<String>) -> Option<
 }
 
 /// The modules that a file declares.
-pub fn declared(lines: &[&str]) -> BTreeSet<String> {
+pub(crate) fn declared(lines: &[&str]) -> BTreeSet<String> {
     let declarations = lines.iter().filter(|line| is_code(line)).filter_map(|line| {
         let (_, name) = line.strip_suffix(';')?.split_once("mod ")?;
         let is_plain = ["", "pub ", "pub(super) ", "pub(crate) "].contains(&line.split_once("mod ")?.0);
@@ -193,7 +193,7 @@ pub fn declared(lines: &[&str]) -> BTreeSet<String> {
 }
 
 /// The modules of one room that use each other, without tests: for each the modules whose items it uses, with a line.
-pub type Graph = BTreeMap<String, BTreeMap<String, String>>;
+pub(crate) type Graph = BTreeMap<String, BTreeMap<String, String>>;
 
 struct Module {
     file: String,
@@ -202,7 +202,7 @@ struct Module {
 }
 
 /// The graph of all modules.
-pub fn graph(folder: &Path) -> Graph {
+pub(crate) fn graph(folder: &Path) -> Graph {
     let modules: BTreeMap<Vec<String>, Module> = rust_files(folder)
         .into_iter()
         .filter(|(file, _)| !is_test(file))
@@ -221,7 +221,8 @@ pub fn graph(folder: &Path) -> Graph {
                 continue;
             }
             let Some(target) = home(&modules, &used.path, 0) else { continue };
-            if target != *path {
+            // A module and the modules in it belong together.
+            if !target.starts_with(path) && !path.starts_with(&target) {
                 let place = format!("{}:{}", module.file, used.line);
                 edges.entry(target.join("::")).or_insert(place);
             }
@@ -262,7 +263,7 @@ fn home(modules: &BTreeMap<Vec<String>, Module>, path: &[String], depth: usize) 
 }
 
 /// The groups of modules that use each other, directly or through others, each as `a -> b at file:line`.
-pub fn circles(graph: &Graph) -> Vec<String> {
+pub(crate) fn circles(graph: &Graph) -> Vec<String> {
     let reach = |from: &String| {
         let (mut seen, mut open) = (BTreeSet::new(), vec![from]);
         while let Some(next) = open.pop() {
@@ -274,7 +275,8 @@ pub fn circles(graph: &Graph) -> Vec<String> {
         }
         seen
     };
-    let reached: BTreeMap<&String, BTreeSet<&String>> = graph.keys().map(|from| (from, reach(from))).collect();
+    let reached: BTreeMap<&String, BTreeSet<&String>> =
+        graph.keys().map(|from| (from, reach(from))).collect();
     let mut circles = Vec::new();
     for (from, targets) in graph {
         for (to, place) in targets {
@@ -287,7 +289,7 @@ pub fn circles(graph: &Graph) -> Vec<String> {
 }
 
 /// The functions of a file with their number of lines, from `fn` to the closing brace.
-pub fn functions(lines: &[&str]) -> Vec<(usize, String, usize)> {
+pub(crate) fn functions(lines: &[&str]) -> Vec<(usize, String, usize)> {
     let mut found = Vec::new();
     for (n, line) in lines.iter().enumerate().filter(|(_, line)| is_code(line)) {
         let code = line.trim_start();
@@ -299,10 +301,10 @@ pub fn functions(lines: &[&str]) -> Vec<(usize, String, usize)> {
             continue;
         };
         let indent = line.len() - code.len();
-        let name: String =
-            code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
         let end = format!("{}}}", " ".repeat(indent));
-        let length = lines[n..].iter().position(|line| *line == end || (line.ends_with(';') && n + 1 == lines.len()));
+        let length =
+            lines[n..].iter().position(|line| *line == end || (line.ends_with(';') && n + 1 == lines.len()));
         let is_declared = code.ends_with(';') || code.ends_with('}');
         if !is_declared && let Some(length) = length {
             found.push((n + 1, name, length + 1));

@@ -1,18 +1,18 @@
 //! The state of the fake engine, and the effect of each call.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
-    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, Observed,
-    ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, NetworkId,
+    Observed, ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
-use super::late::LateCall;
-use super::{Behaviour, Fault, is_up, mounts, networks};
+use super::{Behaviour, Fault, is_up, mounts};
 
 #[derive(Debug, Default)]
 pub(super) struct Inside {
@@ -50,6 +50,27 @@ pub(super) struct Inside {
     pub(super) doubles: Vec<String>,
     /// The published ports of each started container: its own and the host's.
     published: BTreeMap<ContainerId, Vec<(u16, HeldPort)>>,
+}
+
+/// A call that the engine has not executed yet, and whose caller is gone.
+pub(super) struct LateCall {
+    pub(super) verb: &'static str,
+    /// The container, or whatever else the call is about.
+    pub(super) what: String,
+    pub(super) due: Instant,
+    pub(super) act: Box<dyn FnOnce(&mut Inside) + Send>,
+}
+
+impl fmt::Debug for LateCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.what)
+    }
+}
+
+/// The engine's names of the networks of a new container. It has met none of them yet.
+pub(super) fn unmet(instance: &Instance, new: NewContainer<'_>) -> BTreeMap<String, Option<NetworkId>> {
+    let (_, endpoints) = docker_spec::endpoints(instance, new);
+    endpoints.into_iter().map(|(name, _)| (name, None)).collect()
 }
 
 /// The first host port for containers that name none.
@@ -101,7 +122,7 @@ impl Inside {
         }
         let name = docker_spec::container_name(instance, app, service, spec);
         let partial = format!("{name}{}", docker_spec::PARTIAL);
-        let networks = networks::of(instance, new);
+        let networks = unmet(instance, new);
         let is_taken = |n: &String| *n == name || (networks.len() > 1 && *n == partial);
         if self.names.values().any(is_taken) {
             return refused(409, format!("The container name {name} is already in use"));
@@ -157,16 +178,7 @@ impl Inside {
         if let Some((app, spec)) = app.as_ref().zip(spec.as_ref()) {
             mounts::mount(app, spec, &self.volumes)?;
         }
-        let joins: Vec<_> = self.find(id).into_iter().flat_map(|seen| seen.joins.clone()).collect();
-        for (kind, other) in joins {
-            let Some(state) = self.find(&other).map(|seen| seen.state) else {
-                return refused(format!("No such container: {other}"));
-            };
-            if state != ContainerState::Running {
-                let message = format!("cannot join {} of a non running container: {other}", kind.as_str());
-                return Err(EngineError::Refused { call: "start", status: 409, message });
-            }
-        }
+        self.check_joins(id)?;
         self.has_started += 1;
         let number = self.has_started;
         let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
@@ -201,6 +213,23 @@ impl Inside {
         self.starts.insert(id.clone(), number);
         self.publish(id);
         self.note_double(id);
+        Ok(())
+    }
+
+    /// Refuses to start a container that joins one that does not run.
+    fn check_joins(&mut self, id: &ContainerId) -> Result<(), EngineError> {
+        let refused = |status, message| Err(EngineError::Refused { call: "start", status, message });
+        let joins: Vec<_> = self.find(id).into_iter().flat_map(|seen| seen.joins.clone()).collect();
+        for (kind, other) in joins {
+            match self.find(&other).map(|seen| seen.state) {
+                None => return refused(404, format!("No such container: {other}")),
+                Some(ContainerState::Running) => {}
+                Some(_) => {
+                    let kind = kind.as_str();
+                    return refused(409, format!("cannot join {kind} of a non running container: {other}"));
+                }
+            }
+        }
         Ok(())
     }
 

@@ -1,7 +1,6 @@
 //! Calls that outlive their caller: the agent was killed or gave up, and the engine executes the call later.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,22 +11,7 @@ use crate::model::{
 };
 
 use super::Fake;
-use super::inside::Inside;
-
-/// A call that the engine has not executed yet, and whose caller is gone.
-pub(super) struct LateCall {
-    verb: &'static str,
-    /// The container, or whatever else the call is about.
-    what: String,
-    due: Instant,
-    act: Box<dyn FnOnce(&mut Inside) + Send>,
-}
-
-impl fmt::Debug for LateCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb, self.what)
-    }
-}
+use super::inside::{Inside, LateCall};
 
 impl LateCall {
     /// Returns `true` if the engine makes another call wait for this one: it executes one call on a container at a time.

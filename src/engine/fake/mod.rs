@@ -156,6 +156,18 @@ impl Fake {
         self.changed.send_modify(|n| *n += 1);
     }
 
+    /// Notes a call, and returns its fault.
+    fn note(&self, name: &str, what: &str) -> Option<Fault> {
+        let mut inside = self.inside();
+        let at = inside.calls.len();
+        let call = format!("{name} {what}").trim_end().to_owned();
+        let never = inside.never.contains(&call).then_some(Fault::Error);
+        inside.calls.push(call);
+        inside.finish_late_calls();
+        inside.grow_old();
+        inside.faults.remove(&at).or(never)
+    }
+
     /// Makes a call: notes it, and applies its fault or else `act`, after earlier calls on the same thing have finished.
     async fn call<T>(
         &self,
@@ -164,18 +176,8 @@ impl Fake {
         act: impl FnOnce(&mut Inside) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let refused = || EngineError::Refused { call: name, status: 500, message: "scripted".to_owned() };
-        let gone = || EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() };
         let late = || EngineError::Timeout { call: name, seconds: EngineError::DEADLINE.as_secs() };
-        let fault = {
-            let mut inside = self.inside();
-            let at = inside.calls.len();
-            let call = format!("{name} {what}").trim_end().to_owned();
-            let never = inside.never.contains(&call).then_some(Fault::Error);
-            inside.calls.push(call);
-            inside.finish_late_calls();
-            inside.grow_old();
-            inside.faults.remove(&at).or(never)
-        };
+        let fault = self.note(name, what);
         let (mut act, mut done) = (Some(act), None);
         if matches!(fault, Some(Fault::FreezeAfter | Fault::FreezeMidway)) {
             done = act.take().map(|act| act(&mut self.inside()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::{EngineError, NewContainer, docker_spec};
+use crate::engine::{EngineError, docker_spec};
 use crate::model::{
     App, AppId, ContainerId, Instance, NetworkId, NetworkName, NetworkSpec, ObservedNetwork, ObservedService,
     ObservedVolume, VolumeName, VolumeSpec,
@@ -10,12 +10,6 @@ use crate::model::{
 
 use super::inside::Inside;
 use super::is_up;
-
-/// The engine's names of the networks that a new container is on.
-pub(super) fn of(instance: &Instance, new: NewContainer<'_>) -> BTreeMap<String, Option<NetworkId>> {
-    let (_, endpoints) = docker_spec::endpoints(instance, new);
-    endpoints.into_iter().map(|(name, _)| (name, None)).collect()
-}
 
 impl Inside {
     pub(super) fn create_network(

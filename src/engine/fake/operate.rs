@@ -9,8 +9,8 @@ use crate::model::{
     App, ContainerId, ImageRef, NetworkId, NetworkName, NetworkSpec, OwnVolume, Platform, RegistryPass,
 };
 
-use super::inside::Inside;
-use super::{Fake, late, networks};
+use super::inside::{Inside, unmet};
+use super::{Fake, late};
 
 impl Operate for Fake {
     async fn pull(
@@ -73,7 +73,7 @@ impl Operate for Fake {
     }
 
     async fn reconnect(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
-        let names = networks::of(&self.instance, new);
+        let names = unmet(&self.instance, new);
         self.call_on("reconnect", id, move |inside, id| inside.reconnect(id, names)).await
     }
 

@@ -1,7 +1,8 @@
 //! Damage to one copy: the other one restores everything, and a note reports it.
 
-use super::super::mirror::{Found, Slot};
+use super::super::mirror::Found;
 use super::super::records::{Records, Snapshot};
+use super::super::slot::Slot;
 use super::super::{StoreError, choose, database};
 use super::*;
 
