@@ -19,7 +19,7 @@ pub use clock::{trust, window};
 pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
 pub use disk::{Disk, disk_of, free};
 pub use locks::{Locks, MOST_BYTES, MOST_FILES, Space, space};
-pub use paths::{Bounds, Led, leads_to};
+pub use paths::{Bounds, Led, PathError, leads_to};
 pub use ports::listeners;
 pub use routes::{Route, routes};
 
