@@ -4,18 +4,18 @@ use std::collections::HashMap;
 
 use bollard::models::CreateImageInfo;
 
-/// How far each layer is, and the highest percentage told.
+/// The progress of each layer, and the highest percentage that was reported.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// Per layer: downloaded and extracted, each from 0 to 1.
     layers: HashMap<String, (f64, f64)>,
-    /// Per layer that is downloaded: the most that it was told to have in all.
+    /// For each downloaded layer, the largest total size that the engine reported.
     totals: HashMap<String, u64>,
-    told: u8,
+    reported: u8,
 }
 
 impl Progress {
-    /// The bytes of the layers that were downloaded, as far as they were told.
+    /// Returns the bytes of the downloaded layers, as far as the engine reported them.
     pub(super) fn bytes(&self) -> u64 {
         self.totals.values().sum()
     }
@@ -56,8 +56,8 @@ impl Progress {
             reason = "0 to 100"
         )]
         let percent = (sum / self.layers.len() as f64 * 100.0).clamp(0.0, 100.0) as u8;
-        (percent > self.told).then(|| {
-            self.told = percent;
+        (percent > self.reported).then(|| {
+            self.reported = percent;
             percent
         })
     }
@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn it_rises_and_never_falls() {
         let mut progress = Progress::default();
-        let told: Vec<_> = [
+        let percentages: Vec<_> = [
             message("a", "Pulling fs layer", None),
             message("b", "Pulling fs layer", None),
             message("a", "Downloading", Some((50, 100))),
@@ -93,7 +93,7 @@ mod tests {
         .iter()
         .map(|m| progress.advance(m))
         .collect();
-        assert_eq!(told, [None, None, Some(12), None, Some(25), Some(50), Some(100)]);
+        assert_eq!(percentages, [None, None, Some(12), None, Some(25), Some(50), Some(100)]);
         assert_eq!(progress.bytes(), 100);
     }
 }

@@ -389,7 +389,7 @@ mod tests {
             ("👩\u{200d}🔬 lab", "👩\u{200d}🔬 lab"),
             ("shop\u{200d}", "shop"),
             ("a\u{200b}b\u{202e}c", "abc"),
-            ("two\nlines\t\u{1b}[2J\u{2028}", "two lines  [2J"),
+            ("a\nb\t\u{1b}[2J\u{2028}", "a b  [2J"),
             (" \u{feff}\u{200d} ", ""),
             ("a longer text", "a longer te"),
             ("ten letter s", "ten letter"),
