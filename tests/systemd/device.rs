@@ -256,13 +256,13 @@ impl<'a> Device<'a> {
         self.assert_unchanged("a restart");
         log.checked("a restart of the unit restarts nothing");
         let pid = machine.unit("MainPID");
-        machine.run(&["kill", "-STOP", &pid]);
+        machine.run(&["sh", "-c", &format!("kill -STOP {pid}")]);
         self.until("the watchdog restarts an agent that hangs", 20, || self.is_new(&pid));
         assert!(self.journal_has("result 'watchdog'"));
         self.assert_unchanged("the watchdog");
         log.checked("an agent that hangs is restarted by the watchdog");
         let pid = machine.unit("MainPID");
-        machine.run(&["kill", "-KILL", &pid]);
+        machine.run(&["sh", "-c", &format!("kill -KILL {pid}")]);
         self.until("an agent that is killed comes back", 20, || self.is_new(&pid));
         self.assert_unchanged("SIGKILL");
         log.checked("an agent that is killed comes back, to the sockets that it left");
