@@ -614,8 +614,8 @@ async fn many_devices_are_deleted_at_once_or_none() {
     }
     let delete = async |body: Value| desk.operate(Method::POST, "/devices/delete", body).await;
     for (body, status, expected) in [
-        (json!({}), 400, "say which devices are to be deleted"),
-        (json!({ "fleet": "lab" }), 400, "say which devices are to be deleted"),
+        (json!({}), 400, "name the devices to delete"),
+        (json!({ "fleet": "lab" }), 400, "name the devices to delete"),
         (json!({ "filter": "ring=none" }), 404, "no device matches \"ring=none\""),
         (json!({ "provisioning_key": "none" }), 404, "there is no provisioning key \"none\""),
         (
