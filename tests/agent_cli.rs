@@ -205,7 +205,7 @@ fn folders_that_cannot_be_used_end_the_agent_with_75() {
     assert_eq!((code, said.lines().count()), (75, 1), "{said}");
     assert_eq!(
         said,
-        "error: socket DIR/file/in/status.sock cannot be made (Not a directory (os error 20)); is runtime_dir a folder that we may write?"
+        "error: socket DIR/file/in/status.sock cannot be created (Not a directory (os error 20)); is runtime_dir a folder that we may write?"
     );
 }
 
@@ -243,7 +243,7 @@ fn a_status_that_cannot_be_had_says_why() {
     let (code, said) = run(status(), dir.path());
     assert_eq!((code, said.lines().count()), (1, 1), "{said}");
     assert!(
-        said.starts_with("error: what answers at DIR/status.sock is no agent of this version: "),
+        said.starts_with("error: the service at DIR/status.sock is not a cotter agent of this version: "),
         "{said}"
     );
     let (code, said) = run(status(), dir.path());

@@ -212,7 +212,7 @@ fn orders_that_change_nothing_say_so() {
     let (code, told) = alone.order(&["rollback"]);
     assert_eq!((code, told.contains("the release to go back to is not known")), (Some(21), true), "{told}");
     let (code, told) = alone.order(&["update"]);
-    assert_eq!((code, told.ends_with("no cloud is set that could be asked")), (Some(21), true), "{told}");
+    assert_eq!((code, told.ends_with("no cloud is configured")), (Some(21), true), "{told}");
     let (code, told) = alone.order(&["hold", "--reason", &"x".repeat(201)]);
     assert_eq!((code, told.lines().count()), (Some(2), 1), "{told}");
     assert_eq!(alone.status().expect("a status")["hold"], Value::Null);
@@ -254,7 +254,7 @@ fn an_update_asks_the_cloud_at_once() {
     until(1);
     for count in 2..=3 {
         // The answer to the last poll may be on its way; an order in that time is not lost.
-        assert_eq!(alone.order(&["update"]), done("the cloud is asked for the target now"));
+        assert_eq!(alone.order(&["update"]), done("asking the cloud for the target now"));
         until(count);
     }
     support::stays("polls", Duration::from_secs(1), || polls.load(Ordering::SeqCst));
@@ -407,7 +407,7 @@ fn an_operator_stops_and_starts_a_service() {
     assert_eq!((code, told), (Some(11), expected));
     assert_eq!(alone.order(&["stop", "web", "--force"]).0, Some(0));
     let (code, told) = alone.order(&["update", "--force"]);
-    let expected = "release r1 of demo passes locks and windows once; the cloud is asked for the target now";
+    let expected = "release r1 of demo passes locks and windows once; asking the cloud for the target now";
     assert_eq!((code, told.as_str()), (Some(0), expected));
     assert_eq!(alone.status().expect("a status")["apps"][0]["forced"], "r1");
 }
@@ -464,7 +464,11 @@ fn an_order_that_is_not_understood_is_told_so() {
             "a service's name has 1 to 255",
         ),
         ("locks", r#"{"reason": "r"}"#.to_owned(), "the body is not understood: missing field `ttl_s`"),
-        ("locks", r#"{"ttl_s": 60}"#.to_owned(), "a lock needs a reason: others will ask for it"),
+        (
+            "locks",
+            r#"{"ttl_s": 60}"#.to_owned(),
+            "a lock needs a reason, so that others know why updates wait",
+        ),
         ("locks", r#"{"reason": " \n ", "ttl_s": 60}"#.to_owned(), "a lock needs a reason"),
         ("locks", r#"{"reason": "r", "ttl_s": 0}"#.to_owned(), "ttl_s must be from 1 to 86400"),
         ("locks", r#"{"reason": "r", "ttl_s": 86401}"#.to_owned(), "ttl_s must be from 1 to 86400"),

@@ -3,22 +3,22 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "support/desk.rs"]
+mod desk;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use cotter::fleet::policy::{
     Bar, Change, Device, Fleet, KeyHash, NewDevice, NewFleet, NewKey, ProvisioningKey, Refusal, Tagging,
     World, check_device_key,
 };
-use cotter::fleet::{RawConfig, Server};
 use cotter::model::{AppId, DeviceUuid};
+use desk::Desk;
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
@@ -414,58 +414,13 @@ fn device_keys_must_be_hard_to_guess() {
     }
 }
 
-/// A server in this process, on a free port.
-struct Desk {
-    url: String,
-    token: String,
-    http: reqwest::Client,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
 impl Desk {
-    async fn open(dir: &Path) -> Self {
-        let raw = RawConfig {
-            listen: Some("127.0.0.1:0".into()),
-            data_dir: Some(dir.to_owned()),
-            ..RawConfig::default()
-        };
-        let server = Server::open(raw.check().unwrap()).await.unwrap();
-        let url = format!("http://{}", server.address());
-        let token = std::fs::read_to_string(dir.join("operator.token")).unwrap().trim().to_owned();
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
-        let stopping = stop.clone();
-        tasks.spawn(async move { server.run(stopping).await });
-        Self { url, token, http, stop, tasks }
-    }
-
-    async fn close(mut self) {
-        self.stop.cancel();
-        drop(self.http);
-        while self.tasks.join_next().await.is_some() {}
-    }
-
-    /// An operator's request: the status and the JSON.
-    async fn operate(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
-        let request =
-            self.http.request(method, format!("{}/api/v1{path}", self.url)).bearer_auth(&self.token);
-        let request = if body.is_null() { request } else { request.json(&body) };
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap())
-    }
-
     async fn post(&self, path: &str, body: Value) -> Value {
-        let (status, answer) = self.operate(Method::POST, path, body).await;
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        answer
+        self.did(Method::POST, path, body).await
     }
 
     async fn get(&self, path: &str) -> Value {
-        let (status, answer) = self.operate(Method::GET, path, Value::Null).await;
-        assert_eq!(status, 200, "{path}: {answer}");
-        answer
+        self.did(Method::GET, path, Value::Null).await
     }
 
     /// Status, `Retry-After`, whether it says that the device is deleted, and the body.
@@ -474,7 +429,7 @@ impl Desk {
             "application": 1, "device_type": "generic-amd64", "uuid": device, "api_key": device_key(device),
         });
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let request = self.http.post(format!("{}/device/register", self.url)).bearer_auth(key).json(&body);
+        let request = self.request(Method::POST, "/device/register").bearer_auth(key).json(&body);
         let response = request.send().await.unwrap();
         let header = |name: &str| response.headers().get(name).map(|v| v.to_str().unwrap().to_owned());
         let (wait, is_deleted) = (header("retry-after"), header("cotter-device") == Some("deleted".into()));
@@ -489,7 +444,7 @@ impl Desk {
 
     /// The status of a poll, and whether it says that the device is deleted.
     async fn poll(&self, device: &str, key: &str) -> (u16, bool) {
-        let request = self.http.get(format!("{}/device/v3/{device}/state", self.url));
+        let request = self.request(Method::GET, &format!("/device/v3/{device}/state"));
         let response = request.bearer_auth(key).send().await.unwrap();
         let is_deleted = response.headers().get("cotter-device").is_some_and(|v| v == "deleted");
         (response.status().as_u16(), is_deleted)
@@ -659,8 +614,8 @@ async fn many_devices_are_deleted_at_once_or_none() {
     }
     let delete = async |body: Value| desk.operate(Method::POST, "/devices/delete", body).await;
     for (body, status, expected) in [
-        (json!({}), 400, "say which devices are to be deleted"),
-        (json!({ "fleet": "lab" }), 400, "say which devices are to be deleted"),
+        (json!({}), 400, "name the devices to delete"),
+        (json!({ "fleet": "lab" }), 400, "name the devices to delete"),
         (json!({ "filter": "ring=none" }), 404, "no device matches \"ring=none\""),
         (json!({ "provisioning_key": "none" }), 404, "there is no provisioning key \"none\""),
         (

@@ -2,72 +2,21 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
 
+#[path = "support/desk.rs"]
+mod desk;
+
 use std::path::Path;
 
 use cotter::fleet::{RawConfig, Server};
+use desk::Desk;
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
 const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 
-/// A server in this process, on a free port.
-struct Desk {
-    url: String,
-    token: String,
-    http: reqwest::Client,
-    stop: CancellationToken,
-    tasks: JoinSet<()>,
-}
-
 impl Desk {
-    async fn open(dir: &Path) -> Self {
-        let raw = RawConfig {
-            listen: Some("127.0.0.1:0".into()),
-            data_dir: Some(dir.to_owned()),
-            poll_interval: Some("5s".into()),
-            ..RawConfig::default()
-        };
-        let server = Server::open(raw.check().unwrap()).await.unwrap();
-        let url = format!("http://{}", server.address());
-        let token = std::fs::read_to_string(dir.join("operator.token")).unwrap().trim().to_owned();
-        drop(rustls::crypto::ring::default_provider().install_default());
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        let stopping = stop.clone();
-        tasks.spawn(async move { server.run(stopping).await });
-        Self { url, token, http, stop, tasks }
-    }
-
-    async fn close(mut self) {
-        self.stop.cancel();
-        drop(self.http);
-        while self.tasks.join_next().await.is_some() {}
-    }
-
-    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url))
-    }
-
-    /// An operator's request: the status and the JSON.
-    async fn operate(&self, method: Method, path: &str, body: Value) -> (u16, Value) {
-        let request = self.request(method, &format!("/api/v1{path}")).bearer_auth(&self.token);
-        let request = if body.is_null() { request } else { request.json(&body) };
-        let response = request.send().await.unwrap();
-        (response.status().as_u16(), response.json().await.unwrap())
-    }
-
-    /// As [`Self::operate`], for what must succeed.
-    async fn did(&self, method: Method, path: &str, body: Value) -> Value {
-        let (status, answer) = self.operate(method, path, body).await;
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        answer
-    }
-
     /// A fleet with a provisioning key.
     async fn fleet(&self, name: &str) -> String {
         let created = self.did(Method::POST, "/fleets", json!({ "name": name })).await;

@@ -1,11 +1,17 @@
-//! The architecture as a test: which room may use which, how large a file may be, and that no word
-//! of the code is left half done.
+//! The architecture as a test: which room may use which, that no files use each other in a circle, the size of files and
+//! functions, and that no work is left half done.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot read the source should fail")]
 
-use std::collections::BTreeSet;
-use std::fs;
+#[path = "support/modules.rs"]
+mod modules;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+
+use modules::{
+    before_tests, circles, declared, functions, graph, is_code, is_test, module_of, rust_files, used,
+};
 
 /// Each room and the rooms it may use. A room that is not listed may use nothing.
 const FLOORS: &[(&str, &[&str])] = &[
@@ -28,10 +34,10 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("config", &["model", "ownership"]),
     ("project", &["model", "wire"]),
     // floor 3: the single writer
-    ("reconcile", &["model", "plan", "engine", "store", "registry"]),
+    ("reconcile", &["model", "plan", "engine", "store"]),
     // floor 4
     ("api", &["model", "listen", "http"]),
-    ("fleet", &["model", "wire", "registry", "ownership", "listen"]),
+    ("fleet", &["model", "wire", "ownership", "listen"]),
     (
         "daemon",
         &[
@@ -77,63 +83,67 @@ const FLOORS: &[(&str, &[&str])] = &[
 /// Lines of a file before its tests.
 const CEILING: usize = 400;
 
-fn rust_files(folder: &Path) -> Vec<(String, String)> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            files.extend(rust_files(&path));
-        } else if path.extension().is_some_and(|e| e == "rs") {
-            files.push((path.display().to_string(), fs::read_to_string(&path).unwrap()));
-        }
-    }
-    files.sort();
-    files
-}
+/// Lines of a function, with its signature.
+const LONGEST_FUNCTION: usize = 60;
 
-fn is_test(file: &str) -> bool {
-    file.contains("/tests") || file.ends_with("tests.rs")
-}
-
-/// Whether `line` is code, and not a comment.
-fn is_code(line: &str) -> bool {
-    !line.trim_start().starts_with("//")
-}
-
-/// The lines of a file before its tests.
-fn before_tests(text: &str) -> Vec<&str> {
-    let mut all: Vec<&str> = text.lines().collect();
-    // A declaration of tests that stand in another file ends nothing.
-    let begins_tests = |pair: &[&str]| pair[0].starts_with("#[cfg(test)]") && pair[1].ends_with('{');
-    if let Some(end) = all.windows(2).position(begins_tests) {
-        all.truncate(end);
-    }
-    all
+/// The room of a file: the first folder or file below `src`.
+fn room_of(file: &str) -> String {
+    file.split('/').nth(1).unwrap().trim_end_matches(".rs").to_owned()
 }
 
 #[test]
 fn rooms_only_use_the_floors_below() {
-    let mut wrong = Vec::new();
-    let mut used_rows = BTreeSet::new();
+    let (mut wrong, mut rows) = (Vec::new(), BTreeMap::<String, BTreeSet<String>>::new());
     for (file, text) in rust_files(Path::new("src")) {
-        let room = file.split('/').nth(1).unwrap().trim_end_matches(".rs").to_owned();
+        let room = room_of(&file);
         let row = FLOORS.iter().find(|(name, _)| *name == room);
         let Some((_, allowed)) = row else {
             wrong.push(format!("{file}: the room {room} has no row"));
             continue;
         };
-        used_rows.insert(room.clone());
-        for (n, line) in text.lines().enumerate().filter(|(_, line)| is_code(line)) {
-            for path in line.split("crate::").skip(1) {
-                let used = path.split([':', ';', '{', ' ', ',', ')']).next().unwrap();
-                if used != room && !allowed.contains(&used) {
-                    wrong.push(format!("{file}:{}: {room} uses {used:?}", n + 1));
-                }
+        let used_rooms = rows.entry(room.clone()).or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        for used in used(&lines, &module_of(&file), &declared(&lines)) {
+            let Some(used_room) = used.path.first().filter(|first| **first != room) else { continue };
+            if room == "lib" {
+                continue;
+            }
+            if allowed.contains(&used_room.as_str()) {
+                used_rooms.insert(used_room.clone());
+            } else {
+                wrong.push(format!("{file}:{}: {room} uses {used_room:?}", used.line));
             }
         }
     }
-    for (room, _) in FLOORS {
-        assert!(used_rows.contains(*room), "the row {room} has no room");
+    for (room, allowed) in FLOORS {
+        let Some(used_rooms) = rows.get(*room) else {
+            wrong.push(format!("the row {room} has no room"));
+            continue;
+        };
+        let unused = allowed.iter().filter(|allowed| !used_rooms.contains(**allowed));
+        wrong.extend(unused.map(|unused| format!("the row {room} allows {unused}, which it does not use")));
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A file may use its neighbours and its parent, but not a file that uses it, directly or through others.
+#[test]
+fn no_files_use_each_other_in_a_circle() {
+    let circles = circles(&graph(Path::new("src")));
+    assert!(circles.is_empty(), "{}", circles.join("\n"));
+}
+
+#[test]
+fn functions_stay_readable() {
+    let mut wrong = Vec::new();
+    for (file, text) in rust_files(Path::new("src")).into_iter().filter(|(file, _)| !is_test(file)) {
+        for (line, name, length) in functions(&before_tests(&text)) {
+            if length > LONGEST_FUNCTION {
+                wrong.push(format!(
+                    "{file}:{line}: {name} has {length} lines; {LONGEST_FUNCTION} is the limit"
+                ));
+            }
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
@@ -150,10 +160,10 @@ fn one_room_names_each_outside_thing() {
         ("clap::", &["cli"]),
     ];
     for (file, text) in rust_files(Path::new("src")) {
-        let room = file.split('/').nth(1).unwrap().trim_end_matches(".rs");
+        let room = room_of(&file);
         for (thing, rooms) in doors {
             let names_it = text.lines().filter(|l| is_code(l)).any(|l| l.contains(thing));
-            assert!(!names_it || rooms.contains(&room), "{file} names {thing}");
+            assert!(!names_it || rooms.contains(&room.as_str()), "{file} names {thing}");
         }
     }
 }
@@ -161,15 +171,18 @@ fn one_room_names_each_outside_thing() {
 #[test]
 fn only_the_reconciler_changes_what_the_engine_holds() {
     for (file, text) in rust_files(Path::new("src")) {
-        let room = file.split('/').nth(1).unwrap().trim_end_matches(".rs");
+        let room = room_of(&file);
         let orders = text.lines().filter(|l| is_code(l)).any(|l| l.contains("Operate"));
-        assert!(!orders || ["engine", "reconcile"].contains(&room), "{file} names the engine's second door");
+        assert!(
+            !orders || ["engine", "reconcile"].contains(&room.as_str()),
+            "{file} names the changing half of the engine"
+        );
     }
 }
 
 #[test]
 fn one_file_writes_to_the_terminal() {
-    // All that it prints is made safe there: what is printed elsewhere might come from outside, and is not.
+    // That file makes everything safe that it prints. Other files must not print, because text may come from outside.
     let ways = [" stdout()", " stderr()", "io::stdout", "io::stderr", "print!(", "println!(", "/dev/tty"];
     for (file, text) in rust_files(Path::new("src")).into_iter().filter(|(file, _)| !is_test(file)) {
         for (n, line) in before_tests(&text).into_iter().enumerate().filter(|(_, line)| is_code(line)) {
@@ -201,4 +214,29 @@ fn nothing_is_left_half_done() {
             }
         }
     }
+}
+
+/// The reader of modules finds what the tests above need.
+#[test]
+fn paths_of_modules_are_read() {
+    let text = "use crate::model::{App, id::Id};\nuse super::other::Thing as Name;\npub use child::One;\nmod child;\n\
+                mod inner {\n    use super::super::far;\n}\n// super::comment\nfn f() {\n    crate::host::now(\"super::text\");\n}";
+    let lines: Vec<&str> = text.lines().collect();
+    let children = declared(&lines);
+    let found = used(&lines, &["room".into(), "file".into()], &children);
+    let paths: Vec<String> = found.iter().map(|used| used.path.join("::")).collect();
+    assert_eq!(
+        paths,
+        [
+            "model::App",
+            "model::id::Id",
+            "room::other::Thing",
+            "room::file::child::One",
+            "room::far",
+            "host::now"
+        ]
+    );
+    let exported: Vec<_> = found.iter().filter(|used| used.is_exported).map(|used| used.line).collect();
+    assert_eq!(exported, [3]);
+    assert_eq!(functions(&lines), [(9, "f".to_owned(), 3)]);
 }

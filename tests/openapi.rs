@@ -283,14 +283,14 @@ fn every_bound_of_a_body_is_the_one_of_its_document() {
     let mut wrong = Vec::new();
     // Where `BOUND` stands, each of the values next to a bound is sent.
     for (path, body, schema) in [
-        ("/v1/hold", json!({ "reason": "BOUND" }), "HoldWish/properties/reason"),
-        ("/v1/retry", json!({ "app": "BOUND" }), "OfApp/properties/app"),
+        ("/v1/hold", json!({ "reason": "BOUND" }), "HoldRequest/properties/reason"),
+        ("/v1/retry", json!({ "app": "BOUND" }), "AppRequest/properties/app"),
         ("/v1/services/start", json!({ "service": "BOUND" }), "Name"),
         ("/v1/locks/release", json!({ "id": "BOUND" }), "Name"),
-        ("/v1/locks", json!({ "reason": "r", "ttl_s": "BOUND" }), "LockWish/properties/ttl_s"),
-        ("/v1/locks", json!({ "reason": "BOUND", "ttl_s": 1 }), "LockWish/properties/reason"),
-        ("/v1/locks", json!({ "reason": "r", "owner": "BOUND", "ttl_s": 1 }), "LockWish/properties/owner"),
-        ("/v1/purge", json!({ "app": "shop", "volume": "BOUND" }), "PurgeWish/properties/volume"),
+        ("/v1/locks", json!({ "reason": "r", "ttl_s": "BOUND" }), "LockRequest/properties/ttl_s"),
+        ("/v1/locks", json!({ "reason": "BOUND", "ttl_s": 1 }), "LockRequest/properties/reason"),
+        ("/v1/locks", json!({ "reason": "r", "owner": "BOUND", "ttl_s": 1 }), "LockRequest/properties/owner"),
+        ("/v1/purge", json!({ "app": "shop", "volume": "BOUND" }), "PurgeRequest/properties/volume"),
         ("/api/v1/fleets", json!({ "name": "BOUND" }), "FleetName"),
         (&rename, json!({ "name": "BOUND" }), "DeviceName"),
         (&tags, json!({ "set": { "a": "BOUND" } }), "TagDevice/properties/set/additionalProperties"),

@@ -1,4 +1,4 @@
-//! What the sockets answer, and how it is written.
+//! The answers of both sockets, as JSON.
 
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -8,7 +8,7 @@ use super::document::SCHEMA_VERSION;
 use crate::listen::RETRY_AFTER;
 use crate::model::text;
 
-/// What became of an order.
+/// The result of an order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ControlAnswer {
     pub schema_version: u32,
@@ -18,12 +18,12 @@ pub struct ControlAnswer {
     pub code: String,
     /// A line for the operator.
     pub message: String,
-    /// Of the lock that was given or renewed.
+    /// The lock that was given or renewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
 }
 
-/// A document, written as JSON that may be shown on a terminal.
+/// A document, sent as JSON that is safe to show on a terminal.
 #[derive(Debug)]
 pub(super) struct Json<T>(pub(super) T);
 
@@ -33,7 +33,7 @@ impl<T: Serialize> IntoResponse for Json<T> {
     }
 }
 
-/// One way for all documents.
+/// The response with a document. One function for all types keeps the binary small.
 fn written(document: serde_json::Result<String>) -> Response {
     match document {
         Ok(document) => ([(header::CONTENT_TYPE, "application/json")], text::json(&document)).into_response(),
@@ -41,10 +41,11 @@ fn written(document: serde_json::Result<String>) -> Response {
     }
 }
 
-pub(super) type Told = (StatusCode, Json<ControlAnswer>);
+/// An answer with its HTTP status.
+pub(super) type Reply = (StatusCode, Json<ControlAnswer>);
 
-/// An answer with the status that goes with its code.
-pub(super) fn told(code: &str, message: String) -> Told {
+/// Makes an answer; its code decides the HTTP status.
+pub(super) fn reply(code: &str, message: String) -> Reply {
     let status = match code {
         "done" => StatusCode::OK,
         "not_found" => StatusCode::NOT_FOUND,
@@ -60,10 +61,10 @@ pub(super) fn told(code: &str, message: String) -> Told {
     (status, Json(ControlAnswer { schema_version: SCHEMA_VERSION, code, message, id: None }))
 }
 
-/// The answer to a request that finds no place, with the time after which to try again.
-pub(super) fn busy(why: &str) -> ([(HeaderName, u64); 1], Told) {
+/// The answer to a request for which there is no place, with `Retry-After`.
+pub(super) fn busy(why: &str) -> ([(HeaderName, u64); 1], Reply) {
     (
         [(header::RETRY_AFTER, RETRY_AFTER)],
-        told("busy", format!("the agent is busy: {why}; try again in {RETRY_AFTER} s")),
+        reply("busy", format!("the agent is busy: {why}; try again in {RETRY_AFTER} s")),
     )
 }

@@ -1,42 +1,43 @@
-//! Asks the agent of this machine.
+//! The client of the agent's sockets.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::answer::ControlAnswer;
-use super::document::{HistoryDocument, SCHEMA_VERSION, StatusDocument};
-use super::events::EventStatus;
+use super::document::{EventStatus, HistoryDocument, SCHEMA_VERSION, StatusDocument};
 use super::forecast::PlanDocument;
+use super::logs::LogRequest;
 use crate::http::{Answer, Failure, Http, Method, Request, header::HeaderName};
 
-/// Why the agent did not tell.
+/// Why there is no answer from the agent.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error(
         "no agent answers at {path} ({why}); is it running? `systemctl status cotter-agent`, or name its socket with --socket"
     )]
     NoAgent { path: PathBuf, why: String },
-    /// A process has the socket, so it is no use to start one.
+    /// A process has the socket, so starting the agent would not help.
     #[error(
-        "the agent at {path} is there, and does not answer ({why}); it is busy, just starts, or hangs: try again, and see `systemctl status cotter-agent`"
+        "the agent at {path} does not answer ({why}); it is busy, starting or hung: try again, and see `systemctl status cotter-agent`"
     )]
     NoAnswer { path: PathBuf, why: String },
     #[error("socket {path} may not be used by you; {advice}")]
     NotPermitted { path: PathBuf, advice: &'static str },
-    #[error("what answers at {path} is no agent of this version: {why}")]
+    #[error("the service at {path} is not a cotter agent of this version: {why}")]
     NotUnderstood { path: PathBuf, why: String },
     #[error("the agent is busy and did not follow the order within {} s; try again", ORDER_WITHIN.as_secs())]
     Busy,
-    /// The agent answered that it does not do what was asked.
+    /// The agent refused the request.
     #[error("{message}")]
     NotFollowed { code: String, message: String },
 }
 
 impl ClientError {
-    /// Whether the same question may be answered in a moment: the agent is away, busy or on its way down.
+    /// Returns `true` if the same request may succeed soon: the agent is not running, busy or stopping.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -46,26 +47,26 @@ impl ClientError {
         }
     }
 
-    /// Whether an agent is there, and has no place for us.
+    /// Returns `true` if the agent runs and has no place for another request.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         matches!(self, Self::NotFollowed { code, .. } if code == "busy")
     }
 }
 
-/// What lets somebody read the status socket.
+/// How to get access to the status socket.
 pub(super) const READERS: &str = "use sudo, or become a member of group cotter";
 
-/// How long an order may wait: a stage under way is finished first.
+/// How long an order may wait. The agent finishes its current stage first.
 const ORDER_WITHIN: Duration = Duration::from_secs(120);
 
-/// How long a question may wait for its answer.
+/// How long a request for a document may wait for its answer.
 pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// More than any document of the agent has, and than any event.
+/// The largest document or event that is read, in bytes.
 const LONGEST: usize = 64 << 20;
 
-/// Asks for the status, for 5 s at most.
+/// Requests the status. Waits 5 s at most.
 ///
 /// # Errors
 ///
@@ -76,7 +77,7 @@ pub async fn status(path: &Path) -> Result<StatusDocument, ClientError> {
     Ok(document)
 }
 
-/// Asks what became of releases, for 5 s at most.
+/// Requests the history of releases. Waits 5 s at most.
 ///
 /// # Errors
 ///
@@ -87,7 +88,7 @@ pub async fn history(path: &Path) -> Result<HistoryDocument, ClientError> {
     Ok(document)
 }
 
-/// Asks what the next cycles would do, for 5 s at most.
+/// Requests the forecast of the next cycles. Waits 5 s at most.
 ///
 /// # Errors
 ///
@@ -98,9 +99,9 @@ pub async fn plan(path: &Path) -> Result<PlanDocument, ClientError> {
     Ok(document)
 }
 
-/// Asks for events after `last` (the id of an event), and shows each, with its text in JSON, until the agent ends
-/// the stream, or `show` says that nobody reads any more. `last` is then the last one's id, and `true` is returned
-/// while there may be more. Without `follow` it ends after what is kept.
+/// Requests the events after the event `last`, and calls `show` with each event and its JSON, until the agent ends the
+/// stream or `show` returns `false`. Sets `last` to the id of the last event. Returns `true` if more events may follow.
+/// Without `follow` it ends after the events that the agent has kept.
 ///
 /// # Errors
 ///
@@ -140,21 +141,59 @@ pub async fn events(
     Ok(follow)
 }
 
+/// A log that the agent sends.
+#[derive(Debug)]
+pub struct ReadLog {
+    answer: Answer,
+}
+
+impl ReadLog {
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    ///
+    /// If the agent or the engine ended the connection.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        self.answer.next().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
+    }
+}
+
+/// Requests a log from the agent at the status socket `path`.
+///
+/// # Errors
+///
+/// As [`ClientError`] says.
+pub async fn logs(path: &Path, wanted: &LogRequest) -> Result<ReadLog, ClientError> {
+    let mut ask = request(Method::GET, "logs", ANSWER_WITHIN).without_deadline();
+    ask = ask.query("service", &wanted.service).query("follow", wanted.follow.to_string());
+    let more = [
+        ("app", wanted.app.clone()),
+        ("tail", wanted.tail.map(|lines| lines.to_string())),
+        ("since", wanted.since.map(|seconds| seconds.to_string())),
+    ];
+    for (name, value) in more {
+        if let Some(value) = value {
+            ask = ask.query(name, value);
+        }
+    }
+    sent(path, ask).await.map(|answer| ReadLog { answer })
+}
+
 async fn ask<T: DeserializeOwned>(path: &Path, what: &str) -> Result<T, ClientError> {
     read(path, sent(path, request(Method::GET, what, ANSWER_WITHIN)).await?).await
 }
 
-pub(super) fn request(method: Method, what: &str, within: Duration) -> Request {
+fn request(method: Method, what: &str, within: Duration) -> Request {
     Request::new(method, format!("http://agent/v1/{what}"), within)
 }
 
-/// Reads a whole document.
+/// Reads a document.
 async fn read<T: DeserializeOwned>(path: &Path, answer: Answer) -> Result<T, ClientError> {
     let body = Box::pin(answer.body(LONGEST)).await.map_err(|e| not_understood(path, e.to_string()))?;
     serde_json::from_slice(&body).map_err(|e| not_understood(path, e.to_string()))
 }
 
-/// Gives an order, e.g. `hold`, to the control socket; the agent's answer when it followed.
+/// Sends an order, e.g. `hold`, to the control socket, and returns the agent's answer if it followed the order.
 ///
 /// # Errors
 ///
@@ -181,14 +220,14 @@ async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, C
     }
 }
 
-/// The way to the socket, if it is there and may be used.
+/// Returns a client for the socket if it exists and may be used.
 pub(super) async fn connect(path: &Path, advice: &'static str) -> Result<Http, ClientError> {
     match tokio::net::UnixStream::connect(path).await {
         Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             return Err(ClientError::NotPermitted { path: path.to_path_buf(), advice });
         }
-        // The queue of a listener that accepts nobody is full: Linux then refuses a connection that would have to wait.
+        // The queue of a listener that does not accept is full: Linux then refuses a connection that would have to wait.
         Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
             let why = "it accepts no connection".to_owned();
             return Err(ClientError::NoAnswer { path: path.to_path_buf(), why });
@@ -202,7 +241,7 @@ pub(super) fn no_agent(path: &Path, why: &dyn std::fmt::Display) -> ClientError 
     ClientError::NoAgent { path: path.to_path_buf(), why: why.to_string() }
 }
 
-/// The answer to a question, if it is one.
+/// Sends a request and returns the answer if its status is a success.
 pub(super) async fn sent(path: &Path, ask: Request) -> Result<Answer, ClientError> {
     let answer = connect(path, READERS).await?.send(ask).await;
     let answer = answer.map_err(|failure| no_answer(path, &failure))?;

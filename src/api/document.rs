@@ -17,22 +17,22 @@ pub struct StatusDocument {
     pub version: String,
     pub instance: String,
     pub device: DeviceStatus,
-    /// Absent when no cloud is set.
+    /// Absent if no cloud is configured.
     pub cloud: Option<CloudStatus>,
-    /// Why the engine cannot be looked at; absent when it can.
+    /// Why the engine cannot be observed; absent when it can.
     pub engine_error: Option<String>,
     /// Why the store cannot be written; absent when it can.
     pub store_error: Option<String>,
-    /// Whether a target is known. Without one nothing is touched.
+    /// Whether a target is known. Without one nothing is changed.
     pub has_target: bool,
     pub apps: Vec<AppStatus>,
     pub waiting: Vec<WaitingStatus>,
-    /// Whether there is something to do now: a step, or a target that was not looked at yet.
+    /// Whether there is something to do now: a step, or a target that has not been planned yet.
     #[serde(default)]
     pub is_busy: bool,
-    /// Absent unless an operator holds the device: then nothing is swapped.
+    /// Present while an operator holds the device. Nothing is swapped then.
     pub hold: Option<HoldStatus>,
-    /// What keeps releases from being swapped.
+    /// The locks that prevent swaps.
     #[serde(default)]
     pub locks: LocksStatus,
 }
@@ -60,7 +60,7 @@ pub struct FileLockStatus {
     /// Uuid.
     pub app: String,
     pub service: String,
-    /// As the service sees it.
+    /// The path inside the container.
     pub path: String,
 }
 
@@ -74,7 +74,7 @@ pub struct HaltedStatus {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldStatus {
-    /// The operator's own words.
+    /// As the operator wrote it.
     pub reason: String,
     /// RFC 3339, UTC.
     pub since: String,
@@ -83,7 +83,7 @@ pub struct HoldStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceStatus {
     pub uuid: String,
-    /// As the cloud calls it; absent before the first target.
+    /// Its name in the cloud; absent before the first target.
     pub name: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub struct CloudStatus {
     pub error: Option<String>,
     /// Failed requests in a row.
     pub failures: u32,
-    /// Polls since the agent started, those that failed among them.
+    /// Polls since the agent started, including failed ones.
     #[serde(default)]
     pub polls: u64,
     /// What is dangerous about the endpoint, in words.
@@ -115,7 +115,7 @@ pub struct AppStatus {
     /// State of the target release: downloading, downloaded, applying changes, done or rejected.
     pub update: Option<String>,
     pub services: Vec<ServiceStatus>,
-    /// Services that an operator stopped, and that stay so.
+    /// Services that an operator stopped, until they are started by an order.
     #[serde(default)]
     pub halted: Vec<HaltedStatus>,
     /// Commit of the release that an operator lets pass locks and windows.
@@ -129,7 +129,7 @@ pub struct ServiceStatus {
     pub release: String,
     pub image: String,
     pub status: String,
-    /// The engine's words, empty without a container.
+    /// The engine's status text, empty without a container.
     pub detail: String,
     /// Percent, while its image downloads.
     pub progress: Option<u8>,
@@ -142,14 +142,33 @@ pub struct WaitingStatus {
     /// One of the stable words of docs/operations.md.
     pub reason: String,
     pub why: String,
-    /// Seconds until it is tried again; absent when it waits for a change.
+    /// Seconds until the next attempt; absent if it waits for a change.
     pub retry_in_s: Option<u64>,
-    /// RFC 3339, UTC: since when, as far as this agent has seen.
+    /// RFC 3339, UTC: when it began, as far as this run of the agent has seen.
     #[serde(default)]
     pub since: Option<String>,
 }
 
-/// What is fixed while the agent runs.
+/// An event of `GET /v1/events`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventStatus {
+    pub schema_version: u32,
+    /// RFC 3339, UTC, by the device's clock at that moment. Absent for `missed`.
+    pub at: Option<String>,
+    /// `step`, `waiting`, `target`, `order`, `engine`, `store`, or `missed`: the reader was too slow for some.
+    pub kind: String,
+    /// The verb of a step or order, or the reason of a wait.
+    pub word: Option<String>,
+    /// `done`, `failed`, `begun`, `over`, `received`, `followed`, `refused`, `lost` or `back`.
+    pub outcome: Option<String>,
+    /// Uuid.
+    pub app: Option<String>,
+    pub service: Option<String>,
+    /// A line for people.
+    pub what: String,
+}
+
+/// The identity of the agent, fixed while it runs.
 #[derive(Debug, Clone)]
 pub struct Who {
     pub instance: String,
@@ -165,7 +184,7 @@ pub struct Now<'a> {
     pub uptime: Duration,
 }
 
-/// Puts the document together.
+/// Makes the status document.
 #[must_use]
 pub fn document(
     who: &Who,
@@ -191,7 +210,7 @@ pub fn document(
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),
         has_target: report.has_target,
-        apps: report.apps.iter().map(|(uuid, told)| app(uuid.to_string(), told)).collect(),
+        apps: report.apps.iter().map(|(uuid, report)| app(uuid.to_string(), report)).collect(),
         waiting: report.waiting.iter().map(waiting).collect(),
         is_busy: report.is_busy,
         hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
@@ -199,7 +218,7 @@ pub fn document(
     }
 }
 
-/// The document of `GET /v1/history`: what became of releases, the oldest first.
+/// The document of `GET /v1/history`: which releases were tried, accepted and rejected, oldest first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HistoryDocument {
     pub schema_version: u32,
@@ -208,7 +227,7 @@ pub struct HistoryDocument {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HappeningStatus {
-    /// RFC 3339, UTC; as right as the device's clock was.
+    /// RFC 3339, UTC, by the device's clock at that moment.
     pub at: String,
     /// Uuid.
     pub app: String,
@@ -218,14 +237,14 @@ pub struct HappeningStatus {
     pub release: String,
     /// `tried`, `accepted` or `rejected`.
     pub what: String,
-    /// Empty where there is nothing to tell.
+    /// May be empty.
     pub why: String,
 }
 
-/// Puts the history together.
+/// Makes the history document.
 #[must_use]
 pub(super) fn history(report: &Report) -> HistoryDocument {
-    let told = |happening: &Happening| {
+    let status = |happening: &Happening| {
         let name = report.apps.get(&happening.app).map(|app| app.name.clone());
         HappeningStatus {
             at: happening.at.clone(),
@@ -236,7 +255,7 @@ pub(super) fn history(report: &Report) -> HistoryDocument {
             why: happening.why.clone(),
         }
     };
-    let history = report.history.all().iter().map(told).collect();
+    let history = report.history.all().iter().map(status).collect();
     HistoryDocument { schema_version: SCHEMA_VERSION, history }
 }
 
@@ -261,15 +280,16 @@ fn locks(report: &Report, now: Now<'_>) -> LocksStatus {
     LocksStatus { leases: leases.collect(), files: files.collect() }
 }
 
-fn app(uuid: String, told: &AppReport) -> AppStatus {
-    let update = told.target.as_ref().and_then(|target| told.update.get(target)).map(|status| match status {
-        UpdateStatus::Rejected => "rejected",
-        UpdateStatus::Aborted => "aborted",
-        UpdateStatus::Downloading => "downloading",
-        UpdateStatus::Downloaded => "downloaded",
-        UpdateStatus::ApplyingChanges => "applying changes",
-        UpdateStatus::Done => "done",
-    });
+fn app(uuid: String, report: &AppReport) -> AppStatus {
+    let update =
+        report.target.as_ref().and_then(|target| report.update.get(target)).map(|status| match status {
+            UpdateStatus::Rejected => "rejected",
+            UpdateStatus::Aborted => "aborted",
+            UpdateStatus::Downloading => "downloading",
+            UpdateStatus::Downloaded => "downloaded",
+            UpdateStatus::ApplyingChanges => "applying changes",
+            UpdateStatus::Done => "done",
+        });
     let service = |s: &crate::model::ServiceReport| ServiceStatus {
         name: s.service.to_string(),
         release: s.release.to_string(),
@@ -280,17 +300,17 @@ fn app(uuid: String, told: &AppReport) -> AppStatus {
     };
     AppStatus {
         uuid,
-        name: told.name.clone(),
-        target: told.target.as_ref().map(ToString::to_string),
-        current: told.current.as_ref().map(ToString::to_string),
+        name: report.name.clone(),
+        target: report.target.as_ref().map(ToString::to_string),
+        current: report.current.as_ref().map(ToString::to_string),
         update: update.map(str::to_owned),
-        services: told.services.iter().map(service).collect(),
-        halted: told
+        services: report.services.iter().map(service).collect(),
+        halted: report
             .halted
             .iter()
             .map(|(service, halt)| HaltedStatus { service: service.to_string(), since: halt.since.clone() })
             .collect(),
-        forced: told.forced.as_ref().map(ToString::to_string),
+        forced: report.forced.as_ref().map(ToString::to_string),
     }
 }
 

@@ -1,7 +1,7 @@
-//! `GET /v1/events`: what happens on the device, as server-sent events.
+//! `GET /v1/events`: events of the device, as server-sent events.
 //!
-//! A reader gets what is kept, and then what comes. One that is too slow misses some, is told how many, and holds
-//! nobody up. With `Last-Event-ID` it goes on where it was.
+//! A reader gets the kept events first, and then new ones as they come. A reader that is too slow misses some, gets
+//! their number in a `missed` event, and delays no other. With `Last-Event-ID` it continues after that event.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -13,47 +13,27 @@ use axum::extract::{Extension, Query, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use serde::{Deserialize, Serialize};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::answer::{busy, told as answer};
-use super::document::SCHEMA_VERSION;
-use super::server::Sources;
+use super::answer::{busy, reply};
+use super::document::{EventStatus, SCHEMA_VERSION};
+use super::readers::READERS;
+use super::sources::Sources;
 use crate::listen::Visit;
 use crate::model::{Event, EventKind, Events, Step, text};
 
-/// How many are written at once.
+/// How many events are written at once.
 const AT_ONCE: usize = 8;
-/// How many may read events at a time: of the privileged, and of the others.
-const READERS: usize = 8;
-/// How long a reader hears nothing at most.
+/// The longest time without a line for a reader.
 const ALIVE: Duration = Duration::from_secs(15);
 
-/// One event.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct EventStatus {
-    pub schema_version: u32,
-    /// RFC 3339, UTC; as right as the device's clock was. Absent for `missed`.
-    pub at: Option<String>,
-    /// `step`, `waiting`, `target`, `order`, `engine`, `store`, or `missed`: the reader was too slow for some.
-    pub kind: String,
-    /// The step's or order's verb, or the reason of a waiting.
-    pub word: Option<String>,
-    /// `done`, `failed`, `begun`, `over`, `received`, `followed`, `refused`, `lost` or `back`.
-    pub outcome: Option<String>,
-    /// Uuid.
-    pub app: Option<String>,
-    pub service: Option<String>,
-    /// In words.
-    pub what: String,
-}
-
-/// What is asked for.
+/// The query of the request.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Ask {
-    /// Whether to go on with what comes, after what is kept.
+    /// Continues with new events after the kept ones.
     follow: bool,
 }
 
@@ -63,33 +43,7 @@ impl Default for Ask {
     }
 }
 
-/// Places for responses that take long. Root has its own.
-#[derive(Debug, Clone)]
-pub struct Readers {
-    ordinary: Arc<Semaphore>,
-    privileged: Arc<Semaphore>,
-}
-
-impl Readers {
-    /// Places for readers of events.
-    #[must_use]
-    pub fn of_events() -> Self {
-        Self::new(READERS)
-    }
-
-    /// So many places for each of both ranks.
-    pub(super) fn new(each: usize) -> Self {
-        Self { ordinary: Arc::new(Semaphore::new(each)), privileged: Arc::new(Semaphore::new(each)) }
-    }
-
-    /// A place, if one is free.
-    pub(super) fn take(&self, visit: &Visit) -> Option<OwnedSemaphorePermit> {
-        let places = if visit.is_privileged() { &self.privileged } else { &self.ordinary };
-        Arc::clone(places).try_acquire_owned().ok()
-    }
-}
-
-/// A reader, and where it is.
+/// A reader and its position.
 struct Reader {
     events: watch::Receiver<Events>,
     /// The last event that it got.
@@ -107,14 +61,14 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Response {
     let Ok(Query(ask)) = ask else {
-        let why = "the only question is follow=true or follow=false".to_owned();
-        return answer("bad_request", why).into_response();
+        let why = "the only parameter is follow=true or follow=false".to_owned();
+        return reply("bad_request", why).into_response();
     };
     let Some(place) = sources.readers.take(&visit) else {
         return busy(&format!("{READERS} clients read events already")).into_response();
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    // Those of an earlier run of the agent are gone: then all that is kept is news.
+    // The events of an earlier run of the agent are gone. Its reader gets all events that are kept.
     let last = last.and_then(|id| id.strip_prefix(&*sources.run)?.strip_prefix('-')?.parse().ok());
     let reader = Reader {
         events: sources.events,

@@ -8,7 +8,7 @@ use crate::model::text::one_line;
 /// What a metric's value means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Type {
-    /// It only rises, and begins anew with the agent.
+    /// It only rises, and starts at zero with each run of the agent.
     Counter,
     Gauge,
     /// Two counters, `_sum` and `_count`.
@@ -23,8 +23,8 @@ pub(super) type Family = (&'static str, Type, &'static str);
 pub(super) struct Page(String);
 
 impl Page {
-    /// Adds a family and its samples: each with the end of its name, its labels and its value. Of two with the
-    /// same labels only one may stand on a page: their values are added up. Without samples nothing is added.
+    /// Adds a family and its samples, each with the suffix of its name, its labels and its value. A page may have only
+    /// one sample with the same labels, so the values of several are added up. Without samples nothing is added.
     pub(super) fn add<'a>(
         &mut self,
         (name, kind, help): Family,
@@ -57,7 +57,7 @@ impl Page {
     }
 }
 
-/// A label's value: the format's own escapes, of a text that is one line and may be shown on a terminal.
+/// The value of a label: one line that is safe to show on a terminal, with the escapes of the format.
 fn escaped(value: &str) -> String {
     one_line(value).replace('\\', "\\\\").replace('"', "\\\"")
 }

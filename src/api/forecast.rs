@@ -1,4 +1,4 @@
-//! The document of `GET /v1/plan`: what the next cycles would do.
+//! The document of `GET /v1/plan`: the forecast of the next cycles.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,23 +9,23 @@ use tokio::sync::Semaphore;
 use super::document::{SCHEMA_VERSION, WaitingStatus, waiting};
 use crate::model::{Forecast, Report, Step};
 
-/// The stages that are to come, if all goes well and the target stays.
+/// The next stages, if every step succeeds and the target stays the same.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PlanDocument {
     pub schema_version: u32,
-    /// Why nothing can be foreseen; absent when it can.
+    /// Why there is no forecast; absent if there is one.
     pub engine_error: Option<String>,
     pub stages: Vec<StageStatus>,
-    /// What is waited for at the end, and does not end by itself or by an operator's word.
+    /// The waits at the end that neither time nor an operator's order ends.
     pub waiting: Vec<WaitingStatus>,
-    /// Whether more would follow than was looked for.
+    /// Whether the forecast was cut because it is too long.
     pub is_cut: bool,
 }
 
-/// Steps that belong together: then the device is looked at again.
+/// Steps that run together. The device is observed again after them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StageStatus {
-    /// What must be over before it begins.
+    /// The waits that must end before it begins.
     pub after: Vec<WaitingStatus>,
     pub steps: Vec<StepStatus>,
 }
@@ -37,11 +37,11 @@ pub struct StepStatus {
     /// Uuid; absent for images.
     pub app: Option<String>,
     pub service: Option<String>,
-    /// The step in words. A container that is yet to be created is called `new-` and a number.
+    /// The step as text. A container that does not exist yet is called `new-` and a number.
     pub what: String,
 }
 
-/// Makes forecasts, one at a time and beside everything else.
+/// Makes forecasts, one at a time, in the background.
 #[derive(Clone)]
 pub struct Forecaster {
     make: Arc<dyn Fn() -> Forecast + Send + Sync>,
@@ -55,12 +55,12 @@ impl fmt::Debug for Forecaster {
 }
 
 impl Forecaster {
-    /// `make` may take its time, and runs on a thread of its own.
+    /// `make` may take long: it runs on a thread of its own.
     pub fn new(make: impl Fn() -> Forecast + Send + Sync + 'static) -> Self {
         Self { make: Arc::new(make), turn: Arc::new(Semaphore::new(1)) }
     }
 
-    /// The forecast of now; an empty one when its thread broke.
+    /// Makes a forecast. It is empty if its thread panicked.
     pub(super) async fn forecast(&self) -> Forecast {
         let _turn = self.turn.acquire().await;
         let make = Arc::clone(&self.make);
@@ -68,7 +68,7 @@ impl Forecaster {
     }
 }
 
-/// Puts the document together.
+/// Makes the forecast document.
 pub(super) fn plan_document(forecast: &Forecast, report: &Report) -> PlanDocument {
     let stage = |stage: &crate::model::ForeseenStage| StageStatus {
         after: stage.after.iter().map(waiting).collect(),

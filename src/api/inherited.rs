@@ -1,16 +1,16 @@
-//! Sockets that systemd made and hands over, so that who asks while the agent is down waits for it.
+//! Sockets that systemd created and hands over. A client that connects while the agent is down waits for it.
 
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
 
-/// What systemd handed over and nobody has taken yet. A socket is known by its path, not by its place.
+/// The sockets from systemd that have not been taken yet, found by their path and not by their position.
 #[derive(Debug, Default)]
 pub struct Inherited(Vec<(PathBuf, UnixListener)>);
 
 impl Inherited {
-    /// Takes what this process was given. A second call finds nothing.
+    /// Takes the sockets that this process was given. A second call finds none.
     #[must_use]
     pub fn from_systemd() -> Self {
         let mut given = ListenFd::from_env();
@@ -24,7 +24,7 @@ impl Inherited {
         Some(self.0.swap_remove(place).1)
     }
 
-    /// What nobody took: sockets whose paths are not those of the settings.
+    /// The sockets that were not taken: their paths are not those of the settings.
     pub fn left(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().map(|(path, _)| path.as_path())
     }

@@ -1,44 +1,41 @@
-//! `GET /v1/logs` of the status socket: what a service writes, as it comes; and how the command line reads it.
+//! `GET /v1/logs` of the status socket: the log of a service.
 //!
 //! | query | |
 //! | --- | --- |
 //! | `service` | its name in the compose file |
 //! | `app` | uuid or name, where several apps have such a service |
 //! | `tail` | the last so many lines, 10,000 at most; 100 |
-//! | `since` | only from then on, in seconds since 1970 |
-//! | `follow` | `true`: goes on with what comes, also from the container that takes its place |
+//! | `since` | only lines from then on, in seconds since 1970 |
+//! | `follow` | `true`: continues with new lines, also from the container that replaces this one |
 //!
-//! The body is the bytes that were written. A reader that is slow only waits for itself: nothing is kept for it.
+//! The body is the bytes that the service wrote. A slow reader delays only itself, and nothing is buffered for it.
 
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
-use axum::body::{Body, Bytes};
-use axum::extract::{Extension, FromRef, Query, State};
+use axum::body::Body;
+use axum::extract::{Extension, Query, State};
 use axum::response::{IntoResponse, Response};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{busy, told};
-use super::client::{ANSWER_WITHIN, ClientError, request, sent};
-use super::events::Readers;
-use super::server::Sources;
-use crate::http::{Answer, Method};
+use super::answer::{busy, reply};
+use super::readers::Readers;
 use crate::listen::Visit;
 
-/// Lines that are given when nothing is said.
+/// How many earlier lines are sent if the request does not say.
 const USUAL_TAIL: u32 = 100;
-/// Most lines that are given, of before the question.
+/// The most earlier lines that are sent.
 const LONGEST_TAIL: u32 = 10_000;
-/// Most logs that are read at a time, by the privileged and by the others: each keeps a connection to the engine.
+/// The most logs that are read at a time, by privileged clients and as many by others. Each needs a connection to the
+/// engine.
 const AT_ONCE: usize = 8;
 
 /// Which log, and how much of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LogWish {
+pub struct LogRequest {
     pub service: String,
     /// Uuid or name; absent: the only app that has such a service.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,14 +49,14 @@ pub struct LogWish {
     pub follow: bool,
 }
 
-/// Why there is no log, by a code of [`super::ControlAnswer`] and in words.
+/// Why there is no log: a code of [`super::ControlAnswer`], and a line for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NoLog {
     pub code: &'static str,
     pub why: String,
 }
 
-/// What was written, piece by piece; an error is its end.
+/// The bytes of a log, piece by piece. An error ends it.
 pub type Log = BoxStream<'static, Result<Vec<u8>, String>>;
 
 type Opened = BoxFuture<'static, Result<Log, NoLog>>;
@@ -67,13 +64,13 @@ type Opened = BoxFuture<'static, Result<Log, NoLog>>;
 /// Where logs come from.
 #[derive(Clone)]
 pub struct Logs {
-    open: Arc<dyn Fn(LogWish) -> Opened + Send + Sync>,
+    open: Arc<dyn Fn(LogRequest) -> Opened + Send + Sync>,
     readers: Readers,
 }
 
 impl Logs {
     /// Logs as `open` gives them.
-    pub fn new(open: impl Fn(LogWish) -> Opened + Send + Sync + 'static) -> Self {
+    pub fn new(open: impl Fn(LogRequest) -> Opened + Send + Sync + 'static) -> Self {
         Self { open: Arc::new(open), readers: Readers::new(AT_ONCE) }
     }
 }
@@ -84,26 +81,20 @@ impl fmt::Debug for Logs {
     }
 }
 
-impl FromRef<Sources> for Logs {
-    fn from_ref(sources: &Sources) -> Self {
-        sources.logs.clone()
-    }
-}
-
 pub(super) async fn log(
     State(logs): State<Logs>,
     Extension(visit): Extension<Visit>,
-    wish: Result<Query<LogWish>, axum::extract::rejection::QueryRejection>,
+    request: Result<Query<LogRequest>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
-    let mut wish = match wish {
-        Ok(Query(wish)) => wish,
-        Err(wrong) => return told("bad_request", wrong.body_text()).into_response(),
+    let mut request = match request {
+        Ok(Query(request)) => request,
+        Err(wrong) => return reply("bad_request", wrong.body_text()).into_response(),
     };
-    wish.tail = Some(wish.tail.unwrap_or(USUAL_TAIL).min(LONGEST_TAIL));
+    request.tail = Some(request.tail.unwrap_or(USUAL_TAIL).min(LONGEST_TAIL));
     let Some(place) = logs.readers.take(&visit) else {
         return busy(&format!("{AT_ONCE} logs are read already")).into_response();
     };
-    match (logs.open)(wish).await {
+    match (logs.open)(request).await {
         Ok(log) => {
             let log = log.map(move |piece| {
                 let _until_the_end = &place;
@@ -111,46 +102,8 @@ pub(super) async fn log(
             });
             Body::from_stream(log).into_response()
         }
-        Err(NoLog { code, why }) => told(code, why).into_response(),
+        Err(NoLog { code, why }) => reply(code, why).into_response(),
     }
-}
-
-/// A log that the agent sends.
-#[derive(Debug)]
-pub struct ReadLog {
-    answer: Answer,
-}
-
-impl ReadLog {
-    /// The next piece; `None` at the end.
-    ///
-    /// # Errors
-    ///
-    /// When the agent or the engine broke off.
-    pub async fn next(&mut self) -> Result<Option<Bytes>, String> {
-        self.answer.next().await.map_err(|_| "the log broke off: the agent or the engine ended".to_owned())
-    }
-}
-
-/// Asks the agent at the status socket `path` for a log.
-///
-/// # Errors
-///
-/// As [`ClientError`] says.
-pub async fn logs(path: &Path, wish: &LogWish) -> Result<ReadLog, ClientError> {
-    let mut ask = request(Method::GET, "logs", ANSWER_WITHIN).without_deadline();
-    ask = ask.query("service", &wish.service).query("follow", wish.follow.to_string());
-    let more = [
-        ("app", wish.app.clone()),
-        ("tail", wish.tail.map(|lines| lines.to_string())),
-        ("since", wish.since.map(|seconds| seconds.to_string())),
-    ];
-    for (name, value) in more {
-        if let Some(value) = value {
-            ask = ask.query(name, value);
-        }
-    }
-    sent(path, ask).await.map(|answer| ReadLog { answer })
 }
 
 #[cfg(test)]
@@ -160,10 +113,10 @@ mod tests {
 
     use super::*;
 
-    /// What is asked of the source of logs.
+    /// The answer to a query, whose body shows the request that the source of logs got.
     async fn asked(query: &str) -> (StatusCode, String) {
-        let logs = Logs::new(|wish| {
-            let text = format!("{wish:?}");
+        let logs = Logs::new(|request| {
+            let text = format!("{request:?}");
             async move { Ok(stream::iter([Ok(text.into_bytes())]).boxed()) }.boxed()
         });
         let query = Query::try_from_uri(&format!("http://a/v1/logs?{query}").parse().unwrap());
@@ -174,13 +127,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_is_bounded() {
-        let wish = LogWish { service: "web".to_owned(), tail: Some(100), ..LogWish::default() };
-        assert_eq!(asked("service=web").await, (StatusCode::OK, format!("{wish:?}")));
-        let wish = LogWish { tail: Some(10_000), since: Some(7), follow: true, ..wish };
+    async fn the_number_of_lines_is_bounded_and_unknown_fields_are_refused() {
+        let request = LogRequest { service: "web".to_owned(), tail: Some(100), ..LogRequest::default() };
+        assert_eq!(asked("service=web").await, (StatusCode::OK, format!("{request:?}")));
+        let request = LogRequest { tail: Some(10_000), since: Some(7), follow: true, ..request };
         assert_eq!(
             asked("service=web&tail=4000000000&since=7&follow=true").await,
-            (StatusCode::OK, format!("{wish:?}"))
+            (StatusCode::OK, format!("{request:?}"))
         );
         for wrong in ["", "service=web&tail=-1", "service=web&colour=red", "service=web&follow=maybe"] {
             let (status, body) = asked(wrong).await;
@@ -193,8 +146,8 @@ mod tests {
     async fn only_so_many_logs_are_read_at_once_and_one_that_ends_makes_room() {
         let logs = Logs::new(|_| async { Ok(stream::pending().boxed()) }.boxed());
         let ask = || async {
-            let wish = LogWish { service: "web".to_owned(), ..LogWish::default() };
-            log(State(logs.clone()), Extension(Visit::privileged()), Ok(Query(wish))).await
+            let request = LogRequest { service: "web".to_owned(), ..LogRequest::default() };
+            log(State(logs.clone()), Extension(Visit::privileged()), Ok(Query(request))).await
         };
         let mut open = Vec::new();
         for _ in 0..AT_ONCE {

@@ -1,6 +1,6 @@
-//! The page of `GET /v1/metrics`: what there is to know of this device, for Prometheus.
+//! The page of `GET /v1/metrics`, for Prometheus.
 //!
-//! Nothing is computed before somebody asks. Counters begin anew with the agent.
+//! Nothing is computed before a request. Counters start at zero with each run of the agent.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -14,59 +14,57 @@ use Type::{Counter, Gauge, Summary};
 
 const BUILD: Family = ("cotter_build_info", Gauge, "Version and instance of this agent.");
 const MEMORY: Family = ("process_resident_memory_bytes", Gauge, "Resident memory size in bytes.");
-const ENGINE: Family = ("cotter_engine_up", Gauge, "Whether the container engine can be looked at.");
+const ENGINE: Family = ("cotter_engine_up", Gauge, "Whether the container engine can be observed.");
 const STORE: Family = ("cotter_store_up", Gauge, "Whether the store can be written.");
 const HELD: Family = ("cotter_held", Gauge, "Whether an operator holds the device.");
 const RELEASE: Family =
     ("cotter_release_info", Gauge, "Releases by role: target, good (the last accepted), current (it runs).");
 const AT_TARGET: Family =
-    ("cotter_app_at_target", Gauge, "Whether an app runs the release that it should, and it was accepted.");
+    ("cotter_app_at_target", Gauge, "Whether an app runs its target release, and that release was accepted.");
 const WAITING: Family =
-    ("cotter_waiting", Gauge, "What is waited for, by the words of `cotter status`; how many of each.");
+    ("cotter_waiting", Gauge, "Number of waits by reason, in the words of `cotter status`.");
 const SERVICE: Family = ("cotter_service_up", Gauge, "Whether the container of a service runs.");
 const HEALTHY: Family =
     ("cotter_service_healthy", Gauge, "Whether a service with a healthcheck that runs is healthy.");
 const RESTARTS: Family = (
     "cotter_service_restarts_total",
     Counter,
-    "Starts of a service's container after it had ended by itself, or because it was unhealthy; by why.",
+    "Restarts of a service's container because it had ended by itself or was unhealthy, by cause.",
 );
 const UPDATES: Family = (
     "cotter_update_duration_seconds",
     Summary,
-    "Updates by outcome, from their target to the end of their trial; as far as this agent saw them begin.",
+    "Time from target to end of trial, by outcome, of updates that began in this run of the agent.",
 );
-const ROLLBACKS: Family =
-    ("cotter_rollbacks_total", Counter, "Releases that were taken back, by their trial or by an operator.");
+const ROLLBACKS: Family = ("cotter_rollbacks_total", Counter, "Rollbacks, by their trial or by an operator.");
 const PULLS: Family = ("cotter_pulls_total", Counter, "Downloads of images that ended, by outcome.");
 const PULLED: Family = (
     "cotter_pulled_bytes_total",
     Counter,
-    "Bytes of layers that came from registries, as far as the engine told.",
+    "Bytes of layers downloaded from registries, as far as the engine reports them.",
 );
-const STEPS: Family = ("cotter_steps_total", Counter, "Steps besides downloads, by verb and outcome.");
-const POLLS: Family =
-    ("cotter_cloud_polls_total", Counter, "Questions to the cloud for the target, by outcome.");
+const STEPS: Family = ("cotter_steps_total", Counter, "Steps other than downloads, by verb and outcome.");
+const POLLS: Family = ("cotter_cloud_polls_total", Counter, "Polls of the cloud for the target, by outcome.");
 const FAILURES: Family =
-    ("cotter_cloud_failures_in_a_row", Gauge, "Requests to the cloud that failed since one went well.");
+    ("cotter_cloud_failures_in_a_row", Gauge, "Failed requests to the cloud since the last success.");
 const CONTACT: Family = (
     "cotter_cloud_last_contact_age_seconds",
     Gauge,
-    "Time since the cloud answered last; absent before the first answer.",
+    "Time since the last answer of the cloud. Absent before the first answer.",
 );
 
-/// What a page is made of, besides the report.
+/// What the page shows besides the report.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
     pub(super) instance: &'a str,
     pub(super) cloud: Option<&'a CloudReport>,
-    /// Since the device booted.
+    /// Time since the device booted.
     pub(super) uptime: Duration,
     /// Bytes.
     pub(super) memory: Option<u64>,
 }
 
-/// Puts the page together.
+/// Makes the page.
 #[must_use]
 pub(super) fn metrics(report: &Report, around: Around<'_>) -> String {
     let mut page = Page::default();
@@ -141,7 +139,7 @@ fn of_service<'a>(id: &'a str, app: &'a AppReport, service: &'a ServiceReport) -
     labels
 }
 
-/// The releases of an app, by their role; one may have several.
+/// The releases of an app by role. A release may have several roles.
 fn releases<'a>(id: &'a str, app: &'a AppReport) -> Vec<(&'static str, Labels<'a>, f64)> {
     let mut current: Vec<_> = app.services.iter().filter(|s| is_up(s)).map(|s| &s.release).collect();
     current.sort_unstable();
@@ -157,7 +155,7 @@ fn releases<'a>(id: &'a str, app: &'a AppReport) -> Vec<(&'static str, Labels<'a
     roles.map(sample).collect()
 }
 
-/// Of each service of an app once, though it may be there of two releases.
+/// One sample for each service of an app, even if it has containers of two releases.
 fn restarts<'a>(
     report: &'a Report,
     id: &'a AppId,

@@ -1,7 +1,7 @@
-//! The local sockets: what the agent says of itself, what an operator orders, and how the command
-//! line asks.
+//! The two local sockets: status (read by users and programs) and control (an operator's orders), and the client of
+//! the command line.
 //!
-//! Reads channels, and logs that it is handed; touches neither engine nor store.
+//! The room reads channels, and logs through a function that it is given. It touches neither engine nor store.
 
 mod answer;
 mod client;
@@ -13,22 +13,27 @@ mod forecast;
 mod inherited;
 mod logs;
 mod metrics;
+mod readers;
+mod requests;
 mod server;
-mod wishes;
+mod sources;
 
 pub use answer::ControlAnswer;
-pub use client::{ClientError, events, history, order, plan, status};
+pub use client::{ClientError, ReadLog, events, history, logs, order, plan, status};
 pub use control::{Control, serve_control};
 pub use document::{
-    AppStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus, LeaseStatus,
-    LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
+    AppStatus, EventStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus,
+    LeaseStatus, LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
-pub use events::{EventStatus, Readers};
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
 pub use inherited::Inherited;
-pub use logs::{Log, LogWish, Logs, NoLog, ReadLog, logs};
-pub use server::{BindError, Sources, bind, serve, serve_metrics};
-pub use wishes::{HoldWish, LockName, LockWish, OfApp, PurgeWish, ServiceWish, UpdateWish};
+pub use logs::{Log, LogRequest, Logs, NoLog};
+pub use readers::Readers;
+pub use requests::{
+    AppRequest, HoldRequest, LockName, LockRequest, PurgeRequest, ServiceRequest, UpdateRequest,
+};
+pub use server::{BindError, bind, serve, serve_metrics};
+pub use sources::Sources;
 
 #[cfg(test)]
 mod tests {

@@ -1,4 +1,4 @@
-//! Serves the status socket; makes both.
+//! Serves the status socket and the metrics, and creates both sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,58 +13,33 @@ use axum::http::{Method, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::listen::{self, Admission, Limits, Listener};
-use crate::model::{CloudReport, Delivered, Events, Report};
 
 use super::Inherited;
-use super::answer::{Json, Told, busy, told};
-use super::document::{HistoryDocument, Now, StatusDocument, Who, document, history};
-use super::events::{Readers, events};
-use super::forecast::{Forecaster, PlanDocument, plan_document};
-use super::logs::{Logs, log};
+use super::answer::{Json, Reply, busy, reply};
+use super::document::{HistoryDocument, Now, StatusDocument, document, history};
+use super::events::events;
+use super::forecast::{PlanDocument, plan_document};
+use super::logs::log;
 use super::metrics::{Around, metrics};
+use super::sources::Sources;
 
-/// Where what is served comes from.
-#[derive(Debug, Clone)]
-pub struct Sources {
-    pub who: Who,
-    pub report: watch::Receiver<Report>,
-    /// Absent when no cloud is set.
-    pub cloud: Option<watch::Receiver<CloudReport>>,
-    pub target: watch::Receiver<Option<Arc<Delivered>>>,
-    pub forecaster: Forecaster,
-    pub events: watch::Receiver<Events>,
-    /// Tells this run of the agent from others.
-    pub run: Arc<str>,
-    pub readers: Readers,
-    /// Ends what would go on for ever.
-    pub stop: CancellationToken,
-    /// Bytes of memory that the agent has.
-    pub memory: fn() -> Option<u64>,
-    /// Since the device booted.
-    pub uptime: fn() -> Duration,
-    /// This boot of the device.
-    pub boot_id: String,
-    pub logs: Logs,
-}
-
-/// Why there is no socket.
+/// Why a socket could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error("another agent answers at {0}; stop it, or give this one another instance and runtime_dir")]
     InUse(PathBuf),
-    #[error("socket {path} cannot be made ({why}); is runtime_dir a folder that we may write?")]
+    #[error("socket {path} cannot be created ({why}); is runtime_dir a folder that we may write?")]
     Impossible { path: PathBuf, why: String },
 }
 
-/// The socket `path`: the one that systemd made, else made here with `mode`, and its folder if it is
+/// Returns the socket `path`: the one that systemd created, or a new one with `mode`. Creates its folder if it is
 /// missing.
 ///
-/// A socket that a dead agent left is replaced; one that answers is respected.
+/// Replaces a socket that a dead agent left. A socket that answers is an error.
 ///
 /// # Errors
 ///
@@ -89,7 +64,7 @@ pub async fn bind(inherited: &mut Inherited, path: &Path, mode: u32) -> Result<U
     Ok(listener)
 }
 
-/// What the status socket allows: enough for every program of a device, and no more than it can bear. Root has places of
+/// Limits of the status socket: enough for every program of a device, and no more than it can bear. Root has places of
 /// its own, so that `cotter status` works whatever others do.
 const LIMITS: Limits = Limits {
     ordinary: 24,
@@ -99,7 +74,7 @@ const LIMITS: Limits = Limits {
     head: Duration::from_secs(10),
     idle: Duration::from_secs(30),
     stalled: Duration::from_secs(30),
-    // Events and logs go on as long as their reader likes.
+    // Events and logs have no end.
     response: None,
     body: Duration::from_secs(10),
     ordinary_bodies: 0,
@@ -107,44 +82,44 @@ const LIMITS: Limits = Limits {
     linger: LINGER,
 };
 
-/// As `LIMITS`: over TCP nobody is privileged, and every response has an end.
+/// Limits of the metrics. Over TCP no client is privileged, and every response has an end.
 const METRICS_LIMITS: Limits = Limits { response: Some(Duration::from_secs(60)), ..LIMITS };
 
-/// How long an end waits for the other side.
+/// How long a closing connection waits for the other side.
 pub(super) const LINGER: Duration = Duration::from_secs(2);
 
-/// Who admits requests to the sockets of the agent: the user at the other end.
+/// Requests to the sockets of the agent are admitted by the user of the peer.
 pub(super) const ADMISSION: Admission = Admission::ByUser { busy: all_taken };
 
 fn all_taken() -> Response {
     busy("all places for requests are taken by others").into_response()
 }
 
-/// When to try again to listen where another one listens.
+/// The time between two attempts to listen at an address that is in use.
 const LISTEN_AGAIN: Duration = Duration::from_secs(60);
 
-/// The routes of the status socket; all are asked by GET.
+/// The routes of the status socket. All take GET.
 pub(super) fn routes() -> [(&'static str, MethodRouter<Sources>); 7] {
     [
         ("/v1/status", get(status)),
         ("/v1/plan", get(plan)),
-        ("/v1/history", get(told_history)),
+        ("/v1/history", get(get_history)),
         ("/v1/events", get(events)),
         ("/v1/logs", get(log)),
-        ("/v1/metrics", get(told_metrics)),
+        ("/v1/metrics", get(get_metrics)),
         ("/v1/openapi.json", get(openapi)),
     ]
 }
 
-/// Serves the status socket until `stop` is cancelled. Whoever connects is bounded in number and time.
+/// Serves the status socket until `stop` is cancelled. Connections are limited in number and time.
 pub async fn serve(listener: UnixListener, sources: Sources, stop: CancellationToken) {
     let router = routes().into_iter().fold(Router::new(), |router, (path, route)| router.route(path, route));
     let router = router.method_not_allowed_fallback(no_such_method).fallback(not_found).with_state(sources);
     listen::serve(listener.into(), router, LIMITS, ADMISSION, stop, "status").await;
 }
 
-/// Serves the metrics, and nothing else, at a TCP address until `stop` is cancelled. While somebody else listens
-/// there it tries again every minute: a device goes on without.
+/// Serves the metrics, and nothing else, at a TCP address until `stop` is cancelled. While another program listens
+/// there, it tries again every minute, and the device works without metrics.
 pub async fn serve_metrics(address: SocketAddr, sources: Sources, stop: CancellationToken) {
     let listener = loop {
         match Listener::tcp(address) {
@@ -157,27 +132,27 @@ pub async fn serve_metrics(address: SocketAddr, sources: Sources, stop: Cancella
             () = tokio::time::sleep(LISTEN_AGAIN) => {}
         }
     };
-    let router = Router::new().route("/metrics", get(told_metrics)).fallback(not_found).with_state(sources);
+    let router = Router::new().route("/metrics", get(get_metrics)).fallback(not_found).with_state(sources);
     listen::serve(listener, router, METRICS_LIMITS, ADMISSION, stop, "metrics").await;
 }
 
-/// What there is instead of what was asked for.
-pub(super) async fn not_found(method: Method, uri: Uri) -> Told {
+/// The answer for an unknown path.
+pub(super) async fn not_found(method: Method, uri: Uri) -> Reply {
     let asked: String = format!("{method} {}", uri.path()).chars().take(200).collect();
-    told("not_found", format!("there is no {asked}; see /v1/openapi.json on the status socket"))
+    reply("not_found", format!("there is no {asked}; see /v1/openapi.json on the status socket"))
 }
 
-/// The answer to a method that a path does not take. Those that it takes stand in the header `Allow`.
-pub(super) async fn no_such_method(method: Method, uri: Uri) -> Told {
+/// The answer for a method that a path does not take. The header `Allow` lists those that it takes.
+pub(super) async fn no_such_method(method: Method, uri: Uri) -> Reply {
     let asked: String = format!("{} does not take {method}", uri.path()).chars().take(200).collect();
-    told("no_such_method", format!("{asked}; see /v1/openapi.json on the status socket"))
+    reply("no_such_method", format!("{asked}; see /v1/openapi.json on the status socket"))
 }
 
 async fn openapi() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], include_str!("../../docs/openapi.json"))
 }
 
-async fn told_history(State(sources): State<Sources>) -> Json<HistoryDocument> {
+async fn get_history(State(sources): State<Sources>) -> Json<HistoryDocument> {
     Json(history(&sources.report.borrow()))
 }
 
@@ -186,7 +161,7 @@ async fn plan(State(sources): State<Sources>) -> Json<PlanDocument> {
     Json(plan_document(&forecast, &sources.report.borrow()))
 }
 
-async fn told_metrics(State(sources): State<Sources>) -> impl IntoResponse {
+async fn get_metrics(State(sources): State<Sources>) -> impl IntoResponse {
     let cloud = sources.cloud.as_ref().map(|cloud| cloud.borrow().clone());
     let around = Around {
         instance: &sources.who.instance,

@@ -47,6 +47,19 @@ pub(super) struct Connection {
     insecure: bool,
 }
 
+/// The options of every command for a fleet server.
+#[derive(Debug, Args)]
+pub(super) struct Plain {
+    /// Prints JSON
+    #[arg(long)]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) connection: Connection,
+}
+
+/// Help of the option `--filter`.
+pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
+
 /// Why a request to the fleet server failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ClientError {

@@ -30,7 +30,8 @@ pub fn completion_for(shell: &str, command: Command) -> Option<Vec<u8>> {
     Shell::from_str(shell, false).ok().map(|shell| script(shell, command))
 }
 
-fn script(shell: Shell, mut command: Command) -> Vec<u8> {
+fn script(shell: Shell, command: Command) -> Vec<u8> {
+    let mut command = visible(command);
     let (name, mut script) = (command.get_name().to_owned(), Vec::new());
     match shell {
         Shell::Bash => clap_complete::generate(shells::Bash, &mut command, name, &mut script),
@@ -38,4 +39,41 @@ fn script(shell: Shell, mut command: Command) -> Vec<u8> {
         Shell::Fish => clap_complete::generate(shells::Fish, &mut command, name, &mut script),
     }
     script
+}
+
+/// Removes the hidden commands: clap's script for bash would offer them.
+fn visible(mut command: Command) -> Command {
+    let names: Vec<String> = command.get_subcommands().map(|inner| inner.get_name().to_owned()).collect();
+    for name in names {
+        command = command.mut_subcommand(name, visible);
+    }
+    if !command.get_subcommands().any(Command::is_hide_set) {
+        return command;
+    }
+    let shown: Vec<_> = command.get_subcommands().filter(|inner| !inner.is_hide_set()).cloned().collect();
+    // clap takes only names that live as long as the process, which prints a script and ends.
+    let name: &'static str = command.get_name().to_owned().leak();
+    let copy = Command::new(name).args(command.get_arguments().cloned()).subcommands(shown);
+    match command.get_about() {
+        Some(about) => copy.about(about.clone()),
+        None => copy,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_commands_are_not_offered() {
+        for shell in ["bash", "zsh", "fish"] {
+            let hidden = Command::new("fleet-serve").hide(true);
+            let fleet =
+                Command::new("fleet").about("Fleets").subcommand(hidden).subcommand(Command::new("create"));
+            let command = Command::new("cotter").version("1").subcommand(fleet);
+            let script = String::from_utf8(completion_for(shell, command).unwrap()).unwrap();
+            assert!(script.contains("create") && script.contains("version"), "{script}");
+            assert!(!script.contains("serve"), "{script}");
+        }
+    }
 }

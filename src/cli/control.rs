@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::exit::Exit;
 use super::{print, wait};
-use crate::api::{self, HoldWish, ServiceWish, UpdateWish};
+use crate::api::{self, HoldRequest, ServiceRequest, UpdateRequest};
 
 /// The agent that gets the order.
 #[derive(Debug, Args)]
@@ -88,7 +88,7 @@ pub(super) struct OfService {
 
 /// Sends the order `retry` or `rollback`.
 pub(super) async fn of_app(verb: &str, order: OfApp) -> anyhow::Result<()> {
-    send(&order.agent, verb, &api::OfApp { app: order.app }).await
+    send(&order.agent, verb, &api::AppRequest { app: order.app }).await
 }
 
 pub(super) async fn unhold(order: Plain) -> anyhow::Result<()> {
@@ -96,34 +96,34 @@ pub(super) async fn unhold(order: Plain) -> anyhow::Result<()> {
 }
 
 pub(super) async fn hold(order: Hold) -> anyhow::Result<()> {
-    send(&order.agent, "hold", &HoldWish { reason: order.reason }).await
+    send(&order.agent, "hold", &HoldRequest { reason: order.reason }).await
 }
 
 pub(super) async fn update(order: Update) -> anyhow::Result<ExitCode> {
-    let wish = UpdateWish { force: order.force };
+    let request = UpdateRequest { force: order.force };
     if !order.wait {
-        send(&order.agent, "update", &wish).await?;
+        send(&order.agent, "update", &request).await?;
         return Ok(Exit::Done.into());
     }
     let usual = order.agent.socket.with_file_name("status.sock");
     let status = order.status_socket.unwrap_or(usual);
     let before = wait::polls(&status).await?;
-    send(&order.agent, "update", &wish).await?;
+    send(&order.agent, "update", &request).await?;
     wait::wait(&status, before, order.timeout).await
 }
 
 pub(super) async fn start(order: Start) -> anyhow::Result<()> {
-    let wish = ServiceWish { service: order.service, app: order.app, force: false };
-    send(&order.agent, "services/start", &wish).await
+    let request = ServiceRequest { service: order.service, app: order.app, force: false };
+    send(&order.agent, "services/start", &request).await
 }
 
 /// Sends the order `stop` or `restart`.
 pub(super) async fn of_service(verb: &str, order: OfService) -> anyhow::Result<()> {
     let OfService { of, force } = order;
-    let wish = ServiceWish { service: of.service, app: of.app, force };
-    send(&of.agent, &format!("services/{verb}"), &wish).await
+    let request = ServiceRequest { service: of.service, app: of.app, force };
+    send(&of.agent, &format!("services/{verb}"), &request).await
 }
 
-async fn send(agent: &Plain, verb: &str, wish: &impl Serialize) -> anyhow::Result<()> {
-    print::line(&api::order(&agent.socket, verb, wish).await?.message)
+async fn send(agent: &Plain, verb: &str, request: &impl Serialize) -> anyhow::Result<()> {
+    print::line(&api::order(&agent.socket, verb, request).await?.message)
 }

@@ -2,8 +2,7 @@
 
 use clap::Args;
 
-use super::client::Client;
-use super::device::{FILTER, Plain};
+use super::client::{Client, FILTER, Plain};
 use super::exit::Usage;
 use super::print;
 use super::purge::is_sure;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, Connection};
+use super::client::{Client, FILTER, Plain};
 use super::deletion::{self, AllowDevices, Barred, Delete};
 use super::exit::Usage;
 use super::print;
@@ -40,17 +40,6 @@ pub(super) enum Verb {
     /// Lets deleted devices register again, or restores them
     Allow(AllowDevices),
 }
-
-#[derive(Debug, Args)]
-pub(super) struct Plain {
-    /// Prints JSON
-    #[arg(long)]
-    pub(super) json: bool,
-    #[command(flatten)]
-    pub(super) connection: Connection,
-}
-
-pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
 
 #[derive(Debug, Args)]
 pub(super) struct List {

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, Connection};
+use super::client::{Client, Plain};
 use super::exit::Usage;
 use super::print;
 use super::provisioning_key::{self, ProvisioningKey};
@@ -35,15 +35,6 @@ pub(super) enum Verb {
 pub(super) struct Moved {
     #[arg(hide = true, allow_hyphen_values = true, trailing_var_arg = true)]
     arguments: Vec<OsString>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct Plain {
-    /// Prints JSON
-    #[arg(long)]
-    pub(super) json: bool,
-    #[command(flatten)]
-    pub(super) connection: Connection,
 }
 
 #[derive(Debug, Args)]

@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::control::Plain;
 use super::exit::Exit;
 use super::{print, status};
-use crate::api::{self, ClientError, LockName, LockWish};
+use crate::api::{self, ClientError, LockName, LockRequest};
 use crate::config::environment;
 
 #[derive(Debug, Subcommand)]
@@ -110,10 +110,10 @@ pub(super) struct Run {
 
 pub(super) async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
     match verb {
-        Verb::Acquire(wish) => acquire(wish).await?,
-        Verb::Renew(wish) => {
-            let renewal = renewal(wish.id, wish.ttl);
-            print::line(&api::order(&wish.agent.socket, "locks", &renewal).await?.message)?;
+        Verb::Acquire(request) => acquire(request).await?,
+        Verb::Renew(request) => {
+            let renewal = renewal(request.id, request.ttl);
+            print::line(&api::order(&request.agent.socket, "locks", &renewal).await?.message)?;
         }
         Verb::Release(lock) => {
             let name = LockName { id: lock.id };
@@ -126,8 +126,9 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<ExitCode> {
 }
 
 /// Prints only the id to standard output, for scripts; the message goes to standard error.
-async fn acquire(wish: Acquire) -> anyhow::Result<()> {
-    let answer = api::order(&wish.agent.socket, "locks", &new(wish.reason, wish.owner, wish.ttl)).await?;
+async fn acquire(request: Acquire) -> anyhow::Result<()> {
+    let answer =
+        api::order(&request.agent.socket, "locks", &new(request.reason, request.owner, request.ttl)).await?;
     print::note(&answer.message);
     print::line(&answer.id.unwrap_or_default())
 }
@@ -152,13 +153,13 @@ async fn list(how: List) -> anyhow::Result<()> {
 /// Holds a lock while a command runs. Returns the command's exit code.
 async fn run_locked(order: Run) -> anyhow::Result<ExitCode> {
     let socket = &order.agent.socket;
-    let wish = new(order.reason, order.owner, order.ttl);
-    let held = RefCell::new(api::order(socket, "locks", &wish).await?.id.unwrap_or_default());
+    let request = new(order.reason, order.owner, order.ttl);
+    let held = RefCell::new(api::order(socket, "locks", &request).await?.id.unwrap_or_default());
     let code =
         match order.command.split_first().map(|(name, args)| (name, Command::new(name).args(args).spawn())) {
             Some((_, Ok(child))) => tokio::select! {
                 ended = attend(child) => code_of(ended?),
-                never = keep(socket, &wish, &held) => match never {},
+                never = keep(socket, &request, &held) => match never {},
             },
             Some((name, Err(error))) => {
                 print::note(&format!("error: command {} cannot be run: {error}", name.display()));
@@ -195,14 +196,14 @@ async fn attend(mut child: Child) -> anyhow::Result<ExitStatus> {
 
 /// Renews the lock in time, for ever. If the lock has ended, e.g. because the agent was stopped for long, acquires a
 /// new one.
-async fn keep(socket: &Path, wish: &LockWish, held: &RefCell<String>) -> Infallible {
+async fn keep(socket: &Path, request: &LockRequest, held: &RefCell<String>) -> Infallible {
     let mut is_reported = false;
     loop {
-        tokio::time::sleep(Duration::from_secs(wish.ttl_s) / 3).await;
+        tokio::time::sleep(Duration::from_secs(request.ttl_s) / 3).await;
         let id = held.borrow().clone();
-        let renewed = match api::order(socket, "locks", &renewal(id, wish.ttl_s)).await {
+        let renewed = match api::order(socket, "locks", &renewal(id, request.ttl_s)).await {
             Err(ClientError::NotFollowed { code, .. }) if code == "not_found" => {
-                api::order(socket, "locks", wish).await
+                api::order(socket, "locks", request).await
             }
             renewed => renewed,
         };
@@ -225,14 +226,14 @@ fn code_of(ended: ExitStatus) -> u8 {
     code.and_then(|code| u8::try_from(code).ok()).unwrap_or(Exit::Unexpected as u8)
 }
 
-fn new(reason: String, owner: Option<String>, ttl_s: u64) -> LockWish {
+fn new(reason: String, owner: Option<String>, ttl_s: u64) -> LockRequest {
     let environment = environment();
     let user = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| environment.get(name).cloned());
-    LockWish { id: None, reason: Some(reason), owner: owner.or(user), ttl_s }
+    LockRequest { id: None, reason: Some(reason), owner: owner.or(user), ttl_s }
 }
 
-fn renewal(id: String, ttl_s: u64) -> LockWish {
-    LockWish { id: Some(id), ttl_s, ..LockWish::default() }
+fn renewal(id: String, ttl_s: u64) -> LockRequest {
+    LockRequest { id: Some(id), ttl_s, ..LockRequest::default() }
 }
 
 /// Parses a duration in whole seconds, from 1 s to 24 h.

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::print;
 use super::status::Source;
-use crate::api::{self, LogWish};
+use crate::api::{self, LogRequest};
 use crate::host;
 
 /// Arguments of `cotter logs`.
@@ -50,8 +50,8 @@ fn since(text: &str) -> Result<i32, String> {
 pub(super) async fn run(logs: ShowLogs) -> anyhow::Result<()> {
     let ShowLogs { service, app, follow, since, tail, raw, source } = logs;
     let tail = tail.or(since.map(|_| 10_000));
-    let wish = LogWish { service, app, tail, since, follow };
-    let mut log = api::logs(&source.socket, &wish).await?;
+    let request = LogRequest { service, app, tail, since, follow };
+    let mut log = api::logs(&source.socket, &request).await?;
     let mut out = print::Log::new(raw);
     while let Some(piece) = log.next().await.map_err(anyhow::Error::msg)? {
         if !out.piece_reaches(&piece)? {

@@ -2,9 +2,8 @@
 
 use clap::{Args, Subcommand};
 
-use super::client::Client;
+use super::client::{Client, Plain};
 use super::exit::Usage;
-use super::fleet::Plain;
 use super::print;
 use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
 

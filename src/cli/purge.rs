@@ -7,7 +7,7 @@ use clap::Args;
 use super::control::Plain;
 use super::exit::Usage;
 use super::print;
-use crate::api::{self, PurgeWish};
+use crate::api::{self, PurgeRequest};
 
 /// Arguments of `cotter purge`.
 #[derive(Debug, Args)]
@@ -29,13 +29,13 @@ pub(super) struct Purge {
 }
 
 pub(super) async fn run(purge: Purge) -> anyhow::Result<()> {
-    let wish = |dry_run| PurgeWish {
+    let request = |dry_run| PurgeRequest {
         app: purge.app.clone(),
         volume: purge.volume.clone(),
         force: purge.force,
         dry_run,
     };
-    let send = async |dry_run| api::order(&purge.agent.socket, "purge", &wish(dry_run)).await;
+    let send = async |dry_run| api::order(&purge.agent.socket, "purge", &request(dry_run)).await;
     if purge.app.is_none() {
         return print::line(&send(true).await?.message);
     }

@@ -12,8 +12,6 @@ use crate::http::{Answer, Failure, Http, Method, Request, StatusCode};
 use crate::model::{DeviceUuid, Identity};
 use crate::wire::report_v3::{DeviceReport, ReportBody};
 
-use super::probe::Answered;
-
 /// A cloud's API.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -92,6 +90,15 @@ impl CloudError {
             | Self::Unknown { .. } => None,
         }
     }
+}
+
+/// The answer to a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answered {
+    /// Whether the request had the device's uuid and key. Then the cloud accepted them.
+    pub is_known: bool,
+    /// The time of the cloud's clock, from the header `Date`.
+    pub date: Option<String>,
 }
 
 /// The answer to a poll.

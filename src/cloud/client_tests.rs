@@ -1,4 +1,4 @@
-//! Against clouds that want to hurt their devices.
+//! Against malicious clouds.
 
 use super::*;
 use crate::http::sample::{ENDLESS, Say, Server, answer, bomb, endless_head, redirect};
@@ -14,7 +14,7 @@ fn client(server: &Server, timeout: Duration) -> Client {
     Client::new(Http::new().unwrap(), &server.url(""), timeout)
 }
 
-/// What each call to a cloud says, by its name.
+/// The result of each call to a cloud, with its name.
 async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, CloudError)> {
     let (client, uuid) = (client(server, timeout), uuid());
     let device =
@@ -31,7 +31,7 @@ async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, Clo
 }
 
 #[tokio::test]
-async fn an_answer_that_tells_an_error_is_read_up_to_a_bound() {
+async fn an_error_answer_is_read_up_to_a_limit() {
     let gzip = || vec!["Content-Encoding: gzip".to_owned()];
     for (why, server) in [
         ("endless", Server::start(|_| Say::Endless(endless_head("500 Oh", &[]), vec![b'x'; 0x4000]))),
@@ -43,12 +43,12 @@ async fn an_answer_that_tells_an_error_is_read_up_to_a_bound() {
             assert_eq!(request, call);
             assert!(message.len() <= 200, "{why}: {}", message.len());
         }
-        assert!(server.sent() < ENDLESS, "{why}: what nobody reads is not taken");
+        assert!(server.sent() < ENDLESS, "{why}: bytes beyond the limit are not read");
     }
 }
 
 #[tokio::test]
-async fn a_good_answer_is_read_up_to_a_bound() {
+async fn a_good_answer_is_read_up_to_a_limit() {
     let server = Server::start(|request| {
         let status = if request.starts_with("POST") { "201 Made" } else { "200 OK" };
         Say::Endless(endless_head(status, &[]), vec![b' '; 0x4000])
@@ -57,22 +57,22 @@ async fn a_good_answer_is_read_up_to_a_bound() {
     let device =
         Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
     let url = server.url("");
-    let told = |request: &str, status: u16, most: usize| {
+    let expected = |request: &str, status: u16, most: usize| {
         format!(
             "cloud {url} answered {request} with status {status}: its answer has more than {most} bytes and is not read"
         )
     };
     let registration = client.register(device, "provisioning").await.unwrap_err();
-    assert_eq!(registration.to_string(), told("registration", 201, 65536));
+    assert_eq!(registration.to_string(), expected("registration", 201, 65536));
     let found = client.find(&uuid, KEY).await.unwrap_err();
-    assert_eq!(found.to_string(), told("look-up of the device", 200, 65536));
+    assert_eq!(found.to_string(), expected("look-up of the device", 200, 65536));
     let target = client.state(&uuid, KEY, None).await.unwrap_err();
-    assert_eq!(target.to_string(), told("poll", 200, 8_388_608));
-    assert!(server.sent() < ENDLESS, "what nobody reads is not taken");
+    assert_eq!(target.to_string(), expected("poll", 200, 8_388_608));
+    assert!(server.sent() < ENDLESS, "bytes beyond the limit are not read");
 }
 
 #[tokio::test]
-async fn a_body_that_drips_ends_with_the_request() {
+async fn a_slow_body_ends_with_the_deadline_of_the_request() {
     let timeout = Duration::from_millis(300);
     let server = Server::start(|request| {
         let status = if request.starts_with("POST") { "201 Made" } else { "200 OK" };
@@ -91,7 +91,7 @@ async fn a_body_that_drips_ends_with_the_request() {
             format!("cloud {} cannot be reached: no answer in time", server.url(""))
         );
     }
-    // That of an error is told as far as it came.
+    // Of the body of an error, the part that arrived is kept.
     let slow = Server::start(|_| Say::Drip(endless_head("500 Oh", &[]), b"x".to_vec()));
     for (_, error) in all_calls(&slow, timeout).await {
         let CloudError::Refused { status: 500, message, .. } = &error else { panic!("{error}") };
@@ -108,30 +108,31 @@ async fn no_call_is_redirected_to_another_server() {
         for (call, error) in all_calls(&server, Duration::from_secs(30)).await {
             let CloudError::Redirected { request, .. } = &error else { panic!("{status} {call}: {error}") };
             assert_eq!(*request, call);
-            let told = error.to_string();
+            let text = error.to_string();
             let (of, to) = (server.url(""), other.url(""));
             assert!(
-                told.starts_with(&format!(
+                text.starts_with(&format!(
                     "cloud {of} does not answer {call} itself: it redirects to {to}, "
                 ))
             );
-            assert!(told.contains("set cloud.endpoint to its new address"), "{told}");
+            assert!(text.contains("set cloud.endpoint to its new address"), "{text}");
         }
     }
     assert_eq!(other.requests(), Vec::<String>::new());
 }
 
 #[tokio::test]
-async fn a_poll_is_redirected_within_its_server_and_what_changes_something_is_not() {
+async fn a_poll_follows_redirects_within_its_server_and_a_changing_request_does_not() {
     let server = Server::start(|request| match request.split(' ').nth(1).unwrap() {
         "/moved" => answer("200 OK", &["ETag: \"2\"".to_owned()], b"{}"),
         _ => redirect(307, "/moved"),
     });
     let polled = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None).await.unwrap();
     assert_eq!(polled, State::Changed { etag: Some("\"2\"".to_owned()), body: b"{}".to_vec() });
-    let told = client(&server, Duration::from_secs(30)).report(&uuid(), KEY, &DeviceReport::default()).await;
-    let told = told.unwrap_err().to_string();
-    assert!(told.contains("a request that changes something is not sent a second time"), "{told}");
+    let report =
+        client(&server, Duration::from_secs(30)).report(&uuid(), KEY, &DeviceReport::default()).await;
+    let error = report.unwrap_err().to_string();
+    assert!(error.contains("a request that changes something is not sent a second time"), "{error}");
 }
 
 #[tokio::test]
@@ -143,7 +144,7 @@ async fn an_etag_that_is_too_long_is_not_kept() {
 }
 
 #[tokio::test]
-async fn a_cloud_that_is_busy_says_until_when_in_seconds_or_as_a_date() {
+async fn the_retry_after_of_a_busy_cloud_may_be_seconds_or_a_date() {
     let date = ["Date: Wed, 25 Nov 2026 08:00:00 GMT", "Retry-After: Wed, 25 Nov 2026 08:02:00 GMT"];
     for (headers, after) in [(&["Retry-After: 7"][..], Some(7)), (&date, Some(120)), (&[], None)] {
         let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();

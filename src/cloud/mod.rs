@@ -11,9 +11,9 @@ mod registries;
 mod report;
 mod retry;
 
-pub use client::{Client, CloudError, Registration};
+pub use client::{Answered, Client, CloudError, Registration};
 pub use poll::{Poller, Start, Times};
-pub use probe::{Answered, Probe, probe};
+pub use probe::{Probe, probe};
 pub use register::{Registered, register, register_once};
 pub use registries::registries;
 pub use report::Reporter;

@@ -131,8 +131,10 @@ impl Poller {
     }
 
     fn report_success(&self, wait: Duration) {
-        let error =
-            self.refused.as_ref().map(|why| format!("its target cannot be parsed and was ignored: {why}"));
+        let error = self
+            .refused
+            .as_ref()
+            .map(|why| format!("its target was ignored, and the last one stays in force: {why}"));
         self.report.send_modify(|report| {
             *report = CloudReport {
                 endpoint: self.client.endpoint().to_owned(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
 
-use super::client::{Client, CloudError};
+use super::client::{Answered, Client, CloudError};
 use crate::http::{Http, Url};
 use crate::model::Identity;
 
@@ -18,15 +18,6 @@ pub struct Probe {
     /// The address of the connection, or why it failed; `None` if there are no addresses.
     pub connection: Option<Result<String, String>>,
     pub answer: Result<Answered, CloudError>,
-}
-
-/// An answer of the cloud.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
-    /// Whether the request had the device's uuid and key. Then the cloud accepted them.
-    pub is_known: bool,
-    /// The time of the cloud's clock, from the header `Date`.
-    pub date: Option<String>,
 }
 
 /// Resolves the cloud's name, opens a connection, and polls with `identity`. Without an identity that is registered,

@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_changed_is_sent_and_apps_whole() {
+    fn only_changes_are_sent_and_apps_completely() {
         let text = |t: &str| Some(t.to_owned());
         let before = DeviceReport { status: text("Idle"), ip_address: text("a"), ..DeviceReport::default() };
         let now = DeviceReport { apps: Some(BTreeMap::new()), ip_address: text("b"), ..before.clone() };

@@ -105,8 +105,8 @@ mod tests {
             assert!(!path.exists() && !file.has_key());
             assert!(file.forget().is_err(), "nothing is left to be forgotten");
             let again = KeyFile::new(named.clone()).unwrap();
-            let told = again.read().unwrap_err().to_string();
-            assert!(told.contains("write the key into it, with mode 600"), "{told}");
+            let error = again.read().unwrap_err().to_string();
+            assert!(error.contains("write the key into it, with mode 600"), "{error}");
         }
         write();
         fs::write(&path, "").unwrap();

@@ -166,8 +166,8 @@ fn the_folder_beside_the_file_is_laid_over_it() {
 }
 
 #[test]
-fn what_is_wrong_is_told_with_its_place() {
-    for (text, told) in [
+fn an_error_names_its_place() {
+    for (text, expected) in [
         (
             "colour = 1",
             "settings in DIR/agent.toml, line 1 are invalid: unknown field `colour`, expected one of",
@@ -246,7 +246,7 @@ fn what_is_wrong_is_told_with_its_place() {
         ),
     ] {
         let error = load(text, &[], &[]).unwrap_err();
-        assert!(error.starts_with(told), "{text}: {error}");
+        assert!(error.starts_with(expected), "{text}: {error}");
         assert!(!error.contains('\n'), "{error}");
     }
 }

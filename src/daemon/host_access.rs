@@ -139,7 +139,7 @@ impl HostAccess for Host {
                 let _permit = permit;
                 let resolve = |(path, is_writable): (String, bool)| match host::leads_to(&path, &bounds) {
                     Ok(Led { path, disk }) => Ok(MountedPath { path, disk, is_writable }),
-                    Err(why) => Err(MountError::Refused { why }),
+                    Err(error) => Err(MountError::Refused { why: with_causes(&error) }),
                 };
                 paths.into_iter().map(resolve).collect::<Result<Vec<_>, _>>()
             });

@@ -9,7 +9,7 @@ use futures_util::{FutureExt, StreamExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::{Log, LogWish, Logs, NoLog};
+use crate::api::{Log, LogRequest, Logs, NoLog};
 use crate::engine::{Docker, EngineError, Inspect, LogSpan};
 use crate::host;
 use crate::model::{AppId, ContainerId, ContainerState, ObservedService, Report, with_causes};
@@ -19,12 +19,12 @@ const OBSERVE_AGAIN: Duration = Duration::from_secs(2);
 
 /// Logs of the services that `report` knows, until `stop` is cancelled.
 pub(super) fn source(engine: Arc<Docker>, report: watch::Receiver<Report>, stop: CancellationToken) -> Logs {
-    Logs::new(move |wish| {
+    Logs::new(move |request| {
         let (engine, report, stop) = (Arc::clone(&engine), report.clone(), stop.clone());
         async move {
-            let apps = apps(&report.borrow(), &wish)?;
-            let service = Service { engine, apps, name: wish.service.clone() };
-            open(service, &wish, report, stop).await
+            let apps = apps(&report.borrow(), &request)?;
+            let service = Service { engine, apps, name: request.service.clone() };
+            open(service, &request, report, stop).await
         }
         .boxed()
     })
@@ -33,14 +33,14 @@ pub(super) fn source(engine: Arc<Docker>, report: watch::Receiver<Report>, stop:
 /// Opens the log of a service's current container.
 async fn open(
     service: Service,
-    wish: &LogWish,
+    request: &LogRequest,
     report: watch::Receiver<Report>,
     stop: CancellationToken,
 ) -> Result<Log, NoLog> {
     let Some((container, _)) = service.container().await? else { return Err(service.unknown().await) };
-    let span = LogSpan { tail: wish.tail, since: wish.since.unwrap_or(0), is_followed: wish.follow };
+    let span = LogSpan { tail: request.tail, since: request.since.unwrap_or(0), is_followed: request.follow };
     let pieces = service.engine.logs(&container, span).await.map_err(failed)?.boxed();
-    let reader = Reader { service, report, stop, is_followed: wish.follow, container, pieces };
+    let reader = Reader { service, report, stop, is_followed: request.follow, container, pieces };
     Ok(stream::unfold(reader, |mut reader| async move { Some((reader.next().await?, reader)) }).boxed())
 }
 
@@ -49,8 +49,8 @@ fn failed(error: EngineError) -> NoLog {
 }
 
 /// Returns the apps that the request may mean: the named one, or all.
-fn apps(report: &Report, wish: &LogWish) -> Result<Vec<AppId>, NoLog> {
-    let Some(app) = &wish.app else { return Ok(report.apps.keys().cloned().collect()) };
+fn apps(report: &Report, request: &LogRequest) -> Result<Vec<AppId>, NoLog> {
+    let Some(app) = &request.app else { return Ok(report.apps.keys().cloned().collect()) };
     let found: Vec<_> = report
         .apps
         .iter()

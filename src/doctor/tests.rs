@@ -125,7 +125,7 @@ fn settings() {
 }
 
 #[test]
-fn a_policy_that_protects_nothing_is_told() {
+fn a_policy_that_protects_nothing_is_a_warning() {
     let all = "ok: the policy allows everything: releases can do what root can, as on a balena device";
     for (text, finding) in [
         ("", all),

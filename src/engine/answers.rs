@@ -1,8 +1,7 @@
-//! What is read of the engine's answers, and no more of them. Pure.
+//! The fields that are read from the engine's responses. Pure.
 //!
-//! bollard's types name every field, and end at the first word that they do not know: with it a whole look would
-//! end. These take any word, and podman has some of its own. They are also smaller by far: in the binary, and in
-//! what reading costs.
+//! bollard's response types reject unknown enum values. One such value would fail the whole observation, and podman has
+//! some of its own. These types accept any value. They also need much less code and time.
 
 use std::collections::HashMap;
 
@@ -26,7 +25,7 @@ pub(super) struct Summary {
     pub(super) mounts: Option<Vec<Mounted>>,
 }
 
-/// What a container mounts; `name` is that of a volume.
+/// A mount of a container; `name` is that of a volume.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Mounted {
@@ -65,7 +64,7 @@ pub(super) struct Port {
     pub(super) protocol: String,
 }
 
-/// A container that is asked for alone.
+/// A container that was inspected.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Inspected {
@@ -105,12 +104,12 @@ pub(super) struct Probed {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Config {
-    /// As it was created with it.
+    /// As it was given at creation.
     pub(super) image: String,
     pub(super) labels: Option<HashMap<String, String>>,
     /// `NAME=value`.
     pub(super) env: Option<Vec<String>>,
-    /// By `8080/tcp`.
+    /// Keys are such as `8080/tcp`.
     pub(super) exposed_ports: Option<HashMap<String, IgnoredAny>>,
 }
 
@@ -149,7 +148,7 @@ pub(super) struct Network {
     pub(super) ipam: Option<Ipam>,
 }
 
-/// The ranges of addresses that a network has.
+/// The address ranges of a network.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Ipam {
@@ -173,7 +172,7 @@ pub(super) struct Image {
     pub(super) size: i64,
 }
 
-/// An image that is asked for alone.
+/// An image that was inspected.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct InspectedImage {
@@ -181,7 +180,7 @@ pub(super) struct InspectedImage {
     pub(super) root: Option<Root>,
 }
 
-/// The layers of an image, each the digest of what it unpacks to.
+/// The layers of an image, each by the digest of its uncompressed content.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Root {
@@ -204,7 +203,7 @@ pub(super) struct Volume {
     pub(super) labels: Option<HashMap<String, String>>,
 }
 
-/// What the engine tells of itself and its machine.
+/// What the engine reports about itself and its machine.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Info {
@@ -215,7 +214,7 @@ pub(super) struct Info {
     pub(super) memory_limit: bool,
     pub(super) warnings: Option<Vec<String>>,
     pub(super) docker_root_dir: String,
-    /// As the kernel names it.
+    /// In the kernel's name.
     pub(super) architecture: String,
     pub(super) kernel_version: String,
     pub(super) operating_system: String,
@@ -239,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_absent_or_null_or_a_new_word_ends_no_look() {
+    fn an_absent_field_a_null_or_an_unknown_value_does_not_fail_the_observation() {
         let listed: Summary = read(
             r#"{"Id": "1", "Names": null, "Labels": null, "State": "dreaming", "Ports": null, "Mounts": null,
                 "NetworkSettings": null, "Dreams": [1]}"#,

@@ -1,7 +1,7 @@
-//! The calls that Cotter makes to an engine, each by its name. bollard's other calls are out of reach for the rest of
-//! the room.
+//! The calls that Cotter makes to an engine, one function each. The rest of the room cannot reach bollard's other
+//! calls.
 //!
-//! Lists, streams and answers that bollard's types would reject are read here without them.
+//! Lists, streams and responses that bollard's types would reject are read here without these types.
 
 use std::fmt::Write;
 use std::io;
@@ -34,14 +34,14 @@ use super::connect::{Line, send};
 use super::docker_spec::Api;
 use super::stream::{Pieces, lines, output};
 
-/// The deadlines of each call are ours; bollard's own limit only has to lie beyond them.
+/// Each call has a deadline of ours. bollard's own limit must only be longer.
 const CLIENT_TIMEOUT_SECONDS: u64 = 24 * 3600;
 
 /// The bodies of bollard's requests.
 type Sent =
     Either<Full<Bytes>, StreamBody<Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>>>;
 
-/// A connected engine: bollard's client, and the same line for what is read without bollard's types.
+/// A connected engine: bollard's client, and the connection for what is read without bollard's types.
 #[derive(Clone)]
 pub(super) struct Client {
     docker: Docker,
@@ -56,7 +56,7 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// Whether the engine is podman, which has some things of its own under Docker's API.
+    /// Returns `true` if the engine is podman, which differs from Docker in some calls.
     pub(super) fn is_podman(&self) -> bool {
         self.line.is_podman()
     }
@@ -132,13 +132,13 @@ impl Client {
         self.docker.remove_volume(id, None::<RemoveVolumeOptions>).await
     }
 
-    /// Removes an image by its name; the engine refuses while a container uses it.
+    /// Removes an image by its name. The engine refuses while a container uses it.
     pub(super) async fn remove_image(&self, name: &str) -> Result<(), Error> {
         let options = RemoveImageOptions { force: false, noprune: false, platforms: None };
         self.docker.remove_image(name, Some(options), None).await.map(drop)
     }
 
-    /// What `GET path?query` answers, read as `T`.
+    /// Returns the response to `GET path?query`, read as `T`.
     ///
     /// # Errors
     ///
@@ -148,14 +148,13 @@ impl Client {
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<T, Error> {
-        // One way to the engine for every type of answer: much smaller than one for each.
+        // One request function for all types keeps the binary much smaller than one for each type.
         Ok(serde_json::from_slice(&Box::pin(self.get(path, query)).await?)?)
     }
 
-    /// Asks the engine something over a connection that is opened now. The engine accepts connections one after the
-    /// other, so by the time of the answer it has begun every call that was sent over an earlier one. Over a
-    /// connection that was there before, a later call overtakes such an earlier one (3 times in 40 on a busy Docker
-    /// 20.10).
+    /// Waits until the engine has begun every call that was sent over earlier connections, by a request over a new
+    /// connection: the engine accepts connections one after the other. Over an existing connection, a later request may
+    /// overtake such an earlier call (3 times in 40 on a busy Docker 20.10).
     ///
     /// # Errors
     ///
@@ -165,7 +164,7 @@ impl Client {
         Box::pin(self.get("/version", &[])).await.map(drop)
     }
 
-    /// As bollard's call of this name, which reads a whole cluster's volume out of the answer.
+    /// As bollard's call of this name, whose response type also contains the volumes of a cluster.
     ///
     /// # Errors
     ///
@@ -190,22 +189,22 @@ impl Client {
         Box::pin(self.ask(request)).await.map(drop)
     }
 
-    /// The lines of JSON that `GET path?query` goes on to answer.
+    /// Returns the stream of JSON lines that `GET path?query` responds with.
     ///
     /// # Errors
     ///
-    /// As bollard's own calls; a line that is too long is one, and ends it.
+    /// As bollard's own calls. A line that is too long is an error and ends the stream.
     pub(super) async fn follow<T: DeserializeOwned>(
         &self,
         path: &str,
         query: &[(&str, &str)],
     ) -> Result<BoxStream<'static, Result<T, Error>>, Error> {
         let request = Request::get(self.uri(path, query)).body(Sent::Left(Full::default()))?;
-        let told = lines(Box::pin(self.begin(request)).await?);
-        Ok(told.map(|line| Ok(serde_json::from_slice(&line?)?)).boxed())
+        let lines = lines(Box::pin(self.begin(request)).await?);
+        Ok(lines.map(|line| Ok(serde_json::from_slice(&line?)?)).boxed())
     }
 
-    /// What a container writes and has written, as bollard's call of this name.
+    /// Returns the log of a container, as bollard's `logs`.
     ///
     /// # Errors
     ///
@@ -216,7 +215,7 @@ impl Client {
         Ok(output(Box::pin(self.begin(request)).await?))
     }
 
-    /// Pulls an image, and tells how far it is, as bollard's call of this name.
+    /// Pulls an image and returns its messages of progress, as bollard's call of this name.
     ///
     /// # Errors
     ///
@@ -247,7 +246,7 @@ impl Client {
         Ok(self.begin(request).await?.collect().await?.to_bytes())
     }
 
-    /// The body of a good answer.
+    /// Sends a request and returns the body if the status is a success.
     async fn begin(&self, request: Request<Sent>) -> Result<Incoming, Error> {
         let answer = send(Arc::clone(&self.line), request).await?;
         let status = answer.status();
@@ -255,51 +254,51 @@ impl Client {
             return Ok(answer.into_body());
         }
         let body = answer.into_body().collect().await?.to_bytes();
-        let told: Option<Value> = serde_json::from_slice(&body).ok();
-        let told = told.as_ref().and_then(|told| told.get("message")?.as_str());
-        let message = told.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
+        let json: Option<Value> = serde_json::from_slice(&body).ok();
+        let message = json.as_ref().and_then(|json| json.get("message")?.as_str());
+        let message = message.map_or_else(|| String::from_utf8_lossy(&body).into_owned(), str::to_owned);
         Err(Error::DockerResponseServerError { status_code: status.as_u16(), message })
     }
 }
 
-/// As a value of a query has it.
+/// Escapes a value for a query.
 fn escaped(value: &str) -> String {
     value.bytes().fold(String::with_capacity(value.len()), |mut text, byte| {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             text.push(char::from(byte));
         } else {
-            // A text takes all that is written to it.
+            // Writing to a string cannot fail.
             let _ = write!(text, "%{byte:02X}");
         }
         text
     })
 }
 
-/// A client of the engine at `socket`, with the version that both speak.
+/// Connects to the engine at `socket` and negotiates the version of the API.
 ///
 /// # Errors
 ///
-/// What stood in the way of asking the engine for its version.
+/// If the engine cannot be asked for its version.
 pub(super) async fn connect(socket: &Path) -> Result<Client, Error> {
     let line = Arc::new(Line::new(socket));
     let kept = Arc::clone(&line);
     let send = move |request: BollardRequest| send(Arc::clone(&kept), request);
-    // The address is not used but for being one.
+    // bollard needs an address, and does not use it.
     let address = Some("http://engine");
     let fresh =
         Docker::connect_with_custom_transport(send, address, CLIENT_TIMEOUT_SECONDS, API_DEFAULT_VERSION)?;
     let fresh = fresh.negotiate_version().await?;
     let version = fresh.client_version().to_string();
     let is_old = fresh.client_version().minor_version < 44;
-    let told = version.clone();
+    let negotiated = version.clone();
     let docker = fresh.with_request_modifier(move |request| {
-        let request = versioned(request, &told);
+        let request = versioned(request, &negotiated);
         if is_old { addressed(request) } else { request }
     });
     Ok(Client { docker, line, version })
 }
 
-/// bollard 0.21 negotiates a version and then does not send it; later ones may.
+/// Adds the version to the path. bollard 0.21 negotiates a version and then does not send it; later ones may.
 fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
     let (mut parts, body) = request.into_parts();
     let prefix = format!("/v{version}");
@@ -316,8 +315,8 @@ fn versioned(request: BollardRequest, version: &str) -> BollardRequest {
     BollardRequest::from_parts(parts, body)
 }
 
-/// Engines before API 1.44 take the address of a container's link at the top of the request, where
-/// bollard's type has no place for it: there goes the one of the network that it is created on.
+/// Adds the MAC address of the network that a container is created on at the top level of the request. Engines before
+/// API 1.44 read it there, and bollard's type has no field for it.
 fn addressed(request: BollardRequest) -> BollardRequest {
     if !request.uri().path().ends_with("/containers/create") {
         return request;

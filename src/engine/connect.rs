@@ -1,8 +1,8 @@
 //! Connections to the engine's socket.
 //!
-//! bollard's own unix transport (0.21) opens a connection for every call. This one keeps the last one: calls
-//! that follow one another go over it. Kept idle it costs a file descriptor and no wake-up, and an engine
-//! that ends closes it, which is seen at once.
+//! bollard's own unix transport (0.21) opens a connection for every call. This one keeps the last connection for the
+//! next call. An idle connection costs a file descriptor and no wake-up. An engine that ends closes it, which is seen
+//! at once.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -20,17 +20,17 @@ use tokio::net::UnixStream;
 
 use super::metered::{Meter, Metered};
 
-/// Calls whose answers go on for long: no other call can wait for their end.
+/// Calls whose responses may take long. No other call may wait for their end.
 const STREAMS: [&str; 3] = ["/events", "/images/create", "/logs"];
 
-/// How long a call waits for the connection that is kept, before it opens one of its own.
+/// How long a call waits for the kept connection before it opens its own.
 const BUSY: Duration = Duration::from_millis(100);
 
-/// The way to a socket, with the connection that is kept.
+/// A socket, with the connection that is kept.
 pub(super) struct Line<B> {
     socket: PathBuf,
     idle: Mutex<Option<(SendRequest<B>, Meter)>>,
-    /// As its last answer says.
+    /// Whether the last response came from podman.
     is_podman: AtomicBool,
 }
 
@@ -43,17 +43,17 @@ impl<B> Line<B> {
         &self.socket
     }
 
-    /// Whether the last answer came from podman.
+    /// Returns `true` if the last response came from podman.
     pub(super) fn is_podman(&self) -> bool {
         self.is_podman.load(Ordering::Relaxed)
     }
 
-    /// Takes the connection that is kept, so that the next call opens one.
+    /// Takes the kept connection, so that the next call opens a new one.
     pub(super) fn take(&self) -> Option<(SendRequest<B>, Meter)> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Every answer of podman has a header of its own.
+    /// Notes whether a response came from podman, which adds a header of its own to each.
     fn note(&self, answer: &Response<Incoming>) {
         self.is_podman.store(answer.headers().contains_key("libpod-api-version"), Ordering::Relaxed);
     }
@@ -64,8 +64,8 @@ impl<B> Line<B> {
     }
 }
 
-/// Sends a request over the connection that is kept, or over a new one when it is in use, closed, or would
-/// be held up. A request is never sent twice.
+/// Sends a request over the kept connection, or over a new one if the kept one is in use, closed, or does not get
+/// ready in time. A request is never sent twice.
 pub(super) async fn send<B>(line: Arc<Line<B>>, request: Request<B>) -> Result<Response<Incoming>, Error>
 where
     B: Body + Send + Unpin + 'static,
@@ -75,7 +75,7 @@ where
     let mut request = to_origin(request);
     let is_stream = STREAMS.iter().any(|path| request.uri().path().ends_with(path));
     if !is_stream && let Some((mut sender, meter)) = line.take() {
-        // Its last answer may still be on its way to whoever asked. An error means that it was closed.
+        // The last response may not have been read to its end yet. An error means that the connection was closed.
         if let Ok(Ok(())) = tokio::time::timeout(BUSY, sender.ready()).await {
             meter.begin_answer();
             match sender.try_send_request(request).await {
@@ -105,13 +105,16 @@ where
     Ok(answer)
 }
 
-#[expect(clippy::disallowed_methods, reason = "it ends with the connection, which ends when nobody has it")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the connection, which ends when its last user drops it"
+)]
 fn drive(driver: impl Future<Output = hyper::Result<()>> + Send + 'static) {
-    // What goes wrong is told to who sends, or reads the answer.
+    // An error reaches the caller through the request or through its response.
     drop(tokio::spawn(driver));
 }
 
-/// A request as a server wants it: the path in its first line, the host in a header.
+/// Changes a request to the form for a server: only the path in the first line, and the host in a header.
 fn to_origin<B>(mut request: Request<B>) -> Request<B> {
     if let Some(path) = request.uri().path_and_query().cloned() {
         *request.uri_mut() = Uri::from(path);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-/// What went wrong with a call to the engine.
+/// Why a call to the engine failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// The engine is down, restarting or not installed. Passes when somebody starts it.
+    /// The engine is down, restarting or not installed.
     #[error(
         "engine at {socket} does not answer ({why}); is it running, may we use it, and is engine.socket its socket?"
     )]
@@ -49,7 +49,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// Whether the same call may work soon without anybody changing anything.
+    /// Returns `true` if the same call may succeed soon without a change by a person.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -65,8 +65,8 @@ impl EngineError {
         }
     }
 
-    /// How long to wait at least before the same call is made again: where somebody must do something, or
-    /// has asked for it. `None`: as soon as the caller likes.
+    /// Returns the shortest wait before the same call is repeated, if a person must act first or the registry has asked
+    /// for it. `None`: the caller decides.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -98,10 +98,10 @@ impl EngineError {
             "status: 429",
             "status 429",
         ]) {
-            // Before "denied", which registries say in the same breath.
+            // Before "denied", which is often part of the same message.
             Self::RateLimited { image, message }
         } else if has(&["error parsing http"]) {
-            // No registry speaks so: it is a portal's page, or that of a proxy whose registry is away.
+            // No registry answers so: it is the page of a captive portal, or of a proxy that cannot reach the registry.
             Self::Registry { image, message }
         } else if has(&["unauthorized", "no basic auth credentials", "denied", "authentication required"]) {
             Self::RegistryAuth { image, message }
@@ -120,8 +120,8 @@ impl EngineError {
         }
     }
 
-    /// Sorts a refusal of any call but a pull, under the status that Docker gives it. podman answers 500 to some of them, and tells them
-    /// apart by its words only.
+    /// Sorts a refusal of any call other than a pull by the status that Docker uses for it. podman answers some of them
+    /// with 500, and only the message shows what is meant.
     #[must_use]
     pub fn of_refusal(call: &'static str, status: u16, message: &str) -> Self {
         let has = |words: &str| message.contains(words);
@@ -136,7 +136,7 @@ impl EngineError {
         Self::Refused { call, status, message }
     }
 
-    /// The same error with another message, where it has one that the engine or a registry wrote.
+    /// Changes the message, if it is one that the engine or a registry wrote.
     #[must_use]
     pub(super) fn map_message(mut self, change: impl FnOnce(&str) -> String) -> Self {
         match &mut self {
@@ -152,7 +152,7 @@ impl EngineError {
         self
     }
 
-    /// The longest time that any single call may take, beside a stop's own grace.
+    /// The longest time that a single call may take; a stop may take its grace in addition.
     pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 }
 
@@ -192,7 +192,7 @@ const PASSING: &[&str] = &[
     "use of closed",
 ];
 
-/// How much of what an engine says is kept: it quotes what registries say, whole pages among them.
+/// The longest message that is kept, in characters. An engine quotes registries, including pages of HTML.
 const LONGEST: usize = 2000;
 
 fn short(message: &str) -> String {
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn refusals_have_the_status_of_docker() {
-        for (status, message, told) in [
+        for (status, message, expected) in [
             (409, "Conflict. The container name \"/a\" is already in use", 409),
             (
                 500,
@@ -222,14 +222,15 @@ mod tests {
             (404, "No such container: a", 404),
         ] {
             let error = EngineError::of_refusal("create", status, message);
-            let expected = EngineError::Refused { call: "create", status: told, message: message.to_owned() };
+            let expected =
+                EngineError::Refused { call: "create", status: expected, message: message.to_owned() };
             assert_eq!(error, expected);
         }
     }
 
     #[test]
     fn pull_errors_are_sorted_by_their_text() {
-        for (message, is_transient, told) in [
+        for (message, is_transient, expected) in [
             (
                 "manifest for r/a@sha256:0 not found: manifest unknown: manifest unknown",
                 false,
@@ -285,7 +286,7 @@ mod tests {
         ] {
             let error = EngineError::of_pull("r/a", message);
             assert_eq!(error.is_transient(), is_transient, "{message}");
-            assert!(error.to_string().contains(told), "{error}");
+            assert!(error.to_string().contains(expected), "{error}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Against an engine whose answers do not end.
+//! Against an engine whose responses do not end.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -12,19 +12,19 @@ use tokio::sync::mpsc;
 use super::{Docker, DockerSettings, EngineError, Inspect, LogSpan, Operate};
 use crate::model::{ContainerId, ImageRef, Instance, RegistryPass};
 
-/// What stands for an endless answer: far more than anybody may read.
+/// The length that stands for an endless response: far more than may be read.
 const ENDLESS: usize = 256 << 20;
 
 /// An engine at a socket. It ends with the test process.
 struct Engine {
     _folder: tempfile::TempDir,
     docker: Docker,
-    /// Bytes that were taken of answers that do not end.
+    /// The bytes of endless responses that were read.
     taken: Arc<Mutex<usize>>,
 }
 
 impl Engine {
-    /// Answers every call but that for its version with this head, and the piece again and again.
+    /// Answers every call except that for the version with this head, and repeats the piece without end.
     fn start(head: &'static str, piece: Vec<u8>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let socket = folder.path().join("engine.sock");
@@ -48,7 +48,7 @@ impl Engine {
 
     #[track_caller]
     fn assert_left_alone(&self) {
-        assert!(*self.taken.lock().unwrap() < ENDLESS, "what nobody reads is not taken");
+        assert!(*self.taken.lock().unwrap() < ENDLESS, "bytes beyond the limit are not read");
     }
 }
 
@@ -108,10 +108,10 @@ async fn a_line_of_a_stream_is_taken_up_to_1_mib() {
     let engine = Engine::start(GOOD, vec![b'x'; 0x10000]);
     let error = pull(&engine).await;
     assert!(error.to_string().contains("it sends a line of more than 1 MiB"), "{error}");
-    let told = pin!(engine.docker.events()).next().await.unwrap().unwrap_err();
-    assert!(told.to_string().contains("it sends a line of more than 1 MiB"), "{told}");
+    let error = pin!(engine.docker.events()).next().await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("it sends a line of more than 1 MiB"), "{error}");
     engine.assert_left_alone();
-    // Lines that end may come for ever.
+    // The number of lines is not limited.
     let engine = Engine::start(GOOD, b"{\"status\":\"Downloading\",\"id\":\"a\"}\n".repeat(1000));
     let image = ImageRef::parse("r.example/a").unwrap();
     let pulled = engine.docker.pull(&image, None, &RegistryPass::Nothing, mpsc::channel(1).0);
@@ -130,21 +130,21 @@ async fn a_log_without_a_line_break_comes_piece_by_piece() {
     }
 }
 
-/// An error that can never clear is not told as one, or it would be tried again for ever.
+/// A permanent error counts as success, because otherwise the call would be repeated for ever.
 #[tokio::test]
-async fn an_image_whose_name_no_engine_takes_counts_as_removed() {
+async fn an_image_whose_name_no_engine_accepts_counts_as_removed() {
     let body = r#"{"message":"invalid reference format"}"#;
     let answer = format!("HTTP/1.1 400 Bad\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let engine = Engine::start("", answer.into_bytes());
     let image = ImageRef::parse("r.example/a").unwrap();
     assert_eq!(engine.docker.remove_image(&image).await, Ok(()));
-    // It would lead to another thing than an image: nothing is asked.
+    // The path would lead to something other than an image, so no request is made.
     let engine = Engine::start("HTTP/1.1 500 Oh\r\n\r\n", b"asked".to_vec());
     let stored: ImageRef = serde_json::from_str(r#""r.example/../../containers/web""#).unwrap();
     assert_eq!(engine.docker.remove_image(&stored).await, Ok(()));
 }
 
-/// What an engine says of an error stands in the status, in events and in the journal.
+/// Messages of an engine are shown in the status, in events and in the journal.
 #[tokio::test]
 async fn a_message_is_kept_short() {
     let body = format!("{{\"message\":\"{}\"}}", "no ".repeat(100_000));

@@ -1,5 +1,5 @@
-//! What every container gets that its author did not write: its lock folder, and the environment by which
-//! software made for balena finds its way. Pure. None of it is part of the spec hash.
+//! What every container gets in addition to what its author wrote: its lock folder, and the environment variables that
+//! software made for balena reads. Pure. None of it is part of the spec hash.
 
 use std::path::Path;
 
@@ -7,19 +7,19 @@ use bollard::models::{ContainerCreateBody, HostConfig};
 
 use super::NewContainer;
 
-/// Where a service sees its lock folder; the second is the older name.
+/// The paths of the lock folder inside a container; the second is the older name.
 const FOLDERS: [&str; 2] = ["/tmp/balena", "/tmp/resin"];
 
 /// Adds the lock folder below `services_dir` and the environment to a container about to be created.
-/// What its author wrote wins, a mount at the same place too.
+/// What its author wrote wins, including a mount at the same path.
 pub(super) fn into(body: &mut ContainerCreateBody, services_dir: &Path, new: NewContainer<'_>) {
     let folder = services_dir.join(new.app.number.to_string()).join(new.service.as_str());
     let is_free = |target: &&str| {
         let author = new.spec.mounts.iter().map(|mount| &mount.target).chain(new.spec.tmpfs.keys());
         author.into_iter().all(|taken| taken.trim_end_matches('/') != *target)
     };
-    // Not as mounts: for a bind the engine makes a folder that is missing, at every start. So a
-    // container comes up after a reboot, when the folders are gone and we do not run yet.
+    // As binds and not as mounts: the engine creates the missing source of a bind at every start. So containers start
+    // after a reboot, when the folders are gone and the agent does not run yet.
     let binds = FOLDERS.into_iter().filter(is_free).map(|target| format!("{}:{target}", folder.display()));
     let host = body.host_config.get_or_insert_with(HostConfig::default);
     host.binds.get_or_insert_default().extend(binds);
@@ -47,7 +47,7 @@ fn environment(new: NewContainer<'_>) -> Vec<(String, String)> {
             all.push((format!("{prefix}_{name}"), value));
         }
     }
-    // Software asks who it is by this name; an author who names another user is not contradicted.
+    // Software reads its user name here. The value of an author who sets another user is kept.
     if new.spec.user.is_none() {
         all.push(("USER".to_owned(), "root".to_owned()));
     }
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn what_software_for_balena_finds() {
+    fn software_for_balena_finds_its_variables() {
         let (binds, env) = injected(|_| {});
         assert_eq!(
             binds,

@@ -1,5 +1,5 @@
-//! Our containers as people may see them: what is listed here and nothing else, because what an author writes
-//! may be secret. Changes nothing.
+//! Our containers for people who look for a fault: only the fields listed here, because what an author writes may be
+//! secret. Changes nothing.
 
 use serde::Serialize;
 
@@ -10,8 +10,7 @@ use super::answers::{Inspected, Summary};
 use super::docker::{CONTAINERS, Docker, in_query};
 use super::docker_spec::label;
 
-/// A container of ours, without commands, without values of its environment, and without labels that are
-/// not ours.
+/// A container of ours, without its command, the values of its environment, and labels that are not ours.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Inspection {
     pub name: String,
@@ -20,7 +19,7 @@ pub struct Inspection {
     pub service: String,
     pub release: String,
     pub spec: String,
-    /// As it was created with it.
+    /// As it was given at creation.
     pub image: String,
     pub image_id: String,
     pub created: String,
@@ -37,7 +36,7 @@ pub struct Inspection {
     pub log_driver: String,
     pub network_mode: String,
     pub networks: Vec<String>,
-    /// `8080/tcp`, of the container.
+    /// Ports of the container, such as `8080/tcp`.
     pub ports: Vec<String>,
     pub mounts: Vec<Mounted>,
     /// Names of variables.
@@ -47,7 +46,7 @@ pub struct Inspection {
     pub is_privileged: bool,
 }
 
-/// Something that is mounted into a container.
+/// A mount of a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Mounted {
     pub kind: String,
@@ -62,7 +61,7 @@ impl Docker {
     ///
     /// # Errors
     ///
-    /// As [`EngineError`] says. One that goes meanwhile is left out.
+    /// As [`EngineError`] says. A container that is removed meanwhile is left out.
     pub async fn inspections(&self) -> Result<Vec<Inspection>, EngineError> {
         let ours = in_query(&self.ours());
         let list = self.call("list", EngineError::DEADLINE, |client| async move {

@@ -1,4 +1,4 @@
-//! What containers write, as the engine kept it. Changes nothing.
+//! Logs of containers, as the engine stores them. Changes nothing.
 
 use futures_util::{Stream, TryStreamExt};
 
@@ -9,21 +9,21 @@ use crate::model::ContainerId;
 /// How much of a container's log is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LogSpan {
-    /// Only the last so many lines; `None`: all.
+    /// The number of earlier lines to read, the latest ones; `None`: all.
     pub tail: Option<u32>,
-    /// Only from then on, in seconds since 1970; 0: from the beginning.
+    /// Only lines since then, in seconds since 1970; 0: from the beginning.
     pub since: i32,
-    /// Whether to wait for what is still to come, until the container ends.
+    /// Whether to continue with new lines until the container ends.
     pub is_followed: bool,
 }
 
 impl Docker {
-    /// What a container has written, standard output and error in the order in which they came, each item some
-    /// bytes of it. Ends with the container, or before when it is not followed.
+    /// Returns the log of a container as a stream of bytes, standard output and error in the order of their writing. A
+    /// followed log ends with the container.
     ///
     /// # Errors
     ///
-    /// As [`EngineError`] says, also for log drivers that cannot be read.
+    /// As [`EngineError`] says, also if the log driver cannot be read.
     pub async fn logs(
         &self,
         id: &ContainerId,
@@ -46,8 +46,8 @@ impl Docker {
     }
 }
 
-/// Why there is no log, in the engine's words where those are known. Others may quote the options of the log's
-/// driver.
+/// Returns the error of a log. Only known messages of the engine are kept: others may quote options of the log driver,
+/// which may be secret.
 fn said(message: &str) -> String {
     let known = [
         "configured logging driver does not support reading",

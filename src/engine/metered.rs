@@ -1,7 +1,6 @@
-//! A connection to the engine that bounds how many bytes an answer has.
+//! A connection to the engine that limits the bytes of a response.
 //!
-//! bollard 0.21 collects an answer whole, and an error answer of any length, so the bound has to be where the bytes
-//! come in.
+//! bollard 0.21 collects responses of any length in memory, so the limit has to be where the bytes arrive.
 
 use std::io;
 use std::pin::Pin;
@@ -11,32 +10,32 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes of one answer. The list of a thousand containers has about 3 MiB.
+/// The largest response, in bytes. The list of a thousand containers has about 3 MiB.
 const LARGEST: usize = 16 << 20;
 
-/// How many bytes may still come.
+/// The number of bytes that may still arrive.
 #[derive(Debug, Clone)]
 pub(super) struct Meter(Arc<AtomicUsize>);
 
 impl Meter {
-    /// Lets one answer come.
+    /// Allows the next response.
     pub(super) fn begin_answer(&self) {
         self.0.store(LARGEST, Ordering::Relaxed);
     }
 
-    /// Lets an answer go on for ever: whoever reads it bounds what is kept of it.
+    /// Allows a response without end. Its reader limits what is kept of it.
     pub(super) fn open(&self) {
         self.0.store(usize::MAX, Ordering::Relaxed);
     }
 
     fn take(&self, bytes: usize) {
         let less = |left: usize| (left != usize::MAX).then(|| left.saturating_sub(bytes));
-        // One that is open stays so.
+        // Without a limit there is nothing to count.
         let _ = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 }
 
-/// A stream that ends with an error when its meter is at its end.
+/// A stream that fails when its meter has reached its limit.
 #[derive(Debug)]
 pub(super) struct Metered<S> {
     stream: S,
@@ -44,7 +43,7 @@ pub(super) struct Metered<S> {
 }
 
 impl<S> Metered<S> {
-    /// Nothing may come before [`Meter::begin_answer`].
+    /// No byte may arrive before [`Meter::begin_answer`].
     pub(super) fn new(stream: S) -> (Self, Meter) {
         let meter = Meter(Arc::new(AtomicUsize::new(0)));
         (Self { stream, meter: meter.clone() }, meter)

@@ -1,7 +1,7 @@
-//! The container engine, through two doors: [`Inspect`] looks, [`Operate`] changes.
+//! The container engine, behind two traits: [`Inspect`] reads, [`Operate`] changes.
 //!
-//! The room does what it is told, one call at a time. It must not be told why,
-//! and knows nothing of targets, trials or plans.
+//! Each function makes one call or a few. The room does not know why a call is made, and knows nothing of targets,
+//! trials or plans.
 
 mod answers;
 mod base64;
@@ -16,9 +16,9 @@ mod hostile_tests;
 mod injected;
 mod inspection;
 mod logs;
-mod look;
 mod metered;
 mod notices;
+mod observed;
 mod pull;
 mod requests;
 #[cfg(test)]
@@ -61,16 +61,16 @@ pub struct NewContainer<'a> {
     pub joined: &'a BTreeMap<ServiceName, ContainerId>,
 }
 
-/// What an engine says of itself.
+/// What an engine reports about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct About {
-    /// Where it keeps its images, as it sees the file system.
+    /// The folder with its images, as the engine sees the file system.
     pub data_root: String,
-    /// Its machine's, as images name it: `amd64`, `arm64`, `arm`, ...
+    /// The architecture of its machine, as images name it: `amd64`, `arm64`, `arm`, ...
     pub architecture: String,
 }
 
-/// What the engine tells unasked.
+/// An event of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
     /// A container of ours has started, ended, gone or changed its health.
@@ -79,41 +79,41 @@ pub enum Notice {
     Restarted { app: AppId, service: ServiceName },
 }
 
-/// Looks at the engine and changes nothing.
+/// Reads from the engine and changes nothing.
 pub trait Inspect: Send + Sync {
-    /// Everything of our instance, and every image.
+    /// Observes all containers and networks of our instance, and every image.
     ///
-    /// Costs three calls whatever the number of containers; with podman one more for each that runs.
+    /// Costs three calls, whatever the number of containers; with podman one more for each running container.
     ///
     /// # Errors
     ///
-    /// As [`EngineError`] says; the look is then worthless as a whole.
+    /// As [`EngineError`] says. There is no partial observation.
     fn observe(&self) -> impl Future<Output = Result<Observed, EngineError>> + Send;
 
-    /// How often the engine has restarted a container since it was last started by hand; 0 for one that
-    /// is gone.
+    /// Returns how often the engine has restarted a container since it was last started by a call; 0 if it does not
+    /// exist.
     ///
     /// # Errors
     ///
     /// As [`EngineError`] says.
     fn restarts(&self, id: &ContainerId) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
-    /// The engine's word for when it started a container last: each start has another one, and a later one is
-    /// sorted after it while no clock jumps. `None` for one that does not run, or is gone.
+    /// Returns the engine's text for the last start of a container. Each start has a different text, and while no clock
+    /// jumps, later ones sort after earlier ones. `None` if the container does not run or does not exist.
     ///
     /// # Errors
     ///
     /// As [`EngineError`] says.
     fn started(&self, id: &ContainerId) -> impl Future<Output = Result<Option<String>, EngineError>> + Send;
 
-    /// What the engine says of itself.
+    /// Returns what the engine reports about itself.
     ///
     /// # Errors
     ///
     /// As [`EngineError`] says.
     fn about(&self) -> impl Future<Output = Result<About, EngineError>> + Send;
 
-    /// The layers of all images that are here, by the digests of their uncompressed content (`diff_id`).
+    /// Returns the layers of all images on this engine, by the digests of their uncompressed content (`diff_id`).
     ///
     /// Costs a call for each image.
     ///
@@ -122,7 +122,7 @@ pub trait Inspect: Send + Sync {
     /// As [`EngineError`] says.
     fn layers(&self) -> impl Future<Output = Result<BTreeSet<String>, EngineError>> + Send;
 
-    /// What is here of an app's volumes of these names, whoever made them.
+    /// Returns those of an app's volumes `names` that exist, whoever created them.
     ///
     /// # Errors
     ///
@@ -133,14 +133,14 @@ pub trait Inspect: Send + Sync {
         names: &BTreeSet<VolumeName>,
     ) -> impl Future<Output = Result<BTreeMap<VolumeName, ObservedVolume>, EngineError>> + Send;
 
-    /// Host ports that running containers publish, whoever made them.
+    /// Returns the host ports that running containers publish, whoever created them.
     ///
     /// # Errors
     ///
     /// As [`EngineError`] says.
     fn published(&self) -> impl Future<Output = Result<Vec<HeldPort>, EngineError>> + Send;
 
-    /// The named volumes of our instance, and who mounts them.
+    /// Returns the named volumes of our instance, and the containers that mount them.
     ///
     /// Costs two calls.
     ///
@@ -149,10 +149,10 @@ pub trait Inspect: Send + Sync {
     /// As [`EngineError`] says.
     fn volumes(&self) -> impl Future<Output = Result<Vec<OwnVolume>, EngineError>> + Send;
 
-    /// One item whenever a container of ours starts, ends, goes or changes its health.
+    /// A stream with one item whenever a container of ours starts, ends, is removed or changes its health.
     ///
-    /// The stream ends with an error when the engine goes; open it again then,
-    /// and look first, because what happened in between is lost: restarts among it are never told.
+    /// It ends with an error when the engine ends. Open it again then and observe first, because events in between,
+    /// including restarts, are lost.
     fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send;
 }
 
@@ -167,7 +167,7 @@ pub trait Operate: Inspect {
     ///
     /// # Errors
     ///
-    /// [`EngineError::NoImage`] when asking again cannot help soon, others when it can.
+    /// [`EngineError::NoImage`] if another attempt cannot help soon.
     fn pull(
         &self,
         image: &ImageRef,
@@ -176,7 +176,7 @@ pub trait Operate: Inspect {
         progress: mpsc::Sender<PullProgress>,
     ) -> impl Future<Output = Result<u64, EngineError>> + Send;
 
-    /// Creates a network; one that is there already is a success.
+    /// Creates a network. If it exists already, that is a success.
     fn create_network(
         &self,
         app: &App,
@@ -184,51 +184,51 @@ pub trait Operate: Inspect {
         spec: &NetworkSpec,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes a network; one that is gone already is a success.
+    /// Removes a network. If it does not exist, that is a success.
     fn remove_network(&self, id: &NetworkId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Creates a container, stopped, connected to all its networks, with the volumes it mounts.
     ///
-    /// It is there whole, or not at all, or seen as dead. A network that does not exist shows only
-    /// when it is started, and so does one whose namespaces it joins and that does not run. A name that is taken is an error: look again then, because
-    /// an earlier call may have worked unheard.
+    /// An interrupted call leaves no container, or one that is observed as dead. A missing network fails only the
+    /// start, and so does a container whose namespaces it joins and that does not run. A name that is taken is an
+    /// error: observe again then, because an earlier call may have worked although its answer was lost.
     fn create(&self, new: NewContainer<'_>) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Connects a container that does not run anew to all its networks, which are there.
+    /// Disconnects a stopped container from all its networks, which must exist, and connects it to them again.
     ///
-    /// It has its addresses and names there as when it was created, and keeps all else.
+    /// It gets the addresses and names that it was created with. Nothing else of it changes.
     fn reconnect(
         &self,
         id: &ContainerId,
         new: NewContainer<'_>,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Starts a container; one that runs already is a success.
+    /// Starts a container. If it runs already, that is a success.
     fn start(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Stops a container: its stop signal, then SIGKILL after `grace`, rounded up to whole seconds.
     ///
-    /// One that is stopped or gone already is a success.
+    /// If it is stopped already or does not exist, that is a success.
     fn stop(&self, id: &ContainerId, grace: Duration)
     -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Makes sure that a container that is down stays down, whoever has called for its start before.
+    /// Makes sure that a stopped container stays stopped, even if a call to start it is still in progress.
     ///
-    /// A call outlives its caller: a start that an earlier life of the agent has sent, or that was given up at its
-    /// deadline, may still be under way. The engine makes the calls on one container one after the other, so a stop
-    /// that it gets later waits for such a start, and ends what came up. Costs two short calls where nothing was
-    /// under way. One that is gone is a success.
+    /// A call outlives its caller: an earlier run of the agent may have sent a start, or a start may have passed its
+    /// deadline, and the engine may still execute it. The engine executes the calls for one container one after the
+    /// other, so a later stop waits for such a start and ends the container. Costs two short calls if nothing is in
+    /// progress. If the container does not exist, that is a success.
     fn fence(
         &self,
         id: &ContainerId,
         grace: Duration,
     ) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Stops `old` as [`stop`](Self::stop) does, and starts `new`: as soon as the processes of `old` have ended, if
-    /// the engine tells, while it still clears away what `old` had. Not for two that ask for the same port of the
-    /// host or the same address.
+    /// Stops `old` as [`stop`](Self::stop) does, and starts `new`. If the engine reports that the processes of `old`
+    /// have ended, `new` starts at once, while the engine still cleans up `old`. Must not be used for two containers
+    /// that need the same host port or the same address.
     ///
-    /// What became of the stop, and of the start; `None`: `old` did not end, and nothing was started.
+    /// Returns the results of the stop and of the start. `None`: `old` did not end, and nothing was started.
     fn swap(
         &self,
         old: &ContainerId,
@@ -236,27 +236,27 @@ pub trait Operate: Inspect {
         new: &ContainerId,
     ) -> impl Future<Output = (Result<(), EngineError>, Option<Result<(), EngineError>>)> + Send;
 
-    /// Ends a container with SIGKILL; one that does not run, or is gone, is a success.
+    /// Ends a container with SIGKILL. If it does not run or does not exist, that is a success.
     fn kill(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
     /// Removes a container as [`remove`](Self::remove) does, even one that runs.
     fn remove_by_force(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Renames a container, so that its name is free and it is observed as parked; one that is gone is a
+    /// Renames a container, so that its name is free and it is observed as parked. If it does not exist, that is a
     /// success.
     fn park(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes a stopped container with its anonymous volumes; one that is gone is a success.
+    /// Removes a stopped container with its anonymous volumes. If it does not exist, that is a success.
     fn remove(&self, id: &ContainerId) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes a named volume with all that is in it; one that is gone is a success.
+    /// Removes a named volume with its content. If it does not exist, that is a success.
     ///
     /// # Errors
     ///
-    /// As [`EngineError`] says; one that a container mounts stays.
+    /// As [`EngineError`] says. A volume that a container mounts is not removed.
     fn remove_volume(&self, volume: &OwnVolume) -> impl Future<Output = Result<(), EngineError>> + Send;
 
-    /// Removes our reference to an image; one that is gone, or in use by others, or that no engine can have by its name,
-    /// is a success.
+    /// Removes our reference to an image. If it does not exist, is used by other containers, or has a name that no
+    /// engine accepts, that is a success.
     fn remove_image(&self, image: &ImageRef) -> impl Future<Output = Result<(), EngineError>> + Send;
 }

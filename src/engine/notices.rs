@@ -1,4 +1,4 @@
-//! What the engine tells unasked, in our words. Knows its events, and nothing of what is there. Pure.
+//! Translates the engine's events into notices. It knows events, and nothing of the containers that exist. Pure.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,17 +14,16 @@ use super::docker_spec::label;
 pub(super) const KINDS: [&str; 9] =
     ["start", "die", "died", "stop", "destroy", "remove", "pause", "unpause", "health_status"];
 
-/// Reads events in their order. One that was lost may hide a restart, and never makes one up.
+/// Reads events in their order. A lost event may hide a restart, but cannot produce a false one.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    /// podman tells each restart by that word, and not each stop.
+    /// podman sends an event for each restart, and not for each stop.
     is_podman: bool,
-    /// Containers that have not been started again since something of this kind was told of them.
+    /// Containers that ended or were stopped, and have not been started since.
     down: BTreeMap<String, Down>,
 }
 
-/// What was told of a container since its last start. The engine may tell that it was stopped before it tells
-/// that it ended.
+/// The events of a container since its last start. The event of its stop may come before the one of its end.
 #[derive(Debug, Default)]
 struct Down {
     has_ended: bool,
@@ -36,10 +35,10 @@ impl Notices {
         Self { is_podman, down: BTreeMap::new() }
     }
 
-    /// What an event says; `None` when another one says the same.
+    /// Reads an event. Returns `None` if another event says the same.
     pub(super) fn read(&mut self, event: &EventMessage) -> Option<Notice> {
         let action = event.action.as_deref().unwrap_or_default();
-        // It may say more after a colon.
+        // An action may have details after a colon.
         let is_restart = self.is_podman && action == "restart";
         if !is_restart && !KINDS.contains(&action.split(':').next().unwrap_or_default()) {
             return None;
@@ -71,7 +70,7 @@ impl Notices {
     }
 }
 
-/// The kinds of events that tell how a container ends which is being stopped.
+/// The kinds of events that show the end of a container that is being stopped.
 pub(super) const ENDING: [&str; 2] = ["kill", "die"];
 
 /// By how much an event may be newer than the clock says, because the two are read one after the other.
@@ -104,7 +103,7 @@ impl Ending {
     }
 }
 
-/// Whose container it is, by its labels; `None` when one is missing or broken.
+/// Makes the notice of a restart from the labels of the container; `None` if one is missing or invalid.
 fn restarted(event: &EventMessage) -> Option<Notice> {
     let labels = event.actor.as_ref()?.attributes.as_ref()?;
     let app = AppId::parse(labels.get(label::APP)?).ok()?;
@@ -120,7 +119,7 @@ mod tests {
 
     use super::*;
 
-    /// An event of a service's container, which is called as the service.
+    /// An event of a service's container. The container has the name of the service.
     fn event(action: &str, service: &str) -> EventMessage {
         let labels = [(label::APP, "0123456789abcdef0123456789abcdef"), (label::SERVICE, service)];
         let attributes: HashMap<_, _> =
@@ -130,13 +129,17 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_is_a_start_of_what_ended_without_being_stopped() {
-        for (why, told, noticed) in [
-            ("it is started, and no more", "start web", "changed"),
+    fn a_restart_is_a_start_after_an_end_without_a_stop() {
+        for (why, events, noticed) in [
+            ("it is only started", "start web", "changed"),
             ("it crashes and comes back", "start web, die web, start web", "changed, changed, web"),
             ("each time counts", "die web, start web, die web, start web", "changed, web, changed, web"),
             ("it was stopped", "die web, stop web, start web", "changed, changed"),
-            ("the end is told after the stop", "stop web, die web, start web", "changed, changed"),
+            (
+                "the event of the end comes after that of the stop",
+                "stop web, die web, start web",
+                "changed, changed",
+            ),
             (
                 "a stop ends with the next start",
                 "stop web, start web, die web, start web",
@@ -154,7 +157,7 @@ mod tests {
         ] {
             let mut notices = Notices::default();
             let mut seen = Vec::new();
-            for word in told.split(", ") {
+            for word in events.split(", ") {
                 let (action, service) = word.split_once(' ').unwrap();
                 seen.extend(notices.read(&event(action, service)).map(|notice| match notice {
                     Notice::Changed => "changed".to_owned(),
@@ -167,8 +170,8 @@ mod tests {
     }
 
     #[test]
-    fn processes_have_ended_when_that_was_asked_for_and_not_at_another_time() {
-        for (why, told, is_ended) in [
+    fn an_end_counts_only_after_a_signal_of_this_stop() {
+        for (why, events, is_ended) in [
             ("it is stopped", "kill 10.01, die 10.2", true),
             ("it takes its time", "kill 10.01, die 13", true),
             ("a clock that is read a moment later", "kill 10, die 13.05", true),
@@ -181,7 +184,7 @@ mod tests {
             ("the clock jumps meanwhile", "kill 10.01, die 90", false),
         ] {
             let mut ending = Ending::new(Duration::from_secs(10));
-            let ended = told.split(", ").map(|word| {
+            let ended = events.split(", ").map(|word| {
                 let (action, at) = word.split_once(' ').unwrap();
                 let at = Duration::from_secs_f64(at.parse().unwrap());
                 let time_nano = i64::try_from(at.as_nanos()).ok();
@@ -193,20 +196,20 @@ mod tests {
     }
 
     #[test]
-    fn podman_tells_a_restart_and_not_each_stop() {
+    fn podman_sends_an_event_for_a_restart_and_not_for_each_stop() {
         let mut notices = Notices::new(true);
         let words = ["die", "restart", "init", "start", "die", "cleanup", "start", "died", "remove"];
-        let told: Vec<_> = words.iter().filter_map(|word| notices.read(&event(word, "web"))).collect();
+        let read: Vec<_> = words.iter().filter_map(|word| notices.read(&event(word, "web"))).collect();
         let is_restart = |notice: &Notice| matches!(notice, Notice::Restarted { .. });
         assert_eq!(
-            told.iter().map(is_restart).collect::<Vec<_>>(),
+            read.iter().map(is_restart).collect::<Vec<_>>(),
             [false, true, false, false, false, false]
         );
         assert!(notices.down.is_empty());
     }
 
     #[test]
-    fn what_has_no_labels_of_ours_has_changed_and_no_more() {
+    fn events_without_our_labels_count_as_a_change_and_not_as_a_restart() {
         let mut notices = Notices::default();
         for action in ["die", "start"] {
             let bare = EventMessage {
@@ -215,6 +218,6 @@ mod tests {
             };
             assert_eq!(notices.read(&bare), Some(Notice::Changed), "{action}");
         }
-        assert!(notices.down.is_empty(), "what is up again is forgotten");
+        assert!(notices.down.is_empty(), "a container that was started again is forgotten");
     }
 }

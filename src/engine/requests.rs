@@ -1,4 +1,4 @@
-//! What an engine would be asked for a whole release, as JSON: for tests that hold an owner's policy against it. Pure.
+//! The requests to an engine for a whole release, as JSON. Tests compare them with an owner's policy. Pure.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::model::{App, Instance, Release};
 /// The bodies of the requests that create the release's networks, volumes and containers:
 /// `{"networks": [...], "volumes": [...], "containers": [...]}`.
 ///
-/// What only joins on the device is left out: lock folders, and the containers whose namespaces others join.
+/// What depends on the device is left out: lock folders, and the containers whose namespaces others join.
 #[must_use]
 pub fn requests(instance: &Instance, app: &App, release: &Release) -> Value {
     let joined = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! A container to be created, for tests: all of it but its spec.
+//! A container to be created, for tests; each test adds a spec.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::model::{
 
 use super::NewContainer;
 
-/// What a container of the app `demo`, number 7, is made with.
+/// The parts of a container of the app `demo`, number 7.
 pub(super) struct Sample {
     app: App,
     release: Commit,

@@ -1,9 +1,9 @@
-//! What a message of the engine must not show: values that a release's author gave it. Pure.
+//! Hides values that a release's author wrote in messages of the engine. Pure.
 //!
-//! An engine quotes what it could not use: the options of a volume that it could not mount, the address of a log
-//! server with the login in it, a line of the environment. It quotes them whole, in part, or escaped, and its
-//! messages go into the status, the journal, reports and bundles. So they are taken out where a message enters,
-//! by what they are and not by where they stand.
+//! An engine quotes what it could not use: the options of a volume that it could not mount, the address of a log server
+//! with its login, a line of the environment. It quotes them completely, in part, or escaped, and its messages go into
+//! the status, the journal, reports and bundles. So a message is searched for these values when it arrives, wherever in
+//! the message they are.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,28 +12,28 @@ use serde_json::Value;
 use super::NewContainer;
 use crate::model::{MountSource, NetworkMode, NetworkSpec, Probe, ServiceSpec, VolumeSpec};
 
-/// What stands in a message instead of a secret.
+/// The replacement of a secret in a message.
 const HIDDEN: &str = "(secret)";
 
-/// What stands there instead of a message of which nobody can say what is secret.
-const WITHHELD: &str = "(its words are left out: they may hold values that are secret)";
+/// The replacement of a message whose secrets are not known.
+const WITHHELD: &str = "(its message is left out because it may contain secret values)";
 
-/// The longest message that is passed on, in characters, and the longest that is read, in bytes.
+/// The longest message that is shown, in characters, and the longest that is searched, in bytes.
 const LONGEST: usize = 2000;
 const LONGEST_READ: usize = 8 * 1024;
 
-/// Values with more bytes than this together are not looked for: then no message is passed on.
+/// The most bytes of values that are searched for. With more, the message is left out.
 const MOST: usize = 256 * 1024;
 
-/// Pieces of a driver's option are hidden from so many bytes on, and pieces of another value.
+/// The shortest piece that is hidden of a driver's option, and of another value, in bytes.
 const PIECE_OF_OPTION: usize = 6;
 const PIECE_OF_VALUE: usize = 8;
 
-/// A shorter value is hidden only behind its name and an equals sign, or as a part of a login: alone it is a word as
-/// any other.
+/// The shortest value that is hidden everywhere, in bytes. A shorter one may be an ordinary word. It is hidden only after
+/// its name and an equals sign, or as a part of a login.
 const SHORTEST: usize = 3;
 
-/// Paths that are part of nearly every message of an engine.
+/// Paths that occur in many messages of an engine and are not secret.
 const PATHS: [&str; 3] =
     ["/var/lib/docker/volumes/", "/var/run/docker.sock", "/usr/local/sbin:/usr/local/bin"];
 
@@ -46,12 +46,12 @@ pub(super) struct Secrets {
     environment: BTreeSet<(String, String)>,
     /// Arguments, probes, and values of labels and annotations.
     texts: BTreeSet<String>,
-    /// What stands in the status anyway: of a secret that is a part of it nothing is hidden.
+    /// Values that the status shows anyway. A secret that is a part of one is not hidden.
     public: BTreeSet<String>,
 }
 
 impl Secrets {
-    /// Those of a container, and of the volumes and networks of its release.
+    /// The secrets of a container, and of the volumes and networks of its release.
     pub(super) fn of(new: NewContainer<'_>) -> Self {
         let mut secrets = Self::of_service(new.spec, new.volumes.values());
         new.networks.values().for_each(|spec| secrets.add_network(spec));
@@ -64,7 +64,7 @@ impl Secrets {
         secrets
     }
 
-    /// Those of a service and of volumes.
+    /// The secrets of a service and of volumes.
     pub(super) fn of_service<'a>(
         spec: &ServiceSpec,
         volumes: impl IntoIterator<Item = &'a VolumeSpec>,
@@ -75,7 +75,7 @@ impl Secrets {
         secrets
     }
 
-    /// Those of a network.
+    /// The secrets of a network.
     pub(super) fn of_network(name: &str, spec: &NetworkSpec) -> Self {
         let mut secrets = Self::default();
         secrets.add_network(spec);
@@ -83,12 +83,12 @@ impl Secrets {
         secrets
     }
 
-    /// That of a login at a registry, which may send it back.
+    /// The password of a login at a registry, which may quote it.
     pub(super) fn of_login(password: &str) -> Self {
         Self { options: BTreeSet::from([password.to_owned()]), ..Self::default() }
     }
 
-    /// Those of a container that is there, with all volumes and networks, as the engine inspects them.
+    /// The secrets of an existing container, from what the engine reports about it and about all volumes and networks.
     pub(super) fn of_inspected(container: &Value, volumes: &Value, networks: &Value) -> Self {
         let mut secrets = Self::default();
         let at = |path: &str| container.pointer(path).unwrap_or(&Value::Null);
@@ -174,7 +174,7 @@ impl Secrets {
         self.public.insert(text.to_owned());
     }
 
-    /// A message without them, of bounded length.
+    /// Returns a message without the secrets, of limited length.
     pub(super) fn hide(&self, message: &str) -> String {
         let message = &message[..message.floor_char_boundary(LONGEST_READ)];
         let environment = self.environment.iter().map(|(_, value)| value);
@@ -202,12 +202,12 @@ impl Secrets {
     }
 }
 
-/// What is passed on of a message when nobody can say what is secret in it.
+/// Replaces a message whose secrets are not known.
 pub(super) fn withheld(_message: &str) -> String {
     WITHHELD.to_owned()
 }
 
-/// A text, or those of a list or of a map's values.
+/// Returns the texts of a JSON value: of a string, a list, or the values of a map.
 fn texts(value: &Value) -> Vec<String> {
     let named = members(value).into_iter().map(|(_, item)| item);
     let all = items(value).iter().chain(named).chain([value]);
@@ -222,14 +222,14 @@ fn members(value: &Value) -> Vec<(&String, &Value)> {
     value.as_object().into_iter().flatten().collect()
 }
 
-/// A message, and which of its bytes are secret.
+/// A message, and the bytes of it that are secret.
 struct Hunt<'a> {
     message: &'a str,
-    /// The same in lower case: an engine writes the host of an address so.
+    /// The message in lower case: an engine may write the host of an address so.
     lower: Vec<u8>,
     is_secret: Vec<bool>,
     public: String,
-    /// Where the pieces of the message stand, by their length.
+    /// The positions of the pieces of the message, sorted by the pieces, for each length.
     pieces: BTreeMap<usize, Vec<usize>>,
 }
 
@@ -247,7 +247,7 @@ impl<'a> Hunt<'a> {
         Self { message, lower, is_secret, public, pieces }
     }
 
-    /// Hides a secret where it stands alone, the login in it, and pieces of `piece` bytes and more of it.
+    /// Hides a secret, the login in it, and all its pieces of at least `piece` bytes.
     fn hide(&mut self, secret: &str, piece: usize) {
         self.hide_alone(secret);
         for form in forms(secret) {
@@ -255,7 +255,7 @@ impl<'a> Hunt<'a> {
         }
     }
 
-    /// Hides a secret where it stands alone, and the name and password of a login in it.
+    /// Hides a whole secret, and the name and password of a login in it.
     fn hide_alone(&mut self, secret: &str) {
         if secret.len() >= SHORTEST {
             forms(secret).iter().for_each(|form| self.hide_word(form));
@@ -267,7 +267,7 @@ impl<'a> Hunt<'a> {
         }
     }
 
-    /// Hides what has a name: all of it, each line, and what stands behind `name=`, however little of its beginning.
+    /// Hides a named value: all of it, each line, and any beginning of it after `name=`.
     fn hide_value(&mut self, name: &str, value: &str, piece: usize) {
         self.hide_alone(value);
         value.lines().for_each(|line| self.hide(line, piece));
@@ -286,7 +286,7 @@ impl<'a> Hunt<'a> {
         }
     }
 
-    /// Hides a text, in lower case. A short one is hidden only where no letter or digit goes on before or after it.
+    /// Hides a text in lower case. A short one is hidden only if it is not part of a longer word.
     fn hide_word(&mut self, word: &str) {
         let is_part = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
         if word.trim().is_empty() || self.public.contains(word) {
@@ -316,7 +316,7 @@ impl<'a> Hunt<'a> {
         }
     }
 
-    /// What is left of the message.
+    /// Returns what is left of the message.
     fn left(self) -> String {
         let (mut left, mut was_secret, mut count) = (String::new(), false, 0);
         for (at, c) in self.message.char_indices() {
@@ -336,12 +336,12 @@ impl<'a> Hunt<'a> {
     }
 }
 
-/// Whether a text can be the name of an option.
+/// Returns `true` if a text can be the name of an option.
 fn is_name(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte))
 }
 
-/// Every place where `part` stands.
+/// Returns every position of `part`.
 fn found(whole: &[u8], part: &[u8]) -> Vec<usize> {
     if part.is_empty() {
         return Vec::new();
@@ -349,15 +349,15 @@ fn found(whole: &[u8], part: &[u8]) -> Vec<usize> {
     whole.windows(part.len()).enumerate().filter(|(_, window)| *window == part).map(|(at, _)| at).collect()
 }
 
-/// The name and password in an address: `ftp://joe:pw@host`, `//joe:pw@host`, `joe:pw@host`.
+/// Returns the name and password in an address: `ftp://joe:pw@host`, `//joe:pw@host`, `joe:pw@host`.
 fn login_of(text: &str) -> Option<&str> {
     let rest = text.split_once("://").map_or(text, |(_, rest)| rest).trim_start_matches('/');
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     authority.rsplit_once('@').map(|(login, _)| login)
 }
 
-/// A text in lower case, as an engine may write it: as it is, in quotes once or twice, as a part of an address or
-/// for a shell.
+/// Returns the forms in which an engine may write a text, in lower case: unchanged, in quotes once or twice, as a part of
+/// an address, or for a shell.
 fn forms(text: &str) -> BTreeSet<String> {
     let text = text.to_ascii_lowercase();
     let quoted = |text: &str| {

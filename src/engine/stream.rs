@@ -1,7 +1,7 @@
-//! Answers of the engine that go on: lines of JSON, and what containers write. Little of them is kept at a time.
+//! Responses of the engine without end: lines of JSON, and logs. Only a little is kept in memory at a time.
 //!
-//! bollard 0.21 reads both, and keeps a line until it ends: a container with a terminal that never ends its line
-//! would fill the agent's memory while somebody reads its log.
+//! bollard 0.21 keeps a line until it ends. While its log is read, a container that writes a line without end would fill
+//! the agent's memory.
 
 use std::io;
 
@@ -10,13 +10,13 @@ use futures_util::stream::{self, BoxStream, StreamExt};
 use http_body_util::BodyExt;
 use hyper::body::{Bytes, Incoming};
 
-/// Bytes of a line. An error of a registry, which the engine quotes whole, may make it long.
+/// The longest line, in bytes. The engine quotes whole errors of registries, so lines can be long.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// Lines, or pieces of what is written. An error is the end.
+/// Lines, or pieces of a log. An error ends the stream.
 pub(super) type Pieces = BoxStream<'static, Result<Vec<u8>, Error>>;
 
-/// The next piece of a body; `None` at its end.
+/// Returns the next piece of a body; `None` at its end.
 async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
     loop {
         match body.frame().await {
@@ -30,7 +30,7 @@ async fn piece(body: &mut Incoming) -> Result<Option<Bytes>, Error> {
     }
 }
 
-/// The lines of a body, without their ends; the last one may have none. Empty ones are left out.
+/// Returns the lines of a body without their line breaks. Empty lines are left out.
 pub(super) fn lines(body: Incoming) -> Pieces {
     let lines = stream::unfold(Some((body, Lines::default())), |open| async move {
         let (mut body, mut lines) = open?;
@@ -56,14 +56,14 @@ pub(super) fn lines(body: Incoming) -> Pieces {
 #[derive(Debug, Default)]
 struct Lines {
     bytes: Vec<u8>,
-    /// So many of them have no end of a line.
+    /// So many of these bytes have been searched and contain no line break.
     searched: usize,
 }
 
 impl Lines {
     fn add(&mut self, piece: &[u8]) -> io::Result<()> {
         self.bytes.extend_from_slice(piece);
-        // What comes before the last end of a line is taken out before more is added.
+        // All complete lines are taken out before more is added.
         if self.bytes.len() > LONGEST_LINE + piece.len() {
             return Err(io::Error::other(format!("it sends a line of more than {} MiB", LONGEST_LINE >> 20)));
         }
@@ -90,7 +90,7 @@ impl Lines {
     }
 }
 
-/// What a container writes, piece by piece: a body without the headers that tell standard output from error.
+/// Returns a log piece by piece: the body without the headers that separate standard output from error.
 pub(super) fn output(body: Incoming) -> Pieces {
     let written = stream::unfold(Some((body, Frames::Unknown(Vec::new()))), |open| async move {
         let (mut body, mut frames) = open?;
@@ -113,15 +113,15 @@ pub(super) fn output(body: Incoming) -> Pieces {
 /// Bytes of the header of a frame: the stream's number, three zeros, and the length (Engine API, attach).
 const HEADER: usize = 8;
 
-/// Takes the headers out of what a container writes. One with a terminal has none.
+/// Removes the headers from a log. The log of a container with a terminal has none.
 #[derive(Debug)]
 enum Frames {
-    /// The beginning, as long as it does not tell whether there are headers.
+    /// The beginning, until it shows whether there are headers.
     Unknown(Vec<u8>),
     Bare,
-    /// In a header, of which this has come.
+    /// In a header; these bytes of it have arrived.
     Header(Vec<u8>),
-    /// In a frame, of which so much is still to come.
+    /// In a frame; so many bytes of it are missing.
     Inside(usize),
 }
 
@@ -163,7 +163,7 @@ impl Frames {
         written
     }
 
-    /// What came and was neither a header nor written.
+    /// Returns the bytes that are left at the end of the body.
     fn rest(self) -> Option<Vec<u8>> {
         match self {
             Self::Unknown(bytes) if !bytes.is_empty() => Some(bytes),
@@ -209,7 +209,7 @@ mod tests {
         let piece = vec![b'x'; 64 << 10];
         let taken = (0..1000).take_while(|_| lines.add(&piece).is_ok() && lines.next().is_none()).count();
         assert_eq!(taken, 17, "a megabyte and one piece");
-        // Many lines are none that is long.
+        // Many short lines are not one long line.
         let mut lines = Lines::default();
         let piece = b"0123456\n".repeat(8192);
         for _ in 0..100 {
@@ -223,7 +223,7 @@ mod tests {
         [&[stream, 0, 0, 0], length.as_slice(), text.as_bytes()].concat()
     }
 
-    /// What is written of a body that comes in pieces of `size` bytes.
+    /// The log in a body that arrives in pieces of `size` bytes.
     fn written(body: &[u8], size: usize) -> String {
         let mut frames = Frames::Unknown(Vec::new());
         let mut all = Vec::new();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_are_taken_out_of_what_is_written() {
+    fn headers_are_removed_from_a_log() {
         let framed = [frame(1, "out\n"), frame(2, "error\n"), frame(1, ""), frame(1, "end")].concat();
         let no_header = [frame(1, "out\n"), b"\x01\x02bare".to_vec()].concat();
         for (why, body, expected) in [
@@ -252,9 +252,9 @@ mod tests {
         }
     }
 
-    /// A container that never ends its line, and a length that no frame has, cost a piece and no more.
+    /// A line without end, and an impossible length of a frame, need the memory of one piece.
     #[test]
-    fn nothing_is_kept_of_what_is_written() {
+    fn nothing_of_a_log_is_kept() {
         let piece = vec![b'x'; 16 << 10];
         for begin in [b"x".to_vec(), [1, 0, 0, 0, 255, 255, 255, 255].to_vec()] {
             let mut frames = Frames::Unknown(Vec::new());

@@ -1,4 +1,4 @@
-//! What an engine is like, for people who look after it. Changes nothing.
+//! Facts about an engine for `cotter check` and support bundles. Changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,38 +7,38 @@ use serde::Serialize;
 use super::answers::{Image, Info, Summary, Version};
 use super::docker::{CONTAINERS, Docker, IMAGES, INFO};
 use super::docker_spec::label;
-use super::{EngineError, look};
+use super::{EngineError, observed};
 
-/// An engine and what is on it, whoever owns it.
+/// An engine and what exists on it, whoever created it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Survey {
     pub version: String,
     /// The newest API that it speaks, e.g. `1.41`.
     pub api: String,
     pub storage_driver: String,
-    /// The log driver of containers whose author names none.
+    /// The log driver of containers that set none.
     pub log_driver: String,
     pub has_live_restore: bool,
-    /// `1` or `2`; empty where it is not told.
+    /// The version of cgroups, `1` or `2`; empty if the engine does not report it.
     pub cgroup_version: String,
     pub has_memory_limit: bool,
-    /// Its own words on what this machine lacks.
+    /// Its own warnings about what this machine lacks.
     pub warnings: Vec<String>,
     pub data_root: String,
     /// As images name it: `amd64`, `arm64`, `arm`, ...
     pub architecture: String,
     pub kernel: String,
     pub operating_system: String,
-    /// How many containers each instance of Cotter has.
+    /// The number of containers of each instance of Cotter.
     pub instances: BTreeMap<String, usize>,
-    /// Images that have no name and that no container uses.
+    /// The number of images without a name that no container uses.
     pub nameless_images: usize,
-    /// Their bytes, layers that they share counted each time.
+    /// Their size in bytes. Shared layers are counted each time.
     pub nameless_bytes: u64,
 }
 
 impl Docker {
-    /// Looks at the engine as a whole: four calls.
+    /// Collects the facts with four calls.
     ///
     /// # Errors
     ///
@@ -78,7 +78,7 @@ fn survey(version: Version, info: Info, containers: &[Summary], images: &[Image]
         has_memory_limit: info.memory_limit,
         warnings: info.warnings.unwrap_or_default(),
         data_root: info.docker_root_dir,
-        architecture: look::architecture(&info.architecture).to_owned(),
+        architecture: observed::architecture(&info.architecture).to_owned(),
         kernel: info.kernel_version,
         operating_system: info.operating_system,
         instances,

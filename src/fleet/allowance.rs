@@ -16,7 +16,7 @@ pub(super) struct Allowance {
     /// When the full burst is available again.
     full: Instant,
     /// Whether a refusal was logged since then.
-    is_told: bool,
+    is_logged: bool,
 }
 
 /// A request too many.
@@ -30,7 +30,7 @@ pub(super) struct TooOften {
 
 impl Allowance {
     pub(super) fn new(now: Instant) -> Self {
-        Self { full: now, is_told: false }
+        Self { full: now, is_logged: false }
     }
 
     /// Takes one request.
@@ -45,7 +45,7 @@ impl Allowance {
         let full = self.full + PACE;
         let wait = (full - now).saturating_sub(PACE * BURST);
         if wait > Duration::ZERO {
-            let is_first = !std::mem::replace(&mut self.is_told, true);
+            let is_first = !std::mem::replace(&mut self.is_logged, true);
             return Err(TooOften { wait, is_first });
         }
         self.full = full;

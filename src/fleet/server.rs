@@ -10,6 +10,7 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 
 use super::records::Records;
+use super::settings::{OPERATORS, SPARE};
 use super::store::StoreError;
 use super::{Config, device_api, operator_api, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
@@ -24,9 +25,9 @@ use crate::ownership::{self, NotOurs};
 const LIMITS: Limits = Limits {
     // Replaced by the setting `connections`.
     ordinary: 0,
-    privileged: 32,
+    privileged: OPERATORS,
     per_user: 0,
-    spare: 32,
+    spare: SPARE,
     head: Duration::from_secs(10),
     // Longer than the default time between two polls, so that a device keeps its connection.
     idle: Duration::from_secs(75),
@@ -37,9 +38,6 @@ const LIMITS: Limits = Limits {
     privileged_bodies: 8 << 20,
     linger: Duration::from_secs(10),
 };
-
-/// Connections in addition to the setting `connections`: for operators, and for clients that are not identified yet.
-pub(super) const MORE_CONNECTIONS: usize = LIMITS.privileged + LIMITS.spare;
 
 /// The token's file in the data folder.
 const TOKEN_FILE: &str = "operator.token";

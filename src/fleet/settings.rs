@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::server::MORE_CONNECTIONS;
-
 /// Unchecked settings from the file, or from flags and environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +37,12 @@ pub struct Config {
 const CONNECTIONS: usize = 1024;
 /// The accepted values of `connections`.
 const CONNECTIONS_RANGE: RangeInclusive<usize> = 16..=60_000;
+/// Connections of operators, in addition to the setting `connections`.
+pub(super) const OPERATORS: usize = 32;
+
+/// Connections of clients that are not identified yet, in addition to the setting `connections`.
+pub(super) const SPARE: usize = 32;
+
 /// Open files other than connections: the store, the listener, logs, the runtime's own.
 const OTHER_FILES: usize = 64;
 
@@ -108,10 +112,10 @@ impl RawConfig {
     ///
     /// [`ConfigError::OpenFiles`] if a number that is set does not fit, or not even the smallest one.
     pub fn within(mut self, most: usize) -> Result<Self, ConfigError> {
-        let fits = most.saturating_sub(MORE_CONNECTIONS + OTHER_FILES);
+        let fits = most.saturating_sub(OPERATORS + SPARE + OTHER_FILES);
         let given = self.connections.unwrap_or_else(|| CONNECTIONS.min(fits.max(*CONNECTIONS_RANGE.start())));
         if given > fits {
-            let needed = given.saturating_add(MORE_CONNECTIONS + OTHER_FILES);
+            let needed = given.saturating_add(OPERATORS + SPARE + OTHER_FILES);
             return Err(ConfigError::OpenFiles { given, needed, most });
         }
         if given < CONNECTIONS && self.connections.is_none() {
@@ -177,7 +181,7 @@ mod tests {
 
     #[test]
     fn what_is_not_accepted() {
-        for (text, told) in [
+        for (text, expected) in [
             ("listen = \"127.0.0.1\"", "write IP:PORT"),
             ("listen = \"0.0.0.0:7300\"", "no TLS"),
             ("listen = \"[::]:7300\"", "no TLS"),
@@ -193,14 +197,14 @@ mod tests {
             ("listen", "line 1 of the settings file"),
         ] {
             let error = RawConfig::parse(text).and_then(RawConfig::check).unwrap_err();
-            assert!(error.to_string().contains(told), "{text}: {error}");
+            assert!(error.to_string().contains(expected), "{text}: {error}");
         }
         let remote =
             RawConfig { listen: Some("0.0.0.0:7300".into()), allow_remote: true, ..RawConfig::default() };
         assert!(remote.check().is_ok());
     }
 
-    /// Without a number that was said, as many connections as files allow; with one, that number or none.
+    /// Without a set number there are as many connections as files allow; with one, exactly that number or an error.
     #[test]
     fn connections_fit_the_files_that_may_be_open() {
         for (said, most, expected) in [
@@ -223,7 +227,7 @@ mod tests {
                 (Ok(config), Ok(connections)) => {
                     assert_eq!(config.connections, connections, "{said:?} {most}")
                 }
-                (Err(error), Err(told)) => assert!(error.to_string().contains(told), "{error}"),
+                (Err(error), Err(expected)) => assert!(error.to_string().contains(expected), "{error}"),
                 (given, expected) => panic!("{said:?} {most}: {given:?}, not {expected:?}"),
             }
         }

@@ -142,9 +142,9 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_is_believed_or_not() {
+    fn a_clock_is_trusted_or_not() {
         let minute_before = Some("2026-12-01T00:00:00Z");
-        for (now, seen_at, told) in [
+        for (now, seen_at, expected) in [
             ("1970-01-01T00:00:07Z", None, "shows 1970-01-01T00:00:07Z, which is before this version"),
             ("2026-10-31T23:59:59Z", None, "before this version"),
             ("2026-11-01T00:00:00Z", None, ""),
@@ -155,8 +155,10 @@ mod tests {
             ("2026-12-01T00:00:00Z", Some("yesterday"), ""),
         ] {
             match trust(time(now), seen_at) {
-                Clock::Trusted => assert_eq!(told, "", "{now}"),
-                Clock::Untrusted(why) => assert!(!told.is_empty() && why.contains(told), "{now}: {why}"),
+                Clock::Trusted => assert_eq!(expected, "", "{now}"),
+                Clock::Untrusted(why) => {
+                    assert!(!expected.is_empty() && why.contains(expected), "{now}: {why}")
+                }
             }
         }
     }
@@ -191,7 +193,7 @@ mod tests {
             ("Mon 08:00-09:00 Pacific/Auckland", "2027-01-03T19:30:00Z", OPEN),
             ("Mon 02:00-03:00 Asia/Kathmandu", "2027-01-03T20:15:00Z", OPEN),
             ("Mon 02:00-03:00 Asia/Kathmandu", "2027-01-03T20:14:59Z", 1),
-            // An hour that is skipped is no part of it.
+            // A skipped hour is not in the window.
             ("02:00-04:00 Europe/Zurich", "2026-03-29T00:59:59Z", 1),
             ("02:00-04:00 Europe/Zurich", "2026-03-29T01:00:00Z", OPEN),
             ("02:00-04:00 Europe/Zurich", "2026-03-29T02:00:00Z", 22 * hour),
@@ -199,7 +201,7 @@ mod tests {
             ("01:30-02:30 Europe/Zurich", "2026-03-29T01:00:00Z", 22 * hour + hour / 2),
             ("02:15-02:45 Europe/Zurich", "2026-03-29T01:20:00Z", 23 * hour - hour / 12),
             ("Sun 02:00-03:00 Europe/Zurich", "2026-03-29T00:00:00Z", 7 * 24 * hour),
-            // One that comes twice is so both times.
+            // An hour that occurs twice is in it both times.
             ("02:00-03:00 Europe/Zurich", "2026-10-25T00:00:00Z", OPEN),
             ("02:00-03:00 Europe/Zurich", "2026-10-25T01:59:59Z", OPEN),
             ("02:00-03:00 Europe/Zurich", "2026-10-25T02:00:00Z", 23 * hour),
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_zone_that_is_not_known_is_told_with_what_to_do() {
+    fn the_error_for_an_unknown_zone_has_a_remedy() {
         let unknown = |zone: &str| {
             let asked = Window { zone: zone.to_owned(), ..Window::parse("01:00-02:00").unwrap() };
             match window(&asked, time("2027-01-04T01:30:00Z")) {

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_of_memory() {
+    fn meminfo_is_parsed() {
         let text = "MemTotal:        1000 kB\nMemFree:          10 kB\nMemAvailable:    500 kB\n";
         assert_eq!(parse_memory(text), Some(Memory { total: 1_024_000, available: 512_000 }));
         for bad in ["", "MemTotal: 1000 kB\n", "MemTotal: x kB\nMemAvailable: 1 kB\n", "MemTotal: 1\n"] {
@@ -127,14 +127,14 @@ mod tests {
     }
 
     #[test]
-    fn what_systemd_says_of_a_unit() {
+    fn the_state_of_a_unit_is_parsed() {
         let unit = parse_unit("LoadState=loaded\nActiveState=active\nUnitFileState=enabled\n");
         assert_eq!(unit, Unit { load: "loaded".into(), active: "active".into(), enabled: "enabled".into() });
         assert_eq!(parse_unit("LoadState=not-found\nActiveState=inactive\nUnitFileState=\n").enabled, "");
     }
 
     #[tokio::test]
-    async fn a_program_is_asked() {
+    async fn the_output_of_a_program_is_returned() {
         assert_eq!(ask("echo", &["so"]).await, Ok("so\n".to_owned()));
         assert_eq!(ask("false", &[]).await, Err("false failed: it printed no reason".to_owned()));
         assert!(

@@ -40,12 +40,12 @@ mod tests {
 
     /// Within 5 %, because others write meanwhile.
     #[test]
-    fn a_disk_has_the_room_that_df_tells() {
+    fn the_free_space_is_that_of_df() {
         let out = Command::new("df").args(["--output=avail", "--block-size=1", "/"]).output().unwrap();
-        let told = String::from_utf8(out.stdout).unwrap();
-        let told: u64 = told.lines().nth(1).unwrap().trim().parse().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let by_df: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
         let seen = free("/").unwrap();
-        assert!(seen.abs_diff(told) < told / 20 + (64 << 20), "df {told}, seen {seen}");
+        assert!(seen.abs_diff(by_df) < by_df / 20 + (64 << 20), "df {by_df}, seen {seen}");
     }
 
     #[test]
@@ -56,12 +56,12 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_has_the_files_that_df_tells() {
+    fn the_number_of_files_is_that_of_df() {
         let out = Command::new("df").args(["--output=itotal", "/"]).output().unwrap();
-        let told = String::from_utf8(out.stdout).unwrap();
-        let told: u64 = told.lines().nth(1).unwrap().trim().parse().unwrap();
+        let text = String::from_utf8(out.stdout).unwrap();
+        let by_df: u64 = text.lines().nth(1).unwrap().trim().parse().unwrap();
         let (left, all) = disk_of("/").unwrap().files.unwrap();
-        assert_eq!(all, told);
+        assert_eq!(all, by_df);
         assert!(left <= all && left > 0);
     }
 }

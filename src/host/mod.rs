@@ -21,7 +21,7 @@ pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, p
 pub use disk::{Disk, disk_of, free};
 pub use locks::{Locks, MOST_BYTES, MOST_FILES, Space, space};
 pub use needs::lacks;
-pub use paths::{Bounds, Led, leads_to};
+pub use paths::{Bounds, Led, PathError, leads_to};
 pub use ports::listeners;
 pub use routes::{Route, routes};
 
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_kernel_says_of_its_uptime() {
+    fn the_uptime_is_parsed() {
         for (text, millis) in [
             ("350735.47 234388.90\n", Some(350_735_470)),
             ("0.05 0.00\n", Some(50)),

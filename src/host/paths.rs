@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, Metadata};
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
@@ -53,24 +53,52 @@ struct Mounted {
     kind: String,
 }
 
+/// Why a path may not be mounted. Each message has a remedy.
+#[derive(Debug, thiserror::Error)]
+pub enum PathError {
+    #[error("{MOUNTS} cannot be read")]
+    Mounts(#[source] io::Error),
+
+    /// A link leads out of what is allowed.
+    #[error(
+        "{path:?} leads to {place:?} on this device{}, which is not in policy.host_paths: remove the link, or add to \
+         policy.host_paths where it leads",
+        by(.link.as_deref())
+    )]
+    NotAllowed { path: String, place: String, link: Option<String> },
+
+    /// An exception applies.
+    #[error(
+        "{path:?} leads to {place:?} on this device, where {barred:?} is, which policy.docker_socket = \"no\" keeps from \
+         releases: mount another folder"
+    )]
+    Barred { path: String, place: String, barred: String },
+
+    /// This process cannot see where the path leads.
+    #[error(
+        "where {path:?} leads on this device cannot be seen by the agent ({why}): mount another path, or let the agent's \
+         unit see it, e.g. by ProtectHome= or PrivateTmp= in a drop-in of the unit"
+    )]
+    Unseen { path: String, why: String },
+}
+
+fn by(link: Option<&str>) -> String {
+    link.map_or(String::new(), |link| format!(" by the link {link:?}"))
+}
+
 /// Resolves `path` on this machine and checks that it may be mounted. A missing part is taken as it is written, because the
 /// engine creates folders there.
 ///
 /// # Errors
 ///
-/// Why it may not be mounted, with a remedy: a link leads out of what is allowed, an exception applies, or this process
-/// cannot see where the path leads.
-pub fn leads_to(path: &str, bounds: &Bounds) -> Result<Led, String> {
-    let text = fs::read_to_string(MOUNTS).map_err(|error| format!("{MOUNTS} cannot be read ({error})"))?;
+/// As [`PathError`] says.
+pub fn leads_to(path: &str, bounds: &Bounds) -> Result<Led, PathError> {
+    let text = fs::read_to_string(MOUNTS).map_err(PathError::Mounts)?;
     let mounts = mounts(&text);
     let place = follow(path, &mounts)?;
     if !trees(&bounds.allowed, &mounts).iter().any(|tree| is_at_or_below(&place.path, tree)) {
-        let by = place.links.last().map_or(String::new(), |link| format!(" by the link {link:?}"));
-        return Err(format!(
-            "{path:?} leads to {:?} on this device{by}, which is not in policy.host_paths: remove the link, or add to \
-             policy.host_paths where it leads",
-            place.path
-        ));
+        let link = place.links.last().cloned();
+        return Err(PathError::NotAllowed { path: path.to_owned(), place: place.path, link });
     }
     match bounds.barred.iter().find(|barred| holds(&place.path, barred, &mounts)) {
         None => {
@@ -78,11 +106,9 @@ pub fn leads_to(path: &str, bounds: &Bounds) -> Result<Led, String> {
             let disk = covering(folder, &mounts).map_or("/".to_owned(), |mounted| mounted.at.clone());
             Ok(Led { path: place.path, disk })
         }
-        Some(barred) => Err(format!(
-            "{path:?} leads to {:?} on this device, where {barred:?} is, which policy.docker_socket = \"no\" keeps from \
-             releases: mount another folder",
-            place.path
-        )),
+        Some(barred) => {
+            Err(PathError::Barred { path: path.to_owned(), place: place.path, barred: barred.clone() })
+        }
     }
 }
 
@@ -134,13 +160,8 @@ fn covering<'a>(path: &str, mounts: &'a [Mounted]) -> Option<&'a Mounted> {
 }
 
 /// Follows all links in an absolute path.
-fn follow(path: &str, mounts: &[Mounted]) -> Result<Place, String> {
-    let unseen = |why: &str| {
-        format!(
-            "where {path:?} leads on this device cannot be seen by the agent ({why}): mount another path, or let the \
-             agent's unit see it, e.g. by ProtectHome= or PrivateTmp= in a drop-in of the unit"
-        )
-    };
+fn follow(path: &str, mounts: &[Mounted]) -> Result<Place, PathError> {
+    let unseen = |why: &str| PathError::Unseen { path: path.to_owned(), why: why.to_owned() };
     let parts = |text: &str| -> VecDeque<String> {
         text.split('/').filter(|part| !part.is_empty() && *part != ".").map(str::to_owned).collect()
     };

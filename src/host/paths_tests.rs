@@ -2,7 +2,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 
-/// A folder with `/DIR` in place of its own path in what is told.
+/// A temporary folder. Results show `DIR` in place of its path.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
@@ -19,7 +19,7 @@ impl Folder {
         fs::create_dir_all(self.path(name)).unwrap();
     }
 
-    /// A link to a path of the folder, or as it is.
+    /// Creates a link. A target that begins with `DIR/` is in the folder.
     fn link(&self, name: &str, target: &str) {
         let target = target.strip_prefix("DIR/").map_or_else(|| target.to_owned(), |name| self.path(name));
         symlink(target, self.path(name)).unwrap();
@@ -30,15 +30,16 @@ impl Folder {
         Bounds { allowed: all(allowed), barred: all(barred) }
     }
 
-    fn told(&self, name: &str, bounds: &Bounds) -> String {
-        let told = leads_to(&self.path(name), bounds).map(|led| led.path);
-        let told = told.unwrap_or_else(|why| why.split(": ").next().unwrap().to_owned());
-        told.replace(&self.path(""), "DIR")
+    /// The resolved path, or the first part of the error.
+    fn result(&self, name: &str, bounds: &Bounds) -> String {
+        let result = leads_to(&self.path(name), bounds).map(|led| led.path);
+        let result = result.unwrap_or_else(|error| error.to_string().split(": ").next().unwrap().to_owned());
+        result.replace(&self.path(""), "DIR")
     }
 }
 
 #[test]
-fn a_path_is_mounted_where_it_leads() {
+fn a_path_is_resolved_and_checked() {
     let at = Folder::new();
     for folder in ["srv/app/data", "disk/app", "etc", "other"] {
         at.folder(folder);
@@ -105,26 +106,26 @@ fn a_path_is_mounted_where_it_leads() {
             "where \"DIR/srv/file/x\" leads on this device cannot be seen by the agent (Not a directory (os error 20))",
         ),
     ] {
-        assert_eq!(at.told(name, &bounds), expected, "{name}");
+        assert_eq!(at.result(name, &bounds), expected, "{name}");
     }
 }
 
-/// An owner allows `srv` and `srv/app`; who may write into `srv` makes `srv/app` a link.
+/// The owner allows `srv` and `srv/app`. A release that can write into `srv` replaces `srv/app` by a link.
 #[test]
-fn a_link_in_one_tree_makes_no_other_tree() {
+fn a_link_in_one_allowed_tree_does_not_move_another_one() {
     let at = Folder::new();
     at.folder("srv");
     at.folder("etc");
     at.link("srv/app", "DIR/etc");
     let refused = "\"DIR/srv/app\" leads to \"DIR/etc\" on this device by the link \"DIR/srv/app\", which is not in \
                    policy.host_paths";
-    assert_eq!(at.told("srv/app", &at.bounds(&["srv", "srv/app"], &[])), refused);
-    assert_eq!(at.told("srv/app", &at.bounds(&["srv/app", "srv"], &[])), refused);
-    assert_eq!(at.told("srv/app", &at.bounds(&["srv/app"], &[])), "DIR/etc", "the owner's own link");
+    assert_eq!(at.result("srv/app", &at.bounds(&["srv", "srv/app"], &[])), refused);
+    assert_eq!(at.result("srv/app", &at.bounds(&["srv/app", "srv"], &[])), refused);
+    assert_eq!(at.result("srv/app", &at.bounds(&["srv/app"], &[])), "DIR/etc", "the owner's own link");
 }
 
 #[test]
-fn what_is_barred_is_barred_by_every_path() {
+fn an_exception_applies_to_every_path_of_its_place() {
     let at = Folder::new();
     at.folder("run/engine");
     at.folder("srv/x");
@@ -135,13 +136,13 @@ fn what_is_barred_is_barred_by_every_path() {
     fs::hard_link(at.path("run/docker.sock"), at.path("srv/second")).unwrap();
     let bounds = at.bounds(&[""], &["var-run/docker.sock", "run/engine"]);
     let is_refused = |name: &str| {
-        at.told(name, &bounds).contains("leads to") && at.told(name, &bounds).contains(", where")
+        at.result(name, &bounds).contains("leads to") && at.result(name, &bounds).contains(", where")
     };
     for name in ["run/docker.sock", "srv/link", "srv/folder", "srv/second", "run", "run/engine/x", ""] {
-        assert!(is_refused(name), "{name}: {}", at.told(name, &bounds));
+        assert!(is_refused(name), "{name}: {}", at.result(name, &bounds));
     }
     for name in ["srv", "srv/x", "run/other"] {
-        assert_eq!(at.told(name, &bounds), format!("DIR/{name}"));
+        assert_eq!(at.result(name, &bounds), format!("DIR/{name}"));
     }
 }
 
@@ -157,7 +158,7 @@ const INFO: &str = r"22 27 0:21 / /proc rw,relatime - proc proc rw
 nonsense";
 
 #[test]
-fn one_place_has_several_paths() {
+fn a_place_that_is_mounted_twice_has_several_paths() {
     let mounts = mounts(INFO);
     assert_eq!(mounts.len(), 9);
     let mut found = aliases("/run/docker.sock", &mounts);
@@ -173,7 +174,7 @@ fn one_place_has_several_paths() {
 }
 
 #[test]
-fn what_only_the_agent_has_is_not_what_the_machine_has() {
+fn a_mount_that_only_the_agent_has_is_refused() {
     let mounts = mounts(INFO);
     for (path, why) in [
         ("/tmp/x", Some("(the agent has a folder of its own there)")),
@@ -182,25 +183,28 @@ fn what_only_the_agent_has_is_not_what_the_machine_has() {
         ("/root/x", Some("(the agent has a folder of its own there)")),
         ("/usr/no-such-folder", None),
     ] {
-        let told = follow(path, &mounts);
-        assert_eq!(told.is_ok(), why.is_none(), "{path}: {told:?}");
-        assert!(told.err().unwrap_or_default().contains(why.unwrap_or_default()), "{path}");
+        let result = follow(path, &mounts);
+        assert_eq!(result.is_ok(), why.is_none(), "{path}: {result:?}");
+        assert!(
+            result.err().map_or(String::new(), |error| error.to_string()).contains(why.unwrap_or_default()),
+            "{path}"
+        );
     }
     let own: Vec<_> = mounts
         .iter()
         .map(|m| if m.at == "/dev" { Mounted { kind: "tmpfs".into(), ..m.clone() } } else { m.clone() })
         .collect();
-    assert!(follow("/dev/no-such-node", &own).unwrap_err().contains("a /dev of its own"));
+    assert!(follow("/dev/no-such-node", &own).unwrap_err().to_string().contains("a /dev of its own"));
     assert_eq!(follow("/dev/no-such-node", &mounts).unwrap().path, "/dev/no-such-node");
 }
 
 #[test]
-fn a_path_tells_the_disk_that_its_folder_is_on() {
+fn the_disk_is_that_of_the_folder() {
     let disk = |path: &str| {
         let bounds = Bounds { allowed: vec!["/".to_owned()], ..Bounds::default() };
         leads_to(path, &bounds).map(|led| led.disk)
     };
-    assert_eq!(disk("/proc/sys/x"), Ok("/proc".to_owned()));
-    assert_eq!(disk("/proc"), Ok("/".to_owned()), "a place of a mount belongs to what is above");
-    assert_eq!(disk("/"), Ok("/".to_owned()));
+    assert_eq!(disk("/proc/sys/x").unwrap(), "/proc");
+    assert_eq!(disk("/proc").unwrap(), "/", "a place of a mount belongs to what is above");
+    assert_eq!(disk("/").unwrap(), "/");
 }

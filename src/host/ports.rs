@@ -84,14 +84,14 @@ mod tests {
     const TAIL: &str =
         "00000000:00000000 00:00000000 00000000     0        0 37012 1 0000000000000000 100 0 0 10 0";
 
-    /// As little-endian machines write it, which all that Cotter is built for are.
+    /// As little-endian machines write it. All machines for which Cotter is built are little-endian.
     #[test]
     fn lines_of_the_kernel() {
         for (line, protocol, state, found) in [
             ("   0: 00000000:1F90 00000000:0000 0A", Protocol::Tcp, "0A", Some((8080, ""))),
             ("   1: 0100007F:0016 00000000:0000 0A", Protocol::Tcp, "0A", Some((22, "127.0.0.1"))),
             ("  12: 0A01A8C0:01BB 00000000:0000 0A", Protocol::Tcp, "0A", Some((443, "192.168.1.10"))),
-            // A connection, one that ended, and one that begins.
+            // A connection, a closed one, and one that is being opened.
             ("   2: 0100007F:0016 0100007F:D431 01", Protocol::Tcp, "0A", None),
             ("   3: 0100007F:0016 0100007F:D431 06", Protocol::Tcp, "0A", None),
             ("   4: 0100007F:0016 0100007F:D431 03", Protocol::Tcp, "0A", None),
@@ -126,10 +126,10 @@ mod tests {
                 Some((8080, "")),
             ),
             (" 1234: 3500007F:0035 00000000:0000 07", Protocol::Udp, "07", Some((53, "127.0.0.53"))),
-            // It talks to one peer only.
+            // It has a peer, so it does not receive from others.
             (" 1235: 0A01A8C0:C350 08080808:0035 01", Protocol::Udp, "07", None),
             (" 1236: 0A01A8C0:C350 08080808:0035 07", Protocol::Udp, "07", None),
-            // Not bound, and not readable.
+            // Not bound, and not parseable.
             (" 1237: 00000000:0000 00000000:0000 07", Protocol::Udp, "07", None),
             ("   0: 0000000:1F90 00000000:0000 0A", Protocol::Tcp, "0A", None),
             ("   0: 00000000:1F901 00000000:0000 0A", Protocol::Tcp, "0A", None),
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn who_listens_is_seen() {
+    fn a_listening_socket_is_listed() {
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
         let udp = UdpSocket::bind("[::1]:0").unwrap();
         let peers = UdpSocket::bind("127.0.0.1:0").unwrap();

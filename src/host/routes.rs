@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     #[cfg(target_endian = "little")]
-    fn the_networks_of_this_machine_are_told_and_the_ways_out_are_not() {
+    fn networks_of_this_machine_are_listed_and_default_routes_are_not() {
         let text = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n\
                     eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n\
                     tun0\t00000080\t010200C0\t0003\t0\t0\t0\t00000080\t0\t0\t0\n\
@@ -92,8 +92,8 @@ mod tests {
                     eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n\
                     wg0\t0000000A\t00000000\t0001\t0\t0\t0\t000000FF\t0\t0\t0\n\
                     nonsense\n";
-        let told: Vec<_> = ipv4(text).iter().map(|r| format!("{} {}", r.what, r.range)).collect();
-        assert_eq!(told, ["network eth0 192.0.2.0/24", "network wg0 10.0.0.0/8"]);
+        let found: Vec<_> = ipv4(text).iter().map(|r| format!("{} {}", r.what, r.range)).collect();
+        assert_eq!(found, ["network eth0 192.0.2.0/24", "network wg0 10.0.0.0/8"]);
         let rest = "00 00000000000000000000000000000000 00 00000000000000000000000000000000 00000100 00000001 00000000 \
                     00000001";
         let text = format!(
@@ -101,10 +101,10 @@ mod tests {
              00000000000000000000000000000000 00 {rest}     eth0\nff000000000000000000000000000000 08 {rest}     eth0\n\
              00000000000000000000000000000001 80 {rest}       lo\n"
         );
-        let told: Vec<_> = ipv6(&text).iter().map(|r| format!("{} {}", r.what, r.range)).collect();
-        assert_eq!(told, ["network eth0 fd00::/64"]);
+        let found: Vec<_> = ipv6(&text).iter().map(|r| format!("{} {}", r.what, r.range)).collect();
+        assert_eq!(found, ["network eth0 fd00::/64"]);
         let text = "# nameserver 10.0.0.9\nnameserver 10.0.0.1 \nnameserver 127.0.0.53\nsearch a\nnameserver fd00::1\n";
-        let told: Vec<_> = servers(text).into_iter().map(|r| r.range).collect();
-        assert_eq!(told, ["10.0.0.1/32", "fd00::1/128"]);
+        let found: Vec<_> = servers(text).into_iter().map(|r| r.range).collect();
+        assert_eq!(found, ["10.0.0.1/32", "fd00::1/128"]);
     }
 }

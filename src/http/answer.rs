@@ -94,13 +94,13 @@ impl Answer {
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-    let wish = text(RETRY_AFTER)?;
-    let is_number = !wish.is_empty() && wish.bytes().all(|b| b.is_ascii_digit());
+    let value = text(RETRY_AFTER)?;
+    let is_number = !value.is_empty() && value.bytes().all(|b| b.is_ascii_digit());
     let after = if is_number {
-        Duration::from_secs(wish.parse().unwrap_or(u64::MAX))
+        Duration::from_secs(value.parse().unwrap_or(u64::MAX))
     } else {
         let parse = |text: &str| parse_http_date(text).ok();
-        let (now, then) = (parse(text(DATE)?)?, parse(wish)?);
+        let (now, then) = (parse(text(DATE)?)?, parse(value)?);
         then.duration_since(now).unwrap_or_default()
     };
     Some(after.clamp(AWAY.0, AWAY.1))
@@ -126,9 +126,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn how_long_a_server_wishes_us_away() {
+    fn retry_after_is_parsed() {
         let date = "Wed, 25 Nov 2026 08:00:00 GMT";
-        for (wish, date, seconds) in [
+        for (value, date, seconds) in [
             ("30", None, Some(30)),
             (" 30 ", None, Some(30)),
             ("0", None, Some(1)),
@@ -144,9 +144,9 @@ mod tests {
             ("", Some(date), None),
         ] {
             let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, wish.parse().unwrap());
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
             date.map(|date| headers.insert(DATE, date.parse().unwrap()));
-            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{wish}");
+            assert_eq!(retry_after(&headers), seconds.map(Duration::from_secs), "{value}");
         }
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }

@@ -153,9 +153,9 @@ mod tests {
             assert_eq!(next_of(from, location, Method::GET, Follow::SameOrigin), expected, "{location}");
         }
         for method in [Method::POST, Method::PATCH, Method::DELETE] {
-            let told = next_of("https://api.example/a", "/b", method, Follow::SameOrigin);
+            let next = next_of("https://api.example/a", "/b", method, Follow::SameOrigin);
             assert_eq!(
-                told,
+                next,
                 "it redirects to https://api.example, but a request that changes something is not sent a second time"
             );
         }
@@ -196,7 +196,7 @@ mod tests {
     fn a_circle_ends() {
         let url = Url::parse("https://api.example/a").unwrap();
         assert!(next(&url, "/a", &Method::GET, Follow::SameOrigin, MOST - 1).is_ok());
-        let told = next(&url, "/a", &Method::GET, Follow::SameOrigin, MOST).unwrap_err().to_string();
-        assert_eq!(told, "it redirects to https://api.example, after too many redirects");
+        let error = next(&url, "/a", &Method::GET, Follow::SameOrigin, MOST).unwrap_err().to_string();
+        assert_eq!(error, "it redirects to https://api.example, after too many redirects");
     }
 }

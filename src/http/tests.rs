@@ -41,7 +41,7 @@ async fn a_body_is_read_up_to_its_bound_and_no_further() {
     }
     let body = sent(get(server.url("/exact"), PATIENCE)).await.unwrap().body(MOST).await;
     assert_eq!(body.map(|body| body.len()), Ok(MOST));
-    assert!(server.sent() < ENDLESS, "what nobody reads is not taken");
+    assert!(server.sent() < ENDLESS, "bytes beyond the limit are not read");
 }
 
 #[tokio::test]
@@ -57,10 +57,10 @@ async fn of_an_answer_that_tells_an_error_the_beginning_is_read() {
     for (path, length) in
         [("/plain", 4096), ("/chunked", 4096), ("/gzip", 4096), ("/short", 7), ("/broken", 0)]
     {
-        let told = sent(get(server.url(path), PATIENCE)).await.unwrap().beginning().await;
-        assert_eq!(told.len(), length, "{path}");
+        let beginning = sent(get(server.url(path), PATIENCE)).await.unwrap().beginning().await;
+        assert_eq!(beginning.len(), length, "{path}");
     }
-    assert!(server.sent() < ENDLESS, "what nobody reads is not taken");
+    assert!(server.sent() < ENDLESS, "bytes beyond the limit are not read");
 }
 
 #[tokio::test]
@@ -75,8 +75,12 @@ async fn the_deadline_holds_for_a_body_that_drips() {
     });
     let body = sent(get(server.url("/body"), SHORT)).await.unwrap().body(MOST).await;
     assert_eq!(body, Err(Failure::Late));
-    let told = sent(get(server.url("/body"), SHORT)).await.unwrap().beginning().await;
-    assert!(told.starts_with(b"x") && told.len() < 4096, "what came is kept: {}", told.len());
+    let beginning = sent(get(server.url("/body"), SHORT)).await.unwrap().beginning().await;
+    assert!(
+        beginning.starts_with(b"x") && beginning.len() < 4096,
+        "what arrived is kept: {}",
+        beginning.len()
+    );
     for path in ["/head", "/interim"] {
         assert_eq!(sent(get(server.url(path), SHORT)).await.unwrap_err(), Failure::Late, "{path}");
     }
@@ -96,17 +100,17 @@ async fn a_credential_is_never_shown_to_another_origin() {
     for status in [301, 302, 303, 307, 308] {
         let url = first.url(&format!("/{status}"));
         let refused = sent(get(url.clone(), PATIENCE)).await.unwrap_err();
-        let told = format!(
+        let expected = format!(
             "it redirects to http://{}, which is another server; our key is not sent there",
             other.address
         );
-        assert_eq!(refused.to_string(), told, "{status}");
+        assert_eq!(refused.to_string(), expected, "{status}");
         for method in [Method::POST, Method::PATCH] {
             let request = Request::new(method, url.clone(), PATIENCE).bearer("hunter2").json(b"{}".to_vec());
             let refused = sent(request).await.unwrap_err();
             assert!(matches!(refused, Failure::Redirected { .. }), "{status}: {refused}");
         }
-        assert_eq!(other.requests(), Vec::<String>::new(), "{status}: nobody went there");
+        assert_eq!(other.requests(), Vec::<String>::new(), "{status}: the other server got no request");
     }
     let answer = sent(get(first.url("/307"), PATIENCE).follow(Follow::Anywhere)).await.unwrap();
     assert_eq!(answer.body(MOST).await.unwrap(), b"mine now");
@@ -131,8 +135,8 @@ async fn a_redirect_within_the_origin_is_followed_by_what_reads_and_keeps_the_cr
     assert_eq!(answer.body(MOST).await.unwrap(), b"here");
     assert!(server.requests().iter().all(|r| r.contains("Bearer hunter2")), "{:?}", server.requests());
     let circle = sent(get(server.url("/circle"), PATIENCE)).await.unwrap_err();
-    let told = format!("it redirects to http://{}, after too many redirects", server.address);
-    assert_eq!(circle.to_string(), told);
+    let expected = format!("it redirects to http://{}, after too many redirects", server.address);
+    assert_eq!(circle.to_string(), expected);
     let post = Request::new(Method::POST, server.url("/old"), PATIENCE).json(b"{}".to_vec());
     assert!(matches!(sent(post).await.unwrap_err(), Failure::Redirected { .. }));
     assert_eq!(sent(get(server.url("/nowhere"), PATIENCE)).await.unwrap().status(), StatusCode::FOUND);
@@ -155,7 +159,7 @@ async fn reqwest_itself_leaks_a_credential_on_the_second_redirect() {
 }
 
 #[tokio::test]
-async fn addresses_are_not_told_beside_what_went_wrong() {
+async fn errors_do_not_contain_addresses() {
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()

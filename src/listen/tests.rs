@@ -149,9 +149,14 @@ fn status(answer: &str) -> &str {
 /// A request whose response has begun.
 async fn begun(server: &Server, text: &str) -> TcpStream {
     let mut stream = server.open(text).await;
-    let mut told = Vec::new();
-    while !told.ends_with(b"begun\r\n") {
-        assert_ne!(stream.read_buf(&mut told).await.unwrap(), 0, "{}", String::from_utf8_lossy(&told));
+    let mut received = Vec::new();
+    while !received.ends_with(b"begun\r\n") {
+        assert_ne!(
+            stream.read_buf(&mut received).await.unwrap(),
+            0,
+            "{}",
+            String::from_utf8_lossy(&received)
+        );
     }
     stream
 }
@@ -203,9 +208,9 @@ async fn a_kept_connection_gives_its_place_back_after_each_response() {
     let mut kept = server.open("").await;
     for _ in 0..3 {
         kept.write_all(ask.as_bytes()).await.unwrap();
-        let mut told = Vec::new();
-        while !told.ends_with(b"\r\n\r\nhi") {
-            assert_ne!(kept.read_buf(&mut told).await.unwrap(), 0);
+        let mut received = Vec::new();
+        while !received.ends_with(b"\r\n\r\nhi") {
+            assert_ne!(kept.read_buf(&mut received).await.unwrap(), 0);
         }
         assert_eq!(status(&server.ask("GET /echo HTTP/1.0\r\nkey: a\r\n\r\n").await), "200");
     }
@@ -263,7 +268,7 @@ async fn whoever_does_not_read_is_closed() {
     }
 }
 
-/// Requests one after the other, whose responses nobody reads.
+/// Sends requests one after the other, and reads no response.
 #[tokio::test]
 async fn whoever_only_asks_is_closed() {
     let server = Server::start(Limits { stalled: SOON, ..LIMITS });

@@ -1,19 +1,19 @@
-//! The kinds of alerts: events that a person should see. Words and ids are stable.
+//! The kinds of alerts: events that a person should see. Their names and ids are stable.
 
-/// A kind of event; `docs/journal.md` has them for who reads the journal.
+/// A kind of alert; `docs/journal.md` lists them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alert {
-    /// A release was accepted: it is the good one from now on.
+    /// A release was accepted and is the good one from now on.
     UpdateDone,
     /// A release was rejected.
     Rejected,
     /// After a rejection all services of the good release run again.
     RolledBack,
-    /// A release does not run well and there is none to go back to.
+    /// A release does not run well, and there is no good one to go back to.
     Degraded,
     /// A release cannot run here:
     Blocked,
-    /// The engine does not let go of a container.
+    /// The engine cannot stop or remove a container.
     EngineStuck,
     /// The engine does not answer.
     EngineLost,
@@ -40,7 +40,7 @@ impl Alert {
         Self::SettingsWrong,
     ];
 
-    /// The stable word: the field `alert` of an event.
+    /// The stable name, the field `alert` of a journal entry.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -57,7 +57,7 @@ impl Alert {
         }
     }
 
-    /// What systemd knows it by: its `MESSAGE_ID`, 32 hex digits.
+    /// The `MESSAGE_ID` for systemd, 32 hex digits.
     #[must_use]
     pub fn id(self) -> &'static str {
         match self {
@@ -74,7 +74,7 @@ impl Alert {
         }
     }
 
-    /// The event's message.
+    /// The message of the journal entry.
     #[must_use]
     pub fn message(self) -> &'static str {
         match self {

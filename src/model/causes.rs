@@ -9,7 +9,7 @@ pub fn with_causes(error: &dyn Error) -> String {
     sources(error).fold(error.to_string(), |chain, source| format!("{chain}: {source}"))
 }
 
-/// Renders only the innermost source of an error. The outer ones of an HTTP client merely say that it sent a request.
+/// Renders only the innermost source of an error. The outer ones of an HTTP client only say that it sent a request.
 #[must_use]
 pub fn innermost_cause(error: &dyn Error) -> String {
     sources(error).last().map_or_else(|| error.to_string(), ToString::to_string)

@@ -1,4 +1,4 @@
-//! What the agent has done since it started, in numbers. In memory only: nothing depends on it.
+//! Counters of what the agent has done since it started. In memory only; no decision depends on them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,11 +12,11 @@ pub struct Counts {
     pub steps: BTreeMap<&'static str, Attempted>,
     /// Bytes of layers that came from registries, as far as the engine reported.
     pub pulled_bytes: u64,
-    /// Updates that ended with a release that is good from then on.
+    /// Updates whose release was accepted.
     pub accepted: Lasted,
-    /// Updates whose release was taken back by its trial.
+    /// Updates whose release was rejected by its trial.
     pub rejected: Lasted,
-    /// Releases that an operator took back.
+    /// Releases that an operator rolled back.
     pub rollbacks: u64,
     /// Containers that were started again after they had ended without being stopped, as far as the engine reported.
     pub restarts: ByService,
@@ -24,7 +24,7 @@ pub struct Counts {
     pub heals: ByService,
 }
 
-/// A count for each service that had any.
+/// A count for each service; services without any are absent.
 pub type ByService = BTreeMap<(AppId, ServiceName), u64>;
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Lasted {
 }
 
 impl Lasted {
-    /// Counts one that took `time`.
+    /// Adds one that took `time`.
     pub fn add(&mut self, time: Duration) {
         self.count += 1;
         self.time = self.time.saturating_add(time);

@@ -1,4 +1,4 @@
-//! What a cloud hands out so that a device can become one of its own.
+//! The settings and credentials with which a device joins a cloud.
 
 use std::fmt;
 use std::time::Duration;
@@ -13,15 +13,15 @@ pub struct Enrolment {
     pub admission: Admission,
     pub device_type: Option<String>,
     pub device_name: Option<String>,
-    /// A host whose images the device's key opens.
+    /// A registry that accepts the device's key.
     pub registry: Option<String>,
     pub poll_interval: Option<Duration>,
 }
 
-/// By what the cloud lets it in.
+/// The credentials with which a device joins.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Admission {
-    /// The cloud has this device already.
+    /// The cloud has registered this device already.
     Known { uuid: DeviceUuid, key: String },
     /// It registers with a key of the fleet.
     Register { fleet: u64, key: String },

@@ -1,4 +1,4 @@
-//! The last events on the device, in a list of bounded length.
+//! The last events of the device, in a list of limited length.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,12 +10,12 @@ use super::{Step, Waiting};
 pub struct Event {
     /// Counts up from 1 since the agent started.
     pub id: u64,
-    /// RFC 3339, UTC; as right as the clock was.
+    /// RFC 3339, UTC, by the clock at that moment.
     pub at: String,
     pub kind: EventKind,
 }
 
-/// The kinds of events, in the words of journal and status.
+/// The kinds of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
     /// A step was done, or failed.
@@ -52,8 +52,8 @@ impl Events {
         self.kept.push_back(Arc::new(Event { id: self.last, at, kind }));
     }
 
-    /// The events after `id`, the oldest first, and how many came between them and `id` that are not kept any
-    /// more.
+    /// Returns the events after `id`, oldest first, and the number of events between `id` and the first of them that are
+    /// not kept any more.
     #[must_use]
     pub fn after(&self, id: u64) -> (Vec<Arc<Event>>, u64) {
         let news: Vec<_> = self.kept.iter().filter(|event| event.id > id).cloned().collect();

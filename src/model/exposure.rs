@@ -1,17 +1,17 @@
-//! Which addresses send a key over a network without encryption.
+//! Finds addresses for which a key would be sent over a network without encryption.
 
 use std::net::IpAddr;
 
-/// What to do about [`exposure`].
+/// The remedy for [`exposure`].
 pub const EXPOSURE_REMEDY: &str = "put TLS before the cloud and set an https:// address";
 
-/// What is wrong with a cloud's address when the device's key crosses a network without encryption on its way there.
+/// Returns a warning if requests to this cloud would send the device's key over a network without encryption.
 #[must_use]
 pub fn exposure(endpoint: &str) -> Option<String> {
     exposed_host(endpoint).map(|_| format!("{endpoint}: this device's key goes there in the clear"))
 }
 
-/// The host of an `http://` address, unless it is this machine.
+/// Returns the host of an `http://` address, unless it is this machine.
 #[must_use]
 pub fn exposed_host(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("http://")?;
@@ -23,7 +23,7 @@ pub fn exposed_host(url: &str) -> Option<&str> {
     (!is_loopback(host)).then_some(host)
 }
 
-/// Whether a host of a URL is this machine: `localhost`, or a loopback address.
+/// Returns `true` if the host of a URL is this machine: `localhost` or a loopback address.
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
@@ -49,7 +49,7 @@ mod tests {
             ("http://0.0.0.0", Some("0.0.0.0")),
             ("http://localhost.example.com", Some("localhost.example.com")),
             ("http://127.0.0.1.example.com", Some("127.0.0.1.example.com")),
-            // Whatever else it may mean: it is not plainly this machine.
+            // Clients may read these in different ways, so they do not count as this machine.
             ("http://localhost#@fleet.example.com", Some("localhost#@fleet.example.com")),
             ("http://127.0.0.1:7300@fleet.example.com", Some("127.0.0.1:7300@fleet.example.com")),
         ] {

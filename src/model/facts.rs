@@ -1,4 +1,4 @@
-//! What a decision may need to know besides target, engine and ledger: what the host and the registry say.
+//! Facts that a plan uses besides target, observation and ledger: about the host and about registries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,50 +10,49 @@ use super::{
 /// The facts of host, engine and registries that a plan may use. An unknown fact blocks nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// Lock files of apps that stand now, whoever runs. Ours are not among them.
+    /// The lock files that apps have now, without ours, for all services.
     pub locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>>,
-    /// Apps in whose folders our own lock files stand.
+    /// Apps in whose folders our own lock files are.
     pub own_locks: BTreeSet<AppId>,
-    /// Services that have said that their predecessor may go.
+    /// Services that have said that their predecessor may be stopped.
     pub handed_over: BTreeSet<(AppId, ServiceName)>,
     /// The state of every window of the wanted releases and of the settings.
     pub windows: BTreeMap<Window, WindowState>,
-    /// Whether the clock can be believed.
+    /// Whether the clock can be trusted.
     pub clock: Clock,
-    /// Since the device booted; no clock that jumps changes it.
+    /// Time since the device booted. It never jumps.
     pub uptime: Duration,
     /// Bytes free for images, on the engine's disk.
     pub free: Option<u64>,
     /// The engine's architecture as images name it, e.g. `amd64`, `arm64`, `arm`.
     pub architecture: Option<String>,
-    /// Host ports in use, whoever holds them.
+    /// Host ports in use by any container or program.
     pub ports: Vec<HeldPort>,
     /// What the host lacks of that which a release needs that is about to begin, and why.
     pub lacks: BTreeMap<HostNeed, String>,
-    /// The sizes that registries gave. An image whose registry gave none counts as empty.
+    /// Image sizes from registries. An image without a known size counts as empty.
     pub image_sizes: BTreeMap<ImageRef, ImageSize>,
-    /// Containers that run and have lost the namespaces that they joined: the other was started again since.
+    /// Running containers that have lost the namespaces that they joined, because the other container was restarted.
     pub left_behind: BTreeSet<ContainerId>,
-    /// What is here of the volumes of apps that are about to be updated; `None`: the engine was not asked, or did
-    /// not say.
+    /// The existing volumes of apps that are about to be updated. `None`: the engine was not asked or did not answer.
     pub volumes: Option<BTreeMap<(AppId, VolumeName), ObservedVolume>>,
-    /// The layers that the engine has, once it was asked.
+    /// The layers that the engine has; `None` until it was asked.
     pub layers: Option<BTreeSet<String>>,
 }
 
 /// A lock file that an app has made (docs/dev/protocol.md, "Update locks").
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileLock {
-    /// As the app sees it, e.g. `/tmp/balena/updates.lock`.
+    /// The path inside the container, e.g. `/tmp/balena/updates.lock`.
     pub path: String,
 }
 
-/// Whether the wall clock can be believed.
+/// Whether the wall clock can be trusted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Clock {
     #[default]
     Trusted,
-    /// Why not, in words.
+    /// Why not, for people.
     Untrusted(String),
 }
 
@@ -64,7 +63,7 @@ pub enum WindowState {
     Closed {
         opens_in: Duration,
     },
-    /// The device does not know its time zone; why, in words.
+    /// The device does not know its time zone, with the reason for people.
     Unknown(String),
 }
 
@@ -77,43 +76,43 @@ pub struct HeldPort {
     pub protocol: Protocol,
     /// The container that publishes it; `None`: a program of the host.
     pub container: Option<ContainerId>,
-    /// For people: the container's name, or the kind of program.
+    /// The container's name, or the kind of program, for people.
     pub by: String,
 }
 
-/// What a registry says of an image.
+/// What a registry reports about an image.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ImageSize {
     /// Its layers from the lowest up: the digest of their uncompressed content, and their compressed bytes.
     pub layers: Vec<(String, u64)>,
-    /// Architectures that it is made for, as images name them; empty: it does not say.
+    /// The architectures for which it is built; empty: unknown.
     pub architectures: BTreeSet<String>,
 }
 
 impl ImageSize {
-    /// The layers that an engine fetches which has those of `here`: all from the first one on that it lacks,
-    /// because it keeps layers by what lies below them.
+    /// Returns the layers that an engine with the layers `here` would fetch: all from the first missing one on, because
+    /// the engine identifies a layer together with those below it.
     pub fn missing<'a>(&'a self, here: Option<&'a BTreeSet<String>>) -> impl Iterator<Item = (&'a str, u64)> {
         let has = move |layer: &&(String, u64)| here.is_some_and(|here| here.contains(&layer.0));
         self.layers.iter().skip_while(has).map(|(layer, bytes)| (layer.as_str(), *bytes))
     }
 
-    /// Whether it is made for machines of this very architecture. One that does not say is.
+    /// Returns `true` if the image is built for exactly this architecture, or for unknown ones.
     #[must_use]
     pub fn is_for(&self, architecture: &str) -> bool {
         self.architectures.is_empty() || self.architectures.contains(architecture)
     }
 
-    /// Whether the image is made for machines of `architecture`, or for older ones whose programs they
-    /// run as well. One that does not say is.
+    /// Returns `true` if machines of `architecture` can run the image: it is built for them, for older machines whose
+    /// programs they also run, or for unknown ones.
     #[must_use]
     pub fn fits(&self, architecture: &str) -> bool {
         self.architectures.is_empty() || runs(architecture).any(|runs| self.architectures.contains(runs))
     }
 }
 
-/// The architectures whose images an engine of `architecture` runs, its own first: it takes an image for
-/// 32 bits where there is none for 64.
+/// Returns the architectures whose images an engine of `architecture` runs, its own first. It uses an image for 32 bits
+/// if there is none for 64 bits.
 pub fn runs(architecture: &str) -> impl Iterator<Item = &str> {
     let older = match architecture {
         "amd64" => Some("386"),
@@ -128,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_fetched_begins_with_the_first_layer_that_is_missing() {
+    fn all_layers_from_the_first_missing_one_are_fetched() {
         let layers = ["a", "b", "c"].map(|layer| (layer.to_owned(), 1)).to_vec();
         let size = ImageSize { layers, architectures: BTreeSet::new() };
         for (here, fetched) in [
@@ -139,8 +138,8 @@ mod tests {
             (&["a", "b", "c"], ""),
         ] {
             let here = here.iter().map(|&layer| layer.to_owned()).collect();
-            let told: Vec<_> = size.missing(Some(&here)).map(|(layer, _)| layer).collect();
-            assert_eq!(told.join(" "), fetched);
+            let missing: Vec<_> = size.missing(Some(&here)).map(|(layer, _)| layer).collect();
+            assert_eq!(missing.join(" "), fetched);
         }
         assert_eq!(size.missing(None).count(), 3);
     }

@@ -1,21 +1,21 @@
-//! What the next cycles would do, as data.
+//! A forecast of the next cycles, as data.
 
 use super::{Step, Waiting};
 
-/// The stages that are to come, if all goes well and the target stays.
+/// The next stages, if every step succeeds and the target stays the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forecast {
     pub stages: Vec<ForeseenStage>,
-    /// What is waited for at the end of them, and no waiting ends by itself or by somebody's word.
+    /// The waits at the end that neither time nor an operator's order ends.
     pub waiting: Vec<Waiting>,
-    /// Whether there is more than was looked for.
+    /// Whether the forecast was cut because it is too long.
     pub is_cut: bool,
 }
 
 /// One stage of a forecast.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ForeseenStage {
-    /// What must be over before it begins.
+    /// The waits that must end before it begins.
     pub after: Vec<Waiting>,
     pub steps: Vec<Step>,
 }

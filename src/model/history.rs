@@ -1,36 +1,36 @@
-//! What became of releases on this device: a bounded list for whoever asks later.
+//! The history of releases on this device: which were tried, accepted and rejected. A list of limited length.
 
 use serde::{Deserialize, Serialize};
 
 use super::{AppId, Commit};
 
-/// Something that happened to a release.
+/// An entry of the history.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Happening {
-    /// RFC 3339, UTC; as right as the clock was.
+    /// RFC 3339, UTC, by the clock at that moment.
     pub at: String,
     pub app: AppId,
     pub release: Commit,
     pub what: What,
-    /// The reason, in words; empty where there is none to tell.
+    /// The reason for people; may be empty.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub why: String,
 }
 
-/// The kinds of happenings; the names are stable.
+/// The kinds of entries. Their names are stable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// Its services began to take the place of others.
+    /// Its trial began.
     Tried,
-    /// It is the good release from now on.
+    /// It was accepted and is the good release from then on.
     Accepted,
-    /// It was taken back, by its trial or by an operator.
+    /// It was rejected, by its trial or by an operator.
     Rejected,
 }
 
 impl What {
-    /// The stable word.
+    /// The stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -41,23 +41,23 @@ impl What {
     }
 }
 
-/// How many happenings are kept.
+/// How many entries are kept.
 const LONGEST: usize = 60;
 
-/// The last happenings, the oldest first.
+/// The last entries, oldest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct History(Vec<Happening>);
 
 impl History {
-    /// Adds one; the oldest goes when there are too many.
+    /// Adds an entry, and removes the oldest one if there are too many.
     pub fn add(&mut self, happening: Happening) {
         self.0.push(happening);
         let surplus = self.0.len().saturating_sub(LONGEST);
         self.0.drain(..surplus);
     }
 
-    /// All of them, the oldest first.
+    /// Returns all entries, oldest first.
     #[must_use]
     pub fn all(&self) -> &[Happening] {
         &self.0

@@ -1,4 +1,4 @@
-//! Why the host does not give the agent what it asks for, sorted by remedy.
+//! Errors of the host, sorted by remedy.
 
 use std::io;
 use std::path::PathBuf;

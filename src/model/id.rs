@@ -8,13 +8,13 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::text::one_line;
 
-/// What an [`Id`] names, and which texts it accepts.
+/// A kind of [`Id`]: its name in messages, and the texts that it accepts.
 pub trait Kind {
     /// The noun for messages, e.g. "service name".
     const WHAT: &'static str;
     /// What is accepted, for messages.
     const ACCEPTS: &'static str;
-    /// Whether `text` is such an id.
+    /// Returns `true` if `text` is such an id.
     fn is_valid(text: &str) -> bool;
 }
 
@@ -24,7 +24,7 @@ pub struct Id<K> {
     kind: PhantomData<fn() -> K>,
 }
 
-/// A text that is not the id it was given for.
+/// A text that is not a valid id of its kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("\"{}\" is not a {what}: it must be {accepts}", one_line(given))]
 pub struct BadId {
@@ -38,7 +38,7 @@ impl<K: Kind> Id<K> {
     ///
     /// # Errors
     ///
-    /// [`BadId`] with what would be accepted; the text is shortened to 64 characters.
+    /// [`BadId`] with the accepted form; the text is shortened to 64 characters.
     pub fn parse(text: impl AsRef<str>) -> Result<Self, BadId> {
         let text = text.as_ref();
         if K::is_valid(text) {
@@ -107,7 +107,7 @@ impl<'de, K: Kind> Deserialize<'de> for Id<K> {
     }
 }
 
-/// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most `longest` bytes: what the engine takes in a name.
+/// Checks for `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, at most `longest` bytes: what the engine accepts in a name.
 fn is_name(text: &str, longest: usize) -> bool {
     text.len() <= longest
         && text.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -130,7 +130,7 @@ impl Kind for AppKind {
     }
 }
 
-/// Marks releases' commits (at most 40 characters on the wire).
+/// Marks commits of releases (at most 40 characters on the wire).
 pub enum CommitKind {}
 impl Kind for CommitKind {
     const WHAT: &'static str = "release commit";
@@ -193,7 +193,7 @@ impl Kind for InstanceKind {
     }
 }
 
-/// Marks ids that the engine gives.
+/// Marks ids of containers, which the engine assigns.
 pub enum ContainerKind {}
 impl Kind for ContainerKind {
     const WHAT: &'static str = "container id";
@@ -203,7 +203,7 @@ impl Kind for ContainerKind {
     }
 }
 
-/// Marks network ids that the engine gives.
+/// Marks ids of networks, which the engine assigns.
 pub enum EngineNetworkKind {}
 impl Kind for EngineNetworkKind {
     const WHAT: &'static str = "network id";
@@ -231,7 +231,7 @@ impl Kind for SpecKind {
 
 /// Uuid of an app, i.e. of a fleet.
 pub type AppId = Id<AppKind>;
-/// What identifies a release within its app.
+/// The id of a release within its app.
 pub type Commit = Id<CommitKind>;
 /// Uuid of a device.
 pub type DeviceUuid = Id<DeviceKind>;
@@ -241,24 +241,24 @@ pub type ServiceName = Id<ServiceKind>;
 pub type NetworkName = Id<NetworkKind>;
 /// Name of a volume in its compose document.
 pub type VolumeName = Id<VolumeKind>;
-/// Which things of an engine are this agent's.
+/// The name of an agent's instance. Containers and networks are labelled with it.
 pub type Instance = Id<InstanceKind>;
 /// The engine's id of a container.
 pub type ContainerId = Id<ContainerKind>;
 /// The engine's id of a network.
 pub type NetworkId = Id<EngineNetworkKind>;
-/// Hash of everything the author says of a service.
+/// Hash of everything that the author writes about a service.
 pub type SpecHash = Id<SpecKind>;
 
 impl SpecHash {
-    /// A hash of the given version from its 32 bytes.
+    /// Makes a hash of the given version from its 32 bytes.
     #[must_use]
     pub fn from_sha256(version: u32, bytes: [u8; 32]) -> Self {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         Self { text: format!("v{version}:{hex}").into(), kind: PhantomData }
     }
 
-    /// The first eight hex digits, as they stand in container names.
+    /// Returns the first eight hex digits, which are part of names of containers.
     #[must_use]
     pub fn short(&self) -> &str {
         let hash = self.as_str().split_once(':').map_or("", |(_, hash)| hash);
@@ -282,15 +282,15 @@ mod tests {
 
     #[test]
     fn a_bad_id_says_what_is_accepted() {
-        let told = DeviceUuid::parse("ABC").unwrap_err().to_string();
-        assert_eq!(told, r#""ABC" is not a device uuid: it must be 32 or 62 lower-case hex digits"#);
+        let error = DeviceUuid::parse("ABC").unwrap_err().to_string();
+        assert_eq!(error, r#""ABC" is not a device uuid: it must be 32 or 62 lower-case hex digits"#);
     }
 
     #[test]
     fn a_bad_id_is_shown_without_invisible_characters() {
-        let told = ServiceName::parse("web\n<3>\u{202e}\u{3164}\x1b[2J").unwrap_err().to_string();
+        let error = ServiceName::parse("web\n<3>\u{202e}\u{3164}\x1b[2J").unwrap_err().to_string();
         assert_eq!(
-            told,
+            error,
             r#""web\n<3>\u{202e}\u{3164}\u{1b}[2J" is not a service name: it must be letters, digits, '_', '.' and '-', beginning with a letter or digit, 255 at most"#
         );
     }

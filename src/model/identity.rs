@@ -1,4 +1,4 @@
-//! Who this device is to its cloud.
+//! The identity of this device in its cloud.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use serde::{Deserialize, Serialize};
 
 use super::DeviceUuid;
 
-/// Made once on the device, then kept for its life.
+/// Made once on the device, and then never changed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     pub uuid: DeviceUuid,
-    /// Secret: with it anybody is this device. Never logged; `Debug` leaves it out.
+    /// Secret: everyone who has it can act as this device. Never logged, and not in the `Debug` output.
     pub device_key: String,
-    /// Where the device is known; `None` until a cloud has accepted it.
+    /// Where the device is registered; `None` until a cloud has accepted it.
     pub registered: Option<Registration>,
 }
 
-/// A cloud's acceptance of the device.
+/// A registration of the device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registration {
     /// Base URL of the API that accepted it.
     pub endpoint: String,
-    /// The cloud's numeric id, when it told one.
+    /// The cloud's numeric id, if it sent one.
     pub device_id: Option<u64>,
 }
 

@@ -1,13 +1,13 @@
-//! References to images: where one is, and which one exactly.
+//! References to images.
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// `[host[:port]/]path[:tag][@sha256:hex]`. A digest makes it exact; a tag beside a digest is dropped.
+/// `[host[:port]/]path[:tag][@sha256:hex]`. A digest makes it exact. If there are both, the tag is dropped.
 ///
-/// One that parses is one that every engine takes: the grammar is the engine's own (distribution/reference), and
-/// where its versions differ, the narrower one. One that was stored may be of another form: see [`ImageRef::is_good`].
+/// Every engine accepts a reference that was parsed: the grammar is that of the engine (distribution/reference), the
+/// narrower one where its versions differ. A stored reference may have another form: see [`ImageRef::is_good`].
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ImageRef {
     repository: String,
@@ -15,7 +15,7 @@ pub struct ImageRef {
     digest: Option<String>,
 }
 
-/// A text that is no image reference.
+/// A text that is not an image reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not an image reference: {why}")]
 pub struct BadImage {
@@ -23,18 +23,18 @@ pub struct BadImage {
     why: &'static str,
 }
 
-/// The longest host and path together.
+/// The longest host and path together, in bytes.
 const LONGEST_NAME: usize = 255;
 const LONGEST_TAG: usize = 128;
-/// The host that stands for Docker Hub, and is left out.
+/// The host of Docker Hub, which is left out.
 const HUB: &str = "docker.io";
 
 impl ImageRef {
-    /// Parses a reference as it stands in a target or a compose file.
+    /// Parses a reference from a target or a compose file.
     ///
     /// # Errors
     ///
-    /// [`BadImage`] with what is wrong.
+    /// [`BadImage`] with the reason.
     pub fn parse(text: &str) -> Result<Self, BadImage> {
         let bad = |why| BadImage { given: text.chars().take(80).collect(), why };
         let (name, digest) = match text.split_once('@') {
@@ -59,14 +59,15 @@ impl ImageRef {
         Ok(Self { repository: familiar(repository).to_owned(), tag, digest: digest.map(str::to_owned) })
     }
 
-    /// Whether engines take it. Not so are some that an earlier version took and stored. Their names never become part
-    /// of a path.
+    /// Returns `true` if engines accept the reference. An earlier version of Cotter accepted and stored some that engines
+    /// do not accept. These names must not become part of a path.
     #[must_use]
     pub fn is_good(&self) -> bool {
         Self::parse(&self.to_string()).is_ok()
     }
 
-    /// As it was stored. A record is not lost because a name in it is taken no more.
+    /// Makes a reference from a stored text without checks, so that a record with a name that is no longer accepted is not
+    /// lost.
     fn stored(text: &str) -> Self {
         Self::parse(text).unwrap_or_else(|_| {
             let (repository, digest) = text.split_once('@').map_or((text, None), |(name, d)| (name, Some(d)));
@@ -74,47 +75,47 @@ impl ImageRef {
         })
     }
 
-    /// Registry host and path, without tag and digest.
+    /// Returns registry host and path, without tag and digest.
     #[must_use]
     pub fn repository(&self) -> &str {
         &self.repository
     }
 
-    /// Registry host, with its port if one is named; `None`: Docker Hub.
+    /// Returns the registry host, with its port if the reference has one; `None`: Docker Hub.
     #[must_use]
     pub fn registry(&self) -> Option<&str> {
         split_host(&self.repository).0
     }
 
-    /// `sha256:…`, when the reference is exact.
+    /// Returns `sha256:…` if the reference is exact.
     #[must_use]
     pub fn digest(&self) -> Option<&str> {
         self.digest.as_deref()
     }
 
-    /// The tag; none when the reference has a digest.
+    /// Returns the tag; `None` if the reference has a digest.
     #[must_use]
     pub fn tag(&self) -> Option<&str> {
         self.tag.as_deref()
     }
 
-    /// What tells this image from every other one: the digest, else the whole reference.
+    /// Returns the text that identifies the image: its digest, or else the whole reference.
     #[must_use]
     pub fn identity(&self) -> String {
         self.digest.clone().unwrap_or_else(|| self.to_string())
     }
 
-    /// The same repository at an exact digest.
+    /// Returns a reference to the same repository with a digest.
     ///
     /// # Errors
     ///
-    /// [`BadImage`] when `digest` is not `sha256:` and 64 lower-case hex digits.
+    /// [`BadImage`] if `digest` is not `sha256:` and 64 lower-case hex digits.
     pub fn at_digest(&self, digest: &str) -> Result<Self, BadImage> {
         Self::parse(&format!("{}@{digest}", self.repository))
     }
 }
 
-/// Whether `text` is host and path of a repository; what is wrong with it otherwise.
+/// Checks that `text` is host and path of a repository. The error is the reason why not.
 fn check_name(text: &str) -> Result<(), &'static str> {
     if text.is_empty() {
         return Err("it names no repository");
@@ -142,7 +143,7 @@ fn check_name(text: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// The host, if the first part is one, and the rest. It is one when it looks like none of a path.
+/// Splits off the host. The first part is a host if it cannot be a part of a path.
 fn split_host(text: &str) -> (Option<&str>, &str) {
     match text.split_once('/') {
         Some((first, path)) if first.contains(['.', ':']) || first == "localhost" => (Some(first), path),
@@ -164,7 +165,7 @@ fn is_host(text: &str) -> bool {
     name.split('.').all(is_label) && port.is_none_or(is_port)
 }
 
-/// Letters and digits with one of `.`, `_`, `__` or any number of `-` between them.
+/// Returns `true` for letters and digits with one of `.`, `_`, `__` or any number of `-` between them.
 fn is_component(text: &str) -> bool {
     let is_word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
     let mut words =
@@ -188,7 +189,7 @@ fn is_hex(byte: u8) -> bool {
     matches!(byte, b'0'..=b'9' | b'a'..=b'f')
 }
 
-/// As the engine lists it: Docker Hub's own names are left out.
+/// Removes Docker Hub's host and its folder for official images, as the engine does in its lists.
 fn familiar(repository: &str) -> &str {
     let short = match split_host(repository) {
         (Some(HUB | "index.docker.io"), path) => path,
@@ -249,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_reference_is_told_so() {
+    fn texts_that_are_not_references_are_refused_with_the_reason() {
         let long = |n: usize| "a".repeat(n);
         for (given, why) in [
             (String::new(), "it names no repository"),
@@ -307,14 +308,14 @@ mod tests {
             (format!("a@sha256:{HEX}@sha256:{HEX}"), "its digest"),
             (format!("a@sha256:{HEX}/../x"), "its digest"),
         ] {
-            let told = ImageRef::parse(&given).expect_err(&given).to_string();
-            assert!(told.contains(why), "{given}: {told}");
-            assert!(told.chars().all(|c| !c.is_control()) && told.len() < 600, "{told}");
+            let error = ImageRef::parse(&given).expect_err(&given).to_string();
+            assert!(error.contains(why), "{given}: {error}");
+            assert!(error.chars().all(|c| !c.is_control()) && error.len() < 600, "{error}");
         }
     }
 
     #[test]
-    fn a_stored_one_is_kept_whatever_its_form() {
+    fn a_stored_reference_of_any_form_is_kept() {
         for (stored, is_good) in [
             ("r.example/a:1".to_owned(), true),
             ("r.example/../../x:latest".into(), false),
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn every_form_that_engines_take_is_taken() {
+    fn every_form_that_engines_accept_is_accepted() {
         for given in [
             "a".to_owned(),
             "x/a.b_c__d---e/0".into(),

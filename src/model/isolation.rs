@@ -1,4 +1,4 @@
-//! What a service shares with its host and with others, and how it finds names.
+//! The namespaces and security options of a service, and how it resolves names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,10 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::ServiceName;
 use super::names::Names;
 
-/// Namespaces, security options and kinds of devices of a container. What says nothing is as the
-/// engine has it by default.
+/// Namespaces, security options and device rules of a container. An empty field means the engine's default.
 ///
-/// Its serialised form is part of the spec hash: a field that says nothing is left out of it.
+/// Its serialised form is part of the spec hash, so empty fields are left out of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Isolation {
@@ -27,10 +26,10 @@ pub struct Isolation {
     /// The service whose processes it sees.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid_of: Option<ServiceName>,
-    /// It has the name of the host.
+    /// It uses the host's name.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_host_uts: bool,
-    /// Its users are the host's, even where the engine maps them.
+    /// Its users are those of the host, even if the engine maps users.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_host_users: bool,
     /// `host` or `private`.
@@ -43,12 +42,12 @@ pub struct Isolation {
     pub security: BTreeSet<String>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub sysctls: BTreeMap<String, String>,
-    /// Groups of its processes, besides those of its user.
+    /// Groups of its processes, in addition to those of its user.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub groups: BTreeSet<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub runtime: Option<String>,
-    /// Kinds of devices it may use, e.g. `c 188:* rwm`.
+    /// Rules for devices, e.g. `c 188:* rwm`.
     #[serde(skip_serializing_if = "BTreeSet::is_empty")]
     pub device_rules: BTreeSet<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -56,14 +55,14 @@ pub struct Isolation {
 }
 
 impl Isolation {
-    /// Whether it says nothing.
+    /// Returns `true` if it sets nothing.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// What of another container a container may join.
+/// The namespaces of another container that a container may join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Namespace {
     Network,
@@ -75,7 +74,7 @@ impl Namespace {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Network, Self::Ipc, Self::Pid];
 
-    /// The stable word.
+    /// The stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -86,14 +85,14 @@ impl Namespace {
     }
 }
 
-/// Devices that a driver of the engine hands out, e.g. graphics processors.
+/// Devices that a driver of the engine provides, e.g. graphics processors.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeviceRequest {
     /// Empty: the engine chooses by the capabilities.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub driver: String,
-    /// -1 is all; `None` goes with `ids`.
+    /// -1: all. `None` if there are `ids`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<i64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -114,16 +113,16 @@ impl fmt::Debug for DeviceRequest {
     }
 }
 
-/// How a container finds names. Empty: as the engine has it.
+/// How a container resolves names. Empty: the engine's default.
 ///
-/// Its serialised form is part of the spec hash: a field that says nothing is left out of it.
+/// Its serialised form is part of the spec hash, so empty fields are left out of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Resolver {
     /// The domain of the container's own name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domainname: Option<String>,
-    /// Addresses of name servers, first asked first.
+    /// Addresses of name servers, in the order in which they are asked.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -134,14 +133,14 @@ pub struct Resolver {
 }
 
 impl Resolver {
-    /// Whether it says nothing.
+    /// Returns `true` if it sets nothing.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// Where the output of a container goes.
+/// The log driver of a container.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Logging {
     /// Empty: the engine's default.

@@ -1,9 +1,9 @@
-//! Which labels are an author's to write.
+//! Which labels authors may write.
 
-/// Labels that begin as ours do and are read from what an author writes (docs/compose.md, "Labels").
+/// Labels with our prefix that authors may write (docs/compose.md, "Labels").
 const OF_AUTHORS: [&str; 3] = ["io.cotter.trial.deadline", "io.cotter.trial.soak", "io.cotter.update.window"];
 
-/// Labels of balena's that the agent gives to what it makes, for software that looks for those.
+/// Labels of balena that the agent sets for software that reads them.
 const OF_BALENA: [&str; 5] = [
     "io.balena.app-id",
     "io.balena.app-uuid",
@@ -12,8 +12,8 @@ const OF_BALENA: [&str; 5] = [
     "io.balena.supervised",
 ];
 
-/// Whether only the agent writes a label of this name. By such labels it knows what is its own, so one that an author
-/// wrote would be believed.
+/// Returns `true` if only the agent may write a label of this name. The agent recognises its own containers and networks
+/// by such labels, so it must not believe one that an author wrote.
 #[must_use]
 pub fn is_own_label(name: &str) -> bool {
     (name.starts_with("io.cotter.") && !OF_AUTHORS.contains(&name)) || OF_BALENA.contains(&name)
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_of_ours_are_ours_but_those_that_authors_write() {
+    fn labels_with_our_prefix_are_ours_except_those_for_authors() {
         for (name, is_own) in [
             ("io.cotter.joins", true),
             ("io.cotter.instance", true),

@@ -1,4 +1,4 @@
-//! What only we remember.
+//! The ledger: what only the agent remembers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,61 +8,61 @@ use serde::{Deserialize, Serialize};
 
 use super::{AppId, ContainerId, Download, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash};
 
-/// The device's memory: everything here is written to the store before it is acted on.
+/// The memory of the device. Every change is saved to the store before the agent acts on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     pub apps: BTreeMap<AppId, AppLedger>,
-    /// Images that we pulled, so that we never remove one of somebody else's.
+    /// The images that we pulled. No other image is ever removed.
     pub images: BTreeSet<ImageRef>,
     /// What the downloads of each image have cost for the present target.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub downloads: BTreeMap<ImageRef, Download>,
-    /// An operator's order to swap nothing on this device; `None`: it is not held.
+    /// Set while an operator holds the device. Nothing is swapped then.
     #[serde(default)]
     pub hold: Option<Hold>,
-    /// Locks that operators and programs of this device hold; one that has expired counts for nothing.
+    /// The leases of operators and programs. An expired one has no effect.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leases: Vec<Lease>,
     #[serde(default)]
     pub clock: ClockNote,
-    /// What became of releases; decides nothing.
+    /// The history of releases. No decision depends on it.
     #[serde(default)]
     pub history: Arc<History>,
 }
 
-/// What is remembered of the wall clock, so that one that is wrong can be told.
+/// What is remembered about the wall clock, to find out when it is wrong.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClockNote {
-    /// The latest time at which the ledger was written by a clock that was believed, RFC 3339 in UTC.
+    /// The latest time at which the ledger was saved under a trusted clock, RFC 3339 in UTC.
     pub seen_at: Option<String>,
-    /// How long, in sum, an update has waited for a clock that can be believed.
+    /// The total time for which an update has waited for a trusted clock.
     #[serde(default)]
     pub waited: Duration,
 }
 
-/// A lock with an end: nothing is swapped while it is in force. It ends with the boot in which it was given.
+/// A lock with an end. Nothing is swapped while it is in force. It also ends with the boot in which it was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lease {
-    /// By which its holder renews and releases it.
+    /// The id with which its holder renews and releases it.
     pub id: String,
-    /// Who holds it, in words.
+    /// Who holds it, for people.
     pub owner: String,
     pub reason: String,
-    /// The boot in which it was given.
+    /// The boot in which it was made.
     pub boot_id: String,
     /// When it ends, as time since that boot.
     pub until: Duration,
 }
 
 impl Lease {
-    /// Whether it holds at `uptime` of the boot `boot_id`.
+    /// Returns `true` if it is in force at `uptime` of the boot `boot_id`.
     #[must_use]
     pub fn is_in_force(&self, boot_id: &str, uptime: Duration) -> bool {
         self.boot_id == boot_id && uptime < self.until
     }
 }
 
-/// Why nothing is swapped, in the operator's words.
+/// An operator's order to swap nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
     pub reason: String,
@@ -70,37 +70,37 @@ pub struct Hold {
     pub since: String,
 }
 
-/// What we remember of one app.
+/// The memory of one app.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppLedger {
-    /// The last release that ran well, whole, so that going back needs no network.
+    /// The good release: the one that was accepted last. It is stored completely, so that going back needs no network.
     pub good: Option<Release>,
-    /// The release that was good before it, whole: an operator may go back to it. Its images stay here.
+    /// The good release before it, for an operator's rollback. Its images are kept.
     #[serde(default)]
     pub previous: Option<Release>,
-    /// The cloud's number of the app: it names the folder of its locks.
+    /// The cloud's number of the app, which is the name of its lock folder.
     #[serde(default)]
     pub number: Option<u64>,
-    /// Containers that we stopped and that are not to be taken for finished ones.
+    /// Containers that we stopped. They do not count as finished jobs.
     #[serde(default)]
     pub stopped: BTreeSet<ContainerId>,
-    /// How far the trial of a release that is not good yet has come. Whether it *is* on trial follows
-    /// from the target: a trial of another release than the wanted one counts for nothing.
+    /// The progress of the trial of a release that is not accepted yet. It counts only while the target wants this
+    /// release.
     #[serde(default)]
     pub trial: Option<Trial>,
-    /// The release that was tried last and taken back. Not tried again while the target is the same.
+    /// The release that was rejected last. It is not tried again until the target changes.
     #[serde(default)]
     pub rejected: Option<Rejection>,
-    /// Services that an operator stopped: they stay so until they are started, or their spec changes.
+    /// Services that an operator stopped, until they are started by an order or their spec changes.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub halted: BTreeMap<ServiceName, Halt>,
-    /// Containers that an operator wants to be stopped and started once.
+    /// Containers that an operator wants to be restarted once.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub restart: BTreeSet<ContainerId>,
-    /// How often each unhealthy service was restarted lately.
+    /// The number of recent restarts of each unhealthy service.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub heals: BTreeMap<ServiceName, u32>,
-    /// When containers that share namespaces were started, and those that they joined then.
+    /// The last starts of containers that share namespaces, and of those that they joined.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub starts: BTreeMap<ContainerId, Starts>,
     /// The release that an operator lets pass locks and windows.
@@ -108,8 +108,8 @@ pub struct AppLedger {
     pub forced: Option<ReleaseKey>,
 }
 
-/// When a container that shares namespaces was started last, and when those were that it joined: the engine's
-/// own words, of which each start has another one.
+/// The last start of a container that joins namespaces, and the last starts of the containers that it joined then, in the
+/// engine's texts. Each start has a different text.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Starts {
     pub own: String,
@@ -117,11 +117,11 @@ pub struct Starts {
 }
 
 impl Starts {
-    /// Whether one of those that it joined was started after it, when `before` is what was last known to be
-    /// whole: it still has the namespaces of before, which are nobody's any more.
+    /// Returns `true` if a container that it joined was started after it. It then still has the namespaces of before
+    /// that start, which no other container has any more. `before` are the last starts at which all was well.
     ///
-    /// The words are dates, and a clock may have jumped between them. They are compared only where nobody
-    /// watched which came first.
+    /// The texts are dates, and a clock may have jumped between them. So they are compared only if the agent has not
+    /// seen which start came first.
     #[must_use]
     pub fn is_left_behind(&self, before: Option<&Self>) -> bool {
         self.of.iter().any(|(id, of)| match before {
@@ -135,28 +135,28 @@ impl Starts {
 /// An operator's order that a service stays stopped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Halt {
-    /// Of the service as it was; another spec is another service.
+    /// The spec of the service at that time. The order ends when the spec changes.
     pub spec: SpecHash,
     /// RFC 3339, UTC; only shown.
     pub since: String,
 }
 
-/// A trial, counted and not dated, so that no clock that jumps makes it longer or shorter.
+/// A trial. Its time is counted and not dated, so a clock that jumps does not change it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trial {
     pub release: ReleaseKey,
     /// How long the agent has watched it.
     pub ran: Duration,
-    /// How often the device has booted since it began: a release that reboots its device ends, too.
+    /// The number of boots since it began, so that a release that reboots its device is rejected, too.
     pub boots: u32,
     /// The boot in which it was last watched.
     pub boot_id: String,
-    /// For how long each service of it has run beside the predecessor that it takes over from.
+    /// How long each service has run at the same time as the predecessor from which it takes over.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub hand_over: BTreeMap<ServiceName, Duration>,
 }
 
-/// Why a release was taken back.
+/// A rejected release, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rejection {
     pub release: ReleaseKey,
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_was_started_before_the_one_it_joined_is_left_behind() {
+    fn a_container_that_was_started_before_the_one_it_joins_is_left_behind() {
         let starts = |own: &str, of: &str| Starts {
             own: own.to_owned(),
             of: BTreeMap::from([(ContainerId::parse("x").unwrap(), of.to_owned())]),

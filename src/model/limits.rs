@@ -1,25 +1,25 @@
-//! How much of the host a service may use.
+//! Limits for a service's use of the host.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// Limits of a container, as the engine takes them. `None` and `false`: as the engine has it by default.
+/// Limits of a container, in the engine's units. `None` and `false`: the engine's default.
 ///
-/// Its serialised form is part of the spec hash: a field that says nothing is left out of it.
+/// Its serialised form is part of the spec hash, so empty fields are left out of it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Limits {
     /// Billionths of a processor.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nano_cpus: Option<u64>,
-    /// Weight against other containers; the usual one has 1024.
+    /// Weight relative to other containers; the default is 1024.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_shares: Option<u64>,
     /// Microseconds, as the three below.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_period: Option<i64>,
-    /// -1 is without limit.
+    /// -1: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu_quota: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -32,7 +32,7 @@ pub struct Limits {
     /// Bytes that the kernel tries to leave to the container.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_reservation: Option<u64>,
-    /// Bytes of memory and swap together; -1 is without limit.
+    /// Bytes of memory and swap together; -1: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_swap: Option<i64>,
     /// Percent.
@@ -43,7 +43,7 @@ pub struct Limits {
     /// -1000, never killed for want of memory, to 1000, killed first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub oom_score_adj: Option<i64>,
-    /// Processes and threads; -1 is without limit.
+    /// Processes and threads; -1: no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pids: Option<i64>,
     /// Bytes of `/dev/shm`.
@@ -53,11 +53,11 @@ pub struct Limits {
     pub disks: DiskLimits,
 }
 
-/// How fast a service may use disks. Each list goes by path of the device.
+/// Limits for the use of disks. The keys are paths of devices.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskLimits {
-    /// Against other containers, from 10 to 1000.
+    /// Weight relative to other containers, from 10 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
@@ -75,7 +75,7 @@ pub struct DiskLimits {
 }
 
 impl DiskLimits {
-    /// Whether it says nothing.
+    /// Returns `true` if it sets nothing.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -83,7 +83,7 @@ impl DiskLimits {
 }
 
 impl Limits {
-    /// Whether it says nothing.
+    /// Returns `true` if it sets nothing.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()

@@ -1,28 +1,27 @@
-//! The device's login at image registries, and what of it an engine is given for one download.
+//! The device's login at image registries, and the credentials that an engine gets for one download.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::ImageRef;
 
-/// Who the device is to the registries of its cloud, and which hosts those are. No other host is shown the password.
+/// The device's login, and the hosts of the registries of its cloud. No other host gets the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RegistryLogin {
     pub username: String,
     pub password: String,
-    /// `host` or `host:port`; `.domain` stands for every host below a domain, and `http://host` for one that has no
-    /// TLS.
+    /// `host` or `host:port`. `.domain` means every host below a domain, and `http://host` a host without TLS.
     pub registries: Vec<String>,
 }
 
 impl RegistryLogin {
-    /// Whether the image's registry is one of those that the login is for.
+    /// Returns `true` if the login is for the image's registry.
     #[must_use]
     pub fn is_for(&self, image: &ImageRef) -> bool {
         image.registry().is_some_and(|registry| self.may_see(registry))
     }
 
-    /// Whether a host, `host` or `host:port`, may be shown the login.
+    /// Returns `true` if the login may be sent to a host, `host` or `host:port`.
     #[must_use]
     pub fn may_see(&self, host: &str) -> bool {
         let host = usual(host);
@@ -33,7 +32,7 @@ impl RegistryLogin {
         })
     }
 
-    /// Whether the settings say that a host has no TLS.
+    /// Returns `true` if the settings say that a host has no TLS.
     #[must_use]
     pub fn is_plain(&self, host: &str) -> bool {
         let host = usual(host);
@@ -43,21 +42,21 @@ impl RegistryLogin {
     }
 }
 
-/// What a host begins with that has no TLS.
+/// The prefix of a host without TLS.
 const PLAIN: &str = "http://";
 
-/// A host as it is compared: in lower case, and without the port that https has anyway.
+/// Normalises a host for comparison: lower case, without the default port of https.
 fn usual(host: &str) -> String {
     let host = host.to_ascii_lowercase();
     host.strip_suffix(":443").map_or(host.clone(), str::to_owned)
 }
 
-/// What an engine shows a registry when it pulls an image.
+/// The credentials that an engine sends to a registry when it pulls an image.
 #[derive(Clone, PartialEq, Eq)]
 pub enum RegistryPass {
-    /// The registry asks for nothing, or is not one that the device's login is for.
+    /// The registry asks for none, or the device's login is not for it.
     Nothing,
-    /// A token for this image. The login is for engines that take none; where it may be shown was looked at.
+    /// A token for this image. Engines that accept no token use the login; the registry was checked for that.
     Token { token: String, life: Duration, login: RegistryLogin },
     /// The login itself.
     Login(RegistryLogin),
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_is_shown_to_the_clouds_registries_alone() {
+    fn the_key_is_sent_only_to_the_registries_of_the_cloud() {
         let registries = [".example.com", "127.0.0.1:5000", "images.example.org", "http://lan.example:5000"];
         let registries = registries.map(str::to_owned).into();
         let login = RegistryLogin { username: "d_1".into(), password: "hunter2".into(), registries };

@@ -1,9 +1,10 @@
-//! The nouns of the house. No I/O, no async, no clock, no JSON documents.
+//! The types that all rooms share. No I/O, no async, no clock, no JSON documents.
 //!
 //! Everything here is plain data that can be compared, printed and stored.
 
 mod alert;
 mod causes;
+mod content_file;
 mod counts;
 mod download;
 mod enrolment;
@@ -41,6 +42,7 @@ mod zone;
 
 pub use alert::Alert;
 pub use causes::{innermost_cause, with_causes};
+pub use content_file::ContentFile;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use download::{Download, PullProgress, Transfer};
 pub use enrolment::{Admission, Enrolment};
@@ -73,8 +75,8 @@ pub use release_limits::ReleaseLimits;
 pub use release_status::ReleaseStatus;
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
-    Condition, ContentFile, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment,
-    NetworkMode, PortMapping, Probe, Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
+    Condition, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,
+    PortMapping, Probe, Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};

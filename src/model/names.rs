@@ -1,9 +1,9 @@
-//! How types that hold secrets are shown by `Debug`.
+//! `Debug` output for types that hold secrets.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// The names of a map's texts: what they say may be secret.
+/// Shows the keys of a map and not its values, which may be secret.
 pub(super) struct Names<'a>(pub(super) &'a BTreeMap<String, String>);
 
 impl fmt::Debug for Names<'_> {
@@ -22,7 +22,7 @@ mod tests {
     };
 
     #[test]
-    fn nothing_that_an_author_may_mean_for_a_container_alone_is_shown() {
+    fn debug_output_shows_no_value_that_may_be_secret() {
         let map = || BTreeMap::from([("name".to_owned(), "hunter2".to_owned())]);
         let hash = SpecHash::from_sha256(1, [1; 32]);
         let mut spec = ServiceSpec::bare(hash, ImageRef::parse("r.example/a:1").unwrap());

@@ -1,4 +1,4 @@
-//! What the engine says is there. Only things that bear our instance's label, but for images.
+//! What the engine reports. Except for images, only things with the label of our instance.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,15 +10,14 @@ use super::{
     VolumeName,
 };
 
-/// One look at the engine.
+/// An observation of the engine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Observed {
     pub services: Vec<ObservedService>,
     pub networks: Vec<ObservedNetwork>,
-    /// Every reference under which the engine holds an image, whoever pulled it: digests and tags.
+    /// Every reference of every image of the engine, whoever pulled it: digests and tags.
     pub images: BTreeSet<ImageRef>,
-    /// Containers of ours that could not be removed and were put aside under another name: nothing but
-    /// their removal is ever tried.
+    /// Containers of ours that could not be removed and were parked under another name. Only their removal is tried.
     pub parked: Vec<ObservedService>,
 }
 
@@ -28,32 +27,32 @@ pub struct ObservedService {
     pub container: ContainerId,
     pub app: AppId,
     pub service: ServiceName,
-    /// The release for which it was created; a later one with the same spec keeps it.
+    /// The release for which it was created. A later release with the same spec keeps it.
     pub release: Commit,
     pub spec: SpecHash,
-    /// As the container was created with it.
+    /// The image reference with which it was created.
     pub image: String,
-    /// From SIGTERM to SIGKILL, as its author wished when it was created.
+    /// The time from SIGTERM to SIGKILL, as its author set it when it was created.
     pub grace: Duration,
     pub state: ContainerState,
     pub health: Health,
-    /// Whether a network that it is on was removed, and made anew without it: it cannot be started again.
+    /// Whether one of its networks was removed and created again without it. Then it cannot be started again.
     pub is_cut_off: bool,
-    /// How often the engine has restarted it since we started it; only looked up while it is on trial.
+    /// How often the engine has restarted it since we started it. It is requested only during a trial.
     pub restarts: u64,
-    /// The engine's word on it, e.g. "Up 3 minutes (healthy)".
+    /// The engine's text, e.g. "Up 3 minutes (healthy)".
     pub status: String,
     /// Published ports: container port to host ports. Empty while it does not run.
     pub ports: BTreeMap<u16, BTreeSet<u16>>,
-    /// The networks that it is on, by the engine's names of them: those on which it was started last, which may
-    /// be gone, and `None` for one that it has never met.
+    /// Its networks by name, each with the id of the network at its last start, which may not exist any more. `None`: it
+    /// has not been started with this network.
     pub networks: BTreeMap<String, Option<NetworkId>>,
-    /// The containers whose namespaces it was created to join; they may be gone.
+    /// The containers whose namespaces it was created to join. They may not exist any more.
     pub joins: BTreeMap<Namespace, ContainerId>,
 }
 
 impl Observed {
-    /// Whether a container can never start again, because one that it was created to join is gone.
+    /// Returns `true` if a container can never start again, because one that it joins does not exist any more.
     #[must_use]
     pub fn is_orphan(&self, seen: &ObservedService) -> bool {
         let is_here = |id: &ContainerId| self.services.iter().any(|s| s.container == *id);
@@ -67,7 +66,7 @@ pub enum ContainerState {
     Created,
     Running,
     Paused,
-    /// Exited and about to be started again by the engine.
+    /// Exited, and the engine is about to start it again.
     Restarting,
     Exited {
         code: i64,
@@ -87,10 +86,10 @@ pub enum Health {
     Unhealthy,
 }
 
-/// A volume, as the engine has it.
+/// A volume, as the engine reports it.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct ObservedVolume {
-    /// The engine's name of it.
+    /// Its name on the engine.
     pub name: String,
     pub driver: String,
     pub options: BTreeMap<String, String>,
@@ -114,19 +113,19 @@ pub struct ObservedNetwork {
     pub network: NetworkName,
     /// As [`super::NetworkSpec::config_hash`].
     pub config_hash: Option<String>,
-    /// The engine's name of it.
+    /// Its name on the engine.
     pub name: String,
-    /// Its address ranges, those among them that the engine has chosen.
+    /// Its address ranges, including those that the engine has chosen.
     pub subnets: Vec<String>,
 }
 
-/// A named volume of ours. No look tells of it: only who is to remove it asks.
+/// A named volume of ours. It is not part of an observation, and requested only before a removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OwnVolume {
-    /// As the engine calls it.
+    /// Its name on the engine.
     pub id: String,
     pub app: AppId,
     pub volume: VolumeName,
-    /// Containers that mount it, whoever made them and whether or not they run.
+    /// All containers that mount it, whoever created them and whether or not they run.
     pub used_by: BTreeSet<ContainerId>,
 }

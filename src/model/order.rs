@@ -1,4 +1,4 @@
-//! What an operator asks of the agent of a device, and what it answers.
+//! Orders of an operator to the agent, and their answers.
 
 use std::time::Duration;
 
@@ -7,27 +7,27 @@ use super::{Hold, Lease};
 /// An operator's order. Apps are named by uuid or name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Order {
-    /// Try again what was rejected or put off; `None`: of every app.
+    /// Try rejected releases and postponed steps again; `None`: of every app.
     Retry { app: Option<String> },
-    /// Take the wanted release back; `None`: of the only app.
+    /// Reject the wanted release and go back to the last good one; `None`: of the only app.
     Rollback { app: Option<String> },
     /// Swap nothing until [`Order::Unhold`].
     Hold(Hold),
-    /// Go on.
+    /// Allow swaps again.
     Unhold,
-    /// Keep a service stopped, whatever its restart policy, until it is started or its spec changes.
+    /// Stop a service, whatever its restart policy, until it is started by an order or its spec changes.
     Stop { service: OfService, is_forced: bool, since: String },
     /// Start a service that an operator stopped.
     Start { service: OfService },
     /// Stop a service and start it again.
     Restart { service: OfService, is_forced: bool },
-    /// Give a lease.
+    /// Make a lease.
     Lock(Lease),
-    /// Let the lease with this id end at `until` (time since boot), whenever it ended before.
+    /// Set the end of the lease with this id to `until` (time since boot), even if that is earlier than before.
     Renew { id: String, until: Duration },
     /// End a lease.
     Unlock { id: String },
-    /// Remove volumes. What they are follows from the engine, and nothing of it from the ledger.
+    /// Remove volumes. Which ones exist is asked from the engine; the ledger does not know them.
     Purge(Purge),
     /// Let the wanted release pass locks and windows; `None`: of every app.
     Force { app: Option<String> },
@@ -36,17 +36,17 @@ pub enum Order {
 /// Which volumes to remove.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Purge {
-    /// Uuid or name; `None`: only tell what there is.
+    /// Uuid or name; `None`: only list all volumes.
     pub app: Option<String>,
-    /// By its name in the compose file; `None`: all of the app.
+    /// Its name in the compose file; `None`: all volumes of the app.
     pub volume: Option<String>,
-    /// Whether to pass over locks.
+    /// Whether to ignore locks.
     pub is_forced: bool,
-    /// Whether only to tell what would be removed.
+    /// Whether to list only what would be removed.
     pub is_dry: bool,
 }
 
-/// A service, and its app where that is not clear.
+/// A service, with its app if the name is not unique.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OfService {
     /// Uuid or name; `None`: the only app that has such a service.
@@ -75,7 +75,7 @@ impl Order {
     }
 }
 
-/// What became of an order, each with a line for the operator.
+/// The answer to an order, with a line for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Done, or there was nothing to do.
@@ -84,6 +84,6 @@ pub enum Answer {
     Refused(String),
     /// It waits for the end of a hold or a lock, and nothing was changed.
     Held(String),
-    /// No app, service or lock is called so.
+    /// No app, service or lock has this name.
     NotFound(String),
 }

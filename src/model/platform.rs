@@ -1,4 +1,4 @@
-//! For which machines an image is made.
+//! The platform for which an image is built.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// A text that names no platform for Linux.
+/// A text that is not a Linux platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("it is not a platform for Linux: write e.g. \"linux/arm64\" or \"linux/arm/v7\"")]
 pub struct BadPlatform;
 
 impl Platform {
-    /// Reads `linux/ARCHITECTURE[/VARIANT]`, or the architecture alone. Names of the kernel for machines are put
-    /// into those of images.
+    /// Parses `linux/ARCHITECTURE[/VARIANT]`, or only the architecture. Translates the kernel's names of architectures into
+    /// those of images.
     ///
     /// # Errors
     ///
-    /// [`BadPlatform`], for another system, too.
+    /// [`BadPlatform`], also for other operating systems.
     pub fn parse(text: &str) -> Result<Self, BadPlatform> {
         let is_word = |word: &&str| {
             !word.is_empty()
@@ -49,7 +49,7 @@ impl Platform {
             "i386" | "i686" => ("386", None),
             other => (other, None),
         };
-        // Every machine of 64 bits has this one.
+        // All 64-bit machines have this variant, so it is left out.
         let variant = variant.or(usual).filter(|variant| !(architecture == "arm64" && *variant == "v8"));
         Ok(Self { architecture: architecture.to_owned(), variant: variant.map(str::to_owned) })
     }
@@ -67,8 +67,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_words_of_images() {
-        for (text, told) in [
+    fn platforms_are_parsed_into_the_names_of_images() {
+        for (text, expected) in [
             ("linux/arm64", Some("linux/arm64")),
             ("linux/arm64/v8", Some("linux/arm64")),
             ("linux/arm/v7", Some("linux/arm/v7")),
@@ -83,7 +83,7 @@ mod tests {
             ("linux/a b", None),
             ("", None),
         ] {
-            assert_eq!(Platform::parse(text).ok().map(|p| p.to_string()).as_deref(), told, "{text}");
+            assert_eq!(Platform::parse(text).ok().map(|p| p.to_string()).as_deref(), expected, "{text}");
         }
     }
 }

@@ -1,11 +1,11 @@
-//! What the owner of a device lets releases have of it.
+//! The policy of a device's owner: which parts of the host releases may use.
 
 use super::ReleaseLimits;
 
-/// A part of the host that releases have or do not have, as the owner's settings say.
+/// A part of the host that the owner's settings allow to releases, or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Switch {
-    /// `privileged`, options that take protection away, and file systems that the engine mounts for a volume.
+    /// `privileged`, options that remove protection, and file systems that the engine mounts for a volume.
     Privileged,
     /// The host's own network and its interfaces, and address ranges that are not private.
     HostNetwork,
@@ -13,17 +13,17 @@ pub enum Switch {
     HostNamespaces,
     /// The engine's socket.
     DockerSocket,
-    /// Devices of the host, disks and graphics processors among them.
+    /// Devices of the host, including disks and graphics processors.
     Devices,
-    /// Capabilities beyond the engine's usual ones, and what a process without them cannot do.
+    /// Capabilities beyond the engine's default ones, and options that have the same effect.
     Capabilities,
     /// The paths behind the labels `io.balena.features.*`.
     Features,
-    /// Volumes that are shares of other machines.
+    /// Network shares as volumes.
     NetworkVolumes,
-    /// Drivers for volumes, networks and logs besides the engine's plain ones.
+    /// Drivers for volumes, networks and logs other than the engine's basic ones.
     Drivers,
-    /// Another runtime than the engine's default, and annotations, which speak to the runtime.
+    /// A runtime other than the engine's default, and annotations, which the runtime reads.
     Runtimes,
 }
 
@@ -59,7 +59,7 @@ impl Switch {
         }
     }
 
-    /// Whether a release that has it can do what root can on the host.
+    /// Returns `true` if a release that may use it can do everything that root can on the host.
     #[must_use]
     pub fn is_root_equal(self) -> bool {
         match self {
@@ -75,16 +75,16 @@ impl Switch {
     }
 }
 
-/// What releases may have of their device.
+/// What releases may use of their device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// In the order of [`Switch::ALL`].
     pub allowed: Vec<Switch>,
-    /// Absolute paths; what is at or below them may be mounted.
+    /// Absolute paths. Everything at or below them may be mounted.
     pub host_paths: Vec<String>,
-    /// The socket by which this device's engine is reached.
+    /// The socket of this device's engine.
     pub engine_socket: String,
-    /// How much they may have.
+    /// Limits for their size.
     pub limits: ReleaseLimits,
 }
 
@@ -95,7 +95,7 @@ impl Default for Policy {
     }
 }
 
-/// Folders of the system: who may write into one of them, or replaces it, is root sooner or later.
+/// Folders of the system. A program that can write into one of them can become root.
 const SYSTEM: &[&str] = &[
     "/bin",
     "/boot",
@@ -115,7 +115,7 @@ const SYSTEM: &[&str] = &[
     "/var/spool/cron",
 ];
 
-/// Sockets of engines, and folders with sockets of engines: who has one can do what root can.
+/// Sockets of engines, and folders with such sockets. A program that has one can do everything that root can.
 const ENGINES: &[&str] = &[
     "/run/balena-engine.sock",
     "/run/balena-engine",
@@ -129,7 +129,7 @@ const ENGINES: &[&str] = &[
 ];
 
 impl Policy {
-    /// What a balena device allows: all but paths of the host, which only labels give there.
+    /// What a balena device allows: everything except paths of the host, which are available there only by labels.
     #[must_use]
     pub fn balena() -> Self {
         Self { allowed: Switch::ALL.to_vec(), ..Self::strict() }
@@ -142,27 +142,27 @@ impl Policy {
         Self { allowed: Vec::new(), host_paths: Vec::new(), engine_socket, limits: ReleaseLimits::default() }
     }
 
-    /// Whether releases may have it.
+    /// Returns `true` if releases may use it.
     #[must_use]
     pub fn allows(&self, switch: Switch) -> bool {
         self.allowed.contains(&switch)
     }
 
-    /// Whether a path of the host may be mounted. A path with `..` in it never may.
+    /// Returns `true` if a path of the host may be mounted. A path with `..` may not.
     #[must_use]
     pub fn has_path(&self, path: &str) -> bool {
         let is_plain = path.split('/').all(|part| part != "..");
         is_plain && self.host_paths.iter().any(|prefix| is_at_or_below(path, prefix))
     }
 
-    /// The sockets of engines, and folders with nothing else in them: this device's own, and those that
-    /// engines usually have.
+    /// Returns the sockets of engines, and the folders that contain only such sockets: this device's own, and the usual
+    /// ones.
     pub fn sockets(&self) -> impl Iterator<Item = &str> {
         std::iter::once(self.engine_socket.as_str()).chain(ENGINES.iter().copied())
     }
 
-    /// Whether a socket of an engine is at a path of the host or below it, or would be if the host had it. Only the
-    /// text is compared, and `/var/run` counts as `/run`.
+    /// Returns `true` if the socket of an engine is, or could be, at or below a path of the host. Only the text is
+    /// compared, and `/var/run` counts as `/run`.
     #[must_use]
     pub fn names_socket(&self, path: &str) -> bool {
         let plain = in_run(path);
@@ -173,7 +173,7 @@ impl Policy {
         is_above || is_at_or_below("/var/run", path)
     }
 
-    /// The settings by which a release can do what root can, as they are written: `privileged`,
+    /// Returns the settings with which a release can do everything that root can, as in the settings file: `privileged`,
     /// `host_paths (/etc)`.
     #[must_use]
     pub fn root_equal(&self) -> Vec<String> {
@@ -185,14 +185,14 @@ impl Policy {
     }
 }
 
-/// Whether `path` is `folder`, or in it.
+/// Returns `true` if `path` is `folder` or below it.
 #[must_use]
 pub fn is_at_or_below(path: &str, folder: &str) -> bool {
     let folder = folder.trim_end_matches('/');
     path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// A path with `/run` in place of `/var/run`, which is a link to it.
+/// Replaces `/var/run`, which is a link, by `/run`.
 fn in_run(path: &str) -> String {
     match path.strip_prefix("/var/run") {
         Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("/run{rest}"),
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_is_let_in_by_a_whole_folder_above_it() {
+    fn a_path_is_allowed_by_a_folder_above_it_and_not_by_a_similar_name() {
         for (path, prefixes, is_in) in [
             ("/srv/app", &["/srv"][..], true),
             ("/srv", &["/srv"], true),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_as_good_as_root_is_named() {
+    fn settings_that_are_equal_to_root_are_listed() {
         assert_eq!(Policy::strict().root_equal(), Vec::<String>::new());
         assert_eq!(
             Policy::balena().root_equal(),

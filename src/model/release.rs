@@ -1,4 +1,4 @@
-//! Releases: what an app consists of at one commit.
+//! Releases: the services, networks and volumes of an app at one commit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::names::Names;
 use super::{AppId, Commit, NetworkName, ServiceName, ServiceSpec, SpecHash, VolumeName, Window};
 
-/// Which app something belongs to.
+/// An app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct App {
     pub id: AppId,
-    /// The cloud's numeric id; it stands in names of containers, networks and volumes.
+    /// The cloud's numeric id. It is part of the names of containers, networks and volumes.
     pub number: u64,
     pub name: String,
 }
@@ -28,25 +28,24 @@ pub struct Release {
     pub services: BTreeMap<ServiceName, ServiceSpec>,
     pub networks: BTreeMap<NetworkName, NetworkSpec>,
     pub volumes: BTreeMap<VolumeName, VolumeSpec>,
-    /// What the author says of its trial.
+    /// The author's settings for its trial.
     #[serde(default)]
     pub trial: TrialSpec,
-    /// When it may be swapped: label `io.cotter.update.window` of any service. Empty: as the device's
-    /// settings say.
+    /// When it may be swapped: label `io.cotter.update.window` of any service. Empty: the device's settings decide.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub windows: BTreeSet<Window>,
 }
 
-/// How a release proves itself; `None` is as the device's settings say.
+/// Settings of a trial; `None`: the device's settings decide.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TrialSpec {
-    /// Label `io.cotter.trial.soak`, the longest of all services: how long all must be well.
+    /// Label `io.cotter.trial.soak`, the longest of all services: how long all must run well.
     pub soak: Option<Duration>,
     /// Label `io.cotter.trial.deadline`, the longest of all services: how long that may take.
     pub deadline: Option<Duration>,
 }
 
-/// What tells one trial from another: the same commit with another environment is another release to try.
+/// Identifies the release of a trial. The same commit with other specs, e.g. another environment, has a trial of its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReleaseKey {
     pub commit: Commit,
@@ -54,7 +53,7 @@ pub struct ReleaseKey {
 }
 
 impl Release {
-    /// The key of this release.
+    /// Returns the key of this release.
     #[must_use]
     pub fn key(&self) -> ReleaseKey {
         let specs = self.services.iter().map(|(name, spec)| (name.clone(), spec.hash.clone())).collect();
@@ -152,13 +151,13 @@ pub struct Subnet {
     pub subnet: Option<String>,
     pub gateway: Option<String>,
     pub ip_range: Option<String>,
-    /// Addresses of others in it, by name: the engine hands them out to nobody.
+    /// Reserved addresses by name. The engine assigns them to no container.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aux_addresses: BTreeMap<String, String>,
 }
 
 impl Subnet {
-    /// Whether all its addresses are private; those that the engine chooses are.
+    /// Returns `true` if all its addresses are private. Those that the engine chooses are.
     #[must_use]
     pub fn is_private(&self) -> bool {
         let Some(text) = &self.subnet else { return true };
@@ -186,7 +185,7 @@ impl fmt::Debug for VolumeSpec {
 }
 
 impl VolumeSpec {
-    /// The path of the host that the volume is, if its options make it one.
+    /// Returns the path of the host that the volume binds, if its options say so.
     #[must_use]
     pub fn bound_path(&self) -> Option<&str> {
         let is_bind = |options: &String| options.split(',').any(|o| matches!(o.trim(), "bind" | "rbind"));
@@ -195,7 +194,7 @@ impl VolumeSpec {
         (is_local && self.driver_opts.get("o").is_some_and(is_bind)).then_some(device)
     }
 
-    /// Whether its options let nobody write to it.
+    /// Returns `true` if its options make it read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         let mut words = self.driver_opts.get("o").map_or("", String::as_str).rsplit(',');
@@ -208,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn private_ranges_are_no_part_of_the_world() {
+    fn private_ranges_are_not_public() {
         for (text, is_private) in [
             ("10.0.0.0/8", true),
             ("10.9.0.0/16", true),

@@ -1,27 +1,27 @@
-//! How much releases may have of a device.
+//! Upper limits for the size of releases.
 
-/// The bounds of a device's owner.
+/// The limits that a device's owner sets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReleaseLimits {
     pub apps: usize,
-    /// Of all apps together, as networks, volumes and ports.
+    /// Of all apps together; also networks, volumes and ports.
     pub services: usize,
     pub networks: usize,
     pub volumes: usize,
-    /// Ports that are published.
+    /// Published ports.
     pub ports: usize,
-    /// Of one service, network or volume.
+    /// For each service, network or volume.
     pub labels: usize,
-    /// Of one service.
+    /// For each service.
     pub variables: usize,
-    /// Bytes of the names and values of one service's variables.
+    /// Bytes of the names and values of the variables of each service.
     pub environment: usize,
-    /// Texts, numbers, lists and maps in a target.
+    /// Number of texts, numbers, lists and maps in a target.
     pub values: usize,
 }
 
 impl ReleaseLimits {
-    /// The highest that each may be set to.
+    /// The highest value for each limit.
     pub const HIGHEST: Self = Self {
         apps: 1000,
         services: 5000,

@@ -1,10 +1,10 @@
-//! How far the build of a release got, as a fleet server records it.
+//! The state of a release's build, as a fleet server records it.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// How far the build of a release got.
+/// The state of a release's build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReleaseStatus {

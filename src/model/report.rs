@@ -1,4 +1,4 @@
-//! What we tell: the cloud, the status socket and the command line say the same.
+//! The report of the device, for the cloud, the status socket and the command line.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,36 +9,36 @@ use super::{
     ServiceName, Waiting,
 };
 
-/// The device as it is now.
+/// The current state of the device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Whether a target is known at all, from the cloud or from the store.
+    /// Whether a target is known, from the cloud or from the store.
     pub has_target: bool,
     pub apps: BTreeMap<AppId, AppReport>,
     pub waiting: Vec<Waiting>,
-    /// Why nothing is swapped, when an operator holds the device.
+    /// Set while an operator holds the device.
     pub hold: Option<Hold>,
-    /// As the ledger has them: who shows them leaves out those that have ended meanwhile.
+    /// The leases in the ledger. Some may have ended meanwhile and must not be shown.
     pub leases: Vec<Lease>,
-    /// Lock files of apps that stood at the last look.
+    /// The lock files of apps at the last observation.
     pub file_locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>>,
-    /// What became of releases.
+    /// The history of releases.
     pub history: Arc<History>,
-    /// Why the engine cannot be looked at, when it cannot.
+    /// Why the engine cannot be observed; `None` if it can.
     pub engine_error: Option<String>,
-    /// What went wrong with the store, when something did.
+    /// Why the store cannot be written; `None` if it can.
     pub store_error: Option<String>,
     /// Whether there is something to do now.
     pub is_busy: bool,
-    /// The target that this was made for.
+    /// The target on which this report is based.
     pub delivered: Option<Arc<Delivered>>,
-    /// What this agent has done since it started.
+    /// Counters since the agent started.
     pub counts: Counts,
 }
 
 impl Report {
-    /// The report until the first observation of the engine: what the ledger alone knows. Without it, a device
-    /// that is held would show no hold for the first moments after a restart.
+    /// Makes the report for the time before the first observation of the engine, from the ledger. Without it, a held
+    /// device would show no hold for the first moments after a restart.
     #[must_use]
     pub fn remembered(ledger: &Ledger, has_target: bool) -> Self {
         Self {
@@ -57,18 +57,18 @@ pub struct AppReport {
     pub name: String,
     /// The release that should run.
     pub target: Option<Commit>,
-    /// The release that runs whole.
+    /// The release of which all services run.
     pub current: Option<Commit>,
     pub update: BTreeMap<Commit, UpdateStatus>,
-    /// Services by release; while a release is swapped, of both.
+    /// The services, during a swap those of both releases.
     pub services: Vec<ServiceReport>,
-    /// Services of it that an operator stopped.
+    /// Services that an operator stopped.
     pub halted: BTreeMap<ServiceName, Halt>,
     /// The release that an operator lets pass locks and windows.
     pub forced: Option<Commit>,
 }
 
-/// The state of a release on this device; the six words of the wire (docs/dev/protocol.md, "Reports: words").
+/// The state of a release on this device: the six words of the protocol (docs/dev/protocol.md, "Reports: words").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateStatus {
     Rejected,
@@ -85,14 +85,14 @@ pub struct ServiceReport {
     pub release: Commit,
     pub image: String,
     pub status: ServiceStatus,
-    /// The engine's own words, when there is a container.
+    /// The engine's status text, if there is a container.
     pub detail: String,
     pub health: Health,
     /// Percent, while it downloads.
     pub progress: Option<u8>,
 }
 
-/// The words of the wire for a service, case and all (docs/dev/protocol.md, "Reports: words").
+/// The state of a service, in the words of the protocol (docs/dev/protocol.md, "Reports: words").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ServiceStatus {
     Downloading,
@@ -107,7 +107,7 @@ pub enum ServiceStatus {
 }
 
 impl ServiceStatus {
-    /// As the API spells it.
+    /// The word of the protocol, in its spelling.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -124,18 +124,18 @@ impl ServiceStatus {
     }
 }
 
-/// How it stands with the cloud.
+/// The state of the connection to the cloud.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CloudReport {
     pub endpoint: String,
-    /// RFC 3339, UTC; of the last answer that told us the target.
+    /// RFC 3339, UTC: time of the last successful poll.
     pub last_contact: Option<String>,
     pub next_poll: Option<String>,
     pub error: Option<String>,
     /// Failed polls in a row.
     pub failures: u32,
-    /// Polls since the agent started, and those of them that failed.
+    /// Polls since the agent started.
     pub polls: Attempted,
-    /// When it was heard from last, as time since the device booted.
+    /// When it answered last, as time since the device booted.
     pub heard_at: Option<Duration>,
 }

@@ -1,4 +1,4 @@
-//! What an author says of one service, normalised.
+//! The normalised spec of a service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,26 +8,26 @@ use serde::{Deserialize, Serialize};
 
 use super::names::Names;
 use super::{
-    ImageRef, Isolation, Limits, Logging, Namespace, NetworkName, Platform, Resolver, ServiceName, SpecHash,
-    VolumeName,
+    ContentFile, ImageRef, Isolation, Limits, Logging, Namespace, NetworkName, Platform, Resolver,
+    ServiceName, SpecHash, VolumeName,
 };
 
-/// One service of a release: everything needed to create its container.
+/// A service of a release: everything that is needed to create its container.
 ///
-/// Two specs with the same `hash` make the same container. `None` and empty
-/// mean "as the image says" or "as the engine does by default".
+/// Two specs with the same `hash` make the same container. `None` and empty fields mean the default of the image or of
+/// the engine.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceSpec {
-    /// Hash of the author's normalised spec, without what we inject.
+    /// Hash of the author's normalised spec, without what the agent adds.
     pub hash: SpecHash,
-    /// Numeric ids of the cloud; they are reported and logged, never compared.
+    /// Numeric ids of the cloud. They are reported and logged, and never compared.
     pub service_id: u64,
     pub image_id: u64,
     pub image: ImageRef,
     /// `false`: the container is created but not started.
     pub is_running: bool,
-    /// For which machines its image is fetched; `None`: the device's own. It is not part of the hash: it says
-    /// which image is fetched, and one that is here stays.
+    /// The platform of its image; `None`: the device's own. Not part of the hash, so a change does not replace a running
+    /// container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
     pub command: Option<Vec<String>>,
@@ -36,7 +36,7 @@ pub struct ServiceSpec {
     pub labels: BTreeMap<String, String>,
     pub ports: Vec<PortMapping>,
     pub mounts: Vec<Mount>,
-    /// Target path to mount options, as the engine takes them ("size=1m").
+    /// Target path to mount options, in the engine's form ("size=1m").
     pub tmpfs: BTreeMap<String, String>,
     pub network_mode: NetworkMode,
     pub restart: RestartPolicy,
@@ -45,7 +45,7 @@ pub struct ServiceSpec {
     pub working_dir: Option<String>,
     pub hostname: Option<String>,
     pub healthcheck: Option<Healthcheck>,
-    /// SIGTERM to SIGKILL. `None`: the engine's 10 s.
+    /// The time from SIGTERM to SIGKILL. `None`: the engine's default of 10 s.
     pub stop_grace: Option<Duration>,
     pub stop_signal: Option<String>,
     /// Bytes.
@@ -60,8 +60,8 @@ pub struct ServiceSpec {
     /// Resource limits by the names of `setrlimit(2)` in lower case, e.g. `nofile`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub ulimits: BTreeMap<String, Ulimit>,
-    /// Lines for the container's hosts file as the engine takes them: `name:address`, sorted. The
-    /// address may be `host-gateway`.
+    /// Lines for the container's hosts file in the engine's form: `name:address`, sorted. The address may be
+    /// `host-gateway`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub extra_hosts: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "Limits::is_default")]
@@ -73,10 +73,10 @@ pub struct ServiceSpec {
     /// `None`: the engine's `local` driver, which rotates.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub logging: Option<Logging>,
-    /// Notes for the engine's runtime.
+    /// Annotations for the engine's runtime.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
-    /// Its standard input stays open.
+    /// Keeps its standard input open.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_stdin: bool,
     /// Files that are written into its container before it starts for the first time.
@@ -87,7 +87,7 @@ pub struct ServiceSpec {
     pub strategy: Strategy,
 }
 
-/// Only what it is: much of the rest may be secret.
+/// Shows only a few fields, because others may be secret.
 impl fmt::Debug for ServiceSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServiceSpec")
@@ -102,28 +102,28 @@ impl fmt::Debug for ServiceSpec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Strategy {
-    /// Everything is here before the predecessor stops.
+    /// All images are pulled before the predecessor stops.
     #[default]
     DownloadThenKill,
-    /// The predecessor stops, then the image is downloaded: for a host short of memory.
+    /// The predecessor stops before the image is pulled, for a host with little memory.
     KillThenDownload,
-    /// The predecessor and its image go, then the image is downloaded: for a host short of disk. Going
-    /// back needs a download, too.
+    /// The predecessor and its image are removed before the new image is pulled, for a host with a small disk. Going back
+    /// needs a pull, too.
     DeleteThenDownload,
-    /// The successor starts beside its predecessor, which stops when the successor says so, or after
+    /// The successor runs at the same time as its predecessor, which stops when the successor says so or after
     /// `timeout`.
     HandOver { timeout: Duration },
 }
 
 impl Strategy {
-    /// Whether it is what is done when nothing is said.
+    /// Returns `true` for the default strategy.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::DownloadThenKill
     }
 }
 
-/// A resource limit of a container's processes; -1 is without limit.
+/// A resource limit of a container's processes; -1: no limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ulimit {
     pub soft: i64,
@@ -131,7 +131,7 @@ pub struct Ulimit {
 }
 
 impl ServiceSpec {
-    /// The volumes that it mounts.
+    /// Returns the volumes that it mounts.
     pub fn volumes(&self) -> impl Iterator<Item = &VolumeName> {
         self.mounts.iter().filter_map(|mount| match &mount.source {
             MountSource::Volume(name) => Some(name),
@@ -139,7 +139,7 @@ impl ServiceSpec {
         })
     }
 
-    /// The services of the release whose namespaces it joins.
+    /// Returns the services of the release whose namespaces it joins.
     pub fn joins(&self) -> impl Iterator<Item = (Namespace, &ServiceName)> {
         let network = match &self.network_mode {
             NetworkMode::Service(name) => Some(name),
@@ -151,13 +151,13 @@ impl ServiceSpec {
             .filter_map(|(kind, name)| Some((kind, name?)))
     }
 
-    /// A port of the host that it publishes: the engine gives it to one container at a time.
+    /// Returns a host port that it publishes. Only one container can have it at a time.
     #[must_use]
     pub fn host_port(&self) -> Option<u16> {
         self.ports.iter().find_map(|port| port.host_port)
     }
 
-    /// An address that it asks for on a network, which only one container can have at a time.
+    /// Returns a fixed address on a network. Only one container can have it at a time.
     #[must_use]
     pub fn own_address(&self) -> Option<&str> {
         let NetworkMode::Networks(attachments) = &self.network_mode else { return None };
@@ -166,7 +166,7 @@ impl ServiceSpec {
         addresses.find_map(|address| address.as_deref())
     }
 
-    /// A spec that says nothing but its image: everything else as compose has it by default.
+    /// Makes a spec with only an image, and the defaults of compose for everything else.
     #[must_use]
     pub fn bare(hash: SpecHash, image: ImageRef) -> Self {
         Self {
@@ -214,28 +214,6 @@ impl ServiceSpec {
     }
 }
 
-/// A file of a release's `configs`, with its content.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ContentFile {
-    /// Absolute path in the container.
-    pub target: String,
-    pub content: String,
-    /// Permissions, e.g. `0o444`.
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-/// Not its content, which may be secret.
-impl fmt::Debug for ContentFile {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ContentFile")
-            .field("target", &self.target)
-            .field("bytes", &self.content.len())
-            .finish_non_exhaustive()
-    }
-}
-
 /// A port of the container, published on the host.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct PortMapping {
@@ -254,7 +232,7 @@ pub enum Protocol {
     Udp,
 }
 
-/// Something mounted into the container, other than a tmpfs.
+/// A mount, other than a tmpfs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Mount {
     pub source: MountSource,
@@ -265,26 +243,26 @@ pub struct Mount {
     pub options: MountOptions,
 }
 
-/// How something is mounted. What says nothing is as the engine has it by default.
+/// Options of a mount. An empty field means the engine's default.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(default)]
 pub struct MountOptions {
-    /// A new volume does not begin with what the image has there.
+    /// A new volume does not get the image's content of that path.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub has_no_copy: bool,
-    /// A folder within the volume.
+    /// Mounts only this folder of the volume.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subpath: Option<String>,
-    /// Of a path of the host, e.g. `rslave`.
+    /// Propagation of a host path, e.g. `rslave`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub propagation: Option<String>,
-    /// A path of the host that is missing is an error, and no folder is made.
+    /// A missing host path is an error; otherwise the engine creates a folder there.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub must_exist: bool,
 }
 
 impl MountOptions {
-    /// Whether it says nothing.
+    /// Returns `true` if it sets nothing.
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
@@ -294,46 +272,46 @@ impl MountOptions {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MountSource {
-    /// A volume of the app, kept for as long as nobody purges it.
+    /// A volume of the app. It is kept until it is purged.
     Volume(VolumeName),
-    /// A volume without a name, gone with its container.
+    /// A volume without a name. It is removed with its container.
     Anonymous,
     /// An absolute path of the host, without a slash at its end.
     Host(String),
-    /// The socket by which we reach the engine.
+    /// The socket of our engine.
     EngineSocket,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NetworkMode {
-    /// Networks of the app. Never empty: `default` when the author names none.
+    /// Networks of the app. Never empty: it is `default` if the author names none.
     Networks(BTreeMap<NetworkName, NetworkAttachment>),
     /// The host's own network.
     Host,
     /// Only a loopback.
     None,
-    /// The engine's own bridge.
+    /// The engine's default bridge.
     Bridge,
-    /// That of another service of the release: its addresses, its ports and its names.
+    /// The network of another service of the release, with its addresses, ports and names.
     Service(ServiceName),
 }
 
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkAttachment {
-    /// Names by which others on the network find this service, besides its own.
+    /// Additional names of this service on the network.
     pub aliases: BTreeSet<String>,
     pub ipv4_address: Option<String>,
     pub ipv6_address: Option<String>,
-    /// Addresses of the link, besides the engine's.
+    /// Additional link-local addresses.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub link_local_ips: BTreeSet<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac_address: Option<String>,
-    /// The network with the highest is connected first; absent is 0.
+    /// The network with the highest priority is connected first; absent: 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub priority: i64,
-    /// The network with the highest has the default route; absent is 0.
+    /// The network with the highest priority has the default route; absent: 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub gateway_priority: i64,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -363,21 +341,21 @@ pub enum RestartPolicy {
     No,
     Always,
     UnlessStopped,
-    /// After a non-zero exit, at most `retries` times; 0 is without end.
+    /// After a non-zero exit, at most `retries` times; 0: no limit.
     OnFailure {
         retries: u32,
     },
 }
 
 impl RestartPolicy {
-    /// Whether a container that exited by itself is to run again whatever its exit code.
+    /// Returns `true` if a container that exited by itself must run again, whatever its exit code.
     #[must_use]
     pub fn is_forever(self) -> bool {
         matches!(self, Self::Always | Self::UnlessStopped)
     }
 }
 
-/// What a service waits for in one it depends on.
+/// The condition under which a service that depends on another one starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Condition {
     #[serde(rename = "service_started")]
@@ -388,7 +366,7 @@ pub enum Condition {
     Completed,
 }
 
-/// How the engine finds out whether a container is well.
+/// A healthcheck.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Healthcheck {
     pub probe: Probe,
@@ -405,7 +383,7 @@ pub struct Healthcheck {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Probe {
-    /// The image's own test, with other times.
+    /// The test of the image, with other times.
     Inherit,
     /// No healthcheck, even if the image has one.
     Disabled,

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use super::Window;
 
-/// Bounds for the planner.
+/// Settings of the planner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlanSettings {
-    /// Images pulled at the same time, at least 1.
+    /// The most images pulled at the same time, at least 1.
     pub parallel_pulls: usize,
-    /// Services swapped at the same time, at least 1.
+    /// The most services swapped at the same time, at least 1.
     pub parallel_swaps: usize,
-    /// How long all services of a new release must be well before it is good.
+    /// How long all services of a new release must run well before it is accepted.
     pub soak: Duration,
-    /// How long that may take before the release is taken back.
+    /// How long that may take before the release is rejected.
     pub deadline: Duration,
-    /// When a release may be swapped that says nothing of it itself; empty: at any time.
+    /// When a release may be swapped that sets no window itself; empty: at any time.
     pub windows: BTreeSet<Window>,
-    /// Bytes of the engine's disk that no download may use.
+    /// Bytes of the engine's disk that downloads must leave free.
     pub disk_reserve: u64,
-    /// How often an unhealthy service is restarted within [`heal_window`](Self::heal_window); 0: never.
+    /// The most restarts of an unhealthy service within [`heal_window`](Self::heal_window); 0: none.
     pub heals: u32,
     /// See [`heals`](Self::heals).
     pub heal_window: Duration,

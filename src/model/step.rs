@@ -1,4 +1,4 @@
-//! What to do next, as data.
+//! Steps, plans and waits, as data.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,38 +7,37 @@ use super::{AppId, Commit, ContainerId, ImageRef, NetworkId, NetworkName, Servic
 
 /// One change to the device, small enough to be done or not done.
 ///
-/// A step is data: it can be compared, printed and told. It names things by
-/// id and holds no handle. Every step is safe to repeat, because a power cut
-/// can hide whether it happened.
+/// A step is data: it can be compared, printed and sent. It names things by id and holds no handle. Every step is safe to
+/// repeat, because a power cut can hide whether it happened.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Download an image. Changes no container. Runs beside the loop.
+    /// Download an image. Changes no container. Runs in the background.
     Pull { image: ImageRef },
-    /// Ask the registry how large an image is and for which machines. Changes nothing. Runs beside the loop.
+    /// Ask the registry for the size and the architectures of an image. Changes nothing. Runs in the background.
     MeasureImage { image: ImageRef },
-    /// Create a network of the wanted release or of the good one, whichever has it with this config.
+    /// Create a network of the wanted or of the good release, whichever has it with this config.
     CreateNetwork { app: AppId, network: NetworkName, config_hash: Option<String> },
     /// Create a container, stopped, and the volumes that it mounts. No step ever removes a volume.
     Create { app: AppId, service: ServiceName, release: Commit, spec: SpecHash },
-    /// Connect a container that does not run anew to its networks: one of them was made anew since it ran, and the
+    /// Connect a stopped container to its networks again. One of them was created again since the container ran, and the
     /// engine would look for the old one.
     Reconnect { app: AppId, service: ServiceName, container: ContainerId },
     /// Start a container that exists.
     Start { app: AppId, service: ServiceName, container: ContainerId },
-    /// Stop a container and keep it, so that going back needs no download.
+    /// Stop a container and keep it, so that going back needs no pull.
     Stop { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
-    /// Make sure that a container that is down stays down, before another one of its service starts. A call to the
-    /// engine outlives its caller, so a start of it may be under way although nothing shows it.
+    /// Make sure that a stopped container stays stopped before another one of its service starts. A call to the engine
+    /// outlives its caller, so a start may be in progress although nothing shows it.
     Fence { app: AppId, service: ServiceName, container: ContainerId, grace: Duration },
     /// End a container that could not be stopped, by SIGKILL.
     Kill { app: AppId, service: ServiceName, container: ContainerId },
     /// Remove a container that could not be removed, by force.
     RemoveByForce { app: AppId, service: ServiceName, container: ContainerId },
-    /// Put a container aside that cannot be removed, under another name, so that its own is free.
+    /// Rename a container that cannot be removed, so that its name is free.
     Park { app: AppId, service: ServiceName, container: ContainerId },
     /// Record that a service is restarted because it is unhealthy.
     Heal { app: AppId, service: ServiceName },
-    /// Take our own lock files away: the app may be touched again only after a new look at its locks.
+    /// Remove our own lock files. The app's own locks are read again before the next swap.
     Unlock { app: AppId },
     /// Remove a stopped container with its anonymous volumes.
     Remove { app: AppId, service: ServiceName, container: ContainerId },
@@ -46,19 +45,19 @@ pub enum Step {
     RemoveNetwork { app: AppId, network: NetworkName, id: NetworkId },
     /// Remove an image that we pulled and that nothing needs.
     RemoveImage { image: ImageRef },
-    /// Record that `release` is on trial from now on: what runs is about to be replaced by it.
+    /// Record that the trial of `release` begins: it is about to replace what runs.
     Try { app: AppId, release: Commit },
-    /// Record `release` as bad: the good one comes back, and this one is not tried again until the
-    /// target changes.
+    /// Record `release` as rejected. The good release comes back, and this one is not tried again until the target
+    /// changes.
     Reject { app: AppId, release: Commit, why: String },
-    /// Record `release` as good: it is what the device runs now.
-    Commit { app: AppId, release: Commit },
-    /// Forget an app of which nothing is left but its volumes.
+    /// Record `release` as accepted: it is the good release from now on. The journal calls this step `commit`.
+    Accept { app: AppId, release: Commit },
+    /// Forget an app of which only volumes are left.
     Forget { app: AppId },
 }
 
 impl Step {
-    /// The service whose steps must run in order with this one; `None`: no order is needed.
+    /// Returns the service whose steps must run in order with this one; `None`: no order is needed.
     #[must_use]
     pub fn service(&self) -> Option<(&AppId, &ServiceName)> {
         match self {
@@ -80,12 +79,12 @@ impl Step {
             | Self::RemoveImage { .. }
             | Self::Try { .. }
             | Self::Reject { .. }
-            | Self::Commit { .. }
+            | Self::Accept { .. }
             | Self::Forget { .. } => None,
         }
     }
 
-    /// The app it belongs to; images belong to none.
+    /// Returns its app; steps on images have none.
     #[must_use]
     pub fn app(&self) -> Option<&AppId> {
         match self {
@@ -105,19 +104,19 @@ impl Step {
             | Self::RemoveNetwork { app, .. }
             | Self::Try { app, .. }
             | Self::Reject { app, .. }
-            | Self::Commit { app, .. }
+            | Self::Accept { app, .. }
             | Self::Forget { app } => Some(app),
         }
     }
 
-    /// The release that it names.
+    /// Returns the release that it names.
     #[must_use]
     pub fn release(&self) -> Option<&Commit> {
         match self {
             Self::Create { release, .. }
             | Self::Try { release, .. }
             | Self::Reject { release, .. }
-            | Self::Commit { release, .. } => Some(release),
+            | Self::Accept { release, .. } => Some(release),
             Self::Pull { .. }
             | Self::MeasureImage { .. }
             | Self::CreateNetwork { .. }
@@ -137,7 +136,7 @@ impl Step {
         }
     }
 
-    /// The container that it changes, if that exists already.
+    /// Returns the existing container that it changes.
     #[must_use]
     pub fn container(&self) -> Option<&ContainerId> {
         match self {
@@ -159,12 +158,12 @@ impl Step {
             | Self::RemoveImage { .. }
             | Self::Try { .. }
             | Self::Reject { .. }
-            | Self::Commit { .. }
+            | Self::Accept { .. }
             | Self::Forget { .. } => None,
         }
     }
 
-    /// One word for the kind of step: the journal's field `step`.
+    /// Returns the stable name of the kind of step, the field `step` of the journal.
     #[must_use]
     pub fn verb(&self) -> &'static str {
         match self {
@@ -186,7 +185,7 @@ impl Step {
             Self::RemoveImage { .. } => "remove-image",
             Self::Try { .. } => "try",
             Self::Reject { .. } => "reject",
-            Self::Commit { .. } => "commit",
+            Self::Accept { .. } => "commit",
             Self::Forget { .. } => "forget",
         }
     }
@@ -214,7 +213,7 @@ impl fmt::Display for Step {
                 let id = container.as_str();
                 write!(f, "{verb} {service} {}", id.get(..12).unwrap_or(id))
             }
-            Self::Try { release, .. } | Self::Commit { release, .. } => write!(f, "{verb} {release}"),
+            Self::Try { release, .. } | Self::Accept { release, .. } => write!(f, "{verb} {release}"),
             Self::Reject { release, why, .. } => write!(f, "{verb} {release}: {why}"),
             Self::Heal { service, .. } => write!(f, "{verb} {service}"),
             Self::Forget { app } | Self::Unlock { app } => write!(f, "{verb} {app}"),
@@ -222,109 +221,108 @@ impl fmt::Display for Step {
     }
 }
 
-/// What became of a step. A failed step is an answer, not an `Err`.
+/// The outcome of a step. A failed step is an answer, not an `Err`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
     Done,
-    /// Worth trying again, not before `after` if the other side named a time.
+    /// May succeed later, not before `after` if the other side named a time.
     Retry {
         after: Option<Duration>,
         why: String,
     },
-    /// Trying again soon cannot help, e.g. the image does not exist.
+    /// Another attempt cannot succeed soon, e.g. the image does not exist.
     Failed {
         why: String,
     },
 }
 
-/// The same step failed before and is not repeated yet.
+/// A step that failed before and is not repeated yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cooling {
     /// How often it failed in a row.
     pub attempts: u32,
     pub why: String,
-    /// Until it may be tried again, from the moment of planning; `None`: not before the target changes or
-    /// an operator says so.
+    /// The time until the next attempt, from the moment of planning; `None`: not before the target changes or an operator
+    /// orders it.
     pub remaining: Option<Duration>,
 }
 
 impl Cooling {
-    /// Whether the step may be tried again.
+    /// Returns `true` if the step may be tried again.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.remaining.is_some_and(|remaining| remaining.is_zero())
     }
 }
 
-/// What to do now, and what is waited for.
+/// The steps for now, and the waits.
 ///
-/// The steps are one *stage*: those of one service run in order, those of
-/// different services beside each other. Then the device is looked at again,
-/// so a plan never reaches past what is known.
+/// The steps are one *stage*: those of one service run in order, and those of different services at the same time. Then
+/// the device is observed again, so a plan never reaches past what is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     pub stage: Vec<Step>,
     pub waiting: Vec<Waiting>,
 }
 
-/// Why something does not happen now.
+/// A wait: why something does not happen now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {
     pub app: Option<AppId>,
     pub service: Option<ServiceName>,
     pub reason: Reason,
-    /// The evidence, in words.
+    /// The evidence, for people.
     pub why: String,
-    /// When it is looked at again if nothing changes before; `None`: when the fact changes.
+    /// When it is planned again if nothing changes before; `None`: when the fact changes.
     pub retry_in: Option<Duration>,
-    /// RFC 3339, UTC: since when it is waited for this reason, as far as this agent has seen; only shown.
+    /// RFC 3339, UTC: when the wait began, as far as this run of the agent has seen; only shown.
     pub since: Option<String>,
 }
 
-/// The kinds of waiting; the names are stable and stand in status and journal.
+/// The reasons of waits. Their names are stable, and shown in status and journal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
-    /// Images are on their way.
+    /// Images are being pulled.
     Downloading,
-    /// A step failed and is tried again later.
+    /// A step failed, and is tried again later.
     Backoff,
-    /// The release asks for what we do not support.
+    /// The release was refused.
     Refused,
     /// A container has not become healthy yet.
     Starting,
     /// A container is unhealthy or keeps exiting.
     Unhealthy,
-    /// A service waits for one it depends on.
+    /// A service waits for one that it depends on.
     Dependency,
-    /// A new release runs well, and is watched a little longer.
+    /// A new release runs well, and its soak is not over.
     Trial,
     /// The wanted release was rejected.
     Rejected,
     /// An operator holds the device.
     Held,
-    /// The app, or somebody with a lease, has locked updates.
+    /// The app, or the holder of a lease, has locked updates.
     Locked,
     /// The maintenance window is closed.
     Window,
-    /// A window is asked for, and the clock cannot be believed.
+    /// There is a window, and the clock cannot be trusted.
     Clock,
     /// The engine's disk has no room for the images.
     InsufficientDisk,
     /// A host port that the release publishes is taken.
     PortInUse,
-    /// An image is made for other machines.
+    /// An image is built for other machines.
     WrongArchitecture,
     /// The host has no such device or kernel setting as the release asks for.
     HostLacks,
     /// The downloads of an image have cost too many bytes, and it is not downloaded again.
     DownloadGivenUp,
-    /// A successor runs beside its predecessor and has not taken over yet.
+    /// A successor runs at the same time as its predecessor, and has not taken over yet.
     HandOver,
     /// An operator stopped the service.
     Stopped,
-    /// The engine does not let go of a container.
+    /// The engine cannot stop or remove a container.
     EngineStuck,
-    /// The release does not run well, and there is none to go back to.
+    /// The release does not run well, and there is no good one to go back to.
     Degraded,
 }
 
@@ -354,7 +352,7 @@ impl Reason {
         Self::Degraded,
     ];
 
-    /// The stable word.
+    /// The stable name.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {

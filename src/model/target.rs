@@ -1,4 +1,4 @@
-//! What the fleet wants of this device.
+//! The target: the releases that the fleet wants on this device.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,15 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{App, AppId, Release};
 
-/// The resolved target of one device. Absence of a target is never a `Target`.
+/// The target of this device. Having none is different from a target without apps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     pub device_name: String,
-    /// The device's apps. Apps that are not ours to run (the host's, the balena supervisor's) are not in it.
+    /// The device's apps, without those that we must not run (the host's and the balena supervisor's).
     pub apps: BTreeMap<AppId, TargetApp>,
-    /// The cloud's wish for the time between polls, when it has one.
+    /// The time between polls that the cloud asks for, if it does.
     pub poll_interval: Option<Duration>,
-    /// The cloud's order to pass over update locks (`SUPERVISOR_OVERRIDE_LOCK`, docs/dev/protocol.md, "Update locks").
+    /// Whether the cloud orders to ignore update locks (`SUPERVISOR_OVERRIDE_LOCK`, docs/dev/protocol.md, "Update locks").
     pub is_lock_overridden: bool,
 }
 
@@ -27,7 +27,7 @@ pub enum TargetApp {
 }
 
 impl TargetApp {
-    /// The cloud's number of the app, as far as it could be read.
+    /// Returns the cloud's number of the app, if it could be read.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
         match self {
@@ -36,7 +36,7 @@ impl TargetApp {
         }
     }
 
-    /// The release that is wanted, if one is and we can run it.
+    /// Returns the wanted release, if there is one and it was not refused.
     #[must_use]
     pub fn release(&self) -> Option<&Release> {
         match self {
@@ -49,11 +49,11 @@ impl TargetApp {
 /// A target as the cloud sent it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredTarget {
-    /// Base URL of the API that sent it; another one's target does not count.
+    /// Base URL of the API that sent it. A target of another API is ignored.
     pub endpoint: String,
-    /// As the cloud gave it, to be sent with the next poll.
+    /// The cloud's etag, to be sent with the next poll.
     pub etag: Option<String>,
-    /// The answer, byte for byte. `Debug` leaves it out: it holds the author's environment.
+    /// The answer, byte for byte. Not in the `Debug` output, because it contains environment variables.
     pub body: String,
 }
 
@@ -67,34 +67,34 @@ impl fmt::Debug for StoredTarget {
     }
 }
 
-/// A target, with what is to be kept of it; nothing when it came from the store.
+/// A target, and the record to save; `None` if it came from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
     pub target: Target,
     pub record: Option<StoredTarget>,
 }
 
-/// An app whose release, if any, we can run.
+/// An app without a release, or with one that was not refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedApp {
     pub app: App,
     /// `None`: the app has no release, and nothing of it runs.
     pub release: Option<Release>,
-    /// Fields that we do not honour but that do not stand in the way.
+    /// Fields that have no effect here, and do not prevent the release from running.
     pub warnings: Vec<Refusal>,
 }
 
-/// An app left exactly as it is, because its release asks for what we do not support.
+/// An app whose release was refused. Its containers stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RefusedApp {
-    /// As the target gives it; its uuid when even that cannot be read.
+    /// Its name in the target; its uuid if the name cannot be read.
     pub name: String,
-    /// As the target names it; it need not be a valid commit.
+    /// The commit in the target, which may be invalid.
     pub release: String,
     pub refusals: Vec<Refusal>,
 }
 
-/// What we would not accept, and where.
+/// A reason for a refusal, and its place.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Refusal {
     /// E.g. `services.web.composition.ports[0]`.

@@ -1,21 +1,21 @@
-//! Text from outside, made safe to show.
+//! Makes text from outside safe to show.
 //!
 //! Names, messages and log lines may come from a cloud, a release's author, an app, the engine, a registry or
 //! another machine. Printed as they are, they could move a terminal's cursor, recolour or reorder a line, hide
-//! a part of it, or begin a line of their own in a log. Here is decided which characters show as themselves.
+//! a part of it, or begin a line of their own in a log. This module decides which characters are shown unchanged.
 //! All others are written as escapes, such as `\n` or `\u{202e}`.
 
 use std::fmt::Write;
 
-/// Combining marks in a row that are shown: the languages that need them have no more on one letter. A heap of
-/// them reaches into the lines above and below.
+/// The most combining marks on one letter that are shown. No language needs more, and many would reach into the lines above
+/// and below.
 const MOST_MARKS: u32 = 4;
 
 /// The longest text that [`one_line`] returns, in characters.
 pub const LONGEST_LINE: usize = 32 * 1024;
 
-/// Returns `text` as one line that a terminal shows as it is: control, bidi and invisible characters are
-/// escaped, line breaks among them. What is longer than [`LONGEST_LINE`] ends with `…`.
+/// Returns `text` as one line that is safe to show: control, bidi and invisible characters are escaped, including line
+/// breaks. A text that is longer than [`LONGEST_LINE`] is cut and ends with `…`.
 #[must_use]
 pub fn one_line(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
@@ -32,19 +32,31 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// Whether [`one_line`] returns `text` unchanged.
+/// Returns `true` if [`one_line`] returns `text` unchanged.
 #[must_use]
 pub fn is_one_line(text: &str) -> bool {
     text.chars().count() < LONGEST_LINE && judged(text).all(|(_, is_shown)| is_shown)
 }
 
-/// Returns a JSON document, or several, with everything in its strings escaped that a terminal would not show as
-/// itself. A reader of JSON gets the same strings.
+/// Returns a text without the characters that [`one_line`] would escape, and at most `longest` characters of it. Control
+/// characters and line breaks become spaces, and spaces at both ends are removed.
+#[must_use]
+pub fn cleaned(text: &str, longest: usize) -> String {
+    let kept = judged(text).filter_map(|(c, is_shown)| match c {
+        _ if is_shown => Some(c),
+        _ if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => Some(' '),
+        _ => None,
+    });
+    kept.collect::<String>().trim().chars().take(longest).collect::<String>().trim_end().to_owned()
+}
+
+/// Returns JSON documents with all characters in their strings escaped that are not safe to show. A JSON parser reads the
+/// same strings.
 #[must_use]
 pub fn json(document: &str) -> String {
     let mut escaped = String::with_capacity(document.len());
     for (c, is_shown) in judged(document) {
-        // A line break within a string is escaped already: this one is between values.
+        // A line break inside a string is escaped already, so this one is between values.
         if is_shown || c == '\n' {
             escaped.push(c);
             continue;
@@ -61,18 +73,18 @@ fn push(line: &mut String, c: char, is_shown: bool) {
     if is_shown { line.push(c) } else { line.extend(c.escape_default()) }
 }
 
-/// Each character, and whether it is shown as itself after those before it.
+/// Returns each character, and `true` if it is shown unchanged after the characters before it.
 fn judged(text: &str) -> impl Iterator<Item = (char, bool)> {
     let mut judge = Judge::default();
     text.chars().map(move |c| (c, judge.shows(c)))
 }
 
-/// What a character means depends on what stands before it.
+/// Judges characters in their order: whether one is shown may depend on those before it.
 #[derive(Debug, Default)]
 struct Judge {
-    /// What combining marks and joiners would change.
+    /// The kind of the last character that is neither a mark nor a joiner.
     before: Before,
-    /// Combining marks since then.
+    /// The number of marks and joiners since then.
     marks: u32,
 }
 
@@ -82,7 +94,7 @@ enum Before {
     #[default]
     Nothing,
     Letter,
-    /// Of a script whose letters change their form beside each other.
+    /// A letter of a script whose letters change their form next to each other.
     JoiningLetter,
     Pictograph,
 }
@@ -111,14 +123,14 @@ impl Judge {
 }
 
 enum Kind {
-    /// It has a shape of its own; what it is to a mark after it.
+    /// It has a shape of its own; with its kind for the marks after it.
     Shown(Before),
-    /// It is drawn upon what stands before it.
+    /// It is drawn on the character before it.
     Mark,
-    /// It has no shape, and changes the form of what stands before it, if that is one of these. Anywhere else it makes
-    /// two texts look the same.
+    /// It has no shape, and changes the form of the character before it if that has one of these kinds. After any other
+    /// character, two different texts would look the same.
     Joiner(&'static [Before]),
-    /// Controls, bidi controls, separators of lines, spaces that are none, and whatever is not assigned.
+    /// Controls, bidi controls, line separators, unusual spaces, and unassigned characters.
     Hidden,
 }
 
@@ -130,7 +142,7 @@ fn kind(c: char) -> Kind {
         '\u{200c}' => Kind::Joiner(&[Before::JoiningLetter]),
         '\u{200d}' => Kind::Joiner(&[Before::JoiningLetter, Before::Pictograph]),
         '\u{fe0f}' => Kind::Joiner(&[Before::Pictograph]),
-        // Letters and marks by their category, and yet nothing is seen of them.
+        // Invisible, although Unicode's categories say letter or mark.
         '\u{34f}'
         | '\u{115f}'
         | '\u{1160}'
@@ -153,20 +165,20 @@ fn kind(c: char) -> Kind {
     }
 }
 
-/// Whether Unicode has given the character a shape: the table of the standard library, which knows neither
-/// controls, formats, separators nor what is not assigned. Only the first character of a text has its marks
-/// escaped there, so it is asked about the second.
+/// Returns `true` if the character has a shape, by the table of the standard library for `Debug`: it escapes controls,
+/// formats, separators and unassigned characters. It escapes a combining mark only as the first character of a text, so
+/// the character is tested as the second.
 fn is_printable(c: char) -> bool {
     let mut bytes = [b'a'; 5];
     let end = 1 + c.encode_utf8(&mut bytes[1..]).len();
     std::str::from_utf8(&bytes[..end]).is_ok_and(|text| text.escape_debug().nth(1) == Some(c))
 }
 
-/// A text that comes piece by piece, such as a log, made safe for a terminal. Line breaks and tabs stay; colours
-/// are left out; all else that a terminal would obey is escaped, and so are bytes that are no UTF-8.
+/// Makes a text that arrives piece by piece, such as a log, safe for a terminal. Line breaks and tabs stay, and colours are
+/// left out. Everything else that a terminal would obey is escaped, and so are bytes that are not UTF-8.
 #[derive(Debug, Default)]
 pub struct Screen {
-    /// The end of the last piece, which may go on in the next one.
+    /// The end of the last piece, which may continue in the next one.
     rest: Vec<u8>,
 }
 
@@ -174,7 +186,7 @@ pub struct Screen {
 const LONGEST_COLOUR: usize = 32;
 
 impl Screen {
-    /// Returns what is to be shown of a piece.
+    /// Returns the text to show for a piece.
     #[must_use]
     pub fn take(&mut self, piece: &[u8]) -> String {
         self.rest.extend_from_slice(piece);
@@ -184,14 +196,15 @@ impl Screen {
         shown(&all[..end])
     }
 
-    /// Returns what is to be shown of the end, after the last piece.
+    /// Returns the text to show for the end, after the last piece.
     #[must_use]
     pub fn finish(self) -> String {
         shown(&self.rest)
     }
 }
 
-/// How much of `bytes` can be judged now: all but a character, a colour or a line's end that is not whole.
+/// Returns how much of `bytes` can be shown now: everything except an incomplete character, colour or line break at the
+/// end.
 fn whole(bytes: &[u8]) -> usize {
     let tail = bytes.len().saturating_sub(LONGEST_COLOUR);
     if let Some(at) = bytes[tail..].iter().rposition(|byte| *byte == 0x1b)
@@ -225,7 +238,7 @@ enum Colour {
     None,
 }
 
-/// Whether bytes begin with a sequence that sets colours and styles: `ESC [`, digits, `;` and `:`, and `m`.
+/// Checks whether bytes begin with a sequence that sets colours and styles: `ESC [`, digits, `;` and `:`, and `m`.
 fn colour(bytes: &[u8]) -> Colour {
     if bytes.get(1).is_some_and(|byte| *byte != b'[') {
         return Colour::None;
@@ -284,10 +297,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_is_safe_and_stays_as_it_is(text in "(?s).{0,60}", bytes: Vec<u8>, size in 1_usize..9) {
+        fn any_text_becomes_safe_and_safe_text_does_not_change(text in "(?s).{0,60}", bytes: Vec<u8>, size in 1_usize..9) {
             let line = one_line(&text);
             prop_assert!(!line.chars().any(is_bad), "{line:?}");
             prop_assert_eq!(one_line(&line), line);
+            let clean = cleaned(&text, 40);
+            prop_assert!(is_one_line(&clean) && clean.chars().count() <= 40, "{clean:?}");
+            prop_assert_eq!(cleaned(&clean, 40), clean);
             let mut screen = Screen::default();
             let all = [text.as_bytes(), &bytes].concat();
             let shown: String = all.chunks(size).map(|piece| screen.take(piece)).collect();
@@ -300,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_terminal_would_obey_is_escaped() {
+    fn characters_that_a_terminal_would_obey_are_escaped() {
         for (given, expected) in [
             ("web", "web"),
             ("", ""),
@@ -328,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_is_shown() {
+    fn ordinary_text_is_shown_unchanged() {
         for text in [
             "Küche",
             "cafe\u{301}",
@@ -351,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_stand_on_something_and_are_few() {
+    fn marks_need_a_letter_and_are_few() {
         assert_eq!(one_line("\u{301}a"), r"\u{301}a");
         assert_eq!(one_line("a \u{301}"), r"a \u{301}");
         let heap: String = std::iter::once('a').chain(std::iter::repeat_n('\u{301}', 6)).collect();
@@ -359,11 +375,27 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_an_end() {
+    fn a_long_line_is_cut() {
         assert_eq!(one_line(&"x".repeat(LONGEST_LINE - 1)), "x".repeat(LONGEST_LINE - 1));
         assert!(!is_one_line(&"x".repeat(LONGEST_LINE)));
         let line = one_line(&"\n".repeat(1_000_000));
         assert_eq!(line, format!("{}…", r"\n".repeat(LONGEST_LINE / 2 - 1)));
+    }
+
+    #[test]
+    fn a_cleaned_text_has_only_visible_characters() {
+        for (text, clean) in [
+            ("Küche 2", "Küche 2"),
+            ("👩\u{200d}🔬 lab", "👩\u{200d}🔬 lab"),
+            ("shop\u{200d}", "shop"),
+            ("a\u{200b}b\u{202e}c", "abc"),
+            ("a\nb\t\u{1b}[2J\u{2028}", "a b  [2J"),
+            (" \u{feff}\u{200d} ", ""),
+            ("a longer text", "a longer te"),
+            ("ten letter s", "ten letter"),
+        ] {
+            assert_eq!(cleaned(text, 11), clean, "{text:?}");
+        }
     }
 
     #[test]
@@ -403,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_whole_waits_and_nothing_else_does() {
+    fn only_incomplete_characters_wait_for_the_next_piece() {
         let mut screen = Screen::default();
         assert_eq!(screen.take(b"login: "), "login: ");
         assert_eq!(screen.take(b"caf\xc3"), "caf");

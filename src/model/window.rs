@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A span of the day on some days of the week, in a time zone: `Mon-Fri 02:00-04:00 Europe/Zurich`.
 ///
-/// Without days it is every day, without a zone it is UTC. A span that ends before it begins goes over
-/// midnight and belongs to the day on which it begins.
+/// Without days it means every day, without a zone UTC. A span whose end is earlier than its begin goes over midnight and
+/// belongs to the day on which it begins.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Window {
     /// Monday to Sunday.
@@ -20,7 +20,7 @@ pub struct Window {
     pub zone: String,
 }
 
-/// A text that is no window.
+/// A text that is not a window.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{given:?} is not a maintenance window: {why}")]
 pub struct BadWindow {
@@ -35,7 +35,7 @@ impl Window {
     ///
     /// # Errors
     ///
-    /// [`BadWindow`] with what is wrong.
+    /// [`BadWindow`] with the reason.
     pub fn parse(text: &str) -> Result<Self, BadWindow> {
         let bad = |why| BadWindow { given: text.chars().take(80).collect(), why };
         let words: Vec<&str> = text.split_whitespace().collect();
@@ -66,11 +66,11 @@ impl Window {
         Ok(Self { days, from, to, zone })
     }
 
-    /// Parses windows with `;` between them; an empty text is none.
+    /// Parses windows with `;` between them. An empty text has none.
     ///
     /// # Errors
     ///
-    /// [`BadWindow`] for the first that is none.
+    /// [`BadWindow`] for the first invalid one.
     pub fn parse_all(text: &str) -> Result<std::collections::BTreeSet<Self>, BadWindow> {
         text.split(';').map(str::trim).filter(|part| !part.is_empty()).map(Self::parse).collect()
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_window_is_told_so() {
+    fn texts_that_are_not_windows_are_refused_with_the_reason() {
         for bad in [
             "",
             "2:00-4:00",

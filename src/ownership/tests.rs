@@ -44,7 +44,7 @@ fn a_folder_is_made_private_with_all_that_is_in_it() {
 }
 
 #[test]
-fn what_is_no_file_of_ours_is_told_and_left() {
+fn files_that_are_not_ours_are_an_error_and_stay() {
     let dir = tempfile::tempdir().unwrap();
     let other = dir.path().join("other");
     fs::write(&other, "").unwrap();
@@ -52,8 +52,8 @@ fn what_is_no_file_of_ours_is_told_and_left() {
     let folder = dir.path().join("folder");
     fs::create_dir(&folder).unwrap();
     symlink(&other, folder.join("link")).unwrap();
-    let told = close(&folder).unwrap_err().to_string();
-    assert!(told.contains("folder/link is a link or not a regular file"), "{told}");
+    let error = close(&folder).unwrap_err().to_string();
+    assert!(error.contains("folder/link is a link or not a regular file"), "{error}");
     assert_eq!(mode(&other), 0o644, "no link is followed");
     fs::remove_file(folder.join("link")).unwrap();
     if !is_root() {
@@ -61,14 +61,14 @@ fn what_is_no_file_of_ours_is_told_and_left() {
     }
     fs::write(folder.join("theirs"), "").unwrap();
     chown(folder.join("theirs"), Some(NOBODY), None).unwrap();
-    let told = close(&folder).unwrap_err().to_string();
+    let error = close(&folder).unwrap_err().to_string();
     assert!(
-        told.contains("folder/theirs belongs to user 65534, but this process runs as user 0; `chown -R` it"),
-        "{told}"
+        error.contains("folder/theirs belongs to user 65534, but this process runs as user 0; `chown -R` it"),
+        "{error}"
     );
     chown(&folder, Some(NOBODY), None).unwrap();
-    let told = take_folder(&folder).unwrap_err().to_string();
-    assert!(told.contains("folder belongs to user 65534"), "{told}");
+    let error = take_folder(&folder).unwrap_err().to_string();
+    assert!(error.contains("folder belongs to user 65534"), "{error}");
 }
 
 #[test]
@@ -78,43 +78,43 @@ fn who_could_put_another_folder_in_its_place() {
     let data = above.join("data");
     fs::create_dir_all(&data).unwrap();
     let us = User::us();
-    let told = |path: &Path| doubt(path, us).unwrap().map(|doubt| doubt.to_string());
+    let found = |path: &Path| doubt(path, us).unwrap().map(|doubt| doubt.to_string());
     let group = above.metadata().unwrap().gid();
     for (before, expected) in
         [(0o755, false), (0o700, false), (0o777, true), (0o757, true), (0o1777, false), (0o775, false)]
     {
         open(&above, before);
-        assert_eq!(told(&data).is_some(), expected, "{before:o}");
-        assert_eq!(told(&above.join("missing/deep")).is_some(), expected, "{before:o}");
+        assert_eq!(found(&data).is_some(), expected, "{before:o}");
+        assert_eq!(found(&above.join("missing/deep")).is_some(), expected, "{before:o}");
     }
     open(&above, 0o775);
     let stranger = User { id: us.id, group: group + 1 };
-    assert_eq!(doubt(&data, stranger).unwrap().is_some(), group != 0, "the group of somebody else");
+    assert_eq!(doubt(&data, stranger).unwrap().is_some(), group != 0, "another user's group");
     open(&above, 0o777);
     let expected = "above, which is above it (mode 777), and replace it; `chmod go-w ";
-    assert!(told(&data).unwrap().contains(expected), "{:?}", told(&data));
+    assert!(found(&data).unwrap().contains(expected), "{:?}", found(&data));
     assert!(matches!(take_folder(&data), Err(NotOurs::Replaceable(_))));
 
     // A link of ours is followed, and the way behind it counts as well.
     let link = dir.path().join("link");
     symlink(&data, &link).unwrap();
-    assert!(told(&link).is_some());
-    assert!(told(&link.join("below")).is_some());
+    assert!(found(&link).is_some());
+    assert!(found(&link.join("below")).is_some());
     open(&above, 0o755);
-    assert_eq!(told(&link), None);
+    assert_eq!(found(&link), None);
     assert_eq!(take_folder(&link).unwrap(), Some(0o755));
     let circle = dir.path().join("circle");
     symlink("circle", &circle).unwrap();
     assert!(doubt(&circle, us).is_err());
     symlink("above/../above/data", dir.path().join("relative")).unwrap();
-    assert_eq!(told(&dir.path().join("relative")), None);
+    assert_eq!(found(&dir.path().join("relative")), None);
     if !is_root() {
         return;
     }
     std::os::unix::fs::lchown(&link, Some(NOBODY), None).unwrap();
-    assert!(told(&link).unwrap().contains("link on its path belongs to user 65534"));
+    assert!(found(&link).unwrap().contains("link on its path belongs to user 65534"));
     chown(&above, Some(NOBODY), None).unwrap();
-    assert!(told(&data).unwrap().contains("above on its path belongs to user 65534"));
+    assert!(found(&data).unwrap().contains("above on its path belongs to user 65534"));
     assert_eq!(doubt(&data, User { id: NOBODY, group: NOBODY }).unwrap(), None, "unless one is that user");
 }
 
@@ -135,7 +135,7 @@ fn who_else_may_have_a_secret() {
     if is_root() {
         open(&file, 0o600);
         chown(&file, Some(NOBODY), None).unwrap();
-        let told = exposure(&file.metadata().unwrap()).unwrap();
-        assert_eq!(told, "it belongs to user 65534, who can read and change it; chown it");
+        let error = exposure(&file.metadata().unwrap()).unwrap();
+        assert_eq!(error, "it belongs to user 65534, who can read and change it; chown it");
     }
 }

@@ -150,7 +150,7 @@ fn accept(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
         return CLEAR;
     }
     let (app, release) = (goal.app.id.clone(), goal.release.commit.clone());
-    draft.add(Some(goal.app.id), None, vec![Step::Commit { app, release }]);
+    draft.add(Some(goal.app.id), None, vec![Step::Accept { app, release }]);
     PENDING
 }
 

@@ -97,7 +97,7 @@ impl<'a> Checked<'a> {
             Step::RemoveImage { image } => self.remove_image(image),
             Step::Try { .. } if self.is_held() => Some("the device is held"),
             Step::Try { .. } if self.accepted.is_some() && self.is_locked() => Some("updates are locked"),
-            Step::Try { .. } | Step::Commit { .. } => {
+            Step::Try { .. } | Step::Accept { .. } => {
                 let Some(wanted) = self.wanted else { return Some("no release is wanted") };
                 let is_tried = matches!(self.step, Step::Try { .. });
                 (!self.is_ready(wanted, is_tried)).then_some("one of its containers is missing")
@@ -156,7 +156,7 @@ impl<'a> Checked<'a> {
             | Step::RemoveImage { .. }
             | Step::Try { .. }
             | Step::Reject { .. }
-            | Step::Commit { .. }
+            | Step::Accept { .. }
             | Step::Forget { .. } => false,
         };
         is_back && (self.accepted.is_some() || matches!(self.step, Step::Unlock { .. }))

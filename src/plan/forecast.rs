@@ -137,7 +137,7 @@ impl Model {
             Step::Fence { .. }
             | Step::Heal { .. }
             | Step::Reject { .. }
-            | Step::Commit { .. }
+            | Step::Accept { .. }
             | Step::Forget { .. } => {}
         }
     }

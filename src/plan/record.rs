@@ -41,7 +41,7 @@ pub fn record_intent(ledger: &mut Ledger, observed: &Observed, stage: &[Step]) {
             | Step::RemoveImage { .. }
             | Step::Try { .. }
             | Step::Reject { .. }
-            | Step::Commit { .. }
+            | Step::Accept { .. }
             | Step::Forget { .. } => {}
         }
     }
@@ -57,7 +57,7 @@ pub fn record_done(ledger: &mut Ledger, target: &Target, boot_id: &str, now: &st
                 app.restart.remove(container);
             }
         }
-        Step::Commit { app, .. } => {
+        Step::Accept { app, .. } => {
             if let Some((app, release)) = entry(ledger, target, app) {
                 accept(app, release);
                 forget_downloads_of(ledger, release);
@@ -184,7 +184,7 @@ fn accept(app: &mut AppLedger, release: &Release) {
 fn add_history(ledger: &mut Ledger, now: &str, step: &Step) {
     let (app, release, what, why) = match step {
         Step::Try { app, release } => (app, release, What::Tried, ""),
-        Step::Commit { app, release } => (app, release, What::Accepted, ""),
+        Step::Accept { app, release } => (app, release, What::Accepted, ""),
         Step::Reject { app, release, why } => (app, release, What::Rejected, why.as_str()),
         Step::Pull { .. }
         | Step::MeasureImage { .. }

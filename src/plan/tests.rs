@@ -122,7 +122,7 @@ fn from_release_1_to_2() {
             "wait web unhealthy",
         ),
         (
-            "then images that we pulled and nobody needs",
+            "then images that we pulled and nothing needs",
             "target 2, good 2, db@2 running, web@2 healthy, have 1 2, pulled 1 2",
             "remove-image r/db:1, remove-image r/web:1",
         ),
@@ -240,7 +240,7 @@ fn a_bad_release_is_taken_back() {
         ),
         ("and it rests", "target 2, good 1, rejected 2, db@1 running, web@1 running", "wait all rejected"),
         (
-            "a way back that fails, too, is told, and what runs is left running",
+            "if the way back fails, too, a wait says so, and what runs is left running",
             "target 2, good 1, rejected 2, db@1 running, web@1 exited, stopped web@1, web@2 exited, putoff start web@1 2",
             "wait all rejected, wait web backoff, wait all degraded",
         ),
@@ -280,7 +280,7 @@ fn a_bad_release_is_taken_back() {
             "try 8",
         ),
         (
-            "with nothing to go back to, a job that failed takes nobody's place",
+            "with nothing to go back to, a failed job replaces no container",
             "target 6, trial 6, job@6 failed, job@1 running, web@6 running",
             "wait all degraded, wait job unhealthy",
         ),
@@ -399,8 +399,8 @@ fn no_target_touches_nothing() {
 #[test]
 fn what_ends_comes_back() {
     check(&[
-        ("stopped by somebody", "target 1, good 1, db@1 exited, web@1 running", "start db db-1"),
-        ("removed by somebody", "target 1, good 1, have 1, web@1 running", "create db@1"),
+        ("stopped by hand", "target 1, good 1, db@1 exited, web@1 running", "start db db-1"),
+        ("removed by hand", "target 1, good 1, have 1, web@1 running", "create db@1"),
         ("the engine is at it", "target 1, good 1, db@1 restarting, web@1 running", "wait db unhealthy"),
         ("dead", "target 1, good 1, db@1 dead, web@1 running", "remove db db-1"),
         (
@@ -424,7 +424,7 @@ fn what_ends_comes_back() {
             "wait web downloading",
         ),
         ("a job that is done stays done", "target 6, good 6, job@6 exited, web@6 running", ""),
-        ("a job that failed is told", "target 6, good 6, job@6 failed, web@6 running", "wait job unhealthy"),
+        ("a failed job is reported", "target 6, good 6, job@6 failed, web@6 running", "wait job unhealthy"),
         (
             "a job that we stopped goes on",
             "target 6, good 6, job@6 failed, stopped job@6, web@6 running",
@@ -540,8 +540,8 @@ fn the_checker_knows_an_unsafe_plan() {
             "heal" => Step::Heal { app, service },
             _ => Step::Start { app, service, container },
         };
-        let told = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
-        assert_eq!(told, vec![format!("{step}: {why}")], "{text}");
+        let found = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
+        assert_eq!(found, vec![format!("{step}: {why}")], "{text}");
     }
 }
 

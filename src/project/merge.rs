@@ -171,7 +171,7 @@ pub(super) fn pairs(node: Node) -> Node {
                 let (name, value) = (name.to_owned(), Node::text(value, &item.place));
                 set(&mut map, &name, value);
             }
-            None => set(&mut map, &text.to_owned(), Node::null(&item.place)),
+            None => set(&mut map, text, Node::null(&item.place)),
         }
     }
     Node::map(map, &place)

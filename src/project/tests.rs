@@ -355,10 +355,10 @@ fn input_is_bounded() {
         let last = n - 1;
         format!("{text}a{n}: &a{n} [*a{last}, *a{last}, *a{last}, *a{last}, *a{last}]\n")
     });
-    let told = errors(&format!("== compose.yaml\n{bomb}"));
+    let message = errors(&format!("== compose.yaml\n{bomb}"));
     assert!(
-        told.ends_with("it has more than 100000 values, with those of its anchors: shorten it"),
-        "{told}"
+        message.ends_with("it has more than 100000 values, with those of its anchors: shorten it"),
+        "{message}"
     );
     let deep = format!("== compose.yaml\na: {}", "[".repeat(10_000));
     assert!(errors(&deep).ends_with("it is nested deeper than 100 levels: flatten it"));

@@ -37,7 +37,7 @@ impl Counters {
         }
         attempted.done += 1;
         let lasted = match step {
-            Step::Commit { .. } => &mut self.counts.accepted,
+            Step::Accept { .. } => &mut self.counts.accepted,
             Step::Reject { .. } => &mut self.counts.rejected,
             Step::Heal { app, service } => {
                 *self.counts.heals.entry((app.clone(), service.clone())).or_default() += 1;

@@ -60,7 +60,7 @@ pub use orders::Command;
 use outbox::Outbox;
 use pulls::Pulls;
 use trials::Trials;
-use wakeups::{Inputs, Wakeup};
+use wakeups::{Inputs, Next};
 
 /// Shortest time between two observations while a plan waits.
 const SHORTEST_WAIT: Duration = Duration::from_millis(100);
@@ -150,19 +150,10 @@ pub async fn run<E, M, H>(
             () = stop.cancelled() => return writer.note_unfinished_pulls().await,
             wakeup = writer.next_wakeup(&mut inputs, due) => wakeup,
         };
-        match wakeup {
-            Wakeup::Closed => return,
-            Wakeup::Target(delivered) => writer.take_target(delivered).await,
-            Wakeup::Progress(image, progress) => {
-                writer.note_progress(&image, progress).await;
-                writer.publish();
-                continue;
-            }
-            Wakeup::PullEnded(ended) => writer.end_pull(ended).await,
-            Wakeup::Measured(image, result) => writer.end_measurement(image, result),
-            Wakeup::Command((order, answer)) => writer.take_order(&order, answer).await,
-            Wakeup::Engine(restarts) => writer.outbox.counters.counts.restarts = restarts,
-            Wakeup::Due => {}
+        match writer.handle(wakeup).await {
+            Next::End => return,
+            Next::Wait => continue,
+            Next::Cycle => {}
         }
         writer.save_outstanding().await;
         due = Instant::now() + writer.cycle(&stop).await.min(writer.saver.until_next());

@@ -4,11 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::engine::NewContainer;
 use crate::model::{
-    App, AppId, Commit, ContainerId, NetworkSpec, ObservedService, Release, ServiceName, ServiceSpec, Step,
-    TargetApp,
+    App, AppId, Commit, ContainerId, Ledger, NetworkSpec, Observed, ObservedService, Release, ServiceName,
+    ServiceSpec, Step, Target, TargetApp,
 };
-
-use super::stage::StepRunner;
 
 /// A step and its subject.
 #[derive(Clone)]
@@ -47,7 +45,15 @@ impl Subject<'_> {
     }
 }
 
-impl<'a, E, H> StepRunner<'a, E, H> {
+/// Where the subjects of steps are found.
+#[derive(Clone, Copy)]
+pub(super) struct Known<'a> {
+    pub(super) target: &'a Target,
+    pub(super) ledger: &'a Ledger,
+    pub(super) observed: &'a Observed,
+}
+
+impl<'a> Known<'a> {
     /// Finds the subject of a step.
     pub(super) fn resolve(&self, step: Step) -> ResolvedStep<'a> {
         let subject = self.subject(&step);
@@ -73,7 +79,7 @@ impl<'a, E, H> StepRunner<'a, E, H> {
             | Step::Unlock { .. }
             | Step::Heal { .. }
             | Step::Reject { .. }
-            | Step::Commit { .. }
+            | Step::Accept { .. }
             | Step::Forget { .. }
             | Step::Stop { .. }
             | Step::Fence { .. }

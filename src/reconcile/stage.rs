@@ -9,12 +9,12 @@ use tracing::debug;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    App, AppId, ContainerId, ImageRef, Ledger, LockError, Observed, Outcome, Platform, Release, ServiceName,
-    ServiceSpec, Step, Target, TargetApp, with_causes,
+    App, AppId, ContainerId, ImageRef, LockError, Outcome, Platform, Release, ServiceName, ServiceSpec, Step,
+    Target, TargetApp, with_causes,
 };
 use crate::plan;
 
-use super::resolve::{ResolvedStep, Subject};
+use super::resolve::{Known, ResolvedStep, Subject};
 use super::{HostAccess, Memory, Reconciler};
 
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
@@ -48,9 +48,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let runner = StepRunner {
             engine: &*self.engine,
             host: &*self.host,
-            target: &delivered.target,
-            ledger: &self.ledger,
-            observed: &self.observed,
+            known: Known { target: &delivered.target, ledger: &self.ledger, observed: &self.observed },
             numbers: &numbers,
         };
         let at_once = self.settings.plan.parallel_swaps.max(1);
@@ -112,9 +110,7 @@ fn chains(steps: Vec<Step>) -> Vec<Vec<Step>> {
 pub(super) struct StepRunner<'a, E, H> {
     engine: &'a E,
     pub(super) host: &'a H,
-    pub(super) target: &'a Target,
-    pub(super) ledger: &'a Ledger,
-    pub(super) observed: &'a Observed,
+    pub(super) known: Known<'a>,
     numbers: &'a BTreeMap<AppId, u64>,
 }
 
@@ -123,7 +119,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
     async fn run_chain(&self, chain: Vec<Step>) -> Vec<(Step, Outcome)> {
         let mut outcomes = Vec::new();
         let mut steps =
-            chain.into_iter().map(|step| self.resolve(step)).collect::<Vec<_>>().into_iter().peekable();
+            chain.into_iter().map(|step| self.known.resolve(step)).collect::<Vec<_>>().into_iter().peekable();
         let mut stopped = Vec::new();
         while let Some(step) = steps.next() {
             let begun = Instant::now();
@@ -194,7 +190,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
             | Step::MeasureImage { .. }
             | Step::Heal { .. }
             | Step::Reject { .. }
-            | Step::Commit { .. }
+            | Step::Accept { .. }
             | Step::Forget { .. } => Ok(()),
             Step::CreateNetwork { network, .. } => {
                 let Some(Subject::Network { owner, spec }) = subject else { return no_longer_wanted() };
@@ -211,15 +207,11 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                 let Some(new) = subject.new_container(service, release, &joined) else {
                     return no_longer_wanted();
                 };
-                if let Err(error) = self.host.prepare(new.app.number, service) {
-                    // The engine then makes the folder itself, and only root can lock.
-                    let error = with_causes(&error);
-                    debug!(%app, %service, error, "lock folder cannot be made");
-                }
+                self.prepare_lock_folder(new.app, service);
                 engine.create(new).await
             }
             Step::Reconnect { service, container, .. } => {
-                let (Some(seen), Some(subject)) = (self.seen(container), subject) else {
+                let (Some(seen), Some(subject)) = (self.known.seen(container), subject) else {
                     return no_longer_wanted();
                 };
                 let joined = BTreeMap::new();
@@ -244,6 +236,13 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
         outcome(step, result)
     }
 
+    /// Creates the lock folder of a service. If that fails, the engine creates it, and only root can lock.
+    fn prepare_lock_folder(&self, app: &App, service: &ServiceName) {
+        if let Err(error) = self.host.prepare(app.number, service) {
+            debug!(app = %app.id, %service, error = with_causes(&error), "lock folder cannot be created");
+        }
+    }
+
     /// Returns the observed containers whose namespaces a service joins; `None` when one is missing.
     fn joined(
         &self,
@@ -253,7 +252,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
     ) -> Option<BTreeMap<ServiceName, ContainerId>> {
         let container = |name: &ServiceName| {
             let spec = release.services.get(name)?;
-            let mut all = self.observed.services.iter();
+            let mut all = self.known.observed.services.iter();
             let seen = all.find(|s| s.app == *app && s.service == *name && s.spec == spec.hash)?;
             Some((name.clone(), seen.container.clone()))
         };
@@ -263,8 +262,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
     /// Locks all services of an app, so that from now on it waits for us. Locks of the app that an order overrides, or that
     /// do not count, are removed first.
     fn lock(&self, app: &AppId) -> Outcome {
-        let Some((owner, Some(release))) = wanted(self.target, app) else { return no_longer_wanted() };
-        let ledger = self.ledger.apps.get(app);
+        let Some((owner, Some(release))) = wanted(self.known.target, app) else { return no_longer_wanted() };
+        let ledger = self.known.ledger.apps.get(app);
         let good = ledger.and_then(|a| a.good.as_ref());
         let services: BTreeSet<_> = release
             .services
@@ -274,8 +273,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
             .collect();
         let services: Vec<_> = services.into_iter().collect();
         let forced = ledger.and_then(|a| a.forced.as_ref());
-        let is_ordered = self.target.is_lock_overridden || forced == Some(&release.key());
-        let counts = |service: &ServiceName| plan::may_lock(self.observed, ledger, app, service);
+        let is_ordered = self.known.target.is_lock_overridden || forced == Some(&release.key());
+        let counts = |service: &ServiceName| plan::may_lock(self.known.observed, ledger, app, service);
         for service in services.iter().filter(|service| is_ordered || !counts(service)) {
             self.host.break_locks(owner.number, service);
         }

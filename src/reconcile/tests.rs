@@ -284,19 +284,19 @@ impl Lab {
         crate::engine::Inspect::observe(&*self.engine).await.unwrap().services.len()
     }
 
-    /// What runs, e.g. "db@1 web@1"; a container that does not run stands in brackets.
+    /// The containers, e.g. "db@1 web@1"; one that does not run is in brackets.
     async fn runs(&self) -> String {
         let observed = crate::engine::Inspect::observe(&*self.engine).await.unwrap();
-        let mut told: Vec<_> = observed
+        let mut containers: Vec<_> = observed
             .services
             .iter()
             .map(|s| {
-                let told = format!("{}@{}", s.service, s.release);
-                if s.state == ContainerState::Running { told } else { format!("({told})") }
+                let name = format!("{}@{}", s.service, s.release);
+                if s.state == ContainerState::Running { name } else { format!("({name})") }
             })
             .collect();
-        told.sort();
-        told.join(" ")
+        containers.sort();
+        containers.join(" ")
     }
 
     fn good(&self) -> Option<String> {
@@ -381,7 +381,7 @@ async fn what_the_engine_tells_before_it_lists_it_is_seen() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_that_is_not_there_harms_nobody() {
+async fn a_missing_image_stops_no_container() {
     let lab = Lab::new();
     lab.deliver(target(1));
     lab.pass(20).await;
@@ -485,7 +485,7 @@ async fn a_read_only_store_is_tried_every_five_minutes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_stops_when_told_and_when_nobody_is_left() {
+async fn it_stops_when_it_is_cancelled_and_when_all_senders_are_gone() {
     let mut lab = Lab::new();
     lab.pass(10).await;
     lab.stop.cancel();
@@ -573,7 +573,7 @@ async fn what_was_taken_back_is_tried_again_after_another_target() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_that_nobody_restarts_comes_back_from_our_own_stop() {
+async fn a_service_without_restarts_comes_back_after_our_own_stop() {
     let lab = Lab::new();
     lab.deliver(without_restart(1));
     lab.pass(20).await;
@@ -585,7 +585,7 @@ async fn a_service_that_nobody_restarts_comes_back_from_our_own_stop() {
 
 /// An engine may restart a container faster than it tells, or without an event.
 #[tokio::test(start_paused = true)]
-async fn a_restart_that_nobody_saw_begins_the_soak_anew() {
+async fn a_restart_that_was_not_seen_resets_the_soak() {
     let lab = Lab::new();
     lab.deliver(target(1));
     lab.pass(60).await;
@@ -632,7 +632,7 @@ async fn a_trial_is_counted_over_restarts_of_the_agent() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_release_that_crashes_stays_up_and_is_told() {
+async fn a_first_release_that_crashes_stays_up_and_is_reported() {
     let lab = Lab::new();
     lab.engine.publish(&image("web", 1), Behaviour::Crashes);
     lab.deliver(target(1));
@@ -661,13 +661,13 @@ async fn an_operator_goes_back_after_commit_without_the_registry() {
     assert_eq!(lab.runs().await, "db@2 web@2");
     all_images().iter().for_each(|image| lab.engine.unpublish(image));
     let calls = lab.engine.calls().len();
-    let told = lab.order(Order::Rollback { app: Some("demo".into()) }).await;
+    let answer = lab.order(Order::Rollback { app: Some("demo".into()) }).await;
     let line = "release 2 of demo is rejected, release 1 comes back; `cotter retry` undoes this";
-    assert_eq!(told, Answer::Done(line.into()));
+    assert_eq!(answer, Answer::Done(line.into()));
     assert_eq!(
         lab.notebook.0.lock().unwrap().ledger.apps[&app_id("app")].previous,
         None,
-        "saved before told"
+        "saved before the answer"
     );
     lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
@@ -715,7 +715,7 @@ async fn a_release_comes_back_with_its_own_networks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rejected_release_is_tried_again_when_told() {
+async fn a_rejected_release_is_tried_again_after_the_order_retry() {
     let lab = Lab::new();
     lab.deliver(target(1));
     lab.pass(20).await;
@@ -729,8 +729,8 @@ async fn a_rejected_release_is_tried_again_when_told() {
         elsewhere,
         Answer::NotFound("this device has no app no; `cotter status` names its apps".into())
     );
-    let told = lab.order(Order::Retry { app: Some("app".into()) }).await;
-    assert_eq!(told, Answer::Done("release 2 of demo is tried again".into()));
+    let answer = lab.order(Order::Retry { app: Some("app".into()) }).await;
+    assert_eq!(answer, Answer::Done("release 2 of demo is tried again".into()));
     lab.pass(30).await;
     assert_eq!(lab.runs().await, "db@1 web@1", "it was tried, and is still bad");
     let starts = lab.engine.calls().iter().filter(|call| call.starts_with("start ")).count();
@@ -745,8 +745,8 @@ async fn a_retry_does_not_wait_for_a_back_off() {
     lab.deliver(target(1));
     lab.pass(1000).await;
     lab.engine.publish(&image("web", 1), Behaviour::Runs);
-    let told = lab.order(Order::Retry { app: None }).await;
-    assert_eq!(told, Answer::Done("steps that failed are tried again now".into()));
+    let answer = lab.order(Order::Retry { app: None }).await;
+    assert_eq!(answer, Answer::Done("steps that failed are tried again now".into()));
     lab.pass(15).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
 }
@@ -757,7 +757,7 @@ async fn a_held_device_fetches_and_revives_and_swaps_nothing() {
     lab.deliver(target(1));
     lab.pass(20).await;
     lab.order(held()).await;
-    assert!(lab.report.borrow().hold.is_some(), "told at once");
+    assert!(lab.report.borrow().hold.is_some(), "reported at once");
     lab.deliver(target(2));
     lab.pass(1000).await;
     assert_eq!(lab.runs().await, "(db@2) (web@2) db@1 web@1", "fetched and created, not started");

@@ -120,7 +120,7 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                     && release.services.get(&seen.service).is_some_and(|spec| spec.hash == seen.spec)
             })
         };
-        let all = self.observed.services.iter().chain(&self.observed.parked);
+        let all = self.known.observed.services.iter().chain(&self.known.observed.parked);
         all.into_iter().find(|seen| self.is_up(seen, stopped) && !is_known(seen))
     }
 
@@ -134,7 +134,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
                 let is_it = |seen: &&ObservedService| {
                     seen.app == *app && seen.service == *service && seen.spec == spec.hash
                 };
-                let is_up = self.observed.services.iter().filter(is_it).any(|seen| self.is_up(seen, stopped));
+                let is_up =
+                    self.known.observed.services.iter().filter(is_it).any(|seen| self.is_up(seen, stopped));
                 if (app, &spec.hash) != (own_app, own_spec) && (is_up || is_beside) {
                     found.push(Neighbour { app, service, spec, volumes: &release.volumes, is_up });
                 }
@@ -145,8 +146,8 @@ impl<E: Operate, H: HostAccess> StepRunner<'_, E, H> {
 
     /// Returns all wanted and all good releases.
     fn releases(&self) -> impl Iterator<Item = (&AppId, &Release)> {
-        let wanted = self.target.apps.iter().filter_map(|(id, app)| Some((id, app.release()?)));
-        let good = self.ledger.apps.iter().filter_map(|(id, app)| Some((id, app.good.as_ref()?)));
+        let wanted = self.known.target.apps.iter().filter_map(|(id, app)| Some((id, app.release()?)));
+        let good = self.known.ledger.apps.iter().filter_map(|(id, app)| Some((id, app.good.as_ref()?)));
         wanted.chain(good)
     }
 }

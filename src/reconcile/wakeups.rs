@@ -27,6 +27,16 @@ pub(super) enum Wakeup {
     Closed,
 }
 
+/// What the loop does after a wakeup.
+pub(super) enum Next {
+    /// Begins a cycle.
+    Cycle,
+    /// Waits for the next wakeup.
+    Wait,
+    /// Ends.
+    End,
+}
+
 pub(super) struct Inputs {
     pub(super) target: watch::Receiver<Option<Arc<Delivered>>>,
     pub(super) engine: watch::Receiver<ByService>,
@@ -55,5 +65,23 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             () = tokio::time::sleep_until(due) => Wakeup::Due,
             () = self.lock_folders.changed(&*self.host) => Wakeup::Due,
         }
+    }
+
+    pub(super) async fn handle(&mut self, wakeup: Wakeup) -> Next {
+        match wakeup {
+            Wakeup::Closed => return Next::End,
+            Wakeup::Target(delivered) => self.take_target(delivered).await,
+            Wakeup::Progress(image, progress) => {
+                self.note_progress(&image, progress).await;
+                self.publish();
+                return Next::Wait;
+            }
+            Wakeup::PullEnded(ended) => self.end_pull(ended).await,
+            Wakeup::Measured(image, result) => self.end_measurement(image, result),
+            Wakeup::Command((order, answer)) => self.take_order(&order, answer).await,
+            Wakeup::Engine(restarts) => self.outbox.counters.counts.restarts = restarts,
+            Wakeup::Due => {}
+        }
+        Next::Cycle
     }
 }

@@ -26,9 +26,9 @@ fn guarded(realm: String) -> Server {
     })
 }
 
-/// A token service; `told` is its answer.
-fn tokens(told: &'static str) -> Server {
-    Server::start(move |_| answer("200 OK", &[], told.as_bytes()))
+/// A token service with this answer.
+fn tokens(body: &'static str) -> Server {
+    Server::start(move |_| answer("200 OK", &[], body.as_bytes()))
 }
 
 async fn asked(registry: &Server, login: &RegistryLogin) -> Result<RegistryPass, String> {
@@ -52,13 +52,13 @@ async fn the_engine_is_given_a_token_and_the_login_goes_to_the_token_service_alo
     );
     assert!(shown.contains(SHOWN), "{shown}");
     assert!(registry.requests().iter().all(|request| !request.contains(SHOWN)), "{:?}", registry.requests());
-    for told in [r#"{"access_token":"let-me-in"}"#, r#"{"token":"let-me-in"}"#] {
-        let service = tokens(told);
+    for body in [r#"{"access_token":"let-me-in"}"#, r#"{"token":"let-me-in"}"#] {
+        let service = tokens(body);
         let registry = guarded(service.url("/token"));
         let login = self::login(&[&registry.address, &service.address]);
         let life = Duration::from_secs(60);
         let expected = RegistryPass::Token { token: "let-me-in".to_owned(), life, login: login.clone() };
-        assert_eq!(asked(&registry, &login).await, Ok(expected), "{told}");
+        assert_eq!(asked(&registry, &login).await, Ok(expected), "{body}");
     }
 }
 
@@ -90,7 +90,7 @@ async fn a_token_service_on_a_host_that_may_not_see_the_login_is_not_asked() {
 #[tokio::test]
 async fn what_a_registry_may_say_of_its_token_service() {
     let login = login(&["127.0.0.1", "r.example", "auth.example", "http://lan.example", ".cloud.example"]);
-    for (registry, realm, told) in [
+    for (registry, realm, expected) in [
         ("r.example", "https://auth.example/token", ""),
         ("r.example", "https://auth.example:443/token", ""),
         ("r.example", "https://api.cloud.example:8443/token", ""),
@@ -108,10 +108,10 @@ async fn what_a_registry_may_say_of_its_token_service() {
         let http = Http::new().unwrap();
         let checked = Asking::new(&http, &image, Some(&login)).check_realm(realm);
         match checked {
-            Ok(()) => assert_eq!(told, "", "{realm}"),
+            Ok(()) => assert_eq!(expected, "", "{realm}"),
             Err(refused) => {
                 let refused = refused.why.to_string();
-                assert!(!told.is_empty() && refused.contains(told), "{realm}: {refused}");
+                assert!(!expected.is_empty() && refused.contains(expected), "{realm}: {refused}");
             }
         }
     }
@@ -130,14 +130,14 @@ async fn what_the_engine_is_given_follows_from_what_the_registry_asks_for() {
     let known = login(&[&basic.address]);
     assert_eq!(asked(&basic, &known).await, Ok(RegistryPass::Login(known)));
     assert!(basic.requests().iter().all(|request| !request.contains(SHOWN)), "the engine shows it by itself");
-    for (status, told) in [
+    for (status, expected) in [
         ("401 Who", "does not let us read"),
         ("500 Oh", "status 500 Internal Server Error"),
         ("404 What", "status 404 Not Found"),
     ] {
         let odd = Server::start(move |_| answer(status, &[], b""));
         let refused = asked(&odd, &login(&[&odd.address])).await.unwrap_err();
-        assert!(refused.contains(told), "{status}: {refused}");
+        assert!(refused.contains(expected), "{status}: {refused}");
     }
 }
 
@@ -153,7 +153,7 @@ async fn no_token_service_fills_the_memory_or_sends_the_login_on() {
         "/denied" => answer("401 No", &[], b""),
         other => panic!("{other}"),
     });
-    for (path, told) in [
+    for (path, expected) in [
         ("/endless", "its answer has more than 65536 bytes"),
         ("/away", "which is another server"),
         ("/none", "returned no token"),
@@ -163,7 +163,7 @@ async fn no_token_service_fills_the_memory_or_sends_the_login_on() {
         let registry = guarded(service.url(path));
         let login = login(&[&registry.address, &service.address, &elsewhere.address]);
         let refused = asked(&registry, &login).await.unwrap_err();
-        assert!(refused.contains(told), "{path}: {refused}");
+        assert!(refused.contains(expected), "{path}: {refused}");
     }
     assert_eq!(elsewhere.requests(), Vec::<String>::new());
 }

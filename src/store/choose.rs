@@ -15,8 +15,9 @@
 //! is lost, the newer mirror has everything; if both mirrors are lost, the database has. A database that lost its tail
 //! unnoticed is older than the mirror, so the mirror is taken.
 
-use super::mirror::{Found, Slot};
+use super::mirror::Found;
 use super::records::Snapshot;
+use super::slot::Slot;
 use super::{Recovery, StoreError};
 use crate::model::with_causes;
 

@@ -359,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_that_is_just_being_closed_is_waited_for() {
+    fn opening_waits_for_a_database_that_is_being_closed() {
         for _ in 0..3 {
             let dir = tempfile::tempdir().unwrap();
             let folder = dir.path().join("db");
@@ -375,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_it_is_opened_is_damage_and_leaves_its_mark_until_it_ends() {
+    fn a_panic_during_opening_counts_as_damage_and_leaves_its_mark() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("db");
         let marks = || fs::read_dir(dir.path()).unwrap().count();

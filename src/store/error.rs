@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::mirror::Slot;
+use super::slot::Slot;
 
 /// Why the store cannot be used, or a save is not on disk yet.
 #[derive(Debug, thiserror::Error)]

@@ -5,8 +5,9 @@ use std::path::Path;
 
 use crate::model::{ClockNote, Identity, with_causes};
 
-use super::mirror::{self, Found, Slot};
+use super::mirror::{self, Found};
 use super::records::{self, Snapshot};
+use super::slot::Slot;
 use super::{DATABASE, folder};
 
 /// What can be observed of a store from outside.

@@ -3,7 +3,6 @@
 //! A mirror has two lines: `{"sha256":…}` with the hash of the second, and `{"v":1,"seq":…,"records":{…}}`. This module
 //! does not know what the records mean.
 
-use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -15,41 +14,11 @@ use sha2::{Digest as _, Sha256};
 use super::StoreError;
 use super::folder;
 use super::records::{Records, Snapshot, VERSION, hex, other_version, without_content};
+use super::slot::Slot;
 
 /// Largest file that is read, in bytes. No device has so much state; a larger file is damaged and must not fill the
 /// memory.
 const LARGEST: u64 = 32 << 20;
-
-/// One of the two mirrors.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
-    A,
-    B,
-}
-
-impl Slot {
-    pub(super) const BOTH: [Self; 2] = [Self::A, Self::B];
-
-    pub(super) fn file_name(self) -> &'static str {
-        match self {
-            Self::A => "mirror-a.json",
-            Self::B => "mirror-b.json",
-        }
-    }
-
-    fn other(self) -> Self {
-        match self {
-            Self::A => Self::B,
-            Self::B => Self::A,
-        }
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.file_name())
-    }
-}
 
 /// What was found where a copy should be.
 #[derive(Debug)]

@@ -23,6 +23,7 @@ mod folder;
 mod inspect;
 mod mirror;
 mod records;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -38,8 +39,8 @@ use records::{Records, Snapshot};
 
 pub use error::{Recovery, StoreError};
 pub use inspect::{Copy, Inspection, inspect};
-pub use mirror::Slot;
 pub use records::Remembered;
+pub use slot::Slot;
 
 /// Added to the save number if a copy is unreadable, so that our next number is greater than the one in that copy.
 const LEAP: u64 = 1_000_000;

@@ -17,14 +17,14 @@ fn parse(apps: &Value, bounds: ReleaseLimits) -> Result<Vec<String>, String> {
     let body = json!({ uuid.as_str(): {"name": "d", "apps": apps} }).to_string();
     let policy = Policy { limits: bounds, ..Policy::default() };
     let target = target_v3::parse(body.as_bytes(), &uuid, &policy).map_err(|error| error.to_string())?;
-    let told = |(id, app): (&crate::model::AppId, &TargetApp)| match app {
+    let text = |(id, app): (&crate::model::AppId, &TargetApp)| match app {
         TargetApp::Wanted(_) => format!("{id}: wanted"),
         TargetApp::Refused(refused) => {
             let refusals: Vec<_> = refused.refusals.iter().map(ToString::to_string).collect();
             format!("{id}: {}", refusals.join("; "))
         }
     };
-    Ok(target.apps.iter().map(told).collect())
+    Ok(target.apps.iter().map(text).collect())
 }
 
 /// One app's refusal, whatever the bound is that it exceeds.
@@ -57,7 +57,7 @@ fn each_bound_tells_its_number_and_its_setting() {
         )
         .replace("N", &number.to_string())
     };
-    for (services, composition, told) in [
+    for (services, composition, expected) in [
         (3, json!({}), "app: wanted".to_owned()),
         (4, json!({}), in_all("services", 4, 3)),
         (1, json!({"networks": ["a", "b"]}), "app: wanted".into()),
@@ -82,7 +82,7 @@ fn each_bound_tells_its_number_and_its_setting() {
             of_one("services.s0.environment: it has N bytes", "environment", 21, 20),
         ),
     ] {
-        assert_eq!(refused(services, &composition, few.clone()), told, "{composition}");
+        assert_eq!(refused(services, &composition, few.clone()), expected, "{composition}");
     }
     let declared = json!({"app": {"id": 1, "name": "a", "releases": {"r1": {"id": 1,
         "networks": {"n": {"labels": {"a": "", "b": "", "c": ""}}, "m": {}, "o": {}},
@@ -99,9 +99,9 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
     let bounds = || ReleaseLimits { services: 5, apps: 4, ..ReleaseLimits::default() };
     let bad = app(4, &json!({"restart": "maybe"}));
     let apps = json!({"a": app(3, &json!({})), "b": bad, "c": app(3, &json!({})), "d": app(2, &json!({}))});
-    let told = parse(&apps, bounds()).unwrap();
+    let found = parse(&apps, bounds()).unwrap();
     assert_eq!(
-        [&told[0], &told[2], &told[3]],
+        [&found[0], &found[2], &found[3]],
         [
             "a: wanted",
             "c: services: it has 3 services, and apps before it have 3, and a device accepts 5 in total: use fewer, or raise \
@@ -112,7 +112,7 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
     let many: serde_json::Map<_, _> = (0..5).map(|n| (format!("a{n}"), app(1, &json!({})))).collect();
     assert_eq!(
         parse(&Value::Object(many), bounds()).unwrap_err(),
-        "target refused at \"apps\": there are 5 apps, and this device accepts 4: remove some, or raise limits.apps on the \
+        "at \"apps\": there are 5 apps, and this device accepts 4: remove some, or raise limits.apps on the \
          device"
     );
 }
@@ -120,13 +120,13 @@ fn apps_share_what_the_device_has_and_an_app_that_is_refused_takes_nothing() {
 #[test]
 fn two_hundred_services_are_usual_and_nine_thousand_are_not_even_read() {
     assert_eq!(refused(200, &json!({}), ReleaseLimits::default()), "app: wanted");
-    let told = refused(201, &json!({}), ReleaseLimits::default());
-    assert!(told.contains("it has 201 services, and a device accepts 200 in total"), "{told}");
-    let told = parse(&json!({"app": app(9000, &json!({}))}), ReleaseLimits::default());
-    assert!(told.unwrap()[0].contains("it has 9000 services"));
-    let told = parse(&json!({"app": app(30_000, &json!({}))}), ReleaseLimits::default()).unwrap_err();
+    let found = refused(201, &json!({}), ReleaseLimits::default());
+    assert!(found.contains("it has 201 services, and a device accepts 200 in total"), "{found}");
+    let found = parse(&json!({"app": app(9000, &json!({}))}), ReleaseLimits::default());
+    assert!(found.unwrap()[0].contains("it has 9000 services"));
+    let found = parse(&json!({"app": app(30_000, &json!({}))}), ReleaseLimits::default()).unwrap_err();
     let expected = "values, and this device accepts 100000: make the release smaller, or raise limits.values on the device";
-    assert!(told.contains(expected), "{told}");
+    assert!(found.contains(expected), "{found}");
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_compose_file_is_warned_of_what_devices_usually_refuse_and_refused_what_all_
     };
     assert_eq!(check(200), Ok(Vec::new()));
     let warned = check(201).unwrap();
-    let told = "services: devices refuse it unless their settings allow it: it has 201 services, and a device accepts 200 in \
+    let found = "services: devices refuse it unless their settings allow it: it has 201 services, and a device accepts 200 in \
                 total: use fewer, or raise limits.services on the device";
-    assert_eq!(warned.iter().map(ToString::to_string).collect::<Vec<_>>(), [told]);
+    assert_eq!(warned.iter().map(ToString::to_string).collect::<Vec<_>>(), [found]);
     let refused = check(5001).unwrap_err();
     assert!(refused[0].to_string().contains("it has 5001 services, and a device accepts 5000 in total"));
 }
@@ -195,6 +195,6 @@ fn what_fits_is_read_in_no_time() {
     };
     let services: serde_json::Map<_, _> = (0..200).map(|n| (format!("s{n}"), service(n))).collect();
     let app = json!({"id": 1, "name": "a", "releases": {"r1": {"id": 1, "services": services}}});
-    let told = parse(&json!({"app": app}), ReleaseLimits::default()).unwrap();
-    assert_eq!(told, ["app: wanted"]);
+    let found = parse(&json!({"app": app}), ReleaseLimits::default()).unwrap();
+    assert_eq!(found, ["app: wanted"]);
 }

@@ -19,19 +19,19 @@ fn file(value: serde_json::Value) -> ComposeFile {
 fn what_devices_refuse_is_refused_here() {
     let web = json!({"image": "a", "ports": ["0"], "pid": "container:db", "depends_on": ["db"]});
     let given = file(json!({"services": {"web": web}}));
-    let told: Vec<_> =
+    let found: Vec<_> =
         check(&given, &images(&["web"]), None).unwrap_err().iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        found,
         [
             "services.web.ports[0]: \"0\" is not accepted: write ports from 1 to 65535",
             "services.web.pid: a container outside of the release cannot be joined: write \"service:NAME\" with a service of the release",
             "services.web.depends_on.db: there is no service db in the release: add it, or remove this",
         ]
     );
-    let told = check(&given, &images(&[]), None).unwrap_err();
+    let found = check(&given, &images(&[]), None).unwrap_err();
     assert_eq!(
-        told[0].to_string(),
+        found[0].to_string(),
         "services.web.image: its image was not resolved: check the image's name and the registry"
     );
 }
@@ -40,10 +40,10 @@ fn what_devices_refuse_is_refused_here() {
 fn what_only_some_devices_allow_is_a_warning() {
     let web = json!({"image": "a", "volumes": ["/srv:/srv"], "privileged": true});
     let given = file(json!({"services": {"web": web}}));
-    let told = check(&given, &images(&["web"]), None).unwrap();
-    let told: Vec<_> = told.iter().map(ToString::to_string).collect();
+    let found = check(&given, &images(&["web"]), None).unwrap();
+    let found: Vec<_> = found.iter().map(ToString::to_string).collect();
     assert_eq!(
-        told,
+        found,
         [
             "services.web.volumes: devices refuse it unless their settings allow it: \"/srv\" is a path of the \
           host that releases may not mount: use a named volume, or put the files into the image, or add it to \

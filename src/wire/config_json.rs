@@ -111,10 +111,10 @@ mod tests {
 
     const SECRET: &str = "hunter2hunter2";
 
-    /// How to join as text: endpoint, admission, and what is said besides.
-    fn told(json: &str) -> String {
+    /// The result as text: endpoint, credentials, and the other fields.
+    fn result(json: &str) -> String {
         let json = json.replace('\'', "\"").replace("SECRET", SECRET);
-        let told = match read(json.as_bytes()) {
+        let text = match read(json.as_bytes()) {
             Err(error) => format!("refused: {error}"),
             Ok((enrolment, notes)) => {
                 let Enrolment { endpoint, admission, device_type, device_name, registry, poll_interval } =
@@ -128,8 +128,8 @@ mod tests {
                 format!("{endpoint} {admission:?} [{}]{poll} notes: {}", more.join(" "), notes.len())
             }
         };
-        assert!(!told.contains(SECRET), "{told}");
-        told
+        assert!(!text.contains(SECRET), "{text}");
+        text
     }
 
     #[test]
@@ -166,7 +166,7 @@ mod tests {
                 "https://a Register { fleet: 7, .. } [] notes: 1".to_owned(),
             ),
         ] {
-            assert_eq!(told(&json), expected);
+            assert_eq!(result(&json), expected);
         }
     }
 
@@ -195,8 +195,8 @@ mod tests {
             ),
             ("{'apiEndpoint': 'https://a'}", "it has neither uuid and deviceApiKey of a device nor"),
         ] {
-            let told = told(&json.replace("UUID", &uuid));
-            assert!(told.starts_with(&format!("refused: {expected}")), "{json}: {told}");
+            let result = result(&json.replace("UUID", &uuid));
+            assert!(result.starts_with(&format!("refused: {expected}")), "{json}: {result}");
         }
     }
 }

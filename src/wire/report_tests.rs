@@ -58,10 +58,10 @@ fn a_release_on_its_way() {
 }
 
 #[test]
-fn apps_are_told_only_when_certain() {
+fn apps_are_reported_only_when_certain() {
     let mut report = updating();
     report.engine_error = Some("down".into());
-    assert_eq!(rendered(&report), json!({}), "the engine cannot be looked at");
+    assert_eq!(rendered(&report), json!({}), "the engine cannot be observed");
     assert_eq!(rendered(&Report::default()), json!({}), "no target");
     assert_eq!(rendered(&Report { has_target: true, ..Report::default() }), json!({}), "no app");
 }
@@ -110,7 +110,7 @@ fn the_retry_tells_only_the_target() {
         json!({"status": "Idle", "apps": {"a": {"release_uuid": "r1", "releases": {"r1": {"update_status": "done",
             "services": {"web": {"image": "r.example/web", "status": "Running", "download_progress": null}}}}}}})
     );
-    assert_eq!(reduced(&Report::default()), json!({"status": "Idle"}), "an app that is gone is not told");
+    assert_eq!(reduced(&Report::default()), json!({"status": "Idle"}), "a removed app is not reported");
     at_target.apps.values_mut().next().unwrap().target = None;
     assert_eq!(reduced(&at_target), json!({"status": "Idle"}));
 }

@@ -14,7 +14,7 @@ use super::bounds::{self, Taken};
 use super::compose::{self, Contents, Form};
 use super::policy;
 use super::state_v3::{AppState, DeviceState, ReleaseState};
-use crate::model::text::{is_one_line, one_line};
+use crate::model::text::{cleaned, one_line};
 use crate::model::{
     App, AppId, Commit, DeviceUuid, Policy, Refusal, RefusedApp, Release, Target, TargetApp, WantedApp,
 };
@@ -47,11 +47,16 @@ const SUPERVISORS: [&str; 5] = [
 
 /// Why a body is not a valid target.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("target refused at {path:?}: {why}")]
+#[error("{}{why}", place(.path))]
 pub struct TargetError {
     /// The path in our device's entry, e.g. `config.NAME`; empty for the complete body.
     pub path: String,
     pub why: String,
+}
+
+/// Returns where in the target an error is, if not in all of it.
+fn place(path: &str) -> String {
+    if path.is_empty() { String::new() } else { format!("at {path:?}: ") }
 }
 
 /// Parses a body of at most 4 MiB. Refuses apps that ask for more than `policy` allows. Bounds the poll interval to
@@ -59,9 +64,8 @@ pub struct TargetError {
 ///
 /// # Errors
 ///
-/// [`TargetError`] when the body is too long, has too many values or apps, or is no JSON, when it names not
-/// exactly `device`, when anything outside of the apps has a wrong type, when the device's name has a
-/// line break or an invisible character, and when an app's uuid is none. What is wrong within an app is no error: that app is
+/// [`TargetError`] if the body is too long, has too many values or apps, is not JSON, or does not name exactly `device`, if
+/// anything outside of the apps has a wrong type, and if the uuid of an app is invalid. An error within an app makes it
 /// [`TargetApp::Refused`], with paths relative to its release, e.g. `services.web.composition.ports[0]`.
 pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target, TargetError> {
     let bounds = &policy.limits;
@@ -75,9 +79,6 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         return Err(error("", &why));
     }
     let state = device_state(body, device)?;
-    if !is_name(&state.name) {
-        return Err(error("name", &bad_name("device", &state.name)));
-    }
     if state.apps.len() > bounds.apps {
         let why = format!(
             "there are {} apps, and this device accepts {}: remove some, or raise limits.apps on the device",
@@ -95,7 +96,7 @@ pub fn parse(body: &[u8], device: &DeviceUuid, policy: &Policy) -> Result<Target
         }
     }
     Ok(Target {
-        device_name: state.name,
+        device_name: name_of(&state.name, device.as_str()),
         apps,
         poll_interval: poll_interval(&state.config),
         is_lock_overridden: is_lock_overridden(&state.config),
@@ -134,7 +135,10 @@ fn app(id: AppId, raw: Value, policy: &Policy, taken: &mut Taken) -> TargetApp {
         Some(releases) => releases.keys().map(|commit| short(commit)).collect(),
         None => Vec::new(),
     };
-    let name = raw.get("name").and_then(Value::as_str).map_or_else(|| id.to_string(), short);
+    let name = raw
+        .get("name")
+        .and_then(Value::as_str)
+        .map_or_else(|| id.to_string(), |given| name_of(given, id.as_str()));
     let refused = |refusals| {
         let release = named.first().cloned().unwrap_or_default();
         TargetApp::Refused(RefusedApp { name, release, refusals })
@@ -155,10 +159,7 @@ fn app(id: AppId, raw: Value, policy: &Policy, taken: &mut Taken) -> TargetApp {
             return refused(vec![refusal]);
         }
     };
-    if !is_name(&state.name) {
-        return refused(vec![Refusal { path: "name".into(), why: bad_name("app", &state.name) }]);
-    }
-    let app = App { id, number: state.id, name: state.name };
+    let app = App { number: state.id, name: name_of(&state.name, id.as_str()), id };
     match state.releases.into_iter().next() {
         None => TargetApp::Wanted(WantedApp { app, release: None, warnings: Vec::new() }),
         Some((commit, given)) => match release(&commit, &given, policy, taken) {
@@ -235,17 +236,11 @@ fn short(text: &str) -> String {
     one_line(&text.chars().take(200).collect::<String>())
 }
 
-/// Returns whether a device or an app may have this name, which is shown in tables and logs.
-fn is_name(name: &str) -> bool {
-    is_one_line(name) && name.chars().count() <= LONGEST_NAME
-}
-
-fn bad_name(what: &str, name: &str) -> String {
-    format!(
-        "the {what} is called \"{}\", but a name has at most 255 characters, without line breaks and invisible \
-         ones; rename it",
-        short(name)
-    )
+/// Returns the name of a device or an app without invisible characters, such as a joiner that an emoji keyboard left,
+/// because it is shown in tables and logs; its uuid if nothing is left.
+fn name_of(given: &str, uuid: &str) -> String {
+    let clean = cleaned(given, LONGEST_NAME);
+    if clean.is_empty() { uuid.to_owned() } else { clean }
 }
 
 #[cfg(test)]

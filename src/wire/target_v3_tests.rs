@@ -20,7 +20,7 @@ fn apps(apps: &Value) -> BTreeMap<AppId, TargetApp> {
 }
 
 /// Apps as text: `a: wanted r1`, or `a: refused r1 [path: why]`.
-fn told(given: &Value) -> Vec<String> {
+fn texts(given: &Value) -> Vec<String> {
     let line = |(id, app): (&AppId, &TargetApp)| match app {
         TargetApp::Wanted(wanted) => {
             let release = wanted.release.as_ref().map_or("nothing", |release| release.commit.as_str());
@@ -137,18 +137,6 @@ fn a_body_that_is_no_target() {
             "invalid type: sequence, expected a map",
         ),
         (
-            json!({DEVICE: {"name": "a\nb"}}).to_string(),
-            "name",
-            "the device is called \"a\\nb\", but a name has at most 255 characters, without line breaks and invisible \
-             ones; rename it",
-        ),
-        (
-            json!({DEVICE: {"name": "shop\u{202e}"}}).to_string(),
-            "name",
-            "the device is called \"shop\\u{202e}\", but a name has at most 255 characters, without line breaks and invisible \
-             ones; rename it",
-        ),
-        (
             json!({DEVICE: {"name": "d", "apps": {"a/b": {}}}}).to_string(),
             "apps.a/b",
             "\"a/b\" is not a app uuid: it must be letters, digits, '_', '.' and '-', 64 at most",
@@ -163,17 +151,32 @@ fn a_body_that_is_no_target() {
     assert!(parse(v2, &device(), &Policy::default()).is_err());
 }
 
+/// A joiner in a name, which an emoji keyboard may leave, must not keep a device from its target.
+#[test]
+fn names_are_cleaned_of_invisible_characters() {
+    for (given, device_name, app_name) in [
+        ("Kiosk 7", "Kiosk 7", "Kiosk 7"),
+        ("👩\u{200d}🔬 lab", "👩\u{200d}🔬 lab", "👩\u{200d}🔬 lab"),
+        ("shop\u{200d}\u{fe0f}", "shop", "shop"),
+        ("shop\u{202e}\u{1b}[2J\nb", "shop [2J b", "shop [2J b"),
+        ("\u{200d}", DEVICE, "app"),
+        ("", DEVICE, "app"),
+    ] {
+        let app = json!({"id": 1, "name": given, "releases": {}});
+        let body = json!({DEVICE: {"name": given, "apps": {"app": app}}}).to_string();
+        let target = parse(body.as_bytes(), &device(), &Policy::default()).unwrap();
+        assert_eq!(target.device_name, device_name, "{given:?}");
+        let TargetApp::Wanted(wanted) = target.apps.values().next().unwrap() else { panic!("{given:?}") };
+        assert_eq!(wanted.app.name, app_name, "{given:?}");
+    }
+}
+
 #[test]
 fn trouble_in_one_app_refuses_that_app_only() {
     for (bad, line) in [
         (json!(5), "bad: refused  [: invalid type: integer `5`, expected struct AppState]"),
         (json!({"name": "n"}), "bad: refused  [: missing field `id`]"),
         (json!({"id": -1, "name": "n"}), "bad: refused  [id: an id must be a whole number of 0 or more]"),
-        (
-            json!({"id": 1, "name": "shop\u{202e}\u{1b}[2J", "releases": {"r\u{200b}": {"id": 1}}}),
-            "bad: refused r\\u{200b} [name: the app is called \"shop\\u{202e}\\u{1b}[2J\", but a name has at most 255 \
-             characters, without line breaks and invisible ones; rename it]",
-        ),
         (
             json!({"id": 1, "name": "n", "releases": {"r1": {"id": 1}, "r2": {"id": 2}}}),
             "bad: refused r1 [releases: there are 2 releases, but an app has one at most: r1, r2]",
@@ -204,7 +207,7 @@ fn trouble_in_one_app_refuses_that_app_only() {
              part of its path has lower-case letters and digits only, with '.', '_', '__' or '-' between them]",
         ),
     ] {
-        assert_eq!(told(&json!({"bad": bad, "good": good_app()})), [line, "good: wanted r1"]);
+        assert_eq!(texts(&json!({"bad": bad, "good": good_app()})), [line, "good: wanted r1"]);
     }
 }
 
@@ -212,7 +215,7 @@ fn trouble_in_one_app_refuses_that_app_only() {
 fn apps_that_are_not_ours_are_left_out() {
     let host = json!({"id": 1, "name": "host", "is_host": true, "releases": 5});
     assert_eq!(
-        told(&json!({
+        texts(&json!({
             "52e35121417640b1b28a680504e4039b": good_app(),
             "900de4f3cbac4b9bbd232885a35e407b": good_app(),
             "2e66a95795c149959c69472a8c2f92b8": good_app(),
@@ -225,7 +228,7 @@ fn apps_that_are_not_ours_are_left_out() {
     );
     let mut block = good_app();
     block["class"] = json!("block");
-    assert_eq!(told(&json!({ "block": block })), ["block: wanted r1"]);
+    assert_eq!(texts(&json!({ "block": block })), ["block: wanted r1"]);
 }
 
 #[test]
@@ -244,7 +247,7 @@ fn null_is_absent_within_an_app() {
         "contract": null, "composition": null});
     let release = json!({"id": 2, "services": {"web": service}, "networks": null, "volumes": {"v": null}});
     assert_eq!(
-        told(&json!({
+        texts(&json!({
             "a": {"id": 1, "name": "n", "releases": {"r1": release}},
             "b": {"id": 1, "name": "n", "releases": {"r1": {"id": 2, "services": null}}},
             "c": {"id": 1, "name": "n", "releases": null},

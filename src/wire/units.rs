@@ -178,8 +178,8 @@ mod tests {
 
         #[test]
         fn whole_seconds_come_back(h in 0_u64..9, m in 0_u64..60, s in 0_u64..60) {
-            let told = format!("{h}h{m}m{s}s");
-            proptest::prop_assert_eq!(duration(&told), Ok(Duration::from_secs(h * 3600 + m * 60 + s)));
+            let text = format!("{h}h{m}m{s}s");
+            proptest::prop_assert_eq!(duration(&text), Ok(Duration::from_secs(h * 3600 + m * 60 + s)));
         }
     }
 }

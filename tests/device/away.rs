@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::support::{Agent, EngineProxy, FleetServer, Lab, eventually};
-use crate::{release, until_done};
+use crate::support::{Agent, EngineProxy, Lab, eventually};
+use crate::{release, shop, until_done};
 
 #[test]
 fn a_fleet_server_that_comes_later_is_found() {
     let lab = Lab::new("late-cloud");
-    let mut server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (mut server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("web", "r1")]);
     server.stop();
     let agent = {
@@ -34,8 +33,7 @@ fn a_fleet_server_that_comes_later_is_found() {
 #[test]
 fn an_engine_that_comes_later_or_goes_for_a_while_is_found() {
     let lab = Lab::new("late-engine");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("web", "r1")]);
     let socket = lab.dir().join("engine.sock");
     let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
@@ -72,8 +70,7 @@ fn an_engine_that_comes_later_or_goes_for_a_while_is_found() {
 #[test]
 fn a_socket_that_is_no_engine_is_told_and_lived_with() {
     let lab = Lab::new("no-engine");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("web", "r1")]);
     let file = lab.file("engine.sock", "no socket");
     for wrong in [file, lab.dir().join("nowhere/engine.sock"), lab.dir().to_owned()] {

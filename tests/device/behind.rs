@@ -4,17 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Agent, FakeCloud, FleetServer, Instead, Lab, RegistryProxy, Reply, eventually};
-use crate::{app, release, service, until_done, uuid};
+use crate::support::{Agent, FakeCloud, Instead, Lab, RegistryProxy, Reply, eventually};
+use crate::{app, release, running, service, shop, until_done, uuid};
 
 #[test]
 fn a_network_that_was_removed_is_made_again_and_so_is_what_was_on_it() {
     let lab = Lab::new("network");
-    let mut server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("db", "r1"), ("web", "r1")]);
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (mut server, _fleet, mut agent) = running(&lab, "one", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "one");
     agent.get("web", "/write?3").unwrap();
     agent.stop();
@@ -38,8 +34,7 @@ fn a_network_that_was_removed_is_made_again_and_so_is_what_was_on_it() {
 #[test]
 fn the_way_back_does_without_the_network_that_its_containers_had() {
     let lab = Lab::new("way-back-network");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     let text = |image: &str, subnet: &str| {
         format!(
             r#"services:
@@ -74,11 +69,7 @@ networks: {{ own: {{ driver_opts: {{ com.docker.network.bridge.enable_icc: "{sub
 #[test]
 fn a_paused_service_is_told_and_an_update_passes_it() {
     let lab = Lab::new("paused");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("web", "r1")]);
-    let agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (server, fleet, agent) = running(&lab, "one", &[("web", "r1")]);
     until_done(&agent, "one");
     let web = agent.service("web").unwrap();
     lab.docker().run(&["pause", &web.id]);

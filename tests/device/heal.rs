@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{Agent, Fleet, FleetServer, Lab, eventually, metrics, unix_get};
-use crate::until_done;
+use crate::{shop, until_done};
 
 /// While this file is there, the app says that it is not well.
 const SICK: &str = "/data/sick";
@@ -49,8 +49,7 @@ fn until_left(agent: &Agent<'_>, count: usize) {
 #[test]
 fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
     let lab = Lab::new("heal");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     checked(&lab, &server, &fleet, "one", "r1");
     let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
     agent.set("heal.restarts=2");

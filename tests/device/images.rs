@@ -3,23 +3,10 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Agent, FakeCloud, Lab, Question, RegistryProxy, eventually};
-use crate::{app, bad, service, until_done, uuid};
-
-/// What is told of a pull that is put off: why, and seconds until it is tried again.
-#[track_caller]
-fn put_off(agent: &Agent<'_>, words: &str) -> (String, u64) {
-    eventually(&format!("the status says {words:?}"), Duration::from_secs(40), || {
-        let waiting = agent.told("/waiting");
-        let of_pull =
-            |w: &&Value| w["reason"] == "backoff" && w["why"].as_str().is_some_and(|why| why.contains(words));
-        let entry = waiting.as_array()?.iter().find(of_pull)?.clone();
-        assert_eq!(entry["service"], "web");
-        Some((entry["why"].as_str()?.to_owned(), entry["retry_in_s"].as_u64()?))
-    })
-}
+use crate::{app, bad, postponed, service, until_done, uuid};
 
 #[test]
 fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
@@ -41,7 +28,7 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     // Not in the registry: somebody must act, so it is long until the next try.
     let missing = format!("{}/demo/app@{digest}", lab.parts.registry);
     target("missing", &missing);
-    let (why, again) = put_off(&agent, "is not in its registry");
+    let (why, again) = postponed(&agent, "is not in its registry");
     assert!(why.contains(&missing) && why.contains("failed once"), "{why}");
     assert!((30..=80).contains(&again), "again in {again} s");
     assert_eq!(agent.told("/apps/0/update"), "downloading");
@@ -58,10 +45,10 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     drop(free);
     target("dead", &dead);
     let begun = Instant::now();
-    let (why, again) = put_off(&agent, "cannot be reached");
+    let (why, again) = postponed(&agent, "cannot be reached");
     assert!(why.contains(&dead), "{why}");
     assert!(again <= 3, "again in {again} s");
-    let (_, again) = put_off(&agent, "failed 3 times");
+    let (_, again) = postponed(&agent, "failed 3 times");
     assert!((2..=6).contains(&again), "again in {again} s");
     let gone = begun.elapsed();
     assert!(gone > Duration::from_secs(2), "three tries within {gone:?}");
@@ -71,7 +58,7 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent = format!("{}/demo/app@{digest}", mute.local_addr().unwrap());
     target("silent", &silent);
-    let (why, _) = put_off(&agent, "made no progress for 5 s");
+    let (why, _) = postponed(&agent, "made no progress for 5 s");
     assert!(why.contains(&silent), "{why}");
     assert_eq!(agent.standing(), before);
     // It stops at once while a pull hangs.

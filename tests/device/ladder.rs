@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{Agent, EngineProxy, Fleet, FleetServer, Lab, eventually};
-use crate::until_done;
+use crate::{shop, until_done};
 
 /// A device whose engine can be told what not to do.
 fn device<'lab>(lab: &'lab Lab, server: &FleetServer, fleet: &Fleet) -> (Agent<'lab>, EngineProxy) {
@@ -42,8 +42,7 @@ fn asked(proxy: &EngineProxy, call: &str) -> usize {
 #[test]
 fn a_process_that_ignores_its_stop_signal_is_killed_after_its_grace() {
     let lab = Lab::new("deaf");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     // A signal that does nothing to a process that does not wait for it.
     release(&lab, &server, &fleet, "one", "r1", "    stop_signal: SIGWINCH\n");
     let agent = Agent::start(&lab, &server, &fleet, "till");
@@ -64,8 +63,7 @@ fn a_process_that_ignores_its_stop_signal_is_killed_after_its_grace() {
 #[test]
 fn a_container_that_the_engine_does_not_end_keeps_its_place_and_that_is_told() {
     let lab = Lab::new("stuck");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", "r1", "");
     let (mut agent, proxy) = device(&lab, &server, &fleet);
     agent.until_serves("web", "one", "r1");
@@ -118,8 +116,7 @@ fn a_container_that_the_engine_does_not_end_keeps_its_place_and_that_is_told() {
 #[test]
 fn a_container_that_the_engine_does_not_remove_is_put_aside_where_its_name_is_needed() {
     let lab = Lab::new("aside");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", "r1", "");
     let (agent, proxy) = device(&lab, &server, &fleet);
     agent.until_serves("web", "one", "r1");

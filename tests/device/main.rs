@@ -70,6 +70,40 @@ fn compose(lab: &Lab, name: &str, services: &[(&str, &str)]) -> PathBuf {
     lab.file(&format!("{name}.yml"), &text)
 }
 
+/// Starts a fleet server with the fleet `shop`.
+fn shop(lab: &Lab) -> (FleetServer, Fleet) {
+    let server = FleetServer::start(lab);
+    let fleet = server.create_fleet(lab, "shop");
+    (server, fleet)
+}
+
+/// Starts a fleet server with the fleet `shop`, its release `commit`, and the agent `till`. Waits until `web` is served.
+fn running<'lab>(
+    lab: &'lab Lab,
+    commit: &str,
+    services: &[(&str, &str)],
+) -> (FleetServer, Fleet, Agent<'lab>) {
+    let (server, fleet) = shop(lab);
+    release(lab, &server, &fleet, commit, services);
+    let agent = Agent::start(lab, &server, &fleet, "till");
+    agent.until_serves("web", commit, "r1");
+    (server, fleet, agent)
+}
+
+/// Waits until a step is postponed for a reason with these words. Returns the reason, and the seconds until the next
+/// attempt.
+#[track_caller]
+fn postponed(agent: &Agent<'_>, words: &str) -> (String, u64) {
+    eventually(&format!("the status says {words:?}"), Duration::from_secs(40), || {
+        let waiting = agent.told("/waiting");
+        let is_it =
+            |w: &&Value| w["reason"] == "backoff" && w["why"].as_str().is_some_and(|why| why.contains(words));
+        let entry = waiting.as_array()?.iter().find(is_it)?;
+        assert_eq!(entry["service"], "web");
+        Some((entry["why"].as_str()?.to_owned(), entry["retry_in_s"].as_u64()?))
+    })
+}
+
 /// Creates the release `commit` of `fleet`.
 fn release(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, services: &[(&str, &str)]) {
     server.create_release(fleet, commit, &compose(lab, &format!("{}-{commit}", fleet.name), services));

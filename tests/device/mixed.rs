@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::support::{Agent, Fleet, FleetServer, Lab, eventually};
-use crate::until_done;
+use crate::{shop, until_done};
 
 /// Every service but `rest`, with its strategy and the one that it depends on.
 const CHANGED: [(&str, &str, &str); 4] = [
@@ -47,8 +47,7 @@ fn until_all_serve(agent: &Agent<'_>, commit: &str, release: &str) {
 #[test]
 fn each_service_is_swapped_in_its_own_way_and_all_come_back_if_one_is_bad() {
     let lab = Lab::new("mixed");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     // Every service has an image of its own, so that none is here because of another.
     let fresh = |name: &str, release: &str| {
         let own = format!("{} {name}", lab.dir().display());

@@ -2,22 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Agent, FakeCloud, Instead, Lab, Question, RegistryProxy, eventually};
-use crate::{app, service, until_done, uuid};
-
-/// What is told of a step that is put off: why, and seconds until it is tried again.
-#[track_caller]
-fn put_off(agent: &Agent<'_>, words: &str) -> (String, u64) {
-    eventually(&format!("the status says {words:?}"), Duration::from_secs(40), || {
-        let waiting = agent.told("/waiting");
-        let is_it =
-            |w: &&Value| w["reason"] == "backoff" && w["why"].as_str().is_some_and(|why| why.contains(words));
-        let entry = waiting.as_array()?.iter().find(is_it)?;
-        Some((entry["why"].as_str()?.to_owned(), entry["retry_in_s"].as_u64()?))
-    })
-}
+use crate::{app, postponed, service, until_done, uuid};
 
 fn is_ours(question: &Question) -> bool {
     question.agent.starts_with("cotter/")
@@ -43,7 +31,7 @@ fn a_registry_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says() {
     registry.answer(|asked| is_ours(asked).then_some(Instead::TooMany(Some(6))));
     let known = registry.questions().len();
     target("two", lab.image("r2"));
-    let (why, again) = put_off(&agent, "429");
+    let (why, again) = postponed(&agent, "429");
     assert!(why.starts_with("weigh 127.0.0.1:") && why.contains("failed once"), "{why}");
     assert!((1..=6).contains(&again), "again in {again} s");
     let asked = || registry.questions().split_off(known);
@@ -59,7 +47,7 @@ fn a_registry_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says() {
     // The engine does not pass on for how long: a minute is enough for most.
     registry.answer(|asked| (!is_ours(asked)).then_some(Instead::TooMany(Some(2))));
     target("three", lab.image("r3"));
-    let (why, again) = put_off(&agent, "wants to be asked less often");
+    let (why, again) = postponed(&agent, "wants to be asked less often");
     assert!(why.starts_with("pull 127.0.0.1:"), "{why}");
     assert!((40..=60).contains(&again), "again in {again} s");
     let asked = registry.questions().len();

@@ -3,17 +3,13 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::{Agent, FleetServer, Podman, eventually};
-use crate::{compose, release, until_done};
+use crate::support::{Podman, eventually};
+use crate::{compose, release, running, until_done};
 
 #[test]
 fn a_device_with_podman_follows_its_fleet_and_takes_back_what_crashes() {
     let Some((mut podman, lab)) = Podman::with_lab("podman") else { return };
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("db", "r1"), ("old", "r1"), ("web", "r1")]);
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (server, fleet, mut agent) = running(&lab, "one", &[("db", "r1"), ("old", "r1"), ("web", "r1")]);
     until_done(&agent, "one");
     let db = agent.service("db").unwrap().standing();
     assert_eq!(agent.get("web", "/write?5").unwrap().json()["count"], 5);

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use crate::support::{Agent, EngineProxy, FleetServer, Lab, eventually, stays};
-use crate::{release, until_done};
+use crate::support::{Agent, EngineProxy, Lab, eventually, stays};
+use crate::{release, shop, until_done};
 
 #[test]
 fn at_rest_it_calls_no_engine_writes_nothing_and_restarts_nobody() {
     let lab = Lab::new("rest");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("db", "r1"), ("web", "r1")]);
     let socket = lab.dir().join("engine.sock");
     let proxy = EngineProxy::start(lab.docker().socket(), &socket);

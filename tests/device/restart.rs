@@ -2,17 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{Agent, FleetServer, Lab, Program, eventually};
-use crate::{release, until_done};
+use crate::support::{Lab, Program, eventually};
+use crate::{release, running, until_done};
 
 #[test]
 fn killed_and_without_a_cloud_it_knows_its_release_and_touches_nobody() {
     let lab = Lab::new("cut");
-    let mut server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("db", "r1"), ("web", "r1")]);
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (mut server, fleet, mut agent) = running(&lab, "one", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "one");
     let (before, uuid) = (agent.standing(), agent.told("/device/uuid"));
 
@@ -44,11 +40,7 @@ fn killed_and_without_a_cloud_it_knows_its_release_and_touches_nobody() {
 #[test]
 fn a_boot_needs_no_network() {
     let lab = Lab::new("boot");
-    let mut server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("db", "r1"), ("web", "r1")]);
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (mut server, _fleet, mut agent) = running(&lab, "one", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "one");
     server.stop();
 
@@ -68,11 +60,7 @@ fn a_boot_needs_no_network() {
 #[test]
 fn sigterm_ends_it_soon_and_containers_stay() {
     let lab = Lab::new("term");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("web", "r1")]);
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (server, fleet, mut agent) = running(&lab, "one", &[("web", "r1")]);
     until_done(&agent, "one");
     let before = agent.standing();
     let begun = Instant::now();
@@ -99,11 +87,7 @@ fn sigterm_ends_it_soon_and_containers_stay() {
 #[test]
 fn a_second_agent_of_the_same_folders_ends_with_75() {
     let lab = Lab::new("second");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("web", "r1")]);
-    let agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (_server, fleet, agent) = running(&lab, "one", &[("web", "r1")]);
     until_done(&agent, "one");
     let before = agent.standing();
     agent.give_key(&fleet); // with another state_dir it is one that has to register

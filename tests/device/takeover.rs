@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::support::{Agent, Fleet, FleetServer, Lab, eventually, stays};
-use crate::until_done;
+use crate::{shop, until_done};
 
 const LOCK: &str = "/tmp/balena/updates.lock";
 const DONE: &str = "/tmp/balena/handover-complete";
@@ -15,6 +15,16 @@ fn release(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: 
         if image.contains('@') { image } else { lab.image(image) }
     );
     server.create_release(fleet, commit, &lab.file(&format!("{commit}.yml"), &text));
+}
+
+/// A fleet server, its fleet and an agent that has accepted the release `one`, with more lines for its service.
+fn running<'lab>(lab: &'lab Lab, more: &str) -> (FleetServer, Fleet, Agent<'lab>) {
+    let (server, fleet) = shop(lab);
+    release(lab, &server, &fleet, "one", "r1", more);
+    let agent = Agent::start(lab, &server, &fleet, "till");
+    agent.until_serves("web", "one", "r1");
+    until_done(&agent, "one");
+    (server, fleet, agent)
 }
 
 fn labels(strategy: &str) -> String {
@@ -35,12 +45,7 @@ fn serving(lab: &Lab, agent: &Agent<'_>) -> Vec<String> {
 #[test]
 fn a_successor_that_hands_over_leaves_no_gap() {
     let lab = Lab::new("handover");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", "r1", &labels("hand-over"));
-    let agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
-    until_done(&agent, "one");
+    let (server, fleet, agent) = running(&lab, &labels("hand-over"));
 
     release(&lab, &server, &fleet, "two", "r2", &labels("hand-over"));
     eventually("both serve", Duration::from_secs(20), || {
@@ -76,12 +81,7 @@ fn a_successor_that_hands_over_leaves_no_gap() {
 #[test]
 fn what_makes_room_is_gone_before_its_successor_comes() {
     let lab = Lab::new("room");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", "r1", "");
-    let agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
-    until_done(&agent, "one");
+    let (server, fleet, agent) = running(&lab, "");
     let step = |log: &str, what: &str| log.find(what).unwrap_or_else(|| panic!("no {what} in {log}"));
 
     let fresh = lab.fresh_image("r2");
@@ -120,12 +120,7 @@ fn what_makes_room_is_gone_before_its_successor_comes() {
 #[test]
 fn nothing_is_stopped_while_updates_are_locked() {
     let lab = Lab::new("locks");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", "r1", &labels("download-then-kill"));
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
-    until_done(&agent, "one");
+    let (server, fleet, mut agent) = running(&lab, &labels("download-then-kill"));
 
     // An app that locks, as a user of its container.
     assert_eq!(agent.get("web", &format!("/make?{LOCK}")).unwrap().status, 200);
@@ -178,12 +173,7 @@ fn nothing_is_stopped_while_updates_are_locked() {
 #[test]
 fn an_operator_stops_and_starts_a_service() {
     let lab = Lab::new("service");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", "r1", &labels("download-then-kill"));
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
-    until_done(&agent, "one");
+    let (_server, _fleet, mut agent) = running(&lab, &labels("download-then-kill"));
     let id = agent.service("web").unwrap().id;
     assert!(agent.order(&["stop", "web"]).0);
     eventually("it is stopped", Duration::from_secs(10), || agent.service("web").is_none().then_some(()));

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::support::{Agent, Fleet, FleetServer, Lab, eventually};
-use crate::{release, until_done};
+use crate::support::{Fleet, FleetServer, Lab, eventually};
+use crate::{release, running, until_done};
 
 /// A release of one service `web` with labels that make its trial last for 4 s, 12 s at most.
 fn tried(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &str) {
@@ -27,11 +27,7 @@ fn tried(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &s
 #[test]
 fn a_bad_release_is_taken_back_and_told_everywhere() {
     let lab = Lab::new("trial");
-    let mut server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "good", &[("db", "r1"), ("web", "r1")]);
-    let mut agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "good", "r1");
+    let (mut server, fleet, mut agent) = running(&lab, "good", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "good");
 
     for (commit, image, why) in [
@@ -98,11 +94,7 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
 #[test]
 fn a_release_that_does_well_is_kept_after_its_soak_and_no_sooner() {
     let lab = Lab::new("soak");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "good", &[("db", "r1"), ("web", "r1")]);
-    let agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "good", "r1");
+    let (server, fleet, agent) = running(&lab, "good", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "good");
     tried(&lab, &server, &fleet, "better", "r2");
     agent.until_told("/waiting", "release better runs well and is on trial for 4 s");
@@ -118,11 +110,7 @@ fn a_release_that_does_well_is_kept_after_its_soak_and_no_sooner() {
 #[test]
 fn an_operator_holds_takes_back_and_tries_again() {
     let lab = Lab::new("hand");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
-    release(&lab, &server, &fleet, "one", &[("web", "r1")]);
-    let agent = Agent::start(&lab, &server, &fleet, "till");
-    agent.until_serves("web", "one", "r1");
+    let (server, fleet, agent) = running(&lab, "one", &[("web", "r1")]);
     until_done(&agent, "one");
 
     let before = agent.standing();

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use crate::bystanders::Bystanders;
 use crate::support::{Agent, FleetServer, Lab, eventually};
-use crate::{release, until_done};
+use crate::{release, shop, until_done};
 
 #[test]
 fn a_device_follows_its_policy_and_touches_only_what_changed() {
     let lab = Lab::new("policy");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("db", "r1"), ("old", "r4"), ("web", "r1")]);
     let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
     let bystanders = Bystanders::beside(&lab, agent.instance(), &fleet.uuid);
@@ -101,8 +100,7 @@ fn moved_to_another_fleet_the_old_app_goes_and_its_data_stays() {
 #[test]
 fn what_is_removed_behind_its_back_comes_back() {
     let lab = Lab::new("behind");
-    let server = FleetServer::start(&lab);
-    let fleet = server.create_fleet(&lab, "shop");
+    let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("db", "r1"), ("web", "r1")]);
     let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
     // Only the engine's events can tell it in time.

@@ -1,4 +1,4 @@
-//! Looks at a real engine.
+//! Observes a real engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::engine::answers::{Image, Info, Inspected, InspectedImage, Network, Summary, Volumes};
 use crate::engine::notices::{self, Notices};
 use crate::engine::secrets::{self, Secrets};
-use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, look};
+use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, observed};
 use crate::model::{
     App, ContainerId, ContainerState, HeldPort, Observed, ObservedService, ObservedVolume, OwnVolume,
     VolumeName,
@@ -19,14 +19,14 @@ use crate::model::{
 
 use super::{CONTAINERS, Docker, EVENTS, IMAGES, INFO, NETWORKS, VOLUMES, in_query};
 
-/// How long the engine may take to say what is secret in a message of its own.
+/// How long the engine may take to answer what is secret in a message.
 const TO_HIDE: Duration = Duration::from_secs(10);
 
-/// How often podman is asked for one look.
-const LOOKS: u32 = 5;
+/// How many attempts one observation of podman has.
+const ATTEMPTS: u32 = 5;
 
 impl Docker {
-    /// One container; nothing of one that is gone.
+    /// Inspects a container. One that does not exist has only default values.
     pub(in crate::engine) async fn inspect(&self, id: &ContainerId) -> Result<Inspected, EngineError> {
         let id = id.to_string();
         let call = self.call("inspect", EngineError::DEADLINE, |client| async move {
@@ -38,8 +38,8 @@ impl Docker {
         }
     }
 
-    /// The result of a call about a container. A refusal shows nothing that is secret in that container and in
-    /// what it mounts and is connected to, whoever created it and when: the engine is asked what that is.
+    /// Returns the result of a call on a container, without secrets in the message of a refusal. The secrets are those of
+    /// the container and of its volumes and networks, whoever created them. The engine is asked for them.
     pub(super) async fn hidden<T>(
         &self,
         id: &ContainerId,
@@ -51,7 +51,7 @@ impl Docker {
             let asked = self.call("inspect", TO_HIDE, |client| async move { client.read(&path, &[]).await });
             match Box::pin(asked).await {
                 Ok(container) => return self.hidden_of(container, Err(error)).await,
-                // The engine refused because there is none, and has none of its values.
+                // The container does not exist, so the message has no secrets of it.
                 Err(EngineError::Refused { status: 404, .. })
                     if matches!(error, EngineError::Refused { status: 404, .. }) => {}
                 Err(_) => return Err(error.map_message(secrets::withheld)),
@@ -60,7 +60,7 @@ impl Docker {
         Err(error)
     }
 
-    /// As [`hidden`](Self::hidden), of a container as the engine inspects it.
+    /// As [`hidden`](Self::hidden), for a container that was inspected already.
     pub(super) async fn hidden_of<T>(
         &self,
         container: Value,
@@ -81,7 +81,7 @@ impl Docker {
         })
     }
 
-    /// One image, by its name or id.
+    /// Inspects an image, by its name or id.
     pub(super) async fn inspect_image(&self, name: String) -> Result<InspectedImage, EngineError> {
         let call = self.call("inspect-image", EngineError::DEADLINE, |client| async move {
             client.read(&format!("/images/{name}/json"), &[]).await
@@ -89,10 +89,10 @@ impl Docker {
         call.await
     }
 
-    /// One look at all that is ours.
-    async fn look(&self) -> Result<Observed, EngineError> {
+    /// Observes all that is ours once.
+    async fn observe_once(&self) -> Result<Observed, EngineError> {
         let ours = in_query(&self.ours());
-        // One after the other, so that all go over the one connection that is kept.
+        // One after the other, so that all calls use the kept connection.
         let (containers, networks, images) = self
             .call("list", EngineError::DEADLINE, |client| async move {
                 let containers: Vec<_> =
@@ -105,14 +105,15 @@ impl Docker {
         if self.client().await?.is_podman() {
             self.complete(&mut containers).await?;
         }
-        let ours =
-            containers.into_iter().filter_map(|c| Some((look::is_parked(&c), look::service(c, &networks)?)));
+        let ours = containers
+            .into_iter()
+            .filter_map(|c| Some((observed::is_parked(&c), observed::service(c, &networks)?)));
         let (parked, services): (Vec<_>, Vec<_>) = ours.partition(|(is_parked, _)| *is_parked);
         let mut services: Vec<_> = services.into_iter().map(|(_, seen)| seen).collect();
         let mut lost = self.lost();
         let is_down =
             |s: &ObservedService| matches!(s.state, ContainerState::Created | ContainerState::Exited { .. });
-        // Somebody may have helped it up.
+        // One that was removed or runs again is no longer lost.
         lost.retain(|id| services.iter().any(|seen| seen.container == *id && is_down(seen)));
         for seen in services.iter_mut().filter(|seen| lost.contains(&seen.container)) {
             seen.state = ContainerState::Dead;
@@ -120,19 +121,19 @@ impl Docker {
         drop(lost);
         Ok(Observed {
             services,
-            networks: networks.into_iter().filter_map(look::network).collect(),
-            images: images.into_iter().flat_map(look::images).collect(),
+            networks: networks.into_iter().filter_map(observed::network).collect(),
+            images: images.into_iter().flat_map(observed::images).collect(),
             parked: parked.into_iter().map(|(_, seen)| seen).collect(),
         })
     }
 
-    /// Whether podman refused a look because a container's process ended meanwhile: the next look is another one.
+    /// Returns `true` if podman refused an observation because a container ended during it. The next attempt may succeed.
     pub(super) async fn is_blink(&self, error: &EngineError) -> bool {
         let is_refused = matches!(error, EngineError::Refused { status: 500, .. });
         is_refused && self.client().await.is_ok_and(|client| client.is_podman())
     }
 
-    /// podman tells less in its list than Docker: what is missing is asked container by container.
+    /// Adds what podman's list lacks compared with Docker's, by inspecting single containers.
     async fn complete(&self, containers: &mut [Summary]) -> Result<(), EngineError> {
         for container in containers.iter_mut().filter(|container| container.is_short()) {
             let Ok(id) = ContainerId::parse(&container.id) else { continue };
@@ -144,10 +145,10 @@ impl Docker {
 
 impl Inspect for Docker {
     async fn observe(&self) -> Result<Observed, EngineError> {
-        let mut left = LOOKS;
+        let mut left = ATTEMPTS;
         loop {
             left -= 1;
-            match self.look().await {
+            match self.observe_once().await {
                 Err(error) if left > 0 && self.is_blink(&error).await => {}
                 seen => return seen,
             }
@@ -169,7 +170,7 @@ impl Inspect for Docker {
         let info: Info = call.await?;
         Ok(About {
             data_root: info.docker_root_dir,
-            architecture: look::architecture(&info.architecture).to_owned(),
+            architecture: observed::architecture(&info.architecture).to_owned(),
         })
     }
 
@@ -181,7 +182,7 @@ impl Inspect for Docker {
         for image in call.await? {
             match self.inspect_image(image.id).await {
                 Ok(seen) => layers.extend(seen.root.and_then(|root| root.layers).unwrap_or_default()),
-                // It has gone since it was listed.
+                // It was removed after it was listed.
                 Err(EngineError::Refused { status: 404, .. }) => {}
                 Err(error) => return Err(error),
             }
@@ -211,7 +212,7 @@ impl Inspect for Docker {
         let call = self.call("list", EngineError::DEADLINE, |client| async move {
             client.read::<Vec<Summary>>(CONTAINERS, &[]).await
         });
-        Ok(call.await?.into_iter().flat_map(look::published).collect())
+        Ok(call.await?.into_iter().flat_map(observed::published).collect())
     }
 
     async fn volumes(&self) -> Result<Vec<OwnVolume>, EngineError> {
@@ -221,7 +222,7 @@ impl Inspect for Docker {
             Ok((volumes, client.read::<Vec<Summary>>(CONTAINERS, &[("all", "true")]).await?))
         });
         let (volumes, containers) = call.await?;
-        Ok(look::volumes(volumes.volumes.unwrap_or_default(), &containers))
+        Ok(observed::volumes(volumes.volumes.unwrap_or_default(), &containers))
     }
 
     fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send {
@@ -231,7 +232,7 @@ impl Inspect for Docker {
         stream::once(self.client()).flat_map(move |client| match client {
             Ok(client) => {
                 let mut filters = filters.clone();
-                // podman has words of its own, and does not find all of them by a filter.
+                // podman has kinds of its own, and its filter does not find all of them.
                 let is_podman = client.is_podman();
                 if is_podman {
                     filters.remove("event");
@@ -240,12 +241,12 @@ impl Inspect for Docker {
                     client.follow::<EventMessage>(EVENTS, &[("filters", &in_query(&filters))]).await
                 });
                 let events = events.try_flatten();
-                let mut notices = Notices::new(is_podman);
-                let told = events.filter_map(move |event| {
-                    let read = event.map(|event| notices.read(&event)).map_err(|e| self.sort("events", &e));
+                let mut reader = Notices::new(is_podman);
+                let notices = events.filter_map(move |event| {
+                    let read = event.map(|event| reader.read(&event)).map_err(|e| self.sort("events", &e));
                     ready(read.transpose())
                 });
-                told.left_stream()
+                notices.left_stream()
             }
             Err(error) => stream::iter([Err(error)]).right_stream(),
         })

@@ -27,7 +27,7 @@ use super::docker_spec::{self, label, passed_over_by_podman};
 use super::notices::{self, Ending};
 use super::{EngineError, NewContainer};
 
-/// Where the engine lists what it has, and tells of itself.
+/// Paths of the engine's API.
 pub(super) const CONTAINERS: &str = "/containers/json";
 pub(super) const IMAGES: &str = "/images/json";
 pub(super) const INFO: &str = "/info";
@@ -35,7 +35,7 @@ const EVENTS: &str = "/events";
 const NETWORKS: &str = "/networks";
 const VOLUMES: &str = "/volumes";
 
-/// How to reach the engine, and as whom.
+/// How to reach the engine, and for which instance.
 #[derive(Debug, Clone)]
 pub struct DockerSettings {
     /// Path of the engine's unix socket.
@@ -52,9 +52,9 @@ pub struct DockerSettings {
 #[derive(Debug)]
 pub struct Docker {
     settings: DockerSettings,
-    /// Connected at the first call, and again after the engine was gone.
+    /// Connected at the first call, and again after the connection was lost.
     client: Mutex<Option<Client>>,
-    /// Containers that are down and that the engine can never start again, as it said when it was asked to.
+    /// Stopped containers that the engine can never start again, as the errors of their starts show.
     lost: std::sync::Mutex<BTreeSet<ContainerId>>,
 }
 
@@ -81,8 +81,8 @@ impl Docker {
         Ok(fresh)
     }
 
-    /// Makes one call within `deadline`; a broken connection is forgotten, so that the next call
-    /// connects and negotiates anew.
+    /// Makes one call within `deadline`. A broken connection is dropped, so that the next call connects and negotiates
+    /// again.
     pub(super) async fn call<T, F, Fut>(
         &self,
         name: &'static str,
@@ -102,7 +102,7 @@ impl Docker {
         Err(Box::pin(self.failed(error)).await)
     }
 
-    /// Forgets the connection where it may be the reason.
+    /// Drops the connection if it may be the reason.
     async fn failed(&self, error: EngineError) -> EngineError {
         if matches!(error, EngineError::Unreachable { .. } | EngineError::Timeout { .. }) {
             *self.client.lock().await = None;
@@ -127,8 +127,8 @@ impl Docker {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends when the processes of a container have ended that is being stopped. Never ends where the engine does
-    /// not tell, or the clock jumps.
+    /// Waits until the processes of a container that is being stopped have ended. Never returns if the engine sends no
+    /// event or the clock jumps.
     #[expect(clippy::disallowed_methods, reason = "it is the clock of the engine's events")]
     async fn ended(&self, id: &ContainerId) {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -138,7 +138,7 @@ impl Docker {
             ("container".to_owned(), vec![id.to_string()]),
             ("event".to_owned(), notices::ENDING.map(str::to_owned).to_vec()),
         ]);
-        // What happens before the engine listens is told from here on, too.
+        // The engine also sends events since then that came before this request.
         let from = format!("{}.{:09}", since.as_secs(), since.subsec_nanos());
         let query = [("since", from.as_str()), ("filters", &in_query(&filters))];
         if let Ok(client) = self.client().await
@@ -192,8 +192,8 @@ impl Docker {
         Ok(())
     }
 
-    /// What the engine is too old for is an error where the app would be another one without it, and a
-    /// warning in the log where not.
+    /// Checks that the engine is new enough for all fields of a service. A field without which the app would work
+    /// differently is an error, and any other a warning in the log.
     async fn check_version(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
         let client = self.client().await?;
         for lack in docker_spec::lacks(new.spec, client.api()) {
@@ -225,7 +225,7 @@ impl Docker {
     }
 }
 
-/// What a call to the engine at `socket` came to.
+/// Translates the error of a call to the engine at `socket`.
 pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineError {
     if let Error::DockerResponseServerError { status_code, message } = error {
         return EngineError::of_refusal(call, *status_code, message);
@@ -233,18 +233,18 @@ pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineErr
     EngineError::Unreachable { socket: socket.to_owned(), why: innermost_cause(error) }
 }
 
-/// Whether a start was refused because of remains of an earlier run: an engine that was killed in the middle of one
-/// finds its runtime's task or folder of that container, and never takes it away.
+/// Returns `true` if a start was refused because of remains of an earlier run. An engine that was killed during a start
+/// finds the task or the folder of that container in its runtime, and never removes it.
 fn finds_remains(id: &ContainerId, message: &str) -> bool {
     message.contains(id.as_str()) && (message.contains("already exists") || message.contains("file exists"))
 }
 
-/// Filters as a value of a query.
+/// Writes filters as the value of a query.
 pub(super) fn in_query(filters: &HashMap<String, Vec<String>>) -> String {
     serde_json::to_string(filters).unwrap_or_default()
 }
 
-/// Takes the given statuses for success: what should be so is so already.
+/// Turns refusals with the given statuses into success: they mean that nothing is left to do.
 fn or_already(result: Result<(), EngineError>, fine: &[u16]) -> Result<(), EngineError> {
     match result {
         Err(EngineError::Refused { status, .. }) if fine.contains(&status) => Ok(()),
@@ -257,14 +257,14 @@ mod tests {
     use super::{ContainerId, finds_remains};
 
     #[test]
-    fn remains_are_told_from_other_things_that_exist() {
+    fn remains_differ_from_other_things_that_exist() {
         let id = ContainerId::parse("e".repeat(64)).unwrap();
-        let told = |message: &str| finds_remains(&id, &message.replace("ID", id.as_str()));
-        assert!(told(
+        let is_found = |message: &str| finds_remains(&id, &message.replace("ID", id.as_str()));
+        assert!(is_found(
             "failed to start shim: mkdir /run/containerd/io.containerd.runtime.v2.task/moby/ID: file exists"
         ));
-        assert!(told("task ID: already exists: unknown"));
-        assert!(!told("error while creating mount source path '/data': mkdir /data: file exists"));
-        assert!(!told("network of container ID not found"));
+        assert!(is_found("task ID: already exists: unknown"));
+        assert!(!is_found("error while creating mount source path '/data': mkdir /data: file exists"));
+        assert!(!is_found("network of container ID not found"));
     }
 }

@@ -1,4 +1,4 @@
-//! Changes what a real engine holds.
+//! Changes a real engine: containers, networks, volumes and images.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -23,8 +23,8 @@ use crate::model::{
 
 use super::{Docker, NETWORKS, finds_remains, in_query, or_already};
 
-/// How long one that podman starts again and again is tried to be met while it runs, and how often. It runs for a
-/// moment only, but a call waits for its start.
+/// How long, and with which pause, a call that ends a container is repeated while podman keeps restarting it: only a
+/// call that meets it running has an effect.
 const TO_MEET: Duration = Duration::from_secs(20);
 const BETWEEN_CALLS: Duration = Duration::from_millis(10);
 
@@ -46,7 +46,7 @@ impl Operate for Docker {
         spec: &NetworkSpec,
     ) -> Result<(), EngineError> {
         let request = docker_spec::network(&self.settings.instance, app, name, spec);
-        // Engines before API 1.44 make a second network of the same name without a word.
+        // Engines before API 1.44 create a second network of the same name without an error.
         let mut filters = self.ours();
         filters.insert("name".to_owned(), vec![request.name.clone()]);
         let filters = in_query(&filters);
@@ -138,7 +138,7 @@ impl Operate for Docker {
             Some(Ok(())) => (Ok(()), Some(self.start(new).await)),
             Some(Err(error)) => (Err(error), None),
             None => match tokio::join!(stop, self.start(new)) {
-                // It may have asked for what was not free yet.
+                // The start may have needed something that was not free yet.
                 (Ok(()), Err(_)) => (Ok(()), Some(self.start(new).await)),
                 (stopped, started) => (stopped, Some(started)),
             },
@@ -170,7 +170,7 @@ impl Operate for Docker {
             client.rename_container(&name, parked).await
         });
         match or_already(call.await, &[404]) {
-            // It is called so already, because an earlier call has worked unheard.
+            // It has this name already: an earlier call worked, and its answer was lost.
             Err(EngineError::Refused { status: 400, message, .. }) if message.contains("same name") => Ok(()),
             other => self.hidden(id, other).await,
         }
@@ -195,7 +195,7 @@ impl Operate for Docker {
 
     async fn remove_image(&self, image: &ImageRef) -> Result<(), EngineError> {
         if !image.is_good() {
-            warn!(%image, "the name of an image is none that an engine takes; it is forgotten");
+            warn!(%image, "no engine accepts the name of this image; it is forgotten");
             return Ok(());
         }
         let name = image.to_string();
@@ -203,7 +203,7 @@ impl Operate for Docker {
             client.remove_image(&name).await
         });
         match call.await {
-            // What it cannot even read it does not have, and no later try would be another one.
+            // An engine that cannot read the name does not have the image, and another attempt would fail the same way.
             Err(EngineError::Refused { status: 400, message, .. }) => {
                 warn!(%image, error = %message, "the engine cannot read the name of an image; it is forgotten");
                 Ok(())
@@ -213,7 +213,7 @@ impl Operate for Docker {
     }
 }
 
-/// What the engine is to show the image's registry. podman 4.3 passes over a token.
+/// Returns the credentials for the image's registry. podman 4.3 ignores a token, and gets the login instead.
 fn credentials(image: &ImageRef, pass: &RegistryPass, is_podman: bool) -> Option<DockerCredentials> {
     let registry = image.registry().map(str::to_owned);
     let with_login = |login: &RegistryLogin| DockerCredentials {
@@ -234,7 +234,7 @@ fn credentials(image: &ImageRef, pass: &RegistryPass, is_podman: bool) -> Option
     }
 }
 
-/// An engine or a registry may quote what it was shown.
+/// Hides credentials in an error: an engine or a registry may quote them.
 fn hide_pass(error: EngineError, pass: &RegistryPass) -> EngineError {
     let hide = |error: EngineError, secret: &str| error.map_message(|m| Secrets::of_login(secret).hide(m));
     match pass {
@@ -330,7 +330,7 @@ impl Docker {
                 client.disconnect_network(&name, container).await
             });
             match call.await {
-                // It was cut between the two calls before.
+                // An earlier attempt was interrupted between its two calls.
                 Err(EngineError::Refused { message, .. }) if message.contains("is not connected") => {}
                 other => other?,
             }
@@ -339,7 +339,7 @@ impl Docker {
         Ok(())
     }
 
-    /// What a pull said, sorted by its words where the engine told them.
+    /// Sorts the error of a pull, by its message if the engine sent one.
     fn of_pull(&self, image: &str, error: Error) -> EngineError {
         if let Error::DockerResponseServerError { message, .. } = &error {
             return EngineError::of_pull(image, message);
@@ -364,8 +364,8 @@ impl Docker {
         self.hidden(id, or_already(call.await, &[404, 409])).await
     }
 
-    /// Whether a call that ends a container is to be made again, since `begun` and for a while: podman does nothing
-    /// to one that is down between two starts, and starts it all the same.
+    /// Returns `true` if a call that ends a container must be repeated, for a while since `begun`: podman ignores the call
+    /// if the container is down between two starts, and starts it nevertheless.
     async fn has_missed(&self, id: &ContainerId, begun: Instant) -> Result<bool, EngineError> {
         if begun.elapsed() > TO_MEET || !self.client().await?.is_podman() {
             return Ok(false);

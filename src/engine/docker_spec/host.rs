@@ -1,4 +1,4 @@
-//! What a container has of its host, in the engine's words: limits, devices, mounts, namespaces. Pure.
+//! Translates what a container gets from its host: limits, devices, mounts, namespaces. Pure.
 
 use std::collections::BTreeMap;
 
@@ -46,7 +46,7 @@ pub(super) fn config(on: Host<'_>, new: NewContainer<'_>, network_mode: String) 
     isolate(&mut host, &spec.isolation, on.is_podman);
     for (kind, id) in super::joins(new) {
         match kind {
-            // It is the network mode already.
+            // The network mode says it already.
             Namespace::Network => {}
             Namespace::Ipc => host.ipc_mode = Some(format!("container:{id}")),
             Namespace::Pid => host.pid_mode = Some(format!("container:{id}")),
@@ -99,7 +99,8 @@ fn rates(by_path: &BTreeMap<String, u64>) -> Option<Vec<ThrottleDevice>> {
     (!by_path.is_empty()).then(|| by_path.iter().map(rate).collect())
 }
 
-/// Not known to the engine: its command line turns it into two empty lists, and podman has a word of its own.
+/// The engine does not know this value: Docker's command line turns it into two empty lists, and podman has a value of
+/// its own.
 const ALL_PATHS: &str = "systempaths=unconfined";
 const ALL_PATHS_OF_PODMAN: &str = "unmask=ALL";
 
@@ -135,8 +136,8 @@ fn isolate(host: &mut HostConfig, isolation: &Isolation, is_podman: bool) {
     host.device_requests = (!isolation.device_requests.is_empty()).then(|| requests.collect());
 }
 
-/// The `local` driver rotates, so that an app that writes much never fills a small disk; its author may
-/// name another one. podman has no such driver; its own keeps one file of a size.
+/// Uses the `local` driver unless the author names another one: it rotates, so that an app that writes much does not fill
+/// a small disk. podman has no such driver; its own keeps one file of limited size.
 fn log_config(logging: Option<&Logging>, is_podman: bool) -> HostConfigLogConfig {
     match logging {
         None => {
@@ -198,7 +199,7 @@ fn port_bindings(ports: &[PortMapping]) -> PortMap {
     bindings
 }
 
-/// A path of the host for which the engine makes a folder when it is missing; other mounts are
+/// Writes a mount of a host path as a bind, for which the engine creates a missing folder. All other mounts are
 /// [`mount`]s.
 fn bind(mount: &crate::model::Mount) -> Option<String> {
     let MountSource::Host(path) = &mount.source else { return None };

@@ -1,4 +1,4 @@
-//! Our spec in the engine's words. Pure.
+//! Translates our specs into the engine's requests. Pure.
 
 mod host;
 mod network;
@@ -19,8 +19,8 @@ use super::NewContainer;
 pub(super) use network::{endpoints, network, volume};
 pub(super) use versions::{Api, lacks, passed_over_by_podman};
 
-/// Labels by which we know our own. The `io.balena.*` ones are for software that looks for those
-/// (docs/dev/protocol.md, "Labels of containers"); nothing of ours reads them.
+/// The labels by which we recognise our own. The `io.balena.*` labels are for other software
+/// (docs/dev/protocol.md, "Labels of containers"); Cotter does not read them.
 pub(super) mod label {
     pub(crate) const INSTANCE: &str = "io.cotter.instance";
     pub(crate) const APP: &str = "io.cotter.app";
@@ -29,33 +29,34 @@ pub(super) mod label {
     pub(crate) const SPEC: &str = "io.cotter.spec";
     /// Whole seconds from the stop signal to SIGKILL.
     pub(crate) const GRACE: &str = "io.cotter.grace";
-    /// Whose namespaces it joins, e.g. `network:<container id>`, separated by commas.
+    /// The containers whose namespaces it joins, e.g. `network:<container id>`, separated by commas.
     pub(crate) const JOINS: &str = "io.cotter.joins";
     pub(crate) const NETWORK: &str = "io.cotter.network";
     pub(crate) const NETWORK_CONFIG: &str = "io.cotter.network-config";
     pub(crate) const VOLUME: &str = "io.cotter.volume";
 }
 
-/// A container that is not connected to all its networks yet is called so.
+/// The suffix of the name of a container that is not connected to all its networks yet.
 pub(super) const PARTIAL: &str = ".partial";
 
-/// A container that was put aside is called so, with the first digits of its id.
+/// The prefix of the name of a parked container; the first digits of its id follow.
 pub(super) const PARKED: &str = "parked-";
 
-/// The name of a container that was put aside: no container of ours is ever created under it.
+/// The name of a parked container. No container is created under such a name.
 pub(super) fn parked_name(id: &str) -> String {
     format!("{PARKED}{}", id.get(..12).unwrap_or(id))
 }
 
-/// The instance of a host that has only one: it needs no prefix.
+/// The instance of a host with only one. Its names need no prefix.
 const DEFAULT_INSTANCE: &str = "default";
 
-/// What every name of ours begins with on an engine that several instances share.
+/// The prefix of all our names on an engine with several instances.
 fn prefix(instance: &Instance) -> String {
     if instance.as_str() == DEFAULT_INSTANCE { String::new() } else { format!("{instance}_") }
 }
 
-/// Names carry the app's number, as balena's volumes and networks do, so that data survives a migration.
+/// Makes a name with the app's number in it. balena's volumes and networks have the same names, so data survives a
+/// migration.
 pub(super) fn container_name(
     instance: &Instance,
     app: &App,
@@ -74,12 +75,12 @@ pub(super) fn volume_name(instance: &Instance, app: &App, name: &VolumeName) -> 
     format!("{}{}_{name}", prefix(instance), app.number)
 }
 
-/// SIGTERM to SIGKILL, in the engine's unit; its own default is 10 s.
+/// The time from SIGTERM to SIGKILL in whole seconds. The engine's default is 10 s.
 pub(super) fn grace_seconds(spec: &ServiceSpec) -> u64 {
     spec.stop_grace.map_or(10, |grace| grace.as_secs() + u64::from(grace.subsec_nanos() > 0))
 }
 
-/// The labels of an author, but for those by which we know what is ours.
+/// The author's labels, except those by which we recognise our own.
 fn of_author(labels: &BTreeMap<String, String>) -> HashMap<String, String> {
     let kept = labels.iter().filter(|(name, _)| !is_own_label(name));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
@@ -95,18 +96,18 @@ fn owned(app: &App, instance: &Instance) -> HashMap<String, String> {
     ])
 }
 
-/// Where a container is created.
+/// The engine on which a container is created.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Host<'a> {
     pub(super) instance: &'a Instance,
-    /// The engine's own, for those that mount it.
+    /// The engine's own socket, for containers that mount it.
     pub(super) socket: &'a Path,
     pub(super) is_podman: bool,
 }
 
-/// The container, and the networks to which it must be connected after it was created.
+/// Makes the request for a container, and the list of networks to which it must be connected after its creation.
 ///
-/// Engines before API 1.44 take one network at creation, so the others come after.
+/// Engines before API 1.44 accept only one network at creation.
 pub(super) fn container(
     host: Host<'_>,
     new: NewContainer<'_>,
@@ -139,7 +140,7 @@ pub(super) fn container(
     (body, endpoints)
 }
 
-/// The containers whose namespaces a new one joins, by kind.
+/// The containers whose namespaces a new container joins, by kind.
 pub(super) fn joins(new: NewContainer<'_>) -> BTreeMap<Namespace, ContainerId> {
     let joined = new.spec.joins().filter_map(|(kind, name)| Some((kind, new.joined.get(name)?.clone())));
     joined.collect()
@@ -151,7 +152,7 @@ fn container_labels(instance: &Instance, new: NewContainer<'_>) -> HashMap<Strin
     labels.extend(owned(app, instance));
     let joins: Vec<_> = joins(new).iter().map(|(kind, id)| format!("{}:{id}", kind.as_str())).collect();
     labels.extend([
-        // Each is always there: the engine adds the labels of the image, which are its author's, where we have none.
+        // Each of our labels is always set: otherwise the engine would use a label of the image, which its author controls.
         (label::JOINS.to_owned(), joins.join(",")),
         (label::SERVICE.to_owned(), service.to_string()),
         (label::RELEASE.to_owned(), release.to_string()),

@@ -1,4 +1,4 @@
-//! Networks and volumes in the engine's words. Pure.
+//! Translates networks and volumes into the engine's requests. Pure.
 
 use bollard::models::{
     EndpointIpamConfig, EndpointSettings, Ipam, IpamConfig, NetworkCreateRequest, VolumeCreateRequest,
@@ -11,7 +11,7 @@ use crate::model::{
 
 use super::{label, network_name, of_author, owned, volume_name};
 
-/// The container's network mode, and its networks: the one that is connected first comes first.
+/// Returns the network mode of a container and its networks, in the order in which they are connected.
 pub(in crate::engine) fn endpoints(
     instance: &Instance,
     new: NewContainer<'_>,
@@ -20,7 +20,7 @@ pub(in crate::engine) fn endpoints(
         NetworkMode::Host => return ("host".to_owned(), Vec::new()),
         NetworkMode::None => return ("none".to_owned(), Vec::new()),
         NetworkMode::Bridge => return ("bridge".to_owned(), Vec::new()),
-        // What is not there is an error of the engine, and not another network.
+        // If it is missing, the engine reports an error and does not use another network.
         NetworkMode::Service(name) => {
             let id = new.joined.get(name).map_or(name.as_str(), |id| id.as_str());
             return (format!("container:{id}"), Vec::new());

@@ -1,4 +1,4 @@
-//! Which fields an engine is too old for, or passes over. Pure.
+//! The fields that an engine is too old for, or ignores. Pure.
 
 use std::fmt;
 
@@ -11,13 +11,13 @@ pub(in crate::engine) struct Api {
     pub(in crate::engine) minor: usize,
 }
 
-/// A field that the engine does not have.
+/// A field that the engine does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::engine) struct Lack {
     pub(in crate::engine) field: &'static str,
     needs: Api,
     has: Api,
-    /// Without it the app would be another one than its author's.
+    /// Without the field the app would work differently, so the release is refused.
     pub(in crate::engine) is_refusal: bool,
 }
 
@@ -32,14 +32,14 @@ impl fmt::Display for Lack {
     }
 }
 
-/// What of `spec` an engine with `api` passes over (Engine API version history).
+/// The fields of `spec` that an engine with version `api` ignores (Engine API version history).
 pub(in crate::engine) fn lacks(spec: &ServiceSpec, api: Api) -> Vec<Lack> {
     let mut attachments: Vec<&NetworkAttachment> = match &spec.network_mode {
         NetworkMode::Networks(attached) => attached.values().collect(),
         NetworkMode::Host | NetworkMode::None | NetworkMode::Bridge | NetworkMode::Service(_) => Vec::new(),
     };
     attachments.sort_by_key(|attachment| std::cmp::Reverse(attachment.priority));
-    // the address on the first network has a place of its own in old requests
+    // Old requests have a field of their own for the MAC address on the first network.
     let has_other_address = attachments.iter().skip(1).any(|a| a.mac_address.is_some());
     let has_start_interval = spec.healthcheck.as_ref().is_some_and(|c| c.start_interval.is_some());
     [
@@ -55,7 +55,7 @@ pub(in crate::engine) fn lacks(spec: &ServiceSpec, api: Api) -> Vec<Lack> {
     .collect()
 }
 
-/// What of `spec` podman takes without a word and without effect (docs/engines.md).
+/// The fields of `spec` that podman accepts without any effect (docs/engines.md).
 pub(in crate::engine) fn passed_over_by_podman(spec: &ServiceSpec) -> Vec<&'static str> {
     let has_link_local = match &spec.network_mode {
         NetworkMode::Networks(attached) => attached.values().any(|a| !a.link_local_ips.is_empty()),
@@ -80,7 +80,7 @@ mod tests {
     use crate::model::{ImageRef, NetworkName, SpecHash};
 
     #[test]
-    fn podman_passes_over_what_is_used_only() {
+    fn only_fields_that_are_used_are_reported_for_podman() {
         let image = ImageRef::parse("r.example/a:1").unwrap();
         let mut spec = ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image);
         assert_eq!(passed_over_by_podman(&spec), Vec::<&str>::new());
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_engine_lacks_what_came_later() {
+    fn an_old_engine_lacks_newer_fields() {
         let image = ImageRef::parse("r.example/a:1").unwrap();
         let mut spec = ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), image);
         spec.annotations.insert("a".into(), "b".into());
@@ -103,20 +103,20 @@ mod tests {
         let mac = Some("02:42:ac:11:65:43");
         spec.network_mode =
             NetworkMode::Networks(BTreeMap::from([(a.clone(), on(None, 0)), (b.clone(), on(mac, 0))]));
-        let told_of = |spec: &ServiceSpec, minor| {
+        let lacks_of = |spec: &ServiceSpec, minor| {
             let lacks = lacks(spec, Api { major: 1, minor });
             lacks.iter().map(|l| format!("{} {}", l.field, l.is_refusal)).collect::<Vec<_>>()
         };
-        let told = |minor| told_of(&spec, minor);
-        assert_eq!(told(41), ["annotations false", "mac_address of a second network true"]);
-        assert_eq!(told(43), ["mac_address of a second network true"]);
-        assert_eq!(told(44), Vec::<String>::new());
+        let found = |minor| lacks_of(&spec, minor);
+        assert_eq!(found(41), ["annotations false", "mac_address of a second network true"]);
+        assert_eq!(found(43), ["mac_address of a second network true"]);
+        assert_eq!(found(44), Vec::<String>::new());
         assert_eq!(
             lacks(&spec, Api { major: 1, minor: 43 })[0].to_string(),
             "mac_address of a second network needs an engine with API 1.44, and this one has 1.43: upgrade the engine, or remove it"
         );
         let networks = NetworkMode::Networks(BTreeMap::from([(a, on(None, 0)), (b, on(mac, 1))]));
         let first = ServiceSpec { network_mode: networks, ..spec.clone() };
-        assert_eq!(told_of(&first, 41), ["annotations false"], "the first network has it");
+        assert_eq!(lacks_of(&first, 41), ["annotations false"], "the first network has it");
     }
 }

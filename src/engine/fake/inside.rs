@@ -1,18 +1,18 @@
-//! What the engine in memory holds, and what each call does to it.
+//! The state of the fake engine, and the effect of each call.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
-    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, Observed,
-    ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, NetworkId,
+    Observed, ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
-use super::late::LateCall;
-use super::{Behaviour, Fault, is_up, mounts, networks};
+use super::{Behaviour, Fault, is_up, mounts};
 
 #[derive(Debug, Default)]
 pub(super) struct Inside {
@@ -24,7 +24,7 @@ pub(super) struct Inside {
     pub(super) unreachable: BTreeSet<ImageRef>,
     /// Images whose pulls fail: the bytes that each pull costs, and what the engine says.
     pub(super) broken: BTreeMap<ImageRef, (u64, String)>,
-    /// Whether registries take the login and nothing else.
+    /// Whether registries accept a login only, and no token.
     pub(super) takes_no_token: bool,
     pub(super) behaviours: BTreeMap<ImageRef, Behaviour>,
     pub(super) faults: BTreeMap<usize, Fault>,
@@ -35,28 +35,49 @@ pub(super) struct Inside {
     pub(super) slow: BTreeMap<ImageRef, Duration>,
     pub(super) calls: Vec<String>,
     pub(super) swaps: usize,
-    /// When containers crash that do so after a while.
+    /// When containers crash that do so after some time.
     pub(super) ends: BTreeMap<ContainerId, Instant>,
     pub(super) made: u64,
-    /// The number of its last start, for each container that was ever started.
+    /// The number of the last start of each container.
     pub(super) starts: BTreeMap<ContainerId, u64>,
     has_started: u64,
-    /// Whose containers the engine has started again by itself.
+    /// The services whose containers the engine has restarted by itself.
     pub(super) restarted: Vec<(AppId, ServiceName)>,
     pub(super) layers: BTreeMap<ImageRef, BTreeSet<String>>,
     pub(super) architecture: Option<String>,
     pub(super) is_down: bool,
-    /// Calls whose caller is gone, and that are still to be done.
+    /// Calls that are still to be executed, although their caller is gone.
     pub(super) late: Vec<LateCall>,
-    /// Whether such a call is done just now.
+    /// Whether such a call is being executed.
     pub(super) is_late: bool,
-    /// Services of which two containers ran at once.
+    /// Services that had two running containers at once.
     pub(super) doubles: Vec<String>,
-    /// What each container that was started publishes: its own port and the host's.
+    /// The published ports of each started container: its own and the host's.
     published: BTreeMap<ContainerId, Vec<(u16, HeldPort)>>,
 }
 
-/// The first of the ports that are picked for those who name none.
+/// A call that the engine has not executed yet, and whose caller is gone.
+pub(super) struct LateCall {
+    pub(super) verb: &'static str,
+    /// The container, or whatever else the call is about.
+    pub(super) what: String,
+    pub(super) due: Instant,
+    pub(super) act: Box<dyn FnOnce(&mut Inside) + Send>,
+}
+
+impl fmt::Debug for LateCall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.what)
+    }
+}
+
+/// The engine's names of the networks of a new container. It has met none of them yet.
+pub(super) fn unmet(instance: &Instance, new: NewContainer<'_>) -> BTreeMap<String, Option<NetworkId>> {
+    let (_, endpoints) = docker_spec::endpoints(instance, new);
+    endpoints.into_iter().map(|(name, _)| (name, None)).collect()
+}
+
+/// The first host port for containers that name none.
 const FIRST_PICKED: u16 = 49153;
 
 impl Inside {
@@ -65,7 +86,7 @@ impl Inside {
         services.iter_mut().chain(parked).find(|s| s.container == *id)
     }
 
-    /// All containers, those that were put aside among them.
+    /// All containers, including parked ones.
     pub(super) fn everything(&self) -> impl Iterator<Item = &ObservedService> {
         self.observed.services.iter().chain(&self.observed.parked)
     }
@@ -82,7 +103,7 @@ impl Inside {
         self.everything().filter(mounts).map(|seen| seen.container.clone()).collect()
     }
 
-    pub(super) fn look(&self) -> Observed {
+    pub(super) fn observed(&self) -> Observed {
         let mut observed = self.observed.clone();
         for seen in &mut observed.services {
             seen.is_cut_off = seen.networks.iter().any(|(name, id)| {
@@ -105,7 +126,7 @@ impl Inside {
         }
         let name = docker_spec::container_name(instance, app, service, spec);
         let partial = format!("{name}{}", docker_spec::PARTIAL);
-        let networks = networks::of(instance, new);
+        let networks = unmet(instance, new);
         let is_taken = |n: &String| *n == name || (networks.len() > 1 && *n == partial);
         if self.names.values().any(is_taken) {
             return refused(409, format!("The container name {name} is already in use"));
@@ -117,7 +138,7 @@ impl Inside {
         for mount in &spec.mounts {
             if let MountSource::Volume(name) = &mount.source {
                 let config = new.volumes.get(name).cloned().unwrap_or_default();
-                // One that is there stays as it is.
+                // An existing one stays as it is.
                 self.volumes.entry((app.id.clone(), name.clone())).or_insert(config);
             }
         }
@@ -161,16 +182,7 @@ impl Inside {
         if let Some((app, spec)) = app.as_ref().zip(spec.as_ref()) {
             mounts::mount(app, spec, &self.volumes)?;
         }
-        let joins: Vec<_> = self.find(id).into_iter().flat_map(|seen| seen.joins.clone()).collect();
-        for (kind, other) in joins {
-            let Some(state) = self.find(&other).map(|seen| seen.state) else {
-                return refused(format!("No such container: {other}"));
-            };
-            if state != ContainerState::Running {
-                let message = format!("cannot join {} of a non running container: {other}", kind.as_str());
-                return Err(EngineError::Refused { call: "start", status: 409, message });
-            }
-        }
+        self.check_joins(id)?;
         self.has_started += 1;
         let number = self.has_started;
         let Some(seen) = self.find(id).filter(|seen| !is_up(seen.state)) else { return Ok(()) };
@@ -208,7 +220,24 @@ impl Inside {
         Ok(())
     }
 
-    /// Notes when another container of the service runs beside the one that was just started.
+    /// Refuses to start a container that joins one that does not run.
+    fn check_joins(&mut self, id: &ContainerId) -> Result<(), EngineError> {
+        let refused = |status, message| Err(EngineError::Refused { call: "start", status, message });
+        let joins: Vec<_> = self.find(id).into_iter().flat_map(|seen| seen.joins.clone()).collect();
+        for (kind, other) in joins {
+            match self.find(&other).map(|seen| seen.state) {
+                None => return refused(404, format!("No such container: {other}")),
+                Some(ContainerState::Running) => {}
+                Some(_) => {
+                    let kind = kind.as_str();
+                    return refused(409, format!("cannot join {kind} of a non running container: {other}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes if another container of the service runs at the same time as the one that was just started.
     fn note_double(&mut self, id: &ContainerId) {
         let up: Vec<_> = self.everything().filter(|seen| is_up(seen.state)).collect();
         let Some(seen) = up.iter().find(|seen| seen.container == *id) else { return };
@@ -236,7 +265,7 @@ impl Inside {
         self.published.insert(id.clone(), held);
     }
 
-    /// Ends a container that runs, so that it does not come back by itself.
+    /// Ends a running container, and the engine does not restart it.
     pub(super) fn end(&mut self, id: &ContainerId, code: i64) {
         if let Some(seen) = self.find(id).filter(|seen| is_up(seen.state)) {
             (seen.state, seen.health) = (ContainerState::Exited { code }, Health::Unchecked);
@@ -245,7 +274,7 @@ impl Inside {
         }
     }
 
-    /// The engine is there again, and what ran before ended when it went.
+    /// Starts the engine after an outage that ended all containers.
     pub(super) fn come_up(&mut self) {
         self.is_down = false;
         let ran: Vec<_> =
@@ -253,13 +282,13 @@ impl Inside {
         ran.iter().for_each(|id| self.end(id, 137));
         for id in ran {
             if self.specs.get(&id).is_some_and(|spec| spec.restart.is_forever()) {
-                // One that cannot be started stays down, as it does on a real engine.
+                // A container that cannot be started stays down, as on a real engine.
                 let _ = self.start(&id);
             }
         }
     }
 
-    /// Lets the time that has passed do to containers what it does.
+    /// Applies the passed time to all containers.
     pub(super) fn grow_old(&mut self) {
         let is_over = |end: &Instant| *end <= Instant::now();
         for seen in self.observed.services.iter_mut().filter(|seen| seen.state == ContainerState::Running) {
@@ -275,7 +304,7 @@ impl Inside {
         }
     }
 
-    /// Puts a container aside under another name.
+    /// Parks a container under another name.
     pub(super) fn park(&mut self, id: &ContainerId) {
         let Some(at) = self.observed.services.iter().position(|s| s.container == *id) else { return };
         let seen = self.observed.services.remove(at);
@@ -300,7 +329,7 @@ impl Inside {
         self.observed.parked.retain(|s| s.container != *id);
     }
 
-    /// What the containers that run publish on ports of the host.
+    /// The host ports that running containers publish.
     pub(super) fn published(&self) -> Vec<HeldPort> {
         let running = self.everything().filter(|seen| has_ports(seen.state));
         let held = running.flat_map(|seen| self.published.get(&seen.container).into_iter().flatten());
@@ -308,7 +337,7 @@ impl Inside {
     }
 }
 
-/// Whether a container's ports are taken: while it waits to be restarted they are free.
+/// Returns `true` if a container holds its ports. They are free while it waits for a restart.
 fn has_ports(state: ContainerState) -> bool {
     matches!(state, ContainerState::Running | ContainerState::Paused)
 }

@@ -1,4 +1,4 @@
-//! What the engine in memory shows.
+//! Observes the fake engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,7 +13,7 @@ use super::{Fake, gone, is_up};
 
 impl Inspect for Fake {
     async fn observe(&self) -> Result<Observed, EngineError> {
-        self.call("list", "", |inside| Ok(inside.look())).await
+        self.call("list", "", |inside| Ok(inside.observed())).await
     }
 
     async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
@@ -73,26 +73,26 @@ impl Inspect for Fake {
 
     async fn volumes(&self) -> Result<Vec<OwnVolume>, EngineError> {
         self.call("list-volumes", "", |inside| {
-            let told = |(app, volume): &(AppId, VolumeName)| OwnVolume {
+            let own = |(app, volume): &(AppId, VolumeName)| OwnVolume {
                 id: format!("{app}_{volume}"),
                 app: app.clone(),
                 volume: volume.clone(),
                 used_by: inside.users(app, volume),
             };
-            Ok(inside.volumes.keys().map(told).collect())
+            Ok(inside.volumes.keys().map(own).collect())
         })
         .await
     }
 
     fn events(&self) -> impl Stream<Item = Result<Notice, EngineError>> + Send {
-        let told = self.inside().restarted.len();
-        stream::unfold(Some((self.changed.subscribe(), told)), |listening| async {
-            let (mut changed, told) = listening?;
+        let sent = self.inside().restarted.len();
+        stream::unfold(Some((self.changed.subscribe(), sent)), |listening| async {
+            let (mut changed, sent) = listening?;
             let is_down = || self.inside().is_down;
-            let restarted = || self.inside().restarted.get(told).cloned();
+            let restarted = || self.inside().restarted.get(sent).cloned();
             if !is_down() && restarted().is_none() {
                 tokio::select! {
-                    told = changed.changed() => told.ok()?,
+                    change = changed.changed() => change.ok()?,
                     () = self.late_call() => {}
                 }
             }
@@ -100,9 +100,9 @@ impl Inspect for Fake {
                 return Some((Err(gone()), None));
             }
             match restarted() {
-                None => Some((Ok(Notice::Changed), Some((changed, told)))),
+                None => Some((Ok(Notice::Changed), Some((changed, sent)))),
                 Some((app, service)) => {
-                    Some((Ok(Notice::Restarted { app, service }), Some((changed, told + 1))))
+                    Some((Ok(Notice::Restarted { app, service }), Some((changed, sent + 1))))
                 }
             }
         })

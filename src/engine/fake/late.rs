@@ -1,7 +1,6 @@
-//! Calls that outlive their caller: the agent was killed or gave up, and the engine does what it was asked later.
+//! Calls that outlive their caller: the agent was killed or gave up, and the engine executes the call later.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -12,26 +11,11 @@ use crate::model::{
 };
 
 use super::Fake;
-use super::inside::Inside;
-
-/// A call that the engine has not done yet, and whose caller is gone.
-pub(super) struct LateCall {
-    verb: &'static str,
-    /// The container, or whatever else it is about.
-    what: String,
-    due: Instant,
-    act: Box<dyn FnOnce(&mut Inside) + Send>,
-}
-
-impl fmt::Debug for LateCall {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.verb, self.what)
-    }
-}
+use super::inside::{Inside, LateCall};
 
 impl LateCall {
-    /// Returns whether the engine makes a call wait for this one. It sees to one container at a time. Of networks it
-    /// makes two with one name, and it lets looks in at any time.
+    /// Returns `true` if the engine makes another call wait for this one: it executes one call on a container at a time.
+    /// It creates two networks with one name, and answers observations at any time.
     fn is_before(&self, verb: &str, what: &str) -> bool {
         let is_look = verb == "list" || verb.starts_with("list-") || verb == "info";
         self.what == what && !is_look && self.verb != "create-network"
@@ -39,7 +23,7 @@ impl LateCall {
 }
 
 impl Inside {
-    /// Does the late calls whose time has come, in the order of their times. Returns whether there were any.
+    /// Executes the late calls that are due, in the order of their times. Returns `true` if there were any.
     pub(super) fn finish_late_calls(&mut self) -> bool {
         let now = Instant::now();
         let (mut due, later): (Vec<_>, Vec<_>) =
@@ -53,14 +37,14 @@ impl Inside {
         has_any
     }
 
-    /// The end of the next late call that `waits`.
+    /// Returns when the next late call ends for which `waits` is true.
     fn next_end(&self, waits: impl Fn(&LateCall) -> bool) -> Option<Instant> {
         self.late.iter().filter(|call| waits(call)).map(|call| call.due).min()
     }
 }
 
 impl Fake {
-    /// Notes a call that is done after its caller is gone.
+    /// Notes a call that is executed after its caller is gone.
     pub(super) fn outlive(
         &self,
         verb: &'static str,
@@ -73,13 +57,13 @@ impl Fake {
         self.outlived.send_modify(|n| *n += 1);
     }
 
-    /// Ends once a call has outlived its caller, or is about to.
+    /// Waits until a call outlives its caller, or is about to.
     pub async fn outlived(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as the fake.
         let _ = self.outlived.subscribe().wait_for(|n| *n > 0).await;
     }
 
-    /// Waits until the engine has ended all earlier calls on the same container.
+    /// Waits until the engine has finished all earlier calls on the same container.
     pub(super) async fn wait_for_late_calls(&self, verb: &str, what: &str) {
         loop {
             let Some(end) = self.inside().next_end(|call| call.is_before(verb, what)) else { return };
@@ -88,7 +72,7 @@ impl Fake {
         }
     }
 
-    /// Ends when a late call has been done.
+    /// Waits until a late call has been executed.
     pub(super) async fn late_call(&self) {
         let mut outlived = self.outlived.subscribe();
         loop {
@@ -111,7 +95,7 @@ impl Fake {
     }
 }
 
-/// A [`NewContainer`] that belongs to the call.
+/// A [`NewContainer`] that owns its parts, for a late call.
 pub(super) struct OwnedContainer {
     app: App,
     release: Commit,

@@ -1,4 +1,4 @@
-//! A device in memory, with a script of faults: for tests that need a fault at a given call.
+//! A fake engine in memory, for tests that need a fault at a given call.
 //!
 //! It passes the same contract tests as the real engine (`tests/engine_contract`).
 
@@ -24,29 +24,28 @@ use inside::Inside;
 
 use super::EngineError;
 
-/// What goes wrong with a call.
+/// A fault of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Refused with status 500, and nothing happened.
+    /// The call is refused with status 500, and has no effect.
     Error,
-    /// Refused with status 500, but it did happen.
+    /// The call is refused with status 500, but has its effect.
     ErrorAfter,
-    /// The engine is gone for this call.
+    /// The engine is unreachable for this call.
     Unreachable,
     /// The call never returns.
     Hang,
-    /// The engine is gone for this call and all later ones, until [`Fake::revive`].
+    /// The engine is unreachable for this call and all later ones, until [`Fake::revive`].
     Down,
-    /// From this call on the engine answers nobody, until [`Fake::thaw`]: what it was asked happens
-    /// then, for those who still wait.
+    /// From this call on the engine does not answer, until [`Fake::thaw`]. The calls whose callers still wait then have
+    /// their effect.
     Freeze,
-    /// As [`Freeze`](Self::Freeze), but this call has happened before.
+    /// As [`Freeze`](Self::Freeze), but this call has its effect first.
     FreezeAfter,
-    /// As [`FreezeAfter`](Self::FreezeAfter), but of the several calls that creating a container takes only the first
-    /// has happened.
+    /// As [`FreezeAfter`](Self::FreezeAfter), but only the first of the calls that create a container has its effect.
     FreezeMidway,
-    /// The caller hears nothing and gives up at its deadline, if it lives for so long. The engine does what it was
-    /// asked all the same, after this time, and lets no other call on the same container in between.
+    /// The caller gets no answer and gives up at its deadline. The engine executes the call nevertheless, after this
+    /// time, and no other call on the same container before it.
     Late(Duration),
 }
 
@@ -56,13 +55,13 @@ pub struct Fake {
     instance: Instance,
     inside: Mutex<Inside>,
     changed: watch::Sender<u64>,
-    /// Changes when another call outlives its caller.
+    /// Changes whenever a call outlives its caller.
     outlived: watch::Sender<u64>,
     is_frozen: watch::Sender<bool>,
 }
 
 impl Fake {
-    /// An engine that holds nothing.
+    /// An empty engine.
     #[must_use]
     pub fn new(instance: Instance) -> Self {
         let inside = Mutex::new(Inside::default());
@@ -75,25 +74,25 @@ impl Fake {
         }
     }
 
-    /// Puts an image into the registry, and says what its containers do.
+    /// Adds an image to the registry, with the behaviour of its containers.
     pub fn publish(&self, image: &ImageRef, behaviour: Behaviour) {
         let mut inside = self.inside();
         inside.registry.insert(image.clone());
         inside.behaviours.insert(image.clone(), behaviour);
     }
 
-    /// Says of which layers an image is made; without it, it has none.
+    /// Sets the layers of an image. Without a call it has none.
     pub fn make_of(&self, image: &ImageRef, layers: &[&str]) {
         let layers = layers.iter().map(|&layer| layer.to_owned()).collect();
         self.inside().layers.insert(image.clone(), layers);
     }
 
-    /// Makes it an engine on another machine; without it, it is on `amd64`.
+    /// Sets the architecture of the engine's machine. Without a call it is `amd64`.
     pub fn move_to(&self, architecture: &str) {
         self.inside().architecture = Some(architecture.to_owned());
     }
 
-    /// From now on registries take the login and no token.
+    /// From now on registries accept a login and no token.
     pub fn take_no_tokens(&self) {
         self.inside().takes_no_token = true;
     }
@@ -103,43 +102,43 @@ impl Fake {
         self.inside().broken.insert(image.clone(), (bytes, message.to_owned()));
     }
 
-    /// Takes an image out of the registry; the engine keeps it if it has it.
+    /// Removes an image from the registry, but not from the engine.
     pub fn unpublish(&self, image: &ImageRef) {
         self.inside().registry.remove(image);
     }
 
-    /// Makes the `n`-th call from now on (0 is the next) go wrong.
+    /// Sets a fault for the `n`-th call from now on (0 is the next).
     pub fn fail(&self, n: usize, fault: Fault) {
         let mut inside = self.inside();
         let at = inside.calls.len() + n;
         inside.faults.insert(at, fault);
     }
 
-    /// The calls that changed something or tried to, and the looks, in their order.
+    /// The changing calls and the observations so far, in their order.
     #[must_use]
     pub fn calls(&self) -> Vec<String> {
         self.inside().calls.clone()
     }
 
-    /// How often a start followed a stop in one call.
+    /// The number of calls that stopped one container and started another.
     #[must_use]
     pub fn swaps(&self) -> usize {
         self.inside().swaps
     }
 
-    /// Names of the volumes that were ever created.
+    /// The names of all volumes that were ever created.
     #[must_use]
     pub fn volumes(&self) -> BTreeSet<VolumeName> {
         self.inside().volumes.keys().map(|(_, name)| name.clone()).collect()
     }
 
-    /// On how many networks a container is.
+    /// The number of networks of a container.
     #[must_use]
     pub fn networks_of(&self, id: &ContainerId) -> usize {
         self.inside().find(id).map_or(0, |seen| seen.networks.len())
     }
 
-    /// Does what somebody else would do behind our back, and lets the event be seen.
+    /// Makes a change that does not come from the agent, with its event.
     pub fn meddle(&self, change: impl FnOnce(&mut Vec<ObservedService>)) {
         self.meddle_unheard(change);
         self.tell();
@@ -162,8 +161,24 @@ impl Fake {
         self.changed.send_modify(|n| *n += 1);
     }
 
-    /// Makes a call: notes it, lets its fault happen, else does `act`, once the engine has ended an earlier call on
-    /// the same thing.
+    /// Notes a call, and returns its fault.
+    fn note(&self, name: &'static str, what: &str) -> Result<Option<Fault>, EngineError> {
+        let mut inside = self.inside();
+        let at = inside.calls.len();
+        let call = format!("{name} {what}").trim_end().to_owned();
+        let never = inside.never.contains(&call).then_some(Fault::Error);
+        let is_wrong = inside.wrong.contains(&call);
+        inside.calls.push(call);
+        if is_wrong {
+            let message = "invalid parameter".to_owned();
+            return Err(EngineError::Refused { call: name, status: 400, message });
+        }
+        inside.finish_late_calls();
+        inside.grow_old();
+        Ok(inside.faults.remove(&at).or(never))
+    }
+
+    /// Makes a call: notes it, and applies its fault or else `act`, after earlier calls on the same thing have finished.
     async fn call<T>(
         &self,
         name: &'static str,
@@ -171,23 +186,8 @@ impl Fake {
         act: impl FnOnce(&mut Inside) -> Result<T, EngineError> + Send + 'static,
     ) -> Result<T, EngineError> {
         let refused = || EngineError::Refused { call: name, status: 500, message: "scripted".to_owned() };
-        let gone = || EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() };
         let late = || EngineError::Timeout { call: name, seconds: EngineError::DEADLINE.as_secs() };
-        let fault = {
-            let mut inside = self.inside();
-            let at = inside.calls.len();
-            let call = format!("{name} {what}").trim_end().to_owned();
-            let never = inside.never.contains(&call).then_some(Fault::Error);
-            let is_wrong = inside.wrong.contains(&call);
-            inside.calls.push(call);
-            if is_wrong {
-                let message = "invalid parameter".to_owned();
-                return Err(EngineError::Refused { call: name, status: 400, message });
-            }
-            inside.finish_late_calls();
-            inside.grow_old();
-            inside.faults.remove(&at).or(never)
-        };
+        let fault = self.note(name, what)?;
         let (mut act, mut done) = (Some(act), None);
         if matches!(fault, Some(Fault::FreezeAfter | Fault::FreezeMidway)) {
             done = act.take().map(|act| act(&mut self.inside()));
@@ -255,7 +255,7 @@ fn gone() -> EngineError {
     EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() }
 }
 
-/// What the engine takes for running: it neither removes such a container nor its networks.
+/// The states that the engine treats as running: it removes neither such a container nor its networks.
 fn is_up(state: ContainerState) -> bool {
     matches!(state, ContainerState::Running | ContainerState::Paused | ContainerState::Restarting)
 }

@@ -1,4 +1,4 @@
-//! Volumes that the engine in memory cannot mount, and what it says of that.
+//! Volumes that the fake engine cannot mount, and its error.
 
 use std::collections::BTreeMap;
 
@@ -6,8 +6,8 @@ use crate::engine::EngineError;
 use crate::engine::secrets::Secrets;
 use crate::model::{AppId, ServiceSpec, VolumeName, VolumeSpec};
 
-/// Refuses to start a container that mounts a network file system: there is no network here. It quotes the
-/// options, as Docker does, and they are hidden as those of a real engine are.
+/// Refuses to start a container that mounts a network file system. The message quotes the options, as Docker's does,
+/// and they are hidden as for a real engine.
 pub(super) fn mount(
     app: &AppId,
     spec: &ServiceSpec,

@@ -1,8 +1,8 @@
-//! The networks and volumes of the engine in memory.
+//! Networks and volumes of the fake engine.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::{EngineError, NewContainer, docker_spec};
+use crate::engine::{EngineError, docker_spec};
 use crate::model::{
     App, AppId, ContainerId, Instance, NetworkId, NetworkName, NetworkSpec, ObservedNetwork, ObservedService,
     ObservedVolume, VolumeName, VolumeSpec,
@@ -10,12 +10,6 @@ use crate::model::{
 
 use super::inside::Inside;
 use super::is_up;
-
-/// The engine's names of the networks that a new container is on.
-pub(super) fn of(instance: &Instance, new: NewContainer<'_>) -> BTreeMap<String, Option<NetworkId>> {
-    let (_, endpoints) = docker_spec::endpoints(instance, new);
-    endpoints.into_iter().map(|(name, _)| (name, None)).collect()
-}
 
 impl Inside {
     pub(super) fn create_network(
@@ -27,7 +21,7 @@ impl Inside {
     ) -> Result<(), EngineError> {
         self.made += 1;
         let Ok(id) = NetworkId::parse(format!("n{}", self.made)) else { return Ok(()) };
-        // Who asks looks for the name first, and the engine itself does not mind two of one name.
+        // The caller checks for the name first: the engine itself accepts two networks of one name.
         if !self.is_late && self.observed.networks.iter().any(|n| n.name == name) {
             return Ok(());
         }
@@ -63,16 +57,16 @@ impl Inside {
         names: &BTreeSet<VolumeName>,
     ) -> BTreeMap<VolumeName, ObservedVolume> {
         let here = self.volumes.iter().filter(|((of, name), _)| *of == app.id && names.contains(name));
-        let told = |((_, name), spec): (&(AppId, VolumeName), &VolumeSpec)| {
+        let observed = |((_, name), spec): (&(AppId, VolumeName), &VolumeSpec)| {
             let request = docker_spec::volume(instance, app, name, spec);
             let (full_name, driver) = (request.name.unwrap_or_default(), request.driver.unwrap_or_default());
             let options = spec.driver_opts.clone();
             (name.clone(), ObservedVolume { name: full_name, driver, options })
         };
-        here.map(told).collect()
+        here.map(observed).collect()
     }
 
-    /// The networks of a container as they are now: by what it knows of each, and else by name.
+    /// The current networks of a container: those that it is bound to, and else those with the same name.
     pub(super) fn meet(
         &self,
         known: &BTreeMap<String, Option<NetworkId>>,
@@ -90,7 +84,7 @@ impl Inside {
         known.iter().map(meet).collect()
     }
 
-    /// Connects a container that does not run to networks of these names.
+    /// Connects a stopped container to networks of these names.
     pub(super) fn reconnect(
         &mut self,
         id: &ContainerId,

@@ -1,4 +1,4 @@
-//! The calls by which the engine in memory is changed.
+//! Changes the fake engine.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use crate::model::{
     RegistryPass, Transfer,
 };
 
-use super::inside::Inside;
-use super::{Fake, late, networks};
+use super::inside::{Inside, unmet};
+use super::{Fake, late};
 
 impl Operate for Fake {
     async fn pull(
@@ -80,7 +80,7 @@ impl Operate for Fake {
     }
 
     async fn reconnect(&self, id: &ContainerId, new: NewContainer<'_>) -> Result<(), EngineError> {
-        let names = networks::of(&self.instance, new);
+        let names = unmet(&self.instance, new);
         self.call_on("reconnect", id, move |inside, id| inside.reconnect(id, names)).await
     }
 

@@ -1,5 +1,5 @@
-//! What goes wrong for long: an engine that is gone or answers nobody, containers that do not end, and
-//! registries that are slow or away.
+//! Faults that last: an engine that is down or does not answer, containers that cannot be ended, and registries that are
+//! slow or unreachable.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ impl Inside {
         }
     }
 
-    /// Makes the container that was created last look so.
+    /// Makes the last created container look as if the power failed during its creation.
     pub(super) fn cut_last_short(&mut self) {
         if let Some(id) = self.observed.services.last().map(|seen| seen.container.clone()) {
             self.cut_short(&id);
@@ -28,51 +28,52 @@ impl Inside {
 }
 
 impl Fake {
-    /// Makes the registry of an image one that does not answer.
+    /// Makes the registry of an image unreachable.
     pub fn cut_registry(&self, image: &ImageRef) {
         self.inside().unreachable.insert(image.clone());
     }
 
-    /// Makes downloads of an image take so long.
+    /// Sets the time that downloads of an image take.
     pub fn slow(&self, image: &ImageRef, time: Duration) {
         self.inside().slow.insert(image.clone(), time);
     }
 
-    /// Makes every call `verb` for this container fail, as for a process that cannot be ended.
+    /// Makes the engine refuse a call as invalid every time, as one that can never succeed.
     pub fn refuse_for_good(&self, call: &str) {
         self.inside().wrong.insert(call.to_owned());
     }
 
+    /// Makes every call `verb` for this container fail, as if its process could not be ended.
     pub fn never(&self, verb: &str, id: &ContainerId) {
         self.inside().never.insert(format!("{verb} {id}"));
     }
 
-    /// Makes the registry of an image one that answers again.
+    /// Makes the registry of an image reachable again.
     pub fn mend_registry(&self, image: &ImageRef) {
         self.inside().unreachable.remove(image);
     }
 
-    /// Makes a container look as if the power went while it was created.
+    /// Makes a container look as if the power failed during its creation.
     pub fn cut_short(&self, id: &ContainerId) {
         self.inside().cut_short(id);
     }
 
-    /// Services of which two containers ever ran at once, with the releases they were created for.
+    /// The services that ever had two running containers at once, with the releases of these.
     #[must_use]
     pub fn doubles(&self) -> Vec<String> {
         self.inside().doubles.clone()
     }
 
-    /// Takes all volumes away, as somebody does by hand.
+    /// Removes all volumes, as a person might do by hand.
     pub fn lose_volumes(&self) {
         self.inside().volumes.clear();
     }
 
-    /// Stops a container and starts it again, as somebody else does behind our back.
+    /// Stops a container and starts it again, as another program might do.
     pub fn restart(&self, id: &ContainerId) {
         let mut inside = self.inside();
         inside.end(id, 0);
-        // One that cannot be started stays down, as it does on a real engine.
+        // A container that cannot be started stays down, as on a real engine.
         let _ = inside.start(id);
         drop(inside);
         self.tell();
@@ -85,19 +86,19 @@ impl Fake {
         inside.late.clear();
         drop(inside);
         self.thaw();
-        // Whoever listens to its events is cut off.
+        // Streams of events end.
         self.tell();
     }
 
-    /// Starts the engine, as one that does not keep containers alive without it: those that ran and that
-    /// it restarts come back, the others have ended with code 137.
+    /// Starts the engine again. It does not keep containers alive while it is down: those with a restart policy come
+    /// back, and the others have ended with code 137.
     pub fn revive(&self) {
         self.inside().come_up();
         self.thaw();
         self.tell();
     }
 
-    /// From now on the engine answers nobody, until [`thaw`](Self::thaw).
+    /// From now on the engine does not answer, until [`thaw`](Self::thaw).
     pub fn freeze(&self) {
         self.is_frozen.send_replace(true);
     }
@@ -107,9 +108,9 @@ impl Fake {
         self.is_frozen.send_replace(false);
     }
 
-    /// Returns once the engine is frozen.
+    /// Waits until the engine is frozen.
     pub async fn frozen(&self) {
-        // The sender lives as long as this.
+        // The sender lives as long as the fake.
         let _ = self.is_frozen.subscribe().wait_for(|is_frozen| *is_frozen).await;
     }
 }

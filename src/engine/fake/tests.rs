@@ -1,4 +1,4 @@
-//! What the fake does that no contract can ask of a real engine.
+//! Behaviour of the fake that the contract cannot check on a real engine.
 
 use std::pin::pin;
 
@@ -37,7 +37,7 @@ async fn states(engine: &Fake) -> Vec<String> {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_was_down_keeps_its_containers_and_starts_what_shall_run() {
+async fn an_engine_that_was_down_keeps_its_containers_and_restarts_those_with_a_policy() {
     let engine = Fake::new(Instance::parse("fake").unwrap());
     engine.publish(&image(), Behaviour::Runs);
     engine.pull(&image(), None, &RegistryPass::Nothing, mpsc::channel(1).0).await.unwrap();

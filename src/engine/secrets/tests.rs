@@ -1,4 +1,4 @@
-//! A message as an engine wrote it → what is passed on. Docker 20.10 wrote those that are marked so.
+//! Messages of an engine, and what is shown of them. Those with the comment "Docker 20.10" are real.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -123,7 +123,7 @@ fn the_environment() {
 }
 
 #[test]
-fn what_the_status_shows_anyway_stays() {
+fn values_that_the_status_shows_are_not_hidden() {
     let mut spec =
         ServiceSpec::bare(SpecHash::from_sha256(1, [1; 32]), ImageRef::parse("r.example/shop:1").unwrap());
     spec.environment =
@@ -208,7 +208,7 @@ fn of_what_the_engine_has() {
     ] {
         assert_eq!(secrets.hide(message), message);
     }
-    // Whatever an engine answers instead.
+    // The engine may answer anything.
     for odd in [json!(null), json!([1, {"Name": 2}]), json!({"Mounts": 3, "Config": {"Env": {"a": [4]}}})] {
         assert_eq!(Secrets::of_inspected(&odd, &odd, &odd).hide("as it is"), "as it is");
     }
@@ -227,7 +227,7 @@ fn a_message_is_bounded_and_so_is_the_search() {
 }
 
 proptest! {
-    /// Whatever an option or a variable says and however it is written: no message has it any more.
+    /// No option or variable remains in a message, in any form of writing.
     #[test]
     fn nothing_of_six_bytes_and_more_is_left(secret in "[ -~éß]{6,40}", before in "[ -~]{0,20}", after in "[ -~]{0,20}") {
         prop_assume!(!secret.trim().is_empty());

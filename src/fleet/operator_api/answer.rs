@@ -1,4 +1,4 @@
-//! How requests are read and errors are told: `{"error":{"code","message"}}`.
+//! Reads requests, and writes errors as `{"error":{"code","message"}}`.
 
 use axum::extract::{self, FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::RETRY_AFTER as RETRY_AFTER_HEADER;
@@ -14,7 +14,7 @@ use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
 use crate::model::with_causes;
 use crate::wire::operator_api::{ErrorView, Failure};
 
-/// An answer that is not what was asked for.
+/// An error answer.
 #[derive(Debug)]
 pub(super) struct ApiError {
     status: StatusCode,
@@ -125,7 +125,7 @@ impl From<BadFilter> for ApiError {
     }
 }
 
-/// Tells the journal of a trouble of the server's own.
+/// Logs an error of the server itself.
 pub(in crate::fleet) fn log_failure(error: &dyn std::error::Error) {
     tracing::error!(error = with_causes(error), "request failed");
 }
@@ -167,27 +167,27 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 }
 
 /// Query parameters of exactly these names.
-pub(super) struct Asked<T>(pub(super) T);
+pub(super) struct Params<T>(pub(super) T);
 
-impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
         match Query::try_from_uri(&parts.uri) {
-            Ok(Query(asked)) => Ok(Self(asked)),
+            Ok(Query(params)) => Ok(Self(params)),
             Err(error) => Err(ApiError::bad_request(error.body_text())),
         }
     }
 }
 
-/// A route that is not there.
+/// The answer for an unknown path.
 pub(in crate::fleet) async fn no_such_route(request: Request) -> Response {
     let path: String = request.uri().path().chars().take(200).collect();
     let message = format!("there is no {path}");
     ApiError::new(StatusCode::NOT_FOUND, "no_such_route", message).into_response()
 }
 
-/// A route that is there, for another method.
+/// The answer for a method that a path does not take.
 pub(in crate::fleet) async fn no_such_method(request: Request) -> Response {
     let message = format!("{} does not take {}", request.uri().path(), request.method());
     ApiError::new(StatusCode::METHOD_NOT_ALLOWED, "no_such_method", message).into_response()

@@ -1,4 +1,4 @@
-//! `/api/v1/barred-devices`: deleted devices, whose uuids and keys register no more.
+//! `/api/v1/barred-devices`: deleted devices, whose uuids and keys cannot register again.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 
-use super::answer::{ApiError, Asked, Body, Path};
+use super::answer::{ApiError, Body, Params, Path};
 use super::devices::fleet_name;
 use crate::fleet::policy::{Bar, World};
 use crate::fleet::records::Records;
@@ -14,7 +14,7 @@ use crate::wire::operator_api::{Allow, BarredView};
 
 type Shared = State<Arc<Records>>;
 
-/// Which ones are listed.
+/// Which devices are listed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
@@ -23,7 +23,7 @@ pub(super) struct Which {
 
 pub(super) async fn list(
     State(records): Shared,
-    Asked(Which { fleet }): Asked<Which>,
+    Params(Which { fleet }): Params<Which>,
 ) -> Result<Json<Vec<BarredView>>, ApiError> {
     let world = records.world();
     let fleet = fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
@@ -31,7 +31,7 @@ pub(super) async fn list(
     Ok(Json(bars.map(|bar| view(&world, bar)).collect()))
 }
 
-/// Answers with the device as it was.
+/// Returns the device as it was before.
 pub(super) async fn allow(
     State(records): Shared,
     Path(device): Path<String>,

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{ApiError, Asked, Body, Path};
+use super::answer::{ApiError, Body, Params, Path};
 use crate::fleet::clock;
 use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
 use crate::fleet::records::Records;
@@ -24,13 +24,13 @@ type Shared = State<Arc<Records>>;
 pub(super) struct Which {
     fleet: Option<String>,
     filter: Option<String>,
-    /// Name or id of the provisioning key that they came with.
+    /// Name or id of the provisioning key with which they registered.
     provisioning_key: Option<String>,
 }
 
 pub(super) async fn list(
     State(records): Shared,
-    Asked(which): Asked<Which>,
+    Params(which): Params<Which>,
 ) -> Result<Json<Vec<DeviceView>>, ApiError> {
     let wanted = Wanted::new(which.filter, which.fleet, which.provisioning_key)?;
     let world = records.world();
@@ -104,7 +104,7 @@ pub(super) async fn rename(
     change(&records, device, move |world, device| world.rename_device(device, name)).await
 }
 
-/// Answers with the device as it was.
+/// Returns the device as it was before.
 pub(super) async fn delete(
     State(records): Shared,
     Path(device): Path<String>,
@@ -151,14 +151,14 @@ pub(super) async fn track_many(
     Ok(Json(records.act(act).await?))
 }
 
-/// Deletes all that match, or none.
+/// Deletes all devices that match, or none.
 pub(super) async fn delete_many(
     State(records): Shared,
     Body(asked): Body<DeleteMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let DeleteMany { filter, fleet, provisioning_key, expected, dry_run } = asked;
     if filter.is_none() && provisioning_key.is_none() {
-        let message = "say which devices are to be deleted: filter, provisioning_key, or both";
+        let message = "name the devices to delete: give filter, provisioning_key, or both";
         return Err(ApiError::bad_request(message));
     }
     let wanted = Wanted::new(filter, fleet, provisioning_key)?;
@@ -180,7 +180,7 @@ pub(super) async fn delete_many(
     Ok(Json(view))
 }
 
-/// Which devices are meant, by names that are not looked up yet.
+/// A choice of devices, by names that are not resolved yet.
 struct Wanted {
     filter: Option<TagFilter>,
     fleet: Option<String>,
@@ -204,7 +204,7 @@ impl Wanted {
         Ok(world.matching(&Choice { filter: self.filter.clone(), fleet, key }))
     }
 
-    /// As [`Wanted::of`], and refuses to mean no device.
+    /// As [`Wanted::of`], but an empty result is a refusal.
     fn any_of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
         let devices = self.of(world)?;
         if !devices.is_empty() {
@@ -216,7 +216,7 @@ impl Wanted {
     }
 }
 
-/// What changes for whom. A dry run makes no change.
+/// Makes the list of devices and their changes. A dry run changes nothing.
 fn bulk(world: &World, devices: &[&Device], changes: Vec<Change>, dry_run: bool) -> (BulkView, Vec<Change>) {
     let after = |device: &Device| {
         let changed = changes.iter().find_map(|change| change.device(&device.uuid));

@@ -89,7 +89,7 @@ fn view(world: &World, fleet: &Fleet) -> FleetView {
     }
 }
 
-/// A new key or uuid.
+/// Makes a new key or uuid.
 pub(super) fn random() -> Result<String, ApiError> {
     secret::token()
         .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error.to_string()))

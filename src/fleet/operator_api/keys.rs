@@ -18,11 +18,11 @@ use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
 
 type Shared = State<Arc<Records>>;
 
-/// How long a key may be good for, unless it is for ever.
+/// The accepted lifetimes of a key that expires.
 const EXPIRY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(10 * 366 * 24 * 3600);
 
-/// Oldest first, those that ended among them.
+/// Lists all keys, oldest first, including those that have ended.
 pub(super) async fn list(
     State(records): Shared,
     Path(fleet): Path<String>,

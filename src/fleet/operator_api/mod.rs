@@ -1,7 +1,7 @@
-//! What operators ask and order, as JSON under `/api/v1`, with a bearer token.
+//! The API of operators: JSON under `/api/v1`, with a bearer token.
 //!
-//! It names things as people do (a fleet's name, the beginning of a uuid), asks the
-//! policy, and tells what became of it. It decides nothing.
+//! It finds things by the names that people use (a fleet's name, the beginning of a uuid), calls the policy and returns its
+//! result. It decides nothing.
 
 mod answer;
 mod barred;
@@ -28,7 +28,7 @@ use super::secret;
 use crate::listen::{Rank, Visit};
 use answer::ApiError;
 
-/// The largest request. A release must also fit into one record of the store.
+/// The largest request, in bytes. A release must also fit into one record of the store.
 const LARGEST_REQUEST: usize = 256 * 1024;
 
 /// The routes below `/api/v1`.
@@ -72,7 +72,7 @@ async fn openapi() -> impl IntoResponse {
     ([(CONTENT_TYPE, "application/json")], include_str!("../../../docs/openapi-fleet.json"))
 }
 
-/// Lets operators in, who have places of their own, before anything of the body is read.
+/// Admits operators, who have places of their own, before the body is read.
 async fn only_operators(
     State(token): State<KeyHash>,
     Extension(visit): Extension<Visit>,

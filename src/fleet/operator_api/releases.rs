@@ -1,4 +1,4 @@
-//! `/api/v1/releases`, and a fleet's own.
+//! `/api/v1/releases` and `/api/v1/fleets/FLEET/releases`.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::answer::{ApiError, Asked, Body, Path};
+use super::answer::{ApiError, Body, Params, Path};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, render};
@@ -21,7 +21,7 @@ use crate::wire::operator_api::{
 
 type Shared = State<Arc<Records>>;
 
-/// Which fleet's releases are meant.
+/// The fleet whose releases are meant.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
@@ -30,7 +30,7 @@ pub(super) struct Which {
 
 pub(super) async fn list(
     State(records): Shared,
-    Asked(which): Asked<Which>,
+    Params(which): Params<Which>,
 ) -> Result<Json<Vec<ReleaseView>>, ApiError> {
     let world = records.world();
     let fleet = number_of(&world, which.fleet.as_deref())?;
@@ -42,13 +42,13 @@ pub(super) async fn list_of(
     State(records): Shared,
     Path(fleet): Path<String>,
 ) -> Result<Json<Vec<ReleaseView>>, ApiError> {
-    list(State(records), Asked(Which { fleet: Some(fleet) })).await
+    list(State(records), Params(Which { fleet: Some(fleet) })).await
 }
 
 pub(super) async fn show(
     State(records): Shared,
     Path(release): Path<String>,
-    Asked(which): Asked<Which>,
+    Params(which): Params<Which>,
 ) -> Result<Json<ReleaseDetail>, ApiError> {
     let world = records.world();
     let release = world.find_release(number_of(&world, which.fleet.as_deref())?, &release)?;
@@ -85,7 +85,7 @@ pub(super) async fn create(
 pub(super) async fn patch(
     State(records): Shared,
     Path(release): Path<String>,
-    Asked(which): Asked<Which>,
+    Params(which): Params<Which>,
     Body(asked): Body<PatchRelease>,
 ) -> Result<Json<ReleaseView>, ApiError> {
     let PatchRelease { status, is_final, is_invalidated, is_passing_tests } = asked;
@@ -100,11 +100,11 @@ pub(super) async fn patch(
     Ok(Json(view(&world, release)))
 }
 
-/// Answers with the release as it was.
+/// Returns the release as it was before.
 pub(super) async fn delete(
     State(records): Shared,
     Path(release): Path<String>,
-    Asked(which): Asked<Which>,
+    Params(which): Params<Which>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<ReleaseView>, ApiError> {
     let act = move |world: &World| {
@@ -118,8 +118,8 @@ fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal>
     fleet.map(|fleet| world.find_fleet(fleet).map(|fleet| fleet.number)).transpose()
 }
 
-/// The release that is asked for, with warnings. A release that devices would refuse is
-/// refused here, by the code with which they would: all that is wrong is told at once.
+/// Checks the release in a request, and returns it with warnings. Refuses a release that devices would refuse, by the same
+/// code as theirs, with all reasons at once.
 fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
     let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let Composition { services, networks, volumes } = asked.composition;
@@ -150,7 +150,7 @@ fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), Ap
     Ok((new, warnings))
 }
 
-/// An image with its digest for each service, and none for what is no service.
+/// Checks that each service has an image with a digest, and that no other name has one.
 fn exact_images(
     file: &ComposeFile,
     mut given: BTreeMap<String, String>,
@@ -172,7 +172,7 @@ fn exact_images(
     if refusals.is_empty() { Ok(images) } else { Err(Refusal::Unsupported { refusals }) }
 }
 
-/// Locations are lower case, as the real API makes them.
+/// Parses an image reference with a digest, in lower case, as the real API writes it.
 fn exact_image(given: Option<String>) -> Result<ImageRef, String> {
     let given = given.ok_or("the service has no image here; name it with its digest")?;
     let image = ImageRef::parse(&given.to_lowercase()).map_err(|error| error.to_string())?;

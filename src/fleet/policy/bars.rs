@@ -3,59 +3,14 @@
 //! So a stolen device that was deleted cannot register again, even if the thief also has a provisioning key. The record
 //! that is kept is enough to restore the device.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 
-use super::{Change, Device, KeyHash, Refusal, Reported, World};
+use super::{Bar, Change, Device, Refusal, Reported, World};
 use crate::model::{DeviceUuid, ReleaseStatus};
 
 /// Most bars. If all are used, no device can be deleted, because dropping the oldest bar would let that device register
 /// again unnoticed. 100,000 bars take about 60 MB of memory.
 const MOST_BARS: usize = 100_000;
-
-/// A device that was deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bar {
-    /// The device, without its reports.
-    pub device: Device,
-    /// When it was deleted.
-    pub at: Timestamp,
-}
-
-/// All bars, by uuid and by key.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Bars {
-    by_uuid: BTreeMap<DeviceUuid, Bar>,
-    keys: BTreeSet<KeyHash>,
-}
-
-impl Bars {
-    pub(super) fn put(&mut self, bar: Bar) {
-        self.drop(&bar.device.uuid);
-        self.keys.insert(bar.device.key.clone());
-        self.by_uuid.insert(bar.device.uuid.clone(), bar);
-    }
-
-    pub(super) fn drop(&mut self, uuid: &DeviceUuid) {
-        if let Some(bar) = self.by_uuid.remove(uuid) {
-            self.keys.remove(&bar.device.key);
-        }
-    }
-
-    pub(super) fn has_key(&self, key: &KeyHash) -> bool {
-        self.keys.contains(key)
-    }
-
-    pub(super) fn of(&self, uuid: &DeviceUuid) -> Option<&Bar> {
-        self.by_uuid.get(uuid)
-    }
-
-    pub(super) fn all(&self) -> impl Iterator<Item = &Bar> {
-        self.by_uuid.values()
-    }
-}
 
 impl World {
     /// Deletes devices and bars their uuids and keys: all of them, or none. The containers on them keep running.
@@ -64,7 +19,7 @@ impl World {
     ///
     /// [`Refusal::TooManyBars`].
     pub fn delete_devices(&self, devices: &[&Device], now: Timestamp) -> Result<Vec<Change>, Refusal> {
-        let room = MOST_BARS.saturating_sub(self.bars.by_uuid.len());
+        let room = MOST_BARS.saturating_sub(self.bars.count());
         if devices.len() > room {
             return Err(Refusal::TooManyBars { most: MOST_BARS, room });
         }

@@ -2,13 +2,10 @@
 //!
 //! Callers pass the time. A key is never deleted: a revoked one still shows which devices registered with it.
 
-use std::fmt;
-
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
 
 use super::rules::{check_key_name, check_range};
-use super::{Change, Fleet, KeyHash, Refusal, World};
+use super::{Change, Fleet, KeyEnd, KeyHash, ProvisioningKey, Refusal, World};
 
 /// The default of registrations per minute.
 pub const USUAL_PER_MINUTE: u32 = 60;
@@ -18,36 +15,6 @@ const PER_MINUTE: std::ops::RangeInclusive<u64> = 1..=6_000;
 const USES: std::ops::RangeInclusive<u64> = 1..=1_000_000;
 
 const MINUTE: i64 = 60_000_000;
-
-/// A key with which devices register in one fleet. Records of older versions have no fields after `created`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProvisioningKey {
-    pub hash: KeyHash,
-    pub fleet: u64,
-    pub created: Timestamp,
-    #[serde(default)]
-    pub name: Option<String>,
-    /// The moment from which it registers no more devices.
-    #[serde(default)]
-    pub expires: Option<Timestamp>,
-    /// Most registrations in total; `None`: any number.
-    #[serde(default)]
-    pub most_uses: Option<u64>,
-    /// How many devices it has registered.
-    #[serde(default)]
-    pub uses: u64,
-    /// `None`: [`USUAL_PER_MINUTE`].
-    #[serde(default)]
-    pub per_minute: Option<u32>,
-    #[serde(default)]
-    pub revoked: Option<Timestamp>,
-    #[serde(default)]
-    pub last_used: Option<Timestamp>,
-    /// The moment up to which past registrations have used up the rate. Each registration adds 60 s / rate. Registrations
-    /// are refused while this is more than a minute ahead.
-    #[serde(default)]
-    pub rate_used_until: Option<Timestamp>,
-}
 
 /// The values of a new provisioning key.
 #[derive(Debug, Clone)]
@@ -66,37 +33,6 @@ impl NewKey {
     #[must_use]
     pub fn plain(hash: KeyHash, created: Timestamp) -> Self {
         Self { hash, created, name: None, expires_in: None, most_uses: None, per_minute: None }
-    }
-}
-
-/// Why a key can never register a device again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyEnd {
-    Revoked(Timestamp),
-    Expired(Timestamp),
-    UsedUp(u64),
-}
-
-impl KeyEnd {
-    /// Its name in JSON.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Revoked(_) => "revoked",
-            Self::Expired(_) => "expired",
-            Self::UsedUp(_) => "used_up",
-        }
-    }
-}
-
-impl fmt::Display for KeyEnd {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Revoked(at) => write!(f, "was revoked at {at}"),
-            Self::Expired(at) => write!(f, "expired at {at}"),
-            Self::UsedUp(1) => write!(f, "has registered the one device that it may register"),
-            Self::UsedUp(all) => write!(f, "has registered all {all} devices that it may register"),
-        }
     }
 }
 

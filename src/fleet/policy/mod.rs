@@ -27,12 +27,12 @@ mod world;
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
-pub use bars::Bar;
 pub use filter::{BadFilter, Choice, TagFilter};
-pub use keys::{KeyEnd, NewKey, ProvisioningKey, USUAL_PER_MINUTE};
+pub use keys::{NewKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
 pub use rules::check_device_key;
 pub use types::{
-    Change, Content, Counters, Device, Fleet, Image, KeyHash, Release, Reported, ReportedService,
+    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, KeyHash, ProvisioningKey, Release,
+    Reported, ReportedService,
 };
 pub use world::World;

@@ -2,7 +2,7 @@
 
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
-use super::KeyEnd;
+use super::types::KeyEnd;
 
 /// A rule that forbids an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

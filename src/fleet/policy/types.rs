@@ -1,13 +1,13 @@
-//! The stored records of the fleet server.
+//! The stored records of the fleet server, and the changes of records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Bar, ProvisioningKey};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::report_v3::UpdateStatus;
 
@@ -143,6 +143,113 @@ pub struct Counters {
     pub release: u64,
     pub service: u64,
     pub image: u64,
+}
+
+/// A key with which devices register in one fleet. Records of older versions have no fields after `created`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProvisioningKey {
+    pub hash: KeyHash,
+    pub fleet: u64,
+    pub created: Timestamp,
+    #[serde(default)]
+    pub name: Option<String>,
+    /// The moment from which it registers no more devices.
+    #[serde(default)]
+    pub expires: Option<Timestamp>,
+    /// Most registrations in total; `None`: any number.
+    #[serde(default)]
+    pub most_uses: Option<u64>,
+    /// How many devices it has registered.
+    #[serde(default)]
+    pub uses: u64,
+    /// `None`: [`super::USUAL_PER_MINUTE`].
+    #[serde(default)]
+    pub per_minute: Option<u32>,
+    #[serde(default)]
+    pub revoked: Option<Timestamp>,
+    #[serde(default)]
+    pub last_used: Option<Timestamp>,
+    /// The moment up to which past registrations have used up the rate. Each registration adds 60 s / rate. Registrations
+    /// are refused while this is more than a minute ahead.
+    #[serde(default)]
+    pub rate_used_until: Option<Timestamp>,
+}
+
+/// Why a key can never register a device again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyEnd {
+    Revoked(Timestamp),
+    Expired(Timestamp),
+    UsedUp(u64),
+}
+
+impl KeyEnd {
+    /// Its name in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Revoked(_) => "revoked",
+            Self::Expired(_) => "expired",
+            Self::UsedUp(_) => "used_up",
+        }
+    }
+}
+
+impl fmt::Display for KeyEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Revoked(at) => write!(f, "was revoked at {at}"),
+            Self::Expired(at) => write!(f, "expired at {at}"),
+            Self::UsedUp(1) => write!(f, "has registered the one device that it may register"),
+            Self::UsedUp(all) => write!(f, "has registered all {all} devices that it may register"),
+        }
+    }
+}
+
+/// A device that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bar {
+    /// The device, without its reports.
+    pub device: Device,
+    /// When it was deleted.
+    pub at: Timestamp,
+}
+
+/// All bars, by uuid and by key.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Bars {
+    by_uuid: BTreeMap<DeviceUuid, Bar>,
+    keys: BTreeSet<KeyHash>,
+}
+
+impl Bars {
+    pub(super) fn put(&mut self, bar: Bar) {
+        self.drop(&bar.device.uuid);
+        self.keys.insert(bar.device.key.clone());
+        self.by_uuid.insert(bar.device.uuid.clone(), bar);
+    }
+
+    pub(super) fn drop(&mut self, uuid: &DeviceUuid) {
+        if let Some(bar) = self.by_uuid.remove(uuid) {
+            self.keys.remove(&bar.device.key);
+        }
+    }
+
+    pub(super) fn has_key(&self, key: &KeyHash) -> bool {
+        self.keys.contains(key)
+    }
+
+    pub(super) fn of(&self, uuid: &DeviceUuid) -> Option<&Bar> {
+        self.by_uuid.get(uuid)
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.by_uuid.len()
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Bar> {
+        self.by_uuid.values()
+    }
 }
 
 impl Change {

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::bars::{Bar, Bars};
 use super::rules::SHORTEST_PREFIX;
-use super::{Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release};
+use super::types::Bars;
+use super::{Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release};
 use crate::model::DeviceUuid;
 
 /// All records of the fleet server.

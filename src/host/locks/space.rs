@@ -288,20 +288,20 @@ fn open_folder(at: impl rustix::fd::AsFd, name: &rustix::ffi::CStr, mode: u32) -
     Ok(openat(&at, name, FOLDER, Mode::empty())?)
 }
 
-/// Takes the content of a file away. Nothing else is opened, whatever comes in its place.
+/// Removes the content of a file. Opens nothing but a regular file, even if the name is replaced meanwhile.
 fn shorten(folder: &OwnedFd, name: &CString) {
     let pinned = openat(folder, name, PIN, Mode::empty());
     let is_file = |pinned: &OwnedFd| {
         fstat(pinned).is_ok_and(|seen| kind(&seen) == FileType::RegularFile && seen.st_size > 0)
     };
     if let Some(pinned) = pinned.ok().filter(is_file) {
-        // Where it is not ours to write, it goes as it is.
+        // If we may not write to it, it is removed with its content.
         let file = OpenOptions::new().write(true).custom_flags(nonblocking()).open(path_of(&pinned));
         let _ = file.and_then(|file| file.set_len(0));
     }
 }
 
-/// A path that leads to what is open, and to nothing else.
+/// Returns a path that always leads to the open file or folder.
 fn path_of(pinned: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", pinned.as_raw_fd()))
 }

@@ -1,4 +1,4 @@
-//! Real folders, and apps that do what they like in them.
+//! Real folders, in which apps may do anything.
 
 use std::os::unix::fs::symlink;
 use std::os::unix::net::UnixListener;
@@ -34,7 +34,7 @@ impl Lab {
         self.locks.foreign(APP, &named(service)).map(|lock| lock.path)
     }
 
-    /// What is below the app's folder, sorted.
+    /// The paths below the app's folder, sorted.
     fn files(&self) -> Vec<String> {
         let mut found = Vec::new();
         for service in fs::read_dir(self.dir.path().join("services/7")).unwrap() {
@@ -64,7 +64,7 @@ fn both() -> [ServiceName; 2] {
 const ALL: [&str; 4] =
     ["db/resin-updates.lock", "db/updates.lock", "web/resin-updates.lock", "web/updates.lock"];
 
-/// This thread as the agent is under systemd: root by name, without any capability.
+/// Makes this thread root without any capability, as the agent is under systemd.
 pub(in crate::host) fn without_capabilities() {
     let none = CapabilitySet::empty();
     let held = capabilities(None).unwrap();
@@ -72,12 +72,12 @@ pub(in crate::host) fn without_capabilities() {
 }
 
 #[test]
-fn everybody_in_the_container_may_write_and_nobody_else_on_the_host_gets_there() {
+fn every_user_in_the_container_may_write_and_only_root_on_the_host_has_access() {
     let lab = Lab::new();
     let mode = |path: &Path| mode(&fs::symlink_metadata(path).unwrap());
     let (root, web) = (lab.dir.path().join("services"), lab.path("web", ""));
     assert_eq!((mode(&root), mode(&web)), (0o700, 0o1777));
-    // As the engine makes them when it starts a container before we do.
+    // As the engine creates them if it starts a container before the agent does.
     for path in [&root, &web] {
         fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -89,7 +89,7 @@ fn everybody_in_the_container_may_write_and_nobody_else_on_the_host_gets_there()
 }
 
 #[test]
-fn what_is_no_folder_cannot_be_one() {
+fn a_file_in_the_place_of_a_folder_is_an_error() {
     let lab = Lab::new();
     let before = mode(&fs::metadata(lab.dir.path()).unwrap());
     fs::write(lab.dir.path().join("services/7/file"), "").unwrap();
@@ -104,7 +104,7 @@ fn what_is_no_folder_cannot_be_one() {
 }
 
 #[test]
-fn whatever_has_the_name_is_a_lock() {
+fn anything_with_the_name_of_a_lock_is_a_lock() {
     let lab = Lab::new();
     assert_eq!(lab.foreign("web"), None);
     assert_eq!(lab.foreign("never-made"), None);
@@ -149,7 +149,7 @@ fn whatever_has_the_name_is_a_lock() {
 }
 
 #[test]
-fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
+fn a_pipe_in_the_place_of_a_file_does_not_block() {
     let lab = Lab::new();
     let path = lab.path("web", "updates.lock");
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
@@ -161,7 +161,7 @@ fn a_pipe_in_the_place_of_a_file_is_not_waited_for() {
 }
 
 #[test]
-fn our_locks_come_all_and_go_all() {
+fn either_all_our_locks_are_taken_or_none() {
     let lab = Lab::new();
     lab.locks.take(APP, &both()).unwrap();
     assert_eq!(lab.files(), ALL, "and no draft");
@@ -170,7 +170,7 @@ fn our_locks_come_all_and_go_all() {
     assert!(lab.locks.has_own(APP));
     assert!(!lab.locks.has_own(8));
     lab.locks.take(APP, &both()).expect("ours stand already");
-    // Each is a file of its own: who writes into one does not write into all.
+    // Each lock is a separate file, so a write into one does not change the others.
     fs::write(lab.path("web", "updates.lock"), "").unwrap();
     assert_eq!((lab.foreign("web").as_deref(), lab.foreign("db")), (Some("/tmp/balena/updates.lock"), None));
     fs::remove_file(lab.path("web", "updates.lock")).unwrap();
@@ -180,7 +180,7 @@ fn our_locks_come_all_and_go_all() {
     assert_eq!(lab.files(), Vec::<String>::new());
     assert!(!lab.locks.has_own(APP));
     lab.locks.release(APP);
-    // The folder of a service that was never started, and of one that is no more.
+    // The folders of a service that was never started, and of a former one.
     lab.locks.take(APP, &[named("new")]).unwrap();
     assert!(lab.locks.has_own(APP));
     lab.locks.release(APP);
@@ -188,15 +188,15 @@ fn our_locks_come_all_and_go_all() {
 }
 
 #[test]
-fn one_lock_of_the_app_and_none_of_ours_is_taken() {
-    for (theirs, told) in [("web", "web has locked"), ("db", "db has locked")] {
+fn one_lock_of_the_app_prevents_all_of_ours() {
+    for (theirs, expected) in [("web", "web has locked"), ("db", "db has locked")] {
         let lab = Lab::new();
         fs::write(lab.path(theirs, "resin-updates.lock"), "").unwrap();
         let error = lab.locks.take(APP, &both()).unwrap_err();
-        assert!(error.to_string().starts_with(told), "{error}");
+        assert!(error.to_string().starts_with(expected), "{error}");
         assert_eq!(lab.files(), [format!("{theirs}/resin-updates.lock")]);
     }
-    // What stood before stays: it is what a swap under way is made under.
+    // Our earlier locks stay, because a swap in progress needs them.
     let lab = Lab::new();
     lab.locks.take(APP, &[named("db")]).unwrap();
     fs::create_dir(lab.path("web", "updates.lock")).unwrap();
@@ -205,7 +205,7 @@ fn one_lock_of_the_app_and_none_of_ours_is_taken() {
 }
 
 #[test]
-fn a_crash_between_two_files_is_made_good() {
+fn a_crash_between_two_files_is_repaired() {
     for at in 0..=ALL.len() {
         for left_draft in [false, true] {
             let lab = Lab::new();
@@ -226,7 +226,7 @@ fn a_crash_between_two_files_is_made_good() {
 }
 
 #[test]
-fn without_capabilities_all_works_and_what_cannot_be_read_is_not_ours() {
+fn without_capabilities_everything_works_and_unreadable_files_are_not_ours() {
     let lab = Lab::new();
     without_capabilities();
     lab.locks.prepare(APP, &named("new")).unwrap();
@@ -238,20 +238,20 @@ fn without_capabilities_all_works_and_what_cannot_be_read_is_not_ours() {
     lab.locks.release(APP);
     assert_eq!(lab.files(), ["web/updates.lock"]);
     fs::remove_file(&hidden).unwrap();
-    // The app closes its folder: then it is locked, and nothing breaks.
+    // The app removes our access to its folder. Then the service counts as locked.
     fs::set_permissions(lab.path("web", ""), fs::Permissions::from_mode(0o000)).unwrap();
     assert_eq!(lab.foreign("web").as_deref(), Some("/tmp/balena/updates.lock"));
     assert!(!lab.locks.has_handed_over(APP, &named("web")));
     lab.locks.forget_hand_over(APP, &named("web"));
     assert!(!lab.locks.has_own(APP));
-    // It is our folder, so that it is opened again; one that the app owns would be left.
+    // We own the folder, so its mode is set again. One that the app owns would keep its mode.
     lab.locks.take(APP, &both()).unwrap();
     lab.locks.release(APP);
     assert_eq!(lab.foreign("web"), None);
 }
 
 #[test]
-fn a_hand_over_is_said_by_a_file_and_can_be_forgotten() {
+fn a_file_signals_a_hand_over_and_is_removed_afterwards() {
     let lab = Lab::new();
     let web = named("web");
     assert!(!lab.locks.has_handed_over(APP, &web));
@@ -264,14 +264,14 @@ fn a_hand_over_is_said_by_a_file_and_can_be_forgotten() {
         lab.locks.forget_hand_over(APP, &web);
         assert!(!lab.locks.has_handed_over(APP, &web), "{name}");
     }
-    // A folder with something in it cannot be taken away, and so it says nothing.
+    // A folder that is not empty cannot be removed, so it does not count as a signal.
     fs::create_dir_all(lab.path("web", "handover-complete/x")).unwrap();
     assert!(!lab.locks.has_handed_over(APP, &web));
     fs::write(lab.path("web", "resin-kill-me"), "").unwrap();
     assert!(lab.locks.has_handed_over(APP, &web));
     lab.locks.forget_hand_over(APP, &web);
     assert!(!lab.locks.has_handed_over(APP, &web));
-    // A link is taken away, not what it leads to.
+    // The link is removed, not its target.
     let precious = lab.dir.path().join("precious");
     fs::write(&precious, "gold").unwrap();
     symlink(&precious, lab.path("web", "resin-kill-me")).unwrap();

@@ -82,7 +82,7 @@ fn a_budget_ends_with_its_target() {
     forget_downloads(&mut of_new_target, &wanted, true);
     assert_eq!(left(&of_new_target), "");
     let mut accepted = cost();
-    let commit = Step::Commit { app: app(), release: Commit::parse("2").unwrap() };
+    let commit = Step::Accept { app: app(), release: Commit::parse("2").unwrap() };
     record_done(&mut accepted, &wanted, "boot", "now", &commit);
     assert_eq!(left(&accepted), "r/web:1 r/web:3");
 }

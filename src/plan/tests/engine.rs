@@ -174,7 +174,7 @@ impl Device {
                 let release = release(commit.as_str().parse().unwrap()).key();
                 (ledger.rejected, ledger.trial) = (Some(Rejection { release, why: why.clone() }), None);
             }
-            Step::Commit { release: commit, .. } => {
+            Step::Accept { release: commit, .. } => {
                 let good = release(commit.as_str().parse().unwrap());
                 let replaced = ledger.good.replace(good.clone());
                 ledger.previous = replaced.filter(|r| *r != good).or(ledger.previous.take());

@@ -24,7 +24,7 @@ impl Device {
 }
 
 /// E.g. `pull r/db:1, pull r/web:1; after held: stop web web-1; then rejected`.
-fn told(device: &Device) -> String {
+fn shown(device: &Device) -> String {
     let forecast = device.forecast();
     assert!(!forecast.is_cut, "{}", device.shown());
     let words = |waiting: &[crate::model::Waiting]| {
@@ -41,7 +41,7 @@ fn told(device: &Device) -> String {
 }
 
 #[test]
-fn what_would_happen() {
+fn forecasts() {
     let lease = |device: &mut Device| {
         let (id, owner, reason) = ("a1".into(), "kiosk".into(), "show".into());
         let until = device.facts.uptime + Duration::from_secs(60);
@@ -70,7 +70,7 @@ fn what_would_happen() {
              remove web web-1, unlock app",
         ),
         (
-            "beyond a hold, which somebody must end",
+            "beyond a hold, which an operator must end",
             "target 3, good 1, have 1 3, db@1 running, web@1 running, web@3 created, hold",
             "after held: try 3; stop web web-1, start web web-3, stop db db-1; after trial: commit 3; \
              remove web web-1, remove db db-1, unlock app",
@@ -88,7 +88,7 @@ fn what_would_happen() {
              remove db db-2, remove web web-2; then rejected",
         ),
         (
-            "what nobody ends is the end",
+            "a wait that no order ends is the end",
             "target refused, good 1, db@1 running, web@1 running",
             "then refused",
         ),
@@ -98,16 +98,16 @@ fn what_would_happen() {
             "stop db db-1, remove db db-1; remove-network default; forget app",
         ),
     ] {
-        let told = told(&Device::parse(device));
-        if told != expected {
-            wrong.push(format!("{why}:\n  {told}\n  {expected}"));
+        let found = shown(&Device::parse(device));
+        if found != expected {
+            wrong.push(format!("{why}:\n  {found}\n  {expected}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let mut locked = Device::parse("target 3, good 8, have 1 3, web@1 running, web@3 created, lock web");
     lease(&mut locked);
     assert_eq!(
-        told(&locked),
+        shown(&locked),
         "after locked locked: try 3; stop web web-1, start web web-3; after trial: commit 3; remove web web-1, unlock app"
     );
 }

@@ -17,7 +17,7 @@ fn a_lock_keeps_a_swap_from_beginning() {
     check_ready(&[
         ("an app's lock file", "lock web", "wait web locked"),
         ("a lease", "lease now", "wait all locked"),
-        ("both are told", "lock db, lease now", "wait db locked, wait all locked"),
+        ("both are reported", "lock db, lease now", "wait db locked, wait all locked"),
         ("a lease that is over", "lease over", "try 2"),
         ("a lease of another boot", "lease old", "try 2"),
         ("an order for this release passes them", "lock web, lease now, forced 2", "try 2"),

@@ -170,8 +170,8 @@ fn the_checker_wants_the_one_that_is_joined() {
     let device = Device::parse("target 14, have 14");
     let (app, service, release) = (super::app(), name("web"), Commit::parse("14").unwrap());
     let step = Step::Create { app, service, release, spec: super::hash("web", 14) };
-    let told = violations(&device.situation(), &Plan { stage: vec![step], waiting: Vec::new() });
-    assert_eq!(told, ["create web@14: a service that it joins has no container"]);
+    let found = violations(&device.situation(), &Plan { stage: vec![step], waiting: Vec::new() });
+    assert_eq!(found, ["create web@14: a service that it joins has no container"]);
 }
 
 /// There are far too many paths from the last service to the first one to walk them all.
@@ -197,5 +197,5 @@ fn a_long_chain_of_services_that_join_each_other_twice_is_planned() {
         super::violations(&device.situation(), &super::Plan { stage: stage.clone(), waiting: Vec::new() }),
         [""; 0]
     );
-    assert_eq!(stage.len(), 2, "the two that join nobody: {stage:?}");
+    assert_eq!(stage.len(), 2, "the two that join no other: {stage:?}");
 }

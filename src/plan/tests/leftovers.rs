@@ -33,12 +33,12 @@ fn what_was_never_accepted_goes_before_more_is_made() {
             "remove db db-1, remove web web-1, create db@2, create web@2",
         ),
         (
-            "nobody remembers which was good, and what was replaced may have been",
+            "the good release is not remembered, and the replaced one may have been it",
             "target 2, have 1 2, trial 2, db@1 exited, web@1 exited, db@2 running, web@2 running",
             "wait all trial",
         ),
         (
-            "a network on which nobody is",
+            "a network without containers",
             "target 20, good 3, have 20 3, lan 1, web@3 running",
             "remove-network lan, create-network lan",
         ),
@@ -64,8 +64,8 @@ fn the_checker_keeps_what_is_no_debris() {
         ("target 4, good 1, web@2 exited", remove("web-2"), None),
     ] {
         let device = Device::parse(text);
-        let told = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
+        let found = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
         let expected: Vec<_> = why.iter().map(|why| format!("{step}: {why}")).collect();
-        assert_eq!(told, expected, "{text}");
+        assert_eq!(found, expected, "{text}");
     }
 }

@@ -64,8 +64,8 @@ fn of_two_networks_with_one_name_one_goes() {
     let device = Device::parse("lan 1, lan 1, target 18, good 18");
     let networks = device.observed.networks.iter().filter(|n| n.network == lan());
     let both = networks.map(crate::plan::networks::remove).collect();
-    let told = violations(&device.situation(), &Plan { stage: both, waiting: Vec::new() });
-    assert_eq!(told, ["remove-network lan: a release needs it"; 2]);
+    let found = violations(&device.situation(), &Plan { stage: both, waiting: Vec::new() });
+    assert_eq!(found, ["remove-network lan: a release needs it"; 2]);
 }
 
 #[test]
@@ -229,8 +229,8 @@ fn the_checker_keeps_networks() {
         ),
     ] {
         let device = Device::parse(text);
-        let told = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
-        assert_eq!(told, [format!("{step}: {why}")], "{text}");
+        let found = violations(&device.situation(), &Plan { stage: vec![step.clone()], waiting: Vec::new() });
+        assert_eq!(found, [format!("{step}: {why}")], "{text}");
     }
 }
 

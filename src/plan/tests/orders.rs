@@ -218,8 +218,8 @@ fn an_operator_tries_again() {
     let (_, answer) = ordered("target 2, good 1, db@1 running", &retry);
     assert_eq!(answer, Answer::Done("nothing to retry".into()));
     let (_, answer) = ordered("hold, target 2, good 1, rejected 2", &retry);
-    let told = "release 2 of demo is tried again; nothing is swapped before `cotter unhold`";
-    assert_eq!(answer, Answer::Done(told.into()));
+    let line = "release 2 of demo is tried again; nothing is swapped before `cotter unhold`";
+    assert_eq!(answer, Answer::Done(line.into()));
 }
 
 proptest! {
@@ -319,7 +319,7 @@ fn give(device: &mut Device, order: &Order) -> (Answer, String) {
 
 #[test]
 fn an_operator_stops_a_service() {
-    let done = |told: &str| Answer::Done(told.into());
+    let done = |line: &str| Answer::Done(line.into());
     let db =
         "service db of demo is stopped and stays so until `cotter start db` or a release that changes it";
     for (why, text, service, answer, expected) in [
@@ -398,8 +398,8 @@ fn an_operator_starts_a_service() {
     give(&mut device, &stop("db"));
     device.ledger.hold = Device::parse("hold").ledger.hold;
     device.ledger.leases.push(lease("a1", 60));
-    let told = "service db of demo is started again (it was stopped since noon)";
-    assert_eq!(give(&mut device, &start("db")), (Answer::Done(told.into()), "lease a1 60".into()));
+    let line = "service db of demo is started again (it was stopped since noon)";
+    assert_eq!(give(&mut device, &start("db")), (Answer::Done(line.into()), "lease a1 60".into()));
     // Also one that no release has any more.
     device.ledger.hold = None;
     device.ledger.leases.clear();
@@ -408,7 +408,7 @@ fn an_operator_starts_a_service() {
     device.ledger.apps.get_mut(&app()).unwrap().good = None;
     let gone = "service db of demo is in no release that this device runs or wants";
     assert_eq!(give(&mut device, &stop("db")).0, Answer::NotFound(gone.into()));
-    assert_eq!(give(&mut device, &start("db")), (Answer::Done(told.into()), String::new()));
+    assert_eq!(give(&mut device, &start("db")), (Answer::Done(line.into()), String::new()));
 }
 
 #[test]
@@ -438,8 +438,8 @@ fn an_operator_restarts_a_service() {
     }
     let mut device = Device::parse("target 1, good 1, db@1 running");
     give(&mut device, &stop("db"));
-    let told = "service db of demo is stopped since noon; `cotter start db` starts it";
-    assert_eq!(give(&mut device, &restart("db")), (Answer::Refused(told.into()), "halted db@1".into()));
+    let line = "service db of demo is stopped since noon; `cotter start db` starts it";
+    assert_eq!(give(&mut device, &restart("db")), (Answer::Refused(line.into()), "halted db@1".into()));
 }
 
 #[test]
@@ -450,7 +450,7 @@ fn a_locked_service_is_stopped_only_by_force() {
         let lock = FileLock { path: "/tmp/balena/updates.lock".into() };
         device.facts.locks.insert(app(), BTreeMap::from([(name("web"), lock)]));
     };
-    let of_nobody = |device: &mut Device| {
+    let of_stopped = |device: &mut Device| {
         with_file(device);
         device.read("halted web@1");
         device.observed.services.retain(|seen| seen.service == name("db"));
@@ -468,7 +468,7 @@ fn a_locked_service_is_stopped_only_by_force() {
     type Case<'a> = (&'a str, &'a dyn Fn(&mut Device), Option<&'a str>);
     let cases: [Case<'_>; 5] = [
         ("a file", &with_file, Some(by_file)),
-        ("a file of a service that an operator stopped", &of_nobody, None),
+        ("a file of a service that an operator stopped", &of_stopped, None),
         ("a lease", &with_lease, Some(by_lease)),
         ("a lease that has ended", &ended, None),
         ("the cloud passes over locks", &overridden, None),
@@ -485,7 +485,7 @@ fn a_locked_service_is_stopped_only_by_force() {
             };
             let (_, answer) = apply_order(&device.situation(), &order);
             match held {
-                Some(told) if !is_forced => assert_eq!(answer, Answer::Held(told.into()), "{why}"),
+                Some(line) if !is_forced => assert_eq!(answer, Answer::Held(line.into()), "{why}"),
                 _ => assert!(matches!(answer, Answer::Done(_)), "{why} {is_forced}: {answer:?}"),
             }
         }
@@ -503,8 +503,8 @@ fn a_service_of_several_apps_is_named_with_its_app() {
     };
     device.target.as_mut().unwrap().apps.insert(other.clone(), TargetApp::Wanted(wanted));
     let (answer, _) = give(&mut device, &stop("db"));
-    let Answer::Refused(told) = answer else { panic!("{answer:?}") };
-    assert!(told.starts_with("several apps have a service db; name one with --app: "), "{told}");
+    let Answer::Refused(line) = answer else { panic!("{answer:?}") };
+    assert!(line.starts_with("several apps have a service db; name one with --app: "), "{line}");
     let of = |app: &str| OfService { app: Some(app.into()), service: "db".into() };
     let order = Order::Stop { service: of("second"), is_forced: false, since: "noon".into() };
     assert!(matches!(give(&mut device, &order).0, Answer::Done(_)));
@@ -524,14 +524,14 @@ fn leases_are_given_renewed_and_ended() {
     let none = Answer::NotFound("there is no lock a1; it may have ended".into());
     let mut device = Device::parse("target 1, good 1, db@1 running");
     assert_eq!(give(&mut device, &renew("a1", 90)), (none.clone(), String::new()));
-    let told = "updates are locked; `cotter lock release a1` unlocks them";
+    let line = "updates are locked; `cotter lock release a1` unlocks them";
     assert_eq!(
         give(&mut device, &Order::Lock(lease("a1", 60))),
-        (Answer::Done(told.into()), "lease a1 60".into())
+        (Answer::Done(line.into()), "lease a1 60".into())
     );
     assert_eq!(give(&mut device, &Order::Lock(lease("a1", 70))).1, "lease a1 70", "the same id once");
-    let told = "lock a1 of kiosk is renewed";
-    assert_eq!(give(&mut device, &renew("a1", 90)), (Answer::Done(told.into()), "lease a1 90".into()));
+    let line = "lock a1 of kiosk is renewed";
+    assert_eq!(give(&mut device, &renew("a1", 90)), (Answer::Done(line.into()), "lease a1 90".into()));
     device.facts.uptime = Duration::from_secs(89);
     assert_eq!(give(&mut device, &renew("a1", 80)).1, "lease a1 80", "it may end sooner");
     assert_eq!(give(&mut device, &renew("a1", 100)).0, none, "it has ended");
@@ -539,12 +539,12 @@ fn leases_are_given_renewed_and_ended() {
     assert_eq!(left(&device), "lease b2 200", "what has ended goes with the next order");
     give(&mut device, &Order::Lock(lease("c3", 200)));
     give(&mut device, &Order::Lock(lease("d4", 200)));
-    for (id, told) in [
+    for (id, line) in [
         ("b2", "lock b2 of kiosk is released; others are in force"),
         ("c3", "lock c3 of kiosk is released; another one is in force"),
         ("d4", "lock d4 of kiosk is released"),
     ] {
-        assert_eq!(give(&mut device, &end(id)).0, Answer::Done(told.into()));
+        assert_eq!(give(&mut device, &end(id)).0, Answer::Done(line.into()));
     }
     assert_eq!(give(&mut device, &end("a1")), (none.clone(), String::new()));
     // Those of another boot.
@@ -589,7 +589,7 @@ fn there_are_no_more_than_64_leases() {
 #[test]
 fn an_operator_lets_a_release_pass() {
     let force = |app: Option<&str>| Order::Force { app: app.map(str::to_owned) };
-    let done = |told: &str| Answer::Done(told.into());
+    let done = |line: &str| Answer::Done(line.into());
     for (text, app, answer, expected) in [
         ("target 2, good 1", None, done("release 2 of demo passes locks and windows once"), "forced 2"),
         (
@@ -636,9 +636,9 @@ fn an_operator_lets_a_release_pass() {
 fn a_retry_lets_unhealthy_services_be_restarted_again() {
     let mut device = Device::parse("target 1, good 1, web@1 unhealthy");
     device.ledger.apps.get_mut(&app()).unwrap().heals.insert(name("web"), 3);
-    let told = "unhealthy services of demo are restarted again";
+    let line = "unhealthy services of demo are restarted again";
     let retry = Order::Retry { app: None };
-    assert_eq!(give(&mut device, &retry), (Answer::Done(told.into()), String::new()));
+    assert_eq!(give(&mut device, &retry), (Answer::Done(line.into()), String::new()));
     assert_eq!(give(&mut device, &retry).0, Answer::Done("nothing to retry".into()));
 }
 
@@ -650,9 +650,9 @@ fn the_report_tells_what_the_hand_did() {
     give(&mut device, &Order::Force { app: None });
     let report = report(&device.situation(), &device.plan());
     assert_eq!(report.leases, [lease("a1", 60)]);
-    let told = &report.apps[&app()];
-    assert_eq!(told.halted.keys().collect::<Vec<_>>(), [&name("db")]);
-    assert_eq!(told.forced, Some(release(2).commit));
+    let reported = &report.apps[&app()];
+    assert_eq!(reported.halted.keys().collect::<Vec<_>>(), [&name("db")]);
+    assert_eq!(reported.forced, Some(release(2).commit));
     device.ledger.apps.get_mut(&app()).unwrap().good = Some(release(2));
     let report = crate::plan::report(&device.situation(), &device.plan());
     assert!(report.apps[&app()].halted.is_empty(), "the spec that was stopped is gone");

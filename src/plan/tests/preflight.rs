@@ -59,7 +59,7 @@ fn a_release_that_does_not_fit_is_not_fetched() {
             "free 40, pulling db@2, weight db@2 a=1000, weight web@2 b=10",
             "pull r/web:2, wait db downloading",
         ),
-        ("nobody knows how much is free", "weight db@2 a=1000", "pull r/db:2, pull r/web:2"),
+        ("the free space is unknown", "weight db@2 a=1000", "pull r/db:2, pull r/web:2"),
         ("nothing is to come", "free 0", "pull r/db:2, pull r/web:2"),
         (
             "sizes beyond all measure",
@@ -102,7 +102,7 @@ fn a_port_that_is_taken_costs_no_byte() {
     let on = |more: &str| format!("target 12, good 1, db@1 running, web@1 running, {more}");
     for (why, more, expected) in [
         ("by a program of the host", "port 80 *", "wait web port_in_use"),
-        ("by somebody else's container", "port 80 * other-7", "wait web port_in_use"),
+        ("by another container", "port 80 * other-7", "wait web port_in_use"),
         ("on one address", "port 80 10.0.0.1", "wait web port_in_use"),
         ("by a predecessor, which gives way", "port 80 * web-1", "pull r/db:12, pull r/web:12"),
         ("another port", "port 81 *", "pull r/db:12, pull r/web:12"),
@@ -160,9 +160,9 @@ fn a_volume_that_is_here_is_not_made_anew() {
             release.volumes.insert(data.clone(), spec);
         });
         device.facts.volumes = here.map(|volume| {
-            let volume = volume.map(|(driver, told)| {
+            let volume = volume.map(|(driver, given)| {
                 let (name, driver) = ("1_data".to_owned(), driver.to_owned());
-                ((app(), data.clone()), ObservedVolume { name, driver, options: options(told) })
+                ((app(), data.clone()), ObservedVolume { name, driver, options: options(given) })
             });
             volume.into_iter().collect()
         });
@@ -176,32 +176,32 @@ fn a_volume_that_is_here_is_not_made_anew() {
         ("another driver", Some(Some(("local", ""))), ("x", ""), refused),
         ("other options", Some(Some(("local", "a=1"))), ("", "a=2"), refused),
         ("options no more", Some(Some(("local", "a=1"))), ("", ""), refused),
-        ("nobody knows", None, ("", ""), "start web web-1, wait all backoff"),
+        ("unknown", None, ("", ""), "start web web-1, wait all backoff"),
     ] {
         assert_eq!(device(here, wanted).planned(), expected, "{why}");
     }
-    let told = device(Some(Some(("local", "device=tmpfs type=tmpfs"))), ("", "")).plan();
+    let plan = device(Some(Some(("local", "device=tmpfs type=tmpfs"))), ("", "")).plan();
     assert_eq!(
-        told.waiting[0].why,
+        plan.waiting[0].why,
         "volumes.data: the volume exists with driver local and the options device, type, and the release \
          wants driver local and no options. A volume is never replaced, because its content would be lost: give \
          it another name in the release, or save its content and remove it: docker volume rm 1_data"
     );
-    let told =
+    let other =
         device(Some(Some(("local", "o=password=hunter2 type=cifs"))), ("", "o=password=hunter3 type=cifs"));
     assert!(
-        told.plan().waiting[0].why.starts_with(
+        other.plan().waiting[0].why.starts_with(
             "volumes.data: the volume exists with driver local and the options o, type, and the release wants \
              driver local and the options o, type, with other values of o. A volume is never replaced"
         ),
         "{}",
-        told.plan().waiting[0].why
+        other.plan().waiting[0].why
     );
 }
 
 #[test]
 fn a_platform_is_one_that_the_image_has_and_the_device_runs() {
-    let told = |platform: &str, made_for: &str, ours: &str| {
+    let planned = |platform: &str, made_for: &str, ours: &str| {
         let text = format!(
             "target 2, good 1, db@1 running, web@1 running, have db@2, arch {ours}, made web@2 {made_for}"
         );
@@ -229,7 +229,7 @@ fn a_platform_is_one_that_the_image_has_and_the_device_runs() {
             "its platform is linux/arm/v7, and r/web:2 is made for amd64, arm64",
         ),
     ] {
-        assert_eq!(told(platform, made_for, ours), expected, "{platform} of {made_for} on {ours}");
+        assert_eq!(planned(platform, made_for, ours), expected, "{platform} of {made_for} on {ours}");
     }
 }
 

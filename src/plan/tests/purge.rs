@@ -16,9 +16,9 @@ fn volumes() -> Vec<OwnVolume> {
     vec![volume(&app(), "data", &["web-1"]), volume(&app(), "cache", &[]), volume(&gone, "old", &[])]
 }
 
-/// What is removed from the device `text`, or answered, by the purge `what` (`app`, `app volume`, with `!` forced and
-/// with `?` dry).
-fn told(text: &str, what: &str) -> String {
+/// What the purge `what` removes from the device `text`, or its answer. `what` is `app` or `app volume`; `!` means forced,
+/// and `?` a dry run.
+fn purged(text: &str, what: &str) -> String {
     let mut device = Device::parse(text);
     if text.contains("lock web") {
         let lock = BTreeMap::from([(name("web"), FileLock { path: "/l".into() })]);
@@ -37,15 +37,15 @@ fn told(text: &str, what: &str) -> String {
             let removed = purging.volumes.iter().map(|volume| format!("-{}", volume.id));
             stopped.chain(removed).collect::<Vec<_>>().join(" ")
         }
-        Err(Answer::Done(told)) => told,
-        Err(Answer::Refused(told)) => format!("refused: {told}"),
-        Err(Answer::Held(told)) => format!("held: {told}"),
-        Err(Answer::NotFound(told)) => format!("not found: {told}"),
+        Err(Answer::Done(line)) => line,
+        Err(Answer::Refused(line)) => format!("refused: {line}"),
+        Err(Answer::Held(line)) => format!("held: {line}"),
+        Err(Answer::NotFound(line)) => format!("not found: {line}"),
     }
 }
 
 #[test]
-fn who_is_purged_of_what() {
+fn a_purge_removes_volumes_and_the_containers_that_mount_them() {
     let rest = "target 1, good 1, db@1 running, web@1 running";
     for (why, device, what, expected) in [
         ("all of an app", rest, "demo", "-web-1 -1_data -1_cache"),
@@ -54,7 +54,7 @@ fn who_is_purged_of_what() {
         ("of an app that is gone", rest, "gone", "-1_old"),
         ("also without a target", "", "gone old", "-1_old"),
         (
-            "told before",
+            "a dry run lists them",
             rest,
             "demo data?",
             "would be purged: volumes of demo: data; containers are removed, and created again where they are wanted: web",
@@ -68,7 +68,7 @@ fn who_is_purged_of_what() {
             "not found: this device has no app shop; `cotter status` names its apps",
         ),
         (
-            "nobody stops what runs on a held device",
+            "a held device is not purged of what runs",
             "hold, target 1, good 1, web@1 running",
             "demo data",
             "held: the device is held since noon: audit; `cotter unhold` first",
@@ -88,6 +88,6 @@ fn who_is_purged_of_what() {
             "refused: a release of demo is on trial; try again when it is accepted or rejected",
         ),
     ] {
-        assert_eq!(told(device, what), expected, "{why}");
+        assert_eq!(purged(device, what), expected, "{why}");
     }
 }

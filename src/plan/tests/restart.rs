@@ -87,7 +87,7 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
             "heal web, stop web web-1, start web web-1, wait web unhealthy",
         ),
         (
-            "then it is told and left",
+            "then it is reported and left running",
             "target 1, good 1, healed web 3, db@1 running, web@1 unhealthy",
             "wait web unhealthy",
         ),

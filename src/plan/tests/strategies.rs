@@ -109,7 +109,7 @@ fn delete_then_download() {
             "pull r/web:1, wait all rejected",
         ),
         (
-            "what was tried is up until it is here, whatever its author wishes",
+            "the tried release runs until the other is pulled, whatever its author set",
             "target 22, good 10, rejected 22, have db@10 22, pulled 10, db@10 exited, stopped db@10, db@22 running, web@22 running",
             "pull r/web:10, wait all rejected",
         ),
@@ -168,7 +168,7 @@ fn hand_over() {
             "stop web web-1, start web web-11",
         ),
         (
-            "a first release has nobody to take over from",
+            "a first release has no predecessor",
             "target 11, trial 11, db@11 created, web@11 created",
             "start db db-11, start web web-11",
         ),

@@ -54,10 +54,10 @@ fn report(text: &str) -> Report {
     report
 }
 
-fn told(event: &RaisedAlert) -> String {
+fn shown(event: &RaisedAlert) -> String {
     let release = event.release.iter().map(Commit::to_string);
     let words = release.chain(event.reason.map(|reason| reason.as_str().to_owned()));
-    words.fold(event.alert.as_str().to_owned(), |told, word| format!("{told} {word}"))
+    words.fold(event.alert.as_str().to_owned(), |text, word| format!("{text} {word}"))
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn reports_raise_alerts() {
     ] {
         let mut alerts = Alerts::default();
         for (text, expected) in reports {
-            let found: Vec<_> = alerts.raise(&report(text)).iter().map(told).collect();
+            let found: Vec<_> = alerts.raise(&report(text)).iter().map(shown).collect();
             assert_eq!(found.join(", "), *expected, "{why}: {text}");
         }
     }

@@ -84,7 +84,7 @@ async fn an_order_of_the_cloud_breaks_locks() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn locks_and_crashes_keep_nobody_down() {
+async fn locks_and_crashes_do_not_keep_a_service_stopped() {
     let lab = on_release_1().await;
     lab.host.inside().locks.insert((1, service("web")));
     lab.deliver(target(2));
@@ -217,7 +217,7 @@ async fn a_long_download_is_no_part_of_a_trial() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_download_delays_nobody_who_crashed() {
+async fn a_download_does_not_delay_the_restart_of_a_crashed_service() {
     let lab = on_release_1().await;
     lab.engine.slow(&image("web", 2), Duration::from_secs(600));
     lab.deliver(target(2));
@@ -309,7 +309,7 @@ async fn a_port_that_is_taken_stops_nothing_and_is_seen_to_be_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_that_is_not_there_is_given_up_until_somebody_acts() {
+async fn a_missing_image_is_not_pulled_again_until_a_person_acts() {
     let lab = on_release_1().await;
     lab.engine.unpublish(&image("web", 2));
     lab.deliver(target(2));
@@ -341,7 +341,7 @@ async fn an_unhealthy_service_is_restarted_within_its_budget() {
         lab.pass(60).await;
     }
     assert_eq!(starts(&lab) - before, 3);
-    assert_eq!(reasons(&lab), [Reason::Unhealthy], "then it is told and left");
+    assert_eq!(reasons(&lab), [Reason::Unhealthy], "then it is reported and left running");
     let (engine, notebook) = lab.cut();
     let lab = Lab::on(engine, notebook);
     lab.deliver(target(1));
@@ -405,7 +405,7 @@ async fn a_container_that_never_ends_keeps_its_release() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn facts_that_nobody_can_tell_stand_in_no_ones_way() {
+async fn unknown_facts_block_nothing() {
     let lab = on_release_1().await;
     let first = lab.engine.calls().iter().position(|call| call == "info");
     let first = first.expect("the engine is asked who it is");

@@ -152,8 +152,8 @@ fn run(tasks: &[Task], is_loud: bool) -> (Failed, Others) {
     (failed, others.into_inner().unwrap())
 }
 
-/// How many cells were tried of those that `is_it`, and how many of them are not well.
-fn told(tasks: &[Task], failed: &[(usize, String)], is_it: impl Fn(&Task) -> bool) -> String {
+/// The number of tried cells for which `is_it` holds, and how many of them failed.
+fn counted(tasks: &[Task], failed: &[(usize, String)], is_it: impl Fn(&Task) -> bool) -> String {
     let tried = tasks.iter().filter(|task| is_it(task)).count();
     let bad = failed.iter().filter(|(at, _)| is_it(&tasks[*at])).count();
     match (tried, bad) {
@@ -173,7 +173,7 @@ fn table(tasks: &[Task], failed: &[(usize, String)]) -> String {
         let _ = write!(text, "\n{:<23}", scenario.name);
         for (_, column) in FAULTS {
             let is_it = |task: &Task| task.scenario.name == scenario.name && task.column == *column;
-            let _ = write!(text, " {:>17}", told(tasks, failed, is_it));
+            let _ = write!(text, " {:>17}", counted(tasks, failed, is_it));
         }
     }
     text
@@ -189,7 +189,7 @@ fn summary(tasks: &[Task], failed: &[(usize, String)]) -> String {
         let _ = write!(text, "\n| {column} |");
         for kind in KINDS {
             let is_it = |task: &Task| task.scenario.name.starts_with(kind) && task.column == *column;
-            let _ = write!(text, " {} |", told(tasks, failed, is_it));
+            let _ = write!(text, " {} |", counted(tasks, failed, is_it));
         }
     }
     text
@@ -207,7 +207,7 @@ fn after_any_fault_at_any_boundary_exactly_one_release_runs() {
     for (fault, name) in FAULTS {
         let of_fault = others.iter().filter(|(at, _)| tasks[*at].fault == *fault);
         let mut ends: BTreeMap<&str, usize> = BTreeMap::new();
-        of_fault.for_each(|(_, end)| *ends.entry(end.told()).or_default() += 1);
+        of_fault.for_each(|(_, end)| *ends.entry(end.described()).or_default() += 1);
         ends.iter().for_each(|(end, count)| println!("{name}: in {count} cells {end}"));
     }
     for (at, why) in failed.iter().take(40) {

@@ -101,8 +101,8 @@ async fn a_service_does_not_start_below_a_folder_that_another_app_may_write_to()
         lab.pass(60).await;
         assert_eq!(lab.runs().await, runs, "{lower} below {upper}");
         let why = "service web of app other may write into a folder above \"/srv/";
-        let is_told = whys(&lab).iter().any(|told| told.contains(why));
-        assert_eq!(is_told, runs.starts_with('('), "{:?}", whys(&lab));
+        let is_reported = whys(&lab).iter().any(|reported| reported.contains(why));
+        assert_eq!(is_reported, runs.starts_with('('), "{:?}", whys(&lab));
     }
 }
 
@@ -116,7 +116,7 @@ async fn a_service_that_may_write_above_does_not_start_beside_one_that_runs() {
     lab.pass(60).await;
     assert_eq!(lab.runs().await, "(web@3) db@1 db@3 web@1");
     let why = "it may write into a folder above \"/srv/x\", which service web of app app mounts";
-    assert!(whys(&lab).iter().any(|told| told.contains(why)), "{:?}", whys(&lab));
+    assert!(whys(&lab).iter().any(|reported| reported.contains(why)), "{:?}", whys(&lab));
 }
 
 /// The predecessor is down when its successor starts.
@@ -173,7 +173,7 @@ async fn services_of_one_release_and_a_service_itself_do_not_mount_below_what_th
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_start_waits_for_the_end_of_a_container_of_which_nobody_knows_what_it_mounts() {
+async fn a_start_waits_for_the_end_of_a_container_whose_mounts_are_unknown() {
     let lab = Lab::new();
     lab.deliver(mounting(1, "/srv", false));
     lab.pass(20).await;

@@ -4,7 +4,7 @@ use super::*;
 use crate::engine::fake::Fault;
 use crate::model::Strategy;
 
-/// A device on which `first` is good; `second`, whose `web` does so, was told and has had 5 s since.
+/// A device on which `first` is good. `second`, whose `web` behaves so, became the target 5 s ago.
 async fn tried(first: Target, second: Target, behaviour: Behaviour) -> Lab {
     let lab = Lab::new();
     lab.deliver(first);
@@ -44,7 +44,7 @@ async fn a_successor_that_crashes_beside_its_predecessor_has_its_time_and_no_mor
     lab.deliver(target(1));
     lab.pass(20).await;
     let (engine, notebook) = lab.cut();
-    // There is nothing to go back to: nobody remembers that release 1 was good.
+    // There is nothing to go back to: it is not remembered that release 1 was good.
     *notebook.0.lock().unwrap() = Page::default();
     let lab = Lab::on(engine, notebook);
     lab.engine.publish(&image("web", 2), Behaviour::Crashes);
@@ -74,9 +74,9 @@ async fn a_release_is_watched_anew_when_the_engine_was_gone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_time_in_which_the_engine_answers_nobody_is_no_time_of_running_well() {
+async fn time_without_answers_of_the_engine_does_not_count_for_the_soak() {
     let lab = tried(target(1), target(2), Behaviour::CrashesAfter(Duration::from_secs(8))).await;
-    // Of the next look only the list is answered, and nobody looks again for two minutes.
+    // The engine answers only the list of the next observation, and there is no other one for two minutes.
     lab.engine.fail(1, Fault::Freeze);
     lab.engine.meddle(|_| {});
     lab.pass(130).await;
@@ -86,7 +86,7 @@ async fn the_time_in_which_the_engine_answers_nobody_is_no_time_of_running_well(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_release_is_watched_before_it_is_good_though_nobody_remembers_its_trial() {
+async fn a_release_is_not_accepted_without_a_soak_even_if_its_trial_is_forgotten() {
     let lab = tried(target(1), target(2), Behaviour::CrashesAfter(Duration::from_secs(8))).await;
     let (engine, notebook) = lab.cut();
     *notebook.0.lock().unwrap() = Page::default();

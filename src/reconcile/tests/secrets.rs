@@ -29,17 +29,17 @@ async fn it_gets_into_no_report_no_event_and_no_word_of_the_history() {
     lab.deliver(target(1));
     lab.pass(20).await;
     lab.deliver(with_share());
-    let mut told = String::new();
+    let mut shown = String::new();
     // While it is tried again, when it is given up, and on the way back.
     for _ in 0..40 {
         lab.pass(10).await;
-        told += &format!("{:?}\n{:?}\n", *lab.report.borrow(), *lab.events.borrow());
+        shown += &format!("{:?}\n{:?}\n", *lab.report.borrow(), *lab.events.borrow());
     }
-    assert!(told.contains("data: (secret): no such device"), "the engine quoted it: {told}");
+    assert!(shown.contains("data: (secret): no such device"), "the engine quoted it: {shown}");
     assert_eq!(lab.runs().await, "db@1 web@1", "and the device went back");
     let page = lab.notebook.0.lock().unwrap();
-    told += &format!("{:?}", page.ledger);
+    shown += &format!("{:?}", page.ledger);
     for secret in ["hunter", "username=", "nas/share", "joe"] {
-        assert!(!told.contains(secret), "{secret} in {told}");
+        assert!(!shown.contains(secret), "{secret} in {shown}");
     }
 }

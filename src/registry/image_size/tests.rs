@@ -1,4 +1,4 @@
-//! Against a registry on loopback that answers what it is told to.
+//! Against a registry on loopback with prepared answers.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -123,7 +123,7 @@ fn serve(
     drop(script);
     let length = body.len();
     let head =
-        format!("HTTP/1.1 {status} Told\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
+        format!("HTTP/1.1 {status} Status\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n");
     // A client that has read enough goes.
     let _gone = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     Some(())
@@ -251,7 +251,7 @@ async fn no_answer_that_makes_no_sense_is_believed_or_breaks_anything() {
     let other = format!("sha256:{}", "0".repeat(64));
     registry.answer(&format!("/v2/lab/web/blobs/{other}"), 200, "", "{}");
     let no_config = |digest: &str| json!({ "config": { "digest": digest, "size": 9 }, "layers": [] });
-    for (body, told) in [
+    for (body, expected) in [
         (of([json!(1), json!(2)]), ""),
         (of([json!(1), json!(-2)]), "its manifest cannot be read: invalid value: integer `-2`, expected u64"),
         (of([json!(1), json!(1_u64 << 51)]), "it has a layer of 2251799813685248 bytes"),
@@ -273,10 +273,10 @@ async fn no_answer_that_makes_no_sense_is_believed_or_breaks_anything() {
     ] {
         registry.manifest(Some("bad"), &body);
         match registry.measure_image(":bad", &[]).await {
-            Ok(weighed) => assert_eq!((weighed, told), (weight(3, &["arm64"]), ""), "{body}"),
+            Ok(weighed) => assert_eq!((weighed, expected), (weight(3, &["arm64"]), ""), "{body}"),
             Err(error) => {
                 let error = error.why.to_string();
-                assert!(!told.is_empty() && error.contains(told), "{body}: {error}");
+                assert!(!expected.is_empty() && error.contains(expected), "{body}: {error}");
             }
         }
     }
@@ -317,8 +317,8 @@ async fn a_registry_that_is_busy_says_until_when() {
     }
     for (status, is_it) in [(404, "is not in its registry"), (403, "does not let us read")] {
         registry.answer("/v2/lab/web/manifests/1", status, "", "");
-        let told = registry.error(":1").await;
-        assert!(told.contains(is_it), "{told}");
+        let error = registry.error(":1").await;
+        assert!(error.contains(is_it), "{error}");
     }
 }
 
@@ -353,7 +353,7 @@ async fn a_token_is_fetched_once_and_shown_for_all() {
     registry.answer("/token", 200, "", r#"{"token":"wrong"}"#);
     assert!(registry.error(":1").await.contains("does not let us read"));
     assert_eq!(registry.asked().len(), 3);
-    // Who gives tokens for a registry of the cloud is told who asks, and nobody else is.
+    // Only the token service of a registry of the cloud gets the login.
     let image = registry.reference(":1");
     let login = |registry: &str| RegistryLogin {
         username: "d_1".to_owned(),

@@ -1,11 +1,12 @@
-//! Whatever happens to one copy, the other brings everything back, and it is told.
+//! Damage to one copy: the other one restores everything, and a note reports it.
 
-use super::super::mirror::{Found, Slot};
+use super::super::mirror::Found;
 use super::super::records::{Records, Snapshot};
+use super::super::slot::Slot;
 use super::super::{StoreError, choose, database};
 use super::*;
 
-/// A closed store that holds [`full`], whose number has passed a few saves.
+/// A closed store with the content [`full`], after a few saves.
 fn sound() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
@@ -14,7 +15,7 @@ fn sound() -> tempfile::TempDir {
     dir
 }
 
-/// One way to harm a file: what it is called, and what it does to the bytes; `None` deletes.
+/// A kind of damage: its name, and what it does to the bytes; `None` deletes the file.
 type Harm = (String, Box<dyn Fn(&[u8]) -> Option<Vec<u8>>>);
 
 fn harms(len: usize, seed: u64) -> Vec<Harm> {
@@ -62,7 +63,7 @@ fn apply(path: &Path, harm: &Harm) {
 }
 
 #[test]
-fn harm_to_any_one_file_loses_nothing() {
+fn damage_to_any_one_file_loses_nothing() {
     let sound = sound();
     let (mut tried, mut aside) = (0, 0);
     for file in files(sound.path()) {
@@ -74,11 +75,11 @@ fn harm_to_any_one_file_loses_nothing() {
             apply(&dir.path().join(name), &harm);
             let what = format!("{} {}", name.display(), harm.0);
             let (store, notes) = open(dir.path());
-            assert_eq!(store.load(), full(), "{what}: {}", told(&notes));
+            assert_eq!(store.load(), full(), "{what}: {}", text(&notes));
             assert_eq!(store.trouble(), None, "{what}");
             let is_aside = dir.path().join("db.corrupt-1").exists();
             let says_aside = notes.iter().any(|note| matches!(note, Recovery::SetAside { .. }));
-            assert_eq!(is_aside, says_aside, "{what}: {}", told(&notes));
+            assert_eq!(is_aside, says_aside, "{what}: {}", text(&notes));
             if name.starts_with("mirror-a.json") || name.starts_with("mirror-b.json") {
                 assert!(notes.iter().any(|note| matches!(note, Recovery::MirrorLost { .. })), "{what}");
             }
@@ -95,17 +96,17 @@ fn harm_to_any_one_file_loses_nothing() {
 }
 
 #[test]
-fn a_lost_database_is_told_and_so_is_a_doubt() {
+fn a_lost_database_and_a_possible_loss_are_reported() {
     let sound = sound();
     fs::remove_dir_all(sound.path().join("db")).unwrap();
     let (found, notes) = remembered(sound.path());
     assert_eq!(found, full());
-    assert!(matches!(notes[..], [Recovery::Rebuilt { may_be_old: false, .. }]), "{}", told(&notes));
+    assert!(matches!(notes[..], [Recovery::Rebuilt { may_be_old: false, .. }]), "{}", text(&notes));
     assert_eq!(remembered(sound.path()), (full(), vec![Recovery::Opened]));
 }
 
 #[test]
-fn with_the_database_and_the_newer_mirror_lost_the_older_serves() {
+fn without_the_database_and_the_newer_mirror_the_older_one_is_used() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     save_all(&store, &full());
@@ -118,7 +119,7 @@ fn with_the_database_and_the_newer_mirror_lost_the_older_serves() {
     let (found, notes) = remembered(dir.path());
     assert_eq!((found.identity, found.target), (full().identity, full().target));
     assert_eq!(found.ledger, Ledger::default(), "that was the last save");
-    assert!(notes.contains(&Recovery::Rebuilt { from: older, may_be_old: true }), "{}", told(&notes));
+    assert!(notes.contains(&Recovery::Rebuilt { from: older, may_be_old: true }), "{}", text(&notes));
 }
 
 #[test]
@@ -130,14 +131,14 @@ fn with_every_copy_damaged_it_starts_empty_and_says_so() {
     }
     let (store, notes) = open(sound.path());
     assert_eq!(store.load(), Remembered::default());
-    assert!(notes.contains(&Recovery::StartedEmpty), "{}", told(&notes));
-    assert!(notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", told(&notes));
+    assert!(notes.contains(&Recovery::StartedEmpty), "{}", text(&notes));
+    assert!(notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", text(&notes));
     save_all(&store, &full());
     drop(store);
     assert_eq!(remembered(sound.path()), (full(), vec![Recovery::Opened]));
 }
 
-/// sled checks each message by itself; that all of them belong together, only we can tell.
+/// sled checks each message separately. Only our checksum shows that one is missing.
 #[test]
 fn a_database_that_lacks_one_cell_is_set_aside() {
     let sound = sound();
@@ -147,12 +148,12 @@ fn a_database_that_lacks_one_cell_is_set_aside() {
     drop(sled);
     let (found, notes) = remembered(sound.path());
     assert_eq!(found, full());
-    assert!(told(&notes).contains("its checksum is wrong"), "{}", told(&notes));
+    assert!(text(&notes).contains("its checksum is wrong"), "{}", text(&notes));
 }
 
-/// As a backup that somebody put back, or a tail that sled dropped without a word.
+/// As after a restored backup, or after sled dropped its tail without an error.
 #[test]
-fn a_database_that_went_back_in_time_does_not_win() {
+fn an_outdated_database_does_not_win() {
     let dir = tempfile::tempdir().unwrap();
     let old = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
@@ -164,7 +165,7 @@ fn a_database_that_went_back_in_time_does_not_win() {
     copy(&old.path().join("db"), &dir.path().join("db"));
     let (found, notes) = remembered(dir.path());
     assert_eq!(found, full());
-    assert!(notes.iter().any(|note| matches!(note, Recovery::CaughtUp { .. })), "{}", told(&notes));
+    assert!(notes.iter().any(|note| matches!(note, Recovery::CaughtUp { .. })), "{}", text(&notes));
     for mirror in ["mirror-a.json", "mirror-b.json"] {
         fs::copy(old.path().join(mirror), dir.path().join(mirror)).unwrap();
     }
@@ -188,8 +189,8 @@ fn two_broken_databases_are_kept() {
         let (found, notes) = remembered(sound.path());
         assert_eq!(found, full());
         let to = sound.path().join(format!("db.corrupt-{round}"));
-        let is_told = notes.iter().any(|note| matches!(note, Recovery::SetAside { to: t, .. } if *t == to));
-        assert!(is_told, "round {round}: {}", told(&notes));
+        let is_noted = notes.iter().any(|note| matches!(note, Recovery::SetAside { to: t, .. } if *t == to));
+        assert!(is_noted, "round {round}: {}", text(&notes));
     }
     let mut kept: Vec<_> = fs::read_dir(sound.path())
         .unwrap()
@@ -200,7 +201,7 @@ fn two_broken_databases_are_kept() {
     assert_eq!(kept, ["db.corrupt-3", "db.corrupt-4"]);
 }
 
-/// What a later version of cotter would leave, made by ours: each with a right checksum.
+/// Copies in a later format, with valid checksums.
 #[test]
 fn a_later_format_is_set_aside_and_not_overwritten() {
     use sha2::{Digest as _, Sha256};
@@ -217,7 +218,7 @@ fn a_later_format_is_set_aside_and_not_overwritten() {
     }
     let (found, notes) = remembered(sound.path());
     assert_eq!(found, Remembered::default());
-    assert!(told(&notes).contains("it is of format 2, this version of cotter knows 1"), "{}", told(&notes));
+    assert!(text(&notes).contains("it is of format 2, this version of cotter knows 1"), "{}", text(&notes));
     assert!(sound.path().join("db.corrupt-1/mirror-a.json").exists());
     assert!(sound.path().join("db.corrupt-1/mirror-b.json").exists());
 
@@ -230,13 +231,13 @@ fn a_later_format_is_set_aside_and_not_overwritten() {
     assert_eq!(found, Remembered { target: None, ..full() }, "the other records are as they were");
     let forgotten =
         |note: &Recovery| matches!(note, Recovery::RecordForgotten { record, .. } if record == "target");
-    assert!(notes.iter().any(forgotten), "{}", told(&notes));
+    assert!(notes.iter().any(forgotten), "{}", text(&notes));
     assert!(sound.path().join("db.corrupt-1/mirror-a.json").exists(), "it is kept for the later version");
     assert_eq!(remembered(sound.path()).1, [Recovery::Opened]);
 }
 
-/// Copies as text, the choice as text. `5` whole at save 5, `-` nothing, `x` damaged, `f` of a
-/// later format, `?` unreadable. A whole copy holds its own name.
+/// Copies as text, and the choice as text. `5`: intact at save 5, `-`: missing, `x`: damaged, `f`: of a later format,
+/// `?`: unreadable. An intact copy contains its own name.
 #[test]
 fn the_choice() {
     for (database, a, b, chosen) in [
@@ -296,7 +297,7 @@ fn the_choice() {
     }
 }
 
-/// A panic inside sled ends the process; the next start finds the mark that it left.
+/// A panic inside sled ends the process. The next start finds its mark.
 #[test]
 fn a_database_that_ended_the_agent_twice_is_set_aside() {
     for (why, ended, is_set_aside) in [

@@ -1,17 +1,17 @@
-//! A disk that is full, read-only or does not answer, and comes back.
+//! A disk that is full, read-only or failing, and recovers.
 
 use std::process::Command;
 
 use super::super::StoreError;
 use super::*;
 
-/// A small file system of its own, gone with the value.
+/// A small separate file system, which is unmounted with the value.
 struct Disk {
     dir: tempfile::TempDir,
 }
 
 impl Disk {
-    /// `None`, with a line that says so, where nobody may mount.
+    /// `None`, with a printed line, if this process may not mount.
     fn mount(kib: u32) -> Option<Self> {
         let dir = tempfile::tempdir().unwrap();
         let size = format!("size={kib}k,mode=700");
@@ -35,7 +35,7 @@ impl Disk {
         );
     }
 
-    /// Fills it up but for about `spare` KiB.
+    /// Fills it and leaves about `spare` KiB free.
     fn fill(&self, spare: usize) {
         use std::io::Write as _;
         let mut filler = fs::File::create(self.dir.path().join("filler")).unwrap();
@@ -92,7 +92,7 @@ fn a_full_disk_loses_nothing_wherever_it_ends() {
             }
             assert_eq!(store.load(), wanted, "reading goes on");
         }
-        // Half go on with the handle that failed, half restart on the full disk.
+        // Half of the rounds continue with the failed handle, and half restart on the full disk.
         let store = if spare % 16 == 0 { store } else { restarted(store, &disk.state(), &acked) };
         let _ = store.save_ledger(&wanted.ledger);
         let _ = store.save_target(&target(99, 20_000));
@@ -107,26 +107,26 @@ fn a_full_disk_loses_nothing_wherever_it_ends() {
     assert!(failed > 10, "the disk was never full");
 }
 
-/// A restart knows at least what was acknowledged.
+/// A restart finds at least what was acknowledged.
 fn restarted(store: Store, state: &Path, acked: &Remembered) -> Store {
     drop(store);
     let (store, notes) = open(state);
     let found = store.load();
-    assert!(!notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", told(&notes));
+    assert!(!notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", text(&notes));
     let number = |r: &Remembered| r.target.as_ref().unwrap().body[..20].parse::<u64>().unwrap();
     assert_eq!(found.identity, acked.identity);
-    assert!(number(&found) >= number(acked), "{}", told(&notes));
+    assert!(number(&found) >= number(acked), "{}", text(&notes));
     store
 }
 
 #[test]
-fn a_store_born_on_a_full_disk_lives_in_memory_until_there_is_space() {
+fn a_store_created_on_a_full_disk_stays_in_memory_until_there_is_space() {
     let Some(disk) = Disk::mount(400) else { return };
     disk.fill(0);
     let (store, notes) = open(&disk.state());
-    assert!(notes.iter().any(|note| matches!(note, Recovery::Unavailable { .. })), "{}", told(&notes));
+    assert!(notes.iter().any(|note| matches!(note, Recovery::Unavailable { .. })), "{}", text(&notes));
     let error = store.save_identity(&identity(1)).unwrap_err();
-    assert!(matches!(error, StoreError::Full { .. }), "{error:?}; {}", told(&notes));
+    assert!(matches!(error, StoreError::Full { .. }), "{error:?}; {}", text(&notes));
     disk.free();
     disk.remount("size=3000k");
     store.retry().unwrap();
@@ -140,8 +140,8 @@ fn a_read_only_disk_is_read_and_brought_up_to_date_later() {
     save_all(&open(&disk.state()).0, &full());
     disk.remount("ro");
     let (store, notes) = open(&disk.state());
-    assert_eq!(store.load(), full(), "{}", told(&notes));
-    assert!(matches!(notes[..], [Recovery::Unavailable { from: Some(_), .. }]), "{}", told(&notes));
+    assert_eq!(store.load(), full(), "{}", text(&notes));
+    assert!(matches!(notes[..], [Recovery::Unavailable { from: Some(_), .. }]), "{}", text(&notes));
     let error = store.save_identity(&identity(8)).unwrap_err();
     assert!(matches!(error, StoreError::ReadOnly { .. }) && !error.is_fatal(), "{error}");
     assert_eq!(store.load().identity, Some(identity(8)));
@@ -151,7 +151,7 @@ fn a_read_only_disk_is_read_and_brought_up_to_date_later() {
     assert_eq!(remembered(&disk.state()).0, Remembered { identity: Some(identity(8)), ..full() });
 }
 
-/// Replaces a file by a link to itself: every look at it fails, as on a disk that does not answer.
+/// Replaces a file by a link to itself, so that every access fails, as on a failing disk.
 fn hide(path: &Path) -> impl FnOnce() + use<> {
     let aside = path.with_extension("hidden");
     fs::rename(path, &aside).unwrap();
@@ -164,22 +164,22 @@ fn hide(path: &Path) -> impl FnOnce() + use<> {
 }
 
 #[test]
-fn a_database_that_does_not_answer_is_replaced_by_nothing() {
+fn a_database_on_a_failing_disk_is_not_replaced() {
     let dir = tempfile::tempdir().unwrap();
     save_all(&open(dir.path()).0, &full());
     let show = hide(&dir.path().join("db/db"));
     let (store, notes) = open(dir.path());
     assert_eq!(store.load(), full());
-    assert!(matches!(notes[..], [Recovery::Unavailable { from: Some(_), .. }]), "{}", told(&notes));
+    assert!(matches!(notes[..], [Recovery::Unavailable { from: Some(_), .. }]), "{}", text(&notes));
     assert!(store.save_identity(&identity(8)).is_err());
     drop(store); // only a mirror has it
     show();
     let (found, notes) = remembered(dir.path());
-    assert_eq!(found.identity, Some(identity(8)), "{}", told(&notes));
+    assert_eq!(found.identity, Some(identity(8)), "{}", text(&notes));
     assert_eq!(found.target, full().target);
 }
 
-/// The lock is ours and not sled's alone: also a store without its database has one owner.
+/// Our own lock also protects a store without its database, where sled has none.
 #[test]
 fn a_store_without_its_database_is_in_use_too() {
     let dir = tempfile::tempdir().unwrap();
@@ -191,7 +191,7 @@ fn a_store_without_its_database_is_in_use_too() {
     drop(store);
 }
 
-/// A database ahead of the mirrors hides; what is saved meanwhile is newer than what it holds.
+/// The newest copy, the database, is unreadable for a while. What is saved meanwhile is newer than its content.
 #[test]
 fn a_database_that_comes_back_does_not_win_by_its_number() {
     let dir = tempfile::tempdir().unwrap();
@@ -219,9 +219,9 @@ fn a_database_that_comes_back_does_not_win_by_its_number() {
     assert_eq!(remembered(dir.path()).0.identity, Some(identity(30)));
 }
 
-/// The worst: nothing can be read at boot, so that an empty memory meets a full disk later.
+/// The worst case: no copy can be read at boot, and the memory is empty when they become readable.
 #[test]
-fn copies_that_could_not_be_read_are_not_outrun_by_an_empty_one() {
+fn an_empty_memory_does_not_replace_copies_that_could_not_be_read() {
     let dir = tempfile::tempdir().unwrap();
     save_all(&open(dir.path()).0, &full());
     let hidden = ["db/db", "mirror-a.json", "mirror-b.json"].map(|name| hide(&dir.path().join(name)));
@@ -230,7 +230,7 @@ fn copies_that_could_not_be_read_are_not_outrun_by_an_empty_one() {
     assert!(
         notes.iter().any(|note| matches!(note, Recovery::Unavailable { from: None, .. })),
         "{}",
-        told(&notes)
+        text(&notes)
     );
     assert!(store.save_target(&target(9, 10)).is_err());
     assert!(store.retry().is_err());

@@ -10,13 +10,13 @@ use super::*;
 
 const KILLS: u64 = 120;
 
-/// The child: saves number after number in turn as target, ledger and identity, and tells each.
+/// The child process: saves one number after the other, in turn as target, ledger and identity, and prints each.
 #[test]
 fn writer() {
     #[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
     let Ok(dir) = std::env::var("COTTER_TEST_WRITER_DIR") else { return };
     let (store, notes) = open(Path::new(&dir));
-    assert!(!notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", told(&notes));
+    assert!(!notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", text(&notes));
     let mut out = std::io::stdout();
     for n in numbers(&store.load()).into_iter().max().unwrap() + 1.. {
         match n % 3 {
@@ -30,7 +30,7 @@ fn writer() {
     }
 }
 
-/// The numbers that are remembered, by `n % 3`.
+/// The saved numbers, by `n % 3`.
 fn numbers(remembered: &Remembered) -> [u64; 3] {
     let app = AppId::parse("app1").unwrap();
     [
@@ -63,7 +63,7 @@ fn nothing_acknowledged_is_lost_to_sigkill() {
                 .inspect(|_| _ = seeing.fetch_add(1, Ordering::Relaxed))
                 .collect()
         });
-        // One kill in four may come while it opens, the others some saves later, however slow the machine.
+        // One kill in four may come during the opening, and the others after some saves, however slow the machine is.
         while kill % 4 != 0 && seen.load(Ordering::Relaxed) == 0 {
             assert!(child.try_wait().unwrap().is_none(), "the writer ended by itself");
             std::thread::sleep(Duration::from_millis(1));
@@ -76,7 +76,7 @@ fn nothing_acknowledged_is_lost_to_sigkill() {
             acked[(n % 3) as usize] = n;
             total += 1;
         }
-        // One copy alone must do, whichever it is.
+        // Each copy alone must be enough.
         let lost = ["none", "db", "mirror-a.json mirror-b.json"][(kill % 3) as usize];
         for name in lost.split(' ') {
             let path = dir.path().join(name);
@@ -89,10 +89,10 @@ fn nothing_acknowledged_is_lost_to_sigkill() {
             assert!(
                 found == acked || is_next,
                 "kill {kill}, kind {kind}, lost {lost}: {found}, not {acked}: {}",
-                told(&notes)
+                text(&notes)
             );
         }
-        assert!(!notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", told(&notes));
+        assert!(!notes.iter().any(|note| matches!(note, Recovery::SetAside { .. })), "{}", text(&notes));
         acked = found;
     }
     println!("{KILLS} kills, {total} acknowledged saves");

@@ -1,4 +1,4 @@
-//! A store on a real disk, damaged, killed, filled up and run as another user.
+//! Tests of a store on a real disk: damage, SIGKILL, full disks and other users.
 
 mod damage;
 mod disk;
@@ -30,7 +30,7 @@ fn target(n: u64, bytes: usize) -> StoredTarget {
     StoredTarget { endpoint: "https://api.example".into(), etag: Some(format!("\"{n}\"")), body }
 }
 
-/// A ledger of one app per `(app, n, bytes)`, held when the first `n` is odd.
+/// A ledger with one app per `(app, n, bytes)`; it has a hold if the first `n` is odd.
 fn ledger(apps: &[(u64, u64, usize)]) -> Ledger {
     let mut ledger = Ledger::default();
     if apps.first().is_some_and(|(_, n, _)| n % 2 == 1) {
@@ -60,13 +60,13 @@ fn ledger(apps: &[(u64, u64, usize)]) -> Ledger {
     ledger
 }
 
-/// Text that does not compress to nothing and differs for each `n`.
+/// Text that compresses badly and differs for each `n`.
 fn noise(n: u64, bytes: usize) -> String {
     let mut random = Random(n + 1);
     (0..bytes).map(|_| char::from(b'a' + (random.below(26) as u8))).collect()
 }
 
-/// The same numbers on every run (xorshift).
+/// Pseudo-random numbers, the same on every run (xorshift).
 struct Random(u64);
 
 impl Random {
@@ -78,7 +78,7 @@ impl Random {
     }
 }
 
-/// Everything that a store can hold, a bit large.
+/// A large example of everything that a store can have.
 fn full() -> Remembered {
     Remembered {
         identity: Some(identity(7)),
@@ -97,13 +97,13 @@ fn open(dir: &Path) -> (Store, Vec<Recovery>) {
     Store::open(dir).unwrap()
 }
 
-/// Opens, takes what is remembered, closes.
+/// Opens the store, reads its content and closes it.
 fn remembered(dir: &Path) -> (Remembered, Vec<Recovery>) {
     let (store, notes) = open(dir);
     (store.load(), notes)
 }
 
-/// Every file below `dir`, in order.
+/// Every file below `dir`, sorted.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).unwrap() {
@@ -131,6 +131,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn told(notes: &[Recovery]) -> String {
+/// All notes on one line.
+fn text(notes: &[Recovery]) -> String {
     notes.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

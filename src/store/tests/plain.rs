@@ -1,4 +1,4 @@
-//! What a sound disk must do.
+//! Behaviour on a disk without faults.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
@@ -8,7 +8,7 @@ use super::super::{StoreError, database, records};
 use super::*;
 
 #[test]
-fn what_was_saved_is_there_after_reopening() {
+fn saved_values_are_found_after_reopening() {
     let dir = tempfile::tempdir().unwrap();
     let (store, notes) = open(dir.path());
     assert_eq!(notes, [Recovery::Created]);
@@ -95,26 +95,26 @@ fn the_folder_stays_small() {
 }
 
 #[test]
-fn only_the_owner_may_look() {
+fn only_the_owner_has_access() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("deep/state");
     save_all(&open(&state).0, &full());
-    drop(open(&state)); // sled makes new files when it opens again
+    drop(open(&state)); // sled creates new files when it opens again
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&state), 0o700);
     assert_eq!(mode(&state.join("db")), 0o700);
     drop(open(&state));
     for path in files(&state) {
-        // A snapshot that sled writes on closing waits for the next opening; its folder is closed.
+        // The snapshot that sled writes on closing is made private at the next opening. Its folder is private already.
         if !path.to_string_lossy().contains("snap.") {
             assert_eq!(mode(&path), 0o600, "{}", path.display());
         }
     }
 }
 
-/// A folder that was made open, with a store of an older version or another hand in it.
+/// A folder with access for others, with files of an older version.
 #[test]
-fn a_folder_that_was_open_is_closed() {
+fn a_folder_with_access_for_others_is_made_private() {
     let dir = tempfile::tempdir().unwrap();
     let state = dir.path().join("state");
     save_all(&open(&state).0, &full());
@@ -131,7 +131,7 @@ fn a_folder_that_was_open_is_closed() {
     }
 }
 
-/// Whoever could write the folder while it was open may have put links there: nothing is written through them.
+/// A user who had access to the folder may have created links in it. Nothing is written through them.
 #[test]
 fn links_in_the_folder_are_not_followed() {
     for name in
@@ -147,7 +147,7 @@ fn links_in_the_folder_are_not_followed() {
         std::os::unix::fs::symlink(&outside, &planted).unwrap();
         let (store, _) = open(&state);
         assert_eq!(store.load(), full(), "{name}: the other copies have it");
-        // A link in the place of a file that is being written costs one save, which removes it.
+        // A link in the place of a temporary file fails one save, which removes the link.
         for n in [21, 22] {
             let _may_fail = store.save_target(&target(n, 10));
             store.retry().unwrap();
@@ -160,7 +160,7 @@ fn links_in_the_folder_are_not_followed() {
 }
 
 #[test]
-fn a_mark_makes_no_file_elsewhere() {
+fn a_mark_is_not_written_through_a_link() {
     let dir = tempfile::tempdir().unwrap();
     let (state, outside) = (dir.path().join("state"), dir.path().join("outside"));
     save_all(&open(&state).0, &full());
@@ -170,7 +170,7 @@ fn a_mark_makes_no_file_elsewhere() {
 }
 
 #[test]
-fn what_belongs_to_somebody_else_is_told_and_nothing_is_forgotten() {
+fn files_of_another_user_are_an_error_and_nothing_is_forgotten() {
     use std::os::unix::fs::chown;
     for name in ["", "db", "db/db", "mirror-a.json"] {
         let dir = tempfile::tempdir().unwrap();
@@ -181,17 +181,17 @@ fn what_belongs_to_somebody_else_is_told_and_nothing_is_forgotten() {
             return;
         }
         let error = Store::open(&state).err().unwrap();
-        let told = crate::model::with_causes(&error);
+        let text = crate::model::with_causes(&error);
         let expected = "belongs to another user: `chown -R` it to the user that runs cotter: its owner is user \
                         65534, but this process runs as user 0";
-        assert!(error.is_fatal() && told.ends_with(expected), "{name}: {told}");
+        assert!(error.is_fatal() && text.ends_with(expected), "{name}: {text}");
         chown(state.join(name), Some(0), None).unwrap();
         assert_eq!(open(&state).0.load(), full(), "{name}");
     }
 }
 
 #[test]
-fn a_second_one_is_told_that_it_is_in_use() {
+fn a_second_process_gets_an_error_that_it_is_in_use() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());
     let error = Store::open(dir.path()).err().unwrap();
@@ -203,7 +203,7 @@ fn a_second_one_is_told_that_it_is_in_use() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_one_is_told_with_a_remedy() {
+fn the_error_for_an_unusable_folder_has_a_remedy() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
     for (path, problem) in [
@@ -214,14 +214,14 @@ fn a_folder_that_cannot_be_one_is_told_with_a_remedy() {
     ] {
         let error = Store::open(&path).err().unwrap();
         assert!(matches!(error, StoreError::Folder { .. }) && error.is_fatal(), "{error}");
-        let told = error.to_string();
-        assert!(told.contains(problem) && told.contains(&path.display().to_string()), "{told}");
+        let text = error.to_string();
+        assert!(text.contains(problem) && text.contains(&path.display().to_string()), "{text}");
     }
 }
 
 /// Run by the test below as another user.
 #[test]
-fn opens_as_somebody_else() {
+fn opens_as_another_user() {
     #[expect(clippy::disallowed_methods, reason = "how a test tells its child what to do")]
     let Ok(dir) = std::env::var("COTTER_TEST_FOREIGN_DIR") else { return };
     let error = Store::open(Path::new(&dir)).err().unwrap();
@@ -230,7 +230,7 @@ fn opens_as_somebody_else() {
 }
 
 #[test]
-fn a_folder_of_somebody_else_is_told() {
+fn a_folder_of_another_user_is_an_error() {
     use std::os::unix::process::CommandExt as _;
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -238,12 +238,12 @@ fn a_folder_of_somebody_else_is_told() {
     drop(open(&state));
     for state in [state, dir.path().join("cannot be made")] {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "store::tests::plain::opens_as_somebody_else", "--nocapture"])
+            .args(["--exact", "store::tests::plain::opens_as_another_user", "--nocapture"])
             .env("COTTER_TEST_FOREIGN_DIR", &state)
             .uid(65534)
             .output();
         let Ok(child) = child else {
-            println!("skipped: not root, so nobody else to be");
+            println!("skipped: not root, so it cannot become another user");
             return;
         };
         let out = String::from_utf8_lossy(&child.stdout).into_owned();

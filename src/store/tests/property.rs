@@ -1,4 +1,4 @@
-//! Any sequence of saves, reopenings and losses of one copy equals a struct in memory.
+//! A store equals a struct in memory after any sequence of saves, reopenings and losses of one copy.
 
 use proptest::prelude::*;
 
@@ -31,7 +31,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_store_is_a_struct(acts in prop::collection::vec(any_act(), 1..16)) {
+    fn a_store_equals_a_struct(acts in prop::collection::vec(any_act(), 1..16)) {
         let dir = tempfile::tempdir().unwrap();
         let mut model = Remembered::default();
         let mut store = Some(open(dir.path()).0);

@@ -245,3 +245,36 @@ pub(super) fn shown(value: &Value) -> String {
     };
     kind.to_owned()
 }
+
+/// The compose fields of a service. A null counts as absent.
+pub(super) struct Fields<'v> {
+    pub(super) path: &'v str,
+    pub(super) map: &'v Map<String, Value>,
+}
+
+impl<'v> Fields<'v> {
+    pub(super) fn get(&self, key: &str) -> Option<At<'v>> {
+        let value = self.map.get(key).filter(|value| !value.is_null())?;
+        Some(At::new(format!("{}.{key}", self.path), value))
+    }
+
+    /// As [`Fields::with`], but an empty text counts as absent, too.
+    pub(super) fn filled<T>(
+        &self,
+        key: &str,
+        notes: &mut Notes,
+        read: impl FnOnce(&At<'v>) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        let is_empty = self.map.get(key).and_then(Value::as_str).is_some_and(str::is_empty);
+        if is_empty { None } else { self.with(key, notes, read) }
+    }
+
+    pub(super) fn with<T>(
+        &self,
+        key: &str,
+        notes: &mut Notes,
+        read: impl FnOnce(&At<'v>) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        self.get(key).and_then(|at| notes.keep(read(&at)))
+    }
+}

@@ -5,9 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::at::{At, Notes, is_nothing};
+use super::at::{At, Fields, Notes, is_nothing};
 use super::mounts::container_path;
-use super::service::Fields;
 use crate::model::{ContentFile, Refusal, ServiceSpec};
 
 /// Most bytes of all files of a service.

@@ -4,8 +4,7 @@ use serde_json::Value;
 
 use super::at::{At, Notes, is_nothing};
 use super::isolation::requests;
-use super::limits::memory;
-use super::resources::{MOST_PIDS, PIDS, cpus, nonzero, whole};
+use super::quantities::{MOST_PIDS, PIDS, cpus, memory, nonzero, whole};
 use crate::model::{RestartPolicy, ServiceSpec};
 
 /// Reads `deploy`. Limits and reservations are honoured as in compose. Replicas and placement have no meaning on one

@@ -50,10 +50,10 @@ fn assert_has_all(rows: &BTreeMap<String, String>, fields: &str) {
 }
 
 fn verdict(notes: &Notes, path: &str) -> &'static str {
-    let is_told = |list: &[Refusal]| list.iter().any(|note| note.path.starts_with(path));
-    if is_told(&notes.refusals) {
+    let has_note = |list: &[Refusal]| list.iter().any(|note| note.path.starts_with(path));
+    if has_note(&notes.refusals) {
         "refused"
-    } else if is_told(&notes.warnings) {
+    } else if has_note(&notes.warnings) {
         "warned"
     } else {
         "honoured"
@@ -141,12 +141,12 @@ fn every_field_of_a_network_and_of_a_volume_has_its_row() {
 fn settings_for(release: &Value) -> BTreeSet<String> {
     let (contents, notes) = read(&serde_json::from_value(release.clone()).unwrap(), Form::File);
     assert_eq!(notes.refusals, [], "{release}");
-    let told = policy::violations(&contents, Form::File, &Policy::strict());
+    let found = policy::violations(&contents, Form::File, &Policy::strict());
     let setting = |refusal: &Refusal| {
         let (_, after) = refusal.why.split_once("policy.").expect("a setting");
         after.split(|c: char| !c.is_ascii_lowercase() && c != '_').next().unwrap().to_owned()
     };
-    told.iter().map(setting).collect()
+    found.iter().map(setting).collect()
 }
 
 /// What reaches furthest, for each field that does not reach it with its value above.
@@ -166,7 +166,7 @@ const FURTHEST: &str = r#"{
     "tmpfs": ["/a:suid,dev,exec"], "shm_size": ["1t"], "cap_drop": [["CHOWN"]], "healthcheck": [{"test": ["CMD", "/a"]}]
 }"#;
 
-fn settings_told(cell: &str) -> BTreeSet<String> {
+fn settings_named(cell: &str) -> BTreeSet<String> {
     match cell {
         "–" | "a share" => BTreeSet::new(),
         named => named.split(", ").map(|word| word.trim_matches('`').to_owned()).collect(),
@@ -192,7 +192,7 @@ fn every_field_of_a_service_tells_what_of_the_host_it_reaches() {
             let release = json!({"id": 1, "services": services, "networks": declared, "volumes": declared});
             reached.extend(settings_for(&release));
         }
-        assert_eq!(reached, settings_told(&cell), "{field}");
+        assert_eq!(reached, settings_named(&cell), "{field}");
     }
 }
 
@@ -219,7 +219,7 @@ fn every_field_of_a_network_and_of_a_volume_tells_what_of_the_host_it_reaches() 
             for value in values[section].get(&field).and_then(Value::as_array).into_iter().flatten() {
                 reached.extend(settings_for(&json!({"id": 1, section: {"n": {&field: value}}})));
             }
-            assert_eq!(reached, settings_told(&cell), "{section}.{field}");
+            assert_eq!(reached, settings_named(&cell), "{section}.{field}");
         }
     }
 }

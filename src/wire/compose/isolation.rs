@@ -5,10 +5,9 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::at::{At, Notes, is_nothing};
+use super::at::{At, Fields, Notes, is_nothing};
 use super::networking::host_name;
-use super::resources::whole;
-use super::service::Fields;
+use super::quantities::whole;
 use super::{limits, log_options, shared, strings, texts};
 use crate::model::{DeviceRequest, Logging, NetworkMode, Refusal, ServiceName, ServiceSpec};
 

@@ -5,11 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 
 use super::at::{At, Notes, digits};
-use super::resources::whole;
+use super::quantities::whole;
 use crate::model::{Refusal, Ulimit};
-
-/// The smallest memory limit that the engine accepts, in bytes.
-const LEAST_MEMORY: u64 = 6 << 20;
 
 /// Capabilities(7), without `CAP_`.
 const CAPABILITIES: &str = "ALL AUDIT_CONTROL AUDIT_READ AUDIT_WRITE BLOCK_SUSPEND BPF CHECKPOINT_RESTORE CHOWN \
@@ -85,16 +82,6 @@ fn ulimit(at: &At<'_>) -> Result<Ulimit, Refusal> {
         );
     }
     Ok(Ulimit { soft, hard })
-}
-
-/// Reads a memory limit in bytes; 0 is no limit.
-pub(super) fn memory(at: &At<'_>) -> Result<u64, Refusal> {
-    match at.size()? {
-        bytes if bytes != 0 && bytes < LEAST_MEMORY => {
-            Err(at.wrong("6m or more, which is the engine's minimum"))
-        }
-        bytes => Ok(bytes),
-    }
 }
 
 /// Reads a signal such as `SIGTERM`, `SIGRTMIN+3` or a number.

@@ -21,6 +21,7 @@ mod mounts;
 mod networking;
 mod order;
 mod ports;
+mod quantities;
 mod resources;
 mod service;
 mod shared;

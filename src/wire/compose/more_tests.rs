@@ -19,7 +19,7 @@ fn spec(composition: &Value) -> ServiceSpec {
     spec
 }
 
-fn told(notes: &[Refusal]) -> Vec<String> {
+fn texts(notes: &[Refusal]) -> Vec<String> {
     notes.iter().map(|note| note.to_string().replace("services.web.composition", "~")).collect()
 }
 
@@ -127,14 +127,14 @@ fn limits_that_are_refused() {
         ),
         (json!({"deploy": {"endpoints": 1}}), "~.deploy.endpoints: it is not a field of deploy"),
     ] {
-        let refusals = told(&web(&given).1.refusals);
+        let refusals = texts(&web(&given).1.refusals);
         assert_eq!(refusals.len(), 1, "{given}: {refusals:?}");
         assert!(refusals[0].starts_with(why), "{given}: {refusals:?}");
     }
 }
 
 #[test]
-fn what_of_deploy_has_no_meaning_here_is_told() {
+fn fields_of_deploy_without_a_meaning_here_are_reported() {
     let given = json!({"restart": "no", "deploy": {
         "mode": "global", "replicas": 2, "placement": {"constraints": ["a"]}, "restart_policy": {"condition": "any"},
         "resources": {"reservations": {"cpus": "1"}},
@@ -142,7 +142,7 @@ fn what_of_deploy_has_no_meaning_here_is_told() {
     let (spec, notes) = web(&given);
     assert_eq!((notes.refusals, spec.restart), (vec![], crate::model::RestartPolicy::No));
     assert_eq!(
-        told(&notes.warnings),
+        texts(&notes.warnings),
         [
             "~.deploy.mode: not honoured: it is for a cluster, and this is one device",
             "~.deploy.placement: not honoured: it is for a cluster, and this is one device",
@@ -250,7 +250,7 @@ fn isolation_that_is_refused() {
         (json!({"logging": {"path": "x"}}), "~.logging.path: it is not a field of logging"),
         (json!({"logging": "none"}), "~.logging: \"none\" is not accepted: write a map"),
     ] {
-        let refusals = told(&web(&given).1.refusals);
+        let refusals = texts(&web(&given).1.refusals);
         assert_eq!(refusals.len(), 1, "{given}: {refusals:?}");
         assert!(refusals[0].starts_with(why), "{given}: {refusals:?}");
     }
@@ -310,7 +310,7 @@ fn mounts_of_the_host_and_options_of_volumes() {
 /// The mounts that labels make, each as `source>target`.
 fn of_labels(labels: &Value, volumes: &Value) -> Vec<String> {
     let spec = spec(&json!({"labels": labels, "volumes": volumes}));
-    let told = |mount: &crate::model::Mount| {
+    let found = |mount: &crate::model::Mount| {
         let source = match &mount.source {
             MountSource::Host(path) => path.clone(),
             MountSource::EngineSocket => "socket".to_owned(),
@@ -319,7 +319,7 @@ fn of_labels(labels: &Value, volumes: &Value) -> Vec<String> {
         };
         format!("{source}>{}{}", mount.target, if mount.is_read_only { " ro" } else { "" })
     };
-    spec.mounts.iter().map(told).collect()
+    spec.mounts.iter().map(found).collect()
 }
 
 #[test]
@@ -366,12 +366,12 @@ fn labels_give_parts_of_the_host() {
 }
 
 #[test]
-fn labels_that_give_nothing_here_are_told() {
+fn labels_without_an_effect_here_are_reported() {
     for label in ["supervisor-api", "balena-api", "host-os.board-rev", "extra-firmware"] {
         let label = format!("io.balena.features.{label}");
         let (_, notes) = web(&json!({"labels": {&label: "1"}}));
         let why = "not honoured: this agent does not have it";
-        assert_eq!(told(&notes.warnings), [format!("services.web.labels.{label}: {why}")]);
+        assert_eq!(texts(&notes.warnings), [format!("services.web.labels.{label}: {why}")]);
         assert_eq!(web(&json!({"labels": {&label: "0"}})).1, Notes::default());
     }
 }
@@ -387,9 +387,9 @@ fn a_label_that_only_the_agent_writes_is_left_out() {
     }}});
     let (contents, notes) = read(&serde_json::from_value(state).unwrap(), Form::Target);
     let why = "not honoured: this name is reserved for labels of the agent; choose another one";
-    let told: Vec<_> = notes.warnings.iter().map(|w| w.path.as_str()).collect();
+    let found: Vec<_> = notes.warnings.iter().map(|w| w.path.as_str()).collect();
     assert_eq!(
-        told,
+        found,
         [
             "networks.n.labels.io.cotter.joins",
             "volumes.v.labels.io.cotter.volume",

@@ -5,9 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde_json::{Map, Value};
 
-use super::at::{At, Notes, is_nothing, members};
-use super::resources::whole;
-use super::service::Fields;
+use super::at::{At, Fields, Notes, is_nothing, members};
+use super::quantities::whole;
 use super::{shared, texts};
 use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceSpec};
 

@@ -3,21 +3,13 @@
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-use serde_json::Value;
-
-use super::at::{At, Notes, is_nothing};
+use super::at::{At, Fields, Notes, is_nothing};
 use super::deploy;
-use super::limits::memory;
-use super::service::Fields;
+use super::quantities::{MOST_PIDS, PIDS, cpus, memory, nonzero, whole};
 use crate::model::{DiskLimits, Refusal, ServiceSpec};
 use crate::wire::units;
 
-const CPUS: &str = "the number of processors, e.g. 0.5; the engine's minimum is 0.01";
 const MICROS: &str = "microseconds as a whole number, or a duration, e.g. \"50ms\"";
-pub(super) const PIDS: &str = "the number of processes and threads, 4194304 at most, or -1 for no limit";
-
-/// The most processes that Linux has (PID_MAX_LIMIT).
-pub(super) const MOST_PIDS: i64 = 4_194_304;
 
 /// The engine's default of `cpu_rt_period`, in microseconds.
 const USUAL_RT_PERIOD: i64 = 1_000_000;
@@ -83,35 +75,6 @@ fn check(fields: &Fields<'_>, spec: &ServiceSpec, notes: &mut Notes) {
 
 fn positive(number: Option<i64>) -> Option<u64> {
     number.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0)
-}
-
-/// Drops 0, which is the engine's default everywhere.
-pub(super) fn nonzero(number: Option<i64>) -> Option<i64> {
-    number.filter(|n| *n != 0)
-}
-
-/// Reads a whole number within a range, also from a text.
-pub(super) fn whole(at: &At<'_>, accepts: &str, range: RangeInclusive<i64>) -> Result<i64, Refusal> {
-    let number = match at.value {
-        Value::Number(number) => number.as_i64(),
-        Value::String(text) => text.parse().ok().filter(|_| !text.starts_with('+')),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    number.filter(|n| range.contains(n)).ok_or_else(|| at.wrong(accepts))
-}
-
-/// Reads billionths of a processor; 0 is no limit.
-pub(super) fn cpus(at: &At<'_>) -> Result<Option<u64>, Refusal> {
-    let text = match at.value {
-        Value::Number(number) => number.to_string(),
-        Value::String(text) => text.clone(),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return Err(at.wrong(CPUS)),
-    };
-    match units::billionths(&text) {
-        Some(0) => Ok(None),
-        Some(nanos) if (10_000_000..=1_000_000_000_000_000).contains(&nanos) => Ok(Some(nanos)),
-        Some(_) | None => Err(at.wrong(CPUS)),
-    }
 }
 
 fn micros(at: &At<'_>, range: RangeInclusive<i64>) -> Result<i64, Refusal> {

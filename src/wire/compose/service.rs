@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::at::{self, At, Notes, digits, members};
+use super::at::{self, At, Fields, Notes, digits, members};
 use super::fields::{self, Verdict};
-use super::limits::{capabilities, memory, signal, ulimits, user, working_dir};
+use super::limits::{capabilities, signal, ulimits, user, working_dir};
+use super::quantities::memory;
 use super::{
     configs, features, healthcheck, isolation, mounts, networking, ports, resources, shared, strings, texts,
 };
@@ -116,39 +117,6 @@ fn plain_fields(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Notes) {
     spec.has_tty = read.with("tty", notes, |at| at.flag()).unwrap_or_default();
     spec.is_read_only = read.with("read_only", notes, |at| at.flag()).unwrap_or_default();
     spec.is_privileged = read.with("privileged", notes, |at| at.flag()).unwrap_or_default();
-}
-
-/// The compose fields of a service. A null counts as absent.
-pub(super) struct Fields<'v> {
-    pub(super) path: &'v str,
-    map: &'v Map<String, Value>,
-}
-
-impl<'v> Fields<'v> {
-    pub(super) fn get(&self, key: &str) -> Option<At<'v>> {
-        let value = self.map.get(key).filter(|value| !value.is_null())?;
-        Some(At::new(format!("{}.{key}", self.path), value))
-    }
-
-    /// As [`Fields::with`], but an empty text counts as absent, too.
-    pub(super) fn filled<T>(
-        &self,
-        key: &str,
-        notes: &mut Notes,
-        read: impl FnOnce(&At<'v>) -> Result<T, Refusal>,
-    ) -> Option<T> {
-        let is_empty = self.map.get(key).and_then(Value::as_str).is_some_and(str::is_empty);
-        if is_empty { None } else { self.with(key, notes, read) }
-    }
-
-    pub(super) fn with<T>(
-        &self,
-        key: &str,
-        notes: &mut Notes,
-        read: impl FnOnce(&At<'v>) -> Result<T, Refusal>,
-    ) -> Option<T> {
-        self.get(key).and_then(|at| notes.keep(read(&at)))
-    }
 }
 
 fn judge_all(read: &Fields<'_>, notes: &mut Notes) {

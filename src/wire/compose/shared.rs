@@ -3,8 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::at::{At, Notes, is_nothing};
-use super::service::Fields;
+use super::at::{At, Fields, Notes, is_nothing};
 use super::{Contents, Form, paths, refusal};
 use crate::model::{Condition, Namespace, NetworkMode, Refusal, ServiceName, ServiceSpec, SpecHash};
 use crate::wire::spec_hash;

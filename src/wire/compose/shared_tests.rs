@@ -22,7 +22,7 @@ fn accepted(services: &Value) -> BTreeMap<String, ServiceSpec> {
     contents.services.into_iter().map(|(name, spec)| (name.to_string(), spec)).collect()
 }
 
-fn told(services: &Value) -> Vec<String> {
+fn refused(services: &Value) -> Vec<String> {
     release(services).1.refusals.iter().map(ToString::to_string).collect()
 }
 
@@ -59,7 +59,7 @@ fn what_does_not_go_together_is_refused() {
         ("mac_address", json!("02:42:ac:11:65:43")),
     ] {
         let fields = json!({"network_mode": "service:vpn", field: value});
-        assert_eq!(told(&vpn(fields)), [format!("services.web.{field}: {of_network}")]);
+        assert_eq!(refused(&vpn(fields)), [format!("services.web.{field}: {of_network}")]);
     }
     for (services, refusals) in [
         (
@@ -75,9 +75,9 @@ fn what_does_not_go_together_is_refused() {
             ],
         ),
         (
-            vpn(json!({"network_mode": "service:nobody"})),
+            vpn(json!({"network_mode": "service:missing"})),
             vec![
-                "services.web.network_mode: there is no service nobody in the release: add it, or remove this",
+                "services.web.network_mode: there is no service missing in the release: add it, or remove this",
             ],
         ),
         (
@@ -95,12 +95,12 @@ fn what_does_not_go_together_is_refused() {
             ],
         ),
     ] {
-        assert_eq!(told(&services), refusals, "{services}");
+        assert_eq!(refused(&services), refusals, "{services}");
     }
 }
 
 #[test]
-fn nobody_joins_itself() {
+fn a_service_cannot_join_itself() {
     for (services, refusal) in [
         (
             json!({"a": {"network_mode": "service:a"}}),
@@ -115,7 +115,7 @@ fn nobody_joins_itself() {
             "services.a.depends_on: services wait for each other: a → b → a: remove one dependency",
         ),
     ] {
-        assert_eq!(told(&services), [refusal], "{services}");
+        assert_eq!(refused(&services), [refusal], "{services}");
     }
 }
 
@@ -145,15 +145,15 @@ fn the_hash_of_one_that_is_joined_counts() {
 /// The engine takes only one of them.
 #[test]
 fn networks_with_addresses_in_common_are_refused() {
-    let told = |one: &str, other: &str| {
+    let overlap = |one: &str, other: &str| {
         let range = |subnet: &str| json!({"ipam": {"config": [{"subnet": subnet}]}});
         let state = json!({"id": 3, "networks": {"a": range(one), "b": range(other), "c": {}}});
         let (_, notes) = read(&serde_json::from_value(state).unwrap(), Form::File);
         notes.refusals.iter().map(ToString::to_string).collect::<Vec<_>>()
     };
-    assert_eq!(told("10.1.0.0/16", "10.2.0.0/16"), Vec::<String>::new());
+    assert_eq!(overlap("10.1.0.0/16", "10.2.0.0/16"), Vec::<String>::new());
     assert_eq!(
-        told("10.1.0.0/16", "10.1.7.0/24"),
+        overlap("10.1.0.0/16", "10.1.7.0/24"),
         ["networks.b.ipam.config: its subnet overlaps with that of network a: choose another subnet"]
     );
 }

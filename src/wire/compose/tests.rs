@@ -31,16 +31,16 @@ fn spec(composition: &Value) -> ServiceSpec {
 
 /// Refusals, each as `path: why`, with the usual beginning of the path as `~`.
 fn refusals(composition: &Value) -> Vec<String> {
-    told(&web(composition).1.refusals)
+    texts(&web(composition).1.refusals)
 }
 
 fn warnings(composition: &Value) -> Vec<String> {
     let (_, notes) = web(composition);
     assert_eq!(notes.refusals, [], "{composition}");
-    told(&notes.warnings)
+    texts(&notes.warnings)
 }
 
-fn told(notes: &[Refusal]) -> Vec<String> {
+fn texts(notes: &[Refusal]) -> Vec<String> {
     notes.iter().map(|note| note.to_string().replace("services.web.composition", "~")).collect()
 }
 
@@ -122,7 +122,7 @@ fn ports_that_are_refused() {
     ] {
         assert_eq!(refusals(&json!({"ports": [given]})), [format!("~.ports[0]: {why}")], "{given}");
     }
-    for (given, told) in [
+    for (given, expected) in [
         (json!("80:80"), "~.ports: \"80:80\" is not accepted: write a list"),
         (json!([{"published": 1}]), "~.ports[0]: it has no target: write the container's port as target"),
         (
@@ -134,11 +134,11 @@ fn ports_that_are_refused() {
         (json!(["1", "1"]), "~.ports[1]: container port 1 is published twice: remove one"),
         (json!(["1-20001"]), "~.ports[0]: a service may publish 20000 ports at most: publish fewer"),
     ] {
-        assert_eq!(refusals(&json!({"ports": given})), [told], "{given}");
+        assert_eq!(refusals(&json!({"ports": given})), [expected], "{given}");
     }
     let all = refusals(&json!({"ports": ["x", "80", "y"], "cpus": "all"}));
-    let paths: Vec<_> = all.iter().map(|told| told.split(": ").next().unwrap()).collect();
-    assert_eq!(paths, ["~.ports[0]", "~.ports[2]", "~.cpus"], "all of them are told");
+    let paths: Vec<_> = all.iter().map(|text| text.split(": ").next().unwrap()).collect();
+    assert_eq!(paths, ["~.ports[0]", "~.ports[2]", "~.cpus"], "all of them are reported");
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn volumes_and_tmpfs() {
         ),
     ] {
         let spec = spec(&given);
-        let told: Vec<_> = spec.mounts.iter().map(|m| json!([m.source, m.target, m.is_read_only])).collect();
-        assert_eq!(Value::from(told), mounts, "{given}");
+        let found: Vec<_> = spec.mounts.iter().map(|m| json!([m.source, m.target, m.is_read_only])).collect();
+        assert_eq!(Value::from(found), mounts, "{given}");
         assert_eq!(shown(&spec.tmpfs), tmpfs, "{given}");
     }
 }
@@ -210,7 +210,7 @@ fn volumes_that_are_refused() {
     let host = "is a path relative to the compose file, which devices do not have: use a named volume, put the \
                 files into the image, or mount small files read-only (\":ro\"), and `cotter release create` takes their content \
                 into the release";
-    for (given, told) in [
+    for (given, expected) in [
         (json!(["./a:/a"]), format!("~.volumes[0]: \"./a\" {host}")),
         (json!(["~/a:/a"]), format!("~.volumes[0]: \"~/a\" {host}")),
         (json!([{"type": "bind", "source": "./a", "target": "/e"}]), format!("~.volumes[0]: \"./a\" {host}")),
@@ -257,7 +257,7 @@ fn volumes_that_are_refused() {
                 .into(),
         ),
     ] {
-        assert_eq!(refusals(&json!({"volumes": given})), [told], "{given}");
+        assert_eq!(refusals(&json!({"volumes": given})), [expected], "{given}");
     }
     assert_eq!(refusals(&json!({"tmpfs": ["/a:size=many", "/b:exec=1", "c"], "volumes": ["/d"]})).len(), 3);
 }
@@ -290,7 +290,7 @@ fn networks() {
     ] {
         assert_eq!(shown(&spec(&given).network_mode), mode, "{given}");
     }
-    for (given, told) in [
+    for (given, expected) in [
         (
             json!({"network_mode": "container:x"}),
             "~.network_mode: a container outside of the release cannot be joined: write \"service:NAME\" with a \
@@ -319,7 +319,7 @@ fn networks() {
             "~.networks: \"a\" is not accepted: write a list of networks, or a map of networks",
         ),
     ] {
-        assert_eq!(refusals(&given), [told], "{given}");
+        assert_eq!(refusals(&given), [expected], "{given}");
     }
 }
 
@@ -363,10 +363,10 @@ fn dependencies() {
             "~.depends_on.db.required: not honoured: a dependency that the release has is required",
         ]
     );
-    for (given, told) in [
+    for (given, expected) in [
         (
-            json!(["nobody"]),
-            "~.depends_on.nobody: there is no service nobody in the release: add it, or remove this",
+            json!(["missing"]),
+            "~.depends_on.missing: there is no service missing in the release: add it, or remove this",
         ),
         (json!(["web"]), "~.depends_on: services wait for each other: web → web: remove one dependency"),
         (
@@ -375,7 +375,7 @@ fn dependencies() {
              \"service_healthy\" or \"service_completed_successfully\"",
         ),
     ] {
-        assert_eq!(refusals(&json!({"depends_on": given})), [told], "{given}");
+        assert_eq!(refusals(&json!({"depends_on": given})), [expected], "{given}");
     }
 }
 
@@ -387,7 +387,7 @@ fn a_service_that_another_one_waits_for_until_it_has_ended_runs_once() {
         let waiting = json!({"depends_on": {"db": {"condition": "service_completed_successfully"}}});
         let services = json!({"db": service(db), "web": service(waiting)});
         let (contents, notes) = read(&release(json!({"id": 1, "services": services})), Form::File);
-        (contents.services[&ServiceName::parse("db").unwrap()].restart, told(&notes.refusals))
+        (contents.services[&ServiceName::parse("db").unwrap()].restart, texts(&notes.refusals))
     };
     assert_eq!(read_db(json!({})), (RestartPolicy::No, Vec::new()));
     let on_failure = RestartPolicy::OnFailure { retries: 0 };
@@ -406,7 +406,7 @@ fn cycles_are_named() {
     });
     let (_, notes) = read(&release(json!({"id": 1, "services": services})), Form::File);
     assert_eq!(
-        told(&notes.refusals),
+        texts(&notes.refusals),
         ["services.b.depends_on: services wait for each other: b → c → d → b: remove one dependency"]
     );
 }
@@ -424,7 +424,7 @@ fn two_ways_to_one_service_are_no_cycle_and_hide_none() {
     services["y"] = service(&["x"]);
     let (_, notes) = read(&release(json!({"id": 1, "services": services})), Form::File);
     assert_eq!(
-        told(&notes.refusals),
+        texts(&notes.refusals),
         ["services.x.depends_on: services wait for each other: x → y → x: remove one dependency"]
     );
 }
@@ -468,8 +468,8 @@ fn healthchecks() {
         (json!({"tset": "x"}), "~.healthcheck.tset"),
         (json!([]), "~.healthcheck"),
     ] {
-        let told = refusals(&json!({"healthcheck": bad}));
-        assert_eq!(told.iter().map(|t| t.split(": ").next().unwrap()).collect::<Vec<_>>(), [path], "{bad}");
+        let found = refusals(&json!({"healthcheck": bad}));
+        assert_eq!(found.iter().map(|t| t.split(": ").next().unwrap()).collect::<Vec<_>>(), [path], "{bad}");
     }
 }
 
@@ -539,15 +539,15 @@ fn plain_values_that_are_refused() {
         ("extra_hosts.a", json!({"a": "nowhere"})),
     ] {
         let key = field.split(['[', '.']).next().unwrap();
-        let told = refusals(&json!({key: bad}));
-        let paths: Vec<_> = told.iter().map(|told| told.split(": ").next().unwrap().to_owned()).collect();
+        let found = refusals(&json!({key: bad}));
+        let paths: Vec<_> = found.iter().map(|text| text.split(": ").next().unwrap().to_owned()).collect();
         assert_eq!(paths, [format!("~.{field}")], "{bad}");
     }
 }
 
 #[test]
 fn fields_that_are_not_honoured() {
-    for (given, told) in [
+    for (given, expected) in [
         (json!({"build": "."}), vec!["~.build: not honoured: images are built before a release is made"]),
         (json!({"x-mine": {"a": 1}}), vec![]),
         (json!({"expose": []}), vec![]),
@@ -562,9 +562,9 @@ fn fields_that_are_not_honoured() {
         ),
         (json!({"volumes": ["a:/a:z"]}), vec!["~.volumes[0]: the mode \"z\" has no effect here"]),
     ] {
-        assert_eq!(warnings(&given), told, "{given}");
+        assert_eq!(warnings(&given), expected, "{given}");
     }
-    for (given, told) in [
+    for (given, expected) in [
         (
             json!({"sysctls": {"vm.swappiness": 1}}),
             vec![
@@ -587,7 +587,7 @@ fn fields_that_are_not_honoured() {
             ],
         ),
     ] {
-        assert_eq!(refusals(&given), told, "{given}");
+        assert_eq!(refusals(&given), expected, "{given}");
     }
 }
 
@@ -641,16 +641,16 @@ fn networks_and_volumes_of_a_release() {
         Form::Target,
     );
     assert_eq!(notes, Notes::default());
-    let told: Vec<_> = contents.networks.iter().map(|(n, s)| format!("{n} {:?}", s.config_hash)).collect();
-    assert_eq!(told, ["back Some(\"d0a933e2\")", "plain None"], "no default, because nothing is on it");
-    let told: Vec<_> =
+    let found: Vec<_> = contents.networks.iter().map(|(n, s)| format!("{n} {:?}", s.config_hash)).collect();
+    assert_eq!(found, ["back Some(\"d0a933e2\")", "plain None"], "no default, because nothing is on it");
+    let found: Vec<_> =
         contents.volumes.iter().map(|(n, s)| format!("{n} {:?} {:?}", s.driver, s.labels)).collect();
-    assert_eq!(told, ["data \"\" {}", "named \"\" {\"a\": \"b\"}", "used \"\" {}"]);
+    assert_eq!(found, ["data \"\" {}", "named \"\" {\"a\": \"b\"}", "used \"\" {}"]);
 }
 
 #[test]
 fn networks_and_volumes_that_are_refused() {
-    for (part, given, told) in [
+    for (part, given, expected) in [
         (
             "networks",
             json!({"external": true}),
@@ -689,11 +689,11 @@ fn networks_and_volumes_that_are_refused() {
         ),
     ] {
         let (_, notes) = read(&release(json!({"id": 1, part: {"n": given}})), Form::Target);
-        assert_eq!(told_first(&notes), told, "{given}");
+        assert_eq!(first_of(&notes), expected, "{given}");
     }
 }
 
-fn told_first(notes: &Notes) -> String {
+fn first_of(notes: &Notes) -> String {
     notes.refusals.first().map(ToString::to_string).unwrap_or_default()
 }
 
@@ -707,7 +707,7 @@ fn two_services_cannot_have_one_host_port() {
     };
     let (_, notes) = read(&state(true), Form::Target);
     assert_eq!(
-        told(&notes.refusals),
+        texts(&notes.refusals),
         [
             "services.b.composition.ports: host port 80 is published by another service, too: choose another one"
         ]
@@ -845,7 +845,7 @@ fn hand_over_is_refused_where_two_cannot_stand_side_by_side() {
                 "id": 1, "image_id": 2, "image": IMAGE, "composition": labelled(labels, fields.clone())
             });
             let given = json!({"id": 3, "services": {"web": web}, "networks": {"lan": of_lan}});
-            told(&read(&release(given), Form::Target).1.refusals)
+            texts(&read(&release(given), Form::Target).1.refusals)
         };
         assert_eq!(
             read_with(&[strategy]),
@@ -883,7 +883,7 @@ fn windows_of_all_services_count_together() {
     assert_eq!(windows, ["Sun 22:00-06:00 Europe/Zurich", "02:00-04:00 UTC"]);
     assert_eq!(read_with("", " ; ").0.windows.len(), 0);
     assert_eq!(
-        told(&read_with("02:00-04:00", "at night").1.refusals),
+        texts(&read_with("02:00-04:00", "at night").1.refusals),
         [
             "services.db.labels.io.cotter.update.window: \"at night\" is not a maintenance window: its days must \
           be like Mon-Fri or Sat,Sun"
@@ -913,8 +913,8 @@ fn names_and_words_have_no_invisible_characters() {
         (json!({"hostname": "a\u{ad}"}), format!("~.hostname: {seen}")),
         (json!({"restart": "\u{202e}on"}), r#"~.restart: "\u{202e}on" is not accepted: "#.to_owned()),
     ] {
-        let told = refusals(&given);
-        assert!(told.len() == 1 && told[0].starts_with(&expected), "{told:?} instead of {expected}");
+        let found = refusals(&given);
+        assert!(found.len() == 1 && found[0].starts_with(&expected), "{found:?} instead of {expected}");
     }
     let free = json!({
         "command": ["sh", "-c", "echo a\necho \u{202e}b"], "environment": {"A": "one\ntwo\t\u{1b}[1m"},
@@ -932,12 +932,12 @@ fn what_stands_where_options_belong_is_not_shown() {
         json!({"environment": "A=hunter2"}),
         json!({"labels": "hunter2"}),
     ] {
-        let told = refusals(&given);
-        assert!(told.len() == 1 && !told[0].contains("hunter2"), "{told:?}");
+        let found = refusals(&given);
+        assert!(found.len() == 1 && !found[0].contains("hunter2"), "{found:?}");
     }
     for part in ["volumes", "networks"] {
         let given = json!({"id": 3, "services": {}, part: {"a": {"driver_opts": "o=password=hunter2"}}});
-        let told_of = told(&read(&release(given), Form::Target).1.refusals);
-        assert_eq!(told_of, [format!("{part}.a.driver_opts: it must be a map of names to values")]);
+        let refused = texts(&read(&release(given), Form::Target).1.refusals);
+        assert_eq!(refused, [format!("{part}.a.driver_opts: it must be a map of names to values")]);
     }
 }

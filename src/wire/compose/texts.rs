@@ -133,9 +133,9 @@ mod tests {
             ("my.resin.label", "kept"),
         ];
         let labels = given.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-        let told: Vec<_> = respell(labels).into_iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let pairs: Vec<_> = respell(labels).into_iter().map(|(k, v)| format!("{k}={v}")).collect();
         assert_eq!(
-            told,
+            pairs,
             ["io.balena.features.balena-api=1", "io.balena.update.strategy=new", "my.resin.label=kept"]
         );
     }

@@ -14,7 +14,21 @@ use crate::model::{
     MountSource, Policy, Refusal, ServiceSpec, Switch, VolumeName, VolumeSpec, is_at_or_below,
 };
 
-use reach::{Found, Reach};
+use reach::Found;
+
+/// Something of the host that a release can reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Reach {
+    /// Covered by a switch.
+    By(Switch),
+    /// A path of the host, as written in the release.
+    Path(String),
+}
+
+/// Returns `true` if `word` is one of the words in `list`.
+fn is_in(list: &str, word: &str) -> bool {
+    list.split_ascii_whitespace().any(|known| known == word)
+}
 
 /// Returns everything in a release that the policy does not allow, each with the setting that would allow it.
 #[must_use]

@@ -1,6 +1,6 @@
 //! Lists what a release can reach of the host's network.
 
-use super::reach::is_in;
+use super::is_in;
 use crate::model::{NetworkAttachment, NetworkMode, NetworkSpec, Subnet, Switch};
 
 /// Options of the bridge driver that name no interface of the host and give no access to it. The last one is podman's.

@@ -3,21 +3,12 @@
 //! Every struct is destructured field by field, so a new field does not compile before it is decided which switch covers
 //! it, or that none has to. `docs/compose.md` has the same decisions, field by field.
 
-use super::{network, volume};
+use super::{Reach, is_in, network, volume};
 use crate::model::{
     DiskLimits, Isolation, Limits, Logging, Mount, MountOptions, MountSource, Resolver, ServiceSpec, Switch,
     Ulimit,
 };
 use crate::wire::compose::{Contents, Form, features, paths};
-
-/// Something of the host that a release can reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Reach {
-    /// Covered by a switch.
-    By(Switch),
-    /// A path of the host, as written in the release.
-    Path(String),
-}
 
 /// Something that a release can reach, with the path of the field in the release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,10 +35,6 @@ const LOG_OPTIONS: &str = "compress env env-regex labels labels-regex max-file m
 
 /// Propagation modes in which mounts of the container do not appear on the host.
 const INWARD: [&str; 4] = ["private", "rprivate", "slave", "rslave"];
-
-pub(super) fn is_in(list: &str, word: &str) -> bool {
-    list.split_ascii_whitespace().any(|known| known == word)
-}
 
 /// Returns everything of the host that a release can reach.
 pub(super) fn list(contents: &Contents, form: Form) -> Vec<Found> {
@@ -120,11 +107,7 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
         logging,
         annotations,
     } = spec;
-    let mut by = |field: &str, is_asked: bool, switch| {
-        if is_asked {
-            found.push(Found { at: format!("{at}.{field}"), reach: Reach::By(switch) });
-        }
-    };
+    let mut by = |field: &str, is_asked: bool, switch| add_if(is_asked, found, at, field, switch);
     by("privileged", *is_privileged, Switch::Privileged);
     by("cap_add", cap_add.iter().any(|cap| !is_in(USUAL_CAPABILITIES, cap)), Switch::Capabilities);
     by("devices", !devices.is_empty(), Switch::Devices);
@@ -133,13 +116,22 @@ fn service(at: &str, spec: &ServiceSpec, found: &mut Vec<Found>) {
     for (field, switch) in network::of_service(network_mode) {
         by(field, true, switch);
     }
-    let goes_first = |(name, limit): (&String, &Ulimit)| {
-        let Ulimit { soft, hard } = limit;
-        !is_in(BOUNDING_ULIMITS, name) && (*soft, *hard) != (0, 0)
-    };
     by("ulimits", ulimits.iter().any(goes_first), Switch::Capabilities);
     shares(limits, &mut by);
     isolated(isolation, &mut by);
+}
+
+/// Adds a field that the release uses, with its switch.
+fn add_if(is_used: bool, found: &mut Vec<Found>, at: &str, field: &str, switch: Switch) {
+    if is_used {
+        found.push(Found { at: format!("{at}.{field}"), reach: Reach::By(switch) });
+    }
+}
+
+/// Returns `true` if a limit lets processes run before those of the host.
+fn goes_first((name, limit): (&String, &Ulimit)) -> bool {
+    let Ulimit { soft, hard } = limit;
+    !is_in(BOUNDING_ULIMITS, name) && (*soft, *hard) != (0, 0)
 }
 
 /// Adds the mounts of the author, except those by labels.

@@ -19,7 +19,8 @@ fn read(composition: &Value, volumes: &Value) -> Contents {
     contents
 }
 
-fn told(composition: &Value, policy: &Policy) -> Vec<String> {
+/// The violations of a service, as text.
+fn violated(composition: &Value, policy: &Policy) -> Vec<String> {
     let contents = read(composition, &json!({}));
     violations(&contents, Form::Target, policy)
         .iter()
@@ -116,8 +117,8 @@ fn what_is_asked_for_is_refused_by_a_policy_of_nothing_and_allowed_by_default() 
             "{path}: this device does not allow it: remove it, or set policy.{setting} = \"yes\" on \
              the device"
         );
-        assert_eq!(told(&composition, &Policy::strict()), [why], "{composition}");
-        assert_eq!(told(&composition, &Policy::default()), Vec::<String>::new(), "{composition}");
+        assert_eq!(violated(&composition, &Policy::strict()), [why], "{composition}");
+        assert_eq!(violated(&composition, &Policy::default()), Vec::<String>::new(), "{composition}");
     }
     for harmless in [
         json!({}),
@@ -131,7 +132,7 @@ fn what_is_asked_for_is_refused_by_a_policy_of_nothing_and_allowed_by_default() 
         json!({"labels": {"io.balena.features.dbus": "0", "io.balena.features.balena-socket": "no"}}),
         json!({"volumes": ["data:/data", "/scratch"], "tmpfs": ["/run"]}),
     ] {
-        assert_eq!(told(&harmless, &Policy::strict()), Vec::<String>::new(), "{harmless}");
+        assert_eq!(violated(&harmless, &Policy::strict()), Vec::<String>::new(), "{harmless}");
     }
 }
 
@@ -152,36 +153,36 @@ fn paths_of_the_host_are_let_in_by_prefix() {
         ),
     ] {
         assert_eq!(
-            told(&bind(source), &with(&["/media"])),
+            violated(&bind(source), &with(&["/media"])),
             [format!(
                 "~.volumes: {source:?} is a path of the host that releases may not mount: {why}, {rest}"
             )]
         );
     }
-    assert_eq!(told(&bind("/srv/app"), &with(&["/srv"])), Vec::<String>::new());
-    assert_eq!(told(&bind("/srv2"), &with(&["/srv"])).len(), 1);
-    assert_eq!(told(&bind("/"), &with(&["/srv"])).len(), 1);
+    assert_eq!(violated(&bind("/srv/app"), &with(&["/srv"])), Vec::<String>::new());
+    assert_eq!(violated(&bind("/srv2"), &with(&["/srv"])).len(), 1);
+    assert_eq!(violated(&bind("/"), &with(&["/srv"])).len(), 1);
     let allowed = Switch::ALL.into_iter().filter(|switch| *switch != Switch::DockerSocket).collect();
     let no_socket = Policy { allowed, ..with(&["/"]) };
-    assert_eq!(told(&bind("/run/docker.sock"), &with(&["/run"])), Vec::<String>::new());
+    assert_eq!(violated(&bind("/run/docker.sock"), &with(&["/run"])), Vec::<String>::new());
     for above in ["/run/docker.sock", "/run/docker.sock/", "/run", "/var", "/"] {
-        let found = told(&bind(above), &no_socket);
+        let found = violated(&bind(above), &no_socket);
         assert_eq!(found.len(), 1, "{above}: a path does not let the socket in");
         assert!(found[0].contains("policy.docker_socket"), "{found:?}");
     }
-    assert_eq!(told(&bind("/srv/run"), &no_socket), Vec::<String>::new());
+    assert_eq!(violated(&bind("/srv/run"), &no_socket), Vec::<String>::new());
 }
 
-/// What is told of a volume with these options, by a policy that allows nothing but `/srv`.
+/// The violations of a volume with these options, under a policy that allows only `/srv`.
 fn of_volume(volume: &Value) -> Vec<String> {
     let contents = read(&json!({"volumes": ["v:/v"]}), &json!({"v": volume}));
     assert_eq!(violations(&contents, Form::File, &with_paths(&["/"], &Switch::ALL)), [], "{volume}");
-    let told = violations(&contents, Form::File, &with_paths(&["/srv"], &[]));
+    let found = violations(&contents, Form::File, &with_paths(&["/srv"], &[]));
     let word = |refusal: &Refusal| {
         let setting = refusal.why.split("policy.").nth(1).unwrap().split([' ', '=']).next().unwrap();
         format!("{}: {setting}", refusal.path.strip_prefix("volumes.v.").unwrap())
     };
-    told.iter().map(word).collect()
+    found.iter().map(word).collect()
 }
 
 fn with_paths(paths: &[&str], switches: &[Switch]) -> Policy {
@@ -233,8 +234,8 @@ fn a_volume_of_the_local_driver_mounts_what_is_listed_and_nothing_else() {
         assert_eq!(of_volume(&options(kind, device, o)), expected, "{kind} {device} {o}");
     }
     let contents = read(&json!({}), &json!({"v": options("none", "/srv/../etc", "bind")}));
-    let told = violations(&contents, Form::File, &with_paths(&["/"], &Switch::ALL));
-    assert_eq!(told.len(), 1, "a path with `..` is never mounted");
+    let found = violations(&contents, Form::File, &with_paths(&["/"], &Switch::ALL));
+    assert_eq!(found.len(), 1, "a path with `..` is never mounted");
     let other = json!({"driver": "local-persist", "driver_opts": {"mountpoint": "/etc"}});
     assert_eq!(of_volume(&other), ["driver: drivers"]);
     assert_eq!(of_volume(&json!({"driver_opts": {"mountpoint": "/etc"}})), ["driver_opts: privileged"]);
@@ -250,12 +251,12 @@ fn a_network_names_nothing_of_the_host() {
         let (contents, notes) = compose::read(&serde_json::from_value(state).unwrap(), Form::File);
         assert_eq!(notes.refusals, [], "{network}");
         assert_eq!(violations(&contents, Form::File, &Policy::balena()), [], "{network}");
-        let told = violations(&contents, Form::File, &Policy::strict());
+        let found = violations(&contents, Form::File, &Policy::strict());
         let word = |refusal: &Refusal| {
             let setting = refusal.why.split("policy.").nth(1).unwrap().split([' ', '=']).next().unwrap();
             format!("{}: {setting}", refusal.path.strip_prefix("networks.n.").unwrap())
         };
-        told.iter().map(word).collect::<Vec<_>>()
+        found.iter().map(word).collect::<Vec<_>>()
     };
     let with = |option: &str| json!({"driver_opts": {option: "br0"}});
     let range = |range: &str| json!({"ipam": {"config": [{"subnet": range}]}});
@@ -289,7 +290,7 @@ fn a_network_names_nothing_of_the_host() {
 
 #[test]
 fn a_path_that_a_service_could_replace_by_a_link_is_not_mounted() {
-    let told = |volumes: Value, named: Value| {
+    let violated = |volumes: Value, named: Value| {
         let policy = with_paths(&["/srv", "/media"], &[]);
         let contents = read(&json!({"volumes": volumes}), &named);
         violations(&contents, Form::File, &policy).iter().map(ToString::to_string).collect::<Vec<_>>()
@@ -311,7 +312,7 @@ fn a_path_that_a_service_could_replace_by_a_link_is_not_mounted() {
         (json!(["v:/a", "/srv/a/x:/x"]), bound("bind,rw,ro"), &none),
         (json!(["v:/a", "/srv/a/x:/x"]), bound("bind,ro,rw"), &below_a),
     ] {
-        assert_eq!(told(volumes.clone(), named), expected, "{volumes}");
+        assert_eq!(violated(volumes.clone(), named), expected, "{volumes}");
     }
     // Where everything may be mounted no link leads further.
     let contents = read(&json!({"volumes": ["/srv:/a", "/srv/x:/x"]}), &json!({}));
@@ -332,6 +333,6 @@ fn a_label_gives_what_it_gives_and_no_more() {
         (label("sysfs", "/sys:/other"), false),
         (label("dbus", "/sys:/sys"), false),
     ] {
-        assert_eq!(told(&composition, &policy).is_empty(), is_allowed, "{composition}");
+        assert_eq!(violated(&composition, &policy).is_empty(), is_allowed, "{composition}");
     }
 }

@@ -3,7 +3,7 @@
 //! The engine's `local` driver passes `type`, `device` and the words of `o` to mount(2). The words that the engine knows
 //! become flags. One of them is `bind`, with which `type` has no meaning. The other words go to the file system.
 
-use super::reach::{Reach, is_in};
+use super::{Reach, is_in};
 use crate::model::{Switch, VolumeSpec};
 
 /// Words for any file system that only restrict, or that affect nothing else.

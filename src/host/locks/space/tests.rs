@@ -1,4 +1,4 @@
-//! Real folders, filled by apps that mean harm.
+//! Real folders, filled by malicious apps.
 
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -27,7 +27,7 @@ impl Lab {
         self.dir.path().join("services").join(path)
     }
 
-    /// What is in a folder, sorted.
+    /// The entries of a folder, sorted.
     fn names(&self, path: &str) -> Vec<String> {
         let entries = fs::read_dir(self.path(path)).into_iter().flatten().flatten();
         let mut names: Vec<_> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
@@ -53,7 +53,7 @@ fn pipe(path: &Path) {
 }
 
 #[test]
-fn what_a_service_may_keep_stays() {
+fn content_within_the_limits_stays() {
     let lab = Lab::new(&[(7, "web")]);
     lab.locks.take(7, &[named("web")]).unwrap();
     write(&lab.path("7/web/state"), 40_000);
@@ -63,7 +63,7 @@ fn what_a_service_may_keep_stays() {
     fs::create_dir_all(lab.path("7/web/a/b/c")).unwrap();
     symlink("/", lab.path("7/web/link")).unwrap();
     pipe(&lab.path("7/web/pipe"));
-    // A hole takes no room.
+    // A sparse file uses no space.
     fs::File::create(lab.path("7/web/hole")).unwrap().set_len(1 << 40).unwrap();
     drop(UnixListener::bind(lab.path("7/web/socket")).unwrap());
     let before = lab.names("7/web");
@@ -72,7 +72,7 @@ fn what_a_service_may_keep_stays() {
 }
 
 #[test]
-fn a_folder_that_holds_too_much_is_emptied_but_for_what_the_service_says() {
+fn a_folder_with_too_much_is_emptied_except_for_lock_and_hand_over_files() {
     let bytes: &dyn Fn(&Lab) = &|lab| write(&lab.path("7/web/big"), 100_000);
     let sum: &dyn Fn(&Lab) = &|lab| (0..20).for_each(|n| write(&lab.path(&format!("7/web/part-{n}")), 4000));
     let files: &dyn Fn(&Lab) = &|lab| (0..3000).for_each(|n| write(&lab.path(&format!("7/web/file-{n}")), 0));
@@ -135,7 +135,7 @@ fn a_folder_that_holds_too_much_is_emptied_but_for_what_the_service_says() {
 }
 
 #[test]
-fn nothing_outside_is_touched() {
+fn nothing_outside_the_folder_is_changed() {
     let lab = Lab::new(&[(7, "web"), (7, "gone")]);
     let precious = lab.dir.path().join("precious");
     fs::create_dir(&precious).unwrap();
@@ -156,9 +156,9 @@ fn nothing_outside_is_touched() {
     assert_eq!(fs::metadata(&precious).unwrap().mode() & 0o777, 0o755);
 }
 
-/// As when an app puts a link where a folder or a file was, between a look and what follows from it.
+/// An app may replace a folder or a file by a link between a check and the following action.
 #[test]
-fn what_has_become_a_link_meanwhile_is_not_followed() {
+fn a_path_that_was_replaced_by_a_link_is_not_followed() {
     let lab = Lab::new(&[(7, "web")]);
     let precious = lab.dir.path().join("precious");
     fs::create_dir(&precious).unwrap();
@@ -179,7 +179,7 @@ fn what_has_become_a_link_meanwhile_is_not_followed() {
 }
 
 #[test]
-fn what_is_still_open_loses_its_content() {
+fn files_that_are_still_open_lose_their_content() {
     let lab = Lab::new(&[(7, "web")]);
     let mut open = fs::File::create(lab.path("7/web/big")).unwrap();
     open.write_all(&vec![1; 200_000]).unwrap();
@@ -188,7 +188,7 @@ fn what_is_still_open_loses_its_content() {
 }
 
 #[test]
-fn the_folders_of_services_that_are_gone_go() {
+fn the_folders_of_former_services_are_removed() {
     let lab = Lab::new(&[(7, "web"), (7, "old"), (8, "old"), (9, "web")]);
     write(&lab.path("7/web/state"), 1000);
     for path in ["7/old", "8/old"] {
@@ -197,13 +197,13 @@ fn the_folders_of_services_that_are_gone_go() {
         fs::set_permissions(lab.path(path).join("a/b"), fs::Permissions::from_mode(0o000)).unwrap();
         pipe(&lab.path(path).join("pipe"));
     }
-    // What a crash has left, and what is nobody's.
+    // Remains of a crash, and a file that belongs to no service.
     fs::write(lab.path("8/.lock"), "cot").unwrap();
     fs::create_dir(lab.path("other")).unwrap();
     lab.locks.keep_only(&keep(&[(7, "web"), (9, "web"), (10, "new")]));
     assert_eq!(lab.names(""), ["7", "9", "other"]);
     assert_eq!((lab.names("7"), lab.names("7/web")), (vec!["web".to_owned()], vec!["state".to_owned()]));
-    // Who comes back has an empty folder.
+    // A service that comes back has an empty folder.
     lab.locks.prepare(7, &named("old")).unwrap();
     assert_eq!(lab.names("7/old"), Vec::<String>::new());
     lab.locks.keep_only(&BTreeSet::new());
@@ -212,7 +212,7 @@ fn the_folders_of_services_that_are_gone_go() {
 }
 
 #[test]
-fn one_call_does_a_bounded_part_and_the_next_goes_on() {
+fn one_call_does_a_bounded_part_and_the_next_continues() {
     let lab = Lab::new(&[(7, "old")]);
     for n in 0..5000 {
         write(&lab.path(&format!("7/old/{n}")), 0);
@@ -227,9 +227,9 @@ fn one_call_does_a_bounded_part_and_the_next_goes_on() {
     assert_eq!(left, [3001, 1002, 0]);
 }
 
-/// As under systemd. What another user of a container has closed stays where it is, and is in nobody's way.
+/// As under systemd. A folder that another user of a container has closed cannot be removed, and does no harm.
 #[test]
-fn without_capabilities_all_goes_but_what_another_user_has_closed() {
+fn without_capabilities_everything_is_removed_except_what_another_user_has_closed() {
     let lab = Lab::new(&[(7, "web"), (7, "old")]);
     let is_root = fs::metadata(lab.dir.path()).unwrap().uid() == 0;
     for service in ["web", "old"] {
@@ -255,7 +255,7 @@ fn without_capabilities_all_goes_but_what_another_user_has_closed() {
     let aside = lab.names("7").into_iter().filter(|name| name != "web").collect::<Vec<_>>();
     assert_eq!(aside.len(), closed.len(), "{aside:?}");
     assert!(aside.iter().all(|name| name.starts_with(".gone-")), "{aside:?}");
-    // Who comes back meets nothing of it.
+    // A service that comes back finds nothing of it.
     lab.locks.prepare(7, &named("old")).unwrap();
     assert_eq!(lab.names("7/old"), Vec::<String>::new());
     lab.locks.take(7, &[named("old"), named("web")]).unwrap();
@@ -265,7 +265,7 @@ fn without_capabilities_all_goes_but_what_another_user_has_closed() {
 }
 
 #[test]
-fn a_file_system_of_its_own_is_told_from_one_that_others_use() {
+fn a_separate_file_system_is_distinguished_from_a_shared_one() {
     let lab = Lab::new(&[(7, "web")]);
     let shared = space(&lab.path("")).unwrap();
     assert!(!shared.is_own && !shared.is_small());

@@ -90,11 +90,11 @@ pub(super) async fn run(
         let (done, unmoved) = (effects(&calls).join(", "), unmoved.join(", "));
         return Err(format!("a clock that jumps changes what is done: {done}\n      instead of: {unmoved}"));
     }
-    let told = cell.check(&neighbours, &theirs, &calls).await;
+    let checked = cell.check(&neighbours, &theirs, &calls).await;
     let log: Vec<_> = super::SAID.with_borrow_mut(std::mem::take);
     cell.lab.cut();
     let unsafe_plans: Vec<_> = log.into_iter().filter(|line| line.contains("unsafe plan")).collect();
-    match told {
+    match checked {
         Ok(end) if unsafe_plans.is_empty() => Ok((calls, end)),
         Ok(_) => Err(unsafe_plans.join("; ")),
         Err(why) => Err(format!("{why}\n      calls: {}", calls.join(", ").replace(&"0".repeat(60), ""))),
@@ -267,25 +267,28 @@ impl Cell<'_> {
         if lab.good().as_deref() != end.good() {
             return Err(format!("{runs} runs, and {:?} is good", lab.good()));
         }
-        let told: Vec<_> = lab.report.borrow().waiting.iter().map(|w| w.reason).collect();
-        let is_told = told.iter().any(|reason| matches!(reason, Reason::Degraded | Reason::Unhealthy));
-        if matches!(end, End::Degraded | End::Kept | End::Down) && !is_told {
-            return Err(format!("{runs} runs, and nobody is told: {told:?}"));
+        let waits: Vec<_> = lab.report.borrow().waiting.iter().map(|w| w.reason).collect();
+        let is_reported = waits.iter().any(|reason| matches!(reason, Reason::Degraded | Reason::Unhealthy));
+        if matches!(end, End::Degraded | End::Kept | End::Down) && !is_reported {
+            return Err(format!("{runs} runs, and no wait says so: {waits:?}"));
         }
         let report = lab.report.borrow().clone();
         if report.engine_error.is_some() || report.store_error.is_some() {
-            return Err(format!("told in the end: {:?}, {:?}", report.engine_error, report.store_error));
+            return Err(format!(
+                "the report still has errors: {:?}, {:?}",
+                report.engine_error, report.store_error
+            ));
         }
         let is_theirs = |call: &String| neighbours.iter().any(|id| call.contains(id.as_str()));
         if let Some(call) = calls.iter().find(|call| is_theirs(call)) {
-            return Err(format!("the app beside it was touched: {call}"));
+            return Err(format!("another app was changed: {call}"));
         }
         if containers(lab, "other").await != neighbours {
-            return Err("the app beside it has other containers".to_owned());
+            return Err("another app has other containers".to_owned());
         }
         let observed = crate::engine::Inspect::observe(&*lab.engine).await.unwrap();
         if !observed.images.contains(theirs) {
-            return Err("somebody else's image is gone".to_owned());
+            return Err("an image that we did not pull was removed".to_owned());
         }
         // What we pulled we know as ours, or it would stay for ever.
         let is_forgotten = matches!(self.fault, Fault::StoreLost | Fault::StoreFullAndKilled);

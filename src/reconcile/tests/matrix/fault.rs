@@ -107,11 +107,11 @@ fn each(calls: usize, kinds: &[Call]) -> Vec<Place> {
 pub(super) enum End {
     /// Exactly this release runs, and it is the good one.
     Runs(u8),
-    /// Release 2 keeps crashing, and there is nothing to go back to: that is told.
+    /// Release 2 keeps crashing, there is nothing to go back to, and a wait says so.
     Degraded,
-    /// Release 1 runs, and it is told that 2 does not: nobody remembers a good one to go back to.
+    /// Release 1 runs, and a wait says that 2 does not: no good release is remembered to go back to.
     Kept,
-    /// Nothing runs, and that is told: release 2 is wanted, was tried, and nobody remembers that it failed.
+    /// Nothing runs, and a wait says so: release 2 is wanted and was tried, and it is not remembered that it failed.
     Down,
     /// Release 2 is good, and what the engine does not restart ended with it.
     Ended,
@@ -150,17 +150,19 @@ impl End {
         }
     }
 
-    /// It in words, where another end would be the right one.
-    pub(super) fn told(self) -> &'static str {
+    /// A description for an end that differs from the expected one.
+    pub(super) fn described(self) -> &'static str {
         match self {
             Self::Runs(1) => "the old release runs, exactly",
             Self::Runs(_) => "the release runs that an operator's lost order had taken back, exactly",
-            Self::Degraded => "the new release goes on crashing, and that is told: nobody knows a good one",
+            Self::Degraded => {
+                "the new release keeps crashing, and a wait says so: no good release is remembered"
+            }
             Self::Kept => {
-                "the old release runs, exactly, and it is told that the new one does not: nobody knows a good one"
+                "the old release runs, exactly, and a wait says that the new one does not: no good release is remembered"
             }
             Self::Down => {
-                "nothing runs, and that is told: services of `restart: no` that nobody knows to have failed"
+                "nothing runs, and a wait says so: services of `restart: no` whose failure is not remembered"
             }
             Self::Ended => {
                 "the new release is good, and what `restart: no` keeps down has ended with the engine"

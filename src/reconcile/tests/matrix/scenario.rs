@@ -160,7 +160,7 @@ impl Scenario {
     }
 
     /// Whether it has no end to be held against: what must come back has ended with the engine, and its
-    /// author wants that nobody starts it again.
+    /// author wants that it is not started again.
     fn ends_with_engine(&self, fault: Fault) -> bool {
         !self.restarts && self.is_bad && matches!(fault, Fault::PowerCut | Fault::EngineKilled)
     }

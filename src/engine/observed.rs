@@ -1,4 +1,4 @@
-//! What the engine lists, in our words. Pure.
+//! Translates the engine's lists into observations. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,23 +12,23 @@ use super::answers::{Endpoint, Image, Inspected, Network, Summary, Volume};
 use super::docker_spec::{PARKED, PARTIAL, label};
 
 impl Inspected {
-    /// When it was started, while it runs: a later start has a greater text.
+    /// Returns the text of its last start, if it runs. Later starts have greater texts.
     pub(super) fn started(self) -> Option<String> {
         // Without its last letter a text with fewer digits comes before one with more.
         self.state.running.then(|| self.state.started_at.trim_end_matches('Z').to_owned())
     }
 
-    /// Whether it runs, or podman is about to start it again.
+    /// Returns `true` if it runs, or podman is about to start it again.
     pub(super) fn goes_on(&self) -> bool {
         self.state.running || self.is_coming_back(&self.state.status)
     }
 
-    /// Whether podman is about to start it again, when it is in this state.
+    /// Returns `true` if podman is about to start it again from `state`.
     fn is_coming_back(&self, state: &str) -> bool {
         is_between(state) && (self.restart_count > 0 || (state == "stopped" && self.comes_back()))
     }
 
-    /// Whether the engine starts it again when it has ended by itself.
+    /// Returns `true` if its restart policy starts it again after it has ended by itself.
     fn comes_back(&self) -> bool {
         match self.host_config.restart_policy.name.as_str() {
             "always" | "unless-stopped" => true,
@@ -39,12 +39,12 @@ impl Inspected {
 }
 
 impl Summary {
-    /// Whether podman tells less of it in its list than Docker does.
+    /// Returns `true` if podman's list has less about it than Docker's has.
     pub(super) fn is_short(&self) -> bool {
         self.state == "running" && health(&self.status) == Health::Unchecked || is_between(&self.state)
     }
 
-    /// Adds what podman tells of it only when it is asked for it alone, in Docker's words.
+    /// Adds what podman reports only if one container is inspected, in Docker's words.
     pub(super) fn complete(&mut self, seen: &Inspected) {
         if is_between(&self.state) {
             if seen.is_coming_back(&self.state) {
@@ -60,13 +60,14 @@ impl Summary {
     }
 }
 
-/// Down, and not at rest: podman has no word for one that it is about to start again.
+/// Returns `true` for states of podman in which a container is down and may be started again at any moment: podman has
+/// no state for that.
 fn is_between(state: &str) -> bool {
     ["stopped", "created", "initialized"].contains(&state)
 }
 
-/// A container of ours on these networks of ours; `None` when a label is missing or broken, and it is then
-/// nobody's to touch.
+/// Translates a container of ours, with our networks. `None` if a label is missing or invalid: such a container is
+/// never changed.
 pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<ObservedService> {
     let is_cut_off = is_cut_off(&summary, networks);
     let labels = summary.labels.unwrap_or_default();
@@ -81,7 +82,7 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
     };
     let networks = ends.into_iter().map(bound).collect();
     let mut ports: BTreeMap<u16, BTreeSet<u16>> = BTreeMap::new();
-    // podman tells the ports of one that is down, too.
+    // podman lists the ports of stopped containers, too.
     let held = if is_up(&state) { summary.ports.unwrap_or_default() } else { Vec::new() };
     for port in held {
         if let Some(public) = port.public_port {
@@ -107,16 +108,16 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
     })
 }
 
-/// The network that an endpoint is bound to: podman binds by name, tells that in place of an id, and means the one
-/// that is called so now.
+/// Returns the network that an endpoint is bound to. podman binds by name and reports the name in place of the id; it
+/// means the network that has this name now.
 fn bound(name: &str, end: Endpoint, networks: &[Network]) -> Option<NetworkId> {
     let is_bound_by_name = end.id == name;
     let named = || networks.iter().find(|n| n.name == name).map(|n| n.id.clone());
     NetworkId::parse(if is_bound_by_name { named()? } else { end.id }).ok()
 }
 
-/// Whether the container is bound to a network that is not there any more, though one of its name is. The engine
-/// binds by id when it first starts a container, and tells no id before; podman binds by name.
+/// Returns `true` if the container is bound to a network that does not exist any more, although a network with its name
+/// exists. The engine binds by id at the first start, and reports no id before; podman binds by name.
 fn is_cut_off(summary: &Summary, networks: &[Network]) -> bool {
     let bound = summary.network_settings.iter().flat_map(|settings| settings.networks.iter().flatten());
     let mut bound = bound.filter(|(name, endpoint)| !endpoint.id.is_empty() && endpoint.id != **name);
@@ -136,7 +137,7 @@ fn joins(text: &str) -> BTreeMap<Namespace, ContainerId> {
     text.split(',').filter_map(join).collect()
 }
 
-/// Whether a container was put aside under another name.
+/// Returns `true` if the container was parked under another name.
 pub(super) fn is_parked(summary: &Summary) -> bool {
     let mut names = summary.names.iter().flatten();
     names.any(|name| name.trim_start_matches('/').starts_with(PARKED))
@@ -162,13 +163,13 @@ pub(super) fn published(summary: Summary) -> Vec<HeldPort> {
         })
     });
     let mut held: Vec<_> = held.collect();
-    // The engine tells a port on all addresses twice: once for IPv4, once for IPv6.
+    // The engine lists a port on all addresses twice: once for IPv4 and once for IPv6.
     held.sort_by(|a, b| (a.port, a.protocol, &a.host_ip).cmp(&(b.port, b.protocol, &b.host_ip)));
     held.dedup();
     held
 }
 
-/// A machine as the kernel names it, in the word that images have for it; others as they are.
+/// Translates the kernel's name of an architecture into that of images. Other names stay.
 pub(super) fn architecture(machine: &str) -> &str {
     match machine {
         "x86_64" => "amd64",
@@ -179,7 +180,7 @@ pub(super) fn architecture(machine: &str) -> &str {
     }
 }
 
-/// Whether a container in this state holds its ports.
+/// Returns `true` if a container in this state holds its ports.
 fn is_up(state: &ContainerState) -> bool {
     match state {
         ContainerState::Running | ContainerState::Paused | ContainerState::Restarting => true,
@@ -190,8 +191,8 @@ fn is_up(state: &ContainerState) -> bool {
     }
 }
 
-/// podman says `stopped` of one that has ended and was not tidied up yet, and `initialized` of one that is about to
-/// start.
+/// Translates a state. podman's `stopped` is a container that has ended and was not cleaned up yet, and `initialized`
+/// one that is about to start.
 fn state(state: &str, status: &str) -> ContainerState {
     match state {
         "running" => ContainerState::Running,
@@ -204,13 +205,14 @@ fn state(state: &str, status: &str) -> ContainerState {
     }
 }
 
-/// "Exited (137) 3 seconds ago"; the list tells it nowhere else. Unreadable is not a success: -1.
+/// Reads the exit code from "Exited (137) 3 seconds ago": the list has it nowhere else. -1 if it cannot be read, so that
+/// it does not count as a success.
 fn exit_code(status: &str) -> i64 {
     let code = status.split_once('(').and_then(|(_, rest)| rest.split_once(')')).map(|(code, _)| code);
     code.and_then(|code| code.parse().ok()).unwrap_or(-1)
 }
 
-/// "Up 2 seconds (health: starting)", "Up 5 minutes (healthy)", "Up 1 hour (unhealthy)".
+/// Reads the health from "Up 2 seconds (health: starting)", "Up 5 minutes (healthy)", "Up 1 hour (unhealthy)".
 fn health(status: &str) -> Health {
     if status.ends_with("(health: starting)") {
         Health::Starting
@@ -223,7 +225,7 @@ fn health(status: &str) -> Health {
     }
 }
 
-/// A network of ours; `None` as for containers.
+/// Translates a network of ours; `None` as for containers.
 pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
     let labels = network.labels.unwrap_or_default();
     let ranges = network.ipam.and_then(|ipam| ipam.config).into_iter().flatten();
@@ -237,7 +239,7 @@ pub(super) fn network(network: Network) -> Option<ObservedNetwork> {
     })
 }
 
-/// The volumes of ours, each with the containers that mount it; those without our labels are nobody's to touch.
+/// Translates our volumes, each with the containers that mount it. Volumes without our labels are left out.
 pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary]) -> Vec<OwnVolume> {
     let mounts = |container: &&Summary, name: &str| {
         let mut mounts = container.mounts.iter().flatten();
@@ -257,7 +259,7 @@ pub(super) fn volumes(volumes: Vec<Volume>, containers: &[Summary]) -> Vec<OwnVo
     ours.collect()
 }
 
-/// Every reference of an image, `<none>` left out.
+/// Returns every reference of an image, except `<none>`.
 pub(super) fn images(image: Image) -> impl Iterator<Item = ImageRef> {
     let names = [image.repo_tags, image.repo_digests].into_iter().flatten().flatten();
     names.filter_map(|name| ImageRef::parse(&name).ok())
@@ -283,16 +285,16 @@ mod tests {
     }
 
     #[test]
-    fn whom_a_container_joins() {
-        let told = |text: &str| {
+    fn joins_are_parsed() {
+        let parsed = |text: &str| {
             joins(text).into_iter().map(|(k, id)| format!("{} {id}", k.as_str())).collect::<Vec<_>>()
         };
-        assert_eq!(told("pid:b,network:a"), ["network a", "pid b"]);
-        assert_eq!(told("network:,uts:c,pid"), Vec::<String>::new());
+        assert_eq!(parsed("pid:b,network:a"), ["network a", "pid b"]);
+        assert_eq!(parsed("network:,uts:c,pid"), Vec::<String>::new());
     }
 
     #[test]
-    fn what_podman_tells_only_when_asked() {
+    fn states_that_podman_reports_only_by_inspection() {
         let running = |health: &str| format!(r#"{{"State": {{"Health": {{"Status": "{health}"}}}}}}"#);
         let ended = |policy: &str, code: i64, count: i64| {
             format!(
@@ -300,7 +302,7 @@ mod tests {
                     "HostConfig": {{"RestartPolicy": {{"Name": "{policy}"}}}}}}"#
             )
         };
-        for (state, inspected, told) in [
+        for (state, inspected, expected) in [
             ("running", running("healthy"), "Running Healthy"),
             ("running", running("unhealthy"), "Running Unhealthy"),
             ("running", running("starting"), "Running Starting"),
@@ -316,14 +318,14 @@ mod tests {
             assert!(summary.is_short(), "{state}");
             summary.complete(&serde_json::from_str(&inspected).unwrap());
             let seen = format!("{:?} {:?}", super::state(&summary.state, ""), health(&summary.status));
-            assert_eq!(seen, told, "{state} {inspected}");
+            assert_eq!(seen, expected, "{state} {inspected}");
         }
         let at_rest = Summary { state: "exited".to_owned(), ..Summary::default() };
         assert!(!at_rest.is_short());
     }
 
     #[test]
-    fn what_podman_goes_on_with() {
+    fn containers_that_podman_will_restart() {
         for (status, policy, count, goes_on) in [
             ("running", "no", 0, true),
             ("stopped", "unless-stopped", 0, true),
@@ -334,19 +336,19 @@ mod tests {
             ("exited", "unless-stopped", 3, false),
         ] {
             let is_up = status == "running";
-            let told = format!(
+            let json = format!(
                 r#"{{"RestartCount": {count}, "State": {{"Status": "{status}", "Running": {is_up}}},
                     "HostConfig": {{"RestartPolicy": {{"Name": "{policy}"}}}}}}"#
             );
-            let seen: Inspected = serde_json::from_str(&told).unwrap();
-            assert_eq!(seen.goes_on(), goes_on, "{told}");
+            let seen: Inspected = serde_json::from_str(&json).unwrap();
+            assert_eq!(seen.goes_on(), goes_on, "{json}");
         }
         assert!(!Inspected::default().goes_on(), "one that is gone");
     }
 
     #[test]
-    fn machines_in_the_words_of_images() {
-        for (machine, told) in [
+    fn architectures_get_the_names_of_images() {
+        for (machine, expected) in [
             ("x86_64", "amd64"),
             ("aarch64", "arm64"),
             ("armv7l", "arm"),
@@ -354,12 +356,12 @@ mod tests {
             ("i686", "386"),
             ("riscv64", "riscv64"),
         ] {
-            assert_eq!(architecture(machine), told);
+            assert_eq!(architecture(machine), expected);
         }
     }
 
     #[test]
-    fn ports_that_are_published() {
+    fn published_ports_are_listed_once() {
         let port = |ip: &str, public_port, protocol: &str| Port {
             ip: ip.to_owned(),
             private_port: 80,
@@ -401,14 +403,14 @@ mod tests {
     #[test]
     fn the_network_that_a_container_is_on() {
         let own = Network { name: "own".into(), id: "1".into(), ..Network::default() };
-        for (why, name, told, expected) in [
+        for (why, name, id, expected) in [
             ("by its id", "own", "1", Some("1")),
             ("another one had the name", "own", "9", Some("9")),
             ("never started", "own", "", None),
             ("by its name", "own", "own", Some("1")),
             ("by the name of one that is gone", "gone", "gone", None),
         ] {
-            let end = Endpoint { id: told.to_owned() };
+            let end = Endpoint { id: id.to_owned() };
             let id = bound(name, end, std::slice::from_ref(&own));
             assert_eq!(id.as_ref().map(NetworkId::as_str), expected, "{why}");
         }
@@ -435,6 +437,6 @@ mod tests {
             let summary = Summary { network_settings, ..Summary::default() };
             assert_eq!(is_cut_off(&summary, &there), expected, "{why}");
         }
-        assert!(!is_cut_off(&Summary::default(), &there), "an engine that does not tell");
+        assert!(!is_cut_off(&Summary::default(), &there), "an engine that reports no networks");
     }
 }

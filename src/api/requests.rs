@@ -1,10 +1,10 @@
-//! What is asked of the control socket: the bodies, and how they are read.
+//! The bodies of requests to the control socket, and how they are read and checked.
 
 use axum::extract::{FromRequest, Request};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Told, told};
+use super::answer::{Reply, reply};
 use crate::listen::{Admitted, Unread, from_json, may_be_json};
 use crate::model::OfService;
 
@@ -12,11 +12,11 @@ use crate::model::OfService;
 pub(super) const LARGEST_BODY: usize = 64 << 10;
 /// Longest reason, in characters.
 const REASON: usize = 200;
-/// Longest words for who holds a lock, in characters.
+/// Longest name of the owner of a lock, in characters.
 const OWNER: usize = 100;
 /// Longest name of an app or service, and longest id of a lock, in characters.
 const NAME: usize = 255;
-/// Longest time of a lock, in seconds.
+/// Longest lifetime of a lock, in seconds.
 const TTL: u64 = 24 * 3600;
 
 /// Body of `/v1/unhold`: no fields are accepted.
@@ -27,7 +27,7 @@ pub(super) struct Nothing {}
 /// Body of `/v1/retry` and `/v1/rollback`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OfApp {
+pub struct AppRequest {
     /// Uuid or name.
     pub app: Option<String>,
 }
@@ -35,7 +35,7 @@ pub struct OfApp {
 /// Body of `/v1/hold`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct HoldWish {
+pub struct HoldRequest {
     /// At most 200 characters.
     pub reason: Option<String>,
 }
@@ -43,11 +43,11 @@ pub struct HoldWish {
 /// Body of `/v1/services/stop`, `start` and `restart`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ServiceWish {
+pub struct ServiceRequest {
     pub service: String,
     /// Uuid or name; absent: the only app that has such a service.
     pub app: Option<String>,
-    /// Whether to pass over locks; it means nothing for `start`.
+    /// Ignores locks. Has no effect on `start`.
     #[serde(default)]
     pub force: bool,
 }
@@ -55,12 +55,12 @@ pub struct ServiceWish {
 /// Body of `/v1/locks`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct LockWish {
-    /// Of the lock to renew; absent: a new one.
+pub struct LockRequest {
+    /// The lock to renew. If it is absent, a new one is made.
     pub id: Option<String>,
-    /// At most 200 characters; a renewal has none, a new lock has one.
+    /// At most 200 characters. A new lock needs it, a renewal must not have it.
     pub reason: Option<String>,
-    /// Who holds it, in words, at most 100 characters; a renewal has none.
+    /// Who holds it, at most 100 characters. A renewal must not have it.
     pub owner: Option<String>,
     /// Seconds until it ends, from 1 to 86,400.
     pub ttl_s: u64,
@@ -76,8 +76,8 @@ pub struct LockName {
 /// Body of `/v1/update`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct UpdateWish {
-    /// Whether what is wanted now passes locks and windows.
+pub struct UpdateRequest {
+    /// Lets the wanted releases pass locks and windows.
     #[serde(default)]
     pub force: bool,
 }
@@ -85,31 +85,31 @@ pub struct UpdateWish {
 /// Body of `/v1/purge`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PurgeWish {
+pub struct PurgeRequest {
     /// Uuid or name of an app. If it is absent, all volumes are listed and none is removed.
     pub app: Option<String>,
-    /// By its name in the compose file; absent: all of the app.
+    /// Its name in the compose file. If it is absent, all volumes of the app are meant.
     pub volume: Option<String>,
-    /// Whether to pass over locks.
+    /// Ignores locks.
     #[serde(default)]
     pub force: bool,
-    /// Whether only to tell what would be removed.
+    /// Lists what would be removed, and removes nothing.
     #[serde(default)]
     pub dry_run: bool,
 }
 
-/// A body as JSON; none, and `null`, are a body without fields.
+/// A body read as JSON. An empty body and `null` count as `{}`.
 pub(super) struct Body<T>(pub(super) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
-    type Rejection = Told;
+    type Rejection = Reply;
 
-    async fn from_request(request: Request, _: &S) -> Result<Self, Told> {
+    async fn from_request(request: Request, _: &S) -> Result<Self, Reply> {
         let unread = |why: Unread| match why {
-            Unread::TooLarge => told("too_large", format!("the body has more than {LARGEST_BODY} bytes")),
-            Unread::Busy => told("busy", why.to_string()),
-            Unread::TooSlow => told("too_slow", why.to_string()),
-            Unread::Broken => told("bad_request", why.to_string()),
+            Unread::TooLarge => reply("too_large", format!("the body has more than {LARGEST_BODY} bytes")),
+            Unread::Busy => reply("busy", why.to_string()),
+            Unread::TooSlow => reply("too_slow", why.to_string()),
+            Unread::Broken => reply("bad_request", why.to_string()),
         };
         let admitted = request.extensions().get::<Admitted>().cloned().ok_or_else(|| unread(Unread::Busy))?;
         let is_json = may_be_json(request.headers());
@@ -118,63 +118,63 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
             b"" | b"null" => b"{}",
             _ if !is_json => {
                 let why = "the body must be JSON, with the header `Content-Type: application/json`";
-                return Err(told("unsupported_media_type", why.to_owned()));
+                return Err(reply("unsupported_media_type", why.to_owned()));
             }
             text => text,
         };
         let wrong = |error: serde_json::Error| {
             let why = error.to_string().split(char::is_control).collect::<Vec<_>>().join(" ");
-            told("bad_request", format!("the body is not understood: {}", shortened(&why)))
+            reply("bad_request", format!("the body is not understood: {}", shortened(&why)))
         };
         from_json(text).map(Self).map_err(wrong)
     }
 }
 
-/// A reason as one line; empty when there is none.
-pub(super) fn reason(given: Option<String>) -> Result<String, Told> {
+/// Checks a reason and returns it as one line, empty if none was given.
+pub(super) fn reason(given: Option<String>) -> Result<String, Reply> {
     line("a reason", REASON, &given.unwrap_or_default())
 }
 
-/// Who holds a lock, as one line; empty when nobody says.
-pub(super) fn owner(given: Option<String>) -> Result<String, Told> {
+/// Checks the owner of a lock and returns it as one line, empty if none was given.
+pub(super) fn owner(given: Option<String>) -> Result<String, Reply> {
     line("an owner", OWNER, &given.unwrap_or_default())
 }
 
-/// A name by which something is looked for.
-pub(super) fn name(what: &str, given: String) -> Result<String, Told> {
+/// Checks the length and the characters of the name of an app, service, volume or lock.
+pub(super) fn name(what: &str, given: String) -> Result<String, Reply> {
     let length = given.chars().count();
     let is_broken = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     if length == 0 || length > NAME || given.contains(is_broken) {
-        let told_of =
+        let why =
             format!("{what} has 1 to {NAME} characters, without line breaks and other control characters");
-        return Err(told("bad_request", told_of));
+        return Err(reply("bad_request", why));
     }
     Ok(given)
 }
 
-/// The app that is named, if one is.
-pub(super) fn app(given: Option<String>) -> Result<Option<String>, Told> {
+/// Checks the name of an app, if one is given.
+pub(super) fn app(given: Option<String>) -> Result<Option<String>, Reply> {
     given.map(|app| name("an app's name", app)).transpose()
 }
 
-/// The service that is named, and whether locks are passed over.
-pub(super) fn service(wish: ServiceWish) -> Result<(OfService, bool), Told> {
-    let of = OfService { service: name("a service's name", wish.service)?, app: app(wish.app)? };
-    Ok((of, wish.force))
+/// Returns the service that is named, and `true` if locks are to be ignored.
+pub(super) fn service(request: ServiceRequest) -> Result<(OfService, bool), Reply> {
+    let of = OfService { service: name("a service's name", request.service)?, app: app(request.app)? };
+    Ok((of, request.force))
 }
 
-/// Seconds of a lock.
-pub(super) fn ttl(seconds: u64) -> Result<std::time::Duration, Told> {
+/// Checks the lifetime of a lock.
+pub(super) fn ttl(seconds: u64) -> Result<std::time::Duration, Reply> {
     if !(1..=TTL).contains(&seconds) {
-        return Err(told("bad_request", format!("ttl_s must be from 1 to {TTL}")));
+        return Err(reply("bad_request", format!("ttl_s must be from 1 to {TTL}")));
     }
     Ok(std::time::Duration::from_secs(seconds))
 }
 
-/// Checks the length of what was given, and returns it as one line.
-fn line(what: &str, longest: usize, given: &str) -> Result<String, Told> {
+/// Checks the length of a text and returns it as one line.
+fn line(what: &str, longest: usize, given: &str) -> Result<String, Reply> {
     if given.chars().count() > longest {
-        return Err(told("bad_request", format!("{what} has {longest} characters at most")));
+        return Err(reply("bad_request", format!("{what} has {longest} characters at most")));
     }
     Ok(given.split(char::is_control).collect::<Vec<_>>().join(" ").trim().to_owned())
 }
