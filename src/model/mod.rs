@@ -12,6 +12,7 @@ mod event;
 mod exposure;
 mod facts;
 mod forecast;
+mod healthcheck;
 mod history;
 mod host_error;
 mod host_need;
@@ -50,6 +51,7 @@ pub use event::{Event, EventKind, Events};
 pub use exposure::{EXPOSURE_REMEDY, exposed_host, exposure, is_loopback};
 pub use facts::{Clock, Facts, FileLock, HeldPort, ImageSize, WindowState, runs};
 pub use forecast::{Forecast, ForeseenStage};
+pub use healthcheck::{Healthcheck, Probe};
 pub use history::{Happening, History, What};
 pub use host_error::{LockError, MountError, RangeTaken};
 pub use host_need::HostNeed;
@@ -75,8 +77,8 @@ pub use release_limits::ReleaseLimits;
 pub use release_status::ReleaseStatus;
 pub use report::{AppReport, CloudReport, Report, ServiceReport, ServiceStatus, UpdateStatus};
 pub use service::{
-    Condition, Device, Healthcheck, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode,
-    PortMapping, Probe, Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
+    Condition, Device, Mount, MountOptions, MountSource, NetworkAttachment, NetworkMode, PortMapping,
+    Protocol, RestartPolicy, ServiceSpec, Strategy, Ulimit,
 };
 pub use settings::PlanSettings;
 pub use step::{Cooling, Outcome, Plan, Reason, Step, Waiting};

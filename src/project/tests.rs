@@ -206,7 +206,7 @@ fn the_content_of_configs_secrets_and_read_only_files_goes_along() {
             "image": "a", "volumes": ["./data:/data", "v:/v"],
             "configs": [
                 {"source": "c", "target": "/c", "content": "x1"},
-                {"source": "f", "target": "/etc/f", "content": "file\n", "mode": "0440"},
+                {"source": "f", "target": "/etc/f", "content": "file\n", "mode": 288},
                 {"source": "s", "target": "/run/secrets/s", "content": "1"},
                 {"source": "n.conf", "target": "/etc/n.conf", "content": "port 80\n", "mode": mode},
             ],
