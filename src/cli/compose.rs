@@ -153,7 +153,7 @@ fn refused(errors: usize) -> String {
 #[derive(Debug, Args)]
 pub(super) struct Check {
     /// Compose file, or - for the standard input [default: compose.yaml or docker-compose.yml, and its override file]
-    #[arg(value_name = "FILE")]
+    #[arg(value_name = "FILE", conflicts_with = "files")]
     file: Option<PathBuf>,
     #[command(flatten)]
     location: Location,

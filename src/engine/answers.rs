@@ -3,10 +3,11 @@
 //! bollard's response types reject unknown enum values. One such value would fail the whole observation, and podman has
 //! some of its own. These types accept any value. They also need much less code and time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 /// A container in the engine's list.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -178,6 +179,17 @@ pub(super) struct Image {
 pub(super) struct InspectedImage {
     #[serde(rename = "RootFS")]
     pub(super) root: Option<Root>,
+    #[serde(rename = "Config")]
+    pub(super) config: Option<ImageConfig>,
+}
+
+/// What an image says of its containers.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct ImageConfig {
+    /// The paths whose content belongs into a volume.
+    #[serde(rename = "Volumes")]
+    pub(super) volumes: Option<BTreeMap<String, Value>>,
 }
 
 /// The layers of an image, each by the digest of its uncompressed content.

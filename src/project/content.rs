@@ -52,6 +52,12 @@ fn one(
     let definition = definition
         .ok_or_else(|| format!("there is no {name} under {field}: declare it, or correct the name"))?;
     let content = content(definition, field, name, loader, values)?;
+    let bytes = content.as_text().map_or(0, str::len);
+    if bytes > MOST_BYTES {
+        return Err(format!(
+            "{field}.{name} has {bytes} bytes, and {MOST_BYTES} are accepted: put it into the image"
+        ));
+    }
     let target = match entry.get("target").and_then(Node::as_text) {
         Some(target) if target.starts_with('/') || field == "configs" => target.to_owned(),
         Some(target) => format!("/run/secrets/{target}"),
@@ -110,7 +116,7 @@ const MOST_BYTES: usize = 131_072;
 
 /// Replaces read-only mounts of the author's own files by entries of `configs` with their content. Other relative
 /// mounts stay as they are written.
-pub(super) fn inline_mounts(fields: &mut Map, path: &str, loader: &mut Loader) {
+pub(super) fn inline_mounts(fields: &mut Map, path: &str, loader: &mut Loader, wrong: &mut Vec<Finding>) {
     let Some(Kind::List(mounts)) = get(fields, "volumes").map(|node| node.kind.clone()) else { return };
     let mut kept = Vec::new();
     let mut files = Vec::new();
@@ -122,23 +128,31 @@ pub(super) fn inline_mounts(fields: &mut Map, path: &str, loader: &mut Loader) {
         };
         let relative = remove(map, RELATIVE);
         let short = remove(map, SHORT);
-        let taken = relative.as_ref().and_then(Node::as_text).and_then(|source| {
-            let is_read_only = mount.get("read_only").is_some_and(Node::is_true);
-            let target = mount.get("target").and_then(Node::as_text)?;
-            if is_read_only { contents(Path::new(source), target, loader, &mount) } else { None }
-        });
-        match taken {
-            Some(taken) => {
-                let why = format!(
-                    "devices do not have the files of the project: their content goes into the release ({})",
-                    if taken.len() == 1 { "1 file".to_owned() } else { format!("{} files", taken.len()) }
-                );
-                loader.warnings.push(Finding::at(&mount.place, format!("{path}.volumes[{n}]"), why));
-                files.extend(taken);
+        let as_written = short.map(|short| Node::new(short.kind, mount.place.clone()));
+        let path = format!("{path}.volumes[{n}]");
+        let is_read_only = mount.get("read_only").is_some_and(Node::is_true);
+        let target = mount.get("target").and_then(Node::as_text).unwrap_or_default();
+        let source = relative.as_ref().and_then(Node::as_text);
+        let is_absolute =
+            mount.get("source").and_then(Node::as_text).is_some_and(|text| text.starts_with('/'));
+        match source {
+            Some(source) if is_read_only => match contents(Path::new(source), target, loader, &mount) {
+                Ok(taken) => {
+                    let why = format!(
+                        "devices do not have the files of the project: their content goes into the release ({})",
+                        names(&taken)
+                    );
+                    loader.warnings.push(Finding::at(&mount.place, path, why));
+                    files.extend(taken);
+                }
+                Err(why) => wrong.push(Finding::at(&mount.place, path, why)),
+            },
+            Some(_) if is_absolute => {
+                let why = "it is a folder or file of the project, which devices do not have: use a named volume, put the \
+                           files into the image, or mount small files read-only (\":ro\")";
+                wrong.push(Finding::at(&mount.place, path, why));
             }
-            None => {
-                kept.push(short.map_or(mount.clone(), |short| Node::new(short.kind, mount.place.clone())))
-            }
+            Some(_) | None => kept.push(as_written.unwrap_or(mount)),
         }
     }
     let Some(place) = place else { return };
@@ -155,41 +169,74 @@ pub(super) fn inline_mounts(fields: &mut Map, path: &str, loader: &mut Loader) {
     set(fields, "configs", Node::new(Kind::List(all), place));
 }
 
-/// The files at `source`, as entries of `configs` at `target`; `None` if they are not small texts.
-fn contents(source: &Path, target: &str, loader: &mut Loader, mount: &Node) -> Option<Vec<Node>> {
-    let mut files = Vec::new();
+/// The names of files, the first ones of many.
+fn names(files: &[Node]) -> String {
+    const MOST: usize = 5;
+    let named = files.iter().filter_map(|file| file.get("source").and_then(Node::as_text));
+    let mut shown: Vec<&str> = named.take(MOST).collect();
+    if files.len() > MOST {
+        shown.push("…");
+    }
+    format!("{}: {}", files.len(), shown.join(", "))
+}
+
+/// The files at `source`, as entries of `configs` at `target`.
+///
+/// # Errors
+///
+/// Why they cannot be taken into a release.
+fn contents(source: &Path, target: &str, loader: &mut Loader, mount: &Node) -> Result<Vec<Node>, String> {
+    let shown = |path: &Path| files::shown(path, &loader.directory).to_string();
+    let failed = |path: &Path, why: &dyn std::fmt::Display| format!("{}: {why}", shown(path));
+    let too_much = || {
+        format!(
+            "it has more than {MOST_FILES} files or {MOST_BYTES} bytes, which is more than a release takes: put them into \
+             the image"
+        )
+    };
+    let mut found = Vec::new();
     let mut folders = vec![(source.to_owned(), PathBuf::from(target))];
     let mut bytes = 0;
     while let Some((source, target)) = folders.pop() {
         if source.is_dir() {
-            let mut entries: Vec<_> = std::fs::read_dir(&source).ok()?.collect::<Result<_, _>>().ok()?;
-            if entries.len() + files.len() > MOST_FILES {
-                return None;
+            let entries = std::fs::read_dir(&source).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+            let mut entries = entries.map_err(|error| failed(&source, &error))?;
+            if entries.len() + found.len() + folders.len() > MOST_FILES {
+                return Err(too_much());
             }
             entries.sort_by_key(std::fs::DirEntry::file_name);
             folders.extend(entries.iter().rev().map(|entry| (entry.path(), target.join(entry.file_name()))));
             continue;
         }
-        let content = loader.files.read(&source).ok()?;
-        bytes += content.len();
-        if bytes > MOST_BYTES || files.len() >= MOST_FILES {
-            return None;
-        }
-        files.push(entry(&source, &target, content, mount)?);
+        found.push((source, target));
     }
-    (!files.is_empty()).then_some(files)
+    let mut taken = Vec::new();
+    for (source, target) in found {
+        let name = files::shown(&source, &loader.directory).to_string();
+        let content = loader.files.read(&source).map_err(|why| format!("{name}: {why}"))?;
+        bytes += content.len();
+        if bytes > MOST_BYTES {
+            return Err(too_much());
+        }
+        taken.push(
+            entry(&source, &target, content, mount)
+                .ok_or_else(|| format!("{name}: its name is not UTF-8"))?,
+        );
+    }
+    if taken.is_empty() { Err("it is an empty folder: use a named volume".into()) } else { Ok(taken) }
 }
 
+/// A file with the permissions that Git would keep, so that each author makes the same release.
 fn entry(source: &Path, target: &Path, content: String, mount: &Node) -> Option<Node> {
     use std::os::unix::fs::PermissionsExt;
-    let mode = std::fs::metadata(source).ok()?.permissions().mode() & 0o777;
+    let is_program = std::fs::metadata(source).is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0);
     let name = source.file_name()?.to_str()?;
     let text = |text: &str| Node::text(text, &mount.place);
     let members = vec![
         ("source".into(), text(name)),
         ("target".into(), text(target.to_str()?)),
         ("content".into(), Node::text(content, &mount.place)),
-        ("mode".into(), text(&format!("{mode:04o}"))),
+        ("mode".into(), text(if is_program { "0755" } else { "0644" })),
     ];
     Some(Node::map(members, &mount.place))
 }

@@ -79,7 +79,7 @@ fn usual(
     read: &mut BTreeMap<String, String>,
     unset: &mut BTreeSet<String>,
 ) -> Result<(), LineError> {
-    let mut at = 0;
+    let (mut at, mut line, mut counted) = (0, 1, 0);
     while let Some(found) = text[at..].find(|c: char| !c.is_whitespace()) {
         at += found;
         let line_end = text[at..].find('\n').map_or(text.len(), |n| at + n);
@@ -87,7 +87,8 @@ fn usual(
             at = line_end;
             continue;
         }
-        let line = line_at(text, at);
+        line += text[counted..at].matches('\n').count();
+        counted = at;
         let wrong = |why: String| LineError { line, why };
         let mut statement = &text[at..line_end];
         if let Some(rest) = statement.strip_prefix("export")
@@ -135,8 +136,8 @@ fn check_name(name: &str) -> Result<(), String> {
     if !name.is_empty() && name.chars().all(is_fine) {
         return Ok(());
     }
-    let short: String = name.chars().take(40).collect();
-    Err(format!("{short:?} is not the name of a variable: write NAME=value"))
+    // The text may be a part of a secret.
+    Err("it does not begin with the name of a variable: write NAME=value, and quotes around a value of several lines".into())
 }
 
 /// The text up to the closing quote, with escaped quotes replaced, and the bytes used with the quote.
@@ -231,12 +232,14 @@ mod tests {
         assert_eq!(read(text, Format::Raw), Ok(wanted));
     }
 
+    const NO_NAME: &str = "it does not begin with the name of a variable: write NAME=value, and quotes around a value of several lines";
+
     #[test]
     fn errors_name_the_line() {
         for (text, line, why) in [
             ("A=1\nB=\"open\nC=2", 2, "B: the quote \" is not closed: close it"),
-            ("A B=1", 1, "\"A B\" is not the name of a variable: write NAME=value"),
-            ("\n\n=1", 3, "\"\" is not the name of a variable: write NAME=value"),
+            ("A B=1", 1, NO_NAME),
+            ("\n\n=1", 3, NO_NAME),
             ("A=\0", 1, "it has a NUL character: remove it"),
             (
                 "A=${B:?no}",

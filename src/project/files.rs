@@ -1,5 +1,6 @@
 //! Reads the files of a project: bounded, and only those that are a part of it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,7 +20,8 @@ pub(super) fn too_long() -> String {
 pub(super) struct Files {
     /// The folder in which every file must lie, with its links resolved; `None` if any file may be read.
     root: Option<PathBuf>,
-    read: usize,
+    /// The files that were read, with their texts: several services may name the same one.
+    read: BTreeMap<PathBuf, String>,
 }
 
 impl Files {
@@ -28,7 +30,7 @@ impl Files {
         let directory = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
         let repository = directory.ancestors().find(|folder| folder.join(".git").exists());
         let root = repository.unwrap_or(&directory).to_owned();
-        Self { root: (!may_be_outside).then_some(root), read: 0 }
+        Self { root: (!may_be_outside).then_some(root), read: BTreeMap::new() }
     }
 
     /// Reads a text file that the operator named.
@@ -37,8 +39,10 @@ impl Files {
     ///
     /// The reason, with a remedy.
     pub(super) fn read_named(&mut self, path: &Path) -> Result<String, String> {
-        self.read += 1;
-        if self.read > MOST_FILES {
+        if let Some(text) = self.read.get(path) {
+            return Ok(text.clone());
+        }
+        if self.read.len() >= MOST_FILES {
             return Err(format!("the project has more than {MOST_FILES} files: put some of them together"));
         }
         let meta = std::fs::metadata(path).map_err(|error| format!("it cannot be read: {error}"))?;
@@ -56,7 +60,10 @@ impl Files {
         if bytes.len() as u64 > LONGEST {
             return Err(too_long());
         }
-        String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text: save it as UTF-8".into())
+        let text =
+            String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text: save it as UTF-8".to_owned())?;
+        self.read.insert(path.to_owned(), text.clone());
+        Ok(text)
     }
 
     /// Reads a text file that a compose file names.

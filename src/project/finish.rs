@@ -37,8 +37,15 @@ pub(super) fn apply(
             map.iter_mut().for_each(|(_, node)| drop_name(node));
         }
     }
-    let Some(services) = get_mut(sections, "services").and_then(Node::as_map_mut) else { return wrong };
+    let Some(services) = get_mut(sections, "services") else { return wrong };
+    let place = services.place.clone();
+    let Some(services) = services.as_map_mut() else { return wrong };
     leave_out(services, profiles, &mut wrong);
+    if services.is_empty() && wrong.is_empty() {
+        let why = "no service is chosen: choose a profile with --profile, or give a service a replica";
+        wrong.push(Finding::at(&place, "services", why));
+        return wrong;
+    }
     for (name, service) in services.iter_mut() {
         let path = format!("services.{name}");
         let Some(fields) = service.as_map_mut() else { continue };
@@ -55,7 +62,7 @@ pub(super) fn apply(
         for (field, declared) in [("configs", &configs), ("secrets", &secrets)] {
             super::content::inline(fields, field, declared.as_ref(), &path, loader, values, &mut wrong);
         }
-        super::content::inline_mounts(fields, &path, loader);
+        super::content::inline_mounts(fields, &path, loader, &mut wrong);
     }
     wrong
 }

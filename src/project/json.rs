@@ -126,6 +126,13 @@ fn convert(node: &Node, path: &str, is_text: bool, warnings: &mut Vec<Finding>) 
     }
 }
 
+/// Whether a text is a number that has no place in JSON.
+fn is_odd_number(text: &str) -> bool {
+    let bare = text.trim_start_matches(['+', '-']);
+    matches!(bare.to_ascii_lowercase().as_str(), ".inf" | ".nan")
+        || (bare.len() > 18 && bare.chars().all(|c| c.is_ascii_digit() || c == '_'))
+}
+
 /// Whether Compose gives a container another text than the author wrote.
 fn is_changed(text: &str, read: &Value) -> bool {
     let is_date = || {
@@ -134,8 +141,14 @@ fn is_changed(text: &str, read: &Value) -> bool {
     };
     match read {
         Value::Bool(flag) => flag.to_string() != *text,
+        // A short fraction stays as it is; 1.0 becomes 1, and large numbers get an exponent.
+        Value::Number(number) if number.is_f64() => {
+            !number.as_f64().is_some_and(|number| number.to_string() == *text && number.abs() < 1e6)
+        }
         Value::Number(number) => number.to_string() != *text,
-        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => is_date(),
+        Value::Null | Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            is_date() || is_odd_number(text)
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub(super) fn merge(earlier: Node, later: Node, path: &mut Vec<String>) -> Resul
     }
     let place = later.place.clone();
     match rule {
-        Rule::Pairs => merge_maps(pairs(earlier), pairs(later), path),
+        Rule::Pairs => Ok(overlay(pairs(earlier), pairs(later))),
         Rule::Names => merge_maps(names(earlier), names(later), path),
         Rule::Dependencies => merge_maps(dependencies(earlier), dependencies(later), path),
         Rule::Build => merge_maps(build(earlier), build(later), path),
@@ -102,6 +102,22 @@ pub(super) fn merge(earlier: Node, later: Node, path: &mut Vec<String>) -> Resul
             (earlier_kind, later_kind) => Err(mismatch(&earlier_kind, &later_kind, &place, path)),
         },
     }
+}
+
+/// A later name replaces an earlier one, also if it has no value.
+fn overlay(earlier: Node, later: Node) -> Node {
+    let place = earlier.place.clone();
+    let (Kind::Map(mut map), Kind::Map(more)) = (earlier.kind, later.kind) else {
+        return Node::map(Map::new(), &place);
+    };
+    for (key, node) in more {
+        if node.tag == Tag::Reset {
+            remove(&mut map, &key);
+        } else {
+            set(&mut map, &key, node);
+        }
+    }
+    Node::map(map, &place)
 }
 
 fn is_ulimit(path: &[String]) -> bool {

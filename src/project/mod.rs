@@ -32,7 +32,7 @@ use model::{Given, Loader, Scope, Values};
 use node::{Kind, Node};
 
 use crate::model::Refusal;
-use crate::wire::compose_file::ComposeFile;
+use crate::wire::compose_file::{self, ComposeFile};
 
 /// Where a project is, and what it is filled in with.
 #[derive(Debug, Clone, Default)]
@@ -58,6 +58,7 @@ pub struct Source {
 pub struct Project {
     pub file: ComposeFile,
     pub warnings: Vec<Finding>,
+    without_image: Vec<Finding>,
     model: Node,
 }
 
@@ -76,7 +77,7 @@ impl Project {
     /// The services without an image that can be used.
     #[must_use]
     pub fn without_image(&self) -> Vec<Finding> {
-        finish::check_images(&self.file.services, &|path| json::place(&self.model, path).clone())
+        self.without_image.clone()
     }
 }
 
@@ -98,7 +99,15 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
     let whole = |why: String| vec![Finding { place: None, path: String::new(), why }];
     let here =
         std::env::current_dir().map_err(|error| whole(format!("the current folder is unknown: {error}")))?;
-    let given = given_files(source, &here).map_err(whole)?;
+    let first = source
+        .directory
+        .as_ref()
+        .map_or(here.clone(), |path| files::join(&here, &path.display().to_string()));
+    let files_of = |directory: &Path| Files::of(directory, source.allow_outside);
+    // The file of variables may name the compose files.
+    let early =
+        values_of(source, &first, &mut Loader::new(files_of(&first), here.clone())).unwrap_or_default();
+    let given = given_files(source, &early, &here).map_err(whole)?;
     let directory = match &source.directory {
         Some(directory) => files::join(&here, &directory.display().to_string()),
         None => match given.first() {
@@ -106,8 +115,8 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
             Some(_) | None => here.clone(),
         },
     };
-    let mut loader = Loader::new(Files::of(&directory, source.allow_outside), here);
-    let mut values = values(source, &directory, &mut loader)?;
+    let mut loader = Loader::new(files_of(&directory), here);
+    let mut values = values_of(source, &directory, &mut loader)?;
     let name = project_name(&given, &values, &directory, &mut loader);
     values.entry("COMPOSE_PROJECT_NAME".into()).or_insert(name);
     let profiles = profiles(source, &values);
@@ -119,7 +128,7 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
         return Err(wrong);
     }
     let mut warnings = loader.warnings;
-    let file = ComposeFile {
+    let mut file = ComposeFile {
         services: section(&model, "services", &mut warnings)
             .into_iter()
             .filter_map(|(name, value)| if let Value::Object(map) = value { Some((name, map)) } else { None })
@@ -127,7 +136,16 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
         networks: section(&model, "networks", &mut warnings),
         volumes: section(&model, "volumes", &mut warnings),
     };
-    Ok(Project { file, warnings, model })
+    let changed = compose_file::as_compose_means(&mut file);
+    let without_image = finish::check_images(&file.services, &|path| json::place(&model, path).clone());
+    for fields in file.services.values_mut() {
+        // It names the author's files and values, and no device reads it.
+        fields.retain(|name, _| !matches!(name.as_str(), "build" | "develop") && !name.starts_with("x-"));
+    }
+    let mut project = Project { file, warnings, without_image, model };
+    let changed: Vec<Finding> = changed.iter().map(|warning| project.finding(warning)).collect();
+    project.warnings.extend(changed);
+    Ok(project)
 }
 
 /// Reads the text of one compose file without an environment, and without any other file.
@@ -152,7 +170,7 @@ fn section(model: &Node, name: &str, warnings: &mut Vec<Finding>) -> BTreeMap<St
     map.iter().map(member).collect()
 }
 
-fn given_files(source: &Source, here: &Path) -> Result<Vec<Given>, String> {
+fn given_files(source: &Source, values: &Values, here: &Path) -> Result<Vec<Given>, String> {
     if !source.files.is_empty() {
         let one = |path: &PathBuf| {
             if path == Path::new("-") {
@@ -167,9 +185,10 @@ fn given_files(source: &Source, here: &Path) -> Result<Vec<Given>, String> {
         .directory
         .as_ref()
         .map_or(here.to_owned(), |path| files::join(here, &path.display().to_string()));
-    let named = source.environment.get("COMPOSE_FILE").filter(|names| !names.is_empty());
+    let named = values.get("COMPOSE_FILE").filter(|names| !names.is_empty());
     if let Some(names) = named {
-        let separator = source.environment.get("COMPOSE_PATH_SEPARATOR").map_or(":", String::as_str);
+        let separator = values.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty());
+        let separator = separator.map_or(":", String::as_str);
         let one = |name| Given { path: files::join(&directory, name), text: None, is_named: true };
         return Ok(names.split(separator).filter(|name| !name.is_empty()).map(one).collect());
     }
@@ -182,26 +201,30 @@ fn given_files(source: &Source, here: &Path) -> Result<Vec<Given>, String> {
         ));
     };
     let paths = std::iter::once(main).chain(first(OVERRIDES));
-    Ok(paths.map(|path| Given { path, text: None, is_named: true }).collect())
+    Ok(paths.map(|path| Given { path, text: None, is_named: false }).collect())
 }
 
 /// The values of variables: the environment's, else those of files of variables.
-fn values(source: &Source, directory: &Path, loader: &mut Loader) -> Result<Values, Vec<Finding>> {
+fn values_of(source: &Source, directory: &Path, loader: &mut Loader) -> Result<Values, Vec<Finding>> {
     let mut outer = source.environment.clone();
-    let env_files: Vec<PathBuf> = if source.env_files.is_empty() {
-        Some(directory.join(".env")).into_iter().filter(|path| path.is_file()).collect()
+    let variable = |name: &str| source.environment.get(name).filter(|value| !value.is_empty());
+    let here = loader.directory.clone();
+    let named = |path: &str| (files::join(&here, path), true);
+    let env_files: Vec<(PathBuf, bool)> = if !source.env_files.is_empty() {
+        source.env_files.iter().map(|path| named(&path.display().to_string())).collect()
+    } else if let Some(names) = variable("COMPOSE_ENV_FILES") {
+        names.split(',').filter(|name| !name.is_empty()).map(named).collect()
+    } else if variable("COMPOSE_DISABLE_ENV_FILE").and_then(|text| scalar::flag(text)) == Some(true) {
+        Vec::new()
     } else {
-        source
-            .env_files
-            .iter()
-            .map(|path| files::join(&loader.directory, &path.display().to_string()))
-            .collect()
+        Some((directory.join(".env"), false)).into_iter().filter(|(path, _)| path.is_file()).collect()
     };
     let mut read = Values::new();
-    for path in &env_files {
+    for (path, is_named) in &env_files {
         let shown = files::shown(path, &loader.directory);
         let whole = |why: String| Finding::at(&Place { file: shown.clone(), line: 0 }, "", why);
-        let text = loader.files.read_named(path).map_err(|why| vec![whole(why)])?;
+        let text = if *is_named { loader.files.read_named(path) } else { loader.files.read(path) };
+        let text = text.map_err(|why| vec![whole(why)])?;
         loader
             .read_variables(&text, &shown, env_file::Format::Usual, &outer, &mut read)
             .map_err(|error| vec![error])?;

@@ -44,11 +44,49 @@ pub(super) struct Loader {
     pub(super) directory: PathBuf,
     pub(super) warnings: Vec<Finding>,
     unset: BTreeSet<String>,
+    /// The values and bytes of all that was read, with copies.
+    nodes: usize,
+    bytes: usize,
+    /// Files that services extend, as they were read.
+    bases: BTreeMap<PathBuf, Node>,
 }
+
+/// Most values, and most bytes of texts, of a project: with copies by anchors, `extends`, `include` and files of
+/// variables.
+const MOST_NODES: usize = 1_000_000;
+const MOST_BYTES: usize = 32 << 20;
+
+/// Most variables without a value that are named.
+const MOST_UNSET: usize = 64;
 
 impl Loader {
     pub(super) fn new(files: Files, directory: PathBuf) -> Self {
-        Self { files, directory, warnings: Vec::new(), unset: BTreeSet::new() }
+        Self {
+            files,
+            directory,
+            warnings: Vec::new(),
+            unset: BTreeSet::new(),
+            nodes: 0,
+            bytes: 0,
+            bases: BTreeMap::new(),
+        }
+    }
+
+    /// Counts what was added to the project.
+    pub(super) fn count(&mut self, nodes: usize, bytes: usize, place: &Place) -> Result<(), Finding> {
+        (self.nodes, self.bytes) = (self.nodes + nodes, self.bytes + bytes);
+        let why = if self.nodes > MOST_NODES {
+            format!(
+                "the project has more than {MOST_NODES} values, with all that it includes and extends: shorten it"
+            )
+        } else if self.bytes > MOST_BYTES {
+            format!(
+                "the project has more than {MOST_BYTES} bytes, with all that it includes and extends: shorten it"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(Finding::at(place, "", why))
     }
 
     fn shown(&self, path: &Path) -> Arc<str> {
@@ -92,6 +130,8 @@ impl Loader {
         let text = read.map_err(whole)?;
         let documents = yaml::documents(&text, shown)?;
         for document in &documents {
+            let (nodes, bytes) = document.size();
+            self.count(nodes, bytes, &start_of(shown))?;
             if document.as_map().is_none() && !document.is_null() {
                 let why = "it is not a compose file: write services with their names below";
                 return Err(Finding::at(&start_of(shown), "", why));
@@ -128,6 +168,11 @@ impl Loader {
                 let mut unset = BTreeSet::new();
                 match variables::fill(text, values, &mut unset) {
                     Ok(filled) => {
+                        if let Err(bad) = self.count(0, filled.len(), &node.place) {
+                            // One of these is enough.
+                            wrong.extend(wrong.is_empty().then_some(bad));
+                            return;
+                        }
                         // What a variable brings is a text, also where it looks like a number.
                         (*text, *is_plain) = (filled, false);
                         self.note_unset(unset, &node.place, path);
@@ -152,7 +197,7 @@ impl Loader {
     /// Warns of variables without a value, once of each.
     pub(super) fn note_unset(&mut self, unset: BTreeSet<String>, place: &Place, path: &str) {
         for name in unset {
-            if self.unset.insert(name.clone()) {
+            if self.unset.len() < MOST_UNSET && self.unset.insert(name.clone()) {
                 let why = format!(
                     "the variable {name} has no value, so it is empty: set it in the environment or in the file \
                      .env, or write a default (\"${{{name}:-value}}\"), or \"$$\" for a plain $"
@@ -201,7 +246,10 @@ impl Loader {
                 .iter()
                 .map(|name| Given { path: files::join(&scope.directory, name), text: None, is_named: false })
                 .collect();
+            // An included project may have other values.
+            let bases = std::mem::take(&mut self.bases);
             let model = self.model(&given, &Scope { directory, values, included })?;
+            self.bases = bases;
             import(model, document).map_err(one)?;
         }
         drop_replaced(document);
@@ -238,8 +286,11 @@ impl Loader {
         read: &mut Values,
     ) -> Result<(), Finding> {
         let mut unset = BTreeSet::new();
+        let place = |line| Place { file: shown.clone(), line };
         env_file::read_into(text, format, outer, read, &mut unset)
-            .map_err(|bad| Finding::at(&Place { file: shown.clone(), line: bad.line }, "", bad.why))?;
+            .map_err(|bad| Finding::at(&place(bad.line), "", bad.why))?;
+        let bytes = read.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.count(read.len(), bytes, &place(0))?;
         self.note_unset(unset, &Place { file: shown.clone(), line: 0 }, "");
         Ok(())
     }
@@ -265,6 +316,24 @@ impl Loader {
             }
         }
         if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+    }
+
+    /// A file that services extend, with its variables filled in.
+    fn base(&mut self, file: &Path, shown: &Arc<str>, values: &Values) -> Result<Node, Finding> {
+        if let Some(model) = self.bases.get(file) {
+            return Ok(model.clone());
+        }
+        let given = Given { path: file.to_owned(), text: None, is_named: false };
+        let mut model = yaml::empty(shown);
+        for mut document in self.documents(&given, shown)? {
+            let failed = || Finding::at(&start_of(shown), "", "its variables cannot be filled in");
+            let filled = self.fill(&mut document, values);
+            filled.map_err(|bad| bad.into_iter().next().unwrap_or_else(failed))?;
+            model = merge(model, document, &mut Vec::new())?;
+        }
+        paths::resolve(&mut model, file.parent().unwrap_or(Path::new("/")));
+        self.bases.insert(file.to_owned(), model.clone());
+        Ok(model)
     }
 
     /// The complete service `name`: what it extends, and over that its own fields.
@@ -297,16 +366,9 @@ impl Loader {
             None => self.extended(from, base, trail)?,
             Some(file) => {
                 let file = files::join(base.directory, file);
-                let given = Given { path: file.clone(), text: None, is_named: false };
                 let shown = self.shown(&file);
-                let documents = self.documents(&given, &shown).map_err(|bad| wrong(bad.to_string()))?;
-                let mut model = yaml::empty(&shown);
-                for mut document in documents {
-                    self.fill(&mut document, base.values).map_err(|bad| first(bad, &wrong))?;
-                    model = merge(model, document, &mut Vec::new())?;
-                }
+                let model = self.base(&file, &shown, base.values).map_err(|bad| wrong(bad.to_string()))?;
                 let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
-                paths::resolve(&mut model, &directory);
                 let services = model.get("services").and_then(Node::as_map).cloned().unwrap_or_default();
                 if get(&services, from).is_none() {
                     let why = format!("there is no service {from} in {shown}: correct the name");
@@ -319,14 +381,12 @@ impl Loader {
         };
         let mut own = service.clone();
         own.as_map_mut().and_then(|map| remove(map, "extends"));
+        let (nodes, bytes) = parent.size();
+        self.count(nodes, bytes, &extends.place)?;
         let mut complete = merge(parent, own, &mut vec!["services".into(), name.into()])?;
         drop_replaced_of(&mut complete);
         Ok(complete)
     }
-}
-
-fn first(bad: Vec<Finding>, otherwise: &dyn Fn(String) -> Finding) -> Finding {
-    bad.into_iter().next().unwrap_or_else(|| otherwise("its variables cannot be filled in".into()))
 }
 
 /// Where a service is looked for that another one extends.

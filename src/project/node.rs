@@ -89,12 +89,18 @@ impl Node {
         self.as_text().is_some_and(|text| super::scalar::flag(text) == Some(true))
     }
 
-    /// The number of nodes in it, with itself.
-    pub(super) fn size(&self) -> usize {
-        1 + match &self.kind {
-            Kind::Scalar { .. } => 0,
-            Kind::List(list) => list.iter().map(Node::size).sum(),
-            Kind::Map(map) => map.iter().map(|(_, node)| node.size()).sum(),
+    /// The number of nodes in it, with itself, and the bytes of its texts.
+    pub(super) fn size(&self) -> (usize, usize) {
+        let sum = |sizes: &mut dyn Iterator<Item = (usize, usize)>| {
+            sizes.fold((1, 0), |(nodes, bytes), (more, text)| (nodes + more, bytes + text))
+        };
+        match &self.kind {
+            Kind::Scalar { text, .. } => (1, text.len()),
+            Kind::List(list) => sum(&mut list.iter().map(Node::size)),
+            Kind::Map(map) => sum(&mut map.iter().map(|(name, node)| {
+                let (nodes, bytes) = node.size();
+                (nodes, bytes + name.len())
+            })),
         }
     }
 

@@ -58,10 +58,13 @@ fn members<'m>(map: &'m mut Map, section: &str) -> impl Iterator<Item = &'m mut 
 
 /// Notes where the source of a mount is, if it is relative.
 fn note_relative(mount: &mut Node, base: &Path) {
-    let is_relative =
-        |source: &str| source.starts_with("./") || source.starts_with("../") || source.starts_with("~/");
+    let is_of_project = |source: &str| {
+        let source = source.split(':').next().unwrap_or_default();
+        let is_relative = source.starts_with(['.', '~']);
+        is_relative || (Path::new(source).starts_with(base) && base.parent().is_some())
+    };
     let place = mount.place.clone();
-    if let Some(text) = mount.as_text().filter(|text| is_relative(text)).map(str::to_owned) {
+    if let Some(text) = mount.as_text().filter(|text| is_of_project(text)).map(str::to_owned) {
         let mut parts = text.splitn(3, ':');
         let (Some(source), Some(target)) = (parts.next(), parts.next()) else { return };
         let is_read_only = parts.next().is_some_and(|modes| modes.split(',').any(|mode| mode == "ro"));
@@ -77,7 +80,10 @@ fn note_relative(mount: &mut Node, base: &Path) {
         *mount = Node::map(map, &place);
         return;
     }
-    let source = mount.get("source").and_then(Node::as_text).filter(|source| is_relative(source));
+    let is_bind = mount.get("type").and_then(Node::as_text) == Some("bind");
+    let is_plain = |source: &str| is_bind && !source.starts_with('/');
+    let source = mount.get("source").and_then(Node::as_text);
+    let source = source.filter(|source| is_of_project(source) || is_plain(source));
     let Some(path) = source.map(|source| join(base, source).display().to_string()) else { return };
     if let Some(map) = mount.as_map_mut().filter(|map| super::node::get(map, RELATIVE).is_none()) {
         set(map, RELATIVE, Node::text(path, &place));

@@ -199,7 +199,6 @@ fn the_content_of_configs_secrets_and_read_only_files_goes_along() {
         "== compose.yaml\nservices:\n  web:\n    image: a\n    configs: [c, {source: f, target: /etc/f, mode: 0440}]\n    secrets: [s]\n    volumes: ['./n.conf:/etc/n.conf:ro', './data:/data', 'v:/v']\n\
          configs: {c: {content: 'x$V'}, f: {file: f.txt}}\nsecrets: {s: {environment: V}}\n== f.txt\nfile\n== n.conf\nport 80\n== .env\nV=1\n",
     );
-    let mode = read["web"]["configs"][3]["mode"].clone();
     assert_eq!(
         read["web"],
         json!({
@@ -208,7 +207,7 @@ fn the_content_of_configs_secrets_and_read_only_files_goes_along() {
                 {"source": "c", "target": "/c", "content": "x1"},
                 {"source": "f", "target": "/etc/f", "content": "file\n", "mode": 288},
                 {"source": "s", "target": "/run/secrets/s", "content": "1"},
-                {"source": "n.conf", "target": "/etc/n.conf", "content": "port 80\n", "mode": mode},
+                {"source": "n.conf", "target": "/etc/n.conf", "content": "port 80\n", "mode": "0644"},
             ],
         })
     );
@@ -269,7 +268,7 @@ fn every_error_has_its_file_and_its_line() {
         (
             "== compose.yaml\nservices:\n  web:\n    image: a\n    command: ${X:?set X}\n  db:\n    image: ${}\n",
             "compose.yaml:4: services.web.command: the variable X has no value (set X): set it in the environment or in the file .env\n\
-          compose.yaml:6: services.db.image: \"${}\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $",
+          compose.yaml:6: services.db.image: \"${…\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $",
         ),
         (
             "== compose.yaml\nservices:\n  a: {extends: b}\n  b: {extends: a}\n",
@@ -315,6 +314,119 @@ fn every_error_has_its_file_and_its_line() {
     ] {
         assert_eq!(errors(text), wanted, "{text}");
     }
+}
+
+#[test]
+fn nothing_of_the_authors_machine_goes_along() {
+    let read = loaded(
+        "== compose.yaml\nservices:\n  web: {image: a, build: {context: ., args: {T: s3cret}}, develop: {watch: []}, x-mine: {a: b}}\n",
+    );
+    assert_eq!(read["web"], json!({"image": "a"}));
+    for source in ["./data:/data", "./none.conf:/a:ro", ".:/app:ro"] {
+        let text = format!(
+            "== compose.yaml\nservices: {{web: {{image: a, volumes: ['{source}']}}}}\n== big\n{}",
+            "x".repeat(140_000)
+        );
+        let folder = project(&text);
+        let absolute = source.replacen('.', folder.path().to_str().unwrap(), 1);
+        fs::write(
+            folder.path().join("abs.yaml"),
+            format!("services: {{web: {{image: a, volumes: ['{absolute}']}}}}\n"),
+        )
+        .unwrap();
+        let mut named = self::source(folder.path());
+        named.files.push(folder.path().join("abs.yaml"));
+        assert!(
+            errors_of(folder.path(), &named).contains("abs.yaml:1: services.web.volumes[0]: "),
+            "{source}"
+        );
+    }
+}
+
+#[test]
+fn a_later_name_without_a_value_replaces_an_earlier_one() {
+    let text = "== compose.yaml\nservices: {web: {image: a, environment: {T: dev, U: dev}}}\n== compose.override.yaml\nservices: {web: {environment: {T: , U: !reset null}}}\n";
+    assert_eq!(loaded(text)["web"]["environment"], json!({"T": null}));
+    let folder = project(text);
+    let mut source = source(folder.path());
+    source.environment.insert("T".into(), "prod".into());
+    assert_eq!(services(folder.path(), source)["web"]["environment"], json!({"T": "prod"}));
+}
+
+#[test]
+fn the_variables_of_compose_choose_files() {
+    let folder = project(
+        "== compose.yaml\nservices: {web: {image: main}}\n== x.yaml\nservices: {web: {image: 'x:$V'}}\n== .env\nCOMPOSE_FILE=x.yaml\nV=1\n== o.env\nV=2\nCOMPOSE_FILE=x.yaml\n",
+    );
+    assert_eq!(services(folder.path(), source(folder.path()))["web"]["image"], "x:1");
+    let mut other = source(folder.path());
+    other.environment.insert("COMPOSE_ENV_FILES".into(), folder.path().join("o.env").display().to_string());
+    assert_eq!(services(folder.path(), other)["web"]["image"], "x:2");
+    let mut none = source(folder.path());
+    none.environment.insert("COMPOSE_DISABLE_ENV_FILE".into(), "1".into());
+    none.environment.insert("COMPOSE_DISABLE_ENV_FILE".into(), "true".into());
+    assert_eq!(services(folder.path(), none)["web"]["image"], "main");
+}
+
+#[test]
+fn what_links_lead_out_of_the_project_is_not_read_unless_it_is_named() {
+    let folder = project(
+        "== p/compose.yaml\nservices: {web: {image: 'a:$V'}}\n== out.env\nV=1\n== out.yaml\nservices: {web: {image: b}}\n",
+    );
+    let inside = folder.path().join("p");
+    std::os::unix::fs::symlink("../out.env", inside.join(".env")).unwrap();
+    assert!(errors_of(&inside, &source(&inside)).contains(".env: it is outside of the project"));
+    fs::remove_file(inside.join(".env")).unwrap();
+    std::os::unix::fs::symlink("../out.yaml", inside.join("compose.override.yaml")).unwrap();
+    assert!(
+        errors_of(&inside, &source(&inside)).contains("compose.override.yaml: it is outside of the project")
+    );
+}
+
+#[test]
+fn a_release_without_a_service_is_refused() {
+    let wanted =
+        "services: no service is chosen: choose a profile with --profile, or give a service a replica";
+    assert_eq!(
+        errors("== compose.yaml\nservices: {web: {image: a, profiles: [x]}}\n"),
+        format!("compose.yaml:1: {wanted}")
+    );
+    assert_eq!(
+        errors("== compose.yaml\nservices: {web: {image: a, scale: 0}}\n"),
+        format!("compose.yaml:1: {wanted}")
+    );
+}
+
+#[test]
+fn names_of_cotters_own_are_refused() {
+    let text = "== compose.yaml\nservices: {web: {image: a, volumes: [{type: volume, source: v, target: /t, x-cotter-short: '/:/host'}]}}\n";
+    assert!(errors(text).contains("\"x-cotter-short\" is a name of Cotter's own"));
+}
+
+#[test]
+fn copies_are_bounded_in_bytes() {
+    let long = "x".repeat(300_000);
+    let anchored = format!("== compose.yaml\nx-a: &a '{long}'\nx-b:\n{}", "  - *a\n".repeat(6_000));
+    assert!(errors(&anchored).contains("its texts have more than 8388608 bytes"));
+    let filled = format!("== compose.yaml\nx-b:\n{}== .env\nA={long}\n", "  - $A\n".repeat(6_000));
+    assert!(errors(&filled).contains("the project has more than 33554432 bytes"));
+    let services: String = (0..3_000).map(|n| format!("  s{n}: {{image: a, configs: [c]}}\n")).collect();
+    let configs = format!("== compose.yaml\nservices:\n{services}configs: {{c: {{content: '{long}'}}}}\n");
+    assert!(
+        errors(&configs)
+            .contains("configs.c has 300000 bytes, and 131072 are accepted: put it into the image")
+    );
+    let services: String = (0..1_000).map(|n| format!("  s{n}: {{extends: a}}\n")).collect();
+    let list: String = (0..9_000).map(|n| format!("      - o{n}\n")).collect();
+    let extended =
+        format!("== compose.yaml\nservices:\n  a:\n    image: a\n    security_opt:\n{list}{services}");
+    assert!(errors(&extended).contains("the project has more than 1000000 values"));
+    let lines: String = (0..60_000).map(|n| format!("A{n}=1\n")).collect();
+    let read =
+        loaded(&format!("== compose.yaml\nservices: {{web: {{image: 'a:$A59999'}}}}\n== .env\n{lines}"));
+    assert_eq!(read["web"]["image"], "a:1");
+    let many = format!("== compose.yaml\nx-a:\n{}", "  - a\n".repeat(10_001));
+    assert!(errors(&many).contains("it has more than 10000 members: shorten it"));
 }
 
 #[test]

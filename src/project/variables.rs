@@ -125,7 +125,8 @@ fn braced(
     if let Some(message) = form.strip_prefix('?') {
         return match value {
             Some(value) => Ok(Some(value)),
-            None => Err(VariableError::Required { name: name.to_owned(), message: word(message)? }),
+            // Its variables are not filled in: what they hold may be secret.
+            None => Err(VariableError::Required { name: name.to_owned(), message: message.to_owned() }),
         };
     }
     Ok(None)
@@ -155,10 +156,10 @@ fn closing_brace(text: &str) -> Option<usize> {
     None
 }
 
-/// The start of an expression, without a default, which may be a secret.
+/// The start of an expression, up to its name: what follows may be a secret.
 fn shortened(text: &str) -> String {
-    let end = text.find([':', '-', '?', '+']).unwrap_or(text.len());
-    text[..end].chars().take(40).collect()
+    let inner = text.strip_prefix("${").unwrap_or(text);
+    format!("${{{}…", name_of(inner).chars().take(40).collect::<String>())
 }
 
 #[cfg(test)]
@@ -219,13 +220,14 @@ mod tests {
             ("${EMPTY:?}", "the variable EMPTY has no value: set it in the environment or in the file .env"),
             (
                 "${NONE?${A}}",
-                "the variable NONE has no value (a): set it in the environment or in the file .env",
+                "the variable NONE has no value (${A}): set it in the environment or in the file .env",
             ),
-            ("${}", "\"${}\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
-            ("${1A}", "\"${1A}\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
-            ("${A", "\"${A\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
-            ("${A/x/y}", "\"${A/x/y}\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
-            ("${A:-s3cret", "\"${A\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
+            ("${}", "\"${…\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
+            ("${1A}", "\"${…\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
+            ("${A", "\"${A…\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
+            ("${A/x/y}", "\"${A…\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
+            ("${A=s3cret}", "\"${A…\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
+            ("${A:-s3cret", "\"${A…\" is not a variable: write \"${NAME}\", or \"$$\" for a plain $"),
         ] {
             assert_eq!(filled(text).unwrap_err().to_string(), wanted, "{text}");
         }

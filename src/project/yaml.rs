@@ -1,15 +1,21 @@
 //! Reads YAML: documents with anchors, merge keys and the tags of Compose.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use libyaml_safer::{EventData, Parser, ScalarStyle};
 
 use super::error::{Finding, Place};
-use super::node::{Kind, Map, Node, Tag, get, start_of};
+use super::node::{Kind, Map, Node, Tag, start_of};
 
-/// Most values of a file, after its anchors are filled in.
+/// Most values of a file, with the copies of its anchors.
 const MOST_NODES: usize = 100_000;
+
+/// Most bytes of the texts of a file, with the copies of its anchors.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Most members of a map or list.
+const MOST_MEMBERS: usize = 10_000;
 
 /// Deepest nesting of a file.
 const DEEPEST: usize = 100;
@@ -21,6 +27,7 @@ pub(super) fn documents(text: &str, file: &Arc<str>) -> Result<Vec<Node>, Findin
         open: Vec::new(),
         anchors: HashMap::new(),
         nodes: 0,
+        bytes: 0,
         documents: Vec::new(),
     };
     let mut bytes = text.as_bytes();
@@ -49,6 +56,7 @@ struct Builder {
     open: Vec<Open>,
     anchors: HashMap<String, Node>,
     nodes: usize,
+    bytes: usize,
     documents: Vec<Node>,
 }
 
@@ -57,6 +65,8 @@ struct Open {
     anchor: Option<String>,
     /// The key whose value comes next, with its line.
     key: Option<(String, usize)>,
+    /// The names so far, with their lines.
+    names: HashMap<String, usize>,
     /// The values of `<<`.
     merged: Vec<Node>,
 }
@@ -100,22 +110,20 @@ impl Builder {
                         format!("*{anchor} is not an anchor that is complete before this: correct the name");
                     return Err(self.wrong(line, why));
                 };
-                let size = node.size();
-                if self.nodes + size > MOST_NODES {
-                    return Err(self.too_many(line));
-                }
-                self.nodes += size;
+                let (nodes, bytes) = node.size();
+                self.count(nodes, bytes, line)?;
+                let Some(node) = self.anchors.get(&anchor) else { return Ok(()) };
                 let mut node = node.clone();
                 node.place = self.place(line);
                 self.add(node, line)
             }
             EventData::Scalar { anchor, tag, value, style, .. } => {
-                self.count(line)?;
+                self.count(1, value.len(), line)?;
                 let (tag, plain) = self.tag(tag.as_deref(), line)?;
                 let is_plain = plain.unwrap_or(style == ScalarStyle::Plain);
                 let node =
                     Node { kind: Kind::Scalar { text: value, is_plain }, place: self.place(line), tag };
-                self.keep(anchor, &node);
+                self.keep(anchor, &node, line)?;
                 self.add(node, line)
             }
             EventData::SequenceStart { anchor, tag, .. } => {
@@ -129,7 +137,7 @@ impl Builder {
                 if let Kind::Map(map) = &mut open.node.kind {
                     merge_keys(map, open.merged);
                 }
-                self.keep(open.anchor, &open.node);
+                self.keep(open.anchor, &open.node, line)?;
                 self.add(open.node, line)
             }
         }
@@ -161,27 +169,33 @@ impl Builder {
                 self.wrong(line, format_args!("it is nested deeper than {DEEPEST} levels: flatten it"))
             );
         }
-        self.count(line)?;
+        self.count(1, 0, line)?;
         let (tag, _) = self.tag(tag, line)?;
         let node = Node { kind, place: self.place(line), tag };
-        self.open.push(Open { node, anchor, key: None, merged: Vec::new() });
+        self.open.push(Open { node, anchor, key: None, names: HashMap::new(), merged: Vec::new() });
         Ok(())
     }
 
-    fn count(&mut self, line: usize) -> Result<(), Finding> {
-        self.nodes += 1;
-        if self.nodes > MOST_NODES { Err(self.too_many(line)) } else { Ok(()) }
+    fn count(&mut self, nodes: usize, bytes: usize, line: usize) -> Result<(), Finding> {
+        (self.nodes, self.bytes) = (self.nodes + nodes, self.bytes + bytes);
+        let why = if self.nodes > MOST_NODES {
+            format!("it has more than {MOST_NODES} values, with those of its anchors: shorten it")
+        } else if self.bytes > MOST_BYTES {
+            format!("its texts have more than {MOST_BYTES} bytes, with those of its anchors: shorten it")
+        } else {
+            return Ok(());
+        };
+        Err(Finding::at(&self.place(line), "", why))
     }
 
-    fn too_many(&self, line: usize) -> Finding {
-        let why = format!("it has more than {MOST_NODES} values, with those of its anchors: shorten it");
-        Finding::at(&self.place(line), "", why)
-    }
-
-    fn keep(&mut self, anchor: Option<String>, node: &Node) {
+    /// Keeps a copy of what has an anchor.
+    fn keep(&mut self, anchor: Option<String>, node: &Node, line: usize) -> Result<(), Finding> {
         if let Some(anchor) = anchor {
+            let (nodes, bytes) = node.size();
+            self.count(nodes, bytes, line)?;
             self.anchors.insert(anchor, node.clone());
         }
+        Ok(())
     }
 
     /// Adds a complete value to the list or map around it.
@@ -191,19 +205,27 @@ impl Builder {
             return Ok(());
         };
         let map = match &mut open.node.kind {
-            Kind::List(list) => {
+            Kind::List(list) if list.len() < MOST_MEMBERS => {
                 list.push(node);
                 return Ok(());
             }
-            Kind::Map(map) => map,
+            Kind::Map(map) if map.len() < MOST_MEMBERS => map,
+            Kind::List(_) | Kind::Map(_) => {
+                let why = format!("it has more than {MOST_MEMBERS} members: shorten it");
+                return Err(self.wrong(line, why));
+            }
             Kind::Scalar { .. } => return Ok(()),
         };
         let Some((key, key_line)) = open.key.take() else {
             let Kind::Scalar { text, .. } = node.kind else {
                 return Err(self.wrong(line, "a name in it is not a text: write a text"));
             };
-            let first = get(map, &text).map(|first| first.place.line);
-            if let Some(first) = first {
+            if text.starts_with("x-cotter-") {
+                return Err(
+                    self.wrong(line, format!("{text:?} is a name of Cotter's own: choose another one"))
+                );
+            }
+            if let Some(first) = open.names.insert(text.clone(), line) {
                 let why = format!("{text:?} stands here and in line {first}: remove one");
                 return Err(self.wrong(line, why));
             }
@@ -238,10 +260,11 @@ impl Builder {
 
 /// Adds the members of `<<` that the map does not have itself; an earlier source wins.
 fn merge_keys(map: &mut Map, sources: Vec<Node>) {
+    let mut names: HashSet<String> = map.iter().map(|(name, _)| name.clone()).collect();
     for source in sources {
         let Kind::Map(members) = source.kind else { continue };
         for (key, node) in members {
-            if get(map, &key).is_none() {
+            if names.insert(key.clone()) {
                 map.push((key, node));
             }
         }

@@ -19,6 +19,23 @@ pub struct ComposeFile {
     pub volumes: BTreeMap<String, Value>,
 }
 
+/// Rewrites what Compose and balena devices understand differently, so that devices do as Compose does. Returns a warning
+/// for each change.
+pub fn as_compose_means(file: &mut ComposeFile) -> Vec<Refusal> {
+    let mut warnings = Vec::new();
+    for (name, fields) in &mut file.services {
+        let Some(ports) = fields.get_mut("ports") else { continue };
+        let changed = compose::any_host_port(&format!("services.{name}.ports"), ports);
+        warnings.extend(changed.into_iter().map(|path| Refusal {
+            path,
+            why: "it is published on any free port of the device, as with Compose: write both ports (\"80:80\") for a \
+                  fixed one"
+                .into(),
+        }));
+    }
+    warnings
+}
+
 /// Checks whether devices accept the file with the resolved `images` of its services. Uses the code with which devices
 /// read their target. Returns warnings.
 ///

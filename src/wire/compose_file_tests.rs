@@ -64,6 +64,26 @@ fn what_the_settings_of_a_device_forbid_is_refused_for_it() {
 }
 
 #[test]
+fn a_port_without_a_host_port_means_what_it_means_to_compose() {
+    let web = json!({"image": "a", "ports": ["80", 81, "82-83/udp", "84:84", "127.0.0.1::85", "x"]});
+    let mut given = file(json!({"services": {"web": web}}));
+    let warned: Vec<_> = as_compose_means(&mut given).into_iter().map(|warning| warning.path).collect();
+    assert_eq!(warned, ["services.web.ports[0]", "services.web.ports[1]", "services.web.ports[2]"]);
+    let any = |port: u16, protocol: &str| json!({"target": port, "protocol": protocol});
+    let wanted = json!([
+        any(80, "tcp"),
+        any(81, "tcp"),
+        any(82, "udp"),
+        any(83, "udp"),
+        "84:84",
+        "127.0.0.1::85",
+        "x",
+    ]);
+    assert_eq!(given.services["web"]["ports"], wanted);
+    assert_eq!(as_compose_means(&mut given), []);
+}
+
+#[test]
 fn networks_and_volumes_must_be_declared() {
     let web = json!({"image": "a", "volumes": ["data:/data"], "networks": ["back", "default"]});
     let undeclared = check(&file(json!({"services": {"web": web}})), &images(&["web"]), None).unwrap_err();

@@ -123,7 +123,7 @@ fn golden_hashes_of_services_that_join_another_one() {
 fn golden_hash_of_everything() {
     let composition = json!({
         "command": "sh -c 'a b'", "entrypoint": ["/bin/sh"], "environment": {"A": 1, "U": "é\"\n"},
-        "labels": ["l=x"], "ports": ["8080:80", "127.0.0.1:9000:9000", "81/udp"],
+        "labels": ["l=x"], "ports": ["8080:80", "127.0.0.1:9000:9000", {"target": 81, "protocol": "udp"}],
         "volumes": ["named:/n", "data:/data:ro", "/tmp/x"], "tmpfs": "/run:size=1m",
         "networks": {"back": {"aliases": ["w"], "ipv4_address": "172.28.0.10"}},
         "restart": "on-failure:3", "depends_on": {"db": {"condition": "service_healthy"}},
@@ -180,7 +180,7 @@ fn every_difference_makes_another_hash() {
         json!({"entrypoint": "a"}),
         json!({"environment": {"A": "1"}}),
         json!({"labels": {"A": "1"}}),
-        json!({"ports": ["80"]}),
+        json!({"ports": [{"target": 80}]}),
         json!({"ports": ["80:80"]}),
         json!({"ports": ["80/udp"]}),
         json!({"volumes": ["/a"]}),

@@ -19,7 +19,9 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{ContainerId, ContentFile, Instance, MountSource, VolumeSpec, innermost_cause};
+use crate::model::{
+    ContainerId, ContentFile, Instance, Mount, MountSource, VolumeName, VolumeSpec, innermost_cause,
+};
 use crate::tar;
 
 use super::client::{Client, connect};
@@ -210,10 +212,35 @@ impl Docker {
         Ok(())
     }
 
-    async fn create_volumes(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
+    /// The paths that the image declares as volumes and the release does not mount.
+    async fn image_volumes(&self, new: NewContainer<'_>) -> Result<Vec<String>, EngineError> {
+        let image = match self.inspect_image(new.spec.image.to_string()).await {
+            Ok(image) => image,
+            // Without its image, creating the container fails and says so.
+            Err(EngineError::Refused { status: 404, .. }) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let declared = image.config.and_then(|config| config.volumes).unwrap_or_default();
+        let bare = |path: &str| path.trim_end_matches('/').to_owned();
+        let is_mounted = |path: &str| {
+            let path = bare(path);
+            new.spec.mounts.iter().any(|mount| bare(&mount.target) == path)
+                || new.spec.tmpfs.keys().any(|target| bare(target) == path)
+        };
+        Ok(declared.into_keys().filter(|path| path.starts_with('/') && !is_mounted(path)).collect())
+    }
+
+    /// Makes the volumes of a container: those of the release, and those of `unnamed` paths.
+    async fn create_volumes(&self, new: NewContainer<'_>, unnamed: &[String]) -> Result<(), EngineError> {
         let unconfigured = VolumeSpec::default();
-        for mount in &new.spec.mounts {
-            let MountSource::Volume(name) = &mount.source else { continue };
+        let of_mount = |mount: &Mount| match &mount.source {
+            MountSource::Volume(name) => Some(name.clone()),
+            MountSource::Anonymous => docker_spec::unnamed_volume(new.service, &mount.target),
+            MountSource::Host(_) | MountSource::EngineSocket => None,
+        };
+        let of_image = unnamed.iter().filter_map(|path| docker_spec::unnamed_volume(new.service, path));
+        let names: Vec<VolumeName> = new.spec.mounts.iter().filter_map(of_mount).chain(of_image).collect();
+        for name in &names {
             let spec = new.volumes.get(name).unwrap_or(&unconfigured);
             let request = docker_spec::volume(&self.settings.instance, new.app, name, spec);
             let call = self.call("create-volume", EngineError::DEADLINE, |client| async move {

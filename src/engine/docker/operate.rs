@@ -298,12 +298,14 @@ impl Docker {
     }
 
     async fn create_whole(&self, new: NewContainer<'_>) -> Result<(), EngineError> {
-        self.create_volumes(new).await?;
+        let unnamed = self.image_volumes(new).await?;
+        self.create_volumes(new, &unnamed).await?;
         let name = docker_spec::container_name(&self.settings.instance, new.app, new.service, new.spec);
         self.check_version(new).await?;
         let is_podman = self.client().await?.is_podman();
         let host = Host { instance: &self.settings.instance, socket: &self.settings.socket, is_podman };
         let (mut body, others) = docker_spec::container(host, new);
+        docker_spec::add_image_volumes(&mut body, host, new, &unnamed);
         injected::into(&mut body, &self.settings.services_dir, new);
         let is_whole = others.is_empty() && new.spec.files.is_empty();
         let first_name = if is_whole { name.clone() } else { format!("{name}{PARTIAL}") };

@@ -3,28 +3,29 @@
 use std::collections::BTreeMap;
 
 use bollard::models::{
-    DeviceMapping, DeviceRequest, HostConfig, HostConfigCgroupnsModeEnum, HostConfigLogConfig, Mount,
-    MountBindOptions, MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, PortBinding, PortMap,
-    ResourcesBlkioWeightDevice, ResourcesUlimits, RestartPolicy, RestartPolicyNameEnum, ThrottleDevice,
+    ContainerCreateBody, DeviceMapping, DeviceRequest, HostConfig, HostConfigCgroupnsModeEnum,
+    HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum, MountType,
+    MountVolumeOptions, PortBinding, PortMap, ResourcesBlkioWeightDevice, ResourcesUlimits, RestartPolicy,
+    RestartPolicyNameEnum, ThrottleDevice,
 };
 
 use crate::model::{
-    App, Isolation, Limits, Logging, MountOptions, MountSource, Namespace, PortMapping,
-    RestartPolicy as Restart, ServiceSpec,
+    Isolation, Limits, Logging, MountOptions, MountSource, Namespace, PortMapping, RestartPolicy as Restart,
+    ServiceSpec,
 };
 
-use super::{Host, port_key, volume_name};
+use super::{Host, port_key, unnamed_volume, volume_name};
 use crate::engine::NewContainer;
 
 pub(super) fn config(on: Host<'_>, new: NewContainer<'_>, network_mode: String) -> HostConfig {
-    let NewContainer { app, spec, .. } = new;
+    let NewContainer { spec, .. } = new;
     let bound: Vec<String> = spec.mounts.iter().filter_map(bind).collect();
     let mut host = HostConfig {
         network_mode: Some(network_mode),
         port_bindings: Some(port_bindings(&spec.ports)),
         restart_policy: Some(restart_policy(spec.restart)),
         binds: (!bound.is_empty()).then_some(bound),
-        mounts: Some(spec.mounts.iter().filter_map(|m| mount(on, app, m)).collect()),
+        mounts: Some(spec.mounts.iter().filter_map(|m| mount(on, new, m)).collect()),
         tmpfs: Some(spec.tmpfs.iter().map(|(k, v)| (k.clone(), v.clone())).collect()),
         memory: signed(spec.memory_limit),
         cap_add: Some(spec.cap_add.iter().cloned().collect()),
@@ -211,10 +212,33 @@ fn bind(mount: &crate::model::Mount) -> Option<String> {
     Some(format!("{path}:{}:{mode}{more}", mount.target))
 }
 
-fn mount(on: Host<'_>, app: &App, mount: &crate::model::Mount) -> Option<Mount> {
+/// Mounts the volumes that the image names and the release does not, so that their content outlives the container.
+pub(in crate::engine) fn add_image_volumes(
+    body: &mut ContainerCreateBody,
+    on: Host<'_>,
+    new: NewContainer<'_>,
+    paths: &[String],
+) {
+    let mounts = body.host_config.get_or_insert_default().mounts.get_or_insert_default();
+    mounts.extend(paths.iter().filter_map(|path| {
+        let mount_of = crate::model::Mount {
+            source: MountSource::Anonymous,
+            target: path.clone(),
+            is_read_only: false,
+            options: MountOptions::default(),
+        };
+        mount(on, new, &mount_of)
+    }));
+}
+
+fn mount(on: Host<'_>, new: NewContainer<'_>, mount: &crate::model::Mount) -> Option<Mount> {
+    let NewContainer { app, service, .. } = new;
     let (kind, source) = match &mount.source {
         MountSource::Volume(name) => (MountType::VOLUME, Some(volume_name(on.instance, app, name))),
-        MountSource::Anonymous => (MountType::VOLUME, None),
+        MountSource::Anonymous => {
+            let name = unnamed_volume(service, &mount.target)?;
+            (MountType::VOLUME, Some(volume_name(on.instance, app, &name)))
+        }
         MountSource::EngineSocket => (MountType::BIND, Some(on.socket.display().to_string())),
         MountSource::Host(path) if mount.options.must_exist => (MountType::BIND, Some(path.clone())),
         MountSource::Host(_) => return None,

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 use bollard::models::{ContainerCreateBody, EndpointSettings, HealthConfig, NetworkingConfig};
+use sha2::{Digest, Sha256};
 
 use crate::model::{
     App, ContainerId, Healthcheck, Instance, Namespace, NetworkName, NetworkSpec, PortMapping, Probe,
@@ -15,6 +16,7 @@ use crate::model::{
 };
 
 use super::NewContainer;
+pub(super) use host::add_image_volumes;
 
 pub(super) use network::{endpoints, network, volume};
 pub(super) use versions::{Api, lacks, passed_over_by_podman};
@@ -69,6 +71,17 @@ pub(super) fn container_name(
 pub(super) fn network_name(instance: &Instance, app: &App, name: &NetworkName, spec: &NetworkSpec) -> String {
     let end = spec.config_hash.as_ref().map_or(String::new(), |hash| format!("_{hash}"));
     format!("{}{}_{name}{end}", prefix(instance), app.number)
+}
+
+/// The name of a volume to which neither the release nor the image gives one. It is the same for each container of the
+/// service, so that the data of a path stays with it over updates.
+pub(super) fn unnamed_volume(service: &ServiceName, path: &str) -> Option<VolumeName> {
+    let path = path.trim_end_matches('/');
+    let words: Vec<&str> =
+        path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
+    let readable: String = words.join("-").chars().take(60).collect();
+    let hash: String = Sha256::digest(path.as_bytes()).iter().take(4).map(|b| format!("{b:02x}")).collect();
+    VolumeName::parse(&format!("{service}_unnamed-{readable}-{hash}")).ok()
 }
 
 pub(super) fn volume_name(instance: &Instance, app: &App, name: &VolumeName) -> String {

@@ -123,10 +123,12 @@ fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal>
 fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
     let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let Composition { services, networks, volumes } = asked.composition;
-    let file = ComposeFile { services, networks, volumes };
+    let mut file = ComposeFile { services, networks, volumes };
+    let changed = compose_file::as_compose_means(&mut file);
     let images = exact_images(&file, asked.images)?;
-    let warnings =
+    let mut warnings =
         compose_file::check(&file, &images, None).map_err(|refusals| Refusal::Unsupported { refusals })?;
+    warnings.extend(changed);
     let mut services = BTreeMap::new();
     for (name, composition) in file.services {
         let image = images.get(&name).cloned();

@@ -52,6 +52,7 @@ use crate::model::{
     ServiceSpec, TrialSpec, VolumeName, VolumeSpec, Window,
 };
 use ports::HostPorts;
+pub(super) use ports::any_host_port;
 pub(super) use service::Paths;
 
 /// The content of a release.
@@ -127,7 +128,7 @@ pub(super) fn paths(service: &str, form: Form) -> Paths {
         Form::Target => format!("{service}.composition"),
         Form::File => service.clone(),
     };
-    Paths { service, composition }
+    Paths { service, composition, form }
 }
 
 fn refusal(path: String, why: impl std::fmt::Display) -> Refusal {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
+use super::Form;
 use super::at::{At, Notes, digits};
 use crate::model::{PortMapping, Protocol, Refusal};
 
@@ -14,13 +15,19 @@ const ONE: &str = "a port from 1 to 65535";
 const MOST: usize = 20_000;
 
 /// Reads `ports`, sorted. Refuses every invalid entry, and every port that is published twice.
-pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Vec<PortMapping> {
+///
+/// An entry of the short form with a container port only, such as `"80"`, is a different thing to its authors: Compose
+/// publishes it on any free port of the host, and balena devices on the same port. So in a target it is the same port; a
+/// file says what it means by [`any_host_port`].
+pub(super) fn read(at: &At<'_>, form: Form, notes: &mut Notes) -> Vec<PortMapping> {
     let mut ports = BTreeSet::new();
     let mut on_host = HostPorts::default();
     for item in notes.keep(at.list()).unwrap_or_default() {
         let entry = match item.value {
-            Value::String(text) => short(&item, text),
-            Value::Number(_) => item.whole(ONE).and_then(|port| Ok(Entry::only(one(&item, port)?))),
+            Value::String(text) => short(&item, text).map(|entry| entry.settled(form)),
+            Value::Number(_) => {
+                item.whole(ONE).and_then(|port| Ok(Entry::only(one(&item, port)?).settled(form)))
+            }
             Value::Object(_) => long(&item, notes),
             Value::Null | Value::Bool(_) | Value::Array(_) => Err(item.wrong(SHORT)),
         };
@@ -30,6 +37,33 @@ pub(super) fn read(at: &At<'_>, notes: &mut Notes) -> Vec<PortMapping> {
         notes.keep(added);
     }
     ports.into_iter().collect()
+}
+
+/// Rewrites each entry that names only a container port, so that devices publish it on any free port of the host, as
+/// Compose does. Returns the paths of these entries.
+pub(in crate::wire) fn any_host_port(path: &str, ports: &mut Value) -> Vec<String> {
+    let mut found = Vec::new();
+    let Value::Array(items) = ports else { return found };
+    let mut rewritten = Vec::with_capacity(items.len());
+    for (n, item) in std::mem::take(items).into_iter().enumerate() {
+        let text = match &item {
+            Value::String(text) => text.clone(),
+            Value::Number(number) => number.to_string(),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => String::new(),
+        };
+        let (range, protocol) = text.split_once('/').unwrap_or((&text, "tcp"));
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        match (first.parse::<u16>(), last.parse::<u16>()) {
+            (Ok(first), Ok(last)) if first <= last && usize::from(last - first) < MOST => {
+                let any = |port: u16| serde_json::json!({ "target": port, "protocol": protocol });
+                rewritten.extend((first..=last).map(any));
+                found.push(format!("{path}[{n}]"));
+            }
+            _ => rewritten.push(item),
+        }
+    }
+    *items = rewritten;
+    found
 }
 
 fn add(
@@ -88,6 +122,14 @@ struct Entry {
 impl Entry {
     fn only(port: u16) -> Self {
         Self { host_ip: String::new(), host: None, container: (port, port), protocol: Protocol::Tcp }
+    }
+
+    /// As a balena device publishes it: without a host port, on the same one.
+    fn settled(mut self, form: Form) -> Self {
+        if form == Form::Target && self.host.is_none() && self.host_ip.is_empty() {
+            self.host = Some(self.container);
+        }
+        self
     }
 
     fn mappings(&self) -> impl Iterator<Item = PortMapping> {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::Form;
 use super::at::{self, At, Fields, Notes, digits, members};
 use super::fields::{self, Verdict};
 use super::limits::{capabilities, signal, ulimits, user, working_dir};
@@ -26,6 +27,7 @@ pub(in crate::wire) struct Paths {
     pub(in crate::wire) service: String,
     /// `services.web.composition` in a target, `services.web` in a file
     pub(in crate::wire) composition: String,
+    pub(in crate::wire) form: Form,
 }
 
 /// Reads a service without computing its hash. Returns `None` if it has no usable image.
@@ -55,7 +57,7 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
     if let Some(hosts) = at("extra_hosts") {
         spec.extra_hosts = networking::extra_hosts(&hosts, notes);
     }
-    spec.ports = at("ports").map(|at| ports::read(&at, notes)).unwrap_or_default();
+    spec.ports = at("ports").map(|at| ports::read(&at, paths.form, notes)).unwrap_or_default();
     drop_useless_ports(&mut spec, &read, notes);
     mounts::read(at("volumes").as_ref(), at("tmpfs").as_ref(), &mut spec, notes);
     spec.healthcheck = at("healthcheck").and_then(|at| healthcheck::read(&at, notes));
@@ -201,10 +203,30 @@ fn drop_useless_ports(spec: &mut ServiceSpec, read: &Fields<'_>, notes: &mut Not
     }
 }
 
+/// Marks each `#` at the start of a word as a character of it: a command has no comments, as with Compose.
+fn without_comments(text: &str) -> String {
+    let (mut out, mut quote, mut is_start) = (String::with_capacity(text.len()), None, true);
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        if c == '#' && is_start && quote.is_none() {
+            out.push('\\');
+        }
+        out.push(c);
+        match (quote, c) {
+            (None | Some('"'), '\\') => out.extend(chars.next()),
+            (None, '"' | '\'') => quote = Some(c),
+            (Some(open), _) if open == c => quote = None,
+            _ => {}
+        }
+        is_start = quote.is_none() && c.is_whitespace();
+    }
+    out
+}
+
 /// Reads a command: a list as it is, or a text that is split as a shell would, without expansion.
 fn words(at: &At<'_>) -> Result<Vec<String>, Refusal> {
     match at.value {
-        Value::String(_) => shell_words::split(at.content()?).map_err(|_| {
+        Value::String(_) => shell_words::split(&without_comments(at.content()?)).map_err(|_| {
             at.refusal("a quote is not closed: close it, or write the command as a list of texts")
         }),
         Value::Array(_) => strings(at),

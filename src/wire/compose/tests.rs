@@ -60,8 +60,8 @@ fn ports(composition: &Value) -> String {
 #[test]
 fn ports_that_are_accepted() {
     for (given, mappings) in [
-        (json!(["80"]), "|?|80|tcp"),
-        (json!([80]), "|?|80|tcp"),
+        (json!(["80"]), "|80|80|tcp"),
+        (json!([80]), "|80|80|tcp"),
         (json!(["8080:80"]), "|8080|80|tcp"),
         (json!(["8080:80/udp"]), "|8080|80|udp"),
         (json!(["127.0.0.1:8080:80"]), "127.0.0.1|8080|80|tcp"),
@@ -69,7 +69,7 @@ fn ports_that_are_accepted() {
         (json!(["[::1]:8080:80"]), "::1|8080|80|tcp"),
         (json!(["9000-9001:80-81"]), "|9000|80|tcp |9001|81|tcp"),
         (json!(["127.0.0.1:9000-9001:9000-9001/tcp"]), "127.0.0.1|9000|9000|tcp 127.0.0.1|9001|9001|tcp"),
-        (json!(["3000-3001"]), "|?|3000|tcp |?|3001|tcp"),
+        (json!(["3000-3001"]), "|3000|3000|tcp |3001|3001|tcp"),
         (json!(["65535:65535"]), "|65535|65535|tcp"),
         (json!(["53:53/tcp", "53:53/udp"]), "|53|53|tcp |53|53|udp"),
         (json!(["0.0.0.0:80:80", "[::]:80:80"]), "0.0.0.0|80|80|tcp ::|80|80|tcp"),
@@ -131,7 +131,7 @@ fn ports_that_are_refused() {
         ),
         (json!(["1:1", "1:2"]), "~.ports[1]: host port 1 is published twice: remove one"),
         (json!(["1:1", "127.0.0.1:1:2"]), "~.ports[1]: host port 1 is published twice: remove one"),
-        (json!(["1", "1"]), "~.ports[1]: container port 1 is published twice: remove one"),
+        (json!(["1", "1"]), "~.ports[1]: host port 1 is published twice: remove one"),
         (json!(["1-20001"]), "~.ports[0]: a service may publish 20000 ports at most: publish fewer"),
     ] {
         assert_eq!(refusals(&json!({"ports": given})), [expected], "{given}");
@@ -395,6 +395,18 @@ fn a_service_that_another_one_waits_for_until_it_has_ended_runs_once() {
     let endless = "services.web.depends_on.db: db never completes, because it is restarted whenever it ends: give db restart: \
                    \"no\" or \"on-failure\" (the default is \"always\")";
     assert_eq!(read_db(json!({"restart": "always"})), (RestartPolicy::Always, vec![endless.to_owned()]));
+}
+
+#[test]
+fn a_command_has_no_comments() {
+    for (given, words) in [
+        ("app --channel #general --x", vec!["app", "--channel", "#general", "--x"]),
+        ("a#b '# c' \"# d\" \\#e", vec!["a#b", "# c", "# d", "#e"]),
+        ("#first", vec!["#first"]),
+    ] {
+        let wanted: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        assert_eq!(spec(&json!({"command": given})).command, Some(wanted), "{given}");
+    }
 }
 
 #[test]
@@ -816,7 +828,8 @@ fn strategies_that_are_accepted() {
         // Nobody asks for it.
         (&[(timeout, "soon")], How::DownloadThenKill),
     ] {
-        let given = labelled(labels, json!({"ports": ["80"], "networks": {"default": {"aliases": ["w"]}}}));
+        let given =
+            labelled(labels, json!({"ports": [{"target": 80}], "networks": {"default": {"aliases": ["w"]}}}));
         assert_eq!(spec(&given).strategy, expected, "{labels:?}");
         assert_eq!(warnings(&given), Vec::<String>::new(), "{labels:?}");
     }
@@ -834,7 +847,7 @@ fn hand_over_is_refused_where_two_cannot_stand_side_by_side() {
     let strategy = ("io.balena.update.strategy", "hand-over");
     let beside = "hand-over lets the old and the new container run side by side, and only one of them";
     for (fields, why) in [
-        (json!({"ports": ["80", "8080:81"]}), "can publish host port 8080"),
+        (json!({"ports": [{"target": 80}, "8080:81"]}), "can publish host port 8080"),
         (json!({"devices": ["/dev/ttyUSB0:/dev/modem"]}), "should use the device /dev/ttyUSB0"),
         (json!({"networks": {"lan": {"ipv4_address": "172.28.0.10"}}}), "can have the address 172.28.0.10"),
         (json!({"networks": {"lan": {"ipv6_address": "fd00::10"}}}), "can have the address fd00::10"),
