@@ -86,6 +86,7 @@ const OTHERS: &[&[&str]] = &[
     &["completion"],
     &["fleet", "serve"],
     &["release", "create"],
+    &["push"],
 ];
 
 #[test]

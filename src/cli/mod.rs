@@ -5,6 +5,7 @@
 //! running. `check` uses `src/doctor`, which reads the store and asks the engine itself.
 
 mod agent;
+mod build;
 mod check;
 mod client;
 mod completion;
@@ -13,6 +14,7 @@ mod config;
 mod control;
 mod deletion;
 mod device;
+mod docker;
 mod events;
 mod exit;
 mod explain;
@@ -29,6 +31,7 @@ mod plan;
 mod print;
 mod provisioning_key;
 mod purge;
+mod push;
 mod release;
 mod status;
 mod support_bundle;
@@ -124,6 +127,14 @@ enum Verb {
     /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
+    /// Builds the images of a compose project, pushes them, and creates a release of them
+    ///
+    /// Images are built by this machine's docker: with buildx if it is installed. If anything fails before the end, no
+    /// release is created.
+    #[command(
+        after_help = "Example: cotter push greenhouse --registry registry.example.com/lab --platform linux/arm64"
+    )]
+    Push(push::Push),
 }
 
 impl Verb {
@@ -154,6 +165,7 @@ impl Verb {
             Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
             Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,
+            Self::Push(push) => Box::pin(push::run(push)).await,
         }?;
         Ok(Exit::Done.into())
     }

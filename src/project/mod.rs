@@ -4,6 +4,7 @@
 //! them (its binary is the judge in tests/compose_projects). Devices read only the result. Unlike Compose, a scalar stays
 //! as its author wrote it.
 
+mod build;
 mod content;
 mod env_file;
 mod error;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use build::{Build, FIELDS as BUILD_FIELDS, Field, Secret, SecretFrom};
 pub use error::{Finding, Place};
 use files::Files;
 use model::{Given, Loader, Scope, Values};
@@ -58,6 +60,9 @@ pub struct Source {
 pub struct Project {
     pub file: ComposeFile,
     pub warnings: Vec<Finding>,
+    /// The folder in which its relative paths begin.
+    pub directory: PathBuf,
+    builds: Result<BTreeMap<String, Build>, Vec<Finding>>,
     model: Node,
 }
 
@@ -73,10 +78,22 @@ impl Project {
         }
     }
 
-    /// The services without an image that can be used.
+    /// The services without an image that can be used. `may_build` is whether images are built where a service says how.
     #[must_use]
-    pub fn without_image(&self) -> Vec<Finding> {
-        finish::check_images(&self.file.services, &|path| json::place(&self.model, path).clone())
+    pub fn without_image(&self, may_build: bool) -> Vec<Finding> {
+        finish::check_images(&self.file.services, may_build, &|path| json::place(&self.model, path).clone())
+    }
+
+    /// Takes out how images are built, by service.
+    ///
+    /// # Errors
+    ///
+    /// All errors in it, also those of folders and files that are not there.
+    pub fn take_builds(&mut self) -> Result<BTreeMap<String, Build>, Vec<Finding>> {
+        for fields in self.file.services.values_mut() {
+            fields.remove("build");
+        }
+        std::mem::replace(&mut self.builds, Ok(BTreeMap::new()))
     }
 }
 
@@ -113,11 +130,13 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
     let profiles = profiles(source, &values);
     let scope = Scope { directory: directory.clone(), values: values.clone(), included: Vec::new() };
     let mut model = loader.model(&given, &scope)?;
+    let secrets = model.get("secrets").cloned();
     let mut wrong = finish::apply(&mut model, &mut loader, &values, &profiles);
     if !wrong.is_empty() {
         wrong.sort();
         return Err(wrong);
     }
+    let builds = build::read_all(&model, secrets.as_ref(), &values, &directory, &loader.files);
     let mut warnings = loader.warnings;
     let file = ComposeFile {
         services: section(&model, "services", &mut warnings)
@@ -127,7 +146,7 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
         networks: section(&model, "networks", &mut warnings),
         volumes: section(&model, "volumes", &mut warnings),
     };
-    Ok(Project { file, warnings, model })
+    Ok(Project { file, warnings, directory, builds, model })
 }
 
 /// Reads the text of one compose file without an environment, and without any other file.

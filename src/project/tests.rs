@@ -43,7 +43,7 @@ fn errors(text: &str) -> String {
 
 fn errors_of(folder: &Path, source: &Source) -> String {
     let errors = match load(source) {
-        Ok(project) => project.without_image(),
+        Ok(project) => project.without_image(false),
         Err(errors) => errors,
     };
     let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
