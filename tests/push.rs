@@ -176,10 +176,18 @@ fn a_project_is_built_pushed_and_run_by_three_devices() {
     let commit = scene.git();
     let agents: Vec<Agent<'_>> =
         ["a", "b", "c"].map(|name| Agent::start(&scene.lab, &scene.server, &scene.fleet, name)).into();
-    let out = scene.command(&["--registry", &scene.registry(), "--json"]).env("RELEASE", "from-env").output();
+    agents.iter().for_each(|agent| agent.until_polled(1));
+    let args = ["--registry", &scene.registry(), "--json", "--wait"];
+    let out = scene.command(&args).env("RELEASE", "from-env").output();
     let pushed = Pushed::of(out.unwrap());
     assert_eq!(pushed.code, 0, "{}", pushed.said);
-    for line in ["building Api_2 (1/2)", "building web (2/2)", "pushing web (2/2) as ", "created release "] {
+    for line in [
+        "building Api_2 (1/2)",
+        "building web (2/2)",
+        "pushing web (2/2) as ",
+        "created release ",
+        "b has accepted it",
+    ] {
         assert!(pushed.said.lines().any(|said| said.starts_with(line)), "no {line:?} in {}", pushed.said);
     }
     // The output of docker does not mix with our answer.
@@ -217,6 +225,43 @@ fn a_project_is_built_pushed_and_run_by_three_devices() {
     let start = format!("{}-dirty-", &commit[..12]);
     assert!(releases.iter().any(|commit| commit.starts_with(&start)), "{releases:?}");
     assert!(dirty.out.contains("draft"), "{}", dirty.out);
+}
+
+#[test]
+fn a_release_that_a_device_rejects_ends_the_wait() {
+    let scene = Scene::new("push-wait", TWO);
+    let compose = |image: &str| {
+        let text = "== compose.yaml\nservices:\n  web:\n    image: IMAGE\n    ports: ['127.0.0.1::8080']\n    \
+                    labels: {io.cotter.trial.soak: 3s}\n";
+        text.replace("IMAGE", image)
+    };
+    scene.write(&compose("APP"));
+    let alone = scene.push(&["--commit", "c0", "--wait"]);
+    assert_eq!(alone.code, 0, "{}", alone.said);
+    assert!(alone.said.contains("no device of Lab of plants should run this release"), "{}", alone.said);
+    let mut agent = Agent::prepare(&scene.lab, &scene.server.url, &scene.fleet, "a");
+    // The server does not see a second rejection if the device reports nothing between the two.
+    agent.set("cloud.report_interval=1s");
+    agent.start_again();
+    agent.until_serves("web", "c0", "r1");
+    agent.until_told("/apps/0/update", "done");
+
+    for commit in ["c1", "c2"] {
+        scene.write(&compose(scene.lab.image("crash")));
+        let rejected = scene.push(&["--commit", commit, "--wait", "--timeout", "2min"]);
+        assert_eq!(rejected.code, 40, "{}", rejected.said);
+        assert!(rejected.said.contains("a has rejected it"), "{}", rejected.said);
+        agent.until_serves("web", "c0", "r1");
+    }
+    // The rejection of the release before is not taken for one of this release.
+    scene.write(&compose(scene.lab.image("r2")));
+    let accepted = scene.push(&["--commit", "c3", "--wait", "--timeout", "2min"]);
+    assert_eq!(accepted.code, 0, "{}", accepted.said);
+    agent.until_serves("web", "c3", "r2");
+
+    scene.write(&compose(scene.lab.image("crash")));
+    let late = scene.push(&["--commit", "c4", "--wait", "--timeout", "0s"]);
+    late.failed(1, "not done within 0 s, and the devices continue", &[]);
 }
 
 #[test]

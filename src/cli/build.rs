@@ -187,3 +187,139 @@ pub(super) fn component(text: &str) -> String {
     let parts = lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
     parts.collect::<Vec<_>>().join("-")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::project::{BUILD_FIELDS, Field, Place, Secret};
+
+    fn place() -> Place {
+        Place { file: "compose.yaml".into(), line: 3 }
+    }
+
+    fn build() -> Build {
+        Build {
+            place: place(),
+            context: "/p/web".into(),
+            dockerfile: None,
+            inline: None,
+            args: BTreeMap::new(),
+            platforms: Vec::new(),
+            secrets: Vec::new(),
+            fields: Vec::new(),
+        }
+    }
+
+    fn field(name: &'static str, values: &[&str]) -> Field {
+        Field { name, place: place(), values: values.iter().map(|value| (*value).to_owned()).collect() }
+    }
+
+    fn words(build: &Build, builder: Builder, platforms: &[&str]) -> String {
+        let platforms: Vec<_> = platforms.iter().map(|p| (*p).to_owned()).collect();
+        let environment =
+            BTreeMap::from([("SAME".to_owned(), "1".to_owned()), ("OTHER".to_owned(), "1".to_owned())]);
+        let order = order(build, builder, "r/web:1", &platforms, &environment);
+        let words: Vec<_> = order.args.iter().map(|word| word.to_str().unwrap()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn every_field_of_a_build_has_an_option() {
+        let options: Vec<_> = OPTIONS.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(options, BUILD_FIELDS);
+    }
+
+    #[test]
+    fn the_builder_and_the_platforms_decide_where_an_image_goes() {
+        for (builder, platforms, wanted) in [
+            (Builder::Classic, &[][..], "build --tag r/web:1 -- /p/web"),
+            (Builder::Classic, &["linux/arm64"], "build --tag r/web:1 --platform linux/arm64 -- /p/web"),
+            (Builder::Buildx, &[], "buildx build --load --tag r/web:1 -- /p/web"),
+            (Builder::Buildx, &["a", "b"], "buildx build --push --tag r/web:1 --platform a,b -- /p/web"),
+        ] {
+            assert_eq!(words(&build(), builder, platforms), wanted);
+        }
+    }
+
+    #[test]
+    fn all_fields_are_passed_on() {
+        let mut build = build();
+        build.context = "--privileged".into();
+        build.dockerfile = Some("/p/Other".into());
+        build.args = BTreeMap::from([("A".into(), "x y".into())]);
+        build.fields = vec![
+            field("additional_contexts", &["a=/b"]),
+            field("cache_from", &["c", "d"]),
+            field("no_cache", &["true"]),
+            field("privileged", &["true"]),
+            field("provenance", &["mode=max"]),
+            field("sbom", &["true"]),
+            field("target", &["t"]),
+        ];
+        let wanted = "build --tag r/web:1 --file /p/Other --build-arg A --build-context a=/b --cache-from c \
+                      --cache-from d --no-cache --allow security.insecure --provenance=mode=max --sbom=true --target t \
+                      -- --privileged";
+        assert_eq!(words(&build, Builder::Classic, &[]), wanted);
+    }
+
+    #[test]
+    fn values_stay_off_the_command_line_unless_docker_would_read_them_itself() {
+        for (name, value, wanted) in [
+            ("TOKEN", "secret", "TOKEN"),
+            ("GITHUB_TOKEN", "secret", "GITHUB_TOKEN"),
+            ("SAME", "1", "SAME"),
+            ("OTHER", "2", "OTHER=2"),
+            ("DOCKER_HOST", "tcp://a", "DOCKER_HOST=tcp://a"),
+            ("https_proxy", "a", "https_proxy=a"),
+            ("PATH", "/x", "PATH=/x"),
+            ("a-b", "1", "a-b=1"),
+        ] {
+            let mut build = build();
+            build.args = BTreeMap::from([(name.into(), value.into())]);
+            let wanted = format!("build --tag r/web:1 --build-arg {wanted} -- /p/web");
+            assert_eq!(words(&build, Builder::Classic, &[]), wanted);
+        }
+        let mut build = build();
+        let secret = |id: &str, from| Secret { place: place(), id: id.into(), from };
+        build.secrets = vec![
+            secret("a", SecretFrom::File("/p/a".into())),
+            secret("b", SecretFrom::Value("hidden".into())),
+        ];
+        let order = order(&build, Builder::Buildx, "i", &[], &BTreeMap::new());
+        assert!(!format!("{:?}", order.args).contains("hidden"));
+        assert_eq!(order.variables, [("COTTER_BUILD_SECRET_1".to_owned(), "hidden".to_owned())]);
+        let wanted = "buildx build --load --tag r/web:1 --secret id=a,src=/p/a --secret id=b,env=COTTER_BUILD_SECRET_1 \
+                      -- /p/web";
+        assert_eq!(words(&build, Builder::Buildx, &[]), wanted);
+    }
+
+    #[test]
+    fn what_needs_buildx_is_known() {
+        let mut build = build();
+        build.fields = vec![
+            field("cache_from", &["image"]),
+            field("labels", &["a=b"]),
+            field("ssh", &["default"]),
+            field("sbom", &["true"]),
+        ];
+        let fields = |build: &Build, platforms: &[String]| {
+            needs_buildx(build, platforms).into_iter().map(|(field, _)| field).collect::<Vec<_>>()
+        };
+        assert_eq!(fields(&build, &["a".into()]), ["build.ssh", "build.sbom"]);
+        build.fields = vec![field("cache_from", &["type=registry,ref=a"])];
+        assert_eq!(fields(&build, &["a".into(), "b".into()]), ["build.cache_from", "build.platforms"]);
+    }
+
+    #[test]
+    fn any_name_becomes_a_part_of_an_image_name() {
+        for (text, wanted) in [
+            ("web", "web"),
+            ("Api_2", "api_2"),
+            ("Lab of plants", "lab-of-plants"),
+            ("a/b:c", "a-b-c"),
+            ("-x-", "x"),
+        ] {
+            assert_eq!(component(text), wanted);
+        }
+    }
+}

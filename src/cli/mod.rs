@@ -21,6 +21,7 @@ mod explain;
 mod fleet;
 #[cfg(feature = "server")]
 mod fleet_server;
+mod follow;
 mod history;
 mod join;
 mod journal;
@@ -143,6 +144,7 @@ impl Verb {
             Self::Check(check) => return Box::pin(check::run(check)).await,
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Plan(plan) => return Box::pin(plan::run(plan)).await,
+            Self::Push(push) => return Box::pin(push::run(push)).await,
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,
@@ -165,7 +167,6 @@ impl Verb {
             Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
             Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,
-            Self::Push(push) => Box::pin(push::run(push)).await,
         }?;
         Ok(Exit::Done.into())
     }

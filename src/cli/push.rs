@@ -4,7 +4,8 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -15,8 +16,8 @@ use super::build;
 use super::client::{Client, Connection};
 use super::compose::{self, Verdict};
 use super::docker::{Builder, Docker, DockerError, Order};
-use super::exit::{InTheWay, Usage};
-use super::{print, release};
+use super::exit::{Exit, InTheWay, Usage};
+use super::{follow, print, release};
 use crate::config::environment;
 use crate::host;
 use crate::http::Http;
@@ -52,6 +53,12 @@ pub(super) struct Push {
     /// Creates a draft: no fleet tracks it, but fleets and devices can be pinned to it
     #[arg(long)]
     draft: bool,
+    /// Waits until all devices that should run the release have accepted it; exit code 40 if one rejects it
+    #[arg(long, conflicts_with = "draft")]
+    wait: bool,
+    /// The longest time to wait
+    #[arg(long, value_name = "TIME", default_value = "30min", value_parser = humantime::parse_duration, requires = "wait")]
+    timeout: Duration,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -69,7 +76,7 @@ struct Target {
     platforms: Vec<String>,
 }
 
-pub(super) async fn run(verb: Push) -> anyhow::Result<()> {
+pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     let verdict = compose::judge_to_build(verb.location.in_folder(verb.dir))?;
     verdict.print();
     verdict.result()?;
@@ -103,13 +110,13 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<()> {
         exact
             .insert(service.clone(), found.with_context(|| format!("services.{service}.image"))?.to_string());
     }
-    if !targets.is_empty() {
-        let mut docker = Docker::find().await?;
+    let mut docker = if targets.is_empty() { None } else { Some(Docker::find().await?) };
+    if let Some(docker) = &mut docker {
         check_can_be_built(&targets, docker.builder)?;
-        check_registries(&http, &targets).await?;
-        build_and_push(&mut docker, &targets).await?;
+        check_registries(docker, &http, &targets).await?;
+        build_and_push(docker, &targets).await?;
         for Target { service, image, .. } in &targets {
-            exact.insert(service.clone(), digest_of(&mut docker, &http, service, image).await?.to_string());
+            exact.insert(service.clone(), digest_of(docker, &http, service, image).await?.to_string());
         }
     }
     let body = CreateRelease {
@@ -123,7 +130,20 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<()> {
     };
     let created = release::post(&client, &fleet.name, &body, &warnings).await?;
     print::note(&format!("created release {commit} of {}", fleet.name));
-    if verb.json { print::json("created", &created) } else { release::shown(&created.release, false) }
+    if verb.json {
+        print::json("created", &created)?;
+    } else {
+        release::shown(&created.release, false)?;
+    }
+    if !verb.wait {
+        return Ok(Exit::Done.into());
+    }
+    let following = follow::follow(&client, &created.release, verb.timeout);
+    let exit = match &mut docker {
+        Some(docker) => docker.unless_interrupted(following).await.context("the devices continue")??,
+        None => following.await?,
+    };
+    Ok(exit.into())
 }
 
 /// The name under which an image is pushed.
@@ -243,9 +263,9 @@ fn check_can_be_built(targets: &[Target], builder: Builder) -> anyhow::Result<()
 }
 
 /// Refuses a registry that does not answer. That an image is not there yet, or hidden, is no error.
-async fn check_registries(http: &Http, targets: &[Target]) -> anyhow::Result<()> {
+async fn check_registries(docker: &mut Docker, http: &Http, targets: &[Target]) -> anyhow::Result<()> {
     for Target { service, image, .. } in targets {
-        match registry::resolve(http, image).await {
+        match docker.unless_interrupted(registry::resolve(http, image)).await? {
             Err(error @ RegistryError::Unreachable { .. }) => {
                 return Err(error)
                     .with_context(|| format!("the image of {service} has no place; no image was built"));
