@@ -1,6 +1,11 @@
 //! `cotter push`: from source to devices, with a real docker, a real registry, a real fleet server and real agents.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "helpers of tests; a test reads its own environment"
+)]
 
 mod support;
 

@@ -97,7 +97,7 @@ impl Docker {
         tokio::select! {
             ended = child.wait() => {
                 let status = ended.map_err(DockerError::NotRun)?;
-                return if status.success() { Ok(()) } else { Err(DockerError::Failed(status)) };
+                if status.success() { Ok(()) } else { Err(DockerError::Failed(status)) }
             }
             name = interrupted(&mut self.interrupts) => {
                 end(child, name).await;
