@@ -41,7 +41,7 @@ fn verdict(text: &str) -> String {
             return out;
         }
     };
-    let without = project.without_image();
+    let without = project.without_image(false);
     if !without.is_empty() {
         out.push_str("file: refused\n");
         for wrong in without {

@@ -137,7 +137,7 @@ fn on_device(project: &Project) -> Result<Value, String> {
 /// Our first error, as `cotter release check` finds it.
 fn verdict(project: Result<Project, String>) -> Result<Value, String> {
     let project = project?;
-    if let Some(without) = project.without_image().first() {
+    if let Some(without) = project.without_image(false).first() {
         return Err(without.to_string());
     }
     let image = |(name, fields): (&String, &serde_json::Map<String, Value>)| {

@@ -85,7 +85,9 @@ const OTHERS: &[&[&str]] = &[
     &["config", "check"],
     &["completion"],
     &["fleet", "serve"],
+    &["release", "check"],
     &["release", "create"],
+    &["push"],
 ];
 
 #[test]
@@ -198,6 +200,63 @@ fn what_a_fleet_server_answers_is_shown_without_invisible_characters() {
             assert!(!out.status.success() && out.stderr.starts_with(b"error: "), "{words:?} {path}");
         }
     }
+}
+
+#[test]
+fn what_a_fleet_server_answers_to_a_push_is_shown_without_invisible_characters() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, of_push);
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    let image = format!("127.0.0.1:5000/a@sha256:{}", "a".repeat(64));
+    fs::write(folder.path().join("compose.yaml"), format!("services: {{web: {{image: '{image}'}}}}\n"))
+        .unwrap();
+    for wanted in [0, 21] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cotter"));
+        command
+            .env_clear()
+            .env("PATH", "/usr/bin:/bin")
+            .env("COTTER_TOKEN", "t")
+            .env("COTTER_FLEET_URL", &url);
+        command
+            .args(["push", "a", "--commit", if wanted == 0 { "c1" } else { "taken" }, "--wait"])
+            .arg(folder.path());
+        let out = command.output().unwrap();
+        assert_safe(&out, "push");
+        let said = String::from_utf8_lossy(&[&out.stdout[..], &out.stderr].concat()).into_owned();
+        assert_eq!(out.status.code(), Some(wanted), "{said}");
+        assert!(said.contains(SHOWN), "{said}");
+    }
+}
+
+/// A fleet with a hostile name, a release and a device of it that has accepted the new one.
+fn of_push(method: &str, path: &str) -> Found {
+    let (status, body) = of_fleet(method, "/api/v1/releases");
+    let mut releases: Value = serde_json::from_slice(&body).unwrap();
+    releases[0]["commit"] = "taken".into();
+    if method == "post" {
+        let mut release = releases[0].clone();
+        release["commit"] = "c1".into();
+        let warnings = json!([{ "path": HOSTILE, "why": HOSTILE }]);
+        return (status, json!({ "release": release, "warnings": warnings }).to_string().into_bytes());
+    }
+    if path.contains("/devices") {
+        let mut devices: Value = serde_json::from_slice(&of_fleet(method, "/api/v1/devices").1).unwrap();
+        for (field, value) in [("target", "c1"), ("running", "c1"), ("update_status", "done")] {
+            devices[0][field] = value.into();
+        }
+        return (200, devices.to_string().into_bytes());
+    }
+    if path.contains("/releases") {
+        return (200, releases.to_string().into_bytes());
+    }
+    let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
+                        "devices": 1, "releases": 1, "created": TIME });
+    (200, fleet.to_string().into_bytes())
 }
 
 /// The status and the body of an answer.

@@ -12,7 +12,7 @@ use super::exit::{InTheWay, Usage};
 use super::print;
 use crate::config::{Config, Given, environment, environment_outside};
 use crate::model::{ImageRef, Policy};
-use crate::project::{self, Finding, Source};
+use crate::project::{self, Build, Finding, Source};
 use crate::wire::compose_file::{self, ComposeFile};
 
 /// Most bytes of a compose file from the standard input.
@@ -40,6 +40,12 @@ pub(super) struct Location {
 }
 
 impl Location {
+    /// Sets the project's folder.
+    pub(super) fn in_folder(mut self, folder: Option<PathBuf>) -> Self {
+        self.project_directory = folder.or(self.project_directory);
+        self
+    }
+
     fn source(self) -> anyhow::Result<Source> {
         let input = if self.files.iter().any(|file| file == Path::new("-")) {
             let mut text = String::new();
@@ -70,14 +76,27 @@ pub(super) struct Verdict {
     pub(super) images: BTreeMap<String, ImageRef>,
     pub(super) errors: Vec<Finding>,
     pub(super) warnings: Vec<Finding>,
+    /// How images are built, by service, if they are.
+    pub(super) builds: BTreeMap<String, Build>,
+    /// The project's folder.
+    pub(super) directory: PathBuf,
     /// Whether all errors are of the device's own settings.
     is_only_policy: bool,
 }
 
 /// Reads a project and judges it: with `device`, for a device with these settings.
 pub(super) fn judge(location: Location, device: Option<&Policy>) -> anyhow::Result<Verdict> {
+    judged(location, device, false)
+}
+
+/// As [`judge`], where images are built for services that say how. The release does not say it.
+pub(super) fn judge_to_build(location: Location) -> anyhow::Result<Verdict> {
+    judged(location, None, true)
+}
+
+fn judged(location: Location, device: Option<&Policy>, may_build: bool) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::default();
-    let project = match project::load(&location.source()?) {
+    let mut project = match project::load(&location.source()?) {
         Ok(project) => project,
         Err(errors) => {
             verdict.errors = errors;
@@ -85,7 +104,14 @@ pub(super) fn judge(location: Location, device: Option<&Policy>) -> anyhow::Resu
         }
     };
     verdict.warnings.clone_from(&project.warnings);
-    verdict.errors = project.without_image();
+    verdict.errors = project.without_image(may_build);
+    verdict.directory.clone_from(&project.directory);
+    if may_build {
+        match project.take_builds() {
+            Ok(builds) => verdict.builds = builds,
+            Err(wrong) => verdict.errors.extend(wrong),
+        }
+    }
     for (name, service) in &project.file.services {
         let Some(image) = service.get("image").and_then(Value::as_str).filter(|image| !image.is_empty())
         else {

@@ -5,6 +5,7 @@
 //! running. `check` uses `src/doctor`, which reads the store and asks the engine itself.
 
 mod agent;
+mod build;
 mod check;
 mod client;
 mod completion;
@@ -13,12 +14,14 @@ mod config;
 mod control;
 mod deletion;
 mod device;
+mod docker;
 mod events;
 mod exit;
 mod explain;
 mod fleet;
 #[cfg(feature = "server")]
 mod fleet_server;
+mod follow;
 mod history;
 mod join;
 mod journal;
@@ -29,6 +32,7 @@ mod plan;
 mod print;
 mod provisioning_key;
 mod purge;
+mod push;
 mod release;
 mod status;
 mod support_bundle;
@@ -124,6 +128,14 @@ enum Verb {
     /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
+    /// Builds the images of a compose project, pushes them, and creates a release of them
+    ///
+    /// Images are built by this machine's docker: with buildx if it is installed. If anything fails before the end, no
+    /// release is created.
+    #[command(
+        after_help = "Example: cotter push greenhouse --registry registry.example.com/lab --platform linux/arm64"
+    )]
+    Push(push::Push),
 }
 
 impl Verb {
@@ -132,6 +144,7 @@ impl Verb {
             Self::Check(check) => return Box::pin(check::run(check)).await,
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Plan(plan) => return Box::pin(plan::run(plan)).await,
+            Self::Push(push) => return Box::pin(push::run(push)).await,
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,

@@ -5,6 +5,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::panic::PanicHookInfo;
+use std::process::Stdio;
 
 use anyhow::Context;
 use serde::Serialize;
@@ -143,6 +144,12 @@ pub(super) fn is_on_terminal() -> bool {
 /// Returns whether standard error is a terminal.
 pub(super) fn warns_on_terminal() -> bool {
     io::stderr().is_terminal()
+}
+
+/// Where the output of a program goes that the operator's command runs and that prints for people itself. Answers of
+/// ours keep standard output.
+pub(super) fn for_child() -> Stdio {
+    io::stderr().into()
 }
 
 /// Prints an error and all its causes in one line.

@@ -12,6 +12,7 @@ use super::print;
 use crate::host;
 use crate::http::{Http, Method};
 use crate::model::ReleaseStatus;
+use crate::project::Finding;
 use crate::registry;
 use crate::wire::operator_api::{
     Composition, CreateRelease, Nothing, PatchRelease, RefusalView, ReleaseCreated, ReleaseDetail,
@@ -192,14 +193,25 @@ async fn create(verb: Create) -> anyhow::Result<()> {
         composition: Composition { services: file.services, networks: file.networks, volumes: file.volumes },
         images,
     };
-    let created: ReleaseCreated = client.post(&["fleets", &verb.fleet, "releases"], &body).await?;
+    let created = post(&client, &verb.fleet, &body, &warnings).await?;
+    if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
+}
+
+/// Creates a release. Prints the warnings that are not among those that are known.
+pub(super) async fn post(
+    client: &Client,
+    fleet: &str,
+    body: &CreateRelease,
+    known: &[Finding],
+) -> anyhow::Result<ReleaseCreated> {
+    let created: ReleaseCreated = client.post(&["fleets", fleet, "releases"], body).await?;
     // A newer server may know more.
     for RefusalView { path, why } in &created.warnings {
-        if !warnings.iter().any(|known| known.path == *path && known.why == *why) {
+        if !known.iter().any(|known| known.path == *path && known.why == *why) {
             print::note(&format!("warning: {path}: {why}"));
         }
     }
-    if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
+    Ok(created)
 }
 
 async fn patch(One { release, fleet, plain }: One, body: PatchRelease) -> anyhow::Result<()> {
@@ -236,7 +248,7 @@ fn state(release: &ReleaseView) -> String {
     std::iter::once(release.status.to_string()).chain(marks).collect::<Vec<_>>().join(", ")
 }
 
-fn shown(release: &ReleaseView, json: bool) -> anyhow::Result<()> {
+pub(super) fn shown(release: &ReleaseView, json: bool) -> anyhow::Result<()> {
     if json {
         return print::json("release", release);
     }

@@ -72,6 +72,16 @@ impl Files {
     ///
     /// The reason, with a remedy.
     pub(super) fn read(&mut self, path: &Path) -> Result<String, String> {
+        self.check_inside(path)?;
+        self.read_named(path)
+    }
+
+    /// Checks that a path which a compose file names is in the project. Links are resolved before.
+    ///
+    /// # Errors
+    ///
+    /// The reason, with a remedy.
+    pub(super) fn check_inside(&self, path: &Path) -> Result<(), String> {
         if let Some(root) = &self.root
             && let Ok(real) = path.canonicalize()
             && !real.starts_with(root)
@@ -81,7 +91,7 @@ impl Files {
                 root.display()
             ));
         }
-        self.read_named(path)
+        Ok(())
     }
 }
 

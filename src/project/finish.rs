@@ -264,9 +264,11 @@ fn read_files(
     Ok(())
 }
 
-/// The services without an image. `builds` is whether an image may be built.
+/// The services without an image. `may_build` is whether images are built where a service says how.
 pub(super) fn check_images(
     services: &BTreeMap<String, serde_json::Map<String, Value>>,
+    built: &BTreeSet<String>,
+    may_build: bool,
     place: &dyn Fn(&str) -> Place,
 ) -> Vec<Finding> {
     let mut wrong = Vec::new();
@@ -279,7 +281,8 @@ pub(super) fn check_images(
         match fields.get("image") {
             Some(Value::String(image)) if image.is_empty() => refuse(".image", "it is empty: name the image"),
             Some(Value::String(_)) => {}
-            Some(Value::Null) | None if fields.contains_key("build") => refuse(
+            Some(Value::Null) | None if may_build && built.contains(name) => {}
+            Some(Value::Null) | None if built.contains(name) => refuse(
                 ".build",
                 "images are not built here: use `cotter push`, which builds them, or build and push it and name the image",
             ),

@@ -4,6 +4,7 @@
 //! them (its binary is the judge in tests/compose_projects). Devices read only the result. Unlike Compose, a scalar stays
 //! as its author wrote it.
 
+mod build;
 mod content;
 mod env_file;
 mod error;
@@ -26,6 +27,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+pub use build::{Build, FIELDS as BUILD_FIELDS, Field, Secret, SecretFrom};
 pub use error::{Finding, Place};
 use files::Files;
 use model::{Given, Loader, Scope, Values};
@@ -58,7 +60,11 @@ pub struct Source {
 pub struct Project {
     pub file: ComposeFile,
     pub warnings: Vec<Finding>,
-    without_image: Vec<Finding>,
+    /// The folder in which its relative paths begin.
+    pub directory: PathBuf,
+    builds: Result<BTreeMap<String, Build>, Vec<Finding>>,
+    /// The services that say how their image is built.
+    built: BTreeSet<String>,
     model: Node,
 }
 
@@ -74,10 +80,20 @@ impl Project {
         }
     }
 
-    /// The services without an image that can be used.
+    /// The services without an image that can be used. `may_build` is whether images are built where a service says how.
     #[must_use]
-    pub fn without_image(&self) -> Vec<Finding> {
-        self.without_image.clone()
+    pub fn without_image(&self, may_build: bool) -> Vec<Finding> {
+        let place = |path: &str| json::place(&self.model, path).clone();
+        finish::check_images(&self.file.services, &self.built, may_build, &place)
+    }
+
+    /// Takes out how images are built, by service.
+    ///
+    /// # Errors
+    ///
+    /// All errors in it, also those of folders and files that are not there.
+    pub fn take_builds(&mut self) -> Result<BTreeMap<String, Build>, Vec<Finding>> {
+        std::mem::replace(&mut self.builds, Ok(BTreeMap::new()))
     }
 }
 
@@ -122,11 +138,13 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
     let profiles = profiles(source, &values);
     let scope = Scope { directory: directory.clone(), values: values.clone(), included: Vec::new() };
     let mut model = loader.model(&given, &scope)?;
+    let secrets = model.get("secrets").cloned();
     let mut wrong = finish::apply(&mut model, &mut loader, &values, &profiles);
     if !wrong.is_empty() {
         wrong.sort();
         return Err(wrong);
     }
+    let builds = build::read_all(&model, secrets.as_ref(), &values, &directory, &loader.files);
     let mut warnings = loader.warnings;
     let mut file = ComposeFile {
         services: section(&model, "services", &mut warnings)
@@ -137,12 +155,13 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
         volumes: section(&model, "volumes", &mut warnings),
     };
     let changed = compose_file::as_compose_means(&mut file);
-    let without_image = finish::check_images(&file.services, &|path| json::place(&model, path).clone());
-    for fields in file.services.values_mut() {
+    let mut built = BTreeSet::new();
+    for (name, fields) in &mut file.services {
+        built.extend(fields.get("build").is_some_and(|build| !build.is_null()).then(|| name.clone()));
         // It names the author's files and values, and no device reads it.
         fields.retain(|name, _| !matches!(name.as_str(), "build" | "develop") && !name.starts_with("x-"));
     }
-    let mut project = Project { file, warnings, without_image, model };
+    let mut project = Project { file, warnings, directory, builds, built, model };
     let changed: Vec<Finding> = changed.iter().map(|warning| project.finding(warning)).collect();
     project.warnings.extend(changed);
     Ok(project)

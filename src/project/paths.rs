@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::files::join;
+use super::merge::pairs;
 use super::node::{Kind, Map, Node, get_mut, set};
 
 /// The member of a mount with the absolute path of its relative source.
@@ -41,6 +42,9 @@ pub(super) fn resolve(model: &mut Node, base: &Path) {
             Kind::Map(build) => {
                 if let Some(context) = get_mut(build, "context") {
                     anchor_context(context, base);
+                }
+                if let Some(contexts) = get_mut(build, "additional_contexts") {
+                    *contexts = pairs(std::mem::replace(contexts, Node::null(&contexts.place.clone())));
                 }
                 for (_, context) in members(build, "additional_contexts") {
                     anchor_context(context, base);
@@ -105,9 +109,13 @@ fn anchor(node: &mut Node, base: &Path) {
 
 /// A context may also be an address, an image or a service.
 fn anchor_context(node: &mut Node, base: &Path) {
-    let is_path =
-        |text: &str| !text.contains("://") && !text.starts_with("git@") && !text.starts_with("service:");
-    if node.as_text().is_some_and(is_path) {
+    if node.as_text().is_some_and(|text| !is_address(text)) {
         anchor(node, base);
     }
+}
+
+/// Whether the context of a build is not a path.
+pub(super) fn is_address(context: &str) -> bool {
+    context.contains("://")
+        || ["git@", "github.com/", "service:"].iter().any(|start| context.starts_with(start))
 }

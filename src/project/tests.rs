@@ -43,7 +43,7 @@ fn errors(text: &str) -> String {
 
 fn errors_of(folder: &Path, source: &Source) -> String {
     let errors = match load(source) {
-        Ok(project) => project.without_image(),
+        Ok(project) => project.without_image(false),
         Err(errors) => errors,
     };
     let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
@@ -535,4 +535,134 @@ proptest::proptest! {
         let _ = parse(&format!("services:\n  web:\n    image: a\n{text}"));
         let _ = parse(&text);
     }
+}
+
+/// The builds of a project, and its errors one per line, without the folder.
+fn builds(text: &str) -> Result<(BTreeMap<String, Build>, String), String> {
+    let folder = project(text);
+    let mut source = source(folder.path());
+    source.environment.insert("TOKEN".into(), "t".into());
+    let mut project = load(&source).unwrap();
+    let shown = folder.path().display().to_string();
+    match project.take_builds() {
+        Ok(builds) => Ok((builds, shown)),
+        Err(errors) => {
+            let lines: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            Err(lines.join("\n").replace(&format!("{shown}/"), ""))
+        }
+    }
+}
+
+#[test]
+fn a_build_is_read_with_all_its_fields() {
+    let (builds, folder) = builds(
+        r#"== compose.yaml
+services:
+  web:
+    build:
+      context: web
+      dockerfile: ../Other
+      args: [A=1, TOKEN, UNSET]
+      labels: {a: b, n: 1.10}
+      additional_contexts: [src=lib, base=docker-image://alpine]
+      extra_hosts: {db: "::1", x: [1.2.3.4]}
+      ulimits: {nofile: 5, nproc: {soft: 1, hard: 2}}
+      ssh: [default, "k=keys/id"]
+      secrets: [one, {source: two, target: deux}]
+      platforms: [linux/arm64]
+      no_cache: "yes"
+      pull: false
+      shm_size: 64m
+      x-note: none
+  api:
+    build: {dockerfile_inline: "FROM scratch"}
+  git:
+    build: https://example.com/a.git#main:sub
+secrets:
+  one: {file: ./one.txt}
+  two: {environment: TOKEN}
+== one.txt
+1
+== Other
+FROM scratch
+== web/a
+== lib/a
+"#,
+    )
+    .unwrap();
+    let web = &builds["web"];
+    assert_eq!(web.context, format!("{folder}/web"));
+    assert_eq!(web.dockerfile, Some(format!("{folder}/Other")));
+    assert_eq!(web.args, BTreeMap::from([("A".into(), "1".into()), ("TOKEN".into(), "t".into())]));
+    assert_eq!(web.platforms, ["linux/arm64"]);
+    let secrets: Vec<_> = web.secrets.iter().map(|secret| (secret.id.as_str(), &secret.from)).collect();
+    let file = SecretFrom::File(format!("{folder}/one.txt").into());
+    assert_eq!(secrets, [("one", &file), ("deux", &SecretFrom::Value("t".into()))]);
+    let fields: Vec<_> =
+        web.fields.iter().map(|field| format!("{} {:?}", field.name, field.values)).collect();
+    let wanted = [
+        r#"labels ["a=b", "n=1.10"]"#.to_owned(),
+        format!(r#"additional_contexts ["src={folder}/lib", "base=docker-image://alpine"]"#),
+        r#"extra_hosts ["db:::1", "x:1.2.3.4"]"#.to_owned(),
+        r#"ulimits ["nofile=5", "nproc=1:2"]"#.to_owned(),
+        format!(r#"ssh ["default", "k={folder}/keys/id"]"#),
+        r#"no_cache ["true"]"#.to_owned(),
+        r#"shm_size ["64m"]"#.to_owned(),
+    ];
+    assert_eq!(fields, wanted);
+    assert_eq!(builds["api"].inline.as_deref(), Some("FROM scratch"));
+    assert_eq!(builds["api"].context, folder);
+    assert_eq!(builds["git"].context, "https://example.com/a.git#main:sub");
+}
+
+#[test]
+fn errors_of_builds_are_found_all_at_once() {
+    let errors = builds(
+        r#"== compose.yaml
+services:
+  a: {build: nowhere}
+  b:
+    build:
+      context: web
+      dockerfile: Missing
+      new_field: 1
+      isolation: hyperv
+      no_cache: maybe
+      args: text
+      extra_hosts: [db]
+      ulimits: {nofile: {soft: 1}}
+      additional_contexts: {x: "service:a", y: none}
+      secrets: [no, {source: yes, mode: 0400}]
+      target: [a]
+  c: {build: web}
+  d: {build: {context: web, dockerfile: a, dockerfile_inline: FROM scratch}}
+  e: {build: /usr}
+  f: {build: [a]}
+== web/a
+"#,
+    )
+    .unwrap_err();
+    let wanted = "\
+compose.yaml:2: services.a.build.context: there is no folder nowhere: correct the path
+compose.yaml:7: services.b.build.new_field: docker's command line has no option for it: remove it, or build the image yourself and name it
+compose.yaml:8: services.b.build.isolation: docker's command line has no option for it: remove it, or build the image yourself and name it
+compose.yaml:9: services.b.build.no_cache: it is neither true nor false: write one of them
+compose.yaml:10: services.b.build.args: it is a text: write \"NAME: value\" below
+compose.yaml:11: services.b.build.extra_hosts: \"db\" has no address: write host=address
+compose.yaml:12: services.b.build.ulimits.nofile: write a number, or soft and hard
+compose.yaml:13: services.b.build.additional_contexts.x: docker's command line does not know services: name an image (docker-image://...) or a folder
+compose.yaml:13: services.b.build.additional_contexts.y: there is no folder none: correct the path
+compose.yaml:14: services.b.build.secrets[0]: there is no no under secrets: declare it, or correct the name
+compose.yaml:14: services.b.build.secrets[1]: docker's command line has no option for mode: write it into the Dockerfile (RUN --mount=type=secret,mode=...)
+compose.yaml:15: services.b.build.target: it is a list: write a text
+compose.yaml:6: services.b.build.dockerfile: there is no file web/Missing: correct the path, which begins in the context
+compose.yaml:16: services.c.build: there is no Dockerfile in web: write one, or name it with dockerfile
+compose.yaml:17: services.d.build.dockerfile: there is dockerfile_inline, too: remove one of both
+compose.yaml:18: services.e.build.context: /usr: it is outside of the project (FOLDER): copy it into the project, or allow it with --allow-outside
+compose.yaml:19: services.f.build: it is a list: write a folder, or fields with context below";
+    let errors = errors.lines().map(|line| match line.split_once("project (") {
+        Some((start, rest)) => format!("{start}project (FOLDER{}", &rest[rest.find(')').unwrap()..]),
+        None => line.to_owned(),
+    });
+    assert_eq!(errors.collect::<Vec<_>>().join("\n"), wanted);
 }

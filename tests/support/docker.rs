@@ -95,6 +95,11 @@ impl Docker {
         Self::new(&self.client, socket)
     }
 
+    /// The folder that the client is in.
+    pub fn folder(&self) -> &Path {
+        self.client.parent().expect("a path with a folder")
+    }
+
     /// The engine's socket.
     pub fn socket(&self) -> &Path {
         &self.socket
