@@ -153,26 +153,21 @@ impl Verdict {
         for warning in &self.warnings {
             print::note(&format!("warning: {warning}"));
         }
-        for error in &self.errors {
+        // A single one is the message of the failure itself.
+        for error in self.errors.iter().filter(|_| self.errors.len() > 1) {
             print::note(&format!("error: {error}"));
         }
     }
 
     /// Fails if there are errors.
     pub(super) fn result(&self) -> anyhow::Result<()> {
-        match self.errors.len() {
-            0 => Ok(()),
-            n if self.is_only_policy => {
-                Err(InTheWay(format!("{}, because of its settings", refused(n))).into())
-            }
-            n => Err(Usage(refused(n)).into()),
-        }
+        let why = match self.errors.as_slice() {
+            [] => return Ok(()),
+            [error] => error.to_string(),
+            errors => format!("the project has {} errors: devices would not run it", errors.len()),
+        };
+        Err(if self.is_only_policy { InTheWay(why).into() } else { Usage(why).into() })
     }
-}
-
-fn refused(errors: usize) -> String {
-    let s = if errors == 1 { "" } else { "s" };
-    format!("the project has {errors} error{s}: devices would not run it")
 }
 
 /// `cotter release check`
@@ -225,6 +220,7 @@ pub(super) fn check(verb: Check) -> anyhow::Result<()> {
     verdict.print();
     verdict.result()?;
     let services = verdict.file.services.len();
-    let (s, warnings) = (if services == 1 { "" } else { "s" }, verdict.warnings.len());
-    print::line(&format!("devices accept the project: {services} service{s}, {warnings} warnings"))
+    let warnings = verdict.warnings.len();
+    let [s, w] = [services, warnings].map(|count| if count == 1 { "" } else { "s" });
+    print::line(&format!("devices accept the project: {services} service{s}, {warnings} warning{w}"))
 }

@@ -8,6 +8,7 @@ mod build;
 mod content;
 mod env_file;
 mod error;
+mod extends;
 mod files;
 mod finish;
 mod json;
