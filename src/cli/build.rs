@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::docker::{Builder, Order};
 use crate::model::ImageRef;
-use crate::project::{Build, SecretFrom};
+use crate::project::{Build, Field, SecretFrom};
 
 /// The option of docker for each field, and whether only buildx has it.
 const OPTIONS: &[(&str, &str, bool)] = &[
@@ -119,22 +119,25 @@ pub(super) fn order(
             }
         });
     }
-    for field in &build.fields {
-        let Some((_, option, _)) = OPTIONS.iter().find(|(name, ..)| *name == field.name) else { continue };
-        match field.name {
-            "no_cache" | "pull" => args.push((*option).to_owned()),
-            "privileged" => args.extend([(*option).to_owned(), "security.insecure".to_owned()]),
-            // These also exist without a value, so their value is in the same word.
-            "provenance" | "sbom" => {
-                args.extend(field.values.iter().map(|value| format!("{option}={value}")))
-            }
-            _ => args.extend(field.values.iter().flat_map(|value| [(*option).to_owned(), value.clone()])),
-        }
-    }
+    args.extend(build.fields.iter().flat_map(words_of));
     // No context becomes an option.
     args.extend(["--".to_owned(), build.context.clone()]);
     order.args = args.into_iter().map(Into::into).collect();
     order
+}
+
+/// The words of docker for a field.
+fn words_of(field: &Field) -> Vec<String> {
+    let Some((_, option, _)) = OPTIONS.iter().find(|(name, ..)| *name == field.name) else {
+        return Vec::new();
+    };
+    match field.name {
+        "no_cache" | "pull" => vec![(*option).to_owned()],
+        "privileged" => vec![(*option).to_owned(), "security.insecure".to_owned()],
+        // These also exist without a value, so their value is in the same word.
+        "provenance" | "sbom" => field.values.iter().map(|value| format!("{option}={value}")).collect(),
+        _ => field.values.iter().flat_map(|value| [(*option).to_owned(), value.clone()]).collect(),
+    }
 }
 
 pub(super) fn output(platforms: &[String]) -> Output {
@@ -191,7 +194,7 @@ pub(super) fn component(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::project::{BUILD_FIELDS, Field, Place, Secret};
+    use crate::project::{BUILD_FIELDS, Place, Secret};
 
     fn place() -> Place {
         Place { file: "compose.yaml".into(), line: 3 }

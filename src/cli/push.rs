@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::process::Command;
 
 use super::build;
@@ -83,23 +83,14 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     let Verdict { mut file, mut images, warnings, builds, directory, .. } = verdict;
     let client = Client::new(verb.connection)?;
     let fleet: FleetView = client.get(&["fleets", &verb.fleet], &[]).await?;
-    let commit = match verb.commit {
-        Some(commit) => Commit::parse(commit).map_err(|bad| Usage(format!("--commit: {bad}")))?,
-        None => commit_of(&directory).await?,
-    };
+    let commit = commit_of(verb.commit, &directory).await?;
     check_is_new(&client, &fleet.name, &commit).await?;
     let mut targets = Vec::new();
     for (service, build) in builds {
         let own = images.remove(&service);
         let image = name_of(verb.registry.as_deref(), &fleet.name, &service, &commit, own)?;
         let fields = file.services.entry(service.clone()).or_default();
-        let own_platform = fields.get("platform").and_then(Value::as_str).map(str::to_owned);
-        let platforms = platforms(&verb.platforms, own_platform.as_deref(), &build);
-        if let Some(own) = own_platform.filter(|own| !platforms.contains(own)) {
-            let why = format!("{own} is replaced by --platform {}", platforms.join(","));
-            print::note(&format!("warning: services.{service}.platform: {why}"));
-            fields.remove("platform");
-        }
+        let platforms = platforms(&verb.platforms, &service, fields, &build);
         targets.push(Target { service, build, image, platforms });
     }
     check_names(&targets)?;
@@ -181,17 +172,28 @@ fn name_of(
         .map_err(|bad| Usage(bad.to_string()))?)
 }
 
-/// The platforms that an image is built for; none: docker's own.
-fn platforms(given: &[String], own: Option<&str>, build: &Build) -> Vec<String> {
-    match (given, own) {
+/// The platforms that an image is built for; none: docker's own. A platform of the service that is not among them is not
+/// that of the release.
+fn platforms(given: &[String], service: &str, fields: &mut Map<String, Value>, build: &Build) -> Vec<String> {
+    let own = fields.get("platform").and_then(Value::as_str).map(str::to_owned);
+    let platforms = match (given, &own) {
         ([], None) => build.platforms.clone(),
-        ([], Some(own)) => vec![own.to_owned()],
+        ([], Some(own)) => vec![own.clone()],
         (given, _) => given.to_vec(),
+    };
+    if let Some(own) = own.filter(|own| !platforms.contains(own)) {
+        let why = format!("{own} is replaced by --platform {}", platforms.join(","));
+        print::note(&format!("warning: services.{service}.platform: {why}"));
+        fields.remove("platform");
     }
+    platforms
 }
 
-/// The id of a release from this folder: its Git commit, if it has one.
-async fn commit_of(directory: &Path) -> anyhow::Result<Commit> {
+/// The id of a release from this folder: the given one, else its Git commit, if it has one.
+async fn commit_of(given: Option<String>, directory: &Path) -> anyhow::Result<Commit> {
+    if let Some(given) = given {
+        return Ok(Commit::parse(given).map_err(|bad| Usage(format!("--commit: {bad}")))?);
+    }
     let random =
         |bytes| host::random_hex(bytes).context("cannot generate a random commit; name one with --commit");
     let head = git(directory, &["rev-parse", "--verify", "--quiet", "HEAD"]).await;
