@@ -80,8 +80,8 @@ pub(super) struct Verdict {
     pub(super) builds: BTreeMap<String, Build>,
     /// The project's folder.
     pub(super) directory: PathBuf,
-    /// Whether all errors are of the device's own settings.
-    is_only_policy: bool,
+    /// Whether the project is complete, and devices refuse what it asks for.
+    is_refused: bool,
 }
 
 /// Reads a project and judges it: with `device`, for a device with these settings.
@@ -136,8 +136,7 @@ fn judged(location: Location, device: Option<&Policy>, may_build: bool) -> anyho
     match compose_file::check(&project.file, &images, device) {
         Ok(warnings) => verdict.warnings.extend(warnings.iter().map(|warning| project.finding(warning))),
         Err(refusals) => {
-            verdict.is_only_policy =
-                verdict.errors.is_empty() && compose_file::check(&project.file, &images, None).is_ok();
+            verdict.is_refused = verdict.errors.is_empty();
             verdict.errors.extend(refusals.iter().map(|refusal| project.finding(refusal)));
         }
     }
@@ -166,7 +165,7 @@ impl Verdict {
             [error] => error.to_string(),
             errors => format!("the project has {} errors: devices would not run it", errors.len()),
         };
-        Err(if self.is_only_policy { InTheWay(why).into() } else { Usage(why).into() })
+        Err(if self.is_refused { InTheWay(why).into() } else { Usage(why).into() })
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::client::Client;
 use super::exit::Exit;
@@ -13,6 +14,19 @@ use crate::wire::operator_api::{DeviceDetail, DeviceView, ReleaseView};
 
 /// How often the devices are asked for.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long a device's report may still be about the release before, although it has asked for this one.
+const SETTLES: Duration = Duration::from_secs(10);
+
+/// A device's first poll since the release was created.
+#[derive(Debug)]
+struct FirstPoll {
+    at: Timestamp,
+    /// When we saw it.
+    seen: Instant,
+    /// Whether the device has reported anything but a rejection since.
+    has_begun: bool,
+}
 
 /// How far a device is with the release.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,18 +97,23 @@ impl Standing {
 async fn devices(
     client: &Client,
     release: &ReleaseView,
-    first_polls: &mut BTreeMap<String, Timestamp>,
+    first_polls: &mut BTreeMap<String, FirstPoll>,
 ) -> anyhow::Result<BTreeMap<String, Standing>> {
     let all: Vec<DeviceView> = client.get(&["devices"], &[("fleet", Some(&release.fleet))]).await?;
     let mut found = BTreeMap::new();
     for device in all.into_iter().filter(|device| device.target.as_deref() == Some(&release.commit)) {
         let polled = device.last_seen.filter(|seen| *seen > release.start_timestamp);
-        let first_poll = match (first_polls.get(&device.uuid), polled) {
-            (Some(known), _) => Some(*known),
-            (None, Some(polled)) => Some(*first_polls.entry(device.uuid.clone()).or_insert(polled)),
-            (None, None) => None,
-        };
-        let reported = if says_no(&device) && first_poll.is_some() {
+        if let Some(at) = polled {
+            let first = FirstPoll { at, seen: Instant::now(), has_begun: false };
+            first_polls.entry(device.uuid.clone()).or_insert(first);
+        }
+        let first = first_polls.get_mut(&device.uuid);
+        let first_poll = first.as_ref().map(|first| first.at);
+        let is_settled = first.is_some_and(|first| {
+            first.has_begun |= !says_no(&device);
+            first.has_begun || first.seen.elapsed() > SETTLES
+        });
+        let reported = if says_no(&device) && is_settled {
             let detail: DeviceDetail = client.get(&["devices", &device.uuid], &[]).await?;
             detail.reported_at
         } else {

@@ -21,7 +21,12 @@ struct Base<'b> {
 
 impl Loader {
     /// Replaces each service that extends another one by the complete service.
-    pub(super) fn extend(&mut self, document: &mut Node, file: &Path, scope: &Scope) -> Result<(), Vec<Finding>> {
+    pub(super) fn extend(
+        &mut self,
+        document: &mut Node,
+        file: &Path,
+        scope: &Scope,
+    ) -> Result<(), Vec<Finding>> {
         let Some(Kind::Map(services)) = document.get("services").map(|node| node.kind.clone()) else {
             return Ok(());
         };

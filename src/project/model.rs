@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::env_file::{self, Format};
 use super::error::{Finding, Place};
 use super::files::{self, Files};
-use super::merge::{drop_replaced, drop_replaced_of, drop_tags, merge};
-use super::node::{Kind, Map, Node, get, get_mut, remove, set, start_of};
+use super::merge::{drop_replaced, drop_tags, merge};
+use super::node::{Kind, Node, get_mut, remove, set, start_of};
 use super::{paths, variables, yaml};
 
 /// Values of variables, by name.
