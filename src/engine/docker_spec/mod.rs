@@ -81,7 +81,7 @@ pub(super) fn unnamed_volume(service: &ServiceName, path: &str) -> Option<Volume
         path.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| !w.is_empty()).collect();
     let readable: String = words.join("-").chars().take(60).collect();
     let hash: String = Sha256::digest(path.as_bytes()).iter().take(4).map(|b| format!("{b:02x}")).collect();
-    VolumeName::parse(&format!("{service}_unnamed-{readable}-{hash}")).ok()
+    VolumeName::parse(format!("{service}_unnamed-{readable}-{hash}")).ok()
 }
 
 pub(super) fn volume_name(instance: &Instance, app: &App, name: &VolumeName) -> String {
