@@ -457,12 +457,12 @@ fn what_is_wrong_is_told_in_one_line_with_its_code() {
     ");
     assert_snapshot!(lab.run("release create lab --file bad.yml"), @r"
     --- stderr
-    error: bad.yml: line 3: services.web.build: images are not built here: build and push it, then name the image
+    error: bad.yml:3: services.web.build: images are not built here: use `cotter push`, which builds them, or build and push it and name the image
     --- exit 2
     ");
     assert_snapshot!(lab.run("release create lab --file refused.yml"), @r#"
     --- stderr
-    error: devices would refuse this release: services.web.ports[0]: "x:y" is not accepted: write "[address:][host port[-end]:]container port[-end][/tcp|/udp]", e.g. "8080:80"
+    error: refused.yml:4: services.web.ports[0]: "x:y" is not accepted: write "[address:][host port[-end]:]container port[-end][/tcp|/udp]", e.g. "8080:80"
     --- exit 21
     "#);
     assert_snapshot!(lab.run("device pin porch"), @r"
