@@ -61,7 +61,7 @@ judge=$here/../tests/compose_projects/requirements.txt
 install_compose() {
     say "installing docker-compose (a judge for the tests) into .cross/compose"
     rm -rf "$compose"
-    python3 -m pip install --quiet --no-deps --target "$compose" --requirement "$judge" >&2 &&
+    "$fuzzer/bin/python" -m pip install --quiet --no-deps --target "$compose" --requirement "$judge" >&2 &&
         cp "$judge" "$compose/installed"
 }
 cmp -s "$judge" "$compose/installed" || install_compose ||

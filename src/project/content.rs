@@ -82,25 +82,38 @@ fn content(
     loader: &mut Loader,
     values: &Values,
 ) -> Result<Node, String> {
+    let text = match origin(definition, field, name, values)? {
+        Origin::Text(text) => text,
+        Origin::File(file) => {
+            let shown = files::shown(&file, &loader.directory);
+            loader.files.read(&file).map_err(|why| format!("{shown}: {why}"))?
+        }
+    };
+    Ok(Node::text(text, &definition.place))
+}
+
+/// Where the content of a config or secret is.
+pub(super) enum Origin {
+    Text(String),
+    File(PathBuf),
+}
+
+/// Reads where the content of the config or secret `name` is. `field` is the section in which it is declared.
+///
+/// # Errors
+///
+/// Why it has none.
+pub(super) fn origin(definition: &Node, field: &str, name: &str, values: &Values) -> Result<Origin, String> {
     let member = |key: &str| definition.get(key).and_then(Node::as_text);
     if definition.get("external").is_some_and(|external| external.is_true() || external.as_map().is_some()) {
-        return Err(format!(
-            "{field}.{name} is external, and devices do not have it: give its content or its file"
-        ));
+        return Err(format!("{field}.{name} is external, and is not here: give its content or its file"));
     }
     match (member("content"), member("file"), member("environment")) {
-        (Some(content), None, None) => Ok(Node::text(content, &definition.place)),
-        (None, Some(file), None) => {
-            let shown = files::shown(Path::new(file), &loader.directory);
-            let text = loader.files.read(Path::new(file)).map_err(|why| format!("{shown}: {why}"))?;
-            Ok(Node::text(text, &definition.place))
-        }
-        (None, None, Some(variable)) => match values.get(variable) {
-            Some(value) => Ok(Node::text(value, &definition.place)),
-            None => Err(format!(
-                "the variable {variable} has no value: set it in the environment or in the file .env"
-            )),
-        },
+        (Some(content), None, None) => Ok(Origin::Text(content.to_owned())),
+        (None, Some(file), None) => Ok(Origin::File(PathBuf::from(file))),
+        (None, None, Some(variable)) => values.get(variable).cloned().map(Origin::Text).ok_or_else(|| {
+            format!("the variable {variable} has no value: set it in the environment or in the file .env")
+        }),
         (None, None, None) => {
             Err(format!("{field}.{name} has no content: write content, file or environment"))
         }
@@ -203,6 +216,13 @@ fn contents(source: &Path, target: &str, loader: &mut Loader, mount: &Node) -> R
             let mut entries = entries.map_err(|error| failed(&source, &error))?;
             if entries.len() + found.len() + folders.len() > MOST_FILES {
                 return Err(too_much());
+            }
+            let is_hidden = |entry: &&std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with('.');
+            if let Some(hidden) = entries.iter().find(is_hidden) {
+                return Err(format!(
+                    "it has {}, which may not be meant for devices: mount its files one by one, or move that one away",
+                    shown(&hidden.path())
+                ));
             }
             entries.sort_by_key(std::fs::DirEntry::file_name);
             folders.extend(entries.iter().rev().map(|entry| (entry.path(), target.join(entry.file_name()))));

@@ -189,8 +189,7 @@ fn depend_on_links(fields: &mut Map) {
 /// Writes the variables of `env_file` into `environment`, whose own ones win.
 fn variables(fields: &mut Map, path: &str, loader: &mut Loader, values: &Values) -> Result<(), Finding> {
     let Some(files) = remove(fields, "env_file").filter(|files| !is_empty(files)) else { return Ok(()) };
-    let own = remove(fields, "environment").map_or_else(|| Node::map(Map::new(), &files.place), pairs);
-    let own = own.as_map().cloned().unwrap_or_default();
+    let own = take_pairs(fields, "environment", &files.place);
     let value_of = |node: &Node| node.as_text().map(str::to_owned);
     // A file may refer to variables of the project, then of the service, then of the files before.
     let mut read: Values =
@@ -199,27 +198,35 @@ fn variables(fields: &mut Map, path: &str, loader: &mut Loader, values: &Values)
     outer.extend(values.clone());
     let path = format!("{path}.env_file");
     read_files(&files, &path, loader, &outer, &mut read)?;
-    let mut all: Map =
-        read.into_iter().map(|(name, value)| (name, Node::text(value, &files.place))).collect();
+    set(fields, "environment", below(read, own, &files.place));
+    Ok(())
+}
+
+/// The variables that were read from files, and over them a service's own ones.
+fn below(read: Values, own: Map, place: &Place) -> Node {
+    let mut all: Map = read.into_iter().map(|(name, value)| (name, Node::text(value, place))).collect();
     for (name, node) in own {
         set(&mut all, &name, node);
     }
-    set(fields, "environment", Node::map(all, &files.place));
-    Ok(())
+    Node::map(all, place)
+}
+
+/// The `NAME=value` entries of a field, which is taken out.
+fn take_pairs(fields: &mut Map, field: &str, place: &Place) -> Map {
+    let node = remove(fields, field).map_or_else(|| Node::map(Map::new(), place), pairs);
+    match node.kind {
+        Kind::Map(map) => map,
+        Kind::List(_) | Kind::Scalar { .. } => Map::new(),
+    }
 }
 
 /// Writes the labels of `label_file` into `labels`, whose own ones win.
 fn labels(fields: &mut Map, path: &str, loader: &mut Loader, values: &Values) -> Result<(), Finding> {
     let Some(files) = remove(fields, "label_file").filter(|files| !is_empty(files)) else { return Ok(()) };
-    let own = remove(fields, "labels").map_or_else(|| Node::map(Map::new(), &files.place), pairs);
+    let own = take_pairs(fields, "labels", &files.place);
     let mut read = Values::new();
     read_files(&files, &format!("{path}.label_file"), loader, values, &mut read)?;
-    let mut all: Map =
-        read.into_iter().map(|(name, value)| (name, Node::text(value, &files.place))).collect();
-    for (name, node) in own.as_map().cloned().unwrap_or_default() {
-        set(&mut all, &name, node);
-    }
-    set(fields, "labels", Node::map(all, &files.place));
+    set(fields, "labels", below(read, own, &files.place));
     Ok(())
 }
 

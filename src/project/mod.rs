@@ -124,13 +124,12 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
     // The file of variables may name the compose files.
     let early =
         values_of(source, &first, &mut Loader::new(files_of(&first), here.clone())).unwrap_or_default();
-    let given = given_files(source, &early, &here).map_err(whole)?;
-    let directory = match &source.directory {
-        Some(directory) => files::join(&here, &directory.display().to_string()),
-        None => match given.first() {
-            Some(Given { path, text: None, .. }) => path.parent().unwrap_or(&here).to_owned(),
-            Some(_) | None => here.clone(),
-        },
+    let given = given_files(source, &early, &here, &first).map_err(whole)?;
+    let directory = match given.first() {
+        Some(Given { path, text: None, .. }) if source.directory.is_none() => {
+            path.parent().unwrap_or(&here).to_owned()
+        }
+        Some(_) | None => first,
     };
     let mut loader = Loader::new(files_of(&directory), here);
     let mut values = values_of(source, &directory, &mut loader)?;
@@ -190,7 +189,13 @@ fn section(model: &Node, name: &str, warnings: &mut Vec<Finding>) -> BTreeMap<St
     map.iter().map(member).collect()
 }
 
-fn given_files(source: &Source, values: &Values, here: &Path) -> Result<Vec<Given>, String> {
+/// The compose files: those that are named, else those with the usual names in `directory`.
+fn given_files(
+    source: &Source,
+    values: &Values,
+    here: &Path,
+    directory: &Path,
+) -> Result<Vec<Given>, String> {
     if !source.files.is_empty() {
         let one = |path: &PathBuf| {
             if path == Path::new("-") {
@@ -201,15 +206,11 @@ fn given_files(source: &Source, values: &Values, here: &Path) -> Result<Vec<Give
         };
         return Ok(source.files.iter().map(one).collect());
     }
-    let directory = source
-        .directory
-        .as_ref()
-        .map_or(here.to_owned(), |path| files::join(here, &path.display().to_string()));
     let named = values.get("COMPOSE_FILE").filter(|names| !names.is_empty());
     if let Some(names) = named {
         let separator = values.get("COMPOSE_PATH_SEPARATOR").filter(|text| !text.is_empty());
         let separator = separator.map_or(":", String::as_str);
-        let one = |name| Given { path: files::join(&directory, name), text: None, is_named: true };
+        let one = |name| Given { path: files::join(directory, name), text: None, is_named: true };
         return Ok(names.split(separator).filter(|name| !name.is_empty()).map(one).collect());
     }
     let first = |names: &[&str]| names.iter().map(|name| directory.join(name)).find(|path| path.is_file());

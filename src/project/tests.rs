@@ -344,6 +344,17 @@ fn nothing_of_the_authors_machine_goes_along() {
 }
 
 #[test]
+fn hidden_files_of_a_folder_do_not_go_along_unnoticed() {
+    let text =
+        "== compose.yaml\nservices: {web: {image: a, volumes: ['./conf:/conf:ro']}}\n== conf/a.conf\na\n";
+    assert_eq!(loaded(text)["web"]["configs"][0]["target"], "/conf/a.conf");
+    assert!(
+        errors(&format!("{text}== conf/sub/.env\nSECRET=1\n"))
+            .contains("conf/sub/.env, which may not be meant for devices")
+    );
+}
+
+#[test]
 fn a_later_name_without_a_value_replaces_an_earlier_one() {
     let text = "== compose.yaml\nservices: {web: {image: a, environment: {T: dev, U: dev}}}\n== compose.override.yaml\nservices: {web: {environment: {T: , U: !reset null}}}\n";
     assert_eq!(loaded(text)["web"]["environment"], json!({"T": null}));

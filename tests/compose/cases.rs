@@ -337,6 +337,12 @@ pub(crate) const CASES: &[Case] = &[
     ),
     // what runs
     inside(
+        "files of the release",
+        r#"{"configs": [{"source": "c", "target": "/etc/deep/c", "content": "port 80\n"}, {"source": "s", "target": "/run/secrets/s", "content": "x", "mode": "0400", "uid": "7"}]}"#,
+        "cat /etc/deep/c; stat -c '%a %u' /etc/deep/c /run/secrets/s",
+        "port 80\n444 0\n400 7",
+    ),
+    inside(
         "an environment of all kinds",
         r#"{"environment": {"N": 5, "B": true, "SPACE": " a  b ", "QUOTE": "it's \"x\"", "DOLLAR": "$HOME", "LINES": "a\nb", "U": "é→", "EMPTY": ""}}"#,
         r#"printf '%s|' "$N" "$B" "$SPACE" "$QUOTE" "$DOLLAR" "$LINES" "$U" "${EMPTY-unset}""#,

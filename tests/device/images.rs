@@ -8,14 +8,17 @@ use serde_json::json;
 use crate::support::{Agent, FakeCloud, Lab, Question, RegistryProxy, eventually};
 use crate::{app, bad, postponed, service, until_done, uuid};
 
+/// Makes the cloud ask for the release `commit` of the app `shop`, whose service `web` has this image.
+fn offer(cloud: &FakeCloud, commit: &str, image: &str) {
+    let apps = app(1, "shop", commit, &[("web", service(image, json!({})))]);
+    cloud.target(commit, &json!({ uuid(1): apps }));
+}
+
 #[test]
 fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     let lab = Lab::new("images");
     let cloud = FakeCloud::start();
-    let target = |commit: &str, image: &str| {
-        let apps = app(1, "shop", commit, &[("web", service(image, json!({})))]);
-        cloud.target(commit, &json!({ uuid(1): apps }));
-    };
+    let target = |commit: &str, image: &str| offer(&cloud, commit, image);
     target("one", lab.image("r1"));
     let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "till");
     agent.set("update.stall_timeout=5s");
@@ -82,10 +85,7 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
 fn an_image_that_no_engine_can_unpack_is_given_up_after_three_downloads() {
     let lab = Lab::new("torn");
     let cloud = FakeCloud::start();
-    let target = |commit: &str, image: &str| {
-        let apps = app(1, "shop", commit, &[("web", service(image, json!({})))]);
-        cloud.target(commit, &json!({ uuid(1): apps }));
-    };
+    let target = |commit: &str, image: &str| offer(&cloud, commit, image);
     target("one", lab.image("r1"));
     let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "till");
     agent.start_again();

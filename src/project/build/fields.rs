@@ -106,7 +106,7 @@ impl Reader<'_> {
                 let why = "docker's command line does not know services: name an image (docker-image://...) or a folder";
                 self.refuse(&value.place, &field, why);
             } else if !is_address(&context) {
-                self.is_folder(Path::new(&context), &value.place, &field);
+                self.check_folder(Path::new(&context), &value.place, &field);
             }
             contexts.push(format!("{key}={context}"));
         }

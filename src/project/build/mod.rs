@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 pub use fields::FIELDS;
 
+use super::content::{Origin, origin};
 use super::error::{Finding, Place};
 use super::files::{self, Files};
 use super::merge::pairs;
@@ -161,7 +162,7 @@ impl Reader<'_> {
             return;
         }
         let context = PathBuf::from(&build.context);
-        if !self.is_folder(&context, &place("context"), "context") || build.inline.is_some() {
+        if !self.check_folder(&context, &place("context"), "context") || build.inline.is_some() {
             return;
         }
         let named = build.dockerfile.as_ref().map(|name| files::join(&context, name));
@@ -186,7 +187,8 @@ impl Reader<'_> {
         }
     }
 
-    fn is_folder(&mut self, folder: &Path, place: &Place, field: &str) -> bool {
+    /// Refuses a folder that is not there, or not a part of the project. Returns whether it is fine.
+    fn check_folder(&mut self, folder: &Path, place: &Place, field: &str) -> bool {
         let shown = folder.display();
         let checked = if folder.is_dir() {
             self.outside.files.check_inside(folder).map_err(|why| format!("{shown}: {why}"))
@@ -263,30 +265,21 @@ impl Reader<'_> {
         let Some(definition) = self.outside.secrets.and_then(|secrets| secrets.get(name)) else {
             return Err(format!("there is no {name} under secrets: declare it, or correct the name"));
         };
-        let member = |key: &str| definition.get(key).and_then(Node::as_text);
-        let from = match (member("file"), member("environment"), member("content")) {
-            (Some(file), None, None) => {
-                if !Path::new(file).is_file() {
-                    return Err(format!("there is no file {file}: correct the path"));
+        let from = match origin(definition, "secrets", name, self.outside.values)? {
+            Origin::Text(text) => SecretFrom::Value(text),
+            Origin::File(file) => {
+                let shown = file.display().to_string();
+                if !file.is_file() {
+                    return Err(format!("there is no file {shown}: correct the path"));
                 }
-                self.outside.files.check_inside(Path::new(file)).map_err(|why| format!("{file}: {why}"))?;
-                if file.contains([',', '"']) {
+                self.outside.files.check_inside(&file).map_err(|why| format!("{shown}: {why}"))?;
+                if shown.contains([',', '"']) {
                     return Err(format!(
-                        "{file:?} has a ',' or a quote, which docker does not take: rename it"
+                        "{shown:?} has a ',' or a quote, which docker does not take: rename it"
                     ));
                 }
-                SecretFrom::File(PathBuf::from(file))
+                SecretFrom::File(file)
             }
-            (None, Some(variable), None) => match self.outside.values.get(variable) {
-                Some(value) => SecretFrom::Value(value.clone()),
-                None => {
-                    return Err(format!(
-                        "the variable {variable} has no value: set it in the environment or in the file .env"
-                    ));
-                }
-            },
-            (None, None, Some(content)) => SecretFrom::Value(content.to_owned()),
-            _ => return Err(format!("secrets.{name} must have one of file, environment and content")),
         };
         Ok(Secret { place: entry.place.clone(), id: id.to_owned(), from })
     }
