@@ -126,11 +126,11 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
     for (file, told) in [
         (
             "nowhere.toml",
-            "settings file DIR/nowhere.toml cannot be read (No such file or directory (os error 2)); make it readable, or name another one with --config",
+            "settings file DIR/nowhere.toml cannot be read (No such file or directory (os error 2)); make it readable, or name another file",
         ),
         (
             "folder.toml",
-            "settings file DIR/folder.toml cannot be read (Is a directory (os error 21)); make it readable, or name another one with --config",
+            "settings file DIR/folder.toml cannot be read (Is a directory (os error 21)); make it readable, or name another file",
         ),
     ] {
         let mut command = cotter();

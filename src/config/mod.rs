@@ -88,7 +88,7 @@ impl std::fmt::Debug for CloudConfig {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(
-        "settings file {path} cannot be read ({why}); make it readable, or name another one with --config"
+        "settings file {path} cannot be read ({why}); make it readable, or name another file"
     )]
     Unreadable { path: String, why: String },
     #[error("settings in {place} are invalid: {why}")]
