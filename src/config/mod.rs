@@ -87,9 +87,7 @@ impl std::fmt::Debug for CloudConfig {
 /// Why the settings are not accepted.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    #[error(
-        "settings file {path} cannot be read ({why}); make it readable, or name another file"
-    )]
+    #[error("settings file {path} cannot be read ({why}); make it readable, or name another file")]
     Unreadable { path: String, why: String },
     #[error("settings in {place} are invalid: {why}")]
     Wrong { place: String, why: String },
