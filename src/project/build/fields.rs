@@ -27,7 +27,7 @@ enum Shape {
     Keys,
 }
 
-/// The fields of `build` that become options one by one, besides those that [`Build`] names.
+/// The fields of `build` that become options one by one, besides those that [`super::Build`] names.
 pub const FIELDS: &[&str] = &[
     "additional_contexts",
     "cache_from",
