@@ -2,7 +2,6 @@
 //!
 //! Everything that can be refused is refused before the first image is built, and the release is created last.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
@@ -95,12 +94,7 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     }
     check_names(&targets)?;
     let http = Http::new()?;
-    let mut exact = BTreeMap::new();
-    for (service, image) in images {
-        let found = registry::resolve(&http, &image).await;
-        exact
-            .insert(service.clone(), found.with_context(|| format!("services.{service}.image"))?.to_string());
-    }
+    let mut exact = release::exact(&http, &images).await?;
     let mut docker = if targets.is_empty() { None } else { Some(Docker::find().await?) };
     if let Some(docker) = &mut docker {
         check_can_be_built(&targets, docker.builder)?;

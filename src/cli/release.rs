@@ -11,7 +11,7 @@ use super::compose::{self, Verdict};
 use super::print;
 use crate::host;
 use crate::http::{Http, Method};
-use crate::model::ReleaseStatus;
+use crate::model::{ImageRef, ReleaseStatus};
 use crate::project::Finding;
 use crate::registry;
 use crate::wire::operator_api::{
@@ -173,13 +173,7 @@ async fn create(verb: Create) -> anyhow::Result<()> {
     verdict.result()?;
     let Verdict { file, images: wanted, warnings, .. } = verdict;
     let client = Client::new(verb.plain.connection)?;
-    let http = Http::new()?;
-    let mut images = BTreeMap::new();
-    for (service, image) in wanted {
-        let exact =
-            registry::resolve(&http, &image).await.with_context(|| format!("services.{service}.image"))?;
-        images.insert(service, exact.to_string());
-    }
+    let images = exact(&Http::new()?, &wanted).await?;
     let commit = match verb.commit {
         Some(commit) => commit,
         None => host::random_hex(16).context("cannot generate a random commit; name one with --commit")?,
@@ -195,6 +189,20 @@ async fn create(verb: Create) -> anyhow::Result<()> {
     };
     let created = post(&client, &verb.fleet, &body, &warnings).await?;
     if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
+}
+
+/// The images of services, each with the digest that its registry has for it now.
+pub(super) async fn exact(
+    http: &Http,
+    images: &BTreeMap<String, ImageRef>,
+) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut exact = BTreeMap::new();
+    for (service, image) in images {
+        let found =
+            registry::resolve(http, image).await.with_context(|| format!("services.{service}.image"))?;
+        exact.insert(service.clone(), found.to_string());
+    }
+    Ok(exact)
 }
 
 /// Creates a release. Prints the warnings that are not among those that are known.
