@@ -54,7 +54,9 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["fleet", "provisioning-key", "list", "a"],
     &["fleet", "provisioning-key", "revoke", "a", "b"],
     &["device", "list"],
+    &["device", "list", "--columns", "name,type,update,agent,created,tags,why"],
     &["device", "show", "a"],
+    &["device", "wait", "--timeout", "0s"],
     &["device", "pin", "a", "b"],
     &["device", "pin", "--filter", "a", "b"],
     &["device", "track-fleet", "a"],
@@ -246,7 +248,9 @@ fn of_push(method: &str, path: &str) -> Found {
     }
     if path.contains("/devices") {
         let mut devices: Value = serde_json::from_slice(&of_fleet(method, "/api/v1/devices").1).unwrap();
-        for (field, value) in [("target", "c1"), ("running", "c1"), ("update_status", "done")] {
+        for (field, value) in
+            [("target", "c1"), ("running", "c1"), ("update_status", "done"), ("state", "on-target")]
+        {
             devices[0][field] = value.into();
         }
         return (200, devices.to_string().into_bytes());
@@ -255,7 +259,7 @@ fn of_push(method: &str, path: &str) -> Found {
         return (200, releases.to_string().into_bytes());
     }
     let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
-                        "devices": 1, "releases": 1, "created": TIME });
+                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "created": TIME });
     (200, fleet.to_string().into_bytes())
 }
 
@@ -286,6 +290,7 @@ fn answer(mut stream: impl Read + Write, find: impl Fn(&str, &str) -> Found) {
 
 fn of_agent(_: &str, path: &str) -> Found {
     let waiting = json!({ "app": HOSTILE, "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "retry_in_s": 1, "since": HOSTILE });
+    let rejected = json!({ "app": HOSTILE, "service": null, "reason": "rejected", "why": HOSTILE, "retry_in_s": null, "since": HOSTILE });
     let service = json!({ "name": HOSTILE, "release": HOSTILE, "image": HOSTILE, "status": HOSTILE, "detail": HOSTILE, "progress": 5 });
     let document = match path.split('?').next().unwrap() {
         "/v1/status" => json!({
@@ -293,16 +298,18 @@ fn of_agent(_: &str, path: &str) -> Found {
             "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE },
             "engine_error": HOSTILE, "store_error": HOSTILE, "has_target": false, "is_busy": false,
             "hold": { "reason": HOSTILE, "since": HOSTILE },
+            "evidence": [{ "app": HOSTILE, "release": HOSTILE, "service": HOSTILE, "at": HOSTILE, "restarts": 1,
+                           "cause": HOSTILE, "exit_code": 1, "healthcheck": HOSTILE, "lines": [HOSTILE] }],
             "locks": {
                 "leases": [{ "id": HOSTILE, "owner": HOSTILE, "reason": HOSTILE, "expires_in_s": 1 }],
                 "files": [{ "app": HOSTILE, "service": HOSTILE, "path": HOSTILE }],
             },
             "apps": [{ "uuid": HOSTILE, "name": HOSTILE, "target": HOSTILE, "current": HOSTILE, "update": HOSTILE, "services": [service],
                        "halted": [{ "service": HOSTILE, "since": HOSTILE }], "forced": HOSTILE }],
-            "waiting": [waiting],
+            "waiting": [waiting, rejected],
         }),
         "/v1/plan" => json!({
-            "schema_version": 1, "engine_error": null, "waiting": [waiting], "is_cut": false,
+            "schema_version": 1, "engine_error": null, "waiting": [waiting, rejected], "is_cut": false,
             "stages": [{ "after": [waiting], "steps": [{ "step": HOSTILE, "app": HOSTILE, "service": HOSTILE, "what": HOSTILE }] }],
         }),
         "/v1/history" => json!({ "schema_version": 1, "history": [
@@ -328,9 +335,11 @@ fn of_fleet(method: &str, path: &str) -> Found {
         return (400, error.to_string().into_bytes());
     }
     let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
-                        "devices": 1, "releases": 1, "created": TIME });
+                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "created": TIME });
     let device = json!({ "uuid": HOSTILE, "number": 1, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "pin": HOSTILE,
-                         "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "last_seen": TIME,
+                         "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "state": "on-target", "why": HOSTILE,
+                         "agent": HOSTILE, "waiting": [{ "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "since": HOSTILE }],
+                         "evidence": [{ "service": HOSTILE, "release": HOSTILE, "at": HOSTILE, "cause": HOSTILE, "lines": [HOSTILE] }], "last_seen": TIME,
                          "tags": { HOSTILE: HOSTILE }, "created": TIME, "provisioning_key": HOSTILE, "provisioning_key_name": HOSTILE, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
                          "services": [{ "service": HOSTILE, "release": HOSTILE, "status": HOSTILE, "download_progress": 1 }] });
     let release = json!({ "number": 1, "fleet": HOSTILE, "commit": HOSTILE, "status": "success", "is_final": true,

@@ -148,6 +148,7 @@ fn running(now: &Target, next: &Target) -> Observed {
                     health: Health::Unchecked,
                     is_cut_off: false,
                     restarts: 0,
+                    last_end: None,
                     status: "Up 1 hour".to_owned(),
                     ports: BTreeMap::new(),
                     networks: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{AppReport, CloudReport, Happening, Report, UpdateStatus, Waiting, exposure};
+use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, UpdateStatus, Waiting, exposure};
 
 /// Version of the document's schema.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -27,6 +27,9 @@ pub struct StatusDocument {
     pub has_target: bool,
     pub apps: Vec<AppStatus>,
     pub waiting: Vec<WaitingStatus>,
+    /// Why services failed: those of the releases that were rejected last, and those that do not run well now.
+    #[serde(default)]
+    pub evidence: Vec<EvidenceStatus>,
     /// Whether there is something to do now: a step, or a target that has not been planned yet.
     #[serde(default)]
     pub is_busy: bool,
@@ -35,6 +38,27 @@ pub struct StatusDocument {
     /// The locks that prevent swaps.
     #[serde(default)]
     pub locks: LocksStatus,
+}
+
+/// What is known of the failure of one service of a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EvidenceStatus {
+    /// Uuid.
+    pub app: String,
+    /// Commit.
+    pub release: String,
+    pub service: String,
+    /// RFC 3339, UTC: when it was collected.
+    pub at: String,
+    /// How often the engine had restarted the container.
+    pub restarts: u64,
+    /// How the container ended, or how its healthcheck failed, as the predicate of a sentence; absent if neither is known.
+    pub cause: Option<String>,
+    pub exit_code: Option<i64>,
+    /// What the failed healthcheck printed.
+    pub healthcheck: Option<String>,
+    /// The last lines that the service wrote, oldest first; 20 at most.
+    pub lines: Vec<String>,
 }
 
 /// The locks that are in force.
@@ -212,6 +236,7 @@ pub fn document(
         has_target: report.has_target,
         apps: report.apps.iter().map(|(uuid, report)| app(uuid.to_string(), report)).collect(),
         waiting: report.waiting.iter().map(waiting).collect(),
+        evidence: report.evidence.iter().map(evidence).collect(),
         is_busy: report.is_busy,
         hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
         locks: locks(report, now),
@@ -311,6 +336,20 @@ fn app(uuid: String, report: &AppReport) -> AppStatus {
             .map(|(service, halt)| HaltedStatus { service: service.to_string(), since: halt.since.clone() })
             .collect(),
         forced: report.forced.as_ref().map(ToString::to_string),
+    }
+}
+
+fn evidence(evidence: &Evidence) -> EvidenceStatus {
+    EvidenceStatus {
+        app: evidence.app.to_string(),
+        release: evidence.release.to_string(),
+        service: evidence.service.to_string(),
+        at: evidence.at.clone(),
+        restarts: evidence.restarts,
+        cause: evidence.cause(),
+        exit_code: evidence.end.as_ref().map(|end| end.exit_code),
+        healthcheck: evidence.probe.as_ref().map(|probe| probe.output.clone()),
+        lines: evidence.lines.clone(),
     }
 }
 

@@ -22,8 +22,8 @@ pub use answer::ControlAnswer;
 pub use client::{ClientError, ReadLog, events, history, logs, order, plan, status};
 pub use control::{Control, serve_control};
 pub use document::{
-    AppStatus, EventStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument, HoldStatus,
-    LeaseStatus, LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
+    AppStatus, EventStatus, EvidenceStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument,
+    HoldStatus, LeaseStatus, LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
 };
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
 pub use inherited::Inherited;

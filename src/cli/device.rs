@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, FILTER, Plain};
+use super::client::{Client, Connection, FILTER, Plain};
 use super::deletion::{self, AllowDevices, Barred, Delete};
-use super::exit::Usage;
+use super::device_list::{self, List};
+use super::exit::{Exit, Usage};
+use super::follow::{self, Output, Patience, Scope, Wait};
 use super::print;
+use crate::wire::account::{self, Evidence};
 use crate::wire::operator_api::{
-    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TagDevice, TrackMany,
+    BulkView, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice,
+    TagDevice, TrackMany,
 };
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
-    /// Lists devices
+    /// Lists devices, where each stands between its target and what it runs, and why
     List(List),
     /// Shows a device and its last report
     Show(One),
@@ -22,6 +26,11 @@ pub(super) enum Verb {
     #[command(override_usage = "cotter device pin [OPTIONS] DEVICE COMMIT\n       \
         cotter device pin [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] COMMIT")]
     Pin(PinDevices),
+    /// Waits until devices run their targets, and says where each stands
+    #[command(
+        after_help = "Example: cotter device wait --fleet greenhouse --timeout 30min --allow-failed 2%"
+    )]
+    Wait(WaitFor),
     /// Unpins a device, or all that match a filter, so that it follows its fleet
     TrackFleet(TrackFleet),
     /// Sets and removes tags of a device
@@ -39,20 +48,6 @@ pub(super) enum Verb {
     Barred(Barred),
     /// Lets deleted devices register again, or restores them
     Allow(AllowDevices),
-}
-
-#[derive(Debug, Args)]
-pub(super) struct List {
-    /// Only devices of this fleet
-    #[arg(long)]
-    fleet: Option<String>,
-    #[arg(long, help = FILTER)]
-    filter: Option<String>,
-    /// Only devices that registered with this provisioning key: its name, its id, or the first 4 or more digits of it
-    #[arg(long, value_name = "KEY")]
-    provisioning_key: Option<String>,
-    #[command(flatten)]
-    plain: Plain,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +79,8 @@ pub(super) struct PinDevices {
     #[command(flatten)]
     bulk: Bulk,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     plain: Plain,
 }
 
@@ -95,7 +92,31 @@ pub(super) struct TrackFleet {
     #[command(flatten)]
     bulk: Bulk,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WaitFor {
+    /// Name or uuid of a device, or the first 4 or more digits of the uuid [default: all devices that match]
+    #[arg(value_name = "DEVICE", conflicts_with_all = ["fleet", "filter"])]
+    device: Option<String>,
+    /// Only devices of this fleet
+    #[arg(long)]
+    fleet: Option<String>,
+    #[arg(long, help = FILTER)]
+    filter: Option<String>,
+    /// The states to wait for, with commas between them
+    #[arg(long, value_name = "STATES", default_value = "on-target", value_parser = device_list::states)]
+    until: String,
+    #[command(flatten)]
+    patience: Patience,
+    /// Prints a line of JSON whenever a device changes its state
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
 }
 
 #[derive(Debug, Args)]
@@ -134,93 +155,119 @@ pub(super) struct Move {
     #[arg(value_name = "FLEET")]
     fleet: String,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     plain: Plain,
 }
 
-pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
+pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
-        Verb::List(verb) => list(verb).await,
+        Verb::List(verb) => device_list::run(verb).await?,
         Verb::Show(One { device, plain }) => {
             let detail: DeviceDetail = Client::new(plain.connection)?.get(&["devices", &device], &[]).await?;
-            show(&detail, plain.json)
+            show(&detail, plain.json)?;
         }
-        Verb::Pin(verb) => pin(verb).await,
-        Verb::TrackFleet(verb) => track_fleet(verb).await,
+        Verb::Pin(verb) => return pin(verb).await,
+        Verb::Wait(verb) => return wait(verb).await,
+        Verb::TrackFleet(verb) => return track_fleet(verb).await,
         Verb::Tag(Tag { device, set, remove, plain }) => {
             let body = TagDevice { set: pairs(&set)?, remove };
             let client = Client::new(plain.connection)?;
-            changed(&client.post(&["devices", &device, "tags"], &body).await?, plain.json)
+            changed(&client.post(&["devices", &device, "tags"], &body).await?, plain.json)?;
         }
-        Verb::Move(Move { device, fleet, plain }) => {
+        Verb::Move(Move { device, fleet, wait, plain }) => {
             let client = Client::new(plain.connection)?;
-            changed(&client.post(&["devices", &device, "move"], &MoveDevice { fleet }).await?, plain.json)
+            let view = client.post(&["devices", &device, "move"], &MoveDevice { fleet }).await?;
+            return moved(&client, &view, &wait, plain.json).await;
         }
         Verb::Rename(Rename { device, name, plain }) => {
             let client = Client::new(plain.connection)?;
-            changed(&client.post(&["devices", &device, "rename"], &RenameDevice { name }).await?, plain.json)
+            changed(
+                &client.post(&["devices", &device, "rename"], &RenameDevice { name }).await?,
+                plain.json,
+            )?;
         }
-        Verb::Delete(verb) => deletion::delete(verb).await,
-        Verb::Barred(verb) => deletion::barred(verb).await,
-        Verb::Allow(verb) => deletion::allow(verb).await,
+        Verb::Delete(verb) => deletion::delete(verb).await?,
+        Verb::Barred(verb) => deletion::barred(verb).await?,
+        Verb::Allow(verb) => deletion::allow(verb).await?,
     }
+    Ok(Exit::Done)
 }
 
-async fn list(List { fleet, filter, provisioning_key, plain }: List) -> anyhow::Result<()> {
-    let client = Client::new(plain.connection)?;
-    let query = [
-        ("fleet", fleet.as_deref()),
-        ("filter", filter.as_deref()),
-        ("provisioning_key", provisioning_key.as_deref()),
-    ];
-    let devices: Vec<DeviceView> = client.get(&["devices"], &query).await?;
-    if plain.json {
-        return print::json("devices", &devices);
-    }
-    let rows = devices.iter().map(|device| {
-        [
-            print::short(Some(&device.uuid)),
-            device.name.clone(),
-            device.fleet.clone(),
-            online(device).to_owned(),
-            print::short(device.target.as_deref()),
-            if device.pin.is_some() { "pin" } else { "fleet" }.to_owned(),
-            print::short(device.running.as_deref()),
-            print::or_dash(device.update_status.as_deref()),
-            tags(&device.tags),
-        ]
-    });
-    let headers = ["UUID", "NAME", "FLEET", "ONLINE", "TARGET", "BY", "RUNNING", "UPDATE", "TAGS"];
-    print::table(headers, rows, "no device")
-}
-
-async fn pin(PinDevices { names, bulk, plain }: PinDevices) -> anyhow::Result<()> {
+async fn pin(PinDevices { names, bulk, wait, plain }: PinDevices) -> anyhow::Result<Exit> {
     let client = Client::new(plain.connection)?;
     match (names.as_slice(), bulk.filter) {
         ([device, release], None) => {
             let body = Pin { release: release.clone() };
-            changed(&client.post(&["devices", device, "pin"], &body).await?, plain.json)
+            let view = client.post(&["devices", device, "pin"], &body).await?;
+            moved(&client, &view, &wait, plain.json).await
         }
         ([release], Some(filter)) => {
-            let body = PinMany { filter, fleet: bulk.fleet, release: release.clone(), dry_run: bulk.dry_run };
-            all_changed(&client.post(&["devices", "pin"], &body).await?, plain.json)
+            let body = PinMany {
+                filter: filter.clone(),
+                fleet: bulk.fleet.clone(),
+                release: release.clone(),
+                dry_run: bulk.dry_run,
+            };
+            let scope = Scope { fleet: bulk.fleet, filter: Some(filter), ..Scope::default() };
+            let view = client.post(&["devices", "pin"], &body).await?;
+            all_moved(&client, &view, scope, &wait, plain.json).await
         }
         (_, Some(_)) => Err(Usage("with --filter, give the commit alone".to_owned()).into()),
         (_, None) => Err(Usage("give a device and a commit, or --filter and a commit".to_owned()).into()),
     }
 }
 
-async fn track_fleet(TrackFleet { device, bulk, plain }: TrackFleet) -> anyhow::Result<()> {
+async fn track_fleet(TrackFleet { device, bulk, wait, plain }: TrackFleet) -> anyhow::Result<Exit> {
     let client = Client::new(plain.connection)?;
     match (device, bulk.filter) {
         (Some(device), _) => {
-            changed(&client.post(&["devices", &device, "track-fleet"], &Nothing {}).await?, plain.json)
+            let view = client.post(&["devices", &device, "track-fleet"], &Nothing {}).await?;
+            moved(&client, &view, &wait, plain.json).await
         }
         (None, Some(filter)) => {
-            let body = TrackMany { filter, fleet: bulk.fleet, dry_run: bulk.dry_run };
-            all_changed(&client.post(&["devices", "track-fleet"], &body).await?, plain.json)
+            let body = TrackMany { filter: filter.clone(), fleet: bulk.fleet.clone(), dry_run: bulk.dry_run };
+            let scope = Scope { fleet: bulk.fleet, filter: Some(filter), ..Scope::default() };
+            let view = client.post(&["devices", "track-fleet"], &body).await?;
+            all_moved(&client, &view, scope, &wait, plain.json).await
         }
         (None, None) => Err(Usage("give a device or --filter".to_owned()).into()),
     }
+}
+
+async fn wait(verb: WaitFor) -> anyhow::Result<Exit> {
+    let client = Client::new(verb.connection)?;
+    let until = DeviceState::parse_list(&verb.until).map_err(Usage)?;
+    let mut scope =
+        Scope { fleet: verb.fleet, filter: verb.filter, is_any_required: true, ..Scope::default() };
+    if let Some(device) = &verb.device {
+        let detail: DeviceDetail = client.get(&["devices", device], &[]).await?;
+        scope.uuid = Some(detail.device.uuid);
+    }
+    let output = if verb.json { Output::Json } else { Output::Lines };
+    follow::follow(&client, &scope, &until, &verb.patience, output).await
+}
+
+/// Prints a device that was moved to another target, and follows it if that is wanted.
+async fn moved(client: &Client, device: &DeviceView, wait: &Wait, json: bool) -> anyhow::Result<Exit> {
+    changed(device, json)?;
+    let scope = Scope { uuid: Some(device.uuid.clone()), ..Scope::default() };
+    wait.follow(client, &scope).await
+}
+
+/// Prints the devices that a bulk act has moved, and follows them if that is wanted.
+async fn all_moved(
+    client: &Client,
+    view: &BulkView,
+    scope: Scope,
+    wait: &Wait,
+    json: bool,
+) -> anyhow::Result<Exit> {
+    all_changed(view, json)?;
+    if view.dry_run {
+        return Ok(Exit::Done);
+    }
+    wait.follow(client, &scope).await
 }
 
 fn pairs(tags: &[String]) -> Result<BTreeMap<String, String>, Usage> {
@@ -240,6 +287,8 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     facts.push(("registered with", registered_with(device)));
     facts.push(("reported", detail.reported_at.map_or_else(|| "-".to_owned(), |at| at.to_string())));
     print::facts(&facts)?;
+    detail.waiting.iter().try_for_each(print_wait)?;
+    detail.evidence.iter().try_for_each(print_evidence)?;
     if detail.services.is_empty() {
         return Ok(());
     }
@@ -256,6 +305,23 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     print::table(["SERVICE", "RELEASE", "STATUS", "PROGRESS"], rows, "")
 }
 
+fn print_wait(wait: &account::Wait) -> anyhow::Result<()> {
+    let account::Wait { service, reason, why, since } = wait;
+    let service = service.as_ref().map_or(String::new(), |service| format!(" {service}"));
+    let since = since.as_ref().map_or(String::new(), |since| format!(", since {since}"));
+    print::line("")?;
+    print::line(&format!("{reason}{service}{since}"))?;
+    print::line(&format!("  {why}"))
+}
+
+fn print_evidence(evidence: &Evidence) -> anyhow::Result<()> {
+    let Evidence { service, release, at, cause, lines, .. } = evidence;
+    let cause = cause.as_deref().unwrap_or("has not become healthy");
+    print::line("")?;
+    print::line(&format!("{service} of release {release}, at {at}: {cause}"))?;
+    lines.iter().try_for_each(|line| print::line(&format!("  | {line}")))
+}
+
 fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
     vec![
         ("device", device.name.clone()),
@@ -265,10 +331,11 @@ fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {
         ("pin", print::or_dash(device.pin.as_deref())),
         ("target", print::or_dash(device.target.as_deref())),
         ("running", print::or_dash(device.running.as_deref())),
-        ("update", print::or_dash(device.update_status.as_deref())),
-        ("online", online(device).to_owned()),
+        ("state", device.state.as_str().to_owned()),
+        ("why", print::or_dash(Some(&device.why))),
+        ("agent", print::or_dash(device.agent.as_deref())),
         ("last seen", device.last_seen.map_or_else(|| "-".to_owned(), |at| at.to_string())),
-        ("tags", tags(&device.tags)),
+        ("tags", device_list::tags(&device.tags)),
     ]
 }
 
@@ -303,13 +370,4 @@ fn all_changed(bulk: &BulkView, json: bool) -> anyhow::Result<()> {
         print::note("nothing was changed: this was a dry run");
     }
     Ok(())
-}
-
-fn online(device: &DeviceView) -> &'static str {
-    if device.is_online { "yes" } else { "no" }
-}
-
-fn tags(tags: &BTreeMap<String, String>) -> String {
-    let tags: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    print::or_dash(Some(&tags.join(",")))
 }

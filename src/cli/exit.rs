@@ -37,6 +37,8 @@ pub enum Exit {
     Unreachable = 20,
     /// A rule of the fleet forbids it, devices do not support it, or there is no release to go back to.
     Refused = 21,
+    /// The devices that were waited for are not done in time, and continue.
+    TimedOut = 22,
     /// An image cannot be fetched.
     PullFailed = 30,
     /// The disk has no room for the images.
@@ -199,7 +201,8 @@ mod tests {
             Exit::Held => Some(Exit::Preflight),
             Exit::Preflight => Some(Exit::Unreachable),
             Exit::Unreachable => Some(Exit::Refused),
-            Exit::Refused => Some(Exit::PullFailed),
+            Exit::Refused => Some(Exit::TimedOut),
+            Exit::TimedOut => Some(Exit::PullFailed),
             Exit::PullFailed => Some(Exit::NoSpace),
             Exit::NoSpace => Some(Exit::RolledBack),
             Exit::RolledBack => Some(Exit::RollbackFailed),

@@ -7,7 +7,7 @@ use clap::Args;
 use super::exit::Unknown;
 use super::print;
 use super::status::Source;
-use crate::api::{self, AppStatus, StatusDocument, WaitingStatus};
+use crate::api::{self, AppStatus, EvidenceStatus, StatusDocument, WaitingStatus};
 
 /// Arguments of `cotter explain`.
 #[derive(Debug, Args)]
@@ -33,6 +33,8 @@ pub(super) struct Link {
     retry_in_s: Option<u64>,
     /// What an operator can do.
     remedy: String,
+    /// How the services failed that this is about, and what they wrote last.
+    evidence: Vec<EvidenceStatus>,
 }
 
 pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
@@ -61,11 +63,20 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         let since = link.since.as_ref().map_or(String::new(), |since| format!(", since {since}"));
         print::line(&format!("{}{who}{since}", link.reason))?;
         print::line(&format!("  {}", link.why))?;
+        link.evidence.iter().try_for_each(print_evidence)?;
         let again = link.retry_in_s.map_or("on a change".to_owned(), |s| format!("in {s} s"));
         print::line(&format!("  next try: {again}"))?;
         print::line(&format!("  what to do: {}", link.remedy))?;
     }
     Ok(())
+}
+
+/// Prints how a service failed, and its last lines.
+fn print_evidence(evidence: &EvidenceStatus) -> anyhow::Result<()> {
+    let EvidenceStatus { service, release, at, cause, lines, .. } = evidence;
+    let cause = cause.as_deref().unwrap_or("has not become healthy");
+    print::line(&format!("  {service} of release {release}, at {at}: {cause}"))?;
+    lines.iter().try_for_each(|line| print::line(&format!("    | {line}")))
 }
 
 fn heading(app: &AppStatus) -> String {
@@ -85,6 +96,7 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
         since: None,
         retry_in_s: None,
         remedy: remedy.to_owned(),
+        evidence: Vec::new(),
     };
     let mut links = Vec::new();
     if let Some(error) = &document.engine_error {
@@ -116,8 +128,23 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
         since: waiting.since.clone(),
         retry_in_s: waiting.retry_in_s,
         remedy: remedy(&waiting.reason).to_owned(),
+        evidence: evidence(document, waiting),
     }));
     links
+}
+
+/// Returns the evidence for a wait: of its service, else of all services of the app's wanted release.
+fn evidence(document: &StatusDocument, waiting: &WaitingStatus) -> Vec<EvidenceStatus> {
+    if !["rejected", "degraded", "unhealthy"].contains(&waiting.reason.as_str()) {
+        return Vec::new();
+    }
+    let wanted = document.apps.iter().find(|app| Some(&app.uuid) == waiting.app.as_ref());
+    let is_meant = |evidence: &&EvidenceStatus| {
+        let is_its = waiting.service.as_ref().is_none_or(|service| *service == evidence.service);
+        let is_wanted = wanted.and_then(|app| app.target.as_ref()) == Some(&evidence.release);
+        Some(&evidence.app) == waiting.app.as_ref() && is_its && (is_wanted || waiting.service.is_some())
+    };
+    document.evidence.iter().filter(is_meant).cloned().collect()
 }
 
 /// Returns what an operator can do about a wait with this reason.

@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use clap::{Args, Subcommand};
 
 use super::client::{Client, Plain};
-use super::exit::Usage;
+use super::exit::{Exit, Usage};
+use super::follow::{Scope, Wait};
 use super::print;
 use super::provisioning_key::{self, ProvisioningKey};
 use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
@@ -24,7 +25,7 @@ pub(super) enum Verb {
     /// Pins a fleet to a release; new releases then change nothing
     Pin(PinFleet),
     /// Lets a fleet follow its newest release that is successful, final and valid
-    TrackLatest(Named),
+    TrackLatest(TrackLatest),
     /// Creates, lists and revokes the keys with which devices register
     ProvisioningKey(ProvisioningKey),
 }
@@ -55,17 +56,31 @@ pub(super) struct PinFleet {
     #[arg(value_name = "COMMIT")]
     release: String,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     plain: Plain,
 }
 
-pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
+#[derive(Debug, Args)]
+pub(super) struct TrackLatest {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
-        Verb::Serve(Moved { arguments }) => Err(Usage(moved(&arguments)).into()),
+        Verb::Serve(Moved { arguments }) => return Err(Usage(new_command(&arguments)).into()),
         Verb::Create(Named { fleet, plain }) => {
             let client = Client::new(plain.connection)?;
             let created: FleetCreated = client.post(&["fleets"], &CreateFleet { name: fleet }).await?;
             if plain.json {
-                return print::json("created", &created);
+                print::json("created", &created)?;
+                return Ok(Exit::Done);
             }
             print::facts(&[
                 ("fleet", created.fleet.name),
@@ -76,39 +91,47 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             print::note(
                 "the provisioning key is shown only now; `cotter fleet provisioning-key create` makes another",
             );
-            Ok(())
         }
         Verb::List(plain) => {
             let fleets: Vec<FleetView> = Client::new(plain.connection)?.get(&["fleets"], &[]).await?;
             if plain.json {
-                return print::json("fleets", &fleets);
+                print::json("fleets", &fleets)?;
+                return Ok(Exit::Done);
             }
             print::table(
                 ["NUMBER", "NAME", "FOLLOWS", "TARGET", "DEVICES", "RELEASES"],
                 fleets.iter().map(row),
                 "there is no fleet; create one with `cotter fleet create NAME`",
-            )
+            )?;
         }
         Verb::Show(Named { fleet, plain }) => {
             let view: FleetView = Client::new(plain.connection)?.get(&["fleets", &fleet], &[]).await?;
-            shown(&view, plain.json)
+            shown(&view, plain.json)?;
         }
-        Verb::Pin(PinFleet { fleet, release, plain }) => {
+        Verb::Pin(PinFleet { fleet, release, wait, plain }) => {
             let client = Client::new(plain.connection)?;
             let view: FleetView = client.post(&["fleets", &fleet, "pin"], &Pin { release }).await?;
-            shown(&view, plain.json)
+            return moved(&client, &view, &wait, plain.json).await;
         }
-        Verb::TrackLatest(Named { fleet, plain }) => {
+        Verb::TrackLatest(TrackLatest { fleet, wait, plain }) => {
             let client = Client::new(plain.connection)?;
             let view: FleetView = client.post(&["fleets", &fleet, "track-latest"], &Nothing {}).await?;
-            shown(&view, plain.json)
+            return moved(&client, &view, &wait, plain.json).await;
         }
-        Verb::ProvisioningKey(keys) => provisioning_key::run(keys).await,
+        Verb::ProvisioningKey(keys) => provisioning_key::run(keys).await?,
     }
+    Ok(Exit::Done)
+}
+
+/// Prints a fleet whose target was changed, and follows the devices that should run it, if that is wanted.
+async fn moved(client: &Client, fleet: &FleetView, wait: &Wait, json: bool) -> anyhow::Result<Exit> {
+    shown(fleet, json)?;
+    let scope = Scope { fleet: Some(fleet.name.clone()), release: fleet.target.clone(), ..Scope::default() };
+    wait.follow(client, &scope).await
 }
 
 /// Returns an error text with the command that starts the fleet server now, with the same arguments.
-fn moved(arguments: &[OsString]) -> String {
+fn new_command(arguments: &[OsString]) -> String {
     let words = ["cotter-fleet".into(), "serve".into()].into_iter();
     let command = shell_words::join(words.chain(arguments.iter().map(|argument| argument.to_string_lossy())));
     format!("the fleet server is a program of its own now (package cotter-fleet); run: {command}")
@@ -129,6 +152,17 @@ fn follows(fleet: &FleetView) -> &'static str {
     if fleet.is_tracking_latest { "latest" } else { "pin" }
 }
 
+/// Says how many devices there are, and in which states: "400: 388 on-target, 9 waiting, 3 rejected".
+fn devices(fleet: &FleetView) -> String {
+    let states: Vec<_> =
+        fleet.states.iter().map(|(state, count)| format!("{count} {}", state.as_str())).collect();
+    if states.is_empty() {
+        fleet.devices.to_string()
+    } else {
+        format!("{}: {}", fleet.devices, states.join(", "))
+    }
+}
+
 fn shown(fleet: &FleetView, json: bool) -> anyhow::Result<()> {
     if json {
         return print::json("fleet", fleet);
@@ -139,7 +173,7 @@ fn shown(fleet: &FleetView, json: bool) -> anyhow::Result<()> {
         ("uuid", fleet.uuid.clone()),
         ("follows", follows(fleet).to_owned()),
         ("target", print::or_dash(fleet.target.as_deref())),
-        ("devices", fleet.devices.to_string()),
+        ("devices", devices(fleet)),
         ("releases", fleet.releases.to_string()),
         ("created", fleet.created.to_string()),
     ])

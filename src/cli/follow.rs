@@ -1,204 +1,321 @@
-//! `cotter push --wait`: follows a new release until the devices that should run it have accepted or rejected it. It
-//! asks only the fleet server.
+//! Follows devices until they run what they should: `--wait` of every verb that moves devices, `cotter device wait` and
+//! `cotter release wait`. It asks only the fleet server, which computes where each device stands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::Timestamp;
-use tokio::time::Instant;
+use clap::Args;
+use serde::Serialize;
 
 use super::client::Client;
-use super::exit::Exit;
+use super::exit::{Exit, Unknown};
 use super::print;
-use crate::wire::operator_api::{DeviceDetail, DeviceView, ReleaseView};
+use crate::wire::operator_api::{DeviceState, DeviceView};
 
 /// How often the devices are asked for.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long a device's report may still be about the release before, although it has asked for this one.
-const SETTLES: Duration = Duration::from_secs(10);
+/// How many devices are named in a last line.
+const MOST_NAMED: usize = 10;
 
-/// A device's first poll since the release was created.
-#[derive(Debug)]
-struct FirstPoll {
-    at: Timestamp,
-    /// When we saw it.
-    seen: Instant,
-    /// Whether the device has reported anything but a rejection since.
-    has_begun: bool,
+/// The options with which a verb waits for the devices that it has moved.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Wait {
+    /// Waits until the devices that this concerns run their target. Exit code 40: more failed than --allow-failed; 22: the
+    /// time was over
+    #[arg(long)]
+    pub(super) wait: bool,
+    #[command(flatten)]
+    pub(super) patience: Patience,
 }
 
-/// How far a device is with the release.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Standing {
-    Accepted,
-    Rejected,
-    /// What it does, or what it waits for.
-    Pending(String),
+impl Wait {
+    /// Follows the devices until they run their target, if that is wanted.
+    ///
+    /// # Errors
+    ///
+    /// Those of the fleet server.
+    pub(super) async fn follow(&self, client: &Client, scope: &Scope) -> anyhow::Result<Exit> {
+        if !self.wait {
+            return Ok(Exit::Done);
+        }
+        follow(client, scope, &[DeviceState::OnTarget], &self.patience, Output::Notes).await
+    }
 }
 
-/// Follows a release until no device is on its way, or `timeout` is over.
+/// How long to wait, and for how many.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Patience {
+    /// The longest time to wait
+    #[arg(long, value_name = "TIME", default_value = "30min", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// How many devices may fail, or not be done in time: a number, or a share of all such as 2%
+    #[arg(long, value_name = "N|N%", default_value = "0", value_parser = allowance)]
+    allow_failed: Allowance,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Allowance {
+    Devices(usize),
+    Percent(usize),
+}
+
+fn allowance(text: &str) -> Result<Allowance, String> {
+    let number = |text: &str| text.trim().parse::<usize>().ok();
+    match text.strip_suffix('%') {
+        Some(share) => number(share).filter(|share| *share <= 100).map(Allowance::Percent),
+        None => number(text).map(Allowance::Devices),
+    }
+    .ok_or_else(|| "write a number of devices, such as 3, or a share from 0% to 100%".to_owned())
+}
+
+impl Allowance {
+    fn of(self, devices: usize) -> usize {
+        match self {
+            Self::Devices(number) => number,
+            Self::Percent(share) => devices * share / 100,
+        }
+    }
+}
+
+/// The devices that are waited for.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    pub(super) fleet: Option<String>,
+    pub(super) filter: Option<String>,
+    pub(super) uuid: Option<String>,
+    /// Only those that should run this release.
+    pub(super) release: Option<String>,
+    /// Whether it is an error if there is no such device.
+    pub(super) is_any_required: bool,
+}
+
+/// How the states of devices are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Output {
+    /// Beside the answer of a verb, on standard error.
+    Notes,
+    /// As the answer, for people.
+    Lines,
+    /// As the answer, a line of JSON for each change.
+    Json,
+}
+
+/// Where a device stands, as it is printed with `--json`: one line whenever it changes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Line {
+    uuid: String,
+    device: String,
+    state: DeviceState,
+    why: String,
+}
+
+/// What has become of the devices so far.
+#[derive(Debug, Default)]
+struct Tally<'a> {
+    reached: usize,
+    failed: Vec<&'a Line>,
+    pending: Vec<&'a Line>,
+}
+
+impl<'a> Tally<'a> {
+    fn new(lines: impl IntoIterator<Item = &'a Line>, until: &[DeviceState]) -> Self {
+        let mut tally = Self::default();
+        for line in lines {
+            // A device without a target has nothing to do.
+            if until.contains(&line.state) || line.state == DeviceState::NoTarget {
+                tally.reached += 1;
+            } else if matches!(line.state, DeviceState::Rejected | DeviceState::Failing) {
+                tally.failed.push(line);
+            } else {
+                tally.pending.push(line);
+            }
+        }
+        tally
+    }
+
+    fn all(&self) -> usize {
+        self.reached + self.failed.len() + self.pending.len()
+    }
+
+    /// How the wait ends; `None` while it goes on. `is_over`: the time is over.
+    fn exit(&self, allowed: Allowance, is_over: bool) -> Option<Exit> {
+        let allowed = allowed.of(self.all());
+        if self.failed.len() > allowed {
+            return Some(Exit::RolledBack);
+        }
+        if self.pending.is_empty() {
+            return Some(Exit::Done);
+        }
+        // Devices that are away may be among those that need not be done.
+        let is_enough = self.failed.len() + self.pending.len() <= allowed;
+        is_over.then_some(if is_enough { Exit::Done } else { Exit::TimedOut })
+    }
+
+    fn words(&self) -> String {
+        let mut states: BTreeMap<DeviceState, usize> = BTreeMap::new();
+        for line in self.pending.iter().chain(&self.failed) {
+            *states.entry(line.state).or_default() += 1;
+        }
+        let others = states.into_iter().map(|(state, count)| format!(", {count} {}", state.as_str()));
+        format!("{} of {} done{}", self.reached, self.all(), others.collect::<String>())
+    }
+}
+
+/// Follows devices until all are in one of the states `until`, too many have failed, or the time is over.
 ///
 /// # Errors
 ///
 /// Those of the fleet server.
 pub(super) async fn follow(
     client: &Client,
-    release: &ReleaseView,
-    timeout: Duration,
+    scope: &Scope,
+    until: &[DeviceState],
+    patience: &Patience,
+    output: Output,
 ) -> anyhow::Result<Exit> {
-    let mut shown: BTreeMap<String, Standing> = BTreeMap::new();
-    let ends = async {
-        let mut first_polls = BTreeMap::new();
-        loop {
-            let devices = devices(client, release, &mut first_polls).await?;
-            if devices.is_empty() {
-                print::note(&format!("no device of {} should run this release", release.fleet));
-                return Ok(Exit::Done);
+    let end = tokio::time::Instant::now() + patience.timeout;
+    let mut shown: BTreeMap<String, Line> = BTreeMap::new();
+    let is_on_terminal = print::warns_on_terminal() && output != Output::Json;
+    loop {
+        let now = devices(client, scope).await?;
+        if now.is_empty() && scope.is_any_required {
+            return Err(Unknown("no device matches".to_owned()).into());
+        }
+        for (uuid, line) in &now {
+            if shown.get(uuid) != Some(line) {
+                show(line, output)?;
             }
-            for (name, standing) in &devices {
-                if shown.get(name) != Some(standing) {
-                    print::note(&format!("{name} {}", standing.words()));
-                }
-            }
-            let is_pending = devices.values().any(|standing| matches!(standing, Standing::Pending(_)));
-            let is_rejected = devices.values().any(|standing| *standing == Standing::Rejected);
-            shown = devices;
-            if !is_pending {
-                return anyhow::Ok(if is_rejected { Exit::RolledBack } else { Exit::Done });
-            }
-            tokio::time::sleep(INTERVAL).await;
+        }
+        shown = now;
+        let tally = Tally::new(shown.values(), until);
+        let is_over = tokio::time::Instant::now() >= end;
+        if is_on_terminal {
+            print::progress_note(&tally.words());
+        }
+        if let Some(exit) = tally.exit(patience.allow_failed, is_over) {
+            print::note(&last_line(&tally, exit, patience.timeout));
+            return Ok(exit);
+        }
+        tokio::time::sleep(INTERVAL.min(end - tokio::time::Instant::now())).await;
+    }
+}
+
+fn show(line: &Line, output: Output) -> anyhow::Result<()> {
+    let Line { device, state, why, .. } = line;
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    let words = format!("{device} is {}{why}", state.as_str());
+    let is_read = match output {
+        Output::Json => print::json_reaches(&serde_json::to_string(line)?),
+        Output::Lines => print::reaches(&words),
+        Output::Notes => {
+            print::note(&words);
+            true
         }
     };
-    let Ok(ended) = tokio::time::timeout(timeout, ends).await else {
-        let pending: Vec<_> = shown
-            .iter()
-            .filter(|(_, standing)| matches!(standing, Standing::Pending(_)))
-            .map(|(name, standing)| format!("{name} {}", standing.words()))
-            .collect();
-        let (s, pending) = (timeout.as_secs(), pending.join("; "));
-        print::note(&format!("not done within {s} s, and the devices continue: {pending}"));
-        return Ok(Exit::Unexpected);
+    if is_read { Ok(()) } else { anyhow::bail!("nothing reads the output any more") }
+}
+
+fn last_line(tally: &Tally<'_>, exit: Exit, timeout: Duration) -> String {
+    let named = |lines: &[&Line]| {
+        let mut names: Vec<_> = lines.iter().take(MOST_NAMED).map(|line| line.device.clone()).collect();
+        let more = lines.len().saturating_sub(MOST_NAMED);
+        names.extend((more > 0).then(|| format!("{more} more")));
+        names.join(", ")
     };
-    ended
-}
-
-impl Standing {
-    fn words(&self) -> &str {
-        match self {
-            Self::Accepted => "has accepted it",
-            Self::Rejected => "has rejected it; `cotter history` on the device says why",
-            Self::Pending(words) => words,
-        }
+    let words = tally.words();
+    if exit == Exit::TimedOut {
+        let (s, names) = (timeout.as_secs(), named(&tally.pending));
+        format!("not done within {s} s, and the devices continue: {words}; not done: {names}")
+    } else if tally.all() == 0 {
+        "no device is concerned".to_owned()
+    } else if tally.failed.is_empty() {
+        words
+    } else {
+        format!("{words}; failed: {}; `cotter device show` says why", named(&tally.failed))
     }
 }
 
-/// The devices that should run the release, by name.
-async fn devices(
-    client: &Client,
-    release: &ReleaseView,
-    first_polls: &mut BTreeMap<String, FirstPoll>,
-) -> anyhow::Result<BTreeMap<String, Standing>> {
-    let all: Vec<DeviceView> = client.get(&["devices"], &[("fleet", Some(&release.fleet))]).await?;
-    let mut found = BTreeMap::new();
-    for device in all.into_iter().filter(|device| device.target.as_deref() == Some(&release.commit)) {
-        let polled = device.last_seen.filter(|seen| *seen > release.start_timestamp);
-        if let Some(at) = polled {
-            let first = FirstPoll { at, seen: Instant::now(), has_begun: false };
-            first_polls.entry(device.uuid.clone()).or_insert(first);
-        }
-        let first = first_polls.get_mut(&device.uuid);
-        let first_poll = first.as_ref().map(|first| first.at);
-        let is_settled = first.is_some_and(|first| {
-            first.has_begun |= !says_no(&device);
-            first.has_begun || first.seen.elapsed() > SETTLES
-        });
-        let reported = if says_no(&device) && is_settled {
-            let detail: DeviceDetail = client.get(&["devices", &device.uuid], &[]).await?;
-            detail.reported_at
-        } else {
-            None
-        };
-        let standing = standing(&device, &release.commit, first_poll, reported);
-        found.insert(device.name, standing);
-    }
-    Ok(found)
-}
-
-fn says_no(device: &DeviceView) -> bool {
-    matches!(device.update_status.as_deref(), Some("rejected" | "aborted"))
-}
-
-/// How far a device is. `first_poll`: when it first asked for its target since the release was created. What it reported
-/// before that is about another release.
-fn standing(
-    device: &DeviceView,
-    commit: &str,
-    first_poll: Option<Timestamp>,
-    reported: Option<Timestamp>,
-) -> Standing {
-    let status = device.update_status.as_deref();
-    if device.running.as_deref() == Some(commit) && status == Some("done") {
-        return Standing::Accepted;
-    }
-    let Some(first_poll) = first_poll else {
-        let words = if device.is_online { "has not asked for its target yet" } else { "is offline" };
-        return Standing::Pending(words.to_owned());
+async fn devices(client: &Client, scope: &Scope) -> anyhow::Result<BTreeMap<String, Line>> {
+    let query = [("fleet", scope.fleet.as_deref()), ("filter", scope.filter.as_deref())];
+    let all: Vec<DeviceView> = client.get(&["devices"], &query).await?;
+    let is_meant = |device: &DeviceView| {
+        let is_it = scope.uuid.as_ref().is_none_or(|uuid| *uuid == device.uuid);
+        is_it && scope.release.as_ref().is_none_or(|release| device.target.as_ref() == Some(release))
     };
-    if says_no(device) && reported.is_some_and(|reported| reported > first_poll) {
-        return Standing::Rejected;
-    }
-    Standing::Pending(match status.filter(|status| *status != "done" && !says_no(device)) {
-        Some(status) => format!("is {status}"),
-        None => "has asked for its target".to_owned(),
-    })
+    let line = |device: DeviceView| {
+        let DeviceView { uuid, name, state, why, .. } = device;
+        (uuid.clone(), Line { uuid, device: name, state, why })
+    };
+    Ok(all.into_iter().filter(is_meant).map(line).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
+    fn lines(states: &[(DeviceState, usize)]) -> Vec<Line> {
+        let line = |n: usize, state| Line {
+            uuid: n.to_string(),
+            device: format!("board-{n}"),
+            state,
+            why: String::new(),
+        };
+        let all = states.iter().flat_map(|(state, count)| std::iter::repeat_n(*state, *count));
+        all.enumerate().map(|(n, state)| line(n, state)).collect()
+    }
+
     #[test]
-    fn only_a_report_about_the_new_release_ends_the_wait() {
-        let at = |minute: u32| Some(format!("2026-01-01T00:{minute:02}:00Z").parse().unwrap());
-        let pending = |words: &str| Standing::Pending(words.to_owned());
-        for (why, running, status, online, first_poll, reported, wanted) in [
-            ("it runs it", "new", "done", true, at(1), None, Standing::Accepted),
-            ("on trial", "new", "applying changes", true, at(1), None, pending("is applying changes")),
+    fn when_a_wait_ends_and_how() {
+        use DeviceState::{Failing, Offline, OnTarget, Rejected, Updating};
+        let (none, two) = (Allowance::Devices(0), Allowance::Percent(2));
+        for (why, states, allowed, in_time, at_the_end) in [
+            ("all run it", &[(OnTarget, 3)][..], none, Some(Exit::Done), Some(Exit::Done)),
+            ("one is on its way", &[(OnTarget, 2), (Updating, 1)], none, None, Some(Exit::TimedOut)),
             (
-                "the status of the release before",
-                "old",
-                "done",
-                true,
-                at(1),
-                None,
-                pending("has asked for its target"),
+                "one rejects it",
+                &[(Updating, 2), (Rejected, 1)],
+                none,
+                Some(Exit::RolledBack),
+                Some(Exit::RolledBack),
             ),
-            ("away", "old", "done", false, None, None, pending("is offline")),
-            ("not yet", "old", "done", true, None, None, pending("has not asked for its target yet")),
+            ("2 of 100 may fail", &[(OnTarget, 98), (Failing, 2)], two, Some(Exit::Done), Some(Exit::Done)),
             (
-                "rejected the one before",
-                "old",
-                "rejected",
-                true,
-                None,
-                None,
-                pending("has not asked for its target yet"),
+                "3 of 100 may not",
+                &[(Updating, 97), (Failing, 3)],
+                two,
+                Some(Exit::RolledBack),
+                Some(Exit::RolledBack),
             ),
-            ("an old report", "old", "rejected", true, at(2), at(1), pending("has asked for its target")),
-            ("rejected", "old", "rejected", true, at(1), at(2), Standing::Rejected),
-            ("aborted", "old", "aborted", true, at(1), at(2), Standing::Rejected),
-            ("downloads", "old", "downloading", true, at(1), at(2), pending("is downloading")),
+            ("2 of 100 may be away", &[(OnTarget, 98), (Offline, 2)], two, None, Some(Exit::Done)),
+            ("but not 3", &[(OnTarget, 97), (Offline, 3)], two, None, Some(Exit::TimedOut)),
+            ("there is none", &[], none, Some(Exit::Done), Some(Exit::Done)),
         ] {
-            let device = json!({
-                "uuid": "a", "number": 1, "name": "a", "device_type": "t", "fleet": "f", "pin": null, "target": "new",
-                "running": running, "update_status": status, "is_online": online, "last_seen": null, "tags": {},
-                "created": "2026-01-01T00:00:00Z",
-            });
-            let device: DeviceView = serde_json::from_value(device).unwrap();
-            assert_eq!(standing(&device, "new", first_poll, reported), wanted, "{why}");
+            let lines = lines(states);
+            let tally = Tally::new(&lines, &[OnTarget]);
+            assert_eq!(
+                (tally.exit(allowed, false), tally.exit(allowed, true)),
+                (in_time, at_the_end),
+                "{why}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_last_line_names_devices_but_not_all_of_four_hundred() {
+        let lines = lines(&[(DeviceState::OnTarget, 388), (DeviceState::Rejected, 12)]);
+        let tally = Tally::new(&lines, &[DeviceState::OnTarget]);
+        let line = last_line(&tally, Exit::RolledBack, Duration::ZERO);
+        assert!(line.starts_with("388 of 400 done, 12 rejected; failed: board-388, board-389, "), "{line}");
+        assert!(line.ends_with("board-397, 2 more; `cotter device show` says why"), "{line}");
+    }
+
+    #[test]
+    fn allowances() {
+        assert_eq!(allowance("3"), Ok(Allowance::Devices(3)));
+        assert_eq!(allowance("2 %"), Ok(Allowance::Percent(2)));
+        for bad in ["", "-1", "101%", "2.5%", "some"] {
+            assert!(allowance(bad).is_err(), "{bad}");
         }
     }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::exit::Unknown;
 use super::print;
 use super::status::Source;
-use crate::api::{self, LogRequest};
+use crate::api::{self, EvidenceStatus, LogRequest, StatusDocument};
 use crate::host;
 
 /// Arguments of `cotter logs`.
@@ -26,6 +27,10 @@ pub(super) struct ShowLogs {
     /// How many of the last lines to show, 10000 at most [default: 100, or 10000 with --since]
     #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     tail: Option<u32>,
+    /// Shows the last lines that the service wrote in a release that was rejected, or that does not run well. They are
+    /// kept after its container is removed, for the last 8 failures
+    #[arg(long, value_name = "COMMIT", conflicts_with_all = ["follow", "since", "tail", "raw"])]
+    release: Option<String>,
     /// Shows the output on a terminal exactly as it was written: it can then move the cursor and hide lines. Files
     /// and pipes always get it exactly
     #[arg(long)]
@@ -48,7 +53,12 @@ fn since(text: &str) -> Result<i32, String> {
 }
 
 pub(super) async fn run(logs: ShowLogs) -> anyhow::Result<()> {
-    let ShowLogs { service, app, follow, since, tail, raw, source } = logs;
+    let ShowLogs { service, app, follow, since, tail, release, raw, source } = logs;
+    if let Some(release) = release {
+        let document = api::status(&source.socket).await?;
+        let evidence = kept(&document, &service, app.as_deref(), &release)?;
+        return evidence.lines.iter().try_for_each(|line| print::line(line));
+    }
     let tail = tail.or(since.map(|_| 10_000));
     let request = LogRequest { service, app, tail, since, follow };
     let mut log = api::logs(&source.socket, &request).await?;
@@ -59,6 +69,39 @@ pub(super) async fn run(logs: ShowLogs) -> anyhow::Result<()> {
         }
     }
     out.end()
+}
+
+/// Returns what was kept of a failure of a service in a release. The commit may be cut.
+fn kept<'a>(
+    document: &'a StatusDocument,
+    service: &str,
+    app: Option<&str>,
+    release: &str,
+) -> anyhow::Result<&'a EvidenceStatus> {
+    let is_app = |evidence: &EvidenceStatus| {
+        let name = document.apps.iter().find(|app| app.uuid == evidence.app).map(|app| app.name.as_str());
+        app.is_none_or(|app| app == evidence.app || Some(app) == name)
+    };
+    let is_meant = |evidence: &&EvidenceStatus| {
+        evidence.service == service && evidence.release.starts_with(release) && is_app(evidence)
+    };
+    let mut found = document.evidence.iter().filter(is_meant);
+    match (found.next(), found.next()) {
+        (Some(evidence), None) => Ok(evidence),
+        (Some(_), Some(_)) => {
+            let why =
+                format!("release {release} is not unique; write the whole commit, or say which with --app");
+            Err(Unknown(why).into())
+        }
+        (None, _) => {
+            let known: Vec<_> =
+                document.evidence.iter().map(|e| format!("{} of {}", e.service, e.release)).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            let why =
+                format!("no lines of service {service} in release {release} are kept; kept are: {known}");
+            Err(Unknown(why).into())
+        }
+    }
 }
 
 #[cfg(test)]

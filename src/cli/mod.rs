@@ -14,6 +14,7 @@ mod config;
 mod control;
 mod deletion;
 mod device;
+mod device_list;
 mod docker;
 mod events;
 mod exit;
@@ -145,6 +146,8 @@ impl Verb {
             Self::Lock(verb) => return Box::pin(lock::run(verb)).await,
             Self::Plan(plan) => return Box::pin(plan::run(plan)).await,
             Self::Push(push) => return Box::pin(push::run(push)).await,
+            Self::Fleet(verb) => return Ok(Box::pin(fleet::run(verb)).await?.into()),
+            Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,
@@ -164,8 +167,6 @@ impl Verb {
             Self::Start(order) => Box::pin(control::start(order)).await,
             Self::Restart(order) => Box::pin(control::of_service("restart", order)).await,
             Self::Purge(purge) => Box::pin(purge::run(purge)).await,
-            Self::Fleet(verb) => Box::pin(fleet::run(verb)).await,
-            Self::Device(verb) => Box::pin(device::run(verb)).await,
             Self::Release(verb) => Box::pin(release::run(verb)).await,
         }?;
         Ok(Exit::Done.into())

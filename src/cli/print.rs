@@ -8,9 +8,11 @@ use std::panic::PanicHookInfo;
 use std::process::Stdio;
 
 use anyhow::Context;
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::host;
 use crate::model::text::{self, Screen, one_line};
 
 /// The version of what `--json` prints. Fields may be added within one.
@@ -37,7 +39,8 @@ pub(super) fn json_reaches(document: &str) -> bool {
     writeln!(io::stdout().lock(), "{}", text::json(document)).is_ok()
 }
 
-/// Prints rows under their headers, columns aligned, or `empty` when there are no rows.
+/// Prints rows under their headers, columns aligned, or `empty` when there are no rows. On a terminal the last column is
+/// cut to its width.
 pub(super) fn table<const N: usize>(
     headers: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
@@ -48,14 +51,24 @@ pub(super) fn table<const N: usize>(
         return line(empty);
     }
     let all: Vec<[String; N]> = std::iter::once(headers.map(str::to_owned)).chain(rows).collect();
-    put(&aligned(&all))
+    put(&aligned(&all, terminal_width()))
+}
+
+/// Prints rows under headers as [`table`] does. All rows have as many cells as there are headers.
+pub(super) fn columns(headers: &[&str], rows: &[Vec<String>], empty: &str) -> anyhow::Result<()> {
+    if rows.is_empty() {
+        return line(empty);
+    }
+    let headers = headers.iter().map(|&header| header.to_owned()).collect();
+    let all: Vec<Vec<String>> = std::iter::once(headers).chain(rows.iter().cloned()).collect();
+    put(&aligned(&all, terminal_width()))
 }
 
 /// Prints facts, one a line: the name, then the value.
 pub(super) fn facts(facts: &[(&str, String)]) -> anyhow::Result<()> {
     let rows: Vec<[String; 2]> =
         facts.iter().map(|(name, value)| [(*name).to_owned(), value.clone()]).collect();
-    put(&aligned(&rows))
+    put(&aligned(&rows, None))
 }
 
 /// Prints text as one line.
@@ -71,6 +84,11 @@ pub(super) fn reaches(line: &str) -> bool {
 /// Replaces the last line of a terminal.
 pub(super) fn progress(line: &str) -> anyhow::Result<()> {
     put(&format!("\r\x1b[K{}", one_line(line)))
+}
+
+/// Replaces the last line of a terminal on standard error.
+pub(super) fn progress_note(line: &str) {
+    let _gone = write!(io::stderr().lock(), "\r\x1b[K{}\r", one_line(line));
 }
 
 /// Clears the screen of a terminal.
@@ -180,18 +198,62 @@ pub(super) fn or_dash(value: Option<&str>) -> String {
     value.filter(|value| !value.is_empty()).unwrap_or("-").to_owned()
 }
 
+/// Says how long ago a moment was, in its largest unit: "2 min ago".
+pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(at).as_secs();
+    match seconds {
+        ..0 => format!("at {at}"),
+        0..60 => format!("{seconds} s ago"),
+        60..3600 => format!("{} min ago", seconds / 60),
+        3600..172_800 => format!("{} h ago", seconds / 3600),
+        _ => format!("{} days ago", seconds / 86_400),
+    }
+}
+
 /// Returns the first 12 characters of a commit or uuid, enough to identify it.
 pub(super) fn short(id: Option<&str>) -> String {
     or_dash(id.map(|id| id.get(..12).unwrap_or(id)))
 }
 
-fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
-    let rows: Vec<[String; N]> = rows.iter().map(|row| row.clone().map(|cell| one_line(&cell))).collect();
+/// The width of the terminal, or of `COLUMNS`; `None` where the output goes into a file or a pipe.
+#[expect(clippy::disallowed_methods, reason = "COLUMNS is a custom of terminals, and no setting of ours")]
+fn terminal_width() -> Option<usize> {
+    if let Some(columns) = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()) {
+        return Some(columns);
+    }
+    host::terminal_columns(io::stdout())
+}
+
+/// Cuts a text to at most `width` characters. What is cut ends with `…`.
+fn cut(text: &str, width: usize) -> String {
+    if text.chars().count() <= width {
+        return text.to_owned();
+    }
+    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    format!("{}…", kept.trim_end())
+}
+
+/// The least width to which a last column is cut.
+const LEAST_LAST: usize = 12;
+
+fn aligned<R: AsRef<[String]>>(rows: &[R], terminal: Option<usize>) -> String {
+    let clean = |row: &R| row.as_ref().iter().map(|cell| one_line(cell)).collect::<Vec<_>>();
+    let rows: Vec<Vec<String>> = rows.iter().map(clean).collect();
+    let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: [usize; N] = std::array::from_fn(|column| width(column).min(WIDEST));
-    let line = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).min(WIDEST)).collect();
+    let before_last: usize = widths.iter().take(columns.saturating_sub(1)).map(|width| width + 2).sum();
+    let last = terminal.map(|width| width.saturating_sub(before_last).max(LEAST_LAST));
+    let line = |row: &Vec<String>| {
+        let cell = |(column, cell): (usize, &String)| {
+            let cell = if column + 1 == columns {
+                last.map_or(cell.clone(), |last| cut(cell, last))
+            } else {
+                cell.clone()
+            };
+            format!("{cell:width$}", width = widths[column])
+        };
+        row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"
 }

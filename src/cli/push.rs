@@ -4,7 +4,6 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
-use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -15,8 +14,9 @@ use super::build;
 use super::client::{Client, Connection};
 use super::compose::{self, Verdict};
 use super::docker::{Builder, Docker, DockerError, Order};
-use super::exit::{Exit, InTheWay, Usage};
-use super::{follow, print, release};
+use super::exit::{InTheWay, Usage};
+use super::follow::{Scope, Wait};
+use super::{print, release};
 use crate::config::environment;
 use crate::host;
 use crate::http::Http;
@@ -52,12 +52,8 @@ pub(super) struct Push {
     /// Creates a draft: no fleet tracks it, but fleets and devices can be pinned to it
     #[arg(long)]
     draft: bool,
-    /// Waits until all devices that should run the release have accepted it; exit code 40 if one rejects it
-    #[arg(long, conflicts_with = "draft")]
-    wait: bool,
-    /// The longest time to wait
-    #[arg(long, value_name = "TIME", default_value = "30min", value_parser = humantime::parse_duration, requires = "wait")]
-    timeout: Duration,
+    #[command(flatten)]
+    wait: Wait,
     /// Prints JSON
     #[arg(long)]
     json: bool,
@@ -120,10 +116,12 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     } else {
         release::shown(&created.release, false)?;
     }
-    if !verb.wait {
-        return Ok(Exit::Done.into());
-    }
-    let following = follow::follow(&client, &created.release, verb.timeout);
+    let scope = Scope {
+        fleet: Some(created.release.fleet.clone()),
+        release: Some(created.release.commit.clone()),
+        ..Scope::default()
+    };
+    let following = verb.wait.follow(&client, &scope);
     let exit = match &mut docker {
         Some(docker) => docker.unless_interrupted(following).await.context("the devices continue")??,
         None => following.await?,

@@ -30,8 +30,18 @@ const LONGEST_ANSWER: usize = 64 << 10;
 /// The header with which our fleet server says that an operator deleted the device.
 const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 
+/// The header with which our fleet server says that it takes an account in a report.
+const TAKES: HeaderName = HeaderName::from_static("cotter-takes");
+
 /// Longest etag in bytes. A longer one is not sent back, so every poll returns the complete target.
 const LONGEST_ETAG: usize = 1024;
+
+/// A report that the cloud has taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether the cloud also takes the account of a device. Only our own fleet server does.
+    pub takes_accounts: bool,
+}
 
 /// Why a request did not succeed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -256,13 +266,16 @@ impl Client {
         uuid: &DeviceUuid,
         device_key: &str,
         report: &DeviceReport,
-    ) -> Result<(), CloudError> {
+    ) -> Result<Taken, CloudError> {
         let call = "report";
         let body = ReportBody::from([(uuid.to_string(), report.clone())]);
         let body = serde_json::to_vec(&body).unwrap_or_default();
         let request = self.request(Method::PATCH, "device/v3/state").bearer(device_key).json(body);
         let answer = self.sent(call, request).await?;
-        if answer.status().is_success() { Ok(()) } else { Err(self.refused(call, answer).await) }
+        if !answer.status().is_success() {
+            return Err(self.refused(call, answer).await);
+        }
+        Ok(Taken { takes_accounts: answer.header(&TAKES) == Some("account") })
     }
 
     /// Checks the header with which our fleet server says that the device was deleted. A balena API has no such header.

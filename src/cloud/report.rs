@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::model::{DeviceUuid, Report};
+use crate::wire::account::Account;
 use crate::wire::report::{self, DeviceFacts};
 use crate::wire::report_v3::DeviceReport;
 
@@ -25,6 +26,10 @@ pub struct Reporter {
     pub gap: Duration,
     /// Longest wait after failures.
     pub longest_wait: Duration,
+    /// How many of the last lines of a failed service are reported to our own fleet server.
+    pub lines: usize,
+    /// Whether the cloud is our own fleet server, which takes accounts besides the protocol's fields.
+    pub takes_accounts: bool,
 }
 
 impl Reporter {
@@ -81,23 +86,28 @@ impl Reporter {
         if !current.has_target {
             return Ok(());
         }
-        let full = report::render(&current, &self.facts);
+        let mut full = report::render(&current, &self.facts);
+        full.account = self.takes_accounts.then(|| Account::new(&current, self.lines));
         let changes = difference(&full, acknowledged);
         if changes == DeviceReport::default() {
             return Ok(());
         }
         debug!("reporting");
-        match self.client.report(&self.uuid, &self.device_key, &changes).await {
+        let taken = match self.client.report(&self.uuid, &self.device_key, &changes).await {
             Err(denied @ CloudError::Denied { .. }) => {
                 let reduced = report::reduce(&changes, &current);
                 if reduced == changes {
                     return Err(denied);
                 }
-                self.client.report(&self.uuid, &self.device_key, &reduced).await?;
+                self.client.report(&self.uuid, &self.device_key, &reduced).await?
             }
             other => other?,
-        }
+        };
         *acknowledged = full;
+        // The first answer says whether the cloud takes accounts. If it does, it gets one now.
+        if taken.takes_accounts != std::mem::replace(&mut self.takes_accounts, taken.takes_accounts) {
+            self.report.mark_changed();
+        }
         Ok(())
     }
 }
@@ -115,6 +125,7 @@ fn difference(now: &DeviceReport, before: &DeviceReport) -> DeviceReport {
         ip_address: changed(&now.ip_address, &before.ip_address),
         mac_address: changed(&now.mac_address, &before.mac_address),
         apps: changed(&now.apps, &before.apps),
+        account: changed(&now.account, &before.account),
     }
 }
 

@@ -63,6 +63,8 @@ pub struct CloudConfig {
     pub registries: Vec<String>,
     pub poll_interval: Duration,
     pub report_interval: Duration,
+    /// How many of the last lines of a failed service are reported to a Cotter fleet server.
+    pub report_lines: usize,
     pub request_timeout: Duration,
 }
 
@@ -233,6 +235,7 @@ fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
         registries: registries(raw.registries.as_deref().unwrap_or_default())?,
         poll_interval,
         report_interval,
+        report_lines: count("cloud.report_lines", raw.report_lines, 0..=20)?,
         request_timeout,
     }))
 }

@@ -47,6 +47,7 @@ pub(super) const KNOBS: &[Knob] = &[
     text("cloud.registries", Some("")),
     text("cloud.poll_interval", Some("15min")),
     text("cloud.report_interval", Some("10s")),
+    number("cloud.report_lines", Some("20")),
     text("cloud.request_timeout", Some("59s")),
     number("update.parallel_pulls", Some("2")),
     number("update.parallel_swaps", Some("2")),
@@ -154,6 +155,7 @@ pub(super) struct RawCloud {
     pub(super) registries: Option<String>,
     pub(super) poll_interval: Option<String>,
     pub(super) report_interval: Option<String>,
+    pub(super) report_lines: Option<usize>,
     pub(super) request_timeout: Option<String>,
 }
 

@@ -37,11 +37,10 @@ use crate::engine::{Docker, DockerSettings};
 use crate::host;
 use crate::http::{Failure, Http};
 use crate::model::{
-    Alert, ByService, CloudReport, Delivered, Events, Identity, Ledger, RegistryLogin, Report, WindowState,
-    exposed_host,
+    Alert, CloudReport, Delivered, Events, Identity, Ledger, RegistryLogin, Report, WindowState, exposed_host,
 };
 use crate::ownership::{self, User};
-use crate::reconcile::{self, Channels, Command, OwnedSituation, Settings};
+use crate::reconcile::{self, Channels, Command, EngineNews, OwnedSituation, Settings};
 use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use host_access::Host;
@@ -88,7 +87,7 @@ pub enum DaemonError {
 struct Wires {
     target: watch::Sender<Option<Arc<Delivered>>>,
     cloud: watch::Sender<CloudReport>,
-    wakeups: watch::Sender<ByService>,
+    wakeups: watch::Sender<EngineNews>,
     report: watch::Sender<Report>,
     outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
     events: watch::Sender<Events>,
@@ -121,7 +120,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let wires = Wires {
         target: watch::Sender::new(None),
         cloud: watch::Sender::new(CloudReport::default()),
-        wakeups: watch::Sender::new(ByService::new()),
+        wakeups: watch::Sender::new(EngineNews::default()),
         report: watch::Sender::new(Report::remembered(&remembered.ledger, in_force.is_some())),
         outlook: watch::Sender::new(None),
         events: watch::Sender::new(Events::default()),
@@ -332,6 +331,8 @@ async fn talk_to_cloud(
         facts: DeviceFacts { status: Some("Idle".to_owned()), ..DeviceFacts::default() },
         gap: cloud.report_interval,
         longest_wait: cloud.poll_interval,
+        lines: cloud.report_lines,
+        takes_accounts: false,
     };
     let dropped = joining::drop_key(&client, &cloud, &identity, (&store, &poll_now), &stop);
     tokio::join!(poller.run(stop.clone()), reporter.run(stop.clone()), Box::pin(dropped));

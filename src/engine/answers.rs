@@ -92,6 +92,8 @@ pub(super) struct State {
     pub(super) started_at: String,
     pub(super) finished_at: String,
     pub(super) exit_code: i64,
+    /// Why the engine could not start it; empty if it could.
+    pub(super) error: String,
     pub(super) health: Option<Probed>,
 }
 
@@ -100,6 +102,15 @@ pub(super) struct State {
 pub(super) struct Probed {
     pub(super) status: String,
     pub(super) failing_streak: i64,
+    /// Its last runs, oldest first.
+    pub(super) log: Option<Vec<ProbeRun>>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(super) struct ProbeRun {
+    pub(super) exit_code: i64,
+    pub(super) output: String,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -35,9 +35,9 @@ use futures_util::Stream;
 use tokio::sync::mpsc;
 
 use crate::model::{
-    App, AppId, Commit, ContainerId, HeldPort, ImageRef, NetworkId, NetworkName, NetworkSpec, Observed,
-    ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass, ServiceName, ServiceSpec, VolumeName,
-    VolumeSpec,
+    App, AppId, Commit, ContainerId, FailedProbe, HeldPort, ImageRef, LastEnd, NetworkId, NetworkName,
+    NetworkSpec, Observed, ObservedVolume, OwnVolume, Platform, PullProgress, RegistryPass, ServiceName,
+    ServiceSpec, VolumeName, VolumeSpec,
 };
 
 pub use docker::{Docker, DockerSettings};
@@ -70,6 +70,17 @@ pub struct About {
     pub architecture: String,
 }
 
+/// What the engine reports about the runs of one container.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RunRecord {
+    /// How often the engine has restarted it since it was last started by a call.
+    pub restarts: u64,
+    /// How it ended last; `None` while it runs, and before its first start.
+    pub end: Option<LastEnd>,
+    /// The last run of its healthcheck, if that failed.
+    pub probe: Option<FailedProbe>,
+}
+
 /// An event of the engine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Notice {
@@ -77,6 +88,8 @@ pub enum Notice {
     Changed,
     /// A container of ours was started again after it had ended without being stopped.
     Restarted { app: AppId, service: ServiceName },
+    /// A container of ours has ended.
+    Ended { container: ContainerId, end: LastEnd },
 }
 
 /// Reads from the engine and changes nothing.
@@ -90,13 +103,20 @@ pub trait Inspect: Send + Sync {
     /// As [`EngineError`] says. There is no partial observation.
     fn observe(&self) -> impl Future<Output = Result<Observed, EngineError>> + Send;
 
-    /// Returns how often the engine has restarted a container since it was last started by a call; 0 if it does not
-    /// exist.
+    /// Returns how often the engine has restarted a container, how it ended, and how its healthcheck failed. All of it is
+    /// empty if the container does not exist.
     ///
     /// # Errors
     ///
     /// As [`EngineError`] says.
-    fn restarts(&self, id: &ContainerId) -> impl Future<Output = Result<u64, EngineError>> + Send;
+    fn run_record(&self, id: &ContainerId) -> impl Future<Output = Result<RunRecord, EngineError>> + Send;
+
+    /// Returns the last lines that a container wrote, oldest first, bounded and safe to show.
+    ///
+    /// # Errors
+    ///
+    /// As [`EngineError`] says, also if the log driver cannot be read.
+    fn last_lines(&self, id: &ContainerId) -> impl Future<Output = Result<Vec<String>, EngineError>> + Send;
 
     /// Returns the engine's text for the last start of a container. Each start has a different text, and while no clock
     /// jumps, later ones sort after earlier ones. `None` if the container does not run or does not exist.

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use bollard::models::EventMessage;
 
-use crate::model::{AppId, ServiceName};
+use crate::model::{AppId, ContainerId, LastEnd, ServiceName};
 
 use super::Notice;
 use super::docker_spec::label;
 
 /// The kinds of events that are read. `died` and `remove` are podman's words for two of them.
-pub(super) const KINDS: [&str; 9] =
-    ["start", "die", "died", "stop", "destroy", "remove", "pause", "unpause", "health_status"];
+pub(super) const KINDS: [&str; 10] =
+    ["start", "die", "died", "oom", "stop", "destroy", "remove", "pause", "unpause", "health_status"];
 
 /// Reads events in their order. A lost event may hide a restart, but cannot produce a false one.
 #[derive(Debug, Default)]
@@ -28,6 +28,8 @@ pub(super) struct Notices {
 struct Down {
     has_ended: bool,
     is_stopped: bool,
+    /// The kernel killed one of its processes because its memory ran out. This event comes before the end.
+    is_out_of_memory: bool,
 }
 
 impl Notices {
@@ -50,8 +52,15 @@ impl Notices {
                 self.down.entry(id.clone()).or_default().has_ended = true;
                 return None;
             }
-            "die" | "died" if !self.is_podman => {
-                self.down.entry(id.clone()).or_default().has_ended = true;
+            "oom" => {
+                self.down.entry(id.clone()).or_default().is_out_of_memory = true;
+                return None;
+            }
+            "die" | "died" => {
+                let down = self.down.entry(id.clone()).or_default();
+                down.has_ended |= !self.is_podman;
+                let is_out_of_memory = std::mem::take(&mut down.is_out_of_memory);
+                return Some(ended(event, id, is_out_of_memory).unwrap_or(Notice::Changed));
             }
             "stop" => {
                 self.down.entry(id.clone()).or_default().is_stopped = true;
@@ -68,6 +77,15 @@ impl Notices {
         }
         Some(Notice::Changed)
     }
+}
+
+/// Makes the notice of an end; `None` if the event has no exit code.
+fn ended(event: &EventMessage, id: &str, is_out_of_memory: bool) -> Option<Notice> {
+    let labels = event.actor.as_ref()?.attributes.as_ref()?;
+    // The second one is podman's.
+    let code = labels.get("exitCode").or_else(|| labels.get("containerExitCode"))?;
+    let end = LastEnd { is_out_of_memory, ..LastEnd::with_code(code.parse().ok()?) };
+    Some(Notice::Ended { container: ContainerId::parse(id).ok()?, end })
 }
 
 /// The kinds of events that show the end of a container that is being stopped.
@@ -162,11 +180,36 @@ mod tests {
                 seen.extend(notices.read(&event(action, service)).map(|notice| match notice {
                     Notice::Changed => "changed".to_owned(),
                     Notice::Restarted { service, .. } => service.to_string(),
+                    Notice::Ended { container, end } => format!("{container} {end}"),
                 }));
             }
             assert_eq!(seen.join(", "), noticed, "{why}");
             assert!(notices.down.values().all(|down| down.has_ended || down.is_stopped), "{why}");
         }
+    }
+
+    #[test]
+    fn an_end_is_noticed_with_its_exit_code_and_its_cause() {
+        let with = |action: &str, name: &str, code: &str| {
+            let mut event = event(action, "web");
+            let attributes = event.actor.as_mut().and_then(|actor| actor.attributes.as_mut()).unwrap();
+            attributes.insert(name.to_owned(), code.to_owned());
+            event
+        };
+        let container = || ContainerId::parse("web").unwrap();
+        let ended = |exit_code, is_out_of_memory| {
+            let end = LastEnd { is_out_of_memory, ..LastEnd::with_code(exit_code) };
+            Some(Notice::Ended { container: container(), end })
+        };
+        let mut notices = Notices::default();
+        assert_eq!(notices.read(&with("die", "exitCode", "3")), ended(3, false));
+        assert_eq!(notices.read(&event("start", "web")).map(|notice| notice == Notice::Changed), Some(false));
+        assert_eq!(notices.read(&event("oom", "web")), None);
+        assert_eq!(notices.read(&with("die", "exitCode", "137")), ended(137, true));
+        assert_eq!(notices.read(&with("die", "exitCode", "137")), ended(137, false), "that was another end");
+        assert_eq!(notices.read(&with("die", "exitCode", "many")), Some(Notice::Changed));
+        let mut notices = Notices::new(true);
+        assert_eq!(notices.read(&with("died", "containerExitCode", "4")), ended(4, false));
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::model::{
-    AppId, Commit, ContainerId, ContainerState, Health, HeldPort, ImageRef, Namespace, NetworkId,
-    NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName, SpecHash, VolumeName,
+    AppId, Commit, ContainerId, ContainerState, FailedProbe, Health, HeldPort, ImageRef, LastEnd, Namespace,
+    NetworkId, NetworkName, ObservedNetwork, ObservedService, OwnVolume, Protocol, ServiceName, SpecHash,
+    VolumeName,
 };
 
-use super::answers::{Endpoint, Image, Inspected, Network, Summary, Volume};
+use super::RunRecord;
+use super::answers::{Endpoint, Image, Inspected, Network, State, Summary, Volume};
 use super::docker_spec::{PARKED, PARTIAL, label};
 
 impl Inspected {
@@ -16,6 +18,20 @@ impl Inspected {
     pub(super) fn started(self) -> Option<String> {
         // Without its last letter a text with fewer digits comes before one with more.
         self.state.running.then(|| self.state.started_at.trim_end_matches('Z').to_owned())
+    }
+
+    /// What the engine keeps of its runs, without its error: that may quote secrets.
+    pub(super) fn run_record(&self) -> RunRecord {
+        let State { running, was_out_of_memory, finished_at, exit_code, health, .. } = &self.state;
+        let has_ended = !running && !finished_at.is_empty() && !finished_at.starts_with("0001-");
+        let end = LastEnd { is_out_of_memory: *was_out_of_memory, ..LastEnd::with_code(*exit_code) };
+        let probe = health.as_ref().filter(|health| health.failing_streak > 0);
+        let last = probe.and_then(|health| health.log.as_ref()?.last()).filter(|run| run.exit_code != 0);
+        RunRecord {
+            restarts: u64::try_from(self.restart_count).unwrap_or(0),
+            end: (has_ended || !self.state.error.is_empty()).then_some(end),
+            probe: last.map(|run| FailedProbe::new(run.exit_code, &run.output)),
+        }
     }
 
     /// Returns `true` if it runs, or podman is about to start it again.
@@ -75,6 +91,15 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
     let status = summary.status;
     let is_partial = summary.names.iter().flatten().any(|name| name.ends_with(PARTIAL));
     let state = if is_partial { ContainerState::Dead } else { state(&summary.state, &status) };
+    let last_end = match state {
+        ContainerState::Exited { code } => Some(LastEnd::with_code(code)),
+        ContainerState::Restarting => Some(LastEnd::with_code(exit_code(&status))),
+        ContainerState::Created
+        | ContainerState::Running
+        | ContainerState::Paused
+        | ContainerState::Removing
+        | ContainerState::Dead => None,
+    };
     let ends = summary.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let bound = |(name, end): (String, Endpoint)| {
         let id = bound(&name, end, networks);
@@ -101,6 +126,7 @@ pub(super) fn service(summary: Summary, networks: &[Network]) -> Option<Observed
         health: health(&status),
         is_cut_off,
         restarts: 0,
+        last_end,
         networks,
         joins: text(label::JOINS).map(joins).unwrap_or_default(),
         status,
@@ -282,6 +308,35 @@ mod tests {
         assert_eq!(health("Up 1 hour (unhealthy)"), Health::Unhealthy);
         assert_eq!(health("Up 1 hour"), Health::Unchecked);
         assert_eq!(health("Up 1 hour (Paused)"), Health::Unchecked);
+    }
+
+    #[test]
+    fn how_a_container_ended_and_why_its_healthcheck_failed() {
+        let record = |json: &str| serde_json::from_str::<Inspected>(json).unwrap().run_record();
+        let end = |code| Some(LastEnd::with_code(code));
+        let ended = r#""FinishedAt": "2026-01-01T00:00:00Z""#;
+        let crashed = record(&format!(r#"{{"RestartCount": 2, "State": {{"ExitCode": 3, {ended}}}}}"#));
+        assert_eq!((crashed.restarts, crashed.end), (2, end(3)));
+        let killed = record(&format!(r#"{{"State": {{"ExitCode": 137, "OOMKilled": true, {ended}}}}}"#));
+        assert!(killed.end.unwrap().is_out_of_memory);
+        let never = r#"{"State": {"FinishedAt": "0001-01-01T00:00:00Z"}}"#;
+        assert_eq!(record(never), RunRecord::default(), "it never ran");
+        let refused =
+            r#"{"State": {"FinishedAt": "0001-01-01T00:00:00Z", "ExitCode": 127, "Error": "no such file"}}"#;
+        assert_eq!(record(refused).end, end(127), "it could not be started");
+        assert_eq!(
+            record(&format!(r#"{{"State": {{"Running": true, {ended}}}}}"#)).end,
+            None,
+            "it runs again"
+        );
+        let probed = |streak: i64, code: i64| {
+            record(&format!(
+                r#"{{"State": {{"Running": true, "Health": {{"FailingStreak": {streak},
+                    "Log": [{{"ExitCode": 9, "Output": "old"}}, {{"ExitCode": {code}, "Output": "no\nroute"}}]}}}}}}"#
+            ))
+        };
+        assert_eq!(probed(2, 7).probe, Some(FailedProbe::new(7, "no route")));
+        assert_eq!(probed(0, 0).probe, None);
     }
 
     #[test]

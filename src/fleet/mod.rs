@@ -20,6 +20,8 @@ mod report;
 mod secret;
 mod server;
 mod settings;
+mod sightings;
+mod standing;
 mod store;
 
 pub use server::{FleetError, Server};

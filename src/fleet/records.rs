@@ -5,6 +5,7 @@
 //! half done.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
@@ -17,7 +18,9 @@ use tokio::time::Instant;
 use super::allowance::Allowance;
 use super::policy::{Change, Device, Refusal, World};
 use super::render::{self, Inputs};
+use super::standing::Contact;
 use super::store::{FolderLock, Store, StoreError};
+use super::{clock, sightings};
 use crate::model::DeviceUuid;
 
 /// The decision of an act: the changes in a world.
@@ -31,6 +34,8 @@ pub(super) struct Records {
     /// State that is only in memory, by device.
     live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
     dir: PathBuf,
+    /// The file with the time of each device's last poll.
+    sightings: PathBuf,
     poll_interval: Duration,
     /// Held by the act that is running.
     turn: Arc<Semaphore>,
@@ -103,8 +108,9 @@ impl AsRef<[u8]> for Shared {
 /// The time of the last poll of a device.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    pub(super) at: Timestamp,
-    when: Instant,
+    at: Timestamp,
+    /// `None`: before the server started.
+    when: Option<Instant>,
 }
 
 /// Why an act failed.
@@ -126,12 +132,18 @@ impl Records {
     /// As [`Store::open`], and [`StoreError::InUse`].
     pub(super) fn open(dir: PathBuf, poll_interval: Duration) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
+        let sightings = dir.join(sightings::FILE);
         let dir = dir.join("store");
         let (store, changes) = Store::open(&dir)?;
+        let world = world_of(changes);
+        let known = sightings::load(&sightings).into_iter().filter(|(uuid, _)| world.device(uuid).is_some());
+        let seen = |at| Live { seen: Mutex::new(Some(Seen { at, when: None })), ..Live::default() };
+        let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
         Ok(Self {
-            world: RwLock::new(world_of(changes)),
+            world: RwLock::new(world),
             store: Mutex::new(Some(store)),
-            live: RwLock::default(),
+            live: RwLock::new(live),
+            sightings,
             dir,
             poll_interval,
             turn: Arc::new(Semaphore::new(1)),
@@ -280,15 +292,34 @@ impl Records {
 
     /// Records that a device polls now.
     pub(super) fn saw(&self, uuid: &DeviceUuid, at: Timestamp) {
-        *locked(&self.live_of(uuid).seen) = Some(Seen { at, when: Instant::now() });
+        *locked(&self.live_of(uuid).seen) = Some(Seen { at, when: Some(Instant::now()) });
     }
 
-    /// Returns the time of a device's last poll since the server started, and whether it is recent: within one and a half
-    /// poll intervals.
-    pub(super) fn last_seen(&self, uuid: &DeviceUuid) -> Option<(Timestamp, bool)> {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(uuid).cloned()?;
-        let seen = (*locked(&live.seen))?;
-        Some((seen.at, seen.when.elapsed() <= self.poll_interval * 3 / 2))
+    /// Returns the time of a device's last poll, and whether it is recent: within one and a half poll intervals.
+    pub(super) fn last_seen(&self, uuid: &DeviceUuid) -> (Option<Timestamp>, Contact) {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(uuid).cloned();
+        let Some(Seen { at, when }) = live.and_then(|live| *locked(&live.seen)) else {
+            return (None, Contact::Never);
+        };
+        let since = match when {
+            Some(when) => Some(when.elapsed()),
+            None => Duration::try_from(clock::now().duration_since(at)).ok(),
+        };
+        let is_recent = since.is_some_and(|since| since <= self.poll_interval * 3 / 2);
+        (Some(at), if is_recent { Contact::Recent } else { Contact::Old })
+    }
+
+    /// Writes to the disk when each device polled last.
+    ///
+    /// # Errors
+    ///
+    /// The file is then as it was before.
+    pub(super) fn save_sightings(&self) -> io::Result<()> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let seen =
+            live.iter().filter_map(|(uuid, live)| Some((uuid.clone(), (*locked(&live.seen))?.at))).collect();
+        drop(live);
+        sightings::save(&self.sightings, &seen)
     }
 
     fn live_of(&self, uuid: &DeviceUuid) -> Arc<Live> {

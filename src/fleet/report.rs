@@ -4,12 +4,14 @@
 //! It is exactly as strict as the real API, so that an agent that works here works with the cloud, too.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::policy::{Device, Image, Release, Reported, ReportedService, World};
 use crate::model::{ReleaseStatus, ServiceName};
+use crate::wire::account::{self, Account};
 use crate::wire::report_v3::UpdateStatus;
 
 /// Why a report is refused. No part of it is stored.
@@ -99,6 +101,10 @@ pub(super) fn merge(world: &World, device: &Device, body: &Value) -> Result<Repo
         if let Some(value) = report.get(name) {
             merge_field(&mut reported.fields, name, takes, value)?;
         }
+    }
+    if let Some(account) = report.get(account::FIELD) {
+        let account = Account::deserialize(account).map_err(|_| Malformed)?.bounded();
+        reported.account = Some(Arc::new(account));
     }
     if let Some(apps) = report.get("apps") {
         let apps = object(apps)?;
@@ -221,7 +227,7 @@ fn merge_apps(
         }
         for (commit, named) in &app.releases {
             let release = find(commit)?;
-            updates.extend(named.update_status);
+            updates.extend(named.update_status.map(|status| (status, release.number)));
             for (name, service) in &named.services {
                 let (name, _) = find_image(release, name, service.image).ok_or(NotYours)?;
                 let row = merge_row(&reported.services, release.number, name, service);
@@ -230,7 +236,12 @@ fn merge_apps(
         }
     }
     reported.services = rows.into_values().collect();
-    reported.update_status = updates.into_iter().min().or(reported.update_status);
+    // Of several releases in the same state the newest counts.
+    if let Some((status, of)) =
+        updates.into_iter().min_by_key(|(status, of)| (*status, std::cmp::Reverse(*of)))
+    {
+        (reported.update_status, reported.update_of) = (Some(status), Some(of));
+    }
     Ok(())
 }
 

@@ -39,6 +39,9 @@ const LIMITS: Limits = Limits {
     linger: Duration::from_secs(10),
 };
 
+/// How often the times of the last polls are saved.
+const SAVE_SIGHTINGS: Duration = Duration::from_secs(300);
+
 /// The token's file in the data folder.
 const TOKEN_FILE: &str = "operator.token";
 
@@ -48,6 +51,7 @@ pub struct Server {
     address: SocketAddr,
     routes: Router,
     limits: Limits,
+    records: Arc<Records>,
 }
 
 /// Why the server did not start, or ended.
@@ -109,6 +113,7 @@ impl Server {
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
         let opening = tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval));
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
+        let records = Arc::new(records);
         let path = config.data_dir.join(TOKEN_FILE);
         let token = secret::operator_token(&path)
             .map_err(|source| FleetError::Token { path: path.clone(), source })?;
@@ -120,7 +125,7 @@ impl Server {
             .nest("/api/v1", operator_api::routes(secret::hash(&token)))
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)
-            .with_state(Arc::new(records));
+            .with_state(Arc::clone(&records));
         tracing::info!(
             url = %format_args!("http://{address}"),
             token_file = %path.display(),
@@ -133,7 +138,7 @@ impl Server {
             );
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
-        Ok(Self { listener, address, routes, limits })
+        Ok(Self { listener, address, routes, limits, records })
     }
 
     /// Returns the address that it listens on.
@@ -147,10 +152,31 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         let serving =
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
-        if serving.await == Ended::Cut {
+        let ended = tokio::select! {
+            ended = serving => ended,
+            () = keep_sightings(&self.records) => Ended::Cut,
+        };
+        if ended == Ended::Cut {
             tracing::warn!("stopped with requests in progress");
         }
+        save_sightings(&self.records).await;
         tracing::info!("fleet server stopped");
+    }
+}
+
+/// Saves now and then when each device polled last. Never returns.
+async fn keep_sightings(records: &Arc<Records>) {
+    loop {
+        tokio::time::sleep(SAVE_SIGHTINGS).await;
+        save_sightings(records).await;
+    }
+}
+
+async fn save_sightings(records: &Arc<Records>) {
+    let records = Arc::clone(records);
+    let saved = tokio::task::spawn_blocking(move || records.save_sightings()).await;
+    if let Ok(Err(error)) = saved {
+        tracing::warn!(%error, "the times of the last polls are not saved");
     }
 }
 

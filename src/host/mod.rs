@@ -56,6 +56,13 @@ pub fn time_in(ahead: Duration) -> String {
     format!("{then:.0}")
 }
 
+/// Returns the width of a terminal in columns; `None` if this is none, or if it does not know.
+#[must_use]
+pub fn terminal_columns(of: impl std::os::fd::AsFd) -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(of).ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 /// Returns `bytes` random bytes in lower-case hex.
 ///
 /// # Errors

@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AppId, ContainerId, Download, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash};
+use super::{
+    AppId, ContainerId, Download, EvidenceBook, History, ImageRef, Release, ReleaseKey, ServiceName, SpecHash,
+};
 
 /// The memory of the device. Every change is saved to the store before the agent acts on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,9 @@ pub struct Ledger {
     /// The history of releases. No decision depends on it.
     #[serde(default)]
     pub history: Arc<History>,
+    /// Why services of rejected releases failed. No decision depends on it.
+    #[serde(default)]
+    pub evidence: Arc<EvidenceBook>,
 }
 
 /// What is remembered about the wall clock, to find out when it is wrong.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::names::Names;
 use super::{
-    AppId, Commit, ContainerId, ImageRef, Namespace, NetworkId, NetworkName, ServiceName, SpecHash,
+    AppId, Commit, ContainerId, ImageRef, LastEnd, Namespace, NetworkId, NetworkName, ServiceName, SpecHash,
     VolumeName,
 };
 
@@ -40,6 +40,8 @@ pub struct ObservedService {
     pub is_cut_off: bool,
     /// How often the engine has restarted it since we started it. It is requested only during a trial.
     pub restarts: u64,
+    /// How it ended last, as far as that is known: the engine forgets it when the container runs again.
+    pub last_end: Option<LastEnd>,
     /// The engine's text, e.g. "Up 3 minutes (healthy)".
     pub status: String,
     /// Published ports: container port to host ports. Empty while it does not run.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppId, Attempted, Commit, Counts, Delivered, FileLock, Halt, Health, History, Hold, Lease, Ledger,
-    ServiceName, Waiting,
+    AppId, Attempted, Commit, Counts, Delivered, Evidence, FileLock, Halt, Health, History, Hold, Lease,
+    Ledger, ServiceName, Waiting,
 };
 
 /// The current state of the device.
@@ -24,6 +24,8 @@ pub struct Report {
     pub file_locks: BTreeMap<AppId, BTreeMap<ServiceName, FileLock>>,
     /// The history of releases.
     pub history: Arc<History>,
+    /// Why services failed: those of rejected releases, and those that do not run well now.
+    pub evidence: Vec<Evidence>,
     /// Why the engine cannot be observed; `None` if it can.
     pub engine_error: Option<String>,
     /// Why the store cannot be written; `None` if it can.
@@ -46,6 +48,7 @@ impl Report {
             hold: ledger.hold.clone(),
             leases: ledger.leases.clone(),
             history: Arc::clone(&ledger.history),
+            evidence: ledger.evidence.all().to_vec(),
             ..Self::default()
         }
     }

@@ -7,7 +7,9 @@ use super::containers::{free_name, stop_and_remove};
 use super::draft::{CLEAR, Concern, Draft, PENDING};
 use super::slots::{Goal, Slot};
 use super::takeover::{is_created_during_trial, is_pulled_after_stop};
-use super::{create, fallback, gate, leftovers, networks, preflight, pull, restart, swap, teardown, trial};
+use super::{
+    create, fallback, gate, leftovers, networks, preflight, pull, restart, swap, teardown, trial, words,
+};
 
 /// Adds the next steps towards `release`, or back to the accepted release if `release` was rejected.
 pub(super) fn reach<'a>(draft: &mut Draft<'_>, app: AppSituation<'a>, release: &'a Release) {
@@ -112,7 +114,7 @@ fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
         };
         // An earlier wait says more: that the service was restarted without success.
         if !draft.plan.waiting.iter().any(is_same) {
-            draft.wait(Some(app.id), Some(slot.name), reason, seen.status.clone(), None);
+            draft.wait(Some(app.id), Some(slot.name), reason, words::trouble(seen), None);
         }
     }
     concern

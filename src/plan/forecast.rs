@@ -180,6 +180,7 @@ impl Model {
             health: Health::Unchecked,
             is_cut_off: false,
             restarts: 0,
+            last_end: None,
             status: String::new(),
             ports: BTreeMap::new(),
             networks: self

@@ -186,7 +186,7 @@ fn a_bad_release_is_taken_back() {
         (
             "three are a crash loop",
             "web@2 restarting, restarts 3",
-            "reject 2: db was restarted 3 times by the engine: Running",
+            "reject 2: db was restarted 3 times by the engine",
         ),
         ("still starting", "web@2 starting", "wait web starting"),
     ] {

@@ -106,13 +106,14 @@ fn failure_of_container(slot: &Slot<'_>) -> Option<String> {
         return None;
     }
     if seen.restarts >= RESTARTS {
-        return Some(format!("was restarted {} times by the engine: {}", seen.restarts, seen.status));
+        let last = seen.last_end.as_ref().map_or(String::new(), |end| format!("; it last {end}"));
+        return Some(format!("was restarted {} times by the engine{last}", seen.restarts));
     }
     if let ContainerState::Exited { code } = seen.state
         && code != 0
         && !slot.spec.restart.is_forever()
     {
-        return Some(format!("exited with code {code}"));
+        return Some(words::end(seen, code));
     }
     if seen.state == ContainerState::Running && seen.health == Health::Unhealthy {
         return Some("is unhealthy".to_owned());

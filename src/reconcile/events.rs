@@ -1,5 +1,6 @@
 //! Turns the engine's events into wakeups of the reconciler.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use crate::engine::{Inspect, Notice};
-use crate::model::ByService;
+use crate::model::{ByService, ContainerId, LastEnd};
 
 /// Delays of additional wakeups after the last event. The engine reports the death of a container before its list shows
 /// it (Docker 20.10 updates the list last, after it has removed the network), so an immediate observation may still find
@@ -19,13 +20,39 @@ use crate::model::ByService;
 /// the start of the event stream.
 const AGAIN: [Duration; 2] = [Duration::from_millis(500), Duration::from_secs(5)];
 
+/// The most containers of which the last end is kept.
+const MOST_ENDS: usize = 256;
+
+/// What the engine's events have reported so far.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EngineNews {
+    pub restarts: ByService,
+    /// How containers ended. The engine's list has forgotten it when a container runs again.
+    pub ends: BTreeMap<ContainerId, LastEnd>,
+}
+
+impl EngineNews {
+    fn note(&mut self, notice: Notice) {
+        match notice {
+            Notice::Changed => {}
+            Notice::Restarted { app, service } => *self.restarts.entry((app, service)).or_default() += 1,
+            Notice::Ended { container, end } => {
+                if self.ends.len() >= MOST_ENDS && !self.ends.contains_key(&container) {
+                    self.ends.pop_first();
+                }
+                self.ends.insert(container, end);
+            }
+        }
+    }
+}
+
 /// Wakes the reconciler at every event of the engine, and whenever the stream of events ends, because events may then be
 /// missed. Counts the restarts that the engine reports. Returns when `stop` is cancelled.
 ///
 /// A stream that ends is reopened after 0.5 s to 30 s, longer with every failure.
 pub async fn watch_engine<E: Inspect>(
     engine: Arc<E>,
-    wakeups: watch::Sender<ByService>,
+    wakeups: watch::Sender<EngineNews>,
     stop: CancellationToken,
 ) {
     let mut backoff = ExponentialBackoff {
@@ -59,7 +86,7 @@ pub async fn watch_engine<E: Inspect>(
                     }
                     Some(Ok(notice)) => {
                         backoff.reset();
-                        wakeups.send_modify(|restarts| count(restarts, notice));
+                        wakeups.send_modify(|news| news.note(notice));
                         again = AGAIN.iter();
                         next = again.next();
                     }
@@ -77,12 +104,5 @@ pub async fn watch_engine<E: Inspect>(
             () = stop.cancelled() => return,
             () = tokio::time::sleep(pause) => wakeups.send_modify(|_| {}),
         }
-    }
-}
-
-fn count(restarts: &mut ByService, notice: Notice) {
-    match notice {
-        Notice::Changed => {}
-        Notice::Restarted { app, service } => *restarts.entry((app, service)).or_default() += 1,
     }
 }

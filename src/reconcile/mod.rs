@@ -9,6 +9,7 @@ mod clock_wait;
 mod counters;
 mod engine_link;
 mod events;
+mod evidence;
 mod facts;
 mod heals;
 mod host_access;
@@ -40,8 +41,8 @@ use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    ByService, Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger, Observed,
-    Outcome, Plan, PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
+    Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger, Observed, Outcome, Plan,
+    PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
 pub use crate::plan::OwnedSituation;
 use crate::plan::{self, Situation};
@@ -49,7 +50,8 @@ use crate::plan::{self, Situation};
 use attempts::Attempts;
 use clock_wait::ClockWait;
 use engine_link::EngineLink;
-pub use events::watch_engine;
+pub use events::{EngineNews, watch_engine};
+use evidence::Failures;
 use facts::KnownFacts;
 use heals::Heals;
 pub use host_access::{HostAccess, MountedPath, Unmeasured};
@@ -78,8 +80,8 @@ pub struct Settings {
 /// The channels that the reconciler reads and those to which it publishes.
 pub struct Channels {
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
-    /// Changes whenever the engine should be observed. Its value counts the restarts that the engine reported.
-    pub engine: watch::Receiver<ByService>,
+    /// Changes whenever the engine should be observed.
+    pub engine: watch::Receiver<EngineNews>,
     /// Orders of operators. Each is answered when the ledger is saved.
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
@@ -131,6 +133,7 @@ pub async fn run<E, M, H>(
         pulls: Pulls::new(progress),
         attempts: Attempts::default(),
         trials: Trials::default(),
+        failures: Failures::default(),
         saver: Saver::new(memory),
         outbox: Outbox::new(channels.report, channels.outlook, channels.events),
     };
@@ -176,6 +179,7 @@ struct Reconciler<E, M, H> {
     pulls: Pulls,
     attempts: Attempts,
     trials: Trials,
+    failures: Failures,
     saver: Saver<M>,
     outbox: Outbox,
 }
@@ -228,9 +232,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         if let Err(error) = self.watch_joined().await {
             return self.lose_engine(&error);
         }
+        self.failures.complete(&mut self.observed);
         self.gather().await;
         let mut plan = self.publish();
         if self.ask_for_layers(&plan).await {
+            plan = self.publish();
+        }
+        if self.collect_for_waits(&plan).await {
             plan = self.publish();
         }
         self.note_waiting(&plan).await;

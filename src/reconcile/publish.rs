@@ -27,6 +27,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let host = &self.host;
         self.outbox.date_waits(&mut plan, || host.now());
         report.waiting.clone_from(&plan.waiting);
+        report.evidence = self.failures.all(&self.ledger.evidence);
         report.engine_error = self.engine_link.error().cloned();
         report.store_error = self.saver.error().cloned();
         report.delivered.clone_from(&self.delivered);

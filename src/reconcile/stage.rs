@@ -21,7 +21,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Runs a stage. Saves what it is about to do before it begins, and the outcomes at its end.
     ///
     /// When `stop` is cancelled, steps that have begun are finished and no other is begun.
-    pub(super) async fn run_stage(&mut self, stage: Vec<Step>, stop: &CancellationToken) {
+    pub(super) async fn run_stage(&mut self, mut stage: Vec<Step>, stop: &CancellationToken) {
+        self.collect_for_rejections(&mut stage).await;
         let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
         for app in self.ledger.apps.values_mut() {
             app.stopped.retain(|container| here.contains(container));

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::slice;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Channels, Command, Memory, SaveError, Settings, run, watch_engine};
+use super::{Channels, Command, EngineNews, Memory, SaveError, Settings, run, watch_engine};
 use crate::engine::fake::{Behaviour, Fake, Fault as Wrong};
 use crate::model::{
     Answer, App, AppId, ByService, Commit, ContainerState, Delivered, Events, Health, Hold, ImageRef,
@@ -225,7 +226,7 @@ impl Lab {
         let (report, report_heard) = watch::channel(Report::default());
         let (events, events_heard) = watch::channel(Events::default());
         let (commands, commands_heard) = mpsc::channel(8);
-        let (wake, wake_heard) = watch::channel(ByService::new());
+        let (wake, wake_heard) = watch::channel(EngineNews::default());
         let stop = CancellationToken::new();
         let settings = Settings { plan, resync: Duration::from_secs(300), boot_id: boot.to_owned() };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
@@ -802,4 +803,54 @@ async fn a_trial_stands_still_while_held() {
     assert_eq!(lab.runs().await, "(db@1) (web@1) db@2 web@2", "280 s were counted");
     lab.pass(40).await;
     assert_eq!(lab.runs().await, "db@1 web@1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_evidence_of_a_rejection_outlives_the_container_and_a_restart_of_the_agent() {
+    let lab = Lab::new();
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+    lab.deliver(target(2));
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@1 web@1");
+    let report = lab.report.borrow().clone();
+    let why = "release 2 was rejected: web was restarted 5 times by the engine; it last exited with code 1; \
+               last line: the last line of web";
+    assert_eq!(report.waiting[0].why, why);
+    assert!(why.ends_with(&report.history.all().last().unwrap().why), "{:?}", report.history);
+    let [evidence] = &report.evidence[..] else { panic!("{:?}", report.evidence) };
+    assert_eq!((evidence.service.as_str(), evidence.release.as_str(), evidence.restarts), ("web", "2", 5));
+    assert_eq!(evidence.lines, ["the last line of web"]);
+    assert_eq!(
+        lab.notebook.0.lock().unwrap().ledger.evidence.all(),
+        slice::from_ref(evidence),
+        "it is saved"
+    );
+    lab.deliver(target(3));
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@3 web@3");
+    assert_eq!(
+        lab.report.borrow().evidence,
+        slice::from_ref(evidence),
+        "a better release does not remove it"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_fails_with_no_release_to_go_back_to_has_its_evidence_in_the_report() {
+    let lab = Lab::new();
+    lab.engine.publish(&image("web", 1), Behaviour::Crashes);
+    lab.deliver(target(1));
+    lab.pass(60).await;
+    let report = lab.report.borrow().clone();
+    assert_eq!(report.waiting[0].reason, Reason::Degraded, "{:?}", report.waiting);
+    let [evidence] = &report.evidence[..] else { panic!("{:?}", report.evidence) };
+    assert_eq!(evidence.cause().as_deref(), Some("exited with code 1"));
+    assert_eq!(lab.notebook.0.lock().unwrap().ledger.evidence.all(), [], "what goes on is not saved");
+    let asked = |lab: &Lab| lab.engine.calls().iter().filter(|call| call.starts_with("logs ")).count();
+    let before = asked(&lab);
+    lab.pass(3600).await;
+    assert!(asked(&lab) - before <= 60, "once a minute at most");
+    assert_eq!(lab.report.borrow().evidence[0].at, evidence.at, "the same evidence is not dated again");
 }

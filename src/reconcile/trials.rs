@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::engine::{EngineError, Operate};
+use crate::engine::{EngineError, Operate, RunRecord};
 use crate::model::{
     AppId, ContainerId, ContainerState, Ledger, Observed, Plan, PlanSettings, Reason, Release, SpecHash,
     Strategy, Target, TargetApp,
@@ -172,12 +172,16 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.save_ledger().await;
         }
         for seen in self.observed.services.iter_mut().filter(|s| tried.contains(&s.spec)) {
-            seen.restarts = match self.engine.restarts(&seen.container).await {
-                Ok(restarts) => restarts,
+            let record = match self.engine.run_record(&seen.container).await {
+                Ok(record) => record,
                 Err(error @ EngineError::Unreachable { .. }) => return Err(error),
                 // One container that cannot be inspected must not stop everything else.
-                Err(_) => 0,
+                Err(_) => RunRecord::default(),
             };
+            seen.restarts = record.restarts;
+            if let Some(end) = record.end {
+                self.failures.note_end(&seen.container, end);
+            }
         }
         Ok(())
     }

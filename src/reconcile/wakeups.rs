@@ -6,8 +6,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::engine::Operate;
-use crate::model::{ByService, Delivered, ImageRef, ImageSize, PullProgress};
+use crate::model::{Delivered, ImageRef, ImageSize, PullProgress};
 
+use super::events::EngineNews;
 use super::orders::Command;
 use super::pulls::Ended;
 use super::{HostAccess, Memory, Reconciler, Unmeasured};
@@ -19,8 +20,8 @@ pub(super) enum Wakeup {
     PullEnded(Ended),
     Measured(ImageRef, Result<ImageSize, Unmeasured>),
     Command(Command),
-    /// The engine reported a change. Contains the restarts that it has reported so far.
-    Engine(ByService),
+    /// The engine reported a change. Contains what it has reported so far.
+    Engine(EngineNews),
     /// A watched file changed, or the next cycle is due.
     Due,
     /// All senders of targets are dropped.
@@ -39,7 +40,7 @@ pub(super) enum Next {
 
 pub(super) struct Inputs {
     pub(super) target: watch::Receiver<Option<Arc<Delivered>>>,
-    pub(super) engine: watch::Receiver<ByService>,
+    pub(super) engine: watch::Receiver<EngineNews>,
     pub(super) progress: mpsc::Receiver<(ImageRef, PullProgress)>,
     pub(super) commands: mpsc::Receiver<Command>,
 }
@@ -79,7 +80,10 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             Wakeup::PullEnded(ended) => self.end_pull(ended).await,
             Wakeup::Measured(image, result) => self.end_measurement(image, result),
             Wakeup::Command((order, answer)) => self.take_order(&order, answer).await,
-            Wakeup::Engine(restarts) => self.outbox.counters.counts.restarts = restarts,
+            Wakeup::Engine(news) => {
+                self.failures.note_ends(news.ends);
+                self.outbox.counters.counts.restarts = news.restarts;
+            }
             Wakeup::Due => {}
         }
         Next::Cycle

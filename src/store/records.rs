@@ -1,7 +1,7 @@
 //! Converts the saved state to records (texts with names) and back, and computes a checksum over all of them. Pure.
 //!
 //! Each record is versioned JSON, `{"v":1,"value":…}`: `identity`, `target`, `images`, `downloads`, `hold`, `leases`,
-//! `clock`, `history` and one `app/<uuid>` per app, so that a change to one app writes that record only.
+//! `clock`, `history`, `evidence` and one `app/<uuid>` per app, so that a change to one app writes that record only.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -45,6 +45,7 @@ const HOLD: &str = "hold";
 const LEASES: &str = "leases";
 const CLOCK: &str = "clock";
 const HISTORY: &str = "history";
+const EVIDENCE: &str = "evidence";
 const APP: &str = "app/";
 
 #[derive(Serialize)]
@@ -86,7 +87,7 @@ pub(super) fn encode_all(remembered: &Remembered) -> Result<Records, StoreError>
 /// Encodes the ledger `next`. Reuses the text in `records` for an app that did not change since `last`.
 pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> Result<Records, StoreError> {
     // No `..`: a new field of the ledger must get a record here, or this does not compile.
-    let Ledger { apps, images, downloads, hold, leases, clock, history } = next;
+    let Ledger { apps, images, downloads, hold, leases, clock, history, evidence } = next;
     let mut written = Records::new();
     for (app, ledger) in apps {
         let name = format!("{APP}{app}");
@@ -114,12 +115,17 @@ pub(super) fn encode_ledger(records: &Records, last: &Ledger, next: &Ledger) -> 
         let text = kept.map_or_else(|| encode(HISTORY, history), |text| Ok(Arc::clone(text)))?;
         written.insert(HISTORY.to_owned(), text);
     }
+    if !evidence.all().is_empty() {
+        let kept = records.get(EVIDENCE).filter(|_| Arc::ptr_eq(&last.evidence, evidence));
+        let text = kept.map_or_else(|| encode(EVIDENCE, evidence), |text| Ok(Arc::clone(text)))?;
+        written.insert(EVIDENCE.to_owned(), text);
+    }
     Ok(written)
 }
 
 /// Returns whether a record belongs to the ledger.
 pub(super) fn is_ledger(name: &str) -> bool {
-    [IMAGES, DOWNLOADS, HOLD, LEASES, CLOCK, HISTORY].contains(&name) || name.starts_with(APP)
+    [IMAGES, DOWNLOADS, HOLD, LEASES, CLOCK, HISTORY, EVIDENCE].contains(&name) || name.starts_with(APP)
 }
 
 /// Decodes the records. Also returns the names of those that cannot be decoded, each with the reason.
@@ -144,6 +150,7 @@ fn decode_one(name: &str, text: &str, into: &mut Remembered) -> Result<(), Strin
         LEASES => into.ledger.leases = value(text)?,
         CLOCK => into.ledger.clock = value(text)?,
         HISTORY => into.ledger.history = value(text)?,
+        EVIDENCE => into.ledger.evidence = value(text)?,
         other => {
             let app = other.strip_prefix(APP).ok_or("this version of cotter does not know it")?;
             let app = AppId::parse(app).map_err(|e| e.to_string())?;

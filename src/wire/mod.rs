@@ -3,10 +3,12 @@
 //! Shared by the device (which reads targets and writes reports) and by the fleet server (which writes targets and reads
 //! reports).
 
+pub mod account;
 pub mod bounds;
 pub mod compose;
 pub mod compose_file;
 pub mod config_json;
+mod device_state;
 pub mod operator_api;
 pub mod policy;
 pub mod report;

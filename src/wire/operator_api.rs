@@ -7,6 +7,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::account::{Evidence, Wait};
+pub use super::device_state::DeviceState;
 use crate::model::{Refusal, ReleaseStatus};
 
 /// The answer to every failed request.
@@ -51,6 +53,9 @@ pub struct FleetView {
     /// Commit that devices without a pin get.
     pub target: Option<String>,
     pub devices: usize,
+    /// How many of its devices are in each state; states without a device are left out.
+    #[serde(default)]
+    pub states: BTreeMap<DeviceState, usize>,
     pub releases: usize,
     pub created: Timestamp,
 }
@@ -70,9 +75,15 @@ pub struct DeviceView {
     /// Commit that it reports as running completely.
     pub running: Option<String>,
     pub update_status: Option<String>,
+    pub state: DeviceState,
+    /// Why it is in this state, in one line; empty where the state says all.
+    pub why: String,
+    /// The version of Cotter's agent on it; absent for other agents.
+    #[serde(default)]
+    pub agent: Option<String>,
     /// Whether it polled within one and a half intervals.
     pub is_online: bool,
-    /// Its last poll since the server started.
+    /// Its last poll. After a crash of the server it may be up to 5 minutes older than it was.
     pub last_seen: Option<Timestamp>,
     pub tags: BTreeMap<String, String>,
     pub created: Timestamp,
@@ -104,6 +115,12 @@ pub struct DeviceDetail {
     pub device: DeviceView,
     pub reported_at: Option<Timestamp>,
     pub services: Vec<ServiceView>,
+    /// What it waits for, as it reported.
+    #[serde(default)]
+    pub waiting: Vec<Wait>,
+    /// How services failed, as it reported, newest last.
+    #[serde(default)]
+    pub evidence: Vec<Evidence>,
     /// Plain fields of its reports, by their name on the wire.
     pub reported: BTreeMap<String, Value>,
 }

@@ -33,6 +33,7 @@ pub fn render(report: &Report, facts: &DeviceFacts) -> DeviceReport {
         ip_address: facts.ip_address.clone(),
         mac_address: facts.mac_address.clone(),
         apps: is_certain.then(apps),
+        account: None,
     }
 }
 

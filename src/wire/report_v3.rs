@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::account::Account;
+
 /// The complete body: exactly one device, by uuid.
 pub type ReportBody = BTreeMap<String, DeviceReport>;
 
@@ -24,6 +26,9 @@ pub struct DeviceReport {
     /// Complete or absent: the cloud treats an image that a present `apps` does not have as deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub apps: Option<BTreeMap<String, AppReport>>,
+    /// For our own fleet server only.
+    #[serde(default, rename = "cotter", skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]

@@ -11,16 +11,22 @@ use serde_json::Value;
 use crate::engine::answers::{Image, Info, Inspected, InspectedImage, Network, Summary, Volumes};
 use crate::engine::notices::{self, Notices};
 use crate::engine::secrets::{self, Secrets};
-use crate::engine::{About, EngineError, Inspect, Notice, docker_spec, observed};
+use crate::engine::{About, EngineError, Inspect, LogSpan, Notice, RunRecord, docker_spec, observed};
 use crate::model::{
-    App, ContainerId, ContainerState, HeldPort, Observed, ObservedService, ObservedVolume, OwnVolume,
-    VolumeName,
+    App, ContainerId, ContainerState, HeldPort, LAST_LINES, Observed, ObservedService, ObservedVolume,
+    OwnVolume, VolumeName, last_lines,
 };
 
 use super::{CONTAINERS, Docker, EVENTS, IMAGES, INFO, NETWORKS, VOLUMES, in_query};
 
 /// How long the engine may take to answer what is secret in a message.
 const TO_HIDE: Duration = Duration::from_secs(10);
+
+/// How long the engine may take for the last lines of a log.
+const TO_READ: Duration = Duration::from_secs(10);
+
+/// How many bytes are kept of the end of a log, while it is read.
+const MOST_WRITTEN: usize = 64 * 1024;
 
 /// How many attempts one observation of podman has.
 const ATTEMPTS: u32 = 5;
@@ -79,6 +85,25 @@ impl Docker {
             }
             Err(_) => error.map_message(secrets::withheld),
         })
+    }
+
+    /// Returns a message about a container without the secrets of its release.
+    async fn without_secrets(&self, id: &ContainerId, message: &str) -> String {
+        let path = format!("/containers/{id}/json");
+        let asked = self.call("inspect", TO_HIDE, |client| async move {
+            let container = client.read::<Value>(&path, &[]).await?;
+            Ok((
+                container,
+                client.read::<Value>(VOLUMES, &[]).await?,
+                client.read::<Value>(NETWORKS, &[]).await?,
+            ))
+        });
+        match Box::pin(asked).await {
+            Ok((container, volumes, networks)) => {
+                Secrets::of_inspected(&container, &volumes, &networks).hide(message)
+            }
+            Err(_) => secrets::withheld(message),
+        }
     }
 
     /// Inspects an image, by its name or id.
@@ -155,9 +180,31 @@ impl Inspect for Docker {
         }
     }
 
-    async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
+    async fn run_record(&self, id: &ContainerId) -> Result<RunRecord, EngineError> {
         let seen = self.inspect(id).await?;
-        Ok(u64::try_from(seen.restart_count).unwrap_or(0))
+        let mut record = seen.run_record();
+        if let Some(end) = record.end.as_mut().filter(|_| !seen.state.error.is_empty()) {
+            end.error = self.without_secrets(id, &seen.state.error).await;
+        }
+        Ok(record)
+    }
+
+    async fn last_lines(&self, id: &ContainerId) -> Result<Vec<String>, EngineError> {
+        let span = LogSpan { tail: Some(LAST_LINES), since: 0, is_followed: false };
+        let read = async {
+            let mut pieces = std::pin::pin!(self.logs(id, span).await?);
+            let mut last = Vec::new();
+            while let Some(piece) = pieces.try_next().await? {
+                last.extend(piece);
+                // Lines may be of any length. Only the end is kept, cut in large steps.
+                if last.len() > 2 * MOST_WRITTEN {
+                    last.drain(..last.len() - MOST_WRITTEN);
+                }
+            }
+            Ok(last_lines(&last))
+        };
+        let late = EngineError::Timeout { call: "logs", seconds: TO_READ.as_secs() };
+        tokio::time::timeout(TO_READ, read).await.unwrap_or(Err(late))
     }
 
     async fn started(&self, id: &ContainerId) -> Result<Option<String>, EngineError> {

@@ -156,6 +156,7 @@ impl Inside {
             health: Health::Unchecked,
             is_cut_off: false,
             restarts: 0,
+            last_end: None,
             status: "Created".to_owned(),
             ports: BTreeMap::new(),
             networks,

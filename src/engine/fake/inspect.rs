@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{Stream, stream};
 
-use crate::engine::{About, EngineError, Inspect, Notice};
+use crate::engine::{About, EngineError, Inspect, Notice, RunRecord};
 use crate::model::{
-    App, AppId, ContainerId, ContainerState, HeldPort, Observed, ObservedVolume, OwnVolume, VolumeName,
+    App, AppId, ContainerId, ContainerState, FailedProbe, Health, HeldPort, LastEnd, Observed,
+    ObservedVolume, OwnVolume, VolumeName,
 };
 
 use super::{Fake, gone, is_up};
@@ -16,19 +17,35 @@ impl Inspect for Fake {
         self.call("list", "", |inside| Ok(inside.observed())).await
     }
 
-    async fn restarts(&self, id: &ContainerId) -> Result<u64, EngineError> {
+    async fn run_record(&self, id: &ContainerId) -> Result<RunRecord, EngineError> {
         let container = id.clone();
         self.call("inspect", id.as_str(), move |inside| {
-            let count = inside.find(&container).map_or(0, |seen| match seen.state {
-                ContainerState::Restarting => 5,
+            Ok(inside.find(&container).map_or_else(RunRecord::default, |seen| match seen.state {
+                ContainerState::Restarting => {
+                    RunRecord { restarts: 5, end: Some(LastEnd::with_code(1)), probe: None }
+                }
+                ContainerState::Exited { code } => {
+                    RunRecord { restarts: seen.restarts, end: Some(LastEnd::with_code(code)), probe: None }
+                }
+                ContainerState::Running if seen.health == Health::Unhealthy => {
+                    let probe = Some(FailedProbe::new(1, "no answer"));
+                    RunRecord { restarts: seen.restarts, end: None, probe }
+                }
                 ContainerState::Created
                 | ContainerState::Running
                 | ContainerState::Paused
-                | ContainerState::Exited { .. }
                 | ContainerState::Removing
-                | ContainerState::Dead => seen.restarts,
-            });
-            Ok(count)
+                | ContainerState::Dead => RunRecord { restarts: seen.restarts, ..RunRecord::default() },
+            }))
+        })
+        .await
+    }
+
+    async fn last_lines(&self, id: &ContainerId) -> Result<Vec<String>, EngineError> {
+        let container = id.clone();
+        self.call("logs", id.as_str(), move |inside| {
+            let seen = inside.find(&container).filter(|seen| seen.state != ContainerState::Created);
+            Ok(seen.map(|seen| format!("the last line of {}", seen.service)).into_iter().collect())
         })
         .await
     }

@@ -27,6 +27,9 @@ use crate::listen::{self, Busy, Rank, Received, Unread, Visit};
 /// because the real API's answers to a deleted device have no body.
 const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
 
+/// The header that tells a device that a report may have an account: see docs/protocol.md.
+const TAKES_ACCOUNTS: [(&str, &str); 1] = [("cotter-takes", "account")];
+
 /// Most bytes of a registration and of a report.
 const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;

@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
 
-use super::{DELETED, LARGEST_REPORT, NotServed, failed, key_of, key_required, read};
+use super::{DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, read};
 use crate::fleet::policy::{Reported, World};
 use crate::fleet::records::{ActError, Records, Target};
 use crate::fleet::{clock, render, report};
@@ -108,7 +108,7 @@ async fn store(records: &Arc<Records>, uuid: DeviceUuid, body: Received) -> Resp
         Ok((Ok(()), world.report(device, Reported { at: Some(at), ..reported })))
     };
     match records.act_for_device(act).await {
-        Ok(Ok(())) => StatusCode::OK.into_response(),
+        Ok(Ok(())) => (StatusCode::OK, TAKES_ACCOUNTS).into_response(),
         Ok(Err(report::BadReport::Malformed)) => StatusCode::BAD_REQUEST.into_response(),
         Ok(Err(report::BadReport::NotYours)) | Err(ActError::Refused(_)) => {
             StatusCode::UNAUTHORIZED.into_response()

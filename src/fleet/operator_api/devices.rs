@@ -11,9 +11,10 @@ use super::answer::{ApiError, Body, Params, Path};
 use crate::fleet::clock;
 use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
 use crate::fleet::records::Records;
+use crate::fleet::standing::{self, Contact, Standing};
 use crate::wire::operator_api::{
-    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany,
-    RenameDevice, ServiceView, TagDevice, TrackMany,
+    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
+    PinMany, RenameDevice, ServiceView, TagDevice, TrackMany,
 };
 
 type Shared = State<Arc<Records>>;
@@ -26,6 +27,8 @@ pub(super) struct Which {
     filter: Option<String>,
     /// Name or id of the provisioning key with which they registered.
     provisioning_key: Option<String>,
+    /// Only devices in one of these states: see [`DeviceState::parse_list`].
+    state: Option<String>,
 }
 
 pub(super) async fn list(
@@ -33,9 +36,17 @@ pub(super) async fn list(
     Params(which): Params<Which>,
 ) -> Result<Json<Vec<DeviceView>>, ApiError> {
     let wanted = Wanted::new(which.filter, which.fleet, which.provisioning_key)?;
+    let states = which.state.as_deref().map(DeviceState::parse_list).transpose().map_err(|word| {
+        let known: Vec<_> = DeviceState::ALL.into_iter().map(DeviceState::as_str).collect();
+        let known = known.join(", ");
+        ApiError::bad_request(format!(
+            "{word:?} is no state of a device; the states are {known}, failed and behind"
+        ))
+    })?;
     let world = records.world();
-    let devices = wanted.of(&world)?;
-    Ok(Json(devices.into_iter().map(|device| view(&records, &world, device)).collect()))
+    let views = wanted.of(&world)?.into_iter().map(|device| view(&records, &world, device));
+    let is_wanted = |view: &DeviceView| states.as_ref().is_none_or(|states| states.contains(&view.state));
+    Ok(Json(views.filter(is_wanted).collect()))
 }
 
 pub(super) async fn show(
@@ -50,7 +61,10 @@ pub(super) async fn show(
         status: row.status.clone(),
         download_progress: row.progress,
     });
+    let account = device.reported.account.as_deref().cloned().unwrap_or_default();
     Ok(Json(DeviceDetail {
+        waiting: account.waiting,
+        evidence: account.evidence,
         device: view(&records, &world, device),
         reported_at: device.reported.at,
         services: services.collect(),
@@ -250,7 +264,8 @@ async fn change(
 
 pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
     let key = device.provisioned_by.as_ref();
-    let seen = records.last_seen(&device.uuid);
+    let (last_seen, contact) = records.last_seen(&device.uuid);
+    let Standing { state, why } = standing::of(world, device, contact);
     let update = device.reported.update_status.and_then(|status| serde_json::to_value(status).ok());
     DeviceView {
         uuid: device.uuid.to_string(),
@@ -262,8 +277,11 @@ pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceV
         target: target(world, device),
         running: commit(world, device.reported.running),
         update_status: update.as_ref().and_then(Value::as_str).map(str::to_owned),
-        is_online: seen.is_some_and(|(_, is_recent)| is_recent),
-        last_seen: seen.map(|(at, _)| at),
+        state,
+        why,
+        agent: device.reported.account.as_ref().map(|account| account.agent.clone()),
+        is_online: contact == Contact::Recent,
+        last_seen,
         tags: device.tags.clone(),
         created: device.created,
         provisioning_key: key.map(|key| key.id().to_owned()),

@@ -1,5 +1,6 @@
 //! `/api/v1/fleets`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,7 +10,7 @@ use axum::http::StatusCode;
 use super::answer::{ApiError, Body, Path};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::records::Records;
-use crate::fleet::{clock, secret};
+use crate::fleet::{clock, secret, standing};
 use crate::model::AppId;
 use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
 
@@ -17,7 +18,7 @@ type Shared = State<Arc<Records>>;
 
 pub(super) async fn list(State(records): Shared) -> Json<Vec<FleetView>> {
     let world = records.world();
-    Json(world.fleets().map(|fleet| view(&world, fleet)).collect())
+    Json(world.fleets().map(|fleet| view(&records, &world, fleet)).collect())
 }
 
 pub(super) async fn show(
@@ -25,7 +26,7 @@ pub(super) async fn show(
     Path(fleet): Path<String>,
 ) -> Result<Json<FleetView>, ApiError> {
     let world = records.world();
-    Ok(Json(view(&world, world.find_fleet(&fleet)?)))
+    Ok(Json(view(&records, &world, world.find_fleet(&fleet)?)))
 }
 
 pub(super) async fn create(
@@ -38,7 +39,7 @@ pub(super) async fn create(
         NewFleet { uuid, name: name.clone(), created: clock::now(), key: secret::hash(&provisioning_key) };
     records.act(move |world| Ok(((), world.create_fleet(new)?))).await?;
     let world = records.world();
-    let fleet = view(&world, world.find_fleet(&name)?);
+    let fleet = view(&records, &world, world.find_fleet(&name)?);
     Ok((StatusCode::CREATED, Json(FleetCreated { fleet, provisioning_key })))
 }
 
@@ -70,10 +71,16 @@ pub(super) async fn track_latest(
 fn shown(records: &Records, fleet: &str) -> Result<Json<FleetView>, ApiError> {
     let world = records.world();
     let found: Result<&Fleet, Refusal> = world.find_fleet(fleet);
-    Ok(Json(view(&world, found?)))
+    Ok(Json(view(records, &world, found?)))
 }
 
-fn view(world: &World, fleet: &Fleet) -> FleetView {
+fn view(records: &Records, world: &World, fleet: &Fleet) -> FleetView {
+    let mut states = BTreeMap::new();
+    let devices = world.devices().filter(|device| device.fleet == fleet.number);
+    for device in devices {
+        let (_, contact) = records.last_seen(&device.uuid);
+        *states.entry(standing::of(world, device, contact).state).or_default() += 1;
+    }
     FleetView {
         number: fleet.number,
         uuid: fleet.uuid.to_string(),
@@ -83,7 +90,8 @@ fn view(world: &World, fleet: &Fleet) -> FleetView {
             .target
             .and_then(|number| world.release(number))
             .map(|release| release.commit.to_string()),
-        devices: world.devices().filter(|device| device.fleet == fleet.number).count(),
+        devices: states.values().sum(),
+        states,
         releases: world.releases_of(fleet.number).count(),
         created: fleet.created,
     }

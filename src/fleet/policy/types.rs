@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
+use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
 
 /// The SHA-256 of a key, as 64 hex digits. Keys themselves are never stored.
@@ -70,7 +71,12 @@ pub struct Reported {
     /// Number of the release that it reports as running completely. Kept if the device moves.
     pub running: Option<u64>,
     pub update_status: Option<UpdateStatus>,
+    /// Number of the release that `update_status` is about.
+    pub update_of: Option<u64>,
     pub services: Vec<ReportedService>,
+    /// What it waits for, and how services failed. Only Cotter's own agent reports it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<Arc<Account>>,
 }
 
 /// A device's report of one service of one release.

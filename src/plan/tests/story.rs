@@ -475,6 +475,7 @@ impl Device {
             health,
             is_cut_off: false,
             restarts: 0,
+            last_end: None,
             status: format!("{state:?}"),
             ports: BTreeMap::new(),
             networks,

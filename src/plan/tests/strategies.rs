@@ -151,7 +151,7 @@ fn hand_over() {
         (
             "one that crashes ends it",
             "web@11 restarting, restarts 3",
-            "reject 11: db was restarted 3 times by the engine: Running",
+            "reject 11: db was restarted 3 times by the engine",
         ),
     ] {
         assert_eq!(Device::parse(&on(more)).planned(), expected, "{why}");

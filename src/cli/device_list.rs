@@ -1,0 +1,134 @@
+//! `cotter device list`: the devices of a fleet server, where each stands and why.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use jiff::Timestamp;
+
+use super::client::{Client, FILTER, Plain};
+use super::print;
+use crate::host;
+use crate::wire::operator_api::{DeviceState, DeviceView};
+
+/// Arguments of `cotter device list`.
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only devices of this fleet
+    #[arg(long)]
+    fleet: Option<String>,
+    #[arg(long, help = FILTER)]
+    filter: Option<String>,
+    /// Only devices in these states, with commas between them: on-target, pending, updating, waiting, blocked, rejected,
+    /// failing, offline, silent, no-target; also failed (rejected or failing), and behind (all that do not run their
+    /// target)
+    #[arg(long, value_name = "STATES", value_parser = states)]
+    state: Option<String>,
+    /// Only devices that registered with this provisioning key: its name, its id, or the first 4 or more digits of it
+    #[arg(long, value_name = "KEY")]
+    provisioning_key: Option<String>,
+    /// Which columns to show, with commas between them: uuid, name, fleet, type, state, target, by, running, update, seen,
+    /// agent, created, tags, why
+    #[arg(long, value_name = "COLUMNS", value_parser = columns, default_value = "uuid,name,fleet,state,target,by,running,seen,why")]
+    columns: Columns,
+    /// The column to sort by; devices are sorted by uuid otherwise
+    #[arg(long, value_name = "COLUMN", value_parser = column)]
+    sort: Option<Column>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+/// A column: its name on the command line, its header, and how its cell is made.
+#[derive(Debug, Clone, Copy)]
+struct Column {
+    name: &'static str,
+    header: &'static str,
+    cell: fn(&DeviceView, Timestamp) -> String,
+}
+
+/// Chosen columns, in their order.
+#[derive(Debug, Clone)]
+struct Columns(Vec<Column>);
+
+const COLUMNS: [Column; 14] = [
+    Column { name: "uuid", header: "UUID", cell: |device, _| print::short(Some(&device.uuid)) },
+    Column { name: "name", header: "NAME", cell: |device, _| device.name.clone() },
+    Column { name: "fleet", header: "FLEET", cell: |device, _| device.fleet.clone() },
+    Column { name: "type", header: "TYPE", cell: |device, _| device.device_type.clone() },
+    Column { name: "state", header: "STATE", cell: |device, _| device.state.as_str().to_owned() },
+    Column { name: "target", header: "TARGET", cell: |device, _| print::short(device.target.as_deref()) },
+    Column {
+        name: "by",
+        header: "BY",
+        cell: |device, _| if device.pin.is_some() { "pin" } else { "fleet" }.to_owned(),
+    },
+    Column { name: "running", header: "RUNNING", cell: |device, _| print::short(device.running.as_deref()) },
+    Column {
+        name: "update",
+        header: "UPDATE",
+        cell: |device, _| print::or_dash(device.update_status.as_deref()),
+    },
+    Column { name: "seen", header: "SEEN", cell: |device, now| seen(device.last_seen, now) },
+    Column { name: "agent", header: "AGENT", cell: |device, _| print::or_dash(device.agent.as_deref()) },
+    Column { name: "created", header: "CREATED", cell: |device, _| device.created.to_string() },
+    Column { name: "tags", header: "TAGS", cell: |device, _| tags(&device.tags) },
+    Column { name: "why", header: "WHY", cell: |device, _| print::or_dash(Some(&device.why)) },
+];
+
+fn column(name: &str) -> Result<Column, String> {
+    let found = COLUMNS.into_iter().find(|column| column.name == name);
+    found.ok_or_else(|| {
+        let known: Vec<_> = COLUMNS.iter().map(|column| column.name).collect();
+        format!("there is no such column; the columns are {}", known.join(", "))
+    })
+}
+
+fn columns(names: &str) -> Result<Columns, String> {
+    names.split(',').map(|name| column(name.trim())).collect::<Result<_, _>>().map(Columns)
+}
+
+/// Checks a list of states here, so that a slip of the pen is found without the server.
+pub(super) fn states(text: &str) -> Result<String, String> {
+    match DeviceState::parse_list(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(word) => {
+            let known: Vec<_> = DeviceState::ALL.into_iter().map(DeviceState::as_str).collect();
+            Err(format!("{word:?} is no state; the states are {}, failed, behind", known.join(", ")))
+        }
+    }
+}
+
+pub(super) async fn run(list: List) -> anyhow::Result<()> {
+    let client = Client::new(list.plain.connection)?;
+    let query = [
+        ("fleet", list.fleet.as_deref()),
+        ("filter", list.filter.as_deref()),
+        ("state", list.state.as_deref()),
+        ("provisioning_key", list.provisioning_key.as_deref()),
+    ];
+    let mut devices: Vec<DeviceView> = client.get(&["devices"], &query).await?;
+    let now = host::now();
+    if let Some(column) = list.sort {
+        match column.name {
+            // A text such as "2 min ago" has no order.
+            "seen" => devices.sort_by_key(|device| device.last_seen),
+            "created" => devices.sort_by_key(|device| device.created),
+            "state" => devices.sort_by_key(|device| device.state),
+            _ => devices.sort_by_cached_key(|device| (column.cell)(device, now)),
+        }
+    }
+    if list.plain.json {
+        return print::json("devices", &devices);
+    }
+    let headers: Vec<_> = list.columns.0.iter().map(|column| column.header).collect();
+    let row = |device: &DeviceView| list.columns.0.iter().map(|column| (column.cell)(device, now)).collect();
+    print::columns(&headers, &devices.iter().map(row).collect::<Vec<_>>(), "no device")
+}
+
+fn seen(at: Option<Timestamp>, now: Timestamp) -> String {
+    at.map_or_else(|| "never".to_owned(), |at| print::ago(at, now))
+}
+
+pub(super) fn tags(tags: &BTreeMap<String, String>) -> String {
+    let tags: Vec<String> = tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    print::or_dash(Some(&tags.join(",")))
+}
