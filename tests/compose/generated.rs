@@ -6,12 +6,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cotter::engine::{Inspect, Operate};
 use cotter::model::{
-    AppLedger, DeviceUuid, Facts, Ledger, Observed, PlanSettings, Policy, Release, ServiceName, Target,
-    TargetApp,
+    AppLedger, DeviceUuid, Ledger, Observed, Policy, Release, ServiceName, Target, TargetApp,
 };
 use cotter::plan::{Situation, plan};
 use cotter::project;
@@ -303,18 +303,17 @@ fn planned(target: &Target, observed: &Observed) -> Result<String, String> {
         let good = Some(release(target)?.clone());
         ledger.apps.insert(app.clone(), AppLedger { good, ..AppLedger::default() });
     }
-    let settings = PlanSettings::default();
     let at = Situation {
-        target: Some(target),
-        observed,
-        ledger: &ledger,
-        pulling: &BTreeMap::new(),
-        weighing: &BTreeSet::new(),
-        cooling: &BTreeMap::new(),
-        steady: &BTreeMap::new(),
-        facts: &Facts::default(),
-        boot_id: "boot",
-        settings: &settings,
+        target: Some(Arc::new(target.clone())),
+        observed: Arc::new(observed.clone()),
+        ledger: Arc::new(ledger),
+        pulling: BTreeMap::new(),
+        weighing: BTreeSet::new(),
+        cooling: BTreeMap::new(),
+        steady: BTreeMap::new(),
+        facts: Arc::default(),
+        boot_id: "boot".into(),
+        settings: Arc::default(),
     };
     let steps: Vec<_> = plan(&at).stage.iter().map(ToString::to_string).collect();
     Ok(steps.join(", "))
