@@ -34,7 +34,7 @@ const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 const LONGEST_ETAG: usize = 1024;
 
 /// Why a request did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CloudError {
     /// No answer: name, route, TLS or time.
     #[error("cloud {endpoint} cannot be reached: {why}")]
@@ -293,7 +293,7 @@ impl Client {
         let status = answer.status();
         answer.body(most).await.map_err(|failure| match failure {
             Failure::TooLong(_) => self.invalid(call, status, format!("{failure} and is not read")),
-            Failure::Unreachable(_) | Failure::Late | Failure::Redirected { .. } => {
+            Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::Late | Failure::Redirected { .. } => {
                 self.failed(call, failure)
             }
         })
@@ -311,7 +311,7 @@ impl Client {
             Failure::Redirected { .. } => {
                 CloudError::Redirected { endpoint, request, why: failure.to_string() }
             }
-            Failure::Unreachable(_) | Failure::Late | Failure::TooLong(_) => {
+            Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::Late | Failure::TooLong(_) => {
                 CloudError::Unreachable { endpoint, why: failure }
             }
         }
