@@ -52,7 +52,7 @@ impl Bench for RealBench {
     }
 
     fn foreign(&self) -> String {
-        // One that nobody labelled, and one that bears our instance's label and nothing else.
+        // One without a label, and one with our instance's label and no other.
         let label = format!("io.cotter.instance={}", self.instance);
         let run = ["run", "--detach", "--network", "none"];
         self.lab.docker().run(&[&run[..], &["--label", &label, self.lab.image("r1")]].concat());
@@ -99,8 +99,8 @@ impl Bench for RealBench {
 
     fn layers_of(&self, image: &ImageRef) -> BTreeSet<String> {
         let format = "{{range .RootFS.Layers}}{{println .}}{{end}}";
-        let told = self.lab.docker().run(&["image", "inspect", "--format", format, &image.to_string()]);
-        told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        let output = self.lab.docker().run(&["image", "inspect", "--format", format, &image.to_string()]);
+        output.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
     fn second(&self) -> u8 {
