@@ -260,7 +260,9 @@ fn no_answer(path: &Path, failure: &Failure) -> ClientError {
             let why = format!("not within {} s", ANSWER_WITHIN.as_secs());
             ClientError::NoAnswer { path: path.to_path_buf(), why }
         }
-        Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => no_agent(path, failure),
+        Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => {
+            no_agent(path, failure)
+        }
     }
 }
 

@@ -196,7 +196,9 @@ impl Client {
     fn failed(&self, why: http::Failure) -> ClientError {
         let url = self.server();
         match why {
-            http::Failure::NoUrl(_) | http::Failure::Unreachable(_) | http::Failure::Late => ClientError::Unreachable { url, why },
+            http::Failure::NoUrl(_) | http::Failure::Unreachable(_) | http::Failure::Late => {
+                ClientError::Unreachable { url, why }
+            }
             http::Failure::TooLong(_) | http::Failure::Redirected { .. } => {
                 ClientError::NotUnderstood { url, why: why.to_string() }
             }

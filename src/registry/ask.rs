@@ -175,8 +175,7 @@ impl<'a> Asking<'a> {
             .unwrap_or(USUAL_LIFE);
         let token =
             issued.and_then(|issued| issued.token.or(issued.access_token)).filter(|token| !token.is_empty());
-        let token =
-            token.ok_or_else(|| self.invalid("its token service returned no token".to_owned()))?;
+        let token = token.ok_or_else(|| self.invalid("its token service returned no token".to_owned()))?;
         Ok(Pass::Token { token, life: Duration::from_secs(life) })
     }
 
@@ -206,7 +205,7 @@ impl<'a> Asking<'a> {
     }
 }
 
-/// What a network says in a registry's place before one has logged in to it.
+/// The error for a web page: a network may answer in the registry's place until its user has logged in.
 const PORTAL: &str = "its answer is a web page: perhaps the network wants a login (a captive portal), or the address is that of another server";
 
 /// Returns whether an answer is a web page. No registry sends one for a manifest or a blob.

@@ -19,9 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{
-    ContainerId, ContentFile, Instance, Mount, MountSource, VolumeName, VolumeSpec,
-};
+use crate::model::{ContainerId, ContentFile, Instance, Mount, MountSource, VolumeName, VolumeSpec};
 use crate::tar;
 
 use super::client::{Client, connect};
