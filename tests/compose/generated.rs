@@ -92,11 +92,11 @@ fn people() -> Vec<BoxedStrategy<Wish>> {
     let identity = (0..=2000_u32, 0..=2000_u32, prop::collection::btree_set(3000..=4000_u32, 0..3));
     let identity = identity.prop_map(|(user, group, more)| {
         let groups: BTreeSet<_> = more.iter().copied().chain([group]).collect();
-        let configured: Vec<_> = groups.iter().map(ToString::to_string).collect();
+        let groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
         inside(
             json!({"user": format!("{user}:{group}"), "group_add": more}),
             "id -u; id -g; id -G | tr ' ' '\\n' | sort -n | tr '\\n' ' '",
-            format!("{user}\n{group}\n{}", output.join(" ")),
+            format!("{user}\n{group}\n{}", groups.join(" ")),
         )
     });
     // By their numbers in the kernel (linux/capability.h).
@@ -331,10 +331,10 @@ async fn try_out(bench: &Bench, wishes: &[Wish]) -> Result<(), String> {
     let release = release(&target)?;
     bench.create_networks(release).await;
     let web = ServiceName::parse("web").unwrap();
-    let output = |error: cotter::engine::EngineError| error.to_string();
-    bench.create(release, &web).await.map_err(output)?;
-    let seen = bench.engine.observe().await.map_err(output)?.services.pop().ok_or("it is not seen")?;
-    bench.engine.start(&seen.container).await.map_err(output)?;
+    let text_of = |error: cotter::engine::EngineError| error.to_string();
+    bench.create(release, &web).await.map_err(text_of)?;
+    let seen = bench.engine.observe().await.map_err(text_of)?.services.pop().ok_or("it is not seen")?;
+    bench.engine.start(&seen.container).await.map_err(text_of)?;
     let wrote = eventually("the container has written everything", Duration::from_secs(30), || {
         let wrote = bench.logs("web");
         wrote.contains(END).then_some(wrote)
@@ -342,7 +342,7 @@ async fn try_out(bench: &Bench, wishes: &[Wish]) -> Result<(), String> {
     let mut wrong = differences(bench, wishes, &wrote);
     bench.lab.docker().run(&["restart", "--time", "0", seen.container.as_str()]);
     // Read anew, as after a start of the agent.
-    let planned = planned(&read(bench, &text)?, &bench.engine.observe().await.map_err(output)?)?;
+    let planned = planned(&read(bench, &text)?, &bench.engine.observe().await.map_err(text_of)?)?;
     if !planned.is_empty() {
         wrong.push(format!("planned though nothing changed: {planned}"));
     }

@@ -20,7 +20,7 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
         let release = json!({"id": 1, "services": {"web": web}});
         cloud.target(commit, &json!({APP: {"id": 1, "name": "shop", "releases": {commit: release}}}));
     };
-    let output = |agent: &Agent<'_>| {
+    let why_refused = |agent: &Agent<'_>| {
         eventually("the status says refused", Duration::from_secs(40), || {
             let waiting = agent.status_value("/waiting");
             let entry = waiting.as_array()?.iter().find(|w| w["reason"] == "refused")?.clone();
@@ -42,7 +42,7 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
     assert_eq!((mount["Source"].as_str(), mount["RW"].as_bool()), (shared.to_str(), Some(false)));
 
     target("two", "r2", json!({"cap_add": ["NET_ADMIN"]}));
-    let why = configured(&agent);
+    let why = why_refused(&agent);
     assert!(
         why.contains(
             "services.web.composition.cap_add: this device does not allow it: remove it, or set \
@@ -60,7 +60,7 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
     agent.set("policy.host_paths=");
     agent.stop();
     agent.start_again();
-    let why = configured(&agent);
+    let why = why_refused(&agent);
     assert!(why.contains("or add it to policy.host_paths on the device"), "{why}");
     assert_eq!(agent.service("web").expect("it stays").standing(), container.standing());
     target("three", "r3", json!({}));

@@ -148,7 +148,8 @@ fn bench(lab: Lab, other: Option<(Differences, PathBuf)>) -> RealBench {
     let absent = format!("sha256:{}", "0".repeat(64));
     let images = Images {
         well: image("r1"),
-        other: image("r4"),
+        // An image of its own: the contract removes it, which no container of another test may prevent.
+        other: ImageRef::parse(&lab.fresh_image("r4")).unwrap(),
         exit: image("exit"),
         unhealthy: image("unhealthy"),
         slow: image("slow"),
