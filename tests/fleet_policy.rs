@@ -305,7 +305,7 @@ fn what_is_refused_and_with_which_message() {
     d.add_release("lab", "building", |release| release.status = ReleaseStatus::Running);
     d.pin("one", "rel1").unwrap();
     let one = d.device("one").uuid;
-    let output = |result: Result<(), Refusal>| result.unwrap_err().to_string();
+    let outcome = |result: Result<(), Refusal>| result.unwrap_err().to_string();
     let status = |status| ReleasePatch { status: Some(status), ..ReleasePatch::default() };
     let draft = ReleasePatch { is_final: Some(false), ..ReleasePatch::default() };
     let said = [
