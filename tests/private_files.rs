@@ -62,7 +62,7 @@ fn as_nobody(words: &[&str]) -> Option<Output> {
     }
 }
 
-/// Whether `nobody` may read a file, or list a folder.
+/// Returns whether the user `nobody` may read a file, or list a folder.
 fn may_others_see(path: &Path) -> Option<bool> {
     let verb = if path.is_dir() { "ls" } else { "cat" };
     as_nobody(&[verb, path.to_str().unwrap()]).map(|output| output.status.success())

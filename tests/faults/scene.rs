@@ -219,9 +219,9 @@ impl<'lab> Scene<'lab> {
         }
         // There is no accepted release to go back to: it stays up, and the status says so.
         let reasons: Vec<_> = status["waiting"].as_array()?.iter().map(|w| w["reason"].clone()).collect();
-        let is_told = reasons.iter().any(|reason| reason == "degraded" || reason == "unhealthy");
+        let is_reported = reasons.iter().any(|reason| reason == "degraded" || reason == "unhealthy");
         let crashes = web.iter().any(|c| self.is_of(c, "crash") && c.restart_count > 0);
-        (app["current"].is_null() && self.good.is_none() && is_told && crashes).then_some(wanted)
+        (app["current"].is_null() && self.good.is_none() && is_reported && crashes).then_some(wanted)
     }
 
     fn is_of(&self, container: &Container, release: &str) -> bool {
