@@ -17,8 +17,8 @@ limit=$((8 * 1024 * 1024))
 # Start, store, observe, update and its way back, the socket and the command line, SIGTERM and SIGKILL.
 tests=(
     update::a_device_follows_its_policy_and_touches_only_what_changed
-    trial::a_bad_release_is_taken_back_and_told_everywhere
-    restart::killed_and_without_a_cloud_it_knows_its_release_and_touches_nobody
+    trial::a_bad_release_is_rolled_back_and_reported_everywhere
+    restart::killed_and_without_a_cloud_it_knows_its_release_and_touches_no_container
     restart::sigterm_ends_it_soon_and_containers_stay
 )
 

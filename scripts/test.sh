@@ -6,10 +6,15 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 . "$root/scripts/lib.sh"
 cd "$root"
 
+# The architecture of 32 bits, which is tried with a debug build.
+arm=armv7-unknown-linux-gnueabihf
+
 scripts/prepare.sh
 scripts/lints.sh
 say "checking the documentation"
-RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items
+# With the example, dependencies have the features that the lints and tests have, and are not compiled once more.
+RUSTDOCFLAGS="-D warnings" cargo doc --quiet --locked --no-deps --document-private-items \
+    --lib --bin cotter-fleet --example manual
 
 # Where this user may not use the engine, the tests are built as this user and run by root.
 as_engine_user=()
@@ -27,8 +32,13 @@ elif ! command -v podman >/dev/null; then
     say "skipped: podman as a second engine: it is not installed"
 fi
 [ -e .cross/schemathesis/bin/schemathesis ] || say "skipped: schemathesis, which holds the servers against their documents"
+# What the steps after the tests need is built while tests wait. Without a compiler for ARM it is built there, or skipped.
+beside=()
+if [ ${#as_engine_user[@]} = 0 ]; then
+    beside=(sh -c "scripts/build-for.sh $(host_target) && { scripts/build-for.sh --quick $arm || [ \$? = 3 ]; }")
+fi
 say "running the tests"
-cargo test --locked --no-fail-fast
+scripts/run-tests.sh "${beside[@]}"
 # The one of 32 bits: what goes wrong on ARM alone goes wrong there. `make cross` does it for all.
 if [ ${#as_engine_user[@]} -gt 0 ]; then
     say "skipped: the release binary, the attacks on it, and an agent for ARM; as root, \`make cross\` and \`make hostile\`"
@@ -38,7 +48,7 @@ else
     say "attacking it, and a fleet server, with the limits of their units"
     scripts/hostile.sh --quick
     say "running an agent for ARM"
-    scripts/cross.sh --quick armv7-unknown-linux-gnueabihf
+    scripts/cross.sh --quick $arm
 fi
 if ! is_root; then
     say "skipped: the unit under a real systemd; as root, \`make test-systemd\`"

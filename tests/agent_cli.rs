@@ -54,7 +54,7 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
             path(key).display()
         )
     };
-    for (file, told) in [
+    for (file, printed) in [
         (
             "colour = \"red\"".to_owned(),
             "settings in DIR/agent.toml, line 1 are invalid: unknown field `colour`, expected one of `instance`, `state_dir`, `runtime_dir`, `engine`, `cloud`, `update`, `heal`, `policy`, `limits`, `metrics`, `log`",
@@ -120,10 +120,10 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
         for check in [&["--check"][..], &[]] {
             let mut command = cotter();
             command.args(["agent", "--config"]).arg(path("agent.toml")).args(check);
-            assert_eq!(run(command, dir.path()), (78, format!("error: {told}")), "{file}");
+            assert_eq!(run(command, dir.path()), (78, format!("error: {printed}")), "{file}");
         }
     }
-    for (file, told) in [
+    for (file, printed) in [
         (
             "nowhere.toml",
             "settings file DIR/nowhere.toml cannot be read (No such file or directory (os error 2)); make it readable, or name another file",
@@ -135,7 +135,7 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
     ] {
         let mut command = cotter();
         command.args(["agent", "--config"]).arg(path(file));
-        assert_eq!(run(command, dir.path()), (78, format!("error: {told}")));
+        assert_eq!(run(command, dir.path()), (78, format!("error: {printed}")));
     }
     write(&path("agent.toml"), &register("good.key"), 0o644);
     let mut command = cotter();
@@ -144,7 +144,7 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
 }
 
 #[test]
-fn flags_and_variables_that_are_wrong_are_told_by_their_names() {
+fn errors_in_flags_and_variables_name_them() {
     let dir = folder();
     let file = dir.path().join("agent.toml");
     write(&file, "", 0o644);
@@ -219,8 +219,8 @@ fn a_status_that_cannot_be_had_says_why() {
         command
     };
     let no_agent = |why: &str| {
-        let told = "is it running? `systemctl status cotter-agent`, or name its socket with --socket";
-        (3, format!("error: no agent answers at DIR/status.sock ({why}); {told}"))
+        let printed = "is it running? `systemctl status cotter-agent`, or name its socket with --socket";
+        (3, format!("error: no agent answers at DIR/status.sock ({why}); {printed}"))
     };
     assert_eq!(run(status(), dir.path()), no_agent("No such file or directory (os error 2)"));
     // What a killed agent leaves.
@@ -280,8 +280,8 @@ fn orders_that_cannot_be_given_say_why() {
         run(command, dir.path())
     };
     let missing = |what: &str, usage: &str| {
-        let told = "error: the following required arguments were not provided:";
-        (2, format!("{told} {what}; usage: cotter {usage}; try '--help'"))
+        let printed = "error: the following required arguments were not provided:";
+        (2, format!("{printed} {what}; usage: cotter {usage}; try '--help'"))
     };
     for (args, expected) in [
         (&["stop"][..], missing("<SERVICE>", "stop <SERVICE>")),
@@ -294,26 +294,27 @@ fn orders_that_cannot_be_given_say_why() {
     ] {
         assert_eq!(said(args), expected, "{args:?}");
     }
-    let told = "error: invalid value 'yesterday' for '--since <TIME>': write a time such as 2026-12-01T08:00:00Z, or how \
+    let printed = "error: invalid value 'yesterday' for '--since <TIME>': write a time such as 2026-12-01T08:00:00Z, or how \
                 long ago, such as 10min; try '--help'";
-    assert_eq!(said(&["logs", "web", "--since", "yesterday"]), (2, told.to_owned()));
-    let told = "error: invalid value '10001' for '--tail <LINES>': 10001 is not in 0..=10000; try '--help'";
-    assert_eq!(said(&["logs", "web", "--tail", "10001"]), (2, told.to_owned()));
-    let told = "error: unrecognized subcommand 'stauts'; tip: some similar subcommands exist: 'restart', 'start', 'status'; \
+    assert_eq!(said(&["logs", "web", "--since", "yesterday"]), (2, printed.to_owned()));
+    let printed =
+        "error: invalid value '10001' for '--tail <LINES>': 10001 is not in 0..=10000; try '--help'";
+    assert_eq!(said(&["logs", "web", "--tail", "10001"]), (2, printed.to_owned()));
+    let printed = "error: unrecognized subcommand 'stauts'; tip: some similar subcommands exist: 'restart', 'start', 'status'; \
                 usage: cotter <COMMAND>; try '--help'";
-    assert_eq!(said(&["stauts"]), (2, told.to_owned()));
+    assert_eq!(said(&["stauts"]), (2, printed.to_owned()));
     let (code, help) = said(&[]);
     assert!(code == 2 && help.contains("\n\nUsage: cotter <COMMAND>\n\nCommands:\n"), "{help}");
     for ttl in ["0s", "1500ms", "25h", "10", "soon"] {
-        let told = format!(
+        let printed = format!(
             "error: invalid value '{ttl}' for '--ttl <DURATION>': write a duration such as 10min, from 1s to \
              24h; try '--help'"
         );
-        assert_eq!(said(&["lock", "acquire", "--reason", "r", "--ttl", ttl]), (2, told));
+        assert_eq!(said(&["lock", "acquire", "--reason", "r", "--ttl", ttl]), (2, printed));
     }
     let socket = dir.path().join("none.sock");
     let socket = socket.to_str().unwrap();
-    let told = "error: no agent answers at DIR/none.sock (No such file or directory (os error 2)); is it running? \
+    let printed = "error: no agent answers at DIR/none.sock (No such file or directory (os error 2)); is it running? \
                 `systemctl status cotter-agent`, or name its socket with --socket";
     for args in [
         &["stop", "db"][..],
@@ -327,11 +328,11 @@ fn orders_that_cannot_be_given_say_why() {
         &["logs", "web"],
         &["logs", "web", "--follow", "--since", "10min"],
     ] {
-        assert_eq!(said(&[args, &["--socket", socket]].concat()), (3, told.to_owned()), "{args:?}");
+        assert_eq!(said(&[args, &["--socket", socket]].concat()), (3, printed.to_owned()), "{args:?}");
     }
     assert_eq!(
         said(&["lock", "run", "--reason", "r", "--socket", socket, "--", "true"]),
-        (3, told.to_owned())
+        (3, printed.to_owned())
     );
 }
 
@@ -391,9 +392,9 @@ cloud.uuid                   -                     default
         command.args(["config", "check"]).arg(path(name));
         run(command, dir.path())
     };
-    let told = "error: cloud.provisioning_key_file: key file /k cannot be used: No such file or directory (os error 2); \
+    let printed = "error: cloud.provisioning_key_file: key file /k cannot be used: No such file or directory (os error 2); \
                 write the key into it, with mode 600; it is set in DIR/agent.d/10-key.toml, line 3";
-    assert_eq!(check("agent.toml"), (78, told.to_owned()));
+    assert_eq!(check("agent.toml"), (78, printed.to_owned()));
     fs::remove_dir_all(path("agent.d")).unwrap();
     assert_eq!(check("agent.toml"), (0, "the settings are fine".to_owned()));
     write(&path("plain.toml"), "[cloud]\nendpoint = \"http://fleet.example\"\n", 0o600);

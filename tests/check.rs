@@ -38,7 +38,7 @@ fn errors(findings: &BTreeMap<String, Value>) -> Vec<&str> {
 }
 
 #[test]
-fn a_device_that_runs_is_well_and_one_that_does_not_is_told() {
+fn a_device_that_runs_is_well_and_one_that_does_not_is_reported() {
     let lab = Lab::new("check");
     let mut server = FleetServer::start(&lab);
     let fleet = server.create_fleet(&lab, "f");
@@ -137,8 +137,8 @@ fn what_is_shown_to_people() {
     assert_eq!(code, Some(0));
     assert!(said.starts_with("CHECK                 ASKS\nconfig-valid          can the settings"), "{said}");
     let (code, said) = run(&["--dont-run", "config,colour"]);
-    let told = "error: no check is called colour; `cotter check --list` lists them\n";
-    assert_eq!((code, said.as_str()), (Some(2), told));
+    let printed = "error: no check is called colour; `cotter check --list` lists them\n";
+    assert_eq!((code, said.as_str()), (Some(2), printed));
 
     let dir = tempfile::tempdir().expect("a folder");
     let settings = dir.path().join("agent.toml");

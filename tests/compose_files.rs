@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 const DEVICE: &str = "0123456789abcdef0123456789abcdef";
 /// How long any input may take before it counts as one that hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The longest line that tells what is wrong: nobody wants a screen full of the author's own text.
+/// The longest line of a refusal: more of the author's own text would fill the screen.
 const LONGEST_LINE: usize = 600;
 
 fn lines(out: &mut String, kind: &str, notes: &[Refusal]) {
@@ -122,14 +122,14 @@ fn answers(folder: &Path) -> (usize, String) {
     for path in &files {
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
         let text = fs::read_to_string(path).unwrap();
-        let (tell, told) = mpsc::channel();
+        let (tell, output) = mpsc::channel();
         let is_target = name.ends_with(".json");
         std::thread::spawn(move || {
             let answer =
                 if is_target { on_device(text.replace("DEVICE", DEVICE).as_bytes()) } else { verdict(&text) };
             let _ = tell.send(answer);
         });
-        let answer = told.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{name} hangs or panics"));
+        let answer = output.recv_timeout(PATIENCE).unwrap_or_else(|_| panic!("{name} hangs or panics"));
         for line in answer.lines() {
             assert!(line.chars().count() <= LONGEST_LINE, "{name}: {line}");
         }
@@ -139,7 +139,7 @@ fn answers(folder: &Path) -> (usize, String) {
 }
 
 /// Compares what was found with the text beside the files; what was found is kept for a look.
-fn assert_told(folder: &str, least: usize) -> String {
+fn assert_verdicts(folder: &str, least: usize) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests").join(folder);
     let (count, found) = answers(&folder);
     assert!(count >= least, "{count} files");
@@ -156,7 +156,7 @@ fn assert_told(folder: &str, least: usize) -> String {
 
 #[test]
 fn files_that_people_run_on_devices() {
-    let found = assert_told("compose_examples", 30);
+    let found = assert_verdicts("compose_examples", 30);
     // What is refused says where.
     for line in found.lines().filter(|line| line.starts_with("  refusal ")) {
         assert!(line.contains(": "), "{line}");
@@ -165,8 +165,8 @@ fn files_that_people_run_on_devices() {
 
 #[test]
 fn input_that_is_wrong_is_answered() {
-    let found = assert_told("corpus", 40);
-    assert!(!found.contains("s3cret"), "a value of the environment is told");
+    let found = assert_verdicts("corpus", 40);
+    assert!(!found.contains("s3cret"), "a value of the environment is shown");
 }
 
 /// Too large to stand in a file.
@@ -179,13 +179,13 @@ fn input_that_is_huge_is_answered() {
         writeln!(many, "  s{n}: {{image: a, depends_on: [s{}], ports: ['{}:80']}}", (n + 1) % 5_000, n + 1)
             .unwrap();
     }
-    let told = verdict(&many);
-    let refusals: Vec<_> = told.lines().filter(|line| line.contains("refusal")).collect();
+    let output = verdict(&many);
+    let refusals: Vec<_> = output.lines().filter(|line| line.contains("refusal")).collect();
     assert!(refusals.len() <= 4, "{}", refusals.len());
     assert!(refusals[0].contains("services wait for each other"), "{}", refusals[0]);
     let deep = format!("{{\"{DEVICE}\": {}1{}}}", "[".repeat(90_000), "]".repeat(90_000));
-    let told = on_device(deep.as_bytes());
-    assert!(told.contains("recursion limit exceeded"), "{told}");
+    let output = on_device(deep.as_bytes());
+    assert!(output.contains("recursion limit exceeded"), "{output}");
     let wrong: Vec<Value> = (0..20_000).map(|_| json!("x")).collect();
     let body = json!({DEVICE: {"name": "d", "apps": {DEVICE: {"id": 1, "name": "a", "releases": {"abc": {
         "id": 1, "services": {"web": {"id": 1, "image_id": 1, "image": "a", "composition": {"ports": wrong}}},

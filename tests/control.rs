@@ -105,8 +105,8 @@ impl Alone {
         let output = command.output().expect("the binary runs");
         assert!(output.status.success(), "{output:?}");
         let id = String::from_utf8(output.stdout).expect("text").trim_end().to_owned();
-        let told = String::from_utf8(output.stderr).expect("text");
-        assert_eq!(told, format!("updates are locked; `cotter lock release {id}` unlocks them\n"));
+        let printed = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(printed, format!("updates are locked; `cotter lock release {id}` unlocks them\n"));
         id
     }
 
@@ -144,13 +144,13 @@ impl Alone {
     fn cli(&self, socket: &str, args: &[&str]) -> (Option<i32>, String) {
         let output = Program::cotter().args(args).arg("--socket").arg(self.path(socket)).output();
         let output = output.expect("the binary runs");
-        let told = [output.stdout, output.stderr].concat();
-        (output.status.code(), String::from_utf8(told).expect("text").trim_end().to_owned())
+        let printed = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(printed).expect("text").trim_end().to_owned())
     }
 }
 
-fn done(told: &str) -> (Option<i32>, String) {
-    (Some(0), told.to_owned())
+fn done(printed: &str) -> (Option<i32>, String) {
+    (Some(0), printed.to_owned())
 }
 
 #[test]
@@ -173,9 +173,9 @@ fn a_hold_is_shown_and_outlives_the_agent() {
     assert_eq!(code, Some(0));
     assert!(shown.contains(&format!("since {since}: audit of today")), "{shown}");
 
-    let (code, told) = alone.order(&["rollback"]);
-    assert_eq!(code, Some(11), "{told}");
-    assert!(told.contains("audit of today"), "{told}");
+    let (code, printed) = alone.order(&["rollback"]);
+    assert_eq!(code, Some(11), "{printed}");
+    assert!(printed.contains("audit of today"), "{printed}");
     assert_eq!(
         alone.order(&["unhold"]),
         done(&format!("the device is no longer held (it was held since {since})"))
@@ -203,22 +203,26 @@ fn orders_that_change_nothing_say_so() {
     let mode = std::fs::metadata(alone.path("run/control.sock")).expect("a socket").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     assert_eq!(alone.order(&["retry"]), done("nothing to retry"));
-    let (code, told) = alone.order(&["retry", "--app", "web"]);
+    let (code, printed) = alone.order(&["retry", "--app", "web"]);
     assert_eq!(
-        (code, told.ends_with("this device has no app web; `cotter status` names its apps")),
+        (code, printed.ends_with("this device has no app web; `cotter status` names its apps")),
         (Some(5), true),
-        "{told}"
+        "{printed}"
     );
-    let (code, told) = alone.order(&["rollback"]);
-    assert_eq!((code, told.contains("the release to go back to is not known")), (Some(21), true), "{told}");
-    let (code, told) = alone.order(&["update"]);
-    assert_eq!((code, told.ends_with("no cloud is configured")), (Some(21), true), "{told}");
-    let (code, told) = alone.order(&["hold", "--reason", &"x".repeat(201)]);
-    assert_eq!((code, told.lines().count()), (Some(2), 1), "{told}");
+    let (code, printed) = alone.order(&["rollback"]);
+    assert_eq!(
+        (code, printed.contains("the release to go back to is not known")),
+        (Some(21), true),
+        "{printed}"
+    );
+    let (code, printed) = alone.order(&["update"]);
+    assert_eq!((code, printed.ends_with("no cloud is configured")), (Some(21), true), "{printed}");
+    let (code, printed) = alone.order(&["hold", "--reason", &"x".repeat(201)]);
+    assert_eq!((code, printed.lines().count()), (Some(2), 1), "{printed}");
     assert_eq!(alone.status().expect("a status")["hold"], Value::Null);
     alone.program.take().expect("it runs").cut();
-    let (code, told) = alone.order(&["unhold"]);
-    assert_eq!((code, told.lines().count()), (Some(3), 1), "{told}");
+    let (code, printed) = alone.order(&["unhold"]);
+    assert_eq!((code, printed.lines().count()), (Some(3), 1), "{printed}");
 }
 
 /// A cloud that has no news, and how often it was polled.
@@ -296,8 +300,8 @@ fn a_lock_is_given_shown_renewed_and_released() {
     let released = done(&format!("lock {id} of kiosk is released"));
     assert_eq!(alone.order(&["lock", "release", &id]), released);
     for verb in ["release", "renew"] {
-        let (code, told) = alone.order(&["lock", verb, &id]);
-        assert_eq!((code, told), (Some(5), format!("error: there is no lock {id}; it may have ended")));
+        let (code, printed) = alone.order(&["lock", verb, &id]);
+        assert_eq!((code, printed), (Some(5), format!("error: there is no lock {id}; it may have ended")));
     }
     assert_eq!(alone.locks(), json!({ "leases": [], "files": [] }));
 }
@@ -322,10 +326,10 @@ fn a_command_runs_under_a_lock() {
     let lease = &shown["locks"]["leases"][0];
     assert_eq!((&lease["owner"], &lease["reason"]), (&json!("cron"), &json!("backup")));
     let rest = lease["expires_in_s"].as_u64().expect("seconds");
-    assert!((1..=60).contains(&rest), "nobody is kept out for longer than a minute: {rest}");
+    assert!((1..=60).contains(&rest), "the lock ends within a minute: {rest}");
     assert_eq!(alone.locks()["leases"], json!([]), "it is released");
 
-    // Longer than the lock lasts: it is renewed; and taken anew when somebody released it.
+    // Longer than the lock lasts, so it is renewed. It is taken again after an operator released it.
     let script =
         format!("sleep 2; {list} | grep '\"id\"'; touch \"$RUN/go\"; sleep 5; {list} | grep '\"id\"'");
     let running = alone.locked(&["--reason", "long", "--ttl", "2s"], &script).stdout(Stdio::piped()).spawn();
@@ -397,45 +401,52 @@ fn an_operator_stops_and_starts_a_service() {
     let again = done("there is nothing to start: no operator stopped service db of demo");
     assert_eq!(alone.order(&["start", "db"]), again);
 
-    let (code, told) = alone.order(&["stop", "cache"]);
-    assert_eq!((code, told.as_str()), (Some(5), "error: this device has no service cache: demo has db, web"));
-    let (code, told) = alone.order(&["restart", "web"]);
-    assert_eq!((code, told.contains("the running containers are not known")), (Some(21), true), "{told}");
+    let (code, printed) = alone.order(&["stop", "cache"]);
+    assert_eq!(
+        (code, printed.as_str()),
+        (Some(5), "error: this device has no service cache: demo has db, web")
+    );
+    let (code, printed) = alone.order(&["restart", "web"]);
+    assert_eq!(
+        (code, printed.contains("the running containers are not known")),
+        (Some(21), true),
+        "{printed}"
+    );
     let id = alone.lock(&["--reason", "show", "--owner", "kiosk"]);
-    let (code, told) = alone.order(&["stop", "web"]);
+    let (code, printed) = alone.order(&["stop", "web"]);
     let expected = format!("error: updates are locked by kiosk: show (lock {id}); --force passes this");
-    assert_eq!((code, told), (Some(11), expected));
+    assert_eq!((code, printed), (Some(11), expected));
     assert_eq!(alone.order(&["stop", "web", "--force"]).0, Some(0));
-    let (code, told) = alone.order(&["update", "--force"]);
+    let (code, printed) = alone.order(&["update", "--force"]);
     let expected = "release r1 of demo passes locks and windows once; asking the cloud for the target now";
-    assert_eq!((code, told.as_str()), (Some(0), expected));
+    assert_eq!((code, printed.as_str()), (Some(0), expected));
     assert_eq!(alone.status().expect("a status")["apps"][0]["forced"], "r1");
 }
 
 #[test]
 fn a_service_that_several_apps_have_is_named_with_its_app() {
     let (alone, _cloud) = Alone::with_target(&["one", "two"]);
-    let (code, told) = alone.order(&["stop", "web"]);
+    let (code, printed) = alone.order(&["stop", "web"]);
     let expected = "error: several apps have a service web; name one with --app: one, two";
-    assert_eq!((code, told.as_str()), (Some(21), expected));
+    assert_eq!((code, printed.as_str()), (Some(21), expected));
     assert_eq!(alone.order(&["stop", "web", "--app", "two"]).0, Some(0));
     let apps = alone.status().expect("a status")["apps"].clone();
     assert_eq!(
         (apps[0]["halted"].as_array().map(Vec::len), &apps[1]["halted"][0]["service"]),
         (Some(0), &json!("web"))
     );
-    let (code, told) = alone.order(&["start", "web", "--app", "three"]);
+    let (code, printed) = alone.order(&["start", "web", "--app", "three"]);
     assert_eq!(
-        (code, told.as_str()),
+        (code, printed.as_str()),
         (Some(5), "error: this device has no app three; `cotter status` names its apps")
     );
 }
 
 #[test]
-fn an_order_that_is_not_understood_is_told_so() {
+fn an_order_that_is_not_understood_is_refused_with_a_reason() {
     let alone = Alone::new();
     let long = "x".repeat(201);
-    for (path, body, told) in [
+    for (path, body, printed) in [
         (
             "hold",
             r#"{"why": "x"}"#.to_owned(),
@@ -496,7 +507,7 @@ fn an_order_that_is_not_understood_is_told_so() {
         let shown = format!("{path} {body:.80}: {answer}");
         assert_eq!((status, &answer["code"]), (400, &json!("bad_request")), "{shown}");
         assert!(
-            answer["message"].as_str().is_some_and(|m| m.starts_with(told) && !m.contains('\n')),
+            answer["message"].as_str().is_some_and(|m| m.starts_with(printed) && !m.contains('\n')),
             "{shown}"
         );
     }
@@ -507,7 +518,7 @@ fn an_order_that_is_not_understood_is_told_so() {
     let invisible = alone.post("/v1/retry", "{\"app\": \"ad\u{200b}min\"}");
     assert_eq!((invisible.0, &invisible.1["code"]), (404, &json!("not_found")));
     let large = format!(r#"{{"reason": "{}"}}"#, "x".repeat(70_000));
-    for (method, path, more, body, status, code, told) in [
+    for (method, path, more, body, status, code, printed) in [
         ("POST", "hold", "", large.as_str(), 413, "too_large", "the body has more than 65536 bytes"),
         (
             "POST",
@@ -533,7 +544,7 @@ fn an_order_that_is_not_understood_is_told_so() {
     ] {
         let (got, answer) = alone.ask(method, &format!("/v1/{path}"), more, body);
         assert_eq!((got, &answer["code"]), (status, &json!(code)), "{answer}");
-        assert!(answer["message"].as_str().is_some_and(|m| m.starts_with(told)), "{answer}");
+        assert!(answer["message"].as_str().is_some_and(|m| m.starts_with(printed)), "{answer}");
     }
     let (status, answer) = alone.post("/v1/locks/release", r#"{"id": "a"}"#);
     assert_eq!((status, &answer["code"]), (404, &json!("not_found")));

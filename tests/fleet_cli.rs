@@ -348,7 +348,7 @@ fn keys_and_deleted_devices() {
     --- stderr
     nothing was deleted: this was a dry run
     ");
-    // Standard input is no terminal here, so that there is nobody to ask.
+    // Standard input is no terminal here, so no question can be asked.
     assert_snapshot!(lab.run("device delete --filter !ring --fleet lab"), @r"
     UUID          NAME   FLEET
     aaaa0000aaaa  porch  lab
@@ -381,7 +381,7 @@ fn keys_and_deleted_devices() {
 }
 
 #[test]
-fn what_is_wrong_is_told_in_one_line_with_its_code() {
+fn errors_are_one_line_with_their_exit_code() {
     let lab = Lab::new();
     std::fs::write(lab.serving.data.join("../bad.yml"), "services:\n  web:\n    build: .\n").unwrap();
     let image = format!("r/a@sha256:{}", "c".repeat(64));
@@ -565,8 +565,8 @@ fn the_token_goes_to_no_other_machine_in_the_clear() {
     let serving = Serving::start(&dir.path().join("data"));
     let mut command = cotter();
     command.args(["fleet", "list"]).env("COTTER_FLEET_URL", serving.url.replace("http:", "https:"));
-    let told = printed(command.env("COTTER_TOKEN", "t"));
-    assert!(told.contains("(it speaks no TLS)") && told.ends_with("--- exit 20"), "{told}");
+    let message = printed(command.env("COTTER_TOKEN", "t"));
+    assert!(message.contains("(it speaks no TLS)") && message.ends_with("--- exit 20"), "{message}");
     // Whoever says so gets it.
     let insecure = ask("fleet list", "http://0.0.0.0:1", &["--insecure"]);
     assert!(insecure.contains("cannot read the operator's token"), "{insecure}");
@@ -685,7 +685,7 @@ fn the_old_place_of_the_server_names_the_new_one() {
 }
 
 #[test]
-fn the_server_stops_when_told_to() {
+fn the_server_stops_on_a_signal() {
     for signal in ["-TERM", "-INT"] {
         let dir = TempDir::new().unwrap();
         let mut serving = Serving::start(&dir.path().join("data"));

@@ -181,9 +181,9 @@ fn requests_that_find_no_place_are_refused_at_once_and_operators_get_in() {
     let poll = server.poll(17);
     assert_eq!(status(&poll), "503", "{poll}");
     assert!(poll.contains("retry-after: 5\r\n"), "{poll}");
-    // Strangers are told that they are, and silent ones keep nobody out.
+    // Unknown devices get 401, and silent connections keep no client out.
     let silent: Vec<_> = (0..100).map(|_| server.open("")).collect();
-    assert_eq!(status(&server.ask(&request("POST /device/register", "nobody's", "{}"))), "401");
+    assert_eq!(status(&server.ask(&request("POST /device/register", "unknown-key", "{}"))), "401");
     let list = server.cli(&["fleet", "list"]);
     assert!(list.status.success(), "{}", String::from_utf8_lossy(&list.stderr));
     drop((reports, silent));
@@ -207,10 +207,10 @@ fn a_body_is_not_waited_for_before_the_key_is_known() {
         paths.iter().flat_map(|path| methods.map(|method| format!("{method} /api/v1{path}"))).collect();
     let devices = ["POST /device/register", "PATCH /device/v3/state"].map(str::to_owned);
     let mut asked = Vec::new();
-    for key in ["", "nobody's", &"x".repeat(10_000), &key, &device_key] {
+    for key in ["", "unknown-key", &"x".repeat(10_000), &key, &device_key] {
         asked.extend(operators.iter().map(|line| (line, key.to_owned())));
     }
-    for key in ["", "nobody's", &"x".repeat(10_000)] {
+    for key in ["", "unknown-key", &"x".repeat(10_000)] {
         asked.extend(devices.iter().map(|line| (line, key.to_owned())));
     }
     asked.push((&devices[0], device_key));
@@ -233,7 +233,7 @@ fn bodies_do_not_fill_the_memory() {
     }
     let before = server.peak_kib();
     for (why, key_of) in [
-        ("nobody's key", None),
+        ("an unknown key", None),
         ("one device's key", Some((|_| 1) as fn(u32) -> u32)),
         ("the keys of a hundred", Some((|n| n % 100 + 1) as fn(u32) -> u32)),
     ] {
@@ -261,13 +261,13 @@ fn bodies_do_not_fill_the_memory() {
                 })
             })
             .collect();
-        let told: Vec<_> = senders.into_iter().map(|sender| sender.unwrap().join().unwrap()).collect();
-        let count = |word: &str| told.iter().filter(|status| *status == word).count();
+        let printed: Vec<_> = senders.into_iter().map(|sender| sender.unwrap().join().unwrap()).collect();
+        let count = |word: &str| printed.iter().filter(|status| *status == word).count();
         let (stored, refused) = (count("200"), count("401") + count("429") + count("503") + count("408"));
         let cut = count("none");
         eprintln!("{why}: {stored} stored, {refused} refused, {cut} cut off, peak {} KiB", server.peak_kib());
-        assert_eq!(stored > 0, key_of.is_some(), "{why}: {told:?}");
-        assert!(stored + refused > 800, "{why}: {told:?}");
+        assert_eq!(stored > 0, key_of.is_some(), "{why}: {printed:?}");
+        assert!(stored + refused > 800, "{why}: {printed:?}");
         // A quarter of what the unit has, though the bodies are 450 MiB together.
         let grown = server.peak_kib() - before;
         assert!(grown < UNIT_KIB / 4, "{why}: the memory grew by {grown} KiB");
@@ -277,7 +277,7 @@ fn bodies_do_not_fill_the_memory() {
 }
 
 #[test]
-fn a_device_that_reports_without_end_is_told_to_wait() {
+fn a_device_that_reports_without_end_is_asked_to_wait() {
     let server = Server::start(&[]);
     server.register(1);
     server.register(2);
@@ -315,7 +315,9 @@ fn a_server_without_files_goes_on() {
     let usual = prlimit(Some(pid), Resource::Nofile, Rlimit { current: Some(open + 3), maximum: Some(4096) })
         .unwrap();
     let silent: Vec<_> = (0..50).map(|_| server.open("")).collect();
-    eventually("it is told", PATIENCE, || Some(()).filter(|()| server.times_logged("too many clients") == 1));
+    eventually("the log has it", PATIENCE, || {
+        Some(()).filter(|()| server.times_logged("too many clients") == 1)
+    });
     // Those that wait are closed to make room, so that a device gets its turn.
     assert_eq!(status(&server.poll(1)), "200");
     assert!(server.program.is_running());
@@ -341,13 +343,13 @@ fn connections_that_do_not_fit_the_files_are_refused() {
         command.output().unwrap()
     };
     let refused = serve("ulimit -n 1024", &["--connections", "1024"]);
-    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(78), "{told}");
+    let printed = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{printed}");
     assert!(
-        told.contains("needs 1152 open files, but this process may open 1024; raise LimitNOFILE="),
-        "{told}"
+        printed.contains("needs 1152 open files, but this process may open 1024; raise LimitNOFILE="),
+        "{printed}"
     );
-    // A number that nobody said fits by itself.
+    // Without a number the default fits.
     let server = Server::start_under("ulimit -n 200", &[]);
     server.register(1);
     assert_eq!(server.times_logged("connections are limited"), 1);

@@ -24,7 +24,7 @@ const A: &str = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
 const B: &str = "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb";
 const C: &str = "cccccccccccccccccccccccccccccccc";
 
-/// A world with one fleet, `lab`, whose first key is `first`. Its clock is in seconds and told with each act.
+/// A world with one fleet, `lab`, whose first key is `first`. Its clock is in seconds and is an argument of each act.
 struct Lab {
     world: World,
 }
@@ -99,7 +99,7 @@ impl Lab {
 }
 
 /// What a refusal says, or "done".
-fn told(result: Result<(), Refusal>) -> String {
+fn outcome(result: Result<(), Refusal>) -> String {
     result.map_or_else(|refusal| refusal.to_string(), |()| "done".to_owned())
 }
 
@@ -115,26 +115,26 @@ fn a_key_ends_by_its_uses_its_time_or_an_operator() {
     lab.add_key("gone", |_| {}).unwrap();
     let more = "make another with `cotter fleet provisioning-key create lab`";
 
-    assert_eq!(told(lab.register("two-uses", 1, 1)), "done");
-    assert_eq!(told(lab.register("two-uses", 2, 2)), "done");
+    assert_eq!(outcome(lab.register("two-uses", 1, 1)), "done");
+    assert_eq!(outcome(lab.register("two-uses", 2, 2)), "done");
     let expected =
         format!("provisioning key two-uses (desk) has registered all 2 devices that it may register; {more}");
-    assert_eq!(told(lab.register("two-uses", 3, 3)), expected);
+    assert_eq!(outcome(lab.register("two-uses", 3, 3)), expected);
     let desk = lab.key("two-uses");
     assert_eq!((desk.uses, desk.last_used), (2, Some(at(2))), "what is refused is no use");
 
-    assert_eq!(told(lab.register("a-minute", 59, 3)), "done");
+    assert_eq!(outcome(lab.register("a-minute", 59, 3)), "done");
     let expected = format!("provisioning key a-minute expired at 2027-01-15T08:01:00Z; {more}");
-    assert_eq!(told(lab.register("a-minute", 60, 4)), expected);
+    assert_eq!(outcome(lab.register("a-minute", 60, 4)), expected);
 
-    assert_eq!(told(lab.register("gone", 60, 4)), "done");
+    assert_eq!(outcome(lab.register("gone", 60, 4)), "done");
     lab.change(Ok(lab.world.revoke_key(&lab.key("gone"), at(61)))).unwrap();
     lab.change(Ok(lab.world.revoke_key(&lab.key("gone"), at(99)))).unwrap();
     let expected = format!("provisioning key gone was revoked at 2027-01-15T08:01:01Z; {more}");
-    assert_eq!(told(lab.register("gone", 62, 5)), expected, "the first revocation counts");
+    assert_eq!(outcome(lab.register("gone", 62, 5)), expected, "the first revocation counts");
 
-    assert!(told(lab.register("nobody's", 62, 5)).starts_with("there is no provisioning key \"nobody's\""));
-    assert_eq!(told(lab.register("first", 62, 5)), "done", "the others go on to work");
+    assert!(outcome(lab.register("unknown", 62, 5)).starts_with("there is no provisioning key \"unknown\""));
+    assert_eq!(outcome(lab.register("first", 62, 5)), "done", "the others go on to work");
     let came_by = |n: usize| lab.device(&format!("{n:032x}")).provisioned_by;
     assert_eq!([1, 3, 4, 5].map(came_by), ["two-uses", "a-minute", "gone", "first"].map(|k| Some(hash(k))));
 }
@@ -160,7 +160,11 @@ fn a_key_registers_a_minutes_worth_at_once_and_then_one_by_one() {
     assert_eq!(burst(&mut lab, "first", 1), (1, 1));
     assert_eq!(burst(&mut lab, "first", 11), (10, 1));
     assert_eq!(burst(&mut lab, "first", 1_000), (60, 1), "and no more after a long rest");
-    assert_eq!(burst(&mut lab, "first", -5_000), (60, 1), "a clock that was set back stops nobody for long");
+    assert_eq!(
+        burst(&mut lab, "first", -5_000),
+        (60, 1),
+        "a clock that was set back stops no device for long"
+    );
 
     lab.add_key("slow", |new| new.per_minute = Some(2)).unwrap();
     assert_eq!(burst(&mut lab, "slow", 0), (2, 30), "each key counts for itself");
@@ -177,7 +181,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whenever devices come, and however the clock jumps: no more than a minute's worth at once, and what the
-    /// time since the first one allows. A retry that waits as long as it was told is not refused.
+    /// time since the first one allows. A retry that waits as long as the answer said is not refused.
     #[test]
     fn the_rate_holds(rate in 1..200_u32, waits in prop::collection::vec(0..90_i64, 1..150)) {
         let mut lab = Lab::new();
@@ -227,7 +231,7 @@ fn limits_and_names_of_keys_are_held_against_rules() {
             "\"a\\u{202e}b\" cannot be a key name: it has 1 to 255 characters",
         ),
     ] {
-        let refused = told(lab.add_key("k2", tweak));
+        let refused = outcome(lab.add_key("k2", tweak));
         assert!(refused.starts_with(expected), "{refused}");
     }
     let found = |text: &str| lab.world.find_key(None, text).map(|key| key.hash.0.clone());
@@ -260,13 +264,13 @@ fn a_deleted_device_stays_out_until_an_operator_lets_it_in() {
     for (why, device, secret) in
         [("as it was", A, "secret-a"), ("with a new key", A, "secret-x"), ("with a new uuid", C, "secret-a")]
     {
-        assert_eq!(told(lab.register_as("first", 6, device, secret)), barred(device), "{why}");
+        assert_eq!(outcome(lab.register_as("first", 6, device, secret)), barred(device), "{why}");
     }
     assert_eq!(lab.key("first").uses, 2, "what is refused is no use");
 
     lab.change(Ok(lab.world.allow_device(&lab.bar("board")))).unwrap();
     assert!(matches!(lab.world.find_bar(A), Err(Refusal::NoSuchBar { .. })));
-    assert_eq!(told(lab.register_as("first", 7, A, "secret-a")), "done", "uuid and key are free again");
+    assert_eq!(outcome(lab.register_as("first", 7, A, "secret-a")), "done", "uuid and key are free again");
     assert_eq!(lab.device(A).tags, BTreeMap::new(), "it is a new device");
 
     // Put back as it was.
@@ -287,7 +291,7 @@ fn a_deleted_device_stays_out_until_an_operator_lets_it_in() {
 }
 
 #[test]
-fn names_are_held_against_rules_and_told_with_odd_characters_escaped() {
+fn names_are_checked_and_shown_with_odd_characters_escaped() {
     let mut lab = Lab::new();
     lab.register_as("first", 0, A, "secret-a").unwrap();
     lab.register_as("first", 0, B, "secret-b").unwrap();
@@ -308,7 +312,7 @@ fn names_are_held_against_rules_and_told_with_odd_characters_escaped() {
         "विद्यालय",
         "🏠",
     ] {
-        assert_eq!(told(rename(&lab, name)), "done", "{name}");
+        assert_eq!(outcome(rename(&lab, name)), "done", "{name}");
     }
     for (name, shown) in [
         ("", r#""""#),
@@ -331,17 +335,17 @@ fn names_are_held_against_rules_and_told_with_odd_characters_escaped() {
         ("por\u{200d}ch", r#""por\u{200d}ch""#),
         ("🏠<", r#""🏠<""#),
     ] {
-        let refused = told(rename(&lab, name));
+        let refused = outcome(rename(&lab, name));
         let expected =
             format!("{shown} cannot be a device name: it has 1 to 255 characters, which are letters, digits");
         assert!(refused.starts_with(&expected), "{refused}");
     }
-    assert!(told(rename(&lab, &long)).contains("cannot be a device name"));
+    assert!(outcome(rename(&lab, &long)).contains("cannot be a device name"));
     for name in [A, C, "aaaa", "AAAA", "12345", "deadbeef"] {
-        let refused = told(rename(&lab, name));
+        let refused = outcome(rename(&lab, name));
         assert!(refused.contains("hex digits alone would be taken for the beginning of a uuid"), "{refused}");
     }
-    let taken = told(rename(&lab, "board"));
+    let taken = outcome(rename(&lab, "board"));
     assert_eq!(
         taken,
         format!("device {A} has the name \"board\" already; choose another, or rename that one first")
@@ -386,7 +390,7 @@ fn a_record_that_breaks_a_rule_can_be_renamed() {
     let tagging = Tagging { set: BTreeMap::from([("ring".into(), "canary".into())]), remove: vec![] };
     assert!(lab.world.tag_device(&device, &tagging).is_ok());
     assert_eq!(lab.world.rename_device(&device, device.name.clone()), Ok(vec![]), "the name that it has");
-    assert_eq!(told(lab.change(lab.world.rename_device(&device, "porch".into()))), "done");
+    assert_eq!(outcome(lab.change(lab.world.rename_device(&device, "porch".into()))), "done");
     assert_eq!(lab.device("porch").uuid, uuid(A));
 }
 
@@ -407,7 +411,7 @@ fn device_keys_must_be_hard_to_guess() {
         ("0123456789abcdef\u{202e}", "is made of the letters"),
         (&"0123456789abcdef".repeat(16), "it has 16 to 255 characters"),
     ] {
-        let said = told(check_device_key(key, A));
+        let said = outcome(check_device_key(key, A));
         let expected = expected.replace("it has 16", "a device key has 16");
         assert!(said.contains(&expected), "{said}");
         assert!(key.is_empty() || key.len() < 5 || !said.contains(key), "the key is in no message: {said}");
@@ -534,7 +538,7 @@ async fn operators_make_list_and_revoke_keys() {
 }
 
 #[tokio::test]
-async fn who_registers_too_fast_is_told_when_to_come_back() {
+async fn a_device_that_registers_too_fast_gets_a_time_to_retry() {
     let dir = TempDir::new().unwrap();
     let desk = Desk::open(dir.path()).await;
     desk.post("/fleets", json!({ "name": "lab" })).await;
@@ -552,7 +556,7 @@ async fn who_registers_too_fast_is_told_when_to_come_back() {
 }
 
 #[tokio::test]
-async fn a_deleted_device_is_told_so_and_kept_out_over_a_restart() {
+async fn a_deleted_device_gets_a_reason_and_is_kept_out_over_a_restart() {
     let dir = TempDir::new().unwrap();
     let desk = Desk::open(dir.path()).await;
     let first = desk.post("/fleets", json!({ "name": "lab" })).await;
@@ -565,7 +569,7 @@ async fn a_deleted_device_is_told_so_and_kept_out_over_a_restart() {
 
     // The answer of a real balena API, and only to the device itself the reason.
     assert_eq!(desk.poll(A, &own).await, (304, true));
-    assert_eq!(desk.poll(A, "somebody-else-0123456").await, (304, false));
+    assert_eq!(desk.poll(A, "unknown-key-0123456789").await, (304, false));
     assert_eq!(desk.poll(C, &own).await, (304, false));
     desk.close().await;
 
@@ -589,7 +593,7 @@ async fn a_deleted_device_is_told_so_and_kept_out_over_a_restart() {
     assert_eq!(desk.poll(A, &own).await, (200, false));
     assert_eq!(desk.operate(Method::DELETE, "/devices/porch", Value::Null).await.0, 200);
     desk.post("/barred-devices/aaaa/allow", json!({})).await;
-    assert_eq!(desk.poll(A, &own).await, (304, false), "a device that nobody knows");
+    assert_eq!(desk.poll(A, &own).await, (304, false), "an unknown device");
     desk.registered(&key, A, json!({})).await;
     assert_eq!(desk.poll(A, &own).await, (200, false));
     let (status, answer) = desk.operate(Method::POST, "/barred-devices/aaaa/allow", json!({})).await;
@@ -678,10 +682,10 @@ async fn names_of_devices_are_unique() {
         (status, answer["name"].as_str().or(answer["error"]["message"].as_str()).unwrap().to_owned())
     };
     assert_eq!(rename("kitchen-3", "pantry").await, (200, "pantry".to_owned()));
-    let (status, told) = rename("kitchen-2", "pantry").await;
+    let (status, output) = rename("kitchen-2", "pantry").await;
     assert!(
-        status == 409 && told.starts_with(&format!("device {C} has the name \"pantry\" already")),
-        "{told}"
+        status == 409 && output.starts_with(&format!("device {C} has the name \"pantry\" already")),
+        "{output}"
     );
     desk.close().await;
 }

@@ -299,24 +299,24 @@ fn two_fleets() -> Desk {
 }
 
 #[test]
-fn what_is_refused_and_how_it_is_told() {
+fn what_is_refused_and_with_which_message() {
     let mut d = two_fleets();
     d.add_release("lab", "broken", |release| release.status = ReleaseStatus::Failed);
     d.add_release("lab", "building", |release| release.status = ReleaseStatus::Running);
     d.pin("one", "rel1").unwrap();
     let one = d.device("one").uuid;
-    let told = |result: Result<(), Refusal>| result.unwrap_err().to_string();
+    let outcome = |result: Result<(), Refusal>| result.unwrap_err().to_string();
     let status = |status| ReleasePatch { status: Some(status), ..ReleasePatch::default() };
     let draft = ReleasePatch { is_final: Some(false), ..ReleasePatch::default() };
     let said = [
-        told(d.pin("two", "broken")),
-        told(d.pin_fleet("lab", "building")),
-        told(d.pin("two", "away")),
-        told(d.pin_fleet("lab", "away")),
-        told(d.patch_release("rel2", draft)),
-        told(d.change(d.world.delete_release(&d.release("rel1")))),
-        told(d.change(d.world.delete_release(&d.release("rel3")))),
-        told(d.patch_release("rel3", status(ReleaseStatus::Failed))),
+        outcome(d.pin("two", "broken")),
+        outcome(d.pin_fleet("lab", "building")),
+        outcome(d.pin("two", "away")),
+        outcome(d.pin_fleet("lab", "away")),
+        outcome(d.patch_release("rel2", draft)),
+        outcome(d.change(d.world.delete_release(&d.release("rel1")))),
+        outcome(d.change(d.world.delete_release(&d.release("rel3")))),
+        outcome(d.patch_release("rel3", status(ReleaseStatus::Failed))),
     ];
     let expected = [
         "release broken is failed, and only a successful release can be a target; wait for its build, or pick another".to_owned(),
@@ -358,7 +358,7 @@ fn names_find_one_thing_or_say_why_not() {
 
 /// With no trackable release left the target stays, as the real API does it.
 #[test]
-fn losing_the_last_trackable_release_stops_nobody() {
+fn losing_the_last_trackable_release_stops_no_device() {
     let mut d = Desk::default();
     d.add_fleet("lab");
     d.add_device("one", "lab");
@@ -412,8 +412,8 @@ fn tag_filters() {
     for bad in
         ["", ",", "ring=canary,", "=x", "!=x", "!", "a b=c", "a=b=c", "a=!b", "!a=b", "a==b", "r\u{1}=x"]
     {
-        let told = bad.parse::<TagFilter>().unwrap_err().to_string();
-        assert!(told.contains("conditions are key=value, key!=value, key and !key"), "{bad:?}: {told}");
+        let output = bad.parse::<TagFilter>().unwrap_err().to_string();
+        assert!(output.contains("conditions are key=value, key!=value, key and !key"), "{bad:?}: {output}");
     }
 }
 

@@ -42,7 +42,7 @@ impl Registry {
         panic!("docker-registry did not start");
     }
 
-    /// Pushes an image without layers, and gives its digest as the registry told it.
+    /// Pushes an image without layers, and returns its digest as the registry says it.
     async fn push(&self, name: &str, tag: &str) -> String {
         let config = b"{}";
         let digest = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
@@ -111,8 +111,8 @@ async fn a_tag_becomes_the_digest_that_was_pushed() {
 }
 
 #[tokio::test]
-async fn a_registry_that_wants_a_login_is_told_apart() {
-    // "nobody" with a password that is not known to anybody.
+async fn a_registry_that_wants_a_login_has_an_error_of_its_own() {
+    // The user "nobody" with an unknown password.
     let login = "nobody:$2y$05$abcdefghijklmnopqrstuuO6Y0gS6TqHqkQ8rWmPZlqY9bJmZ0Z3e\n";
     let registry = Registry::start(Some(login)).await;
     let error =
@@ -123,11 +123,11 @@ async fn a_registry_that_wants_a_login_is_told_apart() {
 
 #[tokio::test]
 async fn no_registry_and_no_question() {
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let error = resolve(&Http::new().unwrap(), &image(&format!("{nobody}/lab/web:1.0"))).await.unwrap_err();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = resolve(&Http::new().unwrap(), &image(&format!("{unused}/lab/web:1.0"))).await.unwrap_err();
     assert!(matches!(error, RegistryError::Unreachable { .. }), "{error:?}");
     assert!(error.to_string().contains("does not answer (Connection refused"), "{error}");
-    let exact = image(&format!("{nobody}/lab/web@sha256:{}", "a".repeat(64)));
+    let exact = image(&format!("{unused}/lab/web@sha256:{}", "a".repeat(64)));
     assert_eq!(
         resolve(&Http::new().unwrap(), &exact).await.unwrap(),
         exact,

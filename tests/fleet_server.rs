@@ -43,8 +43,8 @@ impl Desk {
         request.send().await.unwrap()
     }
 
-    /// The commit that a device is told to run.
-    async fn told(&self, uuid: &str, key: &str) -> Option<String> {
+    /// The commit that the device should run.
+    async fn commit_for(&self, uuid: &str, key: &str) -> Option<String> {
         let state: Value = self.state(uuid, key, None).await.json().await.unwrap();
         let apps = state[uuid]["apps"].as_object().unwrap();
         assert_eq!(apps.len(), 1);
@@ -198,7 +198,7 @@ async fn no_news_is_304_and_strangers_get_what_was_measured() {
         (A, "key-b", 401),
         (A, "", 401),
         (A, key.as_str(), 401),
-        (A, "nobody's", 401),
+        (A, "unknown-key", 401),
         ("cccccccccccccccccccccccccccccccc", "key-a", 304),
         ("cccccccccccccccccccccccccccccccc", "", 304),
         ("not-a-uuid", "", 304),
@@ -244,7 +244,7 @@ async fn registrations_that_are_refused() {
     for (why, key, body, expected) in [
         ("uuid taken", &key, device(A, "key-b"), (409, "\"uuid\" must be unique.")),
         ("key taken", &key, device(B, "key-a"), (409, "\"key\" must be unique.")),
-        ("no such key", &"nobody's".to_owned(), device(B, "key-b"), required),
+        ("no such key", &"unknown-key".to_owned(), device(B, "key-b"), required),
         ("another fleet's key", &other, device(B, "key-b"), (401, "")),
         ("a device's key", &padded("key-a"), device(B, "key-b"), (401, "")),
         ("short uuid", &key, with("uuid", json!("abc")), (400, "")),
@@ -295,7 +295,7 @@ async fn a_device_may_ask_whether_it_is_known() {
         ("key-a", 200, r#"{"d":[{"id":1}]}"#),
         ("key-b", 200, r#"{"d":[]}"#),
         (&key, 200, r#"{"d":[]}"#),
-        ("nobody's", 200, r#"{"d":[]}"#),
+        ("unknown-key", 200, r#"{"d":[]}"#),
     ] {
         let response = desk.request(Method::GET, &query).bearer_auth(padded(key)).send().await.unwrap();
         assert_eq!(response.status().as_u16(), status);
@@ -386,7 +386,7 @@ async fn reports_are_answered_as_measured() {
         assert_eq!(answer, (expected, String::new()), "{why}");
     }
     let required = (401, r#"{"error":"API key required"}"#.to_owned());
-    assert_eq!(desk.report("nobody's", &json!({ A: {} })).await, required);
+    assert_eq!(desk.report("unknown-key", &json!({ A: {} })).await, required);
     assert_eq!(desk.report(&key, &json!({ A: {} })).await, (401, String::new()), "a provisioning key");
     let raw = |body: String, kind: &'static str| {
         let request = desk.request(Method::PATCH, "/device/v3/state").bearer_auth(padded("key-a"));
@@ -494,9 +494,9 @@ async fn a_release_from_the_future_is_the_latest_until_the_next_one() {
     let mut ahead = release("rel-1");
     ahead["start_timestamp"] = json!("2999-01-01T00:00:00Z");
     assert_eq!(desk.operate(Method::POST, "/fleets/lab/releases", ahead).await.0, 201);
-    assert_eq!(desk.told(A, "key-a").await.as_deref(), Some("rel-1"));
+    assert_eq!(desk.commit_for(A, "key-a").await.as_deref(), Some("rel-1"));
     desk.release("lab", "rel-2").await;
-    assert_eq!(desk.told(A, "key-a").await.as_deref(), Some("rel-2"));
+    assert_eq!(desk.commit_for(A, "key-a").await.as_deref(), Some("rel-2"));
     let (_, shown) = desk.operate(Method::GET, "/fleets/lab/releases/rel-1", json!(null)).await;
     assert!(!shown.to_string().contains("2999"), "{shown}");
 }
@@ -512,8 +512,8 @@ async fn operators_pin_and_unpin_and_devices_hear_it() {
         desk.release("lab", commit).await;
     }
     let both = async || {
-        let told = (desk.told(A, "key-a").await.unwrap(), desk.told(B, "key-b").await.unwrap());
-        format!("{} {}", told.0, told.1)
+        let output = (desk.commit_for(A, "key-a").await.unwrap(), desk.commit_for(B, "key-b").await.unwrap());
+        format!("{} {}", output.0, output.1)
     };
     assert_eq!(both().await, "rel-3 rel-3");
     for (path, body, expected) in [
@@ -540,15 +540,15 @@ async fn operators_pin_and_unpin_and_devices_hear_it() {
     assert_eq!(both().await, "rel-3 rel-3");
     let dry = json!({ "filter": "!ring", "release": "rel-1", "dry_run": true });
     let name = desk.did(Method::GET, &format!("/devices/{A}"), Value::Null).await["name"].clone();
-    let told = desk.did(Method::POST, "/devices/pin", dry).await;
+    let output = desk.did(Method::POST, "/devices/pin", dry).await;
     let row =
         json!({ "uuid": A, "name": name, "fleet": "lab", "target_before": "rel-3", "target_after": "rel-1" });
-    assert_eq!(told, json!({ "dry_run": true, "devices": [row] }));
+    assert_eq!(output, json!({ "dry_run": true, "devices": [row] }));
     desk.close().await;
 }
 
 #[tokio::test]
-async fn bad_requests_of_operators_are_told_apart() {
+async fn bad_requests_of_operators_have_different_codes() {
     let dir = TempDir::new().unwrap();
     let desk = Desk::open(dir.path()).await;
     let key = desk.fleet("lab").await;
@@ -565,7 +565,7 @@ async fn bad_requests_of_operators_are_told_apart() {
     };
     let releases = "/fleets/lab/releases";
     let post = Method::POST;
-    for (method, path, body, status, code, told) in [
+    for (method, path, body, status, code, output) in [
         (
             post.clone(),
             "/fleets",
@@ -791,7 +791,7 @@ async fn bad_requests_of_operators_are_told_apart() {
         let (got, answer) = desk.operate(method, path, body).await;
         assert_eq!((got, answer["error"]["code"].as_str()), (status, Some(code)), "{path}: {answer}");
         let message = answer["error"]["message"].as_str().unwrap();
-        assert!(message.contains(told), "{path}: {message}");
+        assert!(message.contains(output), "{path}: {message}");
     }
     let whole = json!({ "uses": 2.0, "per_minute": 3.0 });
     let created = desk.did(Method::POST, "/fleets/lab/provisioning-keys", whole).await;
@@ -893,7 +893,7 @@ async fn one_process_at_a_time_and_private_files() {
     assert!(std::error::Error::source(&open).unwrap().to_string().contains("chmod 600"));
 }
 
-/// Damage is told, and never silently started over.
+/// Damage is an error: the server never starts with empty records in its place.
 #[tokio::test]
 async fn a_damaged_store_is_not_overwritten() {
     let dir = TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! What the agent is told of the outside, as it is on this machine: its host, its engine and a registry.
+//! What the agent learns about the outside, as it is on this machine: its host, its engine and a registry.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
@@ -42,8 +42,8 @@ async fn the_size_of_an_image_is_what_its_registry_keeps_and_nothing_once_it_is_
     let base = format!("http://{registry}/v2/{path}");
     let kind = "application/vnd.docker.distribution.manifest.v2+json";
     let url = format!("{base}/manifests/{}", image.digest().unwrap());
-    let told = http.get(url).header("Accept", kind).send().await.unwrap().bytes().await.unwrap();
-    let manifest: serde_json::Value = serde_json::from_slice(&told).unwrap();
+    let output = http.get(url).header("Accept", kind).send().await.unwrap().bytes().await.unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&output).unwrap();
     let mut stored = 0;
     for layer in manifest["layers"].as_array().unwrap() {
         let url = format!("{base}/blobs/{}", layer["digest"].as_str().unwrap());

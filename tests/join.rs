@@ -164,14 +164,14 @@ fn settings_that_stand_against_it_are_named() {
 }
 
 #[test]
-fn files_that_cannot_be_joined_with_are_told() {
+fn files_that_cannot_be_joined_with_are_refused_with_a_reason() {
     let place = Place::new();
     for (config, expected) in [
         (json!([SECRET]), "it is not a JSON object"),
         (json!({ "apiEndpoint": "https://a", "apiKey": SECRET }), "it has apiKey, but not applicationId"),
     ] {
-        let told = format!("error: DIR/config.json is not a config.json to join with: {expected}");
-        assert_eq!(place.join(&config, &[]), (Some(2), told));
+        let answer = format!("error: DIR/config.json is not a config.json to join with: {expected}");
+        assert_eq!(place.join(&config, &[]), (Some(2), answer));
     }
     let (code, said) = place.join(&of_fleet("ftp://a"), &[]);
     let expected = "error: cloud.endpoint = \"ftp://a\" is not accepted: it must be a URL with http:// or https://, e.g. \
@@ -251,16 +251,16 @@ fn an_agent_begins_with_what_was_joined_and_keeps_it() {
     assert!(log.contains("provisioning key removed: the device is registered"), "{log}");
     assert!(!log.contains(key.trim()), "{log}");
     let (code, said) = place.join(&config, &[]);
-    let told = format!(
+    let answer = format!(
         "this device registers with fleet {} of {}; no file had to be changed\nnote: apiKey was left out",
         fleet.number, server.url
     );
-    assert_eq!((code, said.starts_with(&told)), (Some(0), true), "{said}");
+    assert_eq!((code, said.starts_with(&answer)), (Some(0), true), "{said}");
     assert!(!place.path("provisioning.key").exists());
     std::fs::remove_dir_all(place.path("agent.d")).expect("a folder");
     let (code, said) = place.join(&of_device(UUID), &[]);
-    let told = format!("error: this device is {uuid} of {} already; --force replaces it", server.url);
-    assert_eq!((code, said.starts_with(&told)), (Some(21), true), "{said}");
+    let answer = format!("error: this device is {uuid} of {} already; --force replaces it", server.url);
+    assert_eq!((code, said.starts_with(&answer)), (Some(21), true), "{said}");
     drop(agent);
 }
 
@@ -326,7 +326,7 @@ impl Desk {
         });
     }
 
-    fn until_told(&self, words: &str) -> String {
+    fn until_cloud_error(&self, words: &str) -> String {
         eventually(words, Duration::from_secs(30), || {
             let error = self.status("/cloud/error")?.as_str()?.to_owned();
             error.contains(words).then_some(error)
@@ -380,7 +380,7 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
          --restore`",
         desk.server.url
     );
-    assert_eq!(desk.until_told("deleted"), expected);
+    assert_eq!(desk.until_cloud_error("deleted"), expected);
     assert!(desk.cli(&["explain"]).contains(&expected) && desk.cli(&["status"]).contains(&expected));
     assert_eq!(desk.found("cloud-answers"), format!("error: {expected}"));
 
@@ -390,7 +390,7 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
 
     // Only allowed: it needs a provisioning key, and stays itself.
     desk.server.cli(&["device", "delete", &uuid]);
-    desk.until_told("deleted");
+    desk.until_cloud_error("deleted");
     let (code, said) = desk.place.join(&desk.config, &["--force"]);
     assert!(code == Some(0) && said.contains("wrote DIR/provisioning.key"), "{said}");
     desk.start();
@@ -417,8 +417,8 @@ fn a_device_with_another_cloud_waits_for_its_key() {
     let cloud = FakeCloud::start();
     cloud.target("1", &json!({}));
     desk.start_with(&["--set", &format!("cloud.endpoint={}", cloud.url)]);
-    let told = desk.until_told("registration: cloud.provisioning_key_file: key file ");
-    assert!(told.ends_with("(os error 2); write the key into it, with mode 600"), "{told}");
+    let answer = desk.until_cloud_error("registration: cloud.provisioning_key_file: key file ");
+    assert!(answer.ends_with("(os error 2); write the key into it, with mode 600"), "{answer}");
     assert!(cloud.polls().is_empty(), "the key of one cloud's device is not shown to another one");
     desk.place.write("provisioning.key", "another");
     std::fs::set_permissions(desk.place.path("provisioning.key"), std::fs::Permissions::from_mode(0o600))
@@ -449,7 +449,7 @@ impl Drop for Mounted {
 /// As in the unit, that may write this one file and nothing beside it: it is made empty. A device that is known
 /// starts without a key as well, and a check tells of one that cannot go.
 #[test]
-fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
+fn a_key_that_cannot_be_removed_is_made_empty_or_reported() {
     let mut desk = Desk::new("emptied");
     let file = desk.place.path("provisioning.key");
     let shown = file.to_str().expect("text").to_owned();
@@ -459,7 +459,7 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
     eventually("the key is gone", Duration::from_secs(20), || (!desk.has_key()).then_some(()));
     assert!(file.exists(), "a file that is mounted cannot be removed");
     let removed = "provisioning key removed: the device is registered";
-    eventually("it is told", Duration::from_secs(20), || desk.log().contains(removed).then_some(()));
+    eventually("the log has it", Duration::from_secs(20), || desk.log().contains(removed).then_some(()));
     assert!(!desk.log().contains("cannot be removed"), "{}", desk.log());
     assert_eq!(desk.found("state-key"), "ok: it was removed");
     desk.start();
@@ -473,9 +473,9 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_told() {
         true
     }));
     desk.start();
-    let told =
+    let answer =
         "the provisioning key cannot be removed; remove it, or whoever takes this device can register others";
-    eventually("it is told", Duration::from_secs(30), || desk.log().contains(told).then_some(()));
+    eventually("the log has it", Duration::from_secs(30), || desk.log().contains(answer).then_some(()));
     desk.until_polled();
     let found = desk.found("state-key");
     let left =

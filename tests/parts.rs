@@ -18,7 +18,7 @@ fn run(lab: &Lab, release: &str) -> String {
 }
 
 #[test]
-fn releases_of_the_demo_app_do_what_they_are_told() {
+fn releases_of_the_demo_app_behave_as_configured() {
     let lab = Lab::new("parts");
     for (release, healthz) in [("r1", 200), ("r2", 200), ("unhealthy", 500)] {
         let instance = run(&lab, release);

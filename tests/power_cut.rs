@@ -1,5 +1,5 @@
 //! The real agent is killed a hundred times and more, at random moments and in the middle of swaps, while its
-//! fleet keeps changing its mind: what was told is never lost, two containers of one service never run at the same
+//! fleet keeps changing its target: what was reported is never lost, two containers of one service never run at the same
 //! time, and in the end exactly the target runs.
 //!
 //! `COTTER_CUT_SEED` repeats a run's moments and choices, `COTTER_CUTS` sets their number.
@@ -41,7 +41,7 @@ const CUTS_OF_SEEDS: u64 = 30;
 
 /// What the device said of itself right before a cut, and how much it had logged by then.
 #[derive(Debug, Default)]
-struct Told {
+struct Reported {
     current: Option<String>,
     target: Option<String>,
     /// What the fleet wanted since.
@@ -54,7 +54,7 @@ struct Witness<'a> {
     lab: &'a Lab,
     /// Once there is one there is no other.
     identity: Option<Identity>,
-    told: Told,
+    reported: Reported,
     /// Where in the log the last life of the agent begins.
     life: usize,
     /// The containers of `api`, which no release changes.
@@ -68,32 +68,32 @@ struct Witness<'a> {
 impl Witness<'_> {
     /// Asks the agent once more what it is sure of.
     fn listen(&mut self, agent: &Agent<'_>, wanted: &str) {
-        self.told.wanted.insert(wanted.to_owned());
+        self.reported.wanted.insert(wanted.to_owned());
         let logged = agent.log().len();
         let Some(app) = agent.app() else { return };
         let text = |key: &str| app[key].as_str().map(str::to_owned);
         if let Some(current) = text("current") {
-            self.told.current = Some(current);
-            self.told.logged = logged;
+            self.reported.current = Some(current);
+            self.reported.logged = logged;
         }
         if let Some(target) = text("target") {
-            self.told.wanted = BTreeSet::from([wanted.to_owned(), target.clone()]);
-            self.told.target = Some(target);
+            self.reported.wanted = BTreeSet::from([wanted.to_owned(), target.clone()]);
+            self.reported.target = Some(target);
         }
     }
 
-    /// Releases that `current` may be: the one told last, those committed since, and one that this
-    /// life had logged already but not told yet.
+    /// Releases that `current` may be: the one reported last, those committed since, and one that this
+    /// life had logged already but not reported yet.
     fn may_be_current(&self, log: &str) -> BTreeSet<Option<String>> {
         let commits = |part: &str| -> Vec<String> {
             let word =
                 |line: &str| Some(line.split_once("what=commit ")?.1.split_whitespace().next()?.to_owned());
             part.lines().filter_map(word).collect()
         };
-        let heard = self.told.logged.max(self.life);
-        let untold = commits(&log[self.life..heard]).pop();
+        let heard = self.reported.logged.max(self.life);
+        let unreported = commits(&log[self.life..heard]).pop();
         let since = commits(&log[heard..]);
-        since.into_iter().chain(untold).map(Some).chain([self.told.current.clone()]).collect()
+        since.into_iter().chain(unreported).map(Some).chain([self.reported.current.clone()]).collect()
     }
 
     /// Reads the store that a dead agent left, in a copy, as its next life will.
@@ -112,16 +112,16 @@ impl Witness<'_> {
                     | Recovery::Dropped { .. }
                     | Recovery::Rebuilt { may_be_old: false, .. }
             );
-            assert!(is_harmless || self.told.current.is_none(), "a kill damages nothing: {note}");
+            assert!(is_harmless || self.reported.current.is_none(), "a kill damages nothing: {note}");
             self.repairs.insert(note.to_string());
         }
         store.load()
     }
 
-    /// Holds what is on disk against what was told.
+    /// Compares what is on disk with what was reported.
     fn check_store(&mut self, agent: &Agent<'_>) {
         if !agent.state_dir().exists() {
-            assert_eq!(self.told.target, None);
+            assert_eq!(self.reported.target, None);
             return;
         }
         let remembered = self.read(&agent.state_dir());
@@ -135,13 +135,13 @@ impl Witness<'_> {
             }
             (None, after) => self.identity.clone_from(after),
         }
-        if self.told.target.is_some() {
-            let body = remembered.target.expect("a target that was told is in the store").body;
-            let is_one = self.told.wanted.iter().any(|commit| body.contains(&format!("{commit:?}")));
+        if self.reported.target.is_some() {
+            let body = remembered.target.expect("a target that was reported is in the store").body;
+            let is_one = self.reported.wanted.iter().any(|commit| body.contains(&format!("{commit:?}")));
             assert!(
                 is_one,
                 "an older target than {:?} is on disk, repaired: {:?}: {body}",
-                self.told, self.repairs
+                self.reported, self.repairs
             );
         }
         let good = remembered.ledger.apps.values().next().and_then(|app| app.good.as_ref());
@@ -149,13 +149,13 @@ impl Witness<'_> {
         let allowed = self.may_be_current(&agent.log());
         assert!(
             allowed.contains(&good),
-            "{good:?} is on disk, told was {:?}, repaired: {:?}: {}",
-            self.told,
+            "{good:?} is on disk, reported was {:?}, repaired: {:?}: {}",
+            self.reported,
             self.repairs,
             &agent.log()[self.life..]
         );
-        // What was just seen on disk is told from now on, though nobody asked the agent for it.
-        (self.told.current, self.told.logged) = (good, agent.log().len());
+        // What was just seen on disk counts as reported from now on, although the agent was not asked for it.
+        (self.reported.current, self.reported.logged) = (good, agent.log().len());
     }
 
     /// The fleet knows one device at most, and it is this one.
@@ -186,7 +186,7 @@ impl Witness<'_> {
         }
     }
 
-    /// Adds 1 to the counter in the volume, if somebody listens.
+    /// Adds 1 to the counter in the volume, if the service answers.
     fn write(&mut self, agent: &Agent<'_>) {
         self.asked += 1;
         if agent.get("web", "/write?1").is_some_and(|answer| answer.status == 200) {
@@ -220,7 +220,7 @@ fn last_step(log: &str) -> String {
 }
 
 #[test]
-fn a_hundred_cuts_during_updates_lose_nothing_that_was_told() {
+fn a_hundred_cuts_during_updates_lose_nothing_that_was_reported() {
     let (chance, seed) = Chance::seeded("COTTER_CUT_SEED");
     if number("COTTER_CUT_SEED").is_none() {
         for seed in SEEDS {
@@ -253,7 +253,7 @@ fn cut(mut chance: Chance, seed: u64, cuts: u64) {
     let mut witness = Witness {
         lab: &lab,
         identity: None,
-        told: Told::default(),
+        reported: Reported::default(),
         life: 0,
         api: None,
         answered: 0,
@@ -268,7 +268,7 @@ fn cut(mut chance: Chance, seed: u64, cuts: u64) {
     for round in 0..cuts {
         // One that has followed is given something to do; one on its way may be called back.
         let is_called_back = !is_quick && chance.below(4) == 0;
-        if witness.told.current.as_deref() == Some(wanted) || is_called_back {
+        if witness.reported.current.as_deref() == Some(wanted) || is_called_back {
             wanted = other(wanted);
             server.cli(&["fleet", "pin", &fleet.name, wanted]);
         }
@@ -285,12 +285,12 @@ fn cut(mut chance: Chance, seed: u64, cuts: u64) {
         if is_quick {
             // The agent is killed in the middle of a swap, and its next life begins at once, half of the time with
             // the other release as its target.
-            witness.told.wanted.insert(wanted.to_owned());
+            witness.reported.wanted.insert(wanted.to_owned());
             if chance.below(2) == 0 {
                 wanted = other(wanted);
                 server.cli(&["fleet", "pin", &fleet.name, wanted]);
             }
-            witness.told.wanted.insert(wanted.to_owned());
+            witness.reported.wanted.insert(wanted.to_owned());
             std::thread::sleep(Duration::from_millis(chance.below(AFTER_AN_END)));
             agent.cut();
             mid_swap += 1;
@@ -300,7 +300,7 @@ fn cut(mut chance: Chance, seed: u64, cuts: u64) {
             // Let it come to an end now and then, so that there is something to lose.
             eventually("an update ends", Duration::from_secs(30), || {
                 witness.listen(&agent, wanted);
-                (witness.told.current.as_deref() == Some(wanted)).then_some(())
+                (witness.reported.current.as_deref() == Some(wanted)).then_some(())
             });
             finished += 1;
             witness.write(&agent);
@@ -308,7 +308,7 @@ fn cut(mut chance: Chance, seed: u64, cuts: u64) {
             std::thread::sleep(Duration::from_millis(chance.below(LATEST)));
         }
         witness.listen(&agent, wanted);
-        mid_update += u64::from(witness.told.current.as_deref() != Some(wanted));
+        mid_update += u64::from(witness.reported.current.as_deref() != Some(wanted));
         agent.cut();
         *reached.entry(last_step(&agent.log()[witness.life..])).or_insert(0_u32) += 1;
         witness.check_store(&agent);
@@ -352,9 +352,9 @@ fn cut(mut chance: Chance, seed: u64, cuts: u64) {
         "{count} in the volume, {} answered",
         witness.answered
     );
-    assert_eq!(look_at_stranger(), stranger_was, "somebody else's container was touched");
+    assert_eq!(look_at_stranger(), stranger_was, "a stranger's container was touched");
     assert!(agent.stop().success());
-    witness.told.wanted = BTreeSet::from(["commit-r1".to_owned()]);
+    witness.reported.wanted = BTreeSet::from(["commit-r1".to_owned()]);
     witness.check_store(&agent);
     witness.check_fleet(&server, &fleet);
     let log = agent.log();

@@ -56,14 +56,14 @@ fn as_nobody(words: &[&str]) -> Option<Output> {
     match command.args(&words[1..]).uid(NOBODY).gid(NOBODY).output() {
         Ok(output) => Some(output),
         Err(_) => {
-            println!("skipped: not root, so that nobody else can be asked");
+            println!("skipped: not root, so other users cannot be tried");
             None
         }
     }
 }
 
-/// Whether `nobody` may read a file, or list a folder.
-fn may_nobody_see(path: &Path) -> Option<bool> {
+/// Returns whether the user `nobody` may read a file, or list a folder.
+fn may_others_see(path: &Path) -> Option<bool> {
     let verb = if path.is_dir() { "ls" } else { "cat" };
     as_nobody(&[verb, path.to_str().unwrap()]).map(|output| output.status.success())
 }
@@ -105,7 +105,7 @@ fn cli(data: &Path, url: &str, words: &[&str]) -> String {
 
 /// The environment of a release is in the database: no other user reads it, whatever the folder was before.
 #[test]
-fn nobody_reads_the_records_of_a_fleet_server() {
+fn other_users_cannot_read_the_records_of_a_fleet_server() {
     let dir = folder();
     let (data, log) = (dir.path().join("data"), dir.path().join("log"));
     fs::create_dir(&data).unwrap();
@@ -129,20 +129,20 @@ fn nobody_reads_the_records_of_a_fleet_server() {
     }
     let holds = |path: &Path| fs::read(path).unwrap().windows(SECRET.len()).any(|w| w == SECRET.as_bytes());
     assert!(all(&data).iter().any(|path| path.is_file() && holds(path)), "the secret is in there");
-    if let Some(could) = may_nobody_see(&data.join("store/db")) {
+    if let Some(could) = may_others_see(&data.join("store/db")) {
         assert!(could, "this is how it was");
     }
     let (server, _) = served(&data, &log);
     assert_private(&data);
     for path in all(&data) {
-        if let Some(may) = may_nobody_see(&path) {
-            assert!(!may, "nobody sees {}", path.display());
+        if let Some(may) = may_others_see(&path) {
+            assert!(!may, "another user can read {}", path.display());
         }
     }
     drop(server);
 }
 
-/// What only a person can mend is told, with what to do, and nothing is served.
+/// What only a person can mend is an error with a remedy, and nothing is served.
 #[test]
 fn a_data_folder_that_others_could_change_is_refused() {
     let dir = folder();
@@ -151,7 +151,7 @@ fn a_data_folder_that_others_could_change_is_refused() {
     fs::create_dir(&above).unwrap();
     let (server, _) = served(&data, &log);
     drop(server);
-    let told = |expected: &str| {
+    let answer = |expected: &str| {
         let (code, said) = refused(&data, &log);
         let said = said.replace(dir.path().to_str().unwrap(), "DIR");
         assert!(code == Some(75) && said.contains(expected), "{code:?} {said}");
@@ -159,40 +159,40 @@ fn a_data_folder_that_others_could_change_is_refused() {
     };
 
     set(&above, 0o777);
-    told(
+    answer(
         "cannot use the data folder DIR/above/data; correct that, or name another one with --data-dir: other users can write to \
          DIR/above, which is above it (mode 777), and replace it; `chmod go-w DIR/above`",
     );
     set(&above, 0o755);
     symlink("/etc", data.join("link")).unwrap();
-    told("DIR/above/data/link is a link or not a regular file");
+    answer("DIR/above/data/link is a link or not a regular file");
     fs::remove_file(data.join("link")).unwrap();
     set(&data.join("operator.token"), 0o644);
-    told("other users can read it (mode 644); chmod 600 it, or delete it for a new token");
+    answer("other users can read it (mode 644); chmod 600 it, or delete it for a new token");
     set(&data.join("operator.token"), 0o600);
 
     if chown(data.join("store"), Some(NOBODY), None).is_err() {
         println!("skipped: not root, so that nothing can belong to another user");
         return;
     }
-    told(
+    answer(
         "DIR/above/data/store belongs to user 65534, but this process runs as user 0; `chown -R` it, or run as user 65534",
     );
     chown(data.join("store"), Some(0), None).unwrap();
     chown(&data, Some(NOBODY), None).unwrap();
-    told("DIR/above/data belongs to user 65534");
+    answer("DIR/above/data belongs to user 65534");
     chown(&data, Some(0), None).unwrap();
     chown(&above, Some(NOBODY), None).unwrap();
-    told(
+    answer(
         "DIR/above on its path belongs to user 65534, who can replace the folder; `chown root` it, or use another folder",
     );
     chown(&above, Some(0), None).unwrap();
     set(&above, 0o775);
     chown(&above, None, Some(NOBODY)).unwrap();
-    told("other users can write to DIR/above, which is above it (mode 775)");
+    answer("other users can write to DIR/above, which is above it (mode 775)");
     chown(&above, None, Some(0)).unwrap();
 
-    // A link that root or we made is followed, as systemd's for a dynamic user; one of somebody else's is not.
+    // A link that root or we made is followed, as systemd's for a dynamic user; one of another user is not.
     let link = dir.path().join("link");
     symlink(&data, &link).unwrap();
     drop(served(&link, &log));
@@ -217,7 +217,7 @@ fn agent(dir: &Path, state: &Path) -> Command {
 }
 
 #[test]
-fn nobody_reads_the_memory_of_an_agent() {
+fn other_users_cannot_read_the_store_of_an_agent() {
     let dir = folder();
     let state = dir.path().join("state");
     fs::create_dir(&state).unwrap();
@@ -230,8 +230,8 @@ fn nobody_reads_the_memory_of_an_agent() {
         });
         assert_private(&state);
         for path in all(&state) {
-            if let Some(may) = may_nobody_see(&path) {
-                assert!(!may, "nobody sees {}", path.display());
+            if let Some(may) = may_others_see(&path) {
+                assert!(!may, "another user can read {}", path.display());
             }
         }
         let said = program.log();

@@ -246,7 +246,7 @@ fn a_release_that_a_device_rejects_ends_the_wait() {
     agent.set("cloud.report_interval=1s");
     agent.start_again();
     agent.until_serves("web", "c0", "r1");
-    agent.until_told("/apps/0/update", "done");
+    agent.until_status("/apps/0/update", "done");
 
     for commit in ["c1", "c2"] {
         scene.write(&compose(scene.lab.image("crash")));

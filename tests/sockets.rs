@@ -107,7 +107,7 @@ fn the_document_is_true() {
         let answer = &document["paths"][path][method]["responses"][status.to_string()];
         let shared = answer["$ref"].as_str().and_then(|r| document.pointer(r.trim_start_matches('#')));
         let answer = shared.unwrap_or(answer).clone();
-        assert!(answer.is_object(), "{method} {path} may answer {status}, and nobody says so");
+        assert!(answer.is_object(), "{method} {path} may answer {status}, which the document does not have");
         answer["content"].clone()
     };
     assert!(alone.order(&["hold", "--reason", "for the schema"]).status.success());
@@ -118,7 +118,7 @@ fn the_document_is_true() {
             let content = described(path, "get", answer.status.into());
             let (kind, schema) = content.as_object().unwrap().iter().next().unwrap();
             let mut schema = &schema["schema"];
-            let told: Vec<Value> = match kind.as_str() {
+            let printed: Vec<Value> = match kind.as_str() {
                 "application/json" => vec![answer.json()],
                 "text/event-stream" => {
                     schema = &schema["properties"]["data"]["contentSchema"];
@@ -130,8 +130,8 @@ fn the_document_is_true() {
                     continue;
                 }
             };
-            assert!(!told.is_empty(), "{path}");
-            for value in told {
+            assert!(!printed.is_empty(), "{path}");
+            for value in printed {
                 // Of the document itself only that it is one is said.
                 if path != "/v1/openapi.json" {
                     assert_eq!(schema::wrong(&document, schema, &value), Vec::<String>::new(), "{path}");
@@ -139,15 +139,15 @@ fn the_document_is_true() {
             }
             continue;
         }
-        // A field that nobody knows is refused, and the answer names those that are known.
+        // An unknown field is refused, and the answer names those that are known.
         let (status, answer) = alone.post(path, r#"{"no-such-field": 1}"#);
-        let told = answer["message"].as_str().unwrap();
-        let known: BTreeSet<_> = told.split('`').skip(3).step_by(2).map(str::to_owned).collect();
+        let printed = answer["message"].as_str().unwrap();
+        let known: BTreeSet<_> = printed.split('`').skip(3).step_by(2).map(str::to_owned).collect();
         let body = &operations["post"]["requestBody"]["content"]["application/json"]["schema"];
         let name = body["$ref"].as_str().map(|r| r.trim_start_matches('#'));
         let properties = name.and_then(|name| document.pointer(name)).map(|s| s["properties"].clone());
         let documented = properties.iter().flat_map(|p| p.as_object().unwrap().keys().cloned()).collect();
-        assert_eq!(known, documented, "{path}: {told}");
+        assert_eq!(known, documented, "{path}: {printed}");
         let content = described(path, "post", status);
         let schema = &content["application/json"]["schema"];
         assert_eq!(schema::wrong(&document, schema, &answer), Vec::<String>::new(), "{path}");
@@ -217,7 +217,7 @@ fn events_go_on_where_a_reader_was_and_over_a_restart() {
 }
 
 #[test]
-fn who_does_not_read_holds_nobody_up() {
+fn a_client_that_does_not_read_delays_no_other() {
     let mut alone = Alone::new("");
     // Readers that never read, and as many connections that never say anything.
     let readers: Vec<_> = (0..8).map(|_| alone.open("run/status.sock", FOLLOW)).collect();
@@ -228,17 +228,17 @@ fn who_does_not_read_holds_nobody_up() {
     let halves: Vec<_> =
         (0..8).map(|_| alone.open("run/control.sock", "POST /v1/hold HTTP/1.1\r\nHost: a")).collect();
     // Far more events than a socket takes.
-    let nobody = format!("{{\"app\": \"{}\"}}", "x".repeat(255));
+    let unknown = format!("{{\"app\": \"{}\"}}", "x".repeat(255));
     for _ in 0..1500 {
-        assert_eq!(alone.post("/v1/retry", &nobody).0, 404);
+        assert_eq!(alone.post("/v1/retry", &unknown).0, 404);
     }
     assert_eq!(alone.post("/v1/hold", "").0, 200, "an order is followed all the same");
     assert!(alone.get("/v1/status").json()["hold"].is_object());
-    let told = |stream: &UnixStream| {
+    let printed = |stream: &UnixStream| {
         let mut messages = events(stream.try_clone().unwrap());
         messages.find(|m| m[0] == "event: missed").map(|m| m[1].clone())
     };
-    let missed = told(&readers[0]).expect("it is told that it missed some");
+    let missed = printed(&readers[0]).expect("it is informed that it missed some");
     assert!(missed.contains(" events\""), "{missed}");
 
     // They do not keep the agent from its end either.
@@ -282,7 +282,7 @@ impl Alone {
 
 /// Half requests of another user, many times more than there are places.
 #[test]
-fn half_requests_keep_nobody_out() {
+fn half_requests_keep_no_client_out() {
     let mut alone = Alone::new("");
     alone.let_all_in();
     let half = "GET /v1/status HTTP/1.1\r\nHost: a";
@@ -291,12 +291,12 @@ fn half_requests_keep_nobody_out() {
         texts.map(|text| alone.open("run/status.sock", text)).collect()
     });
     halves.extend((0..100).map(|_| alone.open("run/control.sock", "POST /v1/hold HTTP/1.1\r\nHost: a")));
-    let told = alone.status();
-    assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
+    let printed = alone.status();
+    assert!(printed.status.success(), "{}", String::from_utf8_lossy(&printed.stderr));
     assert!(alone.order(&["hold"]).status.success(), "orders are followed");
     for user in [NOBODY, NOBODY - 1] {
-        let told = as_user(user, || alone.get("/v1/status"));
-        assert_eq!(told.status, 200, "newcomers take the places of those who wait");
+        let printed = as_user(user, || alone.get("/v1/status"));
+        assert_eq!(printed.status, 200, "newcomers take the places of those who wait");
     }
     let warnings = alone.times_logged("too many clients");
     assert_eq!(warnings, 2, "one for each socket");
@@ -306,14 +306,14 @@ fn half_requests_keep_nobody_out() {
 
 /// Another user takes all places for readers of events. Root and other users go on.
 #[test]
-fn readers_of_one_user_keep_nobody_out() {
+fn readers_of_one_user_keep_no_other_user_out() {
     let alone = Alone::new("");
     alone.let_all_in();
     let readers: Vec<_> =
         as_user(NOBODY, || (0..20).map(|_| alone.open("run/status.sock", FOLLOW)).collect());
     let refused = eventually("all places of readers are taken", Duration::from_secs(10), || {
-        let told = as_user(NOBODY, || alone.get("/v1/events?follow=false"));
-        (told.status == 503).then_some(told)
+        let printed = as_user(NOBODY, || alone.get("/v1/events?follow=false"));
+        (printed.status == 503).then_some(printed)
     });
     assert_eq!(refused.json()["code"], "busy");
     let own = as_user(NOBODY, || alone.get("/v1/status").status);
@@ -331,26 +331,26 @@ fn a_request_that_does_not_come_to_an_end_is_closed() {
     let mut head = alone.open("run/status.sock", "GET /v1/status HTTP/1.1\r\nHost: a");
     let mut body =
         alone.open("run/control.sock", "POST /v1/hold HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n{");
-    let mut told = String::new();
-    assert_eq!(head.read_to_string(&mut told).unwrap_or_default(), 0, "{told}");
-    body.read_to_string(&mut told).unwrap();
-    assert!(told.starts_with("HTTP/1.1 408") && told.contains("did not arrive in time"), "{told}");
+    let mut printed = String::new();
+    assert_eq!(head.read_to_string(&mut printed).unwrap_or_default(), 0, "{printed}");
+    body.read_to_string(&mut printed).unwrap();
+    assert!(printed.starts_with("HTTP/1.1 408") && printed.contains("did not arrive in time"), "{printed}");
 }
 
 /// What the command line says of an agent that is there and gives no answer, and of one that is busy.
 #[test]
-fn an_agent_without_an_answer_is_told_from_one_that_is_not_there() {
+fn an_agent_that_does_not_answer_differs_from_a_missing_one() {
     let folder = tempfile::tempdir().unwrap();
     let socket = folder.path().join("status.sock");
     let ask = |verb: &str| {
-        let told = Program::cotter().arg(verb).arg("--socket").arg(&socket).output().unwrap();
-        assert_eq!(told.status.code(), Some(3), "{told:?}");
-        String::from_utf8(told.stderr).unwrap()
+        let printed = Program::cotter().arg(verb).arg("--socket").arg(&socket).output().unwrap();
+        assert_eq!(printed.status.code(), Some(3), "{printed:?}");
+        String::from_utf8(printed.stderr).unwrap()
     };
     assert!(ask("status").contains("no agent answers at"));
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    let told = ask("status");
-    assert!(told.contains("does not answer (not within 5 s)"), "{told}");
+    let printed = ask("status");
+    assert!(printed.contains("does not answer (not within 5 s)"), "{printed}");
     drop(listener);
     std::fs::remove_file(&socket).unwrap();
     let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
@@ -367,7 +367,7 @@ fn an_agent_without_an_answer_is_told_from_one_that_is_not_there() {
         }
     });
     for verb in ["status", "plan", "history", "events", "explain"] {
-        let told = ask(verb);
-        assert!(told.contains("the agent is busy: so it is"), "{verb}: {told}");
+        let printed = ask(verb);
+        assert!(printed.contains("the agent is busy: so it is"), "{verb}: {printed}");
     }
 }

@@ -163,8 +163,8 @@ const DAMAGES: [Damage; 9] = [
     }),
 ];
 
-/// Whether the agent told that something was not as it should be.
-fn is_told(log: &str) -> bool {
+/// Returns `true` if the agent logged that a file of the store was damaged.
+fn is_logged(log: &str) -> bool {
     let words = ["set the database aside", "rebuilt the database", "lost mirror", "took the mirror"];
     log.lines().any(|line| line.contains("WARN") && words.iter().any(|word| line.contains(word)))
 }
@@ -173,11 +173,11 @@ fn is_told(log: &str) -> bool {
 fn any_file_of_the_store_may_be_damaged_in_any_way() {
     let lab = Lab::new("damage");
     let mut scene = Scene::new(&lab);
-    // What it knows it knows by itself: nobody else is there to ask.
+    // Its cloud is stopped, so what it knows it has from its store.
     scene.server.stop();
     let files = files(&scene.golden);
     assert!(files.contains(&"db/db".into()) && files.contains(&"mirror-a.json".into()), "{files:?}");
-    let mut untold = Vec::new();
+    let mut unlogged = Vec::new();
     for file in &files {
         for (name, damage) in DAMAGES {
             let what = format!("{}: {name}", file.display());
@@ -185,16 +185,16 @@ fn any_file_of_the_store_may_be_damaged_in_any_way() {
             damage(&scene.agent.state_dir().join(file));
             let log = scene.recovers(&what);
             assert!(!log.contains("panicked"), "{what}: {log}");
-            if !is_told(&log) {
-                untold.push(what);
+            if !is_logged(&log) {
+                unlogged.push(what);
             }
         }
     }
-    println!("{} files, {} ways each; no word on: {untold:#?}", files.len(), DAMAGES.len());
-    let of_mirrors = untold.iter().filter(|what| what.contains("mirror")).count();
-    assert_eq!(of_mirrors, 0, "any change of a mirror is seen: {untold:?}");
-    let of_database = untold.iter().filter(|what| what.starts_with("db/db:")).count();
-    assert!(of_database <= 3, "only what sled does not use may be damaged unseen: {untold:?}");
+    println!("{} files, {} ways each; no word on: {unlogged:#?}", files.len(), DAMAGES.len());
+    let of_mirrors = unlogged.iter().filter(|what| what.contains("mirror")).count();
+    assert_eq!(of_mirrors, 0, "any change of a mirror is seen: {unlogged:?}");
+    let of_database = unlogged.iter().filter(|what| what.starts_with("db/db:")).count();
+    assert!(of_database <= 3, "only what sled does not use may be damaged unseen: {unlogged:?}");
     assert_eq!(scene.lab.docker().containers(scene.agent.instance()).len(), 1);
 
     // The database with both mirrors gone, and each of the two with the database gone.
@@ -206,7 +206,7 @@ fn any_file_of_the_store_may_be_damaged_in_any_way() {
             if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
         }
         let log = scene.recovers(&format!("without {lost:?}"));
-        assert!(is_told(&log), "{log}");
+        assert!(is_logged(&log), "{log}");
     }
 }
 
@@ -251,7 +251,7 @@ fn a_lost_store_restarts_nothing() {
     assert!(said.contains("provisioning.key cannot be used: No such file or directory"), "{said}");
     assert_eq!(scene.agent.standing(), scene.standing);
 
-    // With one it is a new device, which leaves alone what runs until it is told what should.
+    // With one it is a new device, which leaves alone what runs until it has a target.
     scene.agent.give_key(&scene.fleet);
     scene.server.stop();
     let before = scene.agent.log().len();
@@ -259,7 +259,7 @@ fn a_lost_store_restarts_nothing() {
     let status = eventually("it runs", TO_KNOW, || scene.agent.status());
     let uuid = status["device"]["uuid"].as_str().unwrap().to_owned();
     assert_ne!(uuid, scene.identity.uuid.as_str());
-    stays("containers of a device that nobody knows", Duration::from_secs(3), || scene.agent.standing());
+    stays("containers of a device that no cloud knows", Duration::from_secs(3), || scene.agent.standing());
     assert_eq!(scene.agent.standing(), scene.standing);
     scene.agent.cut();
     scene.server.start_again();
@@ -322,7 +322,7 @@ fn a_disk_that_refuses_stops_no_container_and_makes_no_second_device() {
     fs::remove_dir_all(&state).unwrap();
     let Some(disk) = Mount::tmpfs(&state, "4m") else { return };
 
-    // Nothing there and nothing can be written: who the device is cannot be known, so it is nobody new.
+    // Nothing can be read or written, so its identity is unknown, and it takes no new one.
     for (remount, remedy) in [("rw", "free space or repair the disk"), ("ro", "read-only")] {
         let filler = disk.fill();
         disk.remount(remount);

@@ -1,5 +1,5 @@
-//! What comes from outside does not get to a terminal as it is: an agent and a fleet server that are somebody
-//! else's answer every command with texts that would move the cursor, reorder a line or begin one of their own.
+//! Text from outside does not reach a terminal unchanged: here an attacker's agent and fleet server answer every command
+//! with texts that would move the cursor, reorder a line or begin one of their own.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -37,12 +37,12 @@ impl Meter {
     /// Begins to count. A thread that begins and ends within 0.5 s is missed.
     pub fn start(pid: u32) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
-        let told = Arc::clone(&is_over);
+        let output = Arc::clone(&is_over);
         let before = computed(pid);
         let counting = std::thread::spawn(move || {
             let mut last = before.clone();
             loop {
-                let is_last = told.load(Ordering::SeqCst);
+                let is_last = output.load(Ordering::SeqCst);
                 last.extend(computed(pid));
                 if is_last {
                     break;

@@ -163,13 +163,13 @@ fn rounds_of(lab: &Lab, server: &FleetServer, device: &mut Device<'_>, rounds: u
                 }
             }
         }
-        let told = |swap: &Swap| format!("{:.2} ({:.2})", swap.whole, median(&swap.down));
+        let output = |swap: &Swap| format!("{:.2} ({:.2})", swap.whole, median(&swap.down));
         eprintln!(
             "         whole and down, s: Cotter {}, compose {}, engine {} and {}; computed, ms: {:.0}, {:.0}",
-            told(&updates.cotter[round].0),
-            told(&updates.compose[round].0),
-            told(&updates.one_at_a_time[round]),
-            told(&updates.four_at_a_time[round]),
+            output(&updates.cotter[round].0),
+            output(&updates.compose[round].0),
+            output(&updates.one_at_a_time[round]),
+            output(&updates.four_at_a_time[round]),
             updates.cotter[round].1,
             updates.compose[round].1,
         );

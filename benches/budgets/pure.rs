@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hint::black_box;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cotter::model::{
     ContainerId, ContainerState, DeviceUuid, Facts, Health, Ledger, NetworkId, NetworkName, Observed,
-    ObservedNetwork, ObservedService, PlanSettings, Policy, Release, Target, TargetApp,
+    ObservedNetwork, ObservedService, Policy, Release, Target, TargetApp,
 };
 use cotter::plan::{Situation, plan, report, violations};
 use cotter::wire::target_v3;
@@ -75,7 +76,6 @@ fn planning(device: &DeviceUuid) -> (f64, f64) {
     };
     let (old, new) = (parse(0), parse(20));
     let observed = running(&old, &new);
-    let settings = PlanSettings::default();
     // The engine was asked for its volumes, and has none of these apps.
     let facts = Facts { volumes: Some(BTreeMap::new()), ..Facts::default() };
     let mut ledger = Ledger::default();
@@ -83,16 +83,16 @@ fn planning(device: &DeviceUuid) -> (f64, f64) {
         ledger.apps.entry(id.clone()).or_default().good = Some(release.clone());
     }
     let at = Situation {
-        target: Some(&new),
-        observed: &observed,
-        ledger: &ledger,
-        pulling: &BTreeMap::new(),
-        weighing: &BTreeSet::new(),
-        cooling: &BTreeMap::new(),
-        steady: &BTreeMap::new(),
-        facts: &facts,
-        boot_id: "boot",
-        settings: &settings,
+        target: Some(Arc::new(new)),
+        observed: Arc::new(observed),
+        ledger: Arc::new(ledger),
+        pulling: BTreeMap::new(),
+        weighing: BTreeSet::new(),
+        cooling: BTreeMap::new(),
+        steady: BTreeMap::new(),
+        facts: Arc::new(facts),
+        boot_id: "boot".into(),
+        settings: Arc::default(),
     };
     assert_eq!(plan(&at).stage.len(), 20, "{:?}", plan(&at));
     let planned = timed(101, || drop(black_box(plan(black_box(&at)))));

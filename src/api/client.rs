@@ -208,7 +208,7 @@ async fn give(path: &Path, verb: &str, body: Vec<u8>) -> Result<ControlAnswer, C
     let sent = connect(path, "use sudo").await?.send(order).await;
     let answer = sent.map_err(|failure| match failure {
         Failure::Late => ClientError::Busy,
-        Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => {
+        Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => {
             no_answer(path, &failure)
         }
     })?;
@@ -260,7 +260,9 @@ fn no_answer(path: &Path, failure: &Failure) -> ClientError {
             let why = format!("not within {} s", ANSWER_WITHIN.as_secs());
             ClientError::NoAnswer { path: path.to_path_buf(), why }
         }
-        Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => no_agent(path, failure),
+        Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::TooLong(_) | Failure::Redirected { .. } => {
+            no_agent(path, failure)
+        }
     }
 }
 

@@ -81,7 +81,7 @@ pub(super) enum ClientError {
     #[error(
         "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? --url names another address"
     )]
-    Unreachable { url: String, why: String },
+    Unreachable { url: String, why: http::Failure },
 
     #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
     NotUnderstood { url: String, why: String },
@@ -178,9 +178,9 @@ impl Client {
             Some(body) => request.json(body),
             None => request,
         };
-        let answer = self.http.send(request).await.map_err(|failure| self.failed(&failure))?;
+        let answer = self.http.send(request).await.map_err(|failure| self.failed(failure))?;
         let status = answer.status();
-        let body = answer.body(LONGEST).await.map_err(|failure| self.failed(&failure))?;
+        let body = answer.body(LONGEST).await.map_err(|failure| self.failed(failure))?;
         if status.is_success() {
             return Ok(body);
         }
@@ -193,12 +193,14 @@ impl Client {
         }
     }
 
-    fn failed(&self, failure: &http::Failure) -> ClientError {
-        let (url, why) = (self.server(), failure.to_string());
-        match failure {
-            http::Failure::Unreachable(_) | http::Failure::Late => ClientError::Unreachable { url, why },
+    fn failed(&self, why: http::Failure) -> ClientError {
+        let url = self.server();
+        match why {
+            http::Failure::NoUrl(_) | http::Failure::Unreachable(_) | http::Failure::Late => {
+                ClientError::Unreachable { url, why }
+            }
             http::Failure::TooLong(_) | http::Failure::Redirected { .. } => {
-                ClientError::NotUnderstood { url, why }
+                ClientError::NotUnderstood { url, why: why.to_string() }
             }
         }
     }

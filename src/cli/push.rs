@@ -164,8 +164,8 @@ fn name_of(
         .map_err(|bad| Usage(bad.to_string()))?)
 }
 
-/// The platforms that an image is built for; none: docker's own. A platform of the service that is not among them is not
-/// that of the release.
+/// Returns the platforms that an image is built for. An empty list means docker's own. Removes the platform of the service,
+/// with a warning, if the image is not built for it.
 fn platforms(given: &[String], service: &str, fields: &mut Map<String, Value>, build: &Build) -> Vec<String> {
     let own = fields.get("platform").and_then(Value::as_str).map(str::to_owned);
     let platforms = match (given, &own) {
@@ -181,7 +181,7 @@ fn platforms(given: &[String], service: &str, fields: &mut Map<String, Value>, b
     platforms
 }
 
-/// The id of a release from this folder: the given one, else its Git commit, if it has one.
+/// Returns the id of the release: the given one, else the Git commit of the folder, else a random one.
 async fn commit_of(given: Option<String>, directory: &Path) -> anyhow::Result<Commit> {
     if let Some(given) = given {
         return Ok(Commit::parse(given).map_err(|bad| Usage(format!("--commit: {bad}")))?);
@@ -209,7 +209,7 @@ async fn git(directory: &Path, args: &[&str]) -> Option<String> {
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
-/// Refuses a commit that the fleet has already: images would be built for nothing.
+/// Refuses a commit that the fleet has already, before images are built in vain.
 async fn check_is_new(client: &Client, fleet: &str, commit: &Commit) -> anyhow::Result<()> {
     let releases: Vec<ReleaseView> = client.get(&["fleets", fleet, "releases"], &[]).await?;
     if releases.iter().any(|release| release.commit == commit.as_str()) {
@@ -256,7 +256,7 @@ fn check_can_be_built(targets: &[Target], builder: Builder) -> anyhow::Result<()
     }
 }
 
-/// Refuses a registry that does not answer. That an image is not there yet, or hidden, is no error.
+/// Refuses a registry that does not answer. An image that does not exist yet, or is hidden, is not an error.
 async fn check_registries(docker: &mut Docker, http: &Http, targets: &[Target]) -> anyhow::Result<()> {
     for Target { service, image, .. } in targets {
         match docker.unless_interrupted(registry::resolve(http, image)).await? {
@@ -335,7 +335,7 @@ async fn digest_of(
                 .with_context(|| format!("the image of {service} is pushed, and no release is created"));
         }
     };
-    // Docker has a login, and knows what it pushed.
+    // Docker has a login where we have none, and it knows the digest of what it pushed.
     let name = image.to_string();
     let known = docker.ask(&["image", "inspect", "--format", "{{json .RepoDigests}}", &name]).await;
     let known: Vec<String> = known.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();

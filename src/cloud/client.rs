@@ -44,7 +44,7 @@ pub struct Taken {
 }
 
 /// Why a request did not succeed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum CloudError {
     /// No answer: name, route, TLS or time.
     #[error("cloud {endpoint} cannot be reached: {why}")]
@@ -306,7 +306,7 @@ impl Client {
         let status = answer.status();
         answer.body(most).await.map_err(|failure| match failure {
             Failure::TooLong(_) => self.invalid(call, status, format!("{failure} and is not read")),
-            Failure::Unreachable(_) | Failure::Late | Failure::Redirected { .. } => {
+            Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::Late | Failure::Redirected { .. } => {
                 self.failed(call, failure)
             }
         })
@@ -324,7 +324,7 @@ impl Client {
             Failure::Redirected { .. } => {
                 CloudError::Redirected { endpoint, request, why: failure.to_string() }
             }
-            Failure::Unreachable(_) | Failure::Late | Failure::TooLong(_) => {
+            Failure::NoUrl(_) | Failure::Unreachable(_) | Failure::Late | Failure::TooLong(_) => {
                 CloudError::Unreachable { endpoint, why: failure }
             }
         }

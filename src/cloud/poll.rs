@@ -116,7 +116,8 @@ impl Poller {
                 self.start.etag.clone_from(&etag);
                 self.start.wanted_interval = target.poll_interval;
                 let record = StoredTarget { endpoint: self.client.endpoint().to_owned(), etag, body };
-                self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(record) })));
+                let delivered = Delivered { target: Arc::new(target), record: Some(record) };
+                self.target.send_replace(Some(Arc::new(delivered)));
             }
             (Err(error), _) => self.refuse(error.to_string()),
             (Ok(_), Err(_)) => self.refuse("it is not UTF-8".to_owned()),

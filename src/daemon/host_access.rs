@@ -197,7 +197,7 @@ fn as_of_pull(image: &ImageRef, error: Unanswered) -> EngineError {
             EngineError::RegistryAuth { image, message }
         }
         RegistryError::Unreachable { why, .. } if after.is_some() => {
-            EngineError::RateLimited { image, message: why }
+            EngineError::RateLimited { image, message: why.to_string() }
         }
         RegistryError::Unreachable { why, .. } => {
             let message = format!("{why}; the agent asks it what the engine is to show it");

@@ -40,7 +40,7 @@ use crate::model::{
     Alert, CloudReport, Delivered, Events, Identity, Ledger, RegistryLogin, Report, WindowState, exposed_host,
 };
 use crate::ownership::{self, User};
-use crate::reconcile::{self, Channels, Command, EngineNews, OwnedSituation, Settings};
+use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation};
 use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use host_access::Host;
@@ -89,7 +89,7 @@ struct Wires {
     cloud: watch::Sender<CloudReport>,
     wakeups: watch::Sender<EngineNews>,
     report: watch::Sender<Report>,
-    outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+    outlook: watch::Sender<Option<Arc<Situation>>>,
     events: watch::Sender<Events>,
     orders: mpsc::Sender<Command>,
     poll_now: Arc<Notify>,
@@ -295,7 +295,11 @@ fn spawn_reconciler(
         outlook: wires.outlook.clone(),
         events: wires.events.clone(),
     };
-    let settings = Settings { plan: config.plan.clone(), resync: config.resync, boot_id: host::boot_id() };
+    let settings = Settings {
+        plan: Arc::new(config.plan.clone()),
+        resync: config.resync,
+        boot_id: host::boot_id().into(),
+    };
     tasks.spawn(reconcile::watch_engine(Arc::clone(&engine), wires.wakeups.clone(), stop.clone()));
     let reconciled = reconcile::run(engine, Arc::new(host), store, ledger, settings, channels, stop.clone());
     tasks.spawn(async move {

@@ -1,5 +1,6 @@
 //! Restores the device's identity and its last target at a start, and saves them and the ledger without blocking.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::{JoinError, JoinHandle};
@@ -78,7 +79,7 @@ pub(super) fn saved_target(
         return None;
     }
     match target_v3::parse(record.body.as_bytes(), uuid, policy) {
-        Ok(target) => Some(Delivered { target, record: None }),
+        Ok(target) => Some(Delivered { target: Arc::new(target), record: None }),
         Err(error) => {
             warn!(%error, "the target in the store cannot be read; waiting for the cloud's");
             None

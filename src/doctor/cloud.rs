@@ -10,6 +10,7 @@ use crate::api::StatusDocument;
 use crate::cloud::{Answered, CloudError, Probe, probe};
 use crate::config::{Config, Joining};
 use crate::host;
+use crate::http::Failure;
 use crate::model::{Identity, Registration};
 
 /// Longest time for one step.
@@ -124,7 +125,7 @@ fn answer(answered: &Answered) -> Finding {
 fn unanswered(failed: &CloudError) -> Finding {
     let evidence = failed.to_string();
     let remedy = match failed {
-        CloudError::Unreachable { why, .. } if why.to_string().contains("ertificate") => {
+        CloudError::Unreachable { why: Failure::Unreachable(broken), .. } if broken.is_by_certificate() => {
             "is the clock right (host-clock)? Is ca-certificates installed? Is the authority of a private cloud \
              in /usr/local/share/ca-certificates?"
         }

@@ -40,7 +40,7 @@ impl Docker {
         let socket = self.socket();
         let client = self.client().await?;
         let written = client.written(id.as_str(), &query).await;
-        let failed = move |error| super::docker::sort(&socket, "logs", &error).map_message(said);
+        let failed = move |error| super::docker::sort(&socket, "logs", error).map_message(said);
         let written = written.map_err(&failed)?;
         Ok(written.map_err(failed))
     }

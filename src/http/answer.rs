@@ -7,9 +7,7 @@ use hyper::body::Bytes;
 use reqwest::header::{DATE, HeaderMap, HeaderName, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 
-use crate::model::innermost_cause;
-
-use super::Failure;
+use super::{Failure, failed};
 
 /// Most bytes that are read of an error answer.
 const WORDS: usize = 4 * 1024;
@@ -56,7 +54,7 @@ impl Answer {
     ///
     /// If the connection breaks, or the deadline of the request passes.
     pub async fn next(&mut self) -> Result<Option<Bytes>, Failure> {
-        self.response.chunk().await.map_err(|error| failed(&error))
+        self.response.chunk().await.map_err(failed)
     }
 
     /// Reads the complete body, of at most `most` bytes after decompression.
@@ -104,21 +102,6 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
         then.duration_since(now).unwrap_or_default()
     };
     Some(after.clamp(AWAY.0, AWAY.1))
-}
-
-/// Makes a failure of the innermost cause of an error. The outer ones only say that a client called a server, and at
-/// which URL. A URL may contain a signature, so it never appears in a message.
-pub(super) fn failed(error: &reqwest::Error) -> Failure {
-    if error.is_timeout() {
-        return Failure::Late;
-    }
-    let message = match std::error::Error::source(error).map(innermost_cause) {
-        // The error of rustls if the server answers its greeting in plain text.
-        Some(why) if why.contains("InvalidContentType") => "it speaks no TLS".to_owned(),
-        Some(why) => why,
-        None => "the request cannot be sent".to_owned(),
-    };
-    Failure::Unreachable(message)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! - reqwest follows no redirect; `redirect` decides. Credentials go to the origin that the caller named, and to no other.
 
 mod answer;
+mod broken;
 mod no_proxy;
 mod redirect;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
+use std::str::FromStr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -26,6 +28,8 @@ use tracing::warn;
 use header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use answer::{Answer, retry_after};
+pub use broken::Broken;
+use broken::failed;
 pub use redirect::Follow;
 
 /// Longest time to open a connection.
@@ -35,11 +39,13 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);
 
 /// Why a request has no usable answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Failure {
+    #[error("its address is not a URL: {0}")]
+    NoUrl(<Url as FromStr>::Err),
     /// The network, the name or TLS.
     #[error("{0}")]
-    Unreachable(String),
+    Unreachable(Broken),
     /// The deadline of the request has passed.
     #[error("no answer in time")]
     Late,
@@ -148,8 +154,7 @@ impl Http {
     ///
     /// See [`Failure`]. Any status is a success, except that of a redirect that is not followed.
     pub async fn send(&self, request: Request) -> Result<Answer, Failure> {
-        let mut first = Url::parse(&request.url)
-            .map_err(|error| Failure::Unreachable(format!("its address is not a URL: {error}")))?;
+        let mut first = Url::parse(&request.url).map_err(Failure::NoUrl)?;
         for (name, value) in &request.query {
             first.query_pairs_mut().append_pair(name, value);
         }
@@ -172,25 +177,23 @@ impl Http {
             if let Some(deadline) = deadline {
                 hop = hop.timeout(deadline.saturating_duration_since(Instant::now()));
             }
-            let answer = Box::pin(hop.send()).await.map_err(|error| self.failed(&error, &url))?;
+            let answer = Box::pin(hop.send()).await.map_err(|error| self.failed(error, &url))?;
             let Some(location) = redirect::location(&answer) else { return Ok(Answer::new(answer)) };
             url = redirect::next(&url, &location, &request.method, request.follow, redirects)?;
             redirects += 1;
         }
     }
 
-    fn failed(&self, error: &reqwest::Error, url: &Url) -> Failure {
-        let failure = answer::failed(error);
-        if let Failure::Unreachable(why) = &failure
-            && url.scheme() == "https"
-            && [&self.elsewhere, &self.direct]
-                .into_iter()
-                .any(|slot| slot.get().is_some_and(|elsewhere| !elsewhere.has_authorities))
-        {
-            let remedy = "this machine has no certificate authorities: install ca-certificates";
-            return Failure::Unreachable(format!("{why}; {remedy}"));
+    fn failed(&self, error: reqwest::Error, url: &Url) -> Failure {
+        let lacks = |slot: &OnceLock<Elsewhere>| slot.get().is_some_and(|it| !it.has_authorities);
+        let lacks_authorities = url.scheme() == "https" && (lacks(&self.elsewhere) || lacks(&self.direct));
+        match failed(error) {
+            Failure::Unreachable(broken) => Failure::Unreachable(Broken { lacks_authorities, ..broken }),
+            failure @ (Failure::NoUrl(_)
+            | Failure::Late
+            | Failure::TooLong(_)
+            | Failure::Redirected { .. }) => failure,
         }
-        failure
     }
 }
 
@@ -289,5 +292,5 @@ fn here() -> reqwest::ClientBuilder {
 }
 
 fn built(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {
-    builder.build().map_err(|error| answer::failed(&error))
+    builder.build().map_err(failed)
 }

@@ -5,6 +5,12 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+/// The failure of TLS with a server whose certificate no known authority has signed, as reqwest wraps it.
+pub(crate) fn untrusted() -> super::Broken {
+    let error = rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer);
+    std::io::Error::new(std::io::ErrorKind::InvalidData, error).into()
+}
+
 /// What a server answers to one request. Each closes its connection.
 pub(crate) enum Say {
     /// Head and body as they are.

@@ -43,7 +43,7 @@ mod window;
 mod zone;
 
 pub use alert::Alert;
-pub use causes::{innermost_cause, with_causes};
+pub use causes::{Cause, innermost_cause, with_causes};
 pub use content_file::ContentFile;
 pub use counts::{Attempted, ByService, Counts, Lasted};
 pub use download::{Download, PullProgress, Transfer};

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -70,7 +71,7 @@ impl fmt::Debug for StoredTarget {
 /// A target, and the record to save; `None` if it came from the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivered {
-    pub target: Target,
+    pub target: Arc<Target>,
     pub record: Option<StoredTarget>,
 }
 

@@ -11,13 +11,13 @@ use super::situation::Situation;
 /// One app's part of the situation.
 #[derive(Clone, Copy)]
 pub(super) struct AppSituation<'a> {
-    pub(super) at: &'a Situation<'a>,
+    pub(super) at: &'a Situation,
     pub(super) id: &'a AppId,
     pub(super) ledger: Option<&'a AppLedger>,
 }
 
 impl<'a> AppSituation<'a> {
-    pub(super) fn new(at: &'a Situation<'a>, id: &'a AppId) -> Self {
+    pub(super) fn new(at: &'a Situation, id: &'a AppId) -> Self {
         Self { at, id, ledger: at.ledger.apps.get(id) }
     }
 
@@ -44,7 +44,7 @@ impl<'a> AppSituation<'a> {
 
     /// The release that the target wants.
     pub(super) fn wanted(&self) -> Option<&'a Release> {
-        match self.at.target?.apps.get(self.id)? {
+        match self.at.target.as_ref()?.apps.get(self.id)? {
             TargetApp::Wanted(wanted) => wanted.release.as_ref(),
             TargetApp::Refused(_) => None,
         }

@@ -16,7 +16,7 @@ use super::{leftovers, networks};
 
 /// Returns the safety rules that the plan breaks, in words. An empty list means that it is safe to run.
 #[must_use]
-pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
+pub fn violations(at: &Situation, plan: &Plan) -> Vec<String> {
     let mut found = Vec::new();
     for (n, step) in plan.stage.iter().enumerate() {
         let (before, after) = (&plan.stage[..n], &plan.stage[n + 1..]);
@@ -26,7 +26,7 @@ pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
         if at.cooling.get(step).is_some_and(|cooling| !cooling.is_over()) {
             found.push(format!("{step}: repeated too early"));
         }
-        let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else {
+        let Some(target) = at.target.as_deref().filter(|t| !t.apps.is_empty()) else {
             found.push(format!("{step}: there is no target, or one that names no app"));
             continue;
         };
@@ -43,7 +43,7 @@ pub fn violations(at: &Situation<'_>, plan: &Plan) -> Vec<String> {
 
 /// One step, with everything that its rules depend on.
 struct Checked<'a> {
-    at: &'a Situation<'a>,
+    at: &'a Situation,
     target: &'a Target,
     step: &'a Step,
     before: &'a [Step],
@@ -59,7 +59,7 @@ struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     fn new(
-        at: &'a Situation<'a>,
+        at: &'a Situation,
         target: &'a Target,
         step: &'a Step,
         before: &'a [Step],
@@ -198,7 +198,7 @@ impl<'a> Checked<'a> {
         if self.at.observed.services.iter().any(|seen| is_up(seen) && networks::is_on(seen, network)) {
             return Some("a container that runs is on it");
         }
-        if networks::has_duplicate(self.at.observed, network, self.before.iter().chain(self.after)) {
+        if networks::has_duplicate(&self.at.observed, network, self.before.iter().chain(self.after)) {
             return None;
         }
         let tried = self.wanted.filter(|_| self.is_on_trial);
@@ -365,9 +365,9 @@ impl<'a> Checked<'a> {
         {
             return false;
         }
-        let holds = |service: &ServiceName| may_lock(self.at.observed, self.ledger, app.id, service);
+        let holds = |service: &ServiceName| may_lock(&self.at.observed, self.ledger, app.id, service);
         let has_file = self.at.facts.locks.get(app.id).is_some_and(|locks| locks.keys().any(holds));
-        let (boot, uptime) = (self.at.boot_id, self.at.facts.uptime);
+        let (boot, uptime) = (&self.at.boot_id, self.at.facts.uptime);
         has_file || self.at.ledger.leases.iter().any(|lease| lease.is_in_force(boot, uptime))
     }
 

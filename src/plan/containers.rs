@@ -23,14 +23,14 @@ pub(super) fn belongs_to(seen: &ObservedService, release: &Release) -> bool {
 const TRIES: u32 = 2;
 
 /// Returns `true` if the step has failed so often that a harder one takes its place.
-pub(super) fn is_spent(at: &Situation<'_>, step: &Step) -> bool {
+pub(super) fn is_spent(at: &Situation, step: &Step) -> bool {
     at.cooling.get(step).is_some_and(|cooling| cooling.attempts >= TRIES)
 }
 
 /// Starts a container. Every other container of the service that is down is fenced first, because an earlier process
 /// of the agent may have sent a start call that the engine still carries out. So two containers of one service never
 /// run at the same time. A container that `stage` removes needs no fence.
-pub(super) fn start(at: &Situation<'_>, stage: &[Step], seen: &ObservedService) -> Vec<Step> {
+pub(super) fn start(at: &Situation, stage: &[Step], seen: &ObservedService) -> Vec<Step> {
     let is_other = |other: &&ObservedService| {
         other.app == seen.app && other.service == seen.service && other.container != seen.container
     };
@@ -49,7 +49,7 @@ pub(super) fn start(at: &Situation<'_>, stage: &[Step], seen: &ObservedService) 
 
 /// Stops a container and starts it again. In between it is reconnected if it has lost a network, because the engine
 /// would refuse to start it.
-pub(super) fn restart(at: &Situation<'_>, stage: &[Step], seen: &ObservedService) -> Vec<Step> {
+pub(super) fn restart(at: &Situation, stage: &[Step], seen: &ObservedService) -> Vec<Step> {
     let reconnect = seen.is_cut_off.then(|| reconnect(seen));
     std::iter::once(stop(at, seen)).chain(reconnect).chain(start(at, stage, seen)).collect()
 }
@@ -61,7 +61,7 @@ pub(super) fn reconnect(seen: &ObservedService) -> Step {
 }
 
 /// Stops a container by its stop signal, or by SIGKILL if that has failed.
-pub(super) fn stop(at: &Situation<'_>, seen: &ObservedService) -> Step {
+pub(super) fn stop(at: &Situation, seen: &ObservedService) -> Step {
     let (app, service, container) = (seen.app.clone(), seen.service.clone(), seen.container.clone());
     let stop = Step::Stop { app, service, container, grace: seen.grace };
     if !is_spent(at, &stop) {
@@ -72,7 +72,7 @@ pub(super) fn stop(at: &Situation<'_>, seen: &ObservedService) -> Step {
 }
 
 /// Removes a container, by force if the ordinary removal has failed.
-pub(super) fn remove(at: &Situation<'_>, seen: &ObservedService) -> Step {
+pub(super) fn remove(at: &Situation, seen: &ObservedService) -> Step {
     let (app, service, container) = (seen.app.clone(), seen.service.clone(), seen.container.clone());
     let remove = Step::Remove { app, service, container };
     if is_spent(at, &remove) { remove_by_force(seen) } else { remove }
@@ -84,7 +84,7 @@ pub(super) fn remove_by_force(seen: &ObservedService) -> Step {
 }
 
 /// Frees the name of a container: removes it, or renames it if the engine does not remove it.
-pub(super) fn free_name(at: &Situation<'_>, seen: &ObservedService) -> Step {
+pub(super) fn free_name(at: &Situation, seen: &ObservedService) -> Step {
     let remove = remove(at, seen);
     if !is_spent(at, &remove) {
         return remove;
@@ -95,7 +95,7 @@ pub(super) fn free_name(at: &Situation<'_>, seen: &ObservedService) -> Step {
 
 /// Stops a container and removes it, by force if it does not stop. Returns no step while the engine is removing it
 /// already.
-pub(super) fn stop_and_remove(at: &Situation<'_>, seen: &ObservedService) -> Vec<Step> {
+pub(super) fn stop_and_remove(at: &Situation, seen: &ObservedService) -> Vec<Step> {
     if seen.state == ContainerState::Removing {
         return Vec::new();
     }

@@ -40,14 +40,14 @@ const SWAPS_PER_SLOT: usize = 5;
 
 /// A plan being made.
 pub(super) struct Draft<'a> {
-    at: &'a Situation<'a>,
+    at: &'a Situation,
     pub(super) plan: Plan,
     free_pulls: usize,
     free_swaps: usize,
 }
 
 impl<'a> Draft<'a> {
-    pub(super) fn new(at: &'a Situation<'a>) -> Self {
+    pub(super) fn new(at: &'a Situation) -> Self {
         Self {
             at,
             plan: Plan::default(),
@@ -62,7 +62,7 @@ impl<'a> Draft<'a> {
 
     /// The images of every release that is wanted.
     pub(super) fn wanted_images(&self) -> impl Iterator<Item = &'a ImageRef> + use<'a> {
-        let apps = self.at.target.into_iter().flat_map(|target| target.apps.values());
+        let apps = self.at.target.iter().flat_map(|target| target.apps.values());
         apps.filter_map(TargetApp::release).flat_map(|release| release.services.values()).map(|s| &s.image)
     }
 

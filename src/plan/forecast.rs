@@ -4,6 +4,7 @@
 //! end by themselves, then those that a person must end. A forecast changes nothing and promises nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
@@ -16,7 +17,7 @@ use super::check::violations;
 use super::networks;
 use super::planner::plan;
 use super::record::{record_done, record_intent};
-use super::situation::OwnedSituation;
+use super::situation::Situation;
 
 /// How many plans a forecast makes at most.
 const MOST_PLANS: usize = 200;
@@ -25,7 +26,7 @@ const MOST_PLANS: usize = 200;
 ///
 /// Takes as long as 200 plans at most. If these do not reach an end, the forecast is marked as cut.
 #[must_use]
-pub fn forecast(from: OwnedSituation) -> Forecast {
+pub fn forecast(from: Situation) -> Forecast {
     let mut device = Model { at: from, created: 0 };
     let mut forecast = Forecast { is_cut: true, ..Forecast::default() };
     let mut after: Vec<Waiting> = Vec::new();
@@ -67,7 +68,7 @@ fn add(stages: &mut Vec<ForeseenStage>, after: Vec<Waiting>, steps: Vec<Step>) {
 
 /// A device on which everything works.
 struct Model {
-    at: OwnedSituation,
+    at: Situation,
     /// Containers that the forecast has created.
     created: usize,
 }
@@ -75,18 +76,18 @@ struct Model {
 impl Model {
     /// Returns the next plan, and `true` if it breaks no safety rule.
     fn plan(&self) -> (Plan, bool) {
-        let at = self.at.situation();
-        let plan = plan(&at);
-        let is_safe = violations(&at, &plan).is_empty();
+        let at = &self.at;
+        let plan = plan(at);
+        let is_safe = violations(at, &plan).is_empty();
         (plan, is_safe)
     }
 
     fn apply(&mut self, stage: &[Step]) {
-        record_intent(&mut self.at.ledger, &self.at.observed, stage);
+        record_intent(Arc::make_mut(&mut self.at.ledger), &self.at.observed, stage);
         for step in stage {
             self.change(step);
-            if let Some(delivered) = self.at.target.clone() {
-                record_done(&mut self.at.ledger, &delivered.target, &self.at.boot_id, "", step);
+            if let Some(target) = &self.at.target {
+                record_done(Arc::make_mut(&mut self.at.ledger), target, &self.at.boot_id, "", step);
             }
         }
     }
@@ -94,22 +95,23 @@ impl Model {
     /// Applies what the step changes outside of the ledger.
     fn change(&mut self, step: &Step) {
         self.at.cooling.remove(step);
-        let observed = &mut self.at.observed;
+        let observed = Arc::make_mut(&mut self.at.observed);
+        let facts = Arc::make_mut(&mut self.at.facts);
         match step {
             Step::Pull { image } => drop(observed.images.insert(image.clone())),
             Step::MeasureImage { image } => {
-                drop(self.at.facts.image_sizes.insert(image.clone(), ImageSize::default()))
+                drop(facts.image_sizes.insert(image.clone(), ImageSize::default()))
             }
             Step::CreateNetwork { .. } => {
                 self.created += 1;
                 let made = self.network_of(step);
-                self.at.observed.networks.extend(made);
+                Arc::make_mut(&mut self.at.observed).networks.extend(made);
             }
             Step::Create { .. } => {
                 self.created += 1;
                 let Ok(container) = ContainerId::parse(format!("new-{}", self.created)) else { return };
                 let created = self.created_by(step, container);
-                self.at.observed.services.extend(created);
+                Arc::make_mut(&mut self.at.observed).services.extend(created);
             }
             Step::Start { container, .. } => {
                 self.attach_networks(container);
@@ -132,8 +134,8 @@ impl Model {
             }
             Step::RemoveNetwork { id, .. } => observed.networks.retain(|network| network.id != *id),
             Step::RemoveImage { image } => drop(observed.images.remove(image)),
-            Step::Try { app, .. } => drop(self.at.facts.own_locks.insert(app.clone())),
-            Step::Unlock { app } => drop(self.at.facts.own_locks.remove(app)),
+            Step::Try { app, .. } => drop(facts.own_locks.insert(app.clone())),
+            Step::Unlock { app } => drop(facts.own_locks.remove(app)),
             Step::Fence { .. }
             | Step::Heal { .. }
             | Step::Reject { .. }
@@ -211,7 +213,9 @@ impl Model {
     /// Connects a container to the networks of its release as they are now.
     fn attach_networks(&mut self, container: &ContainerId) {
         let Some(networks) = self.networks_now(container) else { return };
-        if let Some(seen) = self.at.observed.services.iter_mut().find(|seen| seen.container == *container) {
+        if let Some(seen) =
+            Arc::make_mut(&mut self.at.observed).services.iter_mut().find(|seen| seen.container == *container)
+        {
             (seen.is_cut_off, seen.networks) = (false, networks);
         }
     }
@@ -226,13 +230,17 @@ impl Model {
 
     /// The releases of an app that a step may refer to: the wanted one, then the accepted one.
     fn releases(&self, app: &AppId) -> impl Iterator<Item = &Release> {
-        let target = self.at.target.as_ref().and_then(|delivered| delivered.target.apps.get(app));
+        let target = self.at.target.as_ref().and_then(|target| target.apps.get(app));
         let accepted = self.at.ledger.apps.get(app).and_then(|ledger| ledger.good.as_ref());
         target.and_then(TargetApp::release).into_iter().chain(accepted)
     }
 
     fn set(&mut self, container: &ContainerId, state: ContainerState) {
-        for seen in self.at.observed.services.iter_mut().filter(|seen| seen.container == *container) {
+        for seen in Arc::make_mut(&mut self.at.observed)
+            .services
+            .iter_mut()
+            .filter(|seen| seen.container == *container)
+        {
             (seen.state, seen.restarts) = (state, 0);
             if seen.health != Health::Unchecked {
                 seen.health = Health::Healthy;
@@ -255,16 +263,18 @@ impl Model {
 
     fn end_wait(&mut self, waiting: &Waiting) {
         let at = &mut self.at;
+        let (observed, ledger, facts) =
+            (Arc::make_mut(&mut at.observed), Arc::make_mut(&mut at.ledger), Arc::make_mut(&mut at.facts));
         match waiting.reason {
             Reason::Downloading => {
-                at.observed.images.extend(std::mem::take(&mut at.pulling).into_keys());
+                observed.images.extend(std::mem::take(&mut at.pulling).into_keys());
                 let weighed = std::mem::take(&mut at.weighing).into_iter();
-                at.facts.image_sizes.extend(weighed.map(|image| (image, ImageSize::default())));
+                facts.image_sizes.extend(weighed.map(|image| (image, ImageSize::default())));
             }
             Reason::Backoff => at.cooling.retain(|_, cooling| cooling.remaining.is_none()),
             Reason::Starting => {
-                at.observed.services.retain(|seen| seen.state != ContainerState::Removing);
-                for seen in at.observed.services.iter_mut().filter(|s| s.health == Health::Starting) {
+                observed.services.retain(|seen| seen.state != ContainerState::Removing);
+                for seen in observed.services.iter_mut().filter(|s| s.health == Health::Starting) {
                     seen.health = Health::Healthy;
                 }
             }
@@ -272,14 +282,14 @@ impl Model {
             Reason::Trial => {
                 at.steady.extend(waiting.app.clone().map(|app| (app, Duration::MAX)));
             }
-            Reason::HandOver => at.facts.handed_over.extend(waiting.app.clone().zip(waiting.service.clone())),
-            Reason::Held => at.ledger.hold = None,
+            Reason::HandOver => facts.handed_over.extend(waiting.app.clone().zip(waiting.service.clone())),
+            Reason::Held => ledger.hold = None,
             Reason::Locked => {
-                at.ledger.leases.clear();
-                at.facts.locks.retain(|app, _| waiting.app.as_ref() != Some(app));
+                ledger.leases.clear();
+                facts.locks.retain(|app, _| waiting.app.as_ref() != Some(app));
             }
-            Reason::Window => at.facts.windows.values_mut().for_each(|state| *state = WindowState::Open),
-            Reason::Clock => at.facts.clock = Clock::Trusted,
+            Reason::Window => facts.windows.values_mut().for_each(|state| *state = WindowState::Open),
+            Reason::Clock => facts.clock = Clock::Trusted,
             Reason::Refused
             | Reason::Unhealthy
             | Reason::Rejected
@@ -296,7 +306,7 @@ impl Model {
 
     /// Makes every service healthy, and completes the jobs that other services wait for.
     fn end_dependencies(&mut self) {
-        let apps = self.at.target.iter().flat_map(|delivered| delivered.target.apps.keys());
+        let apps = self.at.target.iter().flat_map(|target| target.apps.keys());
         let mut jobs = BTreeSet::new();
         for app in apps {
             let specs = self.releases(app).flat_map(|release| release.services.values());
@@ -304,7 +314,7 @@ impl Model {
             let completing = awaited.filter(|(_, condition)| **condition == Condition::Completed);
             jobs.extend(completing.map(|(job, _)| (app.clone(), job.clone())));
         }
-        for seen in &mut self.at.observed.services {
+        for seen in &mut Arc::make_mut(&mut self.at.observed).services {
             if seen.state == ContainerState::Running
                 && jobs.contains(&(seen.app.clone(), seen.service.clone()))
             {

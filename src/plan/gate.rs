@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{
-    AppId, AppLedger, Clock, Observed, Reason, ServiceName, ServiceSpec, Target, Window, WindowState,
+    AppId, AppLedger, Clock, Observed, Reason, ServiceName, ServiceSpec, Window, WindowState,
 };
 
 use super::app::AppSituation;
@@ -108,20 +108,20 @@ pub fn may_lock(observed: &Observed, ledger: Option<&AppLedger>, app: &AppId, se
 pub(super) fn check_locks(draft: &mut Draft<'_>, app: AppSituation<'_>) -> Concern {
     let at = app.at;
     if at.facts.own_locks.contains(app.id)
-        || at.target.is_some_and(|target: &Target| target.is_lock_overridden)
+        || at.target.as_ref().is_some_and(|target| target.is_lock_overridden)
     {
         return CLEAR;
     }
     let mut concern = CLEAR;
     for (service, lock) in at.facts.locks.get(app.id).into_iter().flatten() {
-        if may_lock(at.observed, app.ledger, app.id, service) {
+        if may_lock(&at.observed, app.ledger, app.id, service) {
             concern = PENDING;
             let why = format!("{service} holds {}", lock.path);
             draft.wait(Some(app.id), Some(service), Reason::Locked, why, None);
         }
     }
     for lease in &at.ledger.leases {
-        if lease.is_in_force(at.boot_id, at.facts.uptime) {
+        if lease.is_in_force(&at.boot_id, at.facts.uptime) {
             concern = PENDING;
             let why = format!("{} holds lock {}: {}", lease.owner, lease.id, lease.reason);
             let left = lease.until.saturating_sub(at.facts.uptime);

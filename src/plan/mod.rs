@@ -60,4 +60,4 @@ pub use orders::{PurgePlan, apply_order, plan_purge};
 pub use planner::plan;
 pub use record::{PullEnd, forget_downloads, record_done, record_download, record_intent};
 pub use report::report;
-pub use situation::{OwnedSituation, Situation};
+pub use situation::Situation;

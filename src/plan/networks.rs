@@ -90,7 +90,7 @@ pub(super) fn are_here_for(app: AppSituation<'_>, release: &Release, spec: &Serv
 /// The engine creates a second one when a call of an earlier process of the agent is carried out late. It starts no
 /// container on either of them then. The network on which something runs stays, or else the first one.
 fn duplicates<'a>(app: AppSituation<'a>) -> Vec<&'a ObservedNetwork> {
-    let observed = app.at.observed;
+    let observed = &app.at.observed;
     let is_used = |n: &ObservedNetwork| observed.services.iter().any(|s| is_up(s) && is_on(s, n));
     let rank = |n: &ObservedNetwork| (!is_used(n), n.id.clone());
     let has_better = |n: &&ObservedNetwork| {
@@ -150,7 +150,7 @@ pub(super) fn make_room(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
 
 /// Creates the missing networks of a release that ran before, unless something runs on a network in their place.
 pub(super) fn restore(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
-    let observed = goal.app.at.observed;
+    let observed = &goal.app.at.observed;
     let is_used = |n: &&ObservedNetwork| observed.services.iter().any(|s| is_up(s) && is_on(s, n));
     if in_the_way(goal.app, goal.release).iter().any(is_used) {
         return PENDING;

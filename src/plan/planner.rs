@@ -12,9 +12,9 @@ use super::{advance, fallback, teardown, unused_images};
 /// An empty stage means that there is nothing to do now: the device is at its target, or `waiting` says what it waits
 /// for. Without a target, or with one that names no app, nothing is touched.
 #[must_use]
-pub fn plan(at: &Situation<'_>) -> Plan {
+pub fn plan(at: &Situation) -> Plan {
     let mut draft = Draft::new(at);
-    let Some(target) = at.target.filter(|t| !t.apps.is_empty()) else { return draft.plan };
+    let Some(target) = at.target.as_deref().filter(|t| !t.apps.is_empty()) else { return draft.plan };
     for (id, wanted) in &target.apps {
         plan_app(&mut draft, AppSituation::new(at, id), wanted);
     }

@@ -76,7 +76,7 @@ fn check_architecture(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
 }
 
 fn wrong_architecture(image: &ImageRef, slot: &Slot<'_>) -> Option<String> {
-    let facts = slot.app.at.facts;
+    let facts = &slot.app.at.facts;
     let ours = facts.architecture.as_deref()?;
     let weight = facts.image_sizes.get(image)?;
     let made_for = || weight.architectures.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -150,7 +150,7 @@ fn others(here: &BTreeMap<String, String>, wanted: &BTreeMap<String, String>) ->
 /// Waits while what is to be pulled does not fit on the engine's disk. Images whose predecessors are deleted first are
 /// not counted, because they get the space of those.
 fn check_disk(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
-    let (at, facts) = (goal.app.at, goal.app.at.facts);
+    let (at, facts) = (goal.app.at, &goal.app.at.facts);
     let Some(free) = facts.free else { return CLEAR };
     let is_deleted_first =
         |slot: &Slot<'_>| slot.spec.strategy == Strategy::DeleteThenDownload && is_pulled_after_stop(slot);

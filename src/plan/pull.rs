@@ -40,7 +40,7 @@ fn image(draft: &mut Draft<'_>, slot: &Slot<'_>) {
 
 /// Why the image of a service is not downloaded any more; `None`: it may be.
 pub(super) fn given_up(slot: &Slot<'_>) -> Option<String> {
-    let (image, facts) = (&slot.spec.image, slot.app.at.facts);
+    let (image, facts) = (&slot.spec.image, &slot.app.at.facts);
     let download = slot.app.at.ledger.downloads.get(image)?;
     let size = facts.image_sizes.get(image);
     let size = size.map_or(0, |size| {

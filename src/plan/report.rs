@@ -15,7 +15,7 @@ use super::situation::Situation;
 
 /// Reports the device as it was last observed.
 #[must_use]
-pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
+pub fn report(at: &Situation, plan: &Plan) -> Report {
     let mut report = Report {
         has_target: at.target.is_some(),
         is_busy: !plan.stage.is_empty(),
@@ -52,7 +52,7 @@ pub fn report(at: &Situation<'_>, plan: &Plan) -> Report {
 
 /// Reports an app whose release we support. `is_refused`: the release conflicts with something on this device.
 fn wanted_app(
-    at: &Situation<'_>,
+    at: &Situation,
     id: &AppId,
     wanted: &WantedApp,
     ledger: Option<&AppLedger>,
@@ -111,7 +111,7 @@ fn wanted_app(
 /// Adds the accepted release and its containers to an app that should run another release. Containers that the wanted
 /// release keeps are listed there and not twice.
 fn add_accepted(
-    at: &Situation<'_>,
+    at: &Situation,
     id: &AppId,
     app: &mut AppReport,
     ledger: Option<&AppLedger>,
@@ -137,7 +137,7 @@ fn add_accepted(
 }
 
 /// Services that an operator stopped, if a known release still has the same spec.
-fn halted(at: &Situation<'_>, id: &AppId) -> BTreeMap<ServiceName, Halt> {
+fn halted(at: &Situation, id: &AppId) -> BTreeMap<ServiceName, Halt> {
     let halted = at.ledger.apps.get(id).into_iter().flat_map(|ledger| &ledger.halted);
     let may_run = |(service, halt): &(&ServiceName, &Halt)| {
         let mut specs =
@@ -148,7 +148,7 @@ fn halted(at: &Situation<'_>, id: &AppId) -> BTreeMap<ServiceName, Halt> {
 }
 
 fn containers<'a>(
-    at: &Situation<'a>,
+    at: &'a Situation,
     id: &AppId,
     release: &Release,
 ) -> impl Iterator<Item = &'a ObservedService> {

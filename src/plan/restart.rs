@@ -50,7 +50,7 @@ pub(super) fn rejoin(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
 
 /// Restarts unhealthy services of the accepted release, at most `heals` times within `heal_window`.
 pub(super) fn heal(draft: &mut Draft<'_>, goal: &Goal<'_>) {
-    let settings = goal.app.at.settings;
+    let settings = &goal.app.at.settings;
     if !goal.is_accepted() || goal.app.is_held() || settings.heals == 0 {
         return;
     }
@@ -60,7 +60,7 @@ pub(super) fn heal(draft: &mut Draft<'_>, goal: &Goal<'_>) {
 }
 
 fn heal_service(draft: &mut Draft<'_>, slot: &Slot<'_>) {
-    let (app, settings) = (slot.app, slot.app.at.settings);
+    let (app, settings) = (slot.app, &slot.app.at.settings);
     let is_unhealthy =
         |seen: &&ObservedService| seen.state == ContainerState::Running && seen.health == Health::Unhealthy;
     let Some(seen) = slot.container.filter(is_unhealthy) else { return };

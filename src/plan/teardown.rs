@@ -12,8 +12,8 @@ use super::{gate, networks};
 
 /// Apps that the target does not name and of which something is left. The target must name at least one app, because
 /// an empty one removes nothing.
-pub(super) fn unnamed_apps<'a>(at: &Situation<'a>, target: &Target) -> BTreeSet<&'a AppId> {
-    let observed = at.observed;
+pub(super) fn unnamed_apps<'a>(at: &'a Situation, target: &Target) -> BTreeSet<&'a AppId> {
+    let observed = &at.observed;
     let containers = observed.services.iter().chain(&observed.parked).map(|s| &s.app);
     let networks = observed.networks.iter().map(|n| &n.app);
     let known = containers.chain(networks).chain(at.ledger.apps.keys());

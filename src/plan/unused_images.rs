@@ -11,7 +11,7 @@ use super::situation::Situation;
 ///
 /// The images of these stay: every wanted release, every accepted release and the one accepted before it (so that
 /// going back needs no network), and every container of ours.
-pub(super) fn remove_unused(draft: &mut Draft<'_>, at: &Situation<'_>) {
+pub(super) fn remove_unused(draft: &mut Draft<'_>, at: &Situation) {
     if !at.pulling.is_empty() {
         return;
     }

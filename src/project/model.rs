@@ -19,7 +19,7 @@ pub(super) type Values = BTreeMap<String, String>;
 pub(super) struct Given {
     pub(super) path: PathBuf,
     pub(super) text: Option<String>,
-    /// Whether the operator named it, so that it may be outside of the project.
+    /// The operator named this file, so it may be outside of the project.
     pub(super) is_named: bool,
 }
 
@@ -51,12 +51,12 @@ pub(super) struct Loader {
     pub(super) bases: BTreeMap<PathBuf, Node>,
 }
 
-/// Most values, and most bytes of texts, of a project: with copies by anchors, `extends`, `include` and files of
-/// variables.
+/// Most values of a project, and most bytes of its texts. Copies by anchors, `extends`, `include` and files of variables
+/// count.
 const MOST_NODES: usize = 1_000_000;
 const MOST_BYTES: usize = 32 << 20;
 
-/// Most variables without a value that are named.
+/// Most variables without a value that are listed in warnings.
 const MOST_UNSET: usize = 64;
 
 impl Loader {
@@ -140,7 +140,8 @@ impl Loader {
         Ok(documents)
     }
 
-    /// The last text of this top-level field, before variables are filled in. Errors show when the files are read.
+    /// Returns the value of a top-level field in the last file that has it, before variables are filled in. Returns
+    /// `None` if a file cannot be read: reading the model reports that.
     pub(super) fn top_level_text(&mut self, given: &[Given], field: &str) -> Option<String> {
         let mut found = None;
         for file in given {
@@ -169,7 +170,7 @@ impl Loader {
                 match variables::fill(text, values, &mut unset) {
                     Ok(filled) => {
                         if let Err(bad) = self.count(0, filled.len(), &node.place) {
-                            // One of these is enough.
+                            // One such error is enough.
                             wrong.extend(wrong.is_empty().then_some(bad));
                             return;
                         }
@@ -246,7 +247,7 @@ impl Loader {
                 .iter()
                 .map(|name| Given { path: files::join(&scope.directory, name), text: None, is_named: false })
                 .collect();
-            // An included project may have other values.
+            // Variables may have other values in an included project, so it reads the files that services extend again.
             let bases = std::mem::take(&mut self.bases);
             let model = self.model(&given, &Scope { directory, values, included })?;
             self.bases = bases;
@@ -256,7 +257,7 @@ impl Loader {
         Ok(())
     }
 
-    /// The values of `outer`, and below them those of files of variables.
+    /// Returns the values of `outer`, and those of files of variables for names that `outer` does not have.
     pub(super) fn values_of(
         &mut self,
         env_files: &[PathBuf],
@@ -296,7 +297,7 @@ impl Loader {
     }
 }
 
-/// One text, or the texts of a list.
+/// Returns the text of a node, or the texts of a list.
 pub(super) fn texts_of(node: &Node) -> Vec<&str> {
     match node.as_list() {
         Some(list) => list.iter().filter_map(Node::as_text).collect(),
@@ -304,7 +305,7 @@ pub(super) fn texts_of(node: &Node) -> Vec<&str> {
     }
 }
 
-/// Adds an included model to a document. What both have is merged, the document over the model.
+/// Adds an included model to a document. Where both have a value, the document wins.
 fn import(model: Node, document: &mut Node) -> Result<(), Finding> {
     let Kind::Map(sections) = model.kind else { return Ok(()) };
     for (section, node) in sections {
@@ -322,7 +323,7 @@ fn import(model: Node, document: &mut Node) -> Result<(), Finding> {
     Ok(())
 }
 
-/// Gives `environment` entries without a value that of the environment, if it has one.
+/// Sets `environment` entries that have no value to the value of that variable in the environment, if there is one.
 fn fill_bare_names(model: &mut Node, values: &Values) {
     let Some(services) = model.as_map_mut().and_then(|map| get_mut(map, "services")) else { return };
     for (_, service) in services.as_map_mut().into_iter().flatten() {

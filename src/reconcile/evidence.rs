@@ -42,9 +42,12 @@ impl Failures {
 
     /// Writes into an observation how containers ended, where the engine's list does not say it or says less. Forgets
     /// containers that do not exist any more.
-    pub(super) fn complete(&mut self, observed: &mut Observed) {
+    pub(super) fn complete(&mut self, observed: &mut Arc<Observed>) {
         self.ends.retain(|id, _| observed.services.iter().any(|seen| seen.container == *id));
-        for seen in &mut observed.services {
+        if self.ends.is_empty() {
+            return;
+        }
+        for seen in &mut Arc::make_mut(observed).services {
             let Some(known) = self.ends.get(&seen.container) else { continue };
             if seen.last_end.as_ref().is_none_or(|listed| listed.exit_code == known.exit_code) {
                 seen.last_end = Some(known.clone());
@@ -74,7 +77,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 why.push_str("; ");
                 why.push_str(&quote);
             }
-            let book = Arc::make_mut(&mut self.ledger.evidence);
+            let book = Arc::make_mut(&mut Arc::make_mut(&mut self.ledger).evidence);
             evidence.into_iter().for_each(|one| book.add(one));
         }
     }

@@ -1,6 +1,7 @@
 //! Gathers the facts that a plan needs: lock files, windows, the clock, free space, ports, volumes and image layers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
@@ -15,7 +16,7 @@ use super::{HostAccess, Memory, Reconciler, clock_wait, releases};
 /// The facts that plans need, and what decides when each is asked for again.
 #[derive(Debug, Default)]
 pub(super) struct KnownFacts {
-    pub(super) known: Facts,
+    pub(super) known: Arc<Facts>,
     /// Requests to registries for image sizes.
     pub(super) image_sizes: ImageSizes,
     /// Whether the engine's images have changed since it was asked for its layers.
@@ -24,11 +25,18 @@ pub(super) struct KnownFacts {
     is_volume_in_the_way: bool,
 }
 
+impl KnownFacts {
+    /// The facts, to change them. They are copied first if a situation shares them.
+    pub(super) fn known_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(&mut self.known)
+    }
+}
+
 impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Reads the facts that are cheap: uptime, clock, windows and lock folders.
     pub(super) fn observe_host(&mut self) {
-        self.facts.known.uptime = self.host.uptime();
-        self.facts.known.clock = self.host.clock(self.ledger.clock.seen_at.as_deref());
+        self.facts.known_mut().uptime = self.host.uptime();
+        self.facts.known_mut().clock = self.host.clock(self.ledger.clock.seen_at.as_deref());
         self.gather_windows();
         self.read_lock_folders();
     }
@@ -37,28 +45,28 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// cannot be read stays unknown.
     pub(super) async fn gather(&mut self) {
         self.observe_host();
-        if self.heals.forget_old(&mut self.ledger, self.settings.plan.heal_window) {
+        if self.heals.forget_old(Arc::make_mut(&mut self.ledger), self.settings.plan.heal_window) {
             self.save_ledger().await;
         }
         if self.facts.are_layers_old {
-            self.facts.known.layers = None;
+            self.facts.known_mut().layers = None;
         }
         let (is_updating, has_fixed_port) = self.pending_updates();
         if !is_updating {
-            (self.facts.known.free, self.facts.known.ports, self.facts.known.volumes) =
-                (None, Vec::new(), None);
-            self.facts.known.lacks.clear();
+            let known = self.facts.known_mut();
+            (known.free, known.ports, known.volumes) = (None, Vec::new(), None);
+            known.lacks.clear();
             return;
         }
         let about = self.engine_link.about(&*self.engine).await;
-        self.facts.known.free = about.and_then(|about| self.host.free(&about.data_root));
-        self.facts.known.architecture =
+        self.facts.known_mut().free = about.and_then(|about| self.host.free(&about.data_root));
+        self.facts.known_mut().architecture =
             about.map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
-        self.facts.known.ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
-        self.facts.known.lacks = self.lacks();
+        self.facts.known_mut().ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
+        self.facts.known_mut().lacks = self.lacks();
         // Volumes only change by hand, so they are read once, and again while one of them blocks a release.
         if self.facts.known.volumes.is_none() || self.facts.is_volume_in_the_way {
-            self.facts.known.volumes = self.volumes().await.ok();
+            self.facts.known_mut().volumes = self.volumes().await.ok();
         }
     }
 
@@ -86,7 +94,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     }
 
     fn target(&self) -> Option<&Target> {
-        self.delivered.as_ref().map(|delivered| &delivered.target)
+        self.delivered.as_ref().map(|delivered| &*delivered.target)
     }
 
     /// Returns whether an update is about to begin, i.e. a wanted release is neither good, rejected nor on trial, and
@@ -116,7 +124,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             let state = self.host.window(&window);
             (window, state)
         };
-        self.facts.known.windows = all.into_iter().map(state).collect();
+        self.facts.known_mut().windows = all.into_iter().map(state).collect();
     }
 
     /// The folders of all services that have a container or are part of a wanted or good release. `None` while there is
@@ -153,13 +161,14 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 handed_over.insert((app, service));
             }
         }
-        self.facts.known.own_locks = self
+        self.facts.known_mut().own_locks = self
             .numbers()
             .into_iter()
             .filter(|(_, number)| self.host.has_own_locks(*number))
             .map(|(app, _)| app)
             .collect();
-        (self.facts.known.locks, self.facts.known.handed_over) = (locks, handed_over);
+        let known = self.facts.known_mut();
+        (known.locks, known.handed_over) = (locks, handed_over);
     }
 
     /// Returns the number of every app for which one is known, from the ledger or the target.
@@ -197,7 +206,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         if !is_short || self.facts.known.layers.is_some() {
             return false;
         }
-        self.facts.known.layers = self.engine.layers().await.ok();
+        self.facts.known_mut().layers = self.engine.layers().await.ok();
         self.facts.are_layers_old = false;
         self.facts.known.layers.is_some()
     }
@@ -215,8 +224,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.target().and_then(|t| t.apps.get(app)).is_some_and(|app| app.release().is_some())
         });
         let is_waiting = waits(Reason::Clock).next().is_some();
-        let must_save = self.clock_wait.count(is_waiting, &mut self.ledger.clock);
-        let has_settled = clock_wait::settle(&self.facts.known.clock, &mut self.ledger.clock);
+        let must_save = self.clock_wait.count(is_waiting, &mut Arc::make_mut(&mut self.ledger).clock);
+        let has_settled =
+            clock_wait::settle(&self.facts.known.clock, &mut Arc::make_mut(&mut self.ledger).clock);
         if must_save || has_settled {
             self.save_ledger().await;
         }
@@ -225,7 +235,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Notes the time in the ledger if the clock is trusted. The caller saves the ledger.
     pub(super) fn note_time(&mut self) {
         if self.host.clock(self.ledger.clock.seen_at.as_deref()) == Clock::Trusted {
-            self.ledger.clock.seen_at = Some(self.host.now());
+            Arc::make_mut(&mut self.ledger).clock.seen_at = Some(self.host.now());
         }
     }
 }

@@ -98,6 +98,6 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 ImageSize::default()
             }
         };
-        self.facts.known.image_sizes.insert(image, size);
+        self.facts.known_mut().image_sizes.insert(image, size);
     }
 }

@@ -2,6 +2,7 @@
 //! must be created again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{ContainerId, ContainerState, ObservedService, Starts};
@@ -12,10 +13,10 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Asks the engine when containers with shared namespaces were started (two calls for each running one). Notes those
     /// that have lost their namespaces, and records the start times of the others in the ledger.
     pub(super) async fn watch_joined(&mut self) -> Result<(), EngineError> {
-        self.facts.known.left_behind.clear();
+        self.facts.known_mut().left_behind.clear();
         let here = |id: &ContainerId| self.observed.services.iter().any(|s| s.container == *id);
         let mut has_changed = false;
-        for app in self.ledger.apps.values_mut() {
+        for app in Arc::make_mut(&mut self.ledger).apps.values_mut() {
             let count = app.starts.len();
             app.starts.retain(|id, _| here(id));
             has_changed |= app.starts.len() != count;
@@ -24,10 +25,10 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.observed.services.iter().filter(|s| !s.joins.is_empty()).cloned().collect();
         for seen in joined {
             let Some(now) = self.starts(&seen).await? else { continue };
-            let app = self.ledger.apps.entry(seen.app.clone()).or_default();
+            let app = Arc::make_mut(&mut self.ledger).apps.entry(seen.app.clone()).or_default();
             let before = app.starts.get(&seen.container);
             if now.is_left_behind(before) {
-                self.facts.known.left_behind.insert(seen.container);
+                self.facts.known_mut().left_behind.insert(seen.container);
             } else if before != Some(&now) {
                 app.starts.insert(seen.container, now);
                 has_changed = true;

@@ -44,8 +44,8 @@ use crate::model::{
     Commit, ContainerId, Delivered, EventKind, Events, Forecast, ImageRef, Ledger, Observed, Outcome, Plan,
     PlanSettings, Release, Report, Step, Target, TargetApp, with_causes,
 };
-pub use crate::plan::OwnedSituation;
-use crate::plan::{self, Situation};
+use crate::plan;
+pub use crate::plan::Situation;
 
 use attempts::Attempts;
 use clock_wait::ClockWait;
@@ -70,11 +70,11 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(100);
 /// How the reconciler waits, and how much it does at once.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    pub plan: PlanSettings,
+    pub plan: Arc<PlanSettings>,
     /// Longest time between two observations of the engine.
     pub resync: Duration,
     /// Identifies the current boot of the device.
-    pub boot_id: String,
+    pub boot_id: Arc<str>,
 }
 
 /// The channels that the reconciler reads and those to which it publishes.
@@ -86,18 +86,18 @@ pub struct Channels {
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
     /// The situation from which a forecast is made; `None` at rest.
-    pub outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+    pub outlook: watch::Sender<Option<Arc<Situation>>>,
     pub events: watch::Sender<Events>,
 }
 
 /// The input of a forecast. The task that asks for a forecast computes it, not the reconciler.
-pub type Outlook = watch::Receiver<Option<Arc<OwnedSituation>>>;
+pub type Outlook = watch::Receiver<Option<Arc<Situation>>>;
 
 /// Returns what the next cycles would do. It takes as long as a few hundred plans at most.
 #[must_use]
 pub fn forecast(outlook: &Outlook) -> Forecast {
     let from = outlook.borrow().clone();
-    from.map(|from| plan::forecast(OwnedSituation::clone(&from))).unwrap_or_default()
+    from.map(|from| plan::forecast(Situation::clone(&from))).unwrap_or_default()
 }
 
 /// Reconciles until `stop` is cancelled or every target sender is dropped.
@@ -122,9 +122,9 @@ pub async fn run<E, M, H>(
         engine,
         host,
         settings,
-        ledger,
+        ledger: Arc::new(ledger),
         delivered: None,
-        observed: Observed::default(),
+        observed: Arc::default(),
         engine_link: EngineLink::default(),
         facts: KnownFacts::default(),
         lock_folders: LockFolders::default(),
@@ -168,9 +168,9 @@ struct Reconciler<E, M, H> {
     engine: Arc<E>,
     host: Arc<H>,
     settings: Settings,
-    ledger: Ledger,
+    ledger: Arc<Ledger>,
     delivered: Option<Arc<Delivered>>,
-    observed: Observed,
+    observed: Arc<Observed>,
     engine_link: EngineLink,
     facts: KnownFacts,
     lock_folders: LockFolders,
@@ -194,11 +194,11 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         if is_new {
             // The first target after a start is the one of before. Its downloads have cost what they have cost.
             let is_another = self.delivered.is_some();
-            plan::forget_downloads(&mut self.ledger, &delivered.target, is_another);
+            plan::forget_downloads(Arc::make_mut(&mut self.ledger), &delivered.target, is_another);
             self.save_ledger().await;
             self.attempts.clear();
             self.forget_other_trials(&delivered.target);
-            self.facts.known.volumes = None;
+            self.facts.known_mut().volumes = None;
             info!(apps = delivered.target.apps.len(), "target received");
             self.emit(EventKind::Target { apps: delivered.target.apps.len() });
             self.outbox.counters.note_target(&delivered.target, &self.ledger);
@@ -209,7 +209,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 .collect();
             self.pulls.keep_only(|image| wanted.contains(image));
             self.facts.image_sizes.keep_only(|image| wanted.contains(image));
-            self.facts.known.image_sizes.retain(|image, _| wanted.contains(image));
+            self.facts.known_mut().image_sizes.retain(|image, _| wanted.contains(image));
         }
         self.delivered = Some(delivered);
     }
@@ -222,7 +222,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             Ok(observed) => {
                 self.note_engine();
                 self.facts.are_layers_old |= self.observed.images != observed.images;
-                self.observed = observed;
+                self.observed = Arc::new(observed);
             }
             Err(error) => return self.lose_engine(&error),
         }
@@ -296,24 +296,20 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.engine_link.retry_in().min(self.settings.resync)
     }
 
-    /// Passes the current situation to `decide`.
-    fn decide<T>(&self, decide: impl FnOnce(&Situation<'_>) -> T) -> T {
-        let (pulling, cooling) = (self.pulls.percentages(), self.attempts.cooling());
-        let weighing = self.facts.image_sizes.under_way();
-        let steady = self.trials.steady(&self.observed);
-        let at = Situation {
-            target: self.delivered.as_ref().map(|d| &d.target),
-            observed: &self.observed,
-            ledger: &self.ledger,
-            pulling: &pulling,
-            weighing: &weighing,
-            cooling: &cooling,
-            steady: &steady,
-            facts: &self.facts.known,
-            boot_id: &self.settings.boot_id,
-            settings: &self.settings.plan,
-        };
-        decide(&at)
+    /// The current situation, the input of every decision.
+    fn situation(&self) -> Situation {
+        Situation {
+            target: self.delivered.as_ref().map(|delivered| Arc::clone(&delivered.target)),
+            observed: Arc::clone(&self.observed),
+            ledger: Arc::clone(&self.ledger),
+            pulling: self.pulls.percentages(),
+            weighing: self.facts.image_sizes.under_way(),
+            cooling: self.attempts.cooling(),
+            steady: self.trials.steady(&self.observed),
+            facts: Arc::clone(&self.facts.known),
+            boot_id: Arc::clone(&self.settings.boot_id),
+            settings: Arc::clone(&self.settings.plan),
+        }
     }
 
     /// Returns the release to log for a step: its own, or that of its container.

@@ -57,7 +57,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         };
         let news: Vec<_> = self.ledger.apps.iter().filter_map(news).collect();
         for happening in news {
-            Arc::make_mut(&mut self.ledger.history).add(happening);
+            Arc::make_mut(&mut Arc::make_mut(&mut self.ledger).history).add(happening);
         }
     }
 
@@ -73,7 +73,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             _ => {}
         }
         self.observe_host();
-        let (ledger, answer) = self.decide(|at| plan::apply_order(at, order));
+        let (ledger, answer) = plan::apply_order(&self.situation(), order);
         let Answer::Done(summary) = answer else { return answer };
         match order {
             Order::Retry { .. } => self.attempts.clear(),
@@ -89,8 +89,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             | Order::Purge(_)
             | Order::Force { .. } => {}
         }
-        if ledger != self.ledger {
-            let before = std::mem::replace(&mut self.ledger, ledger);
+        if ledger != *self.ledger {
+            let before = std::mem::replace(&mut self.ledger, Arc::new(ledger));
             self.record_rejections(&before);
             self.save_ledger().await;
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::model::{Answer, EventKind, Events, Order, Outcome, Plan, Report, Step};
-use crate::plan::OwnedSituation;
+use crate::plan::Situation;
 
 use super::alerts::{self, Alerts};
 use super::counters::Counters;
@@ -16,14 +16,14 @@ pub(super) struct Outbox {
     waiting_log: WaitingLog,
     alerts: Alerts,
     report: watch::Sender<Report>,
-    outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+    outlook: watch::Sender<Option<Arc<Situation>>>,
     events: watch::Sender<Events>,
 }
 
 impl Outbox {
     pub(super) fn new(
         report: watch::Sender<Report>,
-        outlook: watch::Sender<Option<Arc<OwnedSituation>>>,
+        outlook: watch::Sender<Option<Arc<Situation>>>,
         events: watch::Sender<Events>,
     ) -> Self {
         let (counters, waiting_log, alerts) = Default::default();
@@ -76,7 +76,7 @@ impl Outbox {
     }
 
     /// Publishes the situation from which a forecast is made; `None` withdraws it.
-    pub(super) fn publish_outlook(&self, situation: Option<OwnedSituation>) {
+    pub(super) fn publish_outlook(&self, situation: Option<Situation>) {
         self.outlook.send_if_modified(|old| {
             let is_changed = old.is_some() || situation.is_some();
             *old = situation.map(Arc::new);

@@ -177,7 +177,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             return;
         }
         let news = download.take_news();
-        plan::record_download(&mut self.ledger, image, news, progress.transfer, None);
+        plan::record_download(Arc::make_mut(&mut self.ledger), image, news, progress.transfer, None);
         self.save_ledger().await;
     }
 
@@ -186,7 +186,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         for (image, download) in &mut self.pulls.under_way {
             let news = download.take_news();
             if news > 0 {
-                plan::record_download(&mut self.ledger, image, news, download.transfer, None);
+                plan::record_download(Arc::make_mut(&mut self.ledger), image, news, download.transfer, None);
             }
         }
         self.save_ledger().await;
@@ -206,7 +206,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
                 PullEnd::Failed { why: &why, is_passing: !matches!(error, EngineError::PullFailed { .. }) }
             }
         };
-        plan::record_download(&mut self.ledger, &image, news, transfer, Some(end));
+        plan::record_download(Arc::make_mut(&mut self.ledger), &image, news, transfer, Some(end));
         self.save_ledger().await;
         self.outbox.counters.counts.pulled_bytes += result.as_ref().copied().unwrap_or_default();
         let step = Step::Pull { image };

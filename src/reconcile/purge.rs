@@ -1,5 +1,7 @@
 //! Removes volumes on an operator's order. No other code removes a volume.
 
+use std::sync::Arc;
+
 use tracing::{info, warn};
 
 use crate::engine::{EngineError, Operate};
@@ -17,9 +19,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             Ok(found) => found,
             Err(error) => return refused("the existing containers and volumes are not known", &error),
         };
-        self.observed = observed;
+        self.observed = Arc::new(observed);
         self.observe_host();
-        let plan = match self.decide(|at| plan_purge(at, purge, &volumes)) {
+        let plan = match plan_purge(&self.situation(), purge, &volumes) {
             Ok(plan) => plan,
             Err(answer) => return answer,
         };
@@ -35,7 +37,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     async fn carry_out(&mut self, plan: &PurgePlan) -> Result<(), EngineError> {
         // Recorded as stopped by us, the containers are started again if the purge fails halfway.
         let stops: Vec<_> = plan.containers.iter().map(stop).collect();
-        record_intent(&mut self.ledger, &self.observed, &stops);
+        record_intent(Arc::make_mut(&mut self.ledger), &self.observed, &stops);
         self.save_ledger().await;
         for seen in &plan.containers {
             self.engine.stop(&seen.container, seen.grace).await?;

@@ -1,6 +1,7 @@
 //! Runs one stage: the steps of a service in order, different services in parallel.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
@@ -24,11 +25,11 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     pub(super) async fn run_stage(&mut self, mut stage: Vec<Step>, stop: &CancellationToken) {
         self.collect_for_rejections(&mut stage).await;
         let here: BTreeSet<_> = self.observed.services.iter().map(|s| &s.container).collect();
-        for app in self.ledger.apps.values_mut() {
+        for app in Arc::make_mut(&mut self.ledger).apps.values_mut() {
             app.stopped.retain(|container| here.contains(container));
             app.restart.retain(|container| here.contains(container));
         }
-        plan::record_intent(&mut self.ledger, &self.observed, &stage);
+        plan::record_intent(Arc::make_mut(&mut self.ledger), &self.observed, &stage);
         self.save_ledger().await;
         let (downloads, steps): (Vec<_>, Vec<_>) =
             stage.into_iter().partition(|s| matches!(s, Step::Pull { .. } | Step::MeasureImage { .. }));
@@ -66,7 +67,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         for (step, outcome) in outcomes {
             if outcome == Outcome::Done {
                 self.heals.note(&step);
-                plan::record_done(&mut self.ledger, &delivered.target, &self.settings.boot_id, &now, &step);
+                plan::record_done(
+                    Arc::make_mut(&mut self.ledger),
+                    &delivered.target,
+                    &self.settings.boot_id,
+                    &now,
+                    &step,
+                );
             }
             self.settle(&step, outcome);
         }

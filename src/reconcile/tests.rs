@@ -228,7 +228,8 @@ impl Lab {
         let (commands, commands_heard) = mpsc::channel(8);
         let (wake, wake_heard) = watch::channel(EngineNews::default());
         let stop = CancellationToken::new();
-        let settings = Settings { plan, resync: Duration::from_secs(300), boot_id: boot.to_owned() };
+        let settings =
+            Settings { plan: Arc::new(plan), resync: Duration::from_secs(300), boot_id: boot.into() };
         let ledger = notebook.0.lock().unwrap().ledger.clone();
         let channels = Channels {
             target: target_heard,
@@ -265,7 +266,8 @@ impl Lab {
 
     fn deliver(&self, target: Target) {
         let record = StoredTarget { endpoint: String::new(), etag: None, body: String::new() };
-        self.target.send_replace(Some(Arc::new(Delivered { target, record: Some(record) })));
+        let delivered = Delivered { target: Arc::new(target), record: Some(record) };
+        self.target.send_replace(Some(Arc::new(delivered)));
     }
 
     /// Gives an order as the control socket does.

@@ -1,6 +1,7 @@
 //! Times trials: how long each was observed, over how many boots, and for how long the release was healthy.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -110,9 +111,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Counts this boot for trials that began in an earlier one, unless the device is held.
     pub(super) async fn count_boot(&mut self) {
         let counted = u32::from(self.ledger.hold.is_none());
-        for trial in self.ledger.apps.values_mut().filter_map(|app| app.trial.as_mut()) {
-            if trial.boot_id != self.settings.boot_id {
-                trial.boot_id.clone_from(&self.settings.boot_id);
+        for trial in Arc::make_mut(&mut self.ledger).apps.values_mut().filter_map(|app| app.trial.as_mut()) {
+            if *trial.boot_id != *self.settings.boot_id {
+                trial.boot_id = self.settings.boot_id.to_string();
                 trial.boots = trial.boots.saturating_add(counted);
                 self.trials.is_first_observation = true;
             }
@@ -122,7 +123,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 
     /// Removes trials, forced updates and rejections of releases that are no longer wanted.
     pub(super) fn forget_other_trials(&mut self, target: &Target) {
-        for (id, app) in &mut self.ledger.apps {
+        for (id, app) in &mut Arc::make_mut(&mut self.ledger).apps {
             let key = match target.apps.get(id) {
                 Some(TargetApp::Wanted(wanted)) => wanted.release.as_ref().map(Release::key),
                 Some(TargetApp::Refused(_)) => None,
@@ -150,7 +151,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let fetching = self.apps_fetching();
         let mut tried = Vec::new();
         let mut counted = Duration::ZERO;
-        for (id, app) in &mut self.ledger.apps {
+        for (id, app) in &mut Arc::make_mut(&mut self.ledger).apps {
             let deadline = self.delivered.as_ref().map(|d| deadline(&d.target, id, &self.settings.plan));
             if let Some(trial) = &mut app.trial {
                 // After the deadline the time no longer matters and is not saved. While an image is downloaded, because
@@ -171,7 +172,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             self.trials.unsaved = Duration::ZERO;
             self.save_ledger().await;
         }
-        for seen in self.observed.services.iter_mut().filter(|s| tried.contains(&s.spec)) {
+        for seen in Arc::make_mut(&mut self.observed).services.iter_mut().filter(|s| tried.contains(&s.spec))
+        {
             let record = match self.engine.run_record(&seen.container).await {
                 Ok(record) => record,
                 Err(error @ EngineError::Unreachable { .. }) => return Err(error),
@@ -189,7 +191,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Adds `passed` to the hand-over time of every service whose successor and predecessor both run.
     pub(super) fn count_hand_overs(&mut self, passed: Duration) {
         let Some(delivered) = self.delivered.clone() else { return };
-        for (id, ledger) in &mut self.ledger.apps {
+        for (id, ledger) in &mut Arc::make_mut(&mut self.ledger).apps {
             let release = delivered.target.apps.get(id).and_then(|app| app.release());
             let (Some(trial), Some(release)) = (&mut ledger.trial, release) else { continue };
             for (name, spec) in &release.services {
@@ -238,7 +240,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         for seen in self.observed.services.iter().filter(|s| tried.contains(&s.spec)) {
             let has_failed = matches!(seen.state, ContainerState::Exited { code } if code != 0);
-            if let Some(app) = self.ledger.apps.get_mut(&seen.app).filter(|_| has_failed) {
+            if let Some(app) = Arc::make_mut(&mut self.ledger).apps.get_mut(&seen.app).filter(|_| has_failed)
+            {
                 app.stopped.insert(seen.container.clone());
             }
         }

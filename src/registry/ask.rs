@@ -9,7 +9,7 @@ use crate::http::{Answer, Failure, Follow, Http, Method, Request, StatusCode, Ur
 use crate::model::{ImageRef, RegistryLogin};
 
 use super::challenge::Challenge;
-use super::{DEADLINE, RegistryError, Unanswered};
+use super::{DEADLINE, NoAnswer, RegistryError, Unanswered};
 
 /// The media types of manifests and indexes, of Docker and of OCI.
 const KINDS: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -68,7 +68,7 @@ impl<'a> Asking<'a> {
         }
         let image = self.image.to_string();
         match answer.status() {
-            StatusCode::OK if is_page(&answer) => Err(self.unreachable(PORTAL.to_owned())),
+            StatusCode::OK if is_page(&answer) => Err(self.invalid(PORTAL.to_owned())),
             StatusCode::OK => Ok(answer),
             StatusCode::NOT_FOUND => Err(RegistryError::NotFound { image }.into()),
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::Denied { image }.into()),
@@ -89,16 +89,20 @@ impl<'a> Asking<'a> {
 
     /// Reads a body of at most `limit` bytes.
     pub(super) async fn read(&self, answer: Answer, limit: usize) -> Result<Vec<u8>, Unanswered> {
-        answer.body(limit).await.map_err(|failure| self.failed(&failure))
+        answer.body(limit).await.map_err(|failure| self.failed(failure))
     }
 
-    /// Makes the error for a missing or invalid answer.
-    pub(super) fn unreachable(&self, why: String) -> Unanswered {
+    /// Makes the error for an answer with invalid content.
+    pub(super) fn invalid(&self, why: String) -> Unanswered {
+        self.unreachable(NoAnswer::Invalid(why))
+    }
+
+    fn unreachable(&self, why: NoAnswer) -> Unanswered {
         RegistryError::Unreachable { image: self.image.to_string(), why }.into()
     }
 
-    fn failed(&self, failure: &Failure) -> Unanswered {
-        self.unreachable(failure.to_string())
+    fn failed(&self, failure: Failure) -> Unanswered {
+        self.unreachable(NoAnswer::Failed(failure))
     }
 
     /// Sends a request. It may be redirected anywhere, because the content is checked by its digest. Only the registry
@@ -110,14 +114,14 @@ impl<'a> Asking<'a> {
             Some(Pass::Login) => self.with_login(request),
             None => request,
         };
-        self.http.send(request).await.map_err(|failure| self.failed(&failure))
+        self.http.send(request).await.map_err(|failure| self.failed(failure))
     }
 
     fn refused(&self, answer: &Answer) -> Unanswered {
         let status = answer.status();
         let is_busy = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
         let after = if is_busy { answer.retry_after() } else { None };
-        Unanswered { after, ..self.unreachable(format!("status {status}")) }
+        Unanswered { after, ..self.unreachable(NoAnswer::Status(status)) }
     }
 
     fn denied(&self) -> Unanswered {
@@ -156,7 +160,7 @@ impl<'a> Asking<'a> {
             request = request.query("service", service);
         }
         let sent = self.http.send(self.with_login(request)).await;
-        let answer = sent.map_err(|failure| self.unreachable(format!("its token service: {failure}")))?;
+        let answer = sent.map_err(|failure| self.unreachable(NoAnswer::TokenService(failure)))?;
         match answer.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => return Err(self.denied()),
@@ -171,8 +175,7 @@ impl<'a> Asking<'a> {
             .unwrap_or(USUAL_LIFE);
         let token =
             issued.and_then(|issued| issued.token.or(issued.access_token)).filter(|token| !token.is_empty());
-        let token =
-            token.ok_or_else(|| self.unreachable("its token service returned no token".to_owned()))?;
+        let token = token.ok_or_else(|| self.invalid("its token service returned no token".to_owned()))?;
         Ok(Pass::Token { token, life: Duration::from_secs(life) })
     }
 
@@ -182,7 +185,7 @@ impl<'a> Asking<'a> {
         let is_http = |url: &Url| matches!(url.scheme(), "http" | "https");
         let parts = Url::parse(realm).ok().filter(is_http).zip(Url::parse(&self.registry).ok());
         let Some((realm, registry)) = parts else {
-            return Err(self.unreachable("the address of its token service is invalid".to_owned()));
+            return Err(self.invalid("the address of its token service is invalid".to_owned()));
         };
         let name = realm.host_str().unwrap_or_default();
         let host = realm.port().map_or_else(|| name.to_owned(), |port| format!("{name}:{port}"));
@@ -192,17 +195,17 @@ impl<'a> Asking<'a> {
         let is_own_plain = self.login.is_some_and(|login| login.is_plain(&host));
         match realm.scheme() {
             _ if is_loopback(&realm) && !is_loopback(&registry) => {
-                Err(self.unreachable(format!("it names this machine, at {host}, as its token service")))
+                Err(self.invalid(format!("it names this machine, at {host}, as its token service")))
             }
             "http" if !is_loopback(&realm) && !is_own_plain => {
-                Err(self.unreachable(format!("its token service {host} has no TLS")))
+                Err(self.invalid(format!("its token service {host} has no TLS")))
             }
             _ => Ok(()),
         }
     }
 }
 
-/// What a network says in a registry's place before one has logged in to it.
+/// The error for a web page: a network may answer in the registry's place until its user has logged in.
 const PORTAL: &str = "its answer is a web page: perhaps the network wants a login (a captive portal), or the address is that of another server";
 
 /// Returns whether an answer is a web page. No registry sends one for a manifest or a blob.

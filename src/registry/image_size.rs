@@ -56,13 +56,13 @@ async fn ask(
     let mut document: Document = manifest(&mut asking, image.digest(), image.tag()).await?;
     let (mut all, mut depth) = (None::<BTreeSet<String>>, 0);
     let manifest = loop {
-        let entries = match document.sort().map_err(|why| asking.unreachable(why))? {
+        let entries = match document.sort().map_err(|why| asking.invalid(why))? {
             Kind::Image(manifest) => break manifest,
             Kind::Index(entries) => entries,
         };
         depth += 1;
         if depth > DEEPEST {
-            return Err(asking.unreachable(format!("its indexes name each other more than {DEEPEST} deep")));
+            return Err(asking.invalid(format!("its indexes name each other more than {DEEPEST} deep")));
         }
         all.get_or_insert_default().extend(entries.iter().filter_map(Entry::architecture));
         let Some(digest) = choose(&entries, architecture) else {
@@ -70,11 +70,11 @@ async fn ask(
         };
         document = self::manifest(&mut asking, Some(digest), None).await?;
     };
-    let digest = checked(&manifest.config.digest).map_err(|why| asking.unreachable(why))?;
+    let digest = checked(&manifest.config.digest).map_err(|why| asking.invalid(why))?;
     let answer = asking.ask(Method::GET, &format!("blobs/{digest}")).await?;
     let body = asking.read(answer, LARGEST).await?;
-    let config: Config = parse("config", &body, Some(digest)).map_err(|why| asking.unreachable(why))?;
-    let layers = layers(&manifest.layers, config.rootfs.diff_ids).map_err(|why| asking.unreachable(why))?;
+    let config: Config = parse("config", &body, Some(digest)).map_err(|why| asking.invalid(why))?;
+    let layers = layers(&manifest.layers, config.rootfs.diff_ids).map_err(|why| asking.invalid(why))?;
     let own = || config.architecture.into_iter().filter(|name| !name.is_empty()).collect();
     Ok(ImageSize { layers, architectures: all.unwrap_or_else(own) })
 }
@@ -84,11 +84,11 @@ async fn manifest(
     digest: Option<&str>,
     tag: Option<&str>,
 ) -> Result<Document, Unanswered> {
-    let digest = digest.map(checked).transpose().map_err(|why| asking.unreachable(why))?;
+    let digest = digest.map(checked).transpose().map_err(|why| asking.invalid(why))?;
     let what = format!("manifests/{}", digest.or(tag).unwrap_or("latest"));
     let answer = asking.ask(Method::GET, &what).await?;
     let body = asking.read(answer, LARGEST).await?;
-    parse("manifest", &body, digest).map_err(|why| asking.unreachable(why))
+    parse("manifest", &body, digest).map_err(|why| asking.invalid(why))
 }
 
 /// A manifest or an index, of Docker's kind or of OCI's: they differ by what is in them.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::http::{Http, Method, header::HeaderName};
+use crate::http::{Failure, Http, Method, StatusCode, header::HeaderName};
 use crate::model::ImageRef;
 
 use ask::Asking;
@@ -51,7 +51,23 @@ pub enum RegistryError {
     #[error(
         "the registry of {image} does not answer ({why}); check its address and the network, then try again"
     )]
-    Unreachable { image: String, why: String },
+    Unreachable { image: String, why: NoAnswer },
+}
+
+/// Why a registry gave no usable answer.
+#[derive(Debug, thiserror::Error)]
+pub enum NoAnswer {
+    #[error("no answer in {} s", .0.as_secs())]
+    Late(Duration),
+    #[error("{0}")]
+    Failed(Failure),
+    #[error("its token service: {0}")]
+    TokenService(Failure),
+    #[error("status {0}")]
+    Status(StatusCode),
+    /// The answer has a valid status and an invalid content. The text says what is wrong with it.
+    #[error("{0}")]
+    Invalid(String),
 }
 
 /// A failed request to a registry.
@@ -78,15 +94,14 @@ pub async fn resolve(http: &Http, image: &ImageRef) -> Result<ImageRef, Registry
     if image.digest().is_some() {
         return Ok(image.clone());
     }
-    let unreachable = |why: String| RegistryError::Unreachable { image: image.to_string(), why };
     let digest =
         tokio::time::timeout(DEADLINE, digest(http, image)).await.map_err(|_| late(image, DEADLINE))??;
-    image.at_digest(&digest).map_err(|error| unreachable(error.to_string()))
+    let invalid = |why| RegistryError::Unreachable { image: image.to_string(), why: NoAnswer::Invalid(why) };
+    image.at_digest(&digest).map_err(|error| invalid(error.to_string()))
 }
 
 fn late(image: &ImageRef, patience: Duration) -> RegistryError {
-    let why = format!("no answer in {} s", patience.as_secs());
-    RegistryError::Unreachable { image: image.to_string(), why }
+    RegistryError::Unreachable { image: image.to_string(), why: NoAnswer::Late(patience) }
 }
 
 async fn digest(http: &Http, image: &ImageRef) -> Result<String, RegistryError> {
@@ -110,7 +125,7 @@ async fn digest(http: &Http, image: &ImageRef) -> Result<String, RegistryError> 
     if serde_json::from_slice::<serde_json::Value>(&body).is_ok_and(|manifest| manifest.is_object()) {
         return Ok(digest_of(&body));
     }
-    Err(asking.unreachable("its manifest is not JSON".to_owned()).why)
+    Err(asking.invalid("its manifest is not JSON".to_owned()).why)
 }
 
 /// Bytes of a manifest or an index.

@@ -34,7 +34,7 @@ const fn inside(
 }
 
 /// What cannot be seen from inside, as the engine tells it.
-const fn told(
+const fn configured(
     why: &'static str,
     fields: &'static str,
     pointer: &'static str,
@@ -66,7 +66,7 @@ pub(crate) const CASES: &[Case] = &[
         "less",
     ),
     inside("one processor only", r#"{"cpuset": "0"}"#, "status Cpus_allowed_list", "0"),
-    told(
+    configured(
         "slow writing",
         r#"{"blkio_config": {"device_write_bps": [{"path": "{DISK}", "rate": "1mb"}]}}"#,
         "/HostConfig/BlkioDeviceWriteBps",
@@ -93,8 +93,8 @@ pub(crate) const CASES: &[Case] = &[
          else cat /sys/fs/cgroup/memory/memory.memsw.limit_in_bytes; fi",
         "100663296",
     ),
-    told("swappiness", r#"{"mem_swappiness": 10}"#, "/HostConfig/MemorySwappiness", "10"),
-    told(
+    configured("swappiness", r#"{"mem_swappiness": 10}"#, "/HostConfig/MemorySwappiness", "10"),
+    configured(
         "no kill for want of memory",
         r#"{"oom_kill_disable": true, "mem_limit": "64m"}"#,
         "/HostConfig/OomKillDisable",
@@ -152,11 +152,16 @@ pub(crate) const CASES: &[Case] = &[
     // namespaces
     inside("the host's shared memory", r#"{"ipc": "host"}"#, "readlink /proc/self/ns/ipc", "{HOST_IPC}"),
     inside("no shared memory", r#"{"ipc": "none"}"#, "grep -c ' /dev/shm ' /proc/mounts", "0"),
-    told("memory that others may share", r#"{"ipc": "shareable"}"#, "/HostConfig/IpcMode", "\"shareable\""),
+    configured(
+        "memory that others may share",
+        r#"{"ipc": "shareable"}"#,
+        "/HostConfig/IpcMode",
+        "\"shareable\"",
+    ),
     inside("the host's processes", r#"{"pid": "host"}"#, "readlink /proc/self/ns/pid", "{HOST_PID}"),
     inside("the host's name", r#"{"uts": "host"}"#, "readlink /proc/self/ns/uts", "{HOST_UTS}"),
     inside("the host's network", r#"{"network_mode": "host"}"#, "readlink /proc/self/ns/net", "{HOST_NET}"),
-    told("the host's users", r#"{"userns_mode": "host"}"#, "/HostConfig/UsernsMode", "\"host\""),
+    configured("the host's users", r#"{"userns_mode": "host"}"#, "/HostConfig/UsernsMode", "\"host\""),
     inside(
         "groups of limits of its own",
         r#"{"cgroup": "private"}"#,
@@ -165,8 +170,8 @@ pub(crate) const CASES: &[Case] = &[
     ),
     inside("a first process that reaps", r#"{"init": true}"#, "cat /proc/1/comm", "docker-init"),
     inside("and none", r#"{"init": false}"#, "cat /proc/1/comm; true", "busybox"),
-    told("a runtime", r#"{"runtime": "runc"}"#, "/HostConfig/Runtime", "\"runc\""),
-    told(
+    configured("a runtime", r#"{"runtime": "runc"}"#, "/HostConfig/Runtime", "\"runc\""),
+    configured(
         "kinds of devices",
         r#"{"device_cgroup_rules": ["c 188:* rwm"]}"#,
         "/HostConfig/DeviceCgroupRules",
@@ -255,7 +260,7 @@ pub(crate) const CASES: &[Case] = &[
         "cat /sys/class/net/eth0/address",
         "02:42:ac:11:65:43",
     ),
-    told(
+    configured(
         "ports in long form",
         r#"{"networks": ["other"], "ports": [{"target": 80, "published": "", "host_ip": "127.0.0.1", "protocol": "udp", "mode": "host"}]}"#,
         "/HostConfig/PortBindings",
@@ -376,7 +381,7 @@ pub(crate) const CASES: &[Case] = &[
         "[ -t 1 ] || echo none; readlink /proc/self/fd/0",
         "none\n/dev/null",
     ),
-    told("an open input", r#"{"stdin_open": true}"#, "/Config/OpenStdin", "true"),
+    configured("an open input", r#"{"stdin_open": true}"#, "/Config/OpenStdin", "true"),
     // labels
     inside(
         "a label of features",
@@ -403,50 +408,55 @@ pub(crate) const CASES: &[Case] = &[
         "ro",
     ),
     // what the engine tells
-    told(
+    configured(
         "logs that rotate",
         r#"{"environment": {"CHATTY": "1"}}"#,
         "/HostConfig/LogConfig",
         "{\"Config\":{\"max-file\":\"3\",\"max-size\":\"10m\"},\"Type\":\"local\"}",
     ),
-    told(
+    configured(
         "logs as the author has them",
         r#"{"logging": {"driver": "json-file", "options": {"max-size": "1m", "max-file": 2}}}"#,
         "/HostConfig/LogConfig",
         "{\"Config\":{\"max-file\":\"2\",\"max-size\":\"1m\"},\"Type\":\"json-file\"}",
     ),
-    told("no logs", r#"{"logging": {"driver": "none"}}"#, "/HostConfig/LogConfig/Type", "\"none\""),
-    told(
+    configured("no logs", r#"{"logging": {"driver": "none"}}"#, "/HostConfig/LogConfig/Type", "\"none\""),
+    configured(
         "a signal",
         r#"{"stop_signal": "usr1", "stop_grace_period": "1m30s"}"#,
         "/Config/StopSignal",
         "\"SIGUSR1\"",
     ),
-    told("a time to stop", r#"{"stop_grace_period": "2500ms"}"#, "/Config/StopTimeout", "3"),
-    told(
+    configured("a time to stop", r#"{"stop_grace_period": "2500ms"}"#, "/Config/StopTimeout", "3"),
+    configured(
         "restarts that are counted",
         r#"{"restart": "on-failure:3"}"#,
         "/HostConfig/RestartPolicy",
         "{\"MaximumRetryCount\":3,\"Name\":\"on-failure\"}",
     ),
-    told(
+    configured(
         "restarts of deploy",
         r#"{"restart": null, "deploy": {"restart_policy": {"condition": "on-failure", "max_attempts": 2}}}"#,
         "/HostConfig/RestartPolicy",
         "{\"MaximumRetryCount\":2,\"Name\":\"on-failure\"}",
     ),
-    told(
+    configured(
         "a label of its own",
         r#"{"labels": ["traefik.http.routers.web.rule=Host(`a.lan`)"]}"#,
         "/Config/Labels/traefik.http.routers.web.rule",
         "\"Host(`a.lan`)\"",
     ),
-    told(
+    configured(
         "a probe",
         r#"{"healthcheck": {"test": ["CMD", "true"], "interval": "1m30s", "retries": 7, "start_period": "5s"}}"#,
         "/Config/Healthcheck",
         "{\"Interval\":90000000000,\"Retries\":7,\"StartPeriod\":5000000000,\"Test\":[\"CMD\",\"true\"]}",
     ),
-    told("no probe", r#"{"healthcheck": {"disable": true}}"#, "/Config/Healthcheck/Test", "[\"NONE\"]"),
-    told("a note that an old engine passes over", r#"{"annotations": {"a": "b"}}"#, "/State/ExitCode", "0"),
+    configured("no probe", r#"{"healthcheck": {"disable": true}}"#, "/Config/Healthcheck/Test", "[\"NONE\"]"),
+    configured(
+        "a note that an old engine passes over",
+        r#"{"annotations": {"a": "b"}}"#,
+        "/State/ExitCode",
+        "0",
+    ),
 ];

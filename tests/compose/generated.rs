@@ -1,17 +1,17 @@
 //! Service specs by chance: as a compose file, read as a release and as a device's target, created on the real
 //! engine. The app finds what was asked for, and the next look plans nothing.
 //!
-//! A spec that fails is made smaller, and told with the seed that repeats it. `COTTER_SPECS` is how many are tried,
+//! A spec that fails is made smaller, and shown with the seed that repeats it. `COTTER_SPECS` is how many are tried,
 //! `COTTER_SPECS_SEED` where they begin.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
+use std::sync::Arc;
 use std::time::Duration;
 
 use cotter::engine::{Inspect, Operate};
 use cotter::model::{
-    AppLedger, DeviceUuid, Facts, Ledger, Observed, PlanSettings, Policy, Release, ServiceName, Target,
-    TargetApp,
+    AppLedger, DeviceUuid, Ledger, Observed, Policy, Release, ServiceName, Target, TargetApp,
 };
 use cotter::plan::{Situation, plan};
 use cotter::project;
@@ -24,7 +24,7 @@ use crate::cases::PRELUDE;
 use crate::support::{eventually, number};
 use crate::{Bench, DEVICE};
 
-/// What a container writes when it has told all; then it goes on running.
+/// The last line that a container writes; then it goes on running.
 const END: &str = "that is all";
 
 /// Something that a service asks for, and how that is seen.
@@ -37,15 +37,20 @@ struct Wish {
     /// What the script writes.
     inside: String,
     /// Where the engine tells it, and what.
-    told: Vec<(String, Value)>,
+    configured: Vec<(String, Value)>,
 }
 
 fn inside(fields: Value, script: &str, inside: impl ToString) -> Wish {
-    Wish { fields, script: script.to_owned(), inside: inside.to_string(), told: Vec::new() }
+    Wish { fields, script: script.to_owned(), inside: inside.to_string(), configured: Vec::new() }
 }
 
-fn told(fields: Value, pointer: &str, value: Value) -> Wish {
-    Wish { fields, script: String::new(), inside: String::new(), told: vec![(pointer.to_owned(), value)] }
+fn configured(fields: Value, pointer: &str, value: Value) -> Wish {
+    Wish {
+        fields,
+        script: String::new(),
+        inside: String::new(),
+        configured: vec![(pointer.to_owned(), value)],
+    }
 }
 
 fn limits() -> Vec<BoxedStrategy<Wish>> {
@@ -71,7 +76,7 @@ fn limits() -> Vec<BoxedStrategy<Wish>> {
     let score =
         (0..=1000_u32).prop_map(|n| inside(json!({"oom_score_adj": n}), "cat /proc/self/oom_score_adj", n));
     let shares =
-        (2..=4096_u32).prop_map(|n| told(json!({"cpu_shares": n}), "/HostConfig/CpuShares", json!(n)));
+        (2..=4096_u32).prop_map(|n| configured(json!({"cpu_shares": n}), "/HostConfig/CpuShares", json!(n)));
     vec![
         cpus.boxed(),
         memory.boxed(),
@@ -87,11 +92,11 @@ fn people() -> Vec<BoxedStrategy<Wish>> {
     let identity = (0..=2000_u32, 0..=2000_u32, prop::collection::btree_set(3000..=4000_u32, 0..3));
     let identity = identity.prop_map(|(user, group, more)| {
         let groups: BTreeSet<_> = more.iter().copied().chain([group]).collect();
-        let told: Vec<_> = groups.iter().map(ToString::to_string).collect();
+        let groups: Vec<_> = groups.iter().map(ToString::to_string).collect();
         inside(
             json!({"user": format!("{user}:{group}"), "group_add": more}),
             "id -u; id -g; id -G | tr ' ' '\\n' | sort -n | tr '\\n' ' '",
-            format!("{user}\n{group}\n{}", told.join(" ")),
+            format!("{user}\n{group}\n{}", groups.join(" ")),
         )
     });
     // By their numbers in the kernel (linux/capability.h).
@@ -156,7 +161,7 @@ fn network() -> BoxedStrategy<Wish> {
     });
     let ports = (1..=65535_u16, any::<bool>()).prop_map(|(port, is_udp)| {
         let kind = if is_udp { "udp" } else { "tcp" };
-        told(
+        configured(
             json!({"network_mode": "bridge", "ports": [format!("127.0.0.1::{port}/{kind}")]}),
             "/HostConfig/PortBindings",
             json!({format!("{port}/{kind}"): [{"HostIp": "127.0.0.1", "HostPort": ""}]}),
@@ -196,7 +201,7 @@ fn life() -> Vec<BoxedStrategy<Wish>> {
             2 => ("unless-stopped".to_owned(), "unless-stopped", 0),
             _ => ("always".to_owned(), "unless-stopped", 0),
         };
-        told(
+        configured(
             json!({"restart": asked}),
             "/HostConfig/RestartPolicy",
             json!({"Name": name, "MaximumRetryCount": count}),
@@ -204,14 +209,14 @@ fn life() -> Vec<BoxedStrategy<Wish>> {
     });
     let stop = (1..=90_000_u32, prop::sample::select(vec!["SIGTERM", "SIGINT", "SIGUSR1"]));
     let stop = stop.prop_map(|(ms, signal)| Wish {
-        told: vec![
+        configured: vec![
             ("/Config/StopTimeout".to_owned(), json!(ms.div_ceil(1000))),
             ("/Config/StopSignal".to_owned(), json!(signal)),
         ],
-        ..told(json!({"stop_grace_period": format!("{ms}ms"), "stop_signal": signal}), "", Value::Null)
+        ..configured(json!({"stop_grace_period": format!("{ms}ms"), "stop_signal": signal}), "", Value::Null)
     });
     let probe = (1..=3600_u64, 1..=600_u64, 1..=9_u32).prop_map(|(interval, timeout, retries)| {
-        told(
+        configured(
             json!({"healthcheck": {
                 "test": ["CMD", "/bin/busybox", "true"], "interval": format!("{interval}s"),
                 "timeout": format!("{timeout}s"), "retries": retries,
@@ -225,14 +230,14 @@ fn life() -> Vec<BoxedStrategy<Wish>> {
     });
     let logs = (1..=900_u32, 1..=9_u32).prop_map(|(size, count)| {
         let options = json!({"max-size": format!("{size}k"), "max-file": count.to_string()});
-        told(
+        configured(
             json!({"logging": {"driver": "json-file", "options": options}}),
             "/HostConfig/LogConfig",
             json!({"Type": "json-file", "Config": options}),
         )
     });
     let label = ("[a-z]{2,8}(\\.[a-z]{2,8}){1,2}", "[ -~é]{0,16}").prop_map(|(key, value)| {
-        told(json!({"labels": {&key: &value}}), &format!("/Config/Labels/{key}"), json!(value))
+        configured(json!({"labels": {&key: &value}}), &format!("/Config/Labels/{key}"), json!(value))
     });
     vec![restart.boxed(), stop.boxed(), probe.boxed(), logs.boxed(), label.boxed()]
 }
@@ -303,18 +308,17 @@ fn planned(target: &Target, observed: &Observed) -> Result<String, String> {
         let good = Some(release(target)?.clone());
         ledger.apps.insert(app.clone(), AppLedger { good, ..AppLedger::default() });
     }
-    let settings = PlanSettings::default();
     let at = Situation {
-        target: Some(target),
-        observed,
-        ledger: &ledger,
-        pulling: &BTreeMap::new(),
-        weighing: &BTreeSet::new(),
-        cooling: &BTreeMap::new(),
-        steady: &BTreeMap::new(),
-        facts: &Facts::default(),
-        boot_id: "boot",
-        settings: &settings,
+        target: Some(Arc::new(target.clone())),
+        observed: Arc::new(observed.clone()),
+        ledger: Arc::new(ledger),
+        pulling: BTreeMap::new(),
+        weighing: BTreeSet::new(),
+        cooling: BTreeMap::new(),
+        steady: BTreeMap::new(),
+        facts: Arc::default(),
+        boot_id: "boot".into(),
+        settings: Arc::default(),
     };
     let steps: Vec<_> = plan(&at).stage.iter().map(ToString::to_string).collect();
     Ok(steps.join(", "))
@@ -327,18 +331,18 @@ async fn try_out(bench: &Bench, wishes: &[Wish]) -> Result<(), String> {
     let release = release(&target)?;
     bench.create_networks(release).await;
     let web = ServiceName::parse("web").unwrap();
-    let told = |error: cotter::engine::EngineError| error.to_string();
-    bench.create(release, &web).await.map_err(told)?;
-    let seen = bench.engine.observe().await.map_err(told)?.services.pop().ok_or("it is not seen")?;
-    bench.engine.start(&seen.container).await.map_err(told)?;
-    let wrote = eventually("all is told", Duration::from_secs(30), || {
+    let text_of = |error: cotter::engine::EngineError| error.to_string();
+    bench.create(release, &web).await.map_err(text_of)?;
+    let seen = bench.engine.observe().await.map_err(text_of)?.services.pop().ok_or("it is not seen")?;
+    bench.engine.start(&seen.container).await.map_err(text_of)?;
+    let wrote = eventually("the container has written everything", Duration::from_secs(30), || {
         let wrote = bench.logs("web");
         wrote.contains(END).then_some(wrote)
     });
     let mut wrong = differences(bench, wishes, &wrote);
     bench.lab.docker().run(&["restart", "--time", "0", seen.container.as_str()]);
     // Read anew, as after a start of the agent.
-    let planned = planned(&read(bench, &text)?, &bench.engine.observe().await.map_err(told)?)?;
+    let planned = planned(&read(bench, &text)?, &bench.engine.observe().await.map_err(text_of)?)?;
     if !planned.is_empty() {
         wrong.push(format!("planned though nothing changed: {planned}"));
     }
@@ -355,7 +359,7 @@ fn differences(bench: &Bench, wishes: &[Wish], wrote: &str) -> Vec<String> {
         if section.trim() != wish.inside.trim() {
             wrong.push(format!("{}: inside is {section:?} and not {:?}", wish.fields, wish.inside));
         }
-        for (pointer, expected) in wish.told.iter().filter(|(pointer, _)| !pointer.is_empty()) {
+        for (pointer, expected) in wish.configured.iter().filter(|(pointer, _)| !pointer.is_empty()) {
             let found = containers[0].raw.pointer(pointer);
             if found != Some(expected) {
                 wrong.push(format!("{}: {pointer} is {found:?} and not {expected}", wish.fields));

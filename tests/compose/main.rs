@@ -155,12 +155,12 @@ impl Bench {
     fn networks_with(&self, format: &str) -> Vec<String> {
         let format = format!("{{{{index .Labels \"io.cotter.network\"}}}} {format}");
         let ids = self.lab.docker().ids("network", &self.instance);
-        let mut told: Vec<_> = ids
+        let mut answer: Vec<_> = ids
             .iter()
             .map(|id| self.lab.docker().run(&["network", "inspect", "--format", &format, id]))
             .collect();
-        told.sort();
-        told
+        answer.sort();
+        answer
     }
 
     /// Starts every container that was created; what did not start.
@@ -250,8 +250,8 @@ async fn what_is_asked_for_is_what_the_app_finds() {
     let number = u64::from(std::process::id());
     let bench = Bench::new("compose", number);
     let wrong = looked_at(&bench, number).await;
-    let told: Vec<_> = wrong.iter().map(|(why, told)| format!("{why}\n{told}")).collect();
-    assert!(told.is_empty(), "{} of {}:\n{}", told.len(), CASES.len(), told.join("\n"));
+    let answer: Vec<_> = wrong.iter().map(|(why, answer)| format!("{why}\n{answer}")).collect();
+    assert!(answer.is_empty(), "{} of {}:\n{}", answer.len(), CASES.len(), answer.join("\n"));
     assert_eq!(
         bench.networks_with("{{.Internal}} {{.IPAM.Driver}} {{json .Options}}"),
         [
@@ -273,7 +273,7 @@ async fn with_podman_too_but_for_what_is_listed() {
         differences.note(
             case.why,
             !wrong.contains_key(case.why),
-            wrong.get(case.why).map_or("", |told| told),
+            wrong.get(case.why).map_or("", |answer| answer),
         );
     }
     differences.assert_as_listed();
@@ -351,12 +351,12 @@ fn why(service: &ServiceName) -> &'static str {
 
 /// What this engine is too old or too small for is an error in words, and no other app than the author's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_engine_cannot_do_is_told() {
+async fn what_the_engine_cannot_do_is_reported() {
     let bench = Bench::new("compose-not", u64::from(std::process::id()) + 7);
     let version = bench.lab.docker().run(&["version", "--format", "{{.Server.APIVersion}}"]);
     let minor: u32 = version.split('.').nth(1).unwrap().parse().unwrap();
     let has_nvidia = bench.lab.docker().run(&["info", "--format", "{{json .Runtimes}}"]).contains("nvidia");
-    for (fields, told, is_told) in [
+    for (fields, answer, is_noted) in [
         (
             r#"{"networks": {"a": null, "b": {"mac_address": "02:42:ac:11:65:43"}}}"#,
             "mac_address of a second network needs an engine with API 1.44",
@@ -390,8 +390,8 @@ async fn what_the_engine_cannot_do_is_told() {
             Err(error) => Err(error),
         };
         match result {
-            Err(error) => assert!(is_told && error.to_string().contains(told), "{fields}: {error}"),
-            Ok(()) => assert!(!is_told, "{fields}: nothing was told"),
+            Err(error) => assert!(is_noted && error.to_string().contains(answer), "{fields}: {error}"),
+            Ok(()) => assert!(!is_noted, "{fields}: no note says so"),
         }
     }
 }
@@ -419,9 +419,9 @@ async fn privileged_containers_have_every_capability() {
     let seen = bench.engine.observe().await.unwrap().services.pop().unwrap();
     let started = bench.engine.start(&seen.container).await;
     if !plain.status.success() {
-        let told = String::from_utf8_lossy(&plain.stderr);
-        assert!(started.is_err(), "docker run --privileged fails here, and this does not: {told}");
-        eprintln!("privileged containers were not looked into: this engine cannot run any: {told}");
+        let answer = String::from_utf8_lossy(&plain.stderr);
+        assert!(started.is_err(), "docker run --privileged fails here, and this does not: {answer}");
+        eprintln!("privileged containers were not looked into: this engine cannot run any: {answer}");
         return;
     }
     started.unwrap();

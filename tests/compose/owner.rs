@@ -1,4 +1,4 @@
-//! What the owner of a device allows, with the real agent: what goes further is refused and told, and what runs
+//! What the owner of a device allows, with the real agent: what goes further is refused and reported, and what runs
 //! stays.
 
 use std::time::Duration;
@@ -20,9 +20,9 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
         let release = json!({"id": 1, "services": {"web": web}});
         cloud.target(commit, &json!({APP: {"id": 1, "name": "shop", "releases": {commit: release}}}));
     };
-    let told = |agent: &Agent<'_>| {
+    let why_refused = |agent: &Agent<'_>| {
         eventually("the status says refused", Duration::from_secs(40), || {
-            let waiting = agent.told("/waiting");
+            let waiting = agent.status_value("/waiting");
             let entry = waiting.as_array()?.iter().find(|w| w["reason"] == "refused")?.clone();
             Some(entry["why"].as_str()?.to_owned())
         })
@@ -42,7 +42,7 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
     assert_eq!((mount["Source"].as_str(), mount["RW"].as_bool()), (shared.to_str(), Some(false)));
 
     target("two", "r2", json!({"cap_add": ["NET_ADMIN"]}));
-    let why = told(&agent);
+    let why = why_refused(&agent);
     assert!(
         why.contains(
             "services.web.composition.cap_add: this device does not allow it: remove it, or set \
@@ -55,12 +55,12 @@ fn a_release_gets_what_the_owner_of_the_device_allows() {
     // The owner thinks better of the path: what runs stays until a release that may run here comes.
     target("one", "r1", bind);
     eventually("what runs is wanted", Duration::from_secs(20), || {
-        (agent.told("/waiting").as_array()?.is_empty()).then_some(())
+        (agent.status_value("/waiting").as_array()?.is_empty()).then_some(())
     });
     agent.set("policy.host_paths=");
     agent.stop();
     agent.start_again();
-    let why = told(&agent);
+    let why = why_refused(&agent);
     assert!(why.contains("or add it to policy.host_paths on the device"), "{why}");
     assert_eq!(agent.service("web").expect("it stays").standing(), container.standing());
     target("three", "r3", json!({}));
@@ -96,7 +96,7 @@ impl<'lab> Guarded<'lab> {
     /// Waits until the status says why something is waited for.
     fn until_waits(&self, why: &str) {
         eventually(&format!("the status says {why}"), Duration::from_secs(40), || {
-            let waiting = self.agent.told("/waiting");
+            let waiting = self.agent.status_value("/waiting");
             waiting.as_array()?.iter().any(|w| w["why"].as_str().unwrap().contains(why)).then_some(())
         });
     }
@@ -183,8 +183,8 @@ fn a_link_that_leads_out_of_the_allowed_paths_is_not_mounted() {
     });
     std::fs::remove_dir(shared.join("late")).unwrap();
     std::os::unix::fs::symlink("/etc", shared.join("late")).unwrap();
-    let (is_done, told) = device.agent.order(&["lock", "release", lock.lines().next().expect("its id")]);
-    assert!(is_done, "{told}");
+    let (is_done, output) = device.agent.order(&["lock", "release", lock.lines().next().expect("its id")]);
+    assert!(is_done, "{output}");
     device.until_waits("release late was rejected: web does not start: ");
     assert_eq!(device.agent.service("web").expect("it stays").standing(), container.standing());
 
@@ -196,7 +196,7 @@ fn a_link_that_leads_out_of_the_allowed_paths_is_not_mounted() {
 /// Labels by which the agent knows its own, from an author and from an image: with `io.cotter.joins` believed, the
 /// container was removed and made again without end.
 #[test]
-fn labels_of_the_agent_are_nobody_elses() {
+fn labels_of_the_agent_are_reserved() {
     let (lab, cloud) = (Lab::new("labels"), FakeCloud::start());
     let device = Guarded::new(&lab, &cloud, "till", "");
     let joins = format!("network:{}", "ab".repeat(32));
@@ -208,7 +208,7 @@ fn labels_of_the_agent_are_nobody_elses() {
     device.wants("one", &image, &labels, &json!({}));
     let container = device.agent.until_serves("web", "one", "r1");
     eventually("the release is good", Duration::from_secs(40), || {
-        device.agent.told("/waiting").as_array()?.is_empty().then_some(())
+        device.agent.status_value("/waiting").as_array()?.is_empty().then_some(())
     });
     assert_eq!(device.agent.service("web").expect("it stays").standing(), container.standing());
     let given = &container.raw["Config"]["Labels"];

@@ -34,7 +34,7 @@ fn a_malformed_target_is_left_aside() {
 
     let (headers, body) = (vec![("ETag", "\"bad\"".to_owned())], " ".repeat(9 * 1024 * 1024));
     cloud.say(Reply { status: 200, headers, body });
-    agent.until_told("/cloud/error", "its answer has more than 8388608 bytes and is not read");
+    agent.until_status("/cloud/error", "its answer has more than 8388608 bytes and is not read");
 
     let of_ours = |inner: &str| format!("{{\"UUID\":{inner}}}");
     for (body, why) in [
@@ -51,15 +51,15 @@ fn a_malformed_target_is_left_aside() {
         (of_ours("{\"apps\":{},\"config\":{\"marker-of-a-bad-body\":\"\"}}"), "missing field `name`"),
     ] {
         cloud.say(Reply { status: 200, headers: vec![("ETag", "\"bad\"".to_owned())], body });
-        let told = agent.until_told("/cloud/error", why);
-        assert!(told.starts_with("its target was ignored, and the last one stays in force: "), "{told}");
+        let output = agent.until_status("/cloud/error", why);
+        assert!(output.starts_with("its target was ignored, and the last one stays in force: "), "{output}");
         // It is asked for again, and never taken for known.
         for poll in cloud.next_polls(2) {
             assert_eq!(poll.etag.as_deref(), Some("\"one\""));
         }
     }
     assert_eq!(agent.standing(), before);
-    assert_eq!(agent.told("/apps/0/current"), "one");
+    assert_eq!(agent.status_value("/apps/0/current"), "one");
     // The same trouble is logged once, not at every poll.
     assert_eq!(agent.log().matches("target of the cloud cannot be read").count(), 8, "{}", agent.log());
 
@@ -68,7 +68,7 @@ fn a_malformed_target_is_left_aside() {
     let kept = all_text(&agent.state_dir());
     assert!(kept.contains("shop") && !kept.contains("marker-of-a-bad-body"));
     agent.start_again();
-    agent.until_told("/cloud/error", "was ignored");
+    agent.until_status("/cloud/error", "was ignored");
     until_done(&agent, "one");
     assert_eq!(agent.standing(), before);
 
@@ -79,7 +79,7 @@ fn a_malformed_target_is_left_aside() {
     );
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
-    assert_eq!(agent.told("/cloud/error"), Value::Null);
+    assert_eq!(agent.status_value("/cloud/error"), Value::Null);
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
     agent.until_serves("web", "one", "r1");
     let page = agent.until_serves("page", "uno", "r1");
     eventually("both are good", Duration::from_secs(20), || {
-        let good = (agent.told("/apps/0/current"), agent.told("/apps/1/current"));
+        let good = (agent.status_value("/apps/0/current"), agent.status_value("/apps/1/current"));
         (good == (json!("one"), json!("uno"))).then_some(())
     });
 
@@ -104,8 +104,8 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
         &json!({ uuid(1): good("two", "r2"), uuid(2): other("due", "r2", json!({ "isolation": "hyperv" })) }),
     );
     agent.until_serves("web", "two", "r2");
-    let why = eventually("the refusal is told", Duration::from_secs(10), || {
-        let waiting = agent.told("/waiting");
+    let why = eventually("the status has the refusal", Duration::from_secs(10), || {
+        let waiting = agent.status_value("/waiting");
         let entry = waiting.as_array()?.iter().find(|w| w["reason"] == "refused")?.clone();
         Some((entry["app"].as_str()?.to_owned(), entry["why"].as_str()?.to_owned()))
     });
@@ -114,7 +114,7 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
     assert!(why.1.contains("remove it"), "a remedy: {why:?}");
     agent.until_polled(2);
     assert_eq!(agent.service("page").unwrap().standing(), page.standing());
-    let desk = agent.told("/apps/1");
+    let desk = agent.status_value("/apps/1");
     assert_eq!(
         (&desk["current"], &desk["target"], &desk["update"]),
         (&json!("uno"), &json!("due"), &json!("rejected"))
@@ -147,7 +147,7 @@ fn a_refused_app_stays_as_it_is_and_others_go_on() {
 }
 
 #[test]
-fn a_cloud_that_denies_or_asks_for_patience_is_obeyed_and_told() {
+fn a_cloud_that_denies_or_asks_for_patience_is_obeyed_and_reported() {
     let lab = Lab::new("denied");
     let cloud = FakeCloud::start();
     let shop = |commit: &str, release: &str| json!({ uuid(1): app(1, "shop", commit, &[("web", service(lab.image(release), json!({})))]) });
@@ -160,8 +160,8 @@ fn a_cloud_that_denies_or_asks_for_patience_is_obeyed_and_told() {
 
     // The key is not accepted.
     cloud.say(Reply::bare(401));
-    let told = agent.until_told("/cloud/error", "does not accept our key for poll (status 401)");
-    assert!(told.contains(&cloud.url) && told.contains("was the device deleted"), "{told}");
+    let output = agent.until_status("/cloud/error", "does not accept our key for poll (status 401)");
+    assert!(output.contains(&cloud.url) && output.contains("was the device deleted"), "{output}");
     cloud.next_polls(2);
     assert_eq!(agent.standing(), before);
     assert_eq!(agent.log().matches("poll failed").count(), 1, "{}", agent.log());
@@ -170,7 +170,7 @@ fn a_cloud_that_denies_or_asks_for_patience_is_obeyed_and_told() {
     for status in [429, 503] {
         let patience = Reply { headers: vec![("Retry-After", "4".to_owned())], ..Reply::bare(status) };
         cloud.say(patience);
-        agent.until_told("/cloud/error", &format!("status {status}"));
+        agent.until_status("/cloud/error", &format!("status {status}"));
         let polls = cloud.next_polls(2);
         let gap = polls[1].at - polls[0].at;
         assert!(gap >= Duration::from_millis(3900), "asked again after {gap:?}");
@@ -182,7 +182,7 @@ fn a_cloud_that_denies_or_asks_for_patience_is_obeyed_and_told() {
     cloud.target("two", &shop("two", "r2"));
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
-    assert_eq!(agent.told("/cloud/failures"), 0);
+    assert_eq!(agent.status_value("/cloud/failures"), 0);
 }
 
 #[test]
@@ -201,13 +201,13 @@ fn a_cloud_that_sends_the_device_to_another_server_is_not_followed() {
         let there = ("Location", format!("{}/device/v3/x/state", other.url));
         cloud.say(Reply { status, headers: vec![there], body: String::new() });
         let of = format!("cloud {} does not answer poll itself: it redirects to {}, ", cloud.url, other.url);
-        let told = agent.until_told("/cloud/error", &of);
-        assert!(told.contains("if the cloud has moved, set cloud.endpoint to its new address"), "{told}");
+        let output = agent.until_status("/cloud/error", &of);
+        assert!(output.contains("if the cloud has moved, set cloud.endpoint to its new address"), "{output}");
         cloud.next_polls(2);
     }
-    assert!(other.polls().is_empty(), "nobody went there");
+    assert!(other.polls().is_empty(), "no request went there");
     assert_eq!(agent.standing(), before);
     cloud.target("one", &one("r1"));
     agent.until_polled(1);
-    assert_eq!(agent.told("/cloud/error"), Value::Null);
+    assert_eq!(agent.status_value("/cloud/error"), Value::Null);
 }

@@ -18,10 +18,13 @@ fn a_fleet_server_that_comes_later_is_found() {
         agent.start_again();
         agent
     };
-    let told = agent.until_told("/cloud/error", "cannot be reached");
-    assert!(told.starts_with(&format!("registration: cloud {} cannot be reached: ", server.url)), "{told}");
-    assert_eq!(agent.told("/has_target"), false);
-    let uuid = agent.told("/device/uuid");
+    let output = agent.until_status("/cloud/error", "cannot be reached");
+    assert!(
+        output.starts_with(&format!("registration: cloud {} cannot be reached: ", server.url)),
+        "{output}"
+    );
+    assert_eq!(agent.status_value("/has_target"), false);
+    let uuid = agent.status_value("/device/uuid");
     server.start_again();
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
@@ -40,7 +43,7 @@ fn an_engine_that_comes_later_or_goes_for_a_while_is_found() {
     agent.set(&format!("engine.socket={}", socket.display()));
     agent.start_again();
     let away = format!("engine at {} does not answer", socket.display());
-    agent.until_told("/engine_error", &away);
+    agent.until_status("/engine_error", &away);
     let out = agent.cli(&["status"]);
     assert!(out.status.success());
     assert!(String::from_utf8_lossy(&out.stdout).contains(&away), "{out:?}");
@@ -48,13 +51,13 @@ fn an_engine_that_comes_later_or_goes_for_a_while_is_found() {
     let proxy = EngineProxy::start(lab.docker().socket(), &socket);
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
-    assert_eq!(agent.told("/engine_error"), Value::Null);
+    assert_eq!(agent.status_value("/engine_error"), Value::Null);
     let before = agent.standing();
 
-    // It goes: told, and nothing else.
+    // It is gone: the status says so, and nothing else changes.
     drop(proxy);
-    agent.until_told("/engine_error", &away);
-    assert_eq!(agent.told("/apps/0/current"), "one");
+    agent.until_status("/engine_error", &away);
+    assert_eq!(agent.status_value("/apps/0/current"), "one");
     release(&lab, &server, &fleet, "two", &[("web", "r2")]);
     agent.until_polled(2);
     assert_eq!(agent.standing(), before);
@@ -63,12 +66,12 @@ fn an_engine_that_comes_later_or_goes_for_a_while_is_found() {
     let _proxy = EngineProxy::start(lab.docker().socket(), &socket);
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
-    let told = agent.log().matches("engine does not answer").count();
-    assert!((2..=4).contains(&told), "told {told} times: {}", agent.log());
+    let output = agent.log().matches("engine does not answer").count();
+    assert!((2..=4).contains(&output), "output {output} times: {}", agent.log());
 }
 
 #[test]
-fn a_socket_that_is_no_engine_is_told_and_lived_with() {
+fn a_socket_that_is_no_engine_is_reported_and_survived() {
     let lab = Lab::new("no-engine");
     let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("web", "r1")]);
@@ -78,12 +81,14 @@ fn a_socket_that_is_no_engine_is_told_and_lived_with() {
         let mut agent = Agent::prepare(&lab, &server.url, &fleet, &name);
         agent.set(&format!("engine.socket={}", wrong.display()));
         agent.start_again();
-        let told = agent.until_told("/engine_error", "does not answer");
-        assert!(told.starts_with(&format!("engine at {} does not answer (", wrong.display())), "{told}");
-        assert!(told.contains("engine.socket"), "a remedy: {told}");
-        assert_eq!(told.lines().count(), 1, "{told}");
+        let output = agent.until_status("/engine_error", "does not answer");
+        assert!(output.starts_with(&format!("engine at {} does not answer (", wrong.display())), "{output}");
+        assert!(output.contains("engine.socket"), "a remedy: {output}");
+        assert_eq!(output.lines().count(), 1, "{output}");
         // The cloud is asked all the same, and it is quick to stop.
-        eventually("a target", Duration::from_secs(10), || (agent.told("/has_target") == true).then_some(()));
+        eventually("a target", Duration::from_secs(10), || {
+            (agent.status_value("/has_target") == true).then_some(())
+        });
         assert!(agent.stop().success());
     }
 }

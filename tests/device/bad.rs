@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 use crate::support::{Agent, FakeCloud, Lab, eventually};
 use crate::{app, service, until_done, uuid};
 
-/// What is told of `reason` in the status.
+/// Waits until the status has a wait for `reason`, and returns its explanation.
 #[track_caller]
-pub(crate) fn told(agent: &Agent<'_>, reason: &str) -> String {
+pub(crate) fn why_waiting(agent: &Agent<'_>, reason: &str) -> String {
     eventually(&format!("the status says {reason}"), Duration::from_secs(40), || {
-        let waiting = agent.told("/waiting");
+        let waiting = agent.status_value("/waiting");
         let entry = waiting.as_array()?.iter().find(|w| w["reason"] == reason)?.clone();
         Some(entry["why"].as_str()?.to_owned())
     })
@@ -40,7 +40,7 @@ fn a_release_that_cannot_run_here_leaves_the_old_one_alone() {
     let port = holder.local_addr().unwrap().port();
     let publishes = json!({ "ports": [format!("127.0.0.1:{port}:8080")] });
     target("port", service(lab.image("r2"), publishes));
-    let why = told(&agent, "port_in_use");
+    let why = why_waiting(&agent, "port_in_use");
     assert!(why.starts_with(&format!("host port {port} is in use by ")), "{why}");
     agent.until_polled(2);
     assert_eq!((agent.standing(), pulls()), (before.clone(), pulled), "nothing was pulled or stopped");
@@ -57,14 +57,14 @@ fn a_release_that_cannot_run_here_leaves_the_old_one_alone() {
     let standing = agent.standing();
     let needs = json!({ "devices": ["/dev/not-there:/dev/x"], "sysctls": { "net.foo.bar": "1" } });
     target("device", service(lab.image("r1"), needs));
-    let why = told(&agent, "host_lacks");
+    let why = why_waiting(&agent, "host_lacks");
     assert!(why == "/dev/not-there is not there" || why == "this kernel has no setting net.foo.bar", "{why}");
     agent.until_polled(2);
     assert_eq!(agent.standing(), standing);
 
     // A container that the engine will never create: nothing stops, and it is asked for once.
     target("runtime", service(lab.image("r1"), json!({ "cpuset": "4000" })));
-    let why = told(&agent, "rejected");
+    let why = why_waiting(&agent, "rejected");
     assert!(
         why.contains("web cannot be created") && why.contains("Requested CPUs are not available"),
         "{why}"
@@ -75,15 +75,15 @@ fn a_release_that_cannot_run_here_leaves_the_old_one_alone() {
 
     // A user that the image does not have: only a start shows it, so it is taken back.
     target("user", service(lab.image("r1"), json!({ "user": "nobody2" })));
-    agent.until_told("/waiting", "release user was rejected: web does not start");
-    assert!(told(&agent, "rejected").contains("nobody2"));
+    agent.until_status("/waiting", "release user was rejected: web does not start");
+    assert!(why_waiting(&agent, "rejected").contains("nobody2"));
     agent.until_serves("web", "port-again", "r3");
-    assert_eq!(agent.told("/apps/0/update"), "rejected");
+    assert_eq!(agent.status_value("/apps/0/update"), "rejected");
     assert!(agent.log().contains("what=reject user: web does not start"), "{}", agent.log());
 
     // One that exits at once.
     target("exits", service(lab.image("exit"), json!({ "restart": "no" })));
-    agent.until_told("/waiting", "release exits was rejected: web exited with code 1");
+    agent.until_status("/waiting", "release exits was rejected: web exited with code 1");
     agent.until_serves("web", "port-again", "r3");
 
     // An image for another machine.
@@ -93,7 +93,7 @@ fn a_release_that_cannot_run_here_leaves_the_old_one_alone() {
         "foreign",
         service(&lab.altered_image("r4", |config| config["architecture"] = "riscv64".into()), json!({})),
     );
-    let why = told(&agent, "wrong_architecture");
+    let why = why_waiting(&agent, "wrong_architecture");
     assert!(why.contains("is made for riscv64, and this device is "), "{why}");
     agent.until_polled(2);
     assert_eq!((agent.standing(), pulls()), (before, pulled), "nothing was pulled or stopped");
@@ -107,7 +107,7 @@ fn unknown(config: &mut Value) {
 }
 
 #[test]
-fn a_release_larger_than_the_disk_is_told_with_its_numbers() {
+fn a_release_larger_than_the_disk_is_reported_with_its_numbers() {
     let lab = Lab::new("disk");
     let cloud = FakeCloud::start();
     let target = |commit: &str, image: &str| {
@@ -127,7 +127,7 @@ fn a_release_larger_than_the_disk_is_told_with_its_numbers() {
     agent.start_again();
     let web = service(&lab.altered_image("r4", unknown), json!({}));
     cloud.target("two", &json!({ uuid(1): app(1, "shop", "two", &[("web", web)]) }));
-    let why = told(&agent, "insufficient_disk");
+    let why = why_waiting(&agent, "insufficient_disk");
     assert!(why.starts_with("release needs ") && why.contains(" MiB compressed, times 3), "), "{why}");
     assert!(why.ends_with(" MiB are free on the engine's disk, of which 1048576 MiB are reserved"), "{why}");
     agent.until_polled(2);
@@ -154,7 +154,7 @@ fn a_volume_that_is_here_is_not_made_anew() {
     let before = agent.service("web").unwrap().standing();
     target("two", "r2", small("size=2m"));
     agent.until_serves("pay", "two", "r2");
-    let why = told(&agent, "refused");
+    let why = why_waiting(&agent, "refused");
     let name = format!("{}_1_data", agent.instance());
     assert!(
         why.starts_with("volumes.data: the volume exists with driver local and the options device, o"),

@@ -1,4 +1,4 @@
-//! What somebody does behind the agent's back to a release that is good.
+//! What an operator does to the containers of an accepted release without the agent.
 
 use std::time::Duration;
 
@@ -54,7 +54,7 @@ networks: {{ own: {{ driver_opts: {{ com.docker.network.bridge.enable_icc: "{sub
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
     let before = lab.docker().ids("network", agent.instance());
-    // Its network has another config, so it is another network; and the old one is removed while nobody is on it.
+    // Its network has another config, so it is another network; and the old one is removed while no container is on it.
     server.create_release(&fleet, "two", &lab.file("two.yml", &text("unhealthy", "false")));
     eventually("it is tried", Duration::from_secs(30), || {
         (agent.service("web")?.release() == "two").then_some(())
@@ -62,18 +62,18 @@ networks: {{ own: {{ driver_opts: {{ com.docker.network.bridge.enable_icc: "{sub
     eventually("the old network is removed", Duration::from_secs(10), || {
         lab.docker().try_run(&["network", "rm", &before[0]]).status.success().then_some(())
     });
-    agent.until_told("/waiting", "release two was rejected");
+    agent.until_status("/waiting", "release two was rejected");
     agent.until_serves("web", "one", "r1");
 }
 
 #[test]
-fn a_paused_service_is_told_and_an_update_passes_it() {
+fn a_paused_service_is_reported_and_an_update_passes_it() {
     let lab = Lab::new("paused");
     let (server, fleet, agent) = running(&lab, "one", &[("web", "r1")]);
     until_done(&agent, "one");
     let web = agent.service("web").unwrap();
     lab.docker().run(&["pause", &web.id]);
-    agent.until_told("/waiting", "(Paused)");
+    agent.until_status("/waiting", "(Paused)");
     assert_eq!(agent.service("web").unwrap().standing(), web.standing(), "whoever paused it has a reason");
     lab.docker().run(&["unpause", &web.id]);
     until_done(&agent, "one");
@@ -112,10 +112,10 @@ fn an_image_that_was_removed_is_fetched_again_as_soon_as_its_registry_is_there()
     lab.docker().run(&["rm", "--force", &web.id]);
     lab.docker().run(&["rmi", "--force", &web.image]);
     agent.start_again();
-    let told = agent.until_told("/waiting", "cannot be reached");
-    assert!(told.contains("backoff") && told.contains("web"), "{told}");
+    let output = agent.until_status("/waiting", "cannot be reached");
+    assert!(output.contains("backoff") && output.contains("web"), "{output}");
     assert_eq!(agent.service("db").unwrap().standing(), db, "the other one does not notice");
-    assert_eq!(agent.told("/apps/0/current"), "one");
+    assert_eq!(agent.status_value("/apps/0/current"), "one");
     // The others are cared for meanwhile.
     lab.docker().run(&["rm", "--force", &agent.service("db").unwrap().id]);
     agent.until_serves("db", "one", "r2");
@@ -124,5 +124,5 @@ fn an_image_that_was_removed_is_fetched_again_as_soon_as_its_registry_is_there()
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
     assert_eq!(agent.get("web", "/").unwrap().json()["count"], 3, "its data is where it was");
-    assert!(agent.told("/cloud/error").as_str().is_some_and(|error| error.contains("503")));
+    assert!(agent.status_value("/cloud/error").as_str().is_some_and(|error| error.contains("503")));
 }

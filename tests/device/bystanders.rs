@@ -32,7 +32,7 @@ impl<'lab> Bystanders<'lab> {
         all
     }
 
-    /// Asserts that nobody touched them.
+    /// Asserts that they were not touched.
     #[track_caller]
     pub(crate) fn stand(&self) {
         assert_eq!(self.look(), self.before);

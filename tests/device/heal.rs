@@ -8,7 +8,7 @@ use crate::{shop, until_done};
 /// While this file is there, the app says that it is not well.
 const SICK: &str = "/data/sick";
 
-/// What is told when it is left.
+/// The reason in the status when it is left unhealthy.
 const TOLD: &str = "is unhealthy although it was restarted 2 times within 20 s; it is not restarted again";
 
 /// A release of `web`, which is checked every second, and `db`.
@@ -40,7 +40,7 @@ fn heals(agent: &Agent<'_>) -> usize {
 /// Waits until nothing more is done for `web`, which was restarted `count` times by then.
 #[track_caller]
 fn until_left(agent: &Agent<'_>, count: usize) {
-    agent.until_told("/waiting", TOLD);
+    agent.until_status("/waiting", TOLD);
     let before = agent.standing();
     agent.until_polled(2);
     assert_eq!((heals(agent), agent.standing()), (count, before), "{}", agent.log());
@@ -63,7 +63,7 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
     assert_eq!(agent.get("web", &format!("/make?{SICK}")).unwrap().status, 200);
     until_left(&agent, 2);
     assert_eq!(agent.service("web").unwrap().id, web.id, "it is the same container");
-    assert_eq!(agent.service("db").unwrap().standing(), db, "nobody else was touched");
+    assert_eq!(agent.service("db").unwrap().standing(), db, "no other container was touched");
     let page = metrics::Page::read(&unix_get(&agent.status_socket(), "/v1/metrics").unwrap().body);
     let restarts = |service: &str, why: &str| {
         let all = page.text.lines().filter(|line| line.starts_with("cotter_service_restarts_total{"));
@@ -75,8 +75,8 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
         (vec!["2".into()], vec!["0".into()])
     );
     assert_eq!((restarts("db", "unhealthy"), restarts("db", "ended")), (vec!["0".into()], vec!["0".into()]));
-    let told = agent.log().matches(TOLD).count();
-    assert_eq!(told, 1, "the journal says it once: {}", agent.log());
+    let output = agent.log().matches(TOLD).count();
+    assert_eq!(output, 1, "the journal says it once: {}", agent.log());
     let explained = String::from_utf8(agent.cli(&["explain", "web"]).stdout).unwrap();
     assert!(explained.contains(TOLD) && explained.contains("`cotter retry`"), "{explained}");
 
@@ -86,8 +86,8 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
     until_left(&agent, 2);
 
     // An operator lets it be tried again.
-    let (is_done, told) = agent.order(&["retry"]);
-    assert!(is_done && told.contains("unhealthy services of shop are restarted again"), "{told}");
+    let (is_done, output) = agent.order(&["retry"]);
+    assert!(is_done && output.contains("unhealthy services of shop are restarted again"), "{output}");
     until_left(&agent, 4);
 
     // And so does time.

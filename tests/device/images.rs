@@ -28,14 +28,14 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     let before = agent.standing();
     let digest = format!("sha256:{}", "0".repeat(64));
 
-    // Not in the registry: somebody must act, so it is long until the next try.
+    // Not in the registry: a person must act, so it is long until the next try.
     let missing = format!("{}/demo/app@{digest}", lab.parts.registry);
     target("missing", &missing);
     let (why, again) = postponed(&agent, "is not in its registry");
     assert!(why.contains(&missing) && why.contains("failed once"), "{why}");
     assert!((30..=80).contains(&again), "again in {again} s");
-    assert_eq!(agent.told("/apps/0/update"), "downloading");
-    assert_eq!(agent.told("/apps/0/current"), "one");
+    assert_eq!(agent.status_value("/apps/0/update"), "downloading");
+    assert_eq!(agent.status_value("/apps/0/current"), "one");
     let shown = String::from_utf8_lossy(&agent.cli(&["status"]).stdout).into_owned();
     assert!(shown.contains(&missing) && shown.contains(&format!("in {}", again / 10)), "{shown}");
     agent.until_polled(2);
@@ -66,7 +66,7 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     assert_eq!(agent.standing(), before);
     // It stops at once while a pull hangs.
     eventually("it pulls again", Duration::from_secs(60), || {
-        let waiting = agent.told("/waiting");
+        let waiting = agent.status_value("/waiting");
         waiting.as_array()?.iter().any(|w| w["reason"] == "downloading").then_some(())
     });
     let begun = Instant::now();
@@ -96,7 +96,7 @@ fn an_image_that_no_engine_can_unpack_is_given_up_after_three_downloads() {
     let registry = RegistryProxy::start(&lab);
     let torn = registry.image(&lab.torn_image(2 << 20));
     target("torn", &torn);
-    let why = bad::told(&agent, "download_given_up");
+    let why = bad::why_waiting(&agent, "download_given_up");
     assert!(
         why.contains("6 MiB were fetched, and it needs 2 MiB") && why.contains("invalid tar header"),
         "{why}"
@@ -111,12 +111,12 @@ fn an_image_that_no_engine_can_unpack_is_given_up_after_three_downloads() {
     // It is remembered.
     assert!(agent.stop().success());
     agent.start_again();
-    bad::told(&agent, "download_given_up");
+    bad::why_waiting(&agent, "download_given_up");
     agent.until_polled(2);
     assert_eq!((layers(), agent.standing()), (asked, before.clone()), "it is not asked for again");
     // An operator tries again.
     assert!(agent.order(&["retry"]).0);
-    bad::told(&agent, "backoff");
+    bad::why_waiting(&agent, "backoff");
     assert!(layers() > asked);
     assert_eq!(agent.standing(), before);
 }

@@ -74,17 +74,17 @@ fn a_guest_follows_its_door() {
 
     // A bad one is taken back: both come back as they were.
     target("bad", "exit", "r3");
-    agent.until_told("/waiting", "release bad was rejected");
+    agent.until_status("/waiting", "release bad was rejected");
     let (door_again, guest_again) = until_both(&agent, "both came back", "r4", "r3");
     assert_eq!((door_again.id, guest_again.id), (door.id, guest.id));
-    let told = eventually("it rests", Duration::from_secs(30), || {
-        let waiting = agent.told("/waiting");
+    let output = eventually("it rests", Duration::from_secs(30), || {
+        let waiting = agent.status_value("/waiting");
         (waiting.as_array()?.len() == 1).then_some(waiting)
     });
-    assert_eq!(told[0]["reason"], "rejected");
+    assert_eq!(output[0]["reason"], "rejected");
     let before = agent.standing();
     agent.stop();
     agent.start_again();
     agent.until_polled(3);
-    assert_eq!(agent.standing(), before, "a new agent touches nobody");
+    assert_eq!(agent.standing(), before, "a new agent touches no container");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::support::{Agent, EngineProxy, Fleet, FleetServer, Lab, eventually};
 use crate::{shop, until_done};
 
-/// A device whose engine can be told what not to do.
+/// A device whose engine can be made to refuse calls.
 fn device<'lab>(lab: &'lab Lab, server: &FleetServer, fleet: &Fleet) -> (Agent<'lab>, EngineProxy) {
     let socket = lab.dir().join("engine.sock");
     let proxy = EngineProxy::start(lab.docker().socket(), &socket);
@@ -61,7 +61,7 @@ fn a_process_that_ignores_its_stop_signal_is_killed_after_its_grace() {
 }
 
 #[test]
-fn a_container_that_the_engine_does_not_end_keeps_its_place_and_that_is_told() {
+fn a_container_that_the_engine_does_not_end_keeps_its_place_and_is_reported() {
     let lab = Lab::new("stuck");
     let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", "r1", "");
@@ -75,15 +75,15 @@ fn a_container_that_the_engine_does_not_end_keeps_its_place_and_that_is_told() {
     let refused = [stop.clone(), kill.clone(), format!("DELETE /containers/{old}")];
     proxy.refuse(move |call| refused.iter().any(|one| one == call));
     release(&lab, &server, &fleet, "two", "r2", "");
-    let told = agent.until_told("/waiting", "engine_stuck");
-    assert!(told.contains("the engine does not want"), "{told}");
-    // It is stopped, then killed, each with growing waits; and nobody starts beside it.
+    let output = agent.until_status("/waiting", "engine_stuck");
+    assert!(output.contains("the engine does not want"), "{output}");
+    // It is stopped, then killed, each with growing waits; and no other container of its service starts.
     eventually("it was tried to kill it more than once", Duration::from_secs(30), || {
         (asked(&proxy, &kill) >= 3).then_some(())
     });
     assert_eq!(asked(&proxy, &stop), 2, "{:#?}", proxy.calls());
-    assert_eq!(agent.standing(), before, "nobody runs beside it, and nobody else was touched");
-    assert_eq!(agent.told("/apps/0/current"), "one");
+    assert_eq!(agent.standing(), before, "no second container runs, and no other was touched");
+    assert_eq!(agent.status_value("/apps/0/current"), "one");
     let warned = agent.log().matches("reason=\"engine_stuck\"").count();
     assert!((1..=4).contains(&warned), "{warned} times: {}", agent.log());
     // While it is just being tried again, nothing is waited for.
@@ -96,7 +96,7 @@ fn a_container_that_the_engine_does_not_end_keeps_its_place_and_that_is_told() {
     // The agent ends and comes again: it is found as it was.
     agent.stop();
     agent.start_again();
-    agent.until_told("/waiting", "engine_stuck");
+    agent.until_status("/waiting", "engine_stuck");
     assert_eq!(agent.standing(), before);
     let looked = proxy.calls().len();
     agent.until_polled(3);
@@ -134,9 +134,9 @@ fn a_container_that_the_engine_does_not_remove_is_put_aside_where_its_name_is_ne
     proxy.refuse(|call| call.starts_with("DELETE /containers/"));
     agent.until_serves("web", "two", "r2");
     assert!(before.contains(&agent.service("db").unwrap().standing()));
-    // The release is good; that something is left behind is told, and tried ever less often.
-    agent.until_told("/waiting", "engine_stuck");
-    assert_eq!(agent.told("/apps/0/current"), "two");
+    // The release is good; the status says what is left behind, and its removal is tried less and less often.
+    agent.until_status("/waiting", "engine_stuck");
+    assert_eq!(agent.status_value("/apps/0/current"), "two");
     let tried = asked(&proxy, &format!("DELETE /containers/{}", aside.id));
     agent.until_polled(3);
     let more = asked(&proxy, &format!("DELETE /containers/{}", aside.id)) - tried;

@@ -25,10 +25,14 @@ fn a_log_is_read_and_followed_over_a_swap() {
     assert_eq!(said(&["web", "--app", "f", "--tail", "5", "--since", "1h"]), began);
     assert_eq!(said(&["web", "--tail", "0"]), (Some(0), String::new()));
     // The engine's clock ends in 2038.
-    let (code, told) = said(&["web", "--since", "2099-01-01T00:00:00Z"]);
-    assert_eq!((code, told.contains("write a time such as 2026-12-01T08:00:00Z")), (Some(2), true), "{told}");
-    let told = "error: service wbe has no container here; these have: db, web\n";
-    assert_eq!(said(&["wbe"]), (Some(5), told.to_owned()));
+    let (code, answer) = said(&["web", "--since", "2099-01-01T00:00:00Z"]);
+    assert_eq!(
+        (code, answer.contains("write a time such as 2026-12-01T08:00:00Z")),
+        (Some(2), true),
+        "{answer}"
+    );
+    let answer = "error: service wbe has no container here; these have: db, web\n";
+    assert_eq!(said(&["wbe"]), (Some(5), answer.to_owned()));
     assert_eq!(
         said(&["web", "--app", "g"]),
         (Some(5), "error: this device has no app g; `cotter status` names its apps\n".to_owned())

@@ -95,7 +95,7 @@ fn running<'lab>(
 #[track_caller]
 fn postponed(agent: &Agent<'_>, words: &str) -> (String, u64) {
     eventually(&format!("the status says {words:?}"), Duration::from_secs(40), || {
-        let waiting = agent.told("/waiting");
+        let waiting = agent.status_value("/waiting");
         let is_it =
             |w: &&Value| w["reason"] == "backoff" && w["why"].as_str().is_some_and(|why| why.contains(words));
         let entry = waiting.as_array()?.iter().find(is_it)?;

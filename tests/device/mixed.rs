@@ -95,10 +95,10 @@ fn each_service_is_swapped_in_its_own_way_and_all_come_back_if_one_is_bad() {
     let before = ids();
     let [a, b, c, d] = CHANGED.map(|(name, _, _)| fresh(name, if name == "handed" { "crash" } else { "r3" }));
     release(&lab, &server, &fleet, "three", [&a, &b, &c, &d]);
-    agent.until_told("/waiting", "release three was rejected: handed was restarted 3 times");
+    agent.until_status("/waiting", "release three was rejected: handed was restarted 3 times");
     until_all_serve(&agent, "two", "r2");
     eventually("all is at rest", Duration::from_secs(60), || {
-        let waiting = agent.told("/waiting");
+        let waiting = agent.status_value("/waiting");
         let is_at_rest = waiting.as_array()?.iter().all(|w| w["reason"] == "rejected");
         is_at_rest.then_some(())
     });
@@ -110,5 +110,5 @@ fn each_service_is_swapped_in_its_own_way_and_all_come_back_if_one_is_bad() {
     for (n, (name, _, _)) in (1..).zip(CHANGED) {
         assert_eq!(agent.get(name, "/").unwrap().json()["count"], n, "the data of {name}");
     }
-    assert_eq!(agent.told("/apps/0/current"), "two");
+    assert_eq!(agent.status_value("/apps/0/current"), "two");
 }

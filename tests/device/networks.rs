@@ -71,7 +71,7 @@ fn replaces(lab: &Lab, first: &str) {
     assert_eq!(agent.get("web", "/make?/kept").unwrap().status, 200);
     let pulls = || agent.log().matches("what=pull ").count();
     target("bad", "exit", 26);
-    agent.until_told("/waiting", "release bad was rejected");
+    agent.until_status("/waiting", "release bad was rejected");
     let pulled = pulls();
     let back = agent.until_serves("web", "two", "r2");
     assert_eq!((back.id.clone(), address(&back)), (web.id.clone(), format!("{first}.25")));

@@ -55,8 +55,8 @@ fn a_registry_that_is_asked_too_often_is_left_alone_for_as_long_as_it_says() {
     assert_eq!(registry.questions().len(), asked, "it is left alone");
     assert_eq!(agent.standing(), before);
     registry.answer(|_| None);
-    let (is_done, told) = agent.order(&["retry"]);
-    assert!(is_done, "{told}");
+    let (is_done, output) = agent.order(&["retry"]);
+    assert!(is_done, "{output}");
     agent.until_serves("web", "three", "r3");
     until_done(&agent, "three");
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::bad::told;
+use crate::bad::why_waiting;
 use crate::support::{Agent, FakeCloud, Lab};
 use crate::{app, service, until_done, uuid};
 
@@ -73,8 +73,8 @@ fn the_image_of_its_platform_runs_and_without_one_nothing_stops() {
         ("five", &foreign, None, format!("{foreign} is made for riscv64, s390x, and this device is {ours}")),
     ] {
         target(commit, image, platform);
-        agent.until_told("/waiting", &words);
-        assert!(told(&agent, "wrong_architecture").starts_with(&words));
+        agent.until_status("/waiting", &words);
+        assert!(why_waiting(&agent, "wrong_architecture").starts_with(&words));
         agent.until_polled(2);
         assert_eq!(
             (agent.standing(), pulls()),

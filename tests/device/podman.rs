@@ -29,12 +29,12 @@ fn a_device_with_podman_follows_its_fleet_and_takes_back_what_crashes() {
     // It crashes after a second: it is watched for longer.
     let (before, after) = text.rsplit_once("soak: 1s").unwrap();
     server.create_release(&fleet, "three", &lab.file("three.yml", &format!("{before}soak: 5s{after}")));
-    agent.until_told("/waiting", "was rejected");
+    agent.until_status("/waiting", "was rejected");
     agent.until_serves("web", "two", "r2");
     assert_eq!(agent.service("web").unwrap().id, web, "from its stopped container");
     assert_eq!(agent.service("db").unwrap().standing(), db);
 
-    // A pin, so that the target is what runs; then everybody starts again, and nobody is touched.
+    // A pin, so that the target is what runs; then agent and engine start again, and no container is touched.
     server.cli(&["device", "pin", "till", "two"]);
     until_done(&agent, "two");
     let before = agent.standing();
@@ -50,7 +50,7 @@ fn a_device_with_podman_follows_its_fleet_and_takes_back_what_crashes() {
     let sick = lab.compose("sick.yml", &[("db", "r1"), ("web", "unhealthy")], PROBED);
     server.create_release(&fleet, "four", &sick);
     server.cli(&["device", "pin", "till", "four"]);
-    agent.until_told("/waiting", "was rejected");
+    agent.until_status("/waiting", "was rejected");
     agent.until_serves("web", "two", "r2");
     assert!(agent.stop().success());
 }

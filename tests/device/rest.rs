@@ -6,7 +6,7 @@ use crate::support::{Agent, EngineProxy, Lab, eventually, stays};
 use crate::{release, shop, until_done};
 
 #[test]
-fn at_rest_it_calls_no_engine_writes_nothing_and_restarts_nobody() {
+fn at_rest_it_calls_no_engine_writes_nothing_and_restarts_no_container() {
     let lab = Lab::new("rest");
     let (server, fleet) = shop(&lab);
     release(&lab, &server, &fleet, "one", &[("db", "r1"), ("web", "r1")]);
@@ -60,6 +60,6 @@ fn at_rest_it_calls_no_engine_writes_nothing_and_restarts_nobody() {
     assert_eq!(proxy.connections(), connections, "a look opened a connection: {look:?}");
     assert!((1..=4).contains(&look.len()), "{look:?}");
     assert!(look.iter().all(|call| call.starts_with("GET ")), "{look:?}");
-    stays("nobody was touched", Duration::from_millis(300), || agent.standing() == containers);
+    stays("no container was touched", Duration::from_millis(300), || agent.standing() == containers);
     assert_eq!(agent.program().io().disk_written, written, "bytes were written by a look");
 }

@@ -6,21 +6,21 @@ use crate::support::{Lab, Program, eventually};
 use crate::{release, running, until_done};
 
 #[test]
-fn killed_and_without_a_cloud_it_knows_its_release_and_touches_nobody() {
+fn killed_and_without_a_cloud_it_knows_its_release_and_touches_no_container() {
     let lab = Lab::new("cut");
     let (mut server, fleet, mut agent) = running(&lab, "one", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "one");
-    let (before, uuid) = (agent.standing(), agent.told("/device/uuid"));
+    let (before, uuid) = (agent.standing(), agent.status_value("/device/uuid"));
 
     server.stop();
     for _ in 0..3 {
         agent.cut();
         agent.start_again();
-        agent.until_told("/cloud/error", "cannot be reached");
+        agent.until_status("/cloud/error", "cannot be reached");
         until_done(&agent, "one");
         assert_eq!(agent.standing(), before);
-        assert_eq!(agent.told("/device/uuid"), uuid);
-        assert_eq!(agent.told("/apps/0/target"), "one");
+        assert_eq!(agent.status_value("/device/uuid"), uuid);
+        assert_eq!(agent.status_value("/apps/0/target"), "one");
     }
     let out = agent.cli(&["status"]);
     let said = String::from_utf8_lossy(&out.stdout).into_owned();
@@ -32,7 +32,7 @@ fn killed_and_without_a_cloud_it_knows_its_release_and_touches_nobody() {
     release(&lab, &server, &fleet, "two", &[("db", "r1"), ("web", "r2")]);
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
-    assert_eq!(agent.told("/cloud/error"), serde_json::Value::Null);
+    assert_eq!(agent.status_value("/cloud/error"), serde_json::Value::Null);
     assert_eq!(server.cli_json(&["device", "list"])["devices"].as_array().unwrap().len(), 1);
     assert!(before.contains(&agent.service("db").unwrap().standing()));
 }
@@ -74,7 +74,7 @@ fn sigterm_ends_it_soon_and_containers_stay() {
     until_done(&agent, "one");
     release(&lab, &server, &fleet, "two", &[("web", "r2")]);
     eventually("the update begins", Duration::from_secs(20), || {
-        (agent.told("/apps/0/target") == "two").then_some(())
+        (agent.status_value("/apps/0/target") == "two").then_some(())
     });
     let begun = Instant::now();
     assert!(agent.stop().success());
@@ -93,7 +93,7 @@ fn a_second_agent_of_the_same_folders_ends_with_75() {
     agent.give_key(&fleet); // with another state_dir it is one that has to register
     let elsewhere = |key: &str| format!("{key}={}", lab.dir().join("elsewhere").display());
     let (state_dir, runtime_dir) = (elsewhere("state_dir"), elsewhere("runtime_dir"));
-    for (more, told) in [
+    for (more, output) in [
         (
             &runtime_dir,
             format!("error: another process uses the state folder {}", agent.state_dir().display()),
@@ -109,10 +109,10 @@ fn a_second_agent_of_the_same_folders_ends_with_75() {
         let said = second.log();
         assert_eq!(status.code(), Some(75), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
-        assert!(said.starts_with(&told), "{said}");
+        assert!(said.starts_with(&output), "{said}");
         assert!(said.contains("stop it, or give"), "a remedy: {said}");
     }
-    assert!(!lab.dir().join("elsewhere/status.sock").exists(), "a socket of nobody is left");
-    assert_eq!(agent.told("/apps/0/current"), "one");
+    assert!(!lab.dir().join("elsewhere/status.sock").exists(), "the socket of no agent is left");
+    assert_eq!(agent.status_value("/apps/0/current"), "one");
     assert_eq!(agent.standing(), before);
 }

@@ -10,8 +10,8 @@ use crate::{app, service, until_done, uuid};
 /// Exit code and what was printed.
 fn cli(agent: &Agent<'_>, args: &[&str]) -> (Option<i32>, String) {
     let output = agent.cli(args);
-    let told = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(told).expect("text").trim_end().to_owned())
+    let answer = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(answer).expect("text").trim_end().to_owned())
 }
 
 /// An agent that runs release `one` of the app `shop` and is at rest, and its cloud.
@@ -43,8 +43,8 @@ fn agrees_with_its_document(agent: &Agent<'_>) {
     let document = get("/v1/openapi.json").json();
     let events = get("/v1/events?follow=false").body;
     let events = events.lines().filter_map(|line| line.strip_prefix("data: ")).map(str::to_owned);
-    let told = ["status", "plan", "history"].map(|path| (path, get(&format!("/v1/{path}")).body));
-    for (path, body) in told.into_iter().chain(events.map(|event| ("events", event))) {
+    let answer = ["status", "plan", "history"].map(|path| (path, get(&format!("/v1/{path}")).body));
+    for (path, body) in answer.into_iter().chain(events.map(|event| ("events", event))) {
         let content = &document["paths"][format!("/v1/{path}")]["get"]["responses"]["200"]["content"];
         let (_, content) = content.as_object().unwrap().iter().next().unwrap();
         let value = serde_json::from_str(&body).unwrap();
@@ -63,7 +63,7 @@ fn a_plan_is_what_then_happens() {
 
     assert!(agent.order(&["hold", "--reason", "on stage"]).0);
     target(&lab, &cloud, "two", "r2");
-    agent.until_told("/waiting/0/reason", "held");
+    agent.until_status("/waiting/0/reason", "held");
     let (code, shown) = cli(&agent, &["plan"]);
     assert_eq!(code, Some(10), "{shown}");
     let held = shown.lines().nth(1).unwrap();
@@ -97,7 +97,7 @@ fn a_plan_is_what_then_happens() {
 }
 
 #[test]
-fn an_update_is_waited_for_and_counted_and_its_events_are_told() {
+fn an_update_is_waited_for_and_counted_and_emits_its_events() {
     let lab = Lab::new("wait");
     let (mut agent, cloud) = shop(&lab, |agent| {
         agent.set("cloud.poll_interval=1h");
@@ -107,8 +107,8 @@ fn an_update_is_waited_for_and_counted_and_its_events_are_told() {
         let mut command = Program::cotter();
         command.args(["update", "--wait", "--socket"]).arg(agent.control_socket()).args(more);
         let out = command.output().unwrap();
-        let told = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
-        (out.status.code(), told.lines().map(str::to_owned).collect::<Vec<_>>())
+        let answer = String::from_utf8([out.stdout, out.stderr].concat()).unwrap();
+        (out.status.code(), answer.lines().map(str::to_owned).collect::<Vec<_>>())
     };
     let nothing_new = update(&agent, &[]);
     assert_eq!((nothing_new.0, nothing_new.1.last().unwrap().as_str()), (Some(0), "shop runs one"));
@@ -212,21 +212,24 @@ fn a_purge_and_nothing_else_removes_a_volume() {
     let (before, first) = (agent.service("web").unwrap().id, made_at());
 
     // Nobody is asked here, and so nothing is removed.
-    let (is_done, told) = agent.order(&["purge", "shop"]);
+    let (is_done, answer) = agent.order(&["purge", "shop"]);
     assert!(
-        !is_done && told.contains("would be purged: volumes of shop: data") && told.contains("use --yes"),
-        "{told}"
+        !is_done && answer.contains("would be purged: volumes of shop: data") && answer.contains("use --yes"),
+        "{answer}"
     );
     assert_eq!((volumes(), agent.service("web").unwrap().id), (vec![volume.clone()], before.clone()));
     assert_eq!(agent.order(&["purge"]), (true, "shop has data\n".to_owned()));
 
-    let (is_done, told) = agent.order(&["purge", "shop", "data", "--yes"]);
-    assert!(is_done && told.starts_with("purged: volumes of shop: data; containers are removed"), "{told}");
+    let (is_done, answer) = agent.order(&["purge", "shop", "data", "--yes"]);
+    assert!(
+        is_done && answer.starts_with("purged: volumes of shop: data; containers are removed"),
+        "{answer}"
+    );
     agent.until_serves("web", "one", "r1");
     assert_ne!(agent.service("web").unwrap().id, before, "it was made anew");
     assert_ne!(made_at(), first, "and so was its volume");
     until_done(&agent, "one");
-    assert_eq!(agent.told("/apps/0/current"), "one");
+    assert_eq!(agent.status_value("/apps/0/current"), "one");
 
     // What a gone app leaves is kept, listed, and purged by its uuid.
     let web = service(lab.image("r1"), json!({}));
@@ -236,8 +239,8 @@ fn a_purge_and_nothing_else_removes_a_volume() {
         (agent.service("web").is_none() && cli(&agent, &["plan"]).0 == Some(0)).then_some(())
     });
     assert_eq!(volumes().len(), 2);
-    let (_, told) = agent.order(&["purge"]);
-    assert!(told.contains(&format!("{} (no longer wanted) has data", uuid(1))), "{told}");
+    let (_, answer) = agent.order(&["purge"]);
+    assert!(answer.contains(&format!("{} (no longer wanted) has data", uuid(1))), "{answer}");
     assert!(agent.order(&["purge", &uuid(1), "--yes"]).0);
     assert_eq!(volumes().len(), 1);
 }

@@ -51,7 +51,7 @@ fn a_successor_that_hands_over_leaves_no_gap() {
     eventually("both serve", Duration::from_secs(20), || {
         (serving(&lab, &agent) == ["r1", "r2"]).then_some(())
     });
-    agent.until_told("/waiting", "hand-over");
+    agent.until_status("/waiting", "hand-over");
     stays("both go on serving", Duration::from_secs(2), || serving(&lab, &agent));
     // The new one says that it has taken over.
     let containers = lab.docker().running(agent.instance());
@@ -101,7 +101,7 @@ fn what_makes_room_is_gone_before_its_successor_comes() {
         labels("kill-then-download, io.cotter.trial.deadline: 8s")
     );
     server.create_release(&fleet, "missing", &lab.file("missing.yml", &text));
-    agent.until_told("/waiting", "release missing was rejected: not accepted within 8 s");
+    agent.until_status("/waiting", "release missing was rejected: not accepted within 8 s");
     assert_eq!(agent.until_serves("web", "two", "r2").id, before);
 
     server.cli(&["fleet", "pin", "shop", "two"]);
@@ -126,20 +126,20 @@ fn nothing_is_stopped_while_updates_are_locked() {
     assert_eq!(agent.get("web", &format!("/make?{LOCK}")).unwrap().status, 200);
     let before = agent.standing();
     release(&lab, &server, &fleet, "two", "r2", &labels("download-then-kill"));
-    agent.until_told("/waiting", &format!("web holds {LOCK}"));
+    agent.until_status("/waiting", &format!("web holds {LOCK}"));
     agent.until_polled(2);
     assert_eq!(agent.standing(), before);
     // The lock holds over a restart of the agent, and its container is revived all the same.
     agent.stop();
     agent.start_again();
-    agent.until_told("/waiting", &format!("web holds {LOCK}"));
+    agent.until_status("/waiting", &format!("web holds {LOCK}"));
     lab.docker().run(&["kill", &agent.service("web").unwrap().id]);
     eventually("it is back", Duration::from_secs(10), || {
         (agent.serves("web")? == "r1" && agent.standing() != before).then_some(())
     });
-    agent.until_told("/waiting", &format!("web holds {LOCK}"));
-    let (is_done, told) = agent.order(&["restart", "web"]);
-    assert!(!is_done && told.contains("lock"), "{told}");
+    agent.until_status("/waiting", &format!("web holds {LOCK}"));
+    let (is_done, output) = agent.order(&["restart", "web"]);
+    assert!(!is_done && output.contains("lock"), "{output}");
     assert_eq!(agent.get("web", &format!("/take?{LOCK}")).unwrap().status, 200);
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
@@ -149,9 +149,9 @@ fn nothing_is_stopped_while_updates_are_locked() {
 
     // An order passes the lock.
     release(&lab, &server, &fleet, "three", "r3", &labels("download-then-kill"));
-    agent.until_told("/waiting", &format!("web holds {LOCK}"));
-    let (is_done, told) = agent.order(&["update", "--force"]);
-    assert!(is_done, "{told}");
+    agent.until_status("/waiting", &format!("web holds {LOCK}"));
+    let (is_done, output) = agent.order(&["update", "--force"]);
+    assert!(is_done, "{output}");
     agent.until_serves("web", "three", "r3");
     until_done(&agent, "three");
 
@@ -161,11 +161,11 @@ fn nothing_is_stopped_while_updates_are_locked() {
     let id = lease.lines().next().unwrap().to_owned();
     let before = agent.standing();
     server.cli(&["fleet", "pin", "shop", "one"]);
-    agent.until_told("/waiting", "copying");
+    agent.until_status("/waiting", "copying");
     agent.until_polled(2);
     assert_eq!(agent.standing(), before);
-    let (is_done, told) = agent.order(&["lock", "release", &id]);
-    assert!(is_done, "{told}");
+    let (is_done, output) = agent.order(&["lock", "release", &id]);
+    assert!(is_done, "{output}");
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
 }
@@ -177,10 +177,10 @@ fn an_operator_stops_and_starts_a_service() {
     let id = agent.service("web").unwrap().id;
     assert!(agent.order(&["stop", "web"]).0);
     eventually("it is stopped", Duration::from_secs(10), || agent.service("web").is_none().then_some(()));
-    agent.until_told("/waiting", "stopped by an operator");
+    agent.until_status("/waiting", "stopped by an operator");
     agent.stop();
     agent.start_again();
-    agent.until_told("/waiting", "stopped by an operator");
+    agent.until_status("/waiting", "stopped by an operator");
     agent.until_polled(2);
     assert!(agent.service("web").is_none(), "it stays so");
     assert!(agent.order(&["start", "web"]).0);
@@ -192,6 +192,6 @@ fn an_operator_stops_and_starts_a_service() {
         (agent.serves("web")? == "r1" && agent.standing() != before).then_some(())
     });
     assert_eq!(agent.service("web").unwrap().id, id);
-    let (is_done, told) = agent.order(&["stop", "db"]);
-    assert!(!is_done && told.contains("web"), "it says what there is: {told}");
+    let (is_done, output) = agent.order(&["stop", "db"]);
+    assert!(!is_done && output.contains("web"), "it says what there is: {output}");
 }

@@ -25,7 +25,7 @@ fn tried(lab: &Lab, server: &FleetServer, fleet: &Fleet, commit: &str, image: &s
 }
 
 #[test]
-fn a_bad_release_is_taken_back_and_told_everywhere() {
+fn a_bad_release_is_rolled_back_and_reported_everywhere() {
     let lab = Lab::new("trial");
     let (mut server, fleet, mut agent) = running(&lab, "good", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "good");
@@ -36,21 +36,21 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     ] {
         let web = agent.service("web").unwrap().id;
         tried(&lab, &server, &fleet, commit, image);
-        agent.until_told("/waiting", &format!("release {commit} was rejected: {why}"));
+        agent.until_status("/waiting", &format!("release {commit} was rejected: {why}"));
         agent.until_serves("web", "good", "r1");
         agent.until_serves("db", "good", "r1");
         assert_eq!(agent.service("web").unwrap().id, web, "the very container comes back");
-        assert_eq!(agent.told("/apps/0/current"), "good");
-        assert_eq!(agent.told("/apps/0/update"), "rejected");
+        assert_eq!(agent.status_value("/apps/0/current"), "good");
+        assert_eq!(agent.status_value("/apps/0/update"), "rejected");
         eventually("the cloud knows it, too", Duration::from_secs(15), || {
             let shown = server.cli_json(&["device", "show", "till"]);
             (shown["device"]["running"] == "good").then_some(())
         });
     }
 
-    // Who asks later is told what became of each, and what blocks now.
-    let told = |args: &[&str]| String::from_utf8(agent.cli(args).stdout).unwrap();
-    let history: serde_json::Value = serde_json::from_str(&told(&["history", "--json"])).unwrap();
+    // Later commands show the outcome of each, and what blocks now.
+    let output = |args: &[&str]| String::from_utf8(agent.cli(args).stdout).unwrap();
+    let history: serde_json::Value = serde_json::from_str(&output(&["history", "--json"])).unwrap();
     let happened: Vec<_> = history["history"]
         .as_array()
         .unwrap()
@@ -63,9 +63,9 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     let expected =
         ["tried good", "accepted good", "tried crashes", "rejected crashes", "tried sick", "rejected sick"];
     assert_eq!(happened, expected);
-    let table = told(&["history"]);
+    let table = output(&["history"]);
     assert!(table.contains("web was restarted 3 times by the engine"), "{table}");
-    let explained = told(&["explain", "web"]);
+    let explained = output(&["explain", "web"]);
     assert!(
         explained.starts_with("shop: should run sick (rejected), last accepted good\n\nrejected, since "),
         "{explained}"
@@ -85,7 +85,7 @@ fn a_bad_release_is_taken_back_and_told_everywhere() {
     agent.cut();
     server.stop();
     agent.start_again();
-    agent.until_told("/waiting", "release sick was rejected");
+    agent.until_status("/waiting", "release sick was rejected");
     assert!(String::from_utf8_lossy(&agent.cli(&["history"]).stdout).contains("rejected"), "nor forgotten");
     std::thread::sleep(Duration::from_secs(3));
     assert_eq!(agent.standing(), before);
@@ -97,8 +97,8 @@ fn a_release_that_does_well_is_kept_after_its_soak_and_no_sooner() {
     let (server, fleet, agent) = running(&lab, "good", &[("db", "r1"), ("web", "r1")]);
     until_done(&agent, "good");
     tried(&lab, &server, &fleet, "better", "r2");
-    agent.until_told("/waiting", "release better runs well and is on trial for 4 s");
-    assert_eq!(agent.told("/apps/0/current"), "good");
+    agent.until_status("/waiting", "release better runs well and is on trial for 4 s");
+    assert_eq!(agent.status_value("/apps/0/current"), "good");
     let all = lab.docker().containers(agent.instance());
     assert_eq!(all.iter().filter(|c| c.service() == "web").count(), 2, "its predecessor is kept: {all:#?}");
     until_done(&agent, "better");
@@ -116,7 +116,7 @@ fn an_operator_holds_takes_back_and_tries_again() {
     let before = agent.standing();
     assert!(agent.order(&["hold", "--reason", "on stage"]).0);
     release(&lab, &server, &fleet, "two", &[("web", "r2")]);
-    agent.until_told("/waiting", "on stage");
+    agent.until_status("/waiting", "on stage");
     agent.until_polled(2);
     assert_eq!(agent.standing(), before, "held");
     assert!(agent.order(&["unhold"]).0);
@@ -125,7 +125,7 @@ fn an_operator_holds_takes_back_and_tries_again() {
 
     assert!(agent.order(&["rollback"]).0);
     agent.until_serves("web", "one", "r1");
-    agent.until_told("/waiting", "release two was rejected");
+    agent.until_status("/waiting", "release two was rejected");
     agent.until_polled(2);
     assert_eq!(agent.serves("web").as_deref(), Some("r1"), "it is not tried again by itself");
     assert!(agent.order(&["retry"]).0);

@@ -42,7 +42,7 @@ fn a_device_follows_its_policy_and_touches_only_what_changed() {
     assert_eq!(standing("db"), db);
     assert_eq!(agent.get("web", "/").unwrap().json()["count"], 5);
 
-    // A new release moves nobody who is pinned.
+    // A new release moves no device that is pinned.
     let before = agent.standing();
     release(&lab, &server, &fleet, "three", &[("db", "r1"), ("web", "r3")]);
     agent.until_polled(3);

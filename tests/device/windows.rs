@@ -39,9 +39,9 @@ fn unix_time() -> u64 {
 /// What the only waiting says, and in how many seconds it is looked at again.
 #[track_caller]
 fn waits(agent: &Agent<'_>, reason: &str) -> (String, u64) {
-    agent.until_told("/waiting/0/reason", reason);
-    let why = agent.told("/waiting/0/why").as_str().unwrap().to_owned();
-    (why, agent.told("/waiting/0/retry_in_s").as_u64().unwrap())
+    agent.until_status("/waiting/0/reason", reason);
+    let why = agent.status_value("/waiting/0/why").as_str().unwrap().to_owned();
+    (why, agent.status_value("/waiting/0/retry_in_s").as_u64().unwrap())
 }
 
 /// A device of a fleet of its own that runs release one.
@@ -90,8 +90,8 @@ fn a_release_waits_for_its_window_or_for_an_operator() {
     assert!(desk.log().contains("reason=\"window\""), "{}", desk.log());
     desk.until_polled(2);
     assert_eq!(desk.standing(), on_desk, "nothing was touched");
-    let (is_done, told) = desk.order(&["update", "--force"]);
-    assert!(is_done, "{told}");
+    let (is_done, output) = desk.order(&["update", "--force"]);
+    assert!(is_done, "{output}");
     desk.until_serves("web", "two", "r2");
     until_done(&desk, "two");
 
@@ -113,8 +113,8 @@ fn a_release_waits_for_its_window_or_for_an_operator() {
     assert!(left.abs_diff(24 * 3600) < 600, "{left} s at most");
     desk.until_polled(2);
     assert_eq!(desk.standing(), on_desk);
-    let (is_done, told) = desk.order(&["update", "--force"]);
-    assert!(is_done, "{told}");
+    let (is_done, output) = desk.order(&["update", "--force"]);
+    assert!(is_done, "{output}");
     desk.until_serves("web", "three", "r3");
     until_done(&desk, "three");
 

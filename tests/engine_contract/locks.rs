@@ -26,7 +26,7 @@ async fn a_service_sees_its_lock_folder_whoever_makes_it() {
         let out = lab.docker().try_run(&["cp", &format!("{id}:{inside}/{name}"), "-"]);
         out.status.success() && String::from_utf8_lossy(&out.stdout).contains(name)
     };
-    // As after a boot: there is none yet, and nobody but the engine to make it.
+    // As after a boot: there is none yet, and only the engine can make it.
     for round in ["first", "second"] {
         assert!(!services_dir.exists());
         engine.start(&id).await.expect("a folder that is missing stops no container");

@@ -27,7 +27,7 @@ use cotter::model::{
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
-/// How long an engine may take to show what it was told to do.
+/// How long an engine may take to show the effect of a call.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 const MISSING_NETWORK: &str = "a missing network shows at start, not at creation";
@@ -85,7 +85,7 @@ trait Bench {
     /// The layers of an image that is here.
     fn layers_of(&self, image: &ImageRef) -> BTreeSet<String>;
 
-    /// A port of the loopback that nobody has.
+    /// An unused port of the loopback.
     fn free_port(&self) -> u16;
 
     /// The second number of the addresses of networks that say theirs.
@@ -201,7 +201,7 @@ async fn with(
     act(new).await
 }
 
-/// Files of another machine, which nobody hands out, with a login.
+/// Files of another machine that offers none, with a login.
 fn share() -> VolumeSpec {
     let options =
         [("type", "cifs"), ("device", "//127.0.0.1/share"), ("o", "username=u,password=hunter2,vers=3.0")];
@@ -212,11 +212,11 @@ fn share() -> VolumeSpec {
 async fn pull<E: Operate>(engine: &E, image: &ImageRef) -> Result<Vec<PullProgress>, EngineError> {
     let (tx, mut rx) = mpsc::channel(1000);
     engine.pull(image, None, &RegistryPass::Nothing, tx).await?;
-    let mut told = Vec::new();
+    let mut output = Vec::new();
     while let Some(progress) = rx.recv().await {
-        told.push(progress);
+        output.push(progress);
     }
-    Ok(told)
+    Ok(output)
 }
 
 async fn look<E: Operate>(engine: &E) -> Observed {
@@ -296,9 +296,9 @@ async fn contract<B: Bench>(bench: &B) {
 async fn pulls<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
     for image in [&images.well, &images.other, &images.exit, &images.unhealthy, &images.slow] {
-        let told = pull(engine, image).await.unwrap();
-        let told: Vec<_> = told.into_iter().map(|progress| progress.percent).collect();
-        assert!(told.is_sorted() && told.iter().all(|percent| *percent <= 100), "{told:?}");
+        let output = pull(engine, image).await.unwrap();
+        let output: Vec<_> = output.into_iter().map(|progress| progress.percent).collect();
+        assert!(output.is_sorted() && output.iter().all(|percent| *percent <= 100), "{output:?}");
         assert!(look(engine).await.images.contains(image), "seen under the reference it was pulled by");
     }
     pull(engine, &images.well).await.expect("again");
@@ -360,7 +360,7 @@ async fn creates<B: Bench>(bench: &B) {
 /// What was said at creation is what is seen later.
 async fn identities<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
-    for (name, grace, told) in [
+    for (name, grace, output) in [
         ("whole", Some(Duration::from_secs(7)), 7),
         ("split", Some(Duration::from_millis(2500)), 3),
         ("usual", None, 10),
@@ -373,7 +373,7 @@ async fn identities<B: Bench>(bench: &B) {
         assert_eq!(seen.release.as_str(), "abc123");
         assert_eq!(seen.spec, spec.hash);
         assert_eq!(seen.image, images.well.to_string());
-        assert_eq!(seen.grace, Duration::from_secs(told), "{name}");
+        assert_eq!(seen.grace, Duration::from_secs(output), "{name}");
         assert_eq!(seen.health, Health::Unchecked);
         assert!(seen.ports.is_empty());
         engine.remove(&id).await.unwrap();
@@ -420,7 +420,7 @@ async fn starts_and_stops<B: Bench>(bench: &B) {
     }
 }
 
-/// Waits until it has ended, and sees that nobody starts it again.
+/// Waits until it has ended, and checks that it is not started again.
 async fn stays_down<E: Operate>(engine: &E, name: &str) {
     let has_ended = |s: &ObservedService| matches!(s.state, ContainerState::Exited { .. });
     until(engine, name, has_ended).await;
@@ -459,7 +459,7 @@ async fn removes<B: Bench>(bench: &B) {
 
 async fn kills<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
-    // Though the engine is told to keep it running, it stays down.
+    // Its restart policy is to keep it running, and still it stays down.
     let lasting = ServiceSpec { restart: RestartPolicy::Always, ..spec(&images.well, 16) };
     let id = started(engine, "web", &lasting).await;
     engine.kill(&id).await.unwrap();
@@ -776,24 +776,24 @@ async fn volumes<B: Bench>(bench: &B) {
     gone(engine, &id).await;
     assert_eq!(bench.volumes().len(), 1, "a named volume outlives its container");
     let here = engine.volumes_of(&app(), &[volume("data"), volume("other")].into()).await.unwrap();
-    let told: Vec<_> =
+    let output: Vec<_> =
         here.iter().map(|(name, v)| (name.as_str(), v.driver.as_str(), v.options.len())).collect();
-    assert_eq!(told, [("data", "local", 0)]);
+    assert_eq!(output, [("data", "local", 0)]);
     assert!(here[&volume("data")].name.ends_with("_7_data"), "{here:?}");
     // It is taken again, not made anew.
     let id = created(engine, "web", &spec).await;
     assert_eq!(bench.volumes().len(), 1);
-    // It goes when it is told to, and not while a container mounts it.
-    let [told] = &engine.volumes().await.unwrap()[..] else { panic!("one volume") };
-    assert_eq!((&told.app, &told.volume), (&app().id, &volume("data")));
-    assert_eq!(told.used_by, BTreeSet::from([id.clone()]));
-    let refused = engine.remove_volume(told).await.unwrap_err();
+    // It can be removed, and not while a container mounts it.
+    let [output] = &engine.volumes().await.unwrap()[..] else { panic!("one volume") };
+    assert_eq!((&output.app, &output.volume), (&app().id, &volume("data")));
+    assert_eq!(output.used_by, BTreeSet::from([id.clone()]));
+    let refused = engine.remove_volume(output).await.unwrap_err();
     assert!(matches!(refused, EngineError::Refused { status: 409, .. }), "{refused}");
     assert_eq!(bench.neighbour().volumes().await.unwrap(), []);
     engine.remove(&id).await.unwrap();
     assert_eq!(bench.volumes().len(), 1);
     for _ in 0..2 {
-        engine.remove_volume(told).await.unwrap();
+        engine.remove_volume(output).await.unwrap();
         assert_eq!((bench.volumes().len(), engine.volumes().await.unwrap().len()), (0, 0));
     }
 }
@@ -814,8 +814,8 @@ async fn refusals_quote_no_secret<B: Bench>(bench: &B) {
         assert!(refused.contains("share"), "the name of the volume says which it is: {refused}");
     }
     gone(engine, &id).await;
-    for told in engine.volumes().await.unwrap() {
-        engine.remove_volume(&told).await.unwrap();
+    for output in engine.volumes().await.unwrap() {
+        engine.remove_volume(&output).await.unwrap();
     }
 }
 
@@ -902,7 +902,7 @@ async fn events<B: Bench>(bench: &B) {
     let mut events = std::pin::pin!(engine.events());
     // The stream opens at its first poll, and nothing says when it is open.
     let quiet = tokio::time::timeout(Duration::from_secs(1), events.next()).await;
-    assert!(quiet.is_err(), "nothing happens and something is told: {quiet:?}");
+    assert!(quiet.is_err(), "nothing happened, and there is an event: {quiet:?}");
     engine.start(&id).await.unwrap();
     woken("start", &mut events).await;
     engine.stop(&id, Duration::from_secs(2)).await.unwrap();
@@ -924,11 +924,11 @@ async fn events<B: Bench>(bench: &B) {
     engine.stop(&id, Duration::from_secs(2)).await.unwrap();
     gone(engine, &id).await;
     while tokio::time::timeout(Duration::from_millis(500), events.next()).await.is_ok() {}
-    // Another instance's containers wake nobody here.
+    // Another instance's containers cause no event here.
     let theirs = started(bench.neighbour(), "web", &spec(&images.well, 10)).await;
     gone(bench.neighbour(), &theirs).await;
     let quiet = tokio::time::timeout(Duration::from_millis(500), events.next()).await;
-    assert!(quiet.is_err(), "a neighbour's event was told: {quiet:?}");
+    assert!(quiet.is_err(), "there is an event of another instance: {quiet:?}");
 }
 
 async fn health<B: Bench>(bench: &B) {

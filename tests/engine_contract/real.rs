@@ -52,7 +52,7 @@ impl Bench for RealBench {
     }
 
     fn foreign(&self) -> String {
-        // One that nobody labelled, and one that bears our instance's label and nothing else.
+        // One without a label, and one with our instance's label and no other.
         let label = format!("io.cotter.instance={}", self.instance);
         let run = ["run", "--detach", "--network", "none"];
         self.lab.docker().run(&[&run[..], &["--label", &label, self.lab.image("r1")]].concat());
@@ -99,8 +99,8 @@ impl Bench for RealBench {
 
     fn layers_of(&self, image: &ImageRef) -> BTreeSet<String> {
         let format = "{{range .RootFS.Layers}}{{println .}}{{end}}";
-        let told = self.lab.docker().run(&["image", "inspect", "--format", format, &image.to_string()]);
-        told.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
+        let output = self.lab.docker().run(&["image", "inspect", "--format", format, &image.to_string()]);
+        output.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect()
     }
 
     fn second(&self) -> u8 {
@@ -148,7 +148,8 @@ fn bench(lab: Lab, other: Option<(Differences, PathBuf)>) -> RealBench {
     let absent = format!("sha256:{}", "0".repeat(64));
     let images = Images {
         well: image("r1"),
-        other: image("r4"),
+        // An image of its own: the contract removes it, which no container of another test may prevent.
+        other: ImageRef::parse(&lab.fresh_image("r4")).unwrap(),
         exit: image("exit"),
         unhealthy: image("unhealthy"),
         slow: image("slow"),

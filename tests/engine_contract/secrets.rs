@@ -23,8 +23,8 @@ async fn an_engine_quotes_options_and_none_of_them_is_passed_on() {
         let logging = Some(Logging { driver: driver.to_owned(), options: options(pairs) });
         ServiceSpec { logging, ..spec(&image, 40) }
     };
-    let check = |what: &str, told: &str| {
-        assert!(told.contains("(secret)") && !told.contains("hunter"), "{what}: {told}");
+    let check = |what: &str, output: &str| {
+        assert!(output.contains("(secret)") && !output.contains("hunter"), "{what}: {output}");
     };
 
     // At creation.
@@ -42,9 +42,9 @@ async fn an_engine_quotes_options_and_none_of_them_is_passed_on() {
     for (driver, pairs) in [("splunk", &splunk), ("gelf", &gelf)] {
         let id = created(&engine, "web", &logs(driver, pairs)).await;
         let other = docker(lab.docker().socket(), &lab, &lab.instance("a"));
-        let told = other.start(&id).await.unwrap_err().to_string();
-        check(driver, &told);
-        assert!(!told.contains("joe"), "{told}");
+        let output = other.start(&id).await.unwrap_err().to_string();
+        check(driver, &output);
+        assert!(!output.contains("joe"), "{output}");
         gone(&engine, &id).await;
     }
 
@@ -56,7 +56,7 @@ async fn an_engine_quotes_options_and_none_of_them_is_passed_on() {
         ..spec(&image, 41)
     };
     let id = created(&engine, "web", &missing).await;
-    let told = engine.start(&id).await.unwrap_err().to_string();
-    assert!(told.contains("/no/such/program") && !told.contains("hunter"), "{told}");
+    let output = engine.start(&id).await.unwrap_err().to_string();
+    assert!(output.contains("/no/such/program") && !output.contains("hunter"), "{output}");
     gone(&engine, &id).await;
 }

@@ -1,7 +1,7 @@
 //! A dockerd of the test's own, to be killed and stopped as it likes: with a folder, a bridge, networks
 //! and addresses of its own, and without a word to the firewall.
 //!
-//! The bridge matters: a dockerd that is told to have none removes `docker0`, whoever uses it. So does one
+//! The bridge matters: a dockerd that is set to have none removes `docker0`, even if another one uses it. So does one
 //! that starts again with address pools of its own; the default ones keep off the routes that are there.
 
 use std::fs;

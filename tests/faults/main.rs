@@ -76,10 +76,10 @@ fn a_fault_at_any_moment_leaves_exactly_one_release() {
         println!("{:>4} s: {name} at {moment:?} of an update to {wanted}", begun.elapsed().as_secs());
         let is_mid_update = scene.strike(fault, wanted, moment, length);
         let end = scene.until_at_rest(wanted, fault);
-        let told = tally.entry(name).or_default();
-        told.rounds += 1;
-        told.mid_update += u32::from(is_mid_update);
-        *(if end == wanted { &mut told.new } else { &mut told.old }) += 1;
+        let answer = tally.entry(name).or_default();
+        answer.rounds += 1;
+        answer.mid_update += u32::from(is_mid_update);
+        *(if end == wanted { &mut answer.new } else { &mut answer.old }) += 1;
     }
     scene.check_log();
     assert_eq!(has_bridge(), had_bridge, "the bridge of the shared engine was touched");
@@ -90,7 +90,7 @@ fn a_fault_at_any_moment_leaves_exactly_one_release() {
     for (name, Tally { rounds, mid_update, new, old }) in &tally {
         println!("| {name} | {rounds} | {mid_update} | {new} | {old} |");
     }
-    let rounds: u32 = tally.values().map(|told| told.rounds).sum();
+    let rounds: u32 = tally.values().map(|answer| answer.rounds).sum();
     println!("\n{rounds} rounds on a real engine in {} s, all of them well", begun.elapsed().as_secs());
     assert!(rounds >= 3, "{rounds} rounds in {seconds} s");
 }

@@ -26,7 +26,7 @@ impl PrivateRegistry {
     #[track_caller]
     pub(crate) fn start_again(&mut self) {
         let address = self.script(&[]);
-        assert!(self.address.is_empty() || self.address == address, "somebody took its port");
+        assert!(self.address.is_empty() || self.address == address, "another program took its port");
         self.address = address;
     }
 

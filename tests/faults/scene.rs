@@ -82,7 +82,7 @@ impl Drop for Mount {
 }
 
 impl<'lab> Scene<'lab> {
-    /// A device on release r1, and a container of somebody else.
+    /// A device on release r1, and a container of a stranger.
     #[track_caller]
     pub(crate) fn set(lab: &'lab Lab, engine: &'lab mut PrivateEngine) -> Self {
         let from = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".registry");
@@ -148,9 +148,9 @@ impl<'lab> Scene<'lab> {
         self.wanted = wanted;
         self.server.cli(&["fleet", "pin", &self.fleet.name, wanted]);
         std::thread::sleep(moment);
-        let told = self.agent.app().unwrap_or_default();
+        let output = self.agent.app().unwrap_or_default();
         let is_mid_update =
-            told["target"] != wanted || !matches!(told["update"].as_str(), Some("done" | "rejected"));
+            output["target"] != wanted || !matches!(output["update"].as_str(), Some("done" | "rejected"));
         match fault {
             Fault::AgentKilled => {
                 self.agent.cut();
@@ -217,11 +217,11 @@ impl<'lab> Scene<'lab> {
         if let Some(old) = old.filter(|old| *old != "crash") {
             return (app["update"] == "rejected" && is_up(old)).then_some(old);
         }
-        // Nobody remembers a good one: it stays up, and that is told.
+        // There is no accepted release to go back to: it stays up, and the status says so.
         let reasons: Vec<_> = status["waiting"].as_array()?.iter().map(|w| w["reason"].clone()).collect();
-        let is_told = reasons.iter().any(|reason| reason == "degraded" || reason == "unhealthy");
+        let is_reported = reasons.iter().any(|reason| reason == "degraded" || reason == "unhealthy");
         let crashes = web.iter().any(|c| self.is_of(c, "crash") && c.restart_count > 0);
-        (app["current"].is_null() && self.good.is_none() && is_told && crashes).then_some(wanted)
+        (app["current"].is_null() && self.good.is_none() && is_reported && crashes).then_some(wanted)
     }
 
     fn is_of(&self, container: &Container, release: &str) -> bool {
@@ -255,7 +255,7 @@ impl<'lab> Scene<'lab> {
             self.check_counter();
             stays("containers at rest", Duration::from_secs(1), || self.agent.standing());
         }
-        let uuid = self.agent.told("/device/uuid");
+        let uuid = self.agent.status_value("/device/uuid");
         if self.uuid.is_null() {
             self.uuid = uuid;
         } else {
@@ -266,9 +266,9 @@ impl<'lab> Scene<'lab> {
 
     /// Nothing of others was touched, and no volume has gone.
     fn check_others(&mut self) {
-        let told = ["inspect", "--format", "{{.State.Running}} {{.Name}}", &self.stranger];
-        let told = self.lab.docker().run(&told);
-        assert!(told.starts_with("true "), "somebody else's container was touched: {told}");
+        let output = ["inspect", "--format", "{{.State.Running}} {{.Name}}", &self.stranger];
+        let output = self.lab.docker().run(&output);
+        assert!(output.starts_with("true "), "a stranger's container was touched: {output}");
         let volumes: Vec<_> =
             self.lab.docker().run(&["volume", "ls", "--quiet"]).lines().map(str::to_owned).collect();
         if self.volumes.is_empty() {

@@ -14,7 +14,7 @@ fn infected<'lab>(lab: &'lab Lab, cloud: &Evil, script: &str) -> Victim<'lab> {
     cloud.rule(polite(&json!({ uuid(1): app(1, "one", &services, &json!({}), &json!({})) })));
     let mut victim = Victim::start(lab, cloud, "till");
     eventually("the app runs", Duration::from_secs(90), || {
-        (victim.agent.told("/apps/0/update") == "done").then_some(())
+        (victim.agent.status_value("/apps/0/update") == "done").then_some(())
     });
     victim.cage.assert_held(victim.agent.program());
     victim
@@ -49,12 +49,12 @@ fn a_lock_folder_takes_little_and_goes_with_its_service() {
     let services = json!({ "web": shell(&busybox(&lab), "echo second end") });
     cloud.rule(polite(&json!({ uuid(1): app(1, "two", &services, &json!({}), &json!({})) })));
     eventually("the second release is done", Duration::from_secs(90), || {
-        (victim.agent.told("/apps/0/current") == "two").then_some(())
+        (victim.agent.status_value("/apps/0/current") == "two").then_some(())
     });
     // The service goes, and what it left goes with it.
     cloud.rule(polite(&json!({ uuid(1): app(1, "three", &json!({ "other": shell(&busybox(&lab), "echo third end") }), &json!({}), &json!({})) })));
     eventually("the service is gone", Duration::from_secs(90), || {
-        (victim.agent.told("/apps/0/current") == "three").then_some(())
+        (victim.agent.status_value("/apps/0/current") == "three").then_some(())
     });
     eventually("nothing of it is left on the host", Duration::from_secs(30), || {
         let run = lab.dir().join("till/run");
@@ -93,10 +93,10 @@ fn nothing_in_a_lock_folder_is_followed_or_waited_for() {
     let why = victim.until_waiting(&uuid(1), &["locked"]);
     assert!(why.contains("updates.lock"), "{why}");
     // An operator passes over it.
-    let (is_done, told) = victim.agent.order(&["update", "--force"]);
-    assert!(is_done, "{told}");
+    let (is_done, answer) = victim.agent.order(&["update", "--force"]);
+    assert!(is_done, "{answer}");
     eventually("the second release is done", Duration::from_secs(90), || {
-        (victim.agent.told("/apps/0/current") == "two").then_some(())
+        (victim.agent.status_value("/apps/0/current") == "two").then_some(())
     });
     assert_eq!(std::fs::read_to_string(&secret).unwrap(), "must stay");
     assert_eq!(std::fs::read_to_string(outside.join("kept")).unwrap(), "kept");
@@ -143,8 +143,8 @@ fn an_app_that_dies_again_and_again_is_waited_for() {
         uuid(2): app(2, "two", &json!({ "web": sick }), &json!({}), &json!({})),
     })));
     let mut victim = Victim::start(&lab, &cloud, "till");
-    eventually("both are told to be ill", Duration::from_secs(90), || {
-        let waiting = victim.agent.told("/waiting");
+    eventually("the status shows both as ill", Duration::from_secs(90), || {
+        let waiting = victim.agent.status_value("/waiting");
         let ill = |number: usize| {
             let mut of = waiting.as_array().into_iter().flatten().filter(|w| w["app"] == uuid(number));
             of.any(|w| w["reason"] != "downloading" && w["reason"] != "starting")

@@ -15,7 +15,7 @@ use crate::lab::{Victim, polite};
 use crate::support::{Fleet, FleetServer, Lab, Program, eventually, eventually_or};
 use crate::unit::{Cage, peak_of};
 
-/// One request; status and body. `key` is a bearer token, none where it is empty. Status 0: nobody answered.
+/// One request; status and body. `key` is a bearer token, none where it is empty. Status 0: there was no answer.
 pub fn ask(url: &str, method: &str, path: &str, key: &str, body: &Value) -> (u16, String) {
     let address = url.trim_start_matches("http://");
     let body = if body.is_null() { String::new() } else { body.to_string() };
@@ -106,7 +106,7 @@ pub fn device(number: usize) -> (String, String) {
 }
 
 #[test]
-fn silent_connections_shut_nobody_out() {
+fn silent_connections_shut_out_no_other_client() {
     let lab = Lab::new("silent");
     let mut fortress = Fortress::start(&lab);
     let fleet = fortress.server.create_fleet(&lab, "shop");
@@ -288,12 +288,12 @@ fn a_data_folder_that_was_open_is_closed() {
     victim.agent.start_again();
     victim.until_it_answers();
     eventually("it has a target", Duration::from_secs(30), || {
-        (victim.agent.told("/has_target") == true).then_some(())
+        (victim.agent.status_value("/has_target") == true).then_some(())
     });
     assert_eq!(open_to_others(&victim.agent.state_dir()), Vec::<String>::new());
 }
 
-/// What `nobody` can read below a folder, asked as nobody.
+/// What the user `nobody` can read below a folder.
 fn open_to_others(dir: &Path) -> Vec<String> {
     let mut find = Command::new("setpriv");
     find.args(["--reuid=65534", "--regid=65534", "--clear-groups", "find"]).arg(dir).args([
@@ -329,8 +329,8 @@ fn an_operators_token_is_shown_to_no_plain_address() {
         "http://[2001:db8::1]:80",
         "http://0x7f.1.example",
     ] {
-        let (is_done, told) = verb(url, &[]);
-        assert!(!is_done && told.contains("--insecure"), "{url}: {told}");
+        let (is_done, printed) = verb(url, &[]);
+        assert!(!is_done && printed.contains("--insecure"), "{url}: {printed}");
         assert_eq!(
             witness.asked().len(),
             0,
@@ -400,11 +400,11 @@ fn half_a_request_keeps_no_operator_from_the_status() {
         let held: Vec<_> =
             sockets.iter().flat_map(|socket| (0..200).map(move |_| connect(socket, text))).collect();
         let out = victim.agent.cli(&["status"]);
-        let told = String::from_utf8_lossy(&out.stderr).into_owned();
-        assert!(out.status.success(), "{text:?}: {told}");
-        assert!(!told.contains("no agent answers"), "{told}");
-        let (is_done, told) = victim.agent.order(&["hold", "--reason", "an order under attack"]);
-        assert!(is_done, "{text:?}: {told}");
+        let printed = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{text:?}: {printed}");
+        assert!(!printed.contains("no agent answers"), "{printed}");
+        let (is_done, printed) = victim.agent.order(&["hold", "--reason", "an order under attack"]);
+        assert!(is_done, "{text:?}: {printed}");
         assert!(victim.agent.order(&["unhold"]).0);
         victim.cage.assert_held(victim.agent.program());
         drop(held);
@@ -432,6 +432,6 @@ fn an_unencrypted_cloud_is_warned_of() {
     let lab = Lab::new("plain");
     let settings = lab.file("agent.toml", "[cloud]\nendpoint = \"http://fleet.example\"\n");
     let out = Program::cotter().args(["config", "check"]).arg(&settings).output().unwrap();
-    let told = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
-    assert!(told.contains("http://fleet.example") && told.to_lowercase().contains("warn"), "{told}");
+    let printed = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    assert!(printed.contains("http://fleet.example") && printed.to_lowercase().contains("warn"), "{printed}");
 }

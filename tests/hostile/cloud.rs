@@ -155,7 +155,7 @@ fn a_redirect_to_another_origin_is_not_followed() {
         cloud.rule(move |asked, taker| redirect(status, &format!("{url}{}", asked.path))(taker));
         victim.agent.start_again();
         victim.until_it_answers();
-        let why = victim.agent.until_told("/cloud/error", "redirect");
+        let why = victim.agent.until_status("/cloud/error", "redirect");
         assert!(why.contains(&cloud.address) || why.contains(&to.address), "{why}");
         assert!(cloud.asked().len() > asked, "it was asked");
         assert_eq!(to.asked().len(), 0, "{status} to another origin: {:?}", to.asked());
@@ -169,11 +169,11 @@ fn a_redirect_to_another_origin_is_not_followed() {
         for to in [&other, &foreign] {
             let url = to.url();
             cloud.rule(move |asked, taker| redirect(status, &format!("{url}{}", asked.path))(taker));
-            victim.agent.until_told("/cloud/error", "redirect");
+            victim.agent.until_status("/cloud/error", "redirect");
             assert_eq!(to.asked().len(), 0, "{status}: {:?}", to.asked());
             cloud.rule(polite(&json!({})));
             eventually("it is content again", Duration::from_secs(30), || {
-                victim.agent.told("/cloud/error").is_null().then_some(())
+                victim.agent.status_value("/cloud/error").is_null().then_some(())
             });
         }
     }
@@ -188,8 +188,8 @@ fn a_redirect_in_a_circle_ends() {
     victim.assert_on_duty(&cloud);
     let asked = cloud.asked().len();
     cloud.rule(|asked, to| redirect(307, &asked.path)(to));
-    victim.agent.until_told("/cloud/error", "redirect");
-    let polls = victim.agent.told("/cloud/polls").as_u64().unwrap();
+    victim.agent.until_status("/cloud/error", "redirect");
+    let polls = victim.agent.status_value("/cloud/polls").as_u64().unwrap();
     let more = (cloud.asked().len() - asked) as u64;
     assert!(more <= 25 * polls.max(2), "{more} requests for {polls} polls");
     victim.assert_on_duty(&cloud);
@@ -250,7 +250,7 @@ fn https_is_never_left_for_http() {
     victim.variable(&format!("SSL_CERT_FILE={}", authority.display()));
     victim.agent.start_again();
     victim.until_it_answers();
-    let why = victim.agent.until_told("/cloud/error", "redirect");
+    let why = victim.agent.until_status("/cloud/error", "redirect");
     assert!(asked.load(std::sync::atomic::Ordering::SeqCst) > 0, "TLS was spoken: {why}");
     assert_eq!(plain.asked().len(), 0, "{:?}", plain.asked().first().map(Asked::text));
     victim.cage.assert_held(victim.agent.program());
@@ -396,7 +396,7 @@ fn an_image_that_no_engine_takes_is_refused_and_leaves_nothing() {
     let mut wrong = Vec::new();
     for (n, reference) in references.iter().enumerate() {
         let found = crate::support::eventually_or(Duration::from_secs(if n == 0 { 30 } else { 3 }), || {
-            let waiting = victim.agent.told("/waiting");
+            let waiting = victim.agent.status_value("/waiting");
             let is_it = |w: &&Value| w["app"] == uuid(n) && w["reason"] == "refused";
             waiting.as_array()?.iter().find(is_it).map(|_| ())
         });
@@ -465,7 +465,7 @@ fn a_cloud_cannot_send_the_device_to_sleep() {
             let polls = cloud.asked().iter().skip(before).filter(|a| is_poll(a)).count();
             (polls >= 2).then_some(())
         });
-        let next = victim.agent.told("/cloud/next_poll");
+        let next = victim.agent.status_value("/cloud/next_poll");
         let next: jiff::Timestamp = next.as_str().expect("a time").parse().expect("a time");
         let ahead = next.duration_since(jiff::Timestamp::now()).as_secs();
         assert!(ahead <= 27 * 3600, "{wish}: the next poll is in {ahead} s");

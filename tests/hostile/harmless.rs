@@ -125,7 +125,7 @@ pub fn network(network: &Value) -> Vec<String> {
     found
 }
 
-/// Whether a subnet lies in a range that is nobody's in the world.
+/// Returns `true` if a subnet lies in a range that is not routed in the internet.
 fn is_private(subnet: &str) -> bool {
     let Some((address, bits)) = subnet.split_once('/') else { return false };
     let Ok(bits) = bits.parse::<u8>() else { return false };

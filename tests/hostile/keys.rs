@@ -51,7 +51,7 @@ fn a_provisioning_key_is_listed_limited_and_revoked() {
     server.cli(&["fleet", "provisioning-key", "revoke", "shop", &name]);
     let (uuid, key) = device(2);
     let (status, _) = register(&server.url, &fleet, &json!({ "uuid": uuid, "api_key": key }));
-    assert!([401, 403].contains(&status), "a revoked key registers nobody: {status}");
+    assert!([401, 403].contains(&status), "a revoked key registers no device: {status}");
     // Those that came with it stay, and can be found and taken away at once.
     let devices = server.cli_json(&["device", "list"]);
     assert!(devices.to_string().contains(&name), "it is shown by which key a device came: {devices}");
@@ -95,9 +95,9 @@ fn a_stolen_device_has_no_provisioning_key_any_more() {
     let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
     agent.start_again();
     eventually("it is registered", Duration::from_secs(30), || {
-        (agent.told("/has_target") == true).then_some(())
+        (agent.status_value("/has_target") == true).then_some(())
     });
-    let uuid = agent.told("/device/uuid").as_str().unwrap().to_owned();
+    let uuid = agent.status_value("/device/uuid").as_str().unwrap().to_owned();
     let holds = || {
         let mut find = std::process::Command::new("grep");
         find.args(["-rlF", "--", &secret]).arg(agent.dir());
@@ -110,13 +110,13 @@ fn a_stolen_device_has_no_provisioning_key_any_more() {
     agent.stop();
     agent.start_again();
     agent.until_polled(2);
-    assert!(agent.told("/cloud/error").is_null(), "{}", agent.told("/cloud/error"));
+    assert!(agent.status_value("/cloud/error").is_null(), "{}", agent.status_value("/cloud/error"));
     // Deleted, it is out; with the same folder it does not come back.
     server.cli(&["device", "delete", &uuid]);
     agent.stop();
     agent.start_again();
-    eventually("it is told that nobody knows it", Duration::from_secs(30), || {
-        (!agent.told("/cloud/error").is_null()).then_some(())
+    eventually("the agent reports that the cloud does not know it", Duration::from_secs(30), || {
+        (!agent.status_value("/cloud/error").is_null()).then_some(())
     });
     assert!(!server.cli_json(&["device", "list"]).to_string().contains(&uuid));
 }
@@ -132,7 +132,7 @@ fn names_and_keys_that_mislead_are_refused() {
     let mut wrong = Vec::new();
     let mut number = 1;
     let mut tried = |what: &str, word: &str, name: Option<&str>, key: Option<&str>| {
-        // Each with a uuid and a key that nobody has had.
+        // Each with a new uuid and a new key.
         number += 1;
         let (uuid, fresh) = device(number);
         let mut fields = json!({ "uuid": uuid, "api_key": key.unwrap_or(&fresh) });

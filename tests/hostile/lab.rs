@@ -87,7 +87,7 @@ impl<'lab> Victim<'lab> {
     pub fn until_waiting(&self, app: &str, reasons: &[&str]) -> String {
         let mut last = Value::Null;
         let found = eventually_or(Duration::from_secs(60), || {
-            last = self.agent.told("/waiting");
+            last = self.agent.status_value("/waiting");
             let entry = last.as_array()?.iter().find(|entry| {
                 entry["app"] == app && reasons.iter().any(|reason| entry["reason"] == *reason)
             })?;

@@ -85,7 +85,7 @@ fn a_realm_on_another_host_is_not_shown_the_key() {
         let (mut victim, key) = customer(lab_device, &cloud, &registry, &image);
         // What weighs the image and what pulls it both ask.
         eventually("the image was tried", Duration::from_secs(60), || {
-            let waiting = victim.agent.told("/waiting").to_string();
+            let waiting = victim.agent.status_value("/waiting").to_string();
             (registry.asked().len() >= 2 && waiting.contains("backoff")).then_some(())
         });
         victim.agent.until_polled(2);
@@ -114,7 +114,7 @@ fn a_redirect_of_a_registry_goes_without_the_key() {
     let image = format!("{}/x/y@sha256:{}", registry.address, "a".repeat(64));
     let (mut victim, key) = customer(&lab, &cloud, &registry, &image);
     eventually("the image was tried", Duration::from_secs(60), || {
-        (registry.asked().len() >= 2 && victim.agent.told("/waiting").to_string().contains("backoff"))
+        (registry.asked().len() >= 2 && victim.agent.status_value("/waiting").to_string().contains("backoff"))
             .then_some(())
     });
     victim.agent.until_polled(2);
@@ -183,7 +183,7 @@ const SAID: &[(&str, bool, Answer)] = &[
 ];
 
 #[test]
-fn a_registry_exhausts_nobody() {
+fn a_registry_cannot_exhaust_agent_or_operator() {
     let lab = Lab::new("registry");
     let cloud = Evil::at("127.0.0.1", polite(&json!({})));
     let registry = Evil::witness("127.0.0.1");
@@ -220,7 +220,7 @@ fn a_registry_exhausts_nobody() {
         assert!(asked.is_some(), "{what}: the agent asks the registry");
         // It goes on as without a weight: the pull begins, or it says why not.
         eventually(what, Duration::from_secs(90), || {
-            let waiting = victim.agent.told("/waiting").to_string();
+            let waiting = victim.agent.status_value("/waiting").to_string();
             let is_over = waiting.contains(&uuid(1)) && !waiting.contains("downloading");
             is_over.then_some(())
         });
@@ -256,8 +256,8 @@ fn another_image_under_a_known_digest_is_not_run() {
         customer(&lab, &cloud, &registry, &format!("{}/demo/app@{other}", registry.address));
     // An engine that has the manifest of that digest already takes it from its own store; any other fails to pull.
     eventually("the release has its answer", Duration::from_secs(60), || {
-        let is_refused = victim.agent.told("/waiting").to_string().contains("backoff");
-        (is_refused || victim.agent.told("/apps/0/update") == "done").then_some(())
+        let is_refused = victim.agent.status_value("/waiting").to_string().contains("backoff");
+        (is_refused || victim.agent.status_value("/apps/0/update") == "done").then_some(())
     });
     let sent =
         format!("{}/demo/app@{}", lab.parts.registry, lab.image("r1").split_once('@').expect("a digest").1);

@@ -147,7 +147,7 @@ fn networks() -> Vec<Attack> {
             option("com.docker.network.driver.mtu", "1400"),
             option("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
             option("com.docker.network.container_iface_prefix", "eth"),
-            // Routes of the host would go to a container. These are of nobody, but they might be a name server's.
+            // Routes of the host would go to a container. These are unassigned, but they might be a name server's.
             json!({ "ipam": { "config": [{ "subnet": "203.0.113.0/24" }] } }),
             json!({ "ipam": { "config": [{ "subnet": "198.51.0.0/16" }] } }),
             json!({ "ipam": { "config": [{ "subnet": "169.254.77.0/24" }] } }),
@@ -300,7 +300,7 @@ fn play(lab: &Lab, attacks: &[Attack], prepare: impl Fn(&mut Victim<'_>)) -> Vec
             through.push(format!("refused without a setting: {}: {why}", attack.what));
         }
         if why.contains("geheim") {
-            through.push(format!("a secret is told: {why}"));
+            through.push(format!("a secret is shown: {why}"));
         }
     }
     assert_eq!(
@@ -371,7 +371,7 @@ fn labels_of_ours_are_never_an_authors() {
     let mut victim = Victim::start(&lab, &cloud, "till");
     // Each of these made the agent mistake what it made itself.
     let ours = json!({
-        "io.cotter.instance": "default", "io.cotter.app": "somebody-else", "io.cotter.service": "other",
+        "io.cotter.instance": "default", "io.cotter.app": "stranger", "io.cotter.service": "other",
         "io.cotter.release": "other", "io.cotter.spec": "v1:0", "io.cotter.joins": "other", "io.cotter.anything": "1",
         "io.balena.supervised": "false", "io.balena.app-uuid": "x", "io.balena.service-name": "other",
         "IO.COTTER.JOINS": "other",
@@ -405,7 +405,7 @@ fn labels_of_ours_are_never_an_authors() {
         for (label, value) in &container.labels {
             let is_ours = label.to_lowercase().starts_with("io.cotter.");
             assert!(
-                !is_ours || !["somebody-else", "v1:0", "default"].contains(&value.as_str()),
+                !is_ours || !["stranger", "v1:0", "default"].contains(&value.as_str()),
                 "{label}={value}"
             );
             // Empty, it takes the place of a label of the image.
@@ -413,8 +413,7 @@ fn labels_of_ours_are_never_an_authors() {
         }
     }
     for kind in ["network", "volume"] {
-        let foreign =
-            lab.docker().run(&[kind, "ls", "--quiet", "--filter", "label=io.cotter.app=somebody-else"]);
+        let foreign = lab.docker().run(&[kind, "ls", "--quiet", "--filter", "label=io.cotter.app=stranger"]);
         assert_eq!(foreign, "", "{kind}");
     }
     victim.assert_on_duty(&cloud);
@@ -513,17 +512,17 @@ fn a_link_that_is_made_between_two_releases_is_seen() {
     };
     cloud.rule(polite(&release("one", lab.image("r1"), "data")));
     eventually("the first release is done", Duration::from_secs(60), || {
-        (victim.agent.told("/apps/0/update") == "done").then_some(())
+        (victim.agent.status_value("/apps/0/update") == "done").then_some(())
     });
     // What the first one could do from inside of its container.
     std::os::unix::fs::symlink("/", allowed.join("data/x")).unwrap();
     cloud.rule(polite(&release("two", lab.image("r2"), "data/x/etc")));
     eventually("the second release has its answer", Duration::from_secs(60), || {
-        let update = victim.agent.told("/apps/0/update");
-        let waiting = victim.agent.told("/waiting").to_string();
+        let update = victim.agent.status_value("/apps/0/update");
+        let waiting = victim.agent.status_value("/waiting").to_string();
         let is_over = waiting.contains("policy.host_paths") || update == "rejected";
         assert!(
-            update != "done" || victim.agent.told("/apps/0/target") != "two",
+            update != "done" || victim.agent.status_value("/apps/0/target") != "two",
             "the host's root is mounted"
         );
         is_over.then_some(())
@@ -531,7 +530,8 @@ fn a_link_that_is_made_between_two_releases_is_seen() {
     // It was looked at when it was decided. What of a restart: the same path, another thing behind it?
     cloud.rule(polite(&release("one", lab.image("r1"), "data")));
     eventually("the first release goes on", Duration::from_secs(60), || {
-        (victim.agent.told("/apps/0/target") == "one" && victim.agent.told("/apps/0/update") == "done")
+        (victim.agent.status_value("/apps/0/target") == "one"
+            && victim.agent.status_value("/apps/0/update") == "done")
             .then_some(())
     });
     for container in victim.agent.containers() {
@@ -543,7 +543,7 @@ fn a_link_that_is_made_between_two_releases_is_seen() {
 }
 
 #[test]
-fn a_password_in_options_of_a_volume_is_told_nowhere() {
+fn a_password_in_options_of_a_volume_is_shown_nowhere() {
     let lab = Lab::new("password");
     let cloud = Evil::at("127.0.0.1", polite(&json!({})));
     // As an owner who allows what there is to allow.
@@ -565,12 +565,12 @@ fn a_password_in_options_of_a_volume_is_told_nowhere() {
     let attacks: Vec<_> = options.into_iter().map(|config| by_volume(Held, config)).collect();
     cloud.rule(polite(&Value::Object(apps(lab.image("r1"), &attacks, 1))));
     eventually("each has its answer", Duration::from_secs(120), || {
-        let waiting = victim.agent.told("/waiting");
+        let waiting = victim.agent.status_value("/waiting");
         let has = |n: usize| waiting.as_array().into_iter().flatten().any(|w| w["app"] == uuid(n + 1));
         (0..attacks.len()).all(has).then_some(())
     });
     victim.agent.until_polled(3);
-    let mut told = vec![("the log".to_owned(), victim.agent.log())];
+    let mut printed = vec![("the log".to_owned(), victim.agent.log())];
     for words in [
         &["status"][..],
         &["status", "--json"],
@@ -583,26 +583,26 @@ fn a_password_in_options_of_a_volume_is_told_nowhere() {
         &["plan", "--json"],
     ] {
         let out = victim.agent.cli(words);
-        told.push((
+        printed.push((
             words.join(" "),
             String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned(),
         ));
     }
-    told.push(("reports".to_owned(), cloud.asked().iter().map(crate::evil::Asked::text).collect()));
+    printed.push(("reports".to_owned(), cloud.asked().iter().map(crate::evil::Asked::text).collect()));
     let bundle = lab.dir().join("bundle.tar");
     let mut command = crate::support::Program::cotter();
     command.args(["support-bundle", "--config"]).arg(victim.agent.settings_file());
     command.current_dir(lab.dir()).arg("--output").arg(&bundle);
     let out = command.output().unwrap();
-    told.push((
+    printed.push((
         "the bundle's own words".to_owned(),
         String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned(),
     ));
     let tar =
-        std::fs::read(&bundle).unwrap_or_else(|e| panic!("no bundle ({e}): {}", told.last().unwrap().1));
-    told.push(("the bundle".to_owned(), String::from_utf8_lossy(&tar).into_owned()));
-    // The same volume once more: what is here is compared with what is wanted, and neither is told.
-    let leaks: Vec<_> = told
+        std::fs::read(&bundle).unwrap_or_else(|e| panic!("no bundle ({e}): {}", printed.last().unwrap().1));
+    printed.push(("the bundle".to_owned(), String::from_utf8_lossy(&tar).into_owned()));
+    // The same volume once more: what exists is compared with what is wanted, and neither is shown.
+    let leaks: Vec<_> = printed
         .iter()
         .filter(|(_, text)| text.contains(secret))
         .map(|(what, text)| {

@@ -85,7 +85,7 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
     let image = lab.image("r1");
     let web = |more| json!({ "web": service(image, &more) });
     let none = json!({});
-    // Everything that is told somewhere: names, and what a refusal or the engine quotes.
+    // Everything that is shown somewhere: names, and what a refusal or the engine quotes.
     let mut apps = serde_json::Map::new();
     let mut number = 0;
     let mut add = |app: &dyn Fn(usize) -> serde_json::Value| {
@@ -152,7 +152,7 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
         to.answer(200, &format!("ETag: \"{}\"\r\n", uuid), body.to_string().as_bytes())
     });
     eventually("most apps have their answer", Duration::from_secs(120), || {
-        let waiting = victim.agent.told("/waiting");
+        let waiting = victim.agent.status_value("/waiting");
         let apps: std::collections::BTreeSet<_> =
             waiting.as_array()?.iter().filter_map(|w| w["app"].as_str()).collect();
         // Those whose text was only dropped run.
@@ -170,7 +170,11 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
             to.answer(200, "", json!({ device: { "name": name, "apps": apps } }).to_string().as_bytes())
         });
         victim.agent.until_polled(2);
-        assert_eq!(victim.agent.told("/cloud/error"), serde_json::Value::Null, "{name:?}, {app_name:?}");
+        assert_eq!(
+            victim.agent.status_value("/cloud/error"),
+            serde_json::Value::Null,
+            "{name:?}, {app_name:?}"
+        );
     }
     cloud.rule(|asked, to| {
         if crate::lab::is_poll(asked) {
@@ -178,7 +182,7 @@ fn no_text_of_a_cloud_or_release_reaches_a_terminal_as_it_is() {
         }
         crate::lab::politely(asked, to, &json!({}))
     });
-    victim.agent.until_told("/cloud/error", "500");
+    victim.agent.until_status("/cloud/error", "500");
     let mut wrong = Vec::new();
     for words in [
         &["status"][..],

@@ -201,7 +201,7 @@ fn remove_remains(parent: &Path) {
         let name = entry.file_name().to_string_lossy().into_owned();
         let process = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').nth(1));
         if process.is_some_and(|process| !Path::new("/proc").join(process).exists()) {
-            // One that is not empty is still somebody's.
+            // One that is not empty is still in use.
             let _ = fs::remove_dir(entry.path());
         }
     }

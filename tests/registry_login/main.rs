@@ -25,7 +25,7 @@ use support::{Lab, Program, eventually, http_get};
 use tokens::Tokens;
 use tokio::sync::mpsc;
 
-/// Another registry over the images of the tests' own, that lets nobody in but by `auth`.
+/// Another registry over the images of the tests' own, that lets a client in only with `auth`.
 fn guarded(lab: &Lab, auth: &str) -> (Program, String) {
     let storage = Path::new(env!("CARGO_MANIFEST_DIR")).join(".registry/storage");
     let settings = format!(
@@ -132,9 +132,9 @@ async fn the_engine_pulls_with_a_token_and_never_has_the_key() {
     );
     let host = Host::new(lab.dir(), http.clone(), Some(login("key", &[&address])), Policy::default());
     let refused = host.pass(&image).await.unwrap_err();
-    let told = format!("if it may be shown there, add {} to cloud.registries", tokens.address);
+    let answer = format!("if it may be shown there, add {} to cloud.registries", tokens.address);
     assert!(
-        matches!(refused, EngineError::RegistryAuth { .. }) && refused.to_string().contains(&told),
+        matches!(refused, EngineError::RegistryAuth { .. }) && refused.to_string().contains(&answer),
         "{refused}"
     );
     assert_eq!(tokens.asked(), Vec::<String>::new());

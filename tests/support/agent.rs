@@ -166,8 +166,8 @@ poll_interval = "1s"
     pub fn order(&self, args: &[&str]) -> (bool, String) {
         let mut command = Program::cotter_by(&self.words);
         let out = command.args(args).arg("--socket").arg(self.control_socket()).output().expect("it runs");
-        let told = [out.stdout, out.stderr].concat();
-        (out.status.success(), String::from_utf8(told).expect("text"))
+        let message = [out.stdout, out.stderr].concat();
+        (out.status.success(), String::from_utf8(message).expect("text"))
     }
 
     pub fn status_socket(&self) -> PathBuf {
@@ -183,24 +183,24 @@ poll_interval = "1s"
         self.dir.join("agent.log")
     }
 
-    /// What `GET /v1/status` says; `None` while nobody listens.
+    /// What `GET /v1/status` says; `None` while no agent listens.
     pub fn status(&self) -> Option<Value> {
         let answer = unix_get(&self.status_socket(), "/v1/status")?;
         (answer.status == 200).then(|| answer.json())
     }
 
     /// A value of the status, by its JSON pointer, e.g. "/cloud/error"; null while there is none.
-    pub fn told(&self, pointer: &str) -> Value {
+    pub fn status_value(&self, pointer: &str) -> Value {
         let status = self.status().unwrap_or_default();
         status.pointer(pointer).cloned().unwrap_or_default()
     }
 
     /// Waits until the text at `pointer` of the status contains `words`; the whole text.
     #[track_caller]
-    pub fn until_told(&self, pointer: &str, words: &str) -> String {
+    pub fn until_status(&self, pointer: &str, words: &str) -> String {
         let mut last = Value::Null;
         let found = eventually_or(TO_FOLLOW, || {
-            last = self.told(pointer);
+            last = self.status_value(pointer);
             let text = last.as_str().map_or_else(|| last.to_string(), str::to_owned);
             text.contains(words).then_some(text)
         });
@@ -210,10 +210,10 @@ poll_interval = "1s"
     /// Waits until it has been in contact with its cloud `count` times more, at least 1 s apart.
     #[track_caller]
     pub fn until_polled(&self, count: u32) {
-        let mut last = self.told("/cloud/last_contact");
+        let mut last = self.status_value("/cloud/last_contact");
         for _ in 0..count {
             last = eventually("a poll", Duration::from_secs(10), || {
-                let now = self.told("/cloud/last_contact");
+                let now = self.status_value("/cloud/last_contact");
                 (now != last && now.is_string()).then_some(now)
             });
         }

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hasher};
 pub struct Chance(u64);
 
 impl Chance {
-    /// From the seed that `variable` names, else from a random one; and the seed, to be told.
+    /// From the seed in `variable`, else from a random one. Also returns the seed, to be printed.
     pub fn seeded(variable: &str) -> (Self, u64) {
         let random = std::hash::RandomState::new().build_hasher().finish();
         let seed = number(variable).unwrap_or(random) | 1;

@@ -23,14 +23,14 @@ impl Answer {
     }
 }
 
-/// `GET path` of `address` ("127.0.0.1:8080"); `None` if nobody answers whole.
+/// `GET path` of `address` ("127.0.0.1:8080"); `None` without a complete answer.
 pub fn http_get(address: &str, path: &str) -> Option<Answer> {
     let stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     ask(stream, path)
 }
 
-/// `GET path` over the unix socket at `socket`; `None` if nobody answers whole.
+/// `GET path` over the unix socket at `socket`; `None` without a complete answer.
 pub fn unix_get(socket: &Path, path: &str) -> Option<Answer> {
     let stream = UnixStream::connect(socket).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;

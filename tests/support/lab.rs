@@ -48,7 +48,9 @@ impl Parts {
                 _ => panic!("scripts/test-parts.sh said {line:?}"),
             }
         }
-        let word = |name: &str| words.get(name).unwrap_or_else(|| panic!("no {name} was told")).clone();
+        let word = |name: &str| {
+            words.get(name).unwrap_or_else(|| panic!("scripts/test-parts.sh printed no {name}")).clone()
+        };
         Self {
             docker: Docker::new(Path::new(&word("docker")), Path::new(&word("engine"))),
             registry: word("registry"),

@@ -193,7 +193,7 @@ fn command_in(dir: &Path) -> Command {
 
 /// Says so past the test's own output, which is shown for a test that fails alone.
 fn skipped<T>(why: &str) -> Option<T> {
-    let _nobody_reads_it = writeln!(std::io::stderr(), "skipped: podman as a second engine: {why}");
+    let _unseen = writeln!(std::io::stderr(), "skipped: podman as a second engine: {why}");
     None
 }
 

@@ -93,7 +93,7 @@ impl Drop for EngineProxy {
         self.shared.is_over.store(true, Ordering::SeqCst);
         *self.shared.held.lock().unwrap_or_else(|e| e.into_inner()) = None;
         self.shared.changed.notify_all();
-        // Wakes the listener, which then ends; nobody can connect any more once the socket is gone.
+        // Wakes the listener, which then ends; no client can connect once the socket is gone.
         let _ = UnixStream::connect(&self.socket);
         let _ = std::fs::remove_file(&self.socket);
         for stream in self.shared.open.lock().unwrap_or_else(|e| e.into_inner()).drain(..) {
@@ -183,7 +183,7 @@ struct Requests {
     body_left: usize,
     /// The body under way belongs to a request that was refused.
     is_dropped: bool,
-    /// The connection is no HTTP any more, or its length is not told beforehand.
+    /// The connection is no HTTP any more, or its length is not in its head.
     is_opaque: bool,
 }
 

@@ -290,7 +290,7 @@ impl Inspect for Docker {
                 let events = events.try_flatten();
                 let mut reader = Notices::new(is_podman);
                 let notices = events.filter_map(move |event| {
-                    let read = event.map(|event| reader.read(&event)).map_err(|e| self.sort("events", &e));
+                    let read = event.map(|event| reader.read(&event)).map_err(|e| self.sort("events", e));
                     ready(read.transpose())
                 });
                 notices.left_stream()

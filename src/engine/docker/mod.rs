@@ -19,9 +19,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::model::{
-    ContainerId, ContentFile, Instance, Mount, MountSource, VolumeName, VolumeSpec, innermost_cause,
-};
+use crate::model::{ContainerId, ContentFile, Instance, Mount, MountSource, VolumeName, VolumeSpec};
 use crate::tar;
 
 use super::client::{Client, connect};
@@ -73,8 +71,7 @@ impl Docker {
             return Ok(client.clone());
         }
         let socket = self.settings.socket.display().to_string();
-        let unreachable =
-            |e: Error| EngineError::Unreachable { socket: socket.clone(), why: innermost_cause(&e) };
+        let unreachable = |e: Error| EngineError::Unreachable { socket: socket.clone(), cause: e.into() };
         let connected = tokio::time::timeout(EngineError::DEADLINE, connect(&self.settings.socket)).await;
         let fresh = connected
             .map_err(|_| EngineError::Timeout { call: "version", seconds: EngineError::DEADLINE.as_secs() })?
@@ -98,7 +95,7 @@ impl Docker {
         let client = self.client().await?;
         let error = match tokio::time::timeout(deadline, make(client)).await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => self.sort(name, &error),
+            Ok(Err(error)) => self.sort(name, error),
             Err(_) => EngineError::Timeout { call: name, seconds: deadline.as_secs() },
         };
         Err(Box::pin(self.failed(error)).await)
@@ -112,7 +109,7 @@ impl Docker {
         error
     }
 
-    fn sort(&self, call: &'static str, error: &Error) -> EngineError {
+    fn sort(&self, call: &'static str, error: Error) -> EngineError {
         sort(&self.socket(), call, error)
     }
 
@@ -253,11 +250,11 @@ impl Docker {
 }
 
 /// Translates the error of a call to the engine at `socket`.
-pub(super) fn sort(socket: &str, call: &'static str, error: &Error) -> EngineError {
-    if let Error::DockerResponseServerError { status_code, message } = error {
+pub(super) fn sort(socket: &str, call: &'static str, error: Error) -> EngineError {
+    if let Error::DockerResponseServerError { status_code, message } = &error {
         return EngineError::of_refusal(call, *status_code, message);
     }
-    EngineError::Unreachable { socket: socket.to_owned(), why: innermost_cause(error) }
+    EngineError::Unreachable { socket: socket.to_owned(), cause: error.into() }
 }
 
 /// Returns `true` if a start was refused because of remains of an earlier run. An engine that was killed during a start

@@ -346,7 +346,7 @@ impl Docker {
         if let Error::DockerResponseServerError { message, .. } = &error {
             return EngineError::of_pull(image, message);
         }
-        self.sort("pull", &error)
+        self.sort("pull", error)
     }
 
     async fn stop_once(&self, id: &ContainerId, grace: Duration) -> Result<(), EngineError> {

@@ -12,6 +12,7 @@ mod operate;
 mod outage;
 
 use std::collections::BTreeSet;
+use std::io;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -252,7 +253,7 @@ impl Fake {
 }
 
 fn gone() -> EngineError {
-    EngineError::Unreachable { socket: "fake".to_owned(), why: "scripted".to_owned() }
+    EngineError::Unreachable { socket: "fake".to_owned(), cause: io::Error::other("scripted").into() }
 }
 
 /// The states that the engine treats as running: it removes neither such a container nor its networks.

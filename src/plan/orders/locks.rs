@@ -13,7 +13,7 @@ const MOST: usize = 64;
 
 /// Gives a lease, except during an update or a way back. A swap that has begun is finished, so the lease would have no
 /// effect on it.
-pub(super) fn give(at: &Situation<'_>, ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
+pub(super) fn give(at: &Situation, ledger: &mut Ledger, lease: &Lease) -> Result<String, Answer> {
     let is_under_way = |(id, app): &(&AppId, &AppLedger)| {
         app.good.is_some() && (app.trial.is_some() || at.facts.own_locks.contains(*id))
     };
@@ -51,7 +51,7 @@ fn no_lock(id: &str) -> Answer {
 }
 
 /// Lets the wanted release of one app, or of all apps, ignore locks and windows.
-pub(super) fn force(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
+pub(super) fn force(at: &Situation, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
     let chosen = app.map(|app| find_app(at, app)).transpose()?;
     let mut answer = Vec::new();
     for (id, app) in at.target.iter().flat_map(|target| &target.apps) {
@@ -77,24 +77,24 @@ pub(super) fn force(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) 
     Ok(answer.join("; "))
 }
 
-fn is_rejected(at: &Situation<'_>, app: &AppId, release: &Release) -> bool {
+fn is_rejected(at: &Situation, app: &AppId, release: &Release) -> bool {
     let rejected = at.ledger.apps.get(app).and_then(|entry| entry.rejected.as_ref());
     rejected.is_some_and(|rejected| rejected.release == release.key())
 }
 
 /// Refuses an order while updates of `app` are locked, unless the operator or the target overrides locks.
-pub(super) fn check_not_locked(at: &Situation<'_>, app: &AppId, is_forced: bool) -> Result<(), Answer> {
-    if is_forced || at.target.is_some_and(|target| target.is_lock_overridden) {
+pub(super) fn check_not_locked(at: &Situation, app: &AppId, is_forced: bool) -> Result<(), Answer> {
+    if is_forced || at.target.as_ref().is_some_and(|target| target.is_lock_overridden) {
         return Ok(());
     }
     let held = |by: String| Err(Answer::Held(format!("updates are locked by {by}; --force passes this")));
     let ledger = at.ledger.apps.get(app);
     let mut files = at.facts.locks.get(app).into_iter().flatten();
-    if let Some((service, lock)) = files.find(|(service, _)| may_lock(at.observed, ledger, app, service)) {
+    if let Some((service, lock)) = files.find(|(service, _)| may_lock(&at.observed, ledger, app, service)) {
         return held(format!("service {service} of {}: {}", name_of_app(at, app), lock.path));
     }
     let mut leases = at.ledger.leases.iter();
-    match leases.find(|lease| lease.is_in_force(at.boot_id, at.facts.uptime)) {
+    match leases.find(|lease| lease.is_in_force(&at.boot_id, at.facts.uptime)) {
         Some(lease) => held(format!("{}: {} (lock {})", lease.owner, lease.reason, lease.id)),
         None => Ok(()),
     }

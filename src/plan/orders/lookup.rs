@@ -11,7 +11,7 @@ pub(super) fn check_not_held(ledger: &Ledger) -> Result<(), Answer> {
 }
 
 /// Finds an app by its uuid, or by its name in the target.
-pub(super) fn find_app(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> {
+pub(super) fn find_app(at: &Situation, text: &str) -> Result<AppId, Answer> {
     let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
     if let Some(id) = known.into_iter().find(|id| id.as_str() == text) {
         return Ok(id.clone());
@@ -28,7 +28,7 @@ pub(super) fn find_app(at: &Situation<'_>, text: &str) -> Result<AppId, Answer> 
 }
 
 /// Returns the only app that has a release.
-pub(super) fn only_app(at: &Situation<'_>) -> Result<AppId, Answer> {
+pub(super) fn only_app(at: &Situation) -> Result<AppId, Answer> {
     let apps = at.target.iter().flat_map(|t| &t.apps);
     let has_release = |app: &TargetApp| matches!(app, TargetApp::Wanted(WantedApp { release: Some(_), .. }));
     let ids: Vec<_> = apps.filter(|(_, app)| has_release(app)).map(|(id, _)| id).collect();
@@ -44,8 +44,8 @@ pub(super) fn only_app(at: &Situation<'_>) -> Result<AppId, Answer> {
 }
 
 /// The name of the app in the target, or its uuid if the target does not name it.
-pub(super) fn name_of_app<'a>(at: &Situation<'a>, id: &'a AppId) -> &'a str {
-    match at.target.and_then(|target| target.apps.get(id)) {
+pub(super) fn name_of_app<'a>(at: &'a Situation, id: &'a AppId) -> &'a str {
+    match at.target.as_ref().and_then(|target| target.apps.get(id)) {
         Some(TargetApp::Wanted(wanted)) => &wanted.app.name,
         Some(TargetApp::Refused(refused)) => &refused.name,
         None => id.as_str(),

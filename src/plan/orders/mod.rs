@@ -29,9 +29,9 @@ const BY_HAND: &str = "an operator rolled it back";
 ///
 /// Every order that is carried out also drops leases that have ended.
 #[must_use]
-pub fn apply_order(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
-    let mut ledger = at.ledger.clone();
-    ledger.leases.retain(|lease| lease.is_in_force(at.boot_id, at.facts.uptime));
+pub fn apply_order(at: &Situation, order: &Order) -> (Ledger, Answer) {
+    let mut ledger = Ledger::clone(&at.ledger);
+    ledger.leases.retain(|lease| lease.is_in_force(&at.boot_id, at.facts.uptime));
     let answer = match order {
         Order::Retry { app } => retry(at, &mut ledger, app.as_deref()),
         Order::Rollback { app } => rollback(at, &mut ledger, app.as_deref()),
@@ -57,11 +57,11 @@ pub fn apply_order(at: &Situation<'_>, order: &Order) -> (Ledger, Answer) {
     };
     match answer {
         Ok(answer) => (ledger, Answer::Done(answer)),
-        Err(answer) => (at.ledger.clone(), answer),
+        Err(answer) => (Ledger::clone(&at.ledger), answer),
     }
 }
 
-fn retry(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
+fn retry(at: &Situation, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
     let chosen = app.map(|app| find_app(at, app)).transpose()?;
     let mut answer = Vec::new();
     for (id, entry) in &mut ledger.apps {
@@ -110,7 +110,7 @@ fn forget_downloads(ledger: &mut Ledger, chosen: Option<AppSituation<'_>>) -> bo
 
 /// Marks the containers of a rejected release that have exited, so that they are started again. Otherwise their old exit
 /// would count as a failure of the new trial.
-fn mark_exited(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejection: &Rejection) {
+fn mark_exited(at: &Situation, app: &AppId, entry: &mut AppLedger, rejection: &Rejection) {
     for seen in at.observed.services.iter().filter(|s| s.app == *app) {
         let is_of =
             |release: &Release| release.services.get(&seen.service).is_some_and(|s| s.hash == seen.spec);
@@ -122,14 +122,14 @@ fn mark_exited(at: &Situation<'_>, app: &AppId, entry: &mut AppLedger, rejection
     }
 }
 
-fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
+fn rollback(at: &Situation, ledger: &mut Ledger, app: Option<&str>) -> Result<String, Answer> {
     check_not_held(ledger)?;
     let id = match app {
         Some(app) => find_app(at, app)?,
         None => only_app(at)?,
     };
     let refused = |why: String| Err(Answer::Refused(why));
-    let wanted = at.target.and_then(|target| target.apps.get(&id));
+    let wanted = at.target.as_ref().and_then(|target| target.apps.get(&id));
     let Some(TargetApp::Wanted(WantedApp { app, release: Some(wanted), .. })) = wanted else {
         return refused(format!(
             "no release of {} is wanted that could be rolled back",
@@ -146,7 +146,7 @@ fn rollback(at: &Situation<'_>, ledger: &mut Ledger, app: Option<&str>) -> Resul
         return refused(format!("there is no earlier accepted release of {} to go back to", app.name));
     };
     let is_here = |spec: &&ServiceSpec| {
-        let observed = at.observed;
+        let observed = &at.observed;
         observed.images.contains(&spec.image)
             || observed.services.iter().any(|s| s.app == id && s.spec == spec.hash)
     };

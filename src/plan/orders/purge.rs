@@ -25,7 +25,7 @@ pub struct PurgePlan {
 ///
 /// Returns the answer for the operator if nothing is to be removed: the purge is a dry run, there is no such volume, or
 /// something forbids it.
-pub fn plan_purge(at: &Situation<'_>, purge: &Purge, volumes: &[OwnVolume]) -> Result<PurgePlan, Answer> {
+pub fn plan_purge(at: &Situation, purge: &Purge, volumes: &[OwnVolume]) -> Result<PurgePlan, Answer> {
     let Some(app) = &purge.app else { return Err(Answer::Done(listed(at, volumes))) };
     let app = owner(at, app, volumes)?;
     let of_app: Vec<_> = volumes.iter().filter(|volume| volume.app == app).collect();
@@ -52,30 +52,25 @@ pub fn plan_purge(at: &Situation<'_>, purge: &Purge, volumes: &[OwnVolume]) -> R
         return Err(Answer::Refused(why));
     }
     if containers.iter().any(is_up) {
-        check_not_held(at.ledger)?;
+        check_not_held(&at.ledger)?;
         locks::check_not_locked(at, &app, purge.is_forced)?;
     }
     Ok(PurgePlan { containers, volumes: chosen, summary: format!("purged: {summary}") })
 }
 
 /// Finds the app. One that was removed is known only by its volumes, and only by its uuid.
-fn owner(at: &Situation<'_>, app: &str, volumes: &[OwnVolume]) -> Result<AppId, Answer> {
+fn owner(at: &Situation, app: &str, volumes: &[OwnVolume]) -> Result<AppId, Answer> {
     let removed = volumes.iter().map(|volume| &volume.app).find(|id| id.as_str() == app);
     removed.map_or_else(|| find_app(at, app), |id| Ok(id.clone()))
 }
 
-fn is_on_trial(at: &Situation<'_>, app: &AppId) -> bool {
-    let wanted = at.target.and_then(|target| target.apps.get(app)).and_then(|app| app.release());
+fn is_on_trial(at: &Situation, app: &AppId) -> bool {
+    let wanted = at.target.as_ref().and_then(|target| target.apps.get(app)).and_then(|app| app.release());
     let trial = at.ledger.apps.get(app).and_then(|ledger| ledger.trial.as_ref());
     trial.is_some_and(|trial| wanted.is_some_and(|wanted| wanted.key() == trial.release))
 }
 
-fn summarize(
-    at: &Situation<'_>,
-    app: &AppId,
-    volumes: &[OwnVolume],
-    containers: &[ObservedService],
-) -> String {
+fn summarize(at: &Situation, app: &AppId, volumes: &[OwnVolume], containers: &[ObservedService]) -> String {
     let volumes: Vec<_> = volumes.iter().map(|volume| volume.volume.as_str()).collect();
     let services: BTreeSet<_> = containers.iter().map(|seen| seen.service.as_str()).collect();
     let services: Vec<_> = services.into_iter().collect();
@@ -88,12 +83,12 @@ fn summarize(
 }
 
 /// Lists all volumes, by app.
-fn listed(at: &Situation<'_>, volumes: &[OwnVolume]) -> String {
+fn listed(at: &Situation, volumes: &[OwnVolume]) -> String {
     let apps: BTreeSet<_> = volumes.iter().map(|volume| &volume.app).collect();
     let of_app = |app: &&AppId| {
         let names: BTreeSet<_> =
             volumes.iter().filter(|v| v.app == **app).map(|v| v.volume.as_str()).collect();
-        let is_gone = at.target.is_none_or(|target| !target.apps.contains_key(*app));
+        let is_gone = at.target.as_ref().is_none_or(|target| !target.apps.contains_key(*app));
         let gone = if is_gone { " (no longer wanted)" } else { "" };
         format!("{}{gone} has {}", name_of_app(at, app), names.into_iter().collect::<Vec<_>>().join(", "))
     };

@@ -12,7 +12,7 @@ use super::lookup::{check_not_held, find_app, name_of_app};
 
 /// Keeps a service stopped until it is started, or its spec changes.
 pub(super) fn stop(
-    at: &Situation<'_>,
+    at: &Situation,
     ledger: &mut Ledger,
     service: &OfService,
     is_forced: bool,
@@ -39,7 +39,7 @@ pub(super) fn stop(
 }
 
 /// Lets a service run again that an operator stopped. Locks and a hold do not forbid this.
-pub(super) fn start(at: &Situation<'_>, ledger: &mut Ledger, service: &OfService) -> Result<String, Answer> {
+pub(super) fn start(at: &Situation, ledger: &mut Ledger, service: &OfService) -> Result<String, Answer> {
     let (app, service) = find_service(at, service)?;
     let subject = format!("service {service} of {}", name_of_app(at, &app));
     let halted = ledger.apps.get_mut(&app).and_then(|entry| entry.halted.remove(&service));
@@ -51,7 +51,7 @@ pub(super) fn start(at: &Situation<'_>, ledger: &mut Ledger, service: &OfService
 
 /// Makes the planner stop and start the container of a service once.
 pub(super) fn restart(
-    at: &Situation<'_>,
+    at: &Situation,
     ledger: &mut Ledger,
     service: &OfService,
     is_forced: bool,
@@ -77,13 +77,13 @@ pub(super) fn restart(
 }
 
 /// The operator's stop of a service, if the service still has the same spec.
-fn halt<'a>(at: &Situation<'a>, app: &AppId, service: &ServiceName, spec: &ServiceSpec) -> Option<&'a Halt> {
+fn halt<'a>(at: &'a Situation, app: &AppId, service: &ServiceName, spec: &ServiceSpec) -> Option<&'a Halt> {
     at.ledger.apps.get(app)?.halted.get(service).filter(|halt| halt.spec == spec.hash)
 }
 
 /// The spec that an operator means by a service's name: that of the container that is up, else that of the release on
 /// trial, of the accepted one, or of the wanted one.
-fn current_spec<'a>(at: &'a Situation<'a>, app: &'a AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
+fn current_spec<'a>(at: &'a Situation, app: &'a AppId, service: &ServiceName) -> Option<&'a ServiceSpec> {
     let runs = |spec: &&ServiceSpec| {
         AppSituation::new(at, app).containers_of(service).any(|seen| is_up(seen) && seen.spec == spec.hash)
     };
@@ -104,7 +104,7 @@ fn current_spec<'a>(at: &'a Situation<'a>, app: &'a AppId, service: &ServiceName
 }
 
 /// The names of all services of an app, including those that are known only because an operator stopped them.
-fn service_names(at: &Situation<'_>, app: &AppId) -> BTreeSet<ServiceName> {
+fn service_names(at: &Situation, app: &AppId) -> BTreeSet<ServiceName> {
     let halted = at.ledger.apps.get(app).into_iter().flat_map(|entry| entry.halted.keys());
     AppSituation::new(at, app)
         .releases()
@@ -115,7 +115,7 @@ fn service_names(at: &Situation<'_>, app: &AppId) -> BTreeSet<ServiceName> {
 }
 
 /// Finds the service, in the only app that has it.
-fn find_service(at: &Situation<'_>, given: &OfService) -> Result<(AppId, ServiceName), Answer> {
+fn find_service(at: &Situation, given: &OfService) -> Result<(AppId, ServiceName), Answer> {
     let known = at.target.iter().flat_map(|t| t.apps.keys()).chain(at.ledger.apps.keys());
     let apps: BTreeSet<AppId> = match &given.app {
         Some(app) => BTreeSet::from([find_app(at, app)?]),
@@ -137,7 +137,7 @@ fn find_service(at: &Situation<'_>, given: &OfService) -> Result<(AppId, Service
 }
 
 /// Says that there is no such service, and lists those that exist.
-fn unknown(at: &Situation<'_>, apps: &BTreeSet<AppId>, service: &str) -> String {
+fn unknown(at: &Situation, apps: &BTreeSet<AppId>, service: &str) -> String {
     let named = apps.iter().filter_map(|app| {
         let services: Vec<_> = service_names(at, app).iter().map(ToString::to_string).collect();
         (!services.is_empty()).then(|| format!("{} has {}", name_of_app(at, app), services.join(", ")))

@@ -1,25 +1,12 @@
 //! Forecasts: the device as text, its stages as text.
 
-use std::sync::Arc;
-
 use super::*;
-use crate::model::{Delivered, Forecast, Lease};
-use crate::plan::{OwnedSituation, forecast};
+use crate::model::{Forecast, Lease};
+use crate::plan::forecast;
 
 impl Device {
     fn forecast(&self) -> Forecast {
-        forecast(OwnedSituation {
-            target: self.target.clone().map(|target| Arc::new(Delivered { target, record: None })),
-            observed: self.observed.clone(),
-            ledger: self.ledger.clone(),
-            pulling: self.pulling.clone(),
-            weighing: self.weighing.clone(),
-            cooling: self.cooling.clone(),
-            steady: self.steady.clone(),
-            facts: self.facts.clone(),
-            boot_id: "boot".into(),
-            settings: self.settings.clone(),
-        })
+        forecast(self.situation())
     }
 }
 

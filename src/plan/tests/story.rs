@@ -93,6 +93,7 @@
 //! is called by its service and release, and a wait names its service (or `all`) and its reason.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
@@ -500,25 +501,26 @@ impl Device {
         BTreeMap::from([(format!("lan_{config}"), id)])
     }
 
-    pub(super) fn situation(&self) -> Situation<'_> {
+    pub(super) fn situation(&self) -> Situation {
         Situation {
-            target: self.target.as_ref(),
-            observed: &self.observed,
-            ledger: &self.ledger,
-            pulling: &self.pulling,
-            weighing: &self.weighing,
-            cooling: &self.cooling,
-            steady: &self.steady,
-            facts: &self.facts,
-            boot_id: "boot",
-            settings: &self.settings,
+            target: self.target.clone().map(Arc::new),
+            observed: Arc::new(self.observed.clone()),
+            ledger: Arc::new(self.ledger.clone()),
+            pulling: self.pulling.clone(),
+            weighing: self.weighing.clone(),
+            cooling: self.cooling.clone(),
+            steady: self.steady.clone(),
+            facts: Arc::new(self.facts.clone()),
+            boot_id: "boot".into(),
+            settings: Arc::new(self.settings.clone()),
         }
     }
 
     /// Plans, and checks the plan against the safety rules.
     pub(super) fn plan(&self) -> Plan {
-        let plan = plan(&self.situation());
-        assert_eq!(violations(&self.situation(), &plan), Vec::<String>::new(), "{}", self.shown());
+        let at = self.situation();
+        let plan = plan(&at);
+        assert_eq!(violations(&at, &plan), Vec::<String>::new(), "{}", self.shown());
         plan
     }
 
