@@ -239,6 +239,9 @@ fn docker_compose_is_of_the_same_opinion_of_other_files() {
             ..Case::default()
         };
         let ours = verdict(case.ours());
+        if let Err(error) = &ours {
+            println!("refused: {}: {error}", case.name);
+        }
         match case.composes(&compose) {
             Ok(Some(theirs)) => {
                 accepted += 1;
