@@ -208,8 +208,23 @@ fn reading_a_fleet() {
     target    2222222222222222222222222222222222222222
     devices   2
     releases  2
+    registry  -
     created   <now>
     ");
+}
+
+#[test]
+fn a_fleet_has_a_registry_as_a_setting() {
+    let lab = Lab::new();
+    let registry = |words: &str| lab.serving.json(words)["fleet"]["registry"].clone();
+    assert_eq!(registry("fleet show lab"), Value::Null);
+    assert_eq!(registry("fleet set lab --registry r.example/lab/"), "r.example/lab");
+    assert_eq!(registry("fleet show lab"), "r.example/lab");
+    assert_eq!(registry("fleet set lab --no-registry"), Value::Null);
+    let created = lab.serving.json("fleet create yard --registry localhost:5000");
+    assert_eq!(created["created"]["fleet"]["registry"], "localhost:5000");
+    assert_snapshot!(lab.run("fleet set lab --registry lab"), @"");
+    assert_snapshot!(lab.run("fleet set lab"), @"");
 }
 
 #[test]

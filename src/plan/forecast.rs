@@ -285,6 +285,7 @@ impl Model {
             | Reason::InsufficientDisk
             | Reason::PortInUse
             | Reason::WrongArchitecture
+            | Reason::UnsupportedImage
             | Reason::HostLacks
             | Reason::DownloadGivenUp
             | Reason::Stopped
@@ -332,6 +333,7 @@ fn ends_by_itself(waiting: &Waiting) -> bool {
         | Reason::InsufficientDisk
         | Reason::PortInUse
         | Reason::WrongArchitecture
+        | Reason::UnsupportedImage
         | Reason::HostLacks
         | Reason::DownloadGivenUp
         | Reason::Stopped

@@ -54,6 +54,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.facts.known.free = about.and_then(|about| self.host.free(&about.data_root));
         self.facts.known.architecture =
             about.map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
+        self.facts.known.lacks_zstd = about.is_some_and(|about| about.lacks_zstd);
         self.facts.known.ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
         self.facts.known.lacks = self.lacks();
         // Volumes only change by hand, so they are read once, and again while one of them blocks a release.

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::at::{At, Notes};
 use super::networking::host_name;
-use super::{Contents, Form, paths, refusal};
+use super::{Contents, Form, paths};
 use crate::model::{NetworkAttachment, NetworkMode, NetworkName, Refusal, ServiceName, ServiceSpec};
 use crate::wire::state_v3::ReleaseState;
 
