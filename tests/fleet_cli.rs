@@ -223,8 +223,13 @@ fn a_fleet_has_a_registry_as_a_setting() {
     assert_eq!(registry("fleet set lab --no-registry"), Value::Null);
     let created = lab.serving.json("fleet create yard --registry localhost:5000");
     assert_eq!(created["created"]["fleet"]["registry"], "localhost:5000");
-    assert_snapshot!(lab.run("fleet set lab --registry lab"), @"");
-    assert_snapshot!(lab.run("fleet set lab"), @"");
+    assert_snapshot!(lab.run("fleet set lab --registry lab"), @r#"
+    --- stderr
+    error: "lab" cannot be a registry: write HOST[:PORT][/PATH], e.g. registry.example.com/lab, without https:// and in lower case, 128 characters at most
+    --- exit 2
+    "#);
+    let none = lab.run("fleet set lab");
+    assert!(none.contains("--registry") && none.ends_with("--- exit 2"), "{none}");
 }
 
 #[test]
@@ -255,6 +260,7 @@ fn pinning_and_tagging() {
     target    1111111111111111111111111111111111111111
     devices   2
     releases  2
+    registry  -
     created   <now>
     ");
     assert_snapshot!(lab.run("release delete 1111"), @r"
@@ -275,6 +281,7 @@ fn pinning_and_tagging() {
     target    2222222222222222222222222222222222222222
     devices   2
     releases  2
+    registry  -
     created   <now>
     ");
     assert_snapshot!(lab.run("release invalidate 2222"), @r"

@@ -280,7 +280,8 @@ fn a_build_that_fails_creates_nothing() {
 
 #[test]
 fn a_build_that_fails_is_kept_with_its_log_if_wanted() {
-    let scene = Scene::new("push-keep", TWO);
+    let one = "== compose.yaml\nservices:\n  web: {build: web, ports: ['127.0.0.1::8080']}\n== web/Dockerfile\nFROM APP\n";
+    let scene = Scene::new("push-keep", one);
     let agent = Agent::start(&scene.lab, &scene.server, &scene.fleet, "a");
     let commit = scene.git();
     scene.server.cli(&["fleet", "set", &scene.fleet.name, "--registry", &scene.registry()]);
@@ -354,7 +355,11 @@ fn without_docker_or_a_registry_nothing_is_built() {
     Pushed::of(out).failed(1, "error: docker is not installed", &["install Docker's command line"]);
 
     scene.push(&[]).failed(2, "error: it is not known where the image of Api_2 goes", &["COTTER_REGISTRY"]);
-    scene.push(&["--registry", "lab"]).failed(2, "error: --registry \"lab\" does not begin with a host", &[]);
+    scene.push(&["--registry", "lab"]).failed(
+        2,
+        "error: --registry: \"lab\" cannot be a registry: write HOST",
+        &[],
+    );
 
     let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let pushed = scene.push(&["--registry", &away]);

@@ -110,13 +110,8 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
         }
         if let Err(error) = build_and_push(docker, &targets).await {
             if let Some(log) = docker.recorded().filter(|_| is_failure(&error)) {
-                let failed = failed_release(&commit, !verb.draft, log);
-                release::post(&client, &fleet.name, &failed, &[])
-                    .await
-                    .with_context(|| format!("{error:#}; and the failure is not recorded"))?;
-                print::note(&format!(
-                    "recorded as failed: `cotter release show {commit}` prints the end of this log"
-                ));
+                record_failure(&client, &fleet.name, failed_release(&commit, !verb.draft, log), &error)
+                    .await?;
             }
             return Err(error);
         }
@@ -169,6 +164,20 @@ fn registry_of(given: Option<&str>, fleet: &FleetView) -> anyhow::Result<Option<
 /// Whether docker itself said no, and not a person who interrupted it.
 fn is_failure(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DockerError::Failed(_))))
+}
+
+/// Creates the release of a build that failed. It may not be possible, either.
+async fn record_failure(
+    client: &Client,
+    fleet: &str,
+    failed: CreateRelease,
+    error: &anyhow::Error,
+) -> anyhow::Result<()> {
+    let posted = release::post(client, fleet, &failed, &[]).await;
+    posted.with_context(|| format!("{error:#}; and the failure is not recorded"))?;
+    let commit = &failed.commit;
+    print::note(&format!("recorded as failed: `cotter release show {commit}` prints the end of this log"));
+    Ok(())
 }
 
 /// The record of a build that failed.

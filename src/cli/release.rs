@@ -277,7 +277,7 @@ fn state(release: &ReleaseView) -> String {
 fn log(log: &str) -> anyhow::Result<()> {
     print::line("")?;
     print::line("END OF THE BUILD'S LOG")?;
-    log.lines().try_for_each(|line| print::line(&format!("  {}", line.replace('\t', "    "))))
+    log.lines().try_for_each(|line| print::line(&format!("| {}", line.replace('\t', "    "))))
 }
 
 pub(super) fn shown(release: &ReleaseView, json: bool) -> anyhow::Result<()> {
