@@ -69,7 +69,8 @@ fn mounted(fields: &Map<String, Value>) -> BTreeSet<&str> {
     };
     let volumes = items("volumes").into_iter().filter_map(|mount| match mount {
         Value::Object(mount) => mount.get("target").and_then(Value::as_str),
-        mount => mount.as_str().map(|text| text.split(':').nth(1).unwrap_or(text)),
+        Value::String(text) => Some(text.split(':').nth(1).unwrap_or(text)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) => None,
     });
     let tmpfs = items("tmpfs").into_iter().filter_map(Value::as_str);
     volumes.chain(tmpfs.filter_map(|text| text.split(':').next())).map(bare).collect()

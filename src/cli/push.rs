@@ -103,21 +103,17 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     let mut exact = release::exact(&http, &images).await?;
     let mut docker = if targets.is_empty() { None } else { Some(Docker::find().await?) };
     if let Some(docker) = &mut docker {
-        check_can_be_built(&targets, docker.builder)?;
-        check_registries(docker, &http, &targets).await?;
         if verb.record_failure {
             docker.record();
         }
-        if let Err(error) = build_and_push(docker, &targets).await {
-            if let Some(log) = docker.recorded().filter(|_| is_failure(&error)) {
-                record_failure(&client, &fleet.name, failed_release(&commit, !verb.draft, log), &error)
-                    .await?;
-            }
-            return Err(error);
+        let built = build_all(docker, &http, &targets).await;
+        if let (Err(error), Some(log)) = (&built, docker.recorded())
+            && is_failure(error)
+        {
+            let failed = failed_release(&commit, !verb.draft, log);
+            record_failure(&client, &fleet.name, failed, error).await?;
         }
-        for Target { service, image, .. } in &targets {
-            exact.insert(service.clone(), digest_of(docker, &http, service, image).await?);
-        }
+        exact.extend(built?);
     }
     image_warnings::print(&http, &file.services, &release::found(&images, &exact)).await;
     let body = CreateRelease {
@@ -146,6 +142,22 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
         None => following.await?,
     };
     Ok(exit.into())
+}
+
+/// Builds and pushes all images. Returns them with their digests, by service.
+async fn build_all(
+    docker: &mut Docker,
+    http: &Http,
+    targets: &[Target],
+) -> anyhow::Result<BTreeMap<String, ImageRef>> {
+    check_can_be_built(targets, docker.builder)?;
+    check_registries(docker, http, targets).await?;
+    build_and_push(docker, targets).await?;
+    let mut exact = BTreeMap::new();
+    for Target { service, image, .. } in targets {
+        exact.insert(service.clone(), digest_of(docker, http, service, image).await?);
+    }
+    Ok(exact)
 }
 
 /// The registry that is given, else that of the fleet.

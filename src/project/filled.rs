@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::error::{Finding, Place};
-use super::{model, variables};
+use super::variables;
 
 /// The variables that were filled in, by place, with their values.
 #[derive(Debug, Clone, Default)]
@@ -12,12 +12,12 @@ pub(super) struct Filled(BTreeMap<Place, BTreeMap<String, String>>);
 
 /// Values of variables that remembers which of them were read.
 pub(super) struct Recorded<'v> {
-    values: &'v model::Values,
+    values: &'v BTreeMap<String, String>,
     used: RefCell<BTreeMap<String, String>>,
 }
 
 impl<'v> Recorded<'v> {
-    pub(super) fn of(values: &'v model::Values) -> Self {
+    pub(super) fn of(values: &'v BTreeMap<String, String>) -> Self {
         Self { values, used: RefCell::default() }
     }
 }
