@@ -307,7 +307,7 @@ fn a_build_that_fails_is_kept_with_its_log_if_wanted() {
         "{}",
         pushed.said
     );
-    assert_eq!(scene.releases(), [commit.clone()]);
+    assert_eq!(scene.releases(), std::slice::from_ref(&commit));
     agent.until_serves("web", &commit, "corrected");
 }
 

@@ -107,11 +107,8 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
             docker.record();
         }
         let built = build_all(docker, &http, &targets).await;
-        if let (Err(error), Some(log)) = (&built, docker.recorded())
-            && is_failure(error)
-        {
-            let failed = failed_release(&commit, !verb.draft, log);
-            record_failure(&client, &fleet.name, failed, error).await?;
+        if let (Err(error), Some(log)) = (&built, docker.recorded()) {
+            record_failure(&client, &fleet.name, failed_release(&commit, !verb.draft, log), error).await?;
         }
         exact.extend(built?);
     }
@@ -178,13 +175,16 @@ fn is_failure(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DockerError::Failed(_))))
 }
 
-/// Creates the release of a build that failed. It may not be possible, either.
+/// Creates the release of a build that failed, if docker itself said no. It may not be possible, either.
 async fn record_failure(
     client: &Client,
     fleet: &str,
     failed: CreateRelease,
     error: &anyhow::Error,
 ) -> anyhow::Result<()> {
+    if !is_failure(error) {
+        return Ok(());
+    }
     let posted = release::post(client, fleet, &failed, &[]).await;
     posted.with_context(|| format!("{error:#}; and the failure is not recorded"))?;
     let commit = &failed.commit;
