@@ -151,6 +151,22 @@ fn verdict(project: Result<Project, String>) -> Result<Value, String> {
     on_device(&project)
 }
 
+/// Whether devices accept the project with the images that `cotter push` builds. The folders of the builds may be missing.
+///
+/// # Errors
+///
+/// The first reason why not.
+fn judge_once_built(project: &Project) -> Result<(), String> {
+    let image = cotter::model::ImageRef::parse("image").unwrap();
+    let images = project.file.services.keys().map(|name| (name.clone(), image.clone())).collect();
+    if let Some(without) = project.without_image(true).first() {
+        return Err(without.to_string());
+    }
+    cotter::wire::compose_file::check(&project.file, &images, None)
+        .map(drop)
+        .map_err(|refusals| project.finding(&refusals[0]).to_string())
+}
+
 fn cases(below: &Path) -> Vec<Case> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/compose_projects");
     let mut paths: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -223,6 +239,21 @@ fn docker_compose_is_of_the_same_opinion() {
     assert!(wrong.is_empty(), "{} projects", wrong.len());
 }
 
+/// `docs/compose.md` is compared with this list, which must be that of the Compose that judges.
+#[test]
+fn the_list_of_fields_is_that_of_the_schema() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    if !root.join(".cross/compose/compose/docker-compose").exists() {
+        eprintln!("skipped: scripts/prepare.sh installs docker-compose");
+        return;
+    }
+    let out = Command::new(root.join("scripts/compose-fields.py")).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let listed = fs::read_to_string(root.join("tests/compose_fields.txt")).unwrap();
+    let hint = "scripts/compose-fields.py >tests/compose_fields.txt";
+    assert!(String::from_utf8(out.stdout).unwrap() == listed, "the list is out of date: {hint}");
+}
+
 /// `COTTER_COMPOSE_FILES=LIST cargo test --test compose_projects other_files -- --nocapture` compares any compose files,
 /// whose paths are the lines of LIST, and prints what differs.
 #[test]
@@ -230,7 +261,7 @@ fn docker_compose_is_of_the_same_opinion_of_other_files() {
     let compose = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cross/compose/compose/docker-compose");
     let Some(list) = std::env::var_os("COTTER_COMPOSE_FILES") else { return };
     let list = fs::read_to_string(list).unwrap();
-    let (mut accepted, mut alike, mut both) = (0, 0, 0);
+    let (mut accepted, mut alike, mut both, mut to_build) = (0, 0, 0, 0);
     for path in list.lines().map(Path::new) {
         let case = Case {
             name: path.display().to_string(),
@@ -239,10 +270,23 @@ fn docker_compose_is_of_the_same_opinion_of_other_files() {
             ..Case::default()
         };
         let ours = verdict(case.ours());
+        if let Err(error) = &ours {
+            println!("refused: {}: {error}", case.name);
+        }
         match case.composes(&compose) {
-            Ok(Some(theirs)) => {
+            theirs @ Ok(Some(_) | None) => {
                 accepted += 1;
-                let Ok(ours) = ours else { continue };
+                let Ok(ours) = ours else {
+                    match case.ours().and_then(|project| judge_once_built(&project)) {
+                        Ok(()) => to_build += 1,
+                        Err(why) => println!("refused also once built: {}: {why}", case.name),
+                    }
+                    continue;
+                };
+                let Some(theirs) = theirs.unwrap() else {
+                    println!("what Compose prints is refused: {}", case.name);
+                    continue;
+                };
                 both += 1;
                 let theirs = on_device(&theirs);
                 if theirs.as_ref() == Ok(&ours) {
@@ -253,8 +297,9 @@ fn docker_compose_is_of_the_same_opinion_of_other_files() {
             }
             Err(_) if ours.is_ok() => println!("only Compose refuses {}", case.name),
             Err(_) => {}
-            Ok(None) => println!("what Compose prints is refused: {}", case.name),
         }
     }
-    println!("Compose accepts {accepted}, we accept {both} of them, and {alike} are alike");
+    println!(
+        "Compose accepts {accepted}, we accept {both} of them, and {alike} are alike; `cotter push` accepts {to_build} more"
+    );
 }

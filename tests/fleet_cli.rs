@@ -163,9 +163,9 @@ fn reading_a_fleet() {
     1       lab   latest   222222222222  2        2
     ");
     assert_snapshot!(lab.run("device list"), @r"
-    UUID          NAME   FLEET  ONLINE  TARGET        BY     RUNNING  UPDATE  TAGS
-    aaaa0000aaaa  porch  lab    no      222222222222  fleet  -        -       -
-    bbbb0000bbbb  attic  lab    no      222222222222  fleet  -        -       -
+    UUID          NAME   FLEET  STATE   TARGET        BY     RUNNING  SEEN   WHY
+    aaaa0000aaaa  porch  lab    silent  222222222222  fleet  -        never  -
+    bbbb0000bbbb  attic  lab    silent  222222222222  fleet  -        never  -
     ");
     assert_snapshot!(lab.run("release list lab"), @r"
     COMMIT                                    FLEET  STATE    STARTED               TARGET OF  PINNED  RUNNING
@@ -193,8 +193,9 @@ fn reading_a_fleet() {
     pin              -
     target           2222222222222222222222222222222222222222
     running          -
-    update           -
-    online           no
+    state            silent
+    why              -
+    agent            -
     last seen        -
     tags             -
     registered with  key <key id>
@@ -206,10 +207,30 @@ fn reading_a_fleet() {
     uuid      <fleet uuid>
     follows   latest
     target    2222222222222222222222222222222222222222
-    devices   2
+    devices   2: 2 silent
     releases  2
+    registry  -
     created   <now>
     ");
+}
+
+#[test]
+fn a_fleet_has_a_registry_as_a_setting() {
+    let lab = Lab::new();
+    let registry = |words: &str| lab.serving.json(words)["fleet"]["registry"].clone();
+    assert_eq!(registry("fleet show lab"), Value::Null);
+    assert_eq!(registry("fleet set lab --registry r.example/lab/"), "r.example/lab");
+    assert_eq!(registry("fleet show lab"), "r.example/lab");
+    assert_eq!(registry("fleet set lab --no-registry"), Value::Null);
+    let created = lab.serving.json("fleet create yard --registry localhost:5000");
+    assert_eq!(created["created"]["fleet"]["registry"], "localhost:5000");
+    assert_snapshot!(lab.run("fleet set lab --registry lab"), @r#"
+    --- stderr
+    error: "lab" cannot be a registry: write HOST[:PORT][/PATH], e.g. registry.example.com/lab, without https:// and in lower case, 128 characters at most
+    --- exit 2
+    "#);
+    let none = lab.run("fleet set lab");
+    assert!(none.contains("--registry") && none.ends_with("--- exit 2"), "{none}");
 }
 
 #[test]
@@ -238,8 +259,9 @@ fn pinning_and_tagging() {
     uuid      <fleet uuid>
     follows   pin
     target    1111111111111111111111111111111111111111
-    devices   2
+    devices   2: 2 silent
     releases  2
+    registry  -
     created   <now>
     ");
     assert_snapshot!(lab.run("release delete 1111"), @r"
@@ -258,8 +280,9 @@ fn pinning_and_tagging() {
     uuid      <fleet uuid>
     follows   latest
     target    2222222222222222222222222222222222222222
-    devices   2
+    devices   2: 2 silent
     releases  2
+    registry  -
     created   <now>
     ");
     assert_snapshot!(lab.run("release invalidate 2222"), @r"
@@ -296,8 +319,9 @@ fn pinning_and_tagging() {
     pin        -
     target     2222222222222222222222222222222222222222
     running    -
-    update     -
-    online     no
+    state      silent
+    why        -
+    agent      -
     last seen  -
     tags       ring=canary
     ");
@@ -310,8 +334,9 @@ fn pinning_and_tagging() {
     pin        -
     target     -
     running    -
-    update     -
-    online     no
+    state      silent
+    why        -
+    agent      -
     last seen  -
     tags       ring=prod
     ");
@@ -777,12 +802,17 @@ fn help_and_version() {
                           or more characters of it
 
     Options:
-          --filter <FILTER>  Only devices whose tags match: key=value, key!=value, key or !key; several
-                             are joined by ',' and must all match
-          --fleet <FLEET>    Only devices of this fleet
-          --dry-run          Shows which devices would be changed, and changes none
-          --json             Prints JSON
-      -h, --help             Print help
+          --filter <FILTER>      Only devices whose tags match: key=value, key!=value, key or !key;
+                                 several are joined by ',' and must all match
+          --fleet <FLEET>        Only devices of this fleet
+          --dry-run              Shows which devices would be changed, and changes none
+          --wait                 Waits until the devices that this concerns run their target. Exit code
+                                 40: more failed than --allow-failed; 22: the time was over
+          --timeout <TIME>       The longest time to wait [default: 30min]
+          --allow-failed <N|N%>  How many devices may fail, or not be done in time: a number, or a share
+                                 of all such as 2% [default: 0]
+          --json                 Prints JSON
+      -h, --help                 Print help
 
     Connection:
           --url <URL>          Address of the fleet server [env: COTTER_FLEET_URL=] [default:

@@ -45,7 +45,7 @@ impl Lab {
     fn new() -> Self {
         let mut lab = Self { world: World::default() };
         let uuid = AppId::parse("uuid-of-lab").unwrap();
-        let new = NewFleet { uuid, name: "lab".into(), created: at(0), key: hash("first") };
+        let new = NewFleet { uuid, name: "lab".into(), created: at(0), key: hash("first"), registry: None };
         lab.change(lab.world.create_fleet(new)).unwrap();
         lab
     }
@@ -356,7 +356,7 @@ fn names_are_checked_and_shown_with_odd_characters_escaped() {
         ("lab\u{202e}", "cannot be a fleet name: it has 1 to 255"),
     ] {
         let uuid = AppId::parse("other").unwrap();
-        let new = NewFleet { uuid, name: name.into(), created: at(0), key: hash("other") };
+        let new = NewFleet { uuid, name: name.into(), created: at(0), key: hash("other"), registry: None };
         let refused = lab.world.create_fleet(new).unwrap_err().to_string();
         assert!(refused.contains(expected), "{refused}");
     }

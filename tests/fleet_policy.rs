@@ -52,7 +52,13 @@ impl Desk {
     fn add_fleet(&mut self, name: &str) {
         let created = self.now();
         let uuid = AppId::parse(format!("uuid-of-{name}")).unwrap();
-        let new = NewFleet { uuid, name: name.into(), created, key: KeyHash(format!("key-of-{name}")) };
+        let new = NewFleet {
+            uuid,
+            name: name.into(),
+            created,
+            key: KeyHash(format!("key-of-{name}")),
+            registry: None,
+        };
         self.change(self.world.create_fleet(new)).unwrap();
     }
 
@@ -79,10 +85,20 @@ impl Desk {
             services: BTreeMap::from([(ServiceName::parse("web").unwrap(), web)]),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            build_log: None,
         };
         tweak(&mut new);
         let created = self.world.create_release(&self.fleet(fleet), new).map(|(_, changes)| changes);
         self.change(created).unwrap();
+    }
+
+    /// A release of which there is only the log of its build.
+    fn add_failed(&mut self, fleet: &str, name: &str) {
+        self.add_release(fleet, name, |new| {
+            new.status = ReleaseStatus::Failed;
+            new.services.clear();
+            new.build_log = Some("COPY failed".into());
+        });
     }
 
     fn patch_release(&mut self, name: &str, patch: ReleasePatch) -> Result<(), Refusal> {
@@ -568,6 +584,81 @@ fn assert_sound(d: &Desk) {
             (Some(_), None) => panic!("there is a trackable release, and the fleet has none"),
             (None, _) => {}
         }
+    }
+}
+
+/// What a failed build left gets to no device, and gives way to the release that is built next.
+#[test]
+fn the_record_of_a_failed_build_never_becomes_a_release() {
+    let mut desk = Desk::default();
+    desk.add_fleet("lab");
+    desk.add_release("lab", "good", |_| {});
+    desk.add_device("a", "lab");
+    desk.add_failed("lab", "bad");
+    assert_eq!(desk.target("a").as_deref(), Some("good"));
+    let commit = Commit::parse("bad").unwrap();
+    for status in [ReleaseStatus::Success, ReleaseStatus::Running] {
+        let patch = ReleasePatch { status: Some(status), ..ReleasePatch::default() };
+        assert_eq!(desk.patch_release("bad", patch), Err(Refusal::NoImages { commit: commit.clone() }));
+    }
+    let failed = ReleaseStatus::Failed;
+    assert_eq!(desk.pin("a", "bad"), Err(Refusal::NotSuccessful { commit: commit.clone(), status: failed }));
+    assert!(desk.pin_fleet("lab", "bad").is_err());
+    // Whoever says that nothing failed must say what runs.
+    let fleet = desk.fleet("lab");
+    let empty = NewRelease {
+        commit: Commit::parse("empty").unwrap(),
+        status: ReleaseStatus::Success,
+        is_final: true,
+        is_passing_tests: true,
+        start_timestamp: desk.now(),
+        services: BTreeMap::new(),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        build_log: None,
+    };
+    assert!(matches!(desk.world.create_release(&fleet, empty), Err(Refusal::NoImages { .. })));
+    // The same commit fails again, and then it is built.
+    let first = desk.release("bad").number;
+    desk.add_failed("lab", "bad");
+    assert!(desk.release("bad").number > first);
+    desk.add_release("lab", "bad", |_| {});
+    assert_eq!(desk.world.releases().count(), 2);
+    assert_eq!(desk.target("a").as_deref(), Some("bad"));
+    assert_eq!(desk.release("bad").build_log, None);
+    // From now on the commit is taken.
+    let fleet = desk.fleet("lab");
+    let again = Release::clone(&desk.release("bad"));
+    let failed = NewRelease {
+        commit: again.commit,
+        status: ReleaseStatus::Failed,
+        is_final: true,
+        is_passing_tests: true,
+        start_timestamp: again.start_timestamp,
+        services: BTreeMap::new(),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        build_log: None,
+    };
+    assert!(matches!(desk.world.create_release(&fleet, failed), Err(Refusal::CommitTaken { .. })));
+}
+
+#[test]
+fn a_fleet_has_the_registry_that_was_set_last() {
+    let mut desk = Desk::default();
+    desk.add_fleet("lab");
+    assert_eq!(desk.fleet("lab").registry, None);
+    for (registry, wanted) in
+        [("r.example/lab", Some("r.example/lab")), ("localhost:5000", Some("localhost:5000")), ("", None)]
+    {
+        desk.change(desk.world.set_registry(&desk.fleet("lab"), registry)).unwrap();
+        assert_eq!(desk.fleet("lab").registry.as_deref(), wanted);
+    }
+    for bad in ["lab", "https://r.example", "r.example/", "r.example/A"] {
+        assert!(
+            matches!(desk.world.set_registry(&desk.fleet("lab"), bad), Err(Refusal::BadText { .. })),
+            "{bad}"
+        );
     }
 }
 

@@ -502,6 +502,59 @@ async fn a_release_from_the_future_is_the_latest_until_the_next_one() {
 }
 
 #[tokio::test]
+async fn a_failed_build_is_kept_with_its_log_and_gets_to_no_device() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let key = desk.fleet("lab").await;
+    desk.register(&key, device(A, "key-a")).await;
+    desk.release("lab", "good").await;
+    let failed = |status: &str, log: &str| json!({ "commit": "bad-1", "status": status, "composition": { "services": {} }, "images": {}, "build_log": log });
+    let releases = "/fleets/lab/releases";
+    assert_eq!(desk.operate(Method::POST, releases, failed("success", "x")).await.0, 422);
+    assert_eq!(desk.operate(Method::POST, releases, failed("failed", &"x".repeat(16_385))).await.0, 400);
+    assert_eq!(desk.operate(Method::POST, releases, failed("failed", "COPY: no such file")).await.0, 201);
+    let (_, shown) = desk.operate(Method::GET, "/releases/bad-1", json!(null)).await;
+    assert_eq!((&shown["build_log"], &shown["status"]), (&json!("COPY: no such file"), &json!("failed")));
+    assert_eq!(desk.commit_for(A, "key-a").await.as_deref(), Some("good"));
+    for patch in [json!({ "status": "success" }), json!({ "status": "running" })] {
+        let (status, said) = desk.operate(Method::PATCH, "/releases/bad-1", patch).await;
+        assert_eq!((status, &said["error"]["code"]), (409, &json!("refused")));
+    }
+    assert_eq!(desk.operate(Method::POST, "/fleets/lab/pin", json!({ "release": "bad-1" })).await.0, 409);
+    // It survives a restart, and gives way to the release that is built next.
+    desk.close().await;
+    let desk = Desk::open(dir.path()).await;
+    let (_, shown) = desk.operate(Method::GET, "/releases/bad-1", json!(null)).await;
+    assert_eq!(shown["build_log"], "COPY: no such file");
+    desk.release("lab", "bad-1").await;
+    let (_, shown) = desk.operate(Method::GET, "/releases/bad-1", json!(null)).await;
+    assert_eq!((&shown["build_log"], &shown["status"]), (&json!(null), &json!("success")));
+    assert_eq!(desk.commit_for(A, "key-a").await.as_deref(), Some("bad-1"));
+}
+
+#[tokio::test]
+async fn the_registry_of_a_fleet_survives_a_restart() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.fleet("lab").await;
+    let set = json!({ "registry": "r.example/lab" });
+    assert_eq!(desk.operate(Method::PATCH, "/fleets/lab", set).await.0, 200);
+    for bad in ["lab", "https://r.example", "r.example/", "R/é"] {
+        assert_eq!(
+            desk.operate(Method::PATCH, "/fleets/lab", json!({ "registry": bad })).await.0,
+            400,
+            "{bad}"
+        );
+    }
+    desk.close().await;
+    let desk = Desk::open(dir.path()).await;
+    let (_, fleet) = desk.operate(Method::PATCH, "/fleets/lab", json!({})).await;
+    assert_eq!(fleet["registry"], "r.example/lab");
+    let (_, fleet) = desk.operate(Method::PATCH, "/fleets/lab", json!({ "registry": "" })).await;
+    assert_eq!(fleet["registry"], json!(null));
+}
+
+#[tokio::test]
 async fn operators_pin_and_unpin_and_devices_hear_it() {
     let dir = TempDir::new().unwrap();
     let desk = Desk::open(dir.path()).await;

@@ -278,6 +278,39 @@ fn a_build_that_fails_creates_nothing() {
 }
 
 #[test]
+fn a_build_that_fails_is_kept_with_its_log_if_wanted() {
+    let one = "== compose.yaml\nservices:\n  web: {build: web, ports: ['127.0.0.1::8080']}\n== web/Dockerfile\nFROM APP\n";
+    let scene = Scene::new("push-keep", one);
+    let agent = Agent::start(&scene.lab, &scene.server, &scene.fleet, "a");
+    let commit = scene.git();
+    scene.server.cli(&["fleet", "set", &scene.fleet.name, "--registry", &scene.registry()]);
+    scene.write("== web/Dockerfile\nFROM APP\nCOPY missing-file /\n");
+    let failed = scene.push(&["--commit", &commit, "--record-failure"]);
+    failed.failed(1, "error: the image of web is not built", &["docker ended with exit code 1"]);
+    assert!(failed.said.contains("recorded as failed: `cotter release show"), "{}", failed.said);
+    assert!(failed.said.contains("missing-file"), "docker's output is shown, too: {}", failed.said);
+    let shown = scene.server.cli_json(&["release", "show", &commit]);
+    let release = &shown["release"];
+    assert_eq!((&release["status"], &release["services"]), (&"failed".into(), &serde_json::json!({})));
+    let log = release["build_log"].as_str().unwrap();
+    assert!(log.contains("missing-file") && log.len() <= 16_384, "{log}");
+    let people = scene.server.cli(&["release", "show", &commit]);
+    assert!(people.contains("END OF THE BUILD'S LOG") && people.contains("missing-file"), "{people}");
+
+    // The corrected project takes its place, in the registry of the fleet. The device has got nothing else.
+    scene.write("== web/Dockerfile\nFROM APP\nENV DEMO_RELEASE=corrected\n");
+    let pushed = scene.push(&["--commit", &commit]);
+    assert_eq!(pushed.code, 0, "{}", pushed.said);
+    assert!(
+        pushed.said.contains(&format!("as {}/lab-of-plants/web:{commit}", scene.registry())),
+        "{}",
+        pushed.said
+    );
+    assert_eq!(scene.releases(), std::slice::from_ref(&commit));
+    agent.until_serves("web", &commit, "corrected");
+}
+
+#[test]
 fn what_devices_refuse_is_said_before_anything_is_built() {
     let scene = Scene::new("push-refused", TWO);
     scene.write(
@@ -321,7 +354,11 @@ fn without_docker_or_a_registry_nothing_is_built() {
     Pushed::of(out).failed(1, "error: docker is not installed", &["install Docker's command line"]);
 
     scene.push(&[]).failed(2, "error: it is not known where the image of Api_2 goes", &["COTTER_REGISTRY"]);
-    scene.push(&["--registry", "lab"]).failed(2, "error: --registry \"lab\" does not begin with a host", &[]);
+    scene.push(&["--registry", "lab"]).failed(
+        2,
+        "error: --registry: \"lab\" cannot be a registry: write HOST",
+        &[],
+    );
 
     let away = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let pushed = scene.push(&["--registry", &away]);

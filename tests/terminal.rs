@@ -48,6 +48,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["fleet", "create", "a"],
     &["fleet", "list"],
     &["fleet", "show", "a"],
+    &["fleet", "set", "a", "--registry", "r.example"],
     &["fleet", "pin", "a", "b"],
     &["fleet", "track-latest", "a"],
     &["fleet", "provisioning-key", "create", "a"],
@@ -259,7 +260,7 @@ fn of_push(method: &str, path: &str) -> Found {
         return (200, releases.to_string().into_bytes());
     }
     let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
-                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "created": TIME });
+                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "registry": null, "created": TIME });
     (200, fleet.to_string().into_bytes())
 }
 
@@ -335,7 +336,7 @@ fn of_fleet(method: &str, path: &str) -> Found {
         return (400, error.to_string().into_bytes());
     }
     let fleet = json!({ "number": 1, "uuid": HOSTILE, "name": HOSTILE, "is_tracking_latest": true, "target": HOSTILE,
-                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "created": TIME });
+                        "devices": 1, "states": { "offline": 1 }, "releases": 1, "registry": HOSTILE, "created": TIME });
     let device = json!({ "uuid": HOSTILE, "number": 1, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "pin": HOSTILE,
                          "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "state": "on-target", "why": HOSTILE,
                          "agent": HOSTILE, "waiting": [{ "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "since": HOSTILE }],
@@ -345,7 +346,7 @@ fn of_fleet(method: &str, path: &str) -> Found {
     let release = json!({ "number": 1, "fleet": HOSTILE, "commit": HOSTILE, "status": "success", "is_final": true,
                           "is_invalidated": false, "is_passing_tests": true, "start_timestamp": TIME, "is_fleet_target": true,
                           "pinned_devices": 1, "running_devices": 1, "services": { HOSTILE: HOSTILE },
-                          "composition": { "services": { HOSTILE: { HOSTILE: HOSTILE } } } });
+                          "composition": { "services": { HOSTILE: { HOSTILE: HOSTILE } } }, "build_log": HOSTILE });
     let key = json!({ "id": HOSTILE, "fleet": HOSTILE, "name": HOSTILE, "state": HOSTILE, "uses": 1, "most_uses": 2,
                       "per_minute": 3, "devices": 4, "created": TIME, "expires": TIME, "last_used": TIME, "revoked": TIME });
     let barred = json!({ "uuid": HOSTILE, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "deleted": TIME,

@@ -10,6 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::build_log::BuildLog;
 use super::print;
 
 /// How long docker may take to end after a signal.
@@ -67,6 +68,8 @@ fn ending(status: ExitStatus) -> String {
 pub(super) struct Docker {
     pub(super) builder: Builder,
     interrupts: Vec<(&'static str, Signal)>,
+    /// Records what docker prints, if that is wanted.
+    log: Option<BuildLog>,
 }
 
 impl Docker {
@@ -81,7 +84,17 @@ impl Docker {
             caught("TERM", SignalKind::terminate())?,
             caught("HUP", SignalKind::hangup())?,
         ];
-        Ok(Self { builder: if is_there { Builder::Buildx } else { Builder::Classic }, interrupts })
+        Ok(Self { builder: if is_there { Builder::Buildx } else { Builder::Classic }, interrupts, log: None })
+    }
+
+    /// Records from now on what docker prints. Docker then prints plain lines, as it does to a file.
+    pub(super) fn record(&mut self) {
+        self.log = Some(BuildLog::default());
+    }
+
+    /// The end of what was recorded.
+    pub(super) fn recorded(&self) -> Option<String> {
+        self.log.as_ref().map(BuildLog::end)
     }
 
     /// Runs docker to its end. All its output goes to standard error.
@@ -89,13 +102,22 @@ impl Docker {
         let mut command = Command::new("docker");
         command.args(order.args).envs(order.variables).stdout(print::for_child()).kill_on_drop(true);
         command.stdin(if order.input.is_some() { Stdio::piped() } else { Stdio::null() });
+        if self.log.is_some() {
+            command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        }
         let mut child = command.spawn().map_err(not_run)?;
         if let (Some(text), Some(mut input)) = (order.input, child.stdin.take()) {
             // Docker that ends before it has read its input says why by itself.
             let _ = input.write_all(text.as_bytes()).await;
         }
+        let ended = async {
+            match &mut self.log {
+                Some(log) => log.follow(&mut child).await,
+                None => child.wait().await,
+            }
+        };
         tokio::select! {
-            ended = child.wait() => {
+            ended = ended => {
                 let status = ended.map_err(DockerError::NotRun)?;
                 if status.success() { Ok(()) } else { Err(DockerError::Failed(status)) }
             }

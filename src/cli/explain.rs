@@ -163,6 +163,9 @@ fn remedy(reason: &str) -> &'static str {
         }
         "insufficient_disk" => "free space on the engine's disk, or lower update.disk_reserve",
         "port_in_use" => "stop the holder of the port, or publish another port in the release",
+        "unsupported_image" => {
+            "push the image with layers packed with gzip (buildx: --output \"type=image,push=true,compression=gzip,force-compression=true\"), or install Docker 23 or newer"
+        }
         "wrong_architecture" => "build the image for this device's architecture",
         "host_lacks" => "connect the device or load its kernel module, or create a release without it",
         "download_given_up" => {

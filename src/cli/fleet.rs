@@ -9,7 +9,8 @@ use super::exit::{Exit, Usage};
 use super::follow::{Scope, Wait};
 use super::print;
 use super::provisioning_key::{self, ProvisioningKey};
-use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
+use crate::http::Method;
+use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, PatchFleet, Pin};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -17,7 +18,10 @@ pub(super) enum Verb {
     #[command(hide = true, disable_help_flag = true)]
     Serve(Moved),
     /// Creates a fleet, and prints the key with which its devices register
-    Create(Named),
+    Create(Create),
+    /// Changes the settings of a fleet
+    #[command(after_help = "Example: cotter fleet set greenhouse --registry registry.example.com/lab")]
+    Set(Set),
     /// Lists the fleets
     List(Plain),
     /// Shows a fleet
@@ -43,6 +47,34 @@ pub(super) struct Named {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
     fleet: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    /// Registry to which `cotter push` pushes the images of the fleet
+    #[arg(long, value_name = "HOST[:PORT][/PATH]")]
+    registry: Option<String>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("setting").required(true).multiple(true))]
+pub(super) struct Set {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    /// Registry to which `cotter push` pushes the images of the fleet
+    #[arg(long, group = "setting", value_name = "HOST[:PORT][/PATH]")]
+    registry: Option<String>,
+    /// Removes the registry
+    #[arg(long, group = "setting", conflicts_with = "registry")]
+    no_registry: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -75,9 +107,17 @@ pub(super) struct TrackLatest {
 pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     match verb {
         Verb::Serve(Moved { arguments }) => return Err(Usage(new_command(&arguments)).into()),
-        Verb::Create(Named { fleet, plain }) => {
+        Verb::Set(Set { fleet, registry, no_registry, plain }) => {
             let client = Client::new(plain.connection)?;
-            let created: FleetCreated = client.post(&["fleets"], &CreateFleet { name: fleet }).await?;
+            let registry = registry.map(|registry| registry.trim_end_matches('/').to_owned());
+            let patch = PatchFleet { registry: if no_registry { Some(String::new()) } else { registry } };
+            let view: FleetView = client.ask(Method::PATCH, &["fleets", &fleet], &[], Some(&patch)).await?;
+            shown(&view, plain.json)?;
+        }
+        Verb::Create(Create { fleet, registry, plain }) => {
+            let client = Client::new(plain.connection)?;
+            let created: FleetCreated =
+                client.post(&["fleets"], &CreateFleet { name: fleet, registry }).await?;
             if plain.json {
                 print::json("created", &created)?;
                 return Ok(Exit::Done);
@@ -175,6 +215,7 @@ fn shown(fleet: &FleetView, json: bool) -> anyhow::Result<()> {
         ("target", print::or_dash(fleet.target.as_deref())),
         ("devices", devices(fleet)),
         ("releases", fleet.releases.to_string()),
+        ("registry", print::or_dash(fleet.registry.as_deref())),
         ("created", fleet.created.to_string()),
     ])
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::client::Client;
 use super::exit::{Exit, Unknown};
 use super::print;
-use crate::wire::operator_api::{DeviceState, DeviceView};
+use crate::wire::operator_api::{DeviceState, DeviceView, ReleaseView};
 
 /// How often the devices are asked for.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -88,6 +88,14 @@ pub(super) struct Scope {
     pub(super) release: Option<String>,
     /// Whether it is an error if there is no such device.
     pub(super) is_any_required: bool,
+}
+
+impl Scope {
+    /// The devices that should run a release.
+    pub(super) fn of_release(release: &ReleaseView) -> Self {
+        let (fleet, release) = (Some(release.fleet.clone()), Some(release.commit.clone()));
+        Self { fleet, release, ..Self::default() }
+    }
 }
 
 /// How the states of devices are printed.

@@ -6,8 +6,10 @@
 
 mod agent;
 mod build;
+mod build_log;
 mod check;
 mod client;
+mod commit;
 mod completion;
 mod compose;
 mod config;
@@ -24,6 +26,7 @@ mod fleet;
 mod fleet_server;
 mod follow;
 mod history;
+mod image_warnings;
 mod join;
 mod journal;
 mod lock;

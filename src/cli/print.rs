@@ -170,6 +170,12 @@ pub(super) fn for_child() -> Stdio {
     io::stderr().into()
 }
 
+/// Prints a part of the output of a program that has passed [`Screen`], where [`for_child`] sends it otherwise. A failure to
+/// print is ignored.
+pub(super) fn output(text: &str) {
+    let _gone = io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// Prints an error and all its causes in one line.
 pub(super) fn error(error: &anyhow::Error) {
     note(&format!("error: {error:#}"));

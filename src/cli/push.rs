@@ -2,28 +2,27 @@
 //!
 //! Everything that can be refused is refused before the first image is built, and the release is created last.
 
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value};
-use tokio::process::Command;
 
 use super::build;
 use super::client::{Client, Connection};
 use super::compose::{self, Verdict};
 use super::docker::{Builder, Docker, DockerError, Order};
-use super::exit::{InTheWay, Usage};
+use super::exit::Usage;
 use super::follow::{Scope, Wait};
-use super::{print, release};
+use super::{commit, image_warnings, print, release};
 use crate::config::environment;
-use crate::host;
 use crate::http::Http;
-use crate::model::{Commit, ImageRef, ReleaseStatus};
+use crate::model::{Commit, ImageRef, RegistryPrefix, ReleaseStatus};
 use crate::project::Build;
 use crate::registry::{self, RegistryError};
-use crate::wire::operator_api::{Composition, CreateRelease, FleetView, ReleaseView};
+use crate::wire::operator_api::{Composition, CreateRelease, FleetView};
 
 /// `cotter push`
 #[derive(Debug, Args)]
@@ -36,8 +35,8 @@ pub(super) struct Push {
     dir: Option<PathBuf>,
     #[command(flatten)]
     location: compose::Location,
-    /// Registry for the images: they become REGISTRY/FLEET/SERVICE:COMMIT. Needed unless each service with build has an image,
-    /// whose name is used then
+    /// Registry for the images: they become REGISTRY/FLEET/SERVICE:COMMIT [default: the registry of the fleet, which
+    /// `cotter fleet set` sets; without one, the image that a service names is pushed]
     #[arg(long, env = "COTTER_REGISTRY", value_name = "HOST[:PORT][/PATH]")]
     registry: Option<String>,
     /// Platforms to build for, e.g. linux/arm64; several need buildx [default: platform of the service, else platforms of its
@@ -52,6 +51,12 @@ pub(super) struct Push {
     /// Creates a draft: no fleet tracks it, but fleets and devices can be pinned to it
     #[arg(long)]
     draft: bool,
+    /// If a build or a push fails, creates a release with status failed that has the end of docker's output. `cotter release
+    /// show` prints it; no device gets the release
+    ///
+    /// The output may contain values of build arguments. A later push of the same commit replaces the release.
+    #[arg(long)]
+    record_failure: bool,
     #[command(flatten)]
     wait: Wait,
     /// Prints JSON
@@ -78,12 +83,13 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     let Verdict { mut file, mut images, warnings, builds, directory, .. } = verdict;
     let client = Client::new(verb.connection)?;
     let fleet: FleetView = client.get(&["fleets", &verb.fleet], &[]).await?;
-    let commit = commit_of(verb.commit, &directory).await?;
-    check_is_new(&client, &fleet.name, &commit).await?;
+    let commit = commit::of(verb.commit, &directory).await?;
+    commit::check_is_new(&client, &fleet.name, &commit).await?;
+    let registry = registry_of(verb.registry.as_deref(), &fleet)?;
     let mut targets = Vec::new();
     for (service, build) in builds {
         let own = images.remove(&service);
-        let image = name_of(verb.registry.as_deref(), &fleet.name, &service, &commit, own)?;
+        let image = name_of(registry.as_ref(), &fleet.name, &service, &commit, own)?;
         let fields = file.services.entry(service.clone()).or_default();
         let platforms = platforms(&verb.platforms, &service, fields, &build);
         targets.push(Target { service, build, image, platforms });
@@ -93,13 +99,16 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     let mut exact = release::exact(&http, &images).await?;
     let mut docker = if targets.is_empty() { None } else { Some(Docker::find().await?) };
     if let Some(docker) = &mut docker {
-        check_can_be_built(&targets, docker.builder)?;
-        check_registries(docker, &http, &targets).await?;
-        build_and_push(docker, &targets).await?;
-        for Target { service, image, .. } in &targets {
-            exact.insert(service.clone(), digest_of(docker, &http, service, image).await?.to_string());
+        if verb.record_failure {
+            docker.record();
         }
+        let built = build_all(docker, &http, &targets).await;
+        if let (Err(error), Some(log)) = (&built, docker.recorded()) {
+            record_failure(&client, &fleet.name, failed_release(&commit, !verb.draft, log), error).await?;
+        }
+        exact.extend(built?);
     }
+    image_warnings::print(&http, &file.services, &release::found(&images, &exact)).await;
     let body = CreateRelease {
         commit: commit.to_string(),
         status: ReleaseStatus::Success,
@@ -107,7 +116,8 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
         is_passing_tests: true,
         start_timestamp: None,
         composition: Composition { services: file.services, networks: file.networks, volumes: file.volumes },
-        images: exact,
+        images: exact.iter().map(|(service, image)| (service.clone(), image.to_string())).collect(),
+        build_log: None,
     };
     let created = release::post(&client, &fleet.name, &body, &warnings).await?;
     print::note(&format!("created release {commit} of {}", fleet.name));
@@ -116,11 +126,7 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     } else {
         release::shown(&created.release, false)?;
     }
-    let scope = Scope {
-        fleet: Some(created.release.fleet.clone()),
-        release: Some(created.release.commit.clone()),
-        ..Scope::default()
-    };
+    let scope = Scope::of_release(&created.release);
     let following = verb.wait.follow(&client, &scope);
     let exit = match &mut docker {
         Some(docker) => docker.unless_interrupted(following).await.context("the devices continue")??,
@@ -129,16 +135,80 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     Ok(exit.into())
 }
 
+/// Builds and pushes all images. Returns them with their digests, by service.
+async fn build_all(
+    docker: &mut Docker,
+    http: &Http,
+    targets: &[Target],
+) -> anyhow::Result<BTreeMap<String, ImageRef>> {
+    check_can_be_built(targets, docker.builder)?;
+    check_registries(docker, http, targets).await?;
+    build_and_push(docker, targets).await?;
+    let mut exact = BTreeMap::new();
+    for Target { service, image, .. } in targets {
+        exact.insert(service.clone(), digest_of(docker, http, service, image).await?);
+    }
+    Ok(exact)
+}
+
+/// The registry that is given, else that of the fleet.
+fn registry_of(given: Option<&str>, fleet: &FleetView) -> anyhow::Result<Option<RegistryPrefix>> {
+    let given = given.filter(|given| !given.is_empty());
+    let parsed = |text, from: &str| {
+        RegistryPrefix::parse(text).map_err(|bad| anyhow::Error::from(Usage(format!("{from}: {bad}"))))
+    };
+    match (given, &fleet.registry) {
+        (Some(given), _) => parsed(given, "--registry").map(Some),
+        (None, Some(own)) => parsed(own, "the registry of the fleet").map(Some),
+        (None, None) => Ok(None),
+    }
+}
+
+/// Whether docker itself said no, and not a person who interrupted it.
+fn is_failure(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| matches!(cause.downcast_ref(), Some(DockerError::Failed(_))))
+}
+
+/// Creates the release of a build that failed, if docker itself said no. It may not be possible, either.
+async fn record_failure(
+    client: &Client,
+    fleet: &str,
+    failed: CreateRelease,
+    error: &anyhow::Error,
+) -> anyhow::Result<()> {
+    if !is_failure(error) {
+        return Ok(());
+    }
+    let posted = release::post(client, fleet, &failed, &[]).await;
+    posted.with_context(|| format!("{error:#}; and the failure is not recorded"))?;
+    let commit = &failed.commit;
+    print::note(&format!("recorded as failed: `cotter release show {commit}` prints the end of this log"));
+    Ok(())
+}
+
+/// The record of a build that failed.
+fn failed_release(commit: &Commit, is_final: bool, log: String) -> CreateRelease {
+    CreateRelease {
+        commit: commit.to_string(),
+        status: ReleaseStatus::Failed,
+        is_final,
+        is_passing_tests: true,
+        start_timestamp: None,
+        composition: Composition::default(),
+        images: BTreeMap::new(),
+        build_log: Some(log),
+    }
+}
+
 /// The name under which an image is pushed.
 fn name_of(
-    registry: Option<&str>,
+    registry: Option<&RegistryPrefix>,
     fleet: &str,
     service: &str,
     commit: &Commit,
     own: Option<ImageRef>,
 ) -> anyhow::Result<ImageRef> {
-    let Some(registry) = registry.map(|registry| registry.trim_end_matches('/')).filter(|r| !r.is_empty())
-    else {
+    let Some(registry) = registry else {
         return match own {
             Some(own) if own.digest().is_none() => Ok(own),
             Some(_) => Err(Usage(format!(
@@ -146,19 +216,12 @@ fn name_of(
             ))
             .into()),
             None => Err(Usage(format!(
-                "it is not known where the image of {service} goes: name a registry with --registry or COTTER_REGISTRY, or \
-                 write services.{service}.image"
+                "it is not known where the image of {service} goes: name a registry with --registry or COTTER_REGISTRY, set \
+                 that of the fleet with `cotter fleet set {fleet} --registry`, or write services.{service}.image"
             ))
             .into()),
         };
     };
-    let host = registry.split('/').next().unwrap_or_default();
-    if registry.contains("://") || !(host.contains(['.', ':']) || host == "localhost") {
-        let why = format!(
-            "--registry {registry:?} does not begin with a host: write e.g. registry.example.com/lab"
-        );
-        return Err(Usage(why).into());
-    }
     let (fleet, service) = (build::component(fleet), build::component(service));
     Ok(ImageRef::parse(&format!("{registry}/{fleet}/{service}:{commit}"))
         .map_err(|bad| Usage(bad.to_string()))?)
@@ -179,46 +242,6 @@ fn platforms(given: &[String], service: &str, fields: &mut Map<String, Value>, b
         fields.remove("platform");
     }
     platforms
-}
-
-/// Returns the id of the release: the given one, else the Git commit of the folder, else a random one.
-async fn commit_of(given: Option<String>, directory: &Path) -> anyhow::Result<Commit> {
-    if let Some(given) = given {
-        return Ok(Commit::parse(given).map_err(|bad| Usage(format!("--commit: {bad}")))?);
-    }
-    let random =
-        |bytes| host::random_hex(bytes).context("cannot generate a random commit; name one with --commit");
-    let head = git(directory, &["rev-parse", "--verify", "--quiet", "HEAD"]).await;
-    let Some(head) = head.filter(|head| !head.is_empty()) else {
-        print::note("no Git commit is known here, so the release gets a random id");
-        return Ok(Commit::parse(random(16)?)?);
-    };
-    if git(directory, &["status", "--porcelain"]).await.is_some_and(|changes| changes.is_empty()) {
-        return Ok(Commit::parse(head.get(..40).unwrap_or(&head))?);
-    }
-    let commit = Commit::parse(format!("{}-dirty-{}", head.get(..12).unwrap_or(&head), random(4)?))?;
-    print::note(&format!("warning: files have changed since the last Git commit: the release is {commit}"));
-    Ok(commit)
-}
-
-/// What git prints; `None` if it fails or is not installed.
-async fn git(directory: &Path, args: &[&str]) -> Option<String> {
-    let mut command = Command::new("git");
-    command.arg("-C").arg(directory).args(args).stdin(Stdio::null()).stderr(Stdio::null());
-    let out = command.output().await.ok()?;
-    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
-}
-
-/// Refuses a commit that the fleet has already, before images are built in vain.
-async fn check_is_new(client: &Client, fleet: &str, commit: &Commit) -> anyhow::Result<()> {
-    let releases: Vec<ReleaseView> = client.get(&["fleets", fleet, "releases"], &[]).await?;
-    if releases.iter().any(|release| release.commit == commit.as_str()) {
-        let why = format!(
-            "{fleet} has a release {commit} already: commit your changes, or name another id with --commit"
-        );
-        return Err(InTheWay(why).into());
-    }
-    Ok(())
 }
 
 /// Refuses two services whose images have the same name.

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::client::{Client, Connection};
 use super::compose::{self, Verdict};
-use super::print;
+use super::{image_warnings, print};
 use crate::host;
 use crate::http::{Http, Method};
 use crate::model::{ImageRef, ReleaseStatus};
@@ -140,7 +140,11 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             let query = [("fleet", fleet.as_deref())];
             let client = Client::new(plain.connection)?;
             let detail: ReleaseDetail = client.get(&["releases", &release], &query).await?;
-            if plain.json { print::json("release", &detail) } else { shown(&detail.release, false) }
+            if plain.json {
+                return print::json("release", &detail);
+            }
+            shown(&detail.release, false)?;
+            detail.build_log.as_deref().map_or(Ok(()), log)
         }
         Verb::Finalize(one) => {
             patch(one, PatchRelease { is_final: Some(true), ..PatchRelease::default() }).await
@@ -173,7 +177,10 @@ async fn create(verb: Create) -> anyhow::Result<()> {
     verdict.result()?;
     let Verdict { file, images: wanted, warnings, .. } = verdict;
     let client = Client::new(verb.plain.connection)?;
-    let images = exact(&Http::new()?, &wanted).await?;
+    let http = Http::new()?;
+    let exact = exact(&http, &wanted).await?;
+    image_warnings::print(&http, &file.services, &found(&wanted, &exact)).await;
+    let images = exact.iter().map(|(service, image)| (service.clone(), image.to_string())).collect();
     let commit = match verb.commit {
         Some(commit) => commit,
         None => host::random_hex(16).context("cannot generate a random commit; name one with --commit")?,
@@ -186,6 +193,7 @@ async fn create(verb: Create) -> anyhow::Result<()> {
         start_timestamp: verb.start_timestamp,
         composition: Composition { services: file.services, networks: file.networks, volumes: file.volumes },
         images,
+        build_log: None,
     };
     let created = post(&client, &verb.fleet, &body, &warnings).await?;
     if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
@@ -195,14 +203,23 @@ async fn create(verb: Create) -> anyhow::Result<()> {
 pub(super) async fn exact(
     http: &Http,
     images: &BTreeMap<String, ImageRef>,
-) -> anyhow::Result<BTreeMap<String, String>> {
+) -> anyhow::Result<BTreeMap<String, ImageRef>> {
     let mut exact = BTreeMap::new();
     for (service, image) in images {
         let found =
             registry::resolve(http, image).await.with_context(|| format!("services.{service}.image"))?;
-        exact.insert(service.clone(), found.to_string());
+        exact.insert(service.clone(), found);
     }
     Ok(exact)
+}
+
+/// The exact images that their registries were just asked for: those that were named by a tag.
+pub(super) fn found(
+    wanted: &BTreeMap<String, ImageRef>,
+    exact: &BTreeMap<String, ImageRef>,
+) -> BTreeMap<String, ImageRef> {
+    let by_tag = |service: &String| wanted.get(service).is_none_or(|image| image.digest().is_none());
+    exact.iter().filter(|(service, _)| by_tag(service)).map(|(s, i)| (s.clone(), i.clone())).collect()
 }
 
 /// Creates a release. Prints the warnings that are not among those that are known.
@@ -254,6 +271,13 @@ fn state(release: &ReleaseView) -> String {
     ];
     let marks = marks.iter().filter(|(is, _)| *is).map(|(_, mark)| (*mark).to_owned());
     std::iter::once(release.status.to_string()).chain(marks).collect::<Vec<_>>().join(", ")
+}
+
+/// Prints the end of the log of a build that failed.
+fn log(log: &str) -> anyhow::Result<()> {
+    print::line("")?;
+    print::line("END OF THE BUILD'S LOG")?;
+    log.lines().try_for_each(|line| print::line(&format!("| {}", line.replace('\t', "    "))))
 }
 
 pub(super) fn shown(release: &ReleaseView, json: bool) -> anyhow::Result<()> {

@@ -136,6 +136,7 @@ fn blocked(document: &StatusDocument) -> Option<(Exit, String)> {
         ("insufficient_disk", Exit::NoSpace),
         ("port_in_use", Exit::Preflight),
         ("wrong_architecture", Exit::Preflight),
+        ("unsupported_image", Exit::Preflight),
         ("host_lacks", Exit::Preflight),
         ("download_given_up", Exit::PullFailed),
         ("backoff", Exit::PullFailed),

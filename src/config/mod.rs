@@ -2,6 +2,7 @@
 //!
 //! This is the only room that reads the environment.
 
+mod file;
 mod join;
 mod key_file;
 mod limits;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use super::{ConfigError, DEFAULT_FILE, Given, environment};
+use super::{ConfigError, DEFAULT_FILE, Given, environment, file};
 
 /// A setting, by its name in the file.
 #[derive(Debug)]
@@ -350,8 +350,7 @@ fn plain_message(message: &str) -> String {
 /// Reads one file and checks its form, so that an error has a line number.
 fn read(path: &Path) -> Result<Vec<Said>, ConfigError> {
     let shown = path.display().to_string();
-    let text = fs::read_to_string(path)
-        .map_err(|e| ConfigError::Unreadable { path: shown.clone(), why: e.to_string() })?;
+    let text = file::text(path).map_err(|why| ConfigError::Unreadable { path: shown.clone(), why })?;
     let line = |at: usize| text.get(..at).unwrap_or_default().matches('\n').count() + 1;
     let wrong = |e: &toml::de::Error| {
         let line = e.span().map_or(1, |span| line(span.start));

@@ -259,6 +259,24 @@ fn a_missing_file_is_an_error_only_when_it_was_named() {
 }
 
 #[test]
+fn only_a_regular_file_of_a_bounded_size_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, long) = (folder.path().join("pipe"), folder.path().join("long"));
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    fs::write(&long, "#".repeat((1 << 20) + 1)).unwrap();
+    for (file, why) in [
+        (pipe, "it is not a regular file"),
+        ("/dev/zero".into(), "it is not a regular file"),
+        (folder.path().to_owned(), "it is not a regular file"),
+        (long, "it has more than 1048576 bytes"),
+    ] {
+        let given = Given { file: Some(file), set: Vec::new() };
+        let error = Config::load(&given, &BTreeMap::new()).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+}
+
+#[test]
 fn keys_are_for_our_eyes_only() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "secret").unwrap();

@@ -9,7 +9,7 @@ use crate::host::{self, MOST_BYTES, MOST_FILES, Space, Unit};
 use crate::store::Inspection;
 
 /// Reasons to wait that only an operator can clear, as the status names them.
-pub(super) const FOR_A_PERSON: [&str; 9] = [
+pub(super) const FOR_A_PERSON: [&str; 10] = [
     "backoff",
     "refused",
     "unhealthy",
@@ -17,6 +17,7 @@ pub(super) const FOR_A_PERSON: [&str; 9] = [
     "insufficient_disk",
     "port_in_use",
     "wrong_architecture",
+    "unsupported_image",
     "engine_stuck",
     "degraded",
 ];

@@ -230,6 +230,7 @@ pub(super) struct Volume {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub(super) struct Info {
+    pub(super) server_version: String,
     pub(super) driver: String,
     pub(super) logging_driver: String,
     pub(super) live_restore_enabled: bool,

@@ -68,6 +68,8 @@ pub struct About {
     pub data_root: String,
     /// The architecture of its machine, as images name it: `amd64`, `arm64`, `arm`, ...
     pub architecture: String,
+    /// Whether its version is known not to unpack image layers that are packed with zstd.
+    pub lacks_zstd: bool,
 }
 
 /// What the engine reports about the runs of one container.

@@ -195,6 +195,12 @@ pub(super) fn published(summary: Summary) -> Vec<HeldPort> {
     held
 }
 
+/// Whether Docker of this version cannot unpack layers that are packed with zstd, which it learned in version 23. That of a
+/// version which is not a number is not known.
+pub(super) fn is_before_zstd(version: &str) -> bool {
+    version.split('.').next().and_then(|major| major.parse::<u32>().ok()).is_some_and(|major| major < 23)
+}
+
 /// Translates the kernel's name of an architecture into that of images. Other names stay.
 pub(super) fn architecture(machine: &str) -> &str {
     match machine {
@@ -399,6 +405,20 @@ mod tests {
             assert_eq!(seen.goes_on(), goes_on, "{json}");
         }
         assert!(!Inspected::default().goes_on(), "one that is gone");
+    }
+
+    #[test]
+    fn docker_unpacks_zstd_from_version_23_on() {
+        for (version, expected) in [
+            ("20.10.24+dfsg1", true),
+            ("19.03.18", true),
+            ("23.0.0", false),
+            ("28.2.2", false),
+            ("dev", false),
+            ("", false),
+        ] {
+            assert_eq!(is_before_zstd(version), expected, "{version}");
+        }
     }
 
     #[test]

@@ -93,6 +93,7 @@ fn state_of(reason: &str) -> DeviceState {
         | Reason::InsufficientDisk
         | Reason::PortInUse
         | Reason::WrongArchitecture
+        | Reason::UnsupportedImage
         | Reason::HostLacks
         | Reason::DownloadGivenUp
         | Reason::EngineStuck => DeviceState::Blocked,

@@ -14,8 +14,13 @@ fn world(reported: impl FnOnce(&mut Reported)) -> World {
     let apply =
         |world: &mut World, changes: Vec<_>| changes.into_iter().for_each(|change| world.apply(change));
     let key = || KeyHash("key".to_owned());
-    let fleet =
-        NewFleet { uuid: AppId::parse("uuid").unwrap(), name: "lab".into(), created: now, key: key() };
+    let fleet = NewFleet {
+        uuid: AppId::parse("uuid").unwrap(),
+        name: "lab".into(),
+        created: now,
+        key: key(),
+        registry: None,
+    };
     let changes = world.create_fleet(fleet).unwrap();
     apply(&mut world, changes);
     for commit in ["one", "two"] {
@@ -28,6 +33,7 @@ fn world(reported: impl FnOnce(&mut Reported)) -> World {
             services: BTreeMap::new(),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
+            build_log: None,
         };
         let fleet = world.find_fleet("lab").unwrap().clone();
         let (_, changes) = world.create_release(&fleet, release).unwrap();

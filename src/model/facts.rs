@@ -26,6 +26,8 @@ pub struct Facts {
     pub free: Option<u64>,
     /// The engine's architecture as images name it, e.g. `amd64`, `arm64`, `arm`.
     pub architecture: Option<String>,
+    /// Whether the engine is known not to unpack layers that are packed with zstd.
+    pub lacks_zstd: bool,
     /// Host ports in use by any container or program.
     pub ports: Vec<HeldPort>,
     /// What the host lacks of that which a release needs that is about to begin, and why.
@@ -87,6 +89,8 @@ pub struct ImageSize {
     pub layers: Vec<(String, u64)>,
     /// The architectures for which it is built; empty: unknown.
     pub architectures: BTreeSet<String>,
+    /// Whether layers of it are packed with zstd.
+    pub has_zstd: bool,
 }
 
 impl ImageSize {
@@ -129,7 +133,7 @@ mod tests {
     #[test]
     fn all_layers_from_the_first_missing_one_are_fetched() {
         let layers = ["a", "b", "c"].map(|layer| (layer.to_owned(), 1)).to_vec();
-        let size = ImageSize { layers, architectures: BTreeSet::new() };
+        let size = ImageSize { layers, ..ImageSize::default() };
         for (here, fetched) in [
             (&[][..], "a b c"),
             (&["a"], "b c"),
@@ -156,7 +160,7 @@ mod tests {
             (&[], "arm64", true),
         ] {
             let architectures = made_for.iter().map(|&name| name.to_owned()).collect();
-            let size = ImageSize { layers: Vec::new(), architectures };
+            let size = ImageSize { architectures, ..ImageSize::default() };
             assert_eq!(size.fits(engine), fits, "{made_for:?} on {engine}");
         }
     }

@@ -30,6 +30,7 @@ mod observed;
 mod order;
 mod platform;
 mod policy;
+mod registry_prefix;
 mod release;
 mod release_limits;
 mod release_status;
@@ -74,6 +75,7 @@ pub use observed::{
 pub use order::{Answer, OfService, Order, Purge};
 pub use platform::{BadPlatform, Platform};
 pub use policy::{Policy, Switch, is_at_or_below};
+pub use registry_prefix::{BadRegistry, REGISTRY_ACCEPTS, RegistryPrefix};
 pub use release::{App, NetworkSpec, Release, ReleaseKey, Subnet, TrialSpec, VolumeSpec};
 pub use release_limits::ReleaseLimits;
 pub use release_status::ReleaseStatus;

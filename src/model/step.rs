@@ -312,6 +312,8 @@ pub enum Reason {
     PortInUse,
     /// An image is built for other machines.
     WrongArchitecture,
+    /// The engine cannot unpack the layers of an image.
+    UnsupportedImage,
     /// The host has no such device or kernel setting as the release asks for.
     HostLacks,
     /// The downloads of an image have cost too many bytes, and it is not downloaded again.
@@ -328,7 +330,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Downloading,
         Self::Backoff,
         Self::Refused,
@@ -344,6 +346,7 @@ impl Reason {
         Self::InsufficientDisk,
         Self::PortInUse,
         Self::WrongArchitecture,
+        Self::UnsupportedImage,
         Self::HostLacks,
         Self::DownloadGivenUp,
         Self::HandOver,
@@ -371,6 +374,7 @@ impl Reason {
             Self::InsufficientDisk => "insufficient_disk",
             Self::PortInUse => "port_in_use",
             Self::WrongArchitecture => "wrong_architecture",
+            Self::UnsupportedImage => "unsupported_image",
             Self::HostLacks => "host_lacks",
             Self::DownloadGivenUp => "download_given_up",
             Self::HandOver => "hand-over",

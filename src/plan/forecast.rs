@@ -296,6 +296,7 @@ impl Model {
             | Reason::InsufficientDisk
             | Reason::PortInUse
             | Reason::WrongArchitecture
+            | Reason::UnsupportedImage
             | Reason::HostLacks
             | Reason::DownloadGivenUp
             | Reason::Stopped
@@ -343,6 +344,7 @@ fn ends_by_itself(waiting: &Waiting) -> bool {
         | Reason::InsufficientDisk
         | Reason::PortInUse
         | Reason::WrongArchitecture
+        | Reason::UnsupportedImage
         | Reason::HostLacks
         | Reason::DownloadGivenUp
         | Reason::Stopped

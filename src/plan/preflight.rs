@@ -35,11 +35,13 @@ pub(super) fn check(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let sizes = ask_image_sizes(draft, &missing);
     let ports = check_ports(draft, goal);
     let architecture = check_architecture(draft, &missing);
+    let format = check_format(draft, &missing);
     let volumes = check_volumes(draft, goal);
     let host = check_host(draft, goal);
     sizes?;
     ports?;
     architecture?;
+    format?;
     volumes?;
     host?;
     check_disk(draft, goal)
@@ -71,6 +73,22 @@ fn check_architecture(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
         let Some(why) = wrong_architecture(image, slot) else { continue };
         concern = PENDING;
         draft.wait(Some(slot.app.id), Some(slot.name), Reason::WrongArchitecture, why, None);
+    }
+    concern
+}
+
+/// Waits while an image has layers that this engine cannot unpack. Its download would fail at the end, each time.
+fn check_format(draft: &mut Draft<'_>, missing: &Missing<'_>) -> Concern {
+    let mut concern = CLEAR;
+    for (image, slot) in missing {
+        let facts = &slot.app.at.facts;
+        if !facts.lacks_zstd || !facts.image_sizes.get(*image).is_some_and(|size| size.has_zstd) {
+            continue;
+        }
+        concern = PENDING;
+        let why =
+            format!("{image} has layers packed with zstd, which the engine unpacks only from Docker 23 on");
+        draft.wait(Some(slot.app.id), Some(slot.name), Reason::UnsupportedImage, why, None);
     }
     concern
 }

@@ -211,6 +211,8 @@ fn contents(source: &Path, target: &str, loader: &mut Loader, mount: &Node) -> R
     let mut folders = vec![(source.to_owned(), PathBuf::from(target))];
     let mut bytes = 0;
     while let Some((source, target)) = folders.pop() {
+        // Not even the names in a folder outside are looked at.
+        loader.files.check_inside(&source).map_err(|why| failed(&source, &why))?;
         if source.is_dir() {
             let entries = std::fs::read_dir(&source).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             let mut entries = entries.map_err(|error| failed(&source, &error))?;

@@ -286,14 +286,16 @@ pub(super) fn check_images(
             wrong.push(Finding::at(&place(&path), path.clone(), why));
         };
         match fields.get("image") {
-            Some(Value::String(image)) if image.is_empty() => refuse(".image", "it is empty: name the image"),
-            Some(Value::String(_)) => {}
-            Some(Value::Null) | None if may_build && built.contains(name) => {}
-            Some(Value::Null) | None if built.contains(name) => refuse(
+            Some(Value::String(image)) if image.is_empty() && !built.contains(name) => {
+                refuse(".image", "it is empty: name the image")
+            }
+            Some(Value::String(image)) if !image.is_empty() => {}
+            Some(Value::Null | Value::String(_)) | None if may_build && built.contains(name) => {}
+            Some(Value::Null | Value::String(_)) | None if built.contains(name) => refuse(
                 ".build",
                 "images are not built here: use `cotter push`, which builds them, or build and push it and name the image",
             ),
-            Some(Value::Null) | None => refuse("", "it has no image: name one"),
+            Some(Value::Null | Value::String(_)) | None => refuse("", "it has no image: name one"),
             Some(Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_)) => {
                 refuse(".image", "it is not a text: name the image");
             }

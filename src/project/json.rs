@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::error::{Finding, Place};
+use super::error::Finding;
 use super::node::{Kind, Node};
 use super::scalar;
 
@@ -152,8 +152,8 @@ fn is_changed(text: &str, read: &Value) -> bool {
     }
 }
 
-/// The place of the value at `path`, e.g. `services.web.ports[0]`, or of the nearest one around it.
-pub(super) fn place<'n>(root: &'n Node, path: &str) -> &'n Place {
+/// The value at `path`, e.g. `services.web.ports[0]`, or the nearest one around it.
+pub(super) fn nearest<'n>(root: &'n Node, path: &str) -> &'n Node {
     let (mut node, mut rest) = (root, path);
     loop {
         let next = match &node.kind {
@@ -173,7 +173,7 @@ pub(super) fn place<'n>(root: &'n Node, path: &str) -> &'n Place {
         };
         match next {
             Some((member, after)) => (node, rest) = (member, after),
-            None => return &node.place,
+            None => return node,
         }
     }
 }

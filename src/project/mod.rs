@@ -10,6 +10,7 @@ mod env_file;
 mod error;
 mod extends;
 mod files;
+mod filled;
 mod finish;
 mod json;
 mod merge;
@@ -31,6 +32,7 @@ use serde_json::Value;
 pub use build::{Build, FIELDS as BUILD_FIELDS, Field, Secret, SecretFrom};
 pub use error::{Finding, Place};
 use files::Files;
+use filled::Filled;
 use model::{Given, Loader, Scope, Values};
 use node::{Kind, Node};
 
@@ -67,24 +69,29 @@ pub struct Project {
     /// The services that say how their image is built.
     built: BTreeSet<String>,
     model: Node,
+    filled: Filled,
 }
 
 impl Project {
-    /// Adds the place to what devices say of the release.
+    /// Adds the place to what devices say of the release. Leaves out the values of variables.
     #[must_use]
     pub fn finding(&self, refusal: &Refusal) -> Finding {
-        let place = json::place(&self.model, &refusal.path);
-        Finding {
+        let node = json::nearest(&self.model, &refusal.path);
+        let place = &node.place;
+        let finding = Finding {
             place: (!place.file.is_empty()).then(|| place.clone()),
             path: refusal.path.clone(),
             why: refusal.why.clone(),
-        }
+        };
+        let mut places = Vec::new();
+        node.collect_places(&mut places);
+        self.filled.hide(finding, places.into_iter())
     }
 
     /// The services without an image that can be used. `may_build` is whether images are built where a service says how.
     #[must_use]
     pub fn without_image(&self, may_build: bool) -> Vec<Finding> {
-        let place = |path: &str| json::place(&self.model, path).clone();
+        let place = |path: &str| json::nearest(&self.model, path).place.clone();
         finish::check_images(&self.file.services, &self.built, may_build, &place)
     }
 
@@ -137,15 +144,20 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
     values.entry("COMPOSE_PROJECT_NAME".into()).or_insert(name);
     let profiles = profiles(source, &values);
     let scope = Scope { directory: directory.clone(), values: values.clone(), included: Vec::new() };
-    let mut model = loader.model(&given, &scope)?;
+    let mut model = match loader.model(&given, &scope) {
+        Ok(model) => model,
+        Err(wrong) => return Err(hidden(&loader.filled, wrong)),
+    };
     let secrets = model.get("secrets").cloned();
     let mut wrong = finish::apply(&mut model, &mut loader, &values, &profiles);
     if !wrong.is_empty() {
         wrong.sort();
-        return Err(wrong);
+        return Err(hidden(&loader.filled, wrong));
     }
     let builds = build::read_all(&model, secrets.as_ref(), &values, &directory, &loader.files);
-    let mut warnings = loader.warnings;
+    let filled = loader.filled;
+    let builds = builds.map_err(|wrong| hidden(&filled, wrong));
+    let mut warnings = hidden(&filled, loader.warnings);
     let mut file = ComposeFile {
         services: section(&model, "services", &mut warnings)
             .into_iter()
@@ -161,10 +173,15 @@ pub fn load(source: &Source) -> Result<Project, Vec<Finding>> {
         // It names the author's files and values, and no device reads it.
         fields.retain(|name, _| !matches!(name.as_str(), "build" | "develop") && !name.starts_with("x-"));
     }
-    let mut project = Project { file, warnings, directory, builds, built, model };
+    let mut project = Project { file, warnings, directory, builds, built, model, filled };
     let changed: Vec<Finding> = changed.iter().map(|warning| project.finding(warning)).collect();
     project.warnings.extend(changed);
     Ok(project)
+}
+
+/// Errors or warnings without the values of variables.
+fn hidden(filled: &Filled, findings: Vec<Finding>) -> Vec<Finding> {
+    findings.into_iter().map(|finding| filled.hide(finding, std::iter::empty())).collect()
 }
 
 /// Reads the text of one compose file without an environment, and without any other file.

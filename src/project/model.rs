@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::env_file::{self, Format};
 use super::error::{Finding, Place};
 use super::files::{self, Files};
+use super::filled::{Filled, Recorded};
 use super::merge::{drop_replaced, drop_tags, merge};
 use super::node::{Kind, Node, get_mut, remove, set, start_of};
 use super::{paths, variables, yaml};
@@ -49,6 +50,7 @@ pub(super) struct Loader {
     bytes: usize,
     /// Files that services extend, as they were read.
     pub(super) bases: BTreeMap<PathBuf, Node>,
+    pub(super) filled: Filled,
 }
 
 /// Most values of a project, and most bytes of its texts. Copies by anchors, `extends`, `include` and files of variables
@@ -69,6 +71,7 @@ impl Loader {
             nodes: 0,
             bytes: 0,
             bases: BTreeMap::new(),
+            filled: Filled::default(),
         }
     }
 
@@ -167,13 +170,15 @@ impl Loader {
                     return;
                 }
                 let mut unset = BTreeSet::new();
-                match variables::fill(text, values, &mut unset) {
+                let recorded = Recorded::of(values);
+                match variables::fill(text, &recorded, &mut unset) {
                     Ok(filled) => {
                         if let Err(bad) = self.count(0, filled.len(), &node.place) {
                             // One such error is enough.
                             wrong.extend(wrong.is_empty().then_some(bad));
                             return;
                         }
+                        self.filled.note(&node.place, recorded);
                         // What a variable brings is a text, also where it looks like a number.
                         (*text, *is_plain) = (filled, false);
                         self.note_unset(unset, &node.place, path);

@@ -104,6 +104,16 @@ impl Node {
         }
     }
 
+    /// Adds the places of it and of all that is in it.
+    pub(super) fn collect_places<'n>(&'n self, places: &mut Vec<&'n Place>) {
+        places.push(&self.place);
+        match &self.kind {
+            Kind::Scalar { .. } => {}
+            Kind::List(list) => list.iter().for_each(|item| item.collect_places(places)),
+            Kind::Map(map) => map.iter().for_each(|(_, member)| member.collect_places(places)),
+        }
+    }
+
     /// A word for its kind, for messages.
     pub(super) fn kind_name(&self) -> &'static str {
         match &self.kind {

@@ -440,6 +440,73 @@ fn copies_are_bounded_in_bytes() {
     assert!(errors(&many).contains("it has more than 10000 members: shorten it"));
 }
 
+/// A value of a variable may be a secret: a message names the variable.
+#[test]
+fn what_a_variable_brings_is_not_shown() {
+    for (service, path, why, wanted) in [
+        (
+            "user: 0\n    restart: $TOKEN",
+            "services.web.restart",
+            "\"hunter2-secret\" is not accepted: write \"no\"",
+            "compose.yaml:4: services.web.restart: the value of the variable TOKEN is not accepted: write \"no\"",
+        ),
+        (
+            "image: 'r/${TOKEN}X'",
+            "services.web.image",
+            "\"r/hunter2-secretX\" is not an image reference: its path has upper-case letters",
+            "compose.yaml:3: services.web.image: the value of the variable TOKEN is not accepted: its path has upper-case \
+             letters",
+        ),
+        // The refused field is the list around it.
+        (
+            "volumes: ['${TOKEN}:/x']",
+            "services.web.volumes",
+            "there is no volume hunter2-secret: declare it",
+            "compose.yaml:3: services.web.volumes: the value of the variable TOKEN is not accepted: declare it",
+        ),
+        // Only a part of it is shown.
+        (
+            "mem_limit: $TOKEN",
+            "services.web.mem_limit",
+            "\"hunter2-s…",
+            "compose.yaml:3: services.web.mem_limit: the value of the variable TOKEN is not accepted: correct it",
+        ),
+        (
+            "mem_limit: $PORT",
+            "services.web.mem_limit",
+            "\"80x\" is wrong",
+            "compose.yaml:3: services.web.mem_limit: \"80x\" is wrong",
+        ),
+        (
+            "mem_limit: ${NONE:-80-default}",
+            "services.web.mem_limit",
+            "\"80-default\" is wrong",
+            "compose.yaml:3: services.web.mem_limit: \"80-default\" is wrong",
+        ),
+    ] {
+        let folder = project(&format!(
+            "== compose.yaml\nservices:\n  web:\n    {service}\n== .env\nTOKEN=hunter2-secret\nPORT=80x\n"
+        ));
+        let project = load(&source(folder.path())).unwrap();
+        let finding = project.finding(&Refusal { path: path.into(), why: why.into() });
+        assert_eq!(finding.to_string().replace(&format!("{}/", folder.path().display()), ""), wanted);
+    }
+    // Errors of the project itself.
+    let errors = errors(
+        "== compose.yaml\nservices:\n  web:\n    image: a\n    env_file: $TOKEN\n== .env\nTOKEN=hunter2-secret\n",
+    );
+    assert!(errors.contains("the variable TOKEN") && !errors.contains("hunter2"), "{errors}");
+}
+
+#[test]
+fn the_names_in_a_folder_outside_of_the_project_are_not_looked_at() {
+    let text = "== p/compose.yaml\nservices:\n  a:\n    image: a\n    volumes: ['../secret:/x:ro']\n== secret/.hidden\n1\n";
+    let folder = project(text);
+    let inside = folder.path().join("p");
+    let errors = errors_of(&inside, &source(&inside));
+    assert!(errors.contains("it is outside of the project") && !errors.contains(".hidden"), "{errors}");
+}
+
 #[test]
 fn files_outside_of_the_project_are_not_read() {
     let folder = project(

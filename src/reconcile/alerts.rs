@@ -113,6 +113,7 @@ fn alert(reason: Reason) -> Option<Alert> {
         | Reason::InsufficientDisk
         | Reason::PortInUse
         | Reason::WrongArchitecture
+        | Reason::UnsupportedImage
         | Reason::HostLacks
         | Reason::DownloadGivenUp => Some(Alert::Blocked),
         // `Rejected` is raised when it happens, by `of_history`.

@@ -62,6 +62,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.facts.known_mut().free = about.and_then(|about| self.host.free(&about.data_root));
         self.facts.known_mut().architecture =
             about.map(|about| about.architecture.clone()).filter(|name| !name.is_empty());
+        self.facts.known_mut().lacks_zstd = about.is_some_and(|about| about.lacks_zstd);
         self.facts.known_mut().ports = if has_fixed_port { self.held_ports().await } else { Vec::new() };
         self.facts.known_mut().lacks = self.lacks();
         // Volumes only change by hand, so they are read once, and again while one of them blocks a release.

@@ -52,6 +52,7 @@ fn log(waiting: &Waiting) {
         | Reason::InsufficientDisk
         | Reason::PortInUse
         | Reason::WrongArchitecture
+        | Reason::UnsupportedImage
         | Reason::HostLacks
         | Reason::DownloadGivenUp
         | Reason::EngineStuck

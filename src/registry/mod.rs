@@ -7,7 +7,9 @@
 
 mod ask;
 mod challenge;
+mod image_content;
 mod image_size;
+mod manifest;
 mod pass;
 #[cfg(test)]
 mod tests;
@@ -21,6 +23,7 @@ use crate::http::{Failure, Http, Method, StatusCode, header::HeaderName};
 use crate::model::ImageRef;
 
 use ask::Asking;
+pub use image_content::{ImageContent, image_content};
 pub use image_size::measure_image;
 pub use pass::pass;
 

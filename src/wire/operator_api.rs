@@ -57,6 +57,9 @@ pub struct FleetView {
     #[serde(default)]
     pub states: BTreeMap<DeviceState, usize>,
     pub releases: usize,
+    /// Where `cotter push` puts the images of its services.
+    #[serde(default)]
+    pub registry: Option<String>,
     pub created: Timestamp,
 }
 
@@ -157,6 +160,9 @@ pub struct ReleaseDetail {
     #[serde(flatten)]
     pub release: ReleaseView,
     pub composition: Composition,
+    /// The end of the log of its build, if that failed and was kept.
+    #[serde(default)]
+    pub build_log: Option<String>,
 }
 
 /// What a bulk act did, or with `dry_run` would do.
@@ -191,6 +197,17 @@ pub struct Composition {
 #[serde(deny_unknown_fields)]
 pub struct CreateFleet {
     pub name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
+}
+
+/// Settings of a fleet. Those that are absent stay as they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PatchFleet {
+    /// An empty text removes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
 }
 
 /// A new fleet with its first provisioning key, which is shown only now.
@@ -336,9 +353,15 @@ pub struct CreateRelease {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_timestamp: Option<Timestamp>,
     pub composition: Composition,
-    /// Image by service, each with its digest.
+    /// Image by service, each with its digest. A failed release may have none; its composition is then not kept.
     pub images: BTreeMap<String, String>,
+    /// The end of the log of its build, if that failed; [`LONGEST_BUILD_LOG`] characters at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_log: Option<String>,
 }
+
+/// Most characters of the log of a build.
+pub const LONGEST_BUILD_LOG: usize = 16 * 1024;
 
 fn success() -> ReleaseStatus {
     ReleaseStatus::Success

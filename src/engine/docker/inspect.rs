@@ -215,9 +215,11 @@ impl Inspect for Docker {
         let call =
             self.call("info", EngineError::DEADLINE, |client| async move { client.read(INFO, &[]).await });
         let info: Info = call.await?;
+        let is_podman = self.client().await?.is_podman();
         Ok(About {
             data_root: info.docker_root_dir,
             architecture: observed::architecture(&info.architecture).to_owned(),
+            lacks_zstd: !is_podman && observed::is_before_zstd(&info.server_version),
         })
     }
 

@@ -62,7 +62,7 @@ impl Inspect for Fake {
     async fn about(&self) -> Result<About, EngineError> {
         self.call("info", "", |inside| {
             let architecture = inside.architecture.clone().unwrap_or_else(|| "amd64".to_owned());
-            Ok(About { data_root: "/fake".to_owned(), architecture })
+            Ok(About { data_root: "/fake".to_owned(), architecture, lacks_zstd: false })
         })
         .await
     }

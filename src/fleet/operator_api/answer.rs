@@ -74,6 +74,7 @@ impl From<Refusal> for ApiError {
             | Refusal::FinalIsForGood { .. }
             | Refusal::InUse { .. }
             | Refusal::CommitTaken { .. }
+            | Refusal::NoImages { .. }
             | Refusal::NameTaken { .. }
             | Refusal::KeyNameTaken { .. }
             | Refusal::KeyEnded { .. }

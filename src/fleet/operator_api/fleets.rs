@@ -12,7 +12,7 @@ use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, secret, standing};
 use crate::model::AppId;
-use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, Pin};
+use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, PatchFleet, Pin};
 
 type Shared = State<Arc<Records>>;
 
@@ -31,16 +31,30 @@ pub(super) async fn show(
 
 pub(super) async fn create(
     State(records): Shared,
-    Body(CreateFleet { name }): Body<CreateFleet>,
+    Body(CreateFleet { name, registry }): Body<CreateFleet>,
 ) -> Result<(StatusCode, Json<FleetCreated>), ApiError> {
     let provisioning_key = random()?;
     let uuid = AppId::parse(random()?).map_err(|error| ApiError::bad_request(error.to_string()))?;
-    let new =
-        NewFleet { uuid, name: name.clone(), created: clock::now(), key: secret::hash(&provisioning_key) };
+    let key = secret::hash(&provisioning_key);
+    let new = NewFleet { uuid, name: name.clone(), created: clock::now(), key, registry };
     records.act(move |world| Ok(((), world.create_fleet(new)?))).await?;
     let world = records.world();
     let fleet = view(&records, &world, world.find_fleet(&name)?);
     Ok((StatusCode::CREATED, Json(FleetCreated { fleet, provisioning_key })))
+}
+
+pub(super) async fn patch(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(PatchFleet { registry }): Body<PatchFleet>,
+) -> Result<Json<FleetView>, ApiError> {
+    let name = fleet.clone();
+    let act = move |world: &World| {
+        let fleet = world.find_fleet(&name)?;
+        Ok(((), registry.map_or_else(|| Ok(Vec::new()), |registry| world.set_registry(fleet, &registry))?))
+    };
+    records.act(act).await?;
+    shown(&records, &fleet)
 }
 
 pub(super) async fn pin(
@@ -93,6 +107,7 @@ fn view(records: &Records, world: &World, fleet: &Fleet) -> FleetView {
         devices: states.values().sum(),
         states,
         releases: world.releases_of(fleet.number).count(),
+        registry: fleet.registry.clone(),
         created: fleet.created,
     }
 }

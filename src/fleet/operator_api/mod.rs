@@ -35,7 +35,7 @@ const LARGEST_REQUEST: usize = 256 * 1024;
 pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 22] {
     [
         ("/fleets", get(fleets::list).post(fleets::create)),
-        ("/fleets/{fleet}", get(fleets::show)),
+        ("/fleets/{fleet}", get(fleets::show).patch(fleets::patch)),
         ("/fleets/{fleet}/pin", post(fleets::pin)),
         ("/fleets/{fleet}/track-latest", post(fleets::track_latest)),
         ("/fleets/{fleet}/provisioning-keys", get(keys::list).post(keys::create)),

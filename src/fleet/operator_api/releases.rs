@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -13,10 +14,11 @@ use super::answer::{ApiError, Body, Params, Path};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, render};
-use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ServiceName};
+use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ReleaseStatus, ServiceName};
 use crate::wire::compose_file::{self, ComposeFile};
 use crate::wire::operator_api::{
-    Composition, CreateRelease, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail, ReleaseView,
+    Composition, CreateRelease, LONGEST_BUILD_LOG, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail,
+    ReleaseView,
 };
 
 type Shared = State<Arc<Records>>;
@@ -62,7 +64,8 @@ pub(super) async fn show(
         networks: content.networks.clone(),
         volumes: content.volumes.clone(),
     };
-    Ok(Json(ReleaseDetail { release: view(&world, release), composition }))
+    let build_log = release.build_log.as_deref().map(str::to_owned);
+    Ok(Json(ReleaseDetail { release: view(&world, release), composition, build_log }))
 }
 
 pub(super) async fn create(
@@ -122,6 +125,10 @@ fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal>
 /// code as theirs, with all reasons at once.
 fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
     let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
+    check_log(&asked)?;
+    if asked.status == ReleaseStatus::Failed && asked.images.is_empty() {
+        return Ok((of_failed_build(commit, asked), Vec::new()));
+    }
     let Composition { services, networks, volumes } = asked.composition;
     let mut file = ComposeFile { services, networks, volumes };
     let changed = compose_file::as_compose_means(&mut file);
@@ -143,13 +150,44 @@ fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), Ap
         status: asked.status,
         is_final: asked.is_final,
         is_passing_tests: asked.is_passing_tests,
-        // A builder's clock may be ahead. A release from the future would be the latest for as long.
-        start_timestamp: asked.start_timestamp.map_or_else(clock::now, |start| start.min(clock::now())),
+        start_timestamp: start(asked.start_timestamp),
         services,
         networks: filled(file.networks),
         volumes: filled(file.volumes),
+        build_log: asked.build_log,
     };
     Ok((new, warnings))
+}
+
+/// A builder's clock may be ahead. A release from the future would be the latest for as long.
+fn start(given: Option<Timestamp>) -> Timestamp {
+    given.map_or_else(clock::now, |start| start.min(clock::now()))
+}
+
+/// Refuses a log that is too long to be kept in memory.
+fn check_log(asked: &CreateRelease) -> Result<(), ApiError> {
+    let length = asked.build_log.as_ref().map_or(0, |log| log.chars().count());
+    if length <= LONGEST_BUILD_LOG {
+        return Ok(());
+    }
+    let message =
+        format!("build_log has {length} characters, and {LONGEST_BUILD_LOG} at most are kept: send its end");
+    Err(ApiError::bad_request(message))
+}
+
+/// The record of a build that failed: there is nothing that a device could run.
+fn of_failed_build(commit: Commit, asked: CreateRelease) -> NewRelease {
+    NewRelease {
+        commit,
+        status: asked.status,
+        is_final: asked.is_final,
+        is_passing_tests: asked.is_passing_tests,
+        start_timestamp: start(asked.start_timestamp),
+        services: BTreeMap::new(),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        build_log: asked.build_log,
+    }
 }
 
 /// Checks that each service has an image with a digest, and that no other name has one.

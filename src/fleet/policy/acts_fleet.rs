@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::rules::check_fleet_name;
+use super::rules::{check_fleet_name, checked_registry};
 use super::{Change, Counters, Fleet, KeyHash, NewKey, Refusal, Release, World};
 use crate::model::{AppId, ReleaseStatus};
 
@@ -16,6 +16,7 @@ pub struct NewFleet {
     pub created: Timestamp,
     /// Its first provisioning key.
     pub key: KeyHash,
+    pub registry: Option<String>,
 }
 
 /// The API's raw `PATCH application`. A field that is `None` stays as it is.
@@ -35,6 +36,7 @@ impl World {
     /// [`Refusal::BadText`], [`Refusal::FleetNameTaken`].
     pub fn create_fleet(&self, new: NewFleet) -> Result<Vec<Change>, Refusal> {
         check_fleet_name(&new.name)?;
+        let registry = checked_registry(new.registry.as_deref())?;
         if self.fleets.values().any(|fleet| fleet.name == new.name) {
             return Err(Refusal::FleetNameTaken { name: new.name });
         }
@@ -47,10 +49,22 @@ impl World {
             target: None,
             created: new.created,
             services: BTreeMap::new(),
+            registry,
         };
         let key = self.create_key(&fleet, NewKey::plain(new.key, new.created))?;
         let counters = Change::Counters(Counters { fleet: number, ..self.counters });
         Ok([counters, Change::PutFleet(fleet)].into_iter().chain(key).collect())
+    }
+
+    /// Sets where images of a fleet's services are pushed to. An empty text removes the setting.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadText`].
+    pub fn set_registry(&self, fleet: &Fleet, registry: &str) -> Result<Vec<Change>, Refusal> {
+        let registry = checked_registry(Some(registry))?;
+        let changed = Fleet { registry, ..fleet.clone() };
+        Ok(if changed == *fleet { Vec::new() } else { vec![Change::PutFleet(changed)] })
     }
 
     /// Pins a fleet: it stops tracking, and this release becomes its target.

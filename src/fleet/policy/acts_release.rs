@@ -20,6 +20,8 @@ pub struct NewRelease {
     pub services: BTreeMap<ServiceName, NewService>,
     pub networks: BTreeMap<String, Value>,
     pub volumes: BTreeMap<String, Value>,
+    /// The end of the log of its build, if that failed.
+    pub build_log: Option<String>,
 }
 
 /// The values of a service of a new release.
@@ -42,14 +44,22 @@ pub struct ReleasePatch {
 }
 
 impl World {
-    /// Creates a release and returns its number. If it is trackable, it may become the target of a tracking fleet.
+    /// Creates a release and returns its number. If it is trackable, it may become the target of a tracking fleet. The
+    /// record of a failed build of the same commit gives way to it.
     ///
     /// # Errors
     ///
-    /// [`Refusal::CommitTaken`].
+    /// [`Refusal::CommitTaken`]; [`Refusal::NoImages`] for a release without services that did not fail.
     pub fn create_release(&self, fleet: &Fleet, new: NewRelease) -> Result<(u64, Vec<Change>), Refusal> {
-        if self.releases_of(fleet.number).any(|release| release.commit == new.commit) {
-            return Err(Refusal::CommitTaken { commit: new.commit });
+        if new.services.is_empty() && new.status != ReleaseStatus::Failed {
+            return Err(Refusal::NoImages { commit: new.commit });
+        }
+        let mut changes = Vec::new();
+        if let Some(same) = self.releases_of(fleet.number).find(|release| release.commit == new.commit) {
+            if !same.has_no_images() {
+                return Err(Refusal::CommitTaken { commit: new.commit });
+            }
+            changes.push(Change::DropRelease(same.number));
         }
         let mut counters = Counters { release: self.counters.release + 1, ..self.counters };
         let mut fleet = fleet.clone();
@@ -68,12 +78,13 @@ impl World {
             is_passing_tests: new.is_passing_tests,
             start_timestamp: new.start_timestamp,
             content: Arc::new(Content { services, networks: new.networks, volumes: new.volumes }),
+            build_log: new.build_log.map(Into::into),
         };
         if release.is_trackable() {
             self.follow(&mut fleet, &release);
         }
         let number = release.number;
-        let changes = vec![Change::Counters(counters), Change::PutFleet(fleet), Change::PutRelease(release)];
+        changes.extend([Change::Counters(counters), Change::PutFleet(fleet), Change::PutRelease(release)]);
         Ok((number, changes))
     }
 
@@ -81,11 +92,14 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::FinalIsForGood`]; [`Refusal::InUse`] for a status other than success
+    /// [`Refusal::FinalIsForGood`]; [`Refusal::NoImages`] if it is the record of a failed build; [`Refusal::InUse`] for a status other than success
     /// while the release is a target or a pin.
     pub fn patch_release(&self, release: &Release, patch: ReleasePatch) -> Result<Vec<Change>, Refusal> {
         if release.is_final && patch.is_final == Some(false) {
             return Err(Refusal::FinalIsForGood { commit: release.commit.clone() });
+        }
+        if release.has_no_images() && patch.status.is_some_and(|status| status != ReleaseStatus::Failed) {
+            return Err(Refusal::NoImages { commit: release.commit.clone() });
         }
         let changed = Release {
             status: patch.status.unwrap_or(release.status),

@@ -60,6 +60,9 @@ pub enum Refusal {
     )]
     CommitTaken { commit: Commit },
 
+    #[error("release {commit} has no images, so it can only be failed; build it again with `cotter push`")]
+    NoImages { commit: Commit },
+
     #[error("devices would refuse this release: {}", list(refusals))]
     Unsupported { refusals: Vec<ContentRefusal> },
 

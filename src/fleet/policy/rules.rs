@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 
 use super::Refusal;
 use crate::model::text::is_one_line;
+use crate::model::{REGISTRY_ACCEPTS, RegistryPrefix};
 
 /// Shortest prefix with which a uuid, commit or key id can be given.
 pub(super) const SHORTEST_PREFIX: usize = 4;
@@ -74,6 +75,16 @@ pub(super) fn check_fleet_name(name: &str) -> Result<(), Refusal> {
     let is_number = name.chars().all(|c| c.is_ascii_digit());
     let is_uuid = name.len() >= 32 && name.chars().all(|c| c.is_ascii_hexdigit());
     if is_number || is_uuid { Err(bad("fleet name", name, NO_NUMBER)) } else { Ok(()) }
+}
+
+/// Checks the address of a registry, and returns it as it is stored. An empty one is none.
+pub(super) fn checked_registry(given: Option<&str>) -> Result<Option<String>, Refusal> {
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
+    match RegistryPrefix::parse(given) {
+        // The same registry is always the same text.
+        Ok(registry) if registry.as_str() == given => Ok(Some(given.to_owned())),
+        Ok(_) | Err(_) => Err(bad("registry", given, REGISTRY_ACCEPTS)),
+    }
 }
 
 /// Checks the key of a tag. An error says what is accepted.

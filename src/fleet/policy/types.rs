@@ -38,6 +38,9 @@ pub struct Fleet {
     pub created: Timestamp,
     /// The number of each service that was ever released, so that it is the same in all releases.
     pub services: BTreeMap<ServiceName, u64>,
+    /// Where images of its services are pushed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub registry: Option<String>,
 }
 
 /// A device that has registered.
@@ -106,6 +109,9 @@ pub struct Release {
     /// When its build began. The latest release is the one with the greatest value.
     pub start_timestamp: Timestamp,
     pub content: Arc<Content>,
+    /// The end of the log of its build, if that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub build_log: Option<Arc<str>>,
 }
 
 impl Release {
@@ -116,6 +122,12 @@ impl Release {
             && self.is_final
             && !self.is_invalidated
             && self.is_passing_tests
+    }
+
+    /// Returns whether it is only the record of a build that failed. Such a release never becomes successful.
+    #[must_use]
+    pub fn has_no_images(&self) -> bool {
+        self.content.services.is_empty()
     }
 }
 

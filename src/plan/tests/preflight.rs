@@ -82,6 +82,19 @@ fn a_release_that_does_not_fit_is_not_fetched() {
 }
 
 #[test]
+fn an_image_that_the_engine_cannot_unpack_is_not_fetched() {
+    let on = |more: &str| format!("target 2, good 1, have db@2, db@1 running, web@1 running{more}");
+    for (why, more, expected) in [
+        ("too old", ", old engine, zstd web@2", "wait web unsupported_image"),
+        ("it can", ", zstd web@2", "pull r/web:2"),
+        ("gzip", ", old engine", "pull r/web:2"),
+        ("it is here", ", old engine, zstd db@2", "pull r/web:2"),
+    ] {
+        assert_eq!(Device::parse(&on(more)).planned(), expected, "{why}");
+    }
+}
+
+#[test]
 fn an_image_for_other_machines_is_not_fetched() {
     let on = |more: &str| format!("target 2, good 1, have db@2, db@1 running, web@1 running, {more}");
     for (why, more, expected) in [

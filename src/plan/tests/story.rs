@@ -85,6 +85,8 @@
 //! | `weighing web@2` | its registry is being asked for it |
 //! | `arch arm64` | the architecture of the device |
 //! | `made web@2 amd64` | the image is made for these architectures |
+//! | `zstd web@2` | the image has layers packed with zstd |
+//! | `old engine` | the engine cannot unpack zstd |
 //! | `port 80 * web@1` | port 80 is in use on all addresses, by this container; without one, by another program |
 //!
 //! # Plans
@@ -630,6 +632,12 @@ impl Device {
             }
             "layers" => self.facts.layers = Some(words[1..].iter().map(|&layer| layer.to_owned()).collect()),
             "arch" => self.facts.architecture = Some(words[1].to_owned()),
+            "old" => self.facts.lacks_zstd = true,
+            "zstd" => {
+                let (service, number) = service_and_release(words[1]);
+                let size = ImageSize { has_zstd: true, ..ImageSize::default() };
+                self.facts.image_sizes.insert(image(service, number), size);
+            }
             "made" => {
                 let (service, number) = service_and_release(words[1]);
                 let architectures = words[2..].iter().map(|&made| made.to_owned()).collect();
@@ -716,7 +724,7 @@ fn every_word_is_read() {
     let rows =
         include_str!("story.rs").lines().filter_map(|line| line.strip_prefix("//! | `")?.split_once("` |"));
     let examples: Vec<_> = rows.map(|(example, _)| example).collect();
-    assert_eq!(examples.len(), 47, "the tables at the head of this file");
+    assert_eq!(examples.len(), 49, "the tables at the head of this file");
     for example in examples {
         // A container of `lan` shows what becomes of its networks.
         let example = if example.starts_with("back ") { "back web@18" } else { example };

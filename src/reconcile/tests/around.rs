@@ -255,7 +255,7 @@ async fn a_registry_that_wants_peace_gets_it() {
 #[tokio::test(start_paused = true)]
 async fn a_release_that_does_not_fit_waits_for_room_and_costs_nothing() {
     let lab = on_release_1().await;
-    let size = ImageSize { layers: vec![("big".to_owned(), 1 << 30)], architectures: BTreeSet::new() };
+    let size = ImageSize { layers: vec![("big".to_owned(), 1 << 30)], ..ImageSize::default() };
     lab.host.inside().sizes.insert(image("web", 2), Ok(size));
     lab.host.inside().free = Some(3 << 30);
     lab.deliver(target(2));

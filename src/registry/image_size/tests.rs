@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use sha2::{Digest, Sha256};
+
 use super::*;
 
 #[derive(Clone)]

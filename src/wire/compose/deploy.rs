@@ -90,10 +90,12 @@ fn restart_policy(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     for (key, field) in notes.keep(at.map()).unwrap_or_default() {
         match key {
             "condition" => {
+                // Compose also takes the words of the field restart.
                 condition = match field.value.as_str() {
-                    Some("none") => "none",
+                    Some("none" | "no") => "none",
                     Some("on-failure") => "on-failure",
-                    Some("any") => "any",
+                    Some("unless-stopped") => "unless-stopped",
+                    Some("any" | "always") => "any",
                     Some(_) | None => {
                         notes.refuse(field.wrong("\"none\", \"on-failure\" or \"any\""));
                         "any"
@@ -112,6 +114,7 @@ fn restart_policy(at: &At<'_>, spec: &mut ServiceSpec, notes: &mut Notes) {
     spec.restart = match condition {
         "none" => RestartPolicy::No,
         "on-failure" => RestartPolicy::OnFailure { retries },
+        "unless-stopped" => RestartPolicy::UnlessStopped,
         _ => RestartPolicy::Always,
     };
 }

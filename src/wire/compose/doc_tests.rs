@@ -10,19 +10,13 @@ use super::*;
 use crate::model::Policy;
 use crate::wire::policy;
 
-/// The fields of the Compose Specification, by section.
-const SERVICES: &str = "annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs \
-    container_name cpu_count cpu_percent cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset \
-    credential_spec depends_on deploy develop device_cgroup_rules devices dns dns_opt dns_search domainname entrypoint \
-    env_file environment expose extends external_links extra_hosts gpus group_add healthcheck hostname image init ipc \
-    isolation label_file labels links logging mac_address mem_limit mem_reservation mem_swappiness memswap_limit models \
-    network_mode networks oom_kill_disable oom_score_adj pid pids_limit platform ports post_start pre_stop privileged \
-    profiles provider pull_policy read_only restart runtime scale secrets security_opt shm_size stdin_open \
-    stop_grace_period stop_signal storage_opt sysctls tmpfs tty ulimits use_api_socket user userns_mode uts volumes \
-    volumes_from working_dir";
-const NETWORKS: &str =
-    "attachable driver driver_opts enable_ipv4 enable_ipv6 external internal ipam labels name";
-const VOLUMES: &str = "driver driver_opts external labels name";
+/// The fields of a part of the Compose Specification, e.g. of `service`.
+fn fields_of(part: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/compose_fields.txt")).unwrap();
+    let field = |line: &str| Some(line.strip_prefix(part)?.strip_prefix('.')?.to_owned());
+    let fields = text.lines().filter_map(field).filter(|field| !field.contains('.'));
+    fields.collect()
+}
 
 /// The rows of a section: field to verdict.
 fn table(section: &str) -> BTreeMap<String, String> {
@@ -43,10 +37,24 @@ fn column(section: &str, n: usize) -> BTreeMap<String, String> {
     rows
 }
 
-fn assert_has_all(rows: &BTreeMap<String, String>, fields: &str) {
-    for field in fields.split_ascii_whitespace() {
-        assert!(rows.contains_key(field), "{field} has no row");
-    }
+fn assert_has_all(rows: &BTreeMap<String, String>, part: &str) {
+    let fields = fields_of(part);
+    assert!(fields.len() >= 5, "{part}: {fields:?}");
+    let missing: Vec<_> = fields.iter().filter(|field| !rows.contains_key(*field)).collect();
+    assert!(missing.is_empty(), "docs/compose.md has no row for these fields of {part}: {missing:?}");
+}
+
+#[test]
+fn every_field_of_a_project_and_of_a_build_is_documented() {
+    assert_has_all(&table("Top level"), "project");
+    let text = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/compose.md")).unwrap();
+    let (_, after) = text.split_once("\n### Building images\n").unwrap();
+    let section = after.split("\n## ").next().unwrap();
+    let missing: Vec<_> = fields_of("service.build")
+        .into_iter()
+        .filter(|field| !section.contains(&format!("`{field}`")))
+        .collect();
+    assert!(missing.is_empty(), "docs/compose.md, \"Building images\", does not name {missing:?}");
 }
 
 fn verdict(notes: &Notes, path: &str) -> &'static str {
@@ -63,7 +71,7 @@ fn verdict(notes: &Notes, path: &str) -> &'static str {
 #[test]
 fn every_field_of_a_service_has_its_row() {
     let rows = table("Services");
-    assert_has_all(&rows, SERVICES);
+    assert_has_all(&rows, "service");
     let mut known = BTreeMap::new();
     known.extend(HONOURED.iter().map(|field| ((*field).to_owned(), "honoured".to_owned())));
     known.extend(HARMLESS.iter().map(|(field, _)| ((*field).to_owned(), "warned".to_owned())));
@@ -122,7 +130,7 @@ fn every_field_of_a_network_and_of_a_volume_has_its_row() {
         "attachable": true, "driver": "macvlan", "driver_opts": {"a": "b"}, "enable_ipv4": false, "enable_ipv6": true,
         "external": true, "internal": true, "ipam": {"driver": "a"}, "labels": {"a": "b"}, "name": "a",
     });
-    for (title, section, fields) in [("Networks", "networks", NETWORKS), ("Volumes", "volumes", VOLUMES)] {
+    for (title, section, fields) in [("Networks", "networks", "network"), ("Volumes", "volumes", "volume")] {
         let rows = table(title);
         assert_has_all(&rows, fields);
         for (field, row) in rows {

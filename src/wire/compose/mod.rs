@@ -16,6 +16,7 @@ mod fields;
 mod healthcheck;
 mod isolation;
 mod limits;
+mod links;
 mod log_options;
 mod mounts;
 mod networking;
@@ -105,6 +106,7 @@ pub fn read(release: &ReleaseState, form: Form) -> (Contents, Notes) {
         check_declared(&contents, &mut notes);
     }
     declare_used(&mut contents);
+    links::apply(release, &mut contents, form, &mut notes);
     end_what_is_waited_for(release, &mut contents.services);
     let is_named = |name: &str| release.services.contains_key(name);
     order::drop_optional(&mut contents.services, release, form, &mut notes);

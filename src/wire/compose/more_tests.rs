@@ -154,6 +154,9 @@ fn fields_of_deploy_without_a_meaning_here_are_reported() {
     for (policy, restart) in [
         (json!({"condition": "none"}), json!("no")),
         (json!({"condition": "any"}), json!("always")),
+        (json!({"condition": "no"}), json!("no")),
+        (json!({"condition": "always"}), json!("always")),
+        (json!({"condition": "unless-stopped"}), json!("unless_stopped")),
         (json!({}), json!("always")),
         (json!({"condition": "on-failure", "max_attempts": 3}), json!({"on_failure": {"retries": 3}})),
     ] {

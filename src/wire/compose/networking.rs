@@ -182,22 +182,6 @@ pub(super) fn own_name(at: &At<'_>) -> Result<String, Refusal> {
 /// Most bytes of a host's own name (HOST_NAME_MAX of Linux).
 const LONGEST_OWN_NAME: usize = 64;
 
-/// Reads `links`. Warns that a link to a service is not needed, and refuses one with another name.
-pub(super) fn links(at: &At<'_>, notes: &mut Notes) {
-    for item in notes.keep(at.list()).unwrap_or_default() {
-        match notes.keep(item.text()) {
-            Some(text) if text.split_once(':').is_some_and(|(service, alias)| service != alias) => {
-                notes.refuse(item.refusal(
-                    "links with another name are not supported: write the name as an alias in the other service's \
-                     network",
-                ));
-            }
-            Some(_) => notes.warn(item.refusal("it is not needed: services find each other by name")),
-            None => {}
-        }
-    }
-}
-
 /// Reads `extra_hosts` as `name:address`, from a list or a map.
 pub(super) fn extra_hosts(at: &At<'_>, notes: &mut Notes) -> BTreeSet<String> {
     let mut lines = BTreeSet::new();

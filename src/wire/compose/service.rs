@@ -51,9 +51,6 @@ pub(super) fn read(given: &ServiceState, paths: &Paths, notes: &mut Notes) -> Op
         at("networks").as_ref(),
         notes,
     );
-    if let Some(links) = at("links") {
-        networking::links(&links, notes);
-    }
     if let Some(hosts) = at("extra_hosts") {
         spec.extra_hosts = networking::extra_hosts(&hosts, notes);
     }

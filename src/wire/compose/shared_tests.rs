@@ -26,6 +26,77 @@ fn refused(services: &Value) -> Vec<String> {
     release(services).1.refusals.iter().map(ToString::to_string).collect()
 }
 
+/// The networks of a service, each with the aliases that its author or a link gave it.
+fn aliases(spec: &ServiceSpec) -> String {
+    let NetworkMode::Networks(attachments) = &spec.network_mode else { return String::new() };
+    let shown = attachments.iter().map(|(network, attachment)| {
+        format!("{network}: {}", attachment.aliases.iter().cloned().collect::<Vec<_>>().join(" "))
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+#[test]
+fn a_link_with_another_name_is_an_alias_in_the_networks_that_both_have() {
+    for (web, db, wanted) in [
+        (json!({"links": ["db:database"]}), json!({}), "default: database"),
+        (json!({"links": ["db:b", "db:a"]}), json!({}), "default: a b"),
+        (
+            json!({"links": ["db:database"], "networks": ["a", "b"]}),
+            json!({"networks": {"b": {"aliases": ["own"]}, "c": {}}}),
+            "b: database own, c: ",
+        ),
+    ] {
+        let services = json!({"db": db, "web": web.clone(), "x": {"networks": ["a", "b", "c"]}});
+        let networks = json!({"a": null, "b": null, "c": null});
+        let service =
+            |composition: &Value| json!({"id": 1, "image_id": 2, "image": IMAGE, "composition": composition});
+        let services: serde_json::Map<_, _> = services
+            .as_object()
+            .unwrap()
+            .iter()
+            .map(|(name, given)| (name.clone(), service(given)))
+            .collect();
+        let state =
+            serde_json::from_value(json!({"id": 3, "services": services, "networks": networks})).unwrap();
+        let (contents, notes) = read(&state, Form::File);
+        assert_eq!(notes, Notes::default(), "{web}");
+        assert_eq!(aliases(&contents.services[&ServiceName::parse("db").unwrap()]), wanted, "{web}");
+    }
+    // Two services may use the same link.
+    let both = json!({"db": {}, "a": {"links": ["db:database"]}, "b": {"links": ["db:database"]}});
+    assert_eq!(aliases(&accepted(&both)["db"]), "default: database");
+}
+
+#[test]
+fn a_link_that_would_lead_to_two_services_or_to_none_is_refused() {
+    let two = |name: &str, other: &str| {
+        format!(
+            "services.{name}: the name database is that of {other} in network default, too, where every service finds \
+             the same one: choose another name, or give the two services a network without {other}"
+        )
+    };
+    let nowhere = "services.web.links[0]: web and db have no network of the release in common, so database would lead \
+                   nowhere: give both the same network, or remove the link";
+    let link = json!({"links": ["db:database"]});
+    for (services, wanted) in [
+        (json!({"db": {}, "database": {}, "web": link.clone()}), two("web.links[0]", "database")),
+        (json!({"db": {}, "database": {"network_mode": "none"}, "web": link.clone()}), String::new()),
+        (
+            json!({"db": {}, "c": {"networks": {"default": {"aliases": ["database"]}}}, "web": link.clone()}),
+            two("web.links[0]", "c"),
+        ),
+        (json!({"db": {}, "db2": {}, "a": link.clone(), "b": {"links": ["db2:database"]}}), two("b.links[0]", "db")),
+        (json!({"db": {"network_mode": "none"}, "web": link.clone()}), nowhere.to_owned()),
+        (
+            json!({"db": {}, "web": {"links": ["db:a b"]}}),
+            "services.web.links[0]: \"a b\" is not accepted: write a host name: letters, digits, '.', '-' and '_'".to_owned(),
+        ),
+        (json!({"web": {"links": [1]}}), "services.web.links[0]: 1 is not accepted: write a text".to_owned()),
+    ] {
+        assert_eq!(refused(&services).join("\n"), wanted, "{services}");
+    }
+}
+
 #[test]
 fn whoever_joins_another_one_waits_for_it() {
     let services = accepted(&json!({

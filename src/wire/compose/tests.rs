@@ -593,10 +593,8 @@ fn fields_that_are_not_honoured() {
         (json!({"networkMode": "host"}), vec!["~.networkMode: unknown field: write network_mode"]),
         (json!({"prots": ["80"]}), vec!["~.prots: unknown field: correct its name, or remove it"]),
         (
-            json!({"links": ["db:database"]}),
-            vec![
-                "~.links[0]: links with another name are not supported: write the name as an alias in the other service's network",
-            ],
+            json!({"links": ["gone:database"]}),
+            vec!["~.links[0]: there is no service gone in the release: add it, or remove the link"],
         ),
     ] {
         assert_eq!(refusals(&given), expected, "{given}");

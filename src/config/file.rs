@@ -1,0 +1,23 @@
+//! Reads the text of a settings file.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::Path;
+
+/// Most bytes of a settings file.
+const LONGEST_FILE: u64 = 1 << 20;
+
+/// Reads a regular file of a bounded size. A pipe would be waited for, and a device never ends.
+pub(super) fn text(path: &Path) -> Result<String, String> {
+    let meta = fs::metadata(path).map_err(|error| error.to_string())?;
+    if !meta.is_file() {
+        return Err("it is not a regular file; write the settings into one".to_owned());
+    }
+    let mut text = String::new();
+    let file = File::open(path).map_err(|error| error.to_string())?;
+    file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
+    if text.len() as u64 > LONGEST_FILE {
+        return Err(format!("it has more than {LONGEST_FILE} bytes"));
+    }
+    Ok(text)
+}
