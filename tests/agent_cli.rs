@@ -130,7 +130,7 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
         ),
         (
             "folder.toml",
-            "settings file DIR/folder.toml cannot be read (Is a directory (os error 21)); make it readable, or name another file",
+            "settings file DIR/folder.toml cannot be read (it is not a regular file; write the settings into one); make it readable, or name another file",
         ),
     ] {
         let mut command = cotter();

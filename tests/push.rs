@@ -191,7 +191,7 @@ fn a_project_is_built_pushed_and_run_by_three_devices() {
         "building web (2/2)",
         "pushing web (2/2) as ",
         "created release ",
-        "b has accepted it",
+        "b is on-target",
     ] {
         assert!(pushed.said.lines().any(|said| said.starts_with(line)), "no {line:?} in {}", pushed.said);
     }

@@ -68,6 +68,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["device", "delete", "--filter", "a", "--yes"],
     &["device", "barred"],
     &["device", "allow", "a"],
+    &["release", "wait", "a", "--timeout", "0s"],
     &["release", "list"],
     &["release", "show", "a"],
     &["release", "finalize", "a"],

@@ -150,6 +150,7 @@ impl Verb {
             Self::Plan(plan) => return Box::pin(plan::run(plan)).await,
             Self::Push(push) => return Box::pin(push::run(push)).await,
             Self::Fleet(verb) => return Ok(Box::pin(fleet::run(verb)).await?.into()),
+            Self::Release(verb) => return Ok(Box::pin(release::run(verb)).await?.into()),
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
@@ -170,7 +171,6 @@ impl Verb {
             Self::Start(order) => Box::pin(control::start(order)).await,
             Self::Restart(order) => Box::pin(control::of_service("restart", order)).await,
             Self::Purge(purge) => Box::pin(purge::run(purge)).await,
-            Self::Release(verb) => Box::pin(release::run(verb)).await,
         }?;
         Ok(Exit::Done.into())
     }

@@ -8,6 +8,8 @@ use jiff::Timestamp;
 
 use super::client::{Client, Connection};
 use super::compose::{self, Verdict};
+use super::exit::Exit;
+use super::follow::{self, Output, Patience, Scope, Wait};
 use super::{image_warnings, print};
 use crate::host;
 use crate::http::{Http, Method};
@@ -15,8 +17,8 @@ use crate::model::{ImageRef, ReleaseStatus};
 use crate::project::Finding;
 use crate::registry;
 use crate::wire::operator_api::{
-    Composition, CreateRelease, Nothing, PatchRelease, RefusalView, ReleaseCreated, ReleaseDetail,
-    ReleaseView,
+    Composition, CreateRelease, DeviceState, Nothing, PatchRelease, RefusalView, ReleaseCreated,
+    ReleaseDetail, ReleaseView,
 };
 
 #[derive(Debug, Subcommand)]
@@ -35,12 +37,14 @@ pub(super) enum Verb {
     List(List),
     /// Shows a release
     Show(One),
+    /// Waits until the devices that should run a release run it, and says where each stands
+    Wait(WaitFor),
     /// Makes a draft final, so that fleets can track it; this cannot be undone
-    Finalize(One),
+    Finalize(Change),
     /// Invalidates a release: fleets that track latest fall back to the one before
-    Invalidate(One),
+    Invalidate(Change),
     /// Makes an invalidated release valid again
-    Validate(One),
+    Validate(Change),
     /// Sets how the build of a release ended
     SetStatus(SetStatus),
     /// Deletes a release that is no fleet's target and that no device is pinned to
@@ -93,6 +97,8 @@ pub(super) struct Create {
     #[arg(long, value_name = "RFC3339")]
     start_timestamp: Option<Timestamp>,
     #[command(flatten)]
+    wait: Wait,
+    #[command(flatten)]
     plain: Plain,
 }
 
@@ -117,18 +123,44 @@ pub(super) struct One {
     plain: Plain,
 }
 
+/// A change of a release, which may move devices.
+#[derive(Debug, Args)]
+pub(super) struct Change {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct WaitFor {
+    /// Commit of the release, or the first 4 or more characters of it
+    #[arg(value_name = "COMMIT")]
+    release: String,
+    /// Fleet of the release; needed only if several fleets have this commit
+    #[arg(long)]
+    fleet: Option<String>,
+    #[command(flatten)]
+    patience: Patience,
+    /// Prints a line of JSON whenever a device changes its state
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    connection: Connection,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct SetStatus {
     #[command(flatten)]
-    one: One,
+    change: Change,
     /// How the build ended
     #[arg(value_enum)]
     status: Status,
 }
 
-pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
-    match verb {
-        Verb::Create(verb) => create(verb).await,
+pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
+    let answered = match verb {
+        Verb::Create(verb) => return create(verb).await,
         Verb::Check(verb) => compose::check(verb),
         Verb::List(List { fleet, plain }) => {
             let query = [("fleet", fleet.as_deref())];
@@ -141,22 +173,27 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             let client = Client::new(plain.connection)?;
             let detail: ReleaseDetail = client.get(&["releases", &release], &query).await?;
             if plain.json {
-                return print::json("release", &detail);
+                print::json("release", &detail)
+            } else {
+                shown(&detail.release, false)?;
+                detail.build_log.as_deref().map_or(Ok(()), log)
             }
-            shown(&detail.release, false)?;
-            detail.build_log.as_deref().map_or(Ok(()), log)
         }
-        Verb::Finalize(one) => {
-            patch(one, PatchRelease { is_final: Some(true), ..PatchRelease::default() }).await
+        Verb::Wait(verb) => return wait(verb).await,
+        Verb::Finalize(change) => {
+            return patch(change, PatchRelease { is_final: Some(true), ..PatchRelease::default() }).await;
         }
-        Verb::Invalidate(one) => {
-            patch(one, PatchRelease { is_invalidated: Some(true), ..PatchRelease::default() }).await
+        Verb::Invalidate(change) => {
+            return patch(change, PatchRelease { is_invalidated: Some(true), ..PatchRelease::default() })
+                .await;
         }
-        Verb::Validate(one) => {
-            patch(one, PatchRelease { is_invalidated: Some(false), ..PatchRelease::default() }).await
+        Verb::Validate(change) => {
+            return patch(change, PatchRelease { is_invalidated: Some(false), ..PatchRelease::default() })
+                .await;
         }
-        Verb::SetStatus(SetStatus { one, status }) => {
-            patch(one, PatchRelease { status: Some(status.into()), ..PatchRelease::default() }).await
+        Verb::SetStatus(SetStatus { change, status }) => {
+            return patch(change, PatchRelease { status: Some(status.into()), ..PatchRelease::default() })
+                .await;
         }
         Verb::Delete(One { release, fleet, plain }) => {
             let client = Client::new(plain.connection)?;
@@ -164,14 +201,16 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
             let path = ["releases", release.as_str()];
             let gone: ReleaseView = client.ask(Method::DELETE, &path, &query, None::<&Nothing>).await?;
             if plain.json {
-                return print::json("deleted", &gone);
+                print::json("deleted", &gone)
+            } else {
+                print::line(&format!("deleted {} of {}", gone.commit, gone.fleet))
             }
-            print::line(&format!("deleted {} of {}", gone.commit, gone.fleet))
         }
-    }
+    };
+    answered.map(|()| Exit::Done)
 }
 
-async fn create(verb: Create) -> anyhow::Result<()> {
+async fn create(verb: Create) -> anyhow::Result<Exit> {
     let verdict = compose::judge(verb.location, None)?;
     verdict.print();
     verdict.result()?;
@@ -196,7 +235,12 @@ async fn create(verb: Create) -> anyhow::Result<()> {
         build_log: None,
     };
     let created = post(&client, &verb.fleet, &body, &warnings).await?;
-    if verb.plain.json { print::json("created", &created) } else { shown(&created.release, false) }
+    if verb.plain.json {
+        print::json("created", &created)?;
+    } else {
+        shown(&created.release, false)?;
+    }
+    verb.wait.follow(&client, &Scope::of_release(&created.release)).await
 }
 
 /// The images of services, each with the digest that its registry has for it now.
@@ -239,11 +283,23 @@ pub(super) async fn post(
     Ok(created)
 }
 
-async fn patch(One { release, fleet, plain }: One, body: PatchRelease) -> anyhow::Result<()> {
+async fn patch(Change { one, wait }: Change, body: PatchRelease) -> anyhow::Result<Exit> {
+    let One { release, fleet, plain } = one;
     let client = Client::new(plain.connection)?;
     let query = [("fleet", fleet.as_deref())];
     let view: ReleaseView = client.ask(Method::PATCH, &["releases", &release], &query, Some(&body)).await?;
-    shown(&view, plain.json)
+    shown(&view, plain.json)?;
+    // Devices may have moved to this release, or from it to another one.
+    wait.follow(&client, &Scope { fleet: Some(view.fleet), ..Scope::default() }).await
+}
+
+async fn wait(verb: WaitFor) -> anyhow::Result<Exit> {
+    let client = Client::new(verb.connection)?;
+    let query = [("fleet", verb.fleet.as_deref())];
+    let detail: ReleaseDetail = client.get(&["releases", &verb.release], &query).await?;
+    let scope = Scope { is_any_required: true, ..Scope::of_release(&detail.release) };
+    let output = if verb.json { Output::Json } else { Output::Lines };
+    follow::follow(&client, &scope, &[DeviceState::OnTarget], &verb.patience, output).await
 }
 
 fn list(releases: &[ReleaseView]) -> anyhow::Result<()> {

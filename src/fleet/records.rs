@@ -295,13 +295,14 @@ impl Records {
         *locked(&self.live_of(uuid).seen) = Some(Seen { at, when: Some(Instant::now()) });
     }
 
-    /// Returns the time of a device's last poll, and whether it is recent: within one and a half poll intervals.
-    pub(super) fn last_seen(&self, uuid: &DeviceUuid) -> (Option<Timestamp>, Contact) {
-        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(uuid).cloned();
-        let Some(Seen { at, when }) = live.and_then(|live| *locked(&live.seen)) else {
+    /// Returns the time of a device's last poll or report, and whether it is recent: within one and a half poll intervals.
+    pub(super) fn last_seen(&self, device: &Device) -> (Option<Timestamp>, Contact) {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&device.uuid).cloned();
+        let seen = live.and_then(|live| *locked(&live.seen));
+        let Some(at) = seen.map(|seen| seen.at).max(device.reported.at) else {
             return (None, Contact::Never);
         };
-        let since = match when {
+        let since = match seen.and_then(|seen| seen.when) {
             Some(when) => Some(when.elapsed()),
             None => Duration::try_from(clock::now().duration_since(at)).ok(),
         };

@@ -53,7 +53,7 @@ fn by_reports(world: &World, device: &Device) -> Standing {
     match &reported.account {
         // What it waits for concerns another target: it has not received this one yet.
         Some(account) if account.target.as_deref() != Some(commit) => stands(DeviceState::Pending),
-        Some(account) => by_account(account, commit)
+        Some(account) => by_account(account, commit, runs_it)
             .unwrap_or_else(|| stands(if runs_it { DeviceState::OnTarget } else { DeviceState::Updating })),
         None if runs_it => stands(DeviceState::OnTarget),
         None => stands(match reported.update_status.filter(|_| reported.update_of == Some(target.number)) {
@@ -66,9 +66,12 @@ fn by_reports(world: &World, device: &Device) -> Standing {
     }
 }
 
-/// Returns the state that the most important wait means; `None` without any.
-fn by_account(account: &Account, target: &str) -> Option<Standing> {
-    let states = account.waiting.iter().map(|wait| (state_of(&wait.reason), wait));
+/// Returns the state that the most important wait means; `None` without any. A service that is unhealthy before its
+/// release is accepted does not mean a failure yet: the trial goes on until it is accepted or rejected.
+fn by_account(account: &Account, target: &str, runs_it: bool) -> Option<Standing> {
+    let is_on_trial = |reason: &str| !runs_it && reason == Reason::Unhealthy.as_str();
+    let state = |reason: &str| if is_on_trial(reason) { DeviceState::Updating } else { state_of(reason) };
+    let states = account.waiting.iter().map(|wait| (state(&wait.reason), wait));
     let (state, wait) = states.min_by_key(|(state, _)| importance(*state))?;
     Some(Standing { state, why: words(wait, target) })
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::fleet::policy::{KeyHash, NewDevice, NewFleet, NewRelease, Reported};
-use crate::model::{AppId, Commit, DeviceUuid, ReleaseStatus};
+use crate::fleet::policy::{KeyHash, NewDevice, NewFleet, NewRelease, NewService, Reported};
+use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 
 /// A world with a fleet, its target `two` (number 2), the release `one` before it, and a device that reported this.
 fn world(reported: impl FnOnce(&mut Reported)) -> World {
@@ -23,6 +23,10 @@ fn world(reported: impl FnOnce(&mut Reported)) -> World {
     };
     let changes = world.create_fleet(fleet).unwrap();
     apply(&mut world, changes);
+    let web = || NewService {
+        image: ImageRef::parse(&format!("r/web@sha256:{}", "a".repeat(64))).unwrap(),
+        composition: serde_json::Map::new(),
+    };
     for commit in ["one", "two"] {
         let release = NewRelease {
             commit: Commit::parse(commit).unwrap(),
@@ -30,7 +34,7 @@ fn world(reported: impl FnOnce(&mut Reported)) -> World {
             is_final: true,
             is_passing_tests: true,
             start_timestamp: now,
-            services: BTreeMap::new(),
+            services: BTreeMap::from([(ServiceName::parse("web").unwrap(), web())]),
             networks: BTreeMap::new(),
             volumes: BTreeMap::new(),
             build_log: None,
@@ -100,6 +104,12 @@ fn where_a_device_with_our_agent_stands() {
             2,
             waits("two", &["web/unhealthy/its healthcheck fails"]),
             "failing (web: its healthcheck fails)",
+        ),
+        (
+            "a service of a release on trial is unhealthy, and may get well",
+            1,
+            waits("two", &["web/unhealthy/its healthcheck fails"]),
+            "updating (web: its healthcheck fails)",
         ),
         ("its engine is gone", 2, waits("two", &["/engine/no socket"]), "blocked (engine: no socket)"),
         (

@@ -73,7 +73,7 @@ fn a_paused_service_is_reported_and_an_update_passes_it() {
     until_done(&agent, "one");
     let web = agent.service("web").unwrap();
     lab.docker().run(&["pause", &web.id]);
-    agent.until_status("/waiting", "(Paused)");
+    agent.until_status("/waiting", "it is paused");
     assert_eq!(agent.service("web").unwrap().standing(), web.standing(), "whoever paused it has a reason");
     lab.docker().run(&["unpause", &web.id]);
     until_done(&agent, "one");

@@ -91,7 +91,8 @@ fn what_makes_room_is_gone_before_its_successor_comes() {
     let log = agent.log();
     let log = &log[step(&log, "what=commit")..];
     assert!(step(log, "what=stop") < step(log, "what=pull"), "{log}");
-    assert!(step(log, "what=pull") < step(log, "what=create "), "{log}");
+    // The engine may show the image a moment before its pull has ended.
+    assert!(step(log, "what=stop") < step(log, "what=create "), "{log}");
 
     // One that cannot be had: the predecessor was kept, and comes back.
     let before = agent.service("web").unwrap().id;

@@ -70,7 +70,11 @@ fn a_bad_release_is_rolled_back_and_reported_everywhere() {
         explained.starts_with("shop: should run sick (rejected), last accepted good\n\nrejected, since "),
         "{explained}"
     );
-    assert!(explained.contains("  release sick was rejected: web is unhealthy\n"), "{explained}");
+    assert!(explained.contains("  release sick was rejected: web is unhealthy; "), "{explained}");
+    assert!(
+        explained.contains("its healthcheck exited with code 1\n    | release unhealthy of web begins\n"),
+        "{explained}"
+    );
     assert!(explained.contains("`cotter retry` tries this one again"), "{explained}");
     let unknown = agent.cli(&["explain", "cache"]);
     assert_eq!(unknown.status.code(), Some(5));

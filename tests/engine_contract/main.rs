@@ -888,7 +888,8 @@ async fn woken<S: StreamExt<Item = Result<Notice, EngineError>> + Unpin>(what: &
     let first = tokio::time::timeout(PATIENCE, events.next()).await;
     let mut next = first.unwrap_or_else(|_| panic!("no event: {what}"));
     loop {
-        assert_eq!(next.expect("the stream goes on").unwrap(), Notice::Changed, "{what}");
+        let notice = next.expect("the stream goes on").unwrap();
+        assert!(matches!(notice, Notice::Changed | Notice::Ended { .. }), "{what}: {notice:?}");
         match tokio::time::timeout(Duration::from_millis(500), events.next()).await {
             Ok(event) => next = event,
             Err(_) => return,

@@ -264,7 +264,7 @@ async fn change(
 
 pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
     let key = device.provisioned_by.as_ref();
-    let (last_seen, contact) = records.last_seen(&device.uuid);
+    let (last_seen, contact) = records.last_seen(device);
     let Standing { state, why } = standing::of(world, device, contact);
     let update = device.reported.update_status.and_then(|status| serde_json::to_value(status).ok());
     DeviceView {

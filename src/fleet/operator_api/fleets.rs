@@ -92,7 +92,7 @@ fn view(records: &Records, world: &World, fleet: &Fleet) -> FleetView {
     let mut states = BTreeMap::new();
     let devices = world.devices().filter(|device| device.fleet == fleet.number);
     for device in devices {
-        let (_, contact) = records.last_seen(&device.uuid);
+        let (_, contact) = records.last_seen(device);
         *states.entry(standing::of(world, device, contact).state).or_default() += 1;
     }
     FleetView {

@@ -308,10 +308,12 @@ impl Cell<'_> {
         let is_tried = matches!(end, End::Degraded | End::Kept | End::Down);
         // And of each that shares a network is asked when it and the other one were started.
         let per_look = if self.scenario.is_shared() { 3 } else { 1 };
-        let is_asked = is_tried || self.scenario.is_shared();
+        // A service that has ended with an error does not run well either.
+        let is_failing = is_tried || matches!(end, End::Ended);
+        let is_asked = is_failing || self.scenario.is_shared();
         let is_look = |call: &&String| *call == "list" || (is_asked && call.starts_with("inspect "));
         // What does not run well is asked for its last lines, after a minute at the earliest.
-        let is_evidence = |call: &&String| is_tried && call.starts_with("logs ");
+        let is_evidence = |call: &&String| is_failing && call.starts_with("logs ");
         let (calls, saved) = (lab.engine.calls().len(), saves(lab));
         lab.pass(AT_REST).await;
         let since = lab.engine.calls().split_off(calls);
