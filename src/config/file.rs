@@ -7,8 +7,14 @@ use std::path::Path;
 /// Most bytes of a settings file.
 const LONGEST_FILE: u64 = 1 << 20;
 
-/// Reads a regular file of a bounded size. A pipe would be waited for, and a device never ends.
+/// The customary name of a file with nothing in it.
+const NOTHING: &str = "/dev/null";
+
+/// Reads a regular file of a bounded size, or [`NOTHING`]. A pipe would be waited for, and other devices never end.
 pub(super) fn text(path: &Path) -> Result<String, String> {
+    if path == Path::new(NOTHING) {
+        return Ok(String::new());
+    }
     let meta = fs::metadata(path).map_err(|error| error.to_string())?;
     if !meta.is_file() {
         return Err("it is not a regular file; write the settings into one".to_owned());

@@ -277,6 +277,14 @@ fn only_a_regular_file_of_a_bounded_size_is_read() {
 }
 
 #[test]
+fn no_settings_have_a_name() {
+    let given = Given { file: Some("/dev/null".into()), set: Vec::new() };
+    let (named, default) =
+        (Config::load(&given, &BTreeMap::new()), Config::load(&Given::default(), &BTreeMap::new()));
+    assert_eq!(named.unwrap().plan, default.unwrap().plan);
+}
+
+#[test]
 fn keys_are_for_our_eyes_only() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     writeln!(file, "secret").unwrap();
