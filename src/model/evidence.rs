@@ -123,6 +123,13 @@ impl Evidence {
         self.end.as_ref().map(ToString::to_string).or(probe)
     }
 
+    /// Returns the same evidence without anything that the service or its healthcheck wrote.
+    #[must_use]
+    pub fn without_output(&self) -> Self {
+        let probe = self.probe.as_ref().map(|probe| FailedProbe { output: String::new(), ..probe.clone() });
+        Self { probe, lines: Vec::new(), ..self.clone() }
+    }
+
     /// Returns `true` if both are the same, whenever they were collected.
     #[must_use]
     pub fn says_the_same(&self, other: &Self) -> bool {

@@ -81,7 +81,8 @@ fn whole<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
 }
 
 impl Account {
-    /// Makes the account of a device. `lines`: how many of a service's last lines it may have.
+    /// Makes the account of a device. `lines`: how many of a service's last lines it may have; 0: nothing at all that
+    /// services or their healthchecks wrote.
     #[must_use]
     pub fn new(report: &Report, lines: usize) -> Self {
         let of_device = |reason: &str, why: &Option<String>| {
@@ -92,7 +93,7 @@ impl Account {
         let waits = report.waiting.iter().map(|waiting| Wait {
             service: waiting.service.as_ref().map(ToString::to_string),
             reason: waiting.reason.as_str().to_owned(),
-            why: waiting.why.clone(),
+            why: if lines == 0 { without_quotes(&waiting.why, report) } else { waiting.why.clone() },
             since: waiting.since.clone(),
         });
         let evidence = report.evidence.iter().map(|one| evidence(one, lines));
@@ -133,7 +134,16 @@ impl Account {
     }
 }
 
+/// Returns a reason without the line that evidence has added to its end.
+fn without_quotes(why: &str, report: &Report) -> String {
+    let mut quotes = report.evidence.iter().filter_map(model::Evidence::quote);
+    let rest = quotes.find_map(|quote| why.strip_suffix(&quote)?.strip_suffix("; "));
+    rest.unwrap_or(why).to_owned()
+}
+
 fn evidence(evidence: &model::Evidence, lines: usize) -> Evidence {
+    let silent = (lines == 0).then(|| evidence.without_output());
+    let evidence = silent.as_ref().unwrap_or(evidence);
     let surplus = evidence.lines.len().saturating_sub(lines);
     Evidence {
         service: evidence.service.to_string(),
@@ -148,6 +158,43 @@ fn evidence(evidence: &model::Evidence, lines: usize) -> Evidence {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{AppId, Commit, FailedProbe, LastEnd, Reason, ServiceName, Waiting};
+
+    #[test]
+    fn without_lines_an_account_has_nothing_that_services_wrote() {
+        let of = |service: &str, end, probe| model::Evidence {
+            app: AppId::parse("app").unwrap(),
+            release: Commit::parse("one").unwrap(),
+            service: ServiceName::parse(service).unwrap(),
+            at: String::new(),
+            restarts: 3,
+            end,
+            probe,
+            lines: vec!["first".to_owned(), "the SECRET".to_owned()],
+        };
+        let ended = of("web", Some(LastEnd::with_code(1)), None);
+        let ill = of("db", None, Some(FailedProbe::new(7, "SECRET of a healthcheck")));
+        let why = |evidence: &model::Evidence| format!("it failed; {}", evidence.quote().unwrap());
+        let wait = |why: String| Waiting {
+            app: None,
+            service: None,
+            reason: Reason::Rejected,
+            why,
+            retry_in: None,
+            since: None,
+        };
+        let waiting = vec![wait(why(&ended)), wait(why(&ill)), wait("another reason".to_owned())];
+        let report = Report { waiting, evidence: vec![ended, ill], ..Report::default() };
+        let text = |lines| serde_json::to_string(&Account::new(&report, lines)).unwrap();
+        assert_eq!(text(1).matches("SECRET").count(), 5, "{}", text(1));
+        assert!(!text(1).contains("first"), "only the last one: {}", text(1));
+        let silent = Account::new(&report, 0);
+        assert!(!text(0).contains("SECRET"), "{}", text(0));
+        let whys: Vec<_> = silent.waiting.iter().map(|wait| wait.why.as_str()).collect();
+        assert_eq!(whys, ["it failed", "it failed", "another reason"]);
+        let causes: Vec<_> = silent.evidence.iter().map(|one| one.cause.as_deref().unwrap_or("")).collect();
+        assert_eq!(causes, ["exited with code 1", "its healthcheck exited with code 7"]);
+    }
 
     #[test]
     fn an_account_is_bounded_and_safe_to_show() {

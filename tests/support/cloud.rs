@@ -90,6 +90,11 @@ impl FakeCloud {
         })
     }
 
+    /// The bodies of the reports so far.
+    pub fn reports(&self) -> Vec<String> {
+        self.asked(|asked| asked.method == "PATCH").into_iter().map(|asked| asked.body).collect()
+    }
+
     fn asked(&self, which: impl Fn(&Asked) -> bool) -> Vec<Asked> {
         let shared = self.shared.lock().expect("no thread panics");
         shared.asked.iter().filter(|asked| which(asked)).cloned().collect()
