@@ -2,7 +2,7 @@
 //!
 //! The bundle contains only fields that are named here or in the types that are serialized. Nothing is copied as it
 //! is, and nothing is filtered afterwards. So no key, no value of an environment variable, no command and no author's
-//! label gets into it.
+//! label gets into it, unless a service that failed wrote one in its last lines, which the status has.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
