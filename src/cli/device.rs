@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
 
-use super::client::{Client, Connection, FILTER, Plain};
+use super::client::{Client, FILTER, Plain};
 use super::deletion::{self, AllowDevices, Barred, Delete};
-use super::device_list::{self, List};
+use super::device_list::{self, List, States};
 use super::exit::{Exit, Usage};
 use super::follow::{self, Output, Patience, Scope, Wait};
 use super::print;
 use crate::wire::account::{self, Evidence};
 use crate::wire::operator_api::{
-    BulkView, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice,
-    TagDevice, TrackMany,
+    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TagDevice, TrackMany,
 };
 
 #[derive(Debug, Subcommand)]
@@ -108,15 +107,12 @@ pub(super) struct WaitFor {
     #[arg(long, help = FILTER)]
     filter: Option<String>,
     /// The states to wait for, with commas between them
-    #[arg(long, value_name = "STATES", default_value = "on-target", value_parser = device_list::states)]
-    until: String,
+    #[arg(long, value_name = "STATES", default_value = "on-target", value_parser = States::parse)]
+    until: States,
     #[command(flatten)]
     patience: Patience,
-    /// Prints a line of JSON whenever a device changes its state
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    connection: Connection,
+    plain: Plain,
 }
 
 #[derive(Debug, Args)]
@@ -236,16 +232,14 @@ async fn track_fleet(TrackFleet { device, bulk, wait, plain }: TrackFleet) -> an
 }
 
 async fn wait(verb: WaitFor) -> anyhow::Result<Exit> {
-    let client = Client::new(verb.connection)?;
-    let until = DeviceState::parse_list(&verb.until).map_err(Usage)?;
+    let client = Client::new(verb.plain.connection)?;
     let mut scope =
         Scope { fleet: verb.fleet, filter: verb.filter, is_any_required: true, ..Scope::default() };
     if let Some(device) = &verb.device {
         let detail: DeviceDetail = client.get(&["devices", device], &[]).await?;
         scope.uuid = Some(detail.device.uuid);
     }
-    let output = if verb.json { Output::Json } else { Output::Lines };
-    follow::follow(&client, &scope, &until, &verb.patience, output).await
+    follow::follow(&client, &scope, &verb.until.0, &verb.patience, Output::answer(verb.plain.json)).await
 }
 
 /// Prints a device that was moved to another target, and follows it if that is wanted.
@@ -316,10 +310,8 @@ fn print_wait(wait: &account::Wait) -> anyhow::Result<()> {
 
 fn print_evidence(evidence: &Evidence) -> anyhow::Result<()> {
     let Evidence { service, release, at, cause, lines, .. } = evidence;
-    let cause = cause.as_deref().unwrap_or("has not become healthy");
     print::line("")?;
-    print::line(&format!("{service} of release {release}, at {at}: {cause}"))?;
-    lines.iter().try_for_each(|line| print::line(&format!("  | {line}")))
+    print::failure("", (service, release, at), cause.as_deref(), lines)
 }
 
 fn summary(device: &DeviceView) -> Vec<(&'static str, String)> {

@@ -21,8 +21,8 @@ pub(super) struct List {
     /// Only devices in these states, with commas between them: on-target, pending, updating, waiting, blocked, rejected,
     /// failing, offline, silent, no-target; also failed (rejected or failing), and behind (all that do not run their
     /// target)
-    #[arg(long, value_name = "STATES", value_parser = states)]
-    state: Option<String>,
+    #[arg(long, value_name = "STATES", value_parser = States::parse)]
+    state: Option<States>,
     /// Only devices that registered with this provisioning key: its name, its id, or the first 4 or more digits of it
     #[arg(long, value_name = "KEY")]
     provisioning_key: Option<String>,
@@ -86,23 +86,24 @@ fn columns(names: &str) -> Result<Columns, String> {
     names.split(',').map(|name| column(name.trim())).collect::<Result<_, _>>().map(Columns)
 }
 
-/// Checks a list of states here, so that a slip of the pen is found without the server.
-pub(super) fn states(text: &str) -> Result<String, String> {
-    match DeviceState::parse_list(text) {
-        Ok(_) => Ok(text.to_owned()),
-        Err(word) => {
-            let known: Vec<_> = DeviceState::ALL.into_iter().map(DeviceState::as_str).collect();
-            Err(format!("{word:?} is no state; the states are {}, failed, behind", known.join(", ")))
-        }
+/// States of devices that were chosen on the command line. A slip of the pen is found without the server.
+#[derive(Debug, Clone)]
+pub(super) struct States(pub(super) Vec<DeviceState>);
+
+impl States {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        DeviceState::parse_list(text).map(Self)
     }
 }
 
 pub(super) async fn run(list: List) -> anyhow::Result<()> {
     let client = Client::new(list.plain.connection)?;
+    let words = |states: &States| states.0.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(",");
+    let states = list.state.as_ref().map(words);
     let query = [
         ("fleet", list.fleet.as_deref()),
         ("filter", list.filter.as_deref()),
-        ("state", list.state.as_deref()),
+        ("state", states.as_deref()),
         ("provisioning_key", list.provisioning_key.as_deref()),
     ];
     let mut devices: Vec<DeviceView> = client.get(&["devices"], &query).await?;
@@ -121,7 +122,7 @@ pub(super) async fn run(list: List) -> anyhow::Result<()> {
     }
     let headers: Vec<_> = list.columns.0.iter().map(|column| column.header).collect();
     let row = |device: &DeviceView| list.columns.0.iter().map(|column| (column.cell)(device, now)).collect();
-    print::columns(&headers, &devices.iter().map(row).collect::<Vec<_>>(), "no device")
+    print::columns(&headers, devices.iter().map(row), "no device")
 }
 
 fn seen(at: Option<Timestamp>, now: Timestamp) -> String {

@@ -71,12 +71,9 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints how a service failed, and its last lines.
 fn print_evidence(evidence: &EvidenceStatus) -> anyhow::Result<()> {
     let EvidenceStatus { service, release, at, cause, lines, .. } = evidence;
-    let cause = cause.as_deref().unwrap_or("has not become healthy");
-    print::line(&format!("  {service} of release {release}, at {at}: {cause}"))?;
-    lines.iter().try_for_each(|line| print::line(&format!("    | {line}")))
+    print::failure("  ", (service, release, at), cause.as_deref(), lines)
 }
 
 fn heading(app: &AppStatus) -> String {

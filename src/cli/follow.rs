@@ -24,9 +24,13 @@ pub(super) struct Wait {
     /// Waits until the devices that this concerns run their target. Exit code 40: more failed than --allow-failed; 22: the
     /// time was over
     #[arg(long)]
-    pub(super) wait: bool,
-    #[command(flatten)]
-    pub(super) patience: Patience,
+    wait: bool,
+    /// The longest time to wait
+    #[arg(long, value_name = "TIME", default_value = "30min", value_parser = humantime::parse_duration, requires = "wait")]
+    timeout: Duration,
+    /// How many devices may fail, or not be done in time: a number, or a share of all such as 2%
+    #[arg(long, value_name = "N|N%", default_value = "0", value_parser = allowance, requires = "wait")]
+    allow_failed: Allowance,
 }
 
 impl Wait {
@@ -39,11 +43,12 @@ impl Wait {
         if !self.wait {
             return Ok(Exit::Done);
         }
-        follow(client, scope, &[DeviceState::OnTarget], &self.patience, Output::Notes).await
+        let patience = Patience { timeout: self.timeout, allow_failed: self.allow_failed };
+        follow(client, scope, &[DeviceState::OnTarget], &patience, Output::Notes).await
     }
 }
 
-/// How long to wait, and for how many.
+/// How long to wait, and for how many: the options of verbs that do nothing else.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Patience {
     /// The longest time to wait
@@ -107,6 +112,13 @@ pub(super) enum Output {
     Lines,
     /// As the answer, a line of JSON for each change.
     Json,
+}
+
+impl Output {
+    /// That of a verb whose answer it is.
+    pub(super) fn answer(json: bool) -> Self {
+        if json { Self::Json } else { Self::Lines }
+    }
 }
 
 /// Where a device stands, as it is printed with `--json`: one line whenever it changes.
@@ -182,13 +194,16 @@ pub(super) async fn follow(
     patience: &Patience,
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let end = tokio::time::Instant::now() + patience.timeout;
+    let begun = tokio::time::Instant::now();
     let mut shown: BTreeMap<String, Line> = BTreeMap::new();
     let is_on_terminal = print::warns_on_terminal() && output != Output::Json;
     loop {
         let now = devices(client, scope).await?;
         if now.is_empty() && scope.is_any_required {
             return Err(Unknown("no device matches".to_owned()).into());
+        }
+        if is_on_terminal {
+            print::progress_note("");
         }
         for (uuid, line) in &now {
             if shown.get(uuid) != Some(line) {
@@ -197,15 +212,15 @@ pub(super) async fn follow(
         }
         shown = now;
         let tally = Tally::new(shown.values(), until);
-        let is_over = tokio::time::Instant::now() >= end;
-        if is_on_terminal {
-            print::progress_note(&tally.words());
-        }
-        if let Some(exit) = tally.exit(patience.allow_failed, is_over) {
+        let left = patience.timeout.saturating_sub(begun.elapsed());
+        if let Some(exit) = tally.exit(patience.allow_failed, left.is_zero()) {
             print::note(&last_line(&tally, exit, patience.timeout));
             return Ok(exit);
         }
-        tokio::time::sleep(INTERVAL.min(end - tokio::time::Instant::now())).await;
+        if is_on_terminal {
+            print::progress_note(&tally.words());
+        }
+        tokio::time::sleep(INTERVAL.min(left)).await;
     }
 }
 

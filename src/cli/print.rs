@@ -46,28 +46,23 @@ pub(super) fn table<const N: usize>(
     rows: impl IntoIterator<Item = [String; N]>,
     empty: &str,
 ) -> anyhow::Result<()> {
-    let rows: Vec<[String; N]> = rows.into_iter().collect();
-    if rows.is_empty() {
-        return line(empty);
-    }
-    let all: Vec<[String; N]> = std::iter::once(headers.map(str::to_owned)).chain(rows).collect();
-    put(&aligned(&all, terminal_width()))
+    columns(&headers, rows.into_iter().map(Vec::from), empty)
 }
 
-/// Prints rows under headers as [`table`] does. All rows have as many cells as there are headers.
-pub(super) fn columns(headers: &[&str], rows: &[Vec<String>], empty: &str) -> anyhow::Result<()> {
-    if rows.is_empty() {
-        return line(empty);
-    }
+/// Prints a table whose columns are chosen when the command runs. All rows have as many cells as there are headers.
+pub(super) fn columns(
+    headers: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+    empty: &str,
+) -> anyhow::Result<()> {
     let headers = headers.iter().map(|&header| header.to_owned()).collect();
-    let all: Vec<Vec<String>> = std::iter::once(headers).chain(rows.iter().cloned()).collect();
-    put(&aligned(&all, terminal_width()))
+    let all: Vec<Vec<String>> = std::iter::once(headers).chain(rows).collect();
+    if all.len() == 1 { line(empty) } else { put(&aligned(&all, terminal_width())) }
 }
 
 /// Prints facts, one a line: the name, then the value.
 pub(super) fn facts(facts: &[(&str, String)]) -> anyhow::Result<()> {
-    let rows: Vec<[String; 2]> =
-        facts.iter().map(|(name, value)| [(*name).to_owned(), value.clone()]).collect();
+    let rows: Vec<_> = facts.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
     put(&aligned(&rows, None))
 }
 
@@ -86,7 +81,8 @@ pub(super) fn progress(line: &str) -> anyhow::Result<()> {
     put(&format!("\r\x1b[K{}", one_line(line)))
 }
 
-/// Replaces the last line of a terminal on standard error.
+/// Shows progress in the last line of a terminal on standard error. What is printed next replaces it, if the line is
+/// emptied before.
 pub(super) fn progress_note(line: &str) {
     let _gone = write!(io::stderr().lock(), "\r\x1b[K{}\r", one_line(line));
 }
@@ -204,6 +200,18 @@ pub(super) fn or_dash(value: Option<&str>) -> String {
     value.filter(|value| !value.is_empty()).unwrap_or("-").to_owned()
 }
 
+/// Prints how a service of a release failed, and the last lines that it wrote. `cause`: the predicate of a sentence.
+pub(super) fn failure(
+    indent: &str,
+    (service, release, at): (&str, &str, &str),
+    cause: Option<&str>,
+    lines: &[String],
+) -> anyhow::Result<()> {
+    let cause = cause.unwrap_or("has not become healthy");
+    line(&format!("{indent}{service} of release {release}, at {at}: {cause}"))?;
+    lines.iter().try_for_each(|written| line(&format!("{indent}  | {written}")))
+}
+
 /// Says how long ago a moment was, in its largest unit: "2 min ago".
 pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
     let seconds = now.duration_since(at).as_secs();
@@ -221,13 +229,14 @@ pub(super) fn short(id: Option<&str>) -> String {
     or_dash(id.map(|id| id.get(..12).unwrap_or(id)))
 }
 
-/// The width of the terminal, or of `COLUMNS`; `None` where the output goes into a file or a pipe.
+/// The width of the terminal, which `COLUMNS` may replace; `None` where the output goes into a file or a pipe.
 #[expect(clippy::disallowed_methods, reason = "COLUMNS is a custom of terminals, and no setting of ours")]
 fn terminal_width() -> Option<usize> {
-    if let Some(columns) = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok()) {
-        return Some(columns);
+    if !is_on_terminal() {
+        return None;
     }
-    host::terminal_columns(io::stdout())
+    let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
+    said.or_else(|| host::terminal_columns(io::stdout()))
 }
 
 /// Cuts a text to at most `width` characters. What is cut ends with `…`.
@@ -242,24 +251,64 @@ fn cut(text: &str, width: usize) -> String {
 /// The least width to which a last column is cut.
 const LEAST_LAST: usize = 12;
 
-fn aligned<R: AsRef<[String]>>(rows: &[R], terminal: Option<usize>) -> String {
-    let clean = |row: &R| row.as_ref().iter().map(|cell| one_line(cell)).collect::<Vec<_>>();
-    let rows: Vec<Vec<String>> = rows.iter().map(clean).collect();
+/// Aligns the cells of rows that have the same number of them. `terminal`: the width to which the last column is cut.
+fn aligned(rows: &[Vec<String>], terminal: Option<usize>) -> String {
+    let clean = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
+    let mut rows: Vec<Vec<String>> = rows.iter().map(clean).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(|column| width(column).min(WIDEST)).collect();
-    let before_last: usize = widths.iter().take(columns.saturating_sub(1)).map(|width| width + 2).sum();
-    let last = terminal.map(|width| width.saturating_sub(before_last).max(LEAST_LAST));
+    if let Some(terminal) = terminal {
+        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
+        let rest = terminal.saturating_sub(before).max(LEAST_LAST);
+        rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|last| *last = cut(last, rest));
+    }
     let line = |row: &Vec<String>| {
-        let cell = |(column, cell): (usize, &String)| {
-            let cell = if column + 1 == columns {
-                last.map_or(cell.clone(), |last| cut(cell, last))
-            } else {
-                cell.clone()
-            };
-            format!("{cell:width$}", width = widths[column])
-        };
-        row.iter().enumerate().map(cell).collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_column_is_cut_to_the_width_of_the_terminal_and_no_other_one() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let why = "web: it exited with code 1; last line: cannot open the config";
+        let rows = [
+            row(["NAME", "STATE", "WHY"]),
+            row(["kitchen", "failing", why]),
+            row(["hall", "on-target", "-"]),
+        ];
+        let whole = aligned(&rows, None);
+        assert!(whole.contains(why), "{whole}");
+        let narrow = aligned(&rows, Some(40));
+        assert_eq!(
+            narrow,
+            "NAME     STATE      WHY\nkitchen  failing    web: it exited with…\nhall     on-target  -\n"
+        );
+        assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
+        assert_eq!(aligned(&rows, Some(1000)), whole);
+        assert!(aligned(&rows, Some(3)).contains("  web: it exi…\n"), "something is left of it in any case");
+    }
+
+    #[test]
+    fn how_long_ago_a_moment_was() {
+        let at = |seconds| Timestamp::from_second(seconds).unwrap();
+        for (seconds, expected) in [
+            (0, "0 s ago"),
+            (59, "59 s ago"),
+            (60, "1 min ago"),
+            (3599, "59 min ago"),
+            (3600, "1 h ago"),
+            (172_799, "47 h ago"),
+            (172_800, "2 days ago"),
+            (-5, "at 1970-01-01T00:00:05Z"),
+        ] {
+            assert_eq!(ago(at(0).max(at(-seconds)), at(seconds.max(0))), expected, "{seconds}");
+        }
+    }
 }

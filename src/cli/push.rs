@@ -49,7 +49,7 @@ pub(super) struct Push {
     #[arg(long)]
     commit: Option<String>,
     /// Creates a draft: no fleet tracks it, but fleets and devices can be pinned to it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     draft: bool,
     /// If a build or a push fails, creates a release with status failed that has the end of docker's output. `cotter release
     /// show` prints it; no device gets the release

@@ -6,7 +6,7 @@ use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::client::{Client, Connection};
+use super::client::{Client, Plain};
 use super::compose::{self, Verdict};
 use super::exit::Exit;
 use super::follow::{self, Output, Patience, Scope, Wait};
@@ -51,15 +51,6 @@ pub(super) enum Verb {
     Delete(One),
 }
 
-#[derive(Debug, Args)]
-struct Plain {
-    /// Prints JSON
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    connection: Connection,
-}
-
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Status {
     Running,
@@ -88,7 +79,7 @@ pub(super) struct Create {
     #[arg(long)]
     commit: Option<String>,
     /// Creates a draft: no fleet tracks it, but fleets and devices can be pinned to it
-    #[arg(long)]
+    #[arg(long, conflicts_with = "wait")]
     draft: bool,
     /// How the build of the release ended
     #[arg(long, value_enum, default_value = "success")]
@@ -142,11 +133,8 @@ pub(super) struct WaitFor {
     fleet: Option<String>,
     #[command(flatten)]
     patience: Patience,
-    /// Prints a line of JSON whenever a device changes its state
-    #[arg(long)]
-    json: bool,
     #[command(flatten)]
-    connection: Connection,
+    plain: Plain,
 }
 
 #[derive(Debug, Args)]
@@ -294,11 +282,11 @@ async fn patch(Change { one, wait }: Change, body: PatchRelease) -> anyhow::Resu
 }
 
 async fn wait(verb: WaitFor) -> anyhow::Result<Exit> {
-    let client = Client::new(verb.connection)?;
+    let client = Client::new(verb.plain.connection)?;
     let query = [("fleet", verb.fleet.as_deref())];
     let detail: ReleaseDetail = client.get(&["releases", &verb.release], &query).await?;
     let scope = Scope { is_any_required: true, ..Scope::of_release(&detail.release) };
-    let output = if verb.json { Output::Json } else { Output::Lines };
+    let output = Output::answer(verb.plain.json);
     follow::follow(&client, &scope, &[DeviceState::OnTarget], &verb.patience, output).await
 }
 

@@ -1,5 +1,6 @@
 //! Opens the records, listens, serves, and stops.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -154,7 +155,7 @@ impl Server {
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
         let ended = tokio::select! {
             ended = serving => ended,
-            () = keep_sightings(&self.records) => Ended::Cut,
+            never = keep_sightings(&self.records) => match never {},
         };
         if ended == Ended::Cut {
             tracing::warn!("stopped with requests in progress");
@@ -164,8 +165,8 @@ impl Server {
     }
 }
 
-/// Saves now and then when each device polled last. Never returns.
-async fn keep_sightings(records: &Arc<Records>) {
+/// Saves now and then when each device polled last.
+async fn keep_sightings(records: &Arc<Records>) -> Infallible {
     loop {
         tokio::time::sleep(SAVE_SIGHTINGS).await;
         save_sightings(records).await;

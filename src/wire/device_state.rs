@@ -65,7 +65,7 @@ impl DeviceState {
     ///
     /// # Errors
     ///
-    /// The first word that is none of these.
+    /// Which word is none of these, and all that are accepted.
     pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
         let mut chosen = Vec::new();
         for word in text.split(',').map(str::trim) {
@@ -77,7 +77,12 @@ impl DeviceState {
                 }
                 word => match Self::ALL.into_iter().find(|state| state.as_str() == word) {
                     Some(state) => chosen.push(state),
-                    None => return Err(word.to_owned()),
+                    None => {
+                        let known = Self::ALL.map(Self::as_str).join(", ");
+                        return Err(format!(
+                            "{word:?} is no state of a device; the states are {known}, failed and behind"
+                        ));
+                    }
                 },
             }
         }

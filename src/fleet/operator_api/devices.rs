@@ -36,13 +36,8 @@ pub(super) async fn list(
     Params(which): Params<Which>,
 ) -> Result<Json<Vec<DeviceView>>, ApiError> {
     let wanted = Wanted::new(which.filter, which.fleet, which.provisioning_key)?;
-    let states = which.state.as_deref().map(DeviceState::parse_list).transpose().map_err(|word| {
-        let known: Vec<_> = DeviceState::ALL.into_iter().map(DeviceState::as_str).collect();
-        let known = known.join(", ");
-        ApiError::bad_request(format!(
-            "{word:?} is no state of a device; the states are {known}, failed and behind"
-        ))
-    })?;
+    let states = which.state.as_deref().map(DeviceState::parse_list).transpose();
+    let states = states.map_err(ApiError::bad_request)?;
     let world = records.world();
     let views = wanted.of(&world)?.into_iter().map(|device| view(&records, &world, device));
     let is_wanted = |view: &DeviceView| states.as_ref().is_none_or(|states| states.contains(&view.state));
