@@ -200,7 +200,7 @@ pub(super) async fn follow(
     loop {
         let now = devices(client, scope).await?;
         if now.is_empty() && scope.is_any_required {
-            return Err(Unknown("no device matches".to_owned()).into());
+            return Err(Unknown("no device matches; `cotter device list` shows all".to_owned()).into());
         }
         if is_on_terminal {
             print::progress_note("");

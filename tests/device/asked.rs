@@ -200,7 +200,10 @@ fn a_cloud_that_sends_the_device_to_another_server_is_not_followed() {
     let reports = eventually("a report of the release", Duration::from_secs(30), || {
         Some(cloud.reports()).filter(|all| all.iter().any(|report| report.contains("\"done\"")))
     });
-    assert!(!reports.iter().any(|report| report.contains("\"cotter\"")), "it never asked for it: {reports:?}");
+    assert!(
+        !reports.iter().any(|report| report.contains("\"cotter\"")),
+        "it never asked for it: {reports:?}"
+    );
     let before = agent.standing();
     for status in [301, 302, 307, 308] {
         let there = ("Location", format!("{}/device/v3/x/state", other.url));
