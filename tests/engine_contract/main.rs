@@ -17,12 +17,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::time::Duration;
 
-use cotter::engine::{EngineError, Inspect, NewContainer, Notice, Operate};
+use cotter::engine::{EngineError, Inspect, NewContainer, Notice, Operate, RunRecord};
 use cotter::model::{
-    App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Isolation, Mount,
-    MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec, Observed,
-    ObservedService, PortMapping, Probe, Protocol, PullProgress, RegistryPass, RestartPolicy, ServiceName,
-    ServiceSpec, SpecHash, Subnet, VolumeName, VolumeSpec,
+    App, AppId, Commit, ContainerId, ContainerState, Health, Healthcheck, ImageRef, Isolation, LastEnd,
+    Mount, MountOptions, MountSource, Namespace, NetworkAttachment, NetworkMode, NetworkName, NetworkSpec,
+    Observed, ObservedService, PortMapping, Probe, Protocol, PullProgress, RegistryPass, RestartPolicy,
+    ServiceName, ServiceSpec, SpecHash, Subnet, VolumeName, VolumeSpec,
 };
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
@@ -289,6 +289,7 @@ async fn contract<B: Bench>(bench: &B) {
     networks_made_anew(bench).await;
     events(bench).await;
     health(bench).await;
+    evidence(bench).await;
     others(bench).await;
     images_go(bench).await;
 }
@@ -930,6 +931,41 @@ async fn events<B: Bench>(bench: &B) {
     gone(bench.neighbour(), &theirs).await;
     let quiet = tokio::time::timeout(Duration::from_millis(500), events.next()).await;
     assert!(quiet.is_err(), "there is an event of another instance: {quiet:?}");
+}
+
+/// What is known of a failure: how a container ended, its last lines, and its failed healthcheck.
+async fn evidence<B: Bench>(bench: &B) {
+    let (engine, images) = (bench.engine(), bench.images());
+    let id = created(engine, "job", &spec(&images.exit, 20)).await;
+    assert_eq!(engine.run_record(&id).await.unwrap(), RunRecord::default(), "it never ran");
+    assert_eq!(engine.last_lines(&id).await.unwrap(), Vec::<String>::new());
+    engine.start(&id).await.unwrap();
+    let ended = until(engine, "job", |s| matches!(s.state, ContainerState::Exited { .. })).await;
+    let ContainerState::Exited { code } = ended.state else { unreachable!() };
+    let end = Some(LastEnd::with_code(code));
+    assert_eq!(ended.last_end, end, "the list has it");
+    let record = engine.run_record(&id).await.unwrap();
+    assert_eq!((record.end, record.restarts, record.probe), (end, 0, None));
+    let lines = engine.last_lines(&id).await.unwrap();
+    assert!((1..=20).contains(&lines.len()), "{lines:?}");
+    gone(engine, &id).await;
+    assert_eq!(engine.run_record(&id).await.unwrap(), RunRecord::default(), "it is gone");
+
+    let check = Healthcheck {
+        probe: Probe::Command(vec!["/app".into(), "check".into()]),
+        interval: Some(Duration::from_secs(1)),
+        timeout: Some(Duration::from_secs(5)),
+        start_period: None,
+        start_interval: None,
+        retries: Some(1),
+    };
+    let ill = ServiceSpec { healthcheck: Some(check), ..spec(&images.unhealthy, 21) };
+    let id = started(engine, "ill", &ill).await;
+    until(engine, "ill", |s| s.health == Health::Unhealthy).await;
+    let record = engine.run_record(&id).await.unwrap();
+    assert_eq!(record.end, None, "it runs");
+    assert!(record.probe.is_some_and(|probe| probe.exit_code != 0));
+    gone(engine, &id).await;
 }
 
 async fn health<B: Bench>(bench: &B) {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use crate::engine::{EngineError, NewContainer, docker_spec};
 use crate::model::{
-    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, MountSource, NetworkId,
-    Observed, ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
+    AppId, ContainerId, ContainerState, Health, HeldPort, ImageRef, Instance, LastEnd, MountSource,
+    NetworkId, Observed, ObservedService, Probe, ServiceName, ServiceSpec, VolumeName, VolumeSpec,
 };
 
 use super::{Behaviour, Fault, is_up, mounts};
@@ -106,6 +106,7 @@ impl Inside {
     pub(super) fn observed(&self) -> Observed {
         let mut observed = self.observed.clone();
         for seen in &mut observed.services {
+            seen.last_end = last_end(seen.state);
             seen.is_cut_off = seen.networks.iter().any(|(name, id)| {
                 let mut named = observed.networks.iter().filter(|n| n.name == *name).peekable();
                 id.is_some() && named.peek().is_some() && named.all(|n| id.as_ref() != Some(&n.id))
@@ -341,4 +342,17 @@ impl Inside {
 /// Returns `true` if a container holds its ports. They are free while it waits for a restart.
 fn has_ports(state: ContainerState) -> bool {
     matches!(state, ContainerState::Running | ContainerState::Paused)
+}
+
+/// How a container in this state has ended; `None` for one that has not.
+pub(super) fn last_end(state: ContainerState) -> Option<LastEnd> {
+    match state {
+        ContainerState::Exited { code } => Some(LastEnd::with_code(code)),
+        ContainerState::Restarting => Some(LastEnd::with_code(1)),
+        ContainerState::Created
+        | ContainerState::Running
+        | ContainerState::Paused
+        | ContainerState::Removing
+        | ContainerState::Dead => None,
+    }
 }

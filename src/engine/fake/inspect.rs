@@ -6,10 +6,11 @@ use futures_util::{Stream, stream};
 
 use crate::engine::{About, EngineError, Inspect, Notice, RunRecord};
 use crate::model::{
-    App, AppId, ContainerId, ContainerState, FailedProbe, Health, HeldPort, LastEnd, Observed,
-    ObservedVolume, OwnVolume, VolumeName,
+    App, AppId, ContainerId, ContainerState, FailedProbe, Health, HeldPort, Observed, ObservedVolume,
+    OwnVolume, VolumeName,
 };
 
+use super::inside::last_end;
 use super::{Fake, gone, is_up};
 
 impl Inspect for Fake {
@@ -20,23 +21,13 @@ impl Inspect for Fake {
     async fn run_record(&self, id: &ContainerId) -> Result<RunRecord, EngineError> {
         let container = id.clone();
         self.call("inspect", id.as_str(), move |inside| {
-            Ok(inside.find(&container).map_or_else(RunRecord::default, |seen| match seen.state {
-                ContainerState::Restarting => {
-                    RunRecord { restarts: 5, end: Some(LastEnd::with_code(1)), probe: None }
-                }
-                ContainerState::Exited { code } => {
-                    RunRecord { restarts: seen.restarts, end: Some(LastEnd::with_code(code)), probe: None }
-                }
-                ContainerState::Running if seen.health == Health::Unhealthy => {
-                    let probe = Some(FailedProbe::new(1, "no answer"));
-                    RunRecord { restarts: seen.restarts, end: None, probe }
-                }
-                ContainerState::Created
-                | ContainerState::Running
-                | ContainerState::Paused
-                | ContainerState::Removing
-                | ContainerState::Dead => RunRecord { restarts: seen.restarts, ..RunRecord::default() },
-            }))
+            let Some(seen) = inside.find(&container) else { return Ok(RunRecord::default()) };
+            let is_unhealthy = seen.state == ContainerState::Running && seen.health == Health::Unhealthy;
+            Ok(RunRecord {
+                restarts: if seen.state == ContainerState::Restarting { 5 } else { seen.restarts },
+                end: last_end(seen.state),
+                probe: is_unhealthy.then(|| FailedProbe::new(1, "no answer")),
+            })
         })
         .await
     }
