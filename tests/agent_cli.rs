@@ -396,14 +396,23 @@ cloud.uuid                   -                     default
                 write the key into it, with mode 600; it is set in DIR/agent.d/10-key.toml, line 3";
     assert_eq!(check("agent.toml"), (78, printed.to_owned()));
     fs::remove_dir_all(path("agent.d")).unwrap();
-    assert_eq!(check("agent.toml"), (0, "the settings are fine".to_owned()));
-    write(&path("plain.toml"), "[cloud]\nendpoint = \"http://fleet.example\"\n", 0o600);
+    let nowhere = "error: cloud.endpoint is set, but this device is not known to any cloud yet; set cloud.fleet and \
+                   cloud.provisioning_key_file, or cloud.uuid and cloud.device_key_file";
+    assert_eq!(check("agent.toml"), (78, nowhere.to_owned()));
+    write(&path("device.key"), "key\n", 0o600);
+    let known =
+        format!("uuid = \"{}\"\ndevice_key_file = \"{}\"\n", "0".repeat(32), path("device.key").display());
+    write(&path("plain.toml"), &format!("[cloud]\nendpoint = \"http://fleet.example\"\n{known}"), 0o600);
     let warning = "warning: http://fleet.example: this device's key goes there in the clear; \
                    put TLS before the cloud and set an https:// address";
     assert_eq!(check("plain.toml"), (0, format!("the settings are fine\n{warning}")));
     let mut command = cotter();
     command.args(["agent", "--check", "--config"]).arg(path("plain.toml"));
     assert_eq!(run(command, dir.path()), (0, format!("the settings are fine\n{warning}")));
+    let mut command = cotter();
+    command.args(["config", "check", "--config"]).arg(path("plain.toml")).args(["--set", "update.soak=long"]);
+    let (code, said) = run(command, dir.path());
+    assert!(code == 78 && said.contains("update.soak"), "{said}");
     write(&path("zone.toml"), "[update]\nwindows = \"02:00-04:00 Europe/Zurihc\"\n", 0o600);
     let (code, said) = check("zone.toml");
     assert!(code == 78 && said.contains("Europe/Zurihc is none"), "{said}");

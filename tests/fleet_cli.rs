@@ -591,7 +591,11 @@ fn the_token_goes_to_no_other_machine_in_the_clear() {
     let mut command = cotter();
     command.args(["fleet", "list"]).env("COTTER_FLEET_URL", serving.url.replace("http:", "https:"));
     let message = printed(command.env("COTTER_TOKEN", "t"));
-    assert!(message.contains("(it speaks no TLS)") && message.ends_with("--- exit 20"), "{message}");
+    assert!(
+        message.contains("it speaks no TLS; if it is meant to be without, write http://")
+            && message.ends_with("--- exit 20"),
+        "{message}"
+    );
     // Whoever says so gets it.
     let insecure = ask("fleet list", "http://0.0.0.0:1", &["--insecure"]);
     assert!(insecure.contains("cannot read the operator's token"), "{insecure}");

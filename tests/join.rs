@@ -344,6 +344,17 @@ impl Desk {
         String::from_utf8(output.stdout).expect("text")
     }
 
+    /// Has the agent update and waits: the exit code, and what was said.
+    fn update(&self) -> (Option<i32>, String) {
+        let mut command = Program::cotter();
+        command
+            .args(["update", "--wait", "--timeout", "60s", "--socket"])
+            .arg(self.place.path("run/control.sock"));
+        let output = command.output().expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    }
+
     /// What a check of this device found: level and evidence.
     fn found(&self, id: &str) -> String {
         let mut command = Program::cotter();
@@ -381,7 +392,14 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
         desk.server.url
     );
     assert_eq!(desk.until_cloud_error("deleted"), expected);
-    assert!(desk.cli(&["explain"]).contains(&expected) && desk.cli(&["status"]).contains(&expected));
+    let (explained, status) = (desk.cli(&["explain"]), desk.cli(&["status"]));
+    assert!(explained.contains(&format!("deleted\n  {expected}\n  next try: in ")), "{explained}");
+    assert!(status.contains(&expected) && !status.contains("as it should"), "{status}");
+    let (code, said) = desk.update();
+    assert!(
+        code == Some(20) && said.contains(&format!("this device gets no new targets: {expected}")),
+        "{said}"
+    );
     assert_eq!(desk.found("cloud-answers"), format!("error: {expected}"));
 
     // Put back as it was: its own key works again, and nothing is to be done on the device.
@@ -485,4 +503,20 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_reported() {
     drop(mounted);
     assert!(!desk.log().contains("left behind"));
     let _lab = &desk.lab;
+}
+
+#[test]
+fn a_device_that_its_cloud_does_not_register_says_why_at_once() {
+    let mut desk = Desk::new("refused");
+    desk.place.write("provisioning.key", "of-another-fleet\n");
+    desk.start();
+    let error = desk.until_cloud_error("registration");
+    let guess = "is the provisioning key still valid, and of this cloud, and is cloud.fleet the fleet that it is for?";
+    assert!(error.ends_with(guess), "{error}");
+    let (code, said) = desk.update();
+    assert!(code == Some(20) && said.contains(&format!("the poll failed: {error}")), "{said}");
+    let found = desk.found("cloud-contact");
+    assert!(found.starts_with("error: last contact never, failed ") && found.contains(guess), "{found}");
+    let explained = desk.cli(&["explain"]);
+    assert!(explained.contains(&format!("cloud\n  {error}\n  next try: in ")), "{explained}");
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::service_status::{DownloadStatus, ServiceStatus, download, service};
 use crate::model::{AppReport, CloudReport, Evidence, Happening, Report, UpdateStatus, Waiting, exposure};
 
 /// Version of the document's schema.
@@ -27,12 +28,18 @@ pub struct StatusDocument {
     pub has_target: bool,
     pub apps: Vec<AppStatus>,
     pub waiting: Vec<WaitingStatus>,
+    /// All downloads as one; absent if there are none.
+    #[serde(default)]
+    pub download: Option<DownloadStatus>,
     /// Why services failed: those of the releases that were rejected last, and those that do not run well now.
     #[serde(default)]
     pub evidence: Vec<EvidenceStatus>,
     /// Whether there is something to do now: a step, or a target that has not been planned yet.
     #[serde(default)]
     pub is_busy: bool,
+    /// Whether a target was received that has not been planned yet. Until then `apps` is about the one before.
+    #[serde(default)]
+    pub has_new_target: bool,
     /// Present while an operator holds the device. Nothing is swapped then.
     pub hold: Option<HoldStatus>,
     /// The locks that prevent swaps.
@@ -126,6 +133,15 @@ pub struct CloudStatus {
     /// What is dangerous about the endpoint, in words.
     #[serde(default)]
     pub warning: Option<String>,
+    /// Whether the cloud says that it does not have this device any more. It gets no new targets then.
+    #[serde(default)]
+    pub is_deleted: bool,
+    /// Whether the cloud has a report of the present state.
+    #[serde(default)]
+    pub is_reported: bool,
+    /// Why the last report failed; absent if it did not.
+    #[serde(default)]
+    pub report_error: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,18 +161,6 @@ pub struct AppStatus {
     /// Commit of the release that an operator lets pass locks and windows.
     #[serde(default)]
     pub forced: Option<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ServiceStatus {
-    pub name: String,
-    pub release: String,
-    pub image: String,
-    pub status: String,
-    /// The engine's status text, empty without a container.
-    pub detail: String,
-    /// Percent, while its image downloads.
-    pub progress: Option<u8>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,14 +234,19 @@ pub fn document(
             failures: cloud.failures,
             polls: cloud.polls.done + cloud.polls.failed,
             warning: exposure(&cloud.endpoint),
+            is_deleted: cloud.is_deleted,
+            is_reported: cloud.is_reported,
+            report_error: cloud.report_error.clone(),
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),
         has_target: report.has_target,
-        apps: report.apps.iter().map(|(uuid, report)| app(uuid.to_string(), report)).collect(),
+        apps: report.apps.iter().map(|(uuid, report)| app(uuid.to_string(), report, now.uptime)).collect(),
         waiting: report.waiting.iter().map(waiting).collect(),
+        download: report.download().map(download),
         evidence: report.evidence.iter().map(evidence).collect(),
         is_busy: report.is_busy,
+        has_new_target: false,
         hold: report.hold.as_ref().map(|h| HoldStatus { reason: h.reason.clone(), since: h.since.clone() }),
         locks: locks(report, now),
     }
@@ -305,7 +314,7 @@ fn locks(report: &Report, now: Now<'_>) -> LocksStatus {
     LocksStatus { leases: leases.collect(), files: files.collect() }
 }
 
-fn app(uuid: String, report: &AppReport) -> AppStatus {
+fn app(uuid: String, report: &AppReport, uptime: Duration) -> AppStatus {
     let update =
         report.target.as_ref().and_then(|target| report.update.get(target)).map(|status| match status {
             UpdateStatus::Rejected => "rejected",
@@ -315,21 +324,13 @@ fn app(uuid: String, report: &AppReport) -> AppStatus {
             UpdateStatus::ApplyingChanges => "applying changes",
             UpdateStatus::Done => "done",
         });
-    let service = |s: &crate::model::ServiceReport| ServiceStatus {
-        name: s.service.to_string(),
-        release: s.release.to_string(),
-        image: s.image.clone(),
-        status: s.status.as_str().to_owned(),
-        detail: s.detail.clone(),
-        progress: s.progress,
-    };
     AppStatus {
         uuid,
         name: report.name.clone(),
         target: report.target.as_ref().map(ToString::to_string),
         current: report.current.as_ref().map(ToString::to_string),
         update: update.map(str::to_owned),
-        services: report.services.iter().map(service).collect(),
+        services: report.services.iter().map(|s| service(s, uptime)).collect(),
         halted: report
             .halted
             .iter()

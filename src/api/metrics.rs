@@ -43,10 +43,27 @@ const PULLED: Family = (
     Counter,
     "Bytes of layers downloaded from registries, as far as the engine reports them.",
 );
+const FETCHED: Family = (
+    "cotter_download_fetched_bytes",
+    Gauge,
+    "Compressed bytes of the present downloads that are here. Absent without a download.",
+);
+const TOTAL: Family = (
+    "cotter_download_size_bytes",
+    Gauge,
+    "Compressed bytes of the present downloads. Absent while they are not known.",
+);
+const PROGRESS: Family = (
+    "cotter_download_progress_ratio",
+    Gauge,
+    "Part of the present downloads that is done, from 0 to 1; fetching and unpacking count half each.",
+);
 const STEPS: Family = ("cotter_steps_total", Counter, "Steps other than downloads, by verb and outcome.");
 const POLLS: Family = ("cotter_cloud_polls_total", Counter, "Polls of the cloud for the target, by outcome.");
 const FAILURES: Family =
     ("cotter_cloud_failures_in_a_row", Gauge, "Failed requests to the cloud since the last success.");
+const DELETED: Family =
+    ("cotter_cloud_deleted", Gauge, "Whether the cloud says that it does not have this device any more.");
 const CONTACT: Family = (
     "cotter_cloud_last_contact_age_seconds",
     Gauge,
@@ -76,10 +93,19 @@ pub(super) fn metrics(report: &Report, around: Around<'_>) -> String {
     page.add(HELD, [("", vec![], truth(report.hold.is_some()))]);
     add_apps(&mut page, report);
     add_counts(&mut page, report);
+    if let Some(download) = report.download() {
+        page.add(FETCHED, [("", vec![], float(download.fetched))]);
+        page.add(
+            TOTAL,
+            Some(download.total).filter(|total| *total > 0).map(|total| ("", vec![], float(total))),
+        );
+        page.add(PROGRESS, [("", vec![], f64::from(download.percent) / 100.0)]);
+    }
     if let Some(cloud) = around.cloud {
         let polls = [("answered", cloud.polls.done), ("failed", cloud.polls.failed)];
         page.add(POLLS, polls.map(|(outcome, count)| ("", vec![("outcome", outcome)], float(count))));
         page.add(FAILURES, [("", vec![], f64::from(cloud.failures))]);
+        page.add(DELETED, [("", vec![], truth(cloud.is_deleted))]);
         let age = cloud.heard_at.map(|at| around.uptime.saturating_sub(at));
         page.add(CONTACT, age.map(|age| ("", vec![], age.as_secs_f64())));
     }
@@ -195,9 +221,9 @@ fn float(number: u64) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 19] = [
+const ALL: [Family; 23] = [
     BUILD, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, RESTARTS, UPDATES,
-    ROLLBACKS, PULLS, PULLED, STEPS, POLLS, FAILURES, CONTACT,
+    ROLLBACKS, PULLS, PULLED, FETCHED, TOTAL, PROGRESS, STEPS, POLLS, FAILURES, DELETED, CONTACT,
 ];
 
 #[cfg(test)]

@@ -16,14 +16,16 @@ mod metrics;
 mod readers;
 mod requests;
 mod server;
+mod service_status;
 mod sources;
 
 pub use answer::ControlAnswer;
 pub use client::{ClientError, ReadLog, events, history, logs, order, plan, status};
 pub use control::{Control, serve_control};
 pub use document::{
-    AppStatus, EventStatus, EvidenceStatus, FileLockStatus, HaltedStatus, HappeningStatus, HistoryDocument,
-    HoldStatus, LeaseStatus, LocksStatus, Now, SCHEMA_VERSION, StatusDocument, WaitingStatus, Who, document,
+    AppStatus, CloudStatus, EventStatus, EvidenceStatus, FileLockStatus, HaltedStatus, HappeningStatus,
+    HistoryDocument, HoldStatus, LeaseStatus, LocksStatus, Now, SCHEMA_VERSION, StatusDocument,
+    WaitingStatus, Who, document,
 };
 pub use forecast::{Forecaster, PlanDocument, StageStatus, StepStatus};
 pub use inherited::Inherited;
@@ -33,6 +35,7 @@ pub use requests::{
     AppRequest, HoldRequest, LockName, LockRequest, PurgeRequest, ServiceRequest, UpdateRequest,
 };
 pub use server::{BindError, bind, serve, serve_metrics};
+pub use service_status::{DownloadStatus, ServiceStatus};
 pub use sources::Sources;
 
 #[cfg(test)]

@@ -180,7 +180,8 @@ async fn status(State(sources): State<Sources>) -> Json<StatusDocument> {
     let report = sources.report.borrow().clone();
     let now = Now { boot_id: &sources.boot_id, uptime: (sources.uptime)() };
     let mut document = document(&sources.who, name, &report, cloud.as_ref(), now);
-    // A target that was received a moment ago is not planned for yet.
-    document.is_busy |= delivered.as_ref().map(Arc::as_ptr) != report.delivered.as_ref().map(Arc::as_ptr);
+    document.has_new_target =
+        delivered.as_ref().map(Arc::as_ptr) != report.delivered.as_ref().map(Arc::as_ptr);
+    document.is_busy |= document.has_new_target;
     Json(document)
 }

@@ -85,6 +85,7 @@ pub(super) fn check(given: &Given) -> anyhow::Result<()> {
     let environment = environment_outside(given);
     let (config, _) = accepted(given, &environment)?;
     check_key(&config).map_err(|error| Config::locate(error, given, &environment))?;
+    check_joined(&config)?;
     check_zones(&config).map_err(|error| Config::locate(error, given, &environment))?;
     warn_of_exposure(config.cloud.as_ref().map(|cloud| cloud.endpoint.as_str()));
     print::line("the settings are fine")
@@ -103,6 +104,19 @@ fn check_zones(config: &Config) -> Result<(), ConfigError> {
             window.zone
         ),
     })
+}
+
+/// Checks that a device with a cloud, but without a fleet or an identity in its settings, was registered before.
+fn check_joined(config: &Config) -> Result<(), DaemonError> {
+    if config.cloud.as_ref().is_none_or(|cloud| cloud.joining != Joining::Remembered) {
+        return Ok(());
+    }
+    let is_known = match store::inspect(&config.state_dir) {
+        // The identity may be in the database, which only the agent opens.
+        Ok(store) => store.has_database || store.identity.is_some_and(|it| it.registered.is_some()),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    };
+    if is_known { Ok(()) } else { Err(DaemonError::NotJoined) }
 }
 
 /// Checks that a device that is not registered has its provisioning key. A registered device has removed the key.

@@ -10,6 +10,7 @@ use super::exit::{Exit, Usage};
 use super::print;
 use crate::config::environment_outside;
 use crate::doctor::{self, CHECKS, Finding, Level, Subject};
+use crate::ownership::User;
 
 /// Arguments of `cotter check`.
 #[derive(Debug, Args)]
@@ -22,6 +23,9 @@ pub(super) struct Check {
     /// Lists all checks, and runs none
     #[arg(long, conflicts_with = "dont_run")]
     list: bool,
+    /// Shows also the checks that could not run
+    #[arg(long)]
+    all: bool,
     /// Ends with exit code 50 also if there are only warnings
     #[arg(long)]
     warnings_as_errors: bool,
@@ -42,7 +46,10 @@ pub(super) async fn run(check: Check) -> anyhow::Result<ExitCode> {
     if check.json {
         print::json("checks", &findings)?
     } else {
-        show(&findings)?
+        if User::us().id != 0 {
+            print::note("note: run it as root, e.g. with sudo: some checks need it");
+        }
+        show(&findings, check.all)?
     }
     let bad = if check.warnings_as_errors { Level::Warning } else { Level::Error };
     let is_unwell = findings.iter().any(|finding| finding.level >= bad);
@@ -74,25 +81,35 @@ fn left_out(names: &[String]) -> Result<BTreeSet<&'static str>, Usage> {
     Ok(left_out)
 }
 
-fn show(findings: &[Finding]) -> anyhow::Result<()> {
-    let row = |f: &Finding| [f.level.as_str().to_owned(), f.id.to_owned(), f.evidence.clone()];
-    print::table(["RESULT", "CHECK", "EVIDENCE"], findings.iter().map(row), "")?;
-    let wrong: Vec<_> = findings.iter().filter_map(|f| Some((f.id, f.remedy.clone()?))).collect();
-    if !wrong.is_empty() {
-        print::line("")?;
-        print::table(
-            ["CHECK", "WHAT TO DO"],
-            wrong.into_iter().map(|(id, remedy)| [id.to_owned(), remedy]),
-            "",
-        )?;
+/// Shows the findings by area, each with what to do about it. What was skipped is shown only if it is asked for.
+fn show(findings: &[Finding], is_all: bool) -> anyhow::Result<()> {
+    let shown: Vec<_> = findings.iter().filter(|f| is_all || f.level != Level::Skip).collect();
+    let width = shown.iter().map(|f| f.id.len()).max().unwrap_or(0);
+    let mut area = "";
+    for finding in shown {
+        if doctor::area_of(finding.id) != area {
+            area = doctor::area_of(finding.id);
+            print::line(area)?;
+        }
+        let mark = match finding.level {
+            Level::Skip => "skip",
+            Level::Ok => "ok",
+            Level::Warning => "WARN",
+            Level::Error => "ERROR",
+        };
+        print::line(&format!("  {mark:<5}  {:<width$}  {}", finding.id, finding.evidence))?;
+        if let Some(remedy) = &finding.remedy {
+            print::line(&format!("         {:<width$}  -> {remedy}", ""))?;
+        }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     print::line("")?;
     print::line(&format!(
-        "{} ok, {} with a warning, {} with an error, {} skipped",
+        "{} ok, {} with a warning, {} with an error, {} skipped{}",
         count(Level::Ok),
         count(Level::Warning),
         count(Level::Error),
-        count(Level::Skip)
+        count(Level::Skip),
+        if is_all || count(Level::Skip) == 0 { "" } else { " (--all shows them)" }
     ))
 }

@@ -106,6 +106,9 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(connection: Connection) -> Result<Self, ClientError> {
         let bad = |why: String| ClientError::BadUrl { given: connection.url.clone(), why };
+        if !connection.url.contains("://") {
+            return Err(bad("https:// or http:// is missing before the host".to_owned()));
+        }
         let url = Url::parse(&connection.url).map_err(|error| bad(error.to_string()))?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(bad("it must begin with http:// or https:// and name a host".to_owned()));

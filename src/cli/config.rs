@@ -29,15 +29,20 @@ pub(super) struct Show {
 
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// Settings file; agent.d in the same folder is read, too [default: /etc/cotter/agent.toml, if it exists]
-    #[arg(value_name = "FILE")]
+    /// Settings file, as --config; agent.d in the same folder is read, too
+    #[arg(value_name = "FILE", conflicts_with = "config")]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
 }
 
 pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
     match verb {
         Verb::Show(Show { settings, json }) => show(&settings.given(), json),
-        Verb::Check(Check { file }) => agent::check(&Given { file, set: Vec::new() }),
+        Verb::Check(Check { file, settings }) => {
+            let given = settings.given();
+            agent::check(&Given { file: file.or(given.file), set: given.set })
+        }
     }
 }
 

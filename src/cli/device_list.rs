@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::client::{Client, FILTER, Plain};
 use super::print;
+use super::quantity::ago;
 use crate::host;
 use crate::wire::operator_api::{DeviceState, DeviceView};
 
@@ -126,7 +127,7 @@ pub(super) async fn run(list: List) -> anyhow::Result<()> {
 }
 
 fn seen(at: Option<Timestamp>, now: Timestamp) -> String {
-    at.map_or_else(|| "never".to_owned(), |at| print::ago(at, now))
+    at.map_or_else(|| "never".to_owned(), |at| ago(at, now))
 }
 
 pub(super) fn tags(tags: &BTreeMap<String, String>) -> String {

@@ -3,11 +3,14 @@
 //! Reads only the status document. The list of causes, with a remedy for each, is made here.
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::exit::Unknown;
 use super::print;
-use super::status::Source;
-use crate::api::{self, AppStatus, EvidenceStatus, StatusDocument, WaitingStatus};
+use super::quantity::ahead;
+use super::status::{DELETED, Source};
+use crate::api::{self, AppStatus, CloudStatus, EvidenceStatus, StatusDocument, WaitingStatus};
+use crate::host;
 
 /// Arguments of `cotter explain`.
 #[derive(Debug, Args)]
@@ -64,7 +67,7 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         print::line(&format!("{}{who}{since}", link.reason))?;
         print::line(&format!("  {}", link.why))?;
         link.evidence.iter().try_for_each(print_evidence)?;
-        let again = link.retry_in_s.map_or("on a change".to_owned(), |s| format!("in {s} s"));
+        let again = link.retry_in_s.map_or("on a change".to_owned(), ahead);
         print::line(&format!("  next try: {again}"))?;
         print::line(&format!("  what to do: {}", link.remedy))?;
     }
@@ -83,9 +86,9 @@ fn heading(app: &AppStatus) -> String {
     format!("{}: should run {wanted} ({update}), last accepted {runs}", app.name)
 }
 
-/// Returns every cause, those that concern the complete device first.
-pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Link> {
-    let of_device = |reason: &str, why: &str, remedy: &str| Link {
+/// A cause that concerns the complete device.
+fn of_device(reason: &str, why: &str, remedy: &str) -> Link {
+    Link {
         app: None,
         service: None,
         reason: reason.to_owned(),
@@ -94,7 +97,33 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
         retry_in_s: None,
         remedy: remedy.to_owned(),
         evidence: Vec::new(),
-    };
+    }
+}
+
+/// What is wrong with the connection to the cloud.
+fn of_cloud(cloud: &CloudStatus) -> Vec<Link> {
+    let next = cloud.next_poll.as_ref().and_then(|at| at.parse::<Timestamp>().ok());
+    let left = next.map(|at| at.duration_since(host::now()).as_secs());
+    let retry_in_s = left.and_then(|seconds| u64::try_from(seconds).ok());
+    let mut links = Vec::new();
+    if cloud.is_deleted {
+        let why = cloud.error.as_deref().unwrap_or(DELETED);
+        let remedy = "an operator of the fleet restores it, or `cotter join --force` joins it anew; its apps go on running";
+        links.push(Link { retry_in_s, ..of_device("deleted", why, remedy) });
+    } else if let Some(error) = &cloud.error {
+        let remedy = "see `cotter check`; the last target stays in force, and `cotter update` polls at once";
+        links.push(Link { retry_in_s, ..of_device("cloud", error, remedy) });
+    }
+    if let Some(error) = &cloud.report_error {
+        let remedy =
+            "see `cotter check`; the cloud shows an older state of this device until a report arrives";
+        links.push(of_device("report", error, remedy));
+    }
+    links
+}
+
+/// Returns every cause, those that concern the complete device first.
+pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Link> {
     let mut links = Vec::new();
     if let Some(error) = &document.engine_error {
         links.push(of_device(
@@ -107,10 +136,7 @@ pub(super) fn links(document: &StatusDocument, service: Option<&str>) -> Vec<Lin
         let remedy = "free space on the disk of state_dir; if it is read-only, see `dmesg`";
         links.push(of_device("store", error, remedy));
     }
-    if let Some(error) = document.cloud.as_ref().and_then(|cloud| cloud.error.as_ref()) {
-        let remedy = "see `cotter check`; the last target stays in force, and `cotter update` polls at once";
-        links.push(of_device("cloud", error, remedy));
-    }
+    links.extend(document.cloud.iter().flat_map(of_cloud));
     if !document.has_target {
         let why = "no target was received yet, so the agent changes nothing";
         links.push(of_device("target", why, "the device must reach its cloud once: see `cotter check`"));
@@ -206,7 +232,10 @@ mod tests {
         let (of_apps, of_device) = section.unwrap().split_once("\nWhat concerns the whole device").unwrap();
         assert_eq!(words(of_apps), Reason::ALL.iter().map(|reason| reason.as_str()).collect());
         let device = document(json!({ "engine_error": "e", "store_error": "e", "has_target": false }));
-        let links = links(&device, None);
+        let mut deleted = device.clone();
+        let cloud = deleted.cloud.as_mut().unwrap();
+        (cloud.is_deleted, cloud.report_error) = (true, Some("e".to_owned()));
+        let links: Vec<_> = [device, deleted].iter().flat_map(|document| links(document, None)).collect();
         assert_eq!(words(of_device), links.iter().map(|link| link.reason.as_str()).collect());
     }
 

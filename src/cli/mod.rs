@@ -37,6 +37,7 @@ mod print;
 mod provisioning_key;
 mod purge;
 mod push;
+mod quantity;
 mod release;
 mod status;
 mod support_bundle;

@@ -8,7 +8,6 @@ use std::panic::PanicHookInfo;
 use std::process::Stdio;
 
 use anyhow::Context;
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -212,18 +211,6 @@ pub(super) fn failure(
     lines.iter().try_for_each(|written| line(&format!("{indent}  | {written}")))
 }
 
-/// Says how long ago a moment was, in its largest unit: "2 min ago".
-pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
-    let seconds = now.duration_since(at).as_secs();
-    match seconds {
-        ..0 => format!("at {at}"),
-        0..60 => format!("{seconds} s ago"),
-        60..3600 => format!("{} min ago", seconds / 60),
-        3600..172_800 => format!("{} h ago", seconds / 3600),
-        _ => format!("{} days ago", seconds / 86_400),
-    }
-}
-
 /// Returns the first 12 characters of a commit or uuid, enough to identify it.
 pub(super) fn short(id: Option<&str>) -> String {
     or_dash(id.map(|id| id.get(..12).unwrap_or(id)))
@@ -293,22 +280,5 @@ mod tests {
         assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
         assert_eq!(aligned(&rows, Some(1000)), whole);
         assert!(aligned(&rows, Some(3)).contains("  web: it exi…\n"), "something is left of it in any case");
-    }
-
-    #[test]
-    fn how_long_ago_a_moment_was() {
-        let at = |seconds| Timestamp::from_second(seconds).unwrap();
-        for (seconds, expected) in [
-            (0, "0 s ago"),
-            (59, "59 s ago"),
-            (60, "1 min ago"),
-            (3599, "59 min ago"),
-            (3600, "1 h ago"),
-            (172_799, "47 h ago"),
-            (172_800, "2 days ago"),
-            (-5, "at 1970-01-01T00:00:05Z"),
-        ] {
-            assert_eq!(ago(at(0).max(at(-seconds)), at(seconds.max(0))), expected, "{seconds}");
-        }
     }
 }

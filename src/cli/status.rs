@@ -6,7 +6,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use crate::api::{self, AppStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus};
+use super::quantity::{ahead, bytes};
+use crate::api::{
+    self, AppStatus, DownloadStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus,
+};
+use crate::model::text::span;
 
 /// The agent to ask.
 #[derive(Debug, Args)]
@@ -58,12 +62,20 @@ pub(super) async fn run(status: Status) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the next status that differs from `before`. While the agent is restarting or busy, keeps asking.
+/// Returns the next status that differs from `before` in more than the time that has passed. While the agent is restarting
+/// or busy, keeps asking.
 async fn changed(socket: &Path, before: StatusDocument) -> anyhow::Result<StatusDocument> {
+    let timeless = |mut document: StatusDocument| {
+        for service in document.apps.iter_mut().flat_map(|app| &mut app.services) {
+            (service.for_s, service.detail) = (None, String::new());
+        }
+        document
+    };
+    let before = timeless(before);
     loop {
         tokio::time::sleep(INTERVAL).await;
         match api::status(socket).await {
-            Ok(document) if document == before => {}
+            Ok(document) if timeless(document.clone()) == before => {}
             Ok(document) => return Ok(document),
             Err(error) if error.may_pass() => {}
             Err(error) => return Err(error.into()),
@@ -76,28 +88,15 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
         ("device", device(document)),
         ("agent", format!("{} ({})", document.version, document.instance)),
     ];
-    match &document.cloud {
-        None => facts.push(("cloud", "not set".to_owned())),
-        Some(cloud) => {
-            facts.push(("cloud", cloud.endpoint.clone()));
-            facts.extend(cloud.warning.iter().map(|warning| ("cloud warning", warning.clone())));
-            facts.push(("last contact", print::or_dash(cloud.last_contact.as_deref())));
-            facts.push(("next poll", print::or_dash(cloud.next_poll.as_deref())));
-            if let Some(error) = &cloud.error {
-                facts.push((
-                    "cloud error",
-                    format!("{error} (failed {} times in a row)", cloud.failures.max(1)),
-                ));
-            }
-        }
-    }
+    facts.extend(cloud(document));
     facts.extend(document.engine_error.iter().map(|e| ("engine error", e.clone())));
     facts.extend(document.store_error.iter().map(|e| ("store error", e.clone())));
     facts.extend(document.hold.iter().map(|h| ("held", format!("since {}: {}", h.since, h.reason))));
     facts.extend(document.locks.leases.iter().map(|l| ("locked", lease(l))));
     facts.extend(document.locks.files.iter().map(|f| ("locked", file_lock(document, f))));
     for app in &document.apps {
-        facts.push(("app", release(app)));
+        let is_deleted = document.cloud.as_ref().is_some_and(|cloud| cloud.is_deleted);
+        facts.push(("app", release(app, is_deleted)));
         let halted = app.halted.iter();
         facts
             .extend(halted.map(|h| ("stopped", format!("{} of {}, since {}", h.service, app.name, h.since))));
@@ -110,7 +109,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     let services = document.apps.iter().flat_map(|app| app.services.iter().map(move |s| (app, s)));
     let rows: Vec<_> = services
         .map(|(app, s)| {
-            let progress = s.progress.map_or(String::new(), |p| format!(" {p} %"));
+            let progress = s.download.as_ref().map_or(String::new(), |at| format!(" {}", download(at)));
             [
                 app.name.clone(),
                 s.name.clone(),
@@ -131,6 +130,27 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The lines about the cloud.
+fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
+    let Some(cloud) = &document.cloud else { return vec![("cloud", "not set".to_owned())] };
+    let mut facts = vec![("cloud", cloud.endpoint.clone())];
+    facts.extend(cloud.warning.iter().map(|warning| ("cloud warning", warning.clone())));
+    facts.push(("last contact", print::or_dash(cloud.last_contact.as_deref())));
+    facts.push(("next poll", print::or_dash(cloud.next_poll.as_deref())));
+    if cloud.is_deleted {
+        facts.push(("deleted", DELETED.to_owned()));
+    }
+    if let Some(error) = &cloud.error {
+        facts.push(("cloud error", format!("{error} (failed {} times in a row)", cloud.failures.max(1))));
+    }
+    facts.extend(cloud.report_error.iter().map(|error| ("report error", error.clone())));
+    facts
+}
+
+/// What it means for a device that its cloud does not have it any more.
+pub(super) const DELETED: &str =
+    "the cloud does not have this device any more: it gets no new targets, and its apps go on running";
+
 fn device(document: &StatusDocument) -> String {
     match &document.device.name {
         Some(name) => format!("{name} ({})", document.device.uuid),
@@ -148,8 +168,8 @@ fn file_lock(document: &StatusDocument, lock: &FileLockStatus) -> String {
     format!("by {} of {name}: {}", lock.service, lock.path)
 }
 
-fn release(app: &AppStatus) -> String {
-    let progress = progress(app);
+fn release(app: &AppStatus, is_deleted: bool) -> String {
+    let progress = progress(app, is_deleted);
     if app.forced.is_some() && app.forced == app.target {
         format!("{progress}, passes locks and windows")
     } else {
@@ -157,19 +177,36 @@ fn release(app: &AppStatus) -> String {
     }
 }
 
-fn progress(app: &AppStatus) -> String {
+fn progress(app: &AppStatus, is_deleted: bool) -> String {
     let target = print::short(app.target.as_deref());
     let current = print::short(app.current.as_deref());
     match &app.update {
         Some(update) if target != current || update != "done" => {
             format!("{}: runs {current}, target {target} ({update})", app.name)
         }
+        Some(_) if is_deleted => format!("{}: runs {current}, its last target", app.name),
         Some(_) => format!("{}: runs {current}, as it should", app.name),
         None => format!("{}: runs {current}, and should run nothing", app.name),
     }
 }
 
+/// How far a download is: `43 %, 17 of 40 MiB, 1.2 MiB/s, 19 s left`.
+pub(super) fn download(at: &DownloadStatus) -> String {
+    let mut parts = vec![format!("{} %", at.progress)];
+    if let Some(total) = at.total_bytes {
+        parts.push(format!("{} of {}", bytes(at.fetched_bytes), bytes(total)));
+        let is_fetched = at.fetched_bytes >= total;
+        if is_fetched {
+            parts.push("unpacking".to_owned());
+        } else {
+            parts.extend(at.rate.map(|rate| format!("{}/s", bytes(rate))));
+            parts.extend(at.left_s.map(|left| format!("{} left", span(left))));
+        }
+    }
+    parts.join(", ")
+}
+
 fn waiting(waiting: &WaitingStatus) -> [String; 4] {
-    let again = waiting.retry_in_s.map_or("on a change".to_owned(), |s| format!("in {s} s"));
+    let again = waiting.retry_in_s.map_or("on a change".to_owned(), ahead);
     [waiting.reason.clone(), print::or_dash(waiting.service.as_deref()), waiting.why.clone(), again]
 }

@@ -4,18 +4,24 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::exit::Exit;
-use super::print;
-use crate::api::{self, StatusDocument, WaitingStatus};
+use super::{print, status};
+use crate::api::{self, DownloadStatus, StatusDocument, WaitingStatus};
 
 /// How often the status is requested.
 const INTERVAL: Duration = Duration::from_millis(300);
 
+/// How long a report of the result may take. The agent leaves `cloud.report_interval` between two reports, 10 s unless
+/// it is set.
+const REPORTED_WITHIN: Duration = Duration::from_secs(15);
+
 /// The progress of an update.
 #[derive(Debug, PartialEq, Eq)]
 enum Standing {
-    /// The update is running: what it does, and the percentage of its downloads.
-    Pending(String, Option<u8>),
+    /// The update is running: what it does, and how far its downloads are.
+    Pending(String, Option<DownloadStatus>),
     /// The update has ended, or cannot continue by itself: the exit code and the reason.
     Ended(Exit, String),
 }
@@ -35,8 +41,11 @@ pub(super) async fn wait(socket: &Path, before: u64, timeout: Duration) -> anyho
             let document = api::status(socket).await?;
             match standing(&document, before) {
                 Standing::Ended(exit, why) => return anyhow::Ok((exit, why)),
-                Standing::Pending(line, percent) if is_terminal => {
-                    print::progress(&percent.map_or(line.clone(), |p| format!("{} {line}", bar(p))))?;
+                Standing::Pending(line, at) if is_terminal => {
+                    let bar = |at: DownloadStatus| {
+                        format!("{}  {line}: {}", bar(at.progress), status::download(&at))
+                    };
+                    print::progress(&at.map_or(line.clone(), bar))?;
                 }
                 Standing::Pending(line, _) if line != shown => {
                     print::line(&line)?;
@@ -60,13 +69,36 @@ pub(super) async fn wait(socket: &Path, before: u64, timeout: Duration) -> anyho
         print::progress("")?;
     }
     print::line(&why)?;
+    // Where the cloud does not answer, that was said already.
+    let unreported = if exit == Exit::Unreachable { None } else { unreported(socket).await? };
+    if let Some(why) = unreported {
+        print::note(&format!("note: the cloud does not show this yet: {why}"));
+    }
     Ok(exit.into())
 }
 
-/// `[########            ]  40 %`
+/// Waits until the cloud has a report of the present state, so that it shows the same. Returns why it has none.
+async fn unreported(socket: &Path) -> anyhow::Result<Option<String>> {
+    let deadline = Instant::now() + REPORTED_WITHIN;
+    loop {
+        let Some(cloud) = api::status(socket).await?.cloud else { return Ok(None) };
+        if cloud.is_reported || cloud.is_deleted {
+            return Ok(None);
+        }
+        if let Some(error) = cloud.report_error {
+            return Ok(Some(error));
+        }
+        if cloud.failures > 0 || Instant::now() >= deadline {
+            return Ok(Some("a report has not arrived yet".to_owned()));
+        }
+        tokio::time::sleep(INTERVAL).await;
+    }
+}
+
+/// `[########            ]`
 fn bar(percent: u8) -> String {
     let full = usize::from(percent.min(100)) / 5;
-    format!("[{}{}] {percent:>3} %", "#".repeat(full), " ".repeat(20 - full))
+    format!("[{}{}]", "#".repeat(full), " ".repeat(20 - full))
 }
 
 fn standing(document: &StatusDocument, before: u64) -> Standing {
@@ -74,9 +106,13 @@ fn standing(document: &StatusDocument, before: u64) -> Standing {
         if cloud.polls <= before {
             return Standing::Pending("polling the cloud".to_owned(), None);
         }
+        if cloud.is_deleted {
+            let why = cloud.error.clone().unwrap_or_default();
+            return Standing::Ended(Exit::Unreachable, format!("this device gets no new targets: {why}"));
+        }
         if cloud.failures > 0 {
             let why = cloud.error.clone().unwrap_or_default();
-            return Standing::Ended(Exit::Unreachable, format!("the cloud did not answer: {why}"));
+            return Standing::Ended(Exit::Unreachable, format!("the poll failed: {why}"));
         }
     }
     if let Some(error) = &document.engine_error {
@@ -88,14 +124,14 @@ fn standing(document: &StatusDocument, before: u64) -> Standing {
     };
     let passing = document.waiting.iter().find(passes);
     if document.is_busy || passing.is_some() {
-        return Standing::Pending(line(document, passing), percent(document));
+        return Standing::Pending(line(document, passing), document.download.clone());
     }
     if let Some((exit, why)) = blocked(document) {
         return Standing::Ended(exit, why);
     }
     let at_target = |app: &&api::AppStatus| app.target.is_none() || app.update.as_deref() == Some("done");
     if !document.apps.iter().all(|app| at_target(&app)) {
-        return Standing::Pending(line(document, None), percent(document));
+        return Standing::Pending(line(document, None), document.download.clone());
     }
     let apps = document.apps.iter().map(|app| match &app.target {
         Some(release) => format!("{} runs {release}", app.name),
@@ -107,6 +143,9 @@ fn standing(document: &StatusDocument, before: u64) -> Standing {
 
 /// Says what each app does, without numbers that change all the time.
 fn line(document: &StatusDocument, passing: Option<&WaitingStatus>) -> String {
+    if document.has_new_target {
+        return "planning the new target".to_owned();
+    }
     let apps = document.apps.iter().filter_map(|app| {
         let update = app.update.as_deref().filter(|update| *update != "done")?;
         Some(format!("{}: {} is {update}", app.name, app.target.as_deref().unwrap_or("-")))
@@ -114,15 +153,6 @@ fn line(document: &StatusDocument, passing: Option<&WaitingStatus>) -> String {
     let mut parts: Vec<_> = apps.collect();
     parts.extend(passing.map(|w| w.reason.clone()).filter(|reason| reason != "downloading"));
     if parts.is_empty() { "cleaning up".to_owned() } else { parts.join(", ") }
-}
-
-/// Returns the average percentage of all downloads. An image that is already here counts as 100 %.
-fn percent(document: &StatusDocument) -> Option<u8> {
-    let apps = document.apps.iter().filter(|app| app.update.as_deref() == Some("downloading"));
-    let wanted = apps.flat_map(|app| app.services.iter().filter(|s| Some(&s.release) == app.target.as_ref()));
-    let all: Vec<u32> = wanted.map(|s| u32::from(s.progress.unwrap_or(100))).collect();
-    let count = u32::try_from(all.len()).ok().filter(|count| *count > 0)?;
-    u8::try_from(all.iter().sum::<u32>() / count).ok()
 }
 
 /// Returns the worst of the causes that do not end by themselves, with its exit code.
@@ -172,6 +202,9 @@ mod tests {
                        "services": [service("web", json!(40)), service("db", json!(null))] }],
             "waiting": waiting,
         });
+        if update == "downloading" {
+            document["download"] = json!({ "progress": 70, "fetched_bytes": 7, "total_bytes": 10 });
+        }
         for (key, value) in more.as_object().unwrap() {
             document[key] = value.clone();
         }
@@ -180,15 +213,30 @@ mod tests {
 
     #[test]
     fn what_becomes_of_an_update() {
-        let pending = |line: &str, percent| Standing::Pending(line.to_owned(), percent);
+        let at = |progress| DownloadStatus {
+            progress,
+            fetched_bytes: 7,
+            total_bytes: Some(10),
+            rate: None,
+            left_s: None,
+        };
+        let pending = |line: &str, percent: Option<u8>| Standing::Pending(line.to_owned(), percent.map(at));
         let ended = |exit, why: &str| Standing::Ended(exit, why.to_owned());
         let none = json!({});
         let down = json!({ "cloud": { "endpoint": "e", "last_contact": null, "next_poll": null, "error": "no route", "failures": 1, "polls": 2 } });
+        let deleted = json!({ "cloud": { "endpoint": "e", "last_contact": null, "next_poll": null, "error": "gone", "failures": 1, "polls": 2, "is_deleted": true } });
         for (update, waiting, more, expected) in [
             ("done", &[][..], &none, ended(Exit::Done, "shop runs r2")),
             ("done", &[], &json!({ "is_busy": true }), pending("cleaning up", None)),
             ("done", &[("unhealthy", None)], &none, ended(Exit::Done, "shop runs r2")),
-            ("done", &[], &down, ended(Exit::Unreachable, "the cloud did not answer: no route")),
+            ("done", &[], &down, ended(Exit::Unreachable, "the poll failed: no route")),
+            ("done", &[], &deleted, ended(Exit::Unreachable, "this device gets no new targets: gone")),
+            (
+                "rejected",
+                &[("rejected", None)],
+                &json!({ "has_new_target": true, "is_busy": true }),
+                pending("planning the new target", None),
+            ),
             ("downloading", &[("downloading", None)], &none, pending("shop: r2 is downloading", Some(70))),
             (
                 "downloading",
@@ -248,8 +296,8 @@ mod tests {
 
     #[test]
     fn a_bar_has_one_length() {
-        assert_eq!(bar(0), format!("[{}]   0 %", " ".repeat(20)));
-        assert_eq!(bar(43), format!("[{}{}]  43 %", "#".repeat(8), " ".repeat(12)));
-        assert_eq!(bar(100), format!("[{}] 100 %", "#".repeat(20)));
+        for (percent, full) in [(0, 0), (43, 8), (100, 20)] {
+            assert_eq!(bar(percent), format!("[{}{}]", "#".repeat(full), " ".repeat(20 - full)));
+        }
     }
 }

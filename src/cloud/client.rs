@@ -33,6 +33,9 @@ const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 /// The header with which our fleet server says that it takes an account in a report.
 const TAKES: HeaderName = HeaderName::from_static("cotter-takes");
 
+/// How errors name a registration.
+const REGISTRATION: &str = "registration";
+
 /// Longest etag in bytes. A longer one is not sent back, so every poll returns the complete target.
 const LONGEST_ETAG: usize = 1024;
 
@@ -50,9 +53,7 @@ pub enum CloudError {
     #[error("cloud {endpoint} cannot be reached: {why}")]
     Unreachable { endpoint: String, why: Failure },
     /// 401 or 403: the key is not accepted for this.
-    #[error(
-        "cloud {endpoint} does not accept our key for {request} (status {status}); was the device deleted, or is the key from another cloud?"
-    )]
+    #[error("cloud {endpoint} does not accept our key for {request} (status {status}); {}", guess(request))]
     Denied { endpoint: String, request: &'static str, status: u16 },
     /// 409: the uuid or the key is registered already.
     #[error("cloud {endpoint} has a device with this uuid or key already: {message}")]
@@ -77,9 +78,19 @@ pub enum CloudError {
          address; otherwise a proxy or portal intercepts the request"
     )]
     Redirected { endpoint: String, request: &'static str, why: String },
-    /// 304 although we sent no etag: the answer to an unknown device (docs/dev/protocol.md, "Target state").
-    #[error("cloud {endpoint} does not know this device; was it deleted there?")]
+    /// 304 although we sent no etag, or without an etag and no row for our key: the answer to an unknown device
+    /// (docs/dev/protocol.md, "Target state").
+    #[error("cloud {endpoint} does not know this device; it was deleted there, or never registered")]
     Unknown { endpoint: String },
+}
+
+/// What may be the cause of a refused key.
+fn guess(request: &str) -> &'static str {
+    if request == REGISTRATION {
+        "is the provisioning key still valid, and of this cloud, and is cloud.fleet the fleet that it is for?"
+    } else {
+        "was the device deleted, or is the key from another cloud?"
+    }
 }
 
 fn shown(message: &str) -> String {
@@ -87,6 +98,13 @@ fn shown(message: &str) -> String {
 }
 
 impl CloudError {
+    /// Returns `true` if the cloud says that it does not have this device any more. [`CloudError::Denied`] may have other
+    /// causes.
+    #[must_use]
+    pub fn says_deleted(&self) -> bool {
+        matches!(self, Self::Deleted { .. } | Self::Unknown { .. })
+    }
+
     /// Returns how long the cloud asked us to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
@@ -114,8 +132,15 @@ pub struct Answered {
 /// The answer to a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    Unchanged,
-    Changed { etag: Option<String>, body: Vec<u8> },
+    /// `has_etag`: the answer names the target's etag. A balena API answers a device that it does not have any more with
+    /// 304, too, but without an etag (docs/dev/protocol.md, "Target state").
+    Unchanged {
+        has_etag: bool,
+    },
+    Changed {
+        etag: Option<String>,
+        body: Vec<u8>,
+    },
 }
 
 /// The answer to a registration.
@@ -168,7 +193,7 @@ impl Client {
         if let Some(name) = device.device_name {
             body["device_name"] = name.into();
         }
-        let call = "registration";
+        let call = REGISTRATION;
         let request = self.request(Method::POST, "device/register").bearer(provisioning_key);
         let answer = self.sent(call, request.json(body.to_string().into_bytes())).await?;
         self.check_not_deleted(device.uuid, &answer)?;
@@ -221,7 +246,9 @@ impl Client {
         let answer = self.sent(call, request).await?;
         self.check_not_deleted(uuid, &answer)?;
         match answer.status() {
-            StatusCode::NOT_MODIFIED if etag.is_some() => Ok(State::Unchanged),
+            StatusCode::NOT_MODIFIED if etag.is_some() => {
+                Ok(State::Unchanged { has_etag: answer.header(&ETAG).is_some() })
+            }
             StatusCode::NOT_MODIFIED => Err(CloudError::Unknown { endpoint: self.endpoint.clone() }),
             StatusCode::OK => {
                 let etag = answer.header(&ETAG).filter(|etag| etag.len() <= LONGEST_ETAG).map(str::to_owned);

@@ -166,7 +166,7 @@ async fn a_provisioning_key_that_was_corrected_is_used_without_a_restart() {
     let device =
         Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
     let (key, hurry) = (std::cell::RefCell::new("wrong"), tokio::sync::Notify::new());
-    let correct = |_: &CloudError, _| {
+    let correct = |_: &CloudError, _, _| {
         *key.borrow_mut() = "right";
         hurry.notify_one();
     };

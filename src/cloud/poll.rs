@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
@@ -47,7 +48,17 @@ pub struct Poller {
     /// Notified when an operator wants a poll at once.
     poll_now: Arc<Notify>,
     refused: Option<String>,
+    doubt: Option<Doubt>,
 }
+
+/// The last time that the cloud was asked whether it has this device.
+struct Doubt {
+    asked: Instant,
+    is_deleted: bool,
+}
+
+/// Shortest time between two questions whether the cloud has this device.
+const ASK_EVERY: Duration = Duration::from_secs(3600);
 
 impl Poller {
     /// Creates a poller that has not begun.
@@ -60,7 +71,7 @@ impl Poller {
         times: Times,
         poll_now: Arc<Notify>,
     ) -> Self {
-        Self { client, start, target, report, times, poll_now, refused: None }
+        Self { client, start, target, report, times, poll_now, refused: None, doubt: None }
     }
 
     /// Polls at once, and then after every interval plus up to 10 %. After a failure it polls sooner, with growing
@@ -75,6 +86,11 @@ impl Poller {
                 biased;
                 () = stop.cancelled() => return,
                 answer = self.client.state(&self.start.uuid, &self.start.device_key, self.start.etag.as_deref()) => answer,
+            };
+            let answer = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                answer = self.confirmed(answer) => answer,
             };
             let wait = match answer {
                 Ok(state) => {
@@ -97,6 +113,29 @@ impl Poller {
                 () = tokio::time::sleep(wait) => {}
             }
         }
+    }
+
+    /// Turns "unchanged" into an error if the cloud does not have this device any more. It is asked only after an answer
+    /// without an etag, and not often. If it says neither yes nor no, the answer stands.
+    async fn confirmed(&mut self, answer: Result<State, CloudError>) -> Result<State, CloudError> {
+        let Ok(State::Unchanged { has_etag: false }) = answer else {
+            if answer.is_ok() {
+                self.doubt = None;
+            }
+            return answer;
+        };
+        let is_fresh = |doubt: &Doubt| doubt.asked.elapsed() < ASK_EVERY;
+        if !self.doubt.as_ref().is_some_and(is_fresh) {
+            let asked = Instant::now();
+            match self.client.find(&self.start.uuid, &self.start.device_key).await {
+                Ok(found) => self.doubt = Some(Doubt { asked, is_deleted: found.is_none() }),
+                Err(error) => debug!(%error, "the cloud does not say whether it has this device"),
+            }
+        }
+        if self.doubt.as_ref().is_some_and(|doubt| doubt.is_deleted) {
+            return Err(CloudError::Unknown { endpoint: self.client.endpoint().to_owned() });
+        }
+        answer
     }
 
     fn interval(&self) -> Duration {
@@ -145,6 +184,8 @@ impl Poller {
                 failures: 0,
                 polls: Attempted { done: report.polls.done + 1, ..report.polls },
                 heard_at: Some((self.times.uptime)()),
+                is_deleted: false,
+                ..std::mem::take(report)
             };
         });
     }
@@ -159,6 +200,13 @@ impl Poller {
             report.error = Some(error.to_string());
             report.failures = failures;
             report.polls.failed += 1;
+            // A cloud that cannot be reached says nothing about it.
+            report.is_deleted =
+                error.says_deleted() || report.is_deleted && matches!(error, CloudError::Unreachable { .. });
         });
     }
 }
+
+#[cfg(test)]
+#[path = "poll_tests.rs"]
+mod tests;

@@ -17,7 +17,7 @@ pub struct Registered {
 }
 
 /// Registers the device. Tries again after failures until it succeeds, and at once when `hurry` is notified. Calls `on_failure`
-/// with each error and the number of failures in a row. Returns `None` if `stop` was cancelled.
+/// with each error, the number of failures in a row, and the time to the next attempt. Returns `None` if `stop` was cancelled.
 ///
 /// The caller has saved the identity before, so a lost answer makes no second device: the cloud then answers 409, and a
 /// look-up with the device's own key finds this device. The provisioning key is read before each attempt; one that cannot
@@ -26,7 +26,7 @@ pub async fn register(
     client: &Client,
     device: Registration<'_>,
     read_key: impl Fn() -> Option<String>,
-    mut on_failure: impl FnMut(&CloudError, u32),
+    mut on_failure: impl FnMut(&CloudError, u32, Duration),
     hurry: &Notify,
     stop: &CancellationToken,
 ) -> Option<Registered> {
@@ -49,7 +49,7 @@ pub async fn register(
         };
         let wait = retry.failure(error.retry_after());
         warn!(error = %error, retry_after_s = wait.as_secs(), "registration failed");
-        on_failure(&error, retry.failures);
+        on_failure(&error, retry.failures, wait);
         tokio::select! {
             biased;
             () = stop.cancelled() => return None,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{DeviceUuid, Report};
+use crate::model::{CloudReport, DeviceUuid, Report};
 use crate::wire::account::Account;
 use crate::wire::report::{self, DeviceFacts};
 use crate::wire::report_v3::DeviceReport;
@@ -21,6 +21,8 @@ pub struct Reporter {
     pub uuid: DeviceUuid,
     pub device_key: String,
     pub report: watch::Receiver<Report>,
+    /// Shows whether the cloud has the newest report.
+    pub cloud: watch::Sender<CloudReport>,
     pub facts: DeviceFacts,
     /// Shortest time between two reports.
     pub gap: Duration,
@@ -49,6 +51,7 @@ impl Reporter {
             if !is_open {
                 return;
             }
+            self.cloud.send_modify(|cloud| cloud.is_reported = false);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -62,6 +65,10 @@ impl Reporter {
             let wait = match sent {
                 Ok(()) => {
                     retry.success();
+                    let is_newest = self.report.has_changed().is_ok_and(|has_changed| !has_changed);
+                    self.cloud.send_modify(|cloud| {
+                        (cloud.is_reported, cloud.report_error) = (is_newest, None);
+                    });
                     self.gap
                 }
                 Err(error) => {
@@ -69,6 +76,7 @@ impl Reporter {
                     if retry.failures == 1 {
                         warn!(error = %error, retry_after_s = wait.as_secs(), "report failed");
                     }
+                    self.cloud.send_modify(|cloud| cloud.report_error = Some(error.to_string()));
                     self.report.mark_changed();
                     wait
                 }

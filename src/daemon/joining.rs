@@ -8,6 +8,7 @@ use tracing::{info, warn};
 
 use crate::cloud::{self, Client, Registration};
 use crate::config::{CloudConfig, Joining, KeyFile};
+use crate::host;
 use crate::model::{Identity, Registration as Known, with_causes};
 use crate::store::Store;
 
@@ -49,10 +50,13 @@ pub(super) async fn register(
             }
             continue;
         }
-        let report_failure = |error: &cloud::CloudError, failures| {
+        let report_failure = |error: &cloud::CloudError, failures, wait| {
             wires.cloud.send_modify(|report| {
                 report.error = Some(format!("registration: {error}"));
                 report.failures = failures;
+                report.polls.failed += 1;
+                report.next_poll = Some(host::time_in(wait));
+                report.is_deleted = error.says_deleted();
             });
         };
         let device = introduction(cloud, *fleet, identity);
@@ -74,10 +78,16 @@ pub(super) async fn register(
 
 /// Publishes why registration waits, and waits. Returns `false` when `stop` was cancelled.
 async fn wait_after(why: String, wires: &Wires, stop: &CancellationToken) -> bool {
-    wires.cloud.send_modify(|report| report.error = Some(why));
+    wires.cloud.send_modify(|report| {
+        report.error = Some(why);
+        report.failures = report.failures.saturating_add(1);
+        report.polls.failed += 1;
+        report.next_poll = Some(host::time_in(AGAIN));
+    });
     tokio::select! {
         biased;
         () = stop.cancelled() => false,
+        () = wires.poll_now.notified() => true,
         () = tokio::time::sleep(AGAIN) => true,
     }
 }

@@ -332,6 +332,7 @@ async fn talk_to_cloud(
         uuid: identity.uuid.clone(),
         device_key: identity.device_key.clone(),
         report: wires.report.subscribe(),
+        cloud: wires.cloud.clone(),
         facts: DeviceFacts { status: Some("Idle".to_owned()), ..DeviceFacts::default() },
         gap: cloud.report_interval,
         longest_wait: cloud.poll_interval,

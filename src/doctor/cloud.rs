@@ -176,7 +176,13 @@ fn contact(status: Option<&StatusDocument>) -> Finding {
         Some(why) => {
             let evidence =
                 format!("last contact {last}, failed {} times since: {why}", cloud.failures.max(1));
-            warning(id, evidence, "see the checks above; `cotter update` polls at once")
+            let remedy = "see the checks above; `cotter update` polls at once";
+            // It runs its last target until the cloud answers again. One that never had contact has none.
+            if cloud.is_deleted || cloud.last_contact.is_none() {
+                error(id, evidence, remedy)
+            } else {
+                warning(id, evidence, remedy)
+            }
         }
         None if cloud.last_contact.is_none() => skip(id, "the agent has not polled yet"),
         None => ok(id, format!("last contact {last}")),

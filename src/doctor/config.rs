@@ -89,7 +89,7 @@ fn cloud(config: &Config) -> Finding {
     let id = "config-cloud";
     let Some(cloud) = &config.cloud else {
         let remedy = "set cloud.endpoint, or give a config.json to `cotter join`";
-        return warning(id, "no cloud is set: the agent stays on the last target that it received", remedy);
+        return error(id, "no cloud is set: the device gets no new releases", remedy);
     };
     match exposure(&cloud.endpoint) {
         None => ok(id, cloud.endpoint.clone()),

@@ -139,7 +139,9 @@ fn skip_rest(area: &str, findings: &mut Vec<Finding>, why: &str) {
     }
 }
 
-fn area_of(id: &str) -> &str {
+/// The area of a check: the word before the first `-` of its id.
+#[must_use]
+pub fn area_of(id: &str) -> &str {
     id.split('-').next().unwrap_or(id)
 }
 

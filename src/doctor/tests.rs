@@ -105,7 +105,7 @@ fn settings() {
         assert_eq!(as_text(&findings, "config-writers"), finding, "{why}");
     }
     for (text, finding) in [
-        ("", "warning: no cloud is set: the agent stays on the last target that it received"),
+        ("", "error: no cloud is set: the device gets no new releases"),
         ("[cloud]\nendpoint = \"https://a.example\"", "ok: https://a.example"),
         ("[cloud]\nendpoint = \"http://127.0.0.1:7300\"", "ok: http://127.0.0.1:7300"),
         ("[cloud]\nendpoint = \"http://[::1]\"", "ok: http://[::1]"),

@@ -183,8 +183,8 @@ pub trait Operate: Inspect {
     /// Downloads an image, for `platform` or else for the engine's own machine. Returns the bytes that came from the
     /// registry, as far as the engine reports them. The registry is shown `pass` and nothing else.
     ///
-    /// Sends its progress whenever the percentage rises, and once more at its end, also when it fails: the last message
-    /// has all bytes that came. Gives up when the registry sends nothing for the time that was set.
+    /// Sends its progress whenever the percentage changes, at least once a second while something comes, and once more at its
+    /// end, also when it fails: the last message has all bytes that came. Gives up when the registry sends nothing for the time that was set.
     /// Dropping the future drops the download with all it had fetched.
     ///
     /// # Errors

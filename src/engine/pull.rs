@@ -1,4 +1,4 @@
-//! Progress of a download, from the engine's many layers to one percentage that never falls, and the bytes it has cost.
+//! Progress of a download, from the engine's messages about its layers to bytes.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,18 @@ use bollard::models::CreateImageInfo;
 
 use crate::model::{PullProgress, Transfer};
 
-/// How far each layer is, and the highest percentage so far.
+/// How far each layer is.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     layers: HashMap<String, Layer>,
-    percent: u8,
 }
 
 /// How far one layer is.
 #[derive(Debug, Default)]
 struct Layer {
-    /// From 0 to 1, as the next one.
+    /// It was here before.
+    is_here: bool,
+    /// From 0 to 1, as the next one. They never fall.
     downloaded: f64,
     extracted: f64,
     /// Bytes that came before its download was begun again.
@@ -37,9 +38,35 @@ impl Layer {
         (self.current, self.total) = (current, total);
         self.needed = self.needed.max(total);
     }
+
+    /// This part of its bytes.
+    fn part(&self, ratio: f64) -> u64 {
+        #[expect(
+            clippy::cast_precision_loss,
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "progress needs no more, and the ratio is between 0 and 1"
+        )]
+        let bytes = (self.needed as f64 * ratio) as u64;
+        bytes
+    }
 }
 
 impl Progress {
+    /// How far the download is, as far as the engine reports it.
+    pub(super) fn now(&self) -> PullProgress {
+        let mut now = PullProgress { transfer: self.transfer(), ..PullProgress::default() };
+        for layer in self.layers.values().filter(|layer| !layer.is_here) {
+            now.layers += 1;
+            now.sized += u32::from(layer.needed > 0);
+            now.pending += u32::from(layer.needed == 0 && layer.downloaded < 1.0);
+            now.complete += u32::from(layer.extracted >= 1.0);
+            now.fetched = now.fetched.saturating_add(layer.part(layer.downloaded));
+            now.unpacked = now.unpacked.saturating_add(layer.part(layer.extracted));
+        }
+        now
+    }
+
     /// What the download has moved so far, as far as the engine reports it.
     pub(super) fn transfer(&self) -> Transfer {
         let sum = |bytes: fn(&Layer) -> u64| {
@@ -51,23 +78,18 @@ impl Progress {
         }
     }
 
-    /// The percentage and the bytes so far.
-    pub(super) fn now(&self) -> PullProgress {
-        PullProgress { percent: self.percent, transfer: self.transfer() }
-    }
-
-    /// Takes a message of the engine. Returns `true` if the percentage rose.
+    /// Takes a message of the engine.
     ///
-    /// After a cut layer is resumed its total is only what remains (docs/dev/facts.md, "Progress of a pull"), so a
-    /// layer never falls back. Download and extraction count half each.
-    pub(super) fn advance(&mut self, message: &CreateImageInfo) -> bool {
-        let (Some(id), Some(status)) = (message.id.as_ref(), message.status.as_deref()) else { return false };
+    /// After a cut layer is resumed its total is only what remains (docs/dev/facts.md, "Progress of a pull"), so the
+    /// part of a layer that is done never falls.
+    pub(super) fn advance(&mut self, message: &CreateImageInfo) {
+        let (Some(id), Some(status)) = (message.id.as_ref(), message.status.as_deref()) else { return };
         let bytes = message.progress_detail.as_ref().and_then(|detail| {
             let unsigned = |bytes: Option<i64>| bytes.and_then(|bytes| u64::try_from(bytes).ok());
             Some((unsigned(detail.current)?, unsigned(detail.total)?))
         });
         let ratio = bytes.filter(|(_, total)| *total > 0).map(|(current, total)| {
-            #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more")]
+            #[expect(clippy::cast_precision_loss, reason = "progress needs no more")]
             let ratio = current as f64 / total as f64;
             ratio.clamp(0.0, 1.0)
         });
@@ -77,9 +99,10 @@ impl Progress {
             "Verifying Checksum" | "Download complete" => (1.0, 0.0),
             "Extracting" => (1.0, ratio.unwrap_or(0.0)),
             "Pull complete" | "Already exists" => (1.0, 1.0),
-            _ => return false,
+            _ => return,
         };
         let layer = self.layers.entry(id.clone()).or_default();
+        layer.is_here |= status == "Already exists" && layer.needed == 0;
         match (status, bytes) {
             ("Downloading", Some((current, total))) => layer.fetch(current, total),
             ("Verifying Checksum" | "Download complete", _) => layer.current = layer.total,
@@ -87,17 +110,6 @@ impl Progress {
         }
         layer.downloaded = layer.downloaded.max(downloaded);
         layer.extracted = layer.extracted.max(extracted);
-        let sum: f64 = self.layers.values().map(|layer| (layer.downloaded + layer.extracted) / 2.0).sum();
-        #[expect(
-            clippy::cast_precision_loss,
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "0 to 100"
-        )]
-        let percent = (sum / self.layers.len() as f64 * 100.0).clamp(0.0, 100.0) as u8;
-        let has_risen = percent > self.percent;
-        self.percent = self.percent.max(percent);
-        has_risen
     }
 }
 
@@ -117,22 +129,43 @@ mod tests {
     }
 
     #[test]
-    fn it_rises_and_never_falls() {
+    fn it_counts_bytes_and_never_falls() {
         let mut progress = Progress::default();
         let shown: Vec<_> = [
+            message("c", "Already exists", None),
             message("a", "Pulling fs layer", None),
             message("b", "Pulling fs layer", None),
             message("a", "Downloading", Some((50, 100))),
             message("a", "Downloading", Some((10, 60))),
+            message("b", "Downloading", Some((30, 300))),
             message("a", "Download complete", None),
+            message("a", "Extracting", Some((40, 100))),
             message("a", "Pull complete", None),
-            message("b", "Already exists", None),
+            message("b", "Download complete", None),
+            message("b", "Pull complete", None),
         ]
         .iter()
-        .map(|m| progress.advance(m).then_some(progress.now().percent))
+        .map(|message| {
+            progress.advance(message);
+            (progress.now().fetched, progress.now().percent(400))
+        })
         .collect();
-        assert_eq!(shown, [None, None, Some(12), None, Some(25), Some(50), Some(100)]);
+        let expected = [
+            (0, 0),
+            (0, 0),
+            (0, 0),
+            (50, 6),
+            (50, 6),
+            (80, 10),
+            (130, 16),
+            (130, 21),
+            (130, 28),
+            (400, 62),
+            (400, 100),
+        ];
+        assert_eq!(shown, expected, "the layer that was here counts nowhere");
     }
+
     #[test]
     fn bytes_that_come_again_count_again() {
         let mut progress = Progress::default();

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use rustls::CertificateError;
 use rustls::InvalidMessage::InvalidContentType;
 
 use super::Failure;
@@ -29,6 +30,29 @@ impl Broken {
     }
 }
 
+/// What is wrong with a server's certificate, and what helps.
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls adds causes; all others need no advice of ours")]
+fn certificate(why: &CertificateError) -> String {
+    match why {
+        CertificateError::UnknownIssuer => {
+            "its certificate is signed by an authority that this machine does not trust; put the certificate of your own \
+             authority into /usr/local/share/ca-certificates, with a name that ends in .crt, and run \
+             update-ca-certificates"
+                .to_owned()
+        }
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "its certificate has expired; renew it, or is the clock of this machine wrong?".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "its certificate is not valid yet; is the clock of this machine wrong?".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            format!("its certificate is for another name ({why}); use the name that the certificate has")
+        }
+        why => format!("its certificate is not accepted: {why}"),
+    }
+}
+
 impl<E: Error + Send + Sync + 'static> From<E> for Broken {
     fn from(error: E) -> Self {
         Self { cause: error.into(), lacks_authorities: false }
@@ -38,9 +62,16 @@ impl<E: Error + Send + Sync + 'static> From<E> for Broken {
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let is_bare = |error: &reqwest::Error| error.source().is_none();
+        let is_no_http = |error: &hyper::Error| error.is_parse();
         match self.cause.find() {
             // The server answers the greeting of TLS in plain text.
-            Some(rustls::Error::InvalidMessage(InvalidContentType)) => f.write_str("it speaks no TLS")?,
+            Some(rustls::Error::InvalidMessage(InvalidContentType)) => {
+                f.write_str("it speaks no TLS; if it is meant to be without, write http://")?;
+            }
+            Some(rustls::Error::InvalidCertificate(why)) => f.write_str(&certificate(why))?,
+            _ if self.cause.find().is_some_and(is_no_http) => {
+                f.write_str("its answer is not HTTP; if it speaks TLS, write https://")?;
+            }
             _ if self.cause.find().is_some_and(is_bare) => f.write_str("the request cannot be sent")?,
             _ => write!(f, "{}", self.cause)?,
         }

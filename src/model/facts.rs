@@ -22,6 +22,8 @@ pub struct Facts {
     pub clock: Clock,
     /// Time since the device booted. It never jumps.
     pub uptime: Duration,
+    /// When containers began to be in their present state, as time since the device booted.
+    pub since: BTreeMap<ContainerId, Duration>,
     /// Bytes free for images, on the engine's disk.
     pub free: Option<u64>,
     /// The engine's architecture as images name it, e.g. `amd64`, `arm64`, `arm`.
@@ -80,6 +82,22 @@ pub struct HeldPort {
     pub container: Option<ContainerId>,
     /// The container's name, or the kind of program, for people.
     pub by: String,
+}
+
+impl Facts {
+    /// The compressed bytes that the engine would fetch for an image, as its registry reports them; 0: unknown.
+    #[must_use]
+    pub fn missing_bytes(&self, image: &ImageRef) -> u64 {
+        let missing =
+            self.image_sizes.get(image).into_iter().flat_map(|size| size.missing(self.layers.as_ref()));
+        missing.fold(0, |sum: u64, (_, bytes)| sum.saturating_add(bytes))
+    }
+
+    /// The same, but 0 as well while the engine has not been asked which layers it has.
+    #[must_use]
+    pub fn bytes_to_fetch(&self, image: &ImageRef) -> u64 {
+        if self.layers.is_some() { self.missing_bytes(image) } else { 0 }
+    }
 }
 
 /// What a registry reports about an image.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    AppId, Attempted, Commit, Counts, Delivered, Evidence, FileLock, Halt, Health, History, Hold, Lease,
-    Ledger, ServiceName, Waiting,
+    AppId, Attempted, Commit, Counts, Delivered, DownloadProgress, Evidence, FileLock, Halt, Health, History,
+    Hold, Lease, Ledger, ServiceName, Waiting,
 };
 
 /// The current state of the device.
@@ -71,6 +71,17 @@ pub struct AppReport {
     pub forced: Option<Commit>,
 }
 
+impl Report {
+    /// All downloads as one, each image once; `None` if there are none.
+    #[must_use]
+    pub fn download(&self) -> Option<DownloadProgress> {
+        let services = self.apps.values().flat_map(|app| &app.services);
+        let images: BTreeMap<_, _> =
+            services.filter_map(|service| Some((&service.image, service.progress?))).collect();
+        DownloadProgress::sum(images.into_values())
+    }
+}
+
 /// The state of a release on this device: the six words of the protocol (docs/dev/protocol.md, "Reports: words").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpdateStatus {
@@ -90,9 +101,11 @@ pub struct ServiceReport {
     pub status: ServiceStatus,
     /// The engine's status text, if there is a container.
     pub detail: String,
+    /// When its container began to be in this state, as time since the device booted.
+    pub since: Option<Duration>,
     pub health: Health,
-    /// Percent, while it downloads.
-    pub progress: Option<u8>,
+    /// While it downloads, or waits for its download.
+    pub progress: Option<DownloadProgress>,
 }
 
 /// The state of a service, in the words of the protocol (docs/dev/protocol.md, "Reports: words").
@@ -141,4 +154,10 @@ pub struct CloudReport {
     pub polls: Attempted,
     /// When it answered last, as time since the device booted.
     pub heard_at: Option<Duration>,
+    /// Whether the cloud says that it does not have this device any more.
+    pub is_deleted: bool,
+    /// Whether the cloud has taken a report of the present state.
+    pub is_reported: bool,
+    /// Why the last report failed; `None` if it did not.
+    pub report_error: Option<String>,
 }

@@ -19,8 +19,8 @@ pub(super) fn images(draft: &mut Draft<'_>, slots: &[&Slot<'_>]) -> Concern {
 
 fn image(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     let image = &slot.spec.image;
-    if let Some(percent) = slot.app.at.pulling.get(image) {
-        wait(draft, slot, format!("{image} at {percent} %"));
+    if let Some(at) = slot.app.at.pulling.get(image) {
+        wait(draft, slot, format!("{image} at {} %", at.percent));
         return;
     }
     if let Some(why) = given_up(slot) {
@@ -40,12 +40,9 @@ fn image(draft: &mut Draft<'_>, slot: &Slot<'_>) {
 
 /// Why the image of a service is not downloaded any more; `None`: it may be.
 pub(super) fn given_up(slot: &Slot<'_>) -> Option<String> {
-    let (image, facts) = (&slot.spec.image, &slot.app.at.facts);
+    let image = &slot.spec.image;
     let download = slot.app.at.ledger.downloads.get(image)?;
-    let size = facts.image_sizes.get(image);
-    let size = size.map_or(0, |size| {
-        size.missing(facts.layers.as_ref()).fold(0, |sum: u64, (_, bytes)| sum.saturating_add(bytes))
-    });
+    let size = slot.app.at.facts.missing_bytes(image);
     if !download.is_given_up(size) {
         return None;
     }

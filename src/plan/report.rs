@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    AppId, AppLedger, AppReport, Commit, ContainerState, Halt, Health, ObservedService, Plan, Reason,
-    Release, Report, ServiceName, ServiceReport, ServiceStatus, TargetApp, UpdateStatus, Waiting, WantedApp,
+    AppId, AppLedger, AppReport, Commit, ContainerState, DownloadProgress, Halt, Health, ImageRef,
+    ObservedService, Plan, Reason, Release, Report, ServiceName, ServiceReport, ServiceStatus, TargetApp,
+    UpdateStatus, Waiting, WantedApp,
 };
 
 use super::app::AppSituation;
@@ -80,7 +81,7 @@ fn wanted_app(
         let (status, progress) = match seen {
             Some(seen) => (status_of(seen), None),
             None if at.observed.images.contains(&spec.image) => (ServiceStatus::Downloaded, None),
-            None => (ServiceStatus::Downloading, Some(at.pulling.get(&spec.image).copied().unwrap_or(0))),
+            None => (ServiceStatus::Downloading, Some(download(at, &spec.image))),
         };
         statuses.push(status);
         app.services.push(ServiceReport {
@@ -89,6 +90,7 @@ fn wanted_app(
             image: spec.image.to_string(),
             status,
             detail: seen.map_or(String::new(), |s| s.status.clone()),
+            since: seen.and_then(|seen| at.facts.since.get(&seen.container).copied()),
             health: seen.map_or(Health::Unchecked, |s| s.health),
             progress,
         });
@@ -106,6 +108,15 @@ fn wanted_app(
     };
     app.update.insert(release.commit.clone(), update);
     app
+}
+
+/// How far the download of an image is, which may not have begun.
+fn download(at: &Situation, image: &ImageRef) -> DownloadProgress {
+    let begun = at.pulling.get(image).copied();
+    begun.unwrap_or_else(|| DownloadProgress {
+        total: at.facts.bytes_to_fetch(image),
+        ..DownloadProgress::default()
+    })
 }
 
 /// Adds the accepted release and its containers to an app that should run another release. Containers that the wanted
@@ -130,6 +141,7 @@ fn add_accepted(
             image: accepted.services.get(&seen.service).map_or(String::new(), |s| s.image.to_string()),
             status: status_of(seen),
             detail: seen.status.clone(),
+            since: at.facts.since.get(&seen.container).copied(),
             health: seen.health,
             progress: None,
         });

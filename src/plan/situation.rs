@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{AppId, Cooling, Facts, ImageRef, Ledger, Observed, PlanSettings, Step, Target};
+use crate::model::{
+    AppId, Cooling, DownloadProgress, Facts, ImageRef, Ledger, Observed, PlanSettings, Step, Target,
+};
 
 /// Everything a decision may depend on.
 ///
@@ -16,8 +18,8 @@ pub struct Situation {
     pub target: Option<Arc<Target>>,
     pub observed: Arc<Observed>,
     pub ledger: Arc<Ledger>,
-    /// Pulls under way, with their progress in percent.
-    pub pulling: BTreeMap<ImageRef, u8>,
+    /// Pulls under way, with their progress.
+    pub pulling: BTreeMap<ImageRef, DownloadProgress>,
     /// Images whose size a registry is being asked for.
     pub weighing: BTreeSet<ImageRef>,
     /// Steps that failed the last time, including those that may be repeated by now.

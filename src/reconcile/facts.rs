@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::engine::{EngineError, Operate};
 use crate::model::{
-    AppId, Clock, Facts, FileLock, HeldPort, HostNeed, ObservedVolume, Plan, Reason, Release, ServiceName,
-    Target, TargetApp, VolumeName, WantedApp,
+    AppId, Clock, Elapsed, Facts, FileLock, HeldPort, HostNeed, ObservedVolume, Plan, Reason, Release,
+    ServiceName, Target, TargetApp, VolumeName, WantedApp,
 };
 
 use super::image_sizes::ImageSizes;
@@ -39,6 +39,19 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.facts.known_mut().clock = self.host.clock(self.ledger.clock.seen_at.as_deref());
         self.gather_windows();
         self.read_lock_folders();
+    }
+
+    /// Finds out since when each container is in its state: what the engine says of it is old when somebody reads it.
+    pub(super) fn note_since(&mut self) {
+        let (known, uptime) = (&self.facts.known.since, self.facts.known.uptime);
+        let since = self.observed.services.iter().filter_map(|seen| {
+            let elapsed = Elapsed::find(&seen.status)?;
+            Some((seen.container.clone(), elapsed.began(uptime, known.get(&seen.container).copied())?))
+        });
+        let since: BTreeMap<_, _> = since.collect();
+        if since != *known {
+            self.facts.known_mut().since = since;
+        }
     }
 
     /// Reads the cheap facts and, if an update is about to begin, those of host and engine that it needs. A fact that

@@ -234,6 +234,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         self.failures.complete(&mut self.observed);
         self.gather().await;
+        self.note_since();
         let mut plan = self.publish();
         if self.ask_for_layers(&plan).await {
             plan = self.publish();
@@ -302,7 +303,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
             target: self.delivered.as_ref().map(|delivered| Arc::clone(&delivered.target)),
             observed: Arc::clone(&self.observed),
             ledger: Arc::clone(&self.ledger),
-            pulling: self.pulls.percentages(),
+            pulling: self.pulls.progress(&self.facts.known),
             weighing: self.facts.image_sizes.under_way(),
             cooling: self.attempts.cooling(),
             steady: self.trials.steady(&self.observed),

@@ -1,7 +1,8 @@
 //! Downloads images outside of the loop. The end of a download wakes the reconciler.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -9,7 +10,9 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::engine::{EngineError, Operate};
-use crate::model::{ImageRef, Platform, PullProgress, RegistryPass, Step, Transfer, with_causes};
+use crate::model::{
+    DownloadProgress, Facts, ImageRef, Platform, PullProgress, RegistryPass, Step, Transfer, with_causes,
+};
 use crate::plan::{self, PullEnd};
 
 use super::{HostAccess, Memory, Reconciler, stage};
@@ -25,16 +28,39 @@ pub(super) struct Pulls {
 /// A download that has begun.
 struct UnderWay {
     task: AbortHandle,
-    percent: u8,
-    transfer: Transfer,
+    progress: PullProgress,
+    /// The bytes that had come at some moments of the last [`WINDOW`], oldest first.
+    samples: VecDeque<(Instant, u64)>,
     /// The bytes that the ledger knows of.
     noted: u64,
 }
 
 impl UnderWay {
+    fn new(task: AbortHandle) -> Self {
+        let samples = VecDeque::from([(Instant::now(), 0)]);
+        Self { task, progress: PullProgress::default(), samples, noted: 0 }
+    }
+
+    fn take(&mut self, progress: PullProgress) {
+        self.progress = progress;
+        let now = Instant::now();
+        self.samples.push_back((now, progress.fetched));
+        // The first one that is too old stays: between it and the newest lies the whole window.
+        while self.samples.get(1).is_some_and(|(at, _)| now - *at >= WINDOW) || self.samples.len() > SAMPLES {
+            self.samples.pop_front();
+        }
+    }
+
+    /// The bytes that come each second, over the last seconds.
+    fn rate(&self) -> Option<u64> {
+        let ((begun, had), (at, has)) = (self.samples.front()?, self.samples.back()?);
+        let took = u64::try_from((*at - *begun).as_millis()).ok().filter(|ms| *ms >= 1000)?;
+        has.saturating_sub(*had).saturating_mul(1000).checked_div(took)
+    }
+
     /// The bytes that the ledger does not know of. It knows of them from now on.
     fn take_news(&mut self) -> u64 {
-        let news = self.transfer.fetched.saturating_sub(self.noted);
+        let news = self.progress.transfer.fetched.saturating_sub(self.noted);
         self.noted = self.noted.saturating_add(news);
         news
     }
@@ -48,6 +74,15 @@ pub(super) struct Ended {
     /// Whether the registry refused the token because it had expired.
     has_outlived_token: bool,
 }
+
+/// The rate of a download is that of this time.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Most samples of a download.
+const SAMPLES: usize = 64;
+
+/// A download that reports nothing for this time is shown again, so that its rate falls.
+const QUIET: Duration = Duration::from_secs(5);
 
 /// The ledger is saved during a download when this many bytes have come since, and a quarter of those that are needed: the
 /// power may be cut, and each save wears the disk.
@@ -84,25 +119,45 @@ impl Pulls {
             let begun = Instant::now();
             let (tx, mut rx) = mpsc::channel::<PullProgress>(8);
             let forward = async {
-                let mut last = PullProgress::default();
-                let mut is_heard = true;
-                while let Some(now) = rx.recv().await {
-                    if now.percent > last.percent && is_heard {
-                        is_heard = progress.send((image.clone(), now)).await.is_ok();
+                let (mut last, mut quiet) = (PullProgress::default(), 0);
+                loop {
+                    let now = match tokio::time::timeout(QUIET, rx.recv()).await {
+                        Ok(None) => return last.transfer,
+                        Ok(Some(now)) => {
+                            quiet = 0;
+                            now
+                        }
+                        Err(_) => {
+                            quiet += 1;
+                            last
+                        }
+                    };
+                    // After three times its rate is 0 already.
+                    if now != last || (1..=3).contains(&quiet) {
+                        // The receiver leaves only with the agent.
+                        let _ = progress.send((image.clone(), now)).await;
                     }
                     last = now;
                 }
-                last.transfer
             };
             let (result, transfer) = tokio::join!(engine.pull(&image, platform.as_ref(), &pass, tx), forward);
             ended(image, &pass, begun, transfer, result)
         });
-        let under_way = UnderWay { task, percent: 0, transfer: Transfer::default(), noted: 0 };
-        self.under_way.insert(named, under_way);
+        self.under_way.insert(named, UnderWay::new(task));
     }
 
-    pub(super) fn percentages(&self) -> BTreeMap<ImageRef, u8> {
-        self.under_way.iter().map(|(image, download)| (image.clone(), download.percent)).collect()
+    pub(super) fn is_under_way(&self, image: &ImageRef) -> bool {
+        self.under_way.contains_key(image)
+    }
+
+    /// How far each download is. `facts`: the sizes that registries have reported.
+    pub(super) fn progress(&self, facts: &Facts) -> BTreeMap<ImageRef, DownloadProgress> {
+        let progress = |(image, download): (&ImageRef, &UnderWay)| {
+            let (size, at) = (facts.bytes_to_fetch(image), &download.progress);
+            let (percent, total) = (at.percent(size), at.total(size));
+            (image.clone(), DownloadProgress { percent, fetched: at.fetched, total, rate: download.rate() })
+        };
+        self.under_way.iter().map(progress).collect()
     }
 
     /// Drops the downloads of images that no release wants. Wanted ones go on, because the engine keeps nothing of a
@@ -133,7 +188,7 @@ impl Pulls {
                     if let Some((image, download)) = broken {
                         let message = "the download ended by a defect of the agent".to_owned();
                         let error = EngineError::Refused { call: "pull", status: 500, message };
-                        let (image, transfer) = (image.clone(), download.transfer);
+                        let (image, transfer) = (image.clone(), download.progress.transfer);
                         return Ended { image, result: Err(error), transfer, has_outlived_token: false };
                     }
                 }
@@ -171,7 +226,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     /// Takes the progress of a download, and saves from time to time what it has cost.
     pub(super) async fn note_progress(&mut self, image: &ImageRef, progress: PullProgress) {
         let Some(download) = self.pulls.under_way.get_mut(image) else { return };
-        (download.percent, download.transfer) = (progress.percent, progress.transfer);
+        download.take(progress);
         let unsaved = progress.transfer.fetched.saturating_sub(download.noted);
         if unsaved < WORTH_A_SAVE.max(progress.transfer.needed / 4) {
             return;
@@ -186,7 +241,13 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         for (image, download) in &mut self.pulls.under_way {
             let news = download.take_news();
             if news > 0 {
-                plan::record_download(Arc::make_mut(&mut self.ledger), image, news, download.transfer, None);
+                plan::record_download(
+                    Arc::make_mut(&mut self.ledger),
+                    image,
+                    news,
+                    download.progress.transfer,
+                    None,
+                );
             }
         }
         self.save_ledger().await;
@@ -196,8 +257,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
     pub(super) async fn end_pull(&mut self, ended: Ended) {
         let Ended { image, result, transfer, has_outlived_token: _ } = ended;
         let Some(mut download) = self.pulls.under_way.remove(&image) else { return };
-        debug!(%image, percent = download.percent, "pull ended");
-        download.transfer = transfer;
+        debug!(%image, fetched = download.progress.fetched, "pull ended");
+        download.progress.transfer = transfer;
         let news = download.take_news();
         let why = result.as_ref().err().map(|error| with_causes(error)).unwrap_or_default();
         let end = match &result {

@@ -223,11 +223,10 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
 
     /// Returns the apps with a download for their wanted release.
     fn apps_fetching(&self) -> BTreeSet<AppId> {
-        let pulling = self.pulls.percentages();
         let apps = self.delivered.as_ref().into_iter().flat_map(|delivered| &delivered.target.apps);
         let wanted = apps.filter_map(|(id, app)| Some((id, app.release()?)));
         wanted
-            .filter(|(_, release)| release.services.values().any(|spec| pulling.contains_key(&spec.image)))
+            .filter(|(_, release)| release.services.values().any(|spec| self.pulls.is_under_way(&spec.image)))
             .map(|(id, _)| id.clone())
             .collect()
     }

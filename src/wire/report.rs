@@ -74,7 +74,7 @@ fn service(reported: &model::ServiceReport) -> ServiceReport {
     ServiceReport {
         image: reported.image.clone(),
         status: Some(reported.status.as_str().to_owned()),
-        download_progress: reported.progress.map(i64::from),
+        download_progress: reported.progress.map(|at| i64::from(at.percent)),
     }
 }
 

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::{AppId, Commit, ServiceName, ServiceStatus, UpdateStatus as Status};
+use crate::model::{AppId, Commit, DownloadProgress, ServiceName, ServiceStatus, UpdateStatus as Status};
 
 fn commit(text: &str) -> Commit {
     Commit::parse(text).unwrap()
@@ -14,8 +14,9 @@ fn service(name: &str, release: &str, status: ServiceStatus, progress: Option<u8
         image: format!("r.example/{name}"),
         status,
         detail: "Up 3 minutes".into(),
+        since: None,
         health: crate::model::Health::Unchecked,
-        progress,
+        progress: progress.map(|percent| DownloadProgress { percent, ..DownloadProgress::default() }),
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Agent, FakeCloud, Lab, Question, RegistryProxy, eventually};
+use crate::support::{Agent, FakeCloud, Instead, Lab, Question, RegistryProxy, eventually};
 use crate::{app, bad, postponed, service, until_done, uuid};
 
 /// Makes the cloud ask for the release `commit` of the app `shop`, whose service `web` has this image.
@@ -78,6 +78,46 @@ fn an_image_that_cannot_be_pulled_leaves_the_running_release_alone() {
     target("two", lab.image("r2"));
     agent.until_serves("web", "two", "r2");
     until_done(&agent, "two");
+}
+
+/// Layers that are here already once counted as much as those to come, so that the first second showed 100 %.
+#[test]
+fn the_progress_of_a_download_is_by_its_bytes() {
+    let lab = Lab::new("progress");
+    let cloud = FakeCloud::start();
+    offer(&cloud, "one", lab.image("r1"));
+    let mut agent = Agent::prepare(&lab, &cloud.url, &cloud.fleet(&lab), "till");
+    agent.start_again();
+    until_done(&agent, "one");
+
+    let registry = RegistryProxy::start(&lab);
+    let is_layer = |q: &Question| q.agent.starts_with("docker/") && q.line.contains("/blobs/");
+    registry.answer(move |question| is_layer(question).then_some(Instead::Slow(2 << 20)));
+    let (image, bytes) = lab.grown_image("r1", 6 << 20);
+    offer(&cloud, "two", &registry.image(&image));
+    let (mut seen, mut shown) = (Vec::new(), String::new());
+    eventually("its download", Duration::from_secs(60), || {
+        let download = agent.status_value("/download");
+        let has_rate = download["left_s"].is_u64() && download["rate"].as_u64() > Some(0);
+        if has_rate && shown.is_empty() {
+            shown = String::from_utf8_lossy(&agent.cli(&["status"]).stdout).into_owned();
+        }
+        if !download.is_null() && seen.last() != Some(&download) {
+            seen.push(download);
+        }
+        (agent.status_value("/apps/0/current") == "two").then_some(())
+    });
+    until_done(&agent, "two");
+    let progress: Vec<_> = seen.iter().filter_map(|download| download["progress"].as_u64()).collect();
+    let fetched: Vec<_> = seen.iter().filter_map(|download| download["fetched_bytes"].as_u64()).collect();
+    assert!(progress.is_sorted() && fetched.is_sorted(), "{seen:#?}");
+    assert!(fetched.iter().all(|fetched| *fetched <= bytes as u64), "{seen:#?}");
+    assert!(progress.iter().filter(|percent| (1..50).contains(*percent)).count() >= 3, "{seen:#?}");
+    let sizes = seen.iter().filter_map(|download| download["total_bytes"].as_u64());
+    assert!(sizes.clone().count() > 0 && sizes.clone().all(|size| size == bytes as u64), "{seen:#?}");
+    assert!(shown.contains(" of 6.0 MiB, ") && shown.contains(" left"), "{shown}");
+    let web = &agent.status_value("/apps/0/services/0");
+    assert!(web["for_s"].is_u64() && web["detail"].as_str().unwrap().starts_with("Up "), "{web}");
 }
 
 /// A layer that is no archive was once taken for a registry that cannot be reached, and fetched for ever.

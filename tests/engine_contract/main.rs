@@ -298,7 +298,7 @@ async fn pulls<B: Bench>(bench: &B) {
     let (engine, images) = (bench.engine(), bench.images());
     for image in [&images.well, &images.other, &images.exit, &images.unhealthy, &images.slow] {
         let output = pull(engine, image).await.unwrap();
-        let output: Vec<_> = output.into_iter().map(|progress| progress.percent).collect();
+        let output: Vec<_> = output.into_iter().map(|progress| progress.percent(0)).collect();
         assert!(output.is_sorted() && output.iter().all(|percent| *percent <= 100), "{output:?}");
         assert!(look(engine).await.images.contains(image), "seen under the reference it was pulled by");
     }

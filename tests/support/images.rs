@@ -5,6 +5,7 @@ use std::io::{Read, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use cotter::tar;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -62,6 +63,30 @@ impl Lab {
                 "layers": [{ "mediaType": kind("image.rootfs.diff.tar.gzip"), "digest": layer_digest, "size": layer.len() }],
             }),
         )
+    }
+
+    /// A release of the demo app with one more layer, of `bytes` bytes that no engine has yet. Its reference, and the
+    /// bytes of the layer.
+    #[track_caller]
+    pub fn grown_image(&self, release: &str, bytes: usize) -> (String, usize) {
+        let own = self.dir().display().to_string();
+        let content: Vec<u8> = own.bytes().cycle().take(bytes).collect();
+        let layer = tar::archive(&[tar::Entry::private("filler", &content)], 0);
+        let digest = self.put_blob(&layer);
+        let registry = &self.parts.registry;
+        let manifest = self.manifest(self.image(release)).1;
+        let mut manifest: Value = serde_json::from_slice(&manifest).expect("a manifest");
+        let config = manifest["config"]["digest"].as_str().expect("a config");
+        let config = send(registry, "GET", &format!("/v2/demo/app/blobs/{config}"), "", b"").1;
+        let mut config: Value = serde_json::from_slice(&config).expect("a config");
+        config["rootfs"]["diff_ids"].as_array_mut().expect("layers").push(digest.clone().into());
+        let config = config.to_string().into_bytes();
+        let kind = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+        let entry = json!({ "mediaType": kind, "digest": digest, "size": layer.len() });
+        manifest["layers"].as_array_mut().expect("layers").push(entry);
+        manifest["config"]["digest"] = self.put_blob(&config).into();
+        manifest["config"]["size"] = config.len().into();
+        (self.put_manifest(KIND, &manifest), layer.len())
     }
 
     /// Puts a blob into the registry; its digest.

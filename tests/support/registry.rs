@@ -1,6 +1,6 @@
 //! Stands before the real registry, and answers in its place what a test tells it to.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -32,6 +32,8 @@ type Rule = Box<dyn Fn(&Question) -> Option<Instead> + Send>;
 pub enum Instead {
     /// It closes the connection.
     Away,
+    /// It serves, with this many bytes a second.
+    Slow(u32),
     /// Status 429; in how many seconds it may be asked again, if it says so.
     TooMany(Option<u32>),
 }
@@ -100,16 +102,31 @@ fn answer(shared: &Shared, mut client: TcpStream) -> Option<()> {
     let question = Question { at: Instant::now(), line: asked, agent };
     let instead = shared.rule.lock().expect("no thread panics")(&question);
     shared.questions.lock().expect("no thread panics").push(question);
-    let Some(instead) = instead else {
+    let pass_on = |mut client: TcpStream, bytes_per_s: Option<u32>| {
         let mut registry = TcpStream::connect(&shared.registry).ok()?;
         write!(registry, "{line}{head}Connection: close\r\n\r\n").ok()?;
-        std::io::copy(&mut registry, &mut client).ok()?;
-        return client.shutdown(Shutdown::Both).ok();
+        match bytes_per_s {
+            None => std::io::copy(&mut registry, &mut client).map(drop).ok()?,
+            Some(bytes_per_s) => slowly(&mut registry, &mut client, bytes_per_s).ok()?,
+        }
+        client.shutdown(Shutdown::Both).ok()
     };
     let after = match instead {
-        Instead::Away => return None,
-        Instead::TooMany(after) => after.map(|s| format!("Retry-After: {s}\r\n")).unwrap_or_default(),
+        None => return pass_on(client, None),
+        Some(Instead::Slow(bytes_per_s)) => return pass_on(client, Some(bytes_per_s)),
+        Some(Instead::Away) => return None,
+        Some(Instead::TooMany(after)) => after.map(|s| format!("Retry-After: {s}\r\n")).unwrap_or_default(),
     };
     write!(client, "HTTP/1.1 429 Too Many Requests\r\n{after}Content-Length: 0\r\nConnection: close\r\n\r\n")
         .ok()
+}
+
+/// Copies in twenty pieces a second.
+fn slowly(from: &mut TcpStream, to: &mut TcpStream, bytes_per_s: u32) -> std::io::Result<()> {
+    let mut piece = vec![0; bytes_per_s as usize / 20 + 1];
+    while let n @ 1.. = from.read(&mut piece)? {
+        to.write_all(&piece[..n])?;
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
 }

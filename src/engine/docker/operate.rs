@@ -28,6 +28,9 @@ use super::{Docker, NETWORKS, finds_remains, in_query, or_already};
 const TO_MEET: Duration = Duration::from_secs(20);
 const BETWEEN_CALLS: Duration = Duration::from_millis(10);
 
+/// Time between two messages about a download whose percentage does not change.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
 impl Operate for Docker {
     async fn pull(
         &self,
@@ -263,7 +266,7 @@ impl Docker {
         let stalled = |_| EngineError::Stalled { image: name.clone(), seconds: stall.as_secs() };
         let begun = tokio::time::timeout(stall, client.create_image(&query, credentials)).await;
         let mut told = begun.map_err(stalled)?.map_err(|error| self.of_pull(&name, error))?;
-        let mut layers = pull::Progress::default();
+        let (mut layers, mut shown) = (pull::Progress::default(), (Instant::now(), 0));
         let ended = loop {
             let line = match tokio::time::timeout(stall, told.next()).await {
                 Err(late) => break Err(stalled(late)),
@@ -278,9 +281,12 @@ impl Docker {
             if let Some(error) = message.error_detail.as_ref().and_then(|error| error.message.as_ref()) {
                 break Err(EngineError::of_pull(&name, error));
             }
-            if layers.advance(&message) {
+            layers.advance(&message);
+            let (now, percent) = (layers.now(), layers.now().percent(0));
+            if percent != shown.1 || shown.0.elapsed() >= PROGRESS_EVERY {
                 // A full channel only means that nobody has read the last one yet.
-                let _ = progress.try_send(layers.now());
+                let _ = progress.try_send(now);
+                shown = (Instant::now(), percent);
             }
         };
         // The receiver may have left. The download is over all the same.

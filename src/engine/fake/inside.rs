@@ -194,23 +194,21 @@ impl Inside {
         let ends_after = if let Behaviour::CrashesAfter(time) = behaviour { Some(time) } else { None };
         (seen.state, seen.health, seen.status) = match behaviour {
             Behaviour::Runs if is_checked => {
-                (ContainerState::Running, Health::Healthy, "Up 1 second (healthy)".to_owned())
+                (ContainerState::Running, Health::Healthy, "Up (healthy)".to_owned())
             }
             Behaviour::Runs | Behaviour::CrashesAfter(_) => {
-                (ContainerState::Running, Health::Unchecked, "Up 1 second".to_owned())
+                (ContainerState::Running, Health::Unchecked, "Up".to_owned())
             }
             Behaviour::Crashes if is_forever => {
-                (ContainerState::Restarting, Health::Unchecked, "Restarting (1) 1 second ago".to_owned())
+                (ContainerState::Restarting, Health::Unchecked, "Restarting (1)".to_owned())
             }
             Behaviour::Crashes => {
-                (ContainerState::Exited { code: 1 }, Health::Unchecked, "Exited (1) 1 second ago".to_owned())
+                (ContainerState::Exited { code: 1 }, Health::Unchecked, "Exited (1)".to_owned())
             }
             Behaviour::Exits(code) => {
-                (ContainerState::Exited { code }, Health::Unchecked, format!("Exited ({code}) 1 second ago"))
+                (ContainerState::Exited { code }, Health::Unchecked, format!("Exited ({code})"))
             }
-            Behaviour::Reports(health) => {
-                (ContainerState::Running, health, format!("Up 1 second ({health:?})"))
-            }
+            Behaviour::Reports(health) => (ContainerState::Running, health, format!("Up ({health:?})")),
         };
         let is_restarted = seen.state == ContainerState::Restarting;
         let whose = is_restarted.then(|| (seen.app.clone(), seen.service.clone()));
@@ -271,7 +269,7 @@ impl Inside {
     pub(super) fn end(&mut self, id: &ContainerId, code: i64) {
         if let Some(seen) = self.find(id).filter(|seen| is_up(seen.state)) {
             (seen.state, seen.health) = (ContainerState::Exited { code }, Health::Unchecked);
-            seen.status = format!("Exited ({code}) 1 second ago");
+            seen.status = format!("Exited ({code})");
             self.published.remove(id);
         }
     }
@@ -298,9 +296,9 @@ impl Inside {
                 let is_forever = self.specs.get(&seen.container).is_some_and(|s| s.restart.is_forever());
                 (seen.state, seen.status) = if is_forever {
                     self.restarted.push((seen.app.clone(), seen.service.clone()));
-                    (ContainerState::Restarting, "Restarting (1) 1 second ago".to_owned())
+                    (ContainerState::Restarting, "Restarting (1)".to_owned())
                 } else {
-                    (ContainerState::Exited { code: 1 }, "Exited (1) 1 second ago".to_owned())
+                    (ContainerState::Exited { code: 1 }, "Exited (1)".to_owned())
                 };
             }
         }

@@ -24,7 +24,8 @@ impl Operate for Fake {
         let broken = self.inside().broken.get(image).cloned();
         let bytes = broken.as_ref().map_or(0, |(bytes, _)| *bytes);
         let transfer = Transfer { fetched: bytes, needed: bytes };
-        let _ = progress.try_send(PullProgress { percent: 50, transfer });
+        let _ =
+            progress.try_send(PullProgress { transfer, layers: 2, complete: 1, ..PullProgress::default() });
         let time = self.inside().slow.get(image).copied();
         if let Some(time) = time {
             tokio::time::sleep(time).await;

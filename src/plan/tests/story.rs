@@ -99,12 +99,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{
-    App, AppId, Clock, Commit, Condition, ContainerId, ContainerState, Cooling, Download, Facts, FileLock,
-    Halt, Health, HeldPort, Hold, ImageRef, ImageSize, Lease, Ledger, Namespace, NetworkAttachment,
-    NetworkId, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedNetwork, ObservedService, Plan,
-    PlanSettings, PortMapping, Protocol, Refusal, RefusedApp, Rejection, Release, RestartPolicy, ServiceName,
-    ServiceSpec, SpecHash, Step, Strategy, Subnet, Target, TargetApp, Trial, TrialSpec, VolumeName,
-    VolumeSpec, WantedApp, Window, WindowState,
+    App, AppId, Clock, Commit, Condition, ContainerId, ContainerState, Cooling, Download, DownloadProgress,
+    Facts, FileLock, Halt, Health, HeldPort, Hold, ImageRef, ImageSize, Lease, Ledger, Namespace,
+    NetworkAttachment, NetworkId, NetworkMode, NetworkName, NetworkSpec, Observed, ObservedNetwork,
+    ObservedService, Plan, PlanSettings, PortMapping, Protocol, Refusal, RefusedApp, Rejection, Release,
+    RestartPolicy, ServiceName, ServiceSpec, SpecHash, Step, Strategy, Subnet, Target, TargetApp, Trial,
+    TrialSpec, VolumeName, VolumeSpec, WantedApp, Window, WindowState,
 };
 use crate::plan::{Situation, plan, violations};
 
@@ -274,7 +274,7 @@ pub(super) struct Device {
     pub(super) target: Option<Target>,
     pub(super) observed: Observed,
     pub(super) ledger: Ledger,
-    pub(super) pulling: BTreeMap<ImageRef, u8>,
+    pub(super) pulling: BTreeMap<ImageRef, DownloadProgress>,
     pub(super) weighing: BTreeSet<ImageRef>,
     pub(super) cooling: BTreeMap<Step, Cooling>,
     pub(super) steady: BTreeMap<AppId, Duration>,
@@ -427,7 +427,8 @@ impl Device {
             },
             "pulling" => {
                 let (service, number) = words[1].split_once('@').unwrap();
-                self.pulling.insert(image(service, number.parse().unwrap()), 40);
+                let progress = DownloadProgress { percent: 40, ..DownloadProgress::default() };
+                self.pulling.insert(image(service, number.parse().unwrap()), progress);
             }
             "failed" => {
                 let (service, number) = words[1].split_once('@').unwrap();

@@ -41,6 +41,7 @@ fn report(text: &str) -> Report {
             image: String::new(),
             status,
             detail: String::new(),
+            since: None,
             progress: None,
             health: Health::Unchecked,
         });
