@@ -75,7 +75,8 @@ impl Lab {
     fn register_as(&mut self, key: &str, second: i64, device: &str, secret: &str) -> Result<(), Refusal> {
         let name = "board".to_owned();
         let (device_type, key, by) = ("generic-amd64".to_owned(), hash(secret), hash(key));
-        let new = NewDevice { uuid: uuid(device), name, device_type, key, by, created: at(second) };
+        let (uuid, created, tags) = (uuid(device), at(second), BTreeMap::new());
+        let new = NewDevice { uuid, name, device_type, key, by, created, tags };
         self.change(self.world.register(new).map(|(_, changes)| changes))
     }
 
