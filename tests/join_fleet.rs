@@ -572,6 +572,49 @@ fn a_fleet_hands_out_what_a_device_joins_with() {
     assert_ne!(words[5], key);
 }
 
+/// Settings that were written by hand, for a server that resolves names and for a cloud that does not.
+#[test]
+fn a_name_and_tags_are_resolved_by_our_server_alone() {
+    let desk = Desk::new();
+    let balena = FakeCloud::start();
+    let settings = |endpoint: &str, rest: &str| {
+        let dir = desk.dir();
+        let text = format!(
+            "[cloud]\nendpoint = \"{endpoint}\"\nprovisioning_key_file = \"{dir}/provisioning.key\"\n{rest}\n"
+        );
+        std::fs::create_dir_all(desk.path("agent.d")).expect("a folder");
+        desk.write("agent.d/cloud.toml", &text);
+        desk.write("provisioning.key", &desk.keys[0]);
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(desk.path("provisioning.key"), private).expect("its mode");
+    };
+    let start = || {
+        let mut command = Program::cotter();
+        command.arg("agent").arg("--config").arg(desk.path("agent.toml"));
+        Program::start("agent", command, &desk.path("agent.log"))
+    };
+    for rest in ["fleet = \"greenhouse\"", "fleet = 1\ntags = \"site=a\""] {
+        settings(&balena.url, rest);
+        let agent = start();
+        let error = eventually("an error", Duration::from_secs(20), || {
+            desk.status()?["cloud"]["error"].as_str().map(str::to_owned)
+        });
+        let expected = format!(
+            "registration: cloud {} is no Cotter fleet server: it knows fleets by number alone and takes no tags at \
+             registration; set cloud.fleet to the fleet's number, and leave cloud.tags out",
+            balena.url
+        );
+        assert_eq!(error, expected);
+        drop(agent);
+    }
+    assert_eq!(balena.registrations().len(), 0, "nothing is registered there");
+    settings(&desk.server.url, "fleet = \"greenhouse\"\ntags = \"site=a, rack=2\"");
+    let _agent = start();
+    let device = eventually("a device", Duration::from_secs(20), || desk.devices().pop());
+    assert_eq!(device["fleet"], "greenhouse");
+    assert_eq!(device["tags"], serde_json::json!({ "rack": "2", "site": "a" }));
+}
+
 /// It neither makes a folder nor begins to run.
 #[test]
 fn an_agent_without_any_settings_says_what_to_do() {

@@ -90,6 +90,12 @@ impl FakeCloud {
         })
     }
 
+    /// The bodies of the registrations so far.
+    pub fn registrations(&self) -> Vec<String> {
+        let asked = self.asked(|asked| asked.method == "POST" && asked.path == "/device/register");
+        asked.into_iter().map(|asked| asked.body).collect()
+    }
+
     /// The bodies of the reports so far.
     pub fn reports(&self) -> Vec<String> {
         self.asked(|asked| asked.method == "PATCH").into_iter().map(|asked| asked.body).collect()
