@@ -64,8 +64,12 @@ fn settings_that_are_wrong_end_the_agent_with_78_and_a_line() {
             "settings in DIR/agent.toml, line 3 are invalid: unknown field `sockte`, expected `socket` or `resync`",
         ),
         (
-            "[cloud]\nfleet = \"one\"".to_owned(),
+            "[cloud]\nreport_lines = \"one\"".to_owned(),
             "settings in DIR/agent.toml, line 2 are invalid: invalid type: string \"one\", expected a whole number",
+        ),
+        (
+            "[cloud]\nfleet = true".to_owned(),
+            "settings in DIR/agent.toml, line 2 are invalid: expected the number or the name of a fleet, found boolean",
         ),
         (
             "[cloud]\npoll_interval = 60".to_owned(),
@@ -161,16 +165,20 @@ fn errors_in_flags_and_variables_name_them() {
     );
     assert_eq!(said.lines().count(), 1);
     assert_eq!(
-        run(agent(&["--set", "cloud.fleet=one"]), dir.path()),
-        (78, "error: settings in --set cloud.fleet are invalid: \"one\" is not a whole number".to_owned())
+        run(agent(&["--set", "cloud.report_lines=one"]), dir.path()),
+        (
+            78,
+            "error: settings in --set cloud.report_lines are invalid: \"one\" is not a whole number"
+                .to_owned()
+        )
     );
     let mut command = agent(&[]);
-    command.env("COTTER_CLOUD_FLEET", "one");
+    command.env("COTTER_CLOUD_REPORT_LINES", "one");
     assert_eq!(
         run(command, dir.path()),
         (
             78,
-            "error: settings in variable COTTER_CLOUD_FLEET are invalid: \"one\" is not a whole number"
+            "error: settings in variable COTTER_CLOUD_REPORT_LINES are invalid: \"one\" is not a whole number"
                 .to_owned()
         )
     );

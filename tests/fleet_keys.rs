@@ -75,7 +75,8 @@ impl Lab {
     fn register_as(&mut self, key: &str, second: i64, device: &str, secret: &str) -> Result<(), Refusal> {
         let name = "board".to_owned();
         let (device_type, key, by) = ("generic-amd64".to_owned(), hash(secret), hash(key));
-        let new = NewDevice { uuid: uuid(device), name, device_type, key, by, created: at(second) };
+        let (uuid, created, tags) = (uuid(device), at(second), BTreeMap::new());
+        let new = NewDevice { uuid, name, device_type, key, by, created, tags };
         self.change(self.world.register(new).map(|(_, changes)| changes))
     }
 
@@ -101,6 +102,54 @@ impl Lab {
 /// What a refusal says, or "done".
 fn outcome(result: Result<(), Refusal>) -> String {
     result.map_or_else(|refusal| refusal.to_string(), |()| "done".to_owned())
+}
+
+#[test]
+fn a_key_tells_of_its_own_fleet_alone_and_only_while_it_registers_devices() {
+    let mut lab = Lab::new();
+    lab.add_key("a-minute", |new| new.expires_in = Some(SignedDuration::from_secs(60))).unwrap();
+    let asked = |given: Option<&str>, second| {
+        let key = lab.key("a-minute");
+        let found = lab.world.admits(&key, given, at(second));
+        found.map_or_else(|refusal| refusal.to_string(), |fleet| fleet.name.clone())
+    };
+    for given in [None, Some("lab"), Some("1")] {
+        assert_eq!(asked(given, 1), "lab", "{given:?}");
+    }
+    for given in ["other", "2", "", "LAB"] {
+        let expected = format!(
+            "this provisioning key registers devices in fleet lab (number 1), not in {given:?}; join with --fleet lab, or with a \
+             key of the fleet that you mean"
+        );
+        assert_eq!(asked(Some(given), 1), expected);
+    }
+    assert!(asked(Some("lab"), 60).starts_with("provisioning key a-minute expired at "));
+}
+
+/// A device may ask for tags as an operator may give them, and not for others.
+#[test]
+fn tags_of_a_registration_are_held_to_the_rules_of_tags() {
+    let lab = Lab::new();
+    let register = |tags: &[(String, String)]| {
+        let new = NewDevice {
+            uuid: uuid(&format!("{:032x}", 9)),
+            name: "board".to_owned(),
+            device_type: "generic-amd64".to_owned(),
+            key: hash("a-secret"),
+            by: hash("first"),
+            created: at(1),
+            tags: tags.iter().cloned().collect(),
+        };
+        lab.world.register(new).map(|_| ())
+    };
+    let tag = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(register(&[tag("site", "zurich"), tag("rack", "")]), Ok(()));
+    for (key, value) in [("a b", "x"), ("", "x"), ("a", "x,y"), ("a", " x"), ("a", "\u{1b}")] {
+        assert!(matches!(register(&[tag(key, value)]), Err(Refusal::BadText { .. })), "{key:?} {value:?}");
+    }
+    let many: Vec<_> = (0..=100).map(|n| tag(&format!("k{n}"), "v")).collect();
+    assert!(matches!(register(&many), Err(Refusal::OutOfRange { given: 101, most: 100, .. })));
+    assert_eq!(register(&many[1..]), Ok(()));
 }
 
 #[test]

@@ -66,8 +66,8 @@ impl Desk {
         let uuid = DeviceUuid::parse(format!("{:0>32}", self.clock)).unwrap();
         let created = self.now();
         let (key, by) = (KeyHash(format!("device-key-of-{name}")), KeyHash(format!("key-of-{fleet}")));
-        let new =
-            NewDevice { uuid, name: name.into(), device_type: "generic-amd64".into(), key, by, created };
+        let (name, device_type, tags) = (name.into(), "generic-amd64".into(), BTreeMap::new());
+        let new = NewDevice { uuid, name, device_type, key, by, created, tags };
         let registered = self.world.register(new).map(|(_, changes)| changes);
         self.change(registered).unwrap();
     }

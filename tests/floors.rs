@@ -62,6 +62,7 @@ const FLOORS: &[(&str, &[&str])] = &[
         &[
             "model",
             "api",
+            "cloud",
             "config",
             "daemon",
             "doctor",

@@ -446,6 +446,41 @@ fn a_device_with_another_cloud_waits_for_its_key() {
     assert!(!cloud.polls().is_empty());
 }
 
+/// What is removed with the apps is what this agent has on the engine; volumes stay.
+#[test]
+fn who_leaves_may_take_the_apps_along() {
+    let mut desk = Desk::new("leaves");
+    desk.start();
+    desk.until_polled();
+    let compose = desk.lab.compose("r1.yml", &[("web", "r1")], "stop_grace_period: 2s");
+    let file = compose.to_str().expect("text");
+    desk.server.cli(&["release", "create", "f", "--file", file, "--commit", "r1"]);
+    let instance = desk.lab.instance("a");
+    eventually("the app runs", Duration::from_secs(60), || {
+        (!desk.lab.docker().running(&instance).is_empty()).then_some(())
+    });
+    desk.agent = None;
+    let leave = |more: &[&str]| {
+        let mut command = Program::cotter();
+        command.args(["leave", "--config"]).arg(desk.place.path("agent.toml")).args(more);
+        let output = command.output().expect("the binary runs");
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).expect("text");
+        (output.status.code(), said)
+    };
+    let (code, said) = leave(&["--remove-apps", "--dry-run"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(
+        said.contains("  1 containers and 1 networks are removed; volumes and images are kept\n"),
+        "{said}"
+    );
+    assert_eq!(desk.lab.docker().running(&instance).len(), 1);
+    let (code, said) = leave(&["--remove-apps", "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("removed 1 containers and 1 networks\n"), "{said}");
+    assert!(desk.lab.docker().containers(&instance).is_empty());
+    assert!(!desk.place.path("agent.d/50-join.toml").exists());
+}
+
 /// Mounts by `mount ARGS`; `None`, and a line that says so, where that is not permitted.
 fn mount(args: &[&str], at: &Path) -> Option<Mounted> {
     let done = std::process::Command::new("mount").args(args).arg(at).status().expect("mount is there");

@@ -6,6 +6,7 @@
 
 #![no_main]
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{LazyLock, Mutex};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use cotter::cloud::{Client, Registration};
 use cotter::http::Http;
-use cotter::model::{DeviceUuid, ImageRef, RegistryLogin};
+use cotter::model::{DeviceUuid, FleetRef, ImageRef, RegistryLogin};
 use cotter::registry;
 use tokio::runtime::Runtime;
 
@@ -94,7 +95,8 @@ async fn ask(call: u8) {
         1 => drop(client.find(&device, "key").await),
         2 => {
             let registration = Registration {
-                fleet: 1,
+                fleet: &FleetRef::Number(1),
+                tags: &BTreeMap::new(),
                 device_type: "generic-amd64",
                 device_name: None,
                 uuid: &device,

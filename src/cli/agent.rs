@@ -45,12 +45,22 @@ fn pair(text: &str) -> Result<(String, String), String> {
     Ok((key.trim().to_owned(), value.trim().to_owned()))
 }
 
+/// The answer to an agent that has no settings at all.
+const NO_SETTINGS: &str = "this device has no settings yet, so there is nothing for an agent to do; join a cloud with \
+                           `cotter join https://... --fleet NAME --key KEY` (at the fleet server `cotter fleet join-file \
+                           NAME --line` prints that command) or `cotter join config.json`";
+
 pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     let given = agent.settings.given();
     if agent.check {
         return check(&given);
     }
     let (config, filter) = accepted(&given, &environment())?;
+    // A device that has an identity goes on without its settings, so that its services are kept running.
+    let is_known = store::inspect(&config.state_dir).is_ok_and(|store| store.has_database);
+    if !is_known && Config::is_unset(&given, &environment())? {
+        return Err(ConfigError::Incomplete(NO_SETTINGS).into());
+    }
     // Check the key before a state folder is created for a device that cannot register. If there is a folder, the
     // agent reads the identity in it first.
     if !config.state_dir.exists() {

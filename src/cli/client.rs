@@ -103,6 +103,13 @@ pub(super) struct Client {
     token: String,
 }
 
+impl Connection {
+    /// Returns the address of the server, as it was given.
+    pub(super) fn url(&self) -> &str {
+        &self.url
+    }
+}
+
 impl Client {
     pub(super) fn new(connection: Connection) -> Result<Self, ClientError> {
         let bad = |why: String| ClientError::BadUrl { given: connection.url.clone(), why };

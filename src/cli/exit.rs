@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use super::client::ClientError;
 use crate::api::{BindError, ClientError as AgentError};
+use crate::cloud::CloudError;
 use crate::config::{ConfigError as AgentConfigError, JoinError};
 use crate::daemon::DaemonError;
 #[cfg(feature = "server")]
@@ -70,6 +71,19 @@ pub(super) struct Unknown(pub(super) String);
 #[error("{0}")]
 pub(super) struct InTheWay(pub(super) String);
 
+/// A cloud does not accept a key.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Denied(pub(super) String);
+
+/// A cloud could not be asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}; {remedy}")]
+pub(super) struct Unanswered {
+    pub(super) error: CloudError,
+    pub(super) remedy: &'static str,
+}
+
 impl Exit {
     /// Returns the exit code for an error, by the first kind in its chain of sources that has one.
     #[must_use]
@@ -90,14 +104,8 @@ impl Exit {
                 | DaemonError::Signals(_) => None,
             };
         }
-        if error.is::<Usage>() {
-            return Some(Self::Usage);
-        }
-        if error.is::<Unknown>() {
-            return Some(Self::NotFound);
-        }
-        if error.is::<InTheWay>() {
-            return Some(Self::Refused);
+        if let Some(exit) = Self::of_command(error) {
+            return Some(exit);
         }
         if let Some(error) = error.downcast_ref::<JoinError>() {
             return Some(Self::of_join(error));
@@ -137,6 +145,18 @@ impl Exit {
         })
     }
 
+    /// The code for an error that a command makes itself.
+    fn of_command(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
+        let kinds = [
+            (error.is::<Usage>(), Self::Usage),
+            (error.is::<Unknown>(), Self::NotFound),
+            (error.is::<Denied>(), Self::NotPermitted),
+            (error.is::<Unanswered>(), Self::Unreachable),
+            (error.is::<InTheWay>(), Self::Refused),
+        ];
+        kinds.into_iter().find(|(is_it, _)| *is_it).map(|(_, exit)| exit)
+    }
+
     /// The code for an error of the fleet server itself.
     #[cfg(feature = "server")]
     fn of_server(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
@@ -151,7 +171,7 @@ impl Exit {
     fn of_join(error: &JoinError) -> Self {
         match error {
             JoinError::Value(_) => Self::Usage,
-            JoinError::Against { .. } => Self::Refused,
+            JoinError::Against { .. } | JoinError::Edited { .. } => Self::Refused,
             JoinError::Unwritable { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
                 Self::NotPermitted
             }

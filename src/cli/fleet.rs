@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use super::client::{Client, Plain};
 use super::exit::{Exit, Usage};
 use super::follow::{Scope, Wait};
+use super::join_file::{self, JoinFile};
 use super::print;
 use super::provisioning_key::{self, ProvisioningKey};
 use crate::http::Method;
@@ -30,6 +31,9 @@ pub(super) enum Verb {
     Pin(PinFleet),
     /// Lets a fleet follow its newest release that is successful, final and valid
     TrackLatest(TrackLatest),
+    /// Makes what a device needs to join a fleet: a config.json or a command, with a new key that expires
+    #[command(after_help = "Example: cotter fleet join-file greenhouse --line --expires 1h --uses 1")]
+    JoinFile(JoinFile),
     /// Creates, lists and revokes the keys with which devices register
     ProvisioningKey(ProvisioningKey),
 }
@@ -158,6 +162,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
             let view: FleetView = client.post(&["fleets", &fleet, "track-latest"], &Nothing {}).await?;
             return moved(&client, &view, &wait, plain.json).await;
         }
+        Verb::JoinFile(asked) => join_file::run(asked).await?,
         Verb::ProvisioningKey(keys) => provisioning_key::run(keys).await?,
     }
     Ok(Exit::Done)

@@ -1,4 +1,4 @@
-//! `cotter join`: joins this device to a cloud, with a config.json from there.
+//! `cotter join`: joins this device to a cloud, with its address and a key, or with a config.json from there.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -8,8 +8,10 @@ use anyhow::Context;
 use clap::Args;
 
 use super::agent::warn_of_exposure;
-use super::exit::{InTheWay, Usage};
+use super::exit::{Exit, InTheWay, Usage};
+use super::join_address::{self, Address};
 use super::print;
+use super::unit::{Started, Unit, as_its_unit};
 use crate::config::{Config, Given, Joined, Setting, environment_outside, settings};
 use crate::model::{Admission, Enrolment, Identity};
 use crate::store;
@@ -21,11 +23,20 @@ const LARGEST: u64 = 1 << 20;
 /// Arguments of `cotter join`.
 #[derive(Debug, Args)]
 pub(super) struct Join {
-    /// The config.json, or - for standard input
-    file: PathBuf,
+    /// Address of the cloud, with --fleet and --key; or a config.json, or - for one on standard input
+    #[arg(value_name = "URL|FILE")]
+    source: PathBuf,
+    #[command(flatten)]
+    address: Address,
+    /// Does not start the agent; the command that does is printed
+    #[arg(long)]
+    no_start: bool,
     /// The agent's settings file; `join` writes into its folder [default: /etc/cotter/agent.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// The unit of the agent with these settings [default: cotter-agent.service, or that of the instance]
+    #[arg(long, value_name = "UNIT")]
+    unit: Option<String>,
     /// Joins even if this device has another identity or another cloud already, and replaces it
     #[arg(long)]
     force: bool,
@@ -34,33 +45,38 @@ pub(super) struct Join {
     dry_run: bool,
 }
 
-pub(super) async fn run(join: Join) -> anyhow::Result<()> {
-    let shown = join.file.display().to_string();
-    let bytes = read(&join.file).map_err(|why| Usage(format!("{shown} cannot be read: {why}")))?;
-    let (enrolment, notes) = config_json::read(&bytes)
-        .map_err(|why| Usage(format!("{shown} is not a config.json to join with: {why}")))?;
-    let given = Given { file: join.config, set: Vec::new() };
-    let is_missing = given.file.as_ref().is_some_and(|file| !file.exists());
-    let set = if is_missing { Vec::new() } else { settings(&given, &environment_outside(&given))? };
-    let identity = store::inspect(&state_dir(&given, &set)).ok().and_then(|store| store.identity);
-    let registered_at = identity.as_ref().and_then(|i| i.registered.as_ref()).map(|at| at.endpoint.as_str());
-    let is_registered = registered_at == Some(enrolment.endpoint.as_str());
-    let joined = Joined::new(&given, &enrolment, is_registered && !join.force)?;
-    let changes = joined.changes()?;
-    let met = joined.meets(&set)?;
-    let replaced = changes.iter().find(|(_, is_other)| *is_other).map(|(path, _)| *path);
-    let remembered = identity.as_ref().and_then(|identity| is_another(identity, &enrolment));
-    let in_the_way = match (replaced, met, remembered) {
-        (Some(path), ..) => Some(format!("{} has other content already", path.display())),
-        (_, Some(met), _) => {
-            let value = met.value.as_deref().unwrap_or_default();
-            Some(format!("{} is {value} already", met.key))
-        }
-        (_, _, known) => known,
+/// Where the device is to be joined, and as what.
+struct Wanted {
+    enrolment: Enrolment,
+    notes: Vec<String>,
+    /// What it is called in messages.
+    shown: String,
+    /// A file that has the key in it.
+    key_file: Option<String>,
+    is_address: bool,
+}
+
+/// What this device has before.
+struct Before {
+    given: Given,
+    set: Vec<Setting>,
+    identity: Option<Identity>,
+}
+
+pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
+    let mut wanted = wanted(&join)?;
+    let before = before(&join)?;
+    let registered_at = before.identity.as_ref().and_then(|identity| identity.registered.as_ref());
+    let is_there = registered_at.is_some_and(|at| at.endpoint == wanted.enrolment.endpoint);
+    let needs_key = join.force || !is_there;
+    let joined = Joined::new(&before.given, &wanted.enrolment, !needs_key)?;
+    check_free(&join, &joined, &wanted, &before)?;
+    // Nothing is written before the cloud has taken the key.
+    let found = match wanted.is_address && needs_key {
+        true => join_address::ask(&wanted.enrolment, &mut wanted.notes).await?,
+        false => None,
     };
-    if let Some(why) = in_the_way.filter(|_| !join.force) {
-        return Err(InTheWay(format!("{why}; --force replaces it with what {shown} says")).into());
-    }
+    let changes = joined.changes()?;
     if join.dry_run {
         for (path, _) in &changes {
             print::line(&format!("would write {}", path.display()))?;
@@ -74,31 +90,102 @@ pub(super) async fn run(join: Join) -> anyhow::Result<()> {
             print::line(&format!("wrote {}", path.display()))?;
         }
         // Other settings may be wrong, and then the agent would not start.
-        Config::load(&given, &environment_outside(&given))
+        Config::load(&before.given, &environment_outside(&before.given))
             .context("the files were written, but the agent would not start")?;
     }
-    let is_left_out =
-        is_registered && !join.force && matches!(enrolment.admission, Admission::Register { .. });
-    let left_out = "apiKey was left out, because this device is registered there; --force writes it, for a device that \
-                    was deleted there and must register again";
-    let is_file = !join.dry_run && join.file != Path::new("-");
-    let left = format!(
-        "{shown} still has the key in it: remove the file, or a thief of this device can use the key"
-    );
-    let notes =
-        notes.into_iter().chain(is_left_out.then(|| left_out.to_owned())).chain(is_file.then_some(left));
-    notes.for_each(|note| print::note(&format!("note: {note}")));
-    warn_of_exposure(Some(&enrolment.endpoint));
-    print::line(&outcome(&enrolment, changes.is_empty(), join.dry_run))
+    print_notes(&join, &wanted, needs_key);
+    let who = who(&wanted.enrolment, found.as_ref().map(|fleet| fleet.name.as_str()));
+    if join.dry_run || !wanted.is_address {
+        print::line(&outcome(&who, changes.is_empty(), join.dry_run))?;
+        return Ok(Exit::Done);
+    }
+    print::line(&who)?;
+    let unit = Unit::of(join.unit.as_deref(), before.given.file.as_deref());
+    match unit.start(join.no_start)? {
+        Started::Yes => {
+            let set = settings(&before.given, &environment_outside(&before.given))?;
+            join_address::wait(&set, &wanted.enrolment, found).await
+        }
+        Started::No(how) => {
+            print::line(&how)?;
+            Ok(Exit::Done)
+        }
+    }
 }
 
-fn outcome(enrolment: &Enrolment, is_joined_already: bool, is_dry: bool) -> String {
-    let who = match &enrolment.admission {
+fn wanted(join: &Join) -> anyhow::Result<Wanted> {
+    let shown = join.source.display().to_string();
+    if let Some(enrolment) = join.address.enrolment(&shown)? {
+        let key_file = join.address.key_file();
+        return Ok(Wanted { enrolment, notes: Vec::new(), shown, key_file, is_address: true });
+    }
+    let bytes = read(&join.source).map_err(|why| Usage(format!("{shown} cannot be read: {why}")))?;
+    let (enrolment, notes) = config_json::read(&bytes)
+        .map_err(|why| Usage(format!("{shown} is not a config.json to join with: {why}")))?;
+    let key_file = (join.source != Path::new("-")).then(|| shown.clone());
+    Ok(Wanted { enrolment, notes, shown, key_file, is_address: false })
+}
+
+fn before(join: &Join) -> anyhow::Result<Before> {
+    let given = as_its_unit(join.config.clone());
+    let is_missing = given.file.as_ref().is_some_and(|file| !file.exists());
+    let set = if is_missing { Vec::new() } else { settings(&given, &environment_outside(&given))? };
+    let said = set.iter().find(|setting| setting.key == "state_dir").and_then(|it| it.value.clone());
+    let by_unit = || given.set.iter().find(|(key, _)| key == "state_dir").map(|(_, value)| value.clone());
+    let state_dir = said.or_else(by_unit).map(PathBuf::from);
+    let identity = state_dir.and_then(|dir| store::inspect(&dir).ok()?.identity);
+    Ok(Before { given, set, identity })
+}
+
+/// Refuses to replace another cloud, another fleet or another identity, unless that is wanted.
+fn check_free(join: &Join, joined: &Joined, wanted: &Wanted, before: &Before) -> anyhow::Result<()> {
+    let changes = joined.changes()?;
+    let met = joined.meets(&before.set)?;
+    let replaced = changes.iter().find(|(_, is_other)| *is_other).map(|(path, _)| *path);
+    let remembered = before.identity.as_ref().and_then(|identity| is_another(identity, &wanted.enrolment));
+    let in_the_way = match (replaced, met, remembered) {
+        (Some(path), ..) => Some(format!("{} has other content already", path.display())),
+        (_, Some(met), _) => {
+            let value = met.value.as_deref().unwrap_or_default();
+            Some(format!("{} is {value} already", met.key))
+        }
+        (_, _, known) => known,
+    };
+    match in_the_way.filter(|_| !join.force) {
+        Some(why) => {
+            Err(InTheWay(format!("{why}; --force replaces it with what {} says", wanted.shown)).into())
+        }
+        None => Ok(()),
+    }
+}
+
+fn print_notes(join: &Join, wanted: &Wanted, needs_key: bool) {
+    let is_left_out = !needs_key && matches!(wanted.enrolment.admission, Admission::Register { .. });
+    let key = if wanted.is_address { "the key" } else { "apiKey" };
+    let left_out = format!(
+        "{key} was left out, because this device is registered there; --force writes it, for a device that was deleted \
+         there and must register again"
+    );
+    let left = wanted.key_file.as_ref().filter(|_| !join.dry_run).map(|file| {
+        format!("{file} still has the key in it: remove the file, or a thief of this device can use the key")
+    });
+    let notes = wanted.notes.iter().cloned().chain(is_left_out.then_some(left_out)).chain(left);
+    notes.for_each(|note| print::note(&format!("note: {note}")));
+    warn_of_exposure(Some(&wanted.enrolment.endpoint));
+}
+
+/// Says which device of which cloud this one is or becomes. `name`: of the fleet, as the cloud says it.
+fn who(enrolment: &Enrolment, name: Option<&str>) -> String {
+    match &enrolment.admission {
         Admission::Known { uuid, .. } => format!("this device is {uuid} of {}", enrolment.endpoint),
         Admission::Register { fleet, .. } => {
+            let fleet = name.map_or_else(|| fleet.to_string(), str::to_owned);
             format!("this device registers with fleet {fleet} of {}", enrolment.endpoint)
         }
-    };
+    }
+}
+
+fn outcome(who: &str, is_joined_already: bool, is_dry: bool) -> String {
     match (is_joined_already, is_dry) {
         (true, _) => format!("{who}; no file had to be changed"),
         (false, true) => format!("without --dry-run, {who}"),
@@ -118,22 +205,6 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
         File::open(file)?.take(LARGEST).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
-}
-
-/// Returns the state folder of the agent with these settings. The unit of an instance sets its own on the command
-/// line, not in a file: `/var/lib/cotter-NAME` for the settings in `/etc/cotter/NAME`.
-fn state_dir(given: &Given, set: &[Setting]) -> PathBuf {
-    let setting = set.iter().find(|setting| setting.key == "state_dir");
-    let folder = given
-        .file
-        .as_deref()
-        .and_then(Path::parent)
-        .and_then(|folder| folder.strip_prefix("/etc/cotter").ok());
-    let instance = folder.and_then(Path::to_str).filter(|name| !name.is_empty());
-    match (setting, instance) {
-        (Some(Setting { place: None, .. }) | None, Some(name)) => format!("/var/lib/cotter-{name}").into(),
-        (setting, _) => setting.and_then(|setting| setting.value.clone()).unwrap_or_default().into(),
-    }
 }
 
 /// Returns the identity that the device has already, in words, if `enrolment` would change it.

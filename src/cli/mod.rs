@@ -28,7 +28,10 @@ mod follow;
 mod history;
 mod image_warnings;
 mod join;
+mod join_address;
+mod join_file;
 mod journal;
+mod leave;
 mod lock;
 mod logging;
 mod logs;
@@ -41,6 +44,7 @@ mod quantity;
 mod release;
 mod status;
 mod support_bundle;
+mod unit;
 mod wait;
 
 use std::future::Future;
@@ -89,9 +93,17 @@ enum Verb {
     /// Shows the output of a service
     #[command(after_help = "Example: cotter logs web --follow --tail 20")]
     Logs(logs::ShowLogs),
-    /// Joins this device to openBalena or balenaCloud, with a config.json from there
-    #[command(after_help = "Example: cotter join config.json --dry-run")]
+    /// Joins this device to a cloud: checks fleet and key there, writes the settings and starts the agent
+    ///
+    /// With a config.json of a cloud instead of an address, only writes the settings.
+    #[command(
+        after_help = "Examples: cotter join https://fleet.example.com --fleet greenhouse --key - --tag site=zurich\n          \
+        cotter join config.json --dry-run"
+    )]
     Join(join::Join),
+    /// Undoes `cotter join`: stops the agent, and removes what join wrote and this device's identity
+    #[command(after_help = "Example: cotter leave --dry-run")]
+    Leave(leave::Leave),
     /// Shows or checks the agent's settings
     #[command(subcommand)]
     Config(config::Verb),
@@ -153,10 +165,11 @@ impl Verb {
             Self::Fleet(verb) => return Ok(Box::pin(fleet::run(verb)).await?.into()),
             Self::Release(verb) => return Ok(Box::pin(release::run(verb)).await?.into()),
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
+            Self::Join(join) => return Ok(Box::pin(join::run(join)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,
-            Self::Join(join) => Box::pin(join::run(join)).await,
+            Self::Leave(leave) => Box::pin(leave::run(leave)).await,
             Self::Completion(completion) => completion::run(&completion, definitions()),
             Self::SupportBundle(bundle) => Box::pin(support_bundle::run(bundle)).await,
             Self::Logs(logs) => Box::pin(logs::run(logs)).await,

@@ -1,15 +1,18 @@
 //! Sends requests to a cloud and interprets the answers (docs/dev/protocol.md, "Registration", "Target state" and
 //! "Reports").
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::error::{CloudError, REGISTRATION};
 use crate::http::header::{DATE, ETAG, HeaderName, IF_NONE_MATCH};
 use crate::http::{Answer, Failure, Http, Method, Request, StatusCode};
-use crate::model::{DeviceUuid, Identity};
+use crate::model::text::cleaned;
+use crate::model::{DeviceUuid, FleetRef, Identity};
 use crate::wire::report_v3::{DeviceReport, ReportBody};
 
 /// A cloud's API.
@@ -33,9 +36,6 @@ const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 /// The header with which our fleet server says that it takes an account in a report.
 const TAKES: HeaderName = HeaderName::from_static("cotter-takes");
 
-/// How errors name a registration.
-const REGISTRATION: &str = "registration";
-
 /// Longest etag in bytes. A longer one is not sent back, so every poll returns the complete target.
 const LONGEST_ETAG: usize = 1024;
 
@@ -44,80 +44,6 @@ const LONGEST_ETAG: usize = 1024;
 pub struct Taken {
     /// Whether the cloud also takes the account of a device. Only our own fleet server does.
     pub takes_accounts: bool,
-}
-
-/// Why a request did not succeed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum CloudError {
-    /// No answer: name, route, TLS or time.
-    #[error("cloud {endpoint} cannot be reached: {why}")]
-    Unreachable { endpoint: String, why: Failure },
-    /// 401 or 403: the key is not accepted for this.
-    #[error("cloud {endpoint} does not accept our key for {request} (status {status}); {}", guess(request))]
-    Denied { endpoint: String, request: &'static str, status: u16 },
-    /// 409: the uuid or the key is registered already.
-    #[error("cloud {endpoint} has a device with this uuid or key already: {message}")]
-    Conflict { endpoint: String, message: String },
-    /// An answer that the protocol does not have.
-    #[error("cloud {endpoint} answered {request} with status {status}{}", shown(.message))]
-    Refused {
-        endpoint: String,
-        request: &'static str,
-        status: u16,
-        message: String,
-        retry_after: Option<Duration>,
-    },
-    /// 403 or 304 with a header of Cotter's own: an operator deleted this device.
-    #[error(
-        "this device was deleted from its fleet at {endpoint}; an operator must allow it again: `cotter device allow {uuid} --restore`"
-    )]
-    Deleted { endpoint: String, uuid: DeviceUuid },
-    /// A redirect to another server, or another one that is not followed.
-    #[error(
-        "cloud {endpoint} does not answer {request} itself: {why}; if the cloud has moved, set cloud.endpoint to its new \
-         address; otherwise a proxy or portal intercepts the request"
-    )]
-    Redirected { endpoint: String, request: &'static str, why: String },
-    /// 304 although we sent no etag, or without an etag and no row for our key: the answer to an unknown device
-    /// (docs/dev/protocol.md, "Target state").
-    #[error("cloud {endpoint} does not know this device; it was deleted there, or never registered")]
-    Unknown { endpoint: String },
-}
-
-/// What may be the cause of a refused key.
-fn guess(request: &str) -> &'static str {
-    if request == REGISTRATION {
-        "is the provisioning key still valid, and of this cloud, and is cloud.fleet the fleet that it is for?"
-    } else {
-        "was the device deleted, or is the key from another cloud?"
-    }
-}
-
-fn shown(message: &str) -> String {
-    if message.is_empty() { String::new() } else { format!(": {message}") }
-}
-
-impl CloudError {
-    /// Returns `true` if the cloud says that it does not have this device any more. [`CloudError::Denied`] may have other
-    /// causes.
-    #[must_use]
-    pub fn says_deleted(&self) -> bool {
-        matches!(self, Self::Deleted { .. } | Self::Unknown { .. })
-    }
-
-    /// Returns how long the cloud asked us to wait.
-    #[must_use]
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            Self::Refused { retry_after, .. } => *retry_after,
-            Self::Unreachable { .. }
-            | Self::Denied { .. }
-            | Self::Conflict { .. }
-            | Self::Deleted { .. }
-            | Self::Redirected { .. }
-            | Self::Unknown { .. } => None,
-        }
-    }
 }
 
 /// The answer to a probe.
@@ -149,13 +75,25 @@ pub struct Device {
     pub id: u64,
 }
 
+/// The fleet of a provisioning key, as a Cotter fleet server tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Admitted {
+    pub number: u64,
+    pub name: String,
+    /// The commit of the release that a device of the fleet should run.
+    #[serde(default)]
+    pub target: Option<String>,
+}
+
 /// The fields of a registration. There are no others: a version would be compared with the fleet's and could be refused
 /// (docs/dev/protocol.md, "Registration").
 #[derive(Debug, Clone, Copy)]
 pub struct Registration<'a> {
-    pub fleet: u64,
+    pub fleet: &'a FleetRef,
     pub device_type: &'a str,
     pub device_name: Option<&'a str>,
+    /// Only for a Cotter fleet server.
+    pub tags: &'a BTreeMap<String, String>,
     pub uuid: &'a DeviceUuid,
     pub device_key: &'a str,
 }
@@ -174,24 +112,94 @@ impl Client {
         &self.endpoint
     }
 
-    /// Registers the device: `POST /device/register`.
+    /// Asks a Cotter fleet server which fleet this provisioning key is for: `GET /device/register`. Changes nothing there.
+    /// Returns `None` if the cloud is none.
     ///
     /// # Errors
     ///
-    /// [`CloudError::Conflict`] if the uuid or the key is registered already.
+    /// [`CloudError::NotAdmitted`] if the key is not for `fleet` or registers no more devices, [`CloudError::Denied`] if it
+    /// is unknown.
+    pub async fn may_register(
+        &self,
+        fleet: &FleetRef,
+        provisioning_key: &str,
+    ) -> Result<Option<Admitted>, CloudError> {
+        #[derive(Deserialize)]
+        struct Why {
+            error: String,
+        }
+        let call = "question for the fleet";
+        let request = self.request(Method::GET, "device/register").query("fleet", fleet.to_string());
+        let answer = self.sent(call, request.bearer(provisioning_key)).await?;
+        let (status, is_ours) = (answer.status(), answer.header(&TAKES) == Some("names"));
+        if is_ours && status == StatusCode::OK {
+            return self.read(call, answer).await.map(Some);
+        }
+        let is_no = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND);
+        if is_ours && is_no {
+            let Why { error } = self.read(call, answer).await?;
+            let message = cleaned(&error, 500);
+            let (endpoint, is_other_fleet) = (self.endpoint.clone(), status == StatusCode::NOT_FOUND);
+            return Err(CloudError::NotAdmitted { endpoint, message, is_other_fleet });
+        }
+        match status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(call, answer).await),
+            _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+                Err(self.refused(call, answer).await)
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Finds out what can be told of a cloud that is no Cotter fleet server: whether it is a cloud, and whether it knows
+    /// this provisioning key. A registration without a device is sent, which registers none.
+    ///
+    /// # Errors
+    ///
+    /// [`CloudError::Denied`] if it does not know the key; otherwise as [`CloudError`] says.
+    pub async fn try_key(&self, provisioning_key: &str) -> Result<(), CloudError> {
+        let answer = self.sent("/ping", self.request(Method::GET, "ping")).await?;
+        if answer.status() != StatusCode::OK {
+            return Err(self.refused("/ping", answer).await);
+        }
+        let call = REGISTRATION;
+        let request = self.request(Method::POST, "device/register").bearer(provisioning_key);
+        let answer = self.sent(call, request.json(b"{}".to_vec())).await?;
+        match answer.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(call, answer).await),
+            _ => Ok(()),
+        }
+    }
+
+    /// Registers the device: `POST /device/register`. Where the fleet has a name, or the device tags, asks first whether
+    /// the cloud is a Cotter fleet server.
+    ///
+    /// # Errors
+    ///
+    /// [`CloudError::Conflict`] if the uuid or the key is registered already, [`CloudError::NumbersOnly`].
     pub async fn register(
         &self,
         device: Registration<'_>,
         provisioning_key: &str,
     ) -> Result<Device, CloudError> {
+        let number = match device.fleet {
+            FleetRef::Number(number) if device.tags.is_empty() => *number,
+            FleetRef::Number(_) | FleetRef::Name(_) => {
+                let admitted = self.may_register(device.fleet, provisioning_key).await?;
+                admitted.ok_or_else(|| CloudError::NumbersOnly { endpoint: self.endpoint.clone() })?.number
+            }
+        };
         let mut body = json!({
-            "application": device.fleet,
+            "application": number,
             "device_type": device.device_type,
             "uuid": device.uuid,
             "api_key": device.device_key,
         });
         if let Some(name) = device.device_name {
             body["device_name"] = name.into();
+        }
+        if !device.tags.is_empty() {
+            body["tags"] = json!(device.tags);
         }
         let call = REGISTRATION;
         let request = self.request(Method::POST, "device/register").bearer(provisioning_key);

@@ -10,6 +10,12 @@ fn uuid() -> DeviceUuid {
     DeviceUuid::parse("0".repeat(32)).unwrap()
 }
 
+fn registration(uuid: &DeviceUuid) -> Registration<'_> {
+    const TAGS: &BTreeMap<String, String> = &BTreeMap::new();
+    let fleet = &FleetRef::Number(1);
+    Registration { fleet, device_type: "pi", device_name: None, tags: TAGS, uuid, device_key: KEY }
+}
+
 fn client(server: &Server, timeout: Duration) -> Client {
     Client::new(Http::new().unwrap(), &server.url(""), timeout)
 }
@@ -17,8 +23,7 @@ fn client(server: &Server, timeout: Duration) -> Client {
 /// The result of each call to a cloud, with its name.
 async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, CloudError)> {
     let (client, uuid) = (client(server, timeout), uuid());
-    let device =
-        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    let device = registration(&uuid);
     let registered = Some(crate::model::Registration { endpoint: server.url(""), device_id: None });
     let known = Identity { uuid: uuid.clone(), device_key: KEY.to_owned(), registered };
     vec![
@@ -54,8 +59,7 @@ async fn a_good_answer_is_read_up_to_a_limit() {
         Say::Endless(endless_head(status, &[]), vec![b' '; 0x4000])
     });
     let (client, uuid) = (client(&server, Duration::from_secs(30)), uuid());
-    let device =
-        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    let device = registration(&uuid);
     let url = server.url("");
     let expected = |request: &str, status: u16, most: usize| {
         format!(
@@ -79,8 +83,7 @@ async fn a_slow_body_ends_with_the_deadline_of_the_request() {
         Say::Drip(endless_head(status, &[]), b" ".to_vec())
     });
     let (client, uuid) = (client(&server, timeout), uuid());
-    let device =
-        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    let device = registration(&uuid);
     for error in [
         client.register(device, "provisioning").await.map(drop).unwrap_err(),
         client.find(&uuid, KEY).await.map(drop).unwrap_err(),
@@ -163,8 +166,7 @@ async fn a_provisioning_key_that_was_corrected_is_used_without_a_restart() {
         false => answer("401 Who", &[], b"no such key"),
     });
     let (client, uuid) = (client(&server, Duration::from_secs(30)), uuid());
-    let device =
-        Registration { fleet: 1, device_type: "pi", device_name: None, uuid: &uuid, device_key: KEY };
+    let device = registration(&uuid);
     let (key, hurry) = (std::cell::RefCell::new("wrong"), tokio::sync::Notify::new());
     let correct = |_: &CloudError, _, _| {
         *key.borrow_mut() = "right";

@@ -4,6 +4,7 @@
 //! and reports to the cloud, and must not decide anything about containers.
 
 mod client;
+mod error;
 mod poll;
 mod probe;
 mod register;
@@ -11,7 +12,8 @@ mod registries;
 mod report;
 mod retry;
 
-pub use client::{Answered, Client, CloudError, Registration};
+pub use client::{Admitted, Answered, Client, Registration};
+pub use error::CloudError;
 pub use poll::{Poller, Start, Times};
 pub use probe::{Probe, probe};
 pub use register::{Registered, register, register_once};

@@ -11,7 +11,8 @@ use tracing::{debug, warn};
 use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, Policy, StoredTarget};
 use crate::wire::target_v3;
 
-use super::client::{Client, CloudError, State};
+use super::client::{Client, State};
+use super::error::CloudError;
 use super::retry::{Retry, with_jitter};
 
 /// The state with which polling begins.

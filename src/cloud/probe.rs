@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
 
-use super::client::{Answered, Client, CloudError};
+use super::client::{Answered, Client};
+use super::error::CloudError;
 use crate::http::{Http, Url};
 use crate::model::Identity;
 
@@ -25,13 +26,13 @@ pub struct Probe {
 ///
 /// # Errors
 ///
-/// If TLS cannot be set up on this machine.
+/// If TLS cannot be set up on this machine, or `authority`, as PEM, has no certificate.
 pub async fn probe(
-    endpoint: &str,
+    (endpoint, authority): (&str, Option<&[u8]>),
     identity: Option<&Identity>,
     within: Duration,
 ) -> Result<Probe, CloudError> {
-    let http = Http::new()
+    let http = Http::trusting(authority)
         .map_err(|failure| CloudError::Unreachable { endpoint: endpoint.to_owned(), why: failure })?;
     let client = Client::new(http, endpoint, within);
     let (host, port) = host_and_port(endpoint);

@@ -6,7 +6,8 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::client::{Client, CloudError, Registration};
+use super::client::{Client, Registration};
+use super::error::CloudError;
 use super::retry::Retry;
 
 /// The result of a registration.

@@ -12,7 +12,8 @@ use crate::wire::account::Account;
 use crate::wire::report::{self, DeviceFacts};
 use crate::wire::report_v3::DeviceReport;
 
-use super::client::{Client, CloudError};
+use super::client::Client;
+use super::error::CloudError;
 use super::retry::Retry;
 
 /// The task that reports.

@@ -5,12 +5,26 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::cloud::{endpoint, registries, tags};
 use super::sources::Place;
-use super::{ConfigError, DEFAULT_FILE, Given, Setting, duration, endpoint, registries};
+use super::{ConfigError, DEFAULT_FILE, Given, Setting, duration};
 use crate::model::{Admission, Enrolment};
 
 /// The file in `agent.d` that `cotter join` writes.
-const OURS: &str = "50-join.toml";
+pub(super) const OURS: &str = "50-join.toml";
+
+/// The first lines of that file.
+pub(super) const HEAD: &str = "# Made by `cotter join`.\n[cloud]\n";
+
+/// The settings file where there was none: the unit names it, so it must exist.
+pub(super) const NO_SETTINGS: &str = "# The settings are in agent.d.\n";
+
+/// The files beside the settings file that `cotter join` may write, and the settings that name them.
+pub(super) const BESIDE: [(&str, &str); 3] = [
+    ("cloud.device_key_file", "device.key"),
+    ("cloud.provisioning_key_file", "provisioning.key"),
+    ("cloud.ca_file", "cloud-ca.pem"),
+];
 
 /// Settings that can be written.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,6 +51,11 @@ pub enum JoinError {
     /// A setting of another source would override ours, or give the device another identity.
     #[error("{key} is set in {place}, which would override what is joined; remove it there")]
     Against { key: &'static str, place: Place },
+    /// A file of ours that is not as `cotter join` writes it.
+    #[error(
+        "{path} is not as `cotter join` wrote it ({what}), so it is kept; remove it yourself, or undo the change"
+    )]
+    Edited { path: PathBuf, what: String },
     #[error("{path} cannot be written: {why}")]
     Unwritable { path: PathBuf, why: io::Error },
 }
@@ -53,25 +72,36 @@ impl Joined {
         let file = given.file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
         // The agent has another working folder, so its paths must be absolute.
         let file = absolute(&file);
-        let key_file = |name: &str| file.with_file_name(name);
+        let [device, provisioning, authority] = BESIDE;
+        let beside = |(setting, name): (&'static str, &str)| (setting, file.with_file_name(name));
         let mut says = vec![("cloud.endpoint", endpoint(enrolment.endpoint.clone())?)];
         let (key, path) = match &enrolment.admission {
             Admission::Known { uuid, key } => {
                 says.push(("cloud.uuid", uuid.to_string()));
-                let path = key_file("device.key");
-                says.push(("cloud.device_key_file", path.display().to_string()));
+                let (setting, path) = beside(device);
+                says.push((setting, path.display().to_string()));
                 (key, path)
             }
             Admission::Register { fleet, key } => {
                 says.push(("cloud.fleet", fleet.to_string()));
-                let path = key_file("provisioning.key");
-                says.push(("cloud.provisioning_key_file", path.display().to_string()));
+                let (setting, path) = beside(provisioning);
+                says.push((setting, path.display().to_string()));
                 (key, path)
             }
         };
         let texts =
             [("cloud.device_type", &enrolment.device_type), ("cloud.device_name", &enrolment.device_name)];
         says.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))));
+        if !enrolment.tags.is_empty() {
+            let all: Vec<_> = enrolment.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            tags(&all.join(","))?;
+            says.push(("cloud.tags", all.join(",")));
+        }
+        let authority = enrolment.authority.as_ref().map(|pem| {
+            let (setting, path) = beside(authority);
+            says.push((setting, path.display().to_string()));
+            Written { path, text: pem.clone(), mode: 0o644 }
+        });
         if let Some(registry) = &enrolment.registry {
             registries(registry)?;
             says.push(("cloud.registries", registry.clone()));
@@ -84,15 +114,10 @@ impl Joined {
         let ours = file.with_file_name("agent.d").join(OURS);
         let has_key = !is_registered || matches!(enrolment.admission, Admission::Known { .. });
         let key = has_key.then(|| Written { path, text: format!("{key}\n"), mode: 0o600 });
-        let mut files: Vec<_> = key.into_iter().collect();
+        let mut files: Vec<_> = key.into_iter().chain(authority).collect();
         files.push(Written { path: ours.clone(), text: section(&says), mode: 0o644 });
-        // The unit names this file with --config, so it must exist.
         if !file.exists() {
-            files.push(Written {
-                path: file,
-                text: "# The settings are in agent.d.\n".to_owned(),
-                mode: 0o644,
-            });
+            files.push(Written { path: file, text: NO_SETTINGS.to_owned(), mode: 0o644 });
         }
         Ok(Self { files, says, ours })
     }
@@ -196,16 +221,17 @@ impl Written {
     }
 }
 
-fn absolute(path: &Path) -> PathBuf {
+pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// Formats the section `cloud` of a settings file.
 fn section(says: &[(&'static str, String)]) -> String {
-    let mut text = "# Made by `cotter join`.\n[cloud]\n".to_owned();
+    let mut text = HEAD.to_owned();
     for (key, value) in says {
         let key = key.trim_start_matches("cloud.");
-        let value = if key == "fleet" { value.clone() } else { quoted(value) };
+        let is_number = key == "fleet" && value.chars().all(|c| c.is_ascii_digit());
+        let value = if is_number { value.clone() } else { quoted(value) };
         text.push_str(&format!("{key} = {value}\n"));
     }
     text

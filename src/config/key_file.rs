@@ -7,7 +7,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::{ConfigError, key};
+use super::{ConfigError, sources};
 use crate::ownership;
 
 /// The setting that names the file.
@@ -78,6 +78,26 @@ impl KeyFile {
                 emptied.and_then(|file| file.sync_all()).map_err(|_| error)
             }
         }
+    }
+}
+
+/// Reads the first line of a key file. Refuses a file that other users can read.
+pub(super) fn key(key: &'static str, path: &Path) -> Result<String, ConfigError> {
+    let bad = |why: String| ConfigError::KeyFile { key, path: path.display().to_string(), why };
+    if path.starts_with(sources::CREDENTIALS) {
+        return Err(bad(sources::NO_CREDENTIALS.to_owned()));
+    }
+    let unreadable = |e: std::io::Error| bad(format!("{e}; write the key into it, with mode 600"));
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if let Some(why) = ownership::exposure(&metadata) {
+        return Err(bad(why));
+    }
+    let text = fs::read_to_string(path).map_err(unreadable)?;
+    let first = text.lines().next().unwrap_or_default().trim().to_owned();
+    if first.is_empty() {
+        Err(bad("its first line is empty; write the key there".to_owned()))
+    } else {
+        Ok(first)
     }
 }
 

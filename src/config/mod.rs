@@ -2,9 +2,12 @@
 //!
 //! This is the only room that reads the environment.
 
+mod cloud;
 mod file;
 mod join;
 mod key_file;
+mod knobs;
+mod leave;
 mod limits;
 mod policy;
 mod show;
@@ -13,20 +16,20 @@ mod sources;
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::model::{DeviceUuid, Instance, PlanSettings, Policy, Window};
-use crate::ownership;
+use crate::model::{DeviceUuid, FleetRef, Instance, PlanSettings, Policy, Window};
 
 pub use join::{JoinError, Joined};
 pub use key_file::KeyFile;
+use knobs::default_of;
+pub use leave::Traces;
 pub use show::{Setting, settings};
 pub use sources::{Place, environment_outside, files};
-use sources::{RawCloud, RawConfig, Said, default_of};
+use sources::{RawConfig, Said};
 
 /// The settings file that is read if `--config` names no other one. It may be missing.
 pub const DEFAULT_FILE: &str = "/etc/cotter/agent.toml";
@@ -60,6 +63,10 @@ pub struct CloudConfig {
     pub joining: Joining,
     pub device_type: String,
     pub device_name: Option<String>,
+    /// Tags that a Cotter fleet server gives the device when it registers.
+    pub tags: BTreeMap<String, String>,
+    /// Certificates of authorities that are trusted in addition to those of this machine, as PEM.
+    pub authority: Option<Vec<u8>>,
     /// Image registries that get the device's key, in addition to those that belong to the endpoint.
     pub registries: Vec<String>,
     pub poll_interval: Duration,
@@ -75,7 +82,7 @@ pub enum Joining {
     /// The cloud has this uuid and key already.
     Known { uuid: DeviceUuid, key: String },
     /// The device registers with the provisioning key in this file, or has done so.
-    Register { fleet: u64, key_file: KeyFile },
+    Register { fleet: FleetRef, key_file: KeyFile },
     /// The settings have neither. The device has registered before, or it cannot.
     Remembered,
 }
@@ -126,6 +133,15 @@ impl Config {
         check(sources::merged(&said, environment)?).map_err(|error| located(error, &said))
     }
 
+    /// Returns whether nothing at all is set: there is no file, no variable and no flag.
+    ///
+    /// # Errors
+    ///
+    /// If a source cannot be read or parsed.
+    pub fn is_unset(given: &Given, environment: &BTreeMap<String, String>) -> Result<bool, ConfigError> {
+        Ok(sources::files(given)?.is_empty() && sources::said(given, environment)?.is_empty())
+    }
+
     /// Adds the place of the setting to an `error` that a caller found in loaded settings.
     #[must_use]
     pub fn locate(error: ConfigError, given: &Given, environment: &BTreeMap<String, String>) -> ConfigError {
@@ -173,7 +189,7 @@ fn check(raw: RawConfig) -> Result<Config, ConfigError> {
         state_dir: raw.state_dir.unwrap_or_else(|| default_of("state_dir").into()),
         runtime_dir: raw.runtime_dir.unwrap_or_else(|| default_of("runtime_dir").into()),
         resync: duration("engine.resync", raw.engine.resync, 10 * second, day)?,
-        cloud: cloud(raw.cloud)?,
+        cloud: cloud::cloud(raw.cloud)?,
         plan: PlanSettings {
             parallel_pulls: count("update.parallel_pulls", raw.update.parallel_pulls, 1..=16)?,
             parallel_swaps: count("update.parallel_swaps", raw.update.parallel_swaps, 1..=64)?,
@@ -198,114 +214,6 @@ fn listen(key: &'static str, given: Option<String>) -> Result<Option<SocketAddr>
     let accepts = "an address with a port, such as 127.0.0.1:9599 or [::]:9599, or empty".to_owned();
     let parsed = given.map(|given| given.parse().map_err(|_| ConfigError::Value { key, given, accepts }));
     parsed.transpose()
-}
-
-fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
-    let poll_interval = duration("cloud.poll_interval", raw.poll_interval, 1, 24 * 3600)?;
-    let report_interval = duration("cloud.report_interval", raw.report_interval, 1, 3600)?;
-    let request_timeout = duration("cloud.request_timeout", raw.request_timeout, 1, 600)?;
-    let joining = match (raw.uuid, raw.device_key_file, raw.fleet, raw.provisioning_key_file) {
-        (Some(uuid), Some(file), _, _) => {
-            let accepts = "32 or 62 lower-case hex digits".to_owned();
-            let uuid = DeviceUuid::parse(&uuid).map_err(|_| ConfigError::Value {
-                key: "cloud.uuid",
-                given: uuid,
-                accepts,
-            })?;
-            Joining::Known { uuid, key: key("cloud.device_key_file", &file)? }
-        }
-        (Some(_), None, _, _) | (None, Some(_), _, _) => {
-            return Err(ConfigError::Incomplete(
-                "cloud.uuid and cloud.device_key_file go together; set both or neither",
-            ));
-        }
-        (None, None, Some(fleet), Some(file)) => Joining::Register { fleet, key_file: KeyFile::new(file)? },
-        (None, None, Some(_), None) | (None, None, None, Some(_)) => {
-            return Err(ConfigError::Incomplete(
-                "cloud.fleet and cloud.provisioning_key_file go together; set both or neither",
-            ));
-        }
-        (None, None, None, None) => Joining::Remembered,
-    };
-    let Some(endpoint) = raw.endpoint else { return Ok(None) };
-    Ok(Some(CloudConfig {
-        endpoint: self::endpoint(endpoint)?,
-        joining,
-        device_type: raw.device_type.unwrap_or_else(|| default_device_type().to_owned()),
-        device_name: raw.device_name,
-        registries: registries(raw.registries.as_deref().unwrap_or_default())?,
-        poll_interval,
-        report_interval,
-        report_lines: count("cloud.report_lines", raw.report_lines, 0..=20)?,
-        request_timeout,
-    }))
-}
-
-/// Checks the base URL of a cloud, and removes a slash at its end.
-fn endpoint(endpoint: String) -> Result<String, ConfigError> {
-    let is_url = endpoint.strip_prefix("https://").or(endpoint.strip_prefix("http://"));
-    if is_url
-        .is_none_or(|rest| rest.is_empty() || rest.starts_with('/') || rest.contains(char::is_whitespace))
-    {
-        let accepts = "a URL with http:// or https://, e.g. https://api.example.com".to_owned();
-        return Err(ConfigError::Value { key: "cloud.endpoint", given: endpoint, accepts });
-    }
-    let authority = is_url.and_then(|rest| rest.split('/').next()).unwrap_or_default();
-    if !authority.is_ascii() {
-        let accepts = "a URL whose host is in ASCII, e.g. xn--mnchen-3ya.example".to_owned();
-        return Err(ConfigError::Value { key: "cloud.endpoint", given: endpoint, accepts });
-    }
-    if authority.contains('@') {
-        return Err(ConfigError::Incomplete(
-            "cloud.endpoint contains a user or a password, but logs and status show it; remove them",
-        ));
-    }
-    Ok(endpoint.trim_end_matches('/').to_owned())
-}
-
-/// Parses hosts that are separated by commas or spaces. `http://` marks one without TLS.
-fn registries(given: &str) -> Result<Vec<String>, ConfigError> {
-    let is_host = |host: &str| {
-        let host = host.strip_prefix("http://").unwrap_or(host);
-        let is_fine = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':');
-        !host.is_empty() && host.chars().all(is_fine) && !host.starts_with(['.', ':'])
-    };
-    let hosts: Vec<_> = given.split([',', ' ']).filter(|host| !host.is_empty()).map(str::to_owned).collect();
-    if hosts.iter().all(|host| is_host(host)) {
-        return Ok(hosts);
-    }
-    let accepts =
-        "hosts such as registry.example.com:5000, separated by commas, with http:// before one without TLS"
-            .to_owned();
-    Err(ConfigError::Value { key: "cloud.registries", given: given.to_owned(), accepts })
-}
-
-fn default_device_type() -> &'static str {
-    match std::env::consts::ARCH {
-        "aarch64" => "generic-aarch64",
-        "arm" => "generic-armv7ahf",
-        _ => "generic-amd64",
-    }
-}
-
-/// Reads the first line of a key file. Refuses a file that other users can read.
-fn key(key: &'static str, path: &Path) -> Result<String, ConfigError> {
-    let bad = |why: String| ConfigError::KeyFile { key, path: path.display().to_string(), why };
-    if path.starts_with(sources::CREDENTIALS) {
-        return Err(bad(sources::NO_CREDENTIALS.to_owned()));
-    }
-    let unreadable = |e: std::io::Error| bad(format!("{e}; write the key into it, with mode 600"));
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if let Some(why) = ownership::exposure(&metadata) {
-        return Err(bad(why));
-    }
-    let text = fs::read_to_string(path).map_err(unreadable)?;
-    let first = text.lines().next().unwrap_or_default().trim().to_owned();
-    if first.is_empty() {
-        Err(bad("its first line is empty; write the key there".to_owned()))
-    } else {
-        Ok(first)
-    }
 }
 
 fn duration(

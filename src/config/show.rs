@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use toml::Value;
 
-use super::sources::{KNOBS, Place, default_of, said};
-use super::{ConfigError, Given, default_device_type, policy};
+use super::cloud::default_device_type;
+use super::knobs::{KNOBS, default_of};
+use super::sources::{Place, said};
+use super::{ConfigError, Given, policy};
 use crate::model::Switch;
 
 /// A setting with the value that is in force if the settings are accepted.

@@ -7,86 +7,13 @@ use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use toml::de::DeTable;
 use toml::{Table, Value};
 
+use super::knobs::{KNOBS, Kind, Knob};
 use super::{ConfigError, DEFAULT_FILE, Given, environment, file};
-
-/// A setting, by its name in the file.
-#[derive(Debug)]
-pub(super) struct Knob {
-    pub(super) name: &'static str,
-    pub(super) is_number: bool,
-    /// `None` if there is none, or if it depends on the machine.
-    pub(super) default: Option<&'static str>,
-}
-
-const fn text(name: &'static str, default: Option<&'static str>) -> Knob {
-    Knob { name, is_number: false, default }
-}
-
-const fn number(name: &'static str, default: Option<&'static str>) -> Knob {
-    Knob { name, is_number: true, default }
-}
-
-/// Every setting.
-pub(super) const KNOBS: &[Knob] = &[
-    text("instance", Some("default")),
-    text("state_dir", Some("/var/lib/cotter")),
-    text("runtime_dir", Some("/run/cotter")),
-    text("engine.socket", Some("/var/run/docker.sock")),
-    text("engine.resync", Some("5min")),
-    text("cloud.endpoint", None),
-    number("cloud.fleet", None),
-    text("cloud.provisioning_key_file", None),
-    text("cloud.uuid", None),
-    text("cloud.device_key_file", None),
-    text("cloud.device_type", None),
-    text("cloud.device_name", None),
-    text("cloud.registries", Some("")),
-    text("cloud.poll_interval", Some("15min")),
-    text("cloud.report_interval", Some("10s")),
-    number("cloud.report_lines", Some("20")),
-    text("cloud.request_timeout", Some("59s")),
-    number("update.parallel_pulls", Some("2")),
-    number("update.parallel_swaps", Some("2")),
-    text("update.stall_timeout", Some("2min")),
-    text("update.soak", Some("10s")),
-    text("update.deadline", Some("5min")),
-    text("update.windows", Some("")),
-    text("update.disk_reserve", Some("64MiB")),
-    number("heal.restarts", Some("3")),
-    text("heal.window", Some("1h")),
-    text("policy.preset", Some("balena")),
-    text("policy.privileged", None),
-    text("policy.host_network", None),
-    text("policy.host_namespaces", None),
-    text("policy.docker_socket", None),
-    text("policy.devices", None),
-    text("policy.capabilities", None),
-    text("policy.features", None),
-    text("policy.network_volumes", None),
-    text("policy.drivers", None),
-    text("policy.runtimes", None),
-    text("policy.host_paths", Some("")),
-    number("limits.apps", Some("200")),
-    number("limits.services", Some("200")),
-    number("limits.networks", Some("100")),
-    number("limits.volumes", Some("200")),
-    number("limits.ports", Some("1000")),
-    number("limits.labels", Some("200")),
-    number("limits.variables", Some("1000")),
-    text("limits.environment", Some("1MiB")),
-    number("limits.values", Some("100000")),
-    text("metrics.listen", Some("")),
-    text("log.level", Some("info")),
-];
-
-/// Returns the default of a setting as text, or an empty text if it has none.
-pub(super) fn default_of(name: &str) -> &'static str {
-    KNOBS.iter().find(|knob| knob.name == name).and_then(|knob| knob.default).unwrap_or_default()
-}
 
 /// Where a setting is set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,17 +73,36 @@ pub(super) struct RawEngine {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawCloud {
     pub(super) endpoint: Option<String>,
-    pub(super) fleet: Option<u64>,
+    pub(super) fleet: Option<RawFleet>,
     pub(super) provisioning_key_file: Option<PathBuf>,
     pub(super) uuid: Option<String>,
     pub(super) device_key_file: Option<PathBuf>,
     pub(super) device_type: Option<String>,
     pub(super) device_name: Option<String>,
+    pub(super) tags: Option<String>,
+    pub(super) ca_file: Option<PathBuf>,
     pub(super) registries: Option<String>,
     pub(super) poll_interval: Option<String>,
     pub(super) report_interval: Option<String>,
     pub(super) report_lines: Option<usize>,
     pub(super) request_timeout: Option<String>,
+}
+
+/// A fleet as it is written: its number, or its name.
+#[derive(Debug)]
+pub(super) struct RawFleet(pub(super) String);
+
+impl<'de> Deserialize<'de> for RawFleet {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = Value::deserialize(from)?;
+        let number = value.as_integer().filter(|number| *number >= 0).map(|number| number.to_string());
+        number.or_else(|| value.as_str().map(str::to_owned)).map(Self).ok_or_else(|| {
+            D::Error::custom(format!(
+                "expected the number or the name of a fleet, found {}",
+                value.type_str()
+            ))
+        })
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -227,15 +173,15 @@ pub(super) fn said(given: &Given, environment: &BTreeMap<String, String>) -> Res
     for file in files(given)? {
         said.extend(read(&file)?);
     }
-    for Knob { name: knob, is_number, .. } in KNOBS {
+    for Knob { name: knob, kind, .. } in KNOBS {
         let variable = format!("COTTER_{}", knob.to_uppercase().replace('.', "_"));
         if let Some(text) = environment.get(&variable) {
             let place = Place::Variable(variable);
-            said.push(Said { knob, value: value(text, *is_number, &place)?, place });
+            said.push(Said { knob, value: value(text, *kind, &place)?, place });
         }
     }
     for (key, text) in &given.set {
-        let Some(Knob { name: knob, is_number, .. }) = KNOBS.iter().find(|knob| knob.name == key) else {
+        let Some(Knob { name: knob, kind, .. }) = KNOBS.iter().find(|knob| knob.name == key) else {
             let known: Vec<_> = KNOBS.iter().map(|knob| knob.name).collect();
             return Err(ConfigError::Wrong {
                 place: format!("--set {key}"),
@@ -243,7 +189,7 @@ pub(super) fn said(given: &Given, environment: &BTreeMap<String, String>) -> Res
             });
         };
         let place = Place::Flag(knob);
-        said.push(Said { knob, value: value(text, *is_number, &place)?, place });
+        said.push(Said { knob, value: value(text, *kind, &place)?, place });
     }
     Ok(said)
 }
@@ -373,12 +319,15 @@ fn read(path: &Path) -> Result<Vec<Said>, ConfigError> {
     Ok(KNOBS.iter().filter_map(one).collect())
 }
 
-fn value(text: &str, is_number: bool, place: &Place) -> Result<Value, ConfigError> {
-    if !is_number {
-        return Ok(Value::String(text.to_owned()));
+fn value(text: &str, kind: Kind, place: &Place) -> Result<Value, ConfigError> {
+    match (kind, text.parse()) {
+        (Kind::Number | Kind::Either, Ok(number)) => Ok(Value::Integer(number)),
+        (Kind::Text | Kind::Either, _) => Ok(Value::String(text.to_owned())),
+        (Kind::Number, Err(_)) => {
+            let why = format!("{text:?} is not a whole number");
+            Err(ConfigError::Wrong { place: place.to_string(), why })
+        }
     }
-    let why = format!("{text:?} is not a whole number");
-    text.parse().map(Value::Integer).map_err(|_| ConfigError::Wrong { place: place.to_string(), why })
 }
 
 /// Formats a text or a whole number as TOML. A text is written as JSON, plus an escape for U+007F, which JSON does not

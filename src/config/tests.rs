@@ -1,7 +1,10 @@
+use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
-use super::sources::{KNOBS, Knob};
+use super::key_file::key;
+use super::knobs::{KNOBS, Kind, Knob};
 use super::*;
 use crate::model::Switch;
 
@@ -51,7 +54,9 @@ fn every_knob_is_read_from_environment_and_flag() {
     let (one, other) = (key_file("one"), key_file("other"));
     let known = format!("uuid = \"{}\"\ndevice_key_file = \"{one}\"", "a".repeat(32));
     let joining = format!("fleet = 1\nprovisioning_key_file = \"{one}\"");
-    for Knob { name: knob, is_number, .. } in KNOBS {
+    let authority = key_file("authority");
+    fs::write(&authority, "-----BEGIN CERTIFICATE-----\n").unwrap();
+    for Knob { name: knob, kind, .. } in KNOBS {
         let how = if matches!(*knob, "cloud.uuid" | "cloud.device_key_file") { &known } else { &joining };
         let file = format!("[cloud]\nendpoint = \"http://a\"\n{how}\n");
         let value = match *knob {
@@ -67,7 +72,9 @@ fn every_knob_is_read_from_environment_and_flag() {
             "update.disk_reserve" => "1GiB".to_owned(),
             "limits.environment" => "2KiB".to_owned(),
             "limits.values" => "2000".to_owned(),
-            key if *is_number || !key.contains('.') => "9".to_owned(),
+            "cloud.tags" => "a=b".to_owned(),
+            "cloud.ca_file" => authority.clone(),
+            key if *kind != Kind::Text || !key.contains('.') => "9".to_owned(),
             "engine.socket" | "cloud.device_type" | "cloud.device_name" => "x".to_owned(),
             _ => "77s".to_owned(),
         };
@@ -105,7 +112,7 @@ fn a_key_may_be_a_credential_of_the_unit() {
     let given = folder.path().display().to_string();
     let config = load(&text, &[("CREDENTIALS_DIRECTORY", &given)], &[]).unwrap();
     let Joining::Register { fleet, key_file } = config.cloud.unwrap().joining else { panic!("it registers") };
-    assert_eq!((fleet, key_file.read().unwrap()), (7, "secret".to_owned()));
+    assert_eq!((fleet, key_file.read().unwrap()), (FleetRef::Number(7), "secret".to_owned()));
     assert_eq!(key_file.path(), path);
     // Who looks from outside of the unit finds it where systemd has it.
     let empty = tempfile::tempdir().unwrap();
@@ -173,7 +180,7 @@ fn an_error_names_its_place() {
             "settings in DIR/agent.toml, line 1 are invalid: unknown field `colour`, expected one of",
         ),
         (
-            "\n\n[cloud]\nfleet = \"x\"",
+            "\n\n[cloud]\nreport_lines = \"x\"",
             "settings in DIR/agent.toml, line 4 are invalid: invalid type: string \"x\", expected a whole number",
         ),
         ("instance = ", "settings in DIR/agent.toml, line 1 are invalid: "),

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use crate::cloud::{self, Client, Registration};
 use crate::config::{CloudConfig, Joining, KeyFile};
 use crate::host;
-use crate::model::{Identity, Registration as Known, with_causes};
+use crate::model::{FleetRef, Identity, Registration as Known, with_causes};
 use crate::store::Store;
 
 use super::Wires;
@@ -59,7 +59,7 @@ pub(super) async fn register(
                 report.is_deleted = error.says_deleted();
             });
         };
-        let device = introduction(cloud, *fleet, identity);
+        let device = introduction(cloud, fleet, identity);
         match cloud::register(client, device, || key_file.read().ok(), report_failure, &wires.poll_now, stop)
             .await
         {
@@ -116,7 +116,7 @@ pub(super) async fn drop_key(
             Ok(Some(_)) => return forget(key_file).await,
             Ok(None) => {
                 let Ok(key) = key_file.read() else { return };
-                let device = introduction(cloud, *fleet, identity);
+                let device = introduction(cloud, fleet, identity);
                 let again = cloud::register_once(client, device, &key).await;
                 return match again {
                     Ok(registered) => {
@@ -144,11 +144,12 @@ pub(super) async fn drop_key(
     }
 }
 
-fn introduction<'a>(cloud: &'a CloudConfig, fleet: u64, identity: &'a Identity) -> Registration<'a> {
+fn introduction<'a>(cloud: &'a CloudConfig, fleet: &'a FleetRef, identity: &'a Identity) -> Registration<'a> {
     Registration {
         fleet,
         device_type: &cloud.device_type,
         device_name: cloud.device_name.as_deref(),
+        tags: &cloud.tags,
         uuid: &identity.uuid,
         device_key: &identity.device_key,
     }

@@ -14,6 +14,7 @@
 
 mod host_access;
 mod joining;
+mod leave;
 mod lock_folders;
 mod logs;
 mod persistence;
@@ -44,6 +45,7 @@ use crate::reconcile::{self, Channels, Command, EngineNews, Settings, Situation}
 use crate::store::{Recovery, Store, StoreError};
 use crate::wire::report::DeviceFacts;
 pub use host_access::Host;
+pub use leave::{count_apps, forget_device, remove_apps};
 
 use persistence::{Disk, identity, saved_target};
 
@@ -134,7 +136,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let stop = CancellationToken::new();
     let mut tasks = JoinSet::new();
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
-    let http = Http::new()?;
+    let http = http(&config)?;
     let host = Host::new(&config.runtime_dir, http.clone(), login(&config, &identity), config.policy.clone());
     let docker = Arc::new(engine(&config));
     let logs = logs::source(Arc::clone(&docker), wires.report.subscribe(), stop.clone());
@@ -267,6 +269,10 @@ fn login(config: &Config, identity: &Identity) -> Option<RegistryLogin> {
         password: identity.device_key.clone(),
         registries: cloud::registries(&cloud.endpoint, &cloud.registries),
     })
+}
+
+fn http(config: &Config) -> Result<Http, Failure> {
+    Http::trusting(config.cloud.as_ref().and_then(|cloud| cloud.authority.as_deref()))
 }
 
 fn engine(config: &Config) -> Docker {

@@ -58,7 +58,14 @@ pub(super) async fn observe(
             let is_its =
                 |i: &&Identity| i.registered.as_ref().is_some_and(|at| at.endpoint == cloud.endpoint);
             let identity = given.as_ref().or(remembered.filter(is_its));
-            Some(probe(&cloud.endpoint, identity, cloud.request_timeout.min(WITHIN)).await)
+            Some(
+                probe(
+                    (&cloud.endpoint, cloud.authority.as_deref()),
+                    identity,
+                    cloud.request_timeout.min(WITHIN),
+                )
+                .await,
+            )
         }
     };
     Way { probe, proxy, at: host::now() }
@@ -140,9 +147,10 @@ fn unanswered(failed: &CloudError) -> Finding {
         CloudError::Redirected { .. } => {
             "if the cloud has moved, set cloud.endpoint to its new address; otherwise a proxy or portal intercepts the request"
         }
-        CloudError::Conflict { .. } | CloudError::Refused { .. } => {
-            "see the cloud's own log; the agent tries again by itself"
-        }
+        CloudError::Conflict { .. }
+        | CloudError::NotAdmitted { .. }
+        | CloudError::NumbersOnly { .. }
+        | CloudError::Refused { .. } => "see the cloud's own log; the agent tries again by itself",
     };
     error("cloud-answers", evidence, remedy)
 }

@@ -50,6 +50,7 @@ fn world(reported: impl FnOnce(&mut Reported)) -> World {
         key: KeyHash("secret".to_owned()),
         by: key(),
         created: now,
+        tags: BTreeMap::new(),
     };
     let (_, changes) = world.register(device).unwrap();
     apply(&mut world, changes);

@@ -66,6 +66,8 @@ pub struct Http {
     /// For hosts that `NO_PROXY` names with a port. Created at its first use, too.
     direct: Arc<OnceLock<Elsewhere>>,
     no_proxy: Arc<str>,
+    /// Certificates of authorities that are trusted in addition to those of this machine.
+    authorities: Arc<[reqwest::Certificate]>,
 }
 
 /// For all other requests.
@@ -111,7 +113,24 @@ impl Http {
     /// If TLS cannot be set up on this machine.
     pub fn new() -> Result<Self, Failure> {
         let no_proxy = no_proxy::from_environment().into();
-        Ok(Self { here: built(here())?, elsewhere: Arc::default(), direct: Arc::default(), no_proxy })
+        let authorities = Arc::from([]);
+        Ok(Self {
+            here: built(here())?,
+            elsewhere: Arc::default(),
+            direct: Arc::default(),
+            no_proxy,
+            authorities,
+        })
+    }
+
+    /// As [`new`](Self::new), and trusts the authorities whose certificates are in `pem`, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new), and if `pem` has no certificate.
+    pub fn trusting(pem: Option<&[u8]>) -> Result<Self, Failure> {
+        let authorities = pem.map(reqwest::Certificate::from_pem_bundle).transpose().map_err(failed)?;
+        Ok(Self { authorities: authorities.unwrap_or_default().into(), ..Self::new()? })
     }
 
     /// Creates a client that sends every request over a unix socket, whatever host its URL names.
@@ -123,7 +142,8 @@ impl Http {
         let client = built(builder().no_proxy().tls_certs_only([]).unix_socket(path))?;
         let elsewhere = Elsewhere { client: client.clone(), has_authorities: true };
         let elsewhere = Arc::new(elsewhere.into());
-        Ok(Self { here: client, elsewhere, direct: Arc::default(), no_proxy: Arc::from("") })
+        let (no_proxy, authorities) = (Arc::from(""), Arc::from([]));
+        Ok(Self { here: client, elsewhere, direct: Arc::default(), no_proxy, authorities })
     }
 
     /// Returns the client for a URL.
@@ -137,12 +157,14 @@ impl Http {
             return Ok(&elsewhere.client);
         }
         let builder = || if is_direct { builder().no_proxy() } else { builder() };
-        let (client, has_authorities) = match builder().build() {
+        let ours = || self.authorities.iter().cloned();
+        let (client, has_authorities) = match builder().tls_certs_merge(ours()).build() {
             Ok(client) => (client, true),
             Err(error) => {
                 // Not fatal: the agent still runs its last target.
                 warn!(%error, "no certificate authorities; https fails until ca-certificates is installed");
-                (built(builder().tls_certs_only([]))?, false)
+                // Those that were given may be enough.
+                (built(builder().tls_certs_only(ours()))?, !self.authorities.is_empty())
             }
         };
         Ok(&slot.get_or_init(|| Elsewhere { client, has_authorities }).client)

@@ -1,9 +1,10 @@
 //! The settings and credentials with which a device joins a cloud.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use super::DeviceUuid;
+use super::{DeviceUuid, FleetRef};
 
 /// How a device joins a cloud.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,10 @@ pub struct Enrolment {
     /// A registry that accepts the device's key.
     pub registry: Option<String>,
     pub poll_interval: Option<Duration>,
+    /// Tags that a Cotter fleet server gives the device when it registers.
+    pub tags: BTreeMap<String, String>,
+    /// The certificate of the authority that the cloud has its own from, as PEM.
+    pub authority: Option<String>,
 }
 
 /// The credentials with which a device joins.
@@ -24,7 +29,7 @@ pub enum Admission {
     /// The cloud has registered this device already.
     Known { uuid: DeviceUuid, key: String },
     /// It registers with a key of the fleet.
-    Register { fleet: u64, key: String },
+    Register { fleet: FleetRef, key: String },
 }
 
 impl fmt::Debug for Admission {

@@ -22,6 +22,7 @@ mod outbox;
 mod publish;
 mod pulls;
 mod purge;
+mod remove_apps;
 mod resolve;
 mod stage;
 #[cfg(test)]
@@ -61,6 +62,7 @@ pub use memory::{Memory, SaveError};
 pub use orders::Command;
 use outbox::Outbox;
 use pulls::Pulls;
+pub use remove_apps::{Removed, count_apps, remove_apps};
 use trials::Trials;
 use wakeups::{Inputs, Next};
 

@@ -145,6 +145,19 @@ impl Store {
         inner.settle()
     }
 
+    /// Forgets who the device is, and the target that it had as that device. The ledger stays. Durable when it returns `Ok`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::save_identity`].
+    pub fn forget_device(&self) -> Result<(), StoreError> {
+        let mut inner = self.inner();
+        (inner.truth.identity, inner.truth.target) = (None, None);
+        (inner.saved.identity, inner.saved.target) = (true, true);
+        inner.records.retain(|name, _| name != records::IDENTITY && name != records::TARGET);
+        inner.settle()
+    }
+
     /// Saves the ledger: writes apps that changed, and deletes apps that it no longer has. Durable when it returns `Ok`.
     ///
     /// # Errors

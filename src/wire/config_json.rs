@@ -1,11 +1,12 @@
 //! Reads balena's `config.json`, which balenaCloud and openBalena provide for a device or a fleet (docs/dev/protocol.md,
 //! "config.json").
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::model::{Admission, DeviceUuid, Enrolment};
+use crate::model::{Admission, DeviceUuid, Enrolment, FleetRef};
 
 /// Why a `config.json` cannot be used. Never quotes a value, because some are secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +40,8 @@ pub fn read(bytes: &[u8]) -> Result<(Enrolment, Vec<String>), BadConfigJson> {
         poll_interval: number(&fields, "appUpdatePollInterval")?
             .filter(|ms| *ms != USUAL_POLL)
             .map(Duration::from_millis),
+        tags: BTreeMap::new(),
+        authority: None,
     };
     if text(&fields, "balenaRootCA")?.is_some() {
         notes.push(
@@ -71,7 +74,7 @@ fn admission(fields: &Map<String, Value>, notes: &mut Vec<String>) -> Result<Adm
             if uuid.is_some() {
                 notes.push("uuid is ignored: a device that registers generates its own".to_owned());
             }
-            Ok(Admission::Register { fleet, key })
+            Ok(Admission::Register { fleet: FleetRef::Number(fleet), key })
         }
         (Some(_), None, ..) => Err(bad("it has uuid, but neither deviceApiKey nor applicationId and apiKey")),
         (None, _, Some(_), None) => Err(bad("it has applicationId, but not apiKey")),
@@ -117,8 +120,9 @@ mod tests {
         let text = match read(json.as_bytes()) {
             Err(error) => format!("refused: {error}"),
             Ok((enrolment, notes)) => {
-                let Enrolment { endpoint, admission, device_type, device_name, registry, poll_interval } =
-                    enrolment;
+                let Enrolment {
+                    endpoint, admission, device_type, device_name, registry, poll_interval, ..
+                } = enrolment;
                 let key = match &admission {
                     Admission::Known { key, .. } | Admission::Register { key, .. } => key,
                 };
@@ -141,7 +145,7 @@ mod tests {
                  'deviceType': 'raspberrypi4-64', 'registryEndpoint': 'registry2.balena-cloud.com', \
                  'appUpdatePollInterval': 900000, 'listenPort': 48484, 'userId': 7}"
                     .to_owned(),
-                "https://api.balena-cloud.com Register { fleet: 1501, .. } \
+                "https://api.balena-cloud.com Register { fleet: Number(1501), .. } \
                  [raspberrypi4-64 registry2.balena-cloud.com] notes: 0"
                     .to_owned(),
             ),
@@ -163,7 +167,7 @@ mod tests {
                 format!(
                     "{{'apiEndpoint': 'https://a', 'uuid': '{uuid}', 'applicationId': 7, 'apiKey': 'SECRET'}}"
                 ),
-                "https://a Register { fleet: 7, .. } [] notes: 1".to_owned(),
+                "https://a Register { fleet: Number(7), .. } [] notes: 1".to_owned(),
             ),
         ] {
             assert_eq!(result(&json), expected);

@@ -90,6 +90,12 @@ impl FakeCloud {
         })
     }
 
+    /// The bodies of the registrations so far.
+    pub fn registrations(&self) -> Vec<String> {
+        let asked = self.asked(|asked| asked.method == "POST" && asked.path == "/device/register");
+        asked.into_iter().map(|asked| asked.body).collect()
+    }
+
     /// The bodies of the reports so far.
     pub fn reports(&self) -> Vec<String> {
         self.asked(|asked| asked.method == "PATCH").into_iter().map(|asked| asked.body).collect()
@@ -138,7 +144,7 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
                 Reply { status: 201, body: r#"{"id":1}"#.to_owned(), ..Reply::default() }
             }
             ("GET", path) if path.ends_with("/state") => poll(&shared.reply, &asked),
-            ("PATCH", _) => Reply::bare(200),
+            ("PATCH", _) | ("GET", "/ping") => Reply::bare(200),
             _ => Reply::bare(404),
         }
     };

@@ -16,7 +16,7 @@ use axum::extract::RawQuery;
 use axum::http::header::{AUTHORIZATION, RETRY_AFTER};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, patch, post};
+use axum::routing::{MethodRouter, get, patch};
 
 use super::records::Records;
 use super::secret;
@@ -30,6 +30,10 @@ const DELETED: [(&str, &str); 1] = [("cotter-device", "deleted")];
 /// The header that tells a device that a report may have an account: see docs/protocol.md.
 const TAKES_ACCOUNTS: [(&str, &str); 1] = [("cotter-takes", "account")];
 
+/// The header that tells a device that the fleet's name and tags may be given at registration. Balena's API has no such
+/// header.
+const TAKES_NAMES: [(&str, &str); 1] = [("cotter-takes", "names")];
+
 /// Most bytes of a registration and of a report.
 const LARGEST_REGISTRATION: usize = 64 * 1024;
 const LARGEST_REPORT: usize = 512 * 1024;
@@ -38,7 +42,7 @@ const LARGEST_REPORT: usize = 512 * 1024;
 pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 5] {
     [
         ("/ping", get(async || "OK")),
-        ("/device/register", post(register::register)),
+        ("/device/register", get(register::may_register).post(register::register)),
         ("/device/v3/{uuid}/state", get(state::get)),
         ("/device/v3/state", patch(state::patch)),
         ("/v7/device", get(register::own_id)),

@@ -1,20 +1,22 @@
 //! Registers devices, and answers their look-up of themselves (docs/dev/protocol.md, "Registration" and "Looking a device
 //! up").
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, RawQuery, State};
+use axum::extract::{Extension, Query, RawQuery, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::{DELETED, LARGEST_REGISTRATION, failed, key_of, key_required};
+use super::{DELETED, LARGEST_REGISTRATION, NotServed, TAKES_NAMES, failed, key_of, key_required};
 use crate::fleet::policy::{NewDevice, Refusal, World, check_device_key};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
-use crate::listen::{Visit, from_json};
+use crate::listen::{Rank, Visit, from_json};
 use crate::model::DeviceUuid;
 
 /// The fields of a registration, after their types were checked.
@@ -24,7 +26,52 @@ struct Request {
     device_type: String,
     key: String,
     name: Option<String>,
+    /// Only Cotter's own agent asks for tags.
+    tags: BTreeMap<String, String>,
 }
+
+/// The question of a device that is about to join.
+#[derive(Debug, Deserialize)]
+pub(super) struct Asked {
+    fleet: Option<String>,
+}
+
+/// Says which fleet a provisioning key is for, to a device that is about to join, so that it finds a mistake before it
+/// writes its settings. Changes nothing, and names no fleet but that of the key.
+pub(super) async fn may_register(
+    State(records): State<Arc<Records>>,
+    Extension(visit): Extension<Visit>,
+    asked: Query<Asked>,
+    query: RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let no = |status: StatusCode, why: String| {
+        (status, TAKES_NAMES, axum::Json(json!({ "error": why }))).into_response()
+    };
+    let world = records.world();
+    let Some(key) = key_of(&headers, &query).and_then(|key| world.provisioning_key(&key)) else {
+        return no(StatusCode::UNAUTHORIZED, UNKNOWN_KEY.to_owned());
+    };
+    if let Err(busy) = visit.admit(Rank::Ordinary) {
+        return NotServed::from(busy).into_response();
+    }
+    match world.admits(key, asked.0.fleet.as_deref(), clock::now()) {
+        Ok(fleet) => {
+            let target = fleet.target.and_then(|number| world.release(number));
+            let answer = json!({
+                "number": fleet.number,
+                "name": fleet.name,
+                "target": target.map(|release| release.commit.to_string()),
+            });
+            (StatusCode::OK, TAKES_NAMES, axum::Json(answer)).into_response()
+        }
+        Err(refusal @ Refusal::NotOfKey { .. }) => no(StatusCode::NOT_FOUND, refusal.to_string()),
+        Err(refusal) => no(StatusCode::UNAUTHORIZED, refusal.to_string()),
+    }
+}
+
+/// The answer to a device that is about to join with a key that registers nothing here.
+const UNKNOWN_KEY: &str = "this is no provisioning key of this server; make one there with `cotter fleet provisioning-key create FLEET`";
 
 pub(super) async fn register(
     State(records): State<Arc<Records>>,
@@ -63,8 +110,16 @@ pub(super) async fn register(
             names::device_name(random, |name| world.devices().any(|device| device.name == name))
         });
         let device_type = request.device_type;
-        let device = secret::hash(&request.key);
-        world.register(NewDevice { uuid: request.uuid, name, device_type, key: device, by: key, created })
+        let (device, tags) = (secret::hash(&request.key), request.tags);
+        world.register(NewDevice {
+            uuid: request.uuid,
+            name,
+            device_type,
+            key: device,
+            by: key,
+            created,
+            tags,
+        })
     };
     match records.act_for_device(act).await {
         Ok(number) => {
@@ -125,6 +180,10 @@ fn read(body: &[u8]) -> Result<Request, ()> {
         device_type: text("device_type")?.ok_or(())?,
         key,
         name: text("device_name")?,
+        tags: match body.get("tags") {
+            None | Some(Value::Null) => BTreeMap::new(),
+            Some(tags) => BTreeMap::deserialize(tags).map_err(|_| ())?,
+        },
     })
 }
 

@@ -58,6 +58,7 @@ impl From<Refusal> for ApiError {
     fn from(refusal: Refusal) -> Self {
         let (status, code) = match &refusal {
             Refusal::NoSuchFleet { .. }
+            | Refusal::NotOfKey { .. }
             | Refusal::NoSuchDevice { .. }
             | Refusal::NoSuchBar { .. }
             | Refusal::NoSuchKey { .. }

@@ -20,6 +20,8 @@ pub struct NewDevice {
     pub by: KeyHash,
     /// The present time.
     pub created: Timestamp,
+    /// The tags that it asks for.
+    pub tags: BTreeMap<String, String>,
 }
 
 /// Tags to set and tags to remove.
@@ -37,8 +39,8 @@ impl World {
     ///
     /// In this order: [`Refusal::NoSuchKey`], [`Refusal::KeyEnded`]; [`Refusal::Barred`] for the uuid or the key of
     /// a deleted device; [`Refusal::UuidTaken`], [`Refusal::KeyTaken`] (so is the key of a device that an older
-    /// version deleted, as on openBalena); [`Refusal::BadText`];
-    /// [`Refusal::TooManyRegistrations`].
+    /// version deleted, as on openBalena); [`Refusal::BadText`] for its type, its name or a tag;
+    /// [`Refusal::OutOfRange`] for too many tags; [`Refusal::TooManyRegistrations`].
     pub fn register(&self, new: NewDevice) -> Result<(u64, Vec<Change>), Refusal> {
         let key = self.keys.get(&new.by);
         let key = key.ok_or_else(|| Refusal::NoSuchKey { given: new.by.id().to_owned() })?;
@@ -54,6 +56,10 @@ impl World {
         }
         check_device_type(&new.device_type)?;
         check_device_name(&new.name)?;
+        for (key, value) in &new.tags {
+            check_tag(key, value)?;
+        }
+        check_tag_count(new.tags.len())?;
         let used = key.used(new.created)?;
         let number = self.counters.device + 1;
         let device = Device {
@@ -64,7 +70,7 @@ impl World {
             fleet: key.fleet,
             key: new.key,
             pin: None,
-            tags: BTreeMap::new(),
+            tags: new.tags,
             created: new.created,
             reported: Reported::default(),
             provisioned_by: Some(new.by),

@@ -4,7 +4,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::rules::{check_key_name, check_range};
+use super::rules::{check_key_name, check_range, shown};
 use super::{Change, Fleet, KeyEnd, KeyHash, ProvisioningKey, Refusal, World};
 
 /// The default of registrations per minute.
@@ -137,6 +137,34 @@ impl World {
         let mut keys: Vec<_> = self.keys_of(fleet.number).collect();
         keys.sort_by_key(|key| (key.created, &key.hash));
         keys
+    }
+
+    /// Returns the fleet of a key with which a device is about to join the fleet `given`: its name, its number or its uuid.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::KeyEnded`]; [`Refusal::NotOfKey`] for another fleet, whether there is one or not: a key must not tell its
+    /// holder which other fleets there are.
+    pub fn admits(
+        &self,
+        key: &ProvisioningKey,
+        given: Option<&str>,
+        now: Timestamp,
+    ) -> Result<&Fleet, Refusal> {
+        self.check_active(key, now)?;
+        let fleet = self.fleets.get(&key.fleet);
+        let fleet = fleet.ok_or_else(|| Refusal::NoSuchFleet { given: key.fleet.to_string() })?;
+        let is_it = |given: &str| {
+            given == fleet.name || given == fleet.uuid.as_str() || given.parse() == Ok(fleet.number)
+        };
+        match given {
+            Some(given) if !is_it(given) => Err(Refusal::NotOfKey {
+                given: shown(given),
+                fleet: fleet.name.clone(),
+                number: fleet.number,
+            }),
+            Some(_) | None => Ok(fleet),
+        }
     }
 
     pub(super) fn keys_of(&self, fleet: u64) -> impl Iterator<Item = &ProvisioningKey> {

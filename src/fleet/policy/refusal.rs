@@ -93,6 +93,11 @@ pub enum Refusal {
     )]
     NoSuchKey { given: String },
 
+    #[error(
+        "this provisioning key registers devices in fleet {fleet} (number {number}), not in {given:?}; join with --fleet {fleet}, or with a key of the fleet that you mean"
+    )]
+    NotOfKey { given: String, fleet: String, number: u64 },
+
     #[error("fleet {fleet} has a provisioning key {name:?} already; choose another name")]
     KeyNameTaken { name: String, fleet: String },
 

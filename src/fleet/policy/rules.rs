@@ -7,7 +7,9 @@ use std::ops::RangeInclusive;
 
 use super::Refusal;
 use crate::model::text::is_one_line;
-use crate::model::{REGISTRY_ACCEPTS, RegistryPrefix};
+use crate::model::{
+    MOST_TAGS, REGISTRY_ACCEPTS, RegistryPrefix, TAG_KEY_ACCEPTS, TAG_VALUE_ACCEPTS, is_tag_key, is_tag_value,
+};
 
 /// Shortest prefix with which a uuid, commit or key id can be given.
 pub(super) const SHORTEST_PREFIX: usize = 4;
@@ -18,9 +20,6 @@ const NO_PREFIX: &str = "4 or more hex digits alone would be taken for the begin
                          character into it";
 const NO_NUMBER: &str = "digits alone would be taken for a fleet's number, and 32 hex digits for its uuid; put a letter \
                          or '-' into it";
-const TAG_KEY_ACCEPTS: &str = "a key has 1 to 100 letters, digits, '_', '.', '-', ':' and '/', nothing else";
-const TAG_VALUE_ACCEPTS: &str =
-    "a value has at most 255 bytes of visible characters and single spaces inside, and no ',', '=' or '!'";
 const TYPE_ACCEPTS: &str = "it has 1 to 100 of the letters a to z, A to Z, digits, '-', '_' and '.', and begins with a \
                             letter or digit";
 const KEY_LENGTH: &str = "a device key has 16 to 255 characters; 32 random hex digits are usual";
@@ -28,9 +27,6 @@ const KEY_LETTERS: &str =
     "a device key is made of the letters a to z, A to Z, digits, '-', '_', '.', '~', '+', '/' and '='";
 const KEY_GUESSABLE: &str = "a device key must be random, and this one can be guessed: it has fewer than 5 different \
                              characters, or contains the device's uuid";
-
-/// Most tags of a device.
-const MOST_TAGS: u64 = 100;
 
 /// Longest text in a message, in characters.
 pub(super) fn shown(text: &str) -> String {
@@ -89,26 +85,19 @@ pub(super) fn checked_registry(given: Option<&str>) -> Result<Option<String>, Re
 
 /// Checks the key of a tag. An error says what is accepted.
 pub(super) fn check_tag_key(text: &str) -> Result<(), &'static str> {
-    let is_good = (1..=100).contains(&text.len())
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ':' | '/'));
-    if is_good { Ok(()) } else { Err(TAG_KEY_ACCEPTS) }
+    if is_tag_key(text) { Ok(()) } else { Err(TAG_KEY_ACCEPTS) }
 }
 
 /// Checks a tag of a device.
 pub(super) fn check_tag(key: &str, value: &str) -> Result<(), Refusal> {
     check_tag_key(key).map_err(|accepts| bad("tag key", key, accepts))?;
-    let is_good = value.len() <= 255
-        && is_one_line(value)
-        && !value.contains([',', '=', '!'])
-        && !value.starts_with(' ')
-        && !value.ends_with(' ')
-        && !value.contains("  ");
-    if is_good { Ok(()) } else { Err(bad("tag value", value, TAG_VALUE_ACCEPTS)) }
+    if is_tag_value(value) { Ok(()) } else { Err(bad("tag value", value, TAG_VALUE_ACCEPTS)) }
 }
 
 /// Checks the number of tags of a device after a change.
 pub(super) fn check_tag_count(tags: usize) -> Result<(), Refusal> {
-    check_range("number of tags of a device", u64::try_from(tags).ok(), 0..=MOST_TAGS)
+    let most = u64::try_from(MOST_TAGS).unwrap_or(0);
+    check_range("number of tags of a device", u64::try_from(tags).ok(), 0..=most)
 }
 
 /// Checks a device type: the slug of a board.

@@ -21,6 +21,20 @@ fn saved_values_are_found_after_reopening() {
 }
 
 #[test]
+fn a_device_that_leaves_is_forgotten_with_its_target() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path());
+    save_all(&store, &full());
+    store.forget_device().unwrap();
+    let left = Remembered { identity: None, target: None, ..full() };
+    assert_eq!(store.load(), left);
+    drop(store);
+    assert_eq!(remembered(dir.path()).0, left);
+    // Neither copy has it any more.
+    assert_eq!(super::super::inspect(dir.path()).unwrap().identity, None);
+}
+
+#[test]
 fn an_app_that_is_gone_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path());

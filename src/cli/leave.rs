@@ -1,0 +1,141 @@
+//! `cotter leave`: undoes `cotter join` on this device.
+
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::exit::{Unknown, Usage};
+use super::print;
+use super::purge::is_sure;
+use super::unit::{Standing, Unit, as_its_unit};
+use crate::config::{Config, Given, Traces, environment_outside};
+use crate::daemon;
+use crate::model::Identity;
+use crate::store::{self, StoreError};
+
+/// Arguments of `cotter leave`.
+#[derive(Debug, Args)]
+pub(super) struct Leave {
+    /// Keeps this device's identity, so that it is the same device when it joins again
+    #[arg(long)]
+    keep_identity: bool,
+    /// Stops and removes the containers and networks of all apps; volumes are kept
+    #[arg(long)]
+    remove_apps: bool,
+    /// Leaves the apps as they are; this is the default
+    #[arg(long, conflicts_with = "remove_apps")]
+    keep_apps: bool,
+    /// Shows what would be done, and does nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Does it without a question
+    #[arg(long)]
+    yes: bool,
+    /// The agent's settings file [default: /etc/cotter/agent.toml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The unit of the agent with these settings [default: cotter-agent.service, or that of the instance]
+    #[arg(long, value_name = "UNIT")]
+    unit: Option<String>,
+}
+
+/// What there is to be undone.
+struct Joined {
+    traces: Traces,
+    unit: Unit,
+    config: Config,
+    identity: Option<Identity>,
+}
+
+pub(super) async fn run(leave: Leave) -> anyhow::Result<()> {
+    let joined = joined(&leave)?;
+    say(&leave, &joined).await?;
+    if leave.dry_run {
+        print::note("nothing was changed: this was a dry run");
+        return Ok(());
+    }
+    if !leave.yes && !is_sure("This device will leave its cloud.")? {
+        let how = if io::stdin().is_terminal() { "answer yes, or use --yes" } else { "use --yes" };
+        return Err(Usage(format!("nothing was changed; {how}")).into());
+    }
+    joined.unit.stop()?;
+    check_stopped(&joined.config.state_dir)?;
+    // The settings go last, so that all of this can be repeated if a step of it fails.
+    if leave.remove_apps {
+        let removed = daemon::remove_apps(&joined.config).await.context("the apps are not removed")?;
+        print::line(&format!("removed {} containers and {} networks", removed.containers, removed.networks))?;
+    }
+    if joined.identity.is_some() && !leave.keep_identity {
+        daemon::forget_device(&joined.config, leave.remove_apps).context("the identity is not removed")?;
+        print::line("removed the identity of this device")?;
+    }
+    joined.traces.remove()?;
+    for path in joined.traces.files() {
+        print::line(&format!("removed {}", path.display()))?;
+    }
+    if let Some(identity) = joined.identity.filter(|_| !leave.keep_identity) {
+        print::note(&format!(
+            "note: {} still lists the device; at a Cotter fleet server `cotter device delete {}` removes it",
+            joined.traces.endpoint, identity.uuid
+        ));
+    }
+    print::line("this device has left its cloud")
+}
+
+fn joined(leave: &Leave) -> anyhow::Result<Joined> {
+    let given: Given = as_its_unit(leave.config.clone());
+    let Some(traces) = Traces::find(&given)? else {
+        let why = "`cotter join` has written no settings here; settings that were written by hand are removed by hand";
+        return Err(Unknown(why.to_owned()).into());
+    };
+    let unit = Unit::of(leave.unit.as_deref(), given.file.as_deref());
+    let config = Config::load(&given, &environment_outside(&given))
+        .context("the settings must be right, because they say what belongs to this agent")?;
+    let identity = store::inspect(&config.state_dir).ok().and_then(|store| store.identity);
+    Ok(Joined { traces, unit, config, identity })
+}
+
+/// Says what will be done.
+async fn say(leave: &Leave, joined: &Joined) -> anyhow::Result<()> {
+    print::line(&format!("to leave {}:", joined.traces.endpoint))?;
+    match joined.unit.standing() {
+        Some((name, Standing::Installed)) => {
+            print::line(&format!("  the unit {name} is stopped and disabled"))?
+        }
+        Some((_, Standing::NotInstalled | Standing::NoSystemd)) | None => {
+            print::line("  no unit of systemd is stopped: there is none")?;
+        }
+    }
+    let apps = match daemon::count_apps(&joined.config).await {
+        Ok(there) => format!("{} containers and {} networks", there.containers, there.networks),
+        Err(error) if leave.remove_apps => return Err(error).context("the apps cannot be removed"),
+        Err(_) => "containers and networks".to_owned(),
+    };
+    print::line(&match leave.remove_apps {
+        true => format!("  {apps} are removed; volumes and images are kept"),
+        false => format!("  {apps} of its apps are kept as they are, and nothing keeps them running well"),
+    })?;
+    if let Some(Identity { uuid, .. }) = &joined.identity {
+        print::line(&match leave.keep_identity {
+            true => format!("  the identity {uuid} is kept"),
+            false => format!("  the identity {uuid} is removed; it joins as a new device after that"),
+        })?;
+    }
+    for path in joined.traces.files() {
+        print::line(&format!("  {} is removed", path.display()))?;
+    }
+    Ok(())
+}
+
+/// Nothing is taken away from an agent that runs.
+fn check_stopped(state_dir: &Path) -> anyhow::Result<()> {
+    match store::inspect(state_dir) {
+        Ok(store) if store.is_held => {
+            let in_use = StoreError::InUse { path: state_dir.to_owned() };
+            Err(in_use).context("an agent still runs with these settings; stop it first")
+        }
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
