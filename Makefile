@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench cross deb
+.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench cross deb release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
@@ -45,3 +45,6 @@ cross: ## binaries for ARM boards, each weighed and run under qemu with a real e
 
 deb: ## Debian packages for amd64, arm64 and armhf, target/debian/; ZIG=1 for older systems
 	@ZIG=$(ZIG) scripts/deb.sh
+
+release: ## all that a release publishes, into dist/; ARCH="amd64 arm64" for fewer, COTTER_SIGNING_KEY=KEY to sign it
+	@ZIG=$(ZIG) scripts/release.sh $(ARCH)

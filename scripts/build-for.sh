@@ -64,8 +64,13 @@ case $target in
     aarch64-unknown-linux-gnu) get_compiler arm64 aarch64-linux-gnu ;;
     armv7-unknown-linux-gnueabihf) get_compiler armhf arm-linux-gnueabihf ;;
     # Static: the C library comes with Rust's own for musl, and the compiler only has to be for the architecture.
+    x86_64-unknown-linux-musl)
+        libc=musl
+        if [ "${host%%-*}" = x86_64 ]; then linker=cc; else get_compiler amd64 x86_64-linux-gnu; fi
+        ;;
     aarch64-unknown-linux-musl) get_compiler arm64 aarch64-linux-gnu && libc=musl ;;
-    *) die "it is not known how to link for $target; known are aarch64-unknown-linux-gnu, armv7-unknown-linux-gnueabihf, aarch64-unknown-linux-musl and $host" ;;
+    armv7-unknown-linux-musleabihf) get_compiler armhf arm-linux-gnueabihf && libc=musl ;;
+    *) die "it is not known how to link for $target; known are aarch64-unknown-linux-gnu, armv7-unknown-linux-gnueabihf, x86_64-unknown-linux-musl, aarch64-unknown-linux-musl, armv7-unknown-linux-musleabihf and $host" ;;
 esac
 
 if [ "${ZIG:-}" = 1 ] && [ "$libc" = gnu ]; then

@@ -123,7 +123,7 @@ if [ "${1:-}" = --of ]; then
     exit 0
 fi
 
-"$root/scripts/prepare.sh"
+"$root/scripts/prepare.sh" --to-build
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$root/Cargo.toml" | head -n 1)
 packages=()
 arches=("$@")

@@ -13,3 +13,9 @@ say "checking the lints"
 cargo clippy --locked --all-targets -- -D warnings
 say "checking the lints of the device's build, which has no server"
 cargo clippy --locked --no-default-features --lib --bin cotter -- -D warnings
+if command -v shellcheck >/dev/null; then
+    say "checking the shell scripts"
+    shellcheck -x scripts/*.sh packaging/install.sh demo/*.sh .ci/run
+else
+    say "skipped: the lints of shell scripts, because shellcheck is not installed"
+fi

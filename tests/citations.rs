@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 /// What is searched for citations. This file is left out: it cites documents that do not exist.
 const SEARCHED: &[&str] = &[
+    ".github",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
     "README.md",

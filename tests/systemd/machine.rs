@@ -39,16 +39,17 @@ pub(crate) fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).trim_end().to_owned()
 }
 
-/// The folder of a small Debian, made once by debootstrap, without the remains of an earlier run. `None`, with a line
-/// that says why, if it cannot be made.
+/// The folder of a small Debian, made once by debootstrap, without the remains of an earlier run and without a repository
+/// that needs a network. `None`, with a line that says why, if it cannot be made.
 pub(crate) fn debian(work: &Path) -> Option<PathBuf> {
     let (root, made) = (work.join("rootfs"), work.join("made"));
     let path = root.display().to_string();
-    if !made.exists() {
+    // It is made anew when something else is needed in it.
+    let include = "--include=systemd,systemd-sysv,dbus,ca-certificates,curl";
+    if fs::read_to_string(&made).ok().as_deref() != Some(include) {
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(work).unwrap();
         println!("making a small Debian, once");
-        let include = "--include=systemd,systemd-sysv,dbus,ca-certificates";
         let made_it = command("debootstrap").args(["--variant=minbase", include, "bookworm", &path]).output();
         let made_it = made_it.expect("debootstrap is installed");
         if !made_it.status.success() {
@@ -60,7 +61,7 @@ pub(crate) fn debian(work: &Path) -> Option<PathBuf> {
             println!("skipped: no Debian can be made to boot ({})", said.lines().last().unwrap_or_default());
             return None;
         }
-        fs::write(&made, "").unwrap();
+        fs::write(&made, include).unwrap();
     }
     let _ = command("chroot").args([&path, "dpkg", "--purge", "cotter", "cotter-fleet"]).output();
     run(
@@ -68,7 +69,8 @@ pub(crate) fn debian(work: &Path) -> Option<PathBuf> {
         &[
             "-c",
             "cd \"$0\" && rm -rf etc/cotter var/lib/cotter* var/lib/private/cotter* etc/systemd/system/cotter-* \
-         etc/credstore/cotter.* var/log/journal root/bundle.tar",
+         etc/credstore/cotter.* var/log/journal root/bundle.tar srv/dist srv/page etc/apt/sources.list.d/cotter.list \
+         etc/apt/keyrings/cotter.asc etc/apt/sources.list",
             &path,
         ],
     );

@@ -18,6 +18,7 @@
 )]
 
 mod device;
+mod installed;
 mod machine;
 mod packages;
 #[path = "../support/mod.rs"]
@@ -54,7 +55,8 @@ fn obstacle() -> Option<String> {
         );
     }
     let is_missing = |program: &&&str| Command::new(program).arg("--version").output().is_err();
-    let missing = ["debootstrap", "systemd-nspawn", "nsenter", "strip", "dpkg-deb"];
+    let missing =
+        ["debootstrap", "systemd-nspawn", "nsenter", "strip", "dpkg-deb", "apt-ftparchive", "gpg", "curl"];
     let missing = missing.iter().find(is_missing)?;
     Some(format!("{missing} is not installed; scripts/test-systemd.sh installs what is missing"))
 }
@@ -73,6 +75,7 @@ fn the_packages_and_their_units_work_under_systemd() {
     let packages = Packages::build(&work, &root);
     let _space = LockSpace::mount();
     let machine = Machine::boot(root, lab.docker(), &work.join("console.log"));
+    installed::as_the_page_says(&machine, &work, &log);
     the_package_of_both_is_split(&machine, &packages, &log);
     packages_are_installed(&machine, &packages, &log);
     lock_folders_have_a_file_system(&machine, &log);

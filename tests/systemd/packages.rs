@@ -19,7 +19,7 @@ impl Packages {
             // Stripped and not compressed: their size is not tested here.
             let stripped = work.join(name).display().to_string();
             run("strip", &["-o", &stripped, &binary.display().to_string()]);
-            for version in ["1.0.0", "1.0.1"] {
+            for version in ["1.0.0", "1.0.1", env!("CARGO_PKG_VERSION")] {
                 let mut deb = command("scripts/deb.sh");
                 deb.env("DEB_COMPRESSION", "none").args([
                     "--of",
