@@ -191,6 +191,9 @@ pub struct EventStatus {
     pub outcome: Option<String>,
     /// Uuid.
     pub app: Option<String>,
+    /// The app's name, if it is known.
+    #[serde(default)]
+    pub app_name: Option<String>,
     pub service: Option<String>,
     /// A line for people.
     pub what: String,

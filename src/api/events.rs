@@ -22,7 +22,7 @@ use super::document::{EventStatus, SCHEMA_VERSION};
 use super::readers::READERS;
 use super::sources::Sources;
 use crate::listen::Visit;
-use crate::model::{Event, EventKind, Events, Step, text};
+use crate::model::{Event, EventKind, Events, Report, Step, text};
 
 /// How many events are written at once.
 const AT_ONCE: usize = 8;
@@ -46,6 +46,8 @@ impl Default for Ask {
 /// A reader and its position.
 struct Reader {
     events: watch::Receiver<Events>,
+    /// For the names of apps.
+    report: watch::Receiver<Report>,
     /// The last event that it got.
     last: u64,
     run: Arc<str>,
@@ -72,6 +74,7 @@ pub(super) async fn events(
     let last = last.and_then(|id| id.strip_prefix(&*sources.run)?.strip_prefix('-')?.parse().ok());
     let reader = Reader {
         events: sources.events,
+        report: sources.report,
         last: last.unwrap_or(0),
         run: sources.run,
         is_following: ask.follow,
@@ -116,7 +119,7 @@ impl Reader {
             self.last = event.id;
             // Writing to a string cannot fail.
             let _ = writeln!(text, "id: {}-{}", self.run, event.id);
-            write(&mut text, &status(event));
+            write(&mut text, &status(event, &self.report.borrow()));
         }
         text
     }
@@ -135,12 +138,13 @@ fn missed_status(count: u64) -> EventStatus {
         word: None,
         outcome: None,
         app: None,
+        app_name: None,
         service: None,
         what: format!("{count} events"),
     }
 }
 
-fn status(event: &Event) -> EventStatus {
+fn status(event: &Event, report: &Report) -> EventStatus {
     let at = Some(event.at.clone());
     let bare = |kind: &str, outcome: &str, what: String| EventStatus {
         at: at.clone(),
@@ -151,11 +155,14 @@ fn status(event: &Event) -> EventStatus {
     };
     match &event.kind {
         EventKind::Step { step, failure } => {
-            of_step(bare("step", "done", step.to_string()), step, failure.as_ref())
+            let app_name = step.app().and_then(|app| report.app_name(app));
+            let done = bare("step", "done", step.for_people(app_name));
+            of_step(EventStatus { app_name: app_name.map(str::to_owned), ..done }, step, failure.as_ref())
         }
         EventKind::Waiting { waiting, is_over } => EventStatus {
             word: Some(waiting.reason.as_str().to_owned()),
             app: waiting.app.as_ref().map(ToString::to_string),
+            app_name: waiting.app.as_ref().and_then(|app| report.app_name(app)).map(str::to_owned),
             service: waiting.service.as_ref().map(ToString::to_string),
             ..bare("waiting", if *is_over { "over" } else { "begun" }, waiting.why.clone())
         },

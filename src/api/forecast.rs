@@ -36,6 +36,8 @@ pub struct StepStatus {
     pub step: String,
     /// Uuid; absent for images.
     pub app: Option<String>,
+    #[serde(default)]
+    pub app_name: Option<String>,
     pub service: Option<String>,
     /// The step as text. A container that does not exist yet is called `new-` and a number.
     pub what: String,
@@ -72,7 +74,7 @@ impl Forecaster {
 pub(super) fn plan_document(forecast: &Forecast, report: &Report) -> PlanDocument {
     let stage = |stage: &crate::model::ForeseenStage| StageStatus {
         after: stage.after.iter().map(waiting).collect(),
-        steps: stage.steps.iter().map(step).collect(),
+        steps: stage.steps.iter().map(|of| step(of, report)).collect(),
     };
     PlanDocument {
         schema_version: SCHEMA_VERSION,
@@ -83,11 +85,13 @@ pub(super) fn plan_document(forecast: &Forecast, report: &Report) -> PlanDocumen
     }
 }
 
-fn step(step: &Step) -> StepStatus {
+fn step(step: &Step, report: &Report) -> StepStatus {
+    let app_name = step.app().and_then(|app| report.app_name(app));
     StepStatus {
         step: step.verb().to_owned(),
         app: step.app().map(ToString::to_string),
+        app_name: app_name.map(str::to_owned),
         service: step.service().map(|(_, service)| service.to_string()),
-        what: step.to_string(),
+        what: step.for_people(app_name),
     }
 }

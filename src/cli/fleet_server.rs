@@ -68,7 +68,7 @@ const MOST_WORKERS: usize = 16;
 
 /// Runs the command line of `cotter-fleet`, and returns its exit code.
 pub fn fleet_main() -> ExitCode {
-    let verb = match parse::<Cli>() {
+    let verb = match parse::<Cli>(Cli::command()) {
         Ok(cli) => cli.verb,
         Err(code) => return code,
     };

@@ -35,6 +35,7 @@ mod leave;
 mod lock;
 mod logging;
 mod logs;
+mod overview;
 mod plan;
 mod print;
 mod provisioning_key;
@@ -62,7 +63,7 @@ pub use fleet_server::{fleet_definitions, fleet_main};
 
 /// Keeps every device of a fleet on exactly the release it should run.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = false, disable_help_subcommand = true)]
+#[command(version, propagate_version = false)]
 struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -71,29 +72,41 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Runs the agent, which keeps this device on its release
+    #[command(after_help = "Example: cotter agent --config /etc/cotter/agent.toml")]
     Agent(agent::Agent),
-    /// Shows what this device should run, what it runs, and what it waits for
+    /// Shows what this device should run, and what it runs
+    ///
+    /// And what it waits for.
+    #[command(aliases = ["ps", "ls"], after_help = "Example: cotter status --watch")]
     Status(status::Status),
-    /// Explains why this device does not run what it should: each cause, since when, and what clears it
+    /// Explains why this device does not run what it should
+    ///
+    /// Shows each cause, since when it lasts, and what clears it.
     #[command(after_help = "Example: cotter explain web")]
     Explain(explain::Explain),
-    /// Shows the agent's last 256 events, and new ones with --follow
+    /// Shows the agent's last 256 events, or follows them
     #[command(after_help = "Example: cotter events --follow")]
     Events(events::Events),
-    /// Shows the steps that the agent would take next, without taking them; exit code 10 if there are any
+    /// Shows the steps that the agent would take next
+    ///
+    /// Takes none of them. Ends with exit code 10 if there are any.
+    #[command(after_help = "Example: cotter plan --json")]
     Plan(plan::Plan),
     /// Shows how the last releases on this device ended
+    #[command(after_help = "Example: cotter history")]
     History(history::History),
     /// Checks this device and suggests fixes
-    #[command(after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
+    #[command(alias = "doctor", after_help = "Example: cotter check --dont-run cloud,engine-live-restore")]
     Check(check::Check),
-    /// Collects diagnostics into one tar file, with secrets left out
+    /// Collects diagnostics into a tar file, without secrets
     #[command(after_help = "Example: cotter support-bundle --output device.tar")]
     SupportBundle(support_bundle::SupportBundle),
     /// Shows the output of a service
     #[command(after_help = "Example: cotter logs web --follow --tail 20")]
     Logs(logs::ShowLogs),
-    /// Joins this device to a cloud: checks fleet and key there, writes the settings and starts the agent
+    /// Joins this device to a fleet, and starts its agent
+    ///
+    /// Checks fleet and key at the cloud, writes the settings, and enables and starts the agent's unit.
     ///
     /// With a config.json of a cloud instead of an address, only writes the settings.
     #[command(
@@ -101,24 +114,38 @@ enum Verb {
         cotter join config.json --dry-run"
     )]
     Join(join::Join),
-    /// Undoes `cotter join`: stops the agent, and removes what join wrote and this device's identity
+    /// Undoes `cotter join`
+    ///
+    /// Stops the agent, and removes what join wrote and this device's identity.
     #[command(after_help = "Example: cotter leave --dry-run")]
     Leave(leave::Leave),
     /// Shows or checks the agent's settings
     #[command(subcommand)]
     Config(config::Verb),
-    /// Polls the cloud now, for the release that this device should run
+    /// Polls the cloud now, for what this device should run
     #[command(after_help = "Example: cotter update --wait")]
     Update(control::Update),
-    /// Tries a rejected release again, and at once whatever waits after failures
+    /// Tries again what failed, and a rejected release
+    ///
+    /// Whatever waits after failures is tried at once.
+    #[command(after_help = "Example: cotter retry")]
     Retry(control::OfApp),
-    /// Rejects the release that this device should run; the one before it comes back, without network
+    /// Rejects the present release and goes back to the one before
+    ///
+    /// The release before it comes back without network.
+    #[command(after_help = "Example: cotter rollback --app greenhouse")]
     Rollback(control::OfApp),
-    /// Holds this device: no running container is stopped until `cotter unhold`
+    /// Holds this device, so that nothing that runs is stopped
+    ///
+    /// Until `cotter unhold`.
+    #[command(after_help = "Example: cotter hold --reason \"harvest until friday\"")]
     Hold(control::Hold),
     /// Ends the hold, so that updates continue
+    #[command(after_help = "Example: cotter unhold")]
     Unhold(control::Plain),
-    /// Stops a service, until `cotter start` or a release that changes it
+    /// Stops a service
+    ///
+    /// Until `cotter start`, or a release that changes it.
     #[command(after_help = "Example: cotter stop camera")]
     Stop(control::OfService),
     /// Starts a service that `cotter stop` has stopped
@@ -127,13 +154,17 @@ enum Verb {
     /// Stops a service and starts it again
     #[command(after_help = "Example: cotter restart camera --app greenhouse")]
     Restart(control::OfService),
-    /// Removes volumes of an app with their content, after a question; no other command ever does
+    /// Removes volumes of an app with their content
+    ///
+    /// Asks first. No other command ever removes a volume.
     #[command(after_help = "Example: cotter purge greenhouse data")]
     Purge(purge::Purge),
-    /// Prints a script with which a shell completes commands and options
+    /// Prints the completions for a shell
     #[command(after_help = "Example: cotter completion bash > /etc/bash_completion.d/cotter")]
     Completion(completion::Completion),
-    /// Locks updates: while a lock is in force, no update stops a container
+    /// Locks updates, so that none stops a container
+    ///
+    /// While a lock is in force, no update stops a container.
     #[command(subcommand)]
     Lock(lock::Verb),
     /// Manages the fleets of a fleet server
@@ -145,7 +176,9 @@ enum Verb {
     /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
-    /// Builds the images of a compose project, pushes them, and creates a release of them
+    /// Builds a compose project and creates a release of it
+    ///
+    /// Builds its images, pushes them to the fleet's registry, and creates a release of them.
     ///
     /// Images are built by this machine's docker: with buildx if it is installed. If anything fails before the end, no
     /// release is created.
@@ -153,7 +186,13 @@ enum Verb {
         after_help = "Example: cotter push greenhouse --registry registry.example.com/lab --platform linux/arm64"
     )]
     Push(push::Push),
+    /// Prints the version
+    #[command(hide = true)]
+    Version,
 }
+
+/// What `version` prints, as `--version` does.
+const VERSION: &str = concat!("cotter ", env!("CARGO_PKG_VERSION"));
 
 impl Verb {
     async fn run(self) -> anyhow::Result<ExitCode> {
@@ -167,6 +206,7 @@ impl Verb {
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
             Self::Join(join) => return Ok(Box::pin(join::run(join)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,
+            Self::Version => print::line(VERSION),
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,
             Self::Leave(leave) => Box::pin(leave::run(leave)).await,
@@ -225,7 +265,7 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// Runs the command line of `cotter`, and returns its exit code.
 pub fn main() -> ExitCode {
-    let verb = match parse::<Cli>() {
+    let verb = match parse::<Cli>(definitions()) {
         Ok(cli) => cli.verb,
         Err(code) => return code,
     };
@@ -236,13 +276,14 @@ pub fn main() -> ExitCode {
 /// The definitions of all commands of `cotter`, for man pages and completions.
 #[must_use]
 pub fn definitions() -> clap::Command {
-    Cli::command()
+    overview::grouped(Cli::command())
 }
 
 /// Parses the command line. If there is nothing to run, prints the help or the error, and returns the exit code.
-fn parse<C: Parser>() -> Result<C, ExitCode> {
+fn parse<C: Parser>(command: clap::Command) -> Result<C, ExitCode> {
     std::panic::set_hook(Box::new(print::panic));
-    C::try_parse().map_err(|answer| not_run(&answer))
+    let found = command.try_get_matches().and_then(|found| C::from_arg_matches(&found));
+    found.map_err(|answer| not_run(&answer))
 }
 
 /// Runs `command` to its end, prints its error if it has one, and returns its exit code.

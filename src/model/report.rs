@@ -39,6 +39,12 @@ pub struct Report {
 }
 
 impl Report {
+    /// The name of an app, if it is known.
+    #[must_use]
+    pub fn app_name(&self, app: &AppId) -> Option<&str> {
+        self.apps.get(app).map(|app| app.name.as_str()).filter(|name| !name.is_empty())
+    }
+
     /// Makes the report for the time before the first observation of the engine, from the ledger. Without it, a held
     /// device would show no hold for the first moments after a restart.
     #[must_use]

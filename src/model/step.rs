@@ -191,6 +191,18 @@ impl Step {
     }
 }
 
+impl Step {
+    /// The step as a line for people, with the name of its app in place of the uuid, if that is known.
+    #[must_use]
+    pub fn for_people(&self, app_name: Option<&str>) -> String {
+        let line = self.to_string();
+        match (self.app(), app_name) {
+            (Some(app), Some(name)) => line.replace(app.as_str(), name),
+            _ => line,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verb = self.verb();

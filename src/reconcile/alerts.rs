@@ -147,24 +147,25 @@ fn is_back(app: &AppReport) -> bool {
 }
 
 /// Logs alerts, each with the level that suits it.
-pub(super) fn log(raised: Vec<RaisedAlert>) {
+pub(super) fn log<'a>(raised: Vec<RaisedAlert>, name_of: impl Fn(&AppId) -> Option<&'a str>) {
     for event in raised {
         let (alert, message) = (event.alert.as_str(), event.alert.message());
+        let app_name = event.app.as_ref().and_then(&name_of);
         let (app, service) = (event.app.map(display), event.service.map(display));
         let (release, reason) = (event.release.map(display), event.reason.map(Reason::as_str));
         let why = Some(event.why).filter(|why| !why.is_empty());
         match event.alert {
             Alert::Degraded | Alert::EngineStuck => {
-                error!(alert, app, service, release, reason, why, "{message}");
+                error!(alert, app, app_name, service, release, reason, why, "{message}");
             }
-            Alert::UpdateDone => info!(alert, app, service, release, reason, why, "{message}"),
+            Alert::UpdateDone => info!(alert, app, app_name, service, release, reason, why, "{message}"),
             Alert::Rejected
             | Alert::RolledBack
             | Alert::Blocked
             | Alert::EngineLost
             | Alert::StoreRecovered
             | Alert::StoreFailing
-            | Alert::SettingsWrong => warn!(alert, app, service, release, reason, why, "{message}"),
+            | Alert::SettingsWrong => warn!(alert, app, app_name, service, release, reason, why, "{message}"),
         }
     }
 }

@@ -328,10 +328,12 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let (verb, app) = (step.verb(), step.app().map(tracing::field::display));
         let service = step.service().map(|(_, service)| tracing::field::display(service));
         let release = self.release_of(step).map(tracing::field::display);
+        let app_name = step.app().and_then(|app| self.outbox.app_name(app));
+        let what = step.for_people(app_name.as_deref());
         match &outcome {
-            Outcome::Done => info!(step = verb, app, service, release, what = %step, "step done"),
+            Outcome::Done => info!(step = verb, app, app_name, service, release, what, "step done"),
             Outcome::Retry { why, .. } | Outcome::Failed { why } => {
-                warn!(step = verb, app, service, release, what = %step, error = %why, "step failed");
+                warn!(step = verb, app, app_name, service, release, what, error = %why, "step failed");
             }
         }
         self.outbox.note_step(self.host.now(), step, &outcome);
@@ -351,13 +353,15 @@ fn log_notes(target: &Target) {
     for (app, wanted) in &target.apps {
         match wanted {
             TargetApp::Wanted(wanted) => {
+                let app_name = &wanted.app.name;
                 wanted
                     .warnings
                     .iter()
-                    .for_each(|why| info!(%app, %why, "a part of the release has no effect"));
+                    .for_each(|why| info!(%app, app_name, %why, "a part of the release has no effect"));
             }
             TargetApp::Refused(refused) => {
-                refused.refusals.iter().for_each(|why| warn!(%app, %why, "target refused"));
+                let app_name = &refused.name;
+                refused.refusals.iter().for_each(|why| warn!(%app, app_name, %why, "target refused"));
             }
         }
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::model::{Answer, EventKind, Events, Order, Outcome, Plan, Report, Step};
+use crate::model::{Answer, AppId, EventKind, Events, Order, Outcome, Plan, Report, Step};
 use crate::plan::Situation;
 
 use super::alerts::{self, Alerts};
@@ -30,6 +30,11 @@ impl Outbox {
         Self { counters, waiting_log, alerts, report, outlook, events }
     }
 
+    /// The name of an app, as it was last published.
+    pub(super) fn app_name(&self, app: &AppId) -> Option<String> {
+        self.report.borrow().app_name(app).map(str::to_owned)
+    }
+
     /// Adds an event that happened `at`.
     pub(super) fn emit(&self, at: String, kind: EventKind) {
         self.events.send_modify(|events| events.add(at, kind));
@@ -37,7 +42,10 @@ impl Outbox {
 
     /// Writes into a plan since when it waits for each thing. Logs what begins and emits what begins and ends.
     pub(super) fn date_waits(&mut self, plan: &mut Plan, now: impl Fn() -> String) {
-        for kind in self.waiting_log.date(plan, &now) {
+        let report = self.report.borrow();
+        let kinds = self.waiting_log.date(plan, &now, |app| report.app_name(app));
+        drop(report);
+        for kind in kinds {
             self.emit(now(), kind);
         }
     }
@@ -67,7 +75,7 @@ impl Outbox {
     /// Adds the counters, logs the alerts that the report raises, and wakes its readers if it has changed.
     pub(super) fn publish(&mut self, mut report: Report) {
         report.counts.clone_from(&self.counters.counts);
-        alerts::log(self.alerts.raise(&report));
+        alerts::log(self.alerts.raise(&report), |app| report.app_name(app));
         self.report.send_if_modified(|old| {
             let is_changed = *old != report;
             *old = report;

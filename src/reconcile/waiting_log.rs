@@ -14,7 +14,13 @@ pub(super) struct WaitingLog(BTreeMap<Key, Waiting>);
 
 impl WaitingLog {
     /// Writes the start of each wait into a plan, and logs new waits. Returns an event for each wait that began or ended.
-    pub(super) fn date(&mut self, plan: &mut Plan, now: impl Fn() -> String) -> Vec<EventKind> {
+    /// `name_of`: the name of an app.
+    pub(super) fn date<'a>(
+        &mut self,
+        plan: &mut Plan,
+        now: impl Fn() -> String,
+        name_of: impl Fn(&AppId) -> Option<&'a str>,
+    ) -> Vec<EventKind> {
         let mut known: BTreeMap<Key, Waiting> = BTreeMap::new();
         let mut events = Vec::new();
         for waiting in &mut plan.waiting {
@@ -24,7 +30,7 @@ impl WaitingLog {
             waiting.since = before.and_then(|before| before.since).or_else(|| Some(now()));
             known.insert(key, waiting.clone());
             if is_new {
-                log(waiting);
+                log(waiting, waiting.app.as_ref().and_then(&name_of));
                 events.push(EventKind::Waiting { waiting: waiting.clone(), is_over: false });
             }
         }
@@ -35,16 +41,16 @@ impl WaitingLog {
 }
 
 /// Logs a wait. Waits that a step, the target or an alert logs already are logged for debugging only.
-fn log(waiting: &Waiting) {
+fn log(waiting: &Waiting, app_name: Option<&str>) {
     let (app, service) = (
         waiting.app.as_ref().map(tracing::field::display),
         waiting.service.as_ref().map(tracing::field::display),
     );
     let (reason, why) = (waiting.reason.as_str(), waiting.why.as_str());
     match waiting.reason {
-        Reason::Unhealthy => warn!(app, service, reason, why, "waiting"),
+        Reason::Unhealthy => warn!(app, app_name, service, reason, why, "waiting"),
         Reason::Held | Reason::Locked | Reason::Window | Reason::Clock | Reason::Stopped => {
-            info!(app, service, reason, why, "waiting");
+            info!(app, app_name, service, reason, why, "waiting");
         }
         Reason::Downloading
         | Reason::Backoff
@@ -61,7 +67,7 @@ fn log(waiting: &Waiting) {
         | Reason::Dependency
         | Reason::Trial
         | Reason::Rejected
-        | Reason::HandOver => debug!(app, service, reason, why, "waiting"),
+        | Reason::HandOver => debug!(app, app_name, service, reason, why, "waiting"),
     }
 }
 
@@ -84,7 +90,7 @@ mod tests {
         };
         let mut waits = WaitingLog::default();
         let mut since = |mut plan: Plan, now: &str| {
-            waits.date(&mut plan, || now.to_owned());
+            waits.date(&mut plan, || now.to_owned(), |_| None);
             plan.waiting[0].since.clone().unwrap()
         };
         assert_eq!(since(plan(Reason::Downloading, "at 1 %"), "1"), "1");
