@@ -110,7 +110,9 @@ repository() {
     done
     release=(-o APT::FTPArchive::Release::Origin=Cotter -o APT::FTPArchive::Release::Label=Cotter
         -o APT::FTPArchive::Release::Suite=stable -o APT::FTPArchive::Release::Codename=stable
-        -o APT::FTPArchive::Release::Components=main -o "APT::FTPArchive::Release::Architectures=${arches[*]}")
+        -o APT::FTPArchive::Release::Components=main
+        -o "APT::FTPArchive::Release::Date=$(date --utc --date="@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %H:%M:%S +0000')"
+        -o "APT::FTPArchive::Release::Architectures=${arches[*]}")
     apt-ftparchive "${release[@]}" release "$apt/dists/stable" >"$1/Release"
     mv "$1/Release" "$apt/dists/stable/Release"
     if [ -n "${COTTER_SIGNING_KEY:-}" ]; then
