@@ -24,7 +24,7 @@ has_version() { [ -z "$VERSION_ID" ] || dpkg --compare-versions "$VERSION_ID" ge
 # Sets `architecture` and `system`. Ends where no package runs. Tests set OS_RELEASE.
 check_system() {
     command -v apt-get >/dev/null ||
-        die "there is no apt-get here: the packages are for Debian, Ubuntu and Raspberry Pi OS. The static binary runs on any Linux"
+        die "there is no apt-get here: the packages are for Debian, Ubuntu and Raspberry Pi OS. There is a static binary for other systems"
     architecture=$(dpkg --print-architecture)
     case $architecture in
         amd64 | arm64 | armhf) ;;
@@ -37,9 +37,9 @@ check_system() {
     . "${OS_RELEASE:-/etc/os-release}"
     system=${PRETTY_NAME:-$ID $VERSION_ID}
     case $ID in
-        debian | raspbian) has_version 12 || die "$system is too old: Debian 12 or newer is needed. The static binary runs here" ;;
-        ubuntu) has_version 22.04 || die "$system is too old: Ubuntu 22.04 or newer is needed. The static binary runs here" ;;
-        *) die "it is not known whether the package runs on ${system:-this system}. To try, install the .deb with apt-get; the static binary runs on any Linux" ;;
+        debian | raspbian) has_version 12 || die "$system is too old: Debian 12 or newer is needed. There is a static binary for older systems" ;;
+        ubuntu) has_version 22.04 || die "$system is too old: Ubuntu 22.04 or newer is needed. There is a static binary for older systems" ;;
+        *) die "it is not known whether the package runs on ${system:-this system}. To try, install the .deb with apt-get; there is a static binary for other systems" ;;
     esac
 }
 

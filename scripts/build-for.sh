@@ -69,8 +69,7 @@ case $target in
         if [ "${host%%-*}" = x86_64 ]; then linker=cc; else get_compiler amd64 x86_64-linux-gnu; fi
         ;;
     aarch64-unknown-linux-musl) get_compiler arm64 aarch64-linux-gnu && libc=musl ;;
-    armv7-unknown-linux-musleabihf) get_compiler armhf arm-linux-gnueabihf && libc=musl ;;
-    *) die "it is not known how to link for $target; known are aarch64-unknown-linux-gnu, armv7-unknown-linux-gnueabihf, x86_64-unknown-linux-musl, aarch64-unknown-linux-musl, armv7-unknown-linux-musleabihf and $host" ;;
+    *) die "it is not known how to link for $target; known are aarch64-unknown-linux-gnu, armv7-unknown-linux-gnueabihf, x86_64-unknown-linux-musl, aarch64-unknown-linux-musl and $host" ;;
 esac
 
 if [ "${ZIG:-}" = 1 ] && [ "$libc" = gnu ]; then

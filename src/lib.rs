@@ -10,6 +10,7 @@ pub mod config;
 pub mod daemon;
 pub mod doctor;
 pub mod engine;
+pub mod exposition;
 #[cfg(feature = "server")]
 pub mod fleet;
 pub mod host;

@@ -973,3 +973,48 @@ async fn a_damaged_store_is_not_overwritten() {
     assert_eq!(desk.did(Method::GET, "/fleets/lab", Value::Null).await["number"], 1);
     desk.close().await;
 }
+
+/// For Prometheus, which sends the operator's token as operators do.
+#[tokio::test]
+async fn figures_and_devices_are_there_for_a_prometheus_with_the_operators_token() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let key = desk.fleet("lab").await;
+    assert_eq!(desk.register(&key, device(A, "key-a")).await.0, 201);
+    assert_eq!(desk.register(&key, device(B, "key-b")).await.0, 201);
+    let account = json!({ "agent": "1.2.3", "metrics": "192.0.2.7:9599" });
+    assert_eq!(desk.report("key-a", &json!({ A: { "cotter": account } })).await.0, 200);
+    let account = json!({ "agent": "1.2.3", "metrics": "127.0.0.1:22" });
+    assert_eq!(desk.report("key-b", &json!({ B: { "cotter": account } })).await.0, 200);
+
+    for path in ["/metrics", "/metrics/targets"] {
+        for request in [
+            desk.request(Method::GET, path),
+            desk.request(Method::GET, path).bearer_auth(padded("key-a")),
+            desk.request(Method::GET, path).bearer_auth(&key),
+        ] {
+            assert_eq!(request.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "{path}");
+        }
+    }
+    let get = async |path: &str| {
+        let answer = desk.request(Method::GET, path).bearer_auth(&desk.token).send().await.unwrap();
+        let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+        (answer.status().as_u16(), kind, answer.text().await.unwrap())
+    };
+    let (status, kind, page) = get("/metrics").await;
+    assert_eq!((status, kind.as_str()), (200, "text/plain; version=0.0.4; charset=utf-8"));
+    for line in [
+        "cotter_fleet_devices{fleet=\"lab\",state=\"no-target\"} 2\n",
+        "cotter_fleet_devices{fleet=\"lab\",state=\"failing\"} 0\n",
+        "cotter_fleet_agent_devices{fleet=\"lab\",version=\"1.2.3\"} 2\n",
+    ] {
+        assert!(page.contains(line), "{line}{page}");
+    }
+    let (status, kind, targets) = get("/metrics/targets").await;
+    let targets: Value = serde_json::from_str(&targets).unwrap();
+    assert_eq!((status, kind.as_str()), (200, "application/json"));
+    assert_eq!(targets.as_array().unwrap().len(), 1, "loopback is the device's own: {targets}");
+    assert_eq!(targets[0]["targets"], json!(["192.0.2.7:9599"]));
+    assert_eq!(targets[0]["labels"]["__meta_cotter_uuid"], A);
+    desk.close().await;
+}

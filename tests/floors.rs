@@ -22,6 +22,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("plan", &["model"]),
     ("ownership", &[]),
     ("tar", &[]),
+    ("exposition", &["model"]),
     // floor 1: one way to ask over HTTP
     ("http", &["model"]),
     // floor 2: the outside
@@ -36,8 +37,8 @@ const FLOORS: &[(&str, &[&str])] = &[
     // floor 3: the single writer
     ("reconcile", &["model", "plan", "engine", "store"]),
     // floor 4
-    ("api", &["model", "listen", "http"]),
-    ("fleet", &["model", "wire", "ownership", "listen"]),
+    ("api", &["model", "exposition", "listen", "http"]),
+    ("fleet", &["model", "wire", "exposition", "ownership", "listen"]),
     (
         "daemon",
         &[

@@ -173,3 +173,39 @@ fn a_tag_names_the_version_that_is_released() {
     let (succeeded, said) = check("v9.9.9");
     assert!(!succeeded && said.contains("the tag is v9.9.9") && said.contains(tag), "{said}");
 }
+
+/// What `make release` makes of packages, twice.
+#[test]
+fn the_same_packages_give_the_same_repository_and_checksums() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |program: &str, words: &[&str]| {
+        let mut command = Command::new(program);
+        let out = command.args(words).current_dir(env!("CARGO_MANIFEST_DIR")).output();
+        let out = out.unwrap_or_else(|e| panic!("{program} does not run: {e}"));
+        assert!(out.status.success(), "{program} {words:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8_lossy(&out.stderr).into_owned()
+    };
+    let tree = folder.path().join("tree");
+    fs::create_dir_all(tree.join("DEBIAN")).unwrap();
+    let control =
+        "Package: cotter\nVersion: 1.2.0\nArchitecture: arm64\nMaintainer: test\nDescription: test\n";
+    fs::write(tree.join("DEBIAN/control"), control).unwrap();
+    let made = ["one", "two"].map(|name| {
+        let dist = folder.path().join(name);
+        fs::create_dir(&dist).unwrap();
+        let package = dist.join("cotter_1.2.0_arm64.deb");
+        let text = |path: &std::path::Path| path.to_str().unwrap().to_owned();
+        run("env", &["SOURCE_DATE_EPOCH=1", "dpkg-deb", "--build", &text(&tree), &text(&package)]);
+        let said = run("env", &["-u", "COTTER_SIGNING_KEY", "scripts/release.sh", "--finish", &text(&dist)]);
+        assert!(said.contains("unsigned"), "{said}");
+        let read = |name: &str| fs::read_to_string(dist.join(name)).unwrap();
+        let packages = read("apt/dists/stable/main/binary-arm64/Packages");
+        assert!(packages.contains("Filename: pool/main/c/cotter/cotter_1.2.0_arm64.deb"), "{packages}");
+        (read("SHA256SUMS"), read("apt/dists/stable/Release"))
+    });
+    let (sums, release) = &made[0];
+    let names: Vec<_> = sums.lines().filter_map(|line| line.split_once("  ")).map(|(_, name)| name).collect();
+    assert_eq!(names, ["apt.tar.gz", "cotter_1.2.0_arm64.deb", "install.sh"]);
+    assert!(release.contains("Architectures: arm64\n") && release.contains("SHA256:"), "{release}");
+    assert_eq!(made[0], made[1]);
+}

@@ -28,7 +28,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const FLEET: &str = "fleet.example.com";
 const REGISTRY: &str = "registry.example.com";
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The only code block of a language in the page.
 fn block(language: &str) -> String {

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::exposition::{Family, Page, Type};
+use crate::exposition::{Family, Page, Type};
 use crate::model::{
     AppId, AppReport, CloudReport, Health, Report, ServiceReport, ServiceStatus, UpdateStatus,
 };
@@ -13,6 +13,11 @@ use crate::model::{
 use Type::{Counter, Gauge, Summary};
 
 const BUILD: Family = ("cotter_build_info", Gauge, "Version and instance of this agent.");
+const DEVICE: Family = (
+    "cotter_device_info",
+    Gauge,
+    "The device: its uuid, its name in the cloud, and the version of its agent.",
+);
 const MEMORY: Family = ("process_resident_memory_bytes", Gauge, "Resident memory size in bytes.");
 const ENGINE: Family = ("cotter_engine_up", Gauge, "Whether the container engine can be observed.");
 const STORE: Family = ("cotter_store_up", Gauge, "Whether the store can be written.");
@@ -74,6 +79,9 @@ const CONTACT: Family = (
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Around<'a> {
     pub(super) instance: &'a str,
+    pub(super) uuid: &'a str,
+    /// Its name in the cloud; `None` before the first target.
+    pub(super) name: Option<&'a str>,
     pub(super) cloud: Option<&'a CloudReport>,
     /// Time since the device booted.
     pub(super) uptime: Duration,
@@ -87,6 +95,12 @@ pub(super) fn metrics(report: &Report, around: Around<'_>) -> String {
     let mut page = Page::default();
     let labels = vec![("instance_name", around.instance), ("version", env!("CARGO_PKG_VERSION"))];
     page.add(BUILD, [("", labels, 1.0)]);
+    let device = vec![
+        ("uuid", around.uuid),
+        ("name", around.name.unwrap_or_default()),
+        ("version", env!("CARGO_PKG_VERSION")),
+    ];
+    page.add(DEVICE, [("", device, 1.0)]);
     page.add(MEMORY, around.memory.map(|bytes| ("", vec![], float(bytes))));
     page.add(ENGINE, [("", vec![], truth(report.engine_error.is_none()))]);
     page.add(STORE, [("", vec![], truth(report.store_error.is_none()))]);
@@ -221,9 +235,9 @@ fn float(number: u64) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 23] = [
-    BUILD, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, RESTARTS, UPDATES,
-    ROLLBACKS, PULLS, PULLED, FETCHED, TOTAL, PROGRESS, STEPS, POLLS, FAILURES, DELETED, CONTACT,
+const ALL: [Family; 24] = [
+    BUILD, DEVICE, MEMORY, ENGINE, STORE, HELD, RELEASE, AT_TARGET, WAITING, SERVICE, HEALTHY, RESTARTS,
+    UPDATES, ROLLBACKS, PULLS, PULLED, FETCHED, TOTAL, PROGRESS, STEPS, POLLS, FAILURES, DELETED, CONTACT,
 ];
 
 #[cfg(test)]
@@ -235,7 +249,9 @@ mod tests {
     /// The names of metrics in a text, without the ends of a summary.
     fn named(text: &str) -> BTreeSet<&str> {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-        let names = words.filter(|w| w.starts_with("cotter_") || w.starts_with("process_"));
+        // Those of the fleet server are held by its own test.
+        let is_ours = |w: &&str| w.starts_with("cotter_") && !w.starts_with("cotter_fleet_");
+        let names = words.filter(|w| is_ours(w) || w.starts_with("process_"));
         names.map(|w| w.trim_end_matches("_sum").trim_end_matches("_count")).collect()
     }
 

@@ -8,7 +8,6 @@ mod client;
 mod control;
 mod document;
 mod events;
-mod exposition;
 mod forecast;
 mod inherited;
 mod logs;

@@ -16,6 +16,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use crate::exposition;
 use crate::listen::{self, Admission, Limits, Listener};
 
 use super::Inherited;
@@ -163,14 +164,17 @@ async fn plan(State(sources): State<Sources>) -> Json<PlanDocument> {
 
 async fn get_metrics(State(sources): State<Sources>) -> impl IntoResponse {
     let cloud = sources.cloud.as_ref().map(|cloud| cloud.borrow().clone());
+    let delivered = sources.target.borrow().clone();
     let around = Around {
         instance: &sources.who.instance,
+        uuid: &sources.who.uuid,
+        name: delivered.as_ref().map(|delivered| delivered.target.device_name.as_str()),
         cloud: cloud.as_ref(),
         uptime: (sources.uptime)(),
         memory: (sources.memory)(),
     };
     let text = metrics(&sources.report.borrow(), around);
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
+    ([(header::CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
 }
 
 async fn status(State(sources): State<Sources>) -> Json<StatusDocument> {

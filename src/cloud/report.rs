@@ -1,5 +1,6 @@
 //! Reports to the cloud what runs. A report is complete, and is sent only after a change and not too often.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -31,6 +32,8 @@ pub struct Reporter {
     pub longest_wait: Duration,
     /// How many of the last lines of a failed service are reported to our own fleet server.
     pub lines: usize,
+    /// Where other machines reach the metrics of this device; asked for each report, because addresses change.
+    pub metrics: Box<dyn Fn() -> Option<SocketAddr> + Send + Sync>,
     /// Whether the cloud is our own fleet server, which takes accounts besides the protocol's fields.
     pub takes_accounts: bool,
 }
@@ -96,7 +99,10 @@ impl Reporter {
             return Ok(());
         }
         let mut full = report::render(&current, &self.facts);
-        full.account = self.takes_accounts.then(|| Account::new(&current, self.lines));
+        full.account = self.takes_accounts.then(|| {
+            let metrics = (self.metrics)().map(|address| address.to_string());
+            Account { metrics, ..Account::new(&current, self.lines) }.bounded()
+        });
         let changes = difference(&full, acknowledged);
         if changes == DeviceReport::default() {
             return Ok(());

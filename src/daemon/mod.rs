@@ -21,6 +21,7 @@ mod persistence;
 mod signals;
 mod systemd;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,7 +155,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
             interval: cloud.poll_interval,
             wanted_interval,
         };
-        let client = Client::new(http, &cloud.endpoint, cloud.request_timeout);
+        let client = (Client::new(http, &cloud.endpoint, cloud.request_timeout), config.metrics_listen);
         tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));
     } else {
         warn!("no cloud is set; what was last received goes on running");
@@ -316,9 +317,9 @@ fn spawn_reconciler(
     });
 }
 
-/// Registers if need be, then polls and reports until `stop`.
+/// Registers if need be, then polls and reports until `stop`. `metrics`: where they are served, if anywhere.
 async fn talk_to_cloud(
-    client: Client,
+    (client, metrics): (Client, Option<SocketAddr>),
     cloud: CloudConfig,
     start: Start,
     mut identity: Identity,
@@ -343,6 +344,7 @@ async fn talk_to_cloud(
         gap: cloud.report_interval,
         longest_wait: cloud.poll_interval,
         lines: cloud.report_lines,
+        metrics: Box::new(move || metrics.and_then(host::reached_at)),
         takes_accounts: false,
     };
     let dropped = joining::drop_key(&client, &cloud, &identity, (&store, &poll_now), &stop);

@@ -13,6 +13,7 @@ pub mod policy;
 
 mod allowance;
 mod clock;
+mod metrics;
 mod names;
 mod records;
 mod render;
@@ -40,6 +41,7 @@ mod tests {
         let described: BTreeSet<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
         let operators = operator_api::table().map(|(path, _)| format!("/api/v1{path}"));
         let devices = device_api::table().map(|(path, _)| path.to_owned());
-        assert_eq!(described, operators.into_iter().chain(devices).collect());
+        let metrics = operator_api::table_of_metrics().map(|(path, _)| path.to_owned());
+        assert_eq!(described, operators.into_iter().chain(devices).chain(metrics).collect());
     }
 }

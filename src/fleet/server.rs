@@ -123,6 +123,7 @@ impl Server {
         let address = listener.address().map_err(listen_error)?;
         let routes = Router::new()
             .merge(device_api::routes())
+            .merge(operator_api::routes_of_metrics(secret::hash(&token)))
             .nest("/api/v1", operator_api::routes(secret::hash(&token)))
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)

@@ -133,4 +133,4 @@ fn words(wait: &Wait, target: &str) -> String {
 
 #[cfg(test)]
 #[path = "standing_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -8,7 +8,7 @@ use crate::fleet::policy::{KeyHash, NewDevice, NewFleet, NewRelease, NewService,
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 
 /// A world with a fleet, its target `two` (number 2), the release `one` before it, and a device that reported this.
-fn world(reported: impl FnOnce(&mut Reported)) -> World {
+pub(in crate::fleet) fn world(reported: impl FnOnce(&mut Reported)) -> World {
     let mut world = World::default();
     let now = Timestamp::UNIX_EPOCH;
     let apply =

@@ -1,6 +1,7 @@
 //! The machine: clock, random numbers, ports, disks, service manager, and the folders in which apps lock their updates.
 //! Does not know what they are used for.
 
+mod address;
 mod clock;
 mod condition;
 mod disk;
@@ -16,6 +17,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::text::one_line;
 
+pub use address::reached_at;
 pub use clock::{trust, window};
 pub use condition::{Memory, Unit, ask, is_clock_synced, keeps_journal, memory, power, unit};
 pub use disk::{Disk, disk_of, free};

@@ -1,6 +1,8 @@
 //! What a device reports to our own fleet server besides the fields of the protocol: what it waits for, and how services
 //! failed. Clouds that speak only the protocol are not sent it.
 
+use std::net::{IpAddr, SocketAddr};
+
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -32,6 +34,9 @@ pub struct Account {
     /// Newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<Evidence>,
+    /// IP address and port where its metrics are served, if other machines may reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
 }
 
 /// What a device waits for.
@@ -102,6 +107,7 @@ impl Account {
             target: report.apps.values().find_map(|app| app.target.as_ref()).map(ToString::to_string),
             waiting: of_device.into_iter().flatten().chain(waits).collect(),
             evidence: evidence.collect(),
+            metrics: None,
         }
         .bounded()
     }
@@ -130,8 +136,15 @@ impl Account {
             target: self.target.map(word),
             waiting: waiting.collect(),
             evidence: evidence.collect(),
+            metrics: self.metrics.filter(|address| is_reachable(address)),
         }
     }
+}
+
+/// Returns whether a text is an address and port that another machine could reach.
+fn is_reachable(text: &str) -> bool {
+    let is_some = |ip: IpAddr| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast();
+    text.parse().is_ok_and(|address: SocketAddr| is_some(address.ip()) && address.port() != 0)
 }
 
 /// Returns a reason without the line that evidence has added to its end.
@@ -213,11 +226,25 @@ mod tests {
             target: Some(long()),
             waiting: std::iter::repeat_with(wait).take(100).collect(),
             evidence: (0..50).map(evidence).collect(),
+            metrics: Some(long()),
         };
         let account = account.bounded();
         let text = serde_json::to_string(&account).unwrap();
         assert!(text.len() < 48 * 1024, "{}", text.len());
         assert!(!text.contains("\\u001b"));
+        assert_eq!(account.metrics, None);
+        for (address, is_kept) in [
+            ("192.0.2.7:9599", true),
+            ("[2001:db8::7]:9599", true),
+            ("127.0.0.1:9599", false),
+            ("0.0.0.0:9599", false),
+            ("192.0.2.7:0", false),
+            ("192.0.2.7", false),
+            ("metadata.example.com:80", false),
+        ] {
+            let account = Account { metrics: Some(address.to_owned()), ..Account::default() };
+            assert_eq!(account.bounded().metrics.is_some(), is_kept, "{address}");
+        }
         let kept: Vec<_> = account.evidence.iter().map(|one| one.at.as_str()).collect();
         assert_eq!(kept, ["46", "47", "48", "49"], "the newest are kept");
         assert_eq!(account.clone().bounded(), account, "once is enough");

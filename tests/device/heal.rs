@@ -1,6 +1,9 @@
 //! What goes wrong with a good release, and what is done for it.
 
+use std::process::Command;
 use std::time::Duration;
+
+use serde_json::{Value, json};
 
 use crate::support::{Agent, Fleet, FleetServer, Lab, eventually, metrics, unix_get};
 use crate::{shop, until_done};
@@ -54,6 +57,8 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
     let mut agent = Agent::prepare(&lab, &server.url, &fleet, "till");
     agent.set("heal.restarts=2");
     agent.set("heal.window=20s");
+    // Not an address of this machine, so nothing listens there. It is reported all the same.
+    agent.set("metrics.listen=192.0.2.7:9599");
     agent.start_again();
     agent.until_serves("web", "one", "r1");
     until_done(&agent, "one");
@@ -65,6 +70,19 @@ fn an_unhealthy_service_is_restarted_so_often_and_no_more() {
     assert_eq!(agent.service("web").unwrap().id, web.id, "it is the same container");
     assert_eq!(agent.service("db").unwrap().standing(), db, "no other container was touched");
     let page = metrics::Page::read(&unix_get(&agent.status_socket(), "/v1/metrics").unwrap().body);
+    let named = "name=\"till\",version=\"";
+    let is_named = |line: &str| line.starts_with("cotter_device_info{uuid=\"") && line.contains(named);
+    assert!(page.text.lines().any(is_named), "{}", page.text);
+    eventually("the fleet server says where its metrics are", Duration::from_secs(20), || {
+        let token = std::fs::read_to_string(server.token_file()).unwrap();
+        let mut curl = Command::new("curl");
+        curl.args(["-fsS", "-H", &format!("Authorization: Bearer {}", token.trim())]);
+        let out = curl.arg(format!("{}/metrics/targets", server.url)).output().expect("curl is installed");
+        let targets: Value = serde_json::from_slice(&out.stdout).ok()?;
+        let labels = &targets[0]["labels"];
+        let is_found = targets[0]["targets"] == json!(["192.0.2.7:9599"]);
+        (is_found && labels["__meta_cotter_name"] == "till").then_some(())
+    });
     let restarts = |service: &str, why: &str| {
         let all = page.text.lines().filter(|line| line.starts_with("cotter_service_restarts_total{"));
         let labels = format!("service=\"{service}\",why=\"{why}\"}} ");

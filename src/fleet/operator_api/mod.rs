@@ -1,4 +1,4 @@
-//! The API of operators: JSON under `/api/v1`, with a bearer token.
+//! The API of operators: JSON under `/api/v1`, and metrics at `/metrics`, with a bearer token.
 //!
 //! It finds things by the names that people use (a fleet's name, the beginning of a uuid), calls the policy and returns its
 //! result. It decides nothing.
@@ -8,6 +8,7 @@ mod barred;
 mod devices;
 mod fleets;
 mod keys;
+mod metrics;
 mod releases;
 
 use std::sync::Arc;
@@ -66,6 +67,18 @@ pub(super) fn routes(token: KeyHash) -> Router<Arc<Records>> {
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
         .layer(middleware::from_fn_with_state(token, only_operators))
+}
+
+/// The routes of Prometheus, which are at the root of the server.
+pub(super) fn table_of_metrics() -> [(&'static str, MethodRouter<Arc<Records>>); 2] {
+    [("/metrics", get(metrics::page)), ("/metrics/targets", get(metrics::targets))]
+}
+
+pub(super) fn routes_of_metrics(token: KeyHash) -> Router<Arc<Records>> {
+    table_of_metrics()
+        .into_iter()
+        .fold(Router::new(), |router, (path, route)| router.route(path, route))
+        .route_layer(middleware::from_fn_with_state(token, only_operators))
 }
 
 async fn openapi() -> impl IntoResponse {

@@ -1,4 +1,4 @@
-//! The text format in which Prometheus reads metrics (version 0.0.4). Knows no metric.
+//! Writes metrics in the text format that Prometheus reads (version 0.0.4). Does not know what they measure.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -7,25 +7,28 @@ use crate::model::text::one_line;
 
 /// What a metric's value means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Type {
-    /// It only rises, and starts at zero with each run of the agent.
+pub enum Type {
+    /// It only rises, and starts at zero with each run of the program.
     Counter,
     Gauge,
     /// Two counters, `_sum` and `_count`.
     Summary,
 }
 
+/// The type of the content, for HTTP.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
 /// A metric: its name, its type, and a sentence of help.
-pub(super) type Family = (&'static str, Type, &'static str);
+pub type Family = (&'static str, Type, &'static str);
 
 /// A page of metrics, family by family.
 #[derive(Debug, Default)]
-pub(super) struct Page(String);
+pub struct Page(String);
 
 impl Page {
     /// Adds a family and its samples, each with the suffix of its name, its labels and its value. A page may have only
     /// one sample with the same labels, so the values of several are added up. Without samples nothing is added.
-    pub(super) fn add<'a>(
+    pub fn add<'a>(
         &mut self,
         (name, kind, help): Family,
         samples: impl IntoIterator<Item = (&'static str, Vec<(&'static str, &'a str)>, f64)>,
@@ -52,7 +55,9 @@ impl Page {
         }
     }
 
-    pub(super) fn into_text(self) -> String {
+    /// The text of the page.
+    #[must_use]
+    pub fn into_text(self) -> String {
         self.0
     }
 }

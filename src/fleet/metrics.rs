@@ -1,0 +1,119 @@
+//! What a Prometheus asks the fleet server: figures of the fleets, and where it finds the metrics of each device.
+//!
+//! All is computed on request, in one pass over the devices, so that a scrape costs the same however many fleets there are.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::policy::{Device, World};
+use super::standing::{self, Contact};
+use crate::exposition::{Family, Page, Type};
+use crate::wire::operator_api::DeviceState;
+
+use Type::Gauge;
+
+const BUILD: Family = ("cotter_fleet_build_info", Gauge, "Version of this fleet server.");
+const DEVICES: Family =
+    ("cotter_fleet_devices", Gauge, "Devices by fleet and state, in the words of `cotter device list`.");
+const BY_TARGET: Family = (
+    "cotter_fleet_release_target_devices",
+    Gauge,
+    "Devices that should run a release, by fleet and release.",
+);
+const BY_RUNNING: Family =
+    ("cotter_fleet_release_running_devices", Gauge, "Devices that run a release completely, as they report.");
+const BY_AGENT: Family =
+    ("cotter_fleet_agent_devices", Gauge, "Devices by fleet and version of Cotter's agent, as they report.");
+
+/// Devices by number of their fleet and something else.
+type Counts<T> = BTreeMap<(u64, T), usize>;
+
+/// Makes the page of `GET /metrics`.
+pub(super) fn page(world: &World, contact: impl Fn(&Device) -> Contact) -> String {
+    let mut states: Counts<DeviceState> = Counts::new();
+    let (mut targets, mut running): (Counts<u64>, Counts<u64>) = (Counts::new(), Counts::new());
+    let mut agents: Counts<&str> = Counts::new();
+    // Every state has a sample, so that an alert about one is not about missing data.
+    for fleet in world.fleets() {
+        states.extend(DeviceState::ALL.map(|state| ((fleet.number, state), 0)));
+    }
+    for device in world.devices() {
+        let state = standing::of(world, device, contact(device)).state;
+        *states.entry((device.fleet, state)).or_default() += 1;
+        if let Some(target) = world.target_of(device) {
+            *targets.entry((device.fleet, target.number)).or_default() += 1;
+        }
+        // A device that was moved may still run a release of the fleet before.
+        if let Some(release) = device.reported.running {
+            *running.entry((device.fleet, release)).or_default() += 1;
+        }
+        if let Some(account) = &device.reported.account {
+            *agents.entry((device.fleet, account.agent.as_str())).or_default() += 1;
+        }
+    }
+    let mut page = Page::default();
+    page.add(BUILD, [("", vec![("version", env!("CARGO_PKG_VERSION"))], 1.0)]);
+    let name = |fleet: &u64| world.fleet(*fleet).map_or("", |fleet| fleet.name.as_str());
+    let samples = states.iter().map(|((fleet, state), count)| {
+        ("", vec![("fleet", name(fleet)), ("state", state.as_str())], float(*count))
+    });
+    page.add(DEVICES, samples);
+    for (family, counts) in [(BY_TARGET, &targets), (BY_RUNNING, &running)] {
+        let samples = counts.iter().filter_map(|((fleet, release), count)| {
+            let commit = world.release(*release)?.commit.as_str();
+            Some(("", vec![("fleet", name(fleet)), ("release", commit)], float(*count)))
+        });
+        page.add(family, samples);
+    }
+    let samples = agents.iter().map(|((fleet, version), count)| {
+        ("", vec![("fleet", name(fleet)), ("version", *version)], float(*count))
+    });
+    page.add(BY_AGENT, samples);
+    page.into_text()
+}
+
+/// A device in the form of Prometheus's HTTP service discovery.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Scraped {
+    /// IP address and port; always one.
+    targets: [String; 1],
+    labels: BTreeMap<String, String>,
+}
+
+/// Returns where the metrics of each device are, for those that report an address.
+pub(super) fn targets(world: &World) -> Vec<Scraped> {
+    let scraped = |device: &Device| {
+        let address = device.reported.account.as_ref()?.metrics.clone()?;
+        let mut labels = BTreeMap::new();
+        for (key, value) in &device.tags {
+            // Of two tags that become one label, the first in order stays.
+            labels.entry(format!("__meta_cotter_tag_{}", label(key))).or_insert_with(|| value.clone());
+        }
+        let fleet = world.fleet(device.fleet).map_or_else(String::new, |fleet| fleet.name.clone());
+        labels.insert("__meta_cotter_uuid".to_owned(), device.uuid.to_string());
+        labels.insert("__meta_cotter_name".to_owned(), device.name.clone());
+        labels.insert("__meta_cotter_fleet".to_owned(), fleet);
+        labels.insert("__meta_cotter_device_type".to_owned(), device.device_type.clone());
+        Some(Scraped { targets: [address], labels })
+    };
+    world.devices().filter_map(scraped).collect()
+}
+
+/// A name of a label: letters, digits and `_` only.
+fn label(key: &str) -> String {
+    key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other number")]
+fn float(count: usize) -> f64 {
+    count as f64
+}
+
+/// Every family.
+#[cfg(test)]
+const ALL: [Family; 5] = [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT];
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

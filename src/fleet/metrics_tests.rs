@@ -1,0 +1,75 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::*;
+use crate::fleet::policy::Tagging;
+use crate::fleet::standing::tests::world;
+use crate::wire::account::Account;
+
+fn account(metrics: Option<&str>) -> Option<Arc<Account>> {
+    let metrics = metrics.map(str::to_owned);
+    Some(Arc::new(Account {
+        agent: "1.2.3".into(),
+        target: Some("two".into()),
+        metrics,
+        ..Account::default()
+    }))
+}
+
+fn tag(world: &mut World, tags: &[(&str, &str)]) {
+    let set = tags.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let device = world.find_device("board").unwrap().clone();
+    let changes = world.tag_device(&device, &Tagging { set, remove: Vec::new() }).unwrap();
+    changes.into_iter().for_each(|change| world.apply(change));
+}
+
+#[test]
+fn the_document_has_every_metric_and_no_other() {
+    let words =
+        include_str!("../../docs/metrics.md").split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let named: BTreeSet<_> = words.filter(|word| word.starts_with("cotter_fleet_")).collect();
+    assert_eq!(named, ALL.iter().map(|(name, _, _)| *name).collect());
+}
+
+#[test]
+fn devices_are_counted_by_state_release_and_agent() {
+    let world = world(|reported| (reported.running, reported.account) = (Some(1), account(None)));
+    let lines = |contact| {
+        let text = page(&world, |_| contact);
+        let is_wanted = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
+        text.lines().filter(is_wanted).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = |state| {
+        vec![
+            format!("cotter_fleet_build_info{{version=\"{version}\"}} 1"),
+            format!("cotter_fleet_devices{{fleet=\"lab\",state=\"{state}\"}} 1"),
+            "cotter_fleet_release_target_devices{fleet=\"lab\",release=\"two\"} 1".to_owned(),
+            "cotter_fleet_release_running_devices{fleet=\"lab\",release=\"one\"} 1".to_owned(),
+            "cotter_fleet_agent_devices{fleet=\"lab\",version=\"1.2.3\"} 1".to_owned(),
+        ]
+    };
+    assert_eq!(lines(Contact::Recent), expected("updating"));
+    assert_eq!(lines(Contact::Old), expected("offline"));
+    let text = page(&world, |_| Contact::Recent);
+    assert_eq!(text.matches("cotter_fleet_devices{").count(), DeviceState::ALL.len(), "{text}");
+}
+
+#[test]
+fn a_device_is_scraped_where_it_says_and_not_without_an_address() {
+    assert_eq!(targets(&world(|reported| reported.account = account(None))), []);
+    assert_eq!(targets(&world(|_| {})), []);
+    let mut world = world(|reported| reported.account = account(Some("192.0.2.7:9599")));
+    tag(&mut world, &[("ring", "canary"), ("a-b", "first"), ("a.b", "second")]);
+    let uuid = "a".repeat(32);
+    let labels = [
+        ("__meta_cotter_device_type", "generic-amd64"),
+        ("__meta_cotter_fleet", "lab"),
+        ("__meta_cotter_name", "board"),
+        ("__meta_cotter_tag_a_b", "first"),
+        ("__meta_cotter_tag_ring", "canary"),
+        ("__meta_cotter_uuid", &uuid),
+    ];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    assert_eq!(targets(&world), [Scraped { targets: ["192.0.2.7:9599".to_owned()], labels }]);
+}
