@@ -615,6 +615,58 @@ fn a_name_and_tags_are_resolved_by_our_server_alone() {
     assert_eq!(device["tags"], serde_json::json!({ "rack": "2", "site": "a" }));
 }
 
+/// What an operator does with the fleet later reaches a device that joined by the fleet's name.
+#[test]
+fn a_device_that_joined_by_name_follows_its_fleet_when_that_is_renamed_and_deleted() {
+    let desk = Desk::new();
+    let (code, said) =
+        desk.cotter(&["join", "URL", "--fleet", "greenhouse", "--key", "KEY", "--no-start"], "");
+    assert_eq!(code, 0, "{said}");
+    let image = format!("127.0.0.1:1/web@sha256:{}", "a".repeat(64));
+    desk.write("compose.yml", &format!("services: {{ web: {{ image: '{image}' }} }}\n"));
+    let file = desk.path("compose.yml").display().to_string();
+    desk.server.cli(&["release", "create", "greenhouse", "--file", &file, "--commit", "r1"]);
+    let start = || {
+        let mut command = Program::cotter();
+        command.arg("agent").arg("--config").arg(desk.path("agent.toml"));
+        Program::start("agent", command, &desk.path("agent.log"))
+    };
+    let app = || {
+        let status = desk.status()?;
+        let app = &status["apps"][0];
+        Some((app["name"].as_str()?.to_owned(), app["target"].as_str()?.to_owned()))
+    };
+    let is_named = |name: &str| {
+        eventually(&format!("an app {name}"), Duration::from_secs(30), || {
+            (app()? == (name.to_owned(), "r1".to_owned())).then_some(())
+        });
+    };
+    let agent = start();
+    is_named("greenhouse");
+    desk.server.cli(&["fleet", "rename", "greenhouse", "hothouse"]);
+    is_named("hothouse");
+    drop(agent);
+    // Its settings have the old name, which it does not need any more.
+    let _agent = start();
+    is_named("hothouse");
+    eventually("a poll", Duration::from_secs(20), || {
+        let cloud = desk.status()?["cloud"].clone();
+        (cloud["last_contact"].is_string() && cloud["error"].is_null()).then_some(())
+    });
+    // Whoever joins by the old name now is told the new one.
+    let mut other = Desk::new();
+    other.keys.clone_from(&desk.keys);
+    let (code, said) = other.cotter(&["join", &desk.server.url, "--fleet", "greenhouse", "--key", "KEY"], "");
+    assert!(code == 5 && said.contains("in fleet hothouse (number 1), not in \"greenhouse\""), "{said}");
+
+    desk.server.cli(&["fleet", "delete", "hothouse", "--with-devices", "--yes"]);
+    eventually("it is told", Duration::from_secs(20), || {
+        let error = desk.status()?["cloud"]["error"].as_str()?.to_owned();
+        error.contains("this device was deleted from its fleet").then_some(())
+    });
+    assert_eq!(app(), Some(("hothouse".to_owned(), "r1".to_owned())), "what it has stays");
+}
+
 /// It neither makes a folder nor begins to run.
 #[test]
 fn an_agent_without_any_settings_says_what_to_do() {
