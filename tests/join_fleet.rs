@@ -333,7 +333,7 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
         ("tags at a balena cloud", "1 --key KEY --tag site=a", "tags at registration"),
     ] {
         let line = format!(
-            "{} is no Cotter fleet server, and takes no {taken}; give the number of the fleet with --fleet, and no --tag",
+            "{} is no Cotter fleet server of this version, and takes no {taken}; give the number of the fleet with --fleet, and no --tag",
             balena.url
         );
         assert_refused(&desk, what, &words_of(&with(&balena.url, rest)), "", 2, &line);
@@ -470,10 +470,20 @@ fn leaves(desk: &Desk, uuid: &str) {
     let expected = "error: `cotter join` has written no settings here; settings that were written by hand are removed by hand";
     assert_eq!((code, said.as_str()), (5, expected));
 
-    // It comes back as another device.
+    // It comes back as another device, and is told of its release.
+    let image = format!("127.0.0.1:1/web@sha256:{}", "a".repeat(64));
+    desk.write("compose.yml", &format!("services: {{ web: {{ image: '{image}' }} }}\n"));
+    let file = desk.path("compose.yml").display().to_string();
+    desk.server.cli(&["release", "create", "greenhouse", "--file", &file, "--commit", "r1"]);
     let (code, said) =
         desk.cotter(&[&["join", "URL", "--fleet", "1", "--key", "KEY"][..], &unit].concat(), "");
     assert_eq!(code, 0, "{said}");
+    assert!(
+        said.ends_with(
+            "\nit will run release r1 of greenhouse; `cotter status --watch` shows how it gets there"
+        ),
+        "{said}"
+    );
     let again = desk.status().expect("it runs")["device"]["uuid"].clone();
     assert_ne!(again, uuid);
     assert_eq!(desk.devices().len(), 2);
@@ -600,7 +610,7 @@ fn a_name_and_tags_are_resolved_by_our_server_alone() {
             desk.status()?["cloud"]["error"].as_str().map(str::to_owned)
         });
         let expected = format!(
-            "registration: cloud {} is no Cotter fleet server: it knows fleets by number alone and takes no tags at \
+            "registration: cloud {} is no Cotter fleet server of this version: it knows fleets by number alone and takes no tags at \
              registration; set cloud.fleet to the fleet's number, and leave cloud.tags out",
             balena.url
         );

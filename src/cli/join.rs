@@ -20,6 +20,10 @@ use crate::wire::config_json;
 /// Most bytes that are read of a config.json. No real one is that long.
 const LARGEST: u64 = 1 << 20;
 
+/// What a device does not do with a key of a cloud where it is registered.
+const MOVE: &str = "this device is registered there, so it uses the key only if it was deleted there; `cotter device move` \
+                    moves it to another fleet";
+
 /// Arguments of `cotter join`.
 #[derive(Debug, Args)]
 pub(super) struct Join {
@@ -71,6 +75,9 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
     let needs_key = join.force || !is_there;
     let joined = Joined::new(&before.given, &wanted.enrolment, !needs_key)?;
     check_free(&join, &joined, &wanted, &before)?;
+    if wanted.is_address && is_there {
+        wanted.notes.extend(join.force.then(|| MOVE.to_owned()));
+    }
     // Nothing is written before the cloud has taken the key.
     let found = match wanted.is_address && needs_key {
         true => join_address::ask(&wanted.enrolment, &mut wanted.notes).await?,

@@ -165,14 +165,14 @@ pub(super) async fn ask(enrolment: &Enrolment, notes: &mut Vec<String>) -> anyho
     if matches!(fleet, FleetRef::Name(_)) || !enrolment.tags.is_empty() {
         let what = if enrolment.tags.is_empty() { "a fleet by name" } else { "tags at registration" };
         return Err(Usage(format!(
-            "{} is no Cotter fleet server, and takes no {}; give the number of the fleet with --fleet, and no --tag",
+            "{} is no Cotter fleet server of this version, and takes no {}; give the number of the fleet with --fleet, and no --tag",
             enrolment.endpoint,
             what.trim_start_matches("a "),
         ))
         .into());
     }
     notes.push(format!(
-        "{} is no Cotter fleet server, so whether the key is one of fleet {fleet} shows when the device registers",
+        "{} is no Cotter fleet server of this version, so whether the key is one of fleet {fleet} shows when the device registers",
         enrolment.endpoint
     ));
     Ok(None)
