@@ -498,6 +498,41 @@ fn leaves(desk: &Desk, uuid: &str) {
     assert_eq!(desk.devices().len(), 2);
 }
 
+/// What was written stays, because the agent goes on trying.
+#[test]
+fn an_agent_that_does_not_poll_is_waited_for_no_longer_than_wanted() {
+    let desk = Desk::new();
+    desk.with_systemctl();
+    desk.write("bin/systemctl", "#!/bin/sh\n[ \"$1\" != show ] || echo loaded\n");
+    let join =
+        ["join", "URL", "--fleet", "greenhouse", "--key", "KEY", "--unit", "none.service", "--timeout", "1s"];
+    let (code, said) = desk.cotter(&join, "");
+    assert_eq!(code, 22, "{said}");
+    let line = said.lines().last().expect("a line");
+    let begins =
+        "error: the agent has not reached its cloud within 1s (no agent answers at DIR/run/status.sock";
+    assert!(line.starts_with(begins), "{line}");
+    assert!(line.ends_with("it goes on trying: see `cotter status` and `cotter check`"), "{line}");
+    assert!(desk.path("agent.d/50-join.toml").exists());
+
+    // A unit that does not start, and one that is not installed.
+    desk.write(
+        "bin/systemctl",
+        "#!/bin/sh\ncase \"$1\" in show) echo loaded;; restart) echo 'Job failed.' >&2; exit 1;; esac\n",
+    );
+    let (code, said) = desk.cotter(&join, "");
+    assert_eq!(code, 1, "{said}");
+    let expected =
+        "error: `systemctl restart -- none.service` failed: Job failed.; see `journalctl -u none.service`";
+    assert_eq!(said.lines().last(), Some(expected));
+    desk.write("bin/systemctl", "#!/bin/sh\necho not-found\n");
+    let (code, said) = desk.cotter(&join, "");
+    assert_eq!(code, 0, "{said}");
+    let expected =
+        "the unit none.service is not installed; start its agent with `cotter agent --config DIR/agent.toml`";
+    assert_eq!(said.lines().last(), Some(expected));
+}
+
 #[test]
 fn what_join_did_not_write_is_kept() {
     let desk = Desk::new();

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -35,6 +36,9 @@ pub(super) struct Join {
     /// Does not start the agent; the command that does is printed
     #[arg(long)]
     no_start: bool,
+    /// How long the first poll of the agent is waited for
+    #[arg(long, value_name = "TIME", default_value = "1min", value_parser = humantime::parse_duration)]
+    timeout: Duration,
     /// The agent's settings file; `join` writes into its folder [default: /etc/cotter/agent.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -111,7 +115,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
     match unit.start(join.no_start)? {
         Started::Yes => {
             let set = settings(&before.given, &environment_outside(&before.given))?;
-            join_address::wait(&set, &wanted.enrolment, found).await
+            join_address::wait(&set, &wanted.enrolment, found, join.timeout).await
         }
         Started::No(how) => {
             print::line(&how)?;
