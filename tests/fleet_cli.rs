@@ -215,6 +215,164 @@ fn reading_a_fleet() {
 }
 
 #[test]
+fn many_devices_are_tagged_in_one_act_or_none() {
+    let lab = Lab::new();
+    let tags = |device: &str| lab.serving.json(&format!("device show {device}"))["device"]["tags"].clone();
+    lab.run("device tag porch ring=canary old=1");
+    lab.run("device tag attic ring=canary");
+    assert_snapshot!(lab.run("device tag --filter ring=canary site=hq --remove old --dry-run"), @r"
+    UUID          NAME   FLEET  TAGS ARE
+    aaaa0000aaaa  porch  lab    ring=canary,site=hq
+    bbbb0000bbbb  attic  lab    ring=canary,site=hq
+    --- stderr
+    nothing was changed: this was a dry run
+    ");
+    assert_eq!(tags("porch"), json!({ "ring": "canary", "old": "1" }));
+    let bulk = lab.serving.json("device tag --filter ring=canary site=hq --remove old");
+    assert_eq!(bulk["bulk"]["devices"][1]["tags"], json!({ "ring": "canary", "site": "hq" }));
+    for device in ["porch", "attic"] {
+        assert_eq!(tags(device), json!({ "ring": "canary", "site": "hq" }), "{device}");
+    }
+    // The hundredth tag of one is too many, so the other one gets none either.
+    let many: Vec<_> = (0..98).map(|n| format!("k{n}=v")).collect();
+    lab.run(&format!("device tag porch {}", many.join(" ")));
+    assert_snapshot!(lab.run("device tag --filter ring=canary one=more"), @r"
+    --- stderr
+    error: 101 cannot be the number of tags of a device: it must be from 0 to 100
+    --- exit 2
+    ");
+    assert_eq!(tags("attic"), json!({ "ring": "canary", "site": "hq" }));
+    assert_snapshot!(lab.run("device tag --filter ring=none a=b"), @r#"
+    --- stderr
+    error: no device matches "ring=none"; `cotter device list` shows all of them with their tags
+    --- exit 5
+    "#);
+    assert_snapshot!(lab.run("device tag --filter ring=canary"), @r"
+    --- stderr
+    error: give tags to set, KEY=VALUE, or to remove, --remove KEY
+    --- exit 2
+    ");
+}
+
+#[test]
+fn a_fleet_is_renamed_and_deleted() {
+    let mut lab = Lab::new();
+    let key = lab.serving.json("fleet provisioning-key create lab")["created"]["provisioning_key"].clone();
+    assert_snapshot!(lab.run("fleet rename lab 7"), @r#"
+    --- stderr
+    error: "7" cannot be a fleet name: digits alone would be taken for a fleet's number, and 32 hex digits for its uuid; put a letter or '-' into it
+    --- exit 2
+    "#);
+    lab.run("fleet create yard");
+    assert_snapshot!(lab.run("fleet rename lab yard"), @r#"
+    --- stderr
+    error: the fleet name "yard" is taken; choose another
+    --- exit 21
+    "#);
+    let renamed = lab.serving.json("fleet rename lab works");
+    assert_eq!((&renamed["fleet"]["name"], &renamed["fleet"]["number"]), (&json!("works"), &json!(1)));
+    assert_snapshot!(lab.run("device list --columns name,fleet,target,version"), @r"
+    NAME   FLEET  TARGET        VERSION
+    porch  works  222222222222  -
+    attic  works  222222222222  -
+    ");
+    // Its keys are still its keys.
+    lab.serving.register(key.as_str().unwrap(), &"c".repeat(32), "hall");
+    lab.run("device move attic yard");
+    assert_snapshot!(lab.run("fleet delete works"), @r"
+    --- stderr
+    error: fleet works has 2 devices; move or delete them first (`cotter device list --fleet`), or delete them with it: --with-devices
+    --- exit 21
+    ");
+    assert_snapshot!(lab.run("fleet delete works --with-devices --dry-run"), @r"
+    fleet              works
+    number             1
+    releases           2
+    provisioning keys  2
+    devices            2
+
+    UUID          NAME
+    aaaa0000aaaa  porch
+    cccccccccccc  hall
+    --- stderr
+    nothing was deleted: this was a dry run
+    ");
+    let unasked = lab.run("fleet delete works --with-devices");
+    assert!(
+        unasked.ends_with("error: nothing was deleted; answer yes, or use --yes\n--- exit 2"),
+        "{unasked}"
+    );
+    assert_eq!(lab.serving.json("device list")["devices"].as_array().unwrap().len(), 3);
+    let gone = lab.run("fleet delete works --with-devices --yes");
+    assert!(
+        gone.ends_with("deleted fleet works with 2 devices, 2 releases and 2 provisioning keys"),
+        "{gone}"
+    );
+    assert_snapshot!(lab.run("device list --columns name,fleet,target"), @r"
+    NAME   FLEET  TARGET
+    attic  yard   -
+    ");
+    assert_snapshot!(lab.run("release list"), @"there is no release; create one with `cotter release create FLEET`");
+    assert_snapshot!(lab.run("device allow porch --restore"), @r"
+    --- stderr
+    error: the fleet of device aaaa0000aaaa0000aaaa0000aaaa0000 was deleted, so it cannot be restored; let it register in another fleet, with a key of that: `cotter device allow aaaa0000aaaa0000aaaa0000aaaa0000` without --restore
+    --- exit 21
+    ");
+    assert!(lab.run("fleet delete yard --yes").contains("yard has 1 devices"));
+    lab.run("device delete attic");
+    assert!(
+        lab.run("fleet delete yard --yes")
+            .ends_with("deleted fleet yard with 0 devices, 0 releases and 1 provisioning keys")
+    );
+    // Nothing of it comes back from the disk.
+    lab.serving.child.kill().unwrap();
+    lab.serving.child.wait().unwrap();
+    lab.serving = Serving::start(&lab.serving.data.clone());
+    assert_snapshot!(lab.run("fleet list"), @"there is no fleet; create one with `cotter fleet create NAME`");
+    assert!(lab.run("fleet create works").contains("number            3"), "no number is used twice");
+}
+
+#[test]
+fn errors_are_json_where_json_is_asked_for() {
+    let lab = Lab::new();
+    let error = |words: &str| {
+        let printed = lab.serving.run(&format!("{words} --json"));
+        let (line, exit) = printed.strip_prefix("--- stderr\n").unwrap().split_once("\n--- exit ").unwrap();
+        assert_eq!(line.lines().count(), 1, "{line}");
+        let document: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(document["schema_version"], 1);
+        let error = &document["error"];
+        assert_eq!(error["exit"].to_string(), exit, "{words}");
+        let text = |name: &str| error[name].as_str().unwrap_or("-").to_owned();
+        (text("code"), text("rule"), text("message"))
+    };
+    for (words, code, rule, message) in [
+        ("fleet show none", "not_found", "no_such_fleet", "there is no fleet \"none\""),
+        ("fleet create lab", "refused", "fleet_name_taken", "the fleet name \"lab\" is taken"),
+        ("fleet delete lab --yes", "refused", "fleet_has_devices", "fleet lab has 2 devices"),
+        ("device pin porch 9999", "not_found", "no_such_release", "there is no release \"9999\""),
+        ("device tag --filter a=b c=d", "not_found", "no_device_matches", "no device matches \"a=b\""),
+        ("device rename porch attic", "refused", "name_taken", "device bbbb0000"),
+        ("release delete 2222", "refused", "in_use", "release 2222"),
+        ("fleet delete lab --with-devices", "usage", "-", "nothing was deleted; answer yes, or use --yes"),
+        ("device list --filter ==", "usage", "-", ""),
+        ("device list --nonsense", "usage", "-", "unexpected argument '--nonsense' found"),
+        (
+            "fleet list --url http://127.0.0.1:1",
+            "unreachable",
+            "-",
+            "no fleet server answers at http://127.0.0.1:1",
+        ),
+    ] {
+        let found = error(words);
+        assert_eq!((found.0.as_str(), found.1.as_str()), (code, rule), "{words}: {found:?}");
+        assert!(found.2.starts_with(message), "{words}: {found:?}");
+    }
+    // Without it they are lines for people.
+    assert!(lab.run("fleet show none").starts_with("--- stderr\nerror: there is no fleet"));
+}
+
+#[test]
 fn a_fleet_has_a_registry_as_a_setting() {
     let lab = Lab::new();
     let registry = |words: &str| lab.serving.json(words)["fleet"]["registry"].clone();

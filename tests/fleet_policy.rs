@@ -433,6 +433,29 @@ fn tag_filters() {
     }
 }
 
+/// Its devices are barred, its keys and releases are gone, and a device that was moved away forgets what it runs.
+#[test]
+fn a_deleted_fleet_leaves_nothing_behind_and_touches_no_other_fleet() {
+    let mut d = two_fleets();
+    let (fleet, release) = (d.fleet("lab"), d.release("rel1"));
+    let reported = Reported { running: Some(release.number), ..Reported::default() };
+    d.change(Ok(d.world.report(&d.device("one"), reported))).unwrap();
+    d.move_device("one", "site");
+    let others = |d: &Desk| d.world.releases_of(d.fleet("site").number).count();
+    let (of_others, now) = (others(&d), d.now());
+    let has_devices = d.world.devices().any(|device| device.fleet == fleet.number);
+    let refused = d.world.delete_fleet(&fleet, false, now).unwrap_err();
+    assert!(has_devices && matches!(refused, Refusal::FleetHasDevices { .. }), "{refused}");
+    d.change(d.world.delete_fleet(&fleet, true, now)).unwrap();
+    assert!(d.world.find_fleet("lab").is_err() && d.world.fleet_with_uuid(fleet.uuid.as_str()).is_none());
+    assert_eq!(d.world.releases_of(fleet.number).count(), 0);
+    assert!(d.world.provisioning_key(&KeyHash("key-of-lab".to_owned())).is_none());
+    assert!(d.world.devices().all(|device| device.fleet != fleet.number));
+    assert!(d.world.bars().count() > 0);
+    assert_eq!((d.device("one").reported.running, others(&d)), (None, of_others));
+    assert_sound(&d);
+}
+
 #[test]
 fn a_release_may_be_deleted_while_it_runs_and_is_then_unknown() {
     let mut d = two_fleets();

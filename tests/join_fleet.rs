@@ -333,7 +333,7 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
         ("tags at a balena cloud", "1 --key KEY --tag site=a", "tags at registration"),
     ] {
         let line = format!(
-            "{} is no Cotter fleet server, and takes no {taken}; give the number of the fleet with --fleet, and no --tag",
+            "{} is no Cotter fleet server of this version, and takes no {taken}; give the number of the fleet with --fleet, and no --tag",
             balena.url
         );
         assert_refused(&desk, what, &words_of(&with(&balena.url, rest)), "", 2, &line);
@@ -470,10 +470,20 @@ fn leaves(desk: &Desk, uuid: &str) {
     let expected = "error: `cotter join` has written no settings here; settings that were written by hand are removed by hand";
     assert_eq!((code, said.as_str()), (5, expected));
 
-    // It comes back as another device.
+    // It comes back as another device, and is told of its release.
+    let image = format!("127.0.0.1:1/web@sha256:{}", "a".repeat(64));
+    desk.write("compose.yml", &format!("services: {{ web: {{ image: '{image}' }} }}\n"));
+    let file = desk.path("compose.yml").display().to_string();
+    desk.server.cli(&["release", "create", "greenhouse", "--file", &file, "--commit", "r1"]);
     let (code, said) =
         desk.cotter(&[&["join", "URL", "--fleet", "1", "--key", "KEY"][..], &unit].concat(), "");
     assert_eq!(code, 0, "{said}");
+    assert!(
+        said.ends_with(
+            "\nit will run release r1 of greenhouse; `cotter status --watch` shows how it gets there"
+        ),
+        "{said}"
+    );
     let again = desk.status().expect("it runs")["device"]["uuid"].clone();
     assert_ne!(again, uuid);
     assert_eq!(desk.devices().len(), 2);
@@ -486,6 +496,41 @@ fn leaves(desk: &Desk, uuid: &str) {
     assert_eq!(code, 0, "{said}");
     assert_eq!(desk.status().expect("it runs")["device"]["uuid"], again);
     assert_eq!(desk.devices().len(), 2);
+}
+
+/// What was written stays, because the agent goes on trying.
+#[test]
+fn an_agent_that_does_not_poll_is_waited_for_no_longer_than_wanted() {
+    let desk = Desk::new();
+    desk.with_systemctl();
+    desk.write("bin/systemctl", "#!/bin/sh\n[ \"$1\" != show ] || echo loaded\n");
+    let join =
+        ["join", "URL", "--fleet", "greenhouse", "--key", "KEY", "--unit", "none.service", "--timeout", "1s"];
+    let (code, said) = desk.cotter(&join, "");
+    assert_eq!(code, 22, "{said}");
+    let line = said.lines().last().expect("a line");
+    let begins =
+        "error: the agent has not reached its cloud within 1s (no agent answers at DIR/run/status.sock";
+    assert!(line.starts_with(begins), "{line}");
+    assert!(line.ends_with("it goes on trying: see `cotter status` and `cotter check`"), "{line}");
+    assert!(desk.path("agent.d/50-join.toml").exists());
+
+    // A unit that does not start, and one that is not installed.
+    desk.write(
+        "bin/systemctl",
+        "#!/bin/sh\ncase \"$1\" in show) echo loaded;; restart) echo 'Job failed.' >&2; exit 1;; esac\n",
+    );
+    let (code, said) = desk.cotter(&join, "");
+    assert_eq!(code, 1, "{said}");
+    let expected =
+        "error: `systemctl restart -- none.service` failed: Job failed.; see `journalctl -u none.service`";
+    assert_eq!(said.lines().last(), Some(expected));
+    desk.write("bin/systemctl", "#!/bin/sh\necho not-found\n");
+    let (code, said) = desk.cotter(&join, "");
+    assert_eq!(code, 0, "{said}");
+    let expected =
+        "the unit none.service is not installed; start its agent with `cotter agent --config DIR/agent.toml`";
+    assert_eq!(said.lines().last(), Some(expected));
 }
 
 #[test]
@@ -600,7 +645,7 @@ fn a_name_and_tags_are_resolved_by_our_server_alone() {
             desk.status()?["cloud"]["error"].as_str().map(str::to_owned)
         });
         let expected = format!(
-            "registration: cloud {} is no Cotter fleet server: it knows fleets by number alone and takes no tags at \
+            "registration: cloud {} is no Cotter fleet server of this version: it knows fleets by number alone and takes no tags at \
              registration; set cloud.fleet to the fleet's number, and leave cloud.tags out",
             balena.url
         );
@@ -613,6 +658,58 @@ fn a_name_and_tags_are_resolved_by_our_server_alone() {
     let device = eventually("a device", Duration::from_secs(20), || desk.devices().pop());
     assert_eq!(device["fleet"], "greenhouse");
     assert_eq!(device["tags"], serde_json::json!({ "rack": "2", "site": "a" }));
+}
+
+/// What an operator does with the fleet later reaches a device that joined by the fleet's name.
+#[test]
+fn a_device_that_joined_by_name_follows_its_fleet_when_that_is_renamed_and_deleted() {
+    let desk = Desk::new();
+    let (code, said) =
+        desk.cotter(&["join", "URL", "--fleet", "greenhouse", "--key", "KEY", "--no-start"], "");
+    assert_eq!(code, 0, "{said}");
+    let image = format!("127.0.0.1:1/web@sha256:{}", "a".repeat(64));
+    desk.write("compose.yml", &format!("services: {{ web: {{ image: '{image}' }} }}\n"));
+    let file = desk.path("compose.yml").display().to_string();
+    desk.server.cli(&["release", "create", "greenhouse", "--file", &file, "--commit", "r1"]);
+    let start = || {
+        let mut command = Program::cotter();
+        command.arg("agent").arg("--config").arg(desk.path("agent.toml"));
+        Program::start("agent", command, &desk.path("agent.log"))
+    };
+    let app = || {
+        let status = desk.status()?;
+        let app = &status["apps"][0];
+        Some((app["name"].as_str()?.to_owned(), app["target"].as_str()?.to_owned()))
+    };
+    let is_named = |name: &str| {
+        eventually(&format!("an app {name}"), Duration::from_secs(30), || {
+            (app()? == (name.to_owned(), "r1".to_owned())).then_some(())
+        });
+    };
+    let agent = start();
+    is_named("greenhouse");
+    desk.server.cli(&["fleet", "rename", "greenhouse", "hothouse"]);
+    is_named("hothouse");
+    drop(agent);
+    // Its settings have the old name, which it does not need any more.
+    let _agent = start();
+    is_named("hothouse");
+    eventually("a poll", Duration::from_secs(20), || {
+        let cloud = desk.status()?["cloud"].clone();
+        (cloud["last_contact"].is_string() && cloud["error"].is_null()).then_some(())
+    });
+    // Whoever joins by the old name now is told the new one.
+    let mut other = Desk::new();
+    other.keys.clone_from(&desk.keys);
+    let (code, said) = other.cotter(&["join", &desk.server.url, "--fleet", "greenhouse", "--key", "KEY"], "");
+    assert!(code == 5 && said.contains("in fleet hothouse (number 1), not in \"greenhouse\""), "{said}");
+
+    desk.server.cli(&["fleet", "delete", "hothouse", "--with-devices", "--yes"]);
+    eventually("it is told", Duration::from_secs(20), || {
+        let error = desk.status()?["cloud"]["error"].as_str()?.to_owned();
+        error.contains("this device was deleted from its fleet").then_some(())
+    });
+    assert_eq!(app(), Some(("hothouse".to_owned(), "r1".to_owned())), "what it has stays");
 }
 
 /// It neither makes a folder nor begins to run.

@@ -104,6 +104,7 @@ impl Fleet {
         let server = FleetServer::start_in(folder.path(), Vec::new());
         let mut fleet = Self { server, folder, provisioning_key: String::new() };
         fleet.order("POST", "/fleets", &json!({ "name": "lab" }));
+        fleet.order("POST", "/fleets", &json!({ "name": "lost" }));
         let keys = "/fleets/lab/provisioning-keys";
         fleet.order("POST", keys, &json!({ "name": "spare" }));
         let key = fleet.order("POST", keys, &json!({ "name": "line", "per_minute": 6000 }));

@@ -49,6 +49,8 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["fleet", "list"],
     &["fleet", "show", "a"],
     &["fleet", "set", "a", "--registry", "r.example"],
+    &["fleet", "rename", "a", "b"],
+    &["fleet", "delete", "a", "--yes"],
     &["fleet", "pin", "a", "b"],
     &["fleet", "track-latest", "a"],
     &["fleet", "provisioning-key", "create", "a"],
@@ -63,6 +65,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["device", "pin", "--filter", "a", "b"],
     &["device", "track-fleet", "a"],
     &["device", "tag", "a", "k=v"],
+    &["device", "tag", "--filter", "a", "k=v"],
     &["device", "move", "a", "b"],
     &["device", "rename", "a", "b"],
     &["device", "delete", "a"],
@@ -204,6 +207,13 @@ fn what_a_fleet_server_answers_is_shown_without_invisible_characters() {
             let out = run(words, path);
             assert_safe(&out, &format!("{words:?} {path}"));
             assert!(!out.status.success() && out.stderr.starts_with(b"error: "), "{words:?} {path}");
+            let out = run(&[*words, &["--json"]].concat(), path);
+            assert_safe(&out, &format!("{words:?} {path} as JSON"));
+            let error: Value = serde_json::from_slice(&out.stderr).unwrap();
+            let code = out.status.code().unwrap();
+            assert_eq!(error["error"]["exit"], code, "{words:?} {path}");
+            assert!(error["error"]["code"].is_string() && error["error"]["message"].is_string());
+            assert!(path != "/refuse" || has_hostile(&error), "{words:?}: {error}");
         }
     }
 }
@@ -358,7 +368,7 @@ fn of_fleet(method: &str, path: &str) -> Found {
     created["fleet"] = fleet.clone();
     created["provisioning_key"] = HOSTILE.into();
     bulk["dry_run"] = true.into();
-    bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE }]);
+    bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE, "tags": { HOSTILE: HOSTILE } }]);
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
         ["fleets"] if method == "get" => json!([fleet]),
@@ -367,9 +377,12 @@ fn of_fleet(method: &str, path: &str) -> Found {
             json!({ "fleet": HOSTILE, "provisioning_key": HOSTILE, "details": key })
         }
         ["fleets", _, "provisioning-keys", ..] => key,
+        ["fleets", _, "delete"] => {
+            json!({ "dry_run": false, "fleet": fleet, "keys": 1, "devices": bulk["devices"] })
+        }
         ["fleets", ..] => created,
         ["devices"] => json!([device]),
-        ["devices", "pin" | "track-fleet" | "delete"] => bulk,
+        ["devices", "pin" | "track-fleet" | "tags" | "delete"] => bulk,
         ["barred-devices"] => json!([barred]),
         ["barred-devices", ..] => barred,
         ["devices", ..] => device,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tracing_subscriber::filter::Targets;
@@ -57,8 +57,7 @@ pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
     }
     let (config, filter) = accepted(&given, &environment())?;
     // A device that has an identity goes on without its settings, so that its services are kept running.
-    let is_known = store::inspect(&config.state_dir).is_ok_and(|store| store.has_database);
-    if !is_known && Config::is_unset(&given, &environment())? {
+    if !has_begun(&config.state_dir) && Config::is_unset(&given, &environment())? {
         return Err(ConfigError::Incomplete(NO_SETTINGS).into());
     }
     // Check the key before a state folder is created for a device that cannot register. If there is a folder, the
@@ -73,6 +72,14 @@ pub(super) async fn run(agent: Agent) -> anyhow::Result<()> {
         Err(DaemonError::NoKey(error)) => Err(Config::locate(error, &place, &environment()).into()),
         other => Ok(other?),
     }
+}
+
+/// Returns whether an agent with an identity has run with this state folder. A damaged one may hold an identity.
+fn has_begun(state_dir: &Path) -> bool {
+    store::inspect(state_dir).is_ok_and(|store| {
+        let is_lost = |copy: &store::Copy| *copy != store::Copy::Whole;
+        store.identity.is_some() || (store.has_database && store.mirrors.iter().all(is_lost))
+    })
 }
 
 /// Prints a warning if the device's key would go to the cloud without TLS.

@@ -1,18 +1,17 @@
 //! `cotter device`: manages the devices of a fleet server.
 
-use std::collections::BTreeMap;
-
 use clap::{Args, Subcommand};
 
 use super::client::{Client, FILTER, Plain};
 use super::deletion::{self, AllowDevices, Barred, Delete};
 use super::device_list::{self, List, States};
+use super::device_tags::{self, Bulk, Tag};
 use super::exit::{Exit, Usage};
 use super::follow::{self, Output, Patience, Scope, Wait};
 use super::print;
 use crate::wire::account::{self, Evidence};
 use crate::wire::operator_api::{
-    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TagDevice, TrackMany,
+    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TrackMany,
 };
 
 #[derive(Debug, Subcommand)]
@@ -32,7 +31,11 @@ pub(super) enum Verb {
     Wait(WaitFor),
     /// Unpins a device, or all that match a filter, so that it follows its fleet
     TrackFleet(TrackFleet),
-    /// Sets and removes tags of a device
+    /// Sets and removes tags of a device, or of all that match a filter
+    #[command(
+        override_usage = "cotter device tag [OPTIONS] DEVICE [KEY=VALUE]... [--remove KEY]...\n       \
+        cotter device tag [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] [KEY=VALUE]... [--remove KEY]..."
+    )]
     Tag(Tag),
     /// Moves a device to another fleet, and unpins it
     Move(Move),
@@ -56,18 +59,6 @@ pub(super) struct One {
     device: String,
     #[command(flatten)]
     plain: Plain,
-}
-
-#[derive(Debug, Args)]
-struct Bulk {
-    #[arg(long, help = FILTER)]
-    filter: Option<String>,
-    /// Only devices of this fleet
-    #[arg(long, requires = "filter")]
-    fleet: Option<String>,
-    /// Shows which devices would be changed, and changes none
-    #[arg(long, requires = "filter")]
-    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -116,21 +107,6 @@ pub(super) struct WaitFor {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Tag {
-    /// Name or uuid of the device, or the first 4 or more digits of the uuid
-    #[arg(value_name = "DEVICE")]
-    device: String,
-    /// Tags to set
-    #[arg(value_name = "KEY=VALUE", required_unless_present = "remove")]
-    set: Vec<String>,
-    /// Tag to remove; may be repeated
-    #[arg(long, value_name = "KEY")]
-    remove: Vec<String>,
-    #[command(flatten)]
-    plain: Plain,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct Rename {
     /// Name or uuid of the device, or the first 4 or more digits of the uuid
     #[arg(value_name = "DEVICE")]
@@ -166,10 +142,10 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::Pin(verb) => return pin(verb).await,
         Verb::Wait(verb) => return wait(verb).await,
         Verb::TrackFleet(verb) => return track_fleet(verb).await,
-        Verb::Tag(Tag { device, set, remove, plain }) => {
-            let body = TagDevice { set: pairs(&set)?, remove };
-            let client = Client::new(plain.connection)?;
-            changed(&client.post(&["devices", &device, "tags"], &body).await?, plain.json)?;
+        Verb::Tag(verb) => {
+            if let Some((device, json)) = device_tags::run(verb).await? {
+                changed(&device, json)?;
+            }
         }
         Verb::Move(Move { device, fleet, wait, plain }) => {
             let client = Client::new(plain.connection)?;
@@ -262,14 +238,6 @@ async fn all_moved(
         return Ok(Exit::Done);
     }
     wait.follow(client, &scope).await
-}
-
-fn pairs(tags: &[String]) -> Result<BTreeMap<String, String>, Usage> {
-    let pair = |tag: &String| match tag.split_once('=') {
-        Some((key, value)) => Ok((key.to_owned(), value.to_owned())),
-        None => Err(Usage(format!("{tag:?} is not a tag; write KEY=VALUE (VALUE may be empty)"))),
-    };
-    tags.iter().map(pair).collect()
 }
 
 fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {

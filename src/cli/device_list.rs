@@ -28,7 +28,7 @@ pub(super) struct List {
     #[arg(long, value_name = "KEY")]
     provisioning_key: Option<String>,
     /// Which columns to show, with commas between them: uuid, name, fleet, type, state, target, by, running, update, seen,
-    /// agent, created, tags, why
+    /// version (of the agent; also agent), created, tags, why
     #[arg(long, value_name = "COLUMNS", value_parser = columns, default_value = "uuid,name,fleet,state,target,by,running,seen,why")]
     columns: Columns,
     /// The column to sort by; devices are sorted by uuid otherwise
@@ -50,7 +50,7 @@ struct Column {
 #[derive(Debug, Clone)]
 struct Columns(Vec<Column>);
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 15] = [
     Column { name: "uuid", header: "UUID", cell: |device, _| print::short(Some(&device.uuid)) },
     Column { name: "name", header: "NAME", cell: |device, _| device.name.clone() },
     Column { name: "fleet", header: "FLEET", cell: |device, _| device.fleet.clone() },
@@ -69,6 +69,7 @@ const COLUMNS: [Column; 14] = [
         cell: |device, _| print::or_dash(device.update_status.as_deref()),
     },
     Column { name: "seen", header: "SEEN", cell: |device, now| seen(device.last_seen, now) },
+    Column { name: "version", header: "VERSION", cell: |device, _| print::or_dash(device.agent.as_deref()) },
     Column { name: "agent", header: "AGENT", cell: |device, _| print::or_dash(device.agent.as_deref()) },
     Column { name: "created", header: "CREATED", cell: |device, _| device.created.to_string() },
     Column { name: "tags", header: "TAGS", cell: |device, _| tags(&device.tags) },

@@ -91,6 +91,32 @@ impl Exit {
         error.chain().find_map(Self::of_kind).unwrap_or(Self::Unexpected)
     }
 
+    /// Returns its name in JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Unexpected => "unexpected",
+            Self::Usage => "usage",
+            Self::NoAgent => "no_agent",
+            Self::NotPermitted => "not_permitted",
+            Self::NotFound => "not_found",
+            Self::Planned => "planned",
+            Self::Held => "held",
+            Self::Preflight => "preflight",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::TimedOut => "timed_out",
+            Self::PullFailed => "pull_failed",
+            Self::NoSpace => "no_space",
+            Self::RolledBack => "rolled_back",
+            Self::RollbackFailed => "rollback_failed",
+            Self::Unwell => "unwell",
+            Self::OtherInstance => "other_instance",
+            Self::BadConfig => "bad_config",
+        }
+    }
+
     fn of_kind(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         if let Some(error) = error.downcast_ref::<DaemonError>() {
             return match error {

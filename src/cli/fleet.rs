@@ -6,12 +6,15 @@ use clap::{Args, Subcommand};
 
 use super::client::{Client, Plain};
 use super::exit::{Exit, Usage};
+use super::fleet_deletion::{self, Delete};
 use super::follow::{Scope, Wait};
 use super::join_file::{self, JoinFile};
 use super::print;
 use super::provisioning_key::{self, ProvisioningKey};
 use crate::http::Method;
-use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, PatchFleet, Pin};
+use crate::wire::operator_api::{
+    CreateFleet, FleetCreated, FleetView, Nothing, PatchFleet, Pin, RenameFleet,
+};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Verb {
@@ -23,6 +26,11 @@ pub(super) enum Verb {
     /// Changes the settings of a fleet
     #[command(after_help = "Example: cotter fleet set greenhouse --registry registry.example.com/lab")]
     Set(Set),
+    /// Renames a fleet; its devices stay in it
+    Rename(Rename),
+    /// Deletes a fleet with its releases and provisioning keys, after a question; refused while it has devices
+    #[command(after_help = "Example: cotter fleet delete greenhouse --with-devices --dry-run")]
+    Delete(Delete),
     /// Lists the fleets
     List(Plain),
     /// Shows a fleet
@@ -84,6 +92,18 @@ pub(super) struct Set {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Rename {
+    /// Name of the fleet
+    #[arg(value_name = "OLD")]
+    fleet: String,
+    /// The new name
+    #[arg(value_name = "NEW")]
+    name: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct PinFleet {
     /// Name of the fleet
     #[arg(value_name = "FLEET")]
@@ -118,24 +138,12 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
             let view: FleetView = client.ask(Method::PATCH, &["fleets", &fleet], &[], Some(&patch)).await?;
             shown(&view, plain.json)?;
         }
-        Verb::Create(Create { fleet, registry, plain }) => {
+        Verb::Create(asked) => create(asked).await?,
+        Verb::Rename(Rename { fleet, name, plain }) => {
             let client = Client::new(plain.connection)?;
-            let created: FleetCreated =
-                client.post(&["fleets"], &CreateFleet { name: fleet, registry }).await?;
-            if plain.json {
-                print::json("created", &created)?;
-                return Ok(Exit::Done);
-            }
-            print::facts(&[
-                ("fleet", created.fleet.name),
-                ("number", created.fleet.number.to_string()),
-                ("uuid", created.fleet.uuid),
-                ("provisioning key", created.provisioning_key),
-            ])?;
-            print::note(
-                "the provisioning key is shown only now; `cotter fleet provisioning-key create` makes another",
-            );
+            shown(&client.post(&["fleets", &fleet, "rename"], &RenameFleet { name }).await?, plain.json)?;
         }
+        Verb::Delete(delete) => fleet_deletion::run(delete).await?,
         Verb::List(plain) => {
             let fleets: Vec<FleetView> = Client::new(plain.connection)?.get(&["fleets"], &[]).await?;
             if plain.json {
@@ -166,6 +174,24 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::ProvisioningKey(keys) => provisioning_key::run(keys).await?,
     }
     Ok(Exit::Done)
+}
+
+async fn create(Create { fleet, registry, plain }: Create) -> anyhow::Result<()> {
+    let client = Client::new(plain.connection)?;
+    let created: FleetCreated = client.post(&["fleets"], &CreateFleet { name: fleet, registry }).await?;
+    if plain.json {
+        return print::json("created", &created);
+    }
+    print::facts(&[
+        ("fleet", created.fleet.name),
+        ("number", created.fleet.number.to_string()),
+        ("uuid", created.fleet.uuid),
+        ("provisioning key", created.provisioning_key),
+    ])?;
+    print::note(
+        "the provisioning key is shown only now; `cotter fleet provisioning-key create` makes another",
+    );
+    Ok(())
 }
 
 /// Prints a fleet whose target was changed, and follows the devices that should run it, if that is wanted.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -20,6 +21,10 @@ use crate::wire::config_json;
 /// Most bytes that are read of a config.json. No real one is that long.
 const LARGEST: u64 = 1 << 20;
 
+/// What a device does not do with a key of a cloud where it is registered.
+const MOVE: &str = "this device is registered there, so it uses the key only if it was deleted there; `cotter device move` \
+                    moves it to another fleet";
+
 /// Arguments of `cotter join`.
 #[derive(Debug, Args)]
 pub(super) struct Join {
@@ -31,6 +36,9 @@ pub(super) struct Join {
     /// Does not start the agent; the command that does is printed
     #[arg(long)]
     no_start: bool,
+    /// How long the first poll of the agent is waited for
+    #[arg(long, value_name = "TIME", default_value = "1min", value_parser = humantime::parse_duration)]
+    timeout: Duration,
     /// The agent's settings file; `join` writes into its folder [default: /etc/cotter/agent.toml]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -71,6 +79,9 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
     let needs_key = join.force || !is_there;
     let joined = Joined::new(&before.given, &wanted.enrolment, !needs_key)?;
     check_free(&join, &joined, &wanted, &before)?;
+    if wanted.is_address && is_there {
+        wanted.notes.extend(join.force.then(|| MOVE.to_owned()));
+    }
     // Nothing is written before the cloud has taken the key.
     let found = match wanted.is_address && needs_key {
         true => join_address::ask(&wanted.enrolment, &mut wanted.notes).await?,
@@ -104,7 +115,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
     match unit.start(join.no_start)? {
         Started::Yes => {
             let set = settings(&before.given, &environment_outside(&before.given))?;
-            join_address::wait(&set, &wanted.enrolment, found).await
+            join_address::wait(&set, &wanted.enrolment, found, join.timeout).await
         }
         Started::No(how) => {
             print::line(&how)?;

@@ -19,9 +19,6 @@ use crate::model::{Admission, Enrolment, FleetRef, exposed_host, parse_tags};
 /// Longest time for one request.
 const WITHIN: Duration = Duration::from_secs(20);
 
-/// How long the first poll is waited for.
-const FIRST_POLL: Duration = Duration::from_secs(60);
-
 /// How long the target is waited for once the agent has polled.
 const FIRST_TARGET: Duration = Duration::from_secs(5);
 
@@ -165,14 +162,14 @@ pub(super) async fn ask(enrolment: &Enrolment, notes: &mut Vec<String>) -> anyho
     if matches!(fleet, FleetRef::Name(_)) || !enrolment.tags.is_empty() {
         let what = if enrolment.tags.is_empty() { "a fleet by name" } else { "tags at registration" };
         return Err(Usage(format!(
-            "{} is no Cotter fleet server, and takes no {}; give the number of the fleet with --fleet, and no --tag",
+            "{} is no Cotter fleet server of this version, and takes no {}; give the number of the fleet with --fleet, and no --tag",
             enrolment.endpoint,
             what.trim_start_matches("a "),
         ))
         .into());
     }
     notes.push(format!(
-        "{} is no Cotter fleet server, so whether the key is one of fleet {fleet} shows when the device registers",
+        "{} is no Cotter fleet server of this version, so whether the key is one of fleet {fleet} shows when the device registers",
         enrolment.endpoint
     ));
     Ok(None)
@@ -211,13 +208,14 @@ pub(super) async fn wait(
     set: &[Setting],
     enrolment: &Enrolment,
     found: Option<Admitted>,
+    within: Duration,
 ) -> anyhow::Result<Exit> {
     let runtime = set.iter().find(|setting| setting.key == "runtime_dir");
     let runtime = runtime.and_then(|setting| setting.value.as_deref()).unwrap_or("/run/cotter");
     let socket = Path::new(runtime).join("status.sock");
-    let until = Instant::now() + FIRST_POLL;
+    let begun = Instant::now();
     let mut last = None;
-    while Instant::now() < until {
+    while begun.elapsed() < within {
         match api::status(&socket).await {
             Ok(status) if has_polled(&status, enrolment) => {
                 let status = with_target(&socket, status).await;
@@ -230,8 +228,8 @@ pub(super) async fn wait(
     }
     let why = last.map_or_else(String::new, |why| format!(" ({why})"));
     print::note(&format!(
-        "error: the agent has not reached its cloud within {} s{why}; it goes on trying: see `cotter status` and `cotter check`",
-        FIRST_POLL.as_secs()
+        "error: the agent has not reached its cloud within {}{why}; it goes on trying: see `cotter status` and `cotter check`",
+        humantime::format_duration(within)
     ));
     Ok(Exit::TimedOut)
 }

@@ -17,11 +17,14 @@ mod control;
 mod deletion;
 mod device;
 mod device_list;
+mod device_tags;
 mod docker;
 mod events;
 mod exit;
 mod explain;
+mod failure;
 mod fleet;
+mod fleet_deletion;
 #[cfg(feature = "server")]
 mod fleet_server;
 mod follow;
@@ -237,7 +240,7 @@ fn not_run(answer: &clap::Error) -> ExitCode {
         print::help(answer);
         return if is_help { Exit::Usage.into() } else { Exit::Done.into() };
     }
-    print::note(&in_a_line(&answer.render().to_string()));
+    failure::say_usage(&in_a_line(&answer.render().to_string()), failure::wants_json(std::env::args_os()));
     Exit::Usage.into()
 }
 
@@ -299,9 +302,6 @@ fn block_on(mut builder: Builder, command: impl Future<Output = anyhow::Result<E
     };
     match result {
         Ok(code) => code,
-        Err(error) => {
-            print::error(&error);
-            Exit::of(&error).into()
-        }
+        Err(error) => failure::say(&error, failure::wants_json(std::env::args_os())).into(),
     }
 }

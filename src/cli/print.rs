@@ -176,6 +176,14 @@ pub(super) fn error(error: &anyhow::Error) {
     note(&format!("error: {error:#}"));
 }
 
+/// Prints `{"schema_version": 1, "<name>": <value>}` to standard error, in one line. A failure to print is ignored.
+pub(super) fn json_note(name: &str, value: &impl Serialize) {
+    let mut document = Map::new();
+    document.insert("schema_version".to_owned(), SCHEMA_VERSION.into());
+    document.insert(name.to_owned(), serde_json::to_value(value).unwrap_or_default());
+    let _gone = writeln!(io::stderr().lock(), "{}", text::json(&Value::Object(document).to_string()));
+}
+
 /// Prints a note to standard error, in one line. A failure to print is ignored: it could not be reported either.
 pub(super) fn note(note: &str) {
     log("", note);

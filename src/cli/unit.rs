@@ -117,7 +117,8 @@ fn systemctl(args: &[&str]) -> anyhow::Result<()> {
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let said = said.lines().next().unwrap_or_default();
-    bail!("`systemctl {}` failed: {said}; see `journalctl -u cotter-agent`", args.join(" "))
+    let unit = args.last().unwrap_or(&"cotter-agent");
+    bail!("`systemctl {}` failed: {said}; see `journalctl -u {unit}`", args.join(" "))
 }
 
 #[cfg(test)]

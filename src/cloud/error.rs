@@ -42,7 +42,7 @@ pub enum CloudError {
     NotAdmitted { endpoint: String, message: String, is_other_fleet: bool },
     /// Names of fleets and tags are for Cotter's own fleet server.
     #[error(
-        "cloud {endpoint} is no Cotter fleet server: it knows fleets by number alone and takes no tags at registration; \
+        "cloud {endpoint} is no Cotter fleet server of this version: it knows fleets by number alone and takes no tags at registration; \
          set cloud.fleet to the fleet's number, and leave cloud.tags out"
     )]
     NumbersOnly { endpoint: String },

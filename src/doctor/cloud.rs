@@ -134,7 +134,7 @@ fn unanswered(failed: &CloudError) -> Finding {
     let remedy = match failed {
         CloudError::Unreachable { why: Failure::Unreachable(broken), .. } if broken.is_by_certificate() => {
             "is the clock right (host-clock)? Is ca-certificates installed? Is the authority of a private cloud \
-             in /usr/local/share/ca-certificates?"
+             named by cloud.ca_file, or in /usr/local/share/ca-certificates?"
         }
         CloudError::Unreachable { .. } => "see cloud-name and cloud-connects; running services keep running",
         CloudError::Deleted { .. } => {

@@ -88,7 +88,7 @@ fn writers(files: &[Seen]) -> Finding {
 fn cloud(config: &Config) -> Finding {
     let id = "config-cloud";
     let Some(cloud) = &config.cloud else {
-        let remedy = "set cloud.endpoint, or give a config.json to `cotter join`";
+        let remedy = "join a cloud with `cotter join`, or set cloud.endpoint";
         return error(id, "no cloud is set: the device gets no new releases", remedy);
     };
     match exposure(&cloud.endpoint) {

@@ -203,7 +203,7 @@ fn identity(state: &State<'_>) -> Finding {
         (Joining::Remembered, Some((_, None)) | None) => error(
             id,
             "the device is registered nowhere, and the settings have no key to register with",
-            "set cloud.fleet and cloud.provisioning_key_file, or give a config.json to `cotter join`",
+            "join with `cotter join`, or set cloud.fleet and cloud.provisioning_key_file",
         ),
     }
 }

@@ -267,6 +267,7 @@ impl Records {
         if let Some(Kept { inputs, etag, body }) = kept.as_ref() {
             let is_same = inputs.name == device.name
                 && inputs.fleet == device.fleet
+                && world.fleet(device.fleet).is_some_and(|fleet| fleet.name == inputs.fleet_name)
                 && inputs.release == release.map(|release| release.number);
             if is_same && knows(etag) {
                 return Ok(Target::Same { etag: etag.clone() });

@@ -10,12 +10,12 @@ use super::policy::{Device, Fleet, Release};
 use super::secret::hex;
 use crate::wire::state_v3::{AppState, DeviceState, ReleaseState, ServiceState};
 
-/// The inputs of a body, except the uuid. Equal inputs give equal bodies, because the content of a release and the name of
-/// a fleet never change.
+/// The inputs of a body, except the uuid. Equal inputs give equal bodies, because the content of a release never changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inputs {
     pub(super) name: String,
     pub(super) fleet: u64,
+    pub(super) fleet_name: String,
     pub(super) release: Option<u64>,
 }
 
@@ -59,6 +59,7 @@ pub(super) fn target_state(
     let inputs = Inputs {
         name: device.name.clone(),
         fleet: fleet.number,
+        fleet_name: fleet.name.clone(),
         release: release.map(|release| release.number),
     };
     Ok(Rendered { inputs, body, etag })

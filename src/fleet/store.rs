@@ -154,6 +154,14 @@ impl Store {
                     batch.remove(format!("device/{uuid}").as_str());
                     Ok(())
                 }
+                Change::DropKey(hash) => {
+                    batch.remove(format!("key/{}", hash.0).as_str());
+                    Ok(())
+                }
+                Change::DropFleet(fleet) => {
+                    batch.remove(format!("fleet/{}", number(*fleet)).as_str());
+                    Ok(())
+                }
                 Change::DropRelease(release) => {
                     batch.remove(format!("release/{}", number(*release)).as_str());
                     Ok(())

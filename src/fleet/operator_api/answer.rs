@@ -23,7 +23,8 @@ pub(super) struct ApiError {
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        let failure = Failure { code: code.to_owned(), message: message.into(), refusals: Vec::new() };
+        let failure =
+            Failure { code: code.to_owned(), message: message.into(), rule: None, refusals: Vec::new() };
         Self { status, failure }
     }
 
@@ -70,6 +71,8 @@ impl From<Refusal> for ApiError {
             }
             Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
             Refusal::FleetNameTaken { .. }
+            | Refusal::FleetHasDevices { .. }
+            | Refusal::FleetGone { .. }
             | Refusal::NotSuccessful { .. }
             | Refusal::OtherFleet { .. }
             | Refusal::FinalIsForGood { .. }
@@ -87,6 +90,7 @@ impl From<Refusal> for ApiError {
             | Refusal::KeyTaken => (StatusCode::CONFLICT, "refused"),
         };
         let mut error = Self::new(status, code, refusal.to_string());
+        error.failure.rule = Some(refusal.rule().to_owned());
         if let Refusal::Unsupported { refusals } = refusal {
             error.failure.refusals = refusals.into_iter().map(Into::into).collect();
         }

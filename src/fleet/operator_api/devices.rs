@@ -14,7 +14,7 @@ use crate::fleet::records::Records;
 use crate::fleet::standing::{self, Contact, Standing};
 use crate::wire::operator_api::{
     BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
-    PinMany, RenameDevice, ServiceView, TagDevice, TrackMany,
+    PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
 
 type Shared = State<Arc<Records>>;
@@ -160,6 +160,25 @@ pub(super) async fn track_many(
     Ok(Json(records.act(act).await?))
 }
 
+/// Sets and removes tags of all devices that match, or of none.
+pub(super) async fn tag_many(
+    State(records): Shared,
+    Body(asked): Body<TagMany>,
+) -> Result<Json<BulkView>, ApiError> {
+    let TagMany { filter, fleet, set, remove, dry_run } = asked;
+    let wanted = Wanted::new(Some(filter), fleet, None)?;
+    let tagging = Tagging { set, remove };
+    let act = move |world: &World| {
+        let devices = wanted.any_of(world)?;
+        let changes = world.tag_devices(&devices, &tagging)?;
+        let tags: Vec<_> = devices.iter().map(|device| after(&changes, device).tags.clone()).collect();
+        let (mut view, changes) = bulk(world, &devices, changes, dry_run);
+        view.devices.iter_mut().zip(tags).for_each(|(device, tags)| device.tags = Some(tags));
+        Ok((view, changes))
+    };
+    Ok(Json(records.act(act).await?))
+}
+
 /// Deletes all devices that match, or none.
 pub(super) async fn delete_many(
     State(records): Shared,
@@ -226,20 +245,27 @@ impl Wanted {
 }
 
 /// Makes the list of devices and their changes. A dry run changes nothing.
-fn bulk(world: &World, devices: &[&Device], changes: Vec<Change>, dry_run: bool) -> (BulkView, Vec<Change>) {
-    let after = |device: &Device| {
-        let changed = changes.iter().find_map(|change| change.device(&device.uuid));
-        target(world, changed.unwrap_or(device))
-    };
+pub(super) fn bulk(
+    world: &World,
+    devices: &[&Device],
+    changes: Vec<Change>,
+    dry_run: bool,
+) -> (BulkView, Vec<Change>) {
     let rows = devices.iter().map(|device| BulkDevice {
         uuid: device.uuid.to_string(),
         name: device.name.clone(),
         fleet: fleet_name(world, device.fleet),
         target_before: target(world, device),
-        target_after: after(device),
+        target_after: target(world, after(&changes, device)),
+        tags: None,
     });
     let view = BulkView { dry_run, devices: rows.collect() };
     (view, if dry_run { Vec::new() } else { changes })
+}
+
+/// Returns the device as it is after these changes.
+fn after<'a>(changes: &'a [Change], device: &'a Device) -> &'a Device {
+    changes.iter().find_map(|change| change.device(&device.uuid)).unwrap_or(device)
 }
 
 async fn change(

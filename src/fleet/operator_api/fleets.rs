@@ -8,11 +8,14 @@ use axum::extract::State;
 use axum::http::StatusCode;
 
 use super::answer::{ApiError, Body, Path};
+use super::devices::bulk;
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::records::Records;
 use crate::fleet::{clock, secret, standing};
 use crate::model::AppId;
-use crate::wire::operator_api::{CreateFleet, FleetCreated, FleetView, Nothing, PatchFleet, Pin};
+use crate::wire::operator_api::{
+    CreateFleet, DeleteFleet, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet, Pin, RenameFleet,
+};
 
 type Shared = State<Arc<Records>>;
 
@@ -55,6 +58,48 @@ pub(super) async fn patch(
     };
     records.act(act).await?;
     shown(&records, &fleet)
+}
+
+pub(super) async fn rename(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(RenameFleet { name }): Body<RenameFleet>,
+) -> Result<Json<FleetView>, ApiError> {
+    let act = move |world: &World| {
+        let fleet = world.find_fleet(&fleet)?;
+        Ok((fleet.number, world.rename_fleet(fleet, name)?))
+    };
+    let number = records.act(act).await?;
+    shown(&records, &number.to_string())
+}
+
+/// Deletes a fleet with its releases and keys, and with its devices if that is wanted. Returns it as it was before.
+pub(super) async fn delete(
+    State(records): Shared,
+    Path(fleet): Path<String>,
+    Body(DeleteFleet { with_devices, expected, dry_run }): Body<DeleteFleet>,
+) -> Result<Json<FleetDeleted>, ApiError> {
+    let looking = Arc::clone(&records);
+    let act = move |world: &World| {
+        let fleet = world.find_fleet(&fleet)?;
+        let devices: Vec<_> = world.devices().filter(|device| device.fleet == fleet.number).collect();
+        let changes = world.delete_fleet(fleet, with_devices, clock::now())?;
+        if let Some(expected) = expected.filter(|expected| *expected != devices.len()) {
+            return Err(Refusal::MatchChanged { expected, found: devices.len() });
+        }
+        let gone: Vec<_> = devices.iter().map(|device| device.uuid.clone()).collect();
+        let before = view(&looking, world, fleet);
+        let keys = world.keys_by_age(fleet).len();
+        let (mut bulk, changes) = bulk(world, &devices, changes, dry_run);
+        bulk.devices.iter_mut().for_each(|device| device.target_after = None);
+        let deleted = FleetDeleted { dry_run, fleet: before, keys, devices: bulk.devices };
+        Ok(((gone, deleted), changes))
+    };
+    let (gone, deleted) = records.act(act).await?;
+    if !dry_run {
+        gone.iter().for_each(|uuid| records.forget(uuid));
+    }
+    Ok(Json(deleted))
 }
 
 pub(super) async fn pin(

@@ -33,10 +33,12 @@ use answer::ApiError;
 const LARGEST_REQUEST: usize = 256 * 1024;
 
 /// The routes below `/api/v1`.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 22] {
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 25] {
     [
         ("/fleets", get(fleets::list).post(fleets::create)),
         ("/fleets/{fleet}", get(fleets::show).patch(fleets::patch)),
+        ("/fleets/{fleet}/rename", post(fleets::rename)),
+        ("/fleets/{fleet}/delete", post(fleets::delete)),
         ("/fleets/{fleet}/pin", post(fleets::pin)),
         ("/fleets/{fleet}/track-latest", post(fleets::track_latest)),
         ("/fleets/{fleet}/provisioning-keys", get(keys::list).post(keys::create)),
@@ -45,6 +47,7 @@ pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 22] {
         ("/devices", get(devices::list)),
         ("/devices/pin", post(devices::pin_many)),
         ("/devices/track-fleet", post(devices::track_many)),
+        ("/devices/tags", post(devices::tag_many)),
         ("/devices/delete", post(devices::delete_many)),
         ("/devices/{device}", get(devices::show).delete(devices::delete)),
         ("/devices/{device}/pin", post(devices::pin)),

@@ -131,16 +131,29 @@ impl World {
     ///
     /// [`Refusal::BadText`]; [`Refusal::OutOfRange`] for more tags than a device may have.
     pub fn tag_device(&self, device: &Device, tagging: &Tagging) -> Result<Vec<Change>, Refusal> {
+        self.tag_devices(&[device], tagging)
+    }
+
+    /// As [`World::tag_device`], for devices: all of them, or none if one of them may not have these tags.
+    ///
+    /// # Errors
+    ///
+    /// As [`World::tag_device`].
+    pub fn tag_devices(&self, devices: &[&Device], tagging: &Tagging) -> Result<Vec<Change>, Refusal> {
         for (key, value) in &tagging.set {
             check_tag(key, value)?;
         }
-        let mut changed = device.clone();
-        changed.tags.retain(|key, _| !tagging.remove.contains(key));
-        changed.tags.extend(tagging.set.clone());
-        if changed.tags.len() > device.tags.len() {
-            check_tag_count(changed.tags.len())?;
+        let mut changes = Vec::new();
+        for device in devices {
+            let mut changed = Device::clone(device);
+            changed.tags.retain(|key, _| !tagging.remove.contains(key));
+            changed.tags.extend(tagging.set.clone());
+            if changed.tags.len() > device.tags.len() {
+                check_tag_count(changed.tags.len())?;
+            }
+            changes.extend(put_if_changed(device, changed));
         }
-        Ok(put_if_changed(device, changed))
+        Ok(changes)
     }
 
     /// Moves a device to another fleet and unpins it. Tags and the running release stay. Moving a device to its own fleet

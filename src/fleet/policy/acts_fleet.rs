@@ -1,6 +1,6 @@
 //! Acts on fleets: create, pin, track latest, and the raw PATCH that both use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -54,6 +54,50 @@ impl World {
         let key = self.create_key(&fleet, NewKey::plain(new.key, new.created))?;
         let counters = Change::Counters(Counters { fleet: number, ..self.counters });
         Ok([counters, Change::PutFleet(fleet)].into_iter().chain(key).collect())
+    }
+
+    /// Renames a fleet. Everything else names it by its number, and stays.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::BadText`], [`Refusal::FleetNameTaken`].
+    pub fn rename_fleet(&self, fleet: &Fleet, name: String) -> Result<Vec<Change>, Refusal> {
+        if fleet.name == name {
+            return Ok(Vec::new());
+        }
+        check_fleet_name(&name)?;
+        if self.fleets.values().any(|fleet| fleet.name == name) {
+            return Err(Refusal::FleetNameTaken { name });
+        }
+        Ok(vec![Change::PutFleet(Fleet { name, ..fleet.clone() })])
+    }
+
+    /// Deletes a fleet with its releases and its provisioning keys, and with its devices if that is wanted: these are barred
+    /// as deleted devices are.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::FleetHasDevices`], [`Refusal::TooManyBars`].
+    pub fn delete_fleet(
+        &self,
+        fleet: &Fleet,
+        with_devices: bool,
+        now: Timestamp,
+    ) -> Result<Vec<Change>, Refusal> {
+        let devices: Vec<_> = self.devices.values().filter(|device| device.fleet == fleet.number).collect();
+        if !devices.is_empty() && !with_devices {
+            return Err(Refusal::FleetHasDevices { fleet: fleet.name.clone(), devices: devices.len() });
+        }
+        let releases: BTreeSet<u64> = self.releases_of(fleet.number).map(|release| release.number).collect();
+        // One that was moved away may still run a release of this fleet.
+        let elsewhere = self.devices.values().filter(|device| device.fleet != fleet.number);
+        let forgotten = elsewhere.filter_map(|device| device.without_releases(&releases));
+        let mut changes = self.delete_devices(&devices, now)?;
+        changes.extend(forgotten.map(Change::PutDevice));
+        changes.extend(self.keys_of(fleet.number).map(|key| Change::DropKey(key.hash.clone())));
+        changes.extend(releases.iter().map(|number| Change::DropRelease(*number)));
+        changes.push(Change::DropFleet(fleet.number));
+        Ok(changes)
     }
 
     /// Sets where images of a fleet's services are pushed to. An empty text removes the setting.

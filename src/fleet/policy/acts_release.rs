@@ -1,12 +1,12 @@
 //! Acts on releases: create, finalise, invalidate, delete; and how they change a fleet's target.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Change, Content, Counters, Device, Fleet, Image, Refusal, Release, Reported, World};
+use super::{Change, Content, Counters, Fleet, Image, Refusal, Release, World};
 use crate::model::{Commit, ImageRef, ReleaseStatus, ServiceName};
 
 /// The values of a new release.
@@ -133,16 +133,9 @@ impl World {
     /// [`Refusal::InUse`] while it is the target of its fleet or a device is pinned to it.
     pub fn delete_release(&self, release: &Release) -> Result<Vec<Change>, Refusal> {
         self.check_unused(release, "be deleted")?;
-        let forgets = |device: &&Device| {
-            device.reported.running == Some(release.number)
-                || device.reported.services.iter().any(|service| service.release == release.number)
-        };
-        let devices = self.devices.values().filter(forgets).map(|device| {
-            let mut reported: Reported = device.reported.clone();
-            reported.running = reported.running.filter(|running| *running != release.number);
-            reported.services.retain(|service| service.release != release.number);
-            Change::PutDevice(Device { reported, ..device.clone() })
-        });
+        let gone = BTreeSet::from([release.number]);
+        let devices = self.devices.values().filter_map(|device| device.without_releases(&gone));
+        let devices = devices.map(Change::PutDevice);
         Ok(std::iter::once(Change::DropRelease(release.number)).chain(devices).collect())
     }
 

@@ -43,11 +43,11 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::NoSuchFleet`].
+    /// [`Refusal::FleetGone`].
     pub fn restore_device(&self, bar: &Bar) -> Result<Vec<Change>, Refusal> {
         let device = &bar.device;
         if !self.fleets.contains_key(&device.fleet) {
-            return Err(Refusal::NoSuchFleet { given: device.fleet.to_string() });
+            return Err(Refusal::FleetGone { uuid: device.uuid.clone() });
         }
         let is_pinnable = |number: &u64| {
             let release = self.releases.get(number);

@@ -23,6 +23,16 @@ pub enum Refusal {
     #[error("{given:?} matches more than one {what}: {}; give more characters of it, or the fleet", matches.join(", "))]
     Ambiguous { what: &'static str, given: String, matches: Vec<String> },
 
+    #[error(
+        "fleet {fleet} has {devices} devices; move or delete them first (`cotter device list --fleet`), or delete them with it: --with-devices"
+    )]
+    FleetHasDevices { fleet: String, devices: usize },
+
+    #[error(
+        "the fleet of device {uuid} was deleted, so it cannot be restored; let it register in another fleet, with a key of that: `cotter device allow {uuid}` without --restore"
+    )]
+    FleetGone { uuid: DeviceUuid },
+
     #[error("the fleet name {name:?} is taken; choose another")]
     FleetNameTaken { name: String },
 
@@ -116,6 +126,45 @@ pub enum Refusal {
 
     #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
     NoDeviceMatches { filter: String },
+}
+
+impl Refusal {
+    /// Returns the rule by its name in JSON.
+    #[must_use]
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::NoSuchFleet { .. } => "no_such_fleet",
+            Self::NoSuchDevice { .. } => "no_such_device",
+            Self::NoSuchRelease { .. } => "no_such_release",
+            Self::Ambiguous { .. } => "ambiguous",
+            Self::FleetHasDevices { .. } => "fleet_has_devices",
+            Self::FleetGone { .. } => "fleet_gone",
+            Self::FleetNameTaken { .. } => "fleet_name_taken",
+            Self::BadText { .. } => "bad_text",
+            Self::BadDeviceKey { .. } => "bad_device_key",
+            Self::OutOfRange { .. } => "out_of_range",
+            Self::NameTaken { .. } => "name_taken",
+            Self::NotSuccessful { .. } => "not_successful",
+            Self::OtherFleet { .. } => "other_fleet",
+            Self::FinalIsForGood { .. } => "final_is_for_good",
+            Self::InUse { .. } => "in_use",
+            Self::CommitTaken { .. } => "commit_taken",
+            Self::NoImages { .. } => "no_images",
+            Self::Unsupported { .. } => "unsupported",
+            Self::UuidTaken { .. } => "uuid_taken",
+            Self::KeyTaken => "key_taken",
+            Self::Barred { .. } => "barred",
+            Self::NoSuchBar { .. } => "no_such_bar",
+            Self::TooManyBars { .. } => "too_many_bars",
+            Self::NoSuchKey { .. } => "no_such_key",
+            Self::NotOfKey { .. } => "not_of_key",
+            Self::KeyNameTaken { .. } => "key_name_taken",
+            Self::KeyEnded { .. } => "key_ended",
+            Self::TooManyRegistrations { .. } => "too_many_registrations",
+            Self::MatchChanged { .. } => "match_changed",
+            Self::NoDeviceMatches { .. } => "no_device_matches",
+        }
+    }
 }
 
 fn in_use(fleet_target: bool, pinned: &[DeviceUuid]) -> String {

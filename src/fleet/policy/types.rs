@@ -63,6 +63,16 @@ pub struct Device {
     pub provisioned_by: Option<KeyHash>,
 }
 
+impl Device {
+    /// Returns the device without its report of these releases, which are deleted; `None` if it reports none of them.
+    pub(super) fn without_releases(&self, gone: &BTreeSet<u64>) -> Option<Self> {
+        let mut reported = self.reported.clone();
+        reported.running = reported.running.filter(|running| !gone.contains(running));
+        reported.services.retain(|service| !gone.contains(&service.release));
+        (reported != self.reported).then(|| Self { reported, ..self.clone() })
+    }
+}
+
 /// The merged reports of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -293,6 +303,8 @@ pub enum Change {
     /// Deletes the device. A [`Change::PutBar`] in the same act bars its uuid and key.
     DropDevice(DeviceUuid),
     DropRelease(u64),
+    DropKey(KeyHash),
+    DropFleet(u64),
     /// A device key that no device may use again. Only older versions wrote it, when a device was deleted.
     RetireKey(KeyHash),
     PutBar(Bar),

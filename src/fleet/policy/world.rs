@@ -51,6 +51,14 @@ impl World {
             Change::DropRelease(number) => {
                 self.releases.remove(&number);
             }
+            Change::DropKey(hash) => {
+                self.keys.remove(&hash);
+            }
+            Change::DropFleet(number) => {
+                if let Some(fleet) = self.fleets.remove(&number) {
+                    self.by_fleet_uuid.remove(fleet.uuid.as_str());
+                }
+            }
             Change::RetireKey(hash) => {
                 self.retired.insert(hash);
             }

@@ -1,6 +1,8 @@
 //! The JSON of the fleet server's operator API, both ways. The command line (`cotter`) and the server
 //! (`cotter-fleet`) read and write the same types, so the two cannot drift apart.
 
+mod keys;
+
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -10,6 +12,7 @@ use serde_json::{Map, Value};
 use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
 use crate::model::{Refusal, ReleaseStatus};
+pub use keys::{CreateKey, KeyCreated, KeyView};
 
 /// The answer to every failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ pub struct Failure {
     pub code: String,
     /// What is wrong, and what to do.
     pub message: String,
+    /// The rule that forbids it, e.g. `fleet_has_devices`; absent where no rule of the fleet was broken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
     /// For `unsupported`: every place of the compose file that devices would refuse.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<RefusalView>,
@@ -180,6 +186,20 @@ pub struct BulkDevice {
     /// The commits that it should run before and after.
     pub target_before: Option<String>,
     pub target_after: Option<String>,
+    /// Its tags after a change of tags.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<BTreeMap<String, String>>,
+}
+
+/// A fleet that was deleted, or with `dry_run` would be, as it was before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetDeleted {
+    pub dry_run: bool,
+    pub fleet: FleetView,
+    /// How many provisioning keys it had.
+    pub keys: usize,
+    /// The devices that are deleted with it.
+    pub devices: Vec<BulkDevice>,
 }
 
 /// A compose file's services, networks and volumes.
@@ -210,57 +230,28 @@ pub struct PatchFleet {
     pub registry: Option<String>,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RenameFleet {
+    pub name: String,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeleteFleet {
+    /// Deletes its devices, too. Without this a fleet that has devices is not deleted.
+    pub with_devices: bool,
+    /// The expected number of devices. If it has another number, nothing is deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<usize>,
+    pub dry_run: bool,
+}
+
 /// A new fleet with its first provisioning key, which is shown only now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetCreated {
     pub fleet: FleetView,
     pub provisioning_key: String,
-}
-
-/// What is said of a new provisioning key. All may be left out.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct CreateKey {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// How long it can register devices, "30d"; from 1 minute to 10 years.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expires_in: Option<String>,
-    /// Most devices that it can register in total.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uses: Option<u64>,
-    /// Most devices that it can register per minute; 60 if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub per_minute: Option<u32>,
-}
-
-/// A new provisioning key, which is shown only now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyCreated {
-    pub fleet: String,
-    pub provisioning_key: String,
-    pub details: KeyView,
-}
-
-/// A provisioning key, without the key.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeyView {
-    /// The first 12 hex digits of its SHA-256.
-    pub id: String,
-    pub fleet: String,
-    pub name: Option<String>,
-    /// `active`, `expired`, `used_up` or `revoked`.
-    pub state: String,
-    /// How many devices it has registered, and how many it may; null: any number.
-    pub uses: u64,
-    pub most_uses: Option<u64>,
-    pub per_minute: u32,
-    /// Devices that registered with it and still exist.
-    pub devices: usize,
-    pub created: Timestamp,
-    pub expires: Option<Timestamp>,
-    pub revoked: Option<Timestamp>,
-    pub last_used: Option<Timestamp>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,6 +317,21 @@ pub struct Allow {
 pub struct TagDevice {
     pub set: BTreeMap<String, String>,
     pub remove: Vec<String>,
+}
+
+/// Tags of all devices that match.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TagMany {
+    pub filter: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<String>,
+    #[serde(default)]
+    pub set: BTreeMap<String, String>,
+    #[serde(default)]
+    pub remove: Vec<String>,
+    #[serde(default)]
+    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

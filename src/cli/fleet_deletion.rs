@@ -1,0 +1,88 @@
+//! `cotter fleet delete`: says what will be deleted, asks, and deletes it.
+
+use clap::Args;
+
+use super::client::{Client, Plain};
+use super::exit::Usage;
+use super::print;
+use super::purge::is_sure;
+use crate::wire::operator_api::{BulkDevice, DeleteFleet, FleetDeleted};
+
+/// Arguments of `cotter fleet delete`.
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    /// Name of the fleet
+    #[arg(value_name = "FLEET")]
+    fleet: String,
+    /// Deletes its devices, too, and bars their uuids and keys until `cotter device allow`
+    #[arg(long)]
+    with_devices: bool,
+    /// Shows what would be deleted, and deletes nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Deletes without a question
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+pub(super) async fn run(delete: Delete) -> anyhow::Result<()> {
+    let Delete { fleet, with_devices, dry_run, yes, plain } = delete;
+    let client = Client::new(plain.connection)?;
+    let path = ["fleets", fleet.as_str(), "delete"];
+    let mut expected = None;
+    if dry_run || !yes {
+        let asked = DeleteFleet { with_devices, expected: None, dry_run: true };
+        let there: FleetDeleted = client.post(&path, &asked).await?;
+        if dry_run {
+            shown(&there, plain.json)?;
+            print::note("nothing was deleted: this was a dry run");
+            return Ok(());
+        }
+        // A program that reads JSON cannot answer a question.
+        if !plain.json {
+            shown(&there, false)?;
+        }
+        expected = Some(there.devices.len());
+        let what = format!("Fleet {} will be deleted with {}.", there.fleet.name, counted(&there));
+        if plain.json || !is_sure(&what)? {
+            return Err(Usage("nothing was deleted; answer yes, or use --yes".to_owned()).into());
+        }
+    }
+    let gone: FleetDeleted =
+        client.post(&path, &DeleteFleet { with_devices, expected, dry_run: false }).await?;
+    if plain.json || expected.is_none() {
+        shown(&gone, plain.json)?;
+    }
+    print::note(&format!("deleted fleet {} with {}", gone.fleet.name, counted(&gone)));
+    Ok(())
+}
+
+fn counted(deleted: &FleetDeleted) -> String {
+    format!(
+        "{} devices, {} releases and {} provisioning keys",
+        deleted.devices.len(),
+        deleted.fleet.releases,
+        deleted.keys
+    )
+}
+
+fn shown(deleted: &FleetDeleted, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print::json("deleted", deleted);
+    }
+    print::facts(&[
+        ("fleet", deleted.fleet.name.clone()),
+        ("number", deleted.fleet.number.to_string()),
+        ("releases", deleted.fleet.releases.to_string()),
+        ("provisioning keys", deleted.keys.to_string()),
+        ("devices", deleted.devices.len().to_string()),
+    ])?;
+    if deleted.devices.is_empty() {
+        return Ok(());
+    }
+    print::line("")?;
+    let row = |device: &BulkDevice| [print::short(Some(&device.uuid)), device.name.clone()];
+    print::table(["UUID", "NAME"], deleted.devices.iter().map(row), "")
+}
