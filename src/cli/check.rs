@@ -97,7 +97,8 @@ fn show(findings: &[Finding], is_all: bool) -> anyhow::Result<()> {
             Level::Warning => "WARN",
             Level::Error => "ERROR",
         };
-        print::line(&format!("  {mark:<5}  {:<width$}  {}", finding.id, finding.evidence))?;
+        let mark = format!("{mark:<5}");
+        print::marked_line("  ", &mark, &format!("  {:<width$}  {}", finding.id, finding.evidence))?;
         if let Some(remedy) = &finding.remedy {
             print::line(&format!("         {:<width$}  -> {remedy}", ""))?;
         }

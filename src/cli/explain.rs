@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::exit::Unknown;
 use super::print;
-use super::quantity::ahead;
+use super::quantity::{ahead, when};
 use super::status::{DELETED, Source};
 use crate::api::{self, AppStatus, CloudStatus, EvidenceStatus, StatusDocument, WaitingStatus};
 use crate::host;
@@ -63,7 +63,10 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
     for link in &links {
         print::line("")?;
         let who = link.service.as_ref().map_or(String::new(), |service| format!(" {service}"));
-        let since = link.since.as_ref().map_or(String::new(), |since| format!(", since {since}"));
+        let since = link
+            .since
+            .as_ref()
+            .map_or(String::new(), |since| format!(", since {}", when(since, host::now())));
         print::line(&format!("{}{who}{since}", link.reason))?;
         print::line(&format!("  {}", link.why))?;
         link.evidence.iter().try_for_each(print_evidence)?;

@@ -38,6 +38,8 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["fleet", "create"], "cotter fleet create greenhouse --registry registry.example.com/lab"),
     (&["fleet", "list"], "cotter fleet list"),
     (&["fleet", "show"], "cotter fleet show greenhouse"),
+    (&["fleet", "rename"], "cotter fleet rename greenhouse orchard"),
+    (&["fleet", "delete"], "cotter fleet delete greenhouse --dry-run"),
     (&["fleet", "pin"], "cotter fleet pin greenhouse 3f1c2a9 --wait"),
     (&["fleet", "track-latest"], "cotter fleet track-latest greenhouse"),
     (&["fleet", "provisioning-key", "list"], "cotter fleet provisioning-key list greenhouse"),

@@ -67,17 +67,69 @@ pub(super) fn facts(facts: &[(&str, String)]) -> anyhow::Result<()> {
 
 /// Prints text as one line.
 pub(super) fn line(line: &str) -> anyhow::Result<()> {
-    put(&(one_line(line) + "\n"))
+    put(&(shown(line) + "\n"))
+}
+
+/// Prints a line with a word in its colour.
+pub(super) fn marked_line(before: &str, word: &str, after: &str) -> anyhow::Result<()> {
+    put(&format!("{before}{}{}\n", marked(&shown(word)), shown(after)))
+}
+
+/// One line for people: safe to show, and with short digests. JSON has them whole.
+fn shown(text: &str) -> String {
+    short_digests(&one_line(text))
+}
+
+/// Cuts each digest to its first 8 digits, enough to tell images apart: `app@sha256:1f3795f4`.
+fn short_digests(text: &str) -> String {
+    const BEGINS: &str = "@sha256:";
+    let mut parts = text.split(BEGINS);
+    let mut short = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
+        let rest = if digits == 64 { part.get(64..).unwrap_or_default() } else { part };
+        short.push_str(BEGINS);
+        short.push_str(if digits == 64 { part.get(..8).unwrap_or_default() } else { "" });
+        short.push_str(rest);
+    }
+    short
+}
+
+/// The colour of a word that says how something is; `None` for any other text.
+fn colour(cell: &str) -> Option<u8> {
+    match cell {
+        "ok" | "done" | "on-target" | "Running" | "accepted" | "success" => Some(32),
+        "WARN" | "pending" | "updating" | "waiting" | "trial" | "downloading" | "locked" | "window"
+        | "held" | "silent" | "offline" | "Downloading" => Some(33),
+        "ERROR" | "failing" | "failed" | "blocked" | "rejected" | "degraded" | "unhealthy" | "Dead" => {
+            Some(31)
+        }
+        _ => None,
+    }
+}
+
+/// A word in its colour, if it has one and the output is a terminal that may have colours.
+fn marked(word: &str) -> String {
+    match colour(word.trim_end()).filter(|_| has_colour()) {
+        Some(code) => format!("\x1b[{code}m{word}\x1b[0m"),
+        None => word.to_owned(),
+    }
+}
+
+/// Whether the output is a terminal whose user has not asked for no colour: <https://no-color.org>.
+#[expect(clippy::disallowed_methods, reason = "NO_COLOR is a custom of terminals, and no setting of ours")]
+fn has_colour() -> bool {
+    is_on_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
 
 /// Prints text as one line. Returns `false` once nothing reads the output any more.
 pub(super) fn reaches(line: &str) -> bool {
-    writeln!(io::stdout().lock(), "{}", one_line(line)).is_ok()
+    writeln!(io::stdout().lock(), "{}", shown(line)).is_ok()
 }
 
 /// Replaces the last line of a terminal.
 pub(super) fn progress(line: &str) -> anyhow::Result<()> {
-    put(&format!("\r\x1b[K{}", one_line(line)))
+    put(&format!("\r\x1b[K{}", shown(line)))
 }
 
 /// Shows progress in the last line of a terminal on standard error. What is printed next replaces it, if the line is
@@ -248,7 +300,7 @@ const LEAST_LAST: usize = 12;
 
 /// Aligns the cells of rows that have the same number of them. `terminal`: the width to which the last column is cut.
 fn aligned(rows: &[Vec<String>], terminal: Option<usize>) -> String {
-    let clean = |row: &Vec<String>| row.iter().map(|cell| one_line(cell)).collect();
+    let clean = |row: &Vec<String>| row.iter().map(|cell| shown(cell)).collect();
     let mut rows: Vec<Vec<String>> = rows.iter().map(clean).collect();
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -259,7 +311,7 @@ fn aligned(rows: &[Vec<String>], terminal: Option<usize>) -> String {
         rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|last| *last = cut(last, rest));
     }
     let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| marked(&format!("{cell:width$}")));
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"
@@ -268,6 +320,19 @@ fn aligned(rows: &[Vec<String>], terminal: Option<usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn digests_are_short() {
+        let digest = "0123456789abcdef".repeat(4);
+        let text =
+            format!("pull r/a@sha256:{digest} and r/b@sha256:{digest}: no @sha256:abc, sha256:{digest}");
+        let short =
+            format!("pull r/a@sha256:01234567 and r/b@sha256:01234567: no @sha256:abc, sha256:{digest}");
+        assert_eq!(short_digests(&text), short);
+        for kept in ["", "@sha256:", "a@sha256:ä", &format!("a@sha256:{digest}0")] {
+            assert_eq!(short_digests(kept), kept);
+        }
+    }
 
     #[test]
     fn the_last_column_is_cut_to_the_width_of_the_terminal_and_no_other_one() {

@@ -6,10 +6,11 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use super::quantity::{ahead, bytes};
+use super::quantity::{ahead, bytes, when};
 use crate::api::{
     self, AppStatus, DownloadStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus,
 };
+use crate::host;
 use crate::model::text::span;
 
 /// The agent to ask.
@@ -91,7 +92,12 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     facts.extend(cloud(document));
     facts.extend(document.engine_error.iter().map(|e| ("engine error", e.clone())));
     facts.extend(document.store_error.iter().map(|e| ("store error", e.clone())));
-    facts.extend(document.hold.iter().map(|h| ("held", format!("since {}: {}", h.since, h.reason))));
+    facts.extend(
+        document
+            .hold
+            .iter()
+            .map(|h| ("held", format!("since {}: {}", when(&h.since, host::now()), h.reason))),
+    );
     facts.extend(document.locks.leases.iter().map(|l| ("locked", lease(l))));
     facts.extend(document.locks.files.iter().map(|f| ("locked", file_lock(document, f))));
     for app in &document.apps {
@@ -135,8 +141,10 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
     let Some(cloud) = &document.cloud else { return vec![("cloud", "not set".to_owned())] };
     let mut facts = vec![("cloud", cloud.endpoint.clone())];
     facts.extend(cloud.warning.iter().map(|warning| ("cloud warning", warning.clone())));
-    facts.push(("last contact", print::or_dash(cloud.last_contact.as_deref())));
-    facts.push(("next poll", print::or_dash(cloud.next_poll.as_deref())));
+    let moment =
+        |at: &Option<String>| at.as_deref().map_or_else(|| "-".to_owned(), |at| when(at, host::now()));
+    facts.push(("last contact", moment(&cloud.last_contact)));
+    facts.push(("next poll", moment(&cloud.next_poll)));
     if cloud.is_deleted {
         facts.push(("deleted", DELETED.to_owned()));
     }
