@@ -304,6 +304,13 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
             "--ca-file DIR/agent.toml: it has no certificate; give the authority's, as PEM".into(),
         ),
         (
+            "no name",
+            "URL --fleet greenhouse --key KEY --name ",
+            "",
+            2,
+            "--name \"\" is not accepted: write one line of 1 to 255 characters".into(),
+        ),
+        (
             "a tag without a value", "URL --fleet greenhouse --key KEY --tag site", "", 2,
             "--tag \"site\" is not accepted: write KEY=VALUE, e.g. site=zurich".into(),
         ),

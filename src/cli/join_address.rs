@@ -14,6 +14,7 @@ use crate::api::{self, StatusDocument};
 use crate::cloud::{Admitted, Client, CloudError};
 use crate::config::Setting;
 use crate::http::{Failure, Http, Url};
+use crate::model::text::is_one_line;
 use crate::model::{Admission, Enrolment, FleetRef, exposed_host, parse_tags};
 
 /// Longest time for one request.
@@ -72,6 +73,12 @@ impl Address {
             .map_err(|accepts| Usage(format!("--fleet {fleet:?} is not accepted: it must be {accepts}")))?;
         let tags = parse_tags(self.tags.iter().map(String::as_str))
             .map_err(|(tag, accepts)| Usage(format!("--tag {tag:?} is not accepted: write {accepts}")))?;
+        if let Some(name) = self.name.as_ref().filter(|name| !is_name(name)) {
+            return Err(Usage(format!(
+                "--name {name:?} is not accepted: write one line of 1 to 255 characters"
+            ))
+            .into());
+        }
         let authority = self.ca_file.as_deref().map(authority).transpose()?;
         Ok(Some(Enrolment {
             endpoint,
@@ -106,6 +113,11 @@ impl Address {
     pub(super) fn key_file(&self) -> Option<String> {
         self.key.clone().filter(|key| key != "-" && Path::new(key).is_file())
     }
+}
+
+/// Returns whether a device may have this name in its settings. Its server has rules of its own.
+fn is_name(name: &str) -> bool {
+    !name.is_empty() && name.chars().count() <= 255 && is_one_line(name)
 }
 
 /// Reads the key: from standard input, from a file, or as it is.

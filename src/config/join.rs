@@ -5,8 +5,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use toml::Value;
+
 use super::cloud::{endpoint, registries, tags};
-use super::sources::Place;
+use super::sources::{Place, in_toml};
 use super::{ConfigError, DEFAULT_FILE, Given, Setting, duration};
 use crate::model::{Admission, Enrolment};
 
@@ -231,13 +233,8 @@ fn section(says: &[(&'static str, String)]) -> String {
     for (key, value) in says {
         let key = key.trim_start_matches("cloud.");
         let is_number = key == "fleet" && value.chars().all(|c| c.is_ascii_digit());
-        let value = if is_number { value.clone() } else { quoted(value) };
+        let value = if is_number { value.clone() } else { in_toml(&Value::String(value.clone())) };
         text.push_str(&format!("{key} = {value}\n"));
     }
     text
-}
-
-/// Formats a text of one line as TOML.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use toml::{Table, Value};
+
 use super::join::{BESIDE, HEAD, JoinError, NO_SETTINGS, OURS, absolute};
 use super::{DEFAULT_FILE, Given};
 
@@ -47,18 +49,18 @@ impl Traces {
         };
         let edited = |what: String| JoinError::Edited { path: ours.clone(), what };
         let rest = text.strip_prefix(HEAD).ok_or_else(|| edited("it begins otherwise".to_owned()))?;
-        let mut says = Vec::new();
-        for line in rest.lines() {
-            let said = line.split_once(" = ").filter(|(key, _)| SETTINGS.contains(key));
-            let (key, value) = said.ok_or_else(|| edited(format!("it has the line {line:?}")))?;
-            says.push((key, value.trim_matches('"')));
+        let is_ours = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| SETTINGS.contains(&key));
+        if let Some(line) = rest.lines().find(|line| !is_ours(line)) {
+            return Err(edited(format!("it has the line {line:?}")));
         }
+        let says: Table = toml::from_str(rest).map_err(|_| edited("it cannot be parsed".to_owned()))?;
+        let said = |key: &str| says.get(key).and_then(Value::as_str);
         let mut files = Vec::new();
         for (setting, name) in BESIDE {
             let key = setting.trim_start_matches("cloud.");
-            let Some((_, value)) = says.iter().find(|(said, _)| *said == key) else { continue };
+            let Some(value) = said(key) else { continue };
             let path = file.with_file_name(name);
-            if *value != path.display().to_string() {
+            if value != path.display().to_string() {
                 return Err(edited(format!("{key} names another file")));
             }
             // A link, or a folder, is none of ours.
@@ -70,8 +72,8 @@ impl Traces {
             files.push(file);
         }
         files.push(ours);
-        let endpoint = says.iter().find(|(key, _)| *key == "endpoint").map_or("", |(_, value)| *value);
-        Ok(Some(Self { files, endpoint: endpoint.to_owned() }))
+        let endpoint = said("endpoint").unwrap_or_default().to_owned();
+        Ok(Some(Self { files, endpoint }))
     }
 
     /// Returns the files, in the order in which they are removed.

@@ -332,7 +332,7 @@ fn value(text: &str, kind: Kind, place: &Place) -> Result<Value, ConfigError> {
 
 /// Formats a text or a whole number as TOML. A text is written as JSON, plus an escape for U+007F, which JSON does not
 /// escape.
-fn in_toml(value: &Value) -> String {
+pub(super) fn in_toml(value: &Value) -> String {
     let number = || value.as_integer().unwrap_or_default().to_string();
     value
         .as_str()
