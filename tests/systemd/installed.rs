@@ -60,6 +60,7 @@ fn release(machine: &Machine, work: &Path, architecture: &str) {
 pub(crate) fn as_the_page_says(machine: &Machine, work: &Path, log: &Log) {
     let architecture = run("dpkg", &["--print-architecture"]);
     release(machine, work, &architecture);
+    log.checked("a signed release is made of them");
     let page = fs::read_to_string("docs/install.md").unwrap();
     assert!(page.contains(VERSION), "docs/install.md shows another version than {VERSION}");
     let lines = |heading: &str| {

@@ -75,6 +75,7 @@ fn the_packages_and_their_units_work_under_systemd() {
     let packages = Packages::build(&work, &root);
     let _space = LockSpace::mount();
     let machine = Machine::boot(root, lab.docker(), &work.join("console.log"));
+    log.checked("both packages are built, and the system is up");
     installed::as_the_page_says(&machine, &work, &log);
     the_package_of_both_is_split(&machine, &packages, &log);
     packages_are_installed(&machine, &packages, &log);
