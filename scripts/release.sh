@@ -35,10 +35,10 @@ check_tag() {
         die "packaging/deb/changelog begins with $logged and Cargo.toml has version $version: add an entry"
 }
 
-# `archive FOLDER NAME FILE`: NAME in FOLDER as FILE.tar.gz, the same bytes whenever it is made.
+# `archive FOLDER NAME FILE`: NAME in FOLDER as FILE.tar.gz, the same bytes whenever it is made. A test sets ARCHIVE_LEVEL.
 archive() {
     tar --create --directory="$1" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
-        --format=gnu "$2" | gzip -9n >"$3"
+        --format=gnu "$2" | gzip "-${ARCHIVE_LEVEL:-9}n" >"$3"
 }
 
 # `pack COTTER COTTER-FLEET ARCH DIR`: both binaries with their settings and units.

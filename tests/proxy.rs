@@ -149,8 +149,9 @@ impl Site {
             .concat();
         // A worker of another user could not read this folder.
         let user = if rustix::process::geteuid().is_root() { "user root;\n" } else { "" };
+        // One process, which ends with its value.
         let all = format!(
-            "daemon off;\nworker_processes 1;\n{user}pid {};\nerror_log stderr;\nevents {{}}\n\
+            "daemon off;\nmaster_process off;\n{user}pid {};\nerror_log stderr;\nevents {{}}\n\
              http {{\n{temporary}include {};\n}}\n",
             self.path("nginx.pid"),
             self.path("site.conf")

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::Log;
 use crate::machine::{AGENT, Machine, command, run, text};
-use crate::packages::Packages;
+use crate::packages::{NEXT, Packages};
 use crate::support::{Container, Lab, eventually, http_get};
 
 /// What identifies a running container: its id, its start and its restarts.
@@ -371,7 +371,7 @@ impl<'a> Device<'a> {
         let own = fs::read_to_string(&settings).unwrap() + "# a line of the owner\n";
         fs::write(&settings, own).unwrap();
         let pid = machine.unit("MainPID");
-        packages.install(machine, "1.0.1", &["cotter", "cotter-fleet"]);
+        packages.install(machine, NEXT, &["cotter", "cotter-fleet"]);
         self.until("the upgrade starts the agent again", 20, || self.is_new(&pid));
         self.until("the fleet server is there again", 20, || self.is_accepted("two"));
         self.assert_unchanged("an upgrade");

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::Log;
 use crate::machine::{Machine, command, run, text};
+use crate::packages::VERSION;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 const URL: &str = "file:///srv/dist";
 
 /// The lines of each section of the page that has some, by its heading.
@@ -30,7 +30,6 @@ fn release(machine: &Machine, work: &Path, architecture: &str) {
     }
     let dist = dist.display().to_string();
     let [agent, server] = ["cotter", "cotter-fleet"].map(|name| work.join(name).display().to_string());
-    run("scripts/release.sh", &["--archive", &agent, &server, architecture, &dist]);
 
     let keys = work.join("gnupg");
     let _ = fs::remove_dir_all(&keys);
@@ -38,7 +37,11 @@ fn release(machine: &Machine, work: &Path, architecture: &str) {
     run("chmod", &["700", &keys.display().to_string()]);
     let with_keys = |program: &str, words: &[&str]| {
         let mut command = command(program);
-        command.env("GNUPGHOME", &keys).env("COTTER_SIGNING_KEY", "releases@example.com").args(words);
+        command
+            .env("ARCHIVE_LEVEL", "1")
+            .env("GNUPGHOME", &keys)
+            .env("COTTER_SIGNING_KEY", "releases@example.com")
+            .args(words);
         let out = command.output().unwrap_or_else(|e| panic!("{program} does not run: {e}"));
         assert!(out.status.success(), "{program} {words:?}: {}", text(&out));
     };
@@ -47,6 +50,7 @@ fn release(machine: &Machine, work: &Path, architecture: &str) {
         "gpg",
         &["--batch", "--quiet", "--passphrase", "", "--quick-generate-key", user, "ed25519", "sign", "never"],
     );
+    with_keys("scripts/release.sh", &["--archive", &agent, &server, architecture, &dist]);
     with_keys("scripts/release.sh", &["--finish", &dist]);
     with_keys("gpg", &["--verify", &format!("{dist}/SHA256SUMS.asc"), &format!("{dist}/SHA256SUMS")]);
     with_keys("gpgconf", &["--kill", "gpg-agent"]);
@@ -56,6 +60,7 @@ fn release(machine: &Machine, work: &Path, architecture: &str) {
 pub(crate) fn as_the_page_says(machine: &Machine, work: &Path, log: &Log) {
     let architecture = run("dpkg", &["--print-architecture"]);
     release(machine, work, &architecture);
+    log.checked("a signed release is made of them");
     let page = fs::read_to_string("docs/install.md").unwrap();
     assert!(page.contains(VERSION), "docs/install.md shows another version than {VERSION}");
     let lines = |heading: &str| {

@@ -31,7 +31,7 @@ use std::time::Instant;
 
 use device::Device;
 use machine::{AGENT, LockSpace, Machine};
-use packages::Packages;
+use packages::{Packages, VERSION};
 use support::Lab;
 
 /// Prints lines with the time since the begin.
@@ -75,6 +75,7 @@ fn the_packages_and_their_units_work_under_systemd() {
     let packages = Packages::build(&work, &root);
     let _space = LockSpace::mount();
     let machine = Machine::boot(root, lab.docker(), &work.join("console.log"));
+    log.checked("both packages are built, and the system is up");
     installed::as_the_page_says(&machine, &work, &log);
     the_package_of_both_is_split(&machine, &packages, &log);
     packages_are_installed(&machine, &packages, &log);
@@ -125,12 +126,12 @@ fn the_package_of_both_is_split(machine: &Machine, packages: &Packages, log: &Lo
     let settings = machine.file("etc/cotter/fleet.toml");
     let own = fs::read_to_string(&settings).unwrap() + "# a line of the owner\n";
     fs::write(&settings, own).unwrap();
-    let beside = packages.try_install(machine, "1.0.0", &["cotter-fleet"]);
+    let beside = packages.try_install(machine, VERSION, &["cotter-fleet"]);
     assert!(
         beside.is_err(),
         "the fleet server was installed in addition to the package that has it: {beside:?}"
     );
-    packages.install(machine, "1.0.0", &["cotter", "cotter-fleet"]);
+    packages.install(machine, VERSION, &["cotter", "cotter-fleet"]);
     let kept = fs::read_to_string(&settings).unwrap();
     assert!(kept.contains("a line of the owner"), "the split replaced the settings of the server's owner");
     for file in ["/etc/cotter/fleet.toml", "/usr/lib/systemd/system/cotter-fleet.service"] {
@@ -142,7 +143,7 @@ fn the_package_of_both_is_split(machine: &Machine, packages: &Packages, log: &Lo
 }
 
 fn packages_are_installed(machine: &Machine, packages: &Packages, log: &Log) {
-    let said = packages.install(machine, "1.0.0", &["cotter", "cotter-fleet"]);
+    let said = packages.install(machine, VERSION, &["cotter", "cotter-fleet"]);
     assert!(
         said.contains("set its cloud in /etc/cotter/agent.toml"),
         "the package does not say what to do: {said}"

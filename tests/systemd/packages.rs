@@ -6,6 +6,11 @@ use std::path::Path;
 use crate::machine::{Machine, command, run, text};
 use crate::support::Program;
 
+/// The version of this build, whose packages are first installed.
+pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// The version to which they are upgraded.
+pub(crate) const NEXT: &str = "1000.0.0";
+
 /// Packages in the folder `/root` of the machine.
 pub(crate) struct Packages {
     architecture: String,
@@ -19,7 +24,7 @@ impl Packages {
             // Stripped and not compressed: their size is not tested here.
             let stripped = work.join(name).display().to_string();
             run("strip", &["-o", &stripped, &binary.display().to_string()]);
-            for version in ["1.0.0", "1.0.1", env!("CARGO_PKG_VERSION")] {
+            for version in [VERSION, NEXT] {
                 let mut deb = command("scripts/deb.sh");
                 deb.env("DEB_COMPRESSION", "none").args([
                     "--of",
