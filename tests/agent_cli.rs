@@ -312,7 +312,7 @@ fn orders_that_cannot_be_given_say_why() {
                 usage: cotter <COMMAND>; try '--help'";
     assert_eq!(said(&["stauts"]), (2, printed.to_owned()));
     let (code, help) = said(&[]);
-    assert!(code == 2 && help.contains("\n\nUsage: cotter <COMMAND>\n\nCommands:\n"), "{help}");
+    assert!(code == 2 && help.contains("\n\nUsage: cotter <COMMAND>\n\nStart here:\n"), "{help}");
     for ttl in ["0s", "1500ms", "25h", "10", "soon"] {
         let printed = format!(
             "error: invalid value '{ttl}' for '--ttl <DURATION>': write a duration such as 10min, from 1s to \

@@ -183,7 +183,7 @@ fn reading_a_fleet() {
     running devices  0
 
     SERVICE  IMAGE
-    web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+    web      127.0.0.1:5000/lab/web@sha256:cccccccc
     ");
     assert_snapshot!(lab.run("device show porch"), @r"
     device           porch
@@ -454,7 +454,7 @@ fn pinning_and_tagging() {
     running devices  0
 
     SERVICE  IMAGE
-    web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+    web      127.0.0.1:5000/lab/web@sha256:cccccccc
     ");
     assert_snapshot!(lab.run("release validate 2222"), @r"
     release          2222222222222222222222222222222222222222
@@ -467,7 +467,7 @@ fn pinning_and_tagging() {
     running devices  0
 
     SERVICE  IMAGE
-    web      127.0.0.1:5000/lab/web@sha256:cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc
+    web      127.0.0.1:5000/lab/web@sha256:cccccccc
     ");
     assert_snapshot!(lab.run("device tag porch --remove site"), @r"
     device     porch
@@ -983,5 +983,7 @@ fn help_and_version() {
                                /var/lib/cotter-fleet/operator.token]
           --insecure           Sends the token over http:// to another machine, so that anyone on the
                                network path can read it [env: COTTER_INSECURE=]
+
+    Example: cotter device pin 3f1c2a9 --filter ring=canary --dry-run
     ");
 }

@@ -128,6 +128,7 @@ mod tests {
             if inner.get_subcommands().next().is_none() {
                 let help = inner.get_after_help().or(inner.get_after_long_help());
                 let help = help.map(ToString::to_string).unwrap_or_default();
+                let help = help.replace("$(git rev-parse HEAD)", "3f1c2a9");
                 // `id=$(cotter lock acquire)` is one, too.
                 let lines =
                     help.lines().filter_map(|line| Some(line.split_once("cotter ")?.1.trim_end_matches(')')));
