@@ -148,7 +148,7 @@ mod tests {
         for (text, hang, width, expected) in [
             ("web: it exited with code 1", 2, Some(20), "web: it exited with\n  code 1"),
             ("  web: it exited with code 1", 2, Some(20), "  web: it exited\n  with code 1"),
-            ("a verylongwordthatfitsnowhere b", 2, Some(16), "a\n  verylongwordthatfitsnowhere\n  b"),
+            ("an a verylongwordthatfitsnowhere b", 2, Some(16), "an a\n  verylongwordthatfitsnowhere\n  b"),
             ("short", 2, Some(20), "short"),
             ("no terminal, no wrapping at all", 2, None, "no terminal, no wrapping at all"),
             ("a terminal that is too narrow", 10, Some(12), "a terminal that is too narrow"),
