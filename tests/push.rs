@@ -287,6 +287,7 @@ fn a_build_that_fails_is_kept_with_its_log_if_wanted() {
     scene.write("== web/Dockerfile\nFROM APP\nCOPY missing-file /\n");
     let failed = scene.push(&["--commit", &commit, "--record-failure"]);
     failed.failed(1, "error: the image of web is not built", &["docker ended with exit code 1"]);
+    assert!(!failed.said.contains("no release is created"), "{}", failed.said);
     assert!(failed.said.contains("recorded as failed: `cotter release show"), "{}", failed.said);
     assert!(failed.said.contains("missing-file"), "docker's output is shown, too: {}", failed.said);
     let shown = scene.server.cli_json(&["release", "show", &commit]);

@@ -93,6 +93,7 @@ const OTHERS: &[&[&str]] = &[
     &["config", "show"],
     &["config", "check"],
     &["completion"],
+    &["version"],
     &["fleet", "serve"],
     &["release", "check"],
     &["release", "create"],

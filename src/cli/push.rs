@@ -302,22 +302,22 @@ async fn check_registries(docker: &mut Docker, http: &Http, targets: &[Target]) 
 async fn build_and_push(docker: &mut Docker, targets: &[Target]) -> anyhow::Result<()> {
     let environment = environment();
     let count = targets.len();
+    // A failure that is recorded makes a release: a failed one.
+    let outcome = if docker.recorded().is_some() { "" } else { ", so no release is created" };
     for (n, Target { service, build, image, platforms }) in targets.iter().enumerate() {
         let platform =
             if platforms.is_empty() { String::new() } else { format!(" for {}", platforms.join(", ")) };
         print::note(&format!("building {service} ({}/{count}){platform}", n + 1));
         let order = build::order(build, docker.builder, &image.to_string(), platforms, &environment);
-        let failed = |error: DockerError| {
-            match error {
+        let failed = |error: DockerError| match error {
             DockerError::Missing | DockerError::NotRun(_) => anyhow::Error::new(error),
             DockerError::Failed(_) => anyhow::Error::new(error).context(format!(
-                "the image of {service} is not built, so no release is created: correct what docker says above ({})",
+                "the image of {service} is not built{outcome}: correct what docker says above ({})",
                 build.place
             )),
             DockerError::Interrupted(_) => {
-                anyhow::Error::new(error).context(format!("the image of {service} is not built; no release is created"))
+                anyhow::Error::new(error).context(format!("the image of {service} is not built{outcome}"))
             }
-        }
         };
         docker.run(order).await.map_err(failed)?;
     }
@@ -332,7 +332,7 @@ async fn build_and_push(docker: &mut Docker, targets: &[Target]) -> anyhow::Resu
             let order = Order { args: vec!["push".into(), name.clone().into()], ..Order::default() };
             docker.run(order).await.with_context(|| {
                 format!(
-                    "{name}, the image of {service}, is not pushed, so no release is created: see what docker says above; a \
+                    "{name}, the image of {service}, is not pushed{outcome}: see what docker says above; a \
                      registry that wants a login needs `docker login`"
                 )
             })?;

@@ -32,10 +32,12 @@ pub(super) fn apply(
     check_sections(model, &mut wrong);
     let Some(sections) = model.as_map_mut() else { return wrong };
     let (configs, secrets) = (remove(sections, "configs"), remove(sections, "secrets"));
-    for section in ["networks", "volumes"] {
-        if let Some(map) = get_mut(sections, section).and_then(Node::as_map_mut) {
-            map.iter_mut().for_each(|(_, node)| drop_name(node));
-        }
+    for (name, network) in get_mut(sections, "networks").and_then(Node::as_map_mut).into_iter().flatten() {
+        replace_external(name, network, loader);
+        drop_name(network);
+    }
+    for (_, volume) in get_mut(sections, "volumes").and_then(Node::as_map_mut).into_iter().flatten() {
+        drop_name(volume);
     }
     let Some(services) = get_mut(sections, "services") else { return wrong };
     let place = services.place.clone();
@@ -102,10 +104,31 @@ fn check_sections(model: &mut Node, wrong: &mut Vec<Finding>) {
     }
 }
 
+fn is_external(node: &Node) -> bool {
+    node.get("external").is_some_and(|external| external.is_true() || external.as_map().is_some())
+}
+
+/// Replaces a network that is outside of the project by one of the app's own, with a warning: a device has no other, and
+/// most projects have it only because their services were in several files. A volume has data, so an external one stays
+/// and is refused.
+fn replace_external(name: &str, network: &mut Node, loader: &mut Loader) {
+    if !is_external(network) {
+        return;
+    }
+    let place = network.get("external").map_or(&network.place, |external| &external.place).clone();
+    let why =
+        "on a device the app gets a network of its own in its place; services of other apps are not on it";
+    loader.warnings.push(Finding::at(&place, format!("networks.{name}.external"), why));
+    if let Some(fields) = network.as_map_mut() {
+        for field in ["external", "name"] {
+            remove(fields, field);
+        }
+    }
+}
+
 /// The agent names networks and volumes, so that the data of an app stays its own.
 fn drop_name(node: &mut Node) {
-    let is_external =
-        node.get("external").is_some_and(|external| external.is_true() || external.as_map().is_some());
+    let is_external = is_external(node);
     if let Some(fields) = node.as_map_mut().filter(|_| !is_external) {
         remove(fields, "name");
         remove(fields, "external");
