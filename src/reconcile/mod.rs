@@ -331,9 +331,9 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         let app_name = step.app().and_then(|app| self.outbox.app_name(app));
         let what = step.for_people(app_name.as_deref());
         match &outcome {
-            Outcome::Done => info!(step = verb, app, app_name, service, release, what, "step done"),
+            Outcome::Done => info!(step = verb, app, app_name, service, release, %what, "step done"),
             Outcome::Retry { why, .. } | Outcome::Failed { why } => {
-                warn!(step = verb, app, app_name, service, release, what, error = %why, "step failed");
+                warn!(step = verb, app, app_name, service, release, %what, error = %why, "step failed");
             }
         }
         self.outbox.note_step(self.host.now(), step, &outcome);
