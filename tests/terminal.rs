@@ -8,11 +8,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
-use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+
+use stub::{Found, answer, terminal};
+
+#[path = "support/stub.rs"]
+mod stub;
 
 /// In every text of every answer.
 const HOSTILE: &str = "x\nFORGED\r\x1b[2J\x1b]0;t\x07\u{9b}31m\u{202e}\u{2066}\u{200f}\u{61c}\u{200b}\u{200d}\u{feff}\u{2028}\u{e0041}\u{3164}\x7f";
@@ -279,31 +283,6 @@ fn of_push(method: &str, path: &str) -> Found {
     (200, fleet.to_string().into_bytes())
 }
 
-/// The status and the body of an answer.
-type Found = (u16, Vec<u8>);
-
-/// Answers one request by its method and path.
-fn answer(mut stream: impl Read + Write, find: impl Fn(&str, &str) -> Found) {
-    let (mut head, mut byte) = (Vec::new(), [0]);
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut byte) {
-            Ok(1) => head.push(byte[0]),
-            // Whoever only looks whether it may connect.
-            Ok(_) | Err(_) => return,
-        }
-    }
-    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
-    stream.read_exact(&mut body).unwrap();
-    let mut words = head.split(' ');
-    let (status, content) = find(words.next().unwrap(), words.next().unwrap());
-    let head =
-        format!("HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", content.len());
-    // Who has seen enough does not read to the end.
-    let _ = stream.write_all(&[head.as_bytes(), &content].concat());
-}
-
 fn of_agent(_: &str, path: &str) -> Found {
     let waiting = json!({ "app": HOSTILE, "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "retry_in_s": 1, "since": HOSTILE });
     let rejected = json!({ "app": HOSTILE, "service": null, "reason": "rejected", "why": HOSTILE, "retry_in_s": null, "since": HOSTILE });
@@ -407,30 +386,11 @@ fn a_log_is_shown_as_it_is_to_files_and_programs_alone() {
     });
     let out = cotter(&["logs", "web"]).current_dir(folder.path()).output().unwrap();
     assert_eq!(out.stdout, LOG, "a pipe gets the bytes");
-    let on_terminal = |more: &str| terminal(folder.path(), &format!("logs web --socket agent.sock {more}"));
+    let on_terminal =
+        |more: &str| terminal(folder.path(), &format!("logs web --socket agent.sock {more}"), &[]);
     assert_eq!(on_terminal(""), b"plain\r\nred \\u{1b}[2J\\u{202e}gone\\xff\r\n");
     // The terminal makes each line's end two characters.
     assert_eq!(on_terminal("--raw"), b"plain\r\r\n\x1b[31mred\x1b[0m \x1b[2J\xe2\x80\xaegone\xff\r\n");
-}
-
-/// What a command prints when its standard output is a terminal.
-fn terminal(folder: &Path, words: &str) -> Vec<u8> {
-    let file = folder.join("typescript");
-    let command = format!("{} {words}", env!("CARGO_BIN_EXE_cotter"));
-    let status = Command::new("script")
-        .args(["--quiet", "--return", "--command", &command])
-        .arg(&file)
-        .current_dir(folder)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status()
-        .expect("script, of Debian's bsdutils, makes a terminal");
-    assert!(status.success());
-    let all = fs::read(file).unwrap();
-    // `script` tells its beginning in a line, and its end after an empty one.
-    let begin = all.iter().position(|byte| *byte == b'\n').unwrap() + 1;
-    let end = all.windows(16).rposition(|window| window == b"\n\nScript done on").unwrap() + 1;
-    all[begin..end].to_vec()
 }
 
 /// An agent whose engine answers every question with a message that would forge lines of its log, words to systemd

@@ -98,9 +98,10 @@ fn show(findings: &[Finding], is_all: bool) -> anyhow::Result<()> {
             Level::Error => "ERROR",
         };
         let mark = format!("{mark:<5}");
-        print::marked_line("  ", &mark, &format!("  {:<width$}  {}", finding.id, finding.evidence))?;
+        let (hang, id) = (width + 4, finding.id);
+        print::marked_line("  ", &mark, &format!("  {id:<width$}  {}", finding.evidence), hang)?;
         if let Some(remedy) = &finding.remedy {
-            print::line(&format!("         {:<width$}  -> {remedy}", ""))?;
+            print::hanging(hang + 10, &format!("         {:<width$}  -> {remedy}", ""))?;
         }
     }
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();

@@ -28,9 +28,10 @@ pub(super) struct List {
     #[arg(long, value_name = "KEY")]
     provisioning_key: Option<String>,
     /// Which columns to show, with commas between them: uuid, name, fleet, type, state, target, by, running, update, seen,
-    /// version (of the agent; also agent), created, tags, why
-    #[arg(long, value_name = "COLUMNS", value_parser = columns, default_value = "uuid,name,fleet,state,target,by,running,seen,why")]
-    columns: Columns,
+    /// version (of the agent; also agent), created, tags, why [default: uuid,name,fleet,state,target,by,running,seen,why; a
+    /// narrow terminal has fewer]
+    #[arg(long, value_name = "COLUMNS", value_parser = columns)]
+    columns: Option<Columns>,
     /// The column to sort by; devices are sorted by uuid otherwise
     #[arg(long, value_name = "COLUMN", value_parser = column)]
     sort: Option<Column>,
@@ -75,6 +76,15 @@ const COLUMNS: [Column; 15] = [
     Column { name: "tags", header: "TAGS", cell: |device, _| tags(&device.tags) },
     Column { name: "why", header: "WHY", cell: |device, _| print::or_dash(Some(&device.why)) },
 ];
+
+/// The columns where none are chosen.
+const USUAL: &str = "uuid,name,fleet,state,target,by,running,seen,why";
+
+/// Those of them that a terminal leaves out first where the reasons would have no room.
+const LEFT_OUT: [&str; 4] = ["by", "fleet", "uuid", "running"];
+
+/// The characters that a reason needs to say something.
+const OF_A_REASON: usize = 24;
 
 fn column(name: &str) -> Result<Column, String> {
     let found = COLUMNS.into_iter().find(|column| column.name == name);
@@ -122,9 +132,28 @@ pub(super) async fn run(list: List) -> anyhow::Result<()> {
     if list.plain.json {
         return print::json("devices", &devices);
     }
-    let headers: Vec<_> = list.columns.0.iter().map(|column| column.header).collect();
-    let row = |device: &DeviceView| list.columns.0.iter().map(|column| (column.cell)(device, now)).collect();
-    print::columns(&headers, devices.iter().map(row), "no device")
+    let table = |columns: &[Column]| -> Vec<Vec<String>> {
+        let cells = |device| columns.iter().map(|column| (column.cell)(device, now)).collect();
+        let headers = columns.iter().map(|column| column.header.to_owned()).collect();
+        std::iter::once(headers).chain(devices.iter().map(cells)).collect()
+    };
+    let columns = match list.columns {
+        Some(Columns(chosen)) => chosen,
+        None => fitting(table)?,
+    };
+    print::hinted(&table(&columns), "no device", Some("cotter device show NAME"))
+}
+
+/// The usual columns, as many as fit on the terminal.
+fn fitting(table: impl Fn(&[Column]) -> Vec<Vec<String>>) -> anyhow::Result<Vec<Column>> {
+    let Columns(mut fitting) = columns(USUAL).map_err(anyhow::Error::msg)?;
+    for name in LEFT_OUT {
+        if print::fits(&table(&fitting), OF_A_REASON) {
+            break;
+        }
+        fitting.retain(|column| column.name != name);
+    }
+    Ok(fitting)
 }
 
 fn seen(at: Option<Timestamp>, now: Timestamp) -> String {

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::exit::Unknown;
 use super::print;
-use super::quantity::{ahead, when};
+use super::quantity::{ahead, since};
 use super::status::{DELETED, Source};
 use crate::api::{self, AppStatus, CloudStatus, EvidenceStatus, StatusDocument, WaitingStatus};
 use crate::host;
@@ -55,7 +55,7 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
         return print::json("chain", &links);
     }
     for app in &document.apps {
-        print::line(&heading(app))?;
+        print::hanging(2, &heading(app))?;
     }
     if links.is_empty() {
         return print::line("the agent waits for nothing: the device runs what it should");
@@ -63,16 +63,13 @@ pub(super) async fn run(explain: Explain) -> anyhow::Result<()> {
     for link in &links {
         print::line("")?;
         let who = link.service.as_ref().map_or(String::new(), |service| format!(" {service}"));
-        let since = link
-            .since
-            .as_ref()
-            .map_or(String::new(), |since| format!(", since {}", when(since, host::now())));
+        let since = link.since.as_ref().map_or(String::new(), |at| format!(", {}", since(at, host::now())));
         print::line(&format!("{}{who}{since}", link.reason))?;
-        print::line(&format!("  {}", link.why))?;
+        print::hanging(2, &format!("  {}", link.why))?;
         link.evidence.iter().try_for_each(print_evidence)?;
         let again = link.retry_in_s.map_or("on a change".to_owned(), ahead);
         print::line(&format!("  next try: {again}"))?;
-        print::line(&format!("  what to do: {}", link.remedy))?;
+        print::hanging(14, &format!("  what to do: {}", link.remedy))?;
     }
     Ok(())
 }

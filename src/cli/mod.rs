@@ -34,6 +34,7 @@ mod join;
 mod join_address;
 mod join_file;
 mod journal;
+mod layout;
 mod leave;
 mod lock;
 mod logging;

@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::exit::Exit;
 use super::print;
+use super::quantity::ahead;
 use super::status::Source;
 use crate::api::{self, PlanDocument, WaitingStatus};
 
@@ -58,6 +59,6 @@ fn show(document: &PlanDocument) -> anyhow::Result<()> {
 
 fn waiting(waiting: &WaitingStatus) -> String {
     let service = waiting.service.as_ref().map_or(String::new(), |service| format!(" {service}"));
-    let again = waiting.retry_in_s.map_or(String::new(), |s| format!(" (in {s} s)"));
+    let again = waiting.retry_in_s.map_or(String::new(), |s| format!(" ({})", ahead(s)));
     format!("{}{service}: {}{again}", waiting.reason, waiting.why)
 }

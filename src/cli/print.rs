@@ -11,14 +11,12 @@ use anyhow::Context;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use super::layout::{aligned, colour, short_digests, width_before_last, wrapped};
 use crate::host;
 use crate::model::text::{self, Screen, one_line};
 
 /// The version of what `--json` prints. Fields may be added within one.
 const SCHEMA_VERSION: u64 = 1;
-
-/// Widest column that is padded with spaces. One longer cell does not make all rows longer.
-const WIDEST: usize = 120;
 
 /// Prints `{"schema_version": 1, "<name>": <value>}`.
 pub(super) fn json(name: &str, value: &impl Serialize) -> anyhow::Result<()> {
@@ -56,13 +54,35 @@ pub(super) fn columns(
 ) -> anyhow::Result<()> {
     let headers = headers.iter().map(|&header| header.to_owned()).collect();
     let all: Vec<Vec<String>> = std::iter::once(headers).chain(rows).collect();
-    if all.len() == 1 { line(empty) } else { put(&aligned(&all, terminal_width())) }
+    hinted(&all, empty, None)
 }
 
-/// Prints facts, one a line: the name, then the value.
+/// Prints rows, the first of them headers. If something was cut, a last line says where the rest is.
+pub(super) fn hinted(all: &[Vec<String>], empty: &str, hint: Option<&str>) -> anyhow::Result<()> {
+    if all.len() == 1 {
+        return line(empty);
+    }
+    let clean: Vec<Vec<String>> =
+        all.iter().map(|row| row.iter().map(|cell| shown(cell)).collect()).collect();
+    let (lines, is_cut) = aligned(&clean, terminal_width(), |cell| marked(&cell));
+    put(&lines)?;
+    hint.filter(|_| is_cut).map_or(Ok(()), |hint| line(&format!("-> {hint}")))
+}
+
+/// Whether rows fit on the terminal, if there is one, with so many characters for the last column.
+pub(super) fn fits(rows: &[Vec<String>], last: usize) -> bool {
+    terminal_width().is_none_or(|width| width_before_last(rows) + last <= width)
+}
+
+/// Prints facts, one a line: the name, then the value. On a terminal a long value goes on below itself.
 pub(super) fn facts(facts: &[(&str, String)]) -> anyhow::Result<()> {
-    let rows: Vec<_> = facts.iter().map(|(name, value)| vec![(*name).to_owned(), value.clone()]).collect();
-    put(&aligned(&rows, None))
+    let width = facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    facts.iter().try_for_each(|(name, value)| hanging(width + 2, &format!("{name:width$}  {value}")))
+}
+
+/// Prints text as one line, which on a terminal goes on in the next ones, indented by `hang`, where it is too long.
+pub(super) fn hanging(hang: usize, line: &str) -> anyhow::Result<()> {
+    put(&(wrapped(shown(line).trim_end(), hang, terminal_width()) + "\n"))
 }
 
 /// Prints text as one line.
@@ -70,42 +90,18 @@ pub(super) fn line(line: &str) -> anyhow::Result<()> {
     put(&(shown(line) + "\n"))
 }
 
-/// Prints a line with a word in its colour.
-pub(super) fn marked_line(before: &str, word: &str, after: &str) -> anyhow::Result<()> {
-    put(&format!("{before}{}{}\n", marked(&shown(word)), shown(after)))
+/// Prints a line with a word of ours in its colour. On a terminal a long line goes on indented, below the character of
+/// `after` with the number `hang`.
+pub(super) fn marked_line(before: &str, word: &str, after: &str, hang: usize) -> anyhow::Result<()> {
+    let hang = before.len() + word.len() + hang;
+    let line = wrapped(&format!("{before}{word}{}", shown(after)), hang, terminal_width());
+    let rest = line.get(before.len() + word.len()..).unwrap_or_default();
+    put(&format!("{before}{}{rest}\n", marked(word)))
 }
 
 /// One line for people: safe to show, and with short digests. JSON has them whole.
 fn shown(text: &str) -> String {
     short_digests(&one_line(text))
-}
-
-/// Cuts each digest to its first 8 digits, enough to tell images apart: `app@sha256:1f3795f4`.
-fn short_digests(text: &str) -> String {
-    const BEGINS: &str = "@sha256:";
-    let mut parts = text.split(BEGINS);
-    let mut short = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let digits = part.bytes().take_while(u8::is_ascii_hexdigit).count();
-        let rest = if digits == 64 { part.get(64..).unwrap_or_default() } else { part };
-        short.push_str(BEGINS);
-        short.push_str(if digits == 64 { part.get(..8).unwrap_or_default() } else { "" });
-        short.push_str(rest);
-    }
-    short
-}
-
-/// The colour of a word that says how something is; `None` for any other text.
-fn colour(cell: &str) -> Option<u8> {
-    match cell {
-        "ok" | "done" | "on-target" | "Running" | "accepted" | "success" => Some(32),
-        "WARN" | "pending" | "updating" | "waiting" | "trial" | "downloading" | "locked" | "window"
-        | "held" | "silent" | "offline" | "Downloading" => Some(33),
-        "ERROR" | "failing" | "failed" | "blocked" | "rejected" | "degraded" | "unhealthy" | "Dead" => {
-            Some(31)
-        }
-        _ => None,
-    }
 }
 
 /// A word in its colour, if it has one and the output is a terminal that may have colours.
@@ -283,74 +279,4 @@ fn terminal_width() -> Option<usize> {
     }
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
     said.or_else(|| host::terminal_columns(io::stdout()))
-}
-
-/// Cuts a text to at most `width` characters. What is cut ends with `…`.
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let kept: String = text.chars().take(width.saturating_sub(1)).collect();
-    format!("{}…", kept.trim_end())
-}
-
-/// The least width to which a last column is cut.
-const LEAST_LAST: usize = 12;
-
-/// Aligns the cells of rows that have the same number of them. `terminal`: the width to which the last column is cut.
-fn aligned(rows: &[Vec<String>], terminal: Option<usize>) -> String {
-    let clean = |row: &Vec<String>| row.iter().map(|cell| shown(cell)).collect();
-    let mut rows: Vec<Vec<String>> = rows.iter().map(clean).collect();
-    let columns = rows.first().map_or(0, Vec::len);
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns).map(|column| width(column).min(WIDEST)).collect();
-    if let Some(terminal) = terminal {
-        let before: usize = widths.iter().rev().skip(1).map(|width| width + 2).sum();
-        let rest = terminal.saturating_sub(before).max(LEAST_LAST);
-        rows.iter_mut().filter_map(|row| row.last_mut()).for_each(|last| *last = cut(last, rest));
-    }
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).map(|(cell, &width)| marked(&format!("{cell:width$}")));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n") + "\n"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn digests_are_short() {
-        let digest = "0123456789abcdef".repeat(4);
-        let text =
-            format!("pull r/a@sha256:{digest} and r/b@sha256:{digest}: no @sha256:abc, sha256:{digest}");
-        let short =
-            format!("pull r/a@sha256:01234567 and r/b@sha256:01234567: no @sha256:abc, sha256:{digest}");
-        assert_eq!(short_digests(&text), short);
-        for kept in ["", "@sha256:", "a@sha256:ä", &format!("a@sha256:{digest}0")] {
-            assert_eq!(short_digests(kept), kept);
-        }
-    }
-
-    #[test]
-    fn the_last_column_is_cut_to_the_width_of_the_terminal_and_no_other_one() {
-        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
-        let why = "web: it exited with code 1; last line: cannot open the config";
-        let rows = [
-            row(["NAME", "STATE", "WHY"]),
-            row(["kitchen", "failing", why]),
-            row(["hall", "on-target", "-"]),
-        ];
-        let whole = aligned(&rows, None);
-        assert!(whole.contains(why), "{whole}");
-        let narrow = aligned(&rows, Some(40));
-        assert_eq!(
-            narrow,
-            "NAME     STATE      WHY\nkitchen  failing    web: it exited with…\nhall     on-target  -\n"
-        );
-        assert!(narrow.lines().all(|line| line.chars().count() <= 40), "{narrow}");
-        assert_eq!(aligned(&rows, Some(1000)), whole);
-        assert!(aligned(&rows, Some(3)).contains("  web: it exi…\n"), "something is left of it in any case");
-    }
 }

@@ -21,6 +21,12 @@ pub(super) fn when(at: &str, now: Timestamp) -> String {
     }
 }
 
+/// Since when something lasts: `since 2026-11-30T10:00:00Z, 2 min ago`.
+pub(super) fn since(at: &str, now: Timestamp) -> String {
+    let long = at.parse().map_or_else(|_| String::new(), |moment| format!(", {}", ago(moment, now)));
+    format!("since {at}{long}")
+}
+
 /// How far ahead a moment is: "in 40 s".
 pub(super) fn ahead(seconds: u64) -> String {
     format!("in {}", span(seconds))
@@ -80,5 +86,7 @@ mod tests {
         assert_eq!(when("2026-12-01T10:00:00Z", later(125)), "2 min ago (2026-12-01T10:00:00Z)");
         assert_eq!(when("2026-12-01T10:02:00Z", at), "in 2 min (2026-12-01T10:02:00Z)");
         assert_eq!(when("yesterday", at), "yesterday");
+        assert_eq!(since("2026-12-01T10:00:00Z", later(125)), "since 2026-12-01T10:00:00Z, 2 min ago");
+        assert_eq!(since("yesterday", at), "since yesterday");
     }
 }

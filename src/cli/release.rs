@@ -290,20 +290,27 @@ async fn wait(verb: WaitFor) -> anyhow::Result<Exit> {
     follow::follow(&client, &scope, &[DeviceState::OnTarget], &verb.patience, output).await
 }
 
+/// Prints releases. On a narrow terminal only the beginnings of their commits and times.
 fn list(releases: &[ReleaseView]) -> anyhow::Result<()> {
-    let rows = releases.iter().map(|release| {
-        [
-            release.commit.clone(),
-            release.fleet.clone(),
-            state(release),
-            release.start_timestamp.to_string(),
-            if release.is_fleet_target { "fleet" } else { "-" }.to_owned(),
-            release.pinned_devices.to_string(),
-            release.running_devices.to_string(),
-        ]
-    });
     let headers = ["COMMIT", "FLEET", "STATE", "STARTED", "TARGET OF", "PINNED", "RUNNING"];
-    print::table(headers, rows, "there is no release; create one with `cotter release create FLEET`")
+    let rows = |is_narrow: bool| -> Vec<Vec<String>> {
+        let cut = |text: String, length| if is_narrow { text.chars().take(length).collect() } else { text };
+        let cells = |release: &ReleaseView| {
+            vec![
+                cut(release.commit.clone(), 12),
+                release.fleet.clone(),
+                state(release),
+                cut(release.start_timestamp.to_string(), "2026-12-01".len()),
+                if release.is_fleet_target { "fleet" } else { "-" }.to_owned(),
+                release.pinned_devices.to_string(),
+                release.running_devices.to_string(),
+            ]
+        };
+        std::iter::once(headers.map(str::to_owned).to_vec()).chain(releases.iter().map(cells)).collect()
+    };
+    let whole = rows(false);
+    let rows = if print::fits(&whole, "RUNNING".len()) { whole } else { rows(true) };
+    print::hinted(&rows, "there is no release; create one with `cotter release create FLEET`", None)
 }
 
 /// Returns the status of a release, and every reason why fleets do not track it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use super::quantity::{ahead, bytes, when};
+use super::quantity::{ahead, bytes, since, when};
 use crate::api::{
     self, AppStatus, DownloadStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus,
 };
@@ -93,10 +93,7 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     facts.extend(document.engine_error.iter().map(|e| ("engine error", e.clone())));
     facts.extend(document.store_error.iter().map(|e| ("store error", e.clone())));
     facts.extend(
-        document
-            .hold
-            .iter()
-            .map(|h| ("held", format!("since {}: {}", when(&h.since, host::now()), h.reason))),
+        document.hold.iter().map(|h| ("held", format!("{}: {}", since(&h.since, host::now()), h.reason))),
     );
     facts.extend(document.locks.leases.iter().map(|l| ("locked", lease(l))));
     facts.extend(document.locks.files.iter().map(|f| ("locked", file_lock(document, f))));
@@ -115,23 +112,25 @@ fn show(document: &StatusDocument) -> anyhow::Result<()> {
     let services = document.apps.iter().flat_map(|app| app.services.iter().map(move |s| (app, s)));
     let rows: Vec<_> = services
         .map(|(app, s)| {
-            let progress = s.download.as_ref().map_or(String::new(), |at| format!(" {}", download(at)));
+            let at = s.download.as_ref();
             [
                 app.name.clone(),
                 s.name.clone(),
                 print::short(Some(&s.release)),
-                format!("{}{progress}", s.status),
-                print::or_dash(Some(&s.detail)),
+                at.map_or_else(|| s.status.clone(), |at| format!("{} {} %", s.status, at.progress)),
+                print::or_dash(Some(&at.map_or_else(|| s.detail.clone(), bytes_of))),
             ]
         })
         .collect();
     if !rows.is_empty() {
         print::line("")?;
-        print::table(["APP", "SERVICE", "RELEASE", "STATUS", "ENGINE"], rows, "")?;
+        print::table(["APP", "SERVICE", "RELEASE", "STATUS", "DETAIL"], rows, "")?;
     }
     if !document.waiting.is_empty() {
         print::line("")?;
-        print::table(["WAITING", "SERVICE", "WHY", "NEXT TRY"], document.waiting.iter().map(waiting), "")?;
+        let headers = ["WAITING", "SERVICE", "NEXT TRY", "WHY"].map(str::to_owned).to_vec();
+        let rows: Vec<_> = std::iter::once(headers).chain(document.waiting.iter().map(waiting)).collect();
+        print::hinted(&rows, "", Some("cotter explain"))?;
     }
     Ok(())
 }
@@ -198,23 +197,26 @@ fn progress(app: &AppStatus, is_deleted: bool) -> String {
     }
 }
 
-/// How far a download is: `43 %, 17 of 40 MiB, 1.2 MiB/s, 19 s left`.
+/// How far a download is: `43 %, 17 MiB of 40 MiB, 1.2 MiB/s, 19 s left`.
 pub(super) fn download(at: &DownloadStatus) -> String {
-    let mut parts = vec![format!("{} %", at.progress)];
-    if let Some(total) = at.total_bytes {
-        parts.push(format!("{} of {}", bytes(at.fetched_bytes), bytes(total)));
-        let is_fetched = at.fetched_bytes >= total;
-        if is_fetched {
-            parts.push("unpacking".to_owned());
-        } else {
-            parts.extend(at.rate.map(|rate| format!("{}/s", bytes(rate))));
-            parts.extend(at.left_s.map(|left| format!("{} left", span(left))));
-        }
+    let (percent, bytes) = (at.progress, bytes_of(at));
+    if bytes.is_empty() { format!("{percent} %") } else { format!("{percent} %, {bytes}") }
+}
+
+/// The bytes of a download, its rate, and the time that is left. Empty while its size is not known.
+fn bytes_of(at: &DownloadStatus) -> String {
+    let Some(total) = at.total_bytes else { return String::new() };
+    let mut parts = vec![format!("{} of {}", bytes(at.fetched_bytes), bytes(total))];
+    if at.fetched_bytes >= total {
+        parts.push("unpacking".to_owned());
+    } else {
+        parts.extend(at.rate.map(|rate| format!("{}/s", bytes(rate))));
+        parts.extend(at.left_s.map(|left| format!("{} left", span(left))));
     }
     parts.join(", ")
 }
 
-fn waiting(waiting: &WaitingStatus) -> [String; 4] {
+fn waiting(waiting: &WaitingStatus) -> Vec<String> {
     let again = waiting.retry_in_s.map_or("on a change".to_owned(), ahead);
-    [waiting.reason.clone(), print::or_dash(waiting.service.as_deref()), waiting.why.clone(), again]
+    vec![waiting.reason.clone(), print::or_dash(waiting.service.as_deref()), again, waiting.why.clone()]
 }
