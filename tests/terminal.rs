@@ -32,6 +32,7 @@ const OF_THE_AGENT: &[(&[&str], bool)] = &[
     (&["events"], true),
     (&["plan"], true),
     (&["history"], true),
+    (&["names", "services"], false),
     (&["lock", "list"], true),
     (&["lock", "acquire", "--reason", "r"], false),
     (&["lock", "renew", "a"], false),

@@ -5,6 +5,9 @@ use clap_complete::shells;
 
 use super::print;
 
+/// Completes names of fleets, devices, releases and services, with `cotter names`. It calls clap's function before.
+const NAMES_FOR_BASH: &str = include_str!("names.bash");
+
 /// Arguments of `completion`.
 #[derive(Debug, Args)]
 pub(super) struct Completion {
@@ -34,7 +37,12 @@ fn script(shell: Shell, command: Command) -> Vec<u8> {
     let mut command = visible(command);
     let (name, mut script) = (command.get_name().to_owned(), Vec::new());
     match shell {
-        Shell::Bash => clap_complete::generate(shells::Bash, &mut command, name, &mut script),
+        Shell::Bash => {
+            clap_complete::generate(shells::Bash, &mut command, name.clone(), &mut script);
+            if name == "cotter" {
+                script.extend_from_slice(NAMES_FOR_BASH.as_bytes());
+            }
+        }
         Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, name, &mut script),
         Shell::Fish => clap_complete::generate(shells::Fish, &mut command, name, &mut script),
     }

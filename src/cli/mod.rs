@@ -39,6 +39,7 @@ mod leave;
 mod lock;
 mod logging;
 mod logs;
+mod names;
 mod overview;
 mod plan;
 mod print;
@@ -190,6 +191,9 @@ enum Verb {
         after_help = "Example: cotter push greenhouse --registry registry.example.com/lab --platform linux/arm64"
     )]
     Push(push::Push),
+    /// Prints names for completion, one on each line
+    #[command(hide = true)]
+    Names(names::Names),
     /// Prints the version
     #[command(hide = true)]
     Version,
@@ -216,6 +220,7 @@ impl Verb {
             Self::Leave(leave) => Box::pin(leave::run(leave)).await,
             Self::Completion(completion) => completion::run(&completion, definitions()),
             Self::SupportBundle(bundle) => Box::pin(support_bundle::run(bundle)).await,
+            Self::Names(names) => Box::pin(names::run(names)).await,
             Self::Logs(logs) => Box::pin(logs::run(logs)).await,
             Self::Explain(explain) => Box::pin(explain::run(explain)).await,
             Self::History(history) => Box::pin(history::run(history)).await,
