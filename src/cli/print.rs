@@ -117,7 +117,6 @@ fn marked(word: &str) -> String {
 }
 
 /// Whether the output is a terminal whose user has not asked for no colour: <https://no-color.org>.
-#[expect(clippy::disallowed_methods, reason = "NO_COLOR is a custom of terminals, and no setting of ours")]
 fn has_colour() -> bool {
     is_on_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
 }
