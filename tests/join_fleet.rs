@@ -330,8 +330,9 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
     }
     let exposed = with(&tls.url, "greenhouse --key KEY");
     let line = format!(
-        "cloud {} cannot be reached: invalid peer certificate: UnknownIssuer; check the clock, or name the authority's \
-         certificate with --ca-file",
+        "cloud {} cannot be reached: its certificate is signed by an authority that this machine does not trust; put the \
+         certificate of your own authority into /usr/local/share/ca-certificates, with a name that ends in .crt, and run \
+         update-ca-certificates; or name your own authority's certificate with --ca-file",
         tls.url
     );
     assert_refused(&desk, "an unknown authority", &words_of(&exposed), "", 20, &line);

@@ -191,7 +191,7 @@ pub(super) async fn ask(enrolment: &Enrolment, notes: &mut Vec<String>) -> anyho
 fn explained(error: CloudError) -> anyhow::Error {
     let remedy = match &error {
         CloudError::Unreachable { why: Failure::Unreachable(broken), .. } if broken.is_by_certificate() => {
-            "check the clock, or name the authority's certificate with --ca-file"
+            "or name your own authority's certificate with --ca-file"
         }
         CloudError::Unreachable { .. } => "check the address and the network",
         CloudError::Denied { endpoint, status, .. } => {
