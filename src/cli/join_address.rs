@@ -205,7 +205,7 @@ fn explained(error: CloudError) -> anyhow::Error {
             return Unknown(message.clone()).into();
         }
         CloudError::NotAdmitted { message, .. } => return Denied(message.clone()).into(),
-        CloudError::Redirected { .. } => return error.into(),
+        CloudError::Redirected { .. } => "check the address",
         CloudError::Conflict { .. }
         | CloudError::NumbersOnly { .. }
         | CloudError::Refused { .. }
