@@ -272,6 +272,10 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
             "--key: there is no file ./no.key; give the key, a file that has it, or -".into(),
         ),
         ("an empty key file", "URL --fleet greenhouse --key DIR/empty.key", "", 2, format!("--key: {no_key}")),
+        (
+            "a folder", "URL --fleet greenhouse --key DIR", "", 2,
+            "--key: DIR is a folder; give the key, a file that has it, or -".into(),
+        ),
         ("nothing on standard input", "URL --fleet greenhouse --key -", "", 2, format!("--key: {no_key}")),
         (
             "a wrong key", "URL --fleet greenhouse --key -", "0123456789abcdef\n", 4,

@@ -129,7 +129,10 @@ fn key_of(given: &str) -> Result<String, Usage> {
         let read = io::stdin().lock().take(LARGEST).read_line(&mut text);
         read.map_err(|error| wrong(format!("standard input cannot be read: {error}")))?;
         first(text)
-    } else if Path::new(given).is_file() {
+    } else if Path::new(given).is_dir() {
+        return Err(wrong(format!("{given} is a folder; give the key, a file that has it, or -")));
+    } else if Path::new(given).exists() {
+        // A pipe has it, too: `--key <(command)`.
         let read = File::open(given).and_then(|file| file.take(LARGEST).read_to_string(&mut text));
         read.map_err(|error| wrong(format!("{given} cannot be read: {error}")))?;
         first(text)
