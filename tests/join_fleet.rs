@@ -243,6 +243,7 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
                   provisioning-key create FLEET`";
     let needs = "an address needs --fleet and --key; `cotter fleet join-file FLEET --line` at the fleet server prints the \
                  complete command";
+    let plain = "the address of a cloud has no user, password, query or fragment; write e.g. https://fleet.example.com";
     let other_fleet = |given: &str| {
         format!(
             "this provisioning key registers devices in fleet greenhouse (number 1), not in \"{given}\"; join with --fleet \
@@ -276,6 +277,8 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
             "a folder", "URL --fleet greenhouse --key DIR", "", 2,
             "--key: DIR is a folder; give the key, a file that has it, or -".into(),
         ),
+        ("a query", "URL?key=x --fleet greenhouse --key KEY", "", 2, plain.into()),
+        ("a password", "https://user:password@fleet.example.com --fleet greenhouse --key KEY", "", 2, plain.into()),
         ("nothing on standard input", "URL --fleet greenhouse --key -", "", 2, format!("--key: {no_key}")),
         (
             "a wrong key", "URL --fleet greenhouse --key -", "0123456789abcdef\n", 4,

@@ -94,11 +94,17 @@ impl Address {
 
     fn endpoint(&self, given: &str) -> Result<String, Usage> {
         let is_http = given.starts_with("https://") || given.starts_with("http://");
-        let is_fine = Url::parse(given).is_ok_and(|url| url.host().is_some());
-        if !is_http || !is_fine {
+        let url = Url::parse(given).ok().filter(|url| is_http && url.host().is_some());
+        let Some(url) = url else {
             return Err(Usage(format!(
                 "{given:?} is not the address of a cloud; write e.g. https://fleet.example.com"
             )));
+        };
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if has_user || url.query().is_some() || url.fragment().is_some() {
+            // It is not repeated: there may be a password in it.
+            let why = "the address of a cloud has no user, password, query or fragment; write e.g. https://fleet.example.com";
+            return Err(Usage(why.to_owned()));
         }
         match exposed_host(given) {
             Some(host) if !self.insecure => Err(Usage(format!(
