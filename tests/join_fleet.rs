@@ -319,11 +319,11 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
         ),
         (
             "a tag without a value", "URL --fleet greenhouse --key KEY --tag site", "", 2,
-            "--tag \"site\" is not accepted: write KEY=VALUE, e.g. site=zurich".into(),
+            "--tag \"site\" is not accepted: a tag is KEY=VALUE, e.g. site=zurich".into(),
         ),
         (
             "a tag that the server would refuse", "URL --fleet greenhouse --key KEY --tag site=a,b", "", 2,
-            "--tag \"site=a,b\" is not accepted: write a value has at most 255 bytes of visible characters and single spaces \
+            "--tag \"site=a,b\" is not accepted: a value has at most 255 bytes of visible characters and single spaces \
              inside, and no ',', '=' or '!'".into(),
         ),
         (

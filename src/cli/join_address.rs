@@ -72,7 +72,7 @@ impl Address {
         let fleet = FleetRef::parse(fleet)
             .map_err(|accepts| Usage(format!("--fleet {fleet:?} is not accepted: it must be {accepts}")))?;
         let tags = parse_tags(self.tags.iter().map(String::as_str))
-            .map_err(|(tag, accepts)| Usage(format!("--tag {tag:?} is not accepted: write {accepts}")))?;
+            .map_err(|(tag, accepts)| Usage(format!("--tag {tag:?} is not accepted: {accepts}")))?;
         if let Some(name) = self.name.as_ref().filter(|name| !is_name(name)) {
             return Err(Usage(format!(
                 "--name {name:?} is not accepted: write one line of 1 to 255 characters"
