@@ -243,6 +243,7 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
                   provisioning-key create FLEET`";
     let needs = "an address needs --fleet and --key; `cotter fleet join-file FLEET --line` at the fleet server prints the \
                  complete command";
+    let plain = "the address of a cloud has no user, password, query or fragment; write e.g. https://fleet.example.com";
     let other_fleet = |given: &str| {
         format!(
             "this provisioning key registers devices in fleet greenhouse (number 1), not in \"{given}\"; join with --fleet \
@@ -272,6 +273,12 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
             "--key: there is no file ./no.key; give the key, a file that has it, or -".into(),
         ),
         ("an empty key file", "URL --fleet greenhouse --key DIR/empty.key", "", 2, format!("--key: {no_key}")),
+        (
+            "a folder", "URL --fleet greenhouse --key DIR", "", 2,
+            "--key: DIR is a folder; give the key, a file that has it, or -".into(),
+        ),
+        ("a query", "URL?key=x --fleet greenhouse --key KEY", "", 2, plain.into()),
+        ("a password", "https://user:password@fleet.example.com --fleet greenhouse --key KEY", "", 2, plain.into()),
         ("nothing on standard input", "URL --fleet greenhouse --key -", "", 2, format!("--key: {no_key}")),
         (
             "a wrong key", "URL --fleet greenhouse --key -", "0123456789abcdef\n", 4,
@@ -312,11 +319,11 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
         ),
         (
             "a tag without a value", "URL --fleet greenhouse --key KEY --tag site", "", 2,
-            "--tag \"site\" is not accepted: write KEY=VALUE, e.g. site=zurich".into(),
+            "--tag \"site\" is not accepted: a tag is KEY=VALUE, e.g. site=zurich".into(),
         ),
         (
             "a tag that the server would refuse", "URL --fleet greenhouse --key KEY --tag site=a,b", "", 2,
-            "--tag \"site=a,b\" is not accepted: write a value has at most 255 bytes of visible characters and single spaces \
+            "--tag \"site=a,b\" is not accepted: a value has at most 255 bytes of visible characters and single spaces \
              inside, and no ',', '=' or '!'".into(),
         ),
         (
@@ -330,8 +337,9 @@ fn every_refusal_is_one_line_with_a_remedy_and_nothing_is_written() {
     }
     let exposed = with(&tls.url, "greenhouse --key KEY");
     let line = format!(
-        "cloud {} cannot be reached: invalid peer certificate: UnknownIssuer; check the clock, or name the authority's \
-         certificate with --ca-file",
+        "cloud {} cannot be reached: its certificate is signed by an authority that this machine does not trust; put the \
+         certificate of your own authority into /usr/local/share/ca-certificates, with a name that ends in .crt, and run \
+         update-ca-certificates; or name your own authority's certificate with --ca-file",
         tls.url
     );
     assert_refused(&desk, "an unknown authority", &words_of(&exposed), "", 20, &line);

@@ -256,7 +256,7 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     }
     print::line("")?;
     let rows = detail.services.iter().map(|row| {
-        let progress = row.download_progress.map(|percent| format!("{percent} %"));
+        let progress = row.download_progress.map(|percent| format!("{} %", percent.clamp(0, 100)));
         [
             row.service.clone(),
             print::short(row.release.as_deref()),

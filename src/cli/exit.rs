@@ -197,11 +197,13 @@ impl Exit {
     fn of_join(error: &JoinError) -> Self {
         match error {
             JoinError::Value(_) => Self::Usage,
-            JoinError::Against { .. } | JoinError::Edited { .. } => Self::Refused,
-            JoinError::Unwritable { why, .. } if why.kind() == io::ErrorKind::PermissionDenied => {
+            JoinError::Against { .. } | JoinError::Edited { .. } | JoinError::Raced { .. } => Self::Refused,
+            JoinError::Unreadable { why, .. } | JoinError::Unwritable { why, .. }
+                if why.kind() == io::ErrorKind::PermissionDenied =>
+            {
                 Self::NotPermitted
             }
-            JoinError::Unwritable { .. } => Self::Unexpected,
+            JoinError::Unreadable { .. } | JoinError::Unwritable { .. } => Self::Unexpected,
         }
     }
 

@@ -96,7 +96,7 @@ pub(super) async fn run(join: Join) -> anyhow::Result<Exit> {
             print::line(&format!("{key} = {value}"))?;
         }
     } else {
-        joined.write()?;
+        joined.write(join.force)?;
         for (path, _) in &changes {
             print::line(&format!("wrote {}", path.display()))?;
         }

@@ -72,7 +72,7 @@ impl Address {
         let fleet = FleetRef::parse(fleet)
             .map_err(|accepts| Usage(format!("--fleet {fleet:?} is not accepted: it must be {accepts}")))?;
         let tags = parse_tags(self.tags.iter().map(String::as_str))
-            .map_err(|(tag, accepts)| Usage(format!("--tag {tag:?} is not accepted: write {accepts}")))?;
+            .map_err(|(tag, accepts)| Usage(format!("--tag {tag:?} is not accepted: {accepts}")))?;
         if let Some(name) = self.name.as_ref().filter(|name| !is_name(name)) {
             return Err(Usage(format!(
                 "--name {name:?} is not accepted: write one line of 1 to 255 characters"
@@ -94,11 +94,17 @@ impl Address {
 
     fn endpoint(&self, given: &str) -> Result<String, Usage> {
         let is_http = given.starts_with("https://") || given.starts_with("http://");
-        let is_fine = Url::parse(given).is_ok_and(|url| url.host().is_some());
-        if !is_http || !is_fine {
+        let url = Url::parse(given).ok().filter(|url| is_http && url.host().is_some());
+        let Some(url) = url else {
             return Err(Usage(format!(
                 "{given:?} is not the address of a cloud; write e.g. https://fleet.example.com"
             )));
+        };
+        let has_user = !url.username().is_empty() || url.password().is_some();
+        if has_user || url.query().is_some() || url.fragment().is_some() {
+            // It is not repeated: there may be a password in it.
+            let why = "the address of a cloud has no user, password, query or fragment; write e.g. https://fleet.example.com";
+            return Err(Usage(why.to_owned()));
         }
         match exposed_host(given) {
             Some(host) if !self.insecure => Err(Usage(format!(
@@ -129,7 +135,10 @@ fn key_of(given: &str) -> Result<String, Usage> {
         let read = io::stdin().lock().take(LARGEST).read_line(&mut text);
         read.map_err(|error| wrong(format!("standard input cannot be read: {error}")))?;
         first(text)
-    } else if Path::new(given).is_file() {
+    } else if Path::new(given).is_dir() {
+        return Err(wrong(format!("{given} is a folder; give the key, a file that has it, or -")));
+    } else if Path::new(given).exists() {
+        // A pipe has it, too: `--key <(command)`.
         let read = File::open(given).and_then(|file| file.take(LARGEST).read_to_string(&mut text));
         read.map_err(|error| wrong(format!("{given} cannot be read: {error}")))?;
         first(text)
@@ -191,7 +200,7 @@ pub(super) async fn ask(enrolment: &Enrolment, notes: &mut Vec<String>) -> anyho
 fn explained(error: CloudError) -> anyhow::Error {
     let remedy = match &error {
         CloudError::Unreachable { why: Failure::Unreachable(broken), .. } if broken.is_by_certificate() => {
-            "check the clock, or name the authority's certificate with --ca-file"
+            "or name your own authority's certificate with --ca-file"
         }
         CloudError::Unreachable { .. } => "check the address and the network",
         CloudError::Denied { endpoint, status, .. } => {
@@ -205,7 +214,7 @@ fn explained(error: CloudError) -> anyhow::Error {
             return Unknown(message.clone()).into();
         }
         CloudError::NotAdmitted { message, .. } => return Denied(message.clone()).into(),
-        CloudError::Redirected { .. } => return error.into(),
+        CloudError::Redirected { .. } => "check the address",
         CloudError::Conflict { .. }
         | CloudError::NumbersOnly { .. }
         | CloudError::Refused { .. }

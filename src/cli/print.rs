@@ -4,6 +4,7 @@
 //! all of it passes [`text`], except what [`raw`] writes to files and pipes.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::panic::PanicHookInfo;
 use std::process::Stdio;
 
@@ -122,15 +123,18 @@ pub(super) fn reaches(line: &str) -> bool {
     writeln!(io::stdout().lock(), "{}", shown(line)).is_ok()
 }
 
-/// Replaces the last line of a terminal.
+/// Replaces the last line of a terminal. A longer one is cut, because only its last row would be replaced next.
 pub(super) fn progress(line: &str) -> anyhow::Result<()> {
-    put(&format!("\r\x1b[K{}", shown(line)))
+    let width = terminal_width().unwrap_or(usize::MAX);
+    put(&format!("\r\x1b[K{}", cut(&shown(line), width.saturating_sub(1).max(LEAST_LAST))))
 }
 
 /// Shows progress in the last line of a terminal on standard error. What is printed next replaces it, if the line is
 /// emptied before.
 pub(super) fn progress_note(line: &str) {
-    let _gone = write!(io::stderr().lock(), "\r\x1b[K{}\r", one_line(line));
+    let width = columns_of(io::stderr()).unwrap_or(usize::MAX);
+    let line = cut(&one_line(line), width.saturating_sub(1).max(LEAST_LAST));
+    let _gone = write!(io::stderr().lock(), "\r\x1b[K{line}\r");
 }
 
 /// Clears the screen of a terminal.
@@ -272,11 +276,12 @@ pub(super) fn short(id: Option<&str>) -> String {
 }
 
 /// The width of the terminal, which `COLUMNS` may replace; `None` where the output goes into a file or a pipe.
-#[expect(clippy::disallowed_methods, reason = "COLUMNS is a custom of terminals, and no setting of ours")]
 fn terminal_width() -> Option<usize> {
-    if !is_on_terminal() {
-        return None;
-    }
+    if is_on_terminal() { columns_of(io::stdout()) } else { None }
+}
+
+#[expect(clippy::disallowed_methods, reason = "COLUMNS is a custom of terminals, and no setting of ours")]
+fn columns_of(terminal: impl AsFd) -> Option<usize> {
     let said = std::env::var("COLUMNS").ok().and_then(|columns| columns.parse().ok());
-    said.or_else(|| host::terminal_columns(io::stdout()))
+    said.or_else(|| host::terminal_columns(terminal))
 }

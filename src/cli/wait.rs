@@ -43,7 +43,8 @@ pub(super) async fn wait(socket: &Path, before: u64, timeout: Duration) -> anyho
                 Standing::Ended(exit, why) => return anyhow::Ok((exit, why)),
                 Standing::Pending(line, at) if is_terminal => {
                     let bar = |at: DownloadStatus| {
-                        format!("{}  {line}: {}", bar(at.progress), status::download(&at))
+                        // A narrow terminal cuts the end, and the commit tells least.
+                        format!("{} {}  {line}", bar(at.progress), status::download(&at))
                     };
                     print::progress(&at.map_or(line.clone(), bar))?;
                 }

@@ -30,6 +30,9 @@ const LONGEST_TARGET: usize = 8 << 20;
 /// Most bytes of any other answer.
 const LONGEST_ANSWER: usize = 64 << 10;
 
+/// What an answer tells that no cloud gives.
+const NO_CLOUD: &str = "no cloud answers so, but a portal or a proxy may";
+
 /// The header with which our fleet server says that an operator deleted the device.
 const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 
@@ -133,12 +136,15 @@ impl Client {
         let answer = self.sent(call, request.bearer(provisioning_key)).await?;
         let (status, is_ours) = (answer.status(), answer.header(&TAKES) == Some("names"));
         if is_ours && status == StatusCode::OK {
-            return self.read(call, answer).await.map(Some);
+            let Admitted { number, name, target } = self.read(call, answer).await?;
+            let target = target.map(|target| cleaned(&target, 64));
+            return Ok(Some(Admitted { number, name: cleaned(&name, 255), target }));
         }
         let is_no = matches!(status, StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND);
         if is_ours && is_no {
             let Why { error } = self.read(call, answer).await?;
             let message = cleaned(&error, 500);
+            let message = if message.is_empty() { "it refuses, and does not say why".to_owned() } else { message };
             let (endpoint, is_other_fleet) = (self.endpoint.clone(), status == StatusCode::NOT_FOUND);
             return Err(CloudError::NotAdmitted { endpoint, message, is_other_fleet });
         }
@@ -147,6 +153,8 @@ impl Client {
             _ if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
                 Err(self.refused(call, answer).await)
             }
+            // No cloud has such a question, except ours. A portal that wants a login answers everything.
+            _ if status.is_success() => Err(self.invalid(call, status, NO_CLOUD.to_owned())),
             _ => Ok(None),
         }
     }
@@ -167,6 +175,7 @@ impl Client {
         let answer = self.sent(call, request.json(b"{}".to_vec())).await?;
         match answer.status() {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(self.refused(call, answer).await),
+            status if status.is_success() => Err(self.invalid(call, status, NO_CLOUD.to_owned())),
             _ => Ok(()),
         }
     }

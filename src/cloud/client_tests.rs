@@ -178,3 +178,31 @@ async fn a_provisioning_key_that_was_corrected_is_used_without_a_restart() {
     assert_eq!(registered.unwrap().device_id, Some(7));
     assert_eq!(server.requests().len(), 2);
 }
+
+/// Asks a cloud that says `head` and `body` to every request whether the device may register in a fleet with a name.
+async fn may_register(head: &'static str, header: &[&str], body: &str) -> Result<Option<Admitted>, String> {
+    let (header, body): (Vec<_>, _) = (header.iter().map(ToString::to_string).collect(), body.to_owned());
+    let server = Server::start(move |_| answer(head, &header, body.as_bytes()));
+    let (client, fleet) = (client(&server, Duration::from_secs(30)), FleetRef::Name("greenhouse".to_owned()));
+    let said = client.may_register(&fleet, KEY).await;
+    said.map_err(|error| error.to_string().replace(&server.url(""), "URL"))
+}
+
+#[tokio::test]
+async fn what_a_cloud_says_of_a_fleet_is_bounded_and_a_portal_is_no_cloud() {
+    const OURS: &[&str] = &["Cotter-Takes: names"];
+    let long =
+        format!(r#"{{"number":1,"name":"\u001b[2Ja{}","target":"{}"}}"#, "b".repeat(9000), "c".repeat(900));
+    let found = may_register("200 OK", OURS, &long).await.unwrap().unwrap();
+    assert_eq!(found.name, format!("[2Ja{}", "b".repeat(251)));
+    assert_eq!(found.target.unwrap().len(), 64);
+    let silent = may_register("404 No", OURS, r#"{"error":"\u001b"}"#).await.unwrap_err();
+    assert_eq!(silent, "cloud URL does not register this device: it refuses, and does not say why");
+    assert_eq!(may_register("404 No", &[], "there is no such route").await, Ok(None), "another cloud");
+    let portal = may_register("200 OK", &[], "<html>Please log in</html>").await.unwrap_err();
+    assert!(portal.contains("with status 200: no cloud answers so"), "{portal}");
+    // It takes a registration without a device, too, which no cloud does.
+    let portal = Server::start(|_| answer("200 OK", &[], b"<html>Please log in</html>"));
+    let error = client(&portal, Duration::from_secs(30)).try_key(KEY).await.unwrap_err().to_string();
+    assert!(error.contains("answered registration with status 200: no cloud answers so"), "{error}");
+}

@@ -77,6 +77,10 @@ pub(super) fn endpoint(endpoint: String) -> Result<String, ConfigError> {
             "cloud.endpoint contains a user or a password, but logs and status show it; remove them",
         ));
     }
+    if endpoint.contains(['?', '#', '\\']) {
+        let accepts = "a URL without a query, i.e. without '?', '#' and '\\'".to_owned();
+        return Err(ConfigError::Value { key: "cloud.endpoint", given: endpoint, accepts });
+    }
     Ok(endpoint.trim_end_matches('/').to_owned())
 }
 

@@ -58,8 +58,13 @@ pub enum JoinError {
         "{path} is not as `cotter join` wrote it ({what}), so it is kept; remove it yourself, or undo the change"
     )]
     Edited { path: PathBuf, what: String },
+    #[error("{path} cannot be read: {why}")]
+    Unreadable { path: PathBuf, why: io::Error },
     #[error("{path} cannot be written: {why}")]
     Unwritable { path: PathBuf, why: io::Error },
+    /// It had no other content before the cloud was asked.
+    #[error("another command has just written {path}; nothing was changed")]
+    Raced { path: PathBuf },
 }
 
 impl Joined {
@@ -138,8 +143,8 @@ impl Joined {
     pub fn changes(&self) -> Result<Vec<(&Path, bool)>, JoinError> {
         let mut changes = Vec::new();
         for Written { path, text, mode } in &self.files {
-            match fs::read_to_string(path) {
-                Ok(there) if there == *text => {
+            match read(path) {
+                Ok(Some(there)) if there == text.as_bytes() => {
                     let is_mode = path.metadata().is_ok_and(|m| m.permissions().mode() & 0o777 == *mode);
                     if !is_mode {
                         changes.push((path.as_path(), false));
@@ -147,7 +152,7 @@ impl Joined {
                 }
                 Ok(_) => changes.push((path, true)),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => changes.push((path, false)),
-                Err(why) => return Err(JoinError::Unwritable { path: path.clone(), why }),
+                Err(why) => return Err(JoinError::Unreadable { path: path.clone(), why }),
             }
         }
         Ok(changes)
@@ -190,13 +195,24 @@ impl Joined {
         matches!(place, Place::File { path, .. } if absolute(path) == self.ours)
     }
 
-    /// Writes the files that differ, each as one step. Only the owner can read keys.
+    /// Writes the files that differ, each as one step. Only the owner can read keys. One process writes at a time, so that
+    /// no mix of two joins is left. `may_replace`: files that have other content.
     ///
     /// # Errors
     ///
-    /// [`JoinError::Unwritable`]. The files before that one are written.
-    pub fn write(&self) -> Result<(), JoinError> {
+    /// [`JoinError::Unwritable`]. The files before that one are written. [`JoinError::Raced`]; none is written.
+    pub fn write(&self, may_replace: bool) -> Result<(), JoinError> {
+        let folder = self.ours.parent().unwrap_or(Path::new("/"));
+        let locked = fs::create_dir_all(folder).and_then(|()| File::open(folder)).and_then(|folder| {
+            // It ends with the handle.
+            folder.lock()?;
+            Ok(folder)
+        });
+        let _lock = locked.map_err(|why| JoinError::Unwritable { path: folder.to_owned(), why })?;
         let changes = self.changes()?;
+        if let Some((path, _)) = changes.iter().find(|(_, is_other)| *is_other && !may_replace) {
+            return Err(JoinError::Raced { path: (*path).to_owned() });
+        }
         for written in self.files.iter().filter(|file| changes.iter().any(|(path, _)| *path == file.path)) {
             let path = &written.path;
             let done = path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| written.replace());
@@ -223,6 +239,14 @@ impl Written {
     }
 }
 
+/// Reads a file; `None` for what is there and is no file, e.g. a folder or a pipe.
+pub(super) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    if !fs::metadata(path)?.is_file() {
+        return Ok(None);
+    }
+    fs::read(path).map(Some)
+}
+
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
@@ -237,4 +261,63 @@ fn section(says: &[(&'static str, String)]) -> String {
         text.push_str(&format!("{key} = {value}\n"));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::FleetRef;
+
+    fn joined(folder: &Path, key: &str) -> Joined {
+        let given = Given { file: Some(folder.join("agent.toml")), set: Vec::new() };
+        let admission = Admission::Register { fleet: FleetRef::Number(1), key: key.to_owned() };
+        let enrolment = Enrolment {
+            endpoint: "https://fleet.example.com".to_owned(),
+            admission,
+            device_type: None,
+            device_name: Some(key.to_owned()),
+            registry: None,
+            poll_interval: None,
+            tags: [].into(),
+            authority: None,
+        };
+        Joined::new(&given, &enrolment, false).unwrap()
+    }
+
+    #[test]
+    fn of_two_joins_at_once_one_is_refused_and_no_mix_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let all: Vec<_> = (0..8).map(|i| joined(folder.path(), &format!("key-of-join-{i}"))).collect();
+        let (done, raced): (Vec<_>, Vec<_>) = std::thread::scope(|scope| {
+            let all: Vec<_> = all.iter().map(|one| scope.spawn(|| one.write(false))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).partition(Result::is_ok)
+        });
+        assert_eq!((done.len(), raced.len()), (1, 7));
+        assert!(raced.iter().all(|one| matches!(one, Err(JoinError::Raced { .. }))), "{raced:?}");
+        let left = all.iter().filter(|one| one.changes().unwrap().is_empty()).count();
+        assert_eq!(left, 1, "the files are those of one join");
+    }
+
+    #[test]
+    fn a_file_that_is_no_text_is_replaced_if_that_is_wanted() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = joined(folder.path(), "12345678");
+        fs::create_dir(folder.path().join("agent.d")).unwrap();
+        fs::write(&one.ours, [0xff, 0xfe]).unwrap();
+        assert!(one.changes().unwrap().contains(&(one.ours.as_path(), true)));
+        let error = one.write(false).unwrap_err().to_string();
+        assert!(error.contains("another command has just written"), "{error}");
+        one.write(true).unwrap();
+        assert_eq!(one.changes().unwrap(), []);
+        fs::write(&one.ours, [0xff, 0xfe]).unwrap();
+        let given = Given { file: Some(folder.path().join("agent.toml")), set: Vec::new() };
+        let edited = |what: &str| {
+            let error = super::super::Traces::find(&given).unwrap_err().to_string();
+            assert!(error.contains(what), "{error}");
+        };
+        edited("(it is no text)");
+        fs::remove_file(&one.ours).unwrap();
+        fs::create_dir(&one.ours).unwrap();
+        edited("(it is no file)");
+    }
 }

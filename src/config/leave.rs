@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::{Table, Value};
 
-use super::join::{BESIDE, HEAD, JoinError, NO_SETTINGS, OURS, absolute};
+use super::join::{BESIDE, HEAD, JoinError, NO_SETTINGS, OURS, absolute, read};
 use super::{DEFAULT_FILE, Given};
 
 /// The settings that `cotter join` may write.
@@ -38,16 +38,17 @@ impl Traces {
     ///
     /// # Errors
     ///
-    /// [`JoinError::Edited`] if somebody changed what it wrote, [`JoinError::Unwritable`] if it cannot be read.
+    /// [`JoinError::Edited`] if somebody changed what it wrote, [`JoinError::Unreadable`].
     pub fn find(given: &Given) -> Result<Option<Self>, JoinError> {
         let file = absolute(given.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE)));
         let ours = file.with_file_name("agent.d").join(OURS);
-        let text = match fs::read_to_string(&ours) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(why) => return Err(JoinError::Unwritable { path: ours, why }),
-        };
         let edited = |what: String| JoinError::Edited { path: ours.clone(), what };
+        let bytes = match read(&ours) {
+            Ok(bytes) => bytes.ok_or_else(|| edited("it is no file".to_owned()))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(JoinError::Unreadable { path: ours, why }),
+        };
+        let text = String::from_utf8(bytes).map_err(|_| edited("it is no text".to_owned()))?;
         let rest = text.strip_prefix(HEAD).ok_or_else(|| edited("it begins otherwise".to_owned()))?;
         let is_ours = |line: &&str| line.split_once(" = ").is_some_and(|(key, _)| SETTINGS.contains(&key));
         if let Some(line) = rest.lines().find(|line| !is_ours(line)) {

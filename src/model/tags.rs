@@ -44,7 +44,7 @@ pub fn parse_tags<'a>(
     let mut tags = BTreeMap::new();
     for tag in given {
         let bad = |accepts| (tag.to_owned(), accepts);
-        let (key, value) = tag.split_once('=').ok_or(bad("KEY=VALUE, e.g. site=zurich"))?;
+        let (key, value) = tag.split_once('=').ok_or(bad("a tag is KEY=VALUE, e.g. site=zurich"))?;
         if !is_tag_key(key) {
             return Err(bad(TAG_KEY_ACCEPTS));
         }
@@ -52,10 +52,10 @@ pub fn parse_tags<'a>(
             return Err(bad(TAG_VALUE_ACCEPTS));
         }
         if tags.insert(key.to_owned(), value.to_owned()).is_some() {
-            return Err(bad("each key once"));
+            return Err(bad("a key can be given once only"));
         }
         if tags.len() > MOST_TAGS {
-            return Err(bad("at most 100 tags"));
+            return Err(bad("a device has at most 100 tags"));
         }
     }
     Ok(tags)
@@ -73,7 +73,7 @@ mod tests {
             BTreeMap::from([("site".into(), "zurich".into()), ("rack".into(), String::new())])
         );
         for (given, accepts) in [
-            ("site", "KEY=VALUE, e.g. site=zurich"),
+            ("site", "a tag is KEY=VALUE, e.g. site=zurich"),
             ("=x", TAG_KEY_ACCEPTS),
             ("a b=x", TAG_KEY_ACCEPTS),
             ("a=b=c", TAG_VALUE_ACCEPTS),
@@ -83,7 +83,7 @@ mod tests {
         ] {
             assert_eq!(parse_tags([given]), Err((given.to_owned(), accepts)));
         }
-        assert_eq!(parse_tags(["a=1", "a=2"]), Err(("a=2".to_owned(), "each key once")));
+        assert_eq!(parse_tags(["a=1", "a=2"]), Err(("a=2".to_owned(), "a key can be given once only")));
         let many: Vec<_> = (0..=MOST_TAGS).map(|n| format!("k{n}=v")).collect();
         assert!(parse_tags(many.iter().map(String::as_str)).is_err());
         assert!(parse_tags(many.iter().skip(1).map(String::as_str)).is_ok());

@@ -1,7 +1,7 @@
 //! What a device reports to our own fleet server besides the fields of the protocol: what it waits for, and how services
 //! failed. Clouds that speak only the protocol are not sent it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -141,10 +141,30 @@ impl Account {
     }
 }
 
-/// Returns whether a text is an address and port that another machine could reach.
+/// Returns whether a text is an address and port that another machine could reach. Whoever reads it may connect there, so
+/// none of the forms in which its own machine or the metadata service of its hoster can be written is one.
 fn is_reachable(text: &str) -> bool {
-    let is_some = |ip: IpAddr| !ip.is_loopback() && !ip.is_unspecified() && !ip.is_multicast();
-    text.parse().is_ok_and(|address: SocketAddr| is_some(address.ip()) && address.port() != 0)
+    let of_v4 = |ip: Ipv4Addr| {
+        ip.octets()[0] != 0
+            && !(ip.is_loopback() || ip.is_link_local() || ip.is_multicast() || ip.is_broadcast())
+    };
+    let of_v6 = |ip: Ipv6Addr| {
+        // `::1.2.3.4` and `64:ff9b::1.2.3.4` have an IPv4 address inside, too.
+        let [a, b, c, d, e, f, ..] = ip.segments();
+        let has_v4 = [c, d, e, f] == [0; 4] && matches!((a, b), (0, 0) | (0x64, 0xff9b));
+        !(has_v4
+            || ip.is_loopback()
+            || ip.is_unspecified()
+            || ip.is_multicast()
+            || ip.is_unicast_link_local())
+    };
+    text.parse().is_ok_and(|address: SocketAddr| {
+        address.port() != 0
+            && match address.ip().to_canonical() {
+                IpAddr::V4(ip) => of_v4(ip),
+                IpAddr::V6(ip) => of_v6(ip),
+            }
+    })
 }
 
 /// Returns a reason without the line that evidence has added to its end.
@@ -238,6 +258,17 @@ mod tests {
             ("[2001:db8::7]:9599", true),
             ("127.0.0.1:9599", false),
             ("0.0.0.0:9599", false),
+            ("0.0.0.1:9599", false),
+            ("255.255.255.255:9599", false),
+            ("169.254.169.254:80", false),
+            ("[fe80::1%2]:9599", false),
+            ("[::1]:9599", false),
+            ("[::ffff:127.0.0.1]:9599", false),
+            ("[::ffff:169.254.169.254]:80", false),
+            ("[::ffff:0.0.0.0]:9599", false),
+            ("[::127.0.0.1]:9599", false),
+            ("[64:ff9b::7f00:1]:9599", false),
+            ("[::ffff:192.0.2.7]:9599", true),
             ("192.0.2.7:0", false),
             ("192.0.2.7", false),
             ("metadata.example.com:80", false),

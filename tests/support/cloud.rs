@@ -140,6 +140,8 @@ fn answer(stream: TcpStream, shared: &Mutex<Shared>) -> Option<()> {
         let mut shared = shared.lock().expect("no thread panics");
         shared.asked.push(asked.clone());
         match (asked.method.as_str(), asked.path.as_str()) {
+            // As the real API does.
+            ("POST", "/device/register") if !asked.body.contains("\"uuid\"") => Reply::bare(400),
             ("POST", "/device/register") => {
                 Reply { status: 201, body: r#"{"id":1}"#.to_owned(), ..Reply::default() }
             }
