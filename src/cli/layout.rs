@@ -4,7 +4,7 @@
 const WIDEST: usize = 120;
 
 /// The least width to which a last column is cut, or a line is wrapped.
-const LEAST: usize = 12;
+pub(super) const LEAST: usize = 12;
 
 /// Cuts each digest to its first 8 digits, enough to tell images apart: `app@sha256:1f3795f4`.
 pub(super) fn short_digests(text: &str) -> String {
@@ -56,7 +56,7 @@ pub(super) fn wrapped(text: &str, hang: usize, width: Option<usize>) -> String {
 }
 
 /// Cuts a text to at most `width` characters. What is cut ends with `…`.
-fn cut(text: &str, width: usize) -> String {
+pub(super) fn cut(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

@@ -12,7 +12,7 @@ use anyhow::Context;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::layout::{aligned, colour, short_digests, width_before_last, wrapped};
+use super::layout::{LEAST, aligned, colour, cut, short_digests, width_before_last, wrapped};
 use crate::host;
 use crate::model::text::{self, Screen, one_line};
 
@@ -126,14 +126,14 @@ pub(super) fn reaches(line: &str) -> bool {
 /// Replaces the last line of a terminal. A longer one is cut, because only its last row would be replaced next.
 pub(super) fn progress(line: &str) -> anyhow::Result<()> {
     let width = terminal_width().unwrap_or(usize::MAX);
-    put(&format!("\r\x1b[K{}", cut(&shown(line), width.saturating_sub(1).max(LEAST_LAST))))
+    put(&format!("\r\x1b[K{}", cut(&shown(line), width.saturating_sub(1).max(LEAST))))
 }
 
 /// Shows progress in the last line of a terminal on standard error. What is printed next replaces it, if the line is
 /// emptied before.
 pub(super) fn progress_note(line: &str) {
     let width = columns_of(io::stderr()).unwrap_or(usize::MAX);
-    let line = cut(&one_line(line), width.saturating_sub(1).max(LEAST_LAST));
+    let line = cut(&one_line(line), width.saturating_sub(1).max(LEAST));
     let _gone = write!(io::stderr().lock(), "\r\x1b[K{line}\r");
 }
 

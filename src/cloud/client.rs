@@ -144,7 +144,8 @@ impl Client {
         if is_ours && is_no {
             let Why { error } = self.read(call, answer).await?;
             let message = cleaned(&error, 500);
-            let message = if message.is_empty() { "it refuses, and does not say why".to_owned() } else { message };
+            let message =
+                if message.is_empty() { "it refuses, and does not say why".to_owned() } else { message };
             let (endpoint, is_other_fleet) = (self.endpoint.clone(), status == StatusCode::NOT_FOUND);
             return Err(CloudError::NotAdmitted { endpoint, message, is_other_fleet });
         }
