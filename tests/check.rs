@@ -63,7 +63,7 @@ fn a_device_that_runs_is_well_and_one_that_does_not_is_reported() {
         ("agent-alone", "instance "),
         ("agent-version", env!("CARGO_PKG_VERSION")),
         ("agent-sockets", "status 660, control 600"),
-        ("agent-trouble", "it reaches both"),
+        ("agent-trouble", "it reaches the engine and the store"),
         ("cloud-name", "127.0.0.1 is 127.0.0.1"),
         ("cloud-connects", "127.0.0.1:"),
         ("cloud-answers", "it accepts this device's key"),

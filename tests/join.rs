@@ -384,7 +384,7 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
     desk.until_polled();
     let uuid = desk.uuid.clone();
     assert!(!desk.has_key());
-    assert_eq!(desk.found("state-key"), "ok: it was removed");
+    assert_eq!(desk.found("state-key"), "ok: it was removed after the registration");
     desk.server.cli(&["device", "delete", &uuid]);
     let expected = format!(
         "this device was deleted from its fleet at {}; an operator must allow it again: `cotter device allow {uuid} \
@@ -514,7 +514,7 @@ fn a_key_that_cannot_be_removed_is_made_empty_or_reported() {
     let removed = "provisioning key removed: the device is registered";
     eventually("the log has it", Duration::from_secs(20), || desk.log().contains(removed).then_some(()));
     assert!(!desk.log().contains("cannot be removed"), "{}", desk.log());
-    assert_eq!(desk.found("state-key"), "ok: it was removed");
+    assert_eq!(desk.found("state-key"), "ok: it was removed after the registration");
     desk.start();
     desk.until_polled();
     drop(mounted);

@@ -80,10 +80,13 @@ fn print_evidence(evidence: &EvidenceStatus) -> anyhow::Result<()> {
 }
 
 fn heading(app: &AppStatus) -> String {
-    let or_none = |commit: &Option<String>| commit.clone().unwrap_or_else(|| "no release".to_owned());
-    let (wanted, runs) = (or_none(&app.target), or_none(&app.current));
+    let wanted = app.target.as_deref().unwrap_or("no release");
+    let accepted = app.current.as_ref().map_or_else(
+        || "no release was accepted yet".to_owned(),
+        |current| format!("last accepted {current}"),
+    );
     let update = app.update.as_deref().unwrap_or("-");
-    format!("{}: should run {wanted} ({update}), last accepted {runs}", app.name)
+    format!("{}: should run {wanted} ({update}), {accepted}", app.name)
 }
 
 /// A cause that concerns the complete device.

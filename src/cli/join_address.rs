@@ -35,7 +35,7 @@ pub(super) struct Address {
     /// A provisioning key of the fleet: - for one line on standard input, a file that has it, or the key
     #[arg(long, value_name = "-|FILE|KEY")]
     key: Option<String>,
-    /// Certificate of the authority that the cloud has its own from, as PEM; it is copied
+    /// Certificate, as PEM, of the authority that signed the cloud's; it is copied
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// Name of the device

@@ -115,7 +115,7 @@ async fn say(leave: &Leave, joined: &Joined) -> anyhow::Result<()> {
     };
     print::line(&match leave.remove_apps {
         true => format!("  {apps} are removed; volumes and images are kept"),
-        false => format!("  {apps} of its apps are kept as they are, and nothing keeps them running well"),
+        false => format!("  {apps} of its apps are kept; nothing supervises them any more"),
     })?;
     if let Some(Identity { uuid, .. }) = &joined.identity {
         print::line(&match leave.keep_identity {

@@ -188,6 +188,9 @@ fn progress(app: &AppStatus, is_deleted: bool) -> String {
     let target = print::short(app.target.as_deref());
     let current = print::short(app.current.as_deref());
     match &app.update {
+        Some(update) if app.current.is_none() => {
+            format!("{}: runs nothing yet, target {target} ({update})", app.name)
+        }
         Some(update) if target != current || update != "done" => {
             format!("{}: runs {current}, target {target} ({update})", app.name)
         }

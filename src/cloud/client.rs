@@ -61,8 +61,7 @@ pub struct Answered {
 /// The answer to a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum State {
-    /// `has_etag`: the answer names the target's etag. A balena API answers a device that it does not have any more with
-    /// 304, too, but without an etag (docs/dev/protocol.md, "Target state").
+    /// A balena API answers 304 without an etag if it does not have the device (docs/dev/protocol.md, "Target state").
     Unchanged {
         has_etag: bool,
     },

@@ -168,7 +168,7 @@ fn trouble(status: &StatusDocument) -> Finding {
     match (&status.engine_error, &status.store_error) {
         (Some(why), _) => error(id, why.clone(), remedy),
         (None, Some(why)) => error(id, why.clone(), remedy),
-        (None, None) => ok(id, "it reaches both"),
+        (None, None) => ok(id, "it reaches the engine and the store"),
     }
 }
 

@@ -155,7 +155,7 @@ fn provisioning_key(state: &State<'_>) -> Finding {
     let known = store.identity.as_ref().and_then(|identity| identity.registered.as_ref());
     let (is_registered, file) = (known.is_some_and(|at| at.endpoint == *endpoint), key_file.path().display());
     match (is_registered, key_file.has_key()) {
-        (true, false) => ok(id, "it was removed"),
+        (true, false) => ok(id, "it was removed after the registration"),
         (false, true) => ok(id, format!("{file} has the key for the registration")),
         (true, true) => warning(
             id,

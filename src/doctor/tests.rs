@@ -346,7 +346,7 @@ fn a_provisioning_key_that_is_left() {
         let finding = as_text(&super::state::judge(&state), "state-key");
         finding.replace(&dir.path().display().to_string(), "DIR")
     };
-    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it was removed");
+    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it was removed after the registration");
     let needed = "DIR/key has no key, and the device is not registered at https://a";
     for (level, identity) in
         [("error", None), ("error", Some(identity(None))), ("warning", Some(identity(Some("https://b"))))]
@@ -359,7 +359,11 @@ fn a_provisioning_key_that_is_left() {
     let left = "warning: DIR/key still has the key: a thief of this device can register others with it";
     assert_eq!(found(&text, Some(identity(Some("https://a")))), left);
     std::fs::write(&file, "").unwrap();
-    assert_eq!(found(&text, Some(identity(Some("https://a")))), "ok: it was removed", "made empty");
+    assert_eq!(
+        found(&text, Some(identity(Some("https://a")))),
+        "ok: it was removed after the registration",
+        "made empty"
+    );
     let other = found("[cloud]\nendpoint = \"https://a\"", None);
     assert_eq!(other, "skip: this device does not register itself");
 }

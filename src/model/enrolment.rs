@@ -19,7 +19,7 @@ pub struct Enrolment {
     pub poll_interval: Option<Duration>,
     /// Tags that a Cotter fleet server gives the device when it registers.
     pub tags: BTreeMap<String, String>,
-    /// The certificate of the authority that the cloud has its own from, as PEM.
+    /// The certificate of the authority that signed the cloud's, as PEM.
     pub authority: Option<String>,
 }
 
