@@ -1,5 +1,6 @@
-//! Follows devices until they run what they should: `--wait` of every verb that moves devices, `cotter device wait` and
-//! `cotter release wait`. It asks only the fleet server, which computes where each device stands.
+//! Waits until devices run their target, or are in another state that was asked for. Used by `--wait` of every command
+//! that moves devices, by `cotter device wait` and by `cotter release wait`. It asks only the fleet server, which
+//! computes the state of each device (`src/fleet/standing.rs`).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,10 +13,10 @@ use super::exit::{Exit, Unknown};
 use super::print;
 use crate::wire::operator_api::{DeviceState, DeviceView, ReleaseView};
 
-/// How often the devices are asked for.
+/// Time between two requests for the states of the devices.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many devices are named in a last line.
+/// How many devices the last line names at most.
 const MOST_NAMED: usize = 10;
 
 /// The options with which a verb waits for the devices that it has moved.
@@ -34,7 +35,7 @@ pub(super) struct Wait {
 }
 
 impl Wait {
-    /// Follows the devices until they run their target, if that is wanted.
+    /// Waits until the devices run their target, if `--wait` was given.
     ///
     /// # Errors
     ///
@@ -83,7 +84,7 @@ impl Allowance {
     }
 }
 
-/// The devices that are waited for.
+/// Selects the devices to wait for. A field that is `None` selects all.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Scope {
     pub(super) fleet: Option<String>,
@@ -91,7 +92,7 @@ pub(super) struct Scope {
     pub(super) uuid: Option<String>,
     /// Only those that should run this release.
     pub(super) release: Option<String>,
-    /// Whether it is an error if there is no such device.
+    /// Returns an error if no device matches.
     pub(super) is_any_required: bool,
 }
 
@@ -103,25 +104,25 @@ impl Scope {
     }
 }
 
-/// How the states of devices are printed.
+/// Where and how changes of a device's state are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Output {
-    /// Beside the answer of a verb, on standard error.
+    /// For people, on standard error: the output of the command is something else.
     Notes,
-    /// As the answer, for people.
+    /// For people, as the output of the command.
     Lines,
-    /// As the answer, a line of JSON for each change.
+    /// For programs, as the output of the command: a line of JSON for each change.
     Json,
 }
 
 impl Output {
-    /// That of a verb whose answer it is.
+    /// Returns the form for a command whose output is these changes.
     pub(super) fn answer(json: bool) -> Self {
         if json { Self::Json } else { Self::Lines }
     }
 }
 
-/// Where a device stands, as it is printed with `--json`: one line whenever it changes.
+/// The state of a device. With `--json` it is printed as one line whenever it changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 struct Line {
     uuid: String,
@@ -130,7 +131,7 @@ struct Line {
     why: String,
 }
 
-/// What has become of the devices so far.
+/// How many devices have reached the wanted state, and which have failed or are still pending.
 #[derive(Debug, Default)]
 struct Tally<'a> {
     reached: usize,
@@ -158,7 +159,7 @@ impl<'a> Tally<'a> {
         self.reached + self.failed.len() + self.pending.len()
     }
 
-    /// How the wait ends; `None` while it goes on. `is_over`: the time is over.
+    /// Returns how the wait ends; `None` while it goes on. `is_over` means that the timeout has passed.
     fn exit(&self, allowed: Allowance, is_over: bool) -> Option<Exit> {
         let allowed = allowed.of(self.all());
         if self.failed.len() > allowed {
@@ -167,7 +168,7 @@ impl<'a> Tally<'a> {
         if self.pending.is_empty() {
             return Some(Exit::Done);
         }
-        // Devices that are away may be among those that need not be done.
+        // At the timeout, pending devices (e.g. offline ones) count against the allowance like failed ones.
         let is_enough = self.failed.len() + self.pending.len() <= allowed;
         is_over.then_some(if is_enough { Exit::Done } else { Exit::TimedOut })
     }
@@ -182,7 +183,8 @@ impl<'a> Tally<'a> {
     }
 }
 
-/// Follows devices until all are in one of the states `until`, too many have failed, or the time is over.
+/// Waits until all devices are in one of the states `until`, too many have failed, or the timeout has passed. Prints
+/// each change of a state.
 ///
 /// # Errors
 ///

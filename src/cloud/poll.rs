@@ -1,4 +1,4 @@
-//! Polls for the target.
+//! Polls the cloud for the target of this device, and hands each new one to the reconciler.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,16 +24,16 @@ pub struct Start {
     pub policy: Policy,
     /// The etag of the target in force; `None` if there is none.
     pub etag: Option<String>,
-    /// Time between polls, unless the target sets another one.
+    /// Time between polls, unless the target sets it.
     pub interval: Duration,
-    /// The time between polls that the target in force sets.
+    /// Time between polls as set by the target in force; `None` if it sets none.
     pub wanted_interval: Option<Duration>,
 }
 
-/// The clocks, for the report only.
+/// The clocks. They are used only for the report.
 #[derive(Debug, Clone, Copy)]
 pub struct Times {
-    /// Formats the wall-clock time of the moment that is this far ahead.
+    /// Returns, as text, the wall-clock time after this delay.
     pub time_in: fn(Duration) -> String,
     /// Returns the time since the device booted.
     pub uptime: fn() -> Duration,
@@ -52,17 +52,17 @@ pub struct Poller {
     doubt: Option<Doubt>,
 }
 
-/// The last time that the cloud was asked whether it has this device.
+/// The last request whether the cloud still has this device, and its answer.
 struct Doubt {
     asked: Instant,
     is_deleted: bool,
 }
 
-/// Shortest time between two questions whether the cloud has this device.
+/// Shortest time between two requests whether the cloud still has this device.
 const ASK_EVERY: Duration = Duration::from_secs(3600);
 
 impl Poller {
-    /// Creates a poller that has not begun.
+    /// Creates a poller. It polls once `run` is called.
     #[must_use]
     pub fn new(
         client: Client,
@@ -75,8 +75,9 @@ impl Poller {
         Self { client, start, target, report, times, poll_now, refused: None, doubt: None }
     }
 
-    /// Polls at once, and then after every interval plus up to 10 %. After a failure it polls sooner, with growing
-    /// delays, and at once when `poll_now` is notified. Returns when `stop` is cancelled.
+    /// Polls at once, then after every interval plus up to 10 %, and whenever `poll_now` is notified. After a failure
+    /// it waits about 15 s, then longer, up to about one interval, or as long as the cloud asks for. Returns when
+    /// `stop` is cancelled.
     ///
     /// A body that cannot be parsed is reported and dropped. The target and its etag stay, so the next poll fetches the
     /// body again.
@@ -116,8 +117,9 @@ impl Poller {
         }
     }
 
-    /// Turns "unchanged" into an error if the cloud does not have this device any more. It is asked only after an answer
-    /// without an etag, and not often. If it says neither yes nor no, the answer stands.
+    /// Turns "unchanged" into an error if the cloud has deleted this device. A 304 without an etag may mean that. Only
+    /// then is the cloud asked for the device, once an hour at most. If that request fails, "unchanged" stays, unless
+    /// the last answer was that the device is deleted.
     async fn confirmed(&mut self, answer: Result<State, CloudError>) -> Result<State, CloudError> {
         let Ok(State::Unchanged { has_etag: false }) = answer else {
             if answer.is_ok() {
@@ -201,7 +203,7 @@ impl Poller {
             report.error = Some(error.to_string());
             report.failures = failures;
             report.polls.failed += 1;
-            // A cloud that cannot be reached says nothing about it.
+            // While the cloud cannot be reached, its last answer about a deletion stays.
             report.is_deleted =
                 error.says_deleted() || report.is_deleted && matches!(error, CloudError::Unreachable { .. });
         });

@@ -1,11 +1,11 @@
 //! The fleet server: decides which release each device should run, and serves targets over the balena device protocol.
 //! It is one process with one data folder.
 //!
-//! It shares only `model`, `wire` and the image registry with the device's side. It knows no container and no engine, and
-//! not how a device comes to run its target.
+//! Of the agent's rooms it uses only general ones: `model`, `wire`, `exposition`, `ownership` and `listen`. It knows no
+//! container and no engine, and not how a device gets to its target.
 //!
-//! `policy` decides and is pure. `records` keeps the decisions in memory and on disk. `device_api` and `operator_api` are
-//! the two APIs.
+//! `policy` decides and is pure. `records` keeps the decisions in memory and on disk. `standing` computes the state of
+//! each device. `device_api` and `operator_api` are the two APIs.
 
 pub mod device_api;
 pub mod operator_api;

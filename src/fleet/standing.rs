@@ -1,4 +1,4 @@
-//! Decides where a device stands between what it should run and what it runs, from its reports and polls. Pure.
+//! Computes the state of a device (`on-target`, `blocked`, …) from its target, its reports and its polls. Pure.
 
 use std::fmt::Write as _;
 
@@ -8,25 +8,25 @@ use crate::wire::account::{Account, Wait};
 use crate::wire::operator_api::DeviceState;
 use crate::wire::report_v3::UpdateStatus;
 
-/// What the server knows of a device's polls.
+/// When a device was last in contact with the server, by a poll or a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Contact {
-    /// It polled within one and a half intervals.
+    /// Within one and a half poll intervals.
     Recent,
-    /// It polled before.
+    /// Earlier.
     Old,
-    /// It never polled, as far as is known.
+    /// Never, as far as the server knows.
     Never,
 }
 
-/// Where a device stands, and why; `why` is empty where the state says all.
+/// The state of a device and the reason for it. `why` is empty if the state needs no explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Standing {
     pub(super) state: DeviceState,
     pub(super) why: String,
 }
 
-/// Returns where a device stands.
+/// Returns the state of a device, and why it is in this state.
 pub(super) fn of(world: &World, device: &Device, contact: Contact) -> Standing {
     let known = by_reports(world, device);
     let state = match contact {
@@ -51,7 +51,7 @@ fn by_reports(world: &World, device: &Device) -> Standing {
     let runs_it = reported.running == Some(target.number);
     let commit = target.commit.as_str();
     match &reported.account {
-        // What it waits for concerns another target: it has not received this one yet.
+        // Its report is about another target, so it has not received this one yet.
         Some(account) if account.target.as_deref() != Some(commit) => stands(DeviceState::Pending),
         Some(account) => by_account(account, commit, runs_it)
             .unwrap_or_else(|| stands(if runs_it { DeviceState::OnTarget } else { DeviceState::Updating })),
@@ -66,8 +66,8 @@ fn by_reports(world: &World, device: &Device) -> Standing {
     }
 }
 
-/// Returns the state that the most important wait means; `None` without any. A service that is unhealthy before its
-/// release is accepted does not mean a failure yet: the trial goes on until it is accepted or rejected.
+/// Returns the state that follows from the most important wait; `None` if there is no wait. While the device does not
+/// run its target yet, an unhealthy service counts as an update under way: its trial may still succeed.
 fn by_account(account: &Account, target: &str, runs_it: bool) -> Option<Standing> {
     let is_on_trial = |reason: &str| !runs_it && reason == Reason::Unhealthy.as_str();
     let state = |reason: &str| if is_on_trial(reason) { DeviceState::Updating } else { state_of(reason) };
@@ -76,9 +76,10 @@ fn by_account(account: &Account, target: &str, runs_it: bool) -> Option<Standing
     Some(Standing { state, why: words(wait, target) })
 }
 
-/// Returns the state that a reason to wait means. An unknown one, of a newer agent, counts as an update under way.
+/// Returns the state that follows from a reason to wait. An unknown reason (of a newer agent) counts as an update under
+/// way.
 fn state_of(reason: &str) -> DeviceState {
-    // These two concern the whole device, and are no reasons of the planner.
+    // These two reasons concern the device and not an app. The planner does not have them.
     if reason == "engine" {
         return DeviceState::Blocked;
     }
@@ -109,13 +110,13 @@ fn state_of(reason: &str) -> DeviceState {
     }
 }
 
-/// The order in which waits count: what needs a person comes first.
+/// Returns the rank of a state; 0 is the most important one. States that need a person come first.
 fn importance(state: DeviceState) -> usize {
     let order = [DeviceState::Rejected, DeviceState::Failing, DeviceState::Blocked, DeviceState::Waiting];
     order.iter().position(|one| *one == state).unwrap_or(order.len())
 }
 
-/// Says a wait in one line. The release is left out where it is the target, which stands beside it.
+/// Describes a wait in one line. Leaves out the release if it is the target, because that is shown next to it.
 fn words(wait: &Wait, target: &str) -> String {
     let why = wait.why.strip_prefix(&format!("release {target} was rejected: ")).unwrap_or(&wait.why);
     let said = match &wait.service {
@@ -123,7 +124,7 @@ fn words(wait: &Wait, target: &str) -> String {
         Some(service) => format!("{service}: {why}"),
         None => why.to_owned(),
     };
-    // The word of the reason says what a state leaves open.
+    // The state already says these three. Any other reason is put before the text.
     match wait.reason.as_str() {
         "rejected" | "unhealthy" | "degraded" => said,
         reason if said.is_empty() => reason.to_owned(),

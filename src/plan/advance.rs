@@ -1,4 +1,4 @@
-//! One app with a release: the list of concerns, from what runs to what should run.
+//! Plans the next steps of one app that has a release: an ordered list of concerns.
 
 use crate::model::{ContainerState, Health, ObservedService, Reason, Release, Step, Waiting};
 
@@ -26,7 +26,7 @@ pub(super) fn reach<'a>(draft: &mut Draft<'_>, app: AppSituation<'a>, release: &
     }
 }
 
-/// Reports the app as degraded if steps on the way back fail. What runs is left running.
+/// Reports the app as degraded if steps of the return to the accepted release fail. Running containers are left alone.
 fn report_failed_return(draft: &mut Draft<'_>, app: AppSituation<'_>, accepted: &Release) {
     let is_failure = |w: &&Waiting| {
         w.app.as_ref() == Some(app.id) && matches!(w.reason, Reason::Backoff | Reason::EngineStuck)
@@ -36,7 +36,7 @@ fn report_failed_return(draft: &mut Draft<'_>, app: AppSituation<'_>, accepted: 
     draft.wait(Some(app.id), None, Reason::Degraded, why, None);
 }
 
-/// Adds the next steps that bring the app to its goal: the concerns in their order, until one is pending.
+/// Adds the next steps towards the goal: runs the concerns in their order until one is pending.
 fn advance(draft: &mut Draft<'_>, goal: &Goal<'_>) {
     if react(draft, goal).is_break() {
         return;
@@ -48,13 +48,15 @@ fn advance(draft: &mut Draft<'_>, goal: &Goal<'_>) {
     _ = finish(draft, goal);
 }
 
-/// What must not wait for anything else: a release that has proved bad, and what an operator asked for.
+/// Handles what must not wait: rejects a release that failed its trial, then stops or restarts services for an
+/// operator.
 fn react(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     trial::reject_failed(draft, goal)?;
     restart::follow_operator(draft, goal.app)
 }
 
-/// What must be done before the swap. While one of these is pending, the accepted release is kept running.
+/// Does what must be done before the swap. While one of these concerns is pending, the accepted release is kept
+/// running.
 fn prepare(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let (during_trial, before): (Vec<_>, Vec<_>) =
         goal.slots.iter().partition(|slot| is_created_during_trial(goal, slot));
@@ -72,7 +74,7 @@ fn prepare(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     pull::during_trial(draft, goal, &during_trial)
 }
 
-/// The swap, and what follows it.
+/// Swaps the containers, watches the trial, accepts the release and removes what it replaced.
 fn finish(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     swap::swap(draft, goal)?;
     restart::rejoin(draft, goal)?;
@@ -83,7 +85,7 @@ fn finish(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     clean_up(draft, goal)
 }
 
-/// Removes containers that can never be used again and occupy their own names.
+/// Removes containers that can never start again, because new containers need their names.
 fn remove_broken(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let mut concern = CLEAR;
     for slot in &goal.slots {
@@ -94,8 +96,8 @@ fn remove_broken(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     concern
 }
 
-/// Waits for every service that is not as it should be. A service that the accepted release has as well is reported,
-/// but does not keep the new release from being accepted.
+/// Adds a wait for every service that does not run well. If there is a release to go back to, only services that the
+/// new release changed delay its acceptance. The others are only reported.
 fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
     let app = goal.app;
     let mut concern = CLEAR;
@@ -112,7 +114,7 @@ fn check_services(draft: &mut Draft<'_>, goal: &Goal<'_>) -> Concern {
         let is_same = |w: &Waiting| {
             w.app.as_ref() == Some(app.id) && w.service.as_ref() == Some(slot.name) && w.reason == reason
         };
-        // An earlier wait says more: that the service was restarted without success.
+        // An earlier wait for the same reason is kept, because it says more: that restarts did not help.
         if !draft.plan.waiting.iter().any(is_same) {
             draft.wait(Some(app.id), Some(slot.name), reason, words::trouble(seen), None);
         }
@@ -128,7 +130,7 @@ fn report_halted(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     }
 }
 
-/// Why a container that is to run is not as it should be.
+/// Returns why a container that should run is not well. `None` if it is, or if it has exited with 0.
 fn trouble(seen: &ObservedService) -> Option<Reason> {
     match (seen.state, seen.health) {
         (ContainerState::Running, Health::Unchecked | Health::Healthy)
@@ -178,9 +180,9 @@ pub(super) fn unlock(draft: &mut Draft<'_>, app: AppSituation<'_>) {
     }
 }
 
-/// Returns `true` if our own locks are in place and not needed any more. They are needed during a trial and on the way
-/// back from it, and while a container is about to be stopped or started. The trial of a first release does not need
-/// them, because there is nothing to go back to.
+/// Returns `true` if our own lock files exist and are not needed any more. They are needed during a trial and on the
+/// way back from it, and while a container is about to be stopped or started. The trial of a first release does not
+/// need them, because there is nothing to go back to.
 fn may_unlock(draft: &Draft<'_>, app: AppSituation<'_>) -> bool {
     let is_tried = app.accepted().is_some() && app.ledger.is_some_and(|ledger| ledger.trial.is_some());
     let is_going_back =

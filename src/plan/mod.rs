@@ -1,28 +1,30 @@
 //! Decides what to do next. Pure: no I/O, no async, no clock; knows no engine, no store, no JSON.
 //!
-//! [`plan`] takes a [`Situation`] (the target, the observation and the ledger) and returns one stage of steps. The
-//! reconciler runs the stage, observes again and plans again. So no progress is held in memory, and a restart at any
-//! point is harmless.
+//! [`plan`] takes a [`Situation`] (the target, the observation, the ledger and the facts about the host) and returns
+//! one stage of steps. The reconciler runs the stage, observes again and plans again. So no progress is held in memory,
+//! and a restart at any point is harmless.
 //!
 //! The order for an app: pull all images, create the networks, create all containers (stopped), stop and start service
 //! by service, and watch the release on trial. Then the release is accepted and what it replaced is removed, or it is
-//! rejected and the accepted release comes back from its stopped containers. No container is stopped before everything
-//! that replaces it is ready, and none at all while an operator holds the device.
+//! rejected and the accepted release comes back from its stopped containers. The *accepted release* is the one that was
+//! accepted last: `good` in the ledger. No container is stopped before everything that replaces it is ready, except for
+//! the services in `takeover`. None at all is stopped while an operator holds the device.
 //!
 //! | module | what for |
 //! | --- | --- |
 //! | `planner`, `advance` | the plan of the device, and the list of concerns of one app: begin reading here |
 //! | `situation`, `app`, `slots`, `containers` | pure questions about the device, one app, its services, one container |
-//! | `draft` | the plan while it is made, and `Concern`, which every verb returns |
+//! | `draft` | the plan under construction, and `Concern`, the result of each concern |
 //! | `preflight`, `pull`, `networks`, `create`, `gate`, `trial`, `swap` | the concerns, in their order |
-//! | `takeover` | services whose predecessor stops before their image or network comes |
+//! | `takeover` | services whose predecessor stops before their image is pulled or their network is created |
 //! | `fallback` | the accepted release, while the wanted one is not ready |
-//! | `restart` | restarts of single services |
+//! | `restart` | stops and restarts of single services |
 //! | `leftovers`, `teardown`, `unused_images` | what is removed |
 //! | `check` | the safety rules, which every plan is checked against |
 //! | `record` | what steps change in the ledger |
 //! | `orders` | what an operator's orders change in the ledger |
 //! | `report`, `forecast` | what is shown: the device as it is, and the stages to come |
+//! | `words` | text that several messages share |
 
 mod advance;
 mod app;

@@ -84,10 +84,10 @@ pub struct Channels {
     pub target: watch::Receiver<Option<Arc<Delivered>>>,
     /// Changes whenever the engine should be observed.
     pub engine: watch::Receiver<EngineNews>,
-    /// Orders of operators. Each is answered when the ledger is saved.
+    /// Orders of operators. Each is answered after the ledger is saved.
     pub commands: mpsc::Receiver<Command>,
     pub report: watch::Sender<Report>,
-    /// The situation from which a forecast is made; `None` at rest.
+    /// The situation from which a forecast is made. `None` at rest, and while the engine does not answer.
     pub outlook: watch::Sender<Option<Arc<Situation>>>,
     pub events: watch::Sender<Events>,
 }
@@ -95,7 +95,7 @@ pub struct Channels {
 /// The input of a forecast. The task that asks for a forecast computes it, not the reconciler.
 pub type Outlook = watch::Receiver<Option<Arc<Situation>>>;
 
-/// Returns what the next cycles would do. It takes as long as a few hundred plans at most.
+/// Returns what the next cycles would do. It makes 200 plans at most.
 #[must_use]
 pub fn forecast(outlook: &Outlook) -> Forecast {
     let from = outlook.borrow().clone();
@@ -194,7 +194,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
         let is_new = self.delivered.as_ref().is_none_or(|old| old.target != delivered.target);
         if is_new {
-            // The first target after a start is the one of before. Its downloads have cost what they have cost.
+            // The first target after a start is the stored one, if there is one. The ledger's download costs belong to
+            // it.
             let is_another = self.delivered.is_some();
             plan::forget_downloads(Arc::make_mut(&mut self.ledger), &delivered.target, is_another);
             self.save_ledger().await;
@@ -256,7 +257,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         if !is_only_pulls {
             return Duration::ZERO;
         }
-        // The stage has only begun downloads and registry requests. Their end starts the next cycle.
+        // The stage has only started downloads and registry requests. When one of them ends, the next cycle starts.
         let plan = self.publish();
         self.until_due(&plan)
     }
@@ -289,7 +290,8 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         waits.into_iter().flatten().chain(retries).fold(self.settings.resync, Duration::min)
     }
 
-    /// Records that the engine does not answer. Returns the time until the next attempt.
+    /// Records that the engine does not answer, resets all soak timers and publishes the report. Returns the time until
+    /// the next attempt.
     fn lose_engine(&mut self, error: &EngineError) -> Duration {
         if let Some(kind) = self.engine_link.note_failure(with_causes(error)) {
             self.emit(kind);
@@ -315,7 +317,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         }
     }
 
-    /// Returns the release to log for a step: its own, or that of its container.
+    /// Returns the release to log for a step: the one that the step names, or that of its container.
     fn release_of<'a>(&'a self, step: &'a Step) -> Option<&'a Commit> {
         let of = |id: &ContainerId| {
             self.observed.services.iter().find(|seen| seen.container == *id).map(|seen| &seen.release)
@@ -348,7 +350,7 @@ fn releases(target: &Target) -> impl Iterator<Item = &Release> {
     })
 }
 
-/// Logs why apps are refused, and what has no effect in those that run.
+/// Logs why apps are refused, and which parts of the other apps' releases have no effect.
 fn log_notes(target: &Target) {
     for (app, wanted) in &target.apps {
         match wanted {
