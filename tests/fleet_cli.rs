@@ -968,8 +968,8 @@ fn help_and_version() {
                                  several are joined by ',' and must all match
           --fleet <FLEET>        Only devices of this fleet
           --dry-run              Shows which devices would be changed, and changes none
-          --wait                 Waits until the devices that this concerns run their target. Exit code
-                                 40: more failed than --allow-failed; 22: the time was over
+          --wait                 Waits until all devices that were changed run their target. Exit code
+                                 40: more failed than --allow-failed; 22: the timeout has passed
           --timeout <TIME>       The longest time to wait [default: 30min]
           --allow-failed <N|N%>  How many devices may fail, or not be done in time: a number, or a share
                                  of all such as 2% [default: 0]
@@ -983,6 +983,8 @@ fn help_and_version() {
                                /var/lib/cotter-fleet/operator.token]
           --insecure           Sends the token over http:// to another machine, so that anyone on the
                                network path can read it [env: COTTER_INSECURE=]
+          --ca-file <FILE>     Certificate, as PEM, of the authority that signed the server's, if this
+                               machine does not trust it [env: COTTER_CA_FILE=]
 
     Example: cotter device pin 3f1c2a9 --filter ring=canary --dry-run
     ");

@@ -750,3 +750,28 @@ fn an_agent_without_any_settings_says_what_to_do() {
                     that command) or `cotter join config.json`\n";
     assert_eq!(error, expected);
 }
+
+#[test]
+fn an_operator_names_an_authority_of_their_own() {
+    let desk = Desk::new();
+    let tls = Tls::start(desk.folder.path(), &desk.server.url);
+    let list = |authority: &[&str]| {
+        let mut command = Program::cotter();
+        command.args(["fleet", "list", "--url", &tls.url]).args(authority);
+        command.env("COTTER_TOKEN_FILE", desk.server.token_file());
+        let output = command.output().expect("the binary runs");
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).expect("text"))
+    };
+    let authority = tls.authority.display().to_string();
+    let (code, said) = list(&["--ca-file", &authority]);
+    assert!(code == Some(0) && said.contains("greenhouse"), "{said}");
+    let (code, said) = list(&[]);
+    assert!(code == Some(20) && said.contains("update-ca-certificates"), "{said}");
+    let token = desk.server.token_file().display().to_string();
+    let (code, said) = list(&["--ca-file", &token]);
+    let line = format!(
+        "error: --ca-file {token} cannot be used: it has no certificate; give the authority's certificate, as PEM\n"
+    );
+    assert_eq!((code, said), (Some(2), line));
+}

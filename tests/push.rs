@@ -275,6 +275,10 @@ fn a_build_that_fails_creates_nothing() {
     pushed.failed(1, "error: the image of web is not built", &parts);
     assert!(!pushed.said.contains("pushing"), "{}", pushed.said);
     assert_eq!(scene.releases(), Vec::<String>::new());
+    // For programs the last line is JSON, whatever docker has written before.
+    let pushed = scene.push(&["--registry", &scene.registry(), "--json"]);
+    let last: serde_json::Value = serde_json::from_str(pushed.said.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["error"]["exit"], pushed.code), (&1.into(), 1), "{}", pushed.said);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A client of the fleet server's operator API.
 
+use std::io::Read as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -45,6 +46,9 @@ pub(super) struct Connection {
     /// Sends the token over http:// to another machine, so that anyone on the network path can read it
     #[arg(long, env = "COTTER_INSECURE", value_parser = FalseyValueParser::new(), help_heading = "Connection")]
     insecure: bool,
+    /// Certificate, as PEM, of the authority that signed the server's, if this machine does not trust it
+    #[arg(long, env = "COTTER_CA_FILE", help_heading = "Connection", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
 }
 
 /// The options of every command for a fleet server.
@@ -77,6 +81,9 @@ pub(super) enum ClientError {
         #[source]
         source: std::io::Error,
     },
+
+    #[error("--ca-file {} cannot be used: {why}; give the authority's certificate, as PEM", path.display())]
+    NoAuthority { path: PathBuf, why: String },
 
     #[error(
         "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? --url names another address"
@@ -129,7 +136,14 @@ impl Client {
             Some(token) => token,
             None => read_token(&connection.token_file)?,
         };
-        let http = Http::new().map_err(|failure| bad(failure.to_string()))?;
+        let authority = connection.ca_file.as_deref().map(read_authority).transpose()?;
+        let http = match Http::trusting(authority.as_deref()) {
+            Ok(http) => http,
+            Err(failure) => match connection.ca_file {
+                Some(path) => return Err(ClientError::NoAuthority { path, why: failure.to_string() }),
+                None => return Err(bad(failure.to_string())),
+            },
+        };
         Ok(Self { http, url, token })
     }
 
@@ -218,6 +232,20 @@ impl Client {
     fn server(&self) -> String {
         self.url.to_string()
     }
+}
+
+/// Most bytes of a file with certificates.
+const LARGEST_AUTHORITY: u64 = 1 << 20;
+
+fn read_authority(path: &Path) -> Result<Vec<u8>, ClientError> {
+    let wrong = |why: String| ClientError::NoAuthority { path: path.to_owned(), why };
+    let mut pem = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_AUTHORITY).read_to_end(&mut pem));
+    read.map_err(|error| wrong(error.to_string()))?;
+    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
+        return Err(wrong("it has no certificate".to_owned()));
+    }
+    Ok(pem)
 }
 
 fn read_token(path: &Path) -> Result<String, ClientError> {

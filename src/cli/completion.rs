@@ -8,6 +8,25 @@ use super::print;
 /// Completes names of fleets, devices, releases and services, with `cotter names`. It calls clap's function before.
 const NAMES_FOR_BASH: &str = include_str!("names.bash");
 
+/// The same for zsh: the names of a kind.
+const NAMES_FOR_ZSH: &str = "\
+_cotter_of() {
+    local -a names
+    names=(${(f)\"$(cotter names $1 2>/dev/null)\"})
+    compadd -a names
+}
+
+";
+
+/// The same for fish.
+const NAMES_FOR_FISH: &str = "
+complete -c cotter -n '__fish_seen_subcommand_from logs stop start restart explain' -f -a '(cotter names services 2>/dev/null)'
+complete -c cotter -n '__fish_seen_subcommand_from fleet push; and not __fish_seen_subcommand_from list' -f -a '(cotter names fleets 2>/dev/null)'
+complete -c cotter -n '__fish_seen_subcommand_from device; and not __fish_seen_subcommand_from list barred' -f -a '(cotter names devices 2>/dev/null)'
+complete -c cotter -n '__fish_seen_subcommand_from release pin; and not __fish_seen_subcommand_from list create check' -f -a '(cotter names releases 2>/dev/null)'
+complete -c cotter -n '__fish_seen_subcommand_from device release' -l fleet -x -a '(cotter names fleets 2>/dev/null)'
+";
+
 /// Arguments of `completion`.
 #[derive(Debug, Args)]
 pub(super) struct Completion {
@@ -43,10 +62,46 @@ fn script(shell: Shell, command: Command) -> Vec<u8> {
                 script.extend_from_slice(NAMES_FOR_BASH.as_bytes());
             }
         }
-        Shell::Zsh => clap_complete::generate(shells::Zsh, &mut command, name, &mut script),
-        Shell::Fish => clap_complete::generate(shells::Fish, &mut command, name, &mut script),
+        Shell::Zsh => {
+            clap_complete::generate(shells::Zsh, &mut command, name.clone(), &mut script);
+            if name == "cotter" {
+                script = with_names_for_zsh(&String::from_utf8_lossy(&script)).into_bytes();
+            }
+        }
+        Shell::Fish => {
+            clap_complete::generate(shells::Fish, &mut command, name.clone(), &mut script);
+            if name == "cotter" {
+                script.extend_from_slice(NAMES_FOR_FISH.as_bytes());
+            }
+        }
     }
     script
+}
+
+/// Lets zsh complete names where clap's script completes files: its text has what each argument is.
+fn with_names_for_zsh(script: &str) -> String {
+    const FILES: &str = ":_default'";
+    const OF: [(&str, &str); 5] = [
+        (":fleet -- ", "fleets"),
+        ("]:FLEET:", "fleets"),
+        (":device -- ", "devices"),
+        (":release -- ", "releases"),
+        (":service -- ", "services"),
+    ];
+    let mut all = String::with_capacity(script.len() + 1024);
+    for line in script.lines() {
+        // What begins to exist has no name yet.
+        let kind = OF.iter().find(|(part, _)| line.contains(part) && !line.contains("new fleet"));
+        if line.starts_with("if [ \"$funcstack[1]\"") {
+            all.push_str(NAMES_FOR_ZSH);
+        }
+        match kind.filter(|_| line.contains(FILES)) {
+            Some((_, kind)) => all.push_str(&line.replace(FILES, &format!(":{{_cotter_of {kind}}}'"))),
+            None => all.push_str(line),
+        }
+        all.push('\n');
+    }
+    all
 }
 
 /// Removes the hidden commands: clap's script for bash would offer them.
@@ -71,6 +126,23 @@ fn visible(mut command: Command) -> Command {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zsh_completes_names_in_place_of_files() {
+        let script = String::from_utf8(completion_for("zsh", crate::cli::definitions()).unwrap()).unwrap();
+        for part in [
+            "Name of the fleet:{_cotter_of fleets}'",
+            "]:FLEET:{_cotter_of fleets}'",
+            "first 4 or more digits of the uuid:{_cotter_of devices}'",
+            "first 4 or more characters of it:{_cotter_of releases}'",
+            "in the compose file:{_cotter_of services}'",
+            "Name of the new fleet:_default'",
+        ] {
+            assert!(script.contains(part), "{part}");
+        }
+        let (function, end) = (script.find("_cotter_of() {"), script.find("if [ \"$funcstack[1]\""));
+        assert!(function.is_some() && function < end, "{script}");
+    }
 
     #[test]
     fn hidden_commands_are_not_offered() {

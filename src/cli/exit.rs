@@ -157,7 +157,9 @@ impl Exit {
             });
         }
         error.downcast_ref::<ClientError>().map(|error| match error {
-            ClientError::BadUrl { .. } | ClientError::InTheClear { .. } => Self::Usage,
+            ClientError::BadUrl { .. } | ClientError::InTheClear { .. } | ClientError::NoAuthority { .. } => {
+                Self::Usage
+            }
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
             ClientError::Unreachable { .. } => Self::Unreachable,
             ClientError::NotUnderstood { .. } => Self::Unexpected,

@@ -22,8 +22,8 @@ const MOST_NAMED: usize = 10;
 /// The options with which a verb waits for the devices that it has moved.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Wait {
-    /// Waits until the devices that this concerns run their target. Exit code 40: more failed than --allow-failed; 22: the
-    /// time was over
+    /// Waits until all devices that were changed run their target. Exit code 40: more failed than --allow-failed; 22: the
+    /// timeout has passed
     #[arg(long)]
     wait: bool,
     /// The longest time to wait

@@ -123,7 +123,7 @@ impl Address {
 
 /// Returns whether a device may have this name in its settings. Its server has rules of its own.
 fn is_name(name: &str) -> bool {
-    !name.is_empty() && name.chars().count() <= 255 && is_one_line(name)
+    !name.trim().is_empty() && name.chars().count() <= 255 && is_one_line(name)
 }
 
 /// Reads the key: from standard input, from a file, or as it is.

@@ -18,9 +18,9 @@ pub enum DeviceState {
     Blocked,
     /// It has rejected its target and runs an earlier release.
     Rejected,
-    /// A service does not run well, and there is no release to go back to.
+    /// Its target runs, but not well; or there is no release to go back to, or going back fails.
     Failing,
-    /// It has not polled for more than one and a half intervals.
+    /// It has neither polled nor reported for more than one and a half poll intervals.
     Offline,
     /// It was registered and has never polled.
     Silent,
