@@ -171,7 +171,7 @@ fn a_hold_is_shown_and_outlives_the_agent() {
     assert_eq!(alone.status().expect("a status")["hold"], hold);
     let (code, shown) = alone.cli("run/status.sock", &["status"]);
     assert_eq!(code, Some(0));
-    assert!(shown.contains(&format!("since {since}: audit of today")), "{shown}");
+    assert!(shown.contains(&format!("since {since}, ")) && shown.contains(" ago: audit of today"), "{shown}");
 
     let (code, printed) = alone.order(&["rollback"]);
     assert_eq!(code, Some(11), "{printed}");

@@ -153,7 +153,7 @@ mod tests {
             let command = Command::new("cotter").version("1").subcommand(fleet);
             let script = String::from_utf8(completion_for(shell, command).unwrap()).unwrap();
             assert!(script.contains("create") && script.contains("version"), "{script}");
-            assert!(!script.contains("serve"), "{script}");
+            assert!(!script.contains("fleet-serve"), "{script}");
         }
     }
 }
