@@ -527,3 +527,38 @@ fn children(id: u32) -> Vec<String> {
     let said = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap_or_default();
     said.split_whitespace().map(str::to_owned).collect()
 }
+
+#[test]
+fn images_are_built_for_the_platform_of_the_fleets_devices() {
+    let scene = Scene::new(
+        "push-boards",
+        "== compose.yaml\nservices: {web: {build: web}}\n== web/Dockerfile\nFROM APP\n",
+    );
+    let device = serde_json::json!({
+        "application": scene.fleet.number, "device_type": "raspberrypi4-64", "uuid": "5".repeat(32), "api_key": "0123456789abcdef".repeat(2),
+    });
+    let (device, key) = (device.to_string(), fs::read_to_string(&scene.fleet.key_file).unwrap());
+    let address = scene.server.url.trim_start_matches("http://");
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    write!(
+        stream,
+        "POST /device/register HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nAuthorization: Bearer {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{device}",
+        key.trim(),
+        device.len()
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+
+    let log = scene.lab.dir().join("log");
+    let bin = scene.fake_docker(&format!("echo \"$*\" >> {}", log.display()));
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+    let args = ["--commit", "c1", "--registry", &scene.registry()];
+    // This docker pushes nothing, so the digest is not found.
+    let pushed = Pushed::of(scene.command(&args).env("PATH", &path).output().unwrap());
+    pushed.failed(5, "error: the image of web is pushed, and no release is created", &["push it first"]);
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.contains(" --platform linux/arm64 "), "{log}");
+}

@@ -46,6 +46,7 @@ mod print;
 mod provisioning_key;
 mod purge;
 mod push;
+mod push_platforms;
 mod quantity;
 mod release;
 mod status;

@@ -16,7 +16,7 @@ use super::compose::{self, Verdict};
 use super::docker::{Builder, Docker, DockerError, Order};
 use super::exit::Usage;
 use super::follow::{Scope, Wait};
-use super::{commit, image_warnings, print, release};
+use super::{commit, image_warnings, print, push_platforms, release};
 use crate::config::environment;
 use crate::http::Http;
 use crate::model::{Commit, ImageRef, RegistryPrefix, ReleaseStatus};
@@ -40,9 +40,9 @@ pub(super) struct Push {
     #[arg(long, env = "COTTER_REGISTRY", value_name = "HOST[:PORT][/PATH]")]
     registry: Option<String>,
     /// Platforms to build for, e.g. linux/arm64; several need buildx [default: platform of the service, else platforms of its
-    /// build, else that of docker]
+    /// build, else those of the fleet's devices, else that of docker]
     ///
-    /// A fleet does not know of which type its devices are: name the platform of the devices if it is not this machine's.
+    /// Name the platform if the fleet has no device yet that is not of this machine's kind.
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     platforms: Vec<String>,
     /// Id of the release [default: the Git commit of DIR, with -dirty-RANDOM if files have changed since; random outside of Git]
@@ -86,12 +86,20 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     let commit = commit::of(verb.commit, &directory).await?;
     commit::check_is_new(&client, &fleet.name, &commit).await?;
     let registry = registry_of(verb.registry.as_deref(), &fleet)?;
+    let of_devices = if verb.platforms.is_empty() && !builds.is_empty() {
+        push_platforms::of_devices(&client, &fleet.name).await?
+    } else {
+        Vec::new()
+    };
     let mut targets = Vec::new();
     for (service, build) in builds {
         let own = images.remove(&service);
         let image = name_of(registry.as_ref(), &fleet.name, &service, &commit, own)?;
         let fields = file.services.entry(service.clone()).or_default();
-        let platforms = platforms(&verb.platforms, &service, fields, &build);
+        let mut platforms = platforms(&verb.platforms, &service, fields, &build);
+        if platforms.is_empty() {
+            platforms.clone_from(&of_devices);
+        }
         targets.push(Target { service, build, image, platforms });
     }
     check_names(&targets)?;
