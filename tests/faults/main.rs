@@ -61,7 +61,10 @@ fn a_fault_at_any_moment_leaves_exactly_one_release() {
     let mut scene = Scene::set(&lab, &mut engine);
     let mut tally: BTreeMap<&str, Tally> = BTreeMap::new();
     let (begun, mut order) = (Instant::now(), Vec::new());
-    while begun.elapsed() < Duration::from_secs(seconds) {
+    let mut rounds: u32 = 0;
+    // A store that was full is written again after a minute, so the first rounds may take all the time.
+    while begun.elapsed() < Duration::from_secs(seconds) || rounds < 3 {
+        rounds += 1;
         if order.is_empty() {
             // Every fault once, in an order of chance, then again.
             order = Fault::ALL.to_vec();
@@ -90,7 +93,5 @@ fn a_fault_at_any_moment_leaves_exactly_one_release() {
     for (name, Tally { rounds, mid_update, new, old }) in &tally {
         println!("| {name} | {rounds} | {mid_update} | {new} | {old} |");
     }
-    let rounds: u32 = tally.values().map(|answer| answer.rounds).sum();
     println!("\n{rounds} rounds on a real engine in {} s, all of them well", begun.elapsed().as_secs());
-    assert!(rounds >= 3, "{rounds} rounds in {seconds} s");
 }

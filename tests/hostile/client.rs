@@ -430,7 +430,10 @@ fn connect(socket: &Path, text: &str) -> Option<UnixStream> {
 #[test]
 fn an_unencrypted_cloud_is_warned_of() {
     let lab = Lab::new("plain");
-    let settings = lab.file("agent.toml", "[cloud]\nendpoint = \"http://fleet.example\"\n");
+    let key = lab.file("device.key", "a-key-of-this-device\n");
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let known = format!("uuid = \"{}\"\ndevice_key_file = \"{}\"\n", "0".repeat(32), key.display());
+    let settings = lab.file("agent.toml", &format!("[cloud]\nendpoint = \"http://fleet.example\"\n{known}"));
     let out = Program::cotter().args(["config", "check"]).arg(&settings).output().unwrap();
     let printed = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
     assert!(printed.contains("http://fleet.example") && printed.to_lowercase().contains("warn"), "{printed}");
