@@ -86,20 +86,14 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     let commit = commit::of(verb.commit, &directory).await?;
     commit::check_is_new(&client, &fleet.name, &commit).await?;
     let registry = registry_of(verb.registry.as_deref(), &fleet)?;
-    let of_devices = if verb.platforms.is_empty() && !builds.is_empty() {
-        push_platforms::of_devices(&client, &fleet.name).await?
-    } else {
-        Vec::new()
-    };
+    let is_asked = verb.platforms.is_empty() && !builds.is_empty();
+    let of_devices = push_platforms::of_devices(&client, &fleet.name, is_asked).await?;
     let mut targets = Vec::new();
     for (service, build) in builds {
         let own = images.remove(&service);
         let image = name_of(registry.as_ref(), &fleet.name, &service, &commit, own)?;
         let fields = file.services.entry(service.clone()).or_default();
-        let mut platforms = platforms(&verb.platforms, &service, fields, &build);
-        if platforms.is_empty() {
-            platforms.clone_from(&of_devices);
-        }
+        let platforms = platforms((&verb.platforms, &of_devices), &service, fields, &build);
         targets.push(Target { service, build, image, platforms });
     }
     check_names(&targets)?;
@@ -237,9 +231,17 @@ fn name_of(
 
 /// Returns the platforms that an image is built for. An empty list means docker's own. Removes the platform of the service,
 /// with a warning, if the image is not built for it.
-fn platforms(given: &[String], service: &str, fields: &mut Map<String, Value>, build: &Build) -> Vec<String> {
+///
+/// `of_devices`: those of the fleet's devices, where nobody names any.
+fn platforms(
+    (given, of_devices): (&[String], &[String]),
+    service: &str,
+    fields: &mut Map<String, Value>,
+    build: &Build,
+) -> Vec<String> {
     let own = fields.get("platform").and_then(Value::as_str).map(str::to_owned);
     let platforms = match (given, &own) {
+        ([], None) if build.platforms.is_empty() => of_devices.to_vec(),
         ([], None) => build.platforms.clone(),
         ([], Some(own)) => vec![own.clone()],
         (given, _) => given.to_vec(),

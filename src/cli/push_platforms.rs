@@ -29,7 +29,14 @@ const KNOWN: &[(&str, &[&str])] = &[
 
 /// Returns the platforms of all devices of a fleet. Empty: docker's own is right, or nobody can tell, because there is no
 /// device yet or one has a type that is not known.
-pub(super) async fn of_devices(client: &Client, fleet: &str) -> Result<Vec<String>, ClientError> {
+pub(super) async fn of_devices(
+    client: &Client,
+    fleet: &str,
+    is_asked: bool,
+) -> Result<Vec<String>, ClientError> {
+    if !is_asked {
+        return Ok(Vec::new());
+    }
     let devices: Vec<DeviceView> = client.get(&["devices"], &[("fleet", Some(fleet))]).await?;
     let own = match std::env::consts::ARCH {
         "x86_64" => "linux/amd64",
