@@ -833,7 +833,7 @@ fn settings_of_the_server() {
     let mut command = cotter_fleet();
     command.args(["serve", "--listen", taken, "--data-dir"]).arg(&other);
     let printed = printed(&mut command);
-    assert!(printed.contains("cannot listen on 127.0.0.1:") && printed.ends_with("--- exit 1"), "{printed}");
+    assert!(printed.contains("cannot listen on 127.0.0.1:") && printed.ends_with("--- exit 75"), "{printed}");
 }
 
 /// An old unit file or script gets the new command, whatever it says besides.

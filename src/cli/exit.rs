@@ -192,7 +192,8 @@ impl Exit {
             return Some(Self::BadConfig);
         }
         let error = error.downcast_ref::<FleetError>()?;
-        let is_kept = error.is_in_use() || error.is_not_ours();
+        let is_taken = matches!(error, FleetError::Listen { .. });
+        let is_kept = is_taken || error.is_in_use() || error.is_not_ours();
         Some(if is_kept { Self::OtherInstance } else { Self::Unexpected })
     }
 
