@@ -395,6 +395,8 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
     let (explained, status) = (desk.cli(&["explain"]), desk.cli(&["status"]));
     assert!(explained.contains(&format!("deleted\n  {expected}\n  next try: in ")), "{explained}");
     assert!(status.contains(&expected) && !status.contains("as it should"), "{status}");
+    let page = unix_get(&desk.place.path("run/status.sock"), "/v1/metrics").expect("metrics").body;
+    assert!(page.contains("\ncotter_cloud_deleted 1\n"), "{page}");
     let (code, said) = desk.update();
     assert!(
         code == Some(20) && said.contains(&format!("this device gets no new targets: {expected}")),

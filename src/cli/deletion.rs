@@ -86,14 +86,11 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
             print::note("nothing was deleted: this was a dry run");
             return Ok(());
         }
-        // A program that reads JSON cannot answer a question.
         if !plain.json {
             shown(&matching, false)?;
         }
         expected = Some(matching.devices.len());
-        if plain.json || !is_sure(&format!("These {} devices will be deleted.", matching.devices.len()))? {
-            return Err(Usage("nothing was deleted; answer yes, or use --yes".to_owned()).into());
-        }
+        agree(plain.json, &format!("These {} devices will be deleted.", matching.devices.len()))?;
     }
     let gone: BulkView = client.post(&["devices", "delete"], &ask(expected, false)).await?;
     if plain.json || expected.is_none() {
@@ -101,6 +98,14 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
     }
     print::note(&format!("deleted {} devices; `cotter device allow` lets one come back", gone.devices.len()));
     Ok(())
+}
+
+/// Asks whether to delete. A program that reads JSON cannot answer, so it needs `--yes`.
+pub(super) fn agree(json: bool, what: &str) -> anyhow::Result<()> {
+    if !json && is_sure(what)? {
+        return Ok(());
+    }
+    Err(Usage("nothing was deleted; answer yes, or use --yes".to_owned()).into())
 }
 
 fn shown(bulk: &BulkView, json: bool) -> anyhow::Result<()> {

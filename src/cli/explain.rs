@@ -111,7 +111,7 @@ fn of_cloud(cloud: &CloudStatus) -> Vec<Link> {
     let mut links = Vec::new();
     if cloud.is_deleted {
         let why = cloud.error.as_deref().unwrap_or(DELETED);
-        let remedy = "an operator of the fleet restores it, or `cotter join --force` joins it anew; its apps go on running";
+        let remedy = "ask an operator of the fleet to restore the device, or run `cotter join --force`; its apps go on running";
         links.push(Link { retry_in_s, ..of_device("deleted", why, remedy) });
     } else if let Some(error) = &cloud.error {
         let remedy = "see `cotter check`; the last target stays in force, and `cotter update` polls at once";

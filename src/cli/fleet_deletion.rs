@@ -3,9 +3,8 @@
 use clap::Args;
 
 use super::client::{Client, Plain};
-use super::exit::Usage;
+use super::deletion::agree;
 use super::print;
-use super::purge::is_sure;
 use crate::wire::operator_api::{BulkDevice, DeleteFleet, FleetDeleted};
 
 /// Arguments of `cotter fleet delete`.
@@ -40,15 +39,12 @@ pub(super) async fn run(delete: Delete) -> anyhow::Result<()> {
             print::note("nothing was deleted: this was a dry run");
             return Ok(());
         }
-        // A program that reads JSON cannot answer a question.
         if !plain.json {
             shown(&there, false)?;
         }
         expected = Some(there.devices.len());
         let what = format!("Fleet {} will be deleted with {}.", there.fleet.name, counted(&there));
-        if plain.json || !is_sure(&what)? {
-            return Err(Usage("nothing was deleted; answer yes, or use --yes".to_owned()).into());
-        }
+        agree(plain.json, &what)?;
     }
     let gone: FleetDeleted =
         client.post(&path, &DeleteFleet { with_devices, expected, dry_run: false }).await?;

@@ -232,7 +232,7 @@ fn name_of(
 /// Returns the platforms that an image is built for. An empty list means docker's own. Removes the platform of the service,
 /// with a warning, if the image is not built for it.
 ///
-/// `of_devices`: those of the fleet's devices, where nobody names any.
+/// `of_devices`: the platforms of the fleet's devices. They are used if neither the command line nor the project has any.
 fn platforms(
     (given, of_devices): (&[String], &[String]),
     service: &str,

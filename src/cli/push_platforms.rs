@@ -1,4 +1,4 @@
-//! The platforms that `cotter push` builds for where nobody names one: those of the fleet's devices.
+//! The platforms of a fleet's devices. `cotter push` builds for them if neither its options nor the project name a platform.
 
 use std::collections::BTreeSet;
 
@@ -27,8 +27,8 @@ const KNOWN: &[(&str, &[&str])] = &[
     ("linux/arm/v6", &["raspberry-pi", "raspberrypi"]),
 ];
 
-/// Returns the platforms of all devices of a fleet. Empty: docker's own is right, or nobody can tell, because there is no
-/// device yet or one has a type that is not known.
+/// Returns the platforms of a fleet's devices. The list is empty if docker's own platform is right for all of them, if the
+/// fleet has no device, or if the type of a device is not known. Without `is_asked`, the server is not asked.
 pub(super) async fn of_devices(
     client: &Client,
     fleet: &str,

@@ -38,7 +38,7 @@ impl Traces {
     ///
     /// # Errors
     ///
-    /// [`JoinError::Edited`] if somebody changed what it wrote, [`JoinError::Unreadable`].
+    /// [`JoinError::Edited`] if the file was changed after `cotter join` wrote it, [`JoinError::Unreadable`].
     pub fn find(given: &Given) -> Result<Option<Self>, JoinError> {
         let file = absolute(given.file.as_deref().unwrap_or(Path::new(DEFAULT_FILE)));
         let ours = file.with_file_name("agent.d").join(OURS);

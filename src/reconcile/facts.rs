@@ -41,7 +41,7 @@ impl<E: Operate + 'static, M: Memory, H: HostAccess> Reconciler<E, M, H> {
         self.read_lock_folders();
     }
 
-    /// Finds out since when each container is in its state: what the engine says of it is old when somebody reads it.
+    /// Records when each container entered its state. The engine's text has only the time that had passed when it was asked.
     pub(super) fn note_since(&mut self) {
         let (known, uptime) = (&self.facts.known.since, self.facts.known.uptime);
         let since = self.observed.services.iter().filter_map(|seen| {

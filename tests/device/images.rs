@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Agent, FakeCloud, Instead, Lab, Question, RegistryProxy, eventually};
+use crate::support::{
+    Agent, FakeCloud, Instead, Lab, Question, RegistryProxy, eventually, metrics, unix_get,
+};
 use crate::{app, bad, postponed, service, until_done, uuid};
 
 /// Makes the cloud ask for the release `commit` of the app `shop`, whose service `web` has this image.
@@ -98,12 +100,13 @@ fn the_progress_of_a_download_is_by_its_bytes() {
     registry.answer(move |question| is_layer(question).then_some(Instead::Slow(2 << 20)));
     let (image, bytes) = lab.grown_image("r1", 6 << 20);
     offer(&cloud, "two", &registry.image(&image));
-    let (mut seen, mut shown) = (Vec::new(), String::new());
+    let (mut seen, mut shown, mut page) = (Vec::new(), String::new(), String::new());
     eventually("its download", Duration::from_secs(60), || {
         let download = agent.status_value("/download");
         let has_rate = download["left_s"].is_u64() && download["rate"].as_u64() > Some(0);
         if has_rate && shown.is_empty() {
             shown = String::from_utf8_lossy(&agent.cli(&["status"]).stdout).into_owned();
+            page = metrics::Page::read(&unix_get(&agent.status_socket(), "/v1/metrics").unwrap().body).text;
         }
         if !download.is_null() && seen.last() != Some(&download) {
             seen.push(download);
@@ -119,6 +122,9 @@ fn the_progress_of_a_download_is_by_its_bytes() {
     let sizes = seen.iter().filter_map(|download| download["total_bytes"].as_u64());
     assert!(sizes.clone().count() > 0 && sizes.clone().all(|size| size == bytes as u64), "{seen:#?}");
     assert!(shown.contains(" of 6.0 MiB, ") && shown.contains(" left"), "{shown}");
+    let figures =
+        [format!("cotter_download_size_bytes {bytes}\n"), "cotter_download_progress_ratio 0.".to_owned()];
+    assert!(figures.iter().all(|figure| page.contains(figure)), "{page}");
     let web = &agent.status_value("/apps/0/services/0");
     assert!(web["for_s"].is_u64() && web["detail"].as_str().unwrap().starts_with("Up "), "{web}");
 }

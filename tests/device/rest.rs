@@ -44,11 +44,16 @@ fn at_rest_it_calls_no_engine_writes_nothing_and_restarts_no_container() {
     let made = proxy.connections() - connections;
     assert!(made <= 3, "{made} connections: {started:?}");
 
-    // Five polls.
+    // Five polls. Meanwhile the time of a container goes on, although the engine is not asked for it.
+    let runs_for =
+        |agent: &Agent<'_>| agent.status_value("/apps/0/services/0/for_s").as_u64().expect("seconds");
+    let ran_for = runs_for(&agent);
     let (calls, containers) = (proxy.calls(), agent.standing());
     let written = agent.program().io().disk_written;
     agent.until_polled(5);
     assert_eq!(proxy.calls(), calls, "the engine was called over five polls");
+    let now = runs_for(&agent);
+    assert!(now > ran_for, "it ran for {ran_for} s before, and for {now} s now");
     assert_eq!(agent.standing(), containers);
     assert_eq!(agent.program().io().disk_written, written, "bytes were written over five polls");
 

@@ -119,6 +119,12 @@ fn an_update_is_waited_for_and_counted_and_emits_its_events() {
     assert_eq!((code, lines.last().unwrap().as_str()), (Some(0), "shop runs two"), "{lines:?}");
     assert!(lines.iter().any(|line| line == "shop: two is applying changes, trial"), "{lines:?}");
     assert_eq!(agent.serves("web").as_deref(), Some("r2"));
+    // The command ends when the cloud knows it, too.
+    let reported = cloud.reports().pop().unwrap_or_default();
+    assert!(
+        reported.contains(r#""release_uuid":"two""#) && reported.contains(r#""update_status":"done""#),
+        "{reported}"
+    );
 
     // What has happened, in its order.
     let (code, shown) = cli(&agent, &["events", "--json"]);

@@ -28,16 +28,21 @@ impl Lab {
     /// A release of the demo app whose config was altered; its reference.
     #[track_caller]
     pub fn altered_image(&self, release: &str, alter: impl Fn(&mut Value)) -> String {
+        self.remade_image(release, |_, config| alter(config))
+    }
+
+    /// A release of the demo app with another manifest and config; its reference.
+    #[track_caller]
+    fn remade_image(&self, release: &str, alter: impl Fn(&mut Value, &mut Value)) -> String {
         let registry = &self.parts.registry;
         let manifest = self.manifest(self.image(release)).1;
         let mut manifest: Value = serde_json::from_slice(&manifest).expect("a manifest");
         let config = manifest["config"]["digest"].as_str().expect("a config");
         let config = send(registry, "GET", &format!("/v2/demo/app/blobs/{config}"), "", b"").1;
         let mut config: Value = serde_json::from_slice(&config).expect("a config");
-        alter(&mut config);
+        alter(&mut manifest, &mut config);
         let config = config.to_string().into_bytes();
-        let digest = self.put_blob(&config);
-        manifest["config"]["digest"] = digest.into();
+        manifest["config"]["digest"] = self.put_blob(&config).into();
         manifest["config"]["size"] = config.len().into();
         self.put_manifest(KIND, &manifest)
     }
@@ -73,20 +78,13 @@ impl Lab {
         let content: Vec<u8> = own.bytes().cycle().take(bytes).collect();
         let layer = tar::archive(&[tar::Entry::private("filler", &content)], 0);
         let digest = self.put_blob(&layer);
-        let registry = &self.parts.registry;
-        let manifest = self.manifest(self.image(release)).1;
-        let mut manifest: Value = serde_json::from_slice(&manifest).expect("a manifest");
-        let config = manifest["config"]["digest"].as_str().expect("a config");
-        let config = send(registry, "GET", &format!("/v2/demo/app/blobs/{config}"), "", b"").1;
-        let mut config: Value = serde_json::from_slice(&config).expect("a config");
-        config["rootfs"]["diff_ids"].as_array_mut().expect("layers").push(digest.clone().into());
-        let config = config.to_string().into_bytes();
         let kind = "application/vnd.docker.image.rootfs.diff.tar.gzip";
         let entry = json!({ "mediaType": kind, "digest": digest, "size": layer.len() });
-        manifest["layers"].as_array_mut().expect("layers").push(entry);
-        manifest["config"]["digest"] = self.put_blob(&config).into();
-        manifest["config"]["size"] = config.len().into();
-        (self.put_manifest(KIND, &manifest), layer.len())
+        let image = self.remade_image(release, |manifest, config| {
+            config["rootfs"]["diff_ids"].as_array_mut().expect("layers").push(digest.clone().into());
+            manifest["layers"].as_array_mut().expect("layers").push(entry.clone());
+        });
+        (image, layer.len())
     }
 
     /// Puts a blob into the registry; its digest.

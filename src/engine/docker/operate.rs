@@ -284,7 +284,7 @@ impl Docker {
             layers.advance(&message);
             let (now, percent) = (layers.now(), layers.now().percent(0));
             if percent != shown.1 || shown.0.elapsed() >= PROGRESS_EVERY {
-                // A full channel only means that nobody has read the last one yet.
+                // If the channel is full, the message before is not read yet.
                 let _ = progress.try_send(now);
                 shown = (Instant::now(), percent);
             }
