@@ -164,6 +164,8 @@ mod tests {
             (400, 100),
         ];
         assert_eq!(shown, expected, "the layer that was here counts nowhere");
+        let PullProgress { layers, complete, .. } = progress.now();
+        assert_eq!((layers, complete), (2, 2), "nor among the layers, for engines that name no bytes");
     }
 
     #[test]
