@@ -4,6 +4,7 @@
 //! result. It decides nothing.
 
 mod answer;
+mod backup;
 mod barred;
 mod devices;
 mod fleets;
@@ -34,7 +35,7 @@ use answer::ApiError;
 const LARGEST_REQUEST: usize = 256 * 1024;
 
 /// The routes below `/api/v1`.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 25] {
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 26] {
     [
         ("/fleets", get(fleets::list).post(fleets::create)),
         ("/fleets/{fleet}", get(fleets::show).patch(fleets::patch)),
@@ -60,6 +61,7 @@ pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 25] {
         ("/barred-devices/{device}/allow", post(barred::allow)),
         ("/releases", get(releases::list)),
         ("/releases/{release}", get(releases::show).patch(releases::patch).delete(releases::delete)),
+        ("/backup", get(backup::download)),
         ("/openapi.json", get(openapi)),
     ]
 }

@@ -21,6 +21,7 @@ mod filter;
 mod keys;
 mod refusal;
 mod rules;
+mod snapshot;
 mod types;
 mod world;
 

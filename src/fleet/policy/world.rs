@@ -24,7 +24,7 @@ pub struct World {
     pub(super) keys: OrdMap<KeyHash, Arc<ProvisioningKey>>,
     pub(super) bars: Bars,
     /// Keys of devices that were deleted by older versions.
-    retired: OrdSet<KeyHash>,
+    pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
     by_key: OrdMap<KeyHash, DeviceUuid>,
     /// Devices by name. Several, because records of older versions may have a name twice.
