@@ -15,6 +15,6 @@ command -v taskset >/dev/null || apt_install "to give the server and the load a 
 # A file for each connection, on both sides.
 ulimit -n "$(ulimit -Hn)"
 server=$(scripts/build-for.sh "$(host_target)" cotter-fleet)
-cargo bench --locked --bench fleet --no-run
-program=$(cargo bench --locked --bench fleet --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
+cargo bench --locked --profile load --bench fleet --no-run
+program=$(cargo bench --locked --profile load --bench fleet --no-run 2>&1 | sed -n 's/^ *Executable .*(\(.*\))$/\1/p')
 exec taskset --cpu-list 1 "$program" --server "$server" "$@"

@@ -122,7 +122,7 @@ fn what_was_saved_is_served_after_it_was_restored() {
         "{code}: {words}"
     );
     let (code, words) = code_and_words(&tool(&[&args[..], &["--replace"]].concat()));
-    assert!(code == 0 && words.contains("store.before-"), "{code}: {words}");
+    assert!(code == 0 && words.contains("records.before-"), "{code}: {words}");
     let server = FleetServer::start_in(dir.path(), Vec::new());
     assert_eq!(poll(&server, 1), "200");
 }

@@ -917,7 +917,7 @@ async fn one_process_at_a_time_and_private_files() {
     let data = dir.path().join("a/b");
     let desk = Desk::open(&data).await;
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    for file in ["store/db", "store/conf", "lock"] {
+    for file in ["records", "lock"] {
         assert_eq!(mode(&data.join(file)), 0o600, "{file}, whatever the mask of the process is");
     }
     let raw = RawConfig {
@@ -933,7 +933,7 @@ async fn one_process_at_a_time_and_private_files() {
     assert_eq!((mode(&data), mode(&data.join("operator.token"))), (0o700, 0o600));
     desk.close().await;
 
-    let everything = std::fs::read(data.join("store/db")).unwrap();
+    let everything = std::fs::read(data.join("records")).unwrap();
     let token = std::fs::read_to_string(data.join("operator.token")).unwrap();
     let holds = |secret: &str| everything.windows(secret.len()).any(|part| part == secret.as_bytes());
     assert!(holds("generic-amd64"), "this is where the records are");
@@ -953,14 +953,13 @@ async fn a_damaged_store_is_not_overwritten() {
     let desk = Desk::open(dir.path()).await;
     desk.fleet("lab").await;
     desk.close().await;
-    let db = dir.path().join("store/db");
+    let db = dir.path().join("records");
     let raw = RawConfig {
         listen: Some("127.0.0.1:0".into()),
         data_dir: Some(dir.path().to_owned()),
         ..RawConfig::default()
     };
     let whole = std::fs::read(&db).unwrap();
-    // sled takes a file with only a little in it for a new one.
     for damaged in
         [b"what is this".to_vec(), Vec::new(), whole[..whole.len() / 2].to_vec(), vec![7; whole.len()]]
     {

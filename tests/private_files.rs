@@ -129,7 +129,7 @@ fn other_users_cannot_read_the_records_of_a_fleet_server() {
     }
     let holds = |path: &Path| fs::read(path).unwrap().windows(SECRET.len()).any(|w| w == SECRET.as_bytes());
     assert!(all(&data).iter().any(|path| path.is_file() && holds(path)), "the secret is in there");
-    if let Some(could) = may_others_see(&data.join("store/db")) {
+    if let Some(could) = may_others_see(&data.join("records")) {
         assert!(could, "this is how it was");
     }
     let (server, _) = served(&data, &log);

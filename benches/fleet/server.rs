@@ -35,7 +35,7 @@ impl Server {
     pub fn start(binary: &Path, folder: &Path) -> Self {
         let log = folder.join("log");
         let mut command = on_processor(OF_SERVER, binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--connections", "30000"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--connections", "4096"]);
         command.arg("--data-dir").arg(folder.join("data")).env("NO_COLOR", "1");
         command.stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null());
         let begun = Instant::now();

@@ -27,6 +27,7 @@ mod secret;
 mod server;
 mod settings;
 mod sightings;
+mod sled_store;
 mod standing;
 mod store;
 mod tally;

@@ -101,7 +101,7 @@ impl Records {
     pub(super) fn open(dir: PathBuf, poll_interval: Duration) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
-        let (store, changes) = Store::open(&dir.join("store"))?;
+        let (store, changes) = Store::open(&dir)?;
         let world = World::of(changes);
         let known = sightings::load(&sightings).into_iter().filter(|(uuid, _)| world.device(uuid).is_some());
         let seen = |at| Live { seen: Mutex::new(Some(Seen { at, when: None })), ..Live::default() };

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 
 use super::backup::Backup;
-use super::store::{FolderLock, Store, StoreError};
+use super::sled_store;
+use super::store::{self, FolderLock, StoreError};
 use crate::ownership::{self, NotOurs};
 
 /// Why a backup was not restored. The folder's records are then as they were.
@@ -54,32 +55,31 @@ pub fn restore(
 ) -> Result<Option<PathBuf>, RestoreError> {
     ownership::take_folder(dir)?;
     let _lock = FolderLock::take(dir)?;
-    let place = dir.join("store");
-    let is_used = place.exists();
+    let place = dir.join(store::FILE);
+    let is_used = place.exists() || sled_store::place(dir).exists();
     if is_used && !replace {
         return Err(RestoreError::NotEmpty { dir: dir.to_owned() });
     }
-    let new = dir.join("restoring");
-    remove(&new)?;
-    let (store, _) = Store::open(&new)?;
-    // Groups, because the store takes each one in memory in whole.
-    for group in backup.records.chunks(GROUP) {
-        store.commit(group)?;
-    }
-    drop(store);
-    let aside = is_used.then(|| dir.join(format!("store.before-{}", now.strftime("%Y%m%dT%H%M%SZ"))));
-    if let Some(aside) = &aside {
-        rename(&place, aside)?;
+    let new = dir.join("records.restoring");
+    store::write_new(dir, &new, &backup.records)?;
+    let mut aside = None;
+    for before in [place.clone(), sled_store::place(dir)] {
+        if before.exists() {
+            let name = before.file_name().unwrap_or_default().to_string_lossy();
+            let to = dir.join(format!("{name}.before-{}", now.strftime("%Y%m%dT%H%M%SZ")));
+            // A second name for the file: there is no moment without records in their place.
+            match before.is_file() {
+                true => fs::hard_link(&before, &to).map_err(|source| failed(&to, source))?,
+                false => rename(&before, &to)?,
+            }
+            aside = Some(to);
+        }
     }
     rename(&new, &place)?;
-    // The marker that says that the records are not empty.
-    rename(&Store::marker(&new), &Store::marker(&place))?;
     sync(dir)?;
+    store::make_marker(dir)?;
     Ok(aside)
 }
-
-/// Records of one write.
-const GROUP: usize = 10_000;
 
 fn failed(path: &Path, source: io::Error) -> RestoreError {
     RestoreError::Io { path: path.to_owned(), source }
@@ -91,15 +91,4 @@ fn rename(from: &Path, to: &Path) -> Result<(), RestoreError> {
 
 fn sync(dir: &Path) -> Result<(), RestoreError> {
     fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(|source| failed(dir, source))
-}
-
-/// Removes what an earlier restoration left.
-fn remove(path: &Path) -> Result<(), RestoreError> {
-    for gone in [fs::remove_dir_all(path), fs::remove_file(Store::marker(path))] {
-        match gone {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(path, error)),
-            Ok(()) | Err(_) => {}
-        }
-    }
-    Ok(())
 }

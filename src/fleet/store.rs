@@ -1,20 +1,33 @@
-//! Stores the fleet server's records on disk, in sled. It does not know what they mean.
+//! Stores the fleet server's records on disk, in a redb file. It does not know what they mean.
 //!
-//! Every act is one atomic batch, which is on disk before the act is answered. sled's own flush does not survive a power
-//! cut, so its file is synced here, too.
+//! Every group of acts is one transaction, which is on disk before the acts are answered.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use redb::backends::FileBackend;
+use redb::{
+    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, StorageError, TableDefinition,
+};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::policy::Change;
 use super::record::{self, BadRecord, Entry};
-use crate::ownership::{self, NotOurs};
+use super::sled_store;
+use crate::ownership::NotOurs;
+
+/// The file of the records in a data folder.
+pub(super) const FILE: &str = "records";
+
+/// The only table: records by `kind/id`.
+const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
+
+/// Most memory that redb uses for pages.
+const CACHE: usize = 16 << 20;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -45,12 +58,11 @@ pub enum StoreError {
 /// The open store. Only one process can open it.
 #[derive(Debug)]
 pub(super) struct Store {
-    db: sled::Db,
-    /// sled's data file, for the sync that sled omits.
-    file: File,
+    db: Database,
     dir: PathBuf,
-    /// Whether the marker file exists, which says that this store is not empty. sled opens a file that lost its content as a
-    /// new one, and a fleet must not disappear unnoticed.
+    file: PathBuf,
+    /// Whether the marker file exists, which says that this store is not empty. A file that lost its content would be taken
+    /// for a new one, and a fleet must not disappear unnoticed.
     is_marked: AtomicBool,
 }
 
@@ -77,7 +89,7 @@ impl FolderLock {
     }
 }
 
-/// A record in the database, under the key `kind/id`.
+/// A record in the database.
 #[derive(Deserialize)]
 struct Stored<'a> {
     v: u32,
@@ -86,55 +98,76 @@ struct Stored<'a> {
 }
 
 impl Store {
-    /// Opens the store in `dir`, creates it if it is missing, and reads all of it.
+    /// Opens the store of a data folder, creates it if it is missing, and reads all of it. Takes over the records of an older
+    /// version.
     ///
     /// # Errors
     ///
     /// Distinguishes a damaged store from one that cannot be opened because of the disk or its permissions.
     pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Change>), StoreError> {
-        let is_new = !dir.join("conf").exists();
-        let db = sled::Config::new()
-            .path(dir)
-            .cache_capacity(4 * 1024 * 1024)
-            .flush_every_ms(None)
-            .open()
-            .map_err(|error| sorted(dir, error))?;
-        let path = dir.join("db");
-        let file = File::open(&path).map_err(|source| io_error(&path, source))?;
-        // sled creates its files with the umask of the process, and each opening may create new ones.
-        ownership::close(dir)?;
-        if is_new {
-            sync_new(dir)?;
+        let file = dir.join(FILE);
+        let old = sled_store::place(dir);
+        if !file.exists() && old.exists() {
+            take_over(dir, &file)?;
         }
-        let (mut changes, mut old) = (Vec::new(), Vec::new());
-        for entry in db.iter() {
-            let (key, value) = entry.map_err(|error| sorted(dir, error))?;
-            let (read, version) = read(dir, &key, &value)?;
-            // A record that has become several is written as these, so that no later change of one drops the others.
-            if version < record::VERSION && read.len() > 1 {
-                old.extend(read.iter().cloned());
-            }
-            changes.extend(read);
+        if old.exists() {
+            // They are in the new file; a person may delete them.
+            let aside = old.with_extension("of-0.2.0");
+            fs::rename(&old, &aside).map_err(|source| io_error(&old, source))?;
+            tracing::info!(path = %aside.display(), "the records of an older version are taken over; its folder can be deleted");
         }
-        let is_marked = Self::marker(dir).exists();
-        if is_marked && changes.is_empty() {
+        let (store, changes) = Self::open_file(dir, &file)?;
+        if store.is_marked.load(Ordering::Relaxed) && changes.is_empty() {
             let why = "they are empty, and were not before".to_owned();
             return Err(StoreError::Damaged { dir: dir.to_owned(), why });
-        }
-        let store = Self { db, file, dir: dir.to_owned(), is_marked: is_marked.into() };
-        if !old.is_empty() {
-            store.commit(&old)?;
         }
         Ok((store, changes))
     }
 
-    /// Returns the path of the marker file. It is next to the store, because the content of the store may be lost.
-    pub(super) fn marker(dir: &Path) -> PathBuf {
-        dir.with_extension("begun")
+    /// Opens one file, and reads all of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub(super) fn open_file(dir: &Path, path: &Path) -> Result<(Self, Vec<Change>), StoreError> {
+        let is_new = !path.exists();
+        let mut options = File::options();
+        let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let file = file.map_err(|source| io_error(path, source))?;
+        if !is_new && file.metadata().map_err(|source| io_error(path, source))?.len() == 0 {
+            let why = "the file is empty".to_owned();
+            return Err(StoreError::Damaged { dir: dir.to_owned(), why });
+        }
+        let mut builder = Database::builder();
+        let opened =
+            FileBackend::new(file).and_then(|file| builder.set_cache_size(CACHE).create_with_backend(file));
+        let mut db = opened.map_err(|error| unopened(dir, error))?;
+        // Reads every page, so that damage is found now and not in the middle of an act.
+        db.check_integrity().map_err(|error| unopened(dir, error))?;
+        if is_new {
+            sync_parent(path).map_err(|source| io_error(path, source))?;
+        }
+        let is_marked = Self::marker(dir).exists();
+        let store =
+            Self { db, dir: dir.to_owned(), file: path.to_owned(), is_marked: AtomicBool::new(is_marked) };
+        let changes = store.read_all()?;
+        Ok((store, changes))
     }
 
-    pub(super) fn dir(&self) -> &Path {
-        &self.dir
+    fn read_all(&self) -> Result<Vec<Change>, StoreError> {
+        let failed = |error: redb::Error| self.failed(error);
+        let reading = self.db.begin_read().map_err(|error| failed(error.into()))?;
+        let table = match reading.open_table(RECORDS) {
+            Ok(table) => table,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(failed(error.into())),
+        };
+        let mut changes = Vec::new();
+        for entry in table.iter().map_err(|error| failed(error.into()))? {
+            let (key, value) = entry.map_err(|error| failed(error.into()))?;
+            changes.extend(read(&self.dir, key.value(), value.value())?);
+        }
+        Ok(changes)
     }
 
     /// Writes all changes or none, and returns once they are on the disk.
@@ -143,41 +176,109 @@ impl Store {
     ///
     /// Then the content of the disk is unknown: drop the store and open it again.
     pub(super) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
-        let mut batch = sled::Batch::default();
-        let failed = |source: serde_json::Error| io_error(&self.dir, source.into());
-        for change in changes {
-            for entry in record::entries(change).map_err(failed)? {
-                match entry {
-                    Entry::Put { kind, id, json } => {
-                        let mut value = format!("{{\"v\":{},\"record\":", record::VERSION).into_bytes();
-                        value.extend_from_slice(&json);
-                        value.push(b'}');
-                        batch.insert(format!("{kind}/{id}").as_bytes(), value);
-                    }
-                    Entry::Drop { kind, id } => batch.remove(format!("{kind}/{id}").as_bytes()),
-                }
-            }
-        }
-        let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
-        written.map_err(|error| sorted(&self.dir, error))?;
-        self.file.sync_all().map_err(|source| StoreError::Io { path: self.dir.join("db"), source })?;
+        self.write(changes).map_err(|error| self.failed(error))?;
         self.mark()
     }
 
+    fn write(&self, changes: &[Change]) -> Result<(), redb::Error> {
+        let writing = self.db.begin_write()?;
+        {
+            let mut table = writing.open_table(RECORDS)?;
+            for change in changes {
+                let entries = record::entries(change).map_err(|error| redb::Error::Io(error.into()))?;
+                for entry in entries {
+                    match entry {
+                        Entry::Put { kind, id, json } => {
+                            let mut value = format!("{{\"v\":{},\"record\":", record::VERSION).into_bytes();
+                            value.extend_from_slice(&json);
+                            value.push(b'}');
+                            table.insert(format!("{kind}/{id}").as_str(), value.as_slice())?;
+                        }
+                        Entry::Drop { kind, id } => {
+                            table.remove(format!("{kind}/{id}").as_str())?;
+                        }
+                    }
+                }
+            }
+        }
+        writing.commit()?;
+        Ok(())
+    }
+
+    /// Returns the path of the marker file. It is beside the records, because their content may be lost.
+    pub(super) fn marker(dir: &Path) -> PathBuf {
+        dir.join("store.begun")
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Creates the marker. Only the store in its place has one.
     fn mark(&self) -> Result<(), StoreError> {
-        if self.is_marked.load(Ordering::Relaxed) {
+        if self.is_marked.load(Ordering::Relaxed) || self.file != self.dir.join(FILE) {
             return Ok(());
         }
-        let path = Self::marker(&self.dir);
-        let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
-        let made = made.and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
-        made.map_err(|source| StoreError::Io { path, source })?;
+        make_marker(&self.dir)?;
         self.is_marked.store(true, Ordering::Relaxed);
         Ok(())
     }
+
+    fn failed(&self, error: redb::Error) -> StoreError {
+        sorted(&self.dir, error)
+    }
 }
 
-fn io_error(path: &Path, source: io::Error) -> StoreError {
+/// Creates the marker that says that the records of a folder are not empty.
+///
+/// # Errors
+///
+/// The disk's own.
+pub(super) fn make_marker(dir: &Path) -> Result<(), StoreError> {
+    let path = Store::marker(dir);
+    let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
+    let made = made.and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
+    made.map_err(|source| StoreError::Io { path, source })
+}
+
+/// Writes the records of an older version to a file in the place of the new one.
+fn take_over(dir: &Path, file: &Path) -> Result<(), StoreError> {
+    let entries = sled_store::read(dir)?;
+    let mut changes = Vec::new();
+    for (key, value) in &entries {
+        changes.extend(read(dir, &String::from_utf8_lossy(key), value)?);
+    }
+    let unfinished = dir.join("records.new");
+    write_new(dir, &unfinished, &changes)?;
+    fs::rename(&unfinished, file).map_err(|source| io_error(&unfinished, source))?;
+    sync_parent(file).map_err(|source| io_error(file, source))
+}
+
+/// Writes records to a new file, in place of one with this name.
+///
+/// # Errors
+///
+/// As [`Store::open`].
+pub(super) fn write_new(dir: &Path, path: &Path, changes: &[Change]) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(path, error)),
+        Ok(()) | Err(_) => {}
+    }
+    let (store, _) = Store::open_file(dir, path)?;
+    store.commit(changes)
+}
+
+fn read(dir: &Path, key: &str, value: &[u8]) -> Result<Vec<Change>, StoreError> {
+    let damaged = |why: String| StoreError::Damaged { dir: dir.to_owned(), why: format!("{key}: {why}") };
+    let stored: Stored<'_> = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
+    let (kind, id) = key.split_once('/').unwrap_or_default();
+    record::read(kind, id, stored.v, stored.record.get()).map_err(|error| match error {
+        BadRecord::Newer => StoreError::Newer { dir: dir.to_owned() },
+        BadRecord::Form(why) => damaged(why),
+    })
+}
+
+pub(super) fn io_error(path: &Path, source: io::Error) -> StoreError {
     StoreError::Io { path: path.to_owned(), source }
 }
 
@@ -185,36 +286,26 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// Reads a record, and the version in which it was written.
-fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Vec<Change>, u32), StoreError> {
-    let key = String::from_utf8_lossy(key);
-    let damaged = |why: String| StoreError::Damaged { dir: dir.to_owned(), why: format!("{key}: {why}") };
-    let stored: Stored<'_> = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
-    let (kind, id) = key.split_once('/').unwrap_or_default();
-    match record::read(kind, id, stored.v, stored.record.get()) {
-        Ok(changes) => Ok((changes, stored.v)),
-        Err(BadRecord::Newer) => Err(StoreError::Newer { dir: dir.to_owned() }),
-        Err(BadRecord::Form(why)) => Err(damaged(why)),
-    }
-}
-
-/// Syncs a new store, so that its settings and its name survive a power cut, too.
-fn sync_new(dir: &Path) -> Result<(), StoreError> {
-    for path in [dir.join("conf"), dir.to_owned()].into_iter().chain(dir.parent().map(Path::to_owned)) {
-        let synced = File::open(&path).and_then(|file| file.sync_all());
-        synced.map_err(|source| StoreError::Io { path, source })?;
-    }
-    Ok(())
-}
-
-fn sorted(dir: &Path, error: sled::Error) -> StoreError {
+fn unopened(dir: &Path, error: DatabaseError) -> StoreError {
     match error {
-        sled::Error::Io(source) => StoreError::Io { path: dir.to_owned(), source },
-        sled::Error::CollectionNotFound(_)
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_)
-        | sled::Error::Corruption { .. } => {
+        // A file that is no database at all.
+        DatabaseError::Storage(StorageError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
             StoreError::Damaged { dir: dir.to_owned(), why: error.to_string() }
         }
+        DatabaseError::UpgradeRequired(_) | DatabaseError::RepairAborted => {
+            StoreError::Damaged { dir: dir.to_owned(), why: error.to_string() }
+        }
+        other => sorted(dir, other.into()),
+    }
+}
+
+fn sorted(dir: &Path, error: redb::Error) -> StoreError {
+    match error {
+        redb::Error::Io(source) => StoreError::Io { path: dir.join(FILE), source },
+        redb::Error::PreviousIo => {
+            let source = io::Error::other("an earlier write failed");
+            StoreError::Io { path: dir.join(FILE), source }
+        }
+        other => StoreError::Damaged { dir: dir.to_owned(), why: other.to_string() },
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn cursor<T>(
     given: Option<&str>,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<Option<T>, ApiError> {
-    let Some(given) = given else { return Ok(None) };
+    // An empty one is the beginning.
+    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(None) };
     let shown: String = given.chars().take(64).collect();
     parse(given).map(Some).ok_or_else(|| {
         let where_from = format!("take it from the header {NEXT_PAGE} of the page before");

@@ -2,6 +2,7 @@
 //! (`cotter-fleet`) read and write the same types, so the two cannot drift apart.
 
 mod keys;
+mod pages;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
 use crate::model::{Refusal, ReleaseStatus};
 pub use keys::{CreateKey, KeyCreated, KeyView};
+pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 
 /// The answer to every failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +26,7 @@ pub struct ErrorView {
 pub struct Failure {
     /// A fixed word: `bad_request`, `not_permitted`, `not_found`, `no_match`, `ambiguous`, `refused`,
     /// `unsupported`, `unsupported_media_type`, `too_large`, `too_slow`, `busy`, `storage`, `no_such_route`,
-    /// `no_such_method`.
+    /// `no_such_method`, `internal`.
     pub code: String,
     /// What is wrong, and what to do.
     pub message: String,
@@ -396,12 +398,3 @@ pub struct PatchRelease {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_passing_tests: Option<bool>,
 }
-
-/// The header of a page of a list with the cursor of the next one, if there are more rows.
-pub const NEXT_PAGE: &str = "cotter-next";
-
-/// Rows of a page where a request does not say how many it wants.
-pub const USUAL_PAGE: usize = 1000;
-
-/// Most rows of a page.
-pub const LONGEST_PAGE: usize = 10_000;
