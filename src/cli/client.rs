@@ -107,7 +107,7 @@ pub(super) enum ClientError {
 }
 
 impl ClientError {
-    /// Returns `true` if the same request may succeed later, although nobody changes it: the server is restarting or busy,
+    /// Returns `true` if the same request may succeed later, without a change: the server is restarting or busy,
     /// or the network is gone.
     pub(super) fn is_passing(&self) -> bool {
         match self {
