@@ -79,7 +79,7 @@ fn a_device_that_runs_is_well_and_one_that_does_not_is_reported() {
     assert_found(&findings, "cloud-connects", "error", "127.0.0.1, port 1: Connection refused");
     assert_found(&findings, "state-identity", "warning", "not at cloud.endpoint");
     let uuid = agent.status().expect("a status")["device"]["uuid"].as_str().expect("a uuid").to_owned();
-    server.cli(&["device", "delete", &uuid]);
+    server.cli(&["device", "delete", &uuid, "--yes"]);
     let (code, findings) = check(&settings, &[]);
     // The agent knows it as soon as it has polled.
     let wrong: Vec<_> = errors(&findings).into_iter().filter(|id| *id != "cloud-contact").collect();

@@ -299,7 +299,7 @@ fn a_fleet_is_renamed_and_deleted() {
     ");
     let unasked = lab.run("fleet delete works --with-devices");
     assert!(
-        unasked.ends_with("error: nothing was deleted; answer yes, or use --yes\n--- exit 2"),
+        unasked.ends_with("error: nothing was deleted; without a terminal this needs --yes\n--- exit 2"),
         "{unasked}"
     );
     assert_eq!(lab.serving.json("device list")["devices"].as_array().unwrap().len(), 3);
@@ -318,11 +318,11 @@ fn a_fleet_is_renamed_and_deleted() {
     error: the fleet of device aaaa0000aaaa0000aaaa0000aaaa0000 was deleted, so it cannot be restored; let it register in another fleet, with a key of that: `cotter device allow aaaa0000aaaa0000aaaa0000aaaa0000` without --restore
     --- exit 21
     ");
-    assert!(lab.run("fleet delete yard --yes").contains("yard has 1 devices"));
-    lab.run("device delete attic");
+    assert!(lab.run("fleet delete yard --yes").contains("yard has 1 device;"));
+    lab.run("device delete attic --yes");
     assert!(
         lab.run("fleet delete yard --yes")
-            .ends_with("deleted fleet yard with 0 devices, 0 releases and 1 provisioning keys")
+            .ends_with("deleted fleet yard with 0 devices, 0 releases and 1 provisioning key")
     );
     // Nothing of it comes back from the disk.
     lab.serving.child.kill().unwrap();
@@ -353,8 +353,16 @@ fn errors_are_json_where_json_is_asked_for() {
         ("device pin porch 9999", "not_found", "no_such_release", "there is no release \"9999\""),
         ("device tag --filter a=b c=d", "not_found", "no_device_matches", "no device matches \"a=b\""),
         ("device rename porch attic", "refused", "name_taken", "device bbbb0000"),
-        ("release delete 2222", "refused", "in_use", "release 2222"),
-        ("fleet delete lab --with-devices", "usage", "-", "nothing was deleted; answer yes, or use --yes"),
+        ("release delete 2222 --yes", "refused", "in_use", "release 2222"),
+        (
+            "fleet delete lab --with-devices",
+            "usage",
+            "-",
+            "nothing was deleted; with --json this needs --yes",
+        ),
+        ("device delete porch", "usage", "-", "nothing was deleted; with --json this needs --yes"),
+        ("device delete --filter !ring", "usage", "-", "nothing was deleted; with --json this needs --yes"),
+        ("release delete 1111", "usage", "-", "nothing was deleted; with --json this needs --yes"),
         ("device list --filter ==", "usage", "-", ""),
         ("device list --nonsense", "usage", "-", "unexpected argument '--nonsense' found"),
         (
@@ -422,7 +430,7 @@ fn pinning_and_tagging() {
     registry  -
     created   <now>
     ");
-    assert_snapshot!(lab.run("release delete 1111"), @r"
+    assert_snapshot!(lab.run("release delete 1111 --yes"), @r"
     --- stderr
     error: release 1111111111111111111111111111111111111111 is the target of its fleet and pinned by device aaaa0000aaaa0000aaaa0000aaaa0000, so it cannot be deleted; pin or track another release there first
     --- exit 21
@@ -498,8 +506,8 @@ fn pinning_and_tagging() {
     last seen  -
     tags       ring=prod
     ");
-    assert_snapshot!(lab.run("device delete attic"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers keep running, and it cannot register again until `cotter device allow bbbb0000bbbb0000bbbb0000bbbb0000`");
-    assert_snapshot!(lab.run("release delete 1111"), @"deleted 1111111111111111111111111111111111111111 of lab");
+    assert_snapshot!(lab.run("device delete attic --yes"), @"deleted bbbb0000bbbb0000bbbb0000bbbb0000 (attic); its containers keep running, and it cannot register again until `cotter device allow bbbb0000bbbb0000bbbb0000bbbb0000`");
+    assert_snapshot!(lab.run("release delete 1111 --yes"), @"deleted 1111111111111111111111111111111111111111 of lab");
 }
 
 #[test]
@@ -520,7 +528,7 @@ fn keys_and_deleted_devices() {
     );
     assert!(table.contains("  factory  active  0 of 500  0        60        20"), "{table}");
     let id = listed["keys"][0]["id"].as_str().unwrap();
-    let revoked = format!("revoked {id}; the 2 devices that registered with it keep working");
+    let revoked = format!("revoked {id}; the devices that registered with it keep working (2)");
     assert_eq!(lab.run(&format!("fleet provisioning-key revoke lab {id}")), revoked);
     assert!(lab.run("fleet provisioning-key list lab").contains(&format!("{id}  -        revoked  2")));
 
@@ -537,7 +545,7 @@ fn keys_and_deleted_devices() {
     aaaa0000aaaa  porch  lab
     bbbb0000bbbb  attic  lab
     --- stderr
-    error: nothing was deleted; answer yes, or use --yes
+    error: nothing was deleted; without a terminal this needs --yes
     --- exit 2
     ");
     assert_snapshot!(lab.run("device delete --filter !ring --yes"), @r"
@@ -685,9 +693,9 @@ fn json_has_a_schema_version_on_every_verb() {
         ("release invalidate 1111", "release"),
         ("release validate 1111", "release"),
         ("release set-status 1111 failed", "release"),
-        ("release delete 1111", "deleted"),
+        ("release delete 1111 --yes", "deleted"),
         ("device rename porch terrace", "device"),
-        ("device delete attic", "deleted"),
+        ("device delete attic --yes", "deleted"),
         ("device barred", "barred"),
         ("device allow attic --restore", "allowed"),
         ("device delete --filter ring --dry-run", "bulk"),

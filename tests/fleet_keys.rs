@@ -679,7 +679,7 @@ async fn many_devices_are_deleted_at_once_or_none() {
         (
             json!({ "provisioning_key": "leaked", "expected": 2 }),
             409,
-            "2 devices were to be changed, and 3 match now; nothing was changed",
+            "the number of devices that match has changed from 2 to 3; nothing was changed",
         ),
     ] {
         let (got, answer) = delete(body).await;

@@ -154,6 +154,8 @@ fn functions_stay_readable() {
 fn one_room_names_each_outside_thing() {
     let doors = [
         ("sled::", &["store", "fleet"][..]),
+        ("redb::", &["fleet"]),
+        ("imbl::", &["fleet"]),
         ("bollard::", &["engine"]),
         ("reqwest::", &["http"]),
         ("rustls::", &["http"]),

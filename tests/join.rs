@@ -177,10 +177,25 @@ fn files_that_cannot_be_joined_with_are_refused_with_a_reason() {
     let expected = "error: cloud.endpoint = \"ftp://a\" is not accepted: it must be a URL with http:// or https://, e.g. \
                     https://api.example.com";
     assert_eq!((code, said.as_str()), (Some(2), expected));
-    let output = Program::cotter().args(["join", "/nowhere/config.json"]).output().expect("the binary runs");
-    let said = String::from_utf8(output.stderr).expect("text");
-    let expected = "error: /nowhere/config.json cannot be read: No such file or directory (os error 2)\n";
-    assert_eq!((output.status.code(), said.as_str()), (Some(2), expected));
+    for (source, expected) in [
+        ("/nowhere/config.json", "there is no file /nowhere/config.json"),
+        ("config.json", "there is no file config.json"),
+        // An address without its scheme.
+        (
+            "fleet.example.com",
+            "there is no file fleet.example.com; if it is the address of a fleet server, write https://fleet.example.com",
+        ),
+        (
+            "fleet.example.com:7300/",
+            "there is no file fleet.example.com:7300/; if it is the address of a fleet server, write \
+             https://fleet.example.com:7300/",
+        ),
+        ("/", "/ cannot be read: Is a directory (os error 21)"),
+    ] {
+        let output = Program::cotter().args(["join", source]).output().expect("the binary runs");
+        let said = String::from_utf8(output.stderr).expect("text");
+        assert_eq!((output.status.code(), said), (Some(2), format!("error: {expected}\n")));
+    }
     // Nothing was begun.
     assert!(!place.path("agent.d").exists() && !place.path("provisioning.key").exists());
 }
@@ -385,7 +400,7 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
     let uuid = desk.uuid.clone();
     assert!(!desk.has_key());
     assert_eq!(desk.found("state-key"), "ok: it was removed after the registration");
-    desk.server.cli(&["device", "delete", &uuid]);
+    desk.server.cli(&["device", "delete", &uuid, "--yes"]);
     let expected = format!(
         "this device was deleted from its fleet at {}; an operator must allow it again: `cotter device allow {uuid} \
          --restore`",
@@ -409,7 +424,7 @@ fn a_deleted_device_says_so_and_comes_back_when_it_may() {
     desk.until_polled();
 
     // Only allowed: it needs a provisioning key, and stays itself.
-    desk.server.cli(&["device", "delete", &uuid]);
+    desk.server.cli(&["device", "delete", &uuid, "--yes"]);
     desk.until_cloud_error("deleted");
     let (code, said) = desk.place.join(&desk.config, &["--force"]);
     assert!(code == Some(0) && said.contains("wrote DIR/provisioning.key"), "{said}");
@@ -472,13 +487,13 @@ fn who_leaves_may_take_the_apps_along() {
     let (code, said) = leave(&["--remove-apps", "--dry-run"]);
     assert_eq!(code, Some(0), "{said}");
     assert!(
-        said.contains("  1 containers and 1 networks are removed; volumes and images are kept\n"),
+        said.contains("  1 container and 1 network are removed; volumes and images are kept\n"),
         "{said}"
     );
     assert_eq!(desk.lab.docker().running(&instance).len(), 1);
     let (code, said) = leave(&["--remove-apps", "--yes"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("removed 1 containers and 1 networks\n"), "{said}");
+    assert!(said.contains("removed 1 container and 1 network\n"), "{said}");
     assert!(desk.lab.docker().containers(&instance).is_empty());
     assert!(!desk.place.path("agent.d/50-join.toml").exists());
 }

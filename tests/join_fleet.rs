@@ -462,7 +462,7 @@ fn leaves(desk: &Desk, uuid: &str) {
     }
     let (code, said) = desk.cotter(&[&["leave"][..], &unit].concat(), "yes\n");
     assert_eq!(code, 2, "{said}");
-    assert!(said.ends_with("error: nothing was changed; use --yes"), "{said}");
+    assert!(said.ends_with("error: nothing was changed; without a terminal this needs --yes"), "{said}");
     assert!(desk.status().is_some() && desk.path("agent.d/50-join.toml").exists());
 
     // Without a unit that could stop it, the agent that runs is left alone.

@@ -73,7 +73,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["device", "tag", "--filter", "a", "k=v"],
     &["device", "move", "a", "b"],
     &["device", "rename", "a", "b"],
-    &["device", "delete", "a"],
+    &["device", "delete", "a", "--yes"],
     &["device", "delete", "--filter", "a", "--yes"],
     &["device", "barred"],
     &["device", "allow", "a"],
@@ -84,7 +84,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["release", "invalidate", "a"],
     &["release", "validate", "a"],
     &["release", "set-status", "a", "success"],
-    &["release", "delete", "a"],
+    &["release", "delete", "a", "--yes"],
 ];
 
 /// Commands that print nothing of others, or have a test of their own here.

@@ -22,6 +22,7 @@ use super::document::{EventStatus, SCHEMA_VERSION};
 use super::readers::READERS;
 use super::sources::Sources;
 use crate::listen::Visit;
+use crate::model::quantity::counted;
 use crate::model::{Event, EventKind, Events, Report, Step, text};
 
 /// How many events are written at once.
@@ -140,7 +141,7 @@ fn missed_status(count: u64) -> EventStatus {
         app: None,
         app_name: None,
         service: None,
-        what: format!("{count} events"),
+        what: counted(count, "event"),
     }
 }
 
@@ -166,7 +167,7 @@ fn status(event: &Event, report: &Report) -> EventStatus {
             service: waiting.service.as_ref().map(ToString::to_string),
             ..bare("waiting", if *is_over { "over" } else { "begun" }, waiting.why.clone())
         },
-        EventKind::Target { apps } => bare("target", "received", format!("{apps} apps")),
+        EventKind::Target { apps } => bare("target", "received", counted(*apps, "app")),
         EventKind::Order { verb, is_followed, answer } => EventStatus {
             word: Some((*verb).to_owned()),
             ..bare("order", if *is_followed { "followed" } else { "refused" }, answer.clone())

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::text::span;
+use crate::model::quantity::span;
 use crate::model::{DownloadProgress, Elapsed, ServiceReport};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

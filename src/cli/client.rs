@@ -91,6 +91,10 @@ pub(super) enum ClientError {
     )]
     Unreachable { url: String, why: http::Failure },
 
+    /// What a proxy answers while the server behind it starts.
+    #[error("the fleet server behind {url} does not answer (status {status})")]
+    Away { url: String, status: StatusCode },
+
     #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
     NotUnderstood { url: String, why: String },
 
@@ -101,6 +105,30 @@ pub(super) enum ClientError {
 
     #[error("{}", failure.message)]
     Answer { failure: Failure },
+}
+
+impl ClientError {
+    /// Returns `true` if the same request may succeed later, without a change: the server is restarting or busy,
+    /// or the network is gone.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { why: http::Failure::Unreachable(broken), .. } => !broken.is_by_certificate(),
+            Self::Unreachable { why, .. } => matches!(why, http::Failure::Late),
+            Self::Away { .. } => true,
+            Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
+            Self::BadUrl { .. }
+            | Self::InTheClear { .. }
+            | Self::NoToken { .. }
+            | Self::NoAuthority { .. }
+            | Self::NotUnderstood { .. }
+            | Self::WrongToken { .. } => false,
+        }
+    }
+}
+
+/// Whether a proxy answers so for a server that does not answer itself.
+fn is_of_proxy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
 }
 
 /// A connection to one fleet server.
@@ -261,6 +289,7 @@ impl Client {
         match serde_json::from_slice::<ErrorView>(body) {
             Ok(_) if status == StatusCode::UNAUTHORIZED => ClientError::WrongToken { url: self.server() },
             Ok(ErrorView { error: failure }) => ClientError::Answer { failure },
+            Err(_) if is_of_proxy(status) => ClientError::Away { url: self.server(), status },
             Err(_) => ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") },
         }
     }

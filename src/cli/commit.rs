@@ -13,10 +13,15 @@ use crate::host;
 use crate::model::{Commit, ReleaseStatus};
 use crate::wire::operator_api::ReleaseView;
 
-/// The given id, else the Git commit of this folder, if it has one.
-pub(super) async fn of(given: Option<String>, directory: &Path) -> anyhow::Result<Commit> {
+/// The id that `--commit` gives.
+pub(super) fn given(id: String) -> Result<Commit, Usage> {
+    Commit::parse(id).map_err(|bad| Usage(format!("--commit: {bad}")))
+}
+
+/// The given id, else the Git commit of this folder, if it has one, else a random id.
+pub(super) async fn of(given: Option<Commit>, directory: &Path) -> anyhow::Result<Commit> {
     if let Some(given) = given {
-        return Ok(Commit::parse(given).map_err(|bad| Usage(format!("--commit: {bad}")))?);
+        return Ok(given);
     }
     let random =
         |bytes| host::random_hex(bytes).context("cannot generate a random commit; name one with --commit");

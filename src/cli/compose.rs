@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::exit::{InTheWay, Usage};
 use super::print;
 use crate::config::{Config, Given, environment, environment_outside};
+use crate::model::quantity::counted;
 use crate::model::{ImageRef, Policy};
 use crate::project::{self, Build, Finding, Source};
 use crate::wire::compose_file::{self, ComposeFile};
@@ -218,8 +219,7 @@ pub(super) fn check(verb: Check) -> anyhow::Result<()> {
     }
     verdict.print();
     verdict.result()?;
-    let services = verdict.file.services.len();
-    let warnings = verdict.warnings.len();
-    let [s, w] = [services, warnings].map(|count| if count == 1 { "" } else { "s" });
-    print::line(&format!("devices accept the project: {services} service{s}, {warnings} warning{w}"))
+    let services = counted(verdict.file.services.len(), "service");
+    let warnings = counted(verdict.warnings.len(), "warning");
+    print::line(&format!("devices accept the project: {services}, {warnings}"))
 }

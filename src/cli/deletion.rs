@@ -3,11 +3,11 @@
 use clap::Args;
 
 use super::client::{Client, FILTER, Plain};
-use super::exit::Usage;
+use super::consent::agree;
 use super::print;
-use super::purge::is_sure;
 use crate::http::Method;
-use crate::wire::operator_api::{Allow, BarredView, BulkView, DeleteMany, DeviceView};
+use crate::model::quantity::counted;
+use crate::wire::operator_api::{Allow, BarredView, BulkView, DeleteMany, DeviceDetail, DeviceView};
 
 /// Arguments of `cotter device delete`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ pub(super) struct Delete {
     /// Shows which devices would be deleted, and deletes none
     #[arg(long)]
     dry_run: bool,
-    /// Deletes all that match without a question
+    /// Deletes without a question
     #[arg(long)]
     yes: bool,
     #[command(flatten)]
@@ -61,15 +61,7 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
     let Delete { device, filter, provisioning_key, fleet, dry_run, yes, plain } = delete;
     let client = Client::new(plain.connection)?;
     if let Some(device) = device {
-        let path = ["devices", device.as_str()];
-        let gone: DeviceView = client.ask(Method::DELETE, &path, &[], None::<&()>).await?;
-        if plain.json {
-            return print::json("deleted", &gone);
-        }
-        return print::line(&format!(
-            "deleted {} ({}); its containers keep running, and it cannot register again until `cotter device allow {}`",
-            gone.uuid, gone.name, gone.uuid
-        ));
+        return delete_one(&client, device, yes, plain.json).await;
     }
     let ask = |expected, dry_run| DeleteMany {
         filter: filter.clone(),
@@ -90,22 +82,36 @@ pub(super) async fn delete(delete: Delete) -> anyhow::Result<()> {
             shown(&matching, false)?;
         }
         expected = Some(matching.devices.len());
-        agree(plain.json, &format!("These {} devices will be deleted.", matching.devices.len()))?;
+        let what = format!("{} will be deleted.", counted(matching.devices.len(), "device"));
+        agree(&what, "nothing was deleted", plain.json)?;
     }
     let gone: BulkView = client.post(&["devices", "delete"], &ask(expected, false)).await?;
     if plain.json || expected.is_none() {
         shown(&gone, plain.json)?;
     }
-    print::note(&format!("deleted {} devices; `cotter device allow` lets one come back", gone.devices.len()));
+    let deleted = counted(gone.devices.len(), "device");
+    print::note(&format!("deleted {deleted}; `cotter device allow` lets one come back"));
     Ok(())
 }
 
-/// Asks whether to delete. A program that reads JSON cannot answer, so it needs `--yes`.
-pub(super) fn agree(json: bool, what: &str) -> anyhow::Result<()> {
-    if !json && is_sure(what)? {
-        return Ok(());
+async fn delete_one(client: &Client, device: String, yes: bool, json: bool) -> anyhow::Result<()> {
+    let mut device = device;
+    if !yes {
+        let detail: DeviceDetail = client.get(&["devices", &device], &[]).await?;
+        let DeviceView { uuid, name, fleet, .. } = detail.device;
+        let what = format!("Device {name} ({uuid}) of fleet {fleet} will be deleted, and its key barred.");
+        agree(&what, "nothing was deleted", json)?;
+        // The one that was shown, whatever has this name by now.
+        device = uuid;
     }
-    Err(Usage("nothing was deleted; answer yes, or use --yes".to_owned()).into())
+    let gone: DeviceView = client.ask(Method::DELETE, &["devices", &device], &[], None::<&()>).await?;
+    if json {
+        return print::json("deleted", &gone);
+    }
+    print::line(&format!(
+        "deleted {} ({}); its containers keep running, and it cannot register again until `cotter device allow {}`",
+        gone.uuid, gone.name, gone.uuid
+    ))
 }
 
 fn shown(bulk: &BulkView, json: bool) -> anyhow::Result<()> {

@@ -42,7 +42,7 @@ pub(super) enum Verb {
     /// Renames a device
     Rename(Rename),
     /// Deletes a device, or all that match, and bars its uuid and its key until `allow`
-    #[command(override_usage = "cotter device delete [OPTIONS] DEVICE\n       \
+    #[command(override_usage = "cotter device delete [OPTIONS] DEVICE [--yes]\n       \
         cotter device delete [OPTIONS] --filter FILTER [--fleet FLEET] [--dry-run] [--yes]\n       \
         cotter device delete [OPTIONS] --provisioning-key KEY [--filter FILTER] [--fleet FLEET] [--dry-run] [--yes]")]
     Delete(Delete),
@@ -167,14 +167,15 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
 }
 
 async fn pin(PinDevices { names, bulk, wait, plain }: PinDevices) -> anyhow::Result<Exit> {
-    let client = Client::new(plain.connection)?;
     match (names.as_slice(), bulk.filter) {
         ([device, release], None) => {
+            let client = Client::new(plain.connection)?;
             let body = Pin { release: release.clone() };
             let view = client.post(&["devices", device, "pin"], &body).await?;
             moved(&client, &view, &wait, plain.json).await
         }
         ([release], Some(filter)) => {
+            let client = Client::new(plain.connection)?;
             let body = PinMany {
                 filter: filter.clone(),
                 fleet: bulk.fleet.clone(),

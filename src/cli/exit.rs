@@ -161,7 +161,7 @@ impl Exit {
                 Self::Usage
             }
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
-            ClientError::Unreachable { .. } => Self::Unreachable,
+            ClientError::Unreachable { .. } | ClientError::Away { .. } => Self::Unreachable,
             ClientError::NotUnderstood { .. } => Self::Unexpected,
             ClientError::Answer { failure, .. } => match failure.code.as_str() {
                 "not_found" | "no_match" => Self::NotFound,

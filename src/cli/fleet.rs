@@ -40,7 +40,7 @@ pub(super) enum Verb {
     /// Lets a fleet follow its newest release that is successful, final and valid
     TrackLatest(TrackLatest),
     /// Makes what a device needs to join a fleet: a config.json or a command, with a new key that expires
-    #[command(after_help = "Example: cotter fleet join-file greenhouse --line --expires 1h --uses 1")]
+    #[command(after_help = "Example: cotter fleet join-file greenhouse --line --expires-in 1h --uses 1")]
     JoinFile(JoinFile),
     /// Creates, lists and revokes the keys with which devices register
     ProvisioningKey(ProvisioningKey),

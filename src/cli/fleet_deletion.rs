@@ -3,8 +3,9 @@
 use clap::Args;
 
 use super::client::{Client, Plain};
-use super::deletion::agree;
+use super::consent::agree;
 use super::print;
+use crate::model::quantity::counted;
 use crate::wire::operator_api::{BulkDevice, DeleteFleet, FleetDeleted};
 
 /// Arguments of `cotter fleet delete`.
@@ -43,24 +44,24 @@ pub(super) async fn run(delete: Delete) -> anyhow::Result<()> {
             shown(&there, false)?;
         }
         expected = Some(there.devices.len());
-        let what = format!("Fleet {} will be deleted with {}.", there.fleet.name, counted(&there));
-        agree(plain.json, &what)?;
+        let what = format!("Fleet {} will be deleted with {}.", there.fleet.name, counts(&there));
+        agree(&what, "nothing was deleted", plain.json)?;
     }
     let gone: FleetDeleted =
         client.post(&path, &DeleteFleet { with_devices, expected, dry_run: false }).await?;
     if plain.json || expected.is_none() {
         shown(&gone, plain.json)?;
     }
-    print::note(&format!("deleted fleet {} with {}", gone.fleet.name, counted(&gone)));
+    print::note(&format!("deleted fleet {} with {}", gone.fleet.name, counts(&gone)));
     Ok(())
 }
 
-fn counted(deleted: &FleetDeleted) -> String {
+fn counts(deleted: &FleetDeleted) -> String {
     format!(
-        "{} devices, {} releases and {} provisioning keys",
-        deleted.devices.len(),
-        deleted.fleet.releases,
-        deleted.keys
+        "{}, {} and {}",
+        counted(deleted.devices.len(), "device"),
+        counted(deleted.fleet.releases, "release"),
+        counted(deleted.keys, "provisioning key")
     )
 }
 

@@ -7,14 +7,19 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::client::Client;
+use super::client::{Client, ClientError};
 use super::exit::{Exit, Unknown};
 use super::print;
+use crate::model::quantity::span;
 use crate::wire::operator_api::{DeviceState, DeviceView, ReleaseView};
 
 /// Time between two requests for the states of the devices.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long the fleet server may be away while devices are waited for. Its restart or its upgrade takes less.
+const OUTAGE: Duration = Duration::from_secs(300);
 
 /// How many devices the last line names at most.
 const MOST_NAMED: usize = 10;
@@ -196,16 +201,27 @@ pub(super) async fn follow(
     patience: &Patience,
     output: Output,
 ) -> anyhow::Result<Exit> {
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
+    let mut outage = Outage::new(output);
     let mut shown: BTreeMap<String, Line> = BTreeMap::new();
     let is_on_terminal = print::warns_on_terminal() && output != Output::Json;
     loop {
-        let now = devices(client, scope).await?;
-        if now.is_empty() && scope.is_any_required {
-            return Err(Unknown("no device matches; `cotter device list` shows all".to_owned()).into());
-        }
+        let left = patience.timeout.saturating_sub(begun.elapsed());
+        let answer = devices(client, scope).await;
         if is_on_terminal {
             print::progress_note("");
+        }
+        let now = match answer {
+            Ok(now) => now,
+            Err(error) => {
+                outage.bear(error, left)?;
+                tokio::time::sleep(INTERVAL.min(left)).await;
+                continue;
+            }
+        };
+        outage.end();
+        if now.is_empty() && scope.is_any_required {
+            return Err(Unknown("no device matches; `cotter device list` shows all".to_owned()).into());
         }
         for (uuid, line) in &now {
             if shown.get(uuid) != Some(line) {
@@ -261,7 +277,43 @@ fn last_line(tally: &Tally<'_>, exit: Exit, timeout: Duration) -> String {
     }
 }
 
-async fn devices(client: &Client, scope: &Scope) -> anyhow::Result<BTreeMap<String, Line>> {
+/// The time in which the fleet server does not answer.
+struct Outage {
+    /// Whether the server has answered this command before. A wrong address is said at once.
+    has_answered: bool,
+    since: Option<Instant>,
+}
+
+impl Outage {
+    fn new(output: Output) -> Self {
+        // Notes are printed by commands that have changed something at the server before they wait.
+        Self { has_answered: output == Output::Notes, since: None }
+    }
+
+    /// Says that the server does not answer, once. Returns the error if it is not one that passes, or if it has lasted
+    /// too long: [`OUTAGE`], or until no time is left.
+    fn bear(&mut self, error: ClientError, left: Duration) -> Result<(), ClientError> {
+        let lasts = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        if !error.is_passing() || !self.has_answered || left.is_zero() || lasts >= OUTAGE {
+            return Err(error);
+        }
+        if self.since.is_none() {
+            let most = span(OUTAGE.min(left).as_secs());
+            print::note(&format!("note: {error}; the devices continue, and this goes on trying for {most}"));
+            self.since = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.has_answered = true;
+        if self.since.take().is_some() {
+            print::note("note: the fleet server answers again");
+        }
+    }
+}
+
+async fn devices(client: &Client, scope: &Scope) -> Result<BTreeMap<String, Line>, ClientError> {
     let query = [("fleet", scope.fleet.as_deref()), ("filter", scope.filter.as_deref())];
     let all: Vec<DeviceView> = client.list(&["devices"], &query, None).await?;
     let is_meant = |device: &DeviceView| {

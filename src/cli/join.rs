@@ -14,6 +14,7 @@ use super::join_address::{self, Address};
 use super::print;
 use super::unit::{Started, Unit, as_its_unit};
 use crate::config::{Config, Given, Joined, Setting, environment_outside, settings};
+use crate::http::Url;
 use crate::model::{Admission, Enrolment, Identity};
 use crate::store;
 use crate::wire::config_json;
@@ -130,7 +131,7 @@ fn wanted(join: &Join) -> anyhow::Result<Wanted> {
         let key_file = join.address.key_file();
         return Ok(Wanted { enrolment, notes: Vec::new(), shown, key_file, is_address: true });
     }
-    let bytes = read(&join.source).map_err(|why| Usage(format!("{shown} cannot be read: {why}")))?;
+    let bytes = read(&join.source).map_err(|why| unreadable(&shown, &why))?;
     let (enrolment, notes) = config_json::read(&bytes)
         .map_err(|why| Usage(format!("{shown} is not a config.json to join with: {why}")))?;
     let key_file = (join.source != Path::new("-")).then(|| shown.clone());
@@ -216,6 +217,23 @@ fn read(file: &Path) -> io::Result<Vec<u8>> {
         File::open(file)?.take(LARGEST).read_to_end(&mut bytes)?;
     }
     Ok(bytes)
+}
+
+/// Says why a file cannot be read. What has the form of a host may be the address of a server, without its scheme.
+fn unreadable(shown: &str, why: &io::Error) -> Usage {
+    if why.kind() != io::ErrorKind::NotFound {
+        return Usage(format!("{shown} cannot be read: {why}"));
+    }
+    let url = format!("https://{shown}");
+    let is_name = |host: &str| host.contains('.') && !host.ends_with(".json") || host == "localhost";
+    let is_host = Url::parse(&url).is_ok_and(|url| url.host_str().is_some_and(is_name));
+    let is_path = shown.starts_with(['/', '.']) || shown.contains(char::is_whitespace);
+    let or = if is_host && !is_path {
+        format!("; if it is the address of a fleet server, write {url}")
+    } else {
+        String::new()
+    };
+    Usage(format!("there is no file {shown}{or}"))
 }
 
 /// Returns the identity that the device has already, in words, if `enrolment` would change it.

@@ -240,7 +240,7 @@ pub(super) async fn wait(
         match api::status(&socket).await {
             Ok(status) if has_polled(&status, enrolment) => {
                 let status = with_target(&socket, status).await;
-                return told(&status, enrolment, found.as_ref());
+                return say_target(&status, enrolment, found.as_ref());
             }
             Ok(status) => last = status.cloud.and_then(|cloud| cloud.error),
             Err(error) => last = Some(error.to_string()),
@@ -272,7 +272,11 @@ async fn with_target(socket: &Path, first: StatusDocument) -> StatusDocument {
     status
 }
 
-fn told(status: &StatusDocument, enrolment: &Enrolment, found: Option<&Admitted>) -> anyhow::Result<Exit> {
+fn say_target(
+    status: &StatusDocument,
+    enrolment: &Enrolment,
+    found: Option<&Admitted>,
+) -> anyhow::Result<Exit> {
     let name = status.device.name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
     let at = status.cloud.as_ref().and_then(|cloud| cloud.last_contact.as_deref()).unwrap_or_default();
     print::line(&format!(

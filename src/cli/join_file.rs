@@ -24,8 +24,8 @@ pub(super) struct JoinFile {
     #[arg(value_name = "FLEET")]
     fleet: String,
     /// How long the key can register devices, e.g. 1h or 7d
-    #[arg(long, value_name = "TIME", default_value = "24h")]
-    expires: String,
+    #[arg(long, alias = "expires", value_name = "TIME", default_value = "24h")]
+    expires_in: String,
     /// How many devices the key can register in total [default: any number]
     #[arg(long, value_name = "NUMBER")]
     uses: Option<u64>,
@@ -65,7 +65,7 @@ struct Join<'a> {
 }
 
 pub(super) async fn run(asked: JoinFile) -> anyhow::Result<()> {
-    let JoinFile { fleet, expires, uses, name, endpoint, line, out, plain } = asked;
+    let JoinFile { fleet, expires_in, uses, name, endpoint, line, out, plain } = asked;
     let endpoint = endpoint.unwrap_or_else(|| plain.connection.url().to_owned());
     let endpoint = endpoint.trim_end_matches('/').to_owned();
     let url = Url::parse(&endpoint).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -80,7 +80,7 @@ pub(super) async fn run(asked: JoinFile) -> anyhow::Result<()> {
     }
     let client = Client::new(plain.connection)?;
     let view: FleetView = client.get(&["fleets", &fleet], &[]).await?;
-    let wanted = CreateKey { name, expires_in: Some(expires), uses, per_minute: None };
+    let wanted = CreateKey { name, expires_in: Some(expires_in), uses, per_minute: None };
     let made: KeyCreated = client.post(&["fleets", &fleet, "provisioning-keys"], &wanted).await?;
     let config = ConfigJson {
         api_endpoint: &endpoint,

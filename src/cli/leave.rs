@@ -1,18 +1,18 @@
 //! `cotter leave`: undoes `cotter join` on this device.
 
-use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use super::exit::{Unknown, Usage};
+use super::consent::agree;
+use super::exit::Unknown;
 use super::print;
-use super::purge::is_sure;
 use super::unit::{Standing, Unit, as_its_unit};
 use crate::config::{Config, Given, Traces, environment_outside};
 use crate::daemon;
 use crate::model::Identity;
+use crate::model::quantity::counted;
 use crate::store::{self, StoreError};
 
 /// Arguments of `cotter leave`.
@@ -56,16 +56,15 @@ pub(super) async fn run(leave: Leave) -> anyhow::Result<()> {
         print::note("nothing was changed: this was a dry run");
         return Ok(());
     }
-    if !leave.yes && !is_sure("This device will leave its cloud.")? {
-        let how = if io::stdin().is_terminal() { "answer yes, or use --yes" } else { "use --yes" };
-        return Err(Usage(format!("nothing was changed; {how}")).into());
+    if !leave.yes {
+        agree("This device will leave its cloud.", "nothing was changed", false)?;
     }
     joined.unit.stop()?;
     check_stopped(&joined.config.state_dir)?;
     // The settings go last, so that all of this can be repeated if a step of it fails.
     if leave.remove_apps {
         let removed = daemon::remove_apps(&joined.config).await.context("the apps are not removed")?;
-        print::line(&format!("removed {} containers and {} networks", removed.containers, removed.networks))?;
+        print::line(&format!("removed {}", counts(removed.containers, removed.networks)))?;
     }
     if joined.identity.is_some() && !leave.keep_identity {
         daemon::forget_device(&joined.config, leave.remove_apps).context("the identity is not removed")?;
@@ -109,7 +108,7 @@ async fn say(leave: &Leave, joined: &Joined) -> anyhow::Result<()> {
         }
     }
     let apps = match daemon::count_apps(&joined.config).await {
-        Ok(there) => format!("{} containers and {} networks", there.containers, there.networks),
+        Ok(there) => counts(there.containers, there.networks),
         Err(error) if leave.remove_apps => return Err(error).context("the apps cannot be removed"),
         Err(_) => "containers and networks".to_owned(),
     };
@@ -127,6 +126,10 @@ async fn say(leave: &Leave, joined: &Joined) -> anyhow::Result<()> {
         print::line(&format!("  {} is removed", path.display()))?;
     }
     Ok(())
+}
+
+fn counts(containers: usize, networks: usize) -> String {
+    format!("{} and {}", counted(containers, "container"), counted(networks, "network"))
 }
 
 /// Nothing is taken away from an agent that runs.

@@ -13,6 +13,7 @@ mod commit;
 mod completion;
 mod compose;
 mod config;
+mod consent;
 mod control;
 mod deletion;
 mod device;

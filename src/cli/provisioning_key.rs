@@ -43,7 +43,7 @@ struct Create {
     #[arg(long)]
     name: Option<String>,
     /// How long the key can register devices, e.g. 30d [default: until it is revoked]
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, alias = "expires", value_name = "TIME")]
     expires_in: Option<String>,
     /// How many devices the key can register in total [default: any number]
     #[arg(long, value_name = "NUMBER")]
@@ -90,7 +90,9 @@ pub(super) async fn run(keys: ProvisioningKey) -> anyhow::Result<()> {
                 return print::json("key", &revoked);
             }
             let (id, devices) = (&revoked.id, revoked.devices);
-            print::line(&format!("revoked {id}; the {devices} devices that registered with it keep working"))
+            print::line(&format!(
+                "revoked {id}; the devices that registered with it keep working ({devices})"
+            ))
         }
         (None, Some(fleet)) => create(&fleet, &CreateKey::default(), plain).await,
         (None, None) => {

@@ -1,11 +1,9 @@
 //! `cotter purge`: removes volumes after a question.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 
+use super::consent::agree;
 use super::control::Plain;
-use super::exit::Usage;
 use super::print;
 use crate::api::{self, PurgeRequest};
 
@@ -41,21 +39,7 @@ pub(super) async fn run(purge: Purge) -> anyhow::Result<()> {
     }
     if !purge.yes {
         print::line(&send(true).await?.message)?;
-        if !is_sure("Their content will be lost.")? {
-            return Err(Usage("nothing was removed; answer yes, or use --yes".to_owned()).into());
-        }
+        agree("Their content will be lost.", "nothing was removed", false)?;
     }
     print::line(&send(false).await?.message)
-}
-
-/// Says `what` will happen, and asks the user to type yes. Returns `false` if standard input is not a terminal.
-pub(super) fn is_sure(what: &str) -> anyhow::Result<bool> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Ok(false);
-    }
-    print::question(&format!("{what} Type yes to continue: "))?;
-    let mut answer = String::new();
-    stdin.read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
 }

@@ -81,11 +81,15 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     verdict.print();
     verdict.result()?;
     let Verdict { mut file, mut images, warnings, builds, directory, .. } = verdict;
+    // What is wrong with the arguments is said before anything is asked of the server.
+    let given = registry_from(verb.registry.as_deref(), "--registry")?;
+    let commit = verb.commit.map(commit::given).transpose()?;
     let client = Client::new(verb.connection)?;
     let fleet: FleetView = client.get(&["fleets", &verb.fleet], &[]).await?;
-    let commit = commit::of(verb.commit, &directory).await?;
+    let commit = commit::of(commit, &directory).await?;
     commit::check_is_new(&client, &fleet.name, &commit).await?;
-    let registry = registry_of(verb.registry.as_deref(), &fleet)?;
+    let own = registry_from(fleet.registry.as_deref(), "the registry of the fleet");
+    let registry = given.map_or(own, |given| Ok(Some(given)))?;
     let is_asked = verb.platforms.is_empty() && !builds.is_empty();
     let of_devices = push_platforms::of_devices(&client, &fleet.name, is_asked).await?;
     let mut targets = Vec::new();
@@ -112,14 +116,9 @@ pub(super) async fn run(verb: Push) -> anyhow::Result<ExitCode> {
     }
     image_warnings::print(&http, &file.services, &release::found(&images, &exact)).await;
     let body = CreateRelease {
-        commit: commit.to_string(),
-        status: ReleaseStatus::Success,
-        is_final: !verb.draft,
-        is_passing_tests: true,
-        start_timestamp: None,
         composition: Composition { services: file.services, networks: file.networks, volumes: file.volumes },
         images: exact.iter().map(|(service, image)| (service.clone(), image.to_string())).collect(),
-        build_log: None,
+        ..empty_release(&commit, !verb.draft)
     };
     let created = release::post(&client, &fleet.name, &body, &warnings).await?;
     print::note(&format!("created release {commit} of {}", fleet.name));
@@ -153,17 +152,11 @@ async fn build_all(
     Ok(exact)
 }
 
-/// The registry that is given, else that of the fleet.
-fn registry_of(given: Option<&str>, fleet: &FleetView) -> anyhow::Result<Option<RegistryPrefix>> {
-    let given = given.filter(|given| !given.is_empty());
-    let parsed = |text, from: &str| {
-        RegistryPrefix::parse(text).map_err(|bad| anyhow::Error::from(Usage(format!("{from}: {bad}"))))
-    };
-    match (given, &fleet.registry) {
-        (Some(given), _) => parsed(given, "--registry").map(Some),
-        (None, Some(own)) => parsed(own, "the registry of the fleet").map(Some),
-        (None, None) => Ok(None),
-    }
+/// The registry that `text` names, if there is one. `from`: where it is written.
+fn registry_from(text: Option<&str>, from: &str) -> anyhow::Result<Option<RegistryPrefix>> {
+    let text = text.filter(|text| !text.is_empty());
+    let parsed = text.map(RegistryPrefix::parse).transpose();
+    parsed.map_err(|bad| Usage(format!("{from}: {bad}")).into())
 }
 
 /// Whether docker itself said no, and not a person who interrupted it.
@@ -188,18 +181,23 @@ async fn record_failure(
     Ok(())
 }
 
-/// The record of a build that failed.
-fn failed_release(commit: &Commit, is_final: bool, log: String) -> CreateRelease {
+/// A release without content whose build was successful.
+fn empty_release(commit: &Commit, is_final: bool) -> CreateRelease {
     CreateRelease {
         commit: commit.to_string(),
-        status: ReleaseStatus::Failed,
+        status: ReleaseStatus::Success,
         is_final,
         is_passing_tests: true,
         start_timestamp: None,
         composition: Composition::default(),
         images: BTreeMap::new(),
-        build_log: Some(log),
+        build_log: None,
     }
+}
+
+/// The record of a build that failed.
+fn failed_release(commit: &Commit, is_final: bool, log: String) -> CreateRelease {
+    CreateRelease { status: ReleaseStatus::Failed, build_log: Some(log), ..empty_release(commit, is_final) }
 }
 
 /// The name under which an image is pushed.

@@ -1,8 +1,8 @@
-//! Times and sizes for people. Pure.
+//! Moments for people. Pure.
 
 use jiff::Timestamp;
 
-use crate::model::text::span;
+use crate::model::quantity::span;
 
 /// How long ago a moment was, in its largest unit: "2 min ago".
 pub(super) fn ago(at: Timestamp, now: Timestamp) -> String {
@@ -32,49 +32,9 @@ pub(super) fn ahead(seconds: u64) -> String {
     format!("in {}", span(seconds))
 }
 
-/// A number of bytes in its largest unit, with a decimal below 10: "1.2 MiB".
-pub(super) fn bytes(bytes: u64) -> String {
-    let units = [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")];
-    let Some((shift, unit)) = units.into_iter().find(|(shift, _)| bytes >> shift > 0) else {
-        return format!("{bytes} B");
-    };
-    let tenths = (u128::from(bytes) * 10) >> shift;
-    if tenths < 100 {
-        format!("{}.{} {unit}", tenths / 10, tenths % 10)
-    } else {
-        format!("{} {unit}", tenths / 10)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn in_the_largest_unit() {
-        for (bytes_, expected) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1_258_291, "1.1 MiB"),
-            (10 << 20, "10 MiB"),
-            ((1 << 30) - 1, "1023 MiB"),
-            (3 << 29, "1.5 GiB"),
-            (u64::MAX, "16777215 TiB"),
-        ] {
-            assert_eq!(bytes(bytes_), expected);
-        }
-        for (seconds, expected) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 min"),
-            (3599, "59 min"),
-            (172_799, "47 h"),
-            (172_800, "2 days"),
-        ] {
-            assert_eq!(span(seconds), expected);
-        }
-    }
 
     #[test]
     fn moments() {

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::client::{Client, Plain};
 use super::compose::{self, Verdict};
+use super::consent::agree;
 use super::exit::Exit;
 use super::follow::{self, Output, Patience, Scope, Wait};
 use super::{image_warnings, print};
@@ -47,8 +48,8 @@ pub(super) enum Verb {
     Validate(Change),
     /// Sets how the build of a release ended
     SetStatus(SetStatus),
-    /// Deletes a release that is no fleet's target and that no device is pinned to
-    Delete(One),
+    /// Deletes a release that is no fleet's target and that no device is pinned to, after a question
+    Delete(Delete),
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -112,6 +113,15 @@ pub(super) struct One {
     fleet: Option<String>,
     #[command(flatten)]
     plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Delete {
+    #[command(flatten)]
+    one: One,
+    /// Deletes without a question
+    #[arg(long)]
+    yes: bool,
 }
 
 /// A change of a release, which may move devices.
@@ -183,17 +193,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
             return patch(change, PatchRelease { status: Some(status.into()), ..PatchRelease::default() })
                 .await;
         }
-        Verb::Delete(One { release, fleet, plain }) => {
-            let client = Client::new(plain.connection)?;
-            let query = [("fleet", fleet.as_deref())];
-            let path = ["releases", release.as_str()];
-            let gone: ReleaseView = client.ask(Method::DELETE, &path, &query, None::<&Nothing>).await?;
-            if plain.json {
-                print::json("deleted", &gone)
-            } else {
-                print::line(&format!("deleted {} of {}", gone.commit, gone.fleet))
-            }
-        }
+        Verb::Delete(verb) => delete(verb).await,
     };
     answered.map(|()| Exit::Done)
 }
@@ -269,6 +269,26 @@ pub(super) async fn post(
         }
     }
     Ok(created)
+}
+
+async fn delete(Delete { one, yes }: Delete) -> anyhow::Result<()> {
+    let One { mut release, mut fleet, plain } = one;
+    let client = Client::new(plain.connection)?;
+    if !yes {
+        let query = [("fleet", fleet.as_deref())];
+        let detail: ReleaseDetail = client.get(&["releases", &release], &query).await?;
+        let ReleaseView { commit, fleet: its, .. } = detail.release;
+        let what = format!("Release {commit} of fleet {its} will be deleted.");
+        agree(&what, "nothing was deleted", plain.json)?;
+        (release, fleet) = (commit, Some(its));
+    }
+    let query = [("fleet", fleet.as_deref())];
+    let path = ["releases", release.as_str()];
+    let gone: ReleaseView = client.ask(Method::DELETE, &path, &query, None::<&Nothing>).await?;
+    if plain.json {
+        return print::json("deleted", &gone);
+    }
+    print::line(&format!("deleted {} of {}", gone.commit, gone.fleet))
 }
 
 async fn patch(Change { one, wait }: Change, body: PatchRelease) -> anyhow::Result<Exit> {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 
 use super::print;
-use super::quantity::{ahead, bytes, since, when};
+use super::quantity::{ahead, since, when};
 use crate::api::{
     self, AppStatus, DownloadStatus, FileLockStatus, LeaseStatus, StatusDocument, WaitingStatus,
 };
 use crate::host;
-use crate::model::text::span;
+use crate::model::quantity::{bytes, span, times};
 
 /// The agent to ask.
 #[derive(Debug, Args)]
@@ -148,7 +148,7 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
         facts.push(("deleted", DELETED.to_owned()));
     }
     if let Some(error) = &cloud.error {
-        facts.push(("cloud error", format!("{error} (failed {} times in a row)", cloud.failures.max(1))));
+        facts.push(("cloud error", format!("{error} (failed {} in a row)", times(cloud.failures.max(1)))));
     }
     facts.extend(cloud.report_error.iter().map(|error| ("report error", error.clone())));
     facts

@@ -159,8 +159,8 @@ impl Client {
         }
     }
 
-    /// Finds out what can be told of a cloud that is no Cotter fleet server: whether it is a cloud, and whether it knows
-    /// this provisioning key. A registration without a device is sent, which registers none.
+    /// Finds out of an address that is no Cotter fleet server whether a cloud answers there, and whether it knows this
+    /// provisioning key. A registration without a device is sent, which registers none.
     ///
     /// # Errors
     ///

@@ -40,7 +40,7 @@ async fn polled_twice(server: &Server) -> CloudReport {
 }
 
 #[tokio::test]
-async fn a_device_that_was_deleted_is_told_by_an_answer_without_an_etag_and_a_look_up() {
+async fn a_device_that_was_deleted_is_known_by_an_answer_without_an_etag_and_a_look_up() {
     for (why, etag, found, is_deleted, look_ups) in [
         ("the cloud has no such device", &[][..], ("200 OK", &br#"{"d":[]}"#[..]), true, 1),
         ("the key was deleted with it", &[], ("401 Who", &b""[..]), true, 1),

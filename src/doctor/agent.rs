@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::MetadataExt as _;
 
-use super::{Finding, bytes, error, ok, skip, skip_rest, warning};
+use super::{Finding, error, ok, skip, skip_rest, warning};
 use crate::api::{self, ClientError, StatusDocument};
 use crate::config::Config;
 use crate::host::{self, MOST_BYTES, MOST_FILES, Space, Unit};
+use crate::model::quantity::bytes;
 use crate::store::Inspection;
 
 /// Reasons to wait that only an operator can clear, as the status names them.

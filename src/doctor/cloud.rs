@@ -11,6 +11,7 @@ use crate::cloud::{Answered, CloudError, Probe, probe};
 use crate::config::{Config, Joining};
 use crate::host;
 use crate::http::Failure;
+use crate::model::quantity::times;
 use crate::model::{Identity, Registration};
 
 /// Longest time for one step.
@@ -183,7 +184,7 @@ fn contact(status: Option<&StatusDocument>) -> Finding {
     match &cloud.error {
         Some(why) => {
             let evidence =
-                format!("last contact {last}, failed {} times since: {why}", cloud.failures.max(1));
+                format!("last contact {last}, failed {} since: {why}", times(cloud.failures.max(1)));
             let remedy = "see the checks above; `cotter update` polls at once";
             // It runs its last target until the cloud answers again. One that never had contact has none.
             if cloud.is_deleted || cloud.last_contact.is_none() {

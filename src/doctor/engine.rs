@@ -3,10 +3,11 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::{Finding, bytes, error, ok, skip, skip_rest, warning};
+use super::{Finding, error, ok, skip, skip_rest, warning};
 use crate::config::Config;
 use crate::engine::{Docker, DockerSettings, Survey};
 use crate::host::{self, Disk};
+use crate::model::quantity::{bytes, counted};
 
 /// Longest time to wait for the engine.
 const WITHIN: Duration = Duration::from_secs(15);
@@ -149,7 +150,7 @@ fn disk(engine: &Engine, survey: &Survey) -> Vec<Finding> {
         None => skip(id, "this file system does not limit the number of files"),
         Some((left, _)) if left < FILES => warning(
             id,
-            format!("only {left} more files can be created at {root}"),
+            format!("only {} can be created at {root}", counted(left, "more file")),
             "remove unused images and containers",
         ),
         Some((left, all)) => ok(id, format!("{left} of {all} are free")),
@@ -227,7 +228,7 @@ fn instances(survey: &Survey, ours: &str) -> Finding {
     let others: Vec<_> = survey.instances.iter().filter(|(name, _)| *name != ours).map(count).collect();
     if others.is_empty() {
         let containers = survey.instances.get(ours).copied().unwrap_or(0);
-        return ok(id, format!("only {ours}: {containers} containers"));
+        return ok(id, format!("only {ours}: {}", counted(containers, "container")));
     }
     warning(
         id,

@@ -1,8 +1,9 @@
 //! The machine: clock, zones, memory, power, journal.
 
-use super::{Finding, bytes, error, ok, skip, warning};
+use super::{Finding, error, ok, skip, warning};
 use crate::config::Config;
 use crate::host::{self, Memory};
+use crate::model::quantity::bytes;
 use crate::model::{Clock, WindowState};
 use crate::store::Inspection;
 

@@ -203,13 +203,3 @@ fn in_order(mut all: Vec<Finding>, left_out: &BTreeSet<&'static str>) -> Vec<Fin
 
 /// The inspected store, or why its folder could not be read.
 type Seen<'a> = Result<&'a Inspection, &'a String>;
-
-/// Formats a number of bytes for people.
-fn bytes(bytes: u64) -> String {
-    let mib = bytes >> 20;
-    match mib {
-        0 => format!("{} KiB", bytes >> 10),
-        1..=9_999 => format!("{mib} MiB"),
-        _ => format!("{} GiB", mib >> 10),
-    }
-}

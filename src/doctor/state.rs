@@ -4,9 +4,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-use super::{Finding, Seen, bytes, error, ok, skip, skip_rest, warning};
+use super::{Finding, Seen, error, ok, skip, skip_rest, warning};
 use crate::config::{CloudConfig, Config, Joining};
 use crate::host::{self, Disk};
+use crate::model::quantity::{bytes, counted};
 use crate::ownership::{self, User};
 use crate::store::{Copy, Inspection};
 
@@ -103,7 +104,7 @@ fn disk(disk: &Disk) -> Finding {
     match disk.files {
         _ if disk.free < FULL => error(id, free, remedy),
         Some((left, _)) if left < FILES => {
-            error(id, format!("only {left} more files can be created"), remedy)
+            error(id, format!("only {} can be created", counted(left, "more file")), remedy)
         }
         _ if disk.free < SCARCE => warning(id, free, remedy),
         Some((left, _)) => ok(id, format!("{free}, {left} more files possible")),

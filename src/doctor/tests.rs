@@ -216,7 +216,7 @@ fn the_state_folder() {
             "state-folder",
             "error: the file system of /s is read-only",
         ),
-        ("room", sound(Ok(&store)), "state-disk", "ok: 1024 MiB free, 1000 more files possible"),
+        ("room", sound(Ok(&store)), "state-disk", "ok: 1.0 GiB free, 1000 more files possible"),
         (
             "scarce",
             State { disk: Some(disk((32 << 20) - 1, 1000)), ..sound(Ok(&store)) },
@@ -227,7 +227,7 @@ fn the_state_folder() {
             "full",
             State { disk: Some(disk((4 << 20) - 1, 1000)), ..sound(Ok(&store)) },
             "state-disk",
-            "error: 3 MiB free",
+            "error: 3.9 MiB free",
         ),
         (
             "no more files",
@@ -395,8 +395,8 @@ fn the_machine() {
         ),
         (sound(), "host-zones", "ok: windows with known zones: 1"),
         (Machine { windows: (1, Some("no X".into())), ..sound() }, "host-zones", "error: no X"),
-        (sound(), "host-memory", "ok: 512 MiB of 1024 MiB available"),
-        (Machine { memory: scarce, ..sound() }, "host-memory", "warning: 47 MiB of 1024 MiB available"),
+        (sound(), "host-memory", "ok: 512 MiB of 1.0 GiB available"),
+        (Machine { memory: scarce, ..sound() }, "host-memory", "warning: 47 MiB of 1.0 GiB available"),
         (sound(), "host-power", "ok: never too little voltage since the boot"),
         (
             Machine { power: Some(0x50000), ..sound() },
@@ -478,7 +478,7 @@ fn the_engine() {
             "engine-storage",
             "warning: newer engines do not support aufs",
         ),
-        (engine(survey()), "engine-disk", "ok: 1024 MiB free at /var/lib/docker, 64 MiB are kept free"),
+        (engine(survey()), "engine-disk", "ok: 1.0 GiB free at /var/lib/docker, 64 MiB are kept free"),
         (
             Engine { disk: Some(disk((256 << 20) - 1, 10_000)), ..engine(survey()) },
             "engine-disk",
@@ -531,6 +531,11 @@ fn the_engine() {
             "warning: 3 without a name, 300 MiB",
         ),
         (engine(survey()), "engine-instances", "ok: only default: 2 containers"),
+        (
+            engine(Survey { instances: BTreeMap::from([("default".to_owned(), 1)]), ..survey() }),
+            "engine-instances",
+            "ok: only default: 1 container",
+        ),
         (
             engine(Survey { instances: others, ..survey() }),
             "engine-instances",
@@ -655,7 +660,7 @@ fn the_agent() {
             "warning: version 0.0.9 runs, but 0.2.0 is installed",
         ),
         (agent(status()), "agent-sockets", "ok: status 660, control 600"),
-        (agent(status()), "agent-lock-space", "ok: 4 MiB for all of them, 64 KiB or 64 files for each"),
+        (agent(status()), "agent-lock-space", "ok: 4.0 MiB for all of them, 64 KiB or 64 files for each"),
         (
             Agent { lock_space: None, ..agent(status()) },
             "agent-lock-space",
@@ -669,7 +674,7 @@ fn the_agent() {
         (
             Agent { lock_space: Some(Space { has: 2000, ..LOCK_SPACE }), ..agent(status()) },
             "agent-lock-space",
-            "warning: 8 KiB of 4 MiB and 2000 of 2048 files are in use",
+            "warning: 8.0 KiB of 4.0 MiB and 2000 of 2048 files are in use",
         ),
         (
             Agent { modes: [Some(0o666), Some(0o600)], ..agent(status()) },

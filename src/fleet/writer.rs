@@ -225,7 +225,7 @@ impl Desk {
             }
         }
         if !changes.is_empty() {
-            // On an error the store is dropped here, because after a full disk sled keeps failing until it is opened
+            // On an error the store is dropped here, because after a full disk redb keeps failing until it is opened
             // again.
             let begun = Instant::now();
             store.commit(&changes)?;

@@ -32,6 +32,7 @@ mod observed;
 mod order;
 mod platform;
 mod policy;
+pub mod quantity;
 mod registry_prefix;
 mod release;
 mod release_limits;

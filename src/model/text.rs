@@ -32,17 +32,6 @@ pub fn one_line(text: &str) -> String {
     line
 }
 
-/// A number of seconds in its largest unit: "40 s", "2 min", "22 h", "3 days".
-#[must_use]
-pub fn span(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..172_800 => format!("{} h", seconds / 3600),
-        _ => format!("{} days", seconds / 86_400),
-    }
-}
-
 /// Returns `true` if [`one_line`] returns `text` unchanged.
 #[must_use]
 pub fn is_one_line(text: &str) -> bool {

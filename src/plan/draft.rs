@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use crate::model::quantity::times;
 use crate::model::{AppId, Cooling, ImageRef, Plan, Reason, ServiceName, Step, TargetApp, Waiting};
 
 use super::situation::Situation;
-use super::words;
 
 /// What became of one concern of an app, for example of its images or its networks.
 ///
@@ -93,7 +93,7 @@ impl<'a> Draft<'a> {
     ) -> Addition {
         let failed = |step| self.put_off(step).map(|cooling| (step, cooling));
         if let Some((step, cooling)) = chain.iter().find_map(failed) {
-            let why = format!("{step} failed {}: {}", words::times(cooling.attempts), cooling.why);
+            let why = format!("{step} failed {}: {}", times(cooling.attempts), cooling.why);
             let is_stuck = matches!(
                 step,
                 Step::Fence { .. } | Step::Kill { .. } | Step::RemoveByForce { .. } | Step::Park { .. }

@@ -1,6 +1,7 @@
 //! Stops and restarts of single services: those that an operator asked for, and those of services that are unhealthy
 //! or were left in the namespaces of a container that is gone.
 
+use crate::model::quantity::times;
 use crate::model::{ContainerState, Health, ObservedService, Reason, Step};
 
 use super::app::AppSituation;
@@ -66,7 +67,7 @@ fn heal_service(draft: &mut Draft<'_>, slot: &Slot<'_>) {
     let Some(seen) = slot.container.filter(is_unhealthy) else { return };
     let healed = app.ledger.and_then(|ledger| ledger.heals.get(slot.name)).copied().unwrap_or_default();
     if healed >= settings.heals {
-        let (times, window) = (words::times(healed), words::duration(settings.heal_window));
+        let (times, window) = (times(healed), words::duration(settings.heal_window));
         let why = format!(
             "is unhealthy although it was restarted {times} within {window}; it is not restarted again"
         );

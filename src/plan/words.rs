@@ -36,11 +36,8 @@ pub(super) fn trouble(seen: &ObservedService) -> String {
 }
 
 /// Whole MiB, rounded up, so that a small size is not shown as 0.
+///
+/// Not `model::quantity::bytes`: a message compares what is needed with what is free, and both would be "1.5 GiB".
 pub(super) fn mib(bytes: u64) -> String {
     format!("{} MiB", bytes.div_ceil(1 << 20))
-}
-
-/// How often something happened: "once", "2 times".
-pub(super) fn times(count: u32) -> String {
-    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }

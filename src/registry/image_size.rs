@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::http::Http;
+use crate::model::quantity::counted;
 use crate::model::{ImageRef, ImageSize, RegistryLogin, runs};
 
 use super::ask::Asking;
@@ -84,7 +85,7 @@ fn choose<'a>(entries: &'a [Entry], architecture: &str) -> Option<&'a str> {
 fn layers(layers: &[Descriptor], diff_ids: Vec<String>) -> Result<Vec<(String, u64)>, String> {
     if layers.len() != diff_ids.len() {
         let (listed, made) = (layers.len(), diff_ids.len());
-        return Err(format!("its manifest has {listed} layers and its config {made}"));
+        return Err(format!("its manifest has {} and its config {made}", counted(listed, "layer")));
     }
     if let Some(layer) = layers.iter().find(|layer| layer.size > LARGEST_LAYER) {
         return Err(format!("it has a layer of {} bytes", layer.size));

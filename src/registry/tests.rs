@@ -239,19 +239,19 @@ async fn what_is_no_registry_is_named() {
     let portal = Server::start(move |_| page());
     let image = ImageRef::parse(&format!("{}/lab/web:1", portal.address)).unwrap();
     let http = Http::new().unwrap();
-    let told = resolve(&http, &image).await.unwrap_err().to_string();
-    assert!(told.contains("its answer is a web page: perhaps the network wants a login"), "{told}");
-    let told = measure_image(&http, &image, "amd64", None).await.unwrap_err().why.to_string();
-    assert!(told.contains("its answer is a web page"), "{told}");
+    let error = resolve(&http, &image).await.unwrap_err().to_string();
+    assert!(error.contains("its answer is a web page: perhaps the network wants a login"), "{error}");
+    let error = measure_image(&http, &image, "amd64", None).await.unwrap_err().why.to_string();
+    assert!(error.contains("its answer is a web page"), "{error}");
     let odd = Server::start(|_| answer("200 OK", &[], b"hello"));
     let image = ImageRef::parse(&format!("{}/lab/web:1", odd.address)).unwrap();
-    let told = resolve(&http, &image).await.unwrap_err().to_string();
-    assert!(told.contains("its manifest is not JSON"), "{told}");
+    let error = resolve(&http, &image).await.unwrap_err().to_string();
+    assert!(error.contains("its manifest is not JSON"), "{error}");
     for (status, expected) in [("404 No", "is not in its registry"), ("403 No", "does not let us read")] {
         let refusing = Server::start(move |_| answer(status, &[], b""));
         let image = ImageRef::parse(&format!("{}/lab/web:1", refusing.address)).unwrap();
-        let told = resolve(&http, &image).await.unwrap_err().to_string();
-        assert!(told.contains(expected), "{status}: {told}");
+        let error = resolve(&http, &image).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{status}: {error}");
     }
 }
 

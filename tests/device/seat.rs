@@ -220,7 +220,9 @@ fn a_purge_and_nothing_else_removes_a_volume() {
     // Nobody is asked here, and so nothing is removed.
     let (is_done, answer) = agent.order(&["purge", "shop"]);
     assert!(
-        !is_done && answer.contains("would be purged: volumes of shop: data") && answer.contains("use --yes"),
+        !is_done
+            && answer.contains("would be purged: volumes of shop: data")
+            && answer.contains("without a terminal this needs --yes"),
         "{answer}"
     );
     assert_eq!((volumes(), agent.service("web").unwrap().id), (vec![volume.clone()], before.clone()));

@@ -66,7 +66,7 @@ fn a_deleted_device_does_not_come_back_by_itself() {
     let fleet = server.create_fleet(&lab, "shop");
     let (uuid, key) = device(1);
     assert_eq!(register(&server.url, &fleet, &json!({ "uuid": uuid, "api_key": key })).0, 201);
-    server.cli(&["device", "delete", &uuid]);
+    server.cli(&["device", "delete", &uuid, "--yes"]);
     for (why, fields) in [
         ("the same", json!({ "uuid": uuid, "api_key": key })),
         ("its uuid with another key", json!({ "uuid": uuid, "api_key": "other-".repeat(10) })),
@@ -112,7 +112,7 @@ fn a_stolen_device_has_no_provisioning_key_any_more() {
     agent.until_polled(2);
     assert!(agent.status_value("/cloud/error").is_null(), "{}", agent.status_value("/cloud/error"));
     // Deleted, it is out; with the same folder it does not come back.
-    server.cli(&["device", "delete", &uuid]);
+    server.cli(&["device", "delete", &uuid, "--yes"]);
     agent.stop();
     agent.start_again();
     eventually("the agent reports that the cloud does not know it", Duration::from_secs(30), || {

@@ -1,6 +1,7 @@
 //! A small server with prepared answers, and a terminal. For tests of what is shown; they need nothing else of `support`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(dead_code, reason = "not every test needs both")]
 
 use std::fs;
 use std::io::{Read, Write};

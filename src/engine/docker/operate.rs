@@ -265,10 +265,10 @@ impl Docker {
         let stall = self.settings.stall_timeout;
         let stalled = |_| EngineError::Stalled { image: name.clone(), seconds: stall.as_secs() };
         let begun = tokio::time::timeout(stall, client.create_image(&query, credentials)).await;
-        let mut told = begun.map_err(stalled)?.map_err(|error| self.of_pull(&name, error))?;
+        let mut lines = begun.map_err(stalled)?.map_err(|error| self.of_pull(&name, error))?;
         let (mut layers, mut shown) = (pull::Progress::default(), (Instant::now(), 0));
         let ended = loop {
-            let line = match tokio::time::timeout(stall, told.next()).await {
+            let line = match tokio::time::timeout(stall, lines.next()).await {
                 Err(late) => break Err(stalled(late)),
                 Ok(None) => break Ok(()),
                 Ok(Some(line)) => line,

@@ -1,5 +1,6 @@
 //! Why an act is refused. Each variant is a rule, and its text says what to do instead.
 
+use crate::model::quantity::counted;
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
 use super::types::KeyEnd;
@@ -24,7 +25,8 @@ pub enum Refusal {
     Ambiguous { what: &'static str, given: String, matches: Vec<String> },
 
     #[error(
-        "fleet {fleet} has {devices} devices; move or delete them first (`cotter device list --fleet`), or delete them with it: --with-devices"
+        "fleet {fleet} has {}; move or delete them first (`cotter device list --fleet`), or delete them with it: --with-devices",
+        counted(*devices, "device")
     )]
     FleetHasDevices { fleet: String, devices: usize },
 
@@ -94,7 +96,7 @@ pub enum Refusal {
     NoSuchBar { given: String },
 
     #[error(
-        "{most} deleted devices are barred already, and this would need more than the {room} places that are left; allow some again with `cotter device allow`"
+        "{most} deleted devices are barred already, and this would need more places than are left ({room}); allow some again with `cotter device allow`"
     )]
     TooManyBars { most: usize, room: usize },
 
@@ -115,12 +117,13 @@ pub enum Refusal {
     KeyEnded { key: String, fleet: String, why: KeyEnd },
 
     #[error(
-        "provisioning key {key} registers {rate} devices a minute, and more have come; try again in {retry_after_s} s"
+        "provisioning key {key} registers {} a minute, and more have come; try again in {retry_after_s} s",
+        counted(*rate, "device")
     )]
     TooManyRegistrations { key: String, rate: u32, retry_after_s: u64 },
 
     #[error(
-        "{expected} devices were to be changed, and {found} match now; nothing was changed, look again with --dry-run"
+        "the number of devices that match has changed from {expected} to {found}; nothing was changed, look again with --dry-run"
     )]
     MatchChanged { expected: usize, found: usize },
 

@@ -258,8 +258,8 @@ fn what_the_host_lacks_stops_nothing() {
         device.facts.lacks.insert(HostNeed::Setting("net.foo.bar".to_owned()), why);
         device
     };
-    let told = device("target 2, good 1, db@1 running, web@1 running").plan();
-    assert_eq!(told.waiting[0].why, "this kernel has no setting net.foo.bar");
+    let plan = device("target 2, good 1, db@1 running, web@1 running").plan();
+    assert_eq!(plan.waiting[0].why, "this kernel has no setting net.foo.bar");
     for (why, state, expected) in [
         ("nothing is pulled", "target 2, good 1, db@1 running, web@1 running", "wait web host_lacks"),
         (

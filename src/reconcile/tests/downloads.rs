@@ -100,7 +100,7 @@ async fn a_download_that_restarts_interrupt_is_counted() {
     assert_eq!(lab.pulls_of(&bad), 0, "the fake notes a pull at its end only");
     let waits = lab.waits();
     let why = "3000 MiB were fetched, and it needs 300 MiB; its downloads were interrupted";
-    assert!(waits.iter().any(|(_, told)| told.contains(why)), "{waits:?}");
+    assert!(waits.iter().any(|(_, words)| words.contains(why)), "{waits:?}");
 }
 
 #[tokio::test(start_paused = true)]

@@ -134,7 +134,7 @@ fn a_dependency_that_is_not_required_may_be_missing() {
         check(&[(composition.clone(), refusal)]);
         let warnings = shown(&notes(&composition).warnings);
         assert!(
-            warnings.iter().all(|told| told.contains(warning)) && warnings.is_empty() == warning.is_empty(),
+            warnings.iter().all(|found| found.contains(warning)) && warnings.is_empty() == warning.is_empty(),
             "{warnings:?}"
         );
     }
