@@ -27,6 +27,8 @@ fn tag(world: &mut World, tags: &[(&str, &str)]) {
 fn the_document_has_every_metric_and_no_other() {
     let words =
         include_str!("../../docs/metrics.md").split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    // An alert names the buckets of a histogram.
+    let words = words.map(|word| word.trim_end_matches("_bucket"));
     let named: BTreeSet<_> = words.filter(|word| word.starts_with("cotter_fleet_")).collect();
     assert_eq!(named, ALL.iter().map(|(name, _, _)| *name).collect());
 }

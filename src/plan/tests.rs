@@ -87,6 +87,11 @@ fn from_release_1_to_2() {
             "try 2",
         ),
         (
+            "the trial of another release says nothing of this one",
+            "target 2, good 1, trial 3 400 3, have 1 2, db@1 running, web@1 running, db@2 created, web@2 created",
+            "try 2",
+        ),
+        (
             "stop and start service by service",
             "target 2, good 1, trial 2, db@1 running, web@1 running, db@2 created, web@2 created",
             "stop db db-1, start db db-2, stop web web-1, start web web-2",

@@ -7,7 +7,7 @@ use super::{Lab, Notebook, app_id, image, release, target};
 use crate::engine::fake::{Behaviour, Fault};
 use crate::model::{
     Answer, Clock, Halt, HeldPort, ImageSize, Lease, NetworkAttachment, NetworkMode, NetworkName, Order,
-    PlanSettings, PortMapping, Protocol, Reason, ServiceName, Strategy, Target, TargetApp, Window,
+    PlanSettings, PortMapping, Protocol, Reason, Release, ServiceName, Strategy, Target, TargetApp, Window,
     WindowState,
 };
 use crate::reconcile::Unmeasured;
@@ -19,9 +19,14 @@ fn service(name: &str) -> ServiceName {
 /// The target with a change to the spec of `web`.
 fn changed(number: u8, change: impl FnOnce(&mut crate::model::ServiceSpec)) -> Target {
     let mut target = target(number);
-    let TargetApp::Wanted(wanted) = target.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
-    change(wanted.release.as_mut().unwrap().services.get_mut(&service("web")).unwrap());
+    change(release_of(&mut target).services.get_mut(&service("web")).unwrap());
     target
+}
+
+/// The release that a target wants of the app.
+fn release_of(target: &mut Target) -> &mut Release {
+    let TargetApp::Wanted(wanted) = target.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
+    wanted.release.as_mut().unwrap()
 }
 
 async fn on_release_1() -> Lab {
@@ -145,6 +150,8 @@ async fn a_clock_that_is_never_right_closes_no_window_for_ever() {
     lab.pass(20).await;
     let seen = lab.notebook.0.lock().unwrap().ledger.clock.seen_at.clone();
     assert_eq!(seen.as_deref(), Some("2026-01-01T00:00:00Z"), "the time is remembered");
+    lab.pass(300).await;
+    assert_eq!(lab.host.inside().judged_by, seen, "and a clock is judged by it");
     for _ in 0..3 {
         // The waiting counts over restarts.
         lab.host.inside().clock = Clock::Untrusted("it is 1970".into());
@@ -272,6 +279,24 @@ async fn a_release_that_does_not_fit_waits_for_room_and_costs_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_size_is_asked_for_again_when_its_release_comes_back() {
+    let lab = on_release_1().await;
+    let size = ImageSize { layers: vec![("big".to_owned(), 1 << 30)], ..ImageSize::default() };
+    lab.host.inside().sizes.insert(image("web", 2), Ok(size));
+    lab.host.inside().free = Some(1 << 30);
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    assert_eq!(reasons(&lab), [Reason::InsufficientDisk]);
+    lab.deliver(target(1));
+    lab.pass(20).await;
+    // Its tag names a smaller image by now.
+    lab.host.inside().sizes.clear();
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_port_that_is_taken_stops_nothing_and_is_seen_to_be_free() {
     let lab = on_release_1().await;
     let held = HeldPort {
@@ -320,6 +345,21 @@ async fn a_missing_image_is_not_pulled_again_until_a_person_acts() {
     assert_eq!((waiting[0].reason, waiting[0].retry_in), (Reason::Backoff, None));
     lab.engine.publish(&image("web", 2), Behaviour::Runs);
     assert!(matches!(lab.order(Order::Retry { app: None }).await, Answer::Done(_)));
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_given_up_is_tried_again_for_another_target_alone() {
+    let lab = on_release_1().await;
+    lab.engine.unpublish(&image("web", 2));
+    lab.deliver(target(2));
+    lab.pass(24 * 3600).await;
+    lab.engine.publish(&image("web", 2), Behaviour::Runs);
+    lab.deliver(target(2));
+    lab.pass(3600).await;
+    assert_eq!(lab.runs().await, "db@1 web@1", "the same target changes nothing");
+    lab.deliver(changed(2, |web| web.stop_grace = Some(Duration::from_secs(3))));
     lab.pass(20).await;
     assert_eq!(lab.runs().await, "db@2 web@2");
 }
@@ -424,8 +464,7 @@ async fn a_volume_with_another_config_refuses_the_app_and_no_other() {
     let lab = on_release_1().await;
     let mut mixed = target(2);
     let data = crate::model::VolumeName::parse("data").unwrap();
-    let TargetApp::Wanted(wanted) = mixed.apps.get_mut(&app_id("app")).unwrap() else { unreachable!() };
-    let volumes = &mut wanted.release.as_mut().unwrap().volumes;
+    let volumes = &mut release_of(&mut mixed).volumes;
     volumes.get_mut(&data).unwrap().driver_opts.insert("type".to_owned(), "nfs".to_owned());
     let other = changed(3, |_| {});
     let TargetApp::Wanted(mut other) = other.apps[&app_id("app")].clone() else { unreachable!() };
@@ -447,6 +486,26 @@ async fn a_volume_with_another_config_refuses_the_app_and_no_other() {
     lab.engine.lose_volumes();
     lab.pass(60).await;
     assert_eq!(lab.runs().await, "db@2 db@3 web@2 web@3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn volumes_are_asked_for_again_for_another_target() {
+    let lab = on_release_1().await;
+    lab.host.inside().locks.insert((1, service("web")));
+    let mut without = target(2);
+    let release = release_of(&mut without);
+    release.volumes.clear();
+    release.services.values_mut().for_each(|spec| spec.mounts.clear());
+    lab.deliver(without);
+    lab.pass(20).await;
+    assert_eq!(reasons(&lab), [Reason::Locked], "it needs no volume");
+    let mut other = target(3);
+    let data = crate::model::VolumeName::parse("data").unwrap();
+    let options = &mut release_of(&mut other).volumes.get_mut(&data).unwrap().driver_opts;
+    options.insert("type".to_owned(), "nfs".to_owned());
+    lab.deliver(other);
+    lab.pass(20).await;
+    assert_eq!((reasons(&lab), lab.runs().await), (vec![Reason::Refused], "db@1 web@1".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -545,4 +604,91 @@ async fn a_target_that_changes_again_and_again_fills_no_device() {
     assert!(most <= 6, "those of the good release, of the last and of the one before: {most}");
     lab.pass(60).await;
     assert_eq!(lab.runs().await, "db@59 web@59");
+}
+
+#[tokio::test(start_paused = true)]
+async fn volumes_are_asked_for_again_when_a_rejected_release_is_tried_again() {
+    let lab = on_release_1().await;
+    lab.engine.publish(&image("web", 2), Behaviour::Crashes);
+    lab.deliver(target(2));
+    lab.pass(600).await;
+    assert_eq!(reasons(&lab), [Reason::Rejected]);
+    let asked = || lab.engine.calls().iter().filter(|call| call.starts_with("list-volumes")).count();
+    let before = asked();
+    assert!(matches!(lab.order(Order::Retry { app: None }).await, Answer::Done(_)));
+    lab.pass(20).await;
+    assert_eq!(asked(), before + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn layers_that_come_with_another_image_need_no_room() {
+    let lab = on_release_1().await;
+    let size = ImageSize { layers: vec![("big".to_owned(), 1 << 30)], ..ImageSize::default() };
+    lab.host.inside().sizes.insert(image("web", 2), Ok(size));
+    lab.host.inside().free = Some(1 << 30);
+    lab.engine.make_of(&image("web", 3), &["big"]);
+    lab.deliver(target(2));
+    lab.pass(20).await;
+    assert_eq!(reasons(&lab), [Reason::InsufficientDisk]);
+    let mut both = target(2);
+    let TargetApp::Wanted(mut other) = target(3).apps[&app_id("app")].clone() else { unreachable!() };
+    other.app = crate::model::App { id: app_id("other"), number: 2, name: "other".into() };
+    both.apps.insert(app_id("other"), TargetApp::Wanted(other));
+    lab.deliver(both);
+    lab.pass(60).await;
+    assert_eq!(lab.runs().await, "db@2 db@3 web@2 web@3");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_stage_is_no_part_of_a_trial() {
+    let short = || {
+        let mut target = target(2);
+        release_of(&mut target).trial.deadline = Some(Duration::from_secs(60));
+        target
+    };
+    let lab = on_release_1().await;
+    let before = lab.engine.calls().len();
+    lab.deliver(short());
+    lab.pass(20).await;
+    let first = lab.engine.calls()[before..].iter().position(|call| call.starts_with("stop ")).unwrap();
+    let lab = on_release_1().await;
+    lab.engine.fail(first, Fault::Freeze);
+    lab.deliver(short());
+    lab.pass(200).await;
+    lab.engine.thaw();
+    lab.pass(60).await;
+    assert!(lab.engine.calls()[before + first].starts_with("stop "), "that one took 200 s");
+    assert_eq!((lab.runs().await.as_str(), reasons(&lab)), ("db@2 web@2", vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_windows_of_a_release_are_read_from_the_host() {
+    let lab = on_release_1().await;
+    let window = Window::parse("02:00-04:00").unwrap();
+    lab.host.inside().windows.insert(window.clone(), WindowState::Open);
+    let mut second = target(2);
+    release_of(&mut second).windows = BTreeSet::from([window]);
+    lab.deliver(second);
+    lab.pass(20).await;
+    assert_eq!(lab.runs().await, "db@2 web@2");
+}
+
+/// They cost the engine a call, in each cycle.
+#[tokio::test(start_paused = true)]
+async fn ports_are_asked_for_before_a_trial_alone() {
+    // One is on trial and then accepted, the other is on trial and then rejected.
+    for behaviour in [Behaviour::Runs, Behaviour::Crashes] {
+        let lab = on_release_1().await;
+        lab.engine.publish(&image("web", 2), behaviour);
+        lab.deliver(changed(2, |web| {
+            let (host_ip, protocol) = (String::new(), Protocol::Tcp);
+            web.ports = vec![PortMapping { host_ip, host_port: Some(80), container_port: 8080, protocol }];
+        }));
+        let asked = || lab.engine.calls().iter().filter(|call| call.starts_with("list-ports")).count();
+        lab.pass(5).await;
+        let before = asked();
+        assert!(before > 0, "{behaviour:?}");
+        lab.pass(3600).await;
+        assert_eq!(asked(), before, "{behaviour:?}");
+    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Inside {
     pub(super) handed_over: BTreeSet<Folder>,
     pub(super) windows: BTreeMap<Window, WindowState>,
     pub(super) clock: Clock,
+    /// The time seen before with which the clock was judged last.
+    pub(super) judged_by: Option<String>,
     pub(super) now: String,
     pub(super) started: tokio::time::Instant,
     pub(super) free: Option<u64>,
@@ -56,6 +58,7 @@ impl Default for Inside {
             handed_over: BTreeSet::new(),
             windows: BTreeMap::new(),
             clock: Clock::Trusted,
+            judged_by: None,
             now: "2026-01-01T00:00:00Z".to_owned(),
             started: tokio::time::Instant::now(),
             free: None,
@@ -128,8 +131,10 @@ impl HostAccess for Host {
         self.inside().windows.get(window).cloned().unwrap_or(WindowState::Open)
     }
 
-    fn clock(&self, _: Option<&str>) -> Clock {
-        self.inside().clock.clone()
+    fn clock(&self, seen_before: Option<&str>) -> Clock {
+        let mut inside = self.inside();
+        inside.judged_by = seen_before.map(str::to_owned);
+        inside.clock.clone()
     }
 
     fn now(&self) -> String {
