@@ -10,7 +10,10 @@ use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::http::header::HeaderName;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
+use crate::model::is_loopback;
+use crate::model::text::is_one_line;
 use crate::wire::operator_api::{ErrorView, Failure};
 
 /// Longest time for one request, with redirects and the complete response.
@@ -18,7 +21,6 @@ const WITHIN: Duration = Duration::from_secs(30);
 
 /// Most bytes of one response. No list of the server is that long.
 const LONGEST: usize = 64 << 20;
-use crate::model::is_loopback;
 
 /// Address and token for a fleet server.
 #[derive(Debug, Args)]
@@ -31,7 +33,7 @@ pub(super) struct Connection {
         help_heading = "Connection"
     )]
     url: String,
-    /// File with the operator's token
+    /// File with a token
     #[arg(
         long,
         env = "COTTER_TOKEN_FILE",
@@ -49,6 +51,9 @@ pub(super) struct Connection {
     /// Certificate, as PEM, of the authority that signed the server's, if this machine does not trust it
     #[arg(long, env = "COTTER_CA_FILE", help_heading = "Connection", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Why a change is made, for the audit trail
+    #[arg(long, help_heading = "Connection", value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
 }
 
 /// The options of every command for a fleet server.
@@ -94,7 +99,7 @@ pub(super) enum ClientError {
     NotUnderstood { url: String, why: String },
 
     #[error(
-        "the fleet server at {url} does not accept this token; pass the operator.token of its data folder with --token-file or COTTER_TOKEN"
+        "the fleet server at {url} does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN"
     )]
     WrongToken { url: String },
 
@@ -108,6 +113,22 @@ pub(super) struct Client {
     http: Http,
     url: Url,
     token: String,
+    reason: Option<String>,
+}
+
+/// The header with the reason of a change.
+const REASON: HeaderName = HeaderName::from_static("cotter-reason");
+
+/// Most characters of a reason.
+const LONGEST_REASON: usize = 500;
+
+/// Checks a reason as the server does.
+fn reason(given: &str) -> Result<String, String> {
+    let given = given.trim();
+    let is_good = (1..=LONGEST_REASON).contains(&given.chars().count()) && is_one_line(given);
+    is_good
+        .then(|| given.to_owned())
+        .ok_or_else(|| "it must be 1 to 500 visible characters on one line".to_owned())
 }
 
 impl Connection {
@@ -144,7 +165,7 @@ impl Client {
                 None => return Err(bad(failure.to_string())),
             },
         };
-        Ok(Self { http, url, token })
+        Ok(Self { http, url, token, reason: connection.reason })
     }
 
     pub(super) async fn get<T: DeserializeOwned>(
@@ -197,7 +218,10 @@ impl Client {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let request = Request::new(method, url, WITHIN).bearer(&self.token);
+        let mut request = Request::new(method, url, WITHIN).bearer(&self.token);
+        if let Some(reason) = &self.reason {
+            request = request.header(REASON, reason);
+        }
         let request = match body {
             Some(body) => request.json(body),
             None => request,
@@ -209,7 +233,8 @@ impl Client {
             return Ok(body);
         }
         match serde_json::from_slice::<ErrorView>(&body) {
-            Ok(_) if status == StatusCode::UNAUTHORIZED => {
+            // A token that was accepted once gets the reason why it is not any more.
+            Ok(ErrorView { error }) if status == StatusCode::UNAUTHORIZED && error.code != "token_ended" => {
                 Err(ClientError::WrongToken { url: self.server() })
             }
             Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),

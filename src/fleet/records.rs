@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::time::Duration;
 
@@ -15,7 +16,9 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::access::{Entry, Scope, Which};
 use super::allowance::Allowance;
+use super::audit_log::{AuditLog, Page};
 use super::policy::{Change, Device, Refusal, World};
 use super::render::{self, Inputs};
 use super::standing::Contact;
@@ -37,6 +40,8 @@ pub(super) struct Records {
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
     poll_interval: Duration,
+    /// The number of the newest record of the audit trail.
+    audited: AtomicU64,
     /// Held by the act that is running.
     turn: Arc<Semaphore>,
     /// Held by the one act of a device that may wait, so that an operator waits for at most one of them.
@@ -136,7 +141,10 @@ impl Records {
         let dir = dir.join("store");
         let (store, changes) = Store::open(&dir)?;
         let world = world_of(changes);
-        let known = sightings::load(&sightings).into_iter().filter(|(uuid, _)| world.device(uuid).is_some());
+        let audited = store.audit_log().newest().map_err(|error| StoreError::of(&dir, error))?;
+        let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
+            .into_iter()
+            .filter(|(uuid, _)| world.device(uuid).is_some());
         let seen = |at| Live { seen: Mutex::new(Some(Seen { at, when: None })), ..Live::default() };
         let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
         Ok(Self {
@@ -146,6 +154,7 @@ impl Records {
             sightings,
             dir,
             poll_interval,
+            audited: AtomicU64::new(audited),
             turn: Arc::new(Semaphore::new(1)),
             turn_of_devices: Arc::new(Semaphore::new(1)),
             _lock: lock,
@@ -212,6 +221,61 @@ impl Records {
         let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
         take(&live.reports_left, uuid, "reports")?;
         Ok(reporting)
+    }
+
+    /// Returns the number of the next record of the audit trail. Call it in an act, so that numbers ascend.
+    pub(super) fn next_audit(&self) -> u64 {
+        self.audited.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Reads the newest records of the audit trail below a number. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`].
+    pub(super) fn audit_page(
+        &self,
+        which: &Which,
+        scope: &Scope,
+        below: u64,
+        most: usize,
+    ) -> Result<Page, StoreError> {
+        self.audit_log()?.page(which, scope, below, most).map_err(|error| StoreError::of(&self.dir, error))
+    }
+
+    /// Drops records of the audit trail that are old, or too many. Returns whether there may be more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::act`].
+    pub(super) async fn drop_old_audit(
+        self: &Arc<Self>,
+        keep: u64,
+        before: Timestamp,
+    ) -> Result<bool, ActError> {
+        const AT_ONCE: usize = 1000;
+        let records = Arc::clone(self);
+        let is_old = move |entry: &Entry| entry.at < before;
+        let reading = tokio::task::spawn_blocking(move || {
+            let old = records.audit_log()?.old(keep, is_old, AT_ONCE);
+            old.map_err(|error| StoreError::of(&records.dir, error))
+        });
+        let old = reading.await.map_err(|_| ActError::Stopping)??;
+        let is_all = old.len() < AT_ONCE;
+        self.act(|_| Ok(((), old.into_iter().map(Change::DropAudit).collect()))).await?;
+        Ok(!is_all)
+    }
+
+    /// The lock is held only while the trail is opened, so that reading it delays no act.
+    fn audit_log(&self) -> Result<AuditLog, StoreError> {
+        let mut writer = locked(&self.store);
+        let store = match writer.take() {
+            Some(store) => store,
+            None => self.reopen()?,
+        };
+        let log = store.audit_log();
+        *writer = Some(store);
+        Ok(log)
     }
 
     fn act_now(&self, decide: Decide) -> Result<(), ActError> {

@@ -12,12 +12,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessChange;
+use super::audit_log::{self, AuditLog};
 use super::policy::{Bar, Change, KeyHash};
 use crate::ownership::{self, NotOurs};
 
-/// Version of the records' format. Records of version 1 are read, too; fields that they do not have get defaults. A server
-/// that knows only version 1 refuses this store, because it would accept a revoked provisioning key.
-const VERSION: u32 = 2;
+/// Version of the records' format. Records of versions 1 and 2 are read, too; fields that they do not have get defaults. A
+/// server that knows only version 1 refuses this store, because it would accept a revoked provisioning key; and one that
+/// knows only version 2, because it has no users.
+const VERSION: u32 = 3;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -109,7 +112,7 @@ impl Store {
             .cache_capacity(4 * 1024 * 1024)
             .flush_every_ms(None)
             .open()
-            .map_err(|error| sorted(dir, error))?;
+            .map_err(|error| StoreError::of(dir, error))?;
         let path = dir.join("db");
         let file = File::open(&path).map_err(|source| io_error(&path, source))?;
         // sled creates its files with the umask of the process, and each opening may create new ones.
@@ -118,8 +121,8 @@ impl Store {
             sync_new(dir)?;
         }
         let mut changes = Vec::new();
-        for entry in db.iter() {
-            let (key, value) = entry.map_err(|error| sorted(dir, error))?;
+        for entry in audit_log::others(&db) {
+            let (key, value) = entry.map_err(|error| StoreError::of(dir, error))?;
             changes.push(read(dir, &key, &value)?);
         }
         let is_marked = marker(dir).exists();
@@ -146,6 +149,15 @@ impl Store {
                 Change::PutKey(key) => put(&mut batch, "key", &key.hash.0, key),
                 Change::RetireKey(hash) => put(&mut batch, "retired", &hash.0, hash),
                 Change::PutBar(bar) => put(&mut batch, "bar", bar.device.uuid.as_str(), bar),
+                Change::Access(AccessChange::PutUser(user)) => put(&mut batch, "user", &user.name, user),
+                Change::Access(AccessChange::PutToken(token)) => {
+                    put(&mut batch, "token", &token.hash.0, token)
+                }
+                Change::Audit(entry) => put(&mut batch, audit_log::KIND, &number(entry.number), entry),
+                Change::DropAudit(entry) => {
+                    batch.remove(audit_log::key(*entry).as_str());
+                    Ok(())
+                }
                 Change::DropBar(uuid) => {
                     batch.remove(format!("bar/{uuid}").as_str());
                     Ok(())
@@ -170,9 +182,14 @@ impl Store {
             .map_err(|source| StoreError::Io { path: self.dir.clone(), source: source.into() })?;
         }
         let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
-        written.map_err(|error| sorted(&self.dir, error))?;
+        written.map_err(|error| StoreError::of(&self.dir, error))?;
         self.file.sync_all().map_err(|source| StoreError::Io { path: self.dir.join("db"), source })?;
         self.mark()
+    }
+
+    /// Returns the audit trail. Drop it soon: the store cannot be opened again while it lives.
+    pub(super) fn audit_log(&self) -> AuditLog {
+        AuditLog::new(self.db.clone())
     }
 
     fn mark(&self) -> Result<(), StoreError> {
@@ -226,6 +243,8 @@ fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
         "key" => record(value).map(Change::PutKey),
         "retired" => record::<KeyHash>(value).map(Change::RetireKey),
         "bar" => record::<Bar>(value).map(Change::PutBar),
+        "user" => record(value).map(|user| Change::Access(AccessChange::PutUser(user))),
+        "token" => record(value).map(|token| Change::Access(AccessChange::PutToken(token))),
         _ => return Err(damaged("unknown kind of record".to_owned())),
     };
     change.map_err(|error| damaged(error.to_string()))
@@ -244,14 +263,15 @@ fn sync_new(dir: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn sorted(dir: &Path, error: sled::Error) -> StoreError {
-    match error {
-        sled::Error::Io(source) => StoreError::Io { path: dir.to_owned(), source },
-        sled::Error::CollectionNotFound(_)
-        | sled::Error::Unsupported(_)
-        | sled::Error::ReportableBug(_)
-        | sled::Error::Corruption { .. } => {
-            StoreError::Damaged { dir: dir.to_owned(), why: error.to_string() }
+impl StoreError {
+    /// The error of a store in `dir`.
+    pub(super) fn of(dir: &Path, error: sled::Error) -> Self {
+        match error {
+            sled::Error::Io(source) => Self::Io { path: dir.to_owned(), source },
+            sled::Error::CollectionNotFound(_)
+            | sled::Error::Unsupported(_)
+            | sled::Error::ReportableBug(_)
+            | sled::Error::Corruption { .. } => Self::Damaged { dir: dir.to_owned(), why: error.to_string() },
         }
     }
 }

@@ -1,18 +1,13 @@
 //! `/api/v1/barred-devices`: deleted devices, whose uuids and keys cannot register again.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk};
 use super::devices::fleet_name;
 use crate::fleet::policy::{Bar, World};
-use crate::fleet::records::Records;
 use crate::wire::operator_api::{Allow, BarredView};
-
-type Shared = State<Arc<Records>>;
 
 /// Which devices are listed.
 #[derive(Debug, Deserialize)]
@@ -22,7 +17,7 @@ pub(super) struct Which {
 }
 
 pub(super) async fn list(
-    State(records): Shared,
+    records: Desk,
     Params(Which { fleet }): Params<Which>,
 ) -> Result<Json<Vec<BarredView>>, ApiError> {
     let world = records.world();
@@ -33,11 +28,11 @@ pub(super) async fn list(
 
 /// Returns the device as it was before.
 pub(super) async fn allow(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(Allow { restore }): Body<Allow>,
 ) -> Result<Json<BarredView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let bar = world.find_bar(&device)?;
         let changes = if restore { world.restore_device(bar)? } else { world.allow_device(bar) };
         Ok((view(world, bar), changes))

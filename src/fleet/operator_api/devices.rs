@@ -1,23 +1,20 @@
 //! `/api/v1/devices`.
 
-use std::sync::Arc;
+use std::ops::Deref;
 
 use axum::Json;
-use axum::extract::State;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk};
 use crate::fleet::clock;
-use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
-use crate::fleet::records::Records;
+use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, TagFilter, Tagging, World};
 use crate::fleet::standing::{self, Contact, Standing};
 use crate::wire::operator_api::{
     BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
     PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
-
-type Shared = State<Arc<Records>>;
 
 /// Which devices are listed.
 #[derive(Debug, Deserialize)]
@@ -32,7 +29,7 @@ pub(super) struct Which {
 }
 
 pub(super) async fn list(
-    State(records): Shared,
+    records: Desk,
     Params(which): Params<Which>,
 ) -> Result<Json<Vec<DeviceView>>, ApiError> {
     let wanted = Wanted::new(which.filter, which.fleet, which.provisioning_key)?;
@@ -44,10 +41,7 @@ pub(super) async fn list(
     Ok(Json(views.filter(is_wanted).collect()))
 }
 
-pub(super) async fn show(
-    State(records): Shared,
-    Path(device): Path<String>,
-) -> Result<Json<DeviceDetail>, ApiError> {
+pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Json<DeviceDetail>, ApiError> {
     let world = records.world();
     let device = world.find_device(&device)?;
     let services = device.reported.services.iter().map(|row| ServiceView {
@@ -68,7 +62,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn pin(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(Pin { release }): Body<Pin>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -80,7 +74,7 @@ pub(super) async fn pin(
 }
 
 pub(super) async fn track_fleet(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -88,7 +82,7 @@ pub(super) async fn track_fleet(
 }
 
 pub(super) async fn tag(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(TagDevice { set, remove }): Body<TagDevice>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -97,7 +91,7 @@ pub(super) async fn tag(
 }
 
 pub(super) async fn move_to(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(MoveDevice { fleet }): Body<MoveDevice>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -106,7 +100,7 @@ pub(super) async fn move_to(
 }
 
 pub(super) async fn rename(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(RenameDevice { name }): Body<RenameDevice>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -114,12 +108,9 @@ pub(super) async fn rename(
 }
 
 /// Returns the device as it was before.
-pub(super) async fn delete(
-    State(records): Shared,
-    Path(device): Path<String>,
-) -> Result<Json<DeviceView>, ApiError> {
-    let looking = Arc::clone(&records);
-    let act = move |world: &World| {
+pub(super) async fn delete(records: Desk, Path(device): Path<String>) -> Result<Json<DeviceView>, ApiError> {
+    let looking = records.clone();
+    let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
         let gone = (device.uuid.clone(), view(&looking, world, device));
         Ok((gone, world.delete_devices(&[device], clock::now())?))
@@ -129,13 +120,10 @@ pub(super) async fn delete(
     Ok(Json(gone))
 }
 
-pub(super) async fn pin_many(
-    State(records): Shared,
-    Body(asked): Body<PinMany>,
-) -> Result<Json<BulkView>, ApiError> {
+pub(super) async fn pin_many(records: Desk, Body(asked): Body<PinMany>) -> Result<Json<BulkView>, ApiError> {
     let PinMany { filter, fleet, release, dry_run } = asked;
     let wanted = Wanted::new(Some(filter), fleet, None)?;
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         let fleet = devices.first().map(|device| device.fleet);
         let fleet = fleet.filter(|fleet| devices.iter().all(|device| device.fleet == *fleet));
@@ -147,12 +135,12 @@ pub(super) async fn pin_many(
 }
 
 pub(super) async fn track_many(
-    State(records): Shared,
+    records: Desk,
     Body(asked): Body<TrackMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let TrackMany { filter, fleet, dry_run } = asked;
     let wanted = Wanted::new(Some(filter), fleet, None)?;
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         let changes = world.track_fleet(&devices);
         Ok(bulk(world, &devices, changes, dry_run))
@@ -161,14 +149,11 @@ pub(super) async fn track_many(
 }
 
 /// Sets and removes tags of all devices that match, or of none.
-pub(super) async fn tag_many(
-    State(records): Shared,
-    Body(asked): Body<TagMany>,
-) -> Result<Json<BulkView>, ApiError> {
+pub(super) async fn tag_many(records: Desk, Body(asked): Body<TagMany>) -> Result<Json<BulkView>, ApiError> {
     let TagMany { filter, fleet, set, remove, dry_run } = asked;
     let wanted = Wanted::new(Some(filter), fleet, None)?;
     let tagging = Tagging { set, remove };
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         let changes = world.tag_devices(&devices, &tagging)?;
         let tags: Vec<_> = devices.iter().map(|device| after(&changes, device).tags.clone()).collect();
@@ -181,7 +166,7 @@ pub(super) async fn tag_many(
 
 /// Deletes all devices that match, or none.
 pub(super) async fn delete_many(
-    State(records): Shared,
+    records: Desk,
     Body(asked): Body<DeleteMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let DeleteMany { filter, fleet, provisioning_key, expected, dry_run } = asked;
@@ -190,7 +175,7 @@ pub(super) async fn delete_many(
         return Err(ApiError::bad_request(message));
     }
     let wanted = Wanted::new(filter, fleet, provisioning_key)?;
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         if let Some(expected) = expected.filter(|expected| *expected != devices.len()) {
             return Err(Refusal::MatchChanged { expected, found: devices.len() });
@@ -225,16 +210,20 @@ impl Wanted {
         Ok(Self { filter, fleet, provisioning_key })
     }
 
-    fn of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
+    fn of<'a, W: Deref<Target = World>>(&self, world: &'a Sight<W>) -> Result<Vec<&'a Device>, Refusal> {
+        Ok(world.matching(&self.choice(world)?))
+    }
+
+    fn choice<W: Deref<Target = World>>(&self, world: &Sight<W>) -> Result<Choice, Refusal> {
         let fleet = self.fleet.as_ref().map(|fleet| world.find_fleet(fleet)).transpose()?;
         let key = self.provisioning_key.as_ref().map(|key| world.find_key(None, key)).transpose()?;
         let (fleet, key) = (fleet.map(|fleet| fleet.number), key.map(|key| key.hash.clone()));
-        Ok(world.matching(&Choice { filter: self.filter.clone(), fleet, key }))
+        Ok(Choice { filter: self.filter.clone(), fleet, key })
     }
 
     /// As [`Wanted::of`], but an empty result is a refusal.
-    fn any_of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
-        let devices = self.of(world)?;
+    fn any_of<'a>(&self, world: &'a Acting<'_>) -> Result<Vec<&'a Device>, Refusal> {
+        let devices = world.all_matching(&self.choice(world)?)?;
         if !devices.is_empty() {
             return Ok(devices);
         }
@@ -269,11 +258,11 @@ fn after<'a>(changes: &'a [Change], device: &'a Device) -> &'a Device {
 }
 
 async fn change(
-    records: &Arc<Records>,
+    records: &Desk,
     device: String,
-    act: impl FnOnce(&World, &Device) -> Result<Vec<Change>, Refusal> + Send + 'static,
+    act: impl FnOnce(&Acting<'_>, &Device) -> Result<Vec<Change>, Refusal> + Send + 'static,
 ) -> Result<Json<DeviceView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
         Ok((device.uuid.clone(), act(world, device)?))
     };
@@ -283,7 +272,7 @@ async fn change(
     Ok(Json(view(records, &world, device)))
 }
 
-pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
+pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView {
     let key = device.provisioned_by.as_ref();
     let (last_seen, contact) = records.last_seen(device);
     let Standing { state, why } = standing::of(world, device, contact);

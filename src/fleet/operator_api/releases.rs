@@ -1,18 +1,17 @@
 //! `/api/v1/releases` and `/api/v1/fleets/FLEET/releases`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::ops::Deref;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
-use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
-use crate::fleet::records::Records;
+use super::desk::{Acting, Desk};
+use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, Sight, World};
 use crate::fleet::{clock, render};
 use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ReleaseStatus, ServiceName};
 use crate::wire::compose_file::{self, ComposeFile};
@@ -20,8 +19,6 @@ use crate::wire::operator_api::{
     Composition, CreateRelease, LONGEST_BUILD_LOG, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail,
     ReleaseView,
 };
-
-type Shared = State<Arc<Records>>;
 
 /// The fleet whose releases are meant.
 #[derive(Debug, Deserialize)]
@@ -31,7 +28,7 @@ pub(super) struct Which {
 }
 
 pub(super) async fn list(
-    State(records): Shared,
+    records: Desk,
     Params(which): Params<Which>,
 ) -> Result<Json<Vec<ReleaseView>>, ApiError> {
     let world = records.world();
@@ -41,14 +38,14 @@ pub(super) async fn list(
 }
 
 pub(super) async fn list_of(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
 ) -> Result<Json<Vec<ReleaseView>>, ApiError> {
-    list(State(records), Params(Which { fleet: Some(fleet) })).await
+    list(records, Params(Which { fleet: Some(fleet) })).await
 }
 
 pub(super) async fn show(
-    State(records): Shared,
+    records: Desk,
     Path(release): Path<String>,
     Params(which): Params<Which>,
 ) -> Result<Json<ReleaseDetail>, ApiError> {
@@ -69,12 +66,12 @@ pub(super) async fn show(
 }
 
 pub(super) async fn create(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(asked): Body<CreateRelease>,
 ) -> Result<(StatusCode, Json<ReleaseCreated>), ApiError> {
     let (new, warnings) = checked(asked)?;
-    let act = move |world: &World| world.create_release(world.find_fleet(&fleet)?, new);
+    let act = move |world: &Acting<'_>| world.create_release(world.find_fleet(&fleet)?, new);
     let number = records.act(act).await?;
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
@@ -86,14 +83,14 @@ pub(super) async fn create(
 }
 
 pub(super) async fn patch(
-    State(records): Shared,
+    records: Desk,
     Path(release): Path<String>,
     Params(which): Params<Which>,
     Body(asked): Body<PatchRelease>,
 ) -> Result<Json<ReleaseView>, ApiError> {
     let PatchRelease { status, is_final, is_invalidated, is_passing_tests } = asked;
     let patch = ReleasePatch { status, is_final, is_invalidated, is_passing_tests };
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
         Ok((release.number, world.patch_release(release, patch)?))
     };
@@ -105,19 +102,22 @@ pub(super) async fn patch(
 
 /// Returns the release as it was before.
 pub(super) async fn delete(
-    State(records): Shared,
+    records: Desk,
     Path(release): Path<String>,
     Params(which): Params<Which>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<ReleaseView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
         Ok((view(world, release), world.delete_release(release)?))
     };
     Ok(Json(records.act(act).await?))
 }
 
-fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal> {
+fn number_of<W: Deref<Target = World>>(
+    world: &Sight<W>,
+    fleet: Option<&str>,
+) -> Result<Option<u64>, Refusal> {
     fleet.map(|fleet| world.find_fleet(fleet).map(|fleet| fleet.number)).transpose()
 }
 

@@ -21,9 +21,11 @@ mod filter;
 mod keys;
 mod refusal;
 mod rules;
+mod scope;
 mod types;
 mod world;
 
+pub use super::key_hash::KeyHash;
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
@@ -31,8 +33,9 @@ pub use filter::{BadFilter, Choice, TagFilter};
 pub use keys::{NewKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
 pub use rules::check_device_key;
+pub use scope::Sight;
 pub use types::{
-    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, KeyHash, ProvisioningKey, Release,
-    Reported, ReportedService,
+    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release, Reported,
+    ReportedService,
 };
 pub use world::World;

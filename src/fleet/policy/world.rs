@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
 use super::{Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release};
+use crate::fleet::access::Accounts;
 use crate::model::DeviceUuid;
 
 /// All records of the fleet server.
@@ -17,6 +18,7 @@ pub struct World {
     pub(super) devices: BTreeMap<DeviceUuid, Device>,
     pub(super) keys: BTreeMap<KeyHash, ProvisioningKey>,
     pub(super) bars: Bars,
+    accounts: Accounts,
     /// Keys of devices that were deleted by older versions.
     retired: BTreeSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -64,6 +66,8 @@ impl World {
             }
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
+            Change::Access(change) => self.accounts.apply(change),
+            Change::Audit(_) | Change::DropAudit(_) => {}
         }
     }
 
@@ -81,6 +85,12 @@ impl World {
         self.releases_of(fleet)
             .filter(|release| release.is_trackable())
             .max_by_key(|release| (release.start_timestamp, release.number))
+    }
+
+    /// Returns the users and tokens.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
     }
 
     /// Returns all fleets, oldest first.
@@ -218,7 +228,7 @@ impl World {
         Err(Refusal::NoSuchRelease { given: text.to_owned() })
     }
 
-    fn find_among(
+    pub(super) fn find_among(
         &self,
         text: &str,
         may: impl Fn(&Release) -> bool,
@@ -256,12 +266,12 @@ impl World {
 }
 
 /// Returns whether `text` is a prefix of `id` that is long enough.
-fn begins(id: &str, text: &str) -> bool {
+pub(super) fn begins(id: &str, text: &str) -> bool {
     text.len() >= SHORTEST_PREFIX && id.starts_with(text)
 }
 
 /// Returns the only match, or none.
-fn only_one<T>(
+pub(super) fn only_one<T>(
     what: &'static str,
     given: &str,
     mut fits: impl Iterator<Item = T>,

@@ -1,6 +1,7 @@
 //! The JSON of the fleet server's operator API, both ways. The command line (`cotter`) and the server
 //! (`cotter-fleet`) read and write the same types, so the two cannot drift apart.
 
+pub mod access;
 mod keys;
 
 use std::collections::BTreeMap;
@@ -22,9 +23,9 @@ pub struct ErrorView {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
-    /// A fixed word: `bad_request`, `not_permitted`, `not_found`, `no_match`, `ambiguous`, `refused`,
-    /// `unsupported`, `unsupported_media_type`, `too_large`, `too_slow`, `busy`, `storage`, `no_such_route`,
-    /// `no_such_method`.
+    /// A fixed word: `bad_request`, `not_permitted`, `token_ended`, `too_many_tokens`, `forbidden`, `not_found`, `no_match`,
+    /// `ambiguous`, `refused`, `unsupported`, `unsupported_media_type`, `too_large`, `too_slow`, `busy`, `storage`,
+    /// `no_such_route`, `no_such_method`.
     pub code: String,
     /// What is wrong, and what to do.
     pub message: String,
