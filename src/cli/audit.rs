@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::client::{Client, Connection};
 use super::print;
 use crate::host;
-use crate::wire::operator_api::access::{AuditPage, AuditView, ThingView};
+use crate::wire::operator_api::access::{AuditView, ThingView};
 
 /// Most records that the server returns at once.
 const MOST_OF_A_PAGE: usize = 1000;
@@ -82,7 +82,7 @@ pub(super) async fn run(audit: Audit) -> anyhow::Result<()> {
             ("limit", Some(most.as_str())),
             ("cursor", cursor.as_deref()),
         ];
-        let AuditPage { entries, next } = client.get(&["audit"], &query).await?;
+        let (entries, next) = client.page::<AuditView>(&["audit"], &query).await?;
         left = left.saturating_sub(entries.len());
         for entry in entries {
             if !json {
@@ -91,10 +91,11 @@ pub(super) async fn run(audit: Audit) -> anyhow::Result<()> {
                 return Ok(());
             }
         }
-        cursor = next;
-        if cursor.is_none() {
+        // A server that gives the same page again would be asked for ever.
+        if next.is_none() || next == cursor {
             break;
         }
+        cursor = next;
     }
     if json {
         return Ok(());

@@ -14,12 +14,12 @@ use crate::http::header::HeaderName;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
 use crate::model::text::is_one_line;
-use crate::wire::operator_api::{ErrorView, Failure};
+use crate::wire::operator_api::{ErrorView, Failure, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Most bytes of one response. No list of the server is that long.
+/// Most bytes of one response. No page of a list is that long.
 const LONGEST: usize = 64 << 20;
 
 /// Address and token for a fleet server.
@@ -176,6 +176,41 @@ impl Client {
         self.ask(Method::GET, path, query, None::<&()>).await
     }
 
+    /// Reads a list, page by page: all of it, or the first rows.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut rows = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(rows.len())).min(USUAL_PAGE);
+            let limit = left.to_string();
+            let of_page = [("limit", Some(limit.as_str())), ("cursor", cursor.as_deref())];
+            let query: Vec<_> = query.iter().chain(&of_page).copied().collect();
+            let (page, next) = self.page(path, &query).await?;
+            rows.extend(page);
+            // A server that gives the same page again would be asked for ever.
+            let is_new = next.is_some() && next != cursor;
+            if !is_new || most.is_some_and(|most| rows.len() >= most) {
+                return Ok(rows);
+            }
+            cursor = next;
+        }
+    }
+
+    /// Reads one page of a list, and the cursor of the next one.
+    pub(super) async fn page<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<(Vec<T>, Option<String>), ClientError> {
+        let (page, next) = Box::pin(self.send(Method::GET, path, query, None)).await?;
+        Ok((serde_json::from_slice(&page).map_err(|error| self.unclear(&error))?, next))
+    }
+
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -192,23 +227,25 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
-        let unclear = |error: serde_json::Error| ClientError::NotUnderstood {
-            url: self.server(),
-            why: error.to_string(),
-        };
+        let unclear = |error| self.unclear(&error);
         let body = body.map(serde_json::to_vec).transpose().map_err(unclear)?;
         // `send` is not generic: one copy of it for all types of answers keeps the binary small.
-        let answer = Box::pin(self.send(method, path, query, body)).await?;
+        let (answer, _) = Box::pin(self.send(method, path, query, body)).await?;
         serde_json::from_slice(&answer).map_err(unclear)
     }
 
+    fn unclear(&self, error: &serde_json::Error) -> ClientError {
+        ClientError::NotUnderstood { url: self.server(), why: error.to_string() }
+    }
+
+    /// Returns the body of the answer, and the cursor of the next page if it is a page of a list.
     async fn send(
         &self,
         method: Method,
         path: &[&str],
         query: &[(&str, Option<&str>)],
         body: Option<Vec<u8>>,
-    ) -> Result<Vec<u8>, ClientError> {
+    ) -> Result<(Vec<u8>, Option<String>), ClientError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
@@ -228,9 +265,10 @@ impl Client {
         };
         let answer = self.http.send(request).await.map_err(|failure| self.failed(failure))?;
         let status = answer.status();
+        let next = answer.header(&HeaderName::from_static(NEXT_PAGE)).map(str::to_owned);
         let body = answer.body(LONGEST).await.map_err(|failure| self.failed(failure))?;
         if status.is_success() {
-            return Ok(body);
+            return Ok((body, next));
         }
         match serde_json::from_slice::<ErrorView>(&body) {
             // A token that was accepted once gets the reason why it is not any more.

@@ -1,6 +1,7 @@
 //! Reads the audit trail from the disk, where it is beside the records and not in memory. The records' own writer writes it.
 
 use std::ops::Bound;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Deserialize;
 
@@ -16,7 +17,7 @@ const AFTER: &str = "audit0";
 const MOST_READ: usize = 20_000;
 
 /// The audit trail on disk.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct AuditLog {
     db: sled::Db,
 }
@@ -27,6 +28,27 @@ pub(super) struct Page {
     pub(super) entries: Vec<Entry>,
     /// The next page begins below this number; `None`: there is none.
     pub(super) below: Option<u64>,
+}
+
+/// The audit trail of the store that is open. After a failed write there is none, until the store is opened again: that needs
+/// all handles of the one before to be gone.
+#[derive(Debug, Clone)]
+pub(super) struct SharedLog(Arc<Mutex<Option<AuditLog>>>);
+
+impl SharedLog {
+    pub(super) fn new(log: AuditLog) -> Self {
+        Self(Arc::new(Mutex::new(Some(log))))
+    }
+
+    pub(super) fn set(&self, log: Option<AuditLog>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = log;
+    }
+
+    /// Reads the trail; `None` if there is none now. Blocks, but no act waits for it.
+    pub(super) fn read<T>(&self, read: impl FnOnce(&AuditLog) -> sled::Result<T>) -> Option<sled::Result<T>> {
+        let log = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        log.map(|log| read(&log))
+    }
 }
 
 #[derive(Deserialize)]

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The SHA-256 of a key, as 64 hex digits. Keys themselves are never stored.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHash(pub String);
 

@@ -28,6 +28,9 @@ mod settings;
 mod sightings;
 mod standing;
 mod store;
+mod tally;
+mod targets;
+mod writer;
 
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};

@@ -1,20 +1,16 @@
 //! `/api/v1/audit`: the audit trail.
 
-use axum::Json;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::answer::{ApiError, Params};
 use super::desk::Desk;
+use super::pages::{self, Page};
 use super::users::name_of;
 use crate::fleet::access::{Entry, Outcome, Which};
 use crate::fleet::policy::World;
-use crate::fleet::records::ActError;
-use crate::wire::operator_api::access::{AuditPage, AuditView, ThingView};
-
-/// Records on a page where no number is given, and at most.
-const USUAL: usize = 100;
-const MOST: usize = 1000;
+use crate::wire::operator_api::access::{AuditView, ThingView};
 
 /// Which records are read.
 #[derive(Debug, Deserialize)]
@@ -25,34 +21,21 @@ pub(super) struct Wanted {
     since: Option<Timestamp>,
     until: Option<Timestamp>,
     limit: Option<usize>,
-    /// `next` of the page before.
+    /// From the header of the page before.
     cursor: Option<String>,
 }
 
-pub(super) async fn list(desk: Desk, Params(wanted): Params<Wanted>) -> Result<Json<AuditPage>, ApiError> {
+pub(super) async fn list(desk: Desk, Params(wanted): Params<Wanted>) -> Result<Response, ApiError> {
     let Wanted { fleet, by, since, until, limit, cursor } = wanted;
-    let most = limit.unwrap_or(USUAL);
-    if !(1..=MOST).contains(&most) {
-        return Err(ApiError::bad_request(format!(
-            "limit = {most} is not accepted: it must be from 1 to {MOST}"
-        )));
-    }
-    let below = match cursor {
-        None => u64::MAX,
-        Some(cursor) => cursor.parse().map_err(|_| {
-            ApiError::bad_request("this cursor is not accepted: give `next` of the page before, unchanged")
-        })?,
-    };
-    let fleet = fleet.map(|fleet| desk.world().find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
-    let which = Which { fleet, by, since, until };
-    let reading = desk.clone();
-    let page = tokio::task::spawn_blocking(move || reading.audit_page(&which, below, most)).await;
-    let page = page.unwrap_or(Err(ActError::Stopping))?;
-    let world = desk.world();
-    Ok(Json(AuditPage {
-        entries: page.entries.into_iter().map(|entry| view(&world, entry)).collect(),
-        next: page.below.map(|below| below.to_string()),
-    }))
+    let most = pages::checked(limit)?;
+    let below = pages::cursor(cursor.as_deref(), |cursor| cursor.parse().ok())?.unwrap_or(u64::MAX);
+    pages::page(&desk, move |desk, world| {
+        let fleet = fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
+        let found = desk.audit_page(&Which { fleet, by, since, until }, below, most)?;
+        let rows = found.entries.into_iter().map(|entry| view(world, entry)).collect();
+        Ok(Page::with(rows, found.below.map(|below| below.to_string())))
+    })
+    .await
 }
 
 fn view(world: &World, entry: Entry) -> AuditView {

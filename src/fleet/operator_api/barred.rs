@@ -1,12 +1,15 @@
 //! `/api/v1/barred-devices`: deleted devices, whose uuids and keys cannot register again.
 
 use axum::Json;
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
 use super::devices::fleet_name;
+use super::pages::{self, Page};
 use crate::fleet::policy::{Bar, World};
+use crate::model::DeviceUuid;
 use crate::wire::operator_api::{Allow, BarredView};
 
 /// Which devices are listed.
@@ -14,16 +17,22 @@ use crate::wire::operator_api::{Allow, BarredView};
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     fleet: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
 }
 
 pub(super) async fn list(
     records: Desk,
-    Params(Which { fleet }): Params<Which>,
-) -> Result<Json<Vec<BarredView>>, ApiError> {
-    let world = records.world();
-    let fleet = fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
-    let bars = world.bars().filter(|bar| fleet.is_none_or(|fleet| fleet == bar.device.fleet));
-    Ok(Json(bars.map(|bar| view(&world, bar)).collect()))
+    Params(Which { fleet, limit, cursor }): Params<Which>,
+) -> Result<Response, ApiError> {
+    let after = pages::cursor(cursor.as_deref(), |cursor| DeviceUuid::parse(cursor).ok())?;
+    pages::page(&records, move |_, world| {
+        let fleet = fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
+        let bars = world.bars_after(after.as_ref());
+        let bars = bars.filter(|bar| fleet.is_none_or(|fleet| fleet == bar.device.fleet));
+        Page::of(bars.map(|bar| (bar.device.uuid.to_string(), view(world, bar))), limit)
+    })
+    .await
 }
 
 /// Returns the device as it was before.

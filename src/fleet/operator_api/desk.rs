@@ -3,7 +3,7 @@
 //! Handlers have no other way to the records. So nothing out of a token's scope is found or changed, and every act is in the
 //! audit trail.
 
-use std::sync::{Arc, RwLockReadGuard};
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::StatusCode;
@@ -31,6 +31,9 @@ const LONGEST_PATH: usize = 300;
 
 /// The world in an act.
 pub(super) type Acting<'a> = Sight<&'a World>;
+
+/// The world in an answer.
+pub(super) type Seen = Sight<Arc<World>>;
 
 /// A request: who makes it, what it is for, and why.
 #[derive(Debug)]
@@ -105,8 +108,8 @@ fn reason(given: &[u8]) -> Result<String, ApiError> {
 }
 
 impl Desk {
-    /// Locks the records for reading. Hold the guard only while making an answer, and never across an await.
-    pub(super) fn world(&self) -> Sight<RwLockReadGuard<'_, World>> {
+    /// Returns the records as they are now. Later changes do not reach it.
+    pub(super) fn world(&self) -> Seen {
         Sight::new(self.records.world(), self.scope())
     }
 
@@ -142,12 +145,12 @@ impl Desk {
     ///
     /// As [`Records::audit_page`].
     pub(super) fn audit_page(&self, which: &Which, below: u64, most: usize) -> Result<Page, ActError> {
-        Ok(self.records.audit_page(which, &self.order.caller.scope, below, most)?)
+        self.records.audit_page(which, &self.order.caller.scope, below, most)
     }
 
     /// As [`Records::last_seen`].
-    pub(super) fn last_seen(&self, device: &Device) -> (Option<Timestamp>, Contact) {
-        self.records.last_seen(device)
+    pub(super) fn last_seen(&self, world: &World, device: &Device) -> (Option<Timestamp>, Contact) {
+        self.records.last_seen(world, device)
     }
 
     /// As [`Records::forget`].

@@ -14,6 +14,7 @@ mod devices;
 mod fleets;
 mod keys;
 mod metrics;
+mod pages;
 mod releases;
 mod table;
 mod users;

@@ -43,12 +43,20 @@ impl<W: Deref<Target = World>> Sight<W> {
         self.world.devices().filter(|device| self.scope.has(device.fleet))
     }
 
+    pub fn devices_after(&self, after: Option<&DeviceUuid>) -> impl Iterator<Item = &Device> {
+        self.world.devices_after(after).filter(|device| self.scope.has(device.fleet))
+    }
+
     pub fn releases(&self) -> impl Iterator<Item = &Arc<Release>> {
         self.world.releases().filter(|release| self.scope.has(release.fleet))
     }
 
-    pub fn bars(&self) -> impl Iterator<Item = &Bar> {
-        self.world.bars().filter(|bar| self.scope.has(bar.device.fleet))
+    pub fn releases_after(&self, fleet: Option<u64>, after: u64) -> impl Iterator<Item = &Arc<Release>> {
+        self.world.releases_after(fleet, after).filter(|release| self.scope.has(release.fleet))
+    }
+
+    pub fn bars_after(&self, after: Option<&DeviceUuid>) -> impl Iterator<Item = &Bar> {
+        self.world.bars_after(after).filter(|bar| self.scope.has(bar.device.fleet))
     }
 
     /// As [`World::matching`], for a list.
@@ -110,7 +118,7 @@ impl<W: Deref<Target = World>> Sight<W> {
         if *self.scope == Scope::All {
             return self.world.find_bar(text);
         }
-        let fits = self.bars().filter(|Bar { device, .. }| {
+        let fits = self.bars_after(None).filter(|Bar { device, .. }| {
             device.uuid.as_str() == text || device.name == text || begins(device.uuid.as_str(), text)
         });
         let label = |bar: &&Bar| format!("{} ({})", bar.device.uuid, bar.device.name);
@@ -239,14 +247,11 @@ impl World {
             Change::DropFleet(number) => self.fleet(*number).map_or((None, vec![*number]), |fleet| {
                 (thing("fleet", fleet.uuid.as_str(), Some(&fleet.name)), vec![*number])
             }),
-            Change::PutDevice(device) => match self.device(&device.uuid) {
-                Some(before) if is_report(before, device) => nothing,
-                before => {
-                    let before = before.map(|before| before.fleet);
-                    let (thing, fleets) = of_device(device);
-                    (thing, fleets.into_iter().chain(before).collect())
-                }
-            },
+            Change::PutDevice(device) => {
+                let before = self.device(&device.uuid).map(|before| before.fleet);
+                let (thing, fleets) = of_device(device);
+                (thing, fleets.into_iter().chain(before).collect())
+            }
             Change::DropDevice(uuid) => self.device(uuid).map_or(nothing, of_device),
             Change::PutBar(bar) => of_device(&bar.device),
             Change::DropBar(uuid) => self.bar(uuid).map_or(nothing, |bar| of_device(&bar.device)),
@@ -260,15 +265,14 @@ impl World {
             Change::Access(AccessChange::PutToken(token)) => {
                 (thing("token", token.hash.id(), Some(&token.name)), Vec::new())
             }
-            Change::Counters(_) | Change::RetireKey(_) | Change::Audit(_) | Change::DropAudit(_) => nothing,
+            // Reports change when a release that they name is deleted, also those of a device that was moved away.
+            Change::PutReports(..)
+            | Change::Counters(_)
+            | Change::RetireKey(_)
+            | Change::Audit(_)
+            | Change::DropAudit(_) => nothing,
         }
     }
-}
-
-/// Whether only the report of a device changes, as when a release that it reports is deleted.
-fn is_report(before: &Device, after: &Device) -> bool {
-    let plain = Device { reported: before.reported.clone(), ..after.clone() };
-    plain == *before
 }
 
 fn of_device(device: &Device) -> (Option<Thing>, Vec<u64>) {

@@ -63,15 +63,6 @@ pub struct TokenView {
     pub last_used: Option<Timestamp>,
 }
 
-/// A part of the audit trail, newest first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AuditPage {
-    pub entries: Vec<AuditView>,
-    /// The `cursor` of the next page; null: there is none. A page can have fewer records than asked for, or none, and
-    /// still a next one.
-    pub next: Option<String>,
-}
-
 /// A record of the audit trail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditView {
