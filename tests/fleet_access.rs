@@ -577,7 +577,7 @@ async fn every_act_is_in_the_audit_trail_with_who_why_and_what_became_of_it() {
     }
     let all = site.audit("").await;
     assert_eq!(numbers, all.iter().map(|entry| entry["number"].as_u64().unwrap()).collect::<Vec<_>>());
-    assert_eq!(pages, all.len().div_ceil(3));
+    assert_eq!(pages, all.len().div_ceil(3), "no page is empty");
     for (query, status) in
         [("cursor=x", 400), ("limit=0", 400), ("since=soon", 400), ("cursor=1", 200), ("fleet=no", 404)]
     {

@@ -625,7 +625,7 @@ fn errors_are_one_line_with_their_exit_code() {
     let wrong = lab.run("fleet list --token-file other.token").replace(&lab.serving.url, "<url>");
     assert_snapshot!(wrong, @r"
     --- stderr
-    error: the fleet server at <url>/ does not accept this token; pass the operator.token of its data folder with --token-file or COTTER_TOKEN
+    error: the fleet server at <url>/ does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --token-file open.token"), @r"

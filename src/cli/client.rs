@@ -219,6 +219,18 @@ impl Client {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
+    /// Asks for an answer of any length. The caller reads it.
+    #[cfg(feature = "server")]
+    pub(super) async fn stream(&self, path: &[&str]) -> Result<http::Answer, ClientError> {
+        let request = Request::new(Method::GET, self.route(path), WITHIN).without_deadline();
+        let answer = self.http.send(request.bearer(&self.token)).await.map_err(|why| self.failed(why))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        Err(self.refused(status, &answer.beginning().await))
+    }
+
     /// Sends a request to the route with these path segments. A segment may be any text; it is escaped.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
@@ -246,10 +258,7 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<Vec<u8>>,
     ) -> Result<(Vec<u8>, Option<String>), ClientError> {
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
-        }
+        let mut url = self.route(path);
         for (name, value) in query {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
@@ -270,13 +279,25 @@ impl Client {
         if status.is_success() {
             return Ok((body, next));
         }
-        match serde_json::from_slice::<ErrorView>(&body) {
+        Err(self.refused(status, &body))
+    }
+
+    fn route(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        url
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ErrorView>(body) {
             // A token that was accepted once gets the reason why it is not any more.
             Ok(ErrorView { error }) if status == StatusCode::UNAUTHORIZED && error.code != "token_ended" => {
-                Err(ClientError::WrongToken { url: self.server() })
+                ClientError::WrongToken { url: self.server() }
             }
-            Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),
-            Err(_) => Err(ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") }),
+            Ok(ErrorView { error: failure }) => ClientError::Answer { failure },
+            Err(_) => ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") },
         }
     }
 

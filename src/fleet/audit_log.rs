@@ -1,4 +1,5 @@
-//! Reads the audit trail from the disk, where it is beside the records and not in memory. The records' own writer writes it.
+//! Reads the audit trail from the disk, where it is beside the records and not in memory. The writer of the records writes
+//! it, too.
 
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,9 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use serde::Deserialize;
 
 use super::access::{Entry, Scope, Which};
-
-/// The kind of the records in the store.
-pub(super) const KIND: &str = "audit";
+use super::record::{self, AUDIT};
 
 /// The first key after all of the audit trail: the character after '/' is '0'.
 const AFTER: &str = "audit0";
@@ -57,14 +56,15 @@ struct Read {
 }
 
 /// Returns the key of a record.
-pub(super) fn key(number: u64) -> String {
-    format!("{KIND}/{number:020}")
+fn key(number: u64) -> String {
+    format!("{AUDIT}/{}", record::number(number))
 }
 
-/// Returns all of a store but the audit trail.
-pub(super) fn others(db: &sled::Db) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> {
+/// Returns all records of a store, but of the audit trail only the newest, because it is read when the server starts.
+pub(super) fn without_old(db: &sled::Db) -> impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>> {
+    let newest = AuditLog::new(db.clone()).range(u64::MAX).next_back();
     let before = db.range(..key(0).into_bytes());
-    before.chain(db.range(AFTER.as_bytes()..))
+    before.chain(newest).chain(db.range(AFTER.as_bytes()..))
 }
 
 impl AuditLog {
@@ -77,7 +77,7 @@ impl AuditLog {
     /// # Errors
     ///
     /// The store's own.
-    pub(super) fn newest(&self) -> sled::Result<u64> {
+    fn newest(&self) -> sled::Result<u64> {
         let last = self.range(u64::MAX).next_back().transpose()?;
         Ok(last.and_then(|(key, _)| number_of(&key)).unwrap_or(0))
     }
@@ -194,7 +194,7 @@ mod tests {
         let of = Which { fleet: Some(1), ..by };
         assert_eq!(read(&of, &Scope::All), [25, 15, 5]);
         assert_eq!(log.newest().unwrap(), 25);
-        assert_eq!(others(&log.db).count(), 3);
+        assert_eq!(without_old(&log.db).count(), 4);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! each device. `device_api` and `operator_api` are the two APIs.
 
 pub mod access;
+pub mod backup;
 pub mod device_api;
 pub mod operator_api;
 pub mod policy;
@@ -19,9 +20,11 @@ mod gate;
 mod key_hash;
 mod metrics;
 mod names;
+mod record;
 mod records;
 mod render;
 mod report;
+mod restore;
 mod secret;
 mod server;
 mod settings;
@@ -32,6 +35,7 @@ mod tally;
 mod targets;
 mod writer;
 
+pub use restore::{RestoreError, restore};
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};
 

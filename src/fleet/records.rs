@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -39,8 +38,6 @@ pub(super) struct Records {
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
     poll_interval: Duration,
-    /// The number of the newest record of the audit trail.
-    audited: AtomicU64,
     trail: SharedLog,
     /// The folder of the store.
     dir: PathBuf,
@@ -109,9 +106,7 @@ impl Records {
         let sightings = dir.join(sightings::FILE);
         let dir = dir.join("store");
         let (store, changes) = Store::open(&dir)?;
-        let log = store.audit_log();
-        let audited = log.newest().map_err(|error| StoreError::of(&dir, error))?;
-        let trail = SharedLog::new(log);
+        let trail = SharedLog::new(store.audit_log());
         let world = World::of(changes);
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
             .into_iter()
@@ -122,8 +117,7 @@ impl Records {
         let writer = Writer::start(store, Arc::clone(&world), trail.clone())?;
         let targets = Targets::new(poll_interval);
         let live = RwLock::new(live);
-        let audited = AtomicU64::new(audited);
-        Ok(Self { audited, trail, dir, world, writer, targets, live, sightings, poll_interval, _lock: lock })
+        Ok(Self { trail, dir, world, writer, targets, live, sightings, poll_interval, _lock: lock })
     }
 
     /// Returns the records as they are now. Later changes do not reach it.
@@ -183,11 +177,6 @@ impl Records {
         let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
         take(&live.reports_left, uuid, "reports")?;
         Ok(reporting)
-    }
-
-    /// Returns the number of the next record of the audit trail. Call it in an act, so that numbers ascend.
-    pub(super) fn next_audit(&self) -> u64 {
-        self.audited.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// Reads the newest records of the audit trail below a number. Blocks.

@@ -9,23 +9,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::access::AccessChange;
 use super::audit_log::{self, AuditLog};
-use super::policy::{Bar, Change, Device, KeyHash, Reported};
-use crate::model::DeviceUuid;
+use super::policy::Change;
+use super::record::{self, BadRecord, Entry};
 use crate::ownership::{self, NotOurs};
-
-/// Version of the records' format. Records of older versions are read, too; fields that they do not have get defaults. A
-/// server that knows only an older version refuses this store: one that knows version 1 would accept a revoked provisioning
-/// key, and one that knows version 2 would lose reports, which had no records of
-/// their own, and has no users.
-const VERSION: u32 = 3;
-
-/// The first version in which reports are records of their own.
-const OWN_REPORTS: u32 = 3;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -91,20 +81,12 @@ impl FolderLock {
     }
 }
 
-#[derive(Serialize)]
-struct Written<'a, T> {
-    v: u32,
-    record: &'a T,
-}
-
+/// A record in the database, under the key `kind/id`.
 #[derive(Deserialize)]
-struct Read<T> {
-    record: T,
-}
-
-#[derive(Deserialize)]
-struct ReadVersion {
+struct Stored<'a> {
     v: u32,
+    #[serde(borrow)]
+    record: &'a RawValue,
 }
 
 impl Store {
@@ -129,16 +111,16 @@ impl Store {
             sync_new(dir)?;
         }
         let (mut changes, mut old) = (Vec::new(), Vec::new());
-        for entry in audit_log::others(&db) {
+        for entry in audit_log::without_old(&db) {
             let (key, value) = entry.map_err(|error| StoreError::of(dir, error))?;
-            let (change, reports) = read(dir, &key, &value)?;
-            if let Some(reports) = reports {
-                old.extend([change.clone(), reports.clone()]);
-                changes.push(reports);
+            let (read, version) = read(dir, &key, &value)?;
+            // A record that has become several is written as these, so that no later change of one drops the others.
+            if version < record::VERSION && read.len() > 1 {
+                old.extend(read.iter().cloned());
             }
-            changes.push(change);
+            changes.extend(read);
         }
-        let is_marked = marker(dir).exists();
+        let is_marked = Self::marker(dir).exists();
         if is_marked && changes.is_empty() {
             let why = "they are empty, and were not before".to_owned();
             return Err(StoreError::Damaged { dir: dir.to_owned(), why });
@@ -148,6 +130,11 @@ impl Store {
             store.commit(&old)?;
         }
         Ok((store, changes))
+    }
+
+    /// Returns the path of the marker file. It is next to the store, because the content of the store may be lost.
+    pub(super) fn marker(dir: &Path) -> PathBuf {
+        dir.with_extension("begun")
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -161,48 +148,19 @@ impl Store {
     /// Then the content of the disk is unknown: drop the store and open it again.
     pub(super) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
+        let failed = |source: serde_json::Error| io_error(&self.dir, source.into());
         for change in changes {
-            match change {
-                Change::Counters(counters) => put(&mut batch, "counters", "", counters),
-                Change::PutFleet(fleet) => put(&mut batch, "fleet", &number(fleet.number), fleet),
-                Change::PutRelease(release) => put(&mut batch, "release", &number(release.number), release),
-                Change::PutDevice(device) => put(&mut batch, "device", device.uuid.as_str(), device),
-                Change::PutReports(uuid, reported) => put(&mut batch, "reports", uuid.as_str(), reported),
-                Change::PutKey(key) => put(&mut batch, "key", &key.hash.0, key),
-                Change::RetireKey(hash) => put(&mut batch, "retired", &hash.0, hash),
-                Change::PutBar(bar) => put(&mut batch, "bar", bar.device.uuid.as_str(), bar),
-                Change::Access(AccessChange::PutUser(user)) => put(&mut batch, "user", &user.name, user),
-                Change::Access(AccessChange::PutToken(token)) => {
-                    put(&mut batch, "token", &token.hash.0, token)
-                }
-                Change::Audit(entry) => put(&mut batch, audit_log::KIND, &number(entry.number), entry),
-                Change::DropAudit(entry) => {
-                    batch.remove(audit_log::key(*entry).as_str());
-                    Ok(())
-                }
-                Change::DropBar(uuid) => {
-                    batch.remove(format!("bar/{uuid}").as_str());
-                    Ok(())
-                }
-                Change::DropDevice(uuid) => {
-                    batch.remove(format!("device/{uuid}").as_str());
-                    batch.remove(format!("reports/{uuid}").as_str());
-                    Ok(())
-                }
-                Change::DropKey(hash) => {
-                    batch.remove(format!("key/{}", hash.0).as_str());
-                    Ok(())
-                }
-                Change::DropFleet(fleet) => {
-                    batch.remove(format!("fleet/{}", number(*fleet)).as_str());
-                    Ok(())
-                }
-                Change::DropRelease(release) => {
-                    batch.remove(format!("release/{}", number(*release)).as_str());
-                    Ok(())
+            for entry in record::entries(change).map_err(failed)? {
+                match entry {
+                    Entry::Put { kind, id, json } => {
+                        let mut value = format!("{{\"v\":{},\"record\":", record::VERSION).into_bytes();
+                        value.extend_from_slice(&json);
+                        value.push(b'}');
+                        batch.insert(format!("{kind}/{id}").as_bytes(), value);
+                    }
+                    Entry::Drop { kind, id } => batch.remove(format!("{kind}/{id}").as_bytes()),
                 }
             }
-            .map_err(|source| StoreError::Io { path: self.dir.clone(), source: source.into() })?;
         }
         let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
         written.map_err(|error| StoreError::of(&self.dir, error))?;
@@ -219,18 +177,13 @@ impl Store {
         if self.is_marked.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let path = marker(&self.dir);
+        let path = Self::marker(&self.dir);
         let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
         let made = made.and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
         made.map_err(|source| StoreError::Io { path, source })?;
         self.is_marked.store(true, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Returns the path of the marker file. It is next to the store, because the content of the store may be lost.
-fn marker(dir: &Path) -> PathBuf {
-    dir.with_extension("begun")
 }
 
 fn io_error(path: &Path, source: io::Error) -> StoreError {
@@ -241,60 +194,17 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-fn number(number: u64) -> String {
-    format!("{number:020}")
-}
-
-fn put<T: Serialize>(batch: &mut sled::Batch, kind: &str, id: &str, record: &T) -> serde_json::Result<()> {
-    let value = serde_json::to_vec(&Written { v: VERSION, record })?;
-    batch.insert(format!("{kind}/{id}").as_bytes(), value);
-    Ok(())
-}
-
-/// Reads a record; and the reports of a device, if an older version wrote them into its record.
-fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Change, Option<Change>), StoreError> {
+/// Reads a record, and the version in which it was written.
+fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Vec<Change>, u32), StoreError> {
     let key = String::from_utf8_lossy(key);
     let damaged = |why: String| StoreError::Damaged { dir: dir.to_owned(), why: format!("{key}: {why}") };
-    let version: ReadVersion = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
-    if version.v > VERSION {
-        return Err(StoreError::Newer { dir: dir.to_owned() });
-    }
+    let stored: Stored<'_> = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
     let (kind, id) = key.split_once('/').unwrap_or_default();
-    let mut reports = None;
-    let change = match kind {
-        "counters" => record(value).map(Change::Counters),
-        "fleet" => record(value).map(Change::PutFleet),
-        "release" => record(value).map(Change::PutRelease),
-        "device" if version.v < OWN_REPORTS => record(value).map(|device: OldDevice| {
-            reports = Some(Change::PutReports(device.device.uuid.clone(), device.reported));
-            Change::PutDevice(device.device)
-        }),
-        "device" => record(value).map(Change::PutDevice),
-        "reports" => {
-            let uuid = DeviceUuid::parse(id).map_err(|error| damaged(error.to_string()))?;
-            record(value).map(|reported| Change::PutReports(uuid, reported))
-        }
-        "key" => record(value).map(Change::PutKey),
-        "retired" => record::<KeyHash>(value).map(Change::RetireKey),
-        "bar" => record::<Bar>(value).map(Change::PutBar),
-        "user" => record(value).map(|user| Change::Access(AccessChange::PutUser(user))),
-        "token" => record(value).map(|token| Change::Access(AccessChange::PutToken(token))),
-        _ => return Err(damaged("unknown kind of record".to_owned())),
-    };
-    Ok((change.map_err(|error| damaged(error.to_string()))?, reports))
-}
-
-/// A device's record of version 1 or 2.
-#[derive(Deserialize)]
-struct OldDevice {
-    #[serde(flatten)]
-    device: Device,
-    #[serde(default)]
-    reported: Reported,
-}
-
-fn record<T: DeserializeOwned>(value: &[u8]) -> serde_json::Result<T> {
-    serde_json::from_slice(value).map(|read: Read<T>| read.record)
+    match record::read(kind, id, stored.v, stored.record.get()) {
+        Ok(changes) => Ok((changes, stored.v)),
+        Err(BadRecord::Newer) => Err(StoreError::Newer { dir: dir.to_owned() }),
+        Err(BadRecord::Form(why)) => Err(damaged(why)),
+    }
 }
 
 /// Syncs a new store, so that its settings and its name survive a power cut, too.

@@ -65,6 +65,12 @@ impl Accounts {
         }
     }
 
+    /// Returns a change for each record. Applied to empty accounts, they make these.
+    pub fn records(&self) -> impl Iterator<Item = AccessChange> {
+        let users = self.users.values().cloned().map(AccessChange::PutUser);
+        users.chain(self.tokens.values().cloned().map(AccessChange::PutToken))
+    }
+
     /// Returns the users, by name.
     pub fn users(&self) -> impl Iterator<Item = &User> {
         self.users.values()

@@ -32,7 +32,7 @@ pub enum Permission {
     Fleets,
     /// Read the audit trail.
     Audit,
-    /// Manage users and tokens.
+    /// Manage users and tokens, and back up all records.
     Administer,
 }
 
@@ -99,7 +99,7 @@ impl Permission {
             Self::Keys => "create and revoke provisioning keys",
             Self::Fleets => "create, change, rename and delete fleets",
             Self::Audit => "read the audit trail",
-            Self::Administer => "manage users and tokens",
+            Self::Administer => "manage users and tokens, and back up all records",
         }
     }
 }

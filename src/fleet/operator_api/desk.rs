@@ -67,17 +67,17 @@ impl Order {
 
     /// Records in the audit trail that this request was refused.
     pub(super) async fn refused(self: &Arc<Self>, records: &Arc<Records>, outcome: Outcome) {
-        let (order, numbers) = (Arc::clone(self), Arc::clone(records));
-        let act = move |_: &World| Ok(((), vec![order.entry(numbers.next_audit(), outcome).into()]));
+        let order = Arc::clone(self);
+        let act = move |world: &World| Ok(((), vec![order.entry(world, outcome).into()]));
         if let Err(error) = records.act(act).await {
             log_failure(&error);
         }
     }
 
-    fn entry(&self, number: u64, outcome: Outcome) -> Entry {
+    fn entry(&self, world: &World, outcome: Outcome) -> Entry {
         let Caller { by, from, .. } = &self.caller;
         Entry {
-            number,
+            number: world.audited() + 1,
             at: clock::now(),
             by: by.clone(),
             from: from.map(|from| from.to_string()),
@@ -123,13 +123,13 @@ impl Desk {
         T: Send + 'static,
         F: FnOnce(&Acting<'_>) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
     {
-        let (records, order) = (Arc::clone(&self.records), Arc::clone(&self.order));
+        let order = Arc::clone(&self.order);
         let audited = move |world: &World| {
             let sight = Sight::new(world, Arc::clone(&order.caller.scope));
             let (answer, mut changes) = act(&sight)?;
             sight.check(&changes)?;
             if !changes.is_empty() {
-                let mut entry = order.entry(records.next_audit(), Outcome::Done);
+                let mut entry = order.entry(world, Outcome::Done);
                 let (things, count, fleets) = world.things(&changes, MOST_THINGS);
                 (entry.things, entry.count, entry.fleets) = (things, count, fleets.into_iter().collect());
                 changes.push(entry.into());

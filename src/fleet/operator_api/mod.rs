@@ -8,6 +8,7 @@
 
 mod answer;
 mod audit;
+mod backup;
 mod barred;
 mod desk;
 mod devices;

@@ -2,7 +2,7 @@
 
 use super::way::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
-use super::{audit, barred, devices, fleets, keys, metrics, openapi, releases, users};
+use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users};
 use crate::fleet::access::Permission::{Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See};
 
 /// The routes below `/api/v1`.
@@ -126,6 +126,7 @@ fn of_access() -> Vec<Route> {
             "/tokens/{token}/revoke",
             vec![way(Post, Administer, "revoke a token", users::revoke_token).of_the_server()],
         ),
+        ("/backup", vec![way(Get, Administer, "back up all records", backup::download).of_the_server()]),
         ("/audit", vec![way(Get, Audit, "read the audit trail", audit::list)]),
     ]
 }

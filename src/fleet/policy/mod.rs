@@ -22,6 +22,7 @@ mod keys;
 mod refusal;
 mod rules;
 mod scope;
+mod snapshot;
 mod types;
 mod world;
 

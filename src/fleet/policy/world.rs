@@ -24,9 +24,11 @@ pub struct World {
     pub(super) reports: OrdMap<DeviceUuid, Arc<Reported>>,
     pub(super) keys: OrdMap<KeyHash, Arc<ProvisioningKey>>,
     pub(super) bars: Bars,
-    accounts: Accounts,
+    pub(super) accounts: Accounts,
+    /// The number of the newest record of the audit trail.
+    audited: u64,
     /// Keys of devices that were deleted by older versions.
-    retired: OrdSet<KeyHash>,
+    pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
     by_key: OrdMap<KeyHash, DeviceUuid>,
     /// Devices by name. Several, because records of older versions may have a name twice.
@@ -101,7 +103,8 @@ impl World {
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
             Change::Access(change) => self.accounts.apply(change),
-            Change::Audit(_) | Change::DropAudit(_) => {}
+            Change::Audit(entry) => self.audited = self.audited.max(entry.number),
+            Change::DropAudit(_) => {}
         }
     }
 
@@ -158,6 +161,12 @@ impl World {
     #[must_use]
     pub fn accounts(&self) -> &Accounts {
         &self.accounts
+    }
+
+    /// Returns the number of the newest record of the audit trail; 0 if there is none.
+    #[must_use]
+    pub fn audited(&self) -> u64 {
+        self.audited
     }
 
     /// Returns all fleets, oldest first.
