@@ -6,10 +6,15 @@
 #[path = "support/desk.rs"]
 mod desk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use cotter::fleet::access::{Accounts, NewToken, Role, Scope};
-use cotter::fleet::policy::KeyHash;
+use cotter::fleet::policy::{
+    Change, KeyHash, NewDevice, NewFleet, NewRelease, NewService, ReleasePatch, Reported, Sight, Tagging,
+    World,
+};
+use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use desk::Desk;
 use jiff::{SignedDuration, Timestamp};
 use reqwest::Method;
@@ -121,6 +126,108 @@ fn an_admin_reaches_all_fleets_and_a_token_for_some_reaches_one_at_least() {
     assert_eq!(some(Role::Admin, &[1]), Err("admin_of_some"));
     assert_eq!(some(Role::Operator, &[]), Err("no_fleets"));
     assert_eq!(some(Role::Operator, &[1]), Ok(()));
+}
+
+/// Two fleets, `lab` (number 1) and `vault` (2), with a device each; that of the vault was moved there from the lab.
+fn two_fleets() -> World {
+    let mut world = World::default();
+    let put =
+        |world: &mut World, changes: Vec<Change>| changes.into_iter().for_each(|change| world.apply(change));
+    for name in ["lab", "vault"] {
+        let uuid = AppId::parse(format!("uuid-of-{name}")).unwrap();
+        let key = KeyHash(format!("key-of-{name}"));
+        let new = NewFleet { uuid, name: name.into(), created: at(0), key, registry: None };
+        let changes = world.create_fleet(new).unwrap();
+        put(&mut world, changes);
+    }
+    let image = format!("registry.example/web@sha256:{}", "a".repeat(64));
+    let web = NewService { image: ImageRef::parse(&image).unwrap(), composition: serde_json::Map::new() };
+    let release = NewRelease {
+        commit: Commit::parse("first").unwrap(),
+        status: ReleaseStatus::Success,
+        is_final: true,
+        is_passing_tests: true,
+        start_timestamp: at(0),
+        services: [(ServiceName::parse("web").unwrap(), web)].into(),
+        networks: BTreeMap::new(),
+        volumes: BTreeMap::new(),
+        build_log: None,
+    };
+    let (_, changes) = world.create_release(world.find_fleet("lab").unwrap(), release).unwrap();
+    put(&mut world, changes);
+    for (name, uuid) in [("porch", A), ("safe", B)] {
+        let new = NewDevice {
+            uuid: DeviceUuid::parse(uuid).unwrap(),
+            name: name.into(),
+            device_type: "board".into(),
+            key: KeyHash(format!("of-{name}")),
+            by: KeyHash("key-of-lab".into()),
+            created: at(1),
+            tags: BTreeMap::new(),
+        };
+        let (_, changes) = world.register(new).unwrap();
+        put(&mut world, changes);
+    }
+    let running = Reported { running: Some(1), ..Reported::default() };
+    put(&mut world, vec![Change::PutReports(DeviceUuid::parse(B).unwrap(), running)]);
+    let moved = world.move_device(world.find_device("safe").unwrap(), world.find_fleet("vault").unwrap());
+    put(&mut world, moved);
+    world
+}
+
+/// The last check of every act: whatever a search may have found, a change out of scope is refused, with all of its act.
+#[test]
+fn no_change_out_of_scope_passes_the_last_check() {
+    let world = two_fleets();
+    let sight = Sight::new(&world, Arc::new(Scope::Fleets([1].into())));
+    let fleet = |name: &str| world.find_fleet(name).unwrap();
+    let device = |name: &str| world.find_device(name).unwrap();
+    let release = world.find_release(None, "first").unwrap();
+    let both = [device("porch"), device("safe")];
+    let new_fleet = NewFleet {
+        uuid: AppId::parse("uuid-of-third").unwrap(),
+        name: "third".into(),
+        created: at(0),
+        key: KeyHash("key-of-third".into()),
+        registry: None,
+    };
+    let tagging = Tagging { set: [("a".to_owned(), "b".to_owned())].into(), remove: Vec::new() };
+    let key = |hash: &str| world.provisioning_key(&KeyHash(hash.to_owned())).unwrap();
+    let user = accounts().add_user("ben".into(), at(0)).unwrap().remove(0);
+    for (what, changes, is_within) in [
+        ("its device", world.rename_device(device("porch"), "x".into()).unwrap(), true),
+        ("another's device", world.rename_device(device("safe"), "x".into()).unwrap(), false),
+        ("a device of each", world.tag_devices(&both, &tagging).unwrap(), false),
+        ("a device that leaves", world.move_device(device("porch"), fleet("vault")), false),
+        ("a device that comes", world.move_device(device("safe"), fleet("lab")), false),
+        ("its device, deleted", world.delete_devices(&both[..1], at(2)).unwrap(), true),
+        ("another's device, deleted", world.delete_devices(&both[1..], at(2)).unwrap(), false),
+        (
+            "its release, which another's device reports",
+            world.delete_fleet(fleet("lab"), true, at(2)).unwrap(),
+            true,
+        ),
+        ("another's fleet", world.delete_fleet(fleet("vault"), true, at(2)).unwrap(), false),
+        ("a new fleet", world.create_fleet(new_fleet).unwrap(), false),
+        ("its key", world.revoke_key(key("key-of-lab"), at(2)), true),
+        ("another's key", world.revoke_key(key("key-of-vault"), at(2)), false),
+        (
+            "its release",
+            world
+                .patch_release(
+                    release,
+                    ReleasePatch { is_invalidated: Some(true), ..ReleasePatch::default() },
+                )
+                .unwrap(),
+            true,
+        ),
+        ("a user", vec![Change::Access(user)], false),
+    ] {
+        assert!(!changes.is_empty(), "{what}");
+        assert_eq!(sight.check(&changes).is_ok(), is_within, "{what}");
+        let all = Sight::new(&world, Arc::new(Scope::All));
+        assert_eq!(all.check(&changes), Ok(()), "{what}");
+    }
 }
 
 /// A server with two fleets, `lab` and `vault`, each with a device, a release and a key.
@@ -349,6 +456,10 @@ async fn a_token_for_some_fleets_changes_nothing_of_others() {
     let (status, answer) =
         site.ask(&scoped, Method::POST, "/devices/porch/pin", json!({ "release": "first-vault" })).await;
     assert_eq!((status, message(&answer).contains("vault only")), (404, false), "{answer}");
+    let (status, answer) =
+        site.ask(&scoped, Method::POST, "/devices/porch/rename", json!({ "name": "safe" })).await;
+    let said = "a device of another fleet has the name \"safe\" already; choose another";
+    assert_eq!((status, message(&answer)), (409, said));
     assert_eq!(world().await, before, "nothing was changed so far");
     let tags = json!({ "filter": "ring=canary", "fleet": "lab", "set": { "mine": "" } });
     let (status, answer) = site.ask(&scoped, Method::POST, "/devices/tags", tags).await;

@@ -179,6 +179,7 @@ impl From<Refusal> for ApiError {
             | Refusal::CommitTaken { .. }
             | Refusal::NoImages { .. }
             | Refusal::NameTaken { .. }
+            | Refusal::NameTakenBeyond { .. }
             | Refusal::KeyNameTaken { .. }
             | Refusal::KeyEnded { .. }
             | Refusal::TooManyRegistrations { .. }

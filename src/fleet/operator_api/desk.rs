@@ -11,7 +11,7 @@ use axum::http::request::Parts;
 use jiff::Timestamp;
 
 use super::answer::{ApiError, log_failure};
-use super::way::Needs;
+use super::needs::Needs;
 use crate::fleet::access::{Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
@@ -126,7 +126,7 @@ impl Desk {
         let order = Arc::clone(&self.order);
         let audited = move |world: &World| {
             let sight = Sight::new(world, Arc::clone(&order.caller.scope));
-            let (answer, mut changes) = act(&sight)?;
+            let (answer, mut changes) = act(&sight).map_err(|refusal| sight.told(refusal))?;
             sight.check(&changes)?;
             if !changes.is_empty() {
                 let mut entry = order.entry(world, Outcome::Done);

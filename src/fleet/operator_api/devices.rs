@@ -268,9 +268,9 @@ pub(super) fn bulk(
 
 /// Returns the devices as these changes leave them.
 fn by_uuid(changes: &[Change]) -> HashMap<&DeviceUuid, &Device> {
-    let changed = changes.iter().filter_map(|change| match change {
-        Change::PutDevice(device) => Some((&device.uuid, device)),
-        _ => None,
+    let changed = changes.iter().filter_map(|change| {
+        let Change::PutDevice(device) = change else { return None };
+        Some((&device.uuid, device))
     });
     changed.collect()
 }

@@ -15,6 +15,7 @@ mod devices;
 mod fleets;
 mod keys;
 mod metrics;
+mod needs;
 mod pages;
 mod releases;
 mod table;

@@ -1,6 +1,6 @@
 //! The table of routes: for each method its permission, its words in the audit trail, and its handler.
 
-use super::way::Method::{Delete, Get, Patch, Post};
+use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users};
 use crate::fleet::access::Permission::{Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See};

@@ -6,31 +6,14 @@ use axum::extract::{Extension, Request, State};
 use axum::handler::Handler;
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::routing::{MethodRouter, on};
 
 use super::answer::{ApiError, Failed};
 use super::desk::Order;
+use super::needs::{Method, Needs};
 use crate::fleet::access::{Outcome, Permission, Reach, Scope};
 use crate::fleet::gate::{Caller, Gate};
 use crate::fleet::records::Records;
-
-/// A method of HTTP.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::fleet) enum Method {
-    Get,
-    Post,
-    Patch,
-    Delete,
-}
-
-/// What a request needs, and what it is for, in the words of the audit trail.
-#[derive(Debug, Clone, Copy)]
-pub(in crate::fleet) struct Needs {
-    pub(in crate::fleet) method: Method,
-    pub(in crate::fleet) permission: Permission,
-    pub(in crate::fleet) reach: Reach,
-    pub(in crate::fleet) what: &'static str,
-}
 
 /// A method of a route: what it needs, and its handler.
 pub(in crate::fleet) struct Way {
@@ -40,26 +23,6 @@ pub(in crate::fleet) struct Way {
 
 /// A route: its path, and its methods.
 pub(in crate::fleet) type Route = (&'static str, Vec<Way>);
-
-impl Method {
-    pub(in crate::fleet) fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Patch => "PATCH",
-            Self::Delete => "DELETE",
-        }
-    }
-
-    fn filter(self) -> MethodFilter {
-        match self {
-            Self::Get => MethodFilter::GET,
-            Self::Post => MethodFilter::POST,
-            Self::Patch => MethodFilter::PATCH,
-            Self::Delete => MethodFilter::DELETE,
-        }
-    }
-}
 
 /// A method of a route that a token for some fleets may use, too, for these fleets.
 pub(super) fn way<H, T>(method: Method, permission: Permission, what: &'static str, handler: H) -> Way

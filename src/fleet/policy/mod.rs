@@ -19,6 +19,7 @@ mod acts_release;
 mod bars;
 mod filter;
 mod keys;
+mod matches;
 mod refusal;
 mod rules;
 mod scope;

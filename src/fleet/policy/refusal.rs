@@ -50,6 +50,10 @@ pub enum Refusal {
     #[error("device {uuid} has the name {name:?} already; choose another, or rename that one first")]
     NameTaken { name: String, uuid: DeviceUuid },
 
+    /// As [`Refusal::NameTaken`], for a token of some fleets, when the other device is of another one.
+    #[error("a device of another fleet has the name {name:?} already; choose another")]
+    NameTakenBeyond { name: String },
+
     #[error(
         "release {commit} is {status}, and only a successful release can be a target; wait for its build, or pick another"
     )]
@@ -157,7 +161,7 @@ impl Refusal {
             Self::BadText { .. } => "bad_text",
             Self::BadDeviceKey { .. } => "bad_device_key",
             Self::OutOfRange { .. } => "out_of_range",
-            Self::NameTaken { .. } => "name_taken",
+            Self::NameTaken { .. } | Self::NameTakenBeyond { .. } => "name_taken",
             Self::NotSuccessful { .. } => "not_successful",
             Self::OtherFleet { .. } => "other_fleet",
             Self::FinalIsForGood { .. } => "final_is_for_good",

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use super::world::{begins, only_one};
+use super::matches::{begins, only_one};
 use super::{Bar, Change, Choice, Device, Fleet, ProvisioningKey, Refusal, Release, World};
 use crate::fleet::access::{AccessChange, Scope, Thing};
 use crate::model::DeviceUuid;
@@ -195,6 +195,19 @@ impl<W: Deref<Target = World>> Sight<W> {
         match changes.iter().all(is_within) {
             true => Ok(()),
             false => Err(Refusal::OutOfScope { what: "record", given: String::new(), fleets: self.names() }),
+        }
+    }
+
+    /// Returns a refusal of the policy without what is out of scope.
+    #[must_use]
+    pub fn told(&self, refusal: Refusal) -> Refusal {
+        match refusal {
+            Refusal::NameTaken { name, uuid }
+                if self.world.device(&uuid).is_some_and(|device| !self.scope.has(device.fleet)) =>
+            {
+                Refusal::NameTakenBeyond { name }
+            }
+            other => other,
         }
     }
 
