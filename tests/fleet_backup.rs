@@ -10,73 +10,37 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Program, eventually};
+use support::{FleetServer, Program};
 
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// A fleet server on a data folder.
-struct Server {
-    program: Program,
-    address: String,
-    data: PathBuf,
+fn json_of(server: &FleetServer, args: &[&str]) -> Value {
+    serde_json::from_str(&server.cli(args)).unwrap()
 }
 
-impl Server {
-    fn start(data: &Path, log: &Path) -> Self {
-        let mut command = Command::new(Program::fleet_binary());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(data).env("NO_COLOR", "1");
-        let mut program = Program::start("the fleet server", command, log);
-        let address = eventually("the fleet server listens", PATIENCE, || {
-            assert!(program.is_running(), "it ended: {}", program.log());
-            Some(program.log().split_once("url=http://")?.1.split_once(' ')?.0.to_owned())
-        });
-        Self { program, address, data: data.to_owned() }
-    }
+fn backup(server: &FleetServer, file: &Path) -> Output {
+    let mut command = Command::new(Program::fleet_binary());
+    command.arg("backup").arg(file).env("COTTER_FLEET_URL", &server.url);
+    command.env("COTTER_TOKEN_FILE", server.token_file()).output().unwrap()
+}
 
-    fn run(&self, binary: Command, args: &[&str]) -> Output {
-        let mut command = binary;
-        command.args(args).env("COTTER_FLEET_URL", format!("http://{}", self.address));
-        command.env("COTTER_TOKEN_FILE", self.data.join("operator.token")).output().unwrap()
-    }
+fn register(server: &FleetServer, key: &str, number: u32) {
+    let body = json!({
+        "application": 1,
+        "device_type": "generic-amd64",
+        "uuid": format!("{number:032x}"),
+        "api_key": format!("the-key-of-device-{number}"),
+        "device_name": format!("board-{number}"),
+    });
+    let url = format!("{}/device/register", server.url);
+    let key = format!("Authorization: Bearer {key}");
+    let answer = curl(&["-X", "POST", "-H", &key, "-d", &body.to_string(), &url]);
+    assert!(answer.contains("api_key"), "{answer}");
+}
 
-    /// Runs `cotter ARGS...`, which must succeed, and reads its JSON.
-    fn desk(&self, args: &[&str]) -> Value {
-        let output = self.run(Program::cotter(), args);
-        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap_or(Value::Null)
-    }
-
-    fn backup(&self, file: &Path) -> Output {
-        self.run(Command::new(Program::fleet_binary()), &["backup", file.to_str().unwrap()])
-    }
-
-    fn register(&self, key: &str, number: u32) {
-        let body = json!({
-            "application": 1,
-            "device_type": "generic-amd64",
-            "uuid": format!("{number:032x}"),
-            "api_key": format!("the-key-of-device-{number}"),
-            "device_name": format!("board-{number}"),
-        });
-        let url = format!("http://{}/device/register", self.address);
-        let answer = curl(&[
-            "-X",
-            "POST",
-            "-H",
-            &format!("Authorization: Bearer {key}"),
-            "-d",
-            &body.to_string(),
-            &url,
-        ]);
-        assert!(answer.contains("api_key"), "{answer}");
-    }
-
-    /// The status that device `number` gets for a poll.
-    fn poll(&self, number: u32) -> String {
-        let url = format!("http://{}/device/v3/{number:032x}/state", self.address);
-        let key = format!("Authorization: Bearer the-key-of-device-{number}");
-        curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", &key, &url])
-    }
+/// The status that device `number` gets for a poll.
+fn poll(server: &FleetServer, number: u32) -> String {
+    let url = format!("{}/device/v3/{number:032x}/state", server.url);
+    let key = format!("Authorization: Bearer the-key-of-device-{number}");
+    curl(&["-o", "/dev/null", "-w", "%{http_code}", "-H", &key, &url])
 }
 
 fn curl(args: &[&str]) -> String {
@@ -97,16 +61,16 @@ fn code_and_words(output: &Output) -> (i32, String) {
 }
 
 /// A server with a fleet and devices, and the backup of it.
-fn with_devices(dir: &Path, devices: u32) -> (Server, PathBuf, String) {
-    let server = Server::start(&dir.join("data"), &dir.join("log"));
-    let created = server.desk(&["fleet", "create", "lab", "--json"]);
+fn with_devices(dir: &Path, devices: u32) -> (FleetServer, PathBuf, String) {
+    let server = FleetServer::start_in(dir, Vec::new());
+    let created = json_of(&server, &["fleet", "create", "lab", "--json"]);
     let key = created["created"]["provisioning_key"].as_str().unwrap().to_owned();
     for number in 1..=devices {
-        server.register(&key, number);
+        register(&server, &key, number);
     }
-    server.desk(&["device", "tag", "board-1", "ring=canary"]);
+    server.cli(&["device", "tag", "board-1", "ring=canary"]);
     let file = dir.join("backup.jsonl");
-    let saved = server.backup(&file);
+    let saved = backup(&server, &file);
     assert!(saved.status.success(), "{saved:?}");
     (server, file, key)
 }
@@ -115,10 +79,10 @@ fn with_devices(dir: &Path, devices: u32) -> (Server, PathBuf, String) {
 fn what_was_saved_is_served_after_it_was_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (server, file, key) = with_devices(dir.path(), 5);
-    server.desk(&["device", "delete", "board-5", "--yes"]);
-    server.register(&key, 6);
-    assert!(server.backup(&file).status.success(), "an older backup is replaced");
-    let devices = server.desk(&["device", "list", "--json"]);
+    server.cli(&["device", "delete", "board-5", "--yes"]);
+    register(&server, &key, 6);
+    assert!(backup(&server, &file).status.success(), "an older backup is replaced");
+    let devices = json_of(&server, &["device", "list", "--json"]);
     drop(server);
 
     let good = tool(&["verify", file.to_str().unwrap()]);
@@ -126,11 +90,11 @@ fn what_was_saved_is_served_after_it_was_restored() {
     assert!(code == 0 && words.contains("1 fleet, 0 releases and 5 devices of"), "{words}");
 
     // To an empty folder, by a user who wants to look at it.
-    let elsewhere = dir.path().join("elsewhere");
+    let elsewhere = dir.path().join("elsewhere/fleet");
     let args = ["restore", file.to_str().unwrap(), "--data-dir", elsewhere.to_str().unwrap()];
     assert_eq!(code_and_words(&tool(&args)).0, 0);
-    let server = Server::start(&elsewhere, &dir.path().join("log2"));
-    let mut restored = server.desk(&["device", "list", "--json"]);
+    let server = FleetServer::start_in(&dir.path().join("elsewhere"), Vec::new());
+    let mut restored = json_of(&server, &["device", "list", "--json"]);
     // Who polled when is not in a backup.
     let mut before = devices.clone();
     for list in [&mut restored, &mut before] {
@@ -142,15 +106,15 @@ fn what_was_saved_is_served_after_it_was_restored() {
     }
     assert_eq!(restored, before);
     assert_eq!(
-        (server.poll(1), server.poll(5)),
+        (poll(&server, 1), poll(&server, 5)),
         ("200".to_owned(), "304".to_owned()),
         "a device goes on; a deleted one is barred"
     );
-    server.register(&key, 7);
+    register(&server, &key, 7);
     drop(server);
 
     // To a folder that is used, and never by mistake.
-    let data = dir.path().join("data");
+    let data = dir.path().join("fleet");
     let args = ["restore", file.to_str().unwrap(), "--data-dir", data.to_str().unwrap()];
     let (code, words) = code_and_words(&tool(&args));
     assert!(
@@ -159,8 +123,8 @@ fn what_was_saved_is_served_after_it_was_restored() {
     );
     let (code, words) = code_and_words(&tool(&[&args[..], &["--replace"]].concat()));
     assert!(code == 0 && words.contains("store.before-"), "{code}: {words}");
-    let server = Server::start(&data, &dir.path().join("log3"));
-    assert_eq!(server.poll(1), "200");
+    let server = FleetServer::start_in(dir.path(), Vec::new());
+    assert_eq!(poll(&server, 1), "200");
 }
 
 #[test]
@@ -199,10 +163,11 @@ fn a_backup_that_is_cut_short_or_changed_is_never_restored() {
     assert!(code != 0 && words.contains("cannot read /nowhere/backup.jsonl"), "{words}");
 
     // A server that runs keeps its folder.
-    let args = ["restore", file.to_str().unwrap(), "--replace", "--data-dir", server.data.to_str().unwrap()];
+    let args =
+        ["restore", file.to_str().unwrap(), "--replace", "--data-dir", server.data_dir().to_str().unwrap()];
     let (code, words) = code_and_words(&tool(&args));
     assert!(code == 75 && words.contains("another `cotter-fleet serve` uses"), "{code}: {words}");
-    assert_eq!(server.poll(1), "200");
+    assert_eq!(poll(&server, 1), "200");
 }
 
 /// Whenever a restoration is killed, the folder has the records before or the new ones, or a server says that they are gone;
@@ -211,7 +176,7 @@ fn a_backup_that_is_cut_short_or_changed_is_never_restored() {
 fn a_restoration_that_is_killed_leaves_a_folder_that_can_be_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (server, file, _key) = with_devices(dir.path(), 30);
-    let data = server.data.clone();
+    let data = server.data_dir().to_owned();
     drop(server);
     for delay_ms in [0, 2, 5, 10, 20, 40] {
         let mut command = Command::new(Program::fleet_binary());
@@ -220,8 +185,8 @@ fn a_restoration_that_is_killed_leaves_a_folder_that_can_be_restored() {
         std::thread::sleep(Duration::from_millis(delay_ms));
         let _ended = restoring.kill();
         restoring.wait().unwrap();
-        let server = Server::start(&data, &dir.path().join(format!("log-{delay_ms}")));
-        assert_eq!(server.poll(30), "200", "killed after {delay_ms} ms");
+        let server = FleetServer::start_in(dir.path(), Vec::new());
+        assert_eq!(poll(&server, 30), "200", "killed after {delay_ms} ms");
     }
 }
 
@@ -232,23 +197,19 @@ fn a_backup_of_a_busy_server_is_of_one_moment() {
     let (server, _, key) = with_devices(dir.path(), 20);
     std::thread::scope(|scope| {
         let (server, key) = (&server, &key);
-        scope.spawn(move || (100..130).for_each(|number| server.register(key, number)));
+        scope.spawn(move || (100..130).for_each(|number| register(server, key, number)));
         for n in 0..10 {
             let file = dir.path().join(format!("{n}.jsonl"));
-            assert!(server.backup(&file).status.success());
+            assert!(backup(server, &file).status.success());
             let text = fs::read_to_string(&file).unwrap();
             let devices = text.lines().filter(|line| line.starts_with("{\"kind\":\"device\"")).count();
             let counters = text.lines().find(|line| line.starts_with("{\"kind\":\"counters\"")).unwrap();
             assert!(counters.contains(&format!("\"device\":{devices},")), "{devices}: {counters}");
         }
     });
-    let Server { program, address, data } = server;
-    drop(program);
-    let mut command = Command::new(Program::fleet_binary());
-    let file = dir.path().join("none.jsonl");
-    command.arg("backup").arg(&file).env("COTTER_FLEET_URL", format!("http://{address}"));
-    let output = command.env("COTTER_TOKEN_FILE", data.join("operator.token")).output().unwrap();
-    let (code, words) = code_and_words(&output);
+    let mut server = server;
+    server.cut();
+    let (code, words) = code_and_words(&backup(&server, &dir.path().join("none.jsonl")));
     assert!(code == 20 && words.contains("no fleet server answers"), "{code}: {words}");
     let left: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("none")), "{left:?}");

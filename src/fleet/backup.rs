@@ -77,14 +77,19 @@ pub struct Backup {
 }
 
 /// Writes the lines of a backup, one after the other.
-pub(super) struct Writer {
+#[derive(Debug)]
+pub struct Writer {
     digest: Sha256,
     records: u64,
 }
 
 impl Writer {
     /// Begins a backup, and returns its first line.
-    pub(super) fn begin(created: Timestamp) -> serde_json::Result<(Self, Vec<u8>)> {
+    ///
+    /// # Errors
+    ///
+    /// Never in practice: no record has a value that is not JSON.
+    pub fn begin(created: Timestamp) -> serde_json::Result<(Self, Vec<u8>)> {
         let head = Head {
             file: KIND.to_owned(),
             format: record::VERSION,
@@ -97,7 +102,11 @@ impl Writer {
     }
 
     /// Returns the lines of a record.
-    pub(super) fn record(&mut self, change: &Change) -> serde_json::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    ///
+    /// As [`Writer::begin`].
+    pub fn record(&mut self, change: &Change) -> serde_json::Result<Vec<u8>> {
         let mut lines = Vec::new();
         for entry in record::entries(change)? {
             // A snapshot has no record that is removed.
@@ -113,7 +122,8 @@ impl Writer {
     }
 
     /// Ends the backup, and returns its last line.
-    pub(super) fn end(self) -> Vec<u8> {
+    #[must_use]
+    pub fn end(self) -> Vec<u8> {
         let tail = Tail { records: self.records, sha256: hex(&self.digest.finalize()) };
         format!("{{\"end\":{{\"records\":{},\"sha256\":\"{}\"}}}}\n", tail.records, tail.sha256).into_bytes()
     }

@@ -17,6 +17,7 @@ mod allowance;
 mod audit_log;
 mod clock;
 mod gate;
+mod health;
 mod key_hash;
 mod metrics;
 mod names;
@@ -24,6 +25,7 @@ mod record;
 mod records;
 mod render;
 mod report;
+mod requests;
 mod restore;
 mod secret;
 mod server;
@@ -53,7 +55,8 @@ mod tests {
         let operators = operator_api::table().into_iter().map(|(path, _)| format!("/api/v1{path}"));
         let devices = device_api::table().map(|(path, _)| path.to_owned());
         let metrics = operator_api::table_of_metrics().into_iter().map(|(path, _)| path.to_owned());
-        assert_eq!(described, operators.chain(devices).chain(metrics).collect());
+        let health = health::table().map(|(path, _)| path.to_owned());
+        assert_eq!(described, operators.chain(devices).chain(metrics).chain(health).collect());
     }
 
     /// The document for people says what the table of routes decides by.

@@ -18,7 +18,9 @@ use crate::fleet::clock;
 use crate::fleet::gate::Caller;
 use crate::fleet::policy::{Change, Device, Refusal, Sight, World};
 use crate::fleet::records::{ActError, Records};
+use crate::fleet::requests::Requests;
 use crate::fleet::standing::Contact;
+use crate::fleet::writer::Work;
 use crate::model::DeviceUuid;
 use crate::model::text::is_one_line;
 
@@ -151,6 +153,16 @@ impl Desk {
     /// As [`Records::last_seen`].
     pub(super) fn last_seen(&self, world: &World, device: &Device) -> (Option<Timestamp>, Contact) {
         self.records.last_seen(world, device)
+    }
+
+    /// As [`Records::work`].
+    pub(super) fn work(&self) -> &Work {
+        self.records.work()
+    }
+
+    /// As [`Records::requests`].
+    pub(super) fn requests(&self) -> &Requests {
+        self.records.requests()
     }
 
     /// As [`Records::forget`].
