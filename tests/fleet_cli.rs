@@ -979,8 +979,8 @@ fn help_and_version() {
     Connection:
           --url <URL>          Address of the fleet server [env: COTTER_FLEET_URL=] [default:
                                http://127.0.0.1:7300]
-          --token-file <FILE>  File with a token [env: COTTER_TOKEN_FILE=] [default: /var/lib/cotter-
-                               fleet/operator.token]
+          --token-file <FILE>  File with a token [env: COTTER_TOKEN_FILE=] [default:
+                               /var/lib/cotter-fleet/operator.token]
           --insecure           Sends the token over http:// to another machine, so that anyone on the
                                network path can read it [env: COTTER_INSECURE=]
           --ca-file <FILE>     Certificate, as PEM, of the authority that signed the server's, if this
