@@ -633,7 +633,7 @@ fn errors_are_one_line_with_their_exit_code() {
     let wrong = lab.run("fleet list --token-file other.token").replace(&lab.serving.url, "<url>");
     assert_snapshot!(wrong, @r"
     --- stderr
-    error: the fleet server at <url>/ does not accept this token; pass the operator.token of its data folder with --token-file or COTTER_TOKEN
+    error: the fleet server at <url>/ does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN
     --- exit 4
     ");
     assert_snapshot!(lab.run("fleet list --token-file open.token"), @r"
@@ -805,7 +805,7 @@ fn settings_of_the_server() {
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
     --- stderr
-    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`
+    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `audit_entries`, `audit_time`
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", file, "--listen", "here"], &[("COTTER_FLEET_LISTEN", "there")]), @r#"
@@ -987,12 +987,13 @@ fn help_and_version() {
     Connection:
           --url <URL>          Address of the fleet server [env: COTTER_FLEET_URL=] [default:
                                http://127.0.0.1:7300]
-          --token-file <FILE>  File with the operator's token [env: COTTER_TOKEN_FILE=] [default:
+          --token-file <FILE>  File with a token [env: COTTER_TOKEN_FILE=] [default:
                                /var/lib/cotter-fleet/operator.token]
           --insecure           Sends the token over http:// to another machine, so that anyone on the
                                network path can read it [env: COTTER_INSECURE=]
           --ca-file <FILE>     Certificate, as PEM, of the authority that signed the server's, if this
                                machine does not trust it [env: COTTER_CA_FILE=]
+          --reason <TEXT>      Why a change is made, for the audit trail
 
     Example: cotter device pin 3f1c2a9 --filter ring=canary --dry-run
     ");

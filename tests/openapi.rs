@@ -124,6 +124,10 @@ impl Fleet {
             assert_eq!(answer.status, 201, "{answer:?}");
         }
         fleet.order("DELETE", &format!("/devices/{BARRED}"), &Value::Null);
+        for name in ["anna", "leaver"] {
+            fleet.order("POST", "/users", &json!({ "name": name }));
+        }
+        fleet.order("POST", "/tokens", &json!({ "user": "anna", "role": "operator", "name": "lost-one" }));
         fleet
     }
 
@@ -296,6 +300,7 @@ fn every_bound_of_a_body_is_the_one_of_its_document() {
         (&rename, json!({ "name": "BOUND" }), "DeviceName"),
         (&tags, json!({ "set": { "a": "BOUND" } }), "TagDevice/properties/set/additionalProperties"),
         ("/api/v1/devices/track-fleet", json!({ "filter": "BOUND" }), "TagFilter"),
+        ("/api/v1/users", json!({ "name": "BOUND" }), "AccountName"),
         (keys, json!({ "name": "BOUND" }), "CreateKey/properties/name/oneOf/0"),
         (keys, json!({ "uses": "BOUND" }), "CreateKey/properties/uses"),
         (keys, json!({ "per_minute": "BOUND" }), "CreateKey/properties/per_minute"),

@@ -85,6 +85,14 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["release", "validate", "a"],
     &["release", "set-status", "a", "success"],
     &["release", "delete", "a", "--yes"],
+    &["user", "add", "a"],
+    &["user", "list"],
+    &["user", "disable", "a"],
+    &["user", "enable", "a"],
+    &["token", "create", "a", "--role", "admin"],
+    &["token", "list"],
+    &["token", "revoke", "a"],
+    &["audit"],
 ];
 
 /// Commands that print nothing of others, or have a test of their own here.
@@ -136,7 +144,7 @@ fn cotter(words: &[&str]) -> Command {
 }
 
 fn is_of_fleet(words: &[&str]) -> bool {
-    ["fleet", "device", "release"].contains(&words[0])
+    ["fleet", "device", "release", "user", "token", "audit"].contains(&words[0])
 }
 
 /// Asserts that all output is printable ASCII, and that no line begins with the forged text.
@@ -345,6 +353,13 @@ fn of_fleet(method: &str, path: &str) -> Found {
                       "per_minute": 3, "devices": 4, "created": TIME, "expires": TIME, "last_used": TIME, "revoked": TIME });
     let barred = json!({ "uuid": HOSTILE, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "deleted": TIME,
                          "provisioning_key": HOSTILE });
+    let user = json!({ "name": HOSTILE, "state": HOSTILE, "tokens": 1, "created": TIME, "disabled": TIME });
+    let token = json!({ "id": HOSTILE, "user": HOSTILE, "name": HOSTILE, "role": HOSTILE, "fleets": [HOSTILE], "state": HOSTILE,
+                        "created": TIME, "expires": TIME, "revoked": TIME, "last_used": TIME });
+    let entry = json!({ "number": 1, "at": TIME, "user": HOSTILE, "token": HOSTILE, "token_id": HOSTILE, "from": HOSTILE,
+                        "what": HOSTILE, "request": HOSTILE, "things": [{ "kind": HOSTILE, "id": HOSTILE, "name": HOSTILE }],
+                        "count": 2, "fleets": [HOSTILE], "why": HOSTILE, "result": HOSTILE, "status": 403, "code": HOSTILE,
+                        "message": HOSTILE });
     let (mut created, mut bulk) = (fleet.clone(), device.clone());
     created["fleet"] = fleet.clone();
     created["provisioning_key"] = HOSTILE.into();
@@ -368,6 +383,12 @@ fn of_fleet(method: &str, path: &str) -> Found {
         ["barred-devices", ..] => barred,
         ["devices", ..] => device,
         ["releases"] => json!([release]),
+        ["users"] if method == "get" => json!([user]),
+        ["users", ..] => user,
+        ["tokens"] if method == "get" => json!([token]),
+        ["tokens"] => json!({ "token": HOSTILE, "details": token }),
+        ["tokens", ..] => token,
+        ["audit"] => json!([entry]),
         _ => release,
     };
     (200, document.to_string().into_bytes())

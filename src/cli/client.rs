@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use crate::http::header::HeaderName;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
+use crate::model::text::is_one_line;
 use crate::wire::operator_api::{ErrorView, Failure, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
@@ -32,7 +33,7 @@ pub(super) struct Connection {
         help_heading = "Connection"
     )]
     url: String,
-    /// File with the operator's token
+    /// File with a token
     #[arg(
         long,
         env = "COTTER_TOKEN_FILE",
@@ -50,6 +51,9 @@ pub(super) struct Connection {
     /// Certificate, as PEM, of the authority that signed the server's, if this machine does not trust it
     #[arg(long, env = "COTTER_CA_FILE", help_heading = "Connection", value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Why a change is made, for the audit trail
+    #[arg(long, help_heading = "Connection", value_name = "TEXT", value_parser = reason)]
+    reason: Option<String>,
 }
 
 /// The options of every command for a fleet server.
@@ -99,7 +103,7 @@ pub(super) enum ClientError {
     NotUnderstood { url: String, why: String },
 
     #[error(
-        "the fleet server at {url} does not accept this token; pass the operator.token of its data folder with --token-file or COTTER_TOKEN"
+        "the fleet server at {url} does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN"
     )]
     WrongToken { url: String },
 
@@ -137,6 +141,22 @@ pub(super) struct Client {
     http: Http,
     url: Url,
     token: String,
+    reason: Option<String>,
+}
+
+/// The header with the reason of a change.
+const REASON: HeaderName = HeaderName::from_static("cotter-reason");
+
+/// Most characters of a reason.
+const LONGEST_REASON: usize = 500;
+
+/// Checks a reason as the server does.
+fn reason(given: &str) -> Result<String, String> {
+    let given = given.trim();
+    let is_good = (1..=LONGEST_REASON).contains(&given.chars().count()) && is_one_line(given);
+    is_good
+        .then(|| given.to_owned())
+        .ok_or_else(|| "it must be 1 to 500 visible characters on one line".to_owned())
 }
 
 impl Connection {
@@ -173,7 +193,7 @@ impl Client {
                 None => return Err(bad(failure.to_string())),
             },
         };
-        Ok(Self { http, url, token })
+        Ok(Self { http, url, token, reason: connection.reason })
     }
 
     pub(super) async fn get<T: DeserializeOwned>(
@@ -198,8 +218,8 @@ impl Client {
             let limit = left.to_string();
             let of_page = [("limit", Some(limit.as_str())), ("cursor", cursor.as_deref())];
             let query: Vec<_> = query.iter().chain(&of_page).copied().collect();
-            let (page, next) = Box::pin(self.send(Method::GET, path, &query, None)).await?;
-            rows.extend(serde_json::from_slice::<Vec<T>>(&page).map_err(|error| self.unclear(&error))?);
+            let (page, next) = self.page(path, &query).await?;
+            rows.extend(page);
             // A server that gives the same page again would be asked for ever.
             let is_new = next.is_some() && next != cursor;
             if !is_new || most.is_some_and(|most| rows.len() >= most) {
@@ -207,6 +227,16 @@ impl Client {
             }
             cursor = next;
         }
+    }
+
+    /// Reads one page of a list, and the cursor of the next one.
+    pub(super) async fn page<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+    ) -> Result<(Vec<T>, Option<String>), ClientError> {
+        let (page, next) = Box::pin(self.send(Method::GET, path, query, None)).await?;
+        Ok((serde_json::from_slice(&page).map_err(|error| self.unclear(&error))?, next))
     }
 
     pub(super) async fn post<T: DeserializeOwned>(
@@ -262,7 +292,10 @@ impl Client {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let request = Request::new(method, url, WITHIN).bearer(&self.token);
+        let mut request = Request::new(method, url, WITHIN).bearer(&self.token);
+        if let Some(reason) = &self.reason {
+            request = request.header(REASON, reason);
+        }
         let request = match body {
             Some(body) => request.json(body),
             None => request,
@@ -287,7 +320,10 @@ impl Client {
 
     fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
         match serde_json::from_slice::<ErrorView>(body) {
-            Ok(_) if status == StatusCode::UNAUTHORIZED => ClientError::WrongToken { url: self.server() },
+            // A token that was accepted once gets the reason why it is not any more.
+            Ok(ErrorView { error }) if status == StatusCode::UNAUTHORIZED && error.code != "token_ended" => {
+                ClientError::WrongToken { url: self.server() }
+            }
             Ok(ErrorView { error: failure }) => ClientError::Answer { failure },
             Err(_) if is_of_proxy(status) => ClientError::Away { url: self.server(), status },
             Err(_) => ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") },

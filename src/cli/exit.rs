@@ -168,6 +168,7 @@ impl Exit {
                 "bad_request" | "ambiguous" | "too_large" => Self::Usage,
                 "refused" | "unsupported" => Self::Refused,
                 "busy" | "too_slow" => Self::Unreachable,
+                "forbidden" | "token_ended" | "too_many_tokens" => Self::NotPermitted,
                 _ => Self::Unexpected,
             },
         })

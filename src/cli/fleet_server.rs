@@ -70,6 +70,12 @@ struct Serve {
     /// Most connections of devices at a time, 16 to 60000; some more are reserved for operators [default: 1024]
     #[arg(long, env = "COTTER_FLEET_CONNECTIONS", value_name = "NUMBER")]
     connections: Option<usize>,
+    /// Most records of the audit trail, 1000 to 10000000 [default: 100000]
+    #[arg(long, env = "COTTER_FLEET_AUDIT_ENTRIES", value_name = "NUMBER")]
+    audit_entries: Option<u64>,
+    /// How long records of the audit trail are kept, 1day to 10years [default: 400days]
+    #[arg(long, env = "COTTER_FLEET_AUDIT_TIME", value_name = "TIME")]
+    audit_time: Option<String>,
     /// Allows a --listen address that other machines can reach, although the server has no TLS
     #[arg(long)]
     allow_remote: bool,
@@ -123,6 +129,8 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
         data_dir: serve.data_dir,
         poll_interval: serve.poll_interval,
         connections: serve.connections,
+        audit_entries: serve.audit_entries,
+        audit_time: serve.audit_time,
         allow_remote: serve.allow_remote,
     };
     logging::begin("cotter-fleet", logging::filter("info")?);

@@ -5,6 +5,7 @@
 //! running. `check` uses `src/doctor`, which reads the store and asks the engine itself.
 
 mod agent;
+mod audit;
 mod build;
 mod build_log;
 mod check;
@@ -54,7 +55,9 @@ mod quantity;
 mod release;
 mod status;
 mod support_bundle;
+mod token;
 mod unit;
+mod user;
 mod wait;
 
 use std::future::Future;
@@ -195,6 +198,15 @@ enum Verb {
         after_help = "Example: cotter push greenhouse --registry registry.example.com/lab --platform linux/arm64"
     )]
     Push(push::Push),
+    /// Manages the users of a fleet server
+    #[command(subcommand)]
+    User(user::Verb),
+    /// Manages the tokens of a fleet server
+    #[command(subcommand)]
+    Token(token::Verb),
+    /// Shows who changed what on a fleet server, and why
+    #[command(after_help = "Example: cotter audit --fleet greenhouse --since 7d")]
+    Audit(audit::Audit),
     /// Prints names for completion, one on each line
     #[command(hide = true)]
     Names(names::Names),
@@ -218,6 +230,9 @@ impl Verb {
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
             Self::Join(join) => return Ok(Box::pin(join::run(join)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,
+            Self::User(verb) => Box::pin(user::run(verb)).await,
+            Self::Token(verb) => Box::pin(token::run(verb)).await,
+            Self::Audit(audit) => Box::pin(audit::run(audit)).await,
             Self::Version => print::line(VERSION),
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,

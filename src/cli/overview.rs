@@ -27,7 +27,10 @@ const GROUPS: &[(&str, &[&str])] = &[
             "purge",
         ],
     ),
-    ("Fleets and releases, at a fleet server", &["push", "release", "device", "fleet"]),
+    (
+        "Fleets and releases, at a fleet server",
+        &["push", "release", "device", "fleet", "user", "token", "audit"],
+    ),
     ("Set-up and daemon", &["join", "leave", "config", "agent", "completion"]),
 ];
 
@@ -44,6 +47,12 @@ const EXAMPLES: &[(&[&str], &str)] = &[
     (&["fleet", "track-latest"], "cotter fleet track-latest greenhouse"),
     (&["fleet", "provisioning-key", "list"], "cotter fleet provisioning-key list greenhouse"),
     (&["fleet", "provisioning-key", "revoke"], "cotter fleet provisioning-key revoke greenhouse 4"),
+    (&["user", "add"], "cotter user add anna"),
+    (&["user", "list"], "cotter user list"),
+    (&["user", "disable"], "cotter user disable anna --reason \"has left\""),
+    (&["user", "enable"], "cotter user enable anna"),
+    (&["token", "list"], "cotter token list --user anna"),
+    (&["token", "revoke"], "cotter token revoke 4f1a"),
     (&["device", "list"], "cotter device list --state failing,blocked --filter ring=canary"),
     (&["device", "show"], "cotter device show north"),
     (&["device", "pin"], "cotter device pin 3f1c2a9 --filter ring=canary --dry-run"),

@@ -7,14 +7,18 @@
 //! `policy` decides and is pure. `records` keeps the decisions in memory and on disk. `standing` computes the state of
 //! each device. `device_api` and `operator_api` are the two APIs.
 
+pub mod access;
 pub mod backup;
 pub mod device_api;
 pub mod operator_api;
 pub mod policy;
 
 mod allowance;
+mod audit_log;
 mod clock;
+mod gate;
 mod health;
+mod key_hash;
 mod metrics;
 mod names;
 mod record;
@@ -49,11 +53,32 @@ mod tests {
         let document: serde_json::Value =
             serde_json::from_str(include_str!("../../docs/openapi-fleet.json")).unwrap();
         let described: BTreeSet<_> = document["paths"].as_object().unwrap().keys().cloned().collect();
-        let operators = operator_api::table().map(|(path, _)| format!("/api/v1{path}"));
+        let operators = operator_api::table().into_iter().map(|(path, _)| format!("/api/v1{path}"));
         let devices = device_api::table().map(|(path, _)| path.to_owned());
-        let metrics = operator_api::table_of_metrics().map(|(path, _)| path.to_owned());
+        let metrics = operator_api::table_of_metrics().into_iter().map(|(path, _)| path.to_owned());
         let health = health::table().map(|(path, _)| path.to_owned());
-        let all = operators.into_iter().chain(devices).chain(metrics).chain(health);
-        assert_eq!(described, all.collect());
+        assert_eq!(described, operators.chain(devices).chain(metrics).chain(health).collect());
+    }
+
+    /// The document for people says what the table of routes decides by.
+    #[test]
+    fn every_route_has_the_role_and_the_reach_that_are_described() {
+        let document: serde_json::Value =
+            serde_json::from_str(include_str!("../../docs/openapi-fleet.json")).unwrap();
+        let below = |(path, ways)| (format!("/api/v1{path}"), ways);
+        let metrics =
+            operator_api::table_of_metrics().into_iter().map(|(path, ways)| (path.to_owned(), ways));
+        let mut found = 0;
+        for (path, ways) in operator_api::table().into_iter().map(below).chain(metrics) {
+            for needs in ways.iter().map(|way| way.needs) {
+                let described = &document["paths"][&path][needs.method.as_str().to_lowercase()];
+                let reach = if needs.reach == access::Reach::Server { "server" } else { "fleets" };
+                let expected = (needs.permission.least().as_str(), reach);
+                let role = described["x-role"].as_str().unwrap_or("none");
+                assert_eq!((role, described["x-reach"].as_str().unwrap_or("none")), expected, "{path}");
+                found += 1;
+            }
+        }
+        assert_eq!(found, document.to_string().matches("\"x-role\"").count());
     }
 }

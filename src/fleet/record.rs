@@ -3,16 +3,20 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::access::AccessChange;
 use super::policy::{Bar, Change, Device, KeyHash, Reported};
 use crate::model::DeviceUuid;
 
 /// Version of the records' format. Records of older versions are read, too; fields that they do not have get defaults. A
 /// server that knows only an older version refuses these records: one that knows version 1 would accept a revoked
-/// provisioning key, and one that knows version 2 would lose reports, which had no records of their own.
+/// provisioning key, and one that knows version 2 would lose reports, which had no records of their own, and has no users.
 pub(super) const VERSION: u32 = 3;
 
 /// The first version in which reports are records of their own.
 const OWN_REPORTS: u32 = 3;
+
+/// The kind of the records of the audit trail. No other kind begins with it.
+pub(super) const AUDIT: &str = "audit";
 
 /// What a change writes.
 #[derive(Debug)]
@@ -45,6 +49,10 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         Change::PutKey(key) => put("key", &key.hash.0, key)?,
         Change::RetireKey(hash) => put("retired", &hash.0, hash)?,
         Change::PutBar(bar) => put("bar", bar.device.uuid.as_str(), bar)?,
+        Change::Access(AccessChange::PutUser(user)) => put("user", &user.name, user)?,
+        Change::Access(AccessChange::PutToken(token)) => put("token", &token.hash.0, token)?,
+        Change::Audit(entry) => put(AUDIT, &number(entry.number), entry)?,
+        Change::DropAudit(entry) => drop_one(AUDIT, &number(*entry)),
         Change::DropBar(uuid) => drop_one("bar", uuid.as_str()),
         Change::DropDevice(uuid) => {
             return Ok(vec![drop_one("device", uuid.as_str()), drop_one("reports", uuid.as_str())]);
@@ -82,6 +90,9 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
         "key" => Change::PutKey(parse(json)?),
         "retired" => Change::RetireKey(parse::<KeyHash>(json)?),
         "bar" => Change::PutBar(parse::<Bar>(json)?),
+        "user" => Change::Access(AccessChange::PutUser(parse(json)?)),
+        "token" => Change::Access(AccessChange::PutToken(parse(json)?)),
+        AUDIT => Change::Audit(Box::new(parse(json)?)),
         _ => return Err(BadRecord::Form("unknown kind of record".to_owned())),
     };
     Ok(vec![change])
@@ -108,6 +119,7 @@ fn parse<T: DeserializeOwned>(json: &str) -> Result<T, BadRecord> {
     serde_json::from_str(json).map_err(|error| BadRecord::Form(error.to_string()))
 }
 
-fn number(number: u64) -> String {
+/// Returns a number as the id of a record, so that records are in its order.
+pub(super) fn number(number: u64) -> String {
     format!("{number:020}")
 }

@@ -16,7 +16,9 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::access::{Entry, Scope, Which};
 use super::allowance::Allowance;
+use super::audit_log::{AuditLog, Page, SharedLog};
 use super::policy::{Change, Device, Refusal, World};
 use super::requests::Requests;
 use super::standing::Contact;
@@ -38,6 +40,9 @@ pub(super) struct Records {
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
     poll_interval: Duration,
+    trail: SharedLog,
+    /// The folder of the store.
+    dir: PathBuf,
     _lock: FolderLock,
 }
 
@@ -102,16 +107,19 @@ impl Records {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
         let (store, changes) = Store::open(&dir)?;
+        let trail = SharedLog::new(store.audit_log());
         let world = World::of(changes);
-        let known = sightings::load(&sightings).into_iter().filter(|(uuid, _)| world.device(uuid).is_some());
+        let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
+            .into_iter()
+            .filter(|(uuid, _)| world.device(uuid).is_some());
         let seen = |at| Live { seen: Mutex::new(Some(Seen { at, when: None })), ..Live::default() };
         let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
         let world = Arc::new(RwLock::new(Arc::new(world)));
-        let writer = Writer::start(store, Arc::clone(&world))?;
+        let writer = Writer::start(store, Arc::clone(&world), trail.clone())?;
         let targets = Targets::new(poll_interval);
         let live = RwLock::new(live);
         let requests = Requests::default();
-        Ok(Self { world, writer, targets, requests, live, sightings, poll_interval, _lock: lock })
+        Ok(Self { trail, dir, world, writer, targets, requests, live, sightings, poll_interval, _lock: lock })
     }
 
     /// Returns what the writer has done.
@@ -181,6 +189,48 @@ impl Records {
         let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
         take(&live.reports_left, uuid, "reports")?;
         Ok(reporting)
+    }
+
+    /// Reads the newest records of the audit trail below a number. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// [`ActError`].
+    pub(super) fn audit_page(
+        &self,
+        which: &Which,
+        scope: &Scope,
+        below: u64,
+        most: usize,
+    ) -> Result<Page, ActError> {
+        self.read_trail(|log| log.page(which, scope, below, most))
+    }
+
+    /// Drops records of the audit trail that are old, or too many. Returns whether there may be more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::act`].
+    pub(super) async fn drop_old_audit(
+        self: &Arc<Self>,
+        keep: u64,
+        before: Timestamp,
+    ) -> Result<bool, ActError> {
+        const AT_ONCE: usize = 1000;
+        let records = Arc::clone(self);
+        let is_old = move |entry: &Entry| entry.at < before;
+        let reading =
+            tokio::task::spawn_blocking(move || records.read_trail(|log| log.old(keep, is_old, AT_ONCE)));
+        let old = reading.await.map_err(|_| ActError::Stopping)??;
+        let is_all = old.len() < AT_ONCE;
+        self.act(|_| Ok(((), old.into_iter().map(Change::DropAudit).collect()))).await?;
+        Ok(!is_all)
+    }
+
+    fn read_trail<T>(&self, read: impl FnOnce(&AuditLog) -> Result<T, redb::Error>) -> Result<T, ActError> {
+        let read = self.trail.read(read).ok_or(StoreError::Closed);
+        let read = read.and_then(|read| read.map_err(|error| StoreError::of(&self.dir, error)));
+        read.map_err(|error| ActError::Store(Arc::new(error)))
     }
 
     /// Returns the target state of a device, without its body if the device `knows` its etag.

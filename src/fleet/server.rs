@@ -11,12 +11,14 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::Response;
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::gate::Gate;
 use super::records::Records;
 use super::settings::{OPERATORS, SPARE};
 use super::store::StoreError;
-use super::{Config, device_api, health, operator_api, secret};
+use super::{Config, clock, device_api, health, operator_api, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};
 
@@ -56,6 +58,9 @@ pub struct Server {
     routes: Router,
     limits: Limits,
     records: Arc<Records>,
+    gate: Arc<Gate>,
+    /// Most records of the audit trail, and how long they are kept.
+    audit: (u64, Duration),
 }
 
 /// Why the server did not start, or ended.
@@ -121,13 +126,14 @@ impl Server {
         let path = config.data_dir.join(TOKEN_FILE);
         let token = secret::operator_token(&path)
             .map_err(|source| FleetError::Token { path: path.clone(), source })?;
+        let gate = Arc::new(Gate::new(Arc::clone(&records), &token, &config.data_dir));
         let listen_error = |source| FleetError::Listen { address: config.listen, source };
         let listener = Listener::tcp(config.listen).map_err(listen_error)?;
         let address = listener.address().map_err(listen_error)?;
         let routes = Router::new()
             .merge(device_api::routes())
-            .merge(operator_api::routes_of_metrics(secret::hash(&token)))
-            .nest("/api/v1", operator_api::routes(secret::hash(&token)))
+            .merge(operator_api::routes_of_metrics(&gate))
+            .nest("/api/v1", operator_api::routes(&gate))
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)
             .merge(health::routes())
@@ -145,7 +151,8 @@ impl Server {
             );
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
-        Ok(Self { listener, address, routes, limits, records })
+        let audit = (config.audit_entries, config.audit_time);
+        Ok(Self { listener, address, routes, limits, records, gate, audit })
     }
 
     /// Returns the address that it listens on.
@@ -161,12 +168,12 @@ impl Server {
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
         let ended = tokio::select! {
             ended = serving => ended,
-            never = keep_sightings(&self.records) => match never {},
+            never = keep_up(&self.records, &self.gate, self.audit) => match never {},
         };
         if ended == Ended::Cut {
             tracing::warn!("stopped with requests in progress");
         }
-        save_sightings(&self.records).await;
+        save_sightings(&self.records, &self.gate).await;
         tracing::info!("fleet server stopped");
     }
 }
@@ -184,19 +191,35 @@ async fn counted(State(records): State<Arc<Records>>, request: Request, next: Ne
     response
 }
 
-/// Saves now and then when each device polled last.
-async fn keep_sightings(records: &Arc<Records>) -> Infallible {
+/// Saves now and then when each device polled last and each token was used last, and drops old records of the audit trail.
+async fn keep_up(records: &Arc<Records>, gate: &Arc<Gate>, audit: (u64, Duration)) -> Infallible {
     loop {
+        drop_old_audit(records, audit).await;
         tokio::time::sleep(SAVE_SIGHTINGS).await;
-        save_sightings(records).await;
+        save_sightings(records, gate).await;
     }
 }
 
-async fn save_sightings(records: &Arc<Records>) {
-    let records = Arc::clone(records);
-    let saved = tokio::task::spawn_blocking(move || records.save_sightings()).await;
+async fn drop_old_audit(records: &Arc<Records>, (entries, time): (u64, Duration)) {
+    let before = clock::now().checked_sub(time).unwrap_or(Timestamp::MIN);
+    loop {
+        match records.drop_old_audit(entries, before).await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "old records of the audit trail are not dropped");
+                return;
+            }
+        }
+    }
+}
+
+async fn save_sightings(records: &Arc<Records>, gate: &Arc<Gate>) {
+    let (records, gate) = (Arc::clone(records), Arc::clone(gate));
+    let saved =
+        tokio::task::spawn_blocking(move || records.save_sightings().and_then(|()| gate.save())).await;
     if let Ok(Err(error)) = saved {
-        tracing::warn!(%error, "the times of the last polls are not saved");
+        tracing::warn!(%error, "the times of the last polls and uses are not saved");
     }
 }
 

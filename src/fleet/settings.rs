@@ -15,6 +15,8 @@ pub struct RawConfig {
     pub data_dir: Option<PathBuf>,
     pub poll_interval: Option<String>,
     pub connections: Option<usize>,
+    pub audit_entries: Option<u64>,
+    pub audit_time: Option<String>,
     /// Only a flag, so that no file can open the server to a network.
     #[serde(skip)]
     pub allow_remote: bool,
@@ -31,10 +33,21 @@ pub struct Config {
     pub poll_interval: Duration,
     /// Most connections of devices at a time.
     pub connections: usize,
+    /// Most records of the audit trail.
+    pub audit_entries: u64,
+    /// How long records of the audit trail are kept.
+    pub audit_time: Duration,
 }
 
 /// The default of `connections`.
 const CONNECTIONS: usize = 1024;
+/// The defaults of `audit_entries` and `audit_time`, and their accepted values.
+const AUDIT_ENTRIES: u64 = 100_000;
+const AUDIT_ENTRIES_RANGE: RangeInclusive<u64> = 1_000..=10_000_000;
+const AUDIT_TIME: Duration = Duration::from_secs(400 * DAY);
+const AUDIT_TIME_RANGE: RangeInclusive<Duration> =
+    Duration::from_secs(DAY)..=Duration::from_secs(10 * 366 * DAY);
+const DAY: u64 = 24 * 60 * 60;
 /// The accepted values of `connections`.
 const CONNECTIONS_RANGE: RangeInclusive<usize> = 16..=60_000;
 /// Connections of operators, in addition to the setting `connections`.
@@ -63,6 +76,10 @@ pub enum ConfigError {
     Interval { given: String },
     #[error("poll_interval = {given} is out of range; it must be from 1s to 24h")]
     IntervalRange { given: String },
+    #[error("audit_entries = {given} is out of range; it must be from 1000 to 10000000")]
+    AuditEntries { given: u64 },
+    #[error("audit_time = {given:?} is not accepted; write a time such as 400days, from 1day to 10years")]
+    AuditTime { given: String },
     #[error("connections = {given} is out of range; it must be from 16 to 60000")]
     Connections { given: usize },
     #[error(
@@ -102,6 +119,8 @@ impl RawConfig {
             data_dir: self.data_dir.or(below.data_dir),
             poll_interval: self.poll_interval.or(below.poll_interval),
             connections: self.connections.or(below.connections),
+            audit_entries: self.audit_entries.or(below.audit_entries),
+            audit_time: self.audit_time.or(below.audit_time),
             allow_remote: self.allow_remote || below.allow_remote,
         }
     }
@@ -155,7 +174,18 @@ impl RawConfig {
         if !CONNECTIONS_RANGE.contains(&connections) {
             return Err(ConfigError::Connections { given: connections });
         }
-        Ok(Config { listen, data_dir, poll_interval, connections })
+        let audit_entries = self.audit_entries.unwrap_or(AUDIT_ENTRIES);
+        if !AUDIT_ENTRIES_RANGE.contains(&audit_entries) {
+            return Err(ConfigError::AuditEntries { given: audit_entries });
+        }
+        let audit_time = match self.audit_time {
+            None => AUDIT_TIME,
+            Some(text) => humantime::parse_duration(&text)
+                .ok()
+                .filter(|time| AUDIT_TIME_RANGE.contains(time))
+                .ok_or(ConfigError::AuditTime { given: text })?,
+        };
+        Ok(Config { listen, data_dir, poll_interval, connections, audit_entries, audit_time })
     }
 }
 
@@ -169,12 +199,15 @@ mod tests {
         let spoken = RawConfig { allow_remote: true, ..shipped.clone() };
         assert!(spoken.listen.is_some() && spoken.data_dir.is_some() && spoken.poll_interval.is_some());
         assert!(spoken.connections.is_some());
+        assert!(spoken.audit_entries.is_some() && spoken.audit_time.is_some());
         assert_eq!(shipped.check().unwrap(), RawConfig::default().check().unwrap());
         let defaults = Config {
             listen: "127.0.0.1:7300".parse().unwrap(),
             data_dir: "/var/lib/cotter-fleet".into(),
             poll_interval: Duration::from_secs(60),
             connections: 1024,
+            audit_entries: 100_000,
+            audit_time: Duration::from_secs(34_560_000),
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }
@@ -191,6 +224,9 @@ mod tests {
             ("connections = 15", "from 16 to 60000"),
             ("connections = 60001", "from 16 to 60000"),
             ("connections = -1", "line 1 of the settings file"),
+            ("audit_entries = 999", "from 1000 to 10000000"),
+            ("audit_time = \"23h\"", "from 1day to 10years"),
+            ("audit_time = \"long\"", "write a time such as 400days"),
             ("pol_interval = \"1s\"", "unknown field"),
             ("allow_remote = true", "unknown field"),
             ("\nlisten = 7300", "line 2 of the settings file"),

@@ -6,6 +6,7 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::backends::FileBackend;
@@ -15,6 +16,7 @@ use redb::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::audit_log::{self, AUDIT_TRAIL, AuditLog};
 use super::policy::Change;
 use super::record::{self, BadRecord, Entry};
 use super::sled_store;
@@ -48,6 +50,9 @@ pub enum StoreError {
     )]
     Damaged { dir: PathBuf, why: String },
 
+    #[error("the records are being opened again after a failed write; try again")]
+    Closed,
+
     #[error("the records in {} were written by a newer version of cotter; use that version", dir.display())]
     Newer { dir: PathBuf },
 
@@ -58,7 +63,7 @@ pub enum StoreError {
 /// The open store. Only one process can open it.
 #[derive(Debug)]
 pub(super) struct Store {
-    db: Database,
+    db: Arc<Database>,
     dir: PathBuf,
     file: PathBuf,
     /// Whether the marker file exists, which says that this store is not empty. A file that lost its content would be taken
@@ -148,8 +153,12 @@ impl Store {
             sync_parent(path).map_err(|source| io_error(path, source))?;
         }
         let is_marked = Self::marker(dir).exists();
-        let store =
-            Self { db, dir: dir.to_owned(), file: path.to_owned(), is_marked: AtomicBool::new(is_marked) };
+        let store = Self {
+            db: Arc::new(db),
+            dir: dir.to_owned(),
+            file: path.to_owned(),
+            is_marked: AtomicBool::new(is_marked),
+        };
         let changes = store.read_all()?;
         Ok((store, changes))
     }
@@ -166,6 +175,11 @@ impl Store {
         for entry in table.iter().map_err(|error| failed(error.into()))? {
             let (key, value) = entry.map_err(|error| failed(error.into()))?;
             changes.extend(read(&self.dir, key.value(), value.value())?);
+        }
+        // The audit trail stays on the disk, but for its last number.
+        if let Some(newest) = self.audit_log().newest().map_err(failed)? {
+            let key = format!("{}/{}", record::AUDIT, newest.0);
+            changes.extend(read(&self.dir, &key, &newest.1)?);
         }
         Ok(changes)
     }
@@ -184,6 +198,7 @@ impl Store {
         let writing = self.db.begin_write()?;
         {
             let mut table = writing.open_table(RECORDS)?;
+            let mut trail = writing.open_table(AUDIT_TRAIL)?;
             for change in changes {
                 let entries = record::entries(change).map_err(|error| redb::Error::Io(error.into()))?;
                 for entry in entries {
@@ -192,7 +207,15 @@ impl Store {
                             let mut value = format!("{{\"v\":{},\"record\":", record::VERSION).into_bytes();
                             value.extend_from_slice(&json);
                             value.push(b'}');
-                            table.insert(format!("{kind}/{id}").as_str(), value.as_slice())?;
+                            match audit_log::number_of(kind, &id) {
+                                Some(number) => drop(trail.insert(number, value.as_slice())?),
+                                None => {
+                                    drop(table.insert(format!("{kind}/{id}").as_str(), value.as_slice())?)
+                                }
+                            }
+                        }
+                        Entry::Drop { kind, id } if kind == record::AUDIT => {
+                            audit_log::number_of(kind, &id).map(|number| trail.remove(number)).transpose()?;
                         }
                         Entry::Drop { kind, id } => {
                             table.remove(format!("{kind}/{id}").as_str())?;
@@ -214,6 +237,11 @@ impl Store {
         &self.dir
     }
 
+    /// Returns the audit trail. Drop it soon: the store cannot be opened again while it lives.
+    pub(super) fn audit_log(&self) -> AuditLog {
+        AuditLog::new(Arc::clone(&self.db))
+    }
+
     /// Creates the marker. Only the store in its place has one.
     fn mark(&self) -> Result<(), StoreError> {
         if self.is_marked.load(Ordering::Relaxed) || self.file != self.dir.join(FILE) {
@@ -225,7 +253,7 @@ impl Store {
     }
 
     fn failed(&self, error: redb::Error) -> StoreError {
-        sorted(&self.dir, error)
+        StoreError::of(&self.dir, error)
     }
 }
 
@@ -295,17 +323,20 @@ fn unopened(dir: &Path, error: DatabaseError) -> StoreError {
         DatabaseError::UpgradeRequired(_) | DatabaseError::RepairAborted => {
             StoreError::Damaged { dir: dir.to_owned(), why: error.to_string() }
         }
-        other => sorted(dir, other.into()),
+        other => StoreError::of(dir, other.into()),
     }
 }
 
-fn sorted(dir: &Path, error: redb::Error) -> StoreError {
-    match error {
-        redb::Error::Io(source) => StoreError::Io { path: dir.join(FILE), source },
-        redb::Error::PreviousIo => {
-            let source = io::Error::other("an earlier write failed");
-            StoreError::Io { path: dir.join(FILE), source }
+impl StoreError {
+    /// The error of the store in a data folder.
+    pub(super) fn of(dir: &Path, error: redb::Error) -> Self {
+        match error {
+            redb::Error::Io(source) => Self::Io { path: dir.join(FILE), source },
+            redb::Error::PreviousIo => {
+                let source = io::Error::other("an earlier write failed");
+                Self::Io { path: dir.join(FILE), source }
+            }
+            other => Self::Damaged { dir: dir.to_owned(), why: other.to_string() },
         }
-        other => StoreError::Damaged { dir: dir.to_owned(), why: other.to_string() },
     }
 }

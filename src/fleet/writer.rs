@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
+use super::audit_log::SharedLog;
 use super::policy::{Change, Refusal, World};
 use super::store::{Store, StoreError};
 use crate::model::with_causes;
@@ -98,12 +99,16 @@ impl Writer {
     /// # Errors
     ///
     /// If the machine has no thread for it.
-    pub(super) fn start(store: Store, world: Arc<RwLock<Arc<World>>>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        store: Store,
+        world: Arc<RwLock<Arc<World>>>,
+        trail: SharedLog,
+    ) -> Result<Self, StoreError> {
         let queue = Arc::new(Queue::default());
         let of_thread = Arc::clone(&queue);
         let dir = store.dir().to_owned();
         let work = Arc::new(Work::default());
-        let mut desk = Desk { store: Some(store), dir: dir.clone(), world, work: Arc::clone(&work) };
+        let mut desk = Desk { store: Some(store), dir: dir.clone(), world, trail, work: Arc::clone(&work) };
         let body = move || {
             while let Some(group) = of_thread.next_group() {
                 desk.run(group);
@@ -174,6 +179,7 @@ struct Desk {
     store: Option<Store>,
     dir: PathBuf,
     world: Arc<RwLock<Arc<World>>>,
+    trail: SharedLog,
     work: Arc<Work>,
 }
 
@@ -240,7 +246,9 @@ impl Desk {
 
     /// Opens the store again after a failed write, and takes over what is on the disk.
     fn reopen(&self) -> Result<Store, StoreError> {
+        self.trail.set(None);
         let (store, changes) = Store::open(&self.dir)?;
+        self.trail.set(Some(store.audit_log()));
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(World::of(changes));
         tracing::info!("opened the records again after a failed write");
         Ok(store)

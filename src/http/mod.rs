@@ -259,7 +259,7 @@ impl Request {
     /// Adds a header. Leaves it out if the value is not valid in a header.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: &str) -> Self {
-        if let Ok(value) = HeaderValue::from_str(value) {
+        if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
             self.headers.insert(name, value);
         }
         self

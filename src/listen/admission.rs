@@ -1,6 +1,7 @@
 //! Admission: which requests are in progress, and which new ones get a place.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -252,6 +253,13 @@ impl Visit {
         self.0.admit(rank).map(|()| Admitted(Arc::clone(&self.0)))
     }
 
+    /// Returns the address of the peer, over TCP.
+    #[cfg(any(feature = "server", test))]
+    #[must_use]
+    pub fn peer_address(&self) -> Option<IpAddr> {
+        self.0.peer.address
+    }
+
     /// Returns whether the peer is root or the user of this process; never over TCP.
     #[must_use]
     pub fn is_privileged(&self) -> bool {
@@ -264,7 +272,7 @@ impl Visit {
     /// A request of a privileged user, for tests of routes.
     pub(crate) fn privileged() -> Self {
         let limits = super::tests::LIMITS;
-        let peer = Peer { user: Some(0), group: 0, is_privileged: true };
+        let peer = Peer { user: Some(0), group: 0, is_privileged: true, address: None };
         Self(Arc::new(Connection::new(Arc::new(Shared::new(limits)), peer)))
     }
 }

@@ -42,6 +42,8 @@ pub(super) struct Peer {
     pub(super) group: u64,
     /// Whether the peer is root or the user of this process.
     pub(super) is_privileged: bool,
+    /// Its address, over TCP.
+    pub(super) address: Option<IpAddr>,
 }
 
 impl Listener {
@@ -96,14 +98,15 @@ impl Peer {
             IpAddr::V4(address) => address.hash(&mut hasher),
             IpAddr::V6(address) => address.segments()[..4].hash(&mut hasher),
         }
-        Self { user: None, group: hasher.finish(), is_privileged: false }
+        Self { user: None, group: hasher.finish(), is_privileged: false, address: Some(address) }
     }
 
     /// Groups clients by their user. Those whose user is unknown are one group, without privileges.
     fn user(user: Option<u32>) -> Self {
         let user = user.unwrap_or(u32::MAX);
         let is_own = || std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == user);
-        Self { user: Some(user), group: user.into(), is_privileged: user == 0 || is_own() }
+        let is_privileged = user == 0 || is_own();
+        Self { user: Some(user), group: user.into(), is_privileged, address: None }
     }
 }
 

@@ -8,6 +8,8 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::LARGEST_REQUEST;
+use crate::fleet::access::{AccessRefusal, By, Role, TokenEnd};
+use crate::fleet::gate::{Caller, NotSignedIn};
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
 use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
@@ -19,22 +21,47 @@ use crate::wire::operator_api::{ErrorView, Failure};
 pub(super) struct ApiError {
     status: StatusCode,
     failure: Failure,
+    retry_after: Option<u64>,
 }
+
+/// Why a request failed, for the audit trail: an extension of the response.
+#[derive(Debug, Clone)]
+pub(super) struct Failed(pub(super) Failure);
 
 impl ApiError {
     pub(super) fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
         let failure =
             Failure { code: code.to_owned(), message: message.into(), rule: None, refusals: Vec::new() };
-        Self { status, failure }
+        Self { status, failure, retry_after: None }
     }
 
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    pub(super) fn not_permitted() -> Self {
-        let message = "this needs the operator's token: send `Authorization: Bearer <token>` with the content of operator.token in the server's data folder";
-        Self::new(StatusCode::UNAUTHORIZED, "not_permitted", message)
+    /// The role of a token is too low.
+    pub(super) fn needs_role(Caller { by, role, .. }: &Caller, least: Role) -> Self {
+        let more = if least == Role::Admin { "" } else { ", or a higher one" };
+        let message = format!(
+            "this needs the role {least}{more}, and token {} has the role {role}; ask an admin for a token with it (`cotter token create --role {least}`)",
+            label(by)
+        );
+        Self::forbidden("role", message)
+    }
+
+    /// A token for some fleets.
+    pub(super) fn needs_all_fleets(Caller { by, .. }: &Caller) -> Self {
+        let message = format!(
+            "this needs a token for all fleets, and token {} is for some; ask an admin for one (`cotter token create` without --fleet)",
+            label(by)
+        );
+        Self::forbidden("out_of_scope", message)
+    }
+
+    fn forbidden(rule: &str, message: String) -> Self {
+        let mut error = Self::new(StatusCode::FORBIDDEN, "forbidden", message);
+        error.failure.rule = Some(rule.to_owned());
+        error
     }
 
     /// The server itself failed.
@@ -47,18 +74,79 @@ impl ApiError {
     /// Too many requests are in progress.
     pub(super) fn busy() -> Self {
         let message = format!("the server is busy with too many requests; try again in {RETRY_AFTER} s");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).after(RETRY_AFTER)
+    }
+
+    /// The client may try again after these seconds.
+    fn after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let is_busy = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        let failed = Failed(self.failure.clone());
         let mut response = (self.status, axum::Json(ErrorView { error: self.failure })).into_response();
-        if is_busy {
-            response.headers_mut().insert(RETRY_AFTER_HEADER, HeaderValue::from(RETRY_AFTER));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(RETRY_AFTER_HEADER, HeaderValue::from(seconds));
         }
+        response.extensions_mut().insert(failed);
         response
+    }
+}
+
+impl From<NotSignedIn> for ApiError {
+    fn from(refused: NotSignedIn) -> Self {
+        match refused {
+            NotSignedIn::Unknown => {
+                let message = "this needs a token: send `Authorization: Bearer <token>` with a token that `cotter token create` made, or with the content of operator.token in the server's data folder";
+                Self::new(StatusCode::UNAUTHORIZED, "not_permitted", message)
+            }
+            NotSignedIn::Ended { token, user, end } => {
+                let remedy = match end {
+                    TokenEnd::UserDisabled(_) => format!("`cotter user enable {user}`, and then a new token"),
+                    TokenEnd::Revoked(_) | TokenEnd::Expired(_) => {
+                        format!("a new one (`cotter token create {user}`)")
+                    }
+                };
+                let message = format!("token {token} of {user} {end}; ask an admin for {remedy}");
+                Self::new(StatusCode::UNAUTHORIZED, "token_ended", message)
+            }
+            NotSignedIn::TooMany { wait } => {
+                // Whole seconds, at least 1.
+                let seconds = wait.as_secs() + 1;
+                let message = format!(
+                    "this token is not accepted, and your address has sent too many of such; correct the token, and try again in {seconds} s"
+                );
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_tokens", message).after(seconds)
+            }
+        }
+    }
+}
+
+impl From<AccessRefusal> for ApiError {
+    fn from(refusal: AccessRefusal) -> Self {
+        Refusal::from(refusal).into()
+    }
+}
+
+fn label(By { user, token, .. }: &By) -> String {
+    user.as_ref().map_or_else(|| token.clone(), |user| format!("{token} of {user}"))
+}
+
+fn of_access(refusal: &AccessRefusal) -> (StatusCode, &'static str) {
+    match refusal {
+        AccessRefusal::NoSuchUser { .. } | AccessRefusal::NoSuchToken { .. } => {
+            (StatusCode::NOT_FOUND, "not_found")
+        }
+        AccessRefusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
+        AccessRefusal::BadName { .. } | AccessRefusal::NoFleets => (StatusCode::BAD_REQUEST, "bad_request"),
+        AccessRefusal::UserTaken { .. }
+        | AccessRefusal::TokenTaken { .. }
+        | AccessRefusal::Disabled { .. }
+        | AccessRefusal::AdminOfSome
+        | AccessRefusal::TooMany { .. } => (StatusCode::CONFLICT, "refused"),
     }
 }
 
@@ -72,6 +160,10 @@ impl From<Refusal> for ApiError {
             | Refusal::NoSuchKey { .. }
             | Refusal::NoSuchRelease { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
+            Refusal::OutOfScope { .. } | Refusal::MatchesBeyond { .. } => {
+                (StatusCode::FORBIDDEN, "forbidden")
+            }
+            Refusal::Access(refusal) => of_access(refusal),
             Refusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
             Refusal::BadText { .. } | Refusal::BadDeviceKey { .. } | Refusal::OutOfRange { .. } => {
                 (StatusCode::BAD_REQUEST, "bad_request")
@@ -87,6 +179,7 @@ impl From<Refusal> for ApiError {
             | Refusal::CommitTaken { .. }
             | Refusal::NoImages { .. }
             | Refusal::NameTaken { .. }
+            | Refusal::NameTakenBeyond { .. }
             | Refusal::KeyNameTaken { .. }
             | Refusal::KeyEnded { .. }
             | Refusal::TooManyRegistrations { .. }
@@ -150,7 +243,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let admitted = request.extensions().get::<Admitted>().cloned().ok_or_else(ApiError::not_permitted)?;
+        let admitted = request
+            .extensions()
+            .get::<Admitted>()
+            .cloned()
+            .ok_or_else(|| ApiError::from(NotSignedIn::Unknown))?;
         let is_json = may_be_json(request.headers());
         let bytes = admitted.read(request.into_body(), LARGEST_REQUEST).await?;
         if !is_json && !bytes.is_empty() {

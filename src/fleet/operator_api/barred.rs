@@ -1,21 +1,16 @@
 //! `/api/v1/barred-devices`: deleted devices, whose uuids and keys cannot register again.
 
-use std::sync::Arc;
-
 use axum::Json;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk};
 use super::devices::fleet_name;
 use super::pages::{self, Page};
 use crate::fleet::policy::{Bar, World};
-use crate::fleet::records::Records;
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{Allow, BarredView};
-
-type Shared = State<Arc<Records>>;
 
 /// Which devices are listed.
 #[derive(Debug, Deserialize)]
@@ -27,7 +22,7 @@ pub(super) struct Which {
 }
 
 pub(super) async fn list(
-    State(records): Shared,
+    records: Desk,
     Params(Which { fleet, limit, cursor }): Params<Which>,
 ) -> Result<Response, ApiError> {
     let after = pages::cursor(cursor.as_deref(), |cursor| DeviceUuid::parse(cursor).ok())?;
@@ -42,11 +37,11 @@ pub(super) async fn list(
 
 /// Returns the device as it was before.
 pub(super) async fn allow(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(Allow { restore }): Body<Allow>,
 ) -> Result<Json<BarredView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let bar = world.find_bar(&device)?;
         let changes = if restore { world.restore_device(bar)? } else { world.allow_device(bar) };
         Ok((view(world, bar), changes))

@@ -1,27 +1,24 @@
 //! `/api/v1/devices`.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::ops::Deref;
 
 use axum::Json;
-use axum::extract::State;
 use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk};
 use super::pages::{self, Page};
 use crate::fleet::clock;
-use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
-use crate::fleet::records::Records;
+use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, TagFilter, Tagging, World};
 use crate::fleet::standing::{self, Contact, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
     BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
     PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
-
-type Shared = State<Arc<Records>>;
 
 /// Which devices are listed.
 #[derive(Debug, Deserialize)]
@@ -37,7 +34,7 @@ pub(super) struct Which {
     cursor: Option<String>,
 }
 
-pub(super) async fn list(State(records): Shared, Params(which): Params<Which>) -> Result<Response, ApiError> {
+pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<Response, ApiError> {
     let wanted = Wanted::new(which.filter, which.fleet, which.provisioning_key)?;
     let states = which.state.as_deref().map(DeviceState::parse_list).transpose();
     let states = states.map_err(ApiError::bad_request)?;
@@ -55,10 +52,7 @@ pub(super) async fn list(State(records): Shared, Params(which): Params<Which>) -
     .await
 }
 
-pub(super) async fn show(
-    State(records): Shared,
-    Path(device): Path<String>,
-) -> Result<Json<DeviceDetail>, ApiError> {
+pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Json<DeviceDetail>, ApiError> {
     let world = records.world();
     let device = world.find_device(&device)?;
     let reported = world.reported(&device.uuid);
@@ -80,7 +74,7 @@ pub(super) async fn show(
 }
 
 pub(super) async fn pin(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(Pin { release }): Body<Pin>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -92,7 +86,7 @@ pub(super) async fn pin(
 }
 
 pub(super) async fn track_fleet(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -100,7 +94,7 @@ pub(super) async fn track_fleet(
 }
 
 pub(super) async fn tag(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(TagDevice { set, remove }): Body<TagDevice>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -109,7 +103,7 @@ pub(super) async fn tag(
 }
 
 pub(super) async fn move_to(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(MoveDevice { fleet }): Body<MoveDevice>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -118,7 +112,7 @@ pub(super) async fn move_to(
 }
 
 pub(super) async fn rename(
-    State(records): Shared,
+    records: Desk,
     Path(device): Path<String>,
     Body(RenameDevice { name }): Body<RenameDevice>,
 ) -> Result<Json<DeviceView>, ApiError> {
@@ -126,12 +120,9 @@ pub(super) async fn rename(
 }
 
 /// Returns the device as it was before.
-pub(super) async fn delete(
-    State(records): Shared,
-    Path(device): Path<String>,
-) -> Result<Json<DeviceView>, ApiError> {
-    let looking = Arc::clone(&records);
-    let act = move |world: &World| {
+pub(super) async fn delete(records: Desk, Path(device): Path<String>) -> Result<Json<DeviceView>, ApiError> {
+    let looking = records.clone();
+    let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
         let gone = (device.uuid.clone(), view(&looking, world, device));
         Ok((gone, world.delete_devices(&[device], clock::now())?))
@@ -141,13 +132,10 @@ pub(super) async fn delete(
     Ok(Json(gone))
 }
 
-pub(super) async fn pin_many(
-    State(records): Shared,
-    Body(asked): Body<PinMany>,
-) -> Result<Json<BulkView>, ApiError> {
+pub(super) async fn pin_many(records: Desk, Body(asked): Body<PinMany>) -> Result<Json<BulkView>, ApiError> {
     let PinMany { filter, fleet, release, dry_run } = asked;
     let wanted = Wanted::new(Some(filter), fleet, None)?;
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         let fleet = devices.first().map(|device| device.fleet);
         let fleet = fleet.filter(|fleet| devices.iter().all(|device| device.fleet == *fleet));
@@ -159,12 +147,12 @@ pub(super) async fn pin_many(
 }
 
 pub(super) async fn track_many(
-    State(records): Shared,
+    records: Desk,
     Body(asked): Body<TrackMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let TrackMany { filter, fleet, dry_run } = asked;
     let wanted = Wanted::new(Some(filter), fleet, None)?;
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         let changes = world.track_fleet(&devices);
         Ok(bulk(world, &devices, changes, dry_run))
@@ -173,14 +161,11 @@ pub(super) async fn track_many(
 }
 
 /// Sets and removes tags of all devices that match, or of none.
-pub(super) async fn tag_many(
-    State(records): Shared,
-    Body(asked): Body<TagMany>,
-) -> Result<Json<BulkView>, ApiError> {
+pub(super) async fn tag_many(records: Desk, Body(asked): Body<TagMany>) -> Result<Json<BulkView>, ApiError> {
     let TagMany { filter, fleet, set, remove, dry_run } = asked;
     let wanted = Wanted::new(Some(filter), fleet, None)?;
     let tagging = Tagging { set, remove };
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         let changes = world.tag_devices(&devices, &tagging)?;
         let after = by_uuid(&changes);
@@ -195,7 +180,7 @@ pub(super) async fn tag_many(
 
 /// Deletes all devices that match, or none.
 pub(super) async fn delete_many(
-    State(records): Shared,
+    records: Desk,
     Body(asked): Body<DeleteMany>,
 ) -> Result<Json<BulkView>, ApiError> {
     let DeleteMany { filter, fleet, provisioning_key, expected, dry_run } = asked;
@@ -204,7 +189,7 @@ pub(super) async fn delete_many(
         return Err(ApiError::bad_request(message));
     }
     let wanted = Wanted::new(filter, fleet, provisioning_key)?;
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let devices = wanted.any_of(world)?;
         if let Some(expected) = expected.filter(|expected| *expected != devices.len()) {
             return Err(Refusal::MatchChanged { expected, found: devices.len() });
@@ -239,7 +224,7 @@ impl Wanted {
         Ok(Self { filter, fleet, provisioning_key })
     }
 
-    fn choice(&self, world: &World) -> Result<Choice, Refusal> {
+    fn choice<W: Deref<Target = World>>(&self, world: &Sight<W>) -> Result<Choice, Refusal> {
         let fleet = self.fleet.as_ref().map(|fleet| world.find_fleet(fleet)).transpose()?;
         let key = self.provisioning_key.as_ref().map(|key| world.find_key(None, key)).transpose()?;
         let (fleet, key) = (fleet.map(|fleet| fleet.number), key.map(|key| key.hash.clone()));
@@ -247,8 +232,8 @@ impl Wanted {
     }
 
     /// Returns the devices of a bulk act. There must be some.
-    fn any_of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
-        let devices = world.matching(&self.choice(world)?);
+    fn any_of<'a>(&self, world: &'a Acting<'_>) -> Result<Vec<&'a Device>, Refusal> {
+        let devices = world.all_matching(&self.choice(world)?)?;
         if !devices.is_empty() {
             return Ok(devices);
         }
@@ -283,19 +268,19 @@ pub(super) fn bulk(
 
 /// Returns the devices as these changes leave them.
 fn by_uuid(changes: &[Change]) -> HashMap<&DeviceUuid, &Device> {
-    let changed = changes.iter().filter_map(|change| match change {
-        Change::PutDevice(device) => Some((&device.uuid, device)),
-        _ => None,
+    let changed = changes.iter().filter_map(|change| {
+        let Change::PutDevice(device) = change else { return None };
+        Some((&device.uuid, device))
     });
     changed.collect()
 }
 
 async fn change(
-    records: &Arc<Records>,
+    records: &Desk,
     device: String,
-    act: impl FnOnce(&World, &Device) -> Result<Vec<Change>, Refusal> + Send + 'static,
+    act: impl FnOnce(&Acting<'_>, &Device) -> Result<Vec<Change>, Refusal> + Send + 'static,
 ) -> Result<Json<DeviceView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
         Ok((device.uuid.clone(), act(world, device)?))
     };
@@ -305,7 +290,7 @@ async fn change(
     Ok(Json(view(records, &world, device)))
 }
 
-pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
+pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView {
     let (key, reported) = (device.provisioned_by.as_ref(), world.reported(&device.uuid));
     let (last_seen, contact) = records.last_seen(world, device);
     let Standing { state, why } = standing::of(world, device, contact);

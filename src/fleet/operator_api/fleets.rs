@@ -1,27 +1,23 @@
 //! `/api/v1/fleets`.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk};
 use super::devices::bulk;
 use super::pages::{self, Page};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
-use crate::fleet::records::Records;
 use crate::fleet::{clock, secret, tally};
 use crate::model::AppId;
 use crate::wire::operator_api::{
     CreateFleet, DeleteFleet, DeviceState, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet, Pin,
     RenameFleet,
 };
-
-type Shared = State<Arc<Records>>;
 
 /// Which fleets are listed.
 #[derive(Debug, Deserialize)]
@@ -32,7 +28,7 @@ pub(super) struct Which {
 }
 
 pub(super) async fn list(
-    State(records): Shared,
+    records: Desk,
     Params(Which { limit, cursor }): Params<Which>,
 ) -> Result<Response, ApiError> {
     let after = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(0);
@@ -48,12 +44,12 @@ pub(super) async fn list(
     .await
 }
 
-pub(super) async fn show(State(records): Shared, Path(fleet): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn show(records: Desk, Path(fleet): Path<String>) -> Result<Response, ApiError> {
     pages::beside(&records, move |records, world| Ok(view(records, world, world.find_fleet(&fleet)?))).await
 }
 
 pub(super) async fn create(
-    State(records): Shared,
+    records: Desk,
     Body(CreateFleet { name, registry }): Body<CreateFleet>,
 ) -> Result<(StatusCode, Json<FleetCreated>), ApiError> {
     let provisioning_key = random()?;
@@ -67,12 +63,12 @@ pub(super) async fn create(
 }
 
 pub(super) async fn patch(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(PatchFleet { registry }): Body<PatchFleet>,
 ) -> Result<Json<FleetView>, ApiError> {
     let name = fleet.clone();
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&name)?;
         Ok(((), registry.map_or_else(|| Ok(Vec::new()), |registry| world.set_registry(fleet, &registry))?))
     };
@@ -81,11 +77,11 @@ pub(super) async fn patch(
 }
 
 pub(super) async fn rename(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(RenameFleet { name }): Body<RenameFleet>,
 ) -> Result<Json<FleetView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
         Ok((fleet.number, world.rename_fleet(fleet, name)?))
     };
@@ -95,12 +91,12 @@ pub(super) async fn rename(
 
 /// Deletes a fleet with its releases and keys, and with its devices if that is wanted. Returns it as it was before.
 pub(super) async fn delete(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(DeleteFleet { with_devices, expected, dry_run }): Body<DeleteFleet>,
 ) -> Result<Json<FleetDeleted>, ApiError> {
-    let looking = Arc::clone(&records);
-    let act = move |world: &World| {
+    let looking = records.clone();
+    let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
         let devices: Vec<_> = world.devices().filter(|device| device.fleet == fleet.number).collect();
         let changes = world.delete_fleet(fleet, with_devices, clock::now())?;
@@ -123,12 +119,12 @@ pub(super) async fn delete(
 }
 
 pub(super) async fn pin(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(Pin { release }): Body<Pin>,
 ) -> Result<Json<FleetView>, ApiError> {
     let name = fleet.clone();
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&name)?;
         let release = world.find_release(Some(fleet.number), &release)?;
         Ok(((), world.pin_fleet(fleet, release)?))
@@ -138,7 +134,7 @@ pub(super) async fn pin(
 }
 
 pub(super) async fn track_latest(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<FleetView>, ApiError> {
@@ -147,13 +143,13 @@ pub(super) async fn track_latest(
     shown(&records, &fleet)
 }
 
-fn shown(records: &Records, fleet: &str) -> Result<Json<FleetView>, ApiError> {
+fn shown(records: &Desk, fleet: &str) -> Result<Json<FleetView>, ApiError> {
     let world = records.world();
     let found: Result<&Fleet, Refusal> = world.find_fleet(fleet);
     Ok(Json(view(records, &world, found?)))
 }
 
-fn view(records: &Records, world: &World, fleet: &Fleet) -> FleetView {
+fn view(records: &Desk, world: &World, fleet: &Fleet) -> FleetView {
     let mut states = tally::states(world, Some(fleet.number), |device| records.last_seen(world, device).1);
     view_of(world, fleet, states.remove(&fleet.number).unwrap_or_default())
 }

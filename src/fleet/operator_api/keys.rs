@@ -1,31 +1,27 @@
 //! `/api/v1/fleets/FLEET/provisioning-keys`.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::SignedDuration;
 
 use super::answer::{ApiError, Body, Path};
+use super::desk::{Acting, Desk};
 use super::devices::fleet_name;
 use super::fleets::random;
 use super::pages;
 use crate::fleet::policy::{KeyEnd, NewKey, ProvisioningKey, World};
-use crate::fleet::records::Records;
 use crate::fleet::{clock, secret, tally};
 use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
-
-type Shared = State<Arc<Records>>;
 
 /// The accepted lifetimes of a key that expires.
 const EXPIRY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// Lists all keys, oldest first, including those that have ended.
-pub(super) async fn list(State(records): Shared, Path(fleet): Path<String>) -> Result<Response, ApiError> {
+pub(super) async fn list(records: Desk, Path(fleet): Path<String>) -> Result<Response, ApiError> {
     pages::beside(&records, move |_, world| {
         let devices = tally::by_key(world);
         let keys = world.keys_by_age(world.find_fleet(&fleet)?);
@@ -36,7 +32,7 @@ pub(super) async fn list(State(records): Shared, Path(fleet): Path<String>) -> R
 }
 
 pub(super) async fn create(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(CreateKey { name, expires_in, uses, per_minute }): Body<CreateKey>,
 ) -> Result<(StatusCode, Json<KeyCreated>), ApiError> {
@@ -45,7 +41,7 @@ pub(super) async fn create(
     let expires_in = expires_in.as_deref().map(expiry).transpose()?;
     let new =
         NewKey { hash: hash.clone(), created: clock::now(), name, expires_in, most_uses: uses, per_minute };
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let fleet = world.find_fleet(&fleet)?;
         Ok((fleet.name.clone(), world.create_key(fleet, new)?))
     };
@@ -57,11 +53,11 @@ pub(super) async fn create(
 }
 
 pub(super) async fn revoke(
-    State(records): Shared,
+    records: Desk,
     Path((fleet, key)): Path<(String, String)>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<KeyView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let key = world.find_key(Some(world.find_fleet(&fleet)?.number), &key)?;
         Ok((key.hash.clone(), world.revoke_key(key, clock::now())))
     };
@@ -72,7 +68,7 @@ pub(super) async fn revoke(
     Ok(Json(view(&world, key, devices)))
 }
 
-fn expiry(text: &str) -> Result<SignedDuration, ApiError> {
+pub(super) fn expiry(text: &str) -> Result<SignedDuration, ApiError> {
     let wait = humantime::parse_duration(text).ok().filter(|wait| EXPIRY.contains(wait));
     let wait = wait.and_then(|wait| SignedDuration::try_from(wait).ok());
     let shown: String = text.chars().take(64).collect();

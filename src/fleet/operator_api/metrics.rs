@@ -1,18 +1,15 @@
 //! `/metrics` and `/metrics/targets`, for Prometheus.
 
-use std::sync::Arc;
-
-use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 
 use super::answer::ApiError;
+use super::desk::Desk;
 use super::pages;
 use crate::exposition;
 use crate::fleet::metrics;
-use crate::fleet::records::Records;
 
-pub(super) async fn page(State(records): State<Arc<Records>>) -> Result<Response, ApiError> {
+pub(super) async fn page(records: Desk) -> Result<Response, ApiError> {
     let made = tokio::task::spawn_blocking(move || {
         let world = records.world();
         metrics::page(&world, records.requests(), records.work(), |device| {
@@ -23,6 +20,6 @@ pub(super) async fn page(State(records): State<Arc<Records>>) -> Result<Response
     Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
 }
 
-pub(super) async fn targets(State(records): State<Arc<Records>>) -> Result<Response, ApiError> {
+pub(super) async fn targets(records: Desk) -> Result<Response, ApiError> {
     pages::beside(&records, |_, world| Ok(metrics::targets(world))).await
 }

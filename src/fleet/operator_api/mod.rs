@@ -3,16 +3,26 @@
 //! It finds things by the names that people use (a fleet's name, the beginning of a uuid), calls the policy and returns its
 //! result. It decides nothing.
 
+//!
+//! Each route has its permission in `table`, and sees and changes records only through a `desk`.
+
 mod answer;
+mod audit;
 mod backup;
 mod barred;
+mod desk;
 mod devices;
 mod fleets;
 mod keys;
 mod metrics;
+mod needs;
 mod pages;
 mod releases;
+mod table;
+mod users;
+mod way;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,70 +31,35 @@ use axum::http::Method;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
 
 pub(super) use answer::{log_failure, no_such_method, no_such_route};
+pub(super) use table::{table, table_of_metrics};
 
-use super::policy::KeyHash;
+use super::gate::Gate;
 use super::records::Records;
-use super::secret;
 use crate::listen::{Rank, Visit};
 use answer::ApiError;
+use way::Route;
 
 /// The largest request, in bytes. A release must also fit into one record of the store.
 const LARGEST_REQUEST: usize = 256 * 1024;
 
-/// The routes below `/api/v1`.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 26] {
-    [
-        ("/fleets", get(fleets::list).post(fleets::create)),
-        ("/fleets/{fleet}", get(fleets::show).patch(fleets::patch)),
-        ("/fleets/{fleet}/rename", post(fleets::rename)),
-        ("/fleets/{fleet}/delete", post(fleets::delete)),
-        ("/fleets/{fleet}/pin", post(fleets::pin)),
-        ("/fleets/{fleet}/track-latest", post(fleets::track_latest)),
-        ("/fleets/{fleet}/provisioning-keys", get(keys::list).post(keys::create)),
-        ("/fleets/{fleet}/provisioning-keys/{key}/revoke", post(keys::revoke)),
-        ("/fleets/{fleet}/releases", get(releases::list_of).post(releases::create)),
-        ("/devices", get(devices::list)),
-        ("/devices/pin", post(devices::pin_many)),
-        ("/devices/track-fleet", post(devices::track_many)),
-        ("/devices/tags", post(devices::tag_many)),
-        ("/devices/delete", post(devices::delete_many)),
-        ("/devices/{device}", get(devices::show).delete(devices::delete)),
-        ("/devices/{device}/pin", post(devices::pin)),
-        ("/devices/{device}/track-fleet", post(devices::track_fleet)),
-        ("/devices/{device}/tags", post(devices::tag)),
-        ("/devices/{device}/move", post(devices::move_to)),
-        ("/devices/{device}/rename", post(devices::rename)),
-        ("/barred-devices", get(barred::list)),
-        ("/barred-devices/{device}/allow", post(barred::allow)),
-        ("/releases", get(releases::list)),
-        ("/releases/{release}", get(releases::show).patch(releases::patch).delete(releases::delete)),
-        ("/backup", get(backup::download)),
-        ("/openapi.json", get(openapi)),
-    ]
-}
-
-pub(super) fn routes(token: KeyHash) -> Router<Arc<Records>> {
-    table()
-        .into_iter()
-        .fold(Router::new(), |router, (path, route)| router.route(path, route))
+pub(super) fn routes(gate: &Arc<Gate>) -> Router<Arc<Records>> {
+    guarded(table(), gate)
         .fallback(no_such_route)
         .method_not_allowed_fallback(no_such_method)
-        .layer(middleware::from_fn_with_state(token, only_operators))
+        .layer(middleware::from_fn_with_state(Arc::clone(gate), only_operators))
 }
 
-/// The routes of Prometheus, which are at the root of the server.
-pub(super) fn table_of_metrics() -> [(&'static str, MethodRouter<Arc<Records>>); 2] {
-    [("/metrics", get(metrics::page)), ("/metrics/targets", get(metrics::targets))]
+pub(super) fn routes_of_metrics(gate: &Arc<Gate>) -> Router<Arc<Records>> {
+    guarded(table_of_metrics(), gate)
+        .route_layer(middleware::from_fn_with_state(Arc::clone(gate), only_operators))
 }
 
-pub(super) fn routes_of_metrics(token: KeyHash) -> Router<Arc<Records>> {
-    table_of_metrics()
-        .into_iter()
-        .fold(Router::new(), |router, (path, route)| router.route(path, route))
-        .route_layer(middleware::from_fn_with_state(token, only_operators))
+fn guarded(table: Vec<Route>, gate: &Arc<Gate>) -> Router<Arc<Records>> {
+    table.into_iter().fold(Router::new(), |router, (path, ways)| {
+        ways.into_iter().fold(router, |router, way| router.route(path, way.guarded(gate)))
+    })
 }
 
 async fn openapi() -> impl IntoResponse {
@@ -93,23 +68,28 @@ async fn openapi() -> impl IntoResponse {
 
 /// Admits operators, who have places of their own, before the body is read.
 async fn only_operators(
-    State(token): State<KeyHash>,
+    State(gate): State<Arc<Gate>>,
     Extension(visit): Extension<Visit>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
     let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let given = bearer.and_then(|value| value.strip_prefix("Bearer ")).and_then(secret::hash_given);
-    if given != Some(token) {
-        return Err(ApiError::not_permitted());
-    }
+    let caller = gate.sign_in(bearer.and_then(|value| value.strip_prefix("Bearer ")), client_of(&visit))?;
     let admitted = visit.admit(Rank::Privileged).map_err(|_| ApiError::busy())?;
+    let (user, token) = (caller.by.user.clone().unwrap_or_default(), caller.by.token.clone());
     request.extensions_mut().insert(admitted);
+    request.extensions_mut().insert(caller);
+    request.extensions_mut().insert(gate);
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let response = next.run(request).await;
     if method != Method::GET {
         let status = response.status().as_u16();
-        tracing::info!(%method, path, status, "operator request");
+        tracing::info!(%method, path, status, user, token, "operator request");
     }
     Ok(response)
+}
+
+/// The address of the client, for the limit of wrong tokens and the audit trail.
+fn client_of(visit: &Visit) -> Option<IpAddr> {
+    visit.peer_address()
 }

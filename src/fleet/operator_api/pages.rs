@@ -1,15 +1,12 @@
 //! Long lists: made from a snapshot on a thread of its own, so that they hold up no poll, and answered page by page.
 
-use std::sync::Arc;
-
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::answer::ApiError;
-use crate::fleet::policy::World;
-use crate::fleet::records::Records;
+use super::desk::{Desk, Seen};
 use crate::wire::operator_api::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 
 /// A page: its rows, and the cursor of the last one if there are more.
@@ -20,16 +17,17 @@ pub(super) struct Page<T> {
 }
 
 impl<T> Page<T> {
+    /// A page whose rows are chosen already.
+    pub(super) fn with(rows: Vec<T>, next: Option<String>) -> Self {
+        Self { rows, next }
+    }
+
     /// Takes a page of `rows`, which begin after the cursor. Each row comes with its own cursor.
     pub(super) fn of(
         mut rows: impl Iterator<Item = (String, T)>,
         limit: Option<usize>,
     ) -> Result<Self, ApiError> {
-        let limit = limit.unwrap_or(USUAL_PAGE);
-        if !(1..=LONGEST_PAGE).contains(&limit) {
-            let message = format!("limit = {limit} is out of range; a page has 1 to {LONGEST_PAGE} rows");
-            return Err(ApiError::bad_request(message));
-        }
+        let limit = checked(limit)?;
         let mut page = Self { rows: Vec::new(), next: None };
         let mut last = None;
         for (cursor, row) in rows.by_ref().take(limit) {
@@ -39,6 +37,16 @@ impl<T> Page<T> {
         page.next = last.filter(|_| rows.next().is_some());
         Ok(page)
     }
+}
+
+/// Returns the number of rows of a page.
+pub(super) fn checked(limit: Option<usize>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(USUAL_PAGE);
+    if (1..=LONGEST_PAGE).contains(&limit) {
+        return Ok(limit);
+    }
+    let message = format!("limit = {limit} is out of range; a page has 1 to {LONGEST_PAGE} rows");
+    Err(ApiError::bad_request(message))
 }
 
 /// Reads the cursor of a request.
@@ -57,16 +65,16 @@ pub(super) fn cursor<T>(
 
 /// Makes an answer from a snapshot, beside the threads that answer polls.
 pub(super) async fn beside<T: Serialize>(
-    records: &Arc<Records>,
-    make: impl FnOnce(&Records, &World) -> Result<T, ApiError> + Send + 'static,
+    records: &Desk,
+    make: impl FnOnce(&Desk, &Seen) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     made_beside(records, |records, world| Ok((serde_json::to_vec(&make(records, world)?), None))).await
 }
 
 /// As [`beside`], for a page.
 pub(super) async fn page<T: Serialize>(
-    records: &Arc<Records>,
-    make: impl FnOnce(&Records, &World) -> Result<Page<T>, ApiError> + Send + 'static,
+    records: &Desk,
+    make: impl FnOnce(&Desk, &Seen) -> Result<Page<T>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     made_beside(records, |records, world| {
         let Page { rows, next } = make(records, world)?;
@@ -76,12 +84,12 @@ pub(super) async fn page<T: Serialize>(
 }
 
 async fn made_beside(
-    records: &Arc<Records>,
-    make: impl FnOnce(&Records, &World) -> Result<(serde_json::Result<Vec<u8>>, Option<String>), ApiError>
+    records: &Desk,
+    make: impl FnOnce(&Desk, &Seen) -> Result<(serde_json::Result<Vec<u8>>, Option<String>), ApiError>
     + Send
     + 'static,
 ) -> Result<Response, ApiError> {
-    let records = Arc::clone(records);
+    let records = records.clone();
     let made = tokio::task::spawn_blocking(move || make(&records, &records.world())).await;
     let (json, next) = made.map_err(|error| ApiError::failed(&error))??;
     let json = json.map_err(|error| ApiError::failed(&error))?;

@@ -1,10 +1,9 @@
 //! `/api/v1/releases` and `/api/v1/fleets/FLEET/releases`.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::ops::Deref;
 
 use axum::Json;
-use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
@@ -12,9 +11,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk};
 use super::pages::{self, Page};
-use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
-use crate::fleet::records::Records;
+use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, Sight, World};
 use crate::fleet::tally::Uses;
 use crate::fleet::{clock, render};
 use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ReleaseStatus, ServiceName};
@@ -23,8 +22,6 @@ use crate::wire::operator_api::{
     Composition, CreateRelease, LONGEST_BUILD_LOG, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail,
     ReleaseView,
 };
-
-type Shared = State<Arc<Records>>;
 
 /// The fleet whose releases are meant.
 #[derive(Debug, Deserialize)]
@@ -51,7 +48,7 @@ pub(super) struct ListedOf {
 }
 
 pub(super) async fn list(
-    State(records): Shared,
+    records: Desk,
     Params(Listed { fleet, limit, cursor }): Params<Listed>,
 ) -> Result<Response, ApiError> {
     let after = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(0);
@@ -65,15 +62,15 @@ pub(super) async fn list(
 }
 
 pub(super) async fn list_of(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Params(ListedOf { limit, cursor }): Params<ListedOf>,
 ) -> Result<Response, ApiError> {
-    list(State(records), Params(Listed { fleet: Some(fleet), limit, cursor })).await
+    list(records, Params(Listed { fleet: Some(fleet), limit, cursor })).await
 }
 
 pub(super) async fn show(
-    State(records): Shared,
+    records: Desk,
     Path(release): Path<String>,
     Params(which): Params<Which>,
 ) -> Result<Response, ApiError> {
@@ -96,12 +93,12 @@ pub(super) async fn show(
 }
 
 pub(super) async fn create(
-    State(records): Shared,
+    records: Desk,
     Path(fleet): Path<String>,
     Body(asked): Body<CreateRelease>,
 ) -> Result<(StatusCode, Json<ReleaseCreated>), ApiError> {
     let (new, warnings) = checked(asked)?;
-    let act = move |world: &World| world.create_release(world.find_fleet(&fleet)?, new);
+    let act = move |world: &Acting<'_>| world.create_release(world.find_fleet(&fleet)?, new);
     let number = records.act(act).await?;
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
@@ -113,14 +110,14 @@ pub(super) async fn create(
 }
 
 pub(super) async fn patch(
-    State(records): Shared,
+    records: Desk,
     Path(release): Path<String>,
     Params(which): Params<Which>,
     Body(asked): Body<PatchRelease>,
 ) -> Result<Json<ReleaseView>, ApiError> {
     let PatchRelease { status, is_final, is_invalidated, is_passing_tests } = asked;
     let patch = ReleasePatch { status, is_final, is_invalidated, is_passing_tests };
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
         Ok((release.number, world.patch_release(release, patch)?))
     };
@@ -132,19 +129,22 @@ pub(super) async fn patch(
 
 /// Returns the release as it was before.
 pub(super) async fn delete(
-    State(records): Shared,
+    records: Desk,
     Path(release): Path<String>,
     Params(which): Params<Which>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<ReleaseView>, ApiError> {
-    let act = move |world: &World| {
+    let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
         Ok((view(world, &Uses::of(world), release), world.delete_release(release)?))
     };
     Ok(Json(records.act(act).await?))
 }
 
-fn number_of(world: &World, fleet: Option<&str>) -> Result<Option<u64>, Refusal> {
+fn number_of<W: Deref<Target = World>>(
+    world: &Sight<W>,
+    fleet: Option<&str>,
+) -> Result<Option<u64>, Refusal> {
     fleet.map(|fleet| world.find_fleet(fleet).map(|fleet| fleet.number)).transpose()
 }
 

@@ -19,12 +19,15 @@ mod acts_release;
 mod bars;
 mod filter;
 mod keys;
+mod matches;
 mod refusal;
 mod rules;
+mod scope;
 mod snapshot;
 mod types;
 mod world;
 
+pub use super::key_hash::KeyHash;
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
@@ -32,8 +35,9 @@ pub use filter::{BadFilter, Choice, TagFilter};
 pub use keys::{NewKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
 pub use rules::check_device_key;
+pub use scope::Sight;
 pub use types::{
-    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, KeyHash, ProvisioningKey, Release,
-    Reported, ReportedService,
+    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release, Reported,
+    ReportedService,
 };
 pub use world::World;

@@ -4,6 +4,7 @@ use crate::model::quantity::counted;
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
 use super::types::KeyEnd;
+use crate::fleet::access::AccessRefusal;
 
 /// A rule that forbids an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +51,10 @@ pub enum Refusal {
 
     #[error("device {uuid} has the name {name:?} already; choose another, or rename that one first")]
     NameTaken { name: String, uuid: DeviceUuid },
+
+    /// As [`Refusal::NameTaken`], for a token of some fleets, when the other device is of another one.
+    #[error("a device of another fleet has the name {name:?} already; choose another")]
+    NameTakenBeyond { name: String },
 
     #[error(
         "release {commit} is {status}, and only a successful release can be a target; wait for its build, or pick another"
@@ -129,6 +134,19 @@ pub enum Refusal {
 
     #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
     NoDeviceMatches { filter: String },
+
+    /// For a token of some fleets, whether other fleets have such a thing or not: it must not tell.
+    #[error("this token reaches {}, and not {what} {given:?}; use a token of that fleet", only(fleets))]
+    OutOfScope { what: &'static str, given: String, fleets: Vec<String> },
+
+    #[error(
+        "this token reaches {}, and devices of other fleets match, too; nothing was changed, name the fleet with --fleet",
+        only(fleets)
+    )]
+    MatchesBeyond { fleets: Vec<String> },
+
+    #[error(transparent)]
+    Access(#[from] AccessRefusal),
 }
 
 impl Refusal {
@@ -146,7 +164,7 @@ impl Refusal {
             Self::BadText { .. } => "bad_text",
             Self::BadDeviceKey { .. } => "bad_device_key",
             Self::OutOfRange { .. } => "out_of_range",
-            Self::NameTaken { .. } => "name_taken",
+            Self::NameTaken { .. } | Self::NameTakenBeyond { .. } => "name_taken",
             Self::NotSuccessful { .. } => "not_successful",
             Self::OtherFleet { .. } => "other_fleet",
             Self::FinalIsForGood { .. } => "final_is_for_good",
@@ -166,7 +184,21 @@ impl Refusal {
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::MatchChanged { .. } => "match_changed",
             Self::NoDeviceMatches { .. } => "no_device_matches",
+            Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
+            Self::Access(refusal) => refusal.rule(),
         }
+    }
+}
+
+fn only(fleets: &[String]) -> String {
+    match fleets {
+        [] => "no fleet that exists".to_owned(),
+        [one] => format!("fleet {one} only"),
+        [.., last] if fleets.len() <= 10 => {
+            let before = fleets.split_last().map(|(_, before)| before.join(", ")).unwrap_or_default();
+            format!("fleets {before} and {last} only")
+        }
+        _ => format!("{} fleets only", fleets.len()),
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Change, World};
 
 impl World {
-    /// Returns a change for each record. Applied to an empty world, they make this one.
+    /// Returns a change for each record, without the audit trail. Applied to an empty world, they make this one.
     pub fn records(&self) -> impl Iterator<Item = Change> + '_ {
         std::iter::once(Change::Counters(self.counters))
             .chain(self.fleets().cloned().map(Change::PutFleet))
@@ -16,6 +16,7 @@ impl World {
                     .map(|(uuid, reports)| Change::PutReports(uuid.clone(), reports.as_ref().clone())),
             )
             .chain(self.bars_after(None).cloned().map(Change::PutBar))
+            .chain(self.accounts.records().map(Change::Access))
             .chain(self.retired.iter().cloned().map(Change::RetireKey))
     }
 }

@@ -9,22 +9,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::fleet::access::{AccessChange, Entry};
+use crate::fleet::key_hash::KeyHash;
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
-
-/// The SHA-256 of a key, as 64 hex digits. Keys themselves are never stored.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct KeyHash(pub String);
-
-impl KeyHash {
-    /// Returns the first 12 digits, which identify a key but do not help to guess it.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        self.0.get(..12).unwrap_or(&self.0)
-    }
-}
 
 /// A set of devices that should run the same app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -303,4 +292,10 @@ pub enum Change {
     PutBar(Bar),
     /// Allows the uuid and the key of this deleted device again.
     DropBar(DeviceUuid),
+    /// A user or a token.
+    Access(AccessChange),
+    /// A record of the audit trail. It is on disk only.
+    Audit(Box<Entry>),
+    /// Removes a record of the audit trail.
+    DropAudit(u64),
 }

@@ -5,11 +5,13 @@ use std::sync::{Arc, LazyLock};
 
 use imbl::{OrdMap, OrdSet};
 
+use super::matches::{begins, only_one};
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
 use super::{
     Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release, Reported,
 };
+use crate::fleet::access::Accounts;
 use crate::model::{Commit, DeviceUuid};
 
 /// All records of the fleet server. A clone is a snapshot: it costs the same however many records there are, and later
@@ -23,6 +25,9 @@ pub struct World {
     pub(super) reports: OrdMap<DeviceUuid, Arc<Reported>>,
     pub(super) keys: OrdMap<KeyHash, Arc<ProvisioningKey>>,
     pub(super) bars: Bars,
+    pub(super) accounts: Accounts,
+    /// The number of the newest record of the audit trail.
+    audited: u64,
     /// Keys of devices that were deleted by older versions.
     pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -98,6 +103,9 @@ impl World {
             }
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
+            Change::Access(change) => self.accounts.apply(change),
+            Change::Audit(entry) => self.audited = self.audited.max(entry.number),
+            Change::DropAudit(_) => {}
         }
     }
 
@@ -148,6 +156,18 @@ impl World {
         self.releases_of(fleet)
             .filter(|release| release.is_trackable())
             .max_by_key(|release| (release.start_timestamp, release.number))
+    }
+
+    /// Returns the users and tokens.
+    #[must_use]
+    pub fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Returns the number of the newest record of the audit trail; 0 if there is none.
+    #[must_use]
+    pub fn audited(&self) -> u64 {
+        self.audited
     }
 
     /// Returns all fleets, oldest first.
@@ -331,7 +351,7 @@ impl World {
         Err(Refusal::NoSuchRelease { given: text.to_owned() })
     }
 
-    fn find_among(
+    pub(super) fn find_among(
         &self,
         text: &str,
         may: impl Fn(&Release) -> bool,
@@ -367,22 +387,4 @@ impl World {
             wanted: name(fleet),
         }
     }
-}
-
-/// Returns whether `text` is a prefix of `id` that is long enough.
-fn begins(id: &str, text: &str) -> bool {
-    text.len() >= SHORTEST_PREFIX && id.starts_with(text)
-}
-
-/// Returns the only match, or none.
-fn only_one<T>(
-    what: &'static str,
-    given: &str,
-    mut fits: impl Iterator<Item = T>,
-    label: impl Fn(&T) -> String,
-) -> Result<Option<T>, Refusal> {
-    let Some(first) = fits.next() else { return Ok(None) };
-    let Some(second) = fits.next() else { return Ok(Some(first)) };
-    let matches = [first, second].iter().map(&label).chain(fits.take(3).map(|more| label(&more))).collect();
-    Err(Refusal::Ambiguous { what, given: given.to_owned(), matches })
 }

@@ -1,6 +1,8 @@
 //! The JSON of the fleet server's operator API, both ways. The command line (`cotter`) and the server
 //! (`cotter-fleet`) read and write the same types, so the two cannot drift apart.
 
+pub mod access;
+mod errors;
 mod keys;
 mod pages;
 
@@ -12,44 +14,10 @@ use serde_json::{Map, Value};
 
 use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
-use crate::model::{Refusal, ReleaseStatus};
+use crate::model::ReleaseStatus;
+pub use errors::{ErrorView, Failure, RefusalView};
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
-
-/// The answer to every failed request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ErrorView {
-    pub error: Failure,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    /// A fixed word: `bad_request`, `not_permitted`, `not_found`, `no_match`, `ambiguous`, `refused`,
-    /// `unsupported`, `unsupported_media_type`, `too_large`, `too_slow`, `busy`, `storage`, `no_such_route`,
-    /// `no_such_method`, `internal`.
-    pub code: String,
-    /// What is wrong, and what to do.
-    pub message: String,
-    /// The rule that forbids it, e.g. `fleet_has_devices`; absent where no rule of the fleet was broken.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
-    /// For `unsupported`: every place of the compose file that devices would refuse.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub refusals: Vec<RefusalView>,
-}
-
-/// A place in a compose file, and what is wrong with it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusalView {
-    pub path: String,
-    pub why: String,
-}
-
-impl From<Refusal> for RefusalView {
-    fn from(refusal: Refusal) -> Self {
-        Self { path: refusal.path, why: refusal.why }
-    }
-}
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetView {

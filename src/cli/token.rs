@@ -1,0 +1,116 @@
+//! `cotter token`: manages the tokens with which users reach a fleet server.
+
+use clap::{Args, Subcommand};
+use jiff::Timestamp;
+
+use super::client::{Client, Plain};
+use super::print;
+use super::quantity::ago;
+use crate::host;
+use crate::wire::operator_api::Nothing;
+use crate::wire::operator_api::access::{CreateToken, TokenCreated, TokenView};
+
+/// The roles, the lowest first. The server has the table of what each may do.
+const ROLES: [&str; 4] = ["read-only", "release-engineer", "operator", "admin"];
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Creates a token of a user, and prints it; it is not shown again
+    #[command(
+        after_help = "Example: cotter token create anna --role release-engineer --fleet greenhouse --expires-in 90d"
+    )]
+    Create(Create),
+    /// Lists tokens by id and name; the tokens themselves are never shown again
+    List(List),
+    /// Revokes a token
+    Revoke(Revoke),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Create {
+    /// Name of the user
+    #[arg(value_name = "USER")]
+    user: String,
+    /// What the token may do; each role may do all that the one before it may (docs/access.md)
+    #[arg(long, value_parser = ROLES)]
+    role: String,
+    /// Name of the token [default: the name of the role]
+    #[arg(long)]
+    name: Option<String>,
+    /// A fleet that the token reaches; give it several times for several fleets [default: all fleets]
+    #[arg(long, value_name = "FLEET")]
+    fleet: Vec<String>,
+    /// How long the token is accepted, e.g. 90d [default: until it is revoked]
+    #[arg(long, value_name = "TIME")]
+    expires_in: Option<String>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct List {
+    /// Only tokens of this user
+    #[arg(long)]
+    user: Option<String>,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Revoke {
+    /// Name or id of the token, or the first 4 or more digits of the id
+    #[arg(value_name = "TOKEN")]
+    revoked: String,
+    #[command(flatten)]
+    plain: Plain,
+}
+
+pub(super) async fn run(verb: Verb) -> anyhow::Result<()> {
+    match verb {
+        Verb::Create(Create { user, role, name, fleet, expires_in, plain }) => {
+            let fleets = (!fleet.is_empty()).then_some(fleet);
+            let wanted = CreateToken { user, role, name, fleets, expires_in };
+            let created: TokenCreated = Client::new(plain.connection)?.post(&["tokens"], &wanted).await?;
+            // Nothing else is printed, for scripts.
+            if plain.json { print::json("created", &created) } else { print::line(&created.token) }
+        }
+        Verb::List(list) => show(list).await,
+        Verb::Revoke(Revoke { revoked, plain }) => {
+            let path = ["tokens", &revoked, "revoke"];
+            let revoked: TokenView = Client::new(plain.connection)?.post(&path, &Nothing {}).await?;
+            if plain.json {
+                return print::json("token", &revoked);
+            }
+            print::line(&format!("revoked {} ({}) of {}", revoked.id, revoked.name, revoked.user))
+        }
+    }
+}
+
+async fn show(List { user, plain }: List) -> anyhow::Result<()> {
+    let mut tokens: Vec<TokenView> = Client::new(plain.connection)?.get(&["tokens"], &[]).await?;
+    tokens.retain(|token| user.as_ref().is_none_or(|user| token.user == *user));
+    if plain.json {
+        return print::json("tokens", &tokens);
+    }
+    let now = host::now();
+    let or_dash = |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| at.to_string());
+    let rows = tokens.iter().map(|token| {
+        [
+            token.id.clone(),
+            token.user.clone(),
+            token.name.clone(),
+            token.role.clone(),
+            token.fleets.as_ref().map_or_else(|| "all".to_owned(), |fleets| fleets.join(",")),
+            token.state.clone(),
+            or_dash(token.expires),
+            token.last_used.map_or_else(|| "never".to_owned(), |at| ago(at, now)),
+            token.created.to_string(),
+        ]
+    });
+    let headers = ["ID", "USER", "NAME", "ROLE", "FLEETS", "STATE", "EXPIRES", "LAST USED", "CREATED"];
+    print::table(
+        headers,
+        rows,
+        "there is no token besides the file operator.token of the server's data folder",
+    )
+}

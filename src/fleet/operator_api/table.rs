@@ -1,0 +1,132 @@
+//! The table of routes: for each method its permission, its words in the audit trail, and its handler.
+
+use super::needs::Method::{Delete, Get, Patch, Post};
+use super::way::{Route, way};
+use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users};
+use crate::fleet::access::Permission::{Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See};
+
+/// The routes below `/api/v1`.
+pub(in crate::fleet) fn table() -> Vec<Route> {
+    let own = || vec![("/openapi.json", vec![way(Get, See, "read this API's document", openapi)])];
+    [of_fleets(), of_devices(), of_releases(), of_access(), own()].into_iter().flatten().collect()
+}
+
+/// The routes of Prometheus, which are at the root of the server.
+pub(in crate::fleet) fn table_of_metrics() -> Vec<Route> {
+    vec![
+        ("/metrics", vec![way(Get, See, "read metrics", metrics::page).of_the_server()]),
+        ("/metrics/targets", vec![way(Get, See, "list devices to scrape", metrics::targets).of_the_server()]),
+    ]
+}
+
+fn of_fleets() -> Vec<Route> {
+    vec![
+        (
+            "/fleets",
+            vec![
+                way(Get, See, "list fleets", fleets::list),
+                way(Post, Fleets, "create a fleet", fleets::create).of_the_server(),
+            ],
+        ),
+        (
+            "/fleets/{fleet}",
+            vec![
+                way(Get, See, "show a fleet", fleets::show),
+                way(Patch, Fleets, "change a fleet", fleets::patch),
+            ],
+        ),
+        ("/fleets/{fleet}/rename", vec![way(Post, Fleets, "rename a fleet", fleets::rename)]),
+        ("/fleets/{fleet}/delete", vec![way(Post, Fleets, "delete a fleet", fleets::delete)]),
+        ("/fleets/{fleet}/pin", vec![way(Post, RollOut, "pin a fleet", fleets::pin)]),
+        (
+            "/fleets/{fleet}/track-latest",
+            vec![way(Post, RollOut, "let a fleet track its latest release", fleets::track_latest)],
+        ),
+        (
+            "/fleets/{fleet}/provisioning-keys",
+            vec![
+                way(Get, See, "list provisioning keys", keys::list),
+                way(Post, Keys, "create a provisioning key", keys::create),
+            ],
+        ),
+        (
+            "/fleets/{fleet}/provisioning-keys/{key}/revoke",
+            vec![way(Post, Keys, "revoke a provisioning key", keys::revoke)],
+        ),
+        (
+            "/fleets/{fleet}/releases",
+            vec![
+                way(Get, See, "list the releases of a fleet", releases::list_of),
+                way(Post, Release, "create a release", releases::create),
+            ],
+        ),
+    ]
+}
+
+fn of_devices() -> Vec<Route> {
+    vec![
+        ("/devices", vec![way(Get, See, "list devices", devices::list)]),
+        ("/devices/pin", vec![way(Post, RollOut, "pin devices", devices::pin_many)]),
+        ("/devices/track-fleet", vec![way(Post, RollOut, "unpin devices", devices::track_many)]),
+        ("/devices/tags", vec![way(Post, Devices, "tag devices", devices::tag_many)]),
+        ("/devices/delete", vec![way(Post, Devices, "delete devices", devices::delete_many)]),
+        (
+            "/devices/{device}",
+            vec![
+                way(Get, See, "show a device", devices::show),
+                way(Delete, Devices, "delete a device", devices::delete),
+            ],
+        ),
+        ("/devices/{device}/pin", vec![way(Post, RollOut, "pin a device", devices::pin)]),
+        ("/devices/{device}/track-fleet", vec![way(Post, RollOut, "unpin a device", devices::track_fleet)]),
+        ("/devices/{device}/tags", vec![way(Post, Devices, "tag a device", devices::tag)]),
+        ("/devices/{device}/move", vec![way(Post, Devices, "move a device", devices::move_to)]),
+        ("/devices/{device}/rename", vec![way(Post, Devices, "rename a device", devices::rename)]),
+        ("/barred-devices", vec![way(Get, See, "list deleted devices", barred::list)]),
+        ("/barred-devices/{device}/allow", vec![way(Post, Devices, "allow a deleted device", barred::allow)]),
+    ]
+}
+
+fn of_releases() -> Vec<Route> {
+    vec![
+        ("/releases", vec![way(Get, See, "list releases", releases::list)]),
+        (
+            "/releases/{release}",
+            vec![
+                way(Get, See, "show a release", releases::show),
+                way(Patch, Release, "change a release", releases::patch),
+                way(Delete, Release, "delete a release", releases::delete),
+            ],
+        ),
+    ]
+}
+
+fn of_access() -> Vec<Route> {
+    vec![
+        (
+            "/users",
+            vec![
+                way(Get, Administer, "list users", users::list).of_the_server(),
+                way(Post, Administer, "add a user", users::add).of_the_server(),
+            ],
+        ),
+        (
+            "/users/{user}/disable",
+            vec![way(Post, Administer, "disable a user", users::disable).of_the_server()],
+        ),
+        ("/users/{user}/enable", vec![way(Post, Administer, "enable a user", users::enable).of_the_server()]),
+        (
+            "/tokens",
+            vec![
+                way(Get, Administer, "list tokens", users::list_tokens).of_the_server(),
+                way(Post, Administer, "create a token", users::create_token).of_the_server(),
+            ],
+        ),
+        (
+            "/tokens/{token}/revoke",
+            vec![way(Post, Administer, "revoke a token", users::revoke_token).of_the_server()],
+        ),
+        ("/backup", vec![way(Get, Administer, "back up all records", backup::download).of_the_server()]),
+        ("/audit", vec![way(Get, Audit, "read the audit trail", audit::list)]),
+    ]
+}

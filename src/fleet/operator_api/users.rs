@@ -1,0 +1,157 @@
+//! `/api/v1/users` and `/api/v1/tokens`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Extension;
+use axum::http::StatusCode;
+
+use super::answer::{ApiError, Body, Path};
+use super::desk::{Acting, Desk};
+use super::fleets::random;
+use super::keys::expiry;
+use crate::fleet::access::{AccessChange, AccessRefusal, NewToken, Role, Scope, Token, User};
+use crate::fleet::gate::Gate;
+use crate::fleet::policy::{Change, Refusal, World};
+use crate::fleet::{clock, secret};
+use crate::wire::operator_api::Nothing;
+use crate::wire::operator_api::access::{AddUser, CreateToken, TokenCreated, TokenView, UserView};
+
+/// Lists all users, by name, including those that are disabled.
+pub(super) async fn list(desk: Desk) -> Json<Vec<UserView>> {
+    let world = desk.world();
+    Json(world.accounts().users().map(|user| view(&world, user)).collect())
+}
+
+pub(super) async fn add(
+    desk: Desk,
+    Body(AddUser { name }): Body<AddUser>,
+) -> Result<(StatusCode, Json<UserView>), ApiError> {
+    let given = name.clone();
+    desk.act(|world| Ok(((), changes(world.accounts().add_user(name, clock::now()))?))).await?;
+    Ok((StatusCode::CREATED, shown(&desk, &given)?))
+}
+
+/// Ends all tokens of a user.
+pub(super) async fn disable(
+    desk: Desk,
+    Path(user): Path<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<UserView>, ApiError> {
+    let name = user.clone();
+    let act = move |world: &Acting<'_>| {
+        let accounts = world.accounts();
+        Ok(((), changes(Ok(accounts.disable_user(accounts.find_user(&name)?, clock::now())))?))
+    };
+    desk.act(act).await?;
+    shown(&desk, &user)
+}
+
+pub(super) async fn enable(
+    desk: Desk,
+    Path(user): Path<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<UserView>, ApiError> {
+    let name = user.clone();
+    let act = move |world: &Acting<'_>| {
+        let accounts = world.accounts();
+        Ok(((), changes(Ok(accounts.enable_user(accounts.find_user(&name)?)))?))
+    };
+    desk.act(act).await?;
+    shown(&desk, &user)
+}
+
+/// Lists all tokens, oldest first, including those that have ended.
+pub(super) async fn list_tokens(desk: Desk, Extension(gate): Extension<Arc<Gate>>) -> Json<Vec<TokenView>> {
+    let world = desk.world();
+    Json(world.accounts().tokens_by_age().into_iter().map(|token| view_token(&world, &gate, token)).collect())
+}
+
+pub(super) async fn create_token(
+    desk: Desk,
+    Extension(gate): Extension<Arc<Gate>>,
+    Body(CreateToken { user, role, name, fleets, expires_in }): Body<CreateToken>,
+) -> Result<(StatusCode, Json<TokenCreated>), ApiError> {
+    let token = random()?;
+    let hash = secret::hash(&token);
+    let role: Role = role.parse().map_err(|error| ApiError::bad_request(format!("{error}")))?;
+    let expires_in = expires_in.as_deref().map(expiry).transpose()?;
+    let known = hash.clone();
+    let act = move |world: &Acting<'_>| {
+        let number = |fleet: &String| world.find_fleet(fleet).map(|fleet| fleet.number);
+        let fleets = fleets.map(|fleets| fleets.iter().map(number).collect()).transpose()?;
+        let scope = fleets.map_or(Scope::All, Scope::Fleets);
+        let new = NewToken { hash, user, name, role, scope, created: clock::now(), expires_in };
+        Ok(((), changes(world.accounts().create_token(new))?))
+    };
+    desk.act(act).await?;
+    let world = desk.world();
+    let details = world.accounts().token(&known).map(|token| view_token(&world, &gate, token));
+    let details = details.ok_or_else(|| ApiError::bad_request("the token is gone already"))?;
+    Ok((StatusCode::CREATED, Json(TokenCreated { token, details })))
+}
+
+pub(super) async fn revoke_token(
+    desk: Desk,
+    Extension(gate): Extension<Arc<Gate>>,
+    Path(token): Path<String>,
+    Body(Nothing {}): Body<Nothing>,
+) -> Result<Json<TokenView>, ApiError> {
+    let act = move |world: &Acting<'_>| {
+        let accounts = world.accounts();
+        let token = accounts.find_token(&token, clock::now())?;
+        Ok((token.hash.clone(), changes(Ok(accounts.revoke_token(token, clock::now())))?))
+    };
+    let hash = desk.act(act).await?;
+    let world = desk.world();
+    let token = world.accounts().token(&hash);
+    let token = token.ok_or_else(|| AccessRefusal::NoSuchToken { given: hash.id().to_owned() });
+    Ok(Json(view_token(&world, &gate, token.map_err(Refusal::from)?)))
+}
+
+fn changes(decided: Result<Vec<AccessChange>, AccessRefusal>) -> Result<Vec<Change>, Refusal> {
+    Ok(decided?.into_iter().map(Change::Access).collect())
+}
+
+fn shown(desk: &Desk, user: &str) -> Result<Json<UserView>, ApiError> {
+    let world = desk.world();
+    let user = world.accounts().find_user(user).map_err(Refusal::from)?;
+    Ok(Json(view(&world, user)))
+}
+
+fn view(world: &World, user: &User) -> UserView {
+    let (accounts, now) = (world.accounts(), clock::now());
+    let its = accounts.tokens_by_age().into_iter().filter(|token| token.user == user.name);
+    UserView {
+        name: user.name.clone(),
+        state: if user.disabled.is_some() { "disabled" } else { "active" }.to_owned(),
+        tokens: its.filter(|token| accounts.end(token, now).is_none()).count(),
+        created: user.created,
+        disabled: user.disabled,
+    }
+}
+
+fn view_token(world: &World, gate: &Gate, token: &Token) -> TokenView {
+    let end = world.accounts().end(token, clock::now());
+    let fleets = match &token.scope {
+        Scope::All => None,
+        Scope::Fleets(fleets) => Some(fleets.iter().map(|fleet| name_of(world, *fleet)).collect()),
+    };
+    TokenView {
+        id: token.hash.id().to_owned(),
+        user: token.user.clone(),
+        name: token.name.clone(),
+        role: token.role.to_string(),
+        fleets,
+        state: end.map_or("active", |end| end.as_str()).to_owned(),
+        created: token.created,
+        expires: token.expires,
+        revoked: token.revoked,
+        last_used: gate.last_used(&token.hash),
+    }
+}
+
+/// The name of a fleet, or the number of one that was deleted.
+pub(super) fn name_of(world: &World, fleet: u64) -> String {
+    world.fleet(fleet).map_or_else(|| fleet.to_string(), |fleet| fleet.name.clone())
+}
