@@ -27,7 +27,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "purge",
         ],
     ),
-    ("Fleets and releases, at a fleet server", &["push", "release", "device", "fleet"]),
+    ("Fleets and releases, at a fleet server", &["push", "release", "device", "fleet", "env"]),
     ("Set-up and daemon", &["join", "leave", "config", "agent", "completion"]),
 ];
 

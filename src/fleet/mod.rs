@@ -15,6 +15,7 @@ mod allowance;
 mod clock;
 mod metrics;
 mod names;
+mod reach;
 mod records;
 mod render;
 mod report;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Bar, Change, Device, KeyHash, Reported};
+use super::policy::{Bar, Change, Device, KeyHash, Reported, VariableHolder, Variables};
 use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
 
@@ -172,14 +172,17 @@ impl Store {
                 Change::DropDevice(uuid) => {
                     batch.remove(format!("device/{uuid}").as_str());
                     batch.remove(format!("reports/{uuid}").as_str());
+                    batch.remove(variables_of(&VariableHolder::Device(uuid.clone())).as_str());
                     Ok(())
                 }
+                Change::PutVariables(holder, variables) => put_variables(&mut batch, holder, variables),
                 Change::DropKey(hash) => {
                     batch.remove(format!("key/{}", hash.0).as_str());
                     Ok(())
                 }
                 Change::DropFleet(fleet) => {
                     batch.remove(format!("fleet/{}", number(*fleet)).as_str());
+                    batch.remove(variables_of(&VariableHolder::Fleet(*fleet)).as_str());
                     Ok(())
                 }
                 Change::DropRelease(release) => {
@@ -221,6 +224,33 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+/// The kinds of records of variables.
+const OF_FLEET: &str = "fleet-variables";
+const OF_DEVICE: &str = "device-variables";
+
+/// Returns the key of the record of variables.
+fn variables_of(holder: &VariableHolder) -> String {
+    match holder {
+        VariableHolder::Fleet(fleet) => format!("{OF_FLEET}/{}", number(*fleet)),
+        VariableHolder::Device(uuid) => format!("{OF_DEVICE}/{uuid}"),
+    }
+}
+
+fn put_variables(
+    batch: &mut sled::Batch,
+    holder: &VariableHolder,
+    variables: &Variables,
+) -> serde_json::Result<()> {
+    if variables.is_empty() {
+        batch.remove(variables_of(holder).as_str());
+        return Ok(());
+    }
+    match holder {
+        VariableHolder::Fleet(fleet) => put(batch, OF_FLEET, &number(*fleet), variables),
+        VariableHolder::Device(uuid) => put(batch, OF_DEVICE, uuid.as_str(), variables),
+    }
+}
+
 fn number(number: u64) -> String {
     format!("{number:020}")
 }
@@ -253,6 +283,16 @@ fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Change, Option<Change>)
         "reports" => {
             let uuid = DeviceUuid::parse(id).map_err(|error| damaged(error.to_string()))?;
             record(value).map(|reported| Change::PutReports(uuid, reported))
+        }
+        OF_FLEET => {
+            let fleet = id.parse().map_err(|_| damaged("the number of the fleet is not a number".to_owned()))?;
+            let holder = VariableHolder::Fleet(fleet);
+            record::<Variables>(value).map(|variables| Change::PutVariables(holder, variables))
+        }
+        OF_DEVICE => {
+            let uuid = DeviceUuid::parse(id).map_err(|error| damaged(error.to_string()))?;
+            let holder = VariableHolder::Device(uuid);
+            record::<Variables>(value).map(|variables| Change::PutVariables(holder, variables))
         }
         "key" => record(value).map(Change::PutKey),
         "retired" => record::<KeyHash>(value).map(Change::RetireKey),

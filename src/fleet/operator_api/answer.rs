@@ -70,12 +70,15 @@ impl From<Refusal> for ApiError {
             | Refusal::NoSuchDevice { .. }
             | Refusal::NoSuchBar { .. }
             | Refusal::NoSuchKey { .. }
+            | Refusal::NoSuchService { .. }
+            | Refusal::NoSuchVariable { .. }
             | Refusal::NoSuchRelease { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
             Refusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
-            Refusal::BadText { .. } | Refusal::BadDeviceKey { .. } | Refusal::OutOfRange { .. } => {
-                (StatusCode::BAD_REQUEST, "bad_request")
-            }
+            Refusal::BadText { .. }
+            | Refusal::BadVariable { .. }
+            | Refusal::BadDeviceKey { .. }
+            | Refusal::OutOfRange { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
             Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
             Refusal::FleetNameTaken { .. }
             | Refusal::FleetHasDevices { .. }

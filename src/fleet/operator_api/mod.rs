@@ -11,6 +11,7 @@ mod keys;
 mod metrics;
 mod pages;
 mod releases;
+mod variables;
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ use answer::ApiError;
 const LARGEST_REQUEST: usize = 256 * 1024;
 
 /// The routes below `/api/v1`.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 25] {
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 28] {
     [
         ("/fleets", get(fleets::list).post(fleets::create)),
         ("/fleets/{fleet}", get(fleets::show).patch(fleets::patch)),
@@ -60,6 +61,9 @@ pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 25] {
         ("/barred-devices/{device}/allow", post(barred::allow)),
         ("/releases", get(releases::list)),
         ("/releases/{release}", get(releases::show).patch(releases::patch).delete(releases::delete)),
+        ("/variables", get(variables::list)),
+        ("/fleets/{fleet}/variables", post(variables::change_fleet)),
+        ("/devices/{device}/variables", post(variables::change_device)),
         ("/openapi.json", get(openapi)),
     ]
 }

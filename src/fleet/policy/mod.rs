@@ -16,17 +16,20 @@
 mod acts_device;
 mod acts_fleet;
 mod acts_release;
+mod acts_variables;
 mod bars;
 mod filter;
 mod keys;
 mod refusal;
 mod rules;
 mod types;
+mod variables;
 mod world;
 
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
+pub use acts_variables::VariableChange;
 pub use filter::{BadFilter, Choice, TagFilter};
 pub use keys::{NewKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
@@ -34,5 +37,8 @@ pub use rules::check_device_key;
 pub use types::{
     Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, KeyHash, ProvisioningKey, Release,
     Reported, ReportedService,
+};
+pub use variables::{
+    Variable, VariableDigest, VariableHolder, VariableLevels, VariableMap, Variables,
 };
 pub use world::World;

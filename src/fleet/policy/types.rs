@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::{VariableHolder, Variables};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
@@ -303,4 +304,7 @@ pub enum Change {
     PutBar(Bar),
     /// Allows the uuid and the key of this deleted device again.
     DropBar(DeviceUuid),
+    /// All variables of this fleet or device. Without any, the record is removed. [`Change::DropFleet`] and
+    /// [`Change::DropDevice`] remove it, too.
+    PutVariables(VariableHolder, Variables),
 }

@@ -7,8 +7,10 @@ use imbl::{OrdMap, OrdSet};
 
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
+use super::variables::AllVariables;
 use super::{
     Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release, Reported,
+    VariableHolder,
 };
 use crate::model::{Commit, DeviceUuid};
 
@@ -23,6 +25,7 @@ pub struct World {
     pub(super) reports: OrdMap<DeviceUuid, Arc<Reported>>,
     pub(super) keys: OrdMap<KeyHash, Arc<ProvisioningKey>>,
     pub(super) bars: Bars,
+    pub(super) variables: AllVariables,
     /// Keys of devices that were deleted by older versions.
     retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -69,6 +72,7 @@ impl World {
             }
             Change::DropDevice(uuid) => {
                 self.reports.remove(&uuid);
+                self.variables.drop(&VariableHolder::Device(uuid.clone()));
                 if let Some(device) = self.devices.remove(&uuid) {
                     self.by_key.remove(&device.key);
                     self.drop_name(&device.name, &uuid);
@@ -88,6 +92,7 @@ impl World {
                 self.keys.remove(&hash);
             }
             Change::DropFleet(number) => {
+                self.variables.drop(&VariableHolder::Fleet(number));
                 if let Some(fleet) = self.fleets.remove(&number) {
                     self.by_fleet_uuid.remove(fleet.uuid.as_str());
                     self.by_fleet_name.remove(&fleet.name);
@@ -98,6 +103,7 @@ impl World {
             }
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
+            Change::PutVariables(holder, variables) => self.variables.put(holder, variables),
         }
     }
 

@@ -2,6 +2,7 @@
 //! (`cotter-fleet`) read and write the same types, so the two cannot drift apart.
 
 mod keys;
+mod variables;
 
 use std::collections::BTreeMap;
 
@@ -13,6 +14,7 @@ use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
 use crate::model::{Refusal, ReleaseStatus};
 pub use keys::{CreateKey, KeyCreated, KeyView};
+pub use variables::{ChangeVariables, RestartView, VariableView, VariablesChanged};
 
 /// The answer to every failed request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
