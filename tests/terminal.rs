@@ -85,6 +85,9 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["release", "validate", "a"],
     &["release", "set-status", "a", "success"],
     &["release", "delete", "a"],
+    &["env", "list"],
+    &["env", "set", "--fleet", "a", "k=v", "--dry-run"],
+    &["env", "rm", "--device", "a", "k", "--dry-run"],
 ];
 
 /// Commands that print nothing of others, or have a test of their own here.
@@ -136,7 +139,7 @@ fn cotter(words: &[&str]) -> Command {
 }
 
 fn is_of_fleet(words: &[&str]) -> bool {
-    ["fleet", "device", "release"].contains(&words[0])
+    ["fleet", "device", "release", "env"].contains(&words[0])
 }
 
 /// Asserts that all output is printable ASCII, and that no line begins with the forged text.
@@ -345,6 +348,10 @@ fn of_fleet(method: &str, path: &str) -> Found {
                       "per_minute": 3, "devices": 4, "created": TIME, "expires": TIME, "last_used": TIME, "revoked": TIME });
     let barred = json!({ "uuid": HOSTILE, "name": HOSTILE, "device_type": HOSTILE, "fleet": HOSTILE, "deleted": TIME,
                          "provisioning_key": HOSTILE });
+    let variable = json!({ "name": HOSTILE, "value": HOSTILE, "secret": false, "fleet": HOSTILE, "device": HOSTILE,
+                           "device_name": HOSTILE, "service": HOSTILE, "overridden": true });
+    let restart = json!({ "uuid": HOSTILE, "name": HOSTILE, "services": [HOSTILE] });
+    let changed = json!({ "dry_run": true, "devices": 1, "restarts": [restart] });
     let (mut created, mut bulk) = (fleet.clone(), device.clone());
     created["fleet"] = fleet.clone();
     created["provisioning_key"] = HOSTILE.into();
@@ -352,6 +359,8 @@ fn of_fleet(method: &str, path: &str) -> Found {
     bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE, "tags": { HOSTILE: HOSTILE } }]);
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
+        ["variables"] => json!([variable]),
+        [_, _, "variables"] => changed,
         ["fleets"] if method == "get" => json!([fleet]),
         ["fleets", _, "provisioning-keys"] if method == "get" => json!([key]),
         ["fleets", _, "provisioning-keys"] => {

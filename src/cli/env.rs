@@ -107,7 +107,9 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::List(asked) => list(asked).await?,
         Verb::Set(Set { variables, level, file, secret, plain }) => {
             if secret && !variables.is_empty() && !plain.json {
-                print::note("a secret on the command line stays in the shell's history; --file - reads it from standard input");
+                print::note(
+                    "a secret on the command line stays in the shell's history; --file - reads it from standard input",
+                );
             }
             let mut set = file.as_deref().map(read).transpose()?.unwrap_or_default();
             set.extend(pairs(&variables)?);

@@ -38,8 +38,9 @@ pub(super) fn app(
     release: Option<&Release>,
     variables: VariableLevels<'_>,
 ) -> serde_json::Result<RenderedApp> {
-    let releases = release
-        .map(|release| (release.commit.to_string(), release_state(release, |name| variables.environment(name))));
+    let releases = release.map(|release| {
+        (release.commit.to_string(), release_state(release, |name| variables.environment(name)))
+    });
     let app = AppState {
         id: fleet.number,
         name: fleet.name.clone(),

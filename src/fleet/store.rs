@@ -285,7 +285,8 @@ fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Change, Option<Change>)
             record(value).map(|reported| Change::PutReports(uuid, reported))
         }
         OF_FLEET => {
-            let fleet = id.parse().map_err(|_| damaged("the number of the fleet is not a number".to_owned()))?;
+            let fleet =
+                id.parse().map_err(|_| damaged("the number of the fleet is not a number".to_owned()))?;
             let holder = VariableHolder::Fleet(fleet);
             record::<Variables>(value).map(|variables| Change::PutVariables(holder, variables))
         }

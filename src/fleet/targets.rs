@@ -178,3 +178,7 @@ impl Apps {
         Ok(app)
     }
 }
+
+#[cfg(test)]
+#[path = "targets_tests.rs"]
+mod tests;

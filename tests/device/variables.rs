@@ -24,7 +24,9 @@ fn standing(agent: &Agent<'_>, service: &str) -> (String, String, i64) {
 fn would_restart(server: &FleetServer, args: &[&str]) -> Vec<(String, Value)> {
     let changed = &server.cli_json(&[args, &["--dry-run"]].concat())["changed"];
     let rows = changed["restarts"].as_array().expect("rows").clone();
-    rows.into_iter().map(|row| (row["name"].as_str().expect("a name").to_owned(), row["services"].clone())).collect()
+    rows.into_iter()
+        .map(|row| (row["name"].as_str().expect("a name").to_owned(), row["services"].clone()))
+        .collect()
 }
 
 #[test]
@@ -86,7 +88,9 @@ fn a_variable_with_which_a_service_fails_is_taken_back_on_the_device() {
     server.cli(&["env", "set", "--device", "till", "--service", "web", "DEMO_BEHAVIOUR=well"]);
     until_has(&agent, "web", "RATE", "6");
     until_done(&agent, "one");
-    eventually("the fleet knows that, too", Duration::from_secs(20), || (state() == "on-target").then_some(()));
+    eventually("the fleet knows that, too", Duration::from_secs(20), || {
+        (state() == "on-target").then_some(())
+    });
 }
 
 const SECRET: &str = "hunter2 of a variable";
@@ -98,7 +102,8 @@ fn a_secret_variable_is_seen_by_its_services_only() {
     until_done(&agent, "one");
     let file = lab.file("secret.env", &format!("PASSWORD='{SECRET}'\n"));
     let file = file.to_str().expect("text");
-    let mut said = vec![server.cli(&["env", "set", "--device", "till", "--service", "web", "--secret", "--file", file])];
+    let mut said =
+        vec![server.cli(&["env", "set", "--device", "till", "--service", "web", "--secret", "--file", file])];
     until_has(&agent, "web", "PASSWORD", SECRET);
     until_done(&agent, "one");
     assert_eq!(agent.get("db", "/env?PASSWORD").expect("an answer").status, 404);

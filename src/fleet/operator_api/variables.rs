@@ -38,7 +38,9 @@ type Place = (VariableHolder, Option<ServiceName>, String);
 pub(super) async fn list(State(records): Shared, Params(which): Params<Which>) -> Result<Response, ApiError> {
     let Which { fleet, device, service, name, limit, cursor } = which;
     if fleet.is_some() && device.is_some() {
-        return Err(ApiError::bad_request("give fleet or device, not both: a device gets those of its fleet"));
+        return Err(ApiError::bad_request(
+            "give fleet or device, not both: a device gets those of its fleet",
+        ));
     }
     let service = service.as_deref().map(service_name).transpose()?;
     let after = pages::cursor(cursor.as_deref(), place)?;
@@ -54,7 +56,8 @@ pub(super) async fn list(State(records): Shared, Params(which): Params<Which>) -
             || Box::new(world.variable_holders(begin)) as Box<dyn Iterator<Item = _>>,
             |holders| Box::new(holders.iter().map(|holder| (holder, world.variables(holder)))),
         );
-        let rows = rows.flat_map(|(holder, variables)| variables.iter().map(move |(s, n, v)| (holder, s, n, v)));
+        let rows =
+            rows.flat_map(|(holder, variables)| variables.iter().map(move |(s, n, v)| (holder, s, n, v)));
         let rows = rows.filter(|(holder, service, name, _)| is_wanted(&(holder, *service, name)));
         let own = holders.as_ref().and_then(|holders| holders.get(1)).map(|own| world.variables(own));
         let row = |(holder, service, name, variable)| {
@@ -89,7 +92,8 @@ fn is_overridden(
     own: Option<&Variables>,
 ) -> bool {
     let (VariableHolder::Fleet(_), Some(own)) = (holder, own) else { return false };
-    own.all.contains_key(name) || service.and_then(|s| own.services.get(s)).is_some_and(|v| v.contains_key(name))
+    own.all.contains_key(name)
+        || service.and_then(|s| own.services.get(s)).is_some_and(|v| v.contains_key(name))
 }
 
 fn view(

@@ -21,7 +21,8 @@ const NAME_ACCEPTS: &str =
     "it has 1 to 255 of the letters a to z, A to Z, digits and '_', and does not begin with a digit";
 const NAME_RESERVED: &str = "BALENA, RESIN and USER, and all names that begin with BALENA_ or RESIN_, are reserved: the agent sets \
                              them; choose another";
-const VALUE_IS_LONG: &str = "its value has more than 32,768 bytes; put large content into the image or a volume";
+const VALUE_IS_LONG: &str =
+    "its value has more than 32,768 bytes; put large content into the image or a volume";
 const VALUE_HAS_LINES: &str = "its value contains a line break, which balena's API does not accept, either; encode it, e.g. \
                                with base64";
 const VALUE_HAS_NUL: &str = "its value contains the character NUL, which no environment can have; encode it, e.g. with \

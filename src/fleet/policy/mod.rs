@@ -38,7 +38,5 @@ pub use types::{
     Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, KeyHash, ProvisioningKey, Release,
     Reported, ReportedService,
 };
-pub use variables::{
-    Variable, VariableDigest, VariableHolder, VariableLevels, VariableMap, Variables,
-};
+pub use variables::{Variable, VariableDigest, VariableHolder, VariableLevels, VariableMap, Variables};
 pub use world::World;
