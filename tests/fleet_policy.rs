@@ -877,14 +877,15 @@ proptest! {
         for (n, device) in DEVICES.iter().enumerate() {
             d.add_device(device, FLEETS[n % 2]);
         }
-        let mut set: BTreeMap<(&str, &str, &str), String> = BTreeMap::new();
+        let mut set: BTreeMap<[String; 3], String> = BTreeMap::new();
+        let key = |of: &str, service: &str, name: &str| [of, service, name].map(str::to_owned);
         let holders = [&FLEETS[..], &DEVICES[..]].concat();
         for act in &acts {
             let (of, change) = match *act {
                 Vary::Move(device, fleet) => {
                     let (device, fleet) = (DEVICES[device], FLEETS[fleet]);
                     if d.device(device).fleet != d.fleet(fleet).number {
-                        set.retain(|(of, service, _), _| *of != device || service.is_empty());
+                        set.retain(|[of, service, _], _| *of != device || service.is_empty());
                     }
                     d.move_device(device, fleet);
                     continue;
@@ -892,11 +893,11 @@ proptest! {
                 Vary::Set { of, service, name, value } => {
                     let value = value.to_string();
                     let change = variables(SERVICES[service], &[(NAMES[name], &value)]);
-                    set.insert((holders[of], SERVICES[service], NAMES[name]), value);
+                    set.insert(key(holders[of], SERVICES[service], NAMES[name]), value);
                     (holders[of], change)
                 }
                 Vary::Remove { of, service, name } => {
-                    set.remove(&(holders[of], SERVICES[service], NAMES[name]));
+                    set.remove(&key(holders[of], SERVICES[service], NAMES[name]));
                     (holders[of], without(SERVICES[service], NAMES[name]))
                 }
             };
@@ -907,7 +908,7 @@ proptest! {
             for service in ["db", "web"] {
                 let value = |name: &str| {
                     let levels = [(device, service), (device, ""), (fleet.as_str(), service), (fleet.as_str(), "")];
-                    levels.iter().find_map(|(of, service)| set.get(&(of, service, name)))
+                    levels.iter().find_map(|(of, service)| set.get(&key(of, service, name)))
                 };
                 let wanted = NAMES.iter().filter_map(|name| Some(format!("{name}={}", value(name)?)));
                 prop_assert_eq!(d.environment(device, service), wanted.collect::<Vec<_>>().join(" "));
