@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench cross deb release
+.PHONY: help build man check test test-systemd faults hostile fuzz demo demo-stop bench bench-fleet cross deb release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s%s\n", $$1, $$2 }' Makefile
@@ -39,6 +39,9 @@ demo-stop: ## ends a demo that was kept or interrupted, and removes all it left
 
 bench: ## the budgets, measured beside docker-compose and the engine alone; 10 min after the build
 	@scripts/bench.sh
+
+bench-fleet: ## the fleet server with 100,000 devices, beside a bare axum; 3 min after the build; ARGS='--devices N' for another size
+	@scripts/bench-fleet.sh $(ARGS)
 
 cross: ## binaries for ARM boards, each weighed and run under qemu with a real engine; ZIG=1 for older systems
 	@ZIG=$(ZIG) scripts/cross.sh

@@ -189,6 +189,18 @@ impl Client {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
+    /// Asks for an answer of any length. The caller reads it.
+    #[cfg(feature = "server")]
+    pub(super) async fn stream(&self, path: &[&str]) -> Result<http::Answer, ClientError> {
+        let request = Request::new(Method::GET, self.route(path), WITHIN).without_deadline();
+        let answer = self.http.send(request.bearer(&self.token)).await.map_err(|why| self.failed(why))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        Err(self.refused(status, &answer.beginning().await))
+    }
+
     /// Sends a request to the route with these path segments. A segment may be any text; it is escaped.
     pub(super) async fn ask<T: DeserializeOwned>(
         &self,
@@ -216,10 +228,7 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<Vec<u8>>,
     ) -> Result<(Vec<u8>, Option<String>), ClientError> {
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
-        }
+        let mut url = self.route(path);
         for (name, value) in query {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
@@ -237,12 +246,22 @@ impl Client {
         if status.is_success() {
             return Ok((body, next));
         }
-        match serde_json::from_slice::<ErrorView>(&body) {
-            Ok(_) if status == StatusCode::UNAUTHORIZED => {
-                Err(ClientError::WrongToken { url: self.server() })
-            }
-            Ok(ErrorView { error: failure }) => Err(ClientError::Answer { failure }),
-            Err(_) => Err(ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") }),
+        Err(self.refused(status, &body))
+    }
+
+    fn route(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path);
+        }
+        url
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        match serde_json::from_slice::<ErrorView>(body) {
+            Ok(_) if status == StatusCode::UNAUTHORIZED => ClientError::WrongToken { url: self.server() },
+            Ok(ErrorView { error: failure }) => ClientError::Answer { failure },
+            Err(_) => ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") },
         }
     }
 

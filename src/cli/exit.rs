@@ -9,7 +9,7 @@ use crate::cloud::CloudError;
 use crate::config::{ConfigError as AgentConfigError, JoinError};
 use crate::daemon::DaemonError;
 #[cfg(feature = "server")]
-use crate::fleet::{ConfigError, FleetError};
+use crate::fleet::{ConfigError, FleetError, RestoreError, backup::BadBackup};
 use crate::registry::RegistryError;
 use crate::store::StoreError;
 
@@ -190,6 +190,17 @@ impl Exit {
     fn of_server(error: &(dyn std::error::Error + 'static)) -> Option<Self> {
         if error.is::<ConfigError>() {
             return Some(Self::BadConfig);
+        }
+        if error.is::<BadBackup>() {
+            return Some(Self::Usage);
+        }
+        if let Some(error) = error.downcast_ref::<RestoreError>() {
+            return Some(match error {
+                RestoreError::NotEmpty { .. } => Self::Refused,
+                RestoreError::Folder(_) => Self::OtherInstance,
+                RestoreError::Store(_) if error.is_in_use() => Self::OtherInstance,
+                RestoreError::Store(_) | RestoreError::Io { .. } => Self::Unexpected,
+            });
         }
         let error = error.downcast_ref::<FleetError>()?;
         let is_taken = matches!(error, FleetError::Listen { .. });

@@ -10,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::completion::{self, Completion};
+use super::fleet_backup;
 use super::{Exit, block_on, logging, parse};
 use crate::fleet::{RawConfig, Server};
 use crate::host;
@@ -34,6 +35,21 @@ enum Verb {
     /// Runs the fleet server
     #[command(after_help = "Example: cotter-fleet serve --config /etc/cotter/fleet.toml")]
     Serve(Serve),
+    /// Writes a copy of a running server's records to a file
+    #[command(
+        visible_alias = "export",
+        after_help = "Example: cotter-fleet backup fleet-$(date +%F).jsonl\n\nThe file is made of JSON lines: a head, a line for each record, and a checksum.\nThe operator's token is not in it, and of keys it has only hashes."
+    )]
+    Backup(fleet_backup::Save),
+    /// Checks that the file of a backup is complete and unchanged
+    #[command(after_help = "Example: cotter-fleet verify fleet-2026-11-30.jsonl")]
+    Verify(fleet_backup::Verify),
+    /// Puts a backup in the place of the records of a server that is stopped
+    #[command(
+        visible_alias = "import",
+        after_help = "Example: cotter-fleet restore fleet-2026-11-30.jsonl --data-dir /var/lib/cotter-fleet"
+    )]
+    Restore(fleet_backup::Restore),
     /// Prints a script with which a shell completes commands and options
     #[command(after_help = "Example: cotter-fleet completion bash > /etc/bash_completion.d/cotter-fleet")]
     Completion(Completion),
@@ -82,6 +98,9 @@ impl Verb {
     async fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Serve(settings) => Box::pin(serve(settings)).await,
+            Self::Backup(save) => Box::pin(fleet_backup::save(save)).await,
+            Self::Verify(verify) => fleet_backup::verify(&verify),
+            Self::Restore(restore) => fleet_backup::restore(&restore),
             Self::Completion(completion) => completion::run(&completion, fleet_definitions()),
         }?;
         Ok(Exit::Done.into())

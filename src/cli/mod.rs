@@ -25,6 +25,8 @@ mod exit;
 mod explain;
 mod failure;
 mod fleet;
+#[cfg(feature = "server")]
+mod fleet_backup;
 mod fleet_deletion;
 #[cfg(feature = "server")]
 mod fleet_server;

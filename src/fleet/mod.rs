@@ -7,6 +7,7 @@
 //! `policy` decides and is pure. `records` keeps the decisions in memory and on disk. `standing` computes the state of
 //! each device. `device_api` and `operator_api` are the two APIs.
 
+pub mod backup;
 pub mod device_api;
 pub mod operator_api;
 pub mod policy;
@@ -16,9 +17,11 @@ mod clock;
 mod metrics;
 mod names;
 mod reach;
+mod record;
 mod records;
 mod render;
 mod report;
+mod restore;
 mod secret;
 mod server;
 mod settings;
@@ -29,6 +32,7 @@ mod tally;
 mod targets;
 mod writer;
 
+pub use restore::{RestoreError, restore};
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};
 

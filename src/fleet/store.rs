@@ -9,20 +9,12 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
-use super::policy::{Bar, Change, Device, KeyHash, Reported, VariableHolder, Variables};
-use crate::model::DeviceUuid;
+use super::policy::Change;
+use super::record::{self, BadRecord, Entry};
 use crate::ownership::{self, NotOurs};
-
-/// Version of the records' format. Records of older versions are read, too; fields that they do not have get defaults. A
-/// server that knows only an older version refuses this store: one that knows version 1 would accept a revoked provisioning
-/// key, and one that knows version 2 would lose reports, which had no records of their own.
-const VERSION: u32 = 3;
-
-/// The first version in which reports are records of their own.
-const OWN_REPORTS: u32 = 3;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -85,20 +77,12 @@ impl FolderLock {
     }
 }
 
-#[derive(Serialize)]
-struct Written<'a, T> {
-    v: u32,
-    record: &'a T,
-}
-
+/// A record in the database, under the key `kind/id`.
 #[derive(Deserialize)]
-struct Read<T> {
-    record: T,
-}
-
-#[derive(Deserialize)]
-struct ReadVersion {
+struct Stored<'a> {
     v: u32,
+    #[serde(borrow)]
+    record: &'a RawValue,
 }
 
 impl Store {
@@ -125,14 +109,14 @@ impl Store {
         let (mut changes, mut old) = (Vec::new(), Vec::new());
         for entry in db.iter() {
             let (key, value) = entry.map_err(|error| sorted(dir, error))?;
-            let (change, reports) = read(dir, &key, &value)?;
-            if let Some(reports) = reports {
-                old.extend([change.clone(), reports.clone()]);
-                changes.push(reports);
+            let (read, version) = read(dir, &key, &value)?;
+            // A record that has become several is written as these, so that no later change of one drops the others.
+            if version < record::VERSION && read.len() > 1 {
+                old.extend(read.iter().cloned());
             }
-            changes.push(change);
+            changes.extend(read);
         }
-        let is_marked = marker(dir).exists();
+        let is_marked = Self::marker(dir).exists();
         if is_marked && changes.is_empty() {
             let why = "they are empty, and were not before".to_owned();
             return Err(StoreError::Damaged { dir: dir.to_owned(), why });
@@ -142,6 +126,11 @@ impl Store {
             store.commit(&old)?;
         }
         Ok((store, changes))
+    }
+
+    /// Returns the path of the marker file. It is next to the store, because the content of the store may be lost.
+    pub(super) fn marker(dir: &Path) -> PathBuf {
+        dir.with_extension("begun")
     }
 
     pub(super) fn dir(&self) -> &Path {
@@ -155,42 +144,19 @@ impl Store {
     /// Then the content of the disk is unknown: drop the store and open it again.
     pub(super) fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
         let mut batch = sled::Batch::default();
+        let failed = |source: serde_json::Error| io_error(&self.dir, source.into());
         for change in changes {
-            match change {
-                Change::Counters(counters) => put(&mut batch, "counters", "", counters),
-                Change::PutFleet(fleet) => put(&mut batch, "fleet", &number(fleet.number), fleet),
-                Change::PutRelease(release) => put(&mut batch, "release", &number(release.number), release),
-                Change::PutDevice(device) => put(&mut batch, "device", device.uuid.as_str(), device),
-                Change::PutReports(uuid, reported) => put(&mut batch, "reports", uuid.as_str(), reported),
-                Change::PutKey(key) => put(&mut batch, "key", &key.hash.0, key),
-                Change::RetireKey(hash) => put(&mut batch, "retired", &hash.0, hash),
-                Change::PutBar(bar) => put(&mut batch, "bar", bar.device.uuid.as_str(), bar),
-                Change::DropBar(uuid) => {
-                    batch.remove(format!("bar/{uuid}").as_str());
-                    Ok(())
-                }
-                Change::DropDevice(uuid) => {
-                    batch.remove(format!("device/{uuid}").as_str());
-                    batch.remove(format!("reports/{uuid}").as_str());
-                    batch.remove(variables_of(&VariableHolder::Device(uuid.clone())).as_str());
-                    Ok(())
-                }
-                Change::PutVariables(holder, variables) => put_variables(&mut batch, holder, variables),
-                Change::DropKey(hash) => {
-                    batch.remove(format!("key/{}", hash.0).as_str());
-                    Ok(())
-                }
-                Change::DropFleet(fleet) => {
-                    batch.remove(format!("fleet/{}", number(*fleet)).as_str());
-                    batch.remove(variables_of(&VariableHolder::Fleet(*fleet)).as_str());
-                    Ok(())
-                }
-                Change::DropRelease(release) => {
-                    batch.remove(format!("release/{}", number(*release)).as_str());
-                    Ok(())
+            for entry in record::entries(change).map_err(failed)? {
+                match entry {
+                    Entry::Put { kind, id, json } => {
+                        let mut value = format!("{{\"v\":{},\"record\":", record::VERSION).into_bytes();
+                        value.extend_from_slice(&json);
+                        value.push(b'}');
+                        batch.insert(format!("{kind}/{id}").as_bytes(), value);
+                    }
+                    Entry::Drop { kind, id } => batch.remove(format!("{kind}/{id}").as_bytes()),
                 }
             }
-            .map_err(|source| StoreError::Io { path: self.dir.clone(), source: source.into() })?;
         }
         let written = self.db.apply_batch(batch).and_then(|()| self.db.flush());
         written.map_err(|error| sorted(&self.dir, error))?;
@@ -202,18 +168,13 @@ impl Store {
         if self.is_marked.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let path = marker(&self.dir);
+        let path = Self::marker(&self.dir);
         let made = File::options().create(true).truncate(true).write(true).mode(0o600).open(&path);
         let made = made.and_then(|file| file.sync_all()).and_then(|()| sync_parent(&path));
         made.map_err(|source| StoreError::Io { path, source })?;
         self.is_marked.store(true, Ordering::Relaxed);
         Ok(())
     }
-}
-
-/// Returns the path of the marker file. It is next to the store, because the content of the store may be lost.
-fn marker(dir: &Path) -> PathBuf {
-    dir.with_extension("begun")
 }
 
 fn io_error(path: &Path, source: io::Error) -> StoreError {
@@ -224,96 +185,17 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
-/// The kinds of records of variables.
-const OF_FLEET: &str = "fleet-variables";
-const OF_DEVICE: &str = "device-variables";
-
-/// Returns the key of the record of variables.
-fn variables_of(holder: &VariableHolder) -> String {
-    match holder {
-        VariableHolder::Fleet(fleet) => format!("{OF_FLEET}/{}", number(*fleet)),
-        VariableHolder::Device(uuid) => format!("{OF_DEVICE}/{uuid}"),
-    }
-}
-
-fn put_variables(
-    batch: &mut sled::Batch,
-    holder: &VariableHolder,
-    variables: &Variables,
-) -> serde_json::Result<()> {
-    if variables.is_empty() {
-        batch.remove(variables_of(holder).as_str());
-        return Ok(());
-    }
-    match holder {
-        VariableHolder::Fleet(fleet) => put(batch, OF_FLEET, &number(*fleet), variables),
-        VariableHolder::Device(uuid) => put(batch, OF_DEVICE, uuid.as_str(), variables),
-    }
-}
-
-fn number(number: u64) -> String {
-    format!("{number:020}")
-}
-
-fn put<T: Serialize>(batch: &mut sled::Batch, kind: &str, id: &str, record: &T) -> serde_json::Result<()> {
-    let value = serde_json::to_vec(&Written { v: VERSION, record })?;
-    batch.insert(format!("{kind}/{id}").as_bytes(), value);
-    Ok(())
-}
-
-/// Reads a record; and the reports of a device, if an older version wrote them into its record.
-fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Change, Option<Change>), StoreError> {
+/// Reads a record, and the version in which it was written.
+fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Vec<Change>, u32), StoreError> {
     let key = String::from_utf8_lossy(key);
     let damaged = |why: String| StoreError::Damaged { dir: dir.to_owned(), why: format!("{key}: {why}") };
-    let version: ReadVersion = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
-    if version.v > VERSION {
-        return Err(StoreError::Newer { dir: dir.to_owned() });
-    }
+    let stored: Stored<'_> = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
     let (kind, id) = key.split_once('/').unwrap_or_default();
-    let mut reports = None;
-    let change = match kind {
-        "counters" => record(value).map(Change::Counters),
-        "fleet" => record(value).map(Change::PutFleet),
-        "release" => record(value).map(Change::PutRelease),
-        "device" if version.v < OWN_REPORTS => record(value).map(|device: OldDevice| {
-            reports = Some(Change::PutReports(device.device.uuid.clone(), device.reported));
-            Change::PutDevice(device.device)
-        }),
-        "device" => record(value).map(Change::PutDevice),
-        "reports" => {
-            let uuid = DeviceUuid::parse(id).map_err(|error| damaged(error.to_string()))?;
-            record(value).map(|reported| Change::PutReports(uuid, reported))
-        }
-        OF_FLEET => {
-            let fleet =
-                id.parse().map_err(|_| damaged("the number of the fleet is not a number".to_owned()))?;
-            let holder = VariableHolder::Fleet(fleet);
-            record::<Variables>(value).map(|variables| Change::PutVariables(holder, variables))
-        }
-        OF_DEVICE => {
-            let uuid = DeviceUuid::parse(id).map_err(|error| damaged(error.to_string()))?;
-            let holder = VariableHolder::Device(uuid);
-            record::<Variables>(value).map(|variables| Change::PutVariables(holder, variables))
-        }
-        "key" => record(value).map(Change::PutKey),
-        "retired" => record::<KeyHash>(value).map(Change::RetireKey),
-        "bar" => record::<Bar>(value).map(Change::PutBar),
-        _ => return Err(damaged("unknown kind of record".to_owned())),
-    };
-    Ok((change.map_err(|error| damaged(error.to_string()))?, reports))
-}
-
-/// A device's record of version 1 or 2.
-#[derive(Deserialize)]
-struct OldDevice {
-    #[serde(flatten)]
-    device: Device,
-    #[serde(default)]
-    reported: Reported,
-}
-
-fn record<T: DeserializeOwned>(value: &[u8]) -> serde_json::Result<T> {
-    serde_json::from_slice(value).map(|read: Read<T>| read.record)
+    match record::read(kind, id, stored.v, stored.record.get()) {
+        Ok(changes) => Ok((changes, stored.v)),
+        Err(BadRecord::Newer) => Err(StoreError::Newer { dir: dir.to_owned() }),
+        Err(BadRecord::Form(why)) => Err(damaged(why)),
+    }
 }
 
 /// Syncs a new store, so that its settings and its name survive a power cut, too.

@@ -29,6 +29,17 @@ struct Known<'v> {
 /// Does not quote the text, because it may be a part of a secret.
 const NOT_FILLED: &str = "its value has a \"$\" that is not a variable of a line before: write \"$$\" for a plain $, or put the value in single quotes";
 
+impl Known<'_> {
+    /// The value with its variables filled in.
+    fn fill(&self, value: &str, unset: &mut BTreeSet<String>) -> Result<String, String> {
+        let filled = variables::fill(value, self, unset);
+        if self.outer.is_final() && (filled.is_err() || !unset.is_empty()) {
+            return Err(NOT_FILLED.to_owned());
+        }
+        filled.map_err(|bad| bad.to_string())
+    }
+}
+
 impl Values for Known<'_> {
     fn get(&self, name: &str) -> Option<String> {
         self.outer.get(name).or_else(|| self.read.get(name).cloned())
@@ -128,10 +139,7 @@ fn usual(
         let Some(split) = statement.find(['=', ':']) else {
             let name = statement.trim_end();
             check_name(name).map_err(wrong)?;
-            let value = outer.get(name);
-            if value.is_none() && outer.is_final() {
-                return Err(wrong("it has a name without a value: write NAME=value".into()));
-            }
+            let value = bare(name, outer).map_err(wrong)?;
             read.extend(value.map(|value| (name.to_owned(), value)));
             at = line_end;
             continue;
@@ -142,13 +150,7 @@ fn usual(
         let after = &text[line_end - statement.len() + split + 1..];
         let value_text = after.trim_start_matches([' ', '\t', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{a0}']);
         let known = Known { outer, read };
-        let mut fill = |value: &str| {
-            let filled = variables::fill(value, &known, unset);
-            if outer.is_final() && (filled.is_err() || !unset.is_empty()) {
-                return Err(wrong(format!("{name}: {NOT_FILLED}")));
-            }
-            filled.map_err(|bad| wrong(format!("{name}: {bad}")))
-        };
+        let mut fill = |value: &str| known.fill(value, unset).map_err(|why| wrong(format!("{name}: {why}")));
         let (value, used) = match value_text.chars().next() {
             Some(quote @ ('"' | '\'')) => {
                 let (inner, used) = quoted(&value_text[1..], quote)
@@ -166,6 +168,14 @@ fn usual(
         at = text.len() - value_text.len() + used;
     }
     Ok(())
+}
+
+/// The value of a name without `=`, if it has one.
+fn bare(name: &str, outer: &dyn Values) -> Result<Option<String>, String> {
+    match outer.get(name) {
+        None if outer.is_final() => Err("it has a name without a value: write NAME=value".into()),
+        value => Ok(value),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), String> {

@@ -79,6 +79,9 @@ fn a_variable_with_which_a_service_fails_is_taken_back_on_the_device() {
     until_has(&agent, "web", "RATE", "5");
     assert_eq!(agent.service("web").expect("it runs").id, web, "the very container comes back");
     assert_eq!(standing(&agent, "db"), db);
+    let explained = String::from_utf8(agent.cli(&["explain"]).stdout).expect("text");
+    let heading = "shop: should run one (rejected), last accepted one with earlier variables\n";
+    assert!(explained.starts_with(heading), "{explained}");
     let state = || server.cli_json(&["device", "show", "till"])["device"]["state"].clone();
     eventually("the fleet knows it", Duration::from_secs(20), || (state() == "rejected").then_some(()));
     agent.until_polled(2);

@@ -380,6 +380,35 @@ impl<'a> Device<'a> {
         log.checked("an upgrade starts the agent again and changes no app, and the owner's settings stay");
     }
 
+    /// The lines of docs/server.md for a backup and for a recovery, as they are there, but for the name of the file.
+    pub(crate) fn is_recovered(&self, log: &Log) {
+        let page = fs::read_to_string("docs/server.md").unwrap();
+        let lines = |heading: &str| {
+            let section = page.split_once(heading).unwrap().1.split("\n## ").next().unwrap();
+            section
+                .lines()
+                .filter_map(|line| line.strip_prefix("    ").map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
+        let run = |line: &str| {
+            let file = "/root/fleet.jsonl";
+            let line = line.replace("/var/backups/fleet-$(date +%F).jsonl", file);
+            let line = line
+                .replace("fleet-2026-11-30.jsonl", file)
+                .replace("backup ", &format!("backup --url {} ", self.url));
+            self.machine.run(&["sh", "-c", &line]);
+        };
+        let (backup, recovery) = (lines("## What to back up"), lines("## How to recover"));
+        assert!(backup.len() == 1 && recovery.len() == 5, "{backup:?} {recovery:?}");
+        backup.iter().for_each(|line| run(line));
+        self.cli(&["device", "list", "--json"]);
+        recovery.iter().for_each(|line| run(line));
+        self.until("the fleet server has its records again", 20, || self.is_accepted("two"));
+        assert!(self.cli(&["device", "list"]).contains("on-target"), "with the same token");
+        self.assert_unchanged("a recovery of the fleet server");
+        log.checked("the lines of docs/server.md for a backup and a recovery do what they say");
+    }
+
     /// Entries of the agent after a cursor. journalctl's own matches would leave out the first entry after a cursor that
     /// they do not match.
     fn entries(&self, cursor: &str) -> Vec<Entry> {

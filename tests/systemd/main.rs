@@ -88,6 +88,7 @@ fn the_packages_and_their_units_work_under_systemd() {
     device.empties_its_key(&log);
     device.has_a_neighbour(&log);
     device.is_upgraded(&packages, &log);
+    device.is_recovered(&log);
     device.writes_a_journal(&log);
     device.is_removed(&log);
 }

@@ -4,6 +4,7 @@
 //! result. It decides nothing.
 
 mod answer;
+mod backup;
 mod barred;
 mod devices;
 mod fleets;
@@ -35,7 +36,7 @@ use answer::ApiError;
 const LARGEST_REQUEST: usize = 256 * 1024;
 
 /// The routes below `/api/v1`.
-pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 28] {
+pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 29] {
     [
         ("/fleets", get(fleets::list).post(fleets::create)),
         ("/fleets/{fleet}", get(fleets::show).patch(fleets::patch)),
@@ -64,6 +65,7 @@ pub(super) fn table() -> [(&'static str, MethodRouter<Arc<Records>>); 28] {
         ("/variables", get(variables::list)),
         ("/fleets/{fleet}/variables", post(variables::change_fleet)),
         ("/devices/{device}/variables", post(variables::change_device)),
+        ("/backup", get(backup::download)),
         ("/openapi.json", get(openapi)),
     ]
 }

@@ -1,9 +1,12 @@
-//! Acts on variables: set and remove. Names and values are checked as balena does.
+//! Acts on variables: set and remove; and look-ups. Names and values are checked as balena does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use super::rules::{bad, check_range};
-use super::{Change, Device, Fleet, Refusal, Variable, VariableHolder, VariableMap, Variables, World};
+use super::{
+    Change, Device, Fleet, Refusal, Variable, VariableHolder, VariableLevels, VariableMap, Variables, World,
+};
 use crate::model::ServiceName;
 
 /// Most variables of one fleet or device, those of its services included. A service gets those of both, which is less than
@@ -38,7 +41,35 @@ pub struct VariableChange {
     pub remove: BTreeSet<String>,
 }
 
+/// What a fleet or a device without variables has.
+static NO_VARIABLES: Variables = Variables { all: BTreeMap::new(), services: BTreeMap::new() };
+
 impl World {
+    /// Returns the variables of a fleet or a device.
+    #[must_use]
+    pub fn variables(&self, holder: &VariableHolder) -> &Variables {
+        self.variables.held(holder).map_or(&NO_VARIABLES, |held| &held.variables)
+    }
+
+    /// Returns the variables that reach a device.
+    #[must_use]
+    pub fn variables_for(&self, device: &Device) -> VariableLevels<'_> {
+        VariableLevels {
+            fleet: self.variables.held(&VariableHolder::Fleet(device.fleet)),
+            device: self.variables.held(&VariableHolder::Device(device.uuid.clone())),
+        }
+    }
+
+    /// Returns the fleets and devices that have variables, from this one on: fleets by number, then devices by uuid.
+    pub fn variable_holders(
+        &self,
+        from: Option<&VariableHolder>,
+    ) -> impl Iterator<Item = (&VariableHolder, &Variables)> {
+        let begin = from.cloned().map_or(Bound::Unbounded, Bound::Included);
+        let held = self.variables.by_holder.range((begin, Bound::Unbounded));
+        held.map(|(holder, held)| (holder, &held.variables))
+    }
+
     /// Sets and removes variables of a fleet: all of them, or none.
     ///
     /// # Errors

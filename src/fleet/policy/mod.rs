@@ -22,6 +22,7 @@ mod filter;
 mod keys;
 mod refusal;
 mod rules;
+mod snapshot;
 mod types;
 mod variables;
 mod world;

@@ -11,14 +11,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Bound;
 use std::sync::Arc;
 
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::{Device, World};
 use crate::model::{DeviceUuid, ServiceName};
 
 /// The fleet, by number, or the device that has variables.
@@ -60,8 +58,6 @@ pub struct Variables {
 
 /// Identifies equal variables: the first 16 bytes of a SHA-256.
 pub type VariableDigest = [u8; 16];
-
-static NO_VARIABLES: Variables = Variables { all: BTreeMap::new(), services: BTreeMap::new() };
 
 impl Variables {
     #[must_use]
@@ -105,16 +101,17 @@ impl Variables {
     }
 }
 
+/// The variables of a holder.
 #[derive(Debug)]
-struct Held {
-    variables: Variables,
+pub(super) struct Held {
+    pub(super) variables: Variables,
     digest: VariableDigest,
 }
 
 /// All variables, by holder. A holder without variables is not in it.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AllVariables {
-    by_holder: OrdMap<VariableHolder, Arc<Held>>,
+    pub(super) by_holder: OrdMap<VariableHolder, Arc<Held>>,
 }
 
 impl AllVariables {
@@ -131,7 +128,7 @@ impl AllVariables {
         self.by_holder.remove(holder);
     }
 
-    fn held(&self, holder: &VariableHolder) -> Option<&Held> {
+    pub(super) fn held(&self, holder: &VariableHolder) -> Option<&Held> {
         self.by_holder.get(holder).map(AsRef::as_ref)
     }
 }
@@ -139,8 +136,8 @@ impl AllVariables {
 /// The variables that reach one device.
 #[derive(Debug, Clone, Copy)]
 pub struct VariableLevels<'a> {
-    fleet: Option<&'a Held>,
-    device: Option<&'a Held>,
+    pub(super) fleet: Option<&'a Held>,
+    pub(super) device: Option<&'a Held>,
 }
 
 impl<'a> VariableLevels<'a> {
@@ -181,32 +178,5 @@ impl<'a> VariableLevels<'a> {
     #[must_use]
     pub fn names(self, service: &ServiceName) -> BTreeSet<&'a str> {
         self.maps(service).flat_map(BTreeMap::keys).map(String::as_str).collect()
-    }
-}
-
-impl World {
-    /// Returns the variables of a fleet or a device.
-    #[must_use]
-    pub fn variables(&self, holder: &VariableHolder) -> &Variables {
-        self.variables.held(holder).map_or(&NO_VARIABLES, |held| &held.variables)
-    }
-
-    /// Returns the variables that reach a device.
-    #[must_use]
-    pub fn variables_for(&self, device: &Device) -> VariableLevels<'_> {
-        VariableLevels {
-            fleet: self.variables.held(&VariableHolder::Fleet(device.fleet)),
-            device: self.variables.held(&VariableHolder::Device(device.uuid.clone())),
-        }
-    }
-
-    /// Returns the fleets and devices that have variables, from this one on: fleets by number, then devices by uuid.
-    pub fn variable_holders(
-        &self,
-        from: Option<&VariableHolder>,
-    ) -> impl Iterator<Item = (&VariableHolder, &Variables)> {
-        let begin = from.cloned().map_or(Bound::Unbounded, Bound::Included);
-        let held = self.variables.by_holder.range((begin, Bound::Unbounded));
-        held.map(|(holder, held)| (holder, &held.variables))
     }
 }

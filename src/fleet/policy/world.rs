@@ -27,7 +27,7 @@ pub struct World {
     pub(super) bars: Bars,
     pub(super) variables: AllVariables,
     /// Keys of devices that were deleted by older versions.
-    retired: OrdSet<KeyHash>,
+    pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
     by_key: OrdMap<KeyHash, DeviceUuid>,
     /// Devices by name. Several, because records of older versions may have a name twice.

@@ -1,0 +1,190 @@
+//! The load: requests over plain sockets, so that it costs less than what it measures.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::seed::device;
+
+/// Connections of a load.
+const CONNECTIONS: u32 = 32;
+
+pub struct Client {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub etag: Option<String>,
+}
+
+impl Client {
+    pub async fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.expect("the server accepts a connection");
+        stream.set_nodelay(true).unwrap();
+        Self { stream, buffer: vec![0; 64 * 1024] }
+    }
+
+    /// Sends a request, and reads all of its answer.
+    pub async fn send(&mut self, request: &[u8]) -> Answer {
+        self.stream.write_all(request).await.expect("the request is sent");
+        let mut length = 0;
+        let (head, status, etag, mut body) = loop {
+            let read = self.stream.read(&mut self.buffer[length..]).await.expect("an answer");
+            assert!(read > 0, "the server closed the connection");
+            length += read;
+            let Some(end) = self.buffer[..length].windows(4).position(|four| four == b"\r\n\r\n") else {
+                continue;
+            };
+            let text = std::str::from_utf8(&self.buffer[..end]).unwrap();
+            let header = |name: &str| {
+                let mut lines = text.lines().filter_map(|line| line.split_once(": "));
+                lines.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+            };
+            let status = text.split(' ').nth(1).unwrap().parse().unwrap();
+            let is_chunked = header("transfer-encoding").is_some();
+            assert!(!is_chunked, "answers have a length");
+            let body: usize = header("content-length").map_or(0, |length| length.parse().unwrap());
+            break (end + 4, status, header("etag"), body);
+        };
+        body = if status == 304 { 0 } else { body };
+        let mut left = (head + body).saturating_sub(length);
+        while left > 0 {
+            let read = self.stream.read(&mut self.buffer).await.expect("the rest of the answer");
+            assert!(read > 0, "the server closed the connection");
+            left = left.saturating_sub(read);
+        }
+        Answer { status, etag }
+    }
+}
+
+pub fn poll(number: u32, etag: Option<&str>) -> Vec<u8> {
+    let (uuid, key) = device(number);
+    let known = etag.map_or_else(String::new, |etag| format!("If-None-Match: {etag}\r\n"));
+    format!("GET /device/v3/{uuid}/state HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n{known}\r\n")
+        .into_bytes()
+}
+
+fn report(number: u32, n: u64) -> Vec<u8> {
+    let (uuid, key) = device(number);
+    let body = format!(
+        "{{\"{uuid}\":{{\"status\":\"Idle\",\"cpu_temp\":{},\"memory_usage\":{},\"memory_total\":1000,\"os_version\":\"Debian 12\",\"supervisor_version\":\"0.2.0\"}}}}",
+        n % 90,
+        n % 1000
+    );
+    let head = format!(
+        "PATCH /device/v3/state HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    [head.into_bytes(), body.into_bytes()].concat()
+}
+
+/// Answers in a time.
+pub struct Measured {
+    answers: u64,
+    within: Duration,
+}
+
+impl Measured {
+    pub fn per_second(&self) -> f64 {
+        self.answers as f64 / self.within.as_secs_f64()
+    }
+}
+
+/// How many polls without news are answered, by as many as the server can take.
+pub async fn rate(address: SocketAddr, etags: &[String], is_new: bool, window: Duration) -> Measured {
+    let answers = Arc::new(AtomicU64::new(0));
+    let end = Instant::now() + window;
+    let tasks = (0..CONNECTIONS).map(|n| {
+        let answers = Arc::clone(&answers);
+        let number = n + 1;
+        let request = poll(number, Some(&etags[n as usize]));
+        tokio::spawn(async move {
+            let mut client = Client::connect(address).await;
+            while Instant::now() < end {
+                if is_new {
+                    client = Client::connect(address).await;
+                }
+                assert_eq!(client.send(&request).await.status, 304);
+                answers.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    futures_util::future::join_all(tasks).await.into_iter().for_each(|ended| ended.expect("a load ends"));
+    Measured { answers: answers.load(Ordering::Relaxed), within: window }
+}
+
+/// The times of answers, in order.
+pub struct Times(Vec<Duration>);
+
+impl Times {
+    /// The time that so many percent of the answers took at most.
+    pub fn at(&self, percent: usize) -> String {
+        let last = self.0.len() - 1;
+        format!("{:.1} ms", self.0[(last * percent).div_ceil(100).min(last)].as_secs_f64() * 1000.0)
+    }
+}
+
+/// The times of polls of so many a second, of devices whose target does not change.
+pub async fn paced(address: SocketAddr, etags: &[String], window: Duration, per_second: u32) -> Times {
+    let gap = Duration::from_secs(1) * CONNECTIONS / per_second;
+    let begun = Instant::now();
+    let tasks = (0..CONNECTIONS).map(|n| {
+        // Devices with odd numbers are not pinned.
+        let number = n * 2 + 1;
+        let request = poll(number, Some(&etags[number as usize - 1]));
+        tokio::spawn(async move {
+            let mut client = Client::connect(address).await;
+            let mut times = Vec::new();
+            let mut next = begun + gap * n / CONNECTIONS;
+            while next < begun + window {
+                tokio::time::sleep_until(next.into()).await;
+                assert_eq!(client.send(&request).await.status, 304);
+                // From when it should have been sent: a server that holds up one holds up the next ones, too.
+                times.push(next.elapsed());
+                next += gap;
+            }
+            times
+        })
+    });
+    let mut all = Vec::new();
+    for times in futures_util::future::join_all(tasks).await {
+        all.extend(times.expect("a load ends"));
+    }
+    all.sort_unstable();
+    Times(all)
+}
+
+/// How many reports are stored, each of which changes something.
+pub async fn reports(address: SocketAddr, connections: u32, devices: u32, window: Duration) -> Measured {
+    let stored = Arc::new(AtomicU64::new(0));
+    let end = Instant::now() + window;
+    let tasks = (0..connections).map(|n| {
+        let stored = Arc::clone(&stored);
+        tokio::spawn(async move {
+            let mut client = Client::connect(address).await;
+            // A device may report once a second, so each connection is the way of many.
+            let own = devices / connections;
+            for round in 0.. {
+                if Instant::now() >= end {
+                    break;
+                }
+                let number = n * own + u32::try_from(round % u64::from(own)).unwrap() + 1;
+                assert_eq!(client.send(&report(number, round)).await.status, 200);
+                stored.fetch_add(1, Ordering::Relaxed);
+            }
+        })
+    });
+    futures_util::future::join_all(tasks).await.into_iter().for_each(|ended| ended.expect("a load ends"));
+    Measured { answers: stored.load(Ordering::Relaxed), within: window }
+}
+
+pub fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}

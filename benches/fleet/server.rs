@@ -1,0 +1,109 @@
+//! The server that is measured.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::load::Client;
+
+/// The processors of the server and of the load.
+pub const OF_SERVER: usize = 0;
+
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+    pub started: Duration,
+    token: String,
+}
+
+pub fn restore(binary: &Path, folder: &Path) {
+    let mut command = Command::new(binary);
+    command.arg("restore").arg(folder.join("backup.jsonl")).arg("--data-dir").arg(folder.join("data"));
+    assert!(command.status().expect("the server's binary runs").success(), "the backup is restored");
+}
+
+/// A command that runs on one processor.
+pub fn on_processor(processor: usize, program: &Path) -> Command {
+    let mut command = Command::new("taskset");
+    command.arg("--cpu-list").arg(processor.to_string()).arg(program);
+    command
+}
+
+impl Server {
+    pub fn start(binary: &Path, folder: &Path) -> Self {
+        let log = folder.join("log");
+        let mut command = on_processor(OF_SERVER, binary);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--connections", "30000"]);
+        command.arg("--data-dir").arg(folder.join("data")).env("NO_COLOR", "1");
+        command.stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null());
+        let begun = Instant::now();
+        let mut child = command.spawn().expect("taskset runs");
+        let address = loop {
+            let text = fs::read_to_string(&log).unwrap();
+            if let Some((_, rest)) = text.split_once("url=http://") {
+                break rest.split(' ').next().unwrap().parse().unwrap();
+            }
+            assert!(child.try_wait().unwrap().is_none(), "the server ended: {text}");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let started = begun.elapsed();
+        let token = fs::read_to_string(folder.join("data/operator.token")).unwrap().trim().to_owned();
+        Self { child, address, started, token }
+    }
+
+    fn of_status(&self, name: &str) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    pub fn memory_kib(&self) -> u64 {
+        self.of_status("VmRSS:")
+    }
+
+    pub fn peak_kib(&self) -> u64 {
+        self.of_status("VmHWM:")
+    }
+
+    /// How long an operator waits for `path`, below `/api/v1` or `metrics`.
+    pub async fn get(&self, path: &str) -> Duration {
+        let path = if path.starts_with('/') { format!("/api/v1{path}") } else { format!("/{path}") };
+        self.ask("GET", &path, "").await
+    }
+
+    pub async fn act(&self, path: &str, body: &str) -> Duration {
+        self.ask("POST", &format!("/api/v1{path}"), body).await
+    }
+
+    async fn ask(&self, method: &str, path: &str, body: &str) -> Duration {
+        let mut client = Client::connect(self.address).await;
+        let begun = Instant::now();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.token,
+            body.len()
+        );
+        let answer = client.send(request.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{method} {path}");
+        begun.elapsed()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _ended = self.child.wait();
+    }
+}
+
+pub fn machine() -> String {
+    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = text.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or(": a processor");
+    model.trim_start_matches([' ', '\t', ':']).to_owned()
+}
+
+pub fn this_program() -> PathBuf {
+    std::env::current_exe().expect("this program has a path")
+}

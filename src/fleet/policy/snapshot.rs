@@ -1,0 +1,25 @@
+//! All records of a world, for a copy of it.
+
+use super::{Change, World};
+
+impl World {
+    /// Returns a change for each record. Applied to an empty world, they make this one.
+    pub fn records(&self) -> impl Iterator<Item = Change> + '_ {
+        std::iter::once(Change::Counters(self.counters))
+            .chain(self.fleets().cloned().map(Change::PutFleet))
+            .chain(self.releases().map(|release| Change::PutRelease(release.as_ref().clone())))
+            .chain(self.keys.values().map(|key| Change::PutKey(key.as_ref().clone())))
+            .chain(self.devices().cloned().map(Change::PutDevice))
+            .chain(
+                self.reports
+                    .iter()
+                    .map(|(uuid, reports)| Change::PutReports(uuid.clone(), reports.as_ref().clone())),
+            )
+            .chain(self.bars_after(None).cloned().map(Change::PutBar))
+            .chain(
+                self.variable_holders(None)
+                    .map(|(holder, variables)| Change::PutVariables(holder.clone(), variables.clone())),
+            )
+            .chain(self.retired.iter().cloned().map(Change::RetireKey))
+    }
+}

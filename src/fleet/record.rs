@@ -1,0 +1,147 @@
+//! The form in which records are stored and copied: a kind, an id, and the record as JSON. Pure.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::policy::{Bar, Change, Device, KeyHash, Reported, VariableHolder, Variables};
+use crate::model::DeviceUuid;
+
+/// Version of the records' format. Records of older versions are read, too; fields that they do not have get defaults. A
+/// server that knows only an older version refuses these records: one that knows version 1 would accept a revoked
+/// provisioning key, and one that knows version 2 would lose reports, which had no records of their own.
+pub(super) const VERSION: u32 = 3;
+
+/// The first version in which reports are records of their own.
+const OWN_REPORTS: u32 = 3;
+
+/// The kinds of the records of variables.
+const OF_FLEET: &str = "fleet-variables";
+const OF_DEVICE: &str = "device-variables";
+
+/// What a change writes.
+#[derive(Debug)]
+pub(super) enum Entry {
+    Put { kind: &'static str, id: String, json: Vec<u8> },
+    Drop { kind: &'static str, id: String },
+}
+
+/// Why a record is not read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BadRecord {
+    #[error("it was written by a newer version of cotter")]
+    Newer,
+    #[error("{0}")]
+    Form(String),
+}
+
+/// Returns the entries that a change writes.
+///
+/// # Errors
+///
+/// Never in practice: no record has a value that is not JSON.
+pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
+    let entry = match change {
+        Change::Counters(counters) => put("counters", "", counters)?,
+        Change::PutFleet(fleet) => put("fleet", &number(fleet.number), fleet)?,
+        Change::PutRelease(release) => put("release", &number(release.number), release)?,
+        Change::PutDevice(device) => put("device", device.uuid.as_str(), device)?,
+        Change::PutReports(uuid, reported) => put("reports", uuid.as_str(), reported)?,
+        Change::PutKey(key) => put("key", &key.hash.0, key)?,
+        Change::RetireKey(hash) => put("retired", &hash.0, hash)?,
+        Change::PutBar(bar) => put("bar", bar.device.uuid.as_str(), bar)?,
+        Change::DropBar(uuid) => drop_one("bar", uuid.as_str()),
+        Change::DropDevice(uuid) => {
+            let variables = drop_variables(&VariableHolder::Device(uuid.clone()));
+            return Ok(vec![
+                drop_one("device", uuid.as_str()),
+                drop_one("reports", uuid.as_str()),
+                variables,
+            ]);
+        }
+        Change::PutVariables(holder, variables) if variables.is_empty() => drop_variables(holder),
+        Change::PutVariables(VariableHolder::Fleet(fleet), variables) => {
+            put(OF_FLEET, &number(*fleet), variables)?
+        }
+        Change::PutVariables(VariableHolder::Device(uuid), variables) => {
+            put(OF_DEVICE, uuid.as_str(), variables)?
+        }
+        Change::DropKey(hash) => drop_one("key", &hash.0),
+        Change::DropFleet(fleet) => {
+            let variables = drop_variables(&VariableHolder::Fleet(*fleet));
+            return Ok(vec![drop_one("fleet", &number(*fleet)), variables]);
+        }
+        Change::DropRelease(release) => drop_one("release", &number(*release)),
+    };
+    Ok(vec![entry])
+}
+
+/// Reads a record. A device of an older version has its reports in it, and is two changes.
+///
+/// # Errors
+///
+/// [`BadRecord`], without the kind and the id.
+pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec<Change>, BadRecord> {
+    if version > VERSION {
+        return Err(BadRecord::Newer);
+    }
+    let change = match kind {
+        "counters" => Change::Counters(parse(json)?),
+        "fleet" => Change::PutFleet(parse(json)?),
+        "release" => Change::PutRelease(parse(json)?),
+        "device" if version < OWN_REPORTS => {
+            let OldDevice { device, reported } = parse(json)?;
+            let reports = Change::PutReports(device.uuid.clone(), reported);
+            return Ok(vec![Change::PutDevice(device), reports]);
+        }
+        "device" => Change::PutDevice(parse(json)?),
+        "reports" => {
+            let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
+            Change::PutReports(uuid, parse(json)?)
+        }
+        OF_FLEET => {
+            let fleet = id.parse().map_err(|_| BadRecord::Form("its fleet has no number".to_owned()))?;
+            Change::PutVariables(VariableHolder::Fleet(fleet), parse::<Variables>(json)?)
+        }
+        OF_DEVICE => {
+            let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
+            Change::PutVariables(VariableHolder::Device(uuid), parse::<Variables>(json)?)
+        }
+        "key" => Change::PutKey(parse(json)?),
+        "retired" => Change::RetireKey(parse::<KeyHash>(json)?),
+        "bar" => Change::PutBar(parse::<Bar>(json)?),
+        _ => return Err(BadRecord::Form("unknown kind of record".to_owned())),
+    };
+    Ok(vec![change])
+}
+
+/// A device's record of version 1 or 2.
+#[derive(Deserialize)]
+struct OldDevice {
+    #[serde(flatten)]
+    device: Device,
+    #[serde(default)]
+    reported: Reported,
+}
+
+fn put<T: Serialize>(kind: &'static str, id: &str, record: &T) -> serde_json::Result<Entry> {
+    Ok(Entry::Put { kind, id: id.to_owned(), json: serde_json::to_vec(record)? })
+}
+
+fn drop_one(kind: &'static str, id: &str) -> Entry {
+    Entry::Drop { kind, id: id.to_owned() }
+}
+
+fn drop_variables(holder: &VariableHolder) -> Entry {
+    match holder {
+        VariableHolder::Fleet(fleet) => drop_one(OF_FLEET, &number(*fleet)),
+        VariableHolder::Device(uuid) => drop_one(OF_DEVICE, uuid.as_str()),
+    }
+}
+
+fn parse<T: DeserializeOwned>(json: &str) -> Result<T, BadRecord> {
+    serde_json::from_str(json).map_err(|error| BadRecord::Form(error.to_string()))
+}
+
+fn number(number: u64) -> String {
+    format!("{number:020}")
+}
