@@ -13,6 +13,8 @@ pub enum Type {
     Gauge,
     /// Two counters, `_sum` and `_count`.
     Summary,
+    /// As a summary, with a counter `_bucket` for each upper bound.
+    Histogram,
 }
 
 /// The type of the content, for HTTP.
@@ -47,6 +49,7 @@ impl Page {
             Type::Counter => "counter",
             Type::Gauge => "gauge",
             Type::Summary => "summary",
+            Type::Histogram => "histogram",
         };
         // Writing to a string cannot fail.
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");

@@ -1007,6 +1007,10 @@ async fn figures_and_devices_are_there_for_a_prometheus_with_the_operators_token
         "cotter_fleet_devices{fleet=\"lab\",state=\"no-target\"} 2\n",
         "cotter_fleet_devices{fleet=\"lab\",state=\"failing\"} 0\n",
         "cotter_fleet_agent_devices{fleet=\"lab\",version=\"1.2.3\"} 2\n",
+        "cotter_fleet_requests_total{route=\"/device/register\",method=\"POST\",status=\"201\"} 2\n",
+        "cotter_fleet_requests_total{route=\"/metrics\",method=\"GET\",status=\"401\"} 3\n",
+        "cotter_fleet_request_duration_seconds_count{route=\"/device/v3/state\",method=\"PATCH\"} 2\n",
+        "cotter_fleet_acts_total{result=\"refused\"} 0\n",
     ] {
         assert!(page.contains(line), "{line}{page}");
     }

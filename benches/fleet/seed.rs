@@ -12,13 +12,13 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
-pub struct Seeded {
-    pub bytes: u64,
-    pub commits: Vec<String>,
+pub(crate) struct Seeded {
+    pub(crate) bytes: u64,
+    pub(crate) commits: Vec<String>,
 }
 
 /// Uuid and key of a device.
-pub fn device(number: u32) -> (String, String) {
+pub(crate) fn device(number: u32) -> (String, String) {
     (format!("{number:032x}"), format!("the-key-of-device-{number}"))
 }
 
@@ -27,7 +27,7 @@ fn hash(text: &str) -> KeyHash {
 }
 
 /// Writes a backup with one fleet, its releases of ten services, and its devices, half of which bear the tag `half=a`.
-pub fn write(file: &Path, devices: u32, releases: u32) -> Seeded {
+pub(crate) fn write(file: &Path, devices: u32, releases: u32) -> Seeded {
     let start = Timestamp::from_second(1_700_000_000).unwrap();
     let mut world = World::default();
     let apply =

@@ -3,15 +3,18 @@
 //! All is computed on request, in one pass over the devices, so that a scrape costs the same however many fleets there are.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
 use super::policy::{Device, World};
+use super::requests::{BOUNDS, Requests};
 use super::standing::{self, Contact};
+use super::writer::Work;
 use crate::exposition::{Family, Page, Type};
 use crate::wire::operator_api::DeviceState;
 
-use Type::Gauge;
+use Type::{Counter, Gauge, Histogram, Summary};
 
 const BUILD: Family = ("cotter_fleet_build_info", Gauge, "Version of this fleet server.");
 const DEVICES: Family =
@@ -26,11 +29,40 @@ const BY_RUNNING: Family =
 const BY_AGENT: Family =
     ("cotter_fleet_agent_devices", Gauge, "Devices by fleet and version of Cotter's agent, as they report.");
 
+const REQUESTS: Family = ("cotter_fleet_requests_total", Counter, "Requests by route, method and status.");
+const DURATION: Family = (
+    "cotter_fleet_request_duration_seconds",
+    Histogram,
+    "Time from the head of a request to the head of its answer; without polls that waited for news.",
+);
+const ACTS: Family = (
+    "cotter_fleet_acts_total",
+    Counter,
+    "Acts of operators and devices, reports among them: done, refused by a rule, or failed because of the disk.",
+);
+const COMMITS: Family =
+    ("cotter_fleet_commit_seconds", Summary, "Writes to the disk, each with all acts that waited for it.");
+const STORE: Family = ("cotter_fleet_store_up", Gauge, "1 if the last write of the records succeeded.");
+
 /// Devices by number of their fleet and something else.
 type Counts<T> = BTreeMap<(u64, T), usize>;
 
 /// Makes the page of `GET /metrics`.
-pub(super) fn page(world: &World, contact: impl Fn(&Device) -> Contact) -> String {
+pub(super) fn page(
+    world: &World,
+    requests: &Requests,
+    work: &Work,
+    contact: impl Fn(&Device) -> Contact,
+) -> String {
+    let mut page = Page::default();
+    page.add(BUILD, [("", vec![("version", env!("CARGO_PKG_VERSION"))], 1.0)]);
+    add_devices(&mut page, world, contact);
+    add_requests(&mut page, requests);
+    add_acts(&mut page, work);
+    page.into_text()
+}
+
+fn add_devices(page: &mut Page, world: &World, contact: impl Fn(&Device) -> Contact) {
     let mut states: Counts<DeviceState> = Counts::new();
     let (mut targets, mut running): (Counts<u64>, Counts<u64>) = (Counts::new(), Counts::new());
     let mut agents: Counts<&str> = Counts::new();
@@ -53,8 +85,6 @@ pub(super) fn page(world: &World, contact: impl Fn(&Device) -> Contact) -> Strin
             *agents.entry((device.fleet, account.agent.as_str())).or_default() += 1;
         }
     }
-    let mut page = Page::default();
-    page.add(BUILD, [("", vec![("version", env!("CARGO_PKG_VERSION"))], 1.0)]);
     let name = |fleet: &u64| world.fleet(*fleet).map_or("", |fleet| fleet.name.as_str());
     let samples = states.iter().map(|((fleet, state), count)| {
         ("", vec![("fleet", name(fleet)), ("state", state.as_str())], float(*count))
@@ -71,7 +101,44 @@ pub(super) fn page(world: &World, contact: impl Fn(&Device) -> Contact) -> Strin
         ("", vec![("fleet", name(fleet)), ("version", *version)], float(*count))
     });
     page.add(BY_AGENT, samples);
-    page.into_text()
+}
+
+fn add_requests(page: &mut Page, requests: &Requests) {
+    let all = requests.all();
+    let statuses: Vec<_> = all
+        .iter()
+        .flat_map(|((route, method), counts)| {
+            counts.answers.iter().map(move |(status, count)| (route, *method, status.to_string(), *count))
+        })
+        .collect();
+    let samples = statuses.iter().map(|(route, method, status, count)| {
+        ("", vec![("route", route.as_str()), ("method", *method), ("status", status.as_str())], float(*count))
+    });
+    page.add(REQUESTS, samples);
+    let samples = all.iter().flat_map(|((route, method), counts)| {
+        let labels = move || vec![("route", route.as_str()), ("method", *method)];
+        let buckets = counts.within.iter().zip(BOUNDS).map(move |(count, (_, bound))| {
+            ("_bucket", [labels(), vec![("le", bound)]].concat(), float(*count))
+        });
+        let timed = float(counts.timed);
+        buckets.chain([
+            ("_bucket", [labels(), vec![("le", "+Inf")]].concat(), timed),
+            ("_sum", labels(), counts.seconds),
+            ("_count", labels(), timed),
+        ])
+    });
+    page.add(DURATION, samples);
+}
+
+fn add_acts(page: &mut Page, work: &Work) {
+    let value = |counter: &AtomicU64| float(counter.load(Ordering::Relaxed));
+    let results = [("done", &work.done), ("refused", &work.refused), ("failed", &work.failed)];
+    let samples = results.map(|(result, counter)| ("", vec![("result", result)], value(counter)));
+    page.add(ACTS, samples);
+    let commits =
+        [("_count", vec![], value(&work.commits)), ("_sum", vec![], value(&work.commit_micros) / 1e6)];
+    page.add(COMMITS, commits);
+    page.add(STORE, [("", vec![], if work.failure().is_none() { 1.0 } else { 0.0 })]);
 }
 
 /// A device in the form of Prometheus's HTTP service discovery.
@@ -107,13 +174,14 @@ fn label(key: &str) -> String {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other number")]
-fn float(count: usize) -> f64 {
-    count as f64
+fn float(count: impl TryInto<u64>) -> f64 {
+    count.try_into().unwrap_or(u64::MAX) as f64
 }
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 5] = [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT];
+const ALL: [Family; 10] =
+    [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT, REQUESTS, DURATION, ACTS, COMMITS, STORE];
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

@@ -14,6 +14,7 @@ pub mod policy;
 
 mod allowance;
 mod clock;
+mod health;
 mod metrics;
 mod names;
 mod reach;
@@ -21,6 +22,7 @@ mod record;
 mod records;
 mod render;
 mod report;
+mod requests;
 mod restore;
 mod secret;
 mod server;
@@ -50,6 +52,8 @@ mod tests {
         let operators = operator_api::table().map(|(path, _)| format!("/api/v1{path}"));
         let devices = device_api::table().map(|(path, _)| path.to_owned());
         let metrics = operator_api::table_of_metrics().map(|(path, _)| path.to_owned());
-        assert_eq!(described, operators.into_iter().chain(devices).chain(metrics).collect());
+        let health = health::table().map(|(path, _)| path.to_owned());
+        let all = operators.into_iter().chain(devices).chain(metrics).chain(health);
+        assert_eq!(described, all.collect());
     }
 }

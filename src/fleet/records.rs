@@ -18,11 +18,12 @@ use tokio::time::Instant;
 
 use super::allowance::Allowance;
 use super::policy::{Change, Device, Refusal, World};
+use super::requests::Requests;
 use super::standing::Contact;
 use super::store::{FolderLock, Store, StoreError};
 use super::targets::Targets;
 pub(super) use super::writer::ActError;
-use super::writer::{Decide, Rank, Writer};
+use super::writer::{Decide, Rank, Work, Writer};
 use super::{clock, sightings};
 use crate::model::DeviceUuid;
 
@@ -31,6 +32,7 @@ pub(super) struct Records {
     world: Arc<RwLock<Arc<World>>>,
     writer: Writer,
     targets: Targets,
+    requests: Requests,
     /// State that is only in memory, by device.
     live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
     /// The file with the time of each device's last poll.
@@ -108,7 +110,18 @@ impl Records {
         let writer = Writer::start(store, Arc::clone(&world))?;
         let targets = Targets::new(poll_interval);
         let live = RwLock::new(live);
-        Ok(Self { world, writer, targets, live, sightings, poll_interval, _lock: lock })
+        let requests = Requests::default();
+        Ok(Self { world, writer, targets, requests, live, sightings, poll_interval, _lock: lock })
+    }
+
+    /// Returns what the writer has done.
+    pub(super) fn work(&self) -> &Work {
+        self.writer.work()
+    }
+
+    /// Returns the counts of requests.
+    pub(super) fn requests(&self) -> &Requests {
+        &self.requests
     }
 
     /// Returns the records as they are now. Later changes do not reach it.

@@ -5,15 +5,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::Response;
 use tokio_util::sync::CancellationToken;
 
 use super::records::Records;
 use super::settings::{OPERATORS, SPARE};
 use super::store::StoreError;
-use super::{Config, device_api, operator_api, secret};
+use super::{Config, device_api, health, operator_api, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};
 
@@ -127,6 +130,8 @@ impl Server {
             .nest("/api/v1", operator_api::routes(secret::hash(&token)))
             .fallback(operator_api::no_such_route)
             .method_not_allowed_fallback(operator_api::no_such_method)
+            .merge(health::routes())
+            .layer(middleware::from_fn_with_state(Arc::clone(&records), counted))
             .with_state(Arc::clone(&records));
         tracing::info!(
             url = %format_args!("http://{address}"),
@@ -164,6 +169,19 @@ impl Server {
         save_sightings(&self.records).await;
         tracing::info!("fleet server stopped");
     }
+}
+
+/// Counts a request by the route that it matched.
+async fn counted(State(records): State<Arc<Records>>, request: Request, next: Next) -> Response {
+    let begun = Instant::now();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let method = request.method().clone();
+    let response = next.run(request).await;
+    let waited = response.headers().contains_key("preference-applied");
+    let took = (!waited).then(|| begun.elapsed());
+    let route = route.as_ref().map_or("none", MatchedPath::as_str);
+    records.requests().count(route, method.as_str(), response.status().as_u16(), took);
+    response
 }
 
 /// Saves now and then when each device polled last.

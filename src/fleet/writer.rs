@@ -3,16 +3,39 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 
 use super::policy::{Change, Refusal, World};
 use super::store::{Store, StoreError};
+use crate::model::with_causes;
 
 /// The decision of an act: the changes in a world.
 pub(super) type Decide = Box<dyn FnOnce(&World) -> Result<Vec<Change>, Refusal> + Send>;
+
+/// What the thread has done since the server started.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    pub(super) done: AtomicU64,
+    pub(super) refused: AtomicU64,
+    pub(super) failed: AtomicU64,
+    /// Groups that were written.
+    pub(super) commits: AtomicU64,
+    pub(super) commit_micros: AtomicU64,
+    /// Why the last write failed.
+    failure: Mutex<Option<String>>,
+}
+
+impl Work {
+    /// Returns why the records cannot be written at present, as far as the last act showed.
+    pub(super) fn failure(&self) -> Option<String> {
+        locked(&self.failure).clone()
+    }
+}
 
 /// Most acts of devices in one group. It bounds how long an operator waits for a group that has begun.
 const GROUP: usize = 1024;
@@ -41,6 +64,7 @@ pub(super) enum Rank {
 #[derive(Debug)]
 pub(super) struct Writer {
     queue: Arc<Queue>,
+    work: Arc<Work>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
@@ -78,7 +102,8 @@ impl Writer {
         let queue = Arc::new(Queue::default());
         let of_thread = Arc::clone(&queue);
         let dir = store.dir().to_owned();
-        let mut desk = Desk { store: Some(store), dir: dir.clone(), world };
+        let work = Arc::new(Work::default());
+        let mut desk = Desk { store: Some(store), dir: dir.clone(), world, work: Arc::clone(&work) };
         let body = move || {
             while let Some(group) = of_thread.next_group() {
                 desk.run(group);
@@ -86,7 +111,11 @@ impl Writer {
         };
         let thread = thread::Builder::new().name("records".to_owned()).spawn(body);
         let thread = thread.map_err(|source| StoreError::Io { path: dir, source })?;
-        Ok(Self { queue, thread: Some(thread) })
+        Ok(Self { queue, work, thread: Some(thread) })
+    }
+
+    pub(super) fn work(&self) -> &Work {
+        &self.work
     }
 
     /// Runs an act, after those of its rank that wait.
@@ -145,20 +174,27 @@ struct Desk {
     store: Option<Store>,
     dir: PathBuf,
     world: Arc<RwLock<Arc<World>>>,
+    work: Arc<Work>,
 }
 
 impl Desk {
     fn run(&mut self, group: Vec<Act>) {
         let (answers, decides): (Vec<_>, Vec<_>) =
             group.into_iter().map(|act| (act.answer, act.decide)).unzip();
-        match self.decide_and_write(decides) {
+        let written = self.decide_and_write(decides);
+        *locked(&self.work.failure) = written.as_ref().err().map(|error| with_causes(error));
+        match written {
             Ok(refusals) => {
+                let refused = refusals.iter().filter(|refusal| refusal.is_some()).count();
+                add(&self.work.refused, refused);
+                add(&self.work.done, refusals.len() - refused);
                 for (answer, refused) in answers.into_iter().zip(refusals) {
                     // An error means that the caller has gone.
                     let _gone = answer.send(refused.map_or(Ok(()), |refusal| Err(refusal.into())));
                 }
             }
             Err(error) => {
+                add(&self.work.failed, answers.len());
                 let error = Arc::new(error);
                 for answer in answers {
                     let _gone = answer.send(Err(ActError::Store(Arc::clone(&error))));
@@ -191,7 +227,11 @@ impl Desk {
         if !changes.is_empty() {
             // On an error the store is dropped here, because after a full disk sled keeps failing until it is opened
             // again.
+            let begun = Instant::now();
             store.commit(&changes)?;
+            let micros = usize::try_from(begun.elapsed().as_micros()).unwrap_or(usize::MAX);
+            add(&self.work.commits, 1);
+            add(&self.work.commit_micros, micros);
             *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
         }
         self.store = Some(store);
@@ -205,6 +245,10 @@ impl Desk {
         tracing::info!("opened the records again after a failed write");
         Ok(store)
     }
+}
+
+fn add(counter: &AtomicU64, number: usize) {
+    counter.fetch_add(u64::try_from(number).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
 /// Ignores poisoning, because a panic elsewhere does not invalidate what this lock guards.
