@@ -100,11 +100,11 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
         }
         OF_FLEET => {
             let fleet = id.parse().map_err(|_| BadRecord::Form("its fleet has no number".to_owned()))?;
-            Change::PutVariables(VariableHolder::Fleet(fleet), parse::<Variables>(json)?)
+            Change::PutVariables(VariableHolder::Fleet(fleet), parse_variables(json)?)
         }
         OF_DEVICE => {
             let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
-            Change::PutVariables(VariableHolder::Device(uuid), parse::<Variables>(json)?)
+            Change::PutVariables(VariableHolder::Device(uuid), parse_variables(json)?)
         }
         "key" => Change::PutKey(parse(json)?),
         "retired" => Change::RetireKey(parse::<KeyHash>(json)?),
@@ -140,6 +140,11 @@ fn drop_variables(holder: &VariableHolder) -> Entry {
 
 fn parse<T: DeserializeOwned>(json: &str) -> Result<T, BadRecord> {
     serde_json::from_str(json).map_err(|error| BadRecord::Form(error.to_string()))
+}
+
+/// An error does not quote the record, because it may contain secrets.
+fn parse_variables(json: &str) -> Result<Variables, BadRecord> {
+    serde_json::from_str(json).map_err(|_| BadRecord::Form("it is not a record of variables".to_owned()))
 }
 
 fn number(number: u64) -> String {
