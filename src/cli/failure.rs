@@ -10,7 +10,7 @@ use super::print;
 use crate::wire::operator_api::{Failure, RefusalView};
 
 /// The commands for a fleet server, whose errors are JSON with `--json`.
-const OF_THE_FLEET: [&str; 4] = ["fleet", "device", "release", "push"];
+const OF_THE_FLEET: [&str; 5] = ["fleet", "device", "release", "push", "env"];
 
 /// An error, as programs read it.
 #[derive(Debug, Serialize)]
