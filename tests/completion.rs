@@ -45,6 +45,7 @@ fn bash_offers_names_that_the_server_knows() {
     for commit in ["v1.0", "v1.1", "w2"] {
         server.cli(&["release", "create", "greenhouse", "--file", &file, "--commit", commit]);
     }
+    server.cli(&["env", "set", "--fleet", "orchard", "RATE=5", "UNIT=lux"]);
     let (url, greens) = (server.url.clone(), &["green\\ hall", "greenhouse"][..]);
     let rows: &[(&[&str], &[&str])] = &[
         (&["fleet", "show", "gr"], greens),
@@ -58,6 +59,8 @@ fn bash_offers_names_that_the_server_knows() {
         (&["device", "pin", "kitchen", "w"], &["w2"]),
         (&["device", "pin", "--filter", "ring=canary", "v1.1"], &["v1.1"]),
         (&["device", "move", "kitchen", "o"], &["orchard"]),
+        (&["env", "set", "--fleet", "o"], &["orchard"]),
+        (&["env", "rm", "--fleet", "orchard", "R"], &["RATE"]),
         // What clap knows stays.
         (&["fleet", "track"], &["track-latest"]),
         (&["fleet", "provisioning-key", "revo"], &["revoke"]),
@@ -111,7 +114,7 @@ fn without_an_answer_there_are_no_names_and_no_error() {
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("none"), "").expect("a file");
     let silent = format!("http://{}", silent.local_addr().expect("its address"));
-    for kind in ["fleets", "devices", "releases", "services"] {
+    for kind in ["fleets", "devices", "releases", "services", "variables"] {
         for url in [&silent, "http://127.0.0.1:1", "nonsense"] {
             let mut command: Command = Program::cotter();
             command.args(["names", kind, "--url", url, "--socket"]).arg(folder.path().join("none"));

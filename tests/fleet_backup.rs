@@ -79,10 +79,15 @@ fn with_devices(dir: &Path, devices: u32) -> (FleetServer, PathBuf, String) {
 fn what_was_saved_is_served_after_it_was_restored() {
     let dir = tempfile::tempdir().unwrap();
     let (server, file, key) = with_devices(dir.path(), 5);
+    for of in [["--fleet", "lab"], ["--device", "board-1"], ["--device", "board-5"]] {
+        server.cli(&["env", "set", of[0], of[1], "RATE=5"]);
+    }
     server.cli(&["device", "delete", "board-5", "--yes"]);
     register(&server, &key, 6);
     assert!(backup(&server, &file).status.success(), "an older backup is replaced");
     let devices = json_of(&server, &["device", "list", "--json"]);
+    let variables = json_of(&server, &["env", "list", "--json"]);
+    assert_eq!(variables["variables"].as_array().unwrap().len(), 2);
     drop(server);
 
     let good = tool(&["verify", file.to_str().unwrap()]);
@@ -105,6 +110,7 @@ fn what_was_saved_is_served_after_it_was_restored() {
         }
     }
     assert_eq!(restored, before);
+    assert_eq!(json_of(&server, &["env", "list", "--json"]), variables);
     assert_eq!(
         (poll(&server, 1), poll(&server, 5)),
         ("200".to_owned(), "304".to_owned()),

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cotter::fleet::policy::{
     Change, Choice, Device, Fleet, FleetPatch, KeyHash, NewDevice, NewFleet, NewRelease, NewService, Refusal,
-    Release, ReleasePatch, Reported, TagFilter, Tagging, World,
+    Release, ReleasePatch, Reported, TagFilter, Tagging, VariableChange, VariableHolder, World,
 };
 use cotter::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use jiff::Timestamp;
@@ -703,6 +703,222 @@ fn a_fleet_has_the_registry_that_was_set_last() {
             matches!(desk.world.set_registry(&desk.fleet("lab"), bad), Err(Refusal::BadText { .. })),
             "{bad}"
         );
+    }
+}
+
+impl Desk {
+    fn vary_fleet(&mut self, fleet: &str, change: &VariableChange) -> Result<(), Refusal> {
+        self.change(self.world.change_fleet_variables(&self.fleet(fleet), change))
+    }
+
+    fn vary_device(&mut self, device: &str, change: &VariableChange) -> Result<(), Refusal> {
+        self.change(self.world.change_device_variables(&self.device(device), change))
+    }
+
+    /// The environment of a service of a device, "A=1 B=2".
+    fn environment(&self, device: &str, service: &str) -> String {
+        let service = ServiceName::parse(service).unwrap();
+        let all = self.world.variables_for(&self.device(device)).environment(&service);
+        all.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// Variables to set, of a service or of all ("").
+fn variables(service: &str, set: &[(&str, &str)]) -> VariableChange {
+    VariableChange {
+        service: (!service.is_empty()).then(|| ServiceName::parse(service).unwrap()),
+        set: set.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        ..VariableChange::default()
+    }
+}
+
+fn without(service: &str, name: &str) -> VariableChange {
+    VariableChange { remove: BTreeSet::from([name.to_owned()]), ..variables(service, &[]) }
+}
+
+#[test]
+fn of_four_levels_the_nearest_one_wins() {
+    let mut d = two_fleets();
+    d.vary_fleet("lab", &variables("", &[("A", "fleet"), ("B", "fleet"), ("C", "fleet"), ("D", "fleet")]))
+        .unwrap();
+    d.vary_fleet("lab", &variables("web", &[("B", "fleet-web"), ("C", "fleet-web"), ("D", "fleet-web")]))
+        .unwrap();
+    d.vary_device("one", &variables("", &[("C", "one"), ("D", "one")])).unwrap();
+    d.vary_device("one", &variables("web", &[("D", "one-web")])).unwrap();
+    assert_eq!(d.environment("one", "web"), "A=fleet B=fleet-web C=one D=one-web");
+    assert_eq!(d.environment("one", "db"), "A=fleet B=fleet C=one D=one");
+    assert_eq!(d.environment("two", "web"), "A=fleet B=fleet-web C=fleet-web D=fleet-web");
+    assert_eq!(d.environment("far", "web"), "", "another fleet");
+    d.vary_device("one", &without("web", "D")).unwrap();
+    assert_eq!(d.environment("one", "web"), "A=fleet B=fleet-web C=one D=one");
+}
+
+#[test]
+fn which_variables_are_refused_and_with_which_message() {
+    let mut d = two_fleets();
+    d.vary_fleet("lab", &variables("", &[("KEPT", "1")])).unwrap();
+    let long = "x".repeat(256);
+    let mut refused = |change: &VariableChange| {
+        let why = d.vary_fleet("lab", change).unwrap_err().to_string();
+        assert_eq!(d.environment("one", "web"), "KEPT=1", "nothing was changed");
+        why
+    };
+    for name in ["", "1A", "A-B", "A B", "A.B", "\u{e4}", "A\n", &long] {
+        let why = refused(&variables("", &[("GOOD", "1"), (name, "")]));
+        assert!(why.contains("cannot be a variable name: it has 1 to 255 of the letters"), "{why}");
+    }
+    for name in ["BALENA", "RESIN", "USER", "BALENA_X", "RESIN_DEVICE_UUID", "BALENA_"] {
+        let why = refused(&variables("web", &[(name, "")]));
+        assert!(why.contains("are reserved: the agent sets them; choose another"), "{why}");
+    }
+    let huge = "x".repeat(32 * 1024 + 1);
+    for (value, part) in [
+        ("hunter2\nx", "a line break"),
+        ("hunter2\rx", "a line break"),
+        ("hunter2\0", "the character NUL"),
+        (&huge, "more than 32,768 bytes"),
+    ] {
+        let why = refused(&variables("", &[("A", value)]));
+        assert!(why.starts_with("the variable A is not accepted: its value ") && why.contains(part), "{why}");
+        assert!(!why.contains("hunter2"), "a message has no value: {why}");
+    }
+    assert_eq!(
+        refused(&variables("wbe", &[("A", "1")])),
+        "no release of fleet lab ever had a service \"wbe\"; it has web"
+    );
+    assert!(refused(&without("", "KEPTT")).starts_with("there is no variable \"KEPTT\" at this level"));
+    assert!(refused(&without("web", "KEPT")).starts_with("there is no variable \"KEPT\" at this level"));
+    let names: Vec<String> = (0..200).map(|n| format!("N{n}")).collect();
+    let many: Vec<_> = names.iter().map(|name| (name.as_str(), "")).collect();
+    assert!(refused(&variables("", &many)).starts_with("201 cannot be the number of variables"));
+    let half = "x".repeat(32 * 1024);
+    let large = variables("", &[("A", &half), ("B", &half)]);
+    assert!(refused(&large).contains("cannot be the size in bytes of the variables"));
+    // As many as there may be, of all levels of a fleet together; a device has as many of its own.
+    d.vary_fleet("lab", &variables("", &many[..100])).unwrap();
+    d.vary_fleet("lab", &variables("web", &many[..99])).unwrap();
+    assert!(d.vary_fleet("lab", &variables("web", &many[..100])).is_err());
+    d.vary_device("one", &variables("", &many)).unwrap();
+    for name in ["a", "_", "BALENAX", "USERS", "Resin_x", &long[..255]] {
+        d.vary_device("two", &variables("", &[(name, "any = value # of \"text\"\t\u{1f4a1}")])).unwrap();
+    }
+}
+
+#[test]
+fn a_secret_stays_secret_until_it_is_removed() {
+    let mut d = two_fleets();
+    let secret = VariableChange { is_secret: true, ..variables("", &[("KEY", "hunter2")]) };
+    let is_secret =
+        |d: &Desk| d.world.variables(&VariableHolder::Device(d.device("one").uuid)).all["KEY"].is_secret;
+    d.vary_device("one", &secret).unwrap();
+    d.vary_device("one", &variables("", &[("KEY", "hunter3")])).unwrap();
+    assert!(is_secret(&d) && d.environment("one", "web") == "KEY=hunter3");
+    assert!(!format!("{:?}", d.world).contains("hunter3"), "nor does a debug log show it");
+    d.vary_device("one", &without("", "KEY")).unwrap();
+    d.vary_device("one", &variables("", &[("KEY", "plain")])).unwrap();
+    assert!(!is_secret(&d));
+}
+
+#[test]
+fn variables_go_with_their_device_and_fleet() {
+    let mut d = two_fleets();
+    d.vary_fleet("site", &variables("", &[("A", "site")])).unwrap();
+    d.vary_fleet("lab", &variables("", &[("A", "lab")])).unwrap();
+    d.vary_device("one", &variables("", &[("B", "one")])).unwrap();
+    d.vary_device("one", &variables("web", &[("C", "one-web")])).unwrap();
+    // As on openBalena: the services of the old fleet are others, also where they have the same name.
+    d.move_device("one", "site");
+    assert_eq!(d.environment("one", "web"), "A=site B=one");
+    let (one, now) = (d.device("one"), d.now());
+    d.change(d.world.delete_devices(&[&one], now)).unwrap();
+    let bar = d.world.bar(&one.uuid).unwrap().clone();
+    d.change(d.world.restore_device(&bar)).unwrap();
+    assert_eq!(d.environment("one", "web"), "A=site", "a deleted device has no variables any more");
+    let (lab, now) = (d.fleet("lab"), d.now());
+    d.change(d.world.delete_fleet(&lab, true, now)).unwrap();
+    let holders: Vec<_> = d.world.variable_holders(None).map(|(holder, _)| holder.clone()).collect();
+    assert_eq!(holders, [VariableHolder::Fleet(d.fleet("site").number)]);
+}
+
+/// An act on variables at random.
+#[derive(Debug, Clone)]
+enum Vary {
+    Set { of: usize, service: usize, name: usize, value: u8 },
+    Remove { of: usize, service: usize, name: usize },
+    Move(usize, usize),
+}
+
+fn vary() -> impl Strategy<Value = Vary> {
+    let place = || (0..6_usize, 0..3_usize, 0..3_usize);
+    prop_oneof![
+        5 => (place(), any::<u8>()).prop_map(|((of, service, name), value)| Vary::Set { of, service, name, value }),
+        2 => place().prop_map(|(of, service, name)| Vary::Remove { of, service, name }),
+        1 => (0..4_usize, 0..2_usize).prop_map(|(device, fleet)| Vary::Move(device, fleet)),
+    ]
+}
+
+const SERVICES: [&str; 3] = ["", "db", "web"];
+const NAMES: [&str; 3] = ["A", "B", "C"];
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every environment is the one that a plain look at all that was set gives, and equal variables have equal digests.
+    #[test]
+    fn environments_follow_from_what_was_set(acts in prop::collection::vec(vary(), 1..60)) {
+        let mut d = Desk::default();
+        for fleet in FLEETS {
+            d.add_fleet(fleet);
+            d.add_release(fleet, &format!("of-{fleet}"), |release| {
+                let web = release.services.first_key_value().unwrap().1.clone();
+                release.services.insert(ServiceName::parse("db").unwrap(), web);
+            });
+        }
+        for (n, device) in DEVICES.iter().enumerate() {
+            d.add_device(device, FLEETS[n % 2]);
+        }
+        let mut set: BTreeMap<[String; 3], String> = BTreeMap::new();
+        let key = |of: &str, service: &str, name: &str| [of, service, name].map(str::to_owned);
+        let holders = [&FLEETS[..], &DEVICES[..]].concat();
+        for act in &acts {
+            let (of, change) = match *act {
+                Vary::Move(device, fleet) => {
+                    let (device, fleet) = (DEVICES[device], FLEETS[fleet]);
+                    if d.device(device).fleet != d.fleet(fleet).number {
+                        set.retain(|[of, service, _], _| *of != device || service.is_empty());
+                    }
+                    d.move_device(device, fleet);
+                    continue;
+                }
+                Vary::Set { of, service, name, value } => {
+                    let value = value.to_string();
+                    let change = variables(SERVICES[service], &[(NAMES[name], &value)]);
+                    set.insert(key(holders[of], SERVICES[service], NAMES[name]), value);
+                    (holders[of], change)
+                }
+                Vary::Remove { of, service, name } => {
+                    set.remove(&key(holders[of], SERVICES[service], NAMES[name]));
+                    (holders[of], without(SERVICES[service], NAMES[name]))
+                }
+            };
+            let _refused = if FLEETS.contains(&of) { d.vary_fleet(of, &change) } else { d.vary_device(of, &change) };
+        }
+        for device in DEVICES {
+            let fleet = d.world.fleet(d.device(device).fleet).unwrap().name.clone();
+            for service in ["db", "web"] {
+                let value = |name: &str| {
+                    let levels = [(device, service), (device, ""), (fleet.as_str(), service), (fleet.as_str(), "")];
+                    levels.iter().find_map(|(of, service)| set.get(&key(of, service, name)))
+                };
+                let wanted = NAMES.iter().filter_map(|name| Some(format!("{name}={}", value(name)?)));
+                prop_assert_eq!(d.environment(device, service), wanted.collect::<Vec<_>>().join(" "));
+            }
+        }
+        for (one, other) in DEVICES.iter().zip(&DEVICES[1..]) {
+            let levels = |device: &str| d.world.variables_for(&d.device(device)).of_device();
+            let own = |device: &str| d.world.variables(&VariableHolder::Device(d.device(device).uuid)).clone();
+            prop_assert_eq!(levels(one) == levels(other), own(one) == own(other));
+        }
     }
 }
 

@@ -285,6 +285,7 @@ fn every_bound_of_a_body_is_the_one_of_its_document() {
     let keys = "/api/v1/fleets/lab/provisioning-keys";
     let rename = format!("/api/v1/devices/{DEVICE}/rename");
     let tags = format!("/api/v1/devices/{DEVICE}/tags");
+    let variables = format!("/api/v1/devices/{DEVICE}/variables");
     let mut wrong = Vec::new();
     // Where `BOUND` stands, each of the values next to a bound is sent.
     for (path, body, schema) in [
@@ -299,6 +300,11 @@ fn every_bound_of_a_body_is_the_one_of_its_document() {
         ("/api/v1/fleets", json!({ "name": "BOUND" }), "FleetName"),
         (&rename, json!({ "name": "BOUND" }), "DeviceName"),
         (&tags, json!({ "set": { "a": "BOUND" } }), "TagDevice/properties/set/additionalProperties"),
+        (
+            &variables,
+            json!({ "set": { "a": "BOUND" } }),
+            "ChangeVariables/properties/set/additionalProperties",
+        ),
         ("/api/v1/devices/track-fleet", json!({ "filter": "BOUND" }), "TagFilter"),
         ("/api/v1/users", json!({ "name": "BOUND" }), "AccountName"),
         (keys, json!({ "name": "BOUND" }), "CreateKey/properties/name/oneOf/0"),

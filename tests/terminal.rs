@@ -93,6 +93,9 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["token", "list"],
     &["token", "revoke", "a"],
     &["audit"],
+    &["env", "list"],
+    &["env", "set", "--fleet", "a", "k=v", "--dry-run"],
+    &["env", "rm", "--device", "a", "k", "--dry-run"],
 ];
 
 /// Commands that print nothing of others, or have a test of their own here.
@@ -144,7 +147,7 @@ fn cotter(words: &[&str]) -> Command {
 }
 
 fn is_of_fleet(words: &[&str]) -> bool {
-    ["fleet", "device", "release", "user", "token", "audit"].contains(&words[0])
+    ["fleet", "device", "release", "env", "user", "token", "audit"].contains(&words[0])
 }
 
 /// Asserts that all output is printable ASCII, and that no line begins with the forged text.
@@ -360,6 +363,10 @@ fn of_fleet(method: &str, path: &str) -> Found {
                         "what": HOSTILE, "request": HOSTILE, "things": [{ "kind": HOSTILE, "id": HOSTILE, "name": HOSTILE }],
                         "count": 2, "fleets": [HOSTILE], "why": HOSTILE, "result": HOSTILE, "status": 403, "code": HOSTILE,
                         "message": HOSTILE });
+    let variable = json!({ "name": HOSTILE, "value": HOSTILE, "secret": false, "fleet": HOSTILE, "device": HOSTILE,
+                           "device_name": HOSTILE, "service": HOSTILE, "overridden": true });
+    let restart = json!({ "uuid": HOSTILE, "name": HOSTILE, "services": [HOSTILE] });
+    let changed = json!({ "dry_run": true, "devices": 1, "restarts": [restart] });
     let (mut created, mut bulk) = (fleet.clone(), device.clone());
     created["fleet"] = fleet.clone();
     created["provisioning_key"] = HOSTILE.into();
@@ -367,6 +374,8 @@ fn of_fleet(method: &str, path: &str) -> Found {
     bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE, "tags": { HOSTILE: HOSTILE } }]);
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
+        ["variables"] => json!([variable]),
+        [_, _, "variables"] => changed,
         ["fleets"] if method == "get" => json!([fleet]),
         ["fleets", _, "provisioning-keys"] if method == "get" => json!([key]),
         ["fleets", _, "provisioning-keys"] => {

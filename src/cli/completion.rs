@@ -24,7 +24,9 @@ complete -c cotter -n '__fish_seen_subcommand_from logs stop start restart expla
 complete -c cotter -n '__fish_seen_subcommand_from fleet push; and not __fish_seen_subcommand_from list' -f -a '(cotter names fleets 2>/dev/null)'
 complete -c cotter -n '__fish_seen_subcommand_from device; and not __fish_seen_subcommand_from list barred' -f -a '(cotter names devices 2>/dev/null)'
 complete -c cotter -n '__fish_seen_subcommand_from release pin; and not __fish_seen_subcommand_from list create check' -f -a '(cotter names releases 2>/dev/null)'
-complete -c cotter -n '__fish_seen_subcommand_from device release' -l fleet -x -a '(cotter names fleets 2>/dev/null)'
+complete -c cotter -n '__fish_seen_subcommand_from env' -l device -x -a '(cotter names devices 2>/dev/null)'
+complete -c cotter -n '__fish_seen_subcommand_from env; and __fish_seen_subcommand_from rm' -f -a '(cotter names variables 2>/dev/null)'
+complete -c cotter -n '__fish_seen_subcommand_from device release env' -l fleet -x -a '(cotter names fleets 2>/dev/null)'
 ";
 
 /// Arguments of `completion`.
@@ -81,9 +83,10 @@ fn script(shell: Shell, command: Command) -> Vec<u8> {
 /// Lets zsh complete names where clap's script completes files: its text has what each argument is.
 fn with_names_for_zsh(script: &str) -> String {
     const FILES: &str = ":_default'";
-    const OF: [(&str, &str); 5] = [
+    const OF: [(&str, &str); 6] = [
         (":fleet -- ", "fleets"),
         ("]:FLEET:", "fleets"),
+        ("]:DEVICE:", "devices"),
         (":device -- ", "devices"),
         (":release -- ", "releases"),
         (":service -- ", "services"),
@@ -133,6 +136,7 @@ mod tests {
         for part in [
             "Name of the fleet:{_cotter_of fleets}'",
             "]:FLEET:{_cotter_of fleets}'",
+            "]:DEVICE:{_cotter_of devices}'",
             "first 4 or more digits of the uuid:{_cotter_of devices}'",
             "first 4 or more characters of it:{_cotter_of releases}'",
             "in the compose file:{_cotter_of services}'",

@@ -81,11 +81,14 @@ fn print_evidence(evidence: &EvidenceStatus) -> anyhow::Result<()> {
 
 fn heading(app: &AppStatus) -> String {
     let wanted = app.target.as_deref().unwrap_or("no release");
-    let accepted = app.current.as_ref().map_or_else(
-        || "no release was accepted yet".to_owned(),
-        |current| format!("last accepted {current}"),
-    );
     let update = app.update.as_deref().unwrap_or("-");
+    let accepted = match &app.current {
+        None => "no release was accepted yet".to_owned(),
+        Some(current) if current == wanted && update == "rejected" => {
+            format!("last accepted {current} with earlier variables")
+        }
+        Some(current) => format!("last accepted {current}"),
+    };
     format!("{}: should run {wanted} ({update}), {accepted}", app.name)
 }
 

@@ -10,7 +10,7 @@ use super::print;
 use crate::wire::operator_api::{Failure, RefusalView};
 
 /// The commands for a fleet server, whose errors are JSON with `--json`.
-const OF_THE_FLEET: [&str; 7] = ["fleet", "device", "release", "push", "user", "token", "audit"];
+const OF_THE_FLEET: [&str; 8] = ["fleet", "device", "release", "push", "env", "user", "token", "audit"];
 
 /// An error, as programs read it.
 #[derive(Debug, Serialize)]

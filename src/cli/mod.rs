@@ -21,6 +21,7 @@ mod device;
 mod device_list;
 mod device_tags;
 mod docker;
+mod env;
 mod events;
 mod exit;
 mod explain;
@@ -188,6 +189,9 @@ enum Verb {
     /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
+    /// Manages environment variables of fleets and devices
+    #[command(subcommand)]
+    Env(env::Verb),
     /// Builds a compose project and creates a release of it
     ///
     /// Builds its images, pushes them to the fleet's registry, and creates a release of them.
@@ -228,6 +232,7 @@ impl Verb {
             Self::Fleet(verb) => return Ok(Box::pin(fleet::run(verb)).await?.into()),
             Self::Release(verb) => return Ok(Box::pin(release::run(verb)).await?.into()),
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
+            Self::Env(verb) => return Ok(Box::pin(env::run(verb)).await?.into()),
             Self::Join(join) => return Ok(Box::pin(join::run(join)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,
             Self::User(verb) => Box::pin(user::run(verb)).await,

@@ -10,6 +10,7 @@ _cotter_names() {
     [[ $cur == -* ]] && return 0
     case $prev in
     --fleet) kind=fleets ;;
+    --device) kind=devices ;;
     -*) return 0 ;;
     *)
         case "${words[*]}" in
@@ -23,6 +24,7 @@ _cotter_names() {
         "device move "*) kind=fleets ;;
         "device pin "*) kind=releases ;;
         "device barred" | "device allow" | "device list") ;;
+        "env rm"*) kind=variables ;;
         "release check" | "release list") ;;
         *)
             [ ${#words[@]} = 2 ] || return 0

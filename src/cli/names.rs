@@ -8,7 +8,7 @@ use super::client::{Client, Connection};
 use super::print;
 use super::status::Source;
 use crate::api;
-use crate::wire::operator_api::{DeviceView, FleetView, ReleaseView};
+use crate::wire::operator_api::{DeviceView, FleetView, ReleaseView, VariableView};
 
 /// Longest time for an answer: the user waits at the prompt. The process may linger for as long again.
 const WITHIN: Duration = Duration::from_secs(1);
@@ -30,6 +30,7 @@ enum Kind {
     Devices,
     Releases,
     Services,
+    Variables,
 }
 
 /// Prints the names that can be had. A shell has no place for an error, so then there are none.
@@ -58,6 +59,10 @@ async fn found(names: Names) -> anyhow::Result<Vec<String>> {
         Kind::Releases => {
             let releases: Vec<ReleaseView> = client.list(&["releases"], &[], None).await?;
             releases.into_iter().map(|release| release.commit).collect()
+        }
+        Kind::Variables => {
+            let variables: Vec<VariableView> = client.list(&["variables"], &[], None).await?;
+            variables.into_iter().map(|variable| variable.name).collect()
         }
         Kind::Services => Vec::new(),
     })

@@ -21,6 +21,7 @@ mod health;
 mod key_hash;
 mod metrics;
 mod names;
+mod reach;
 mod record;
 mod records;
 mod render;

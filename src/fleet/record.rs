@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::access::AccessChange;
-use super::policy::{Bar, Change, Device, KeyHash, Reported};
+use super::policy::{Bar, Change, Device, KeyHash, Reported, VariableHolder, Variables};
 use crate::model::DeviceUuid;
 
 /// Version of the records' format. Records of older versions are read, too; fields that they do not have get defaults. A
@@ -17,6 +17,10 @@ const OWN_REPORTS: u32 = 3;
 
 /// The kind of the records of the audit trail. No other kind begins with it.
 pub(super) const AUDIT: &str = "audit";
+
+/// The kinds of the records of variables.
+const OF_FLEET: &str = "fleet-variables";
+const OF_DEVICE: &str = "device-variables";
 
 /// What a change writes.
 #[derive(Debug)]
@@ -55,10 +59,25 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         Change::DropAudit(entry) => drop_one(AUDIT, &number(*entry)),
         Change::DropBar(uuid) => drop_one("bar", uuid.as_str()),
         Change::DropDevice(uuid) => {
-            return Ok(vec![drop_one("device", uuid.as_str()), drop_one("reports", uuid.as_str())]);
+            let variables = drop_variables(&VariableHolder::Device(uuid.clone()));
+            return Ok(vec![
+                drop_one("device", uuid.as_str()),
+                drop_one("reports", uuid.as_str()),
+                variables,
+            ]);
+        }
+        Change::PutVariables(holder, variables) if variables.is_empty() => drop_variables(holder),
+        Change::PutVariables(VariableHolder::Fleet(fleet), variables) => {
+            put(OF_FLEET, &number(*fleet), variables)?
+        }
+        Change::PutVariables(VariableHolder::Device(uuid), variables) => {
+            put(OF_DEVICE, uuid.as_str(), variables)?
         }
         Change::DropKey(hash) => drop_one("key", &hash.0),
-        Change::DropFleet(fleet) => drop_one("fleet", &number(*fleet)),
+        Change::DropFleet(fleet) => {
+            let variables = drop_variables(&VariableHolder::Fleet(*fleet));
+            return Ok(vec![drop_one("fleet", &number(*fleet)), variables]);
+        }
         Change::DropRelease(release) => drop_one("release", &number(*release)),
     };
     Ok(vec![entry])
@@ -86,6 +105,14 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
         "reports" => {
             let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
             Change::PutReports(uuid, parse(json)?)
+        }
+        OF_FLEET => {
+            let fleet = id.parse().map_err(|_| BadRecord::Form("its fleet has no number".to_owned()))?;
+            Change::PutVariables(VariableHolder::Fleet(fleet), parse_variables(json)?)
+        }
+        OF_DEVICE => {
+            let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
+            Change::PutVariables(VariableHolder::Device(uuid), parse_variables(json)?)
         }
         "key" => Change::PutKey(parse(json)?),
         "retired" => Change::RetireKey(parse::<KeyHash>(json)?),
@@ -115,8 +142,20 @@ fn drop_one(kind: &'static str, id: &str) -> Entry {
     Entry::Drop { kind, id: id.to_owned() }
 }
 
+fn drop_variables(holder: &VariableHolder) -> Entry {
+    match holder {
+        VariableHolder::Fleet(fleet) => drop_one(OF_FLEET, &number(*fleet)),
+        VariableHolder::Device(uuid) => drop_one(OF_DEVICE, uuid.as_str()),
+    }
+}
+
 fn parse<T: DeserializeOwned>(json: &str) -> Result<T, BadRecord> {
     serde_json::from_str(json).map_err(|error| BadRecord::Form(error.to_string()))
+}
+
+/// An error does not quote the record, because it may contain secrets.
+fn parse_variables(json: &str) -> Result<Variables, BadRecord> {
+    serde_json::from_str(json).map_err(|_| BadRecord::Form("it is not a record of variables".to_owned()))
 }
 
 /// Returns a number as the id of a record, so that records are in its order.

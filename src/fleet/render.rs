@@ -1,7 +1,7 @@
 //! Renders the body of `GET /device/v3/:uuid/state`, and its etag. Pure.
 //!
-//! A body has two parts: the app, which all devices with the same release share and which is nearly all of it, and the part of
-//! the device around it. So an app is rendered once, however many devices should run it.
+//! A body has two parts: the app, which all devices with the same release and the same variables share and which is nearly all
+//! of it, and the part of the device around it. So an app is rendered once, however many devices should run it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,8 +9,9 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::policy::{Device, Fleet, Release};
+use super::policy::{Device, Fleet, Release, VariableLevels};
 use super::secret::hex;
+use crate::model::ServiceName;
 use crate::wire::state_v3::{AppState, ReleaseState, ServiceState};
 
 /// The app of a body, as JSON.
@@ -27,13 +28,19 @@ pub(super) struct Frame {
     pub(super) after: &'static str,
 }
 
-/// Renders the app of a fleet with one release, or with none.
+/// Renders the app of a fleet with one release, or with none, for devices that these variables reach.
 ///
 /// # Errors
 ///
 /// Never in practice: these types have no value that is not JSON.
-pub(super) fn app(fleet: &Fleet, release: Option<&Release>) -> serde_json::Result<RenderedApp> {
-    let releases = release.map(|release| (release.commit.to_string(), release_state(release)));
+pub(super) fn app(
+    fleet: &Fleet,
+    release: Option<&Release>,
+    variables: VariableLevels<'_>,
+) -> serde_json::Result<RenderedApp> {
+    let releases = release.map(|release| {
+        (release.commit.to_string(), release_state(release, |name| variables.environment(name)))
+    });
     let app = AppState {
         id: fleet.number,
         name: fleet.name.clone(),
@@ -66,15 +73,19 @@ pub(super) fn etag(frame: &Frame, app_length: usize, app_hash: &[u8; 32]) -> Str
     format!("W/\"{length:x}-{}\"", hex(&hash[..8]))
 }
 
-fn release_state(release: &Release) -> ReleaseState {
+/// Returns a release as it is in a target, with the environment of each service.
+pub(super) fn release_state(
+    release: &Release,
+    environment: impl Fn(&ServiceName) -> BTreeMap<String, String>,
+) -> ReleaseState {
     let content = &release.content;
-    let service = |(name, image): (&crate::model::ServiceName, &super::policy::Image)| {
+    let service = |(name, image): (&ServiceName, &super::policy::Image)| {
         let state = ServiceState {
             id: image.service,
             image_id: image.number,
             image: image.image.to_string(),
             running: true,
-            environment: BTreeMap::new(),
+            environment: environment(name),
             labels: BTreeMap::new(),
             contract: None,
             composition: image.composition.clone(),

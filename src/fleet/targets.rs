@@ -1,5 +1,6 @@
 //! The targets of all devices, rendered when they are asked for. The app of a target is the same for all devices that should
-//! run a release, so it is kept: its hash always, and its JSON while it is being sent and for the most recent ones.
+//! run a release and have equal variables of their own, mostly none. So it is kept: its hash always, and its JSON while it is
+//! being sent and for the most recent ones.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -8,14 +9,15 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use futures_util::stream;
 
-use super::policy::{Device, Fleet, Release, World};
+use super::policy::{Device, Fleet, Release, VariableDigest, VariableLevels, World};
 use super::render::{self, Frame, RenderedApp};
 
 /// Most JSON of recent apps that is kept, in bytes.
 const KEPT: usize = 16 << 20;
 
-/// Most apps whose hashes are known. Each one takes about 200 bytes.
-const MOST_KNOWN: usize = 50_000;
+/// Most apps whose hashes are known: more than there are devices, because each may have variables of its own. Each one takes
+/// about 300 bytes.
+const MOST_KNOWN: usize = 200_000;
 
 #[derive(Debug)]
 pub(super) struct Targets {
@@ -23,19 +25,24 @@ pub(super) struct Targets {
     apps: Mutex<Apps>,
 }
 
-/// The rendered apps by fleet and release.
+/// What distinguishes apps: the fleet, the release, and the device's own variables.
+type AppKey = (u64, Option<u64>, Option<VariableDigest>);
+
+/// The rendered apps.
 #[derive(Debug, Default)]
 struct Apps {
-    known: HashMap<(u64, Option<u64>), Known>,
+    known: HashMap<AppKey, Known>,
     recent: VecDeque<Arc<RenderedApp>>,
     /// Bytes in `recent`.
     kept: usize,
 }
 
-/// A rendered app. Of what it is made, only the name of the fleet can change: the content of a release never does.
+/// A rendered app. Of what it is made, only the name and the variables of the fleet can change: the content of a release never
+/// does.
 #[derive(Debug)]
 struct Known {
     fleet_name: String,
+    fleet_variables: Option<VariableDigest>,
     length: usize,
     hash: [u8; 32],
     json: Weak<RenderedApp>,
@@ -47,6 +54,14 @@ pub(super) struct Wanted {
     etag: String,
     frame: Frame,
     length: usize,
+}
+
+/// What the app of a device is made of.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    fleet: &'a Fleet,
+    release: Option<&'a Release>,
+    variables: VariableLevels<'a>,
 }
 
 /// JSON that several responses share.
@@ -75,13 +90,13 @@ impl Targets {
     ///
     /// Never in practice; see [`render::app`].
     pub(super) fn of(&self, device: &Device, world: &World) -> serde_json::Result<Wanted> {
-        let (fleet, release) = parts(device, world)?;
-        let frame = render::frame(device, fleet, self.poll_interval)?;
+        let parts = Parts::of(device, world)?;
+        let frame = render::frame(device, parts.fleet, self.poll_interval)?;
         let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        let (length, hash) = match apps.known(fleet, release) {
+        let (length, hash) = match apps.known(parts) {
             Some(known) => (known.length, known.hash),
             None => {
-                let app = apps.render(fleet, release)?;
+                let app = apps.render(parts)?;
                 (app.json.len(), app.hash)
             }
         };
@@ -99,12 +114,12 @@ impl Targets {
         device: &Device,
         world: &World,
     ) -> serde_json::Result<(Body, usize)> {
-        let (fleet, release) = parts(device, world)?;
+        let parts = Parts::of(device, world)?;
         let mut apps = self.apps.lock().unwrap_or_else(PoisonError::into_inner);
-        let kept = apps.known(fleet, release).and_then(|known| known.json.upgrade());
+        let kept = apps.known(parts).and_then(|known| known.json.upgrade());
         let app = match kept {
             Some(app) => app,
-            None => apps.render(fleet, release)?,
+            None => apps.render(parts)?,
         };
         drop(apps);
         let Wanted { frame, length, .. } = wanted;
@@ -118,30 +133,42 @@ impl Targets {
     }
 }
 
-fn parts<'a>(device: &Device, world: &'a World) -> serde_json::Result<(&'a Fleet, Option<&'a Release>)> {
-    let fleet = world.fleet(device.fleet);
-    let fleet = fleet.ok_or_else(|| serde::ser::Error::custom("the device's fleet is not in the records"))?;
-    Ok((fleet, world.target_of(device).map(AsRef::as_ref)))
+impl<'a> Parts<'a> {
+    fn of(device: &Device, world: &'a World) -> serde_json::Result<Self> {
+        let fleet = world.fleet(device.fleet);
+        let fleet =
+            fleet.ok_or_else(|| serde::ser::Error::custom("the device's fleet is not in the records"))?;
+        let release = world.target_of(device).map(AsRef::as_ref);
+        Ok(Self { fleet, release, variables: world.variables_for(device) })
+    }
+
+    fn key(self) -> AppKey {
+        (self.fleet.number, self.release.map(|release| release.number), self.variables.of_device())
+    }
 }
 
 impl Apps {
-    fn known(&self, fleet: &Fleet, release: Option<&Release>) -> Option<&Known> {
-        let known = self.known.get(&(fleet.number, release.map(|release| release.number)))?;
-        (known.fleet_name == fleet.name).then_some(known)
+    fn known(&self, parts: Parts<'_>) -> Option<&Known> {
+        let known = self.known.get(&parts.key())?;
+        let is_same =
+            known.fleet_name == parts.fleet.name && known.fleet_variables == parts.variables.of_fleet();
+        is_same.then_some(known)
     }
 
-    fn render(&mut self, fleet: &Fleet, release: Option<&Release>) -> serde_json::Result<Arc<RenderedApp>> {
-        let app = Arc::new(render::app(fleet, release)?);
+    fn render(&mut self, parts: Parts<'_>) -> serde_json::Result<Arc<RenderedApp>> {
+        let Parts { fleet, release, variables } = parts;
+        let app = Arc::new(render::app(fleet, release, variables)?);
         if self.known.len() >= MOST_KNOWN {
             self.known.clear();
         }
         let known = Known {
             fleet_name: fleet.name.clone(),
+            fleet_variables: variables.of_fleet(),
             length: app.json.len(),
             hash: app.hash,
             json: Arc::downgrade(&app),
         };
-        self.known.insert((fleet.number, release.map(|release| release.number)), known);
+        self.known.insert(parts.key(), known);
         self.kept += app.json.len();
         self.recent.push_back(Arc::clone(&app));
         while self.kept > KEPT {
@@ -151,3 +178,7 @@ impl Apps {
         Ok(app)
     }
 }
+
+#[cfg(test)]
+#[path = "targets_tests.rs"]
+mod tests;

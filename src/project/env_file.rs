@@ -26,6 +26,20 @@ struct Known<'v> {
     read: &'v BTreeMap<String, String>,
 }
 
+/// Does not quote the text, because it may be a part of a secret.
+const NOT_FILLED: &str = "its value has a \"$\" that is not a variable of a line before: write \"$$\" for a plain $, or put the value in single quotes";
+
+impl Known<'_> {
+    /// The value with its variables filled in.
+    fn fill(&self, value: &str, unset: &mut BTreeSet<String>) -> Result<String, String> {
+        let filled = variables::fill(value, self, unset);
+        if self.outer.is_final() && (filled.is_err() || !unset.is_empty()) {
+            return Err(NOT_FILLED.to_owned());
+        }
+        filled.map_err(|bad| bad.to_string())
+    }
+}
+
 impl Values for Known<'_> {
     fn get(&self, name: &str) -> Option<String> {
         self.outer.get(name).or_else(|| self.read.get(name).cloned())
@@ -49,6 +63,32 @@ pub(super) fn read_into(
         Format::Usual => usual(text, outer, read, unset),
         Format::Raw => raw(text, outer, read),
     }
+}
+
+/// Has no variables, and takes the text of a file as final: a name without a value is an error there.
+struct Nothing;
+
+impl Values for Nothing {
+    fn get(&self, _name: &str) -> Option<String> {
+        None
+    }
+
+    fn is_final(&self) -> bool {
+        true
+    }
+}
+
+/// Returns the variables of a file. Only variables that are set before in it are filled in.
+///
+/// # Errors
+///
+/// The first line with an error, and what is wrong there, without any part of a value. Unlike in a compose project, a variable
+/// that has no value is an error.
+pub fn variables_of(text: &str) -> Result<BTreeMap<String, String>, (usize, String)> {
+    let mut read = BTreeMap::new();
+    read_into(text, Format::Usual, &Nothing, &mut read, &mut BTreeSet::new())
+        .map_err(|bad| (bad.line, bad.why))?;
+    Ok(read)
 }
 
 fn line_at(text: &str, at: usize) -> usize {
@@ -99,7 +139,8 @@ fn usual(
         let Some(split) = statement.find(['=', ':']) else {
             let name = statement.trim_end();
             check_name(name).map_err(wrong)?;
-            read.extend(outer.get(name).map(|value| (name.to_owned(), value)));
+            let value = bare(name, outer).map_err(wrong)?;
+            read.extend(value.map(|value| (name.to_owned(), value)));
             at = line_end;
             continue;
         };
@@ -109,9 +150,7 @@ fn usual(
         let after = &text[line_end - statement.len() + split + 1..];
         let value_text = after.trim_start_matches([' ', '\t', '\r', '\u{b}', '\u{c}', '\u{85}', '\u{a0}']);
         let known = Known { outer, read };
-        let mut fill = |value: &str| {
-            variables::fill(value, &known, unset).map_err(|bad| wrong(format!("{name}: {bad}")))
-        };
+        let mut fill = |value: &str| known.fill(value, unset).map_err(|why| wrong(format!("{name}: {why}")));
         let (value, used) = match value_text.chars().next() {
             Some(quote @ ('"' | '\'')) => {
                 let (inner, used) = quoted(&value_text[1..], quote)
@@ -129,6 +168,14 @@ fn usual(
         at = text.len() - value_text.len() + used;
     }
     Ok(())
+}
+
+/// The value of a name without `=`, if it has one.
+fn bare(name: &str, outer: &dyn Values) -> Result<Option<String>, String> {
+    match outer.get(name) {
+        None if outer.is_final() => Err("it has a name without a value: write NAME=value".into()),
+        value => Ok(value),
+    }
 }
 
 fn check_name(name: &str) -> Result<(), String> {

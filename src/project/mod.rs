@@ -30,6 +30,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 pub use build::{Build, FIELDS as BUILD_FIELDS, Field, Secret, SecretFrom};
+pub use env_file::variables_of;
 pub use error::{Finding, Place};
 use files::Files;
 use filled::Filled;

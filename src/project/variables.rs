@@ -29,6 +29,11 @@ const DEEPEST: usize = 20;
 /// Values of variables.
 pub(super) trait Values {
     fn get(&self, name: &str) -> Option<String>;
+
+    /// Returns `true` if a variable without a value is an error.
+    fn is_final(&self) -> bool {
+        false
+    }
 }
 
 impl Values for BTreeMap<String, String> {

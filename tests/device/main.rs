@@ -35,6 +35,7 @@ mod seat;
 mod takeover;
 mod trial;
 mod update;
+mod variables;
 mod windows;
 
 use std::fmt::Write;

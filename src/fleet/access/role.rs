@@ -18,7 +18,7 @@ pub enum Role {
 /// What a request needs. docs/access.md, "Roles", has the same table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Permission {
-    /// Read fleets, devices, releases, metrics, and the ids of provisioning keys.
+    /// Read fleets, devices, releases, variables that are not secret, metrics, and the ids of provisioning keys.
     See,
     /// Create, change and delete releases.
     Release,
@@ -30,6 +30,8 @@ pub enum Permission {
     Keys,
     /// Create, change, rename and delete fleets.
     Fleets,
+    /// Set and remove variables.
+    Variables,
     /// Read the audit trail.
     Audit,
     /// Manage users and tokens, and back up all records.
@@ -66,13 +68,14 @@ impl Role {
 }
 
 impl Permission {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::See,
         Self::Release,
         Self::RollOut,
         Self::Devices,
         Self::Keys,
         Self::Fleets,
+        Self::Variables,
         Self::Audit,
         Self::Administer,
     ];
@@ -83,7 +86,7 @@ impl Permission {
         match self {
             Self::See => Role::ReadOnly,
             Self::Release | Self::RollOut => Role::ReleaseEngineer,
-            Self::Devices | Self::Keys | Self::Fleets | Self::Audit => Role::Operator,
+            Self::Devices | Self::Keys | Self::Fleets | Self::Variables | Self::Audit => Role::Operator,
             Self::Administer => Role::Admin,
         }
     }
@@ -98,6 +101,7 @@ impl Permission {
             Self::Devices => "tag, rename, move, delete and allow devices",
             Self::Keys => "create and revoke provisioning keys",
             Self::Fleets => "create, change, rename and delete fleets",
+            Self::Variables => "set and remove variables",
             Self::Audit => "read the audit trail",
             Self::Administer => "manage users and tokens, and back up all records",
         }

@@ -158,6 +158,8 @@ impl From<Refusal> for ApiError {
             | Refusal::NoSuchDevice { .. }
             | Refusal::NoSuchBar { .. }
             | Refusal::NoSuchKey { .. }
+            | Refusal::NoSuchService { .. }
+            | Refusal::NoSuchVariable { .. }
             | Refusal::NoSuchRelease { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
             Refusal::OutOfScope { .. } | Refusal::MatchesBeyond { .. } => {
@@ -165,9 +167,10 @@ impl From<Refusal> for ApiError {
             }
             Refusal::Access(refusal) => of_access(refusal),
             Refusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
-            Refusal::BadText { .. } | Refusal::BadDeviceKey { .. } | Refusal::OutOfRange { .. } => {
-                (StatusCode::BAD_REQUEST, "bad_request")
-            }
+            Refusal::BadText { .. }
+            | Refusal::BadVariable { .. }
+            | Refusal::BadDeviceKey { .. }
+            | Refusal::OutOfRange { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
             Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
             Refusal::FleetNameTaken { .. }
             | Refusal::FleetHasDevices { .. }

@@ -20,6 +20,7 @@ mod pages;
 mod releases;
 mod table;
 mod users;
+mod variables;
 mod way;
 
 use std::net::IpAddr;

@@ -2,13 +2,18 @@
 
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
-use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users};
-use crate::fleet::access::Permission::{Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See};
+use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users, variables};
+use crate::fleet::access::Permission::{
+    Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
+};
 
 /// The routes below `/api/v1`.
 pub(in crate::fleet) fn table() -> Vec<Route> {
     let own = || vec![("/openapi.json", vec![way(Get, See, "read this API's document", openapi)])];
-    [of_fleets(), of_devices(), of_releases(), of_access(), own()].into_iter().flatten().collect()
+    [of_fleets(), of_devices(), of_releases(), of_variables(), of_access(), own()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// The routes of Prometheus, which are at the root of the server.
@@ -97,6 +102,20 @@ fn of_releases() -> Vec<Route> {
                 way(Patch, Release, "change a release", releases::patch),
                 way(Delete, Release, "delete a release", releases::delete),
             ],
+        ),
+    ]
+}
+
+fn of_variables() -> Vec<Route> {
+    vec![
+        ("/variables", vec![way(Get, See, "list variables", variables::list)]),
+        (
+            "/fleets/{fleet}/variables",
+            vec![way(Post, Variables, "change variables of a fleet", variables::change_fleet)],
+        ),
+        (
+            "/devices/{device}/variables",
+            vec![way(Post, Variables, "change variables of a device", variables::change_device)],
         ),
     ]
 }

@@ -173,8 +173,8 @@ impl World {
         Ok(changes)
     }
 
-    /// Moves a device to another fleet and unpins it. Tags and the running release stay. Moving a device to its own fleet
-    /// changes nothing, and keeps the pin.
+    /// Moves a device to another fleet and unpins it. Tags, the running release and the variables of all its services stay;
+    /// those of single services go, as on openBalena. Moving a device to its own fleet changes nothing, and keeps the pin.
     #[must_use]
     pub fn move_device(&self, device: &Device, fleet: &Fleet) -> Vec<Change> {
         if device.fleet == fleet.number {
@@ -184,7 +184,7 @@ impl World {
         let reported = Reported { services: Vec::new(), update_status: None, ..before.clone() };
         let reports = (reported != *before).then(|| Change::PutReports(device.uuid.clone(), reported));
         let moved = Change::PutDevice(Device { fleet: fleet.number, pin: None, ..device.clone() });
-        std::iter::once(moved).chain(reports).collect()
+        std::iter::once(moved).chain(reports).chain(self.variables_after_a_move(device)).collect()
     }
 
     /// Records the report of a device.

@@ -16,6 +16,7 @@
 mod acts_device;
 mod acts_fleet;
 mod acts_release;
+mod acts_variables;
 mod bars;
 mod filter;
 mod keys;
@@ -25,12 +26,14 @@ mod rules;
 mod scope;
 mod snapshot;
 mod types;
+mod variables;
 mod world;
 
 pub use super::key_hash::KeyHash;
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
+pub use acts_variables::VariableChange;
 pub use filter::{BadFilter, Choice, TagFilter};
 pub use keys::{NewKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
@@ -40,4 +43,5 @@ pub use types::{
     Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release, Reported,
     ReportedService,
 };
+pub use variables::{Variable, VariableDigest, VariableHolder, VariableLevels, VariableMap, Variables};
 pub use world::World;

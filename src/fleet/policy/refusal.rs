@@ -132,6 +132,18 @@ pub enum Refusal {
     )]
     MatchChanged { expected: usize, found: usize },
 
+    #[error("no release of fleet {fleet} ever had a service {given:?}; {}", services(known))]
+    NoSuchService { given: String, fleet: String, known: Vec<String> },
+
+    #[error(
+        "there is no variable {name:?} at this level, so nothing was changed; `cotter env list` shows all, and where each is set"
+    )]
+    NoSuchVariable { name: String },
+
+    /// The value may be secret, so it is not in the text.
+    #[error("the variable {name} is not accepted: {why}")]
+    BadVariable { name: String, why: &'static str },
+
     #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
     NoDeviceMatches { filter: String },
 
@@ -186,6 +198,9 @@ impl Refusal {
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
             Self::Access(refusal) => refusal.rule(),
+            Self::NoSuchService { .. } => "no_such_service",
+            Self::NoSuchVariable { .. } => "no_such_variable",
+            Self::BadVariable { .. } => "bad_variable",
         }
     }
 }
@@ -210,6 +225,13 @@ fn in_use(fleet_target: bool, pinned: &[DeviceUuid]) -> String {
     };
     let target = fleet_target.then(|| "the target of its fleet".to_owned());
     target.into_iter().chain(pins).collect::<Vec<_>>().join(" and ")
+}
+
+fn services(known: &[String]) -> String {
+    match known {
+        [] => "create a release with it first, a draft will do".to_owned(),
+        known => format!("it has {}", known.join(", ")),
+    }
 }
 
 fn list(refusals: &[ContentRefusal]) -> String {

@@ -33,7 +33,7 @@ pub(super) fn shown(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-fn bad(what: &'static str, given: &str, accepts: &'static str) -> Refusal {
+pub(super) fn bad(what: &'static str, given: &str, accepts: &'static str) -> Refusal {
     Refusal::BadText { what, given: shown(given), accepts }
 }
 

@@ -5,7 +5,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::matches::{begins, only_one};
-use super::{Bar, Change, Choice, Device, Fleet, ProvisioningKey, Refusal, Release, World};
+use super::{
+    Bar, Change, Choice, Device, Fleet, ProvisioningKey, Refusal, Release, VariableHolder, Variables, World,
+};
 use crate::fleet::access::{AccessChange, Scope, Thing};
 use crate::model::DeviceUuid;
 
@@ -57,6 +59,18 @@ impl<W: Deref<Target = World>> Sight<W> {
 
     pub fn bars_after(&self, after: Option<&DeviceUuid>) -> impl Iterator<Item = &Bar> {
         self.world.bars_after(after).filter(|bar| self.scope.has(bar.device.fleet))
+    }
+
+    pub fn variable_holders(
+        &self,
+        from: Option<&VariableHolder>,
+    ) -> impl Iterator<Item = (&VariableHolder, &Variables)> {
+        let fleet = |holder: &VariableHolder| match holder {
+            VariableHolder::Fleet(number) => Some(*number),
+            VariableHolder::Device(uuid) => self.world.device(uuid).map(|device| device.fleet),
+        };
+        let holders = self.world.variable_holders(from);
+        holders.filter(move |(holder, _)| fleet(holder).is_some_and(|fleet| self.scope.has(fleet)))
     }
 
     /// As [`World::matching`], for a list.
@@ -274,6 +288,14 @@ impl World {
             }
             Change::PutKey(key) => of_key(key),
             Change::DropKey(hash) => self.provisioning_key(hash).map_or(nothing, of_key),
+            Change::PutVariables(VariableHolder::Fleet(number), _) => {
+                self.fleet(*number).map_or(nothing, |fleet| {
+                    (thing("fleet", fleet.uuid.as_str(), Some(&fleet.name)), vec![*number])
+                })
+            }
+            Change::PutVariables(VariableHolder::Device(uuid), _) => {
+                self.device(uuid).map_or(nothing, of_device)
+            }
             Change::Access(AccessChange::PutUser(user)) => (thing("user", &user.name, None), Vec::new()),
             Change::Access(AccessChange::PutToken(token)) => {
                 (thing("token", token.hash.id(), Some(&token.name)), Vec::new())

@@ -17,6 +17,10 @@ impl World {
             )
             .chain(self.bars_after(None).cloned().map(Change::PutBar))
             .chain(self.accounts.records().map(Change::Access))
+            .chain(
+                self.variable_holders(None)
+                    .map(|(holder, variables)| Change::PutVariables(holder.clone(), variables.clone())),
+            )
             .chain(self.retired.iter().cloned().map(Change::RetireKey))
     }
 }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::{VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
@@ -298,4 +299,7 @@ pub enum Change {
     Audit(Box<Entry>),
     /// Removes a record of the audit trail.
     DropAudit(u64),
+    /// All variables of this fleet or device. Without any, the record is removed. [`Change::DropFleet`] and
+    /// [`Change::DropDevice`] remove it, too.
+    PutVariables(VariableHolder, Variables),
 }

@@ -8,8 +8,10 @@ use imbl::{OrdMap, OrdSet};
 use super::matches::{begins, only_one};
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
+use super::variables::AllVariables;
 use super::{
     Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release, Reported,
+    VariableHolder,
 };
 use crate::fleet::access::Accounts;
 use crate::model::{Commit, DeviceUuid};
@@ -28,6 +30,7 @@ pub struct World {
     pub(super) accounts: Accounts,
     /// The number of the newest record of the audit trail.
     audited: u64,
+    pub(super) variables: AllVariables,
     /// Keys of devices that were deleted by older versions.
     pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -74,6 +77,7 @@ impl World {
             }
             Change::DropDevice(uuid) => {
                 self.reports.remove(&uuid);
+                self.variables.drop(&VariableHolder::Device(uuid.clone()));
                 if let Some(device) = self.devices.remove(&uuid) {
                     self.by_key.remove(&device.key);
                     self.drop_name(&device.name, &uuid);
@@ -93,6 +97,7 @@ impl World {
                 self.keys.remove(&hash);
             }
             Change::DropFleet(number) => {
+                self.variables.drop(&VariableHolder::Fleet(number));
                 if let Some(fleet) = self.fleets.remove(&number) {
                     self.by_fleet_uuid.remove(fleet.uuid.as_str());
                     self.by_fleet_name.remove(&fleet.name);
@@ -106,6 +111,7 @@ impl World {
             Change::Access(change) => self.accounts.apply(change),
             Change::Audit(entry) => self.audited = self.audited.max(entry.number),
             Change::DropAudit(_) => {}
+            Change::PutVariables(holder, variables) => self.variables.put(holder, variables),
         }
     }
 

@@ -2,9 +2,11 @@
 //! (`cotter-fleet`) read and write the same types, so the two cannot drift apart.
 
 pub mod access;
+mod bulk;
 mod errors;
 mod keys;
 mod pages;
+mod variables;
 
 use std::collections::BTreeMap;
 
@@ -15,9 +17,11 @@ use serde_json::{Map, Value};
 use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
 use crate::model::ReleaseStatus;
+pub use bulk::{DeleteMany, PinMany, TagMany, TrackMany};
 pub use errors::{ErrorView, Failure, RefusalView};
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
+pub use variables::{ChangeVariables, RestartView, VariableView, VariablesChanged};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FleetView {
@@ -233,44 +237,6 @@ pub struct Pin {
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PinMany {
-    pub filter: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fleet: Option<String>,
-    pub release: String,
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TrackMany {
-    pub filter: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fleet: Option<String>,
-    #[serde(default)]
-    pub dry_run: bool,
-}
-
-/// Which devices to delete: those that match every field. At least a filter or a key is required.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeleteMany {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub filter: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub fleet: Option<String>,
-    /// Name or id of the provisioning key that they registered with.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub provisioning_key: Option<String>,
-    /// The expected number of devices. If another number matches, none is deleted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub expected: Option<usize>,
-    pub dry_run: bool,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct RenameDevice {
     pub name: String,
 }
@@ -287,21 +253,6 @@ pub struct Allow {
 pub struct TagDevice {
     pub set: BTreeMap<String, String>,
     pub remove: Vec<String>,
-}
-
-/// Tags of all devices that match.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TagMany {
-    pub filter: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub fleet: Option<String>,
-    #[serde(default)]
-    pub set: BTreeMap<String, String>,
-    #[serde(default)]
-    pub remove: Vec<String>,
-    #[serde(default)]
-    pub dry_run: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,0 +1,209 @@
+//! `/api/v1/variables`, and the variables of one fleet or device. No answer contains the value of a secret variable.
+
+use axum::response::Response;
+use serde::Deserialize;
+
+use super::answer::{ApiError, Body, Params, Path};
+use super::desk::{Acting, Desk, Seen};
+use super::devices::fleet_name;
+use super::pages::{self, Page};
+use crate::fleet::policy::{Change, Refusal, Variable, VariableChange, VariableHolder, Variables, World};
+use crate::fleet::reach;
+use crate::model::{DeviceUuid, ServiceName};
+use crate::wire::operator_api::{ChangeVariables, RestartView, VariableView, VariablesChanged};
+
+/// Which variables are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    /// Those of this fleet.
+    fleet: Option<String>,
+    /// Those that reach this device: its own, and those of its fleet.
+    device: Option<String>,
+    /// Those that are for this service only.
+    service: Option<String>,
+    name: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// The place of a row in the list.
+type Place = (VariableHolder, Option<ServiceName>, String);
+
+pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<Response, ApiError> {
+    let Which { fleet, device, service, name, limit, cursor } = which;
+    if fleet.is_some() && device.is_some() {
+        return Err(ApiError::bad_request(
+            "give fleet or device, not both: a device gets those of its fleet",
+        ));
+    }
+    let service = service.as_deref().map(service_name).transpose()?;
+    let after = pages::cursor(cursor.as_deref(), place)?;
+    pages::page(&records, move |_, world| {
+        let is_wanted = |(holder, of, variable): &(&VariableHolder, Option<&ServiceName>, &String)| {
+            service.as_ref().is_none_or(|service| *of == Some(service))
+                && name.as_ref().is_none_or(|name| name == *variable)
+                && after.as_ref().is_none_or(|(h, s, n)| (*holder, *of, *variable) > (h, s.as_ref(), n))
+        };
+        let begin = after.as_ref().map(|(holder, ..)| holder);
+        let holders = holders(world, fleet.as_deref(), device.as_deref())?;
+        let rows = holders.as_ref().map_or_else(
+            || Box::new(world.variable_holders(begin)) as Box<dyn Iterator<Item = _>>,
+            |holders| Box::new(holders.iter().map(|holder| (holder, world.variables(holder)))),
+        );
+        let rows =
+            rows.flat_map(|(holder, variables)| variables.iter().map(move |(s, n, v)| (holder, s, n, v)));
+        let rows = rows.filter(|(holder, service, name, _)| is_wanted(&(holder, *service, name)));
+        let own = holders.as_ref().and_then(|holders| holders.get(1)).map(|own| world.variables(own));
+        let row = |(holder, service, name, variable)| {
+            let mut row = view(world, (holder, service, name), variable);
+            row.overridden = is_overridden((holder, service, name), own);
+            (cursor_of(holder, service, name), row)
+        };
+        Page::of(rows.map(row), limit)
+    })
+    .await
+}
+
+/// Returns the holders whose variables are listed, the weakest first; `None`: all.
+fn holders(
+    world: &Seen,
+    fleet: Option<&str>,
+    device: Option<&str>,
+) -> Result<Option<Vec<VariableHolder>>, Refusal> {
+    Ok(match (fleet, device) {
+        (Some(fleet), _) => Some(vec![VariableHolder::Fleet(world.find_fleet(fleet)?.number)]),
+        (None, Some(device)) => {
+            let device = world.find_device(device)?;
+            Some(vec![VariableHolder::Fleet(device.fleet), VariableHolder::Device(device.uuid.clone())])
+        }
+        (None, None) => None,
+    })
+}
+
+/// Returns whether the device's own variables win over a variable of its fleet, for all services that it is for.
+fn is_overridden(
+    (holder, service, name): (&VariableHolder, Option<&ServiceName>, &String),
+    own: Option<&Variables>,
+) -> bool {
+    let (VariableHolder::Fleet(_), Some(own)) = (holder, own) else { return false };
+    own.all.contains_key(name)
+        || service.and_then(|s| own.services.get(s)).is_some_and(|v| v.contains_key(name))
+}
+
+fn view(
+    world: &World,
+    (holder, service, name): (&VariableHolder, Option<&ServiceName>, &String),
+    Variable { value, is_secret }: &Variable,
+) -> VariableView {
+    let device = match holder {
+        VariableHolder::Device(uuid) => world.device(uuid),
+        VariableHolder::Fleet(_) => None,
+    };
+    let fleet = match holder {
+        VariableHolder::Fleet(number) => Some(*number),
+        VariableHolder::Device(_) => device.map(|device| device.fleet),
+    };
+    VariableView {
+        name: name.clone(),
+        value: (!is_secret).then(|| value.clone()),
+        secret: *is_secret,
+        fleet: fleet.map_or_else(String::new, |fleet| fleet_name(world, fleet)),
+        device: device.map(|device| device.uuid.to_string()),
+        device_name: device.map(|device| device.name.clone()),
+        service: service.map(ToString::to_string),
+        overridden: false,
+    }
+}
+
+fn cursor_of(holder: &VariableHolder, service: Option<&ServiceName>, name: &str) -> String {
+    let service = service.map_or("", ServiceName::as_str);
+    match holder {
+        VariableHolder::Fleet(number) => format!("fleet/{number}/{service}/{name}"),
+        VariableHolder::Device(uuid) => format!("device/{uuid}/{service}/{name}"),
+    }
+}
+
+fn place(cursor: &str) -> Option<Place> {
+    let mut parts = cursor.splitn(4, '/');
+    let (kind, id, service, name) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let holder = match kind {
+        "fleet" => VariableHolder::Fleet(id.parse().ok()?),
+        "device" => VariableHolder::Device(DeviceUuid::parse(id).ok()?),
+        _ => return None,
+    };
+    let service = match service {
+        "" => None,
+        service => Some(ServiceName::parse(service).ok()?),
+    };
+    Some((holder, service, name.to_owned()))
+}
+
+pub(super) async fn change_fleet(
+    records: Desk,
+    Path(fleet): Path<String>,
+    Body(asked): Body<ChangeVariables>,
+) -> Result<Response, ApiError> {
+    change(&records, asked, move |world, change| {
+        let fleet = world.find_fleet(&fleet)?;
+        Ok((VariableHolder::Fleet(fleet.number), world.change_fleet_variables(fleet, change)?))
+    })
+    .await
+}
+
+pub(super) async fn change_device(
+    records: Desk,
+    Path(device): Path<String>,
+    Body(asked): Body<ChangeVariables>,
+) -> Result<Response, ApiError> {
+    change(&records, asked, move |world, change| {
+        let device = world.find_device(&device)?;
+        let changes = world.change_device_variables(device, change)?;
+        Ok((VariableHolder::Device(device.uuid.clone()), changes))
+    })
+    .await
+}
+
+async fn change(
+    records: &Desk,
+    asked: ChangeVariables,
+    act: impl FnOnce(&Acting<'_>, &VariableChange) -> Result<(VariableHolder, Vec<Change>), Refusal>
+    + Send
+    + 'static,
+) -> Result<Response, ApiError> {
+    let ChangeVariables { service, set, secret, remove, dry_run } = asked;
+    if set.is_empty() && remove.is_empty() {
+        return Err(ApiError::bad_request("name the variables: give set, remove, or both"));
+    }
+    let twice = remove.iter().find(|name| set.contains_key(*name));
+    if let Some(name) = twice {
+        return Err(ApiError::bad_request(format!("{name:?} is in set and in remove; name it once")));
+    }
+    let service = service.as_deref().map(service_name).transpose()?;
+    let change = VariableChange { service, set, is_secret: secret, remove: remove.into_iter().collect() };
+    let act = move |world: &Acting<'_>| {
+        let (holder, changes) = act(world, &change)?;
+        let before = World::clone(world);
+        let mut after = before.clone();
+        changes.iter().for_each(|change| after.apply(change.clone()));
+        let worlds = (before, after, holder);
+        Ok((worlds, if dry_run { Vec::new() } else { changes }))
+    };
+    let (before, after, holder) = records.act(act).await?;
+    // Not in the act, so that no other act waits for it.
+    pages::beside(records, move |_, _| {
+        let restarts = reach::restarts(&before, &after, &holder);
+        let row = |restart: &reach::Restart| RestartView {
+            uuid: restart.uuid.to_string(),
+            name: restart.name.clone(),
+            services: restart.services.iter().map(ToString::to_string).collect(),
+        };
+        let rows = restarts.iter().filter(|_| dry_run).map(row).collect();
+        Ok(VariablesChanged { dry_run, devices: restarts.len(), restarts: rows })
+    })
+    .await
+}
+
+fn service_name(given: &str) -> Result<ServiceName, ApiError> {
+    ServiceName::parse(given).map_err(|error| ApiError::bad_request(format!("service: {error}")))
+}
