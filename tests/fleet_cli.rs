@@ -792,12 +792,12 @@ fn settings_of_the_server() {
     let file = file.to_str().unwrap();
     assert_snapshot!(serve(&["--config", file], &[]), @r"
     --- stderr
-    error: other machines can reach listen = 0.0.0.0:1, but the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or use --allow-remote on a network you trust
+    error: other machines can reach listen = 0.0.0.0:1, but the server has no TLS; set tls_cert and tls_key, or listen on 127.0.0.1 behind a TLS proxy, or use --insecure on a network you trust
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"
     --- stderr
-    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`
+    error: in <dir>/bad.toml: line 1 of the settings file is not accepted: unknown field `lisen`, expected one of `listen`, `data_dir`, `poll_interval`, `connections`, `tls_cert`, `tls_key`, `trusted_proxies`
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", file, "--listen", "here"], &[("COTTER_FLEET_LISTEN", "there")]), @r#"

@@ -156,7 +156,7 @@ fn one_room_names_each_outside_thing() {
         ("sled::", &["store", "fleet"][..]),
         ("bollard::", &["engine"]),
         ("reqwest::", &["http"]),
-        ("rustls::", &["http"]),
+        ("rustls::", &["http", "listen"]),
         ("sd_notify::", &["host"]),
         ("rustix::", &["host", "ownership"]),
         ("clap::", &["cli"]),

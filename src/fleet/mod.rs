@@ -12,6 +12,7 @@ pub mod operator_api;
 pub mod policy;
 
 mod allowance;
+mod certificate;
 mod clock;
 mod metrics;
 mod names;
@@ -25,6 +26,7 @@ mod sightings;
 mod standing;
 mod store;
 
+pub use certificate::{TlsError, TlsFiles};
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use axum::Router;
 use tokio_util::sync::CancellationToken;
 
+use super::certificate::{Renewal, TlsError};
 use super::records::Records;
 use super::settings::{OPERATORS, SPARE};
 use super::store::StoreError;
@@ -53,6 +54,7 @@ pub struct Server {
     routes: Router,
     limits: Limits,
     records: Arc<Records>,
+    renewal: Option<Renewal>,
 }
 
 /// Why the server did not start, or ended.
@@ -74,6 +76,9 @@ pub enum FleetError {
         #[source]
         source: io::Error,
     },
+
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 
     #[error("cannot listen on {address}; if another server uses it, choose another address with --listen")]
     Listen {
@@ -110,6 +115,10 @@ impl Server {
     ///
     /// [`FleetError`]; each says what to change.
     pub async fn open(config: Config) -> Result<Self, FleetError> {
+        let renewal = match config.tls {
+            Some(files) => Some(Renewal::open(files).map_err(FleetError::Start)??),
+            None => None,
+        };
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
         let opening = tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval));
@@ -120,6 +129,8 @@ impl Server {
             .map_err(|source| FleetError::Token { path: path.clone(), source })?;
         let listen_error = |source| FleetError::Listen { address: config.listen, source };
         let listener = Listener::tcp(config.listen).map_err(listen_error)?;
+        let listener =
+            listener.with_tls(renewal.as_ref().map(Renewal::tls)).behind(config.trusted_proxies.into());
         let address = listener.address().map_err(listen_error)?;
         let routes = Router::new()
             .merge(device_api::routes())
@@ -129,18 +140,18 @@ impl Server {
             .method_not_allowed_fallback(operator_api::no_such_method)
             .with_state(Arc::clone(&records));
         tracing::info!(
-            url = %format_args!("http://{address}"),
+            url = %format_args!("{}://{address}", if renewal.is_some() { "https" } else { "http" }),
             token_file = %path.display(),
             poll_interval_s = config.poll_interval.as_secs_f64(),
             "fleet server is listening"
         );
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && renewal.is_none() {
             tracing::warn!(
                 "other machines can reach this server, but it has no TLS: keys and tokens cross the network unencrypted"
             );
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
-        Ok(Self { listener, address, routes, limits, records })
+        Ok(Self { listener, address, routes, limits, records, renewal })
     }
 
     /// Returns the address that it listens on.
@@ -154,9 +165,16 @@ impl Server {
     pub async fn run(self, stop: CancellationToken) {
         let serving =
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
+        let renewals = async {
+            match self.renewal {
+                Some(renewal) => renewal.keep().await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = tokio::select! {
             ended = serving => ended,
             never = keep_sightings(&self.records) => match never {},
+            never = renewals => match never {},
         };
         if ended == Ended::Cut {
             tracing::warn!("stopped with requests in progress");
