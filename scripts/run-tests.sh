@@ -66,7 +66,24 @@ start rest nice -n 10 sh -c 'cargo test --locked --no-fail-fast "$@"; status=$?;
     sh "${rest[@]}"
 [ $# = 0 ] || start beside nice -n 19 "$@"
 
+# The failed tests in the output of lane $1, as filters of cargo.
+failed_tests() { sed -n 's/^test \(.*\) \.\.\. FAILED$/\1/p' "$log/$1"; }
+
+# Lane $1 once more, only with what failed. A test that then passes depends on something else than the code: on a busy machine,
+# or on an engine with an own mind. It is named at the end, with its first failure above. Many failures are none of that kind.
+passes_alone() {
+    local lane=$1 name tests=() again=()
+    mapfile -t again < <(failed_tests "$lane")
+    [ ${#again[@]} -gt 0 ] && [ ${#again[@]} -le 3 ] || return 1
+    for name in ${lane//+/ }; do tests+=(--test "$name"); done
+    [ "$lane" != rest ] || tests=("${rest[@]}")
+    say "tests $lane: once more, on a quiet machine: ${again[*]}"
+    cargo test --locked --no-fail-fast "${tests[@]}" -- --exact "${again[@]}" || return 1
+    unsteady+=("${again[@]}")
+}
+
 failed=()
+unsteady=()
 begun=$SECONDS
 while [ ${#lane_of[@]} -gt 0 ]; do
     status=0
@@ -77,4 +94,9 @@ while [ ${#lane_of[@]} -gt 0 ]; do
     say "tests $name: $((SECONDS - begun)) s, status $status"
     [ "$status" = 0 ] || failed+=("$name")
 done
-[ ${#failed[@]} = 0 ] || die "tests failed in: ${failed[*]} (see above)"
+still=()
+for name in "${failed[@]}"; do
+    [ "$name" != beside ] && passes_alone "$name" || still+=("$name")
+done
+[ ${#unsteady[@]} = 0 ] || say "UNSTEADY, failed once and passed alone: ${unsteady[*]}"
+[ ${#still[@]} = 0 ] || die "tests failed in: ${still[*]} (see above)"

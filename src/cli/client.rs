@@ -10,15 +10,16 @@ use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::http::header::HeaderName;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
-use crate::wire::operator_api::{ErrorView, Failure};
+use crate::model::is_loopback;
+use crate::wire::operator_api::{ErrorView, Failure, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
 
-/// Most bytes of one response. No list of the server is that long.
+/// Most bytes of one response. No page of a list is that long.
 const LONGEST: usize = 64 << 20;
-use crate::model::is_loopback;
 
 /// Address and token for a fleet server.
 #[derive(Debug, Args)]
@@ -155,6 +156,31 @@ impl Client {
         self.ask(Method::GET, path, query, None::<&()>).await
     }
 
+    /// Reads a list, page by page: all of it, or the first rows.
+    pub(super) async fn list<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+    ) -> Result<Vec<T>, ClientError> {
+        let mut rows = Vec::new();
+        let mut cursor: Option<String> = None;
+        loop {
+            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(rows.len())).min(USUAL_PAGE);
+            let limit = left.to_string();
+            let of_page = [("limit", Some(limit.as_str())), ("cursor", cursor.as_deref())];
+            let query: Vec<_> = query.iter().chain(&of_page).copied().collect();
+            let (page, next) = Box::pin(self.send(Method::GET, path, &query, None)).await?;
+            rows.extend(serde_json::from_slice::<Vec<T>>(&page).map_err(|error| self.unclear(&error))?);
+            // A server that gives the same page again would be asked for ever.
+            let is_new = next.is_some() && next != cursor;
+            if !is_new || most.is_some_and(|most| rows.len() >= most) {
+                return Ok(rows);
+            }
+            cursor = next;
+        }
+    }
+
     pub(super) async fn post<T: DeserializeOwned>(
         &self,
         path: &[&str],
@@ -171,23 +197,25 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<&impl Serialize>,
     ) -> Result<T, ClientError> {
-        let unclear = |error: serde_json::Error| ClientError::NotUnderstood {
-            url: self.server(),
-            why: error.to_string(),
-        };
+        let unclear = |error| self.unclear(&error);
         let body = body.map(serde_json::to_vec).transpose().map_err(unclear)?;
         // `send` is not generic: one copy of it for all types of answers keeps the binary small.
-        let answer = Box::pin(self.send(method, path, query, body)).await?;
+        let (answer, _) = Box::pin(self.send(method, path, query, body)).await?;
         serde_json::from_slice(&answer).map_err(unclear)
     }
 
+    fn unclear(&self, error: &serde_json::Error) -> ClientError {
+        ClientError::NotUnderstood { url: self.server(), why: error.to_string() }
+    }
+
+    /// Returns the body of the answer, and the cursor of the next page if it is a page of a list.
     async fn send(
         &self,
         method: Method,
         path: &[&str],
         query: &[(&str, Option<&str>)],
         body: Option<Vec<u8>>,
-    ) -> Result<Vec<u8>, ClientError> {
+    ) -> Result<(Vec<u8>, Option<String>), ClientError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path);
@@ -204,9 +232,10 @@ impl Client {
         };
         let answer = self.http.send(request).await.map_err(|failure| self.failed(failure))?;
         let status = answer.status();
+        let next = answer.header(&HeaderName::from_static(NEXT_PAGE)).map(str::to_owned);
         let body = answer.body(LONGEST).await.map_err(|failure| self.failed(failure))?;
         if status.is_success() {
-            return Ok(body);
+            return Ok((body, next));
         }
         match serde_json::from_slice::<ErrorView>(&body) {
             Ok(_) if status == StatusCode::UNAUTHORIZED => {

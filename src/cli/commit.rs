@@ -44,7 +44,7 @@ async fn git(directory: &Path, args: &[&str]) -> Option<String> {
 /// Refuses a commit that the fleet has already: images would be built for nothing. The record of a failed build may be
 /// replaced.
 pub(super) async fn check_is_new(client: &Client, fleet: &str, commit: &Commit) -> anyhow::Result<()> {
-    let releases: Vec<ReleaseView> = client.get(&["fleets", fleet, "releases"], &[]).await?;
+    let releases: Vec<ReleaseView> = client.list(&["fleets", fleet, "releases"], &[], None).await?;
     let is_same = |release: &ReleaseView| {
         let is_record = release.status == ReleaseStatus::Failed && release.services.is_empty();
         release.commit == commit.as_str() && !is_record

@@ -120,7 +120,8 @@ fn shown(bulk: &BulkView, json: bool) -> anyhow::Result<()> {
 
 pub(super) async fn barred(Barred { fleet, plain }: Barred) -> anyhow::Result<()> {
     let client = Client::new(plain.connection)?;
-    let barred: Vec<BarredView> = client.get(&["barred-devices"], &[("fleet", fleet.as_deref())]).await?;
+    let barred: Vec<BarredView> =
+        client.list(&["barred-devices"], &[("fleet", fleet.as_deref())], None).await?;
     if plain.json {
         return print::json("barred", &barred);
     }

@@ -35,6 +35,9 @@ pub(super) struct List {
     /// The column to sort by; devices are sorted by uuid otherwise
     #[arg(long, value_name = "COLUMN", value_parser = column)]
     sort: Option<Column>,
+    /// Shows the first so many devices only, by uuid
+    #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
+    limit: Option<usize>,
     #[command(flatten)]
     plain: Plain,
 }
@@ -94,6 +97,11 @@ fn column(name: &str) -> Result<Column, String> {
     })
 }
 
+/// Reads a number of rows.
+pub(super) fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|number| *number > 0).ok_or_else(|| "write a number from 1".to_owned())
+}
+
 fn columns(names: &str) -> Result<Columns, String> {
     names.split(',').map(|name| column(name.trim())).collect::<Result<_, _>>().map(Columns)
 }
@@ -118,7 +126,7 @@ pub(super) async fn run(list: List) -> anyhow::Result<()> {
         ("state", states.as_deref()),
         ("provisioning_key", list.provisioning_key.as_deref()),
     ];
-    let mut devices: Vec<DeviceView> = client.get(&["devices"], &query).await?;
+    let mut devices: Vec<DeviceView> = client.list(&["devices"], &query, list.limit).await?;
     let now = host::now();
     if let Some(column) = list.sort {
         match column.name {

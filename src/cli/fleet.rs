@@ -145,7 +145,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
         }
         Verb::Delete(delete) => fleet_deletion::run(delete).await?,
         Verb::List(plain) => {
-            let fleets: Vec<FleetView> = Client::new(plain.connection)?.get(&["fleets"], &[]).await?;
+            let fleets: Vec<FleetView> = Client::new(plain.connection)?.list(&["fleets"], &[], None).await?;
             if plain.json {
                 print::json("fleets", &fleets)?;
                 return Ok(Exit::Done);

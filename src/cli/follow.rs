@@ -263,7 +263,7 @@ fn last_line(tally: &Tally<'_>, exit: Exit, timeout: Duration) -> String {
 
 async fn devices(client: &Client, scope: &Scope) -> anyhow::Result<BTreeMap<String, Line>> {
     let query = [("fleet", scope.fleet.as_deref()), ("filter", scope.filter.as_deref())];
-    let all: Vec<DeviceView> = client.get(&["devices"], &query).await?;
+    let all: Vec<DeviceView> = client.list(&["devices"], &query, None).await?;
     let is_meant = |device: &DeviceView| {
         let is_it = scope.uuid.as_ref().is_none_or(|uuid| *uuid == device.uuid);
         is_it && scope.release.as_ref().is_none_or(|release| device.target.as_ref() == Some(release))

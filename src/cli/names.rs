@@ -48,15 +48,15 @@ async fn found(names: Names) -> anyhow::Result<Vec<String>> {
     let client = Client::new(names.connection)?;
     Ok(match names.kind {
         Kind::Fleets => {
-            let fleets: Vec<FleetView> = client.get(&["fleets"], &[]).await?;
+            let fleets: Vec<FleetView> = client.list(&["fleets"], &[], None).await?;
             fleets.into_iter().map(|fleet| fleet.name).collect()
         }
         Kind::Devices => {
-            let devices: Vec<DeviceView> = client.get(&["devices"], &[]).await?;
+            let devices: Vec<DeviceView> = client.list(&["devices"], &[], None).await?;
             devices.into_iter().map(|device| device.name).collect()
         }
         Kind::Releases => {
-            let releases: Vec<ReleaseView> = client.get(&["releases"], &[]).await?;
+            let releases: Vec<ReleaseView> = client.list(&["releases"], &[], None).await?;
             releases.into_iter().map(|release| release.commit).collect()
         }
         Kind::Services => Vec::new(),

@@ -37,7 +37,7 @@ pub(super) async fn of_devices(
     if !is_asked {
         return Ok(Vec::new());
     }
-    let devices: Vec<DeviceView> = client.get(&["devices"], &[("fleet", Some(fleet))]).await?;
+    let devices: Vec<DeviceView> = client.list(&["devices"], &[("fleet", Some(fleet))], None).await?;
     let own = match std::env::consts::ARCH {
         "x86_64" => "linux/amd64",
         "aarch64" => "linux/arm64",

@@ -153,7 +153,7 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
         Verb::List(List { fleet, plain }) => {
             let query = [("fleet", fleet.as_deref())];
             let releases: Vec<ReleaseView> =
-                Client::new(plain.connection)?.get(&["releases"], &query).await?;
+                Client::new(plain.connection)?.list(&["releases"], &query, None).await?;
             if plain.json { print::json("releases", &releases) } else { list(&releases) }
         }
         Verb::Show(One { release, fleet, plain }) => {

@@ -45,10 +45,11 @@ pub(super) fn page(world: &World, contact: impl Fn(&Device) -> Contact) -> Strin
             *targets.entry((device.fleet, target.number)).or_default() += 1;
         }
         // A device that was moved may still run a release of the fleet before.
-        if let Some(release) = device.reported.running {
+        let reported = world.reported(&device.uuid);
+        if let Some(release) = reported.running {
             *running.entry((device.fleet, release)).or_default() += 1;
         }
-        if let Some(account) = &device.reported.account {
+        if let Some(account) = &reported.account {
             *agents.entry((device.fleet, account.agent.as_str())).or_default() += 1;
         }
     }
@@ -84,7 +85,7 @@ pub(super) struct Scraped {
 /// Returns where the metrics of each device are, for those that report an address.
 pub(super) fn targets(world: &World) -> Vec<Scraped> {
     let scraped = |device: &Device| {
-        let address = device.reported.account.as_ref()?.metrics.clone()?;
+        let address = world.reported(&device.uuid).account.as_ref()?.metrics.clone()?;
         let mut labels = BTreeMap::new();
         for (key, value) in &device.tags {
             // Of two tags that become one label, the first in order stays.

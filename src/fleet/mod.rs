@@ -25,6 +25,9 @@ mod settings;
 mod sightings;
 mod standing;
 mod store;
+mod tally;
+mod targets;
+mod writer;
 
 pub use certificate::{TlsError, TlsFiles};
 pub use server::{FleetError, Server};

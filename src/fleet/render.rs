@@ -1,4 +1,7 @@
 //! Renders the body of `GET /device/v3/:uuid/state`, and its etag. Pure.
+//!
+//! A body has two parts: the app, which all devices with the same release share and which is nearly all of it, and the part of
+//! the device around it. So an app is rendered once, however many devices should run it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,37 +11,28 @@ use sha2::{Digest, Sha256};
 
 use super::policy::{Device, Fleet, Release};
 use super::secret::hex;
-use crate::wire::state_v3::{AppState, DeviceState, ReleaseState, ServiceState};
+use crate::wire::state_v3::{AppState, ReleaseState, ServiceState};
 
-/// The inputs of a body, except the uuid. Equal inputs give equal bodies, because the content of a release never changes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Inputs {
-    pub(super) name: String,
-    pub(super) fleet: u64,
-    pub(super) fleet_name: String,
-    pub(super) release: Option<u64>,
+/// The app of a body, as JSON.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RenderedApp {
+    pub(super) json: Vec<u8>,
+    pub(super) hash: [u8; 32],
 }
 
-/// A body with its etag, ready to send.
+/// What is around the app in the body for one device.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Rendered {
-    pub(super) inputs: Inputs,
-    pub(super) body: Vec<u8>,
-    /// Weak: `W/"<length in hex>-<hash>"`.
-    pub(super) etag: String,
+pub(super) struct Frame {
+    pub(super) before: String,
+    pub(super) after: &'static str,
 }
 
-/// Renders the target state of one device.
+/// Renders the app of a fleet with one release, or with none.
 ///
 /// # Errors
 ///
 /// Never in practice: these types have no value that is not JSON.
-pub(super) fn target_state(
-    device: &Device,
-    fleet: &Fleet,
-    release: Option<&Release>,
-    poll_interval: Duration,
-) -> Result<Rendered, serde_json::Error> {
+pub(super) fn app(fleet: &Fleet, release: Option<&Release>) -> serde_json::Result<RenderedApp> {
     let releases = release.map(|release| (release.commit.to_string(), release_state(release)));
     let app = AppState {
         id: fleet.number,
@@ -47,22 +41,29 @@ pub(super) fn target_state(
         is_host: false,
         releases: releases.into_iter().collect(),
     };
-    let milliseconds = poll_interval.as_millis().to_string();
-    let state = DeviceState {
-        name: device.name.clone(),
-        config: BTreeMap::from([("RESIN_SUPERVISOR_POLL_INTERVAL".to_owned(), milliseconds)]),
-        apps: BTreeMap::from([(fleet.uuid.to_string(), serde_json::to_value(app)?)]),
-    };
-    let body = serde_json::to_vec(&BTreeMap::from([(device.uuid.as_str(), state)]))?;
-    let hash = hex(&Sha256::digest(&body)[..8]);
-    let etag = format!("W/\"{:x}-{hash}\"", body.len());
-    let inputs = Inputs {
-        name: device.name.clone(),
-        fleet: fleet.number,
-        fleet_name: fleet.name.clone(),
-        release: release.map(|release| release.number),
-    };
-    Ok(Rendered { inputs, body, etag })
+    let json = serde_json::to_vec(&app)?;
+    let hash = Sha256::digest(&json).into();
+    Ok(RenderedApp { json, hash })
+}
+
+/// Renders what is around the app for a device.
+///
+/// # Errors
+///
+/// As [`app`].
+pub(super) fn frame(device: &Device, fleet: &Fleet, poll_interval: Duration) -> serde_json::Result<Frame> {
+    let (uuid, app) = (serde_json::to_string(&device.uuid)?, serde_json::to_string(&fleet.uuid)?);
+    let name = serde_json::to_string(&device.name)?;
+    let config = format!("{{\"RESIN_SUPERVISOR_POLL_INTERVAL\":\"{}\"}}", poll_interval.as_millis());
+    let before = format!("{{{uuid}:{{\"name\":{name},\"config\":{config},\"apps\":{{{app}:");
+    Ok(Frame { before, after: "}}}" })
+}
+
+/// Returns the etag of the body of these parts, weak: `W/"<length in hex>-<hash>"`.
+pub(super) fn etag(frame: &Frame, app_length: usize, app_hash: &[u8; 32]) -> String {
+    let length = frame.before.len() + app_length + frame.after.len();
+    let hash = Sha256::new().chain_update(frame.before.as_bytes()).chain_update(app_hash).finalize();
+    format!("W/\"{length:x}-{}\"", hex(&hash[..8]))
 }
 
 fn release_state(release: &Release) -> ReleaseState {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::policy::{Device, Image, Release, Reported, ReportedService, World};
-use crate::model::{ReleaseStatus, ServiceName};
+use crate::model::{Commit, ReleaseStatus, ServiceName};
 use crate::wire::account::{self, Account};
 use crate::wire::report_v3::UpdateStatus;
 
@@ -96,7 +96,7 @@ const SERVICE_STATUS: [&str; 20] = [
 /// [`BadReport`]. All of `apps` is checked before any of it is stored.
 pub(super) fn merge(world: &World, device: &Device, body: &Value) -> Result<Reported, BadReport> {
     let report = own_part(device, body)?;
-    let mut reported = device.reported.clone();
+    let mut reported = world.reported(&device.uuid).clone();
     for (name, takes) in FIELDS {
         if let Some(value) = report.get(name) {
             merge_field(&mut reported.fields, name, takes, value)?;
@@ -211,7 +211,7 @@ fn merge_apps(
 ) -> Result<(), BadReport> {
     let own = world.fleet(device.fleet).map(|fleet| fleet.uuid.as_str());
     let find = |commit: &str| {
-        let release = world.releases_of(device.fleet).find(|release| release.commit.as_str() == commit);
+        let release = Commit::parse(commit).ok().and_then(|commit| world.release_of(device.fleet, &commit));
         release.filter(|release| release.status == ReleaseStatus::Success).ok_or(NotYours)
     };
     // One row for each service of a release, because a report may name it several times, by names of the same image.

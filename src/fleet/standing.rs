@@ -31,7 +31,7 @@ pub(super) fn of(world: &World, device: &Device, contact: Contact) -> Standing {
     let known = by_reports(world, device);
     let state = match contact {
         Contact::Recent => return known,
-        Contact::Never if device.reported.at.is_none() => DeviceState::Silent,
+        Contact::Never if world.reported(&device.uuid).at.is_none() => DeviceState::Silent,
         Contact::Old | Contact::Never => DeviceState::Offline,
     };
     let mut why = String::new();
@@ -47,7 +47,7 @@ pub(super) fn of(world: &World, device: &Device, contact: Contact) -> Standing {
 fn by_reports(world: &World, device: &Device) -> Standing {
     let stands = |state| Standing { state, why: String::new() };
     let Some(target) = world.target_of(device) else { return stands(DeviceState::NoTarget) };
-    let reported = &device.reported;
+    let reported = world.reported(&device.uuid);
     let runs_it = reported.running == Some(target.number);
     let commit = target.commit.as_str();
     match &reported.account {

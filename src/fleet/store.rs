@@ -12,12 +12,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::policy::{Bar, Change, KeyHash};
+use super::policy::{Bar, Change, Device, KeyHash, Reported};
+use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
 
-/// Version of the records' format. Records of version 1 are read, too; fields that they do not have get defaults. A server
-/// that knows only version 1 refuses this store, because it would accept a revoked provisioning key.
-const VERSION: u32 = 2;
+/// Version of the records' format. Records of older versions are read, too; fields that they do not have get defaults. A
+/// server that knows only an older version refuses this store: one that knows version 1 would accept a revoked provisioning
+/// key, and one that knows version 2 would lose reports, which had no records of their own.
+const VERSION: u32 = 3;
+
+/// The first version in which reports are records of their own.
+const OWN_REPORTS: u32 = 3;
 
 /// Why records cannot be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -117,17 +122,30 @@ impl Store {
         if is_new {
             sync_new(dir)?;
         }
-        let mut changes = Vec::new();
+        let (mut changes, mut old) = (Vec::new(), Vec::new());
         for entry in db.iter() {
             let (key, value) = entry.map_err(|error| sorted(dir, error))?;
-            changes.push(read(dir, &key, &value)?);
+            let (change, reports) = read(dir, &key, &value)?;
+            if let Some(reports) = reports {
+                old.extend([change.clone(), reports.clone()]);
+                changes.push(reports);
+            }
+            changes.push(change);
         }
         let is_marked = marker(dir).exists();
         if is_marked && changes.is_empty() {
             let why = "they are empty, and were not before".to_owned();
             return Err(StoreError::Damaged { dir: dir.to_owned(), why });
         }
-        Ok((Self { db, file, dir: dir.to_owned(), is_marked: is_marked.into() }, changes))
+        let store = Self { db, file, dir: dir.to_owned(), is_marked: is_marked.into() };
+        if !old.is_empty() {
+            store.commit(&old)?;
+        }
+        Ok((store, changes))
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// Writes all changes or none, and returns once they are on the disk.
@@ -143,6 +161,7 @@ impl Store {
                 Change::PutFleet(fleet) => put(&mut batch, "fleet", &number(fleet.number), fleet),
                 Change::PutRelease(release) => put(&mut batch, "release", &number(release.number), release),
                 Change::PutDevice(device) => put(&mut batch, "device", device.uuid.as_str(), device),
+                Change::PutReports(uuid, reported) => put(&mut batch, "reports", uuid.as_str(), reported),
                 Change::PutKey(key) => put(&mut batch, "key", &key.hash.0, key),
                 Change::RetireKey(hash) => put(&mut batch, "retired", &hash.0, hash),
                 Change::PutBar(bar) => put(&mut batch, "bar", bar.device.uuid.as_str(), bar),
@@ -152,6 +171,7 @@ impl Store {
                 }
                 Change::DropDevice(uuid) => {
                     batch.remove(format!("device/{uuid}").as_str());
+                    batch.remove(format!("reports/{uuid}").as_str());
                     Ok(())
                 }
                 Change::DropKey(hash) => {
@@ -211,24 +231,44 @@ fn put<T: Serialize>(batch: &mut sled::Batch, kind: &str, id: &str, record: &T) 
     Ok(())
 }
 
-fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<Change, StoreError> {
+/// Reads a record; and the reports of a device, if an older version wrote them into its record.
+fn read(dir: &Path, key: &[u8], value: &[u8]) -> Result<(Change, Option<Change>), StoreError> {
     let key = String::from_utf8_lossy(key);
     let damaged = |why: String| StoreError::Damaged { dir: dir.to_owned(), why: format!("{key}: {why}") };
     let version: ReadVersion = serde_json::from_slice(value).map_err(|error| damaged(error.to_string()))?;
     if version.v > VERSION {
         return Err(StoreError::Newer { dir: dir.to_owned() });
     }
-    let change = match key.split_once('/').map_or("", |(kind, _)| kind) {
+    let (kind, id) = key.split_once('/').unwrap_or_default();
+    let mut reports = None;
+    let change = match kind {
         "counters" => record(value).map(Change::Counters),
         "fleet" => record(value).map(Change::PutFleet),
         "release" => record(value).map(Change::PutRelease),
+        "device" if version.v < OWN_REPORTS => record(value).map(|device: OldDevice| {
+            reports = Some(Change::PutReports(device.device.uuid.clone(), device.reported));
+            Change::PutDevice(device.device)
+        }),
         "device" => record(value).map(Change::PutDevice),
+        "reports" => {
+            let uuid = DeviceUuid::parse(id).map_err(|error| damaged(error.to_string()))?;
+            record(value).map(|reported| Change::PutReports(uuid, reported))
+        }
         "key" => record(value).map(Change::PutKey),
         "retired" => record::<KeyHash>(value).map(Change::RetireKey),
         "bar" => record::<Bar>(value).map(Change::PutBar),
         _ => return Err(damaged("unknown kind of record".to_owned())),
     };
-    change.map_err(|error| damaged(error.to_string()))
+    Ok((change.map_err(|error| damaged(error.to_string()))?, reports))
+}
+
+/// A device's record of version 1 or 2.
+#[derive(Deserialize)]
+struct OldDevice {
+    #[serde(flatten)]
+    device: Device,
+    #[serde(default)]
+    reported: Reported,
 }
 
 fn record<T: DeserializeOwned>(value: &[u8]) -> serde_json::Result<T> {

@@ -265,13 +265,43 @@ poll_interval = "1s"
     #[track_caller]
     pub fn until_serves(&self, service: &str, commit: &str, release: &str) -> Container {
         let what = format!("{} serves {service} of {commit} ({release})", self.device);
-        eventually(&what, TO_FOLLOW, || {
+        let served = eventually_or(TO_FOLLOW, || {
             let has_ended = self.program.as_ref().is_some_and(Program::has_ended);
             assert!(!has_ended, "the agent of {} ended: {}", self.device, self.log());
             let container = self.service(service)?;
             let is_it = container.release() == commit && self.serves(service).as_deref() == Some(release);
             is_it.then_some(container)
+        });
+        served.unwrap_or_else(|| {
+            panic!("waited {TO_FOLLOW:?} in vain: {what}\n{}", self.why_no_answer(service))
         })
+    }
+
+    /// What a person would look at when a container runs and does not answer: its own view and the host's.
+    fn why_no_answer(&self, service: &str) -> String {
+        let Some(container) = self.service(service) else {
+            return "there is no container of it, or several".to_owned();
+        };
+        let asked = container.ports.get("8080/tcp").map(|address| (address, http_get(address, "/")));
+        let docker = self.lab.docker();
+        let inspected = docker.try_run(&[
+            "inspect",
+            "--format",
+            "{{json .State}} {{json .NetworkSettings}}",
+            &container.id,
+        ]);
+        let inspected = String::from_utf8_lossy(&inspected.stdout).into_owned();
+        let written = docker.logs(&container.id);
+        let of_host = |words: &[&str]| {
+            let output = std::process::Command::new(words[0]).args(&words[1..]).output();
+            output.map_or_else(|error| error.to_string(), |o| String::from_utf8_lossy(&o.stdout).into_owned())
+        };
+        format!(
+            "asked: {asked:?}\ninspected: {inspected}\nwritten: {written}\nroutes: {}\ninterfaces: {}\nneighbours: {}",
+            of_host(&["ip", "route"]),
+            of_host(&["ip", "-brief", "address"]),
+            of_host(&["ip", "neighbour"]),
+        )
     }
 
     /// Runs `cotter ARGS...` with this agent's status socket.

@@ -106,9 +106,8 @@ pub(super) async fn register(
     let created = clock::now();
     let act = move |world: &World| {
         check_device_key(&request.key, request.uuid.as_str())?;
-        let name = request.name.unwrap_or_else(|| {
-            names::device_name(random, |name| world.devices().any(|device| device.name == name))
-        });
+        let name =
+            request.name.unwrap_or_else(|| names::device_name(random, |name| world.has_device_named(name)));
         let device_type = request.device_type;
         let (device, tags) = (secret::hash(&request.key), request.tags);
         world.register(NewDevice {

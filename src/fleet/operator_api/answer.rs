@@ -37,6 +37,13 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "not_permitted", message)
     }
 
+    /// The server itself failed.
+    pub(super) fn failed(error: &dyn std::error::Error) -> Self {
+        log_failure(error);
+        let message = format!("the server could not make the answer: {}", with_causes(error));
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", message)
+    }
+
     /// Too many requests are in progress.
     pub(super) fn busy() -> Self {
         let message = format!("the server is busy with too many requests; try again in {RETRY_AFTER} s");

@@ -4,12 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::devices::fleet_name;
+use super::pages::{self, Page};
 use crate::fleet::policy::{Bar, World};
 use crate::fleet::records::Records;
+use crate::model::DeviceUuid;
 use crate::wire::operator_api::{Allow, BarredView};
 
 type Shared = State<Arc<Records>>;
@@ -19,16 +22,22 @@ type Shared = State<Arc<Records>>;
 #[serde(deny_unknown_fields)]
 pub(super) struct Which {
     fleet: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
 }
 
 pub(super) async fn list(
     State(records): Shared,
-    Params(Which { fleet }): Params<Which>,
-) -> Result<Json<Vec<BarredView>>, ApiError> {
-    let world = records.world();
-    let fleet = fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
-    let bars = world.bars().filter(|bar| fleet.is_none_or(|fleet| fleet == bar.device.fleet));
-    Ok(Json(bars.map(|bar| view(&world, bar)).collect()))
+    Params(Which { fleet, limit, cursor }): Params<Which>,
+) -> Result<Response, ApiError> {
+    let after = pages::cursor(cursor.as_deref(), |cursor| DeviceUuid::parse(cursor).ok())?;
+    pages::page(&records, move |_, world| {
+        let fleet = fleet.map(|fleet| world.find_fleet(&fleet).map(|fleet| fleet.number)).transpose()?;
+        let bars = world.bars_after(after.as_ref());
+        let bars = bars.filter(|bar| fleet.is_none_or(|fleet| fleet == bar.device.fleet));
+        Page::of(bars.map(|bar| (bar.device.uuid.to_string(), view(world, bar))), limit)
+    })
+    .await
 }
 
 /// Returns the device as it was before.

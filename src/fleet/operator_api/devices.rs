@@ -1,17 +1,21 @@
 //! `/api/v1/devices`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use axum::response::Response;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::pages::{self, Page};
 use crate::fleet::clock;
 use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, TagFilter, Tagging, World};
 use crate::fleet::records::Records;
 use crate::fleet::standing::{self, Contact, Standing};
+use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
     BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
     PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
@@ -29,19 +33,26 @@ pub(super) struct Which {
     provisioning_key: Option<String>,
     /// Only devices in one of these states: see [`DeviceState::parse_list`].
     state: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
 }
 
-pub(super) async fn list(
-    State(records): Shared,
-    Params(which): Params<Which>,
-) -> Result<Json<Vec<DeviceView>>, ApiError> {
+pub(super) async fn list(State(records): Shared, Params(which): Params<Which>) -> Result<Response, ApiError> {
     let wanted = Wanted::new(which.filter, which.fleet, which.provisioning_key)?;
     let states = which.state.as_deref().map(DeviceState::parse_list).transpose();
     let states = states.map_err(ApiError::bad_request)?;
-    let world = records.world();
-    let views = wanted.of(&world)?.into_iter().map(|device| view(&records, &world, device));
-    let is_wanted = |view: &DeviceView| states.as_ref().is_none_or(|states| states.contains(&view.state));
-    Ok(Json(views.filter(is_wanted).collect()))
+    let after = pages::cursor(which.cursor.as_deref(), |cursor| DeviceUuid::parse(cursor).ok())?;
+    let limit = which.limit;
+    pages::page(&records, move |records, world| {
+        let choice = wanted.choice(world)?;
+        let is_wanted = |device: &&Device| {
+            let state = || standing::of(world, device, records.last_seen(world, device).1).state;
+            choice.matches(device) && states.as_ref().is_none_or(|states| states.contains(&state()))
+        };
+        let devices = world.devices_after(after.as_ref()).filter(is_wanted);
+        Page::of(devices.map(|device| (device.uuid.to_string(), view(records, world, device))), limit)
+    })
+    .await
 }
 
 pub(super) async fn show(
@@ -50,20 +61,21 @@ pub(super) async fn show(
 ) -> Result<Json<DeviceDetail>, ApiError> {
     let world = records.world();
     let device = world.find_device(&device)?;
-    let services = device.reported.services.iter().map(|row| ServiceView {
+    let reported = world.reported(&device.uuid);
+    let services = reported.services.iter().map(|row| ServiceView {
         service: row.service.to_string(),
         release: commit(&world, Some(row.release)),
         status: row.status.clone(),
         download_progress: row.progress,
     });
-    let account = device.reported.account.as_deref().cloned().unwrap_or_default();
+    let account = reported.account.as_deref().cloned().unwrap_or_default();
     Ok(Json(DeviceDetail {
         waiting: account.waiting,
         evidence: account.evidence,
         device: view(&records, &world, device),
-        reported_at: device.reported.at,
+        reported_at: reported.at,
         services: services.collect(),
-        reported: device.reported.fields.clone(),
+        reported: reported.fields.clone(),
     }))
 }
 
@@ -171,7 +183,9 @@ pub(super) async fn tag_many(
     let act = move |world: &World| {
         let devices = wanted.any_of(world)?;
         let changes = world.tag_devices(&devices, &tagging)?;
-        let tags: Vec<_> = devices.iter().map(|device| after(&changes, device).tags.clone()).collect();
+        let after = by_uuid(&changes);
+        let tags = devices.iter().map(|device| after.get(&device.uuid).unwrap_or(device).tags.clone());
+        let tags: Vec<_> = tags.collect();
         let (mut view, changes) = bulk(world, &devices, changes, dry_run);
         view.devices.iter_mut().zip(tags).for_each(|(device, tags)| device.tags = Some(tags));
         Ok((view, changes))
@@ -225,16 +239,16 @@ impl Wanted {
         Ok(Self { filter, fleet, provisioning_key })
     }
 
-    fn of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
+    fn choice(&self, world: &World) -> Result<Choice, Refusal> {
         let fleet = self.fleet.as_ref().map(|fleet| world.find_fleet(fleet)).transpose()?;
         let key = self.provisioning_key.as_ref().map(|key| world.find_key(None, key)).transpose()?;
         let (fleet, key) = (fleet.map(|fleet| fleet.number), key.map(|key| key.hash.clone()));
-        Ok(world.matching(&Choice { filter: self.filter.clone(), fleet, key }))
+        Ok(Choice { filter: self.filter.clone(), fleet, key })
     }
 
-    /// As [`Wanted::of`], but an empty result is a refusal.
+    /// Returns the devices of a bulk act. There must be some.
     fn any_of<'a>(&self, world: &'a World) -> Result<Vec<&'a Device>, Refusal> {
-        let devices = self.of(world)?;
+        let devices = world.matching(&self.choice(world)?);
         if !devices.is_empty() {
             return Ok(devices);
         }
@@ -251,21 +265,29 @@ pub(super) fn bulk(
     changes: Vec<Change>,
     dry_run: bool,
 ) -> (BulkView, Vec<Change>) {
-    let rows = devices.iter().map(|device| BulkDevice {
-        uuid: device.uuid.to_string(),
-        name: device.name.clone(),
-        fleet: fleet_name(world, device.fleet),
-        target_before: target(world, device),
-        target_after: target(world, after(&changes, device)),
-        tags: None,
+    let after = by_uuid(&changes);
+    let rows = devices.iter().map(|device| {
+        let after = after.get(&device.uuid).unwrap_or(device);
+        BulkDevice {
+            uuid: device.uuid.to_string(),
+            name: device.name.clone(),
+            fleet: fleet_name(world, device.fleet),
+            target_before: target(world, device),
+            target_after: target(world, after),
+            tags: None,
+        }
     });
     let view = BulkView { dry_run, devices: rows.collect() };
     (view, if dry_run { Vec::new() } else { changes })
 }
 
-/// Returns the device as it is after these changes.
-fn after<'a>(changes: &'a [Change], device: &'a Device) -> &'a Device {
-    changes.iter().find_map(|change| change.device(&device.uuid)).unwrap_or(device)
+/// Returns the devices as these changes leave them.
+fn by_uuid(changes: &[Change]) -> HashMap<&DeviceUuid, &Device> {
+    let changed = changes.iter().filter_map(|change| match change {
+        Change::PutDevice(device) => Some((&device.uuid, device)),
+        _ => None,
+    });
+    changed.collect()
 }
 
 async fn change(
@@ -284,10 +306,10 @@ async fn change(
 }
 
 pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceView {
-    let key = device.provisioned_by.as_ref();
-    let (last_seen, contact) = records.last_seen(device);
+    let (key, reported) = (device.provisioned_by.as_ref(), world.reported(&device.uuid));
+    let (last_seen, contact) = records.last_seen(world, device);
     let Standing { state, why } = standing::of(world, device, contact);
-    let update = device.reported.update_status.and_then(|status| serde_json::to_value(status).ok());
+    let update = reported.update_status.and_then(|status| serde_json::to_value(status).ok());
     DeviceView {
         uuid: device.uuid.to_string(),
         number: device.number,
@@ -296,11 +318,11 @@ pub(super) fn view(records: &Records, world: &World, device: &Device) -> DeviceV
         fleet: fleet_name(world, device.fleet),
         pin: commit(world, device.pin),
         target: target(world, device),
-        running: commit(world, device.reported.running),
+        running: commit(world, reported.running),
         update_status: update.as_ref().and_then(Value::as_str).map(str::to_owned),
         state,
         why,
-        agent: device.reported.account.as_ref().map(|account| account.agent.clone()),
+        agent: reported.account.as_ref().map(|account| account.agent.clone()),
         is_online: contact == Contact::Recent,
         last_seen,
         tags: device.tags.clone(),

@@ -6,30 +6,50 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
+use serde::Deserialize;
 
-use super::answer::{ApiError, Body, Path};
+use super::answer::{ApiError, Body, Params, Path};
 use super::devices::bulk;
+use super::pages::{self, Page};
 use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::records::Records;
-use crate::fleet::{clock, secret, standing};
+use crate::fleet::{clock, secret, tally};
 use crate::model::AppId;
 use crate::wire::operator_api::{
-    CreateFleet, DeleteFleet, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet, Pin, RenameFleet,
+    CreateFleet, DeleteFleet, DeviceState, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet, Pin,
+    RenameFleet,
 };
 
 type Shared = State<Arc<Records>>;
 
-pub(super) async fn list(State(records): Shared) -> Json<Vec<FleetView>> {
-    let world = records.world();
-    Json(world.fleets().map(|fleet| view(&records, &world, fleet)).collect())
+/// Which fleets are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Which {
+    limit: Option<usize>,
+    cursor: Option<String>,
 }
 
-pub(super) async fn show(
+pub(super) async fn list(
     State(records): Shared,
-    Path(fleet): Path<String>,
-) -> Result<Json<FleetView>, ApiError> {
-    let world = records.world();
-    Ok(Json(view(&records, &world, world.find_fleet(&fleet)?)))
+    Params(Which { limit, cursor }): Params<Which>,
+) -> Result<Response, ApiError> {
+    let after = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(0);
+    pages::page(&records, move |records, world| {
+        let mut states = tally::states(world, None, |device| records.last_seen(world, device).1);
+        let fleets = world.fleets().filter(|fleet| fleet.number > after);
+        let row = |fleet: &Fleet| {
+            let states = states.remove(&fleet.number).unwrap_or_default();
+            (fleet.number.to_string(), view_of(world, fleet, states))
+        };
+        Page::of(fleets.map(row), limit)
+    })
+    .await
+}
+
+pub(super) async fn show(State(records): Shared, Path(fleet): Path<String>) -> Result<Response, ApiError> {
+    pages::beside(&records, move |records, world| Ok(view(records, world, world.find_fleet(&fleet)?))).await
 }
 
 pub(super) async fn create(
@@ -134,12 +154,11 @@ fn shown(records: &Records, fleet: &str) -> Result<Json<FleetView>, ApiError> {
 }
 
 fn view(records: &Records, world: &World, fleet: &Fleet) -> FleetView {
-    let mut states = BTreeMap::new();
-    let devices = world.devices().filter(|device| device.fleet == fleet.number);
-    for device in devices {
-        let (_, contact) = records.last_seen(device);
-        *states.entry(standing::of(world, device, contact).state).or_default() += 1;
-    }
+    let mut states = tally::states(world, Some(fleet.number), |device| records.last_seen(world, device).1);
+    view_of(world, fleet, states.remove(&fleet.number).unwrap_or_default())
+}
+
+fn view_of(world: &World, fleet: &Fleet, states: BTreeMap<DeviceState, usize>) -> FleetView {
     FleetView {
         number: fleet.number,
         uuid: fleet.uuid.to_string(),

@@ -6,14 +6,16 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use jiff::SignedDuration;
 
 use super::answer::{ApiError, Body, Path};
 use super::devices::fleet_name;
 use super::fleets::random;
+use super::pages;
 use crate::fleet::policy::{KeyEnd, NewKey, ProvisioningKey, World};
 use crate::fleet::records::Records;
-use crate::fleet::{clock, secret};
+use crate::fleet::{clock, secret, tally};
 use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
 
 type Shared = State<Arc<Records>>;
@@ -23,13 +25,14 @@ const EXPIRY: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// Lists all keys, oldest first, including those that have ended.
-pub(super) async fn list(
-    State(records): Shared,
-    Path(fleet): Path<String>,
-) -> Result<Json<Vec<KeyView>>, ApiError> {
-    let world = records.world();
-    let keys = world.keys_by_age(world.find_fleet(&fleet)?);
-    Ok(Json(keys.into_iter().map(|key| view(&world, key)).collect()))
+pub(super) async fn list(State(records): Shared, Path(fleet): Path<String>) -> Result<Response, ApiError> {
+    pages::beside(&records, move |_, world| {
+        let devices = tally::by_key(world);
+        let keys = world.keys_by_age(world.find_fleet(&fleet)?);
+        let views = keys.into_iter().map(|key| view(world, key, devices.get(&key.hash).copied()));
+        Ok(views.collect::<Vec<KeyView>>())
+    })
+    .await
 }
 
 pub(super) async fn create(
@@ -48,7 +51,7 @@ pub(super) async fn create(
     };
     let fleet = records.act(act).await?;
     let world = records.world();
-    let details = world.provisioning_key(&hash).map(|key| view(&world, key));
+    let details = world.provisioning_key(&hash).map(|key| view(&world, key, None));
     let details = details.ok_or_else(|| ApiError::bad_request("the key is gone already"))?;
     Ok((StatusCode::CREATED, Json(KeyCreated { fleet, provisioning_key, details })))
 }
@@ -65,7 +68,8 @@ pub(super) async fn revoke(
     let hash = records.act(act).await?;
     let world = records.world();
     let key = world.find_key(None, &hash.0)?;
-    Ok(Json(view(&world, key)))
+    let devices = tally::by_key(&world).get(&key.hash).copied();
+    Ok(Json(view(&world, key, devices)))
 }
 
 fn expiry(text: &str) -> Result<SignedDuration, ApiError> {
@@ -78,8 +82,7 @@ fn expiry(text: &str) -> Result<SignedDuration, ApiError> {
     })
 }
 
-fn view(world: &World, key: &ProvisioningKey) -> KeyView {
-    let is_its = |by: Option<&_>| by == Some(&key.hash);
+fn view(world: &World, key: &ProvisioningKey, devices: Option<usize>) -> KeyView {
     KeyView {
         id: key.hash.id().to_owned(),
         fleet: fleet_name(world, key.fleet),
@@ -88,7 +91,7 @@ fn view(world: &World, key: &ProvisioningKey) -> KeyView {
         uses: key.uses,
         most_uses: key.most_uses,
         per_minute: key.rate(),
-        devices: world.devices().filter(|device| is_its(device.provisioned_by.as_ref())).count(),
+        devices: devices.unwrap_or(0),
         created: key.created,
         expires: key.expires,
         revoked: key.revoked,

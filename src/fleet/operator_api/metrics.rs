@@ -2,20 +2,25 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 
+use super::answer::ApiError;
+use super::pages;
 use crate::exposition;
-use crate::fleet::metrics::{self, Scraped};
+use crate::fleet::metrics;
 use crate::fleet::records::Records;
 
-pub(super) async fn page(State(records): State<Arc<Records>>) -> impl IntoResponse {
-    let text = metrics::page(&records.world(), |device| records.last_seen(device).1);
-    ([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text)
+pub(super) async fn page(State(records): State<Arc<Records>>) -> Result<Response, ApiError> {
+    let made = tokio::task::spawn_blocking(move || {
+        let world = records.world();
+        metrics::page(&world, |device| records.last_seen(&world, device).1)
+    });
+    let text = made.await.map_err(|error| ApiError::failed(&error))?;
+    Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
 }
 
-pub(super) async fn targets(State(records): State<Arc<Records>>) -> Json<Vec<Scraped>> {
-    Json(metrics::targets(&records.world()))
+pub(super) async fn targets(State(records): State<Arc<Records>>) -> Result<Response, ApiError> {
+    pages::beside(&records, |_, world| Ok(metrics::targets(world))).await
 }

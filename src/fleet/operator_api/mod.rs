@@ -9,6 +9,7 @@ mod devices;
 mod fleets;
 mod keys;
 mod metrics;
+mod pages;
 mod releases;
 
 use std::sync::Arc;

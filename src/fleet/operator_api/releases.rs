@@ -1,18 +1,21 @@
 //! `/api/v1/releases` and `/api/v1/fleets/FLEET/releases`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
+use super::pages::{self, Page};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, World};
 use crate::fleet::records::Records;
+use crate::fleet::tally::Uses;
 use crate::fleet::{clock, render};
 use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ReleaseStatus, ServiceName};
 use crate::wire::compose_file::{self, ComposeFile};
@@ -30,42 +33,66 @@ pub(super) struct Which {
     fleet: Option<String>,
 }
 
+/// Which releases are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Listed {
+    fleet: Option<String>,
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
+/// Which releases of one fleet are listed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ListedOf {
+    limit: Option<usize>,
+    cursor: Option<String>,
+}
+
 pub(super) async fn list(
     State(records): Shared,
-    Params(which): Params<Which>,
-) -> Result<Json<Vec<ReleaseView>>, ApiError> {
-    let world = records.world();
-    let fleet = number_of(&world, which.fleet.as_deref())?;
-    let releases = world.releases().filter(|release| fleet.is_none_or(|fleet| fleet == release.fleet));
-    Ok(Json(releases.map(|release| view(&world, release)).collect()))
+    Params(Listed { fleet, limit, cursor }): Params<Listed>,
+) -> Result<Response, ApiError> {
+    let after = pages::cursor(cursor.as_deref(), |cursor| cursor.parse::<u64>().ok())?.unwrap_or(0);
+    pages::page(&records, move |_, world| {
+        let uses = Uses::of(world);
+        let fleet = number_of(world, fleet.as_deref())?;
+        let releases = world.releases_after(fleet, after);
+        Page::of(releases.map(|release| (release.number.to_string(), view(world, &uses, release))), limit)
+    })
+    .await
 }
 
 pub(super) async fn list_of(
     State(records): Shared,
     Path(fleet): Path<String>,
-) -> Result<Json<Vec<ReleaseView>>, ApiError> {
-    list(State(records), Params(Which { fleet: Some(fleet) })).await
+    Params(ListedOf { limit, cursor }): Params<ListedOf>,
+) -> Result<Response, ApiError> {
+    list(State(records), Params(Listed { fleet: Some(fleet), limit, cursor })).await
 }
 
 pub(super) async fn show(
     State(records): Shared,
     Path(release): Path<String>,
     Params(which): Params<Which>,
-) -> Result<Json<ReleaseDetail>, ApiError> {
-    let world = records.world();
-    let release = world.find_release(number_of(&world, which.fleet.as_deref())?, &release)?;
-    let content = &release.content;
-    let composition = Composition {
-        services: content
-            .services
-            .iter()
-            .map(|(name, i)| (name.to_string(), i.composition.clone()))
-            .collect(),
-        networks: content.networks.clone(),
-        volumes: content.volumes.clone(),
-    };
-    let build_log = release.build_log.as_deref().map(str::to_owned);
-    Ok(Json(ReleaseDetail { release: view(&world, release), composition, build_log }))
+) -> Result<Response, ApiError> {
+    pages::beside(&records, move |_, world| {
+        let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
+        let content = &release.content;
+        let composition = Composition {
+            services: content
+                .services
+                .iter()
+                .map(|(name, i)| (name.to_string(), i.composition.clone()))
+                .collect(),
+            networks: content.networks.clone(),
+            volumes: content.volumes.clone(),
+        };
+        let build_log = release.build_log.as_deref().map(str::to_owned);
+        Ok(ReleaseDetail { release: view(world, &Uses::of(world), release), composition, build_log })
+    })
+    .await
 }
 
 pub(super) async fn create(
@@ -79,7 +106,7 @@ pub(super) async fn create(
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
     let created = ReleaseCreated {
-        release: view(&world, release),
+        release: view(&world, &Uses::of(&world), release),
         warnings: warnings.into_iter().map(Into::into).collect(),
     };
     Ok((StatusCode::CREATED, Json(created)))
@@ -100,7 +127,7 @@ pub(super) async fn patch(
     let number = records.act(act).await?;
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
-    Ok(Json(view(&world, release)))
+    Ok(Json(view(&world, &Uses::of(&world), release)))
 }
 
 /// Returns the release as it was before.
@@ -112,7 +139,7 @@ pub(super) async fn delete(
 ) -> Result<Json<ReleaseView>, ApiError> {
     let act = move |world: &World| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
-        Ok((view(world, release), world.delete_release(release)?))
+        Ok((view(world, &Uses::of(world), release), world.delete_release(release)?))
     };
     Ok(Json(records.act(act).await?))
 }
@@ -226,10 +253,9 @@ fn refuse(refusals: &mut Vec<ContentRefusal>, path: &str, why: impl Into<String>
     refusals.push(ContentRefusal { path: path.to_owned(), why: why.into() });
 }
 
-fn view(world: &World, release: &Release) -> ReleaseView {
+fn view(world: &World, uses: &Uses, release: &Release) -> ReleaseView {
     let fleet = world.fleet(release.fleet);
-    let count =
-        |is: &dyn Fn(&crate::fleet::policy::Device) -> bool| world.devices().filter(|d| is(d)).count();
+    let count = |devices: &HashMap<u64, usize>| devices.get(&release.number).copied().unwrap_or(0);
     ReleaseView {
         number: release.number,
         fleet: fleet.map_or_else(String::new, |fleet| fleet.name.clone()),
@@ -240,8 +266,8 @@ fn view(world: &World, release: &Release) -> ReleaseView {
         is_passing_tests: release.is_passing_tests,
         start_timestamp: release.start_timestamp,
         is_fleet_target: fleet.is_some_and(|fleet| fleet.target == Some(release.number)),
-        pinned_devices: count(&|device| device.pin == Some(release.number)),
-        running_devices: count(&|device| device.reported.running == Some(release.number)),
+        pinned_devices: count(&uses.pinned),
+        running_devices: count(&uses.running),
         services: release
             .content
             .services

@@ -1,6 +1,6 @@
 //! Acts on devices: register, rename, pin, track the fleet, tag, move.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
@@ -72,7 +72,6 @@ impl World {
             pin: None,
             tags: new.tags,
             created: new.created,
-            reported: Reported::default(),
             provisioned_by: Some(new.by),
         };
         let counters = Counters { device: number, ..self.counters };
@@ -90,21 +89,39 @@ impl World {
         }
         check_device_name(&name)?;
         // Names are unique on the server, because they identify devices in commands. openBalena accepts duplicates.
-        if let Some(other) = self.devices.values().find(|device| device.name == name) {
-            return Err(Refusal::NameTaken { name, uuid: other.uuid.clone() });
+        let other = self.devices_named(&name).next().map(|other| other.uuid.clone());
+        if let Some(uuid) = other {
+            return Err(Refusal::NameTaken { name, uuid });
         }
         Ok(put_if_changed(device, Device { name, ..device.clone() }))
     }
 
-    /// Returns `name` if no device has it, or else `name` with the lowest number appended that makes it unique.
+    /// Returns whether a device has this name.
+    #[must_use]
+    pub fn has_device_named(&self, name: &str) -> bool {
+        self.devices_named(name).next().is_some()
+    }
+
+    /// Returns `name` if no device has it, or else `name` with a number appended that makes it unique: the lowest one, if
+    /// none of the devices with lower numbers was deleted or renamed.
     pub(super) fn free_name(&self, name: &str) -> String {
-        let taken: BTreeSet<&str> = self.devices.values().map(|device| device.name.as_str()).collect();
-        if !taken.contains(name) {
+        if !self.has_device_named(name) {
             return name.to_owned();
         }
         let short: String = name.chars().take(240).collect();
-        let numbered = |n: usize| format!("{short}-{n}");
-        (2..).map(numbered).find(|name| !taken.contains(name.as_str())).unwrap_or(short)
+        let numbered = |n: u64| format!("{short}-{n}");
+        let is_taken = |n: u64| self.has_device_named(&numbered(n));
+        // All devices of one image ask for the same name, so do not look at each number: double it until one is free, and
+        // then close in on the first free one between the last two.
+        let (mut taken, mut free) = (1, 2);
+        while is_taken(free) {
+            (taken, free) = (free, free * 2);
+        }
+        while taken + 1 < free {
+            let middle = taken.midpoint(free);
+            if is_taken(middle) { taken = middle } else { free = middle }
+        }
+        numbered(free)
     }
 
     /// Pins devices to a release: all of them, or none if one of them may not be pinned.
@@ -163,14 +180,20 @@ impl World {
         if device.fleet == fleet.number {
             return Vec::new();
         }
-        let reported = Reported { services: Vec::new(), update_status: None, ..device.reported.clone() };
-        put_if_changed(device, Device { fleet: fleet.number, pin: None, reported, ..device.clone() })
+        let before = self.reported(&device.uuid);
+        let reported = Reported { services: Vec::new(), update_status: None, ..before.clone() };
+        let reports = (reported != *before).then(|| Change::PutReports(device.uuid.clone(), reported));
+        let moved = Change::PutDevice(Device { fleet: fleet.number, pin: None, ..device.clone() });
+        std::iter::once(moved).chain(reports).collect()
     }
 
     /// Records the report of a device.
     #[must_use]
     pub fn report(&self, device: &Device, reported: Reported) -> Vec<Change> {
-        put_if_changed(device, Device { reported, ..device.clone() })
+        if reported == *self.reported(&device.uuid) {
+            return Vec::new();
+        }
+        vec![Change::PutReports(device.uuid.clone(), reported)]
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::rules::{check_fleet_name, checked_registry};
 use super::{Change, Counters, Fleet, KeyHash, NewKey, Refusal, Release, World};
-use crate::model::{AppId, ReleaseStatus};
+use crate::model::{AppId, DeviceUuid, ReleaseStatus};
 
 /// The values of a new fleet.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ impl World {
     pub fn create_fleet(&self, new: NewFleet) -> Result<Vec<Change>, Refusal> {
         check_fleet_name(&new.name)?;
         let registry = checked_registry(new.registry.as_deref())?;
-        if self.fleets.values().any(|fleet| fleet.name == new.name) {
+        if self.fleet_named(&new.name).is_some() {
             return Err(Refusal::FleetNameTaken { name: new.name });
         }
         let number = self.counters.fleet + 1;
@@ -66,7 +66,7 @@ impl World {
             return Ok(Vec::new());
         }
         check_fleet_name(&name)?;
-        if self.fleets.values().any(|fleet| fleet.name == name) {
+        if self.fleet_named(&name).is_some() {
             return Err(Refusal::FleetNameTaken { name });
         }
         Ok(vec![Change::PutFleet(Fleet { name, ..fleet.clone() })])
@@ -84,16 +84,15 @@ impl World {
         with_devices: bool,
         now: Timestamp,
     ) -> Result<Vec<Change>, Refusal> {
-        let devices: Vec<_> = self.devices.values().filter(|device| device.fleet == fleet.number).collect();
+        let devices: Vec<_> = self.devices().filter(|device| device.fleet == fleet.number).collect();
         if !devices.is_empty() && !with_devices {
             return Err(Refusal::FleetHasDevices { fleet: fleet.name.clone(), devices: devices.len() });
         }
         let releases: BTreeSet<u64> = self.releases_of(fleet.number).map(|release| release.number).collect();
-        // One that was moved away may still run a release of this fleet.
-        let elsewhere = self.devices.values().filter(|device| device.fleet != fleet.number);
-        let forgotten = elsewhere.filter_map(|device| device.without_releases(&releases));
         let mut changes = self.delete_devices(&devices, now)?;
-        changes.extend(forgotten.map(Change::PutDevice));
+        // One that was moved away may still run a release of this fleet.
+        let elsewhere = |uuid: &DeviceUuid| self.devices.get(uuid).is_some_and(|d| d.fleet != fleet.number);
+        changes.extend(self.forget_releases(&releases, elsewhere));
         changes.extend(self.keys_of(fleet.number).map(|key| Change::DropKey(key.hash.clone())));
         changes.extend(releases.iter().map(|number| Change::DropRelease(*number)));
         changes.push(Change::DropFleet(fleet.number));

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{Change, Content, Counters, Fleet, Image, Refusal, Release, World};
-use crate::model::{Commit, ImageRef, ReleaseStatus, ServiceName};
+use crate::model::{Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 
 /// The values of a new release.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ impl World {
             return Err(Refusal::NoImages { commit: new.commit });
         }
         let mut changes = Vec::new();
-        if let Some(same) = self.releases_of(fleet.number).find(|release| release.commit == new.commit) {
+        if let Some(same) = self.release_of(fleet.number, &new.commit) {
             if !same.has_no_images() {
                 return Err(Refusal::CommitTaken { commit: new.commit });
             }
@@ -116,9 +116,9 @@ impl World {
         }
         let mut changes = Vec::new();
         if let Some(fleet) = self.fleets.get(&release.fleet) {
-            let mut moved = fleet.clone();
+            let mut moved = Fleet::clone(fleet);
             self.follow(&mut moved, &changed);
-            if moved != *fleet {
+            if moved != **fleet {
                 changes.push(Change::PutFleet(moved));
             }
         }
@@ -134,9 +134,20 @@ impl World {
     pub fn delete_release(&self, release: &Release) -> Result<Vec<Change>, Refusal> {
         self.check_unused(release, "be deleted")?;
         let gone = BTreeSet::from([release.number]);
-        let devices = self.devices.values().filter_map(|device| device.without_releases(&gone));
-        let devices = devices.map(Change::PutDevice);
-        Ok(std::iter::once(Change::DropRelease(release.number)).chain(devices).collect())
+        let reports = self.forget_releases(&gone, |_| true);
+        Ok(std::iter::once(Change::DropRelease(release.number)).chain(reports).collect())
+    }
+
+    /// Removes deleted releases from the reports of the devices that are `meant`.
+    pub(super) fn forget_releases(
+        &self,
+        gone: &BTreeSet<u64>,
+        meant: impl Fn(&DeviceUuid) -> bool,
+    ) -> impl Iterator<Item = Change> {
+        let reports = self.reports.iter().filter(move |(uuid, _)| meant(uuid));
+        reports.filter_map(|(uuid, reported)| {
+            Some(Change::PutReports(uuid.clone(), reported.without_releases(gone)?))
+        })
     }
 
     /// Sets a tracking fleet's target to the newest trackable release, with `event` as it will be after the act. If none is
@@ -159,8 +170,7 @@ impl World {
     fn check_unused(&self, release: &Release, act: &'static str) -> Result<(), Refusal> {
         let fleet_target = self.fleets.values().any(|fleet| fleet.target == Some(release.number));
         let pinned: Vec<_> = self
-            .devices
-            .values()
+            .devices()
             .filter(|device| device.pin == Some(release.number))
             .map(|device| device.uuid.clone())
             .collect();

@@ -5,7 +5,7 @@
 
 use jiff::Timestamp;
 
-use super::{Bar, Change, Device, Refusal, Reported, World};
+use super::{Bar, Change, Device, Refusal, World};
 use crate::model::{DeviceUuid, ReleaseStatus};
 
 /// Most bars. If all are used, no device can be deleted, because dropping the oldest bar would let that device register
@@ -24,8 +24,8 @@ impl World {
             return Err(Refusal::TooManyBars { most: MOST_BARS, room });
         }
         let gone = |device: &&Device| {
-            let barred = Device { reported: Reported::default(), ..(*device).clone() };
-            [Change::DropDevice(device.uuid.clone()), Change::PutBar(Bar { device: barred, at: now })]
+            let bar = Bar { device: Device::clone(device), at: now };
+            [Change::DropDevice(device.uuid.clone()), Change::PutBar(bar)]
         };
         Ok(devices.iter().flat_map(gone).collect())
     }
@@ -58,9 +58,10 @@ impl World {
         Ok(vec![Change::DropBar(device.uuid.clone()), Change::PutDevice(restored)])
     }
 
-    /// Returns the deleted devices, by uuid.
-    pub fn bars(&self) -> impl Iterator<Item = &Bar> {
-        self.bars.all()
+    /// Returns the deleted devices with a uuid after this one, by uuid.
+    pub fn bars_after(&self, after: Option<&DeviceUuid>) -> impl Iterator<Item = &Bar> {
+        let after = after.cloned();
+        self.bars.all().filter(move |bar| after.as_ref().is_none_or(|after| bar.device.uuid > *after))
     }
 
     /// Returns the bar of a uuid.

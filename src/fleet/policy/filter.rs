@@ -71,7 +71,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    pub(super) fn matches(&self, device: &Device) -> bool {
+    /// Returns whether a device is one of them.
+    #[must_use]
+    pub fn matches(&self, device: &Device) -> bool {
         self.fleet.is_none_or(|fleet| fleet == device.fleet)
             && self.key.as_ref().is_none_or(|key| device.provisioned_by.as_ref() == Some(key))
             && self.filter.as_ref().is_none_or(|filter| filter.matches(&device.tags))

@@ -152,7 +152,7 @@ impl World {
         now: Timestamp,
     ) -> Result<&Fleet, Refusal> {
         self.check_active(key, now)?;
-        let fleet = self.fleets.get(&key.fleet);
+        let fleet = self.fleet(key.fleet);
         let fleet = fleet.ok_or_else(|| Refusal::NoSuchFleet { given: key.fleet.to_string() })?;
         let is_it = |given: &str| {
             given == fleet.name || given == fleet.uuid.as_str() || given.parse() == Ok(fleet.number)
@@ -168,7 +168,7 @@ impl World {
     }
 
     pub(super) fn keys_of(&self, fleet: u64) -> impl Iterator<Item = &ProvisioningKey> {
-        self.keys.values().filter(move |key| key.fleet == fleet)
+        self.keys.values().map(AsRef::as_ref).filter(move |key| key.fleet == fleet)
     }
 
     pub(super) fn check_active(&self, key: &ProvisioningKey, now: Timestamp) -> Result<(), Refusal> {

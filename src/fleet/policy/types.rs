@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -13,7 +14,7 @@ use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
 
 /// The SHA-256 of a key, as 64 hex digits. Keys themselves are never stored.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct KeyHash(pub String);
 
@@ -57,23 +58,12 @@ pub struct Device {
     pub pin: Option<u64>,
     pub tags: BTreeMap<String, String>,
     pub created: Timestamp,
-    pub reported: Reported,
     /// The provisioning key with which it registered. Records of older versions do not have it.
     #[serde(default)]
     pub provisioned_by: Option<KeyHash>,
 }
 
-impl Device {
-    /// Returns the device without its report of these releases, which are deleted; `None` if it reports none of them.
-    pub(super) fn without_releases(&self, gone: &BTreeSet<u64>) -> Option<Self> {
-        let mut reported = self.reported.clone();
-        reported.running = reported.running.filter(|running| !gone.contains(running));
-        reported.services.retain(|service| !gone.contains(&service.release));
-        (reported != self.reported).then(|| Self { reported, ..self.clone() })
-    }
-}
-
-/// The merged reports of a device.
+/// The merged reports of a device. A record of its own, because devices report often, and only operators change a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Reported {
@@ -90,6 +80,20 @@ pub struct Reported {
     /// What it waits for, and how services failed. Only Cotter's own agent reports it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<Arc<Account>>,
+}
+
+impl Reported {
+    /// Returns the reports without these releases, which are deleted; `None` if they name none of them.
+    pub(super) fn without_releases(&self, gone: &BTreeSet<u64>) -> Option<Self> {
+        let names_one = self.running.is_some_and(|running| gone.contains(&running))
+            || self.services.iter().any(|service| gone.contains(&service.release));
+        names_one.then(|| {
+            let mut reported = self.clone();
+            reported.running = reported.running.filter(|running| !gone.contains(running));
+            reported.services.retain(|service| !gone.contains(&service.release));
+            reported
+        })
+    }
 }
 
 /// A device's report of one service of one release.
@@ -237,7 +241,6 @@ impl fmt::Display for KeyEnd {
 /// A device that was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bar {
-    /// The device, without its reports.
     pub device: Device,
     /// When it was deleted.
     pub at: Timestamp,
@@ -246,15 +249,15 @@ pub struct Bar {
 /// All bars, by uuid and by key.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Bars {
-    by_uuid: BTreeMap<DeviceUuid, Bar>,
-    keys: BTreeSet<KeyHash>,
+    by_uuid: OrdMap<DeviceUuid, Arc<Bar>>,
+    keys: OrdSet<KeyHash>,
 }
 
 impl Bars {
     pub(super) fn put(&mut self, bar: Bar) {
         self.drop(&bar.device.uuid);
         self.keys.insert(bar.device.key.clone());
-        self.by_uuid.insert(bar.device.uuid.clone(), bar);
+        self.by_uuid.insert(bar.device.uuid.clone(), Arc::new(bar));
     }
 
     pub(super) fn drop(&mut self, uuid: &DeviceUuid) {
@@ -268,7 +271,7 @@ impl Bars {
     }
 
     pub(super) fn of(&self, uuid: &DeviceUuid) -> Option<&Bar> {
-        self.by_uuid.get(uuid)
+        self.by_uuid.get(uuid).map(AsRef::as_ref)
     }
 
     pub(super) fn count(&self) -> usize {
@@ -276,19 +279,7 @@ impl Bars {
     }
 
     pub(super) fn all(&self) -> impl Iterator<Item = &Bar> {
-        self.by_uuid.values()
-    }
-}
-
-impl Change {
-    /// Returns the new record of this device, if this change has it.
-    #[must_use]
-    pub fn device(&self, uuid: &DeviceUuid) -> Option<&Device> {
-        if let Self::PutDevice(device) = self {
-            Some(device).filter(|device| device.uuid == *uuid)
-        } else {
-            None
-        }
+        self.by_uuid.values().map(AsRef::as_ref)
     }
 }
 
@@ -298,9 +289,11 @@ pub enum Change {
     Counters(Counters),
     PutFleet(Fleet),
     PutDevice(Device),
+    /// The merged reports of this device.
+    PutReports(DeviceUuid, Reported),
     PutRelease(Release),
     PutKey(ProvisioningKey),
-    /// Deletes the device. A [`Change::PutBar`] in the same act bars its uuid and key.
+    /// Deletes the device and its reports. A [`Change::PutBar`] in the same act bars its uuid and key.
     DropDevice(DeviceUuid),
     DropRelease(u64),
     DropKey(KeyHash),

@@ -1,55 +1,88 @@
 //! All records in memory: look-ups, the resolved target, and applying changes.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::ops::Bound;
+use std::sync::{Arc, LazyLock};
+
+use imbl::{OrdMap, OrdSet};
 
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
-use super::{Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release};
-use crate::model::DeviceUuid;
+use super::{
+    Bar, Change, Choice, Counters, Device, Fleet, KeyHash, ProvisioningKey, Refusal, Release, Reported,
+};
+use crate::model::{Commit, DeviceUuid};
 
-/// All records of the fleet server.
+/// All records of the fleet server. A clone is a snapshot: it costs the same however many records there are, and later
+/// changes do not reach it.
 #[derive(Debug, Clone, Default)]
 pub struct World {
     pub(super) counters: Counters,
-    pub(super) fleets: BTreeMap<u64, Fleet>,
-    pub(super) releases: BTreeMap<u64, Arc<Release>>,
-    pub(super) devices: BTreeMap<DeviceUuid, Device>,
-    pub(super) keys: BTreeMap<KeyHash, ProvisioningKey>,
+    pub(super) fleets: OrdMap<u64, Arc<Fleet>>,
+    pub(super) releases: OrdMap<u64, Arc<Release>>,
+    pub(super) devices: OrdMap<DeviceUuid, Arc<Device>>,
+    pub(super) reports: OrdMap<DeviceUuid, Arc<Reported>>,
+    pub(super) keys: OrdMap<KeyHash, Arc<ProvisioningKey>>,
     pub(super) bars: Bars,
     /// Keys of devices that were deleted by older versions.
-    retired: BTreeSet<KeyHash>,
+    retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
-    by_key: BTreeMap<KeyHash, DeviceUuid>,
-    by_fleet_uuid: BTreeMap<String, u64>,
+    by_key: OrdMap<KeyHash, DeviceUuid>,
+    /// Devices by name. Several, because records of older versions may have a name twice.
+    by_name: OrdMap<String, Vec<DeviceUuid>>,
+    by_fleet_uuid: OrdMap<String, u64>,
+    by_fleet_name: OrdMap<String, u64>,
+    /// Releases by fleet, oldest first.
+    of_fleet: OrdSet<(u64, u64)>,
+    by_commit: OrdMap<(u64, Commit), u64>,
 }
 
+/// What a device without reports reported.
+static NOTHING: LazyLock<Reported> = LazyLock::new(Reported::default);
+
 impl World {
+    /// Makes the world of these records.
+    #[must_use]
+    pub fn of(changes: Vec<Change>) -> Self {
+        let mut world = Self::default();
+        for change in changes {
+            world.apply(change);
+        }
+        world
+    }
+
     /// Applies one change. It must come from an act on this world, or from the store.
     pub fn apply(&mut self, change: Change) {
         match change {
             Change::Counters(counters) => self.counters = counters,
-            Change::PutFleet(fleet) => {
-                self.by_fleet_uuid.insert(fleet.uuid.to_string(), fleet.number);
-                self.fleets.insert(fleet.number, fleet);
-            }
-            Change::PutDevice(device) => {
-                self.by_key.insert(device.key.clone(), device.uuid.clone());
-                self.devices.insert(device.uuid.clone(), device);
+            Change::PutFleet(fleet) => self.put_fleet(fleet),
+            Change::PutDevice(device) => self.put_device(device),
+            Change::PutReports(uuid, reported) => {
+                self.reports.insert(uuid, Arc::new(reported));
             }
             Change::PutRelease(release) => {
+                self.of_fleet.insert((release.fleet, release.number));
+                self.by_commit.insert((release.fleet, release.commit.clone()), release.number);
                 self.releases.insert(release.number, Arc::new(release));
             }
             Change::PutKey(key) => {
-                self.keys.insert(key.hash.clone(), key);
+                self.keys.insert(key.hash.clone(), Arc::new(key));
             }
             Change::DropDevice(uuid) => {
+                self.reports.remove(&uuid);
                 if let Some(device) = self.devices.remove(&uuid) {
                     self.by_key.remove(&device.key);
+                    self.drop_name(&device.name, &uuid);
                 }
             }
             Change::DropRelease(number) => {
-                self.releases.remove(&number);
+                if let Some(release) = self.releases.remove(&number) {
+                    self.of_fleet.remove(&(release.fleet, number));
+                    let commit = (release.fleet, release.commit.clone());
+                    // The release of a build that succeeded may have its place already.
+                    if self.by_commit.get(&commit) == Some(&number) {
+                        self.by_commit.remove(&commit);
+                    }
+                }
             }
             Change::DropKey(hash) => {
                 self.keys.remove(&hash);
@@ -57,6 +90,7 @@ impl World {
             Change::DropFleet(number) => {
                 if let Some(fleet) = self.fleets.remove(&number) {
                     self.by_fleet_uuid.remove(fleet.uuid.as_str());
+                    self.by_fleet_name.remove(&fleet.name);
                 }
             }
             Change::RetireKey(hash) => {
@@ -64,6 +98,39 @@ impl World {
             }
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
+        }
+    }
+
+    fn put_fleet(&mut self, fleet: Fleet) {
+        if let Some(before) = self.fleets.get(&fleet.number) {
+            self.by_fleet_name.remove(&before.name);
+        }
+        self.by_fleet_name.insert(fleet.name.clone(), fleet.number);
+        self.by_fleet_uuid.insert(fleet.uuid.to_string(), fleet.number);
+        self.fleets.insert(fleet.number, Arc::new(fleet));
+    }
+
+    fn put_device(&mut self, device: Device) {
+        let before = self.devices.get(&device.uuid).map(Arc::clone);
+        if before.as_ref().is_none_or(|before| before.name != device.name) {
+            if let Some(before) = &before {
+                self.drop_name(&before.name, &before.uuid);
+            }
+            let mut named = self.by_name.get(&device.name).cloned().unwrap_or_default();
+            named.push(device.uuid.clone());
+            self.by_name.insert(device.name.clone(), named);
+        }
+        if before.is_none_or(|before| before.key != device.key) {
+            self.by_key.insert(device.key.clone(), device.uuid.clone());
+        }
+        self.devices.insert(device.uuid.clone(), Arc::new(device));
+    }
+
+    fn drop_name(&mut self, name: &str, uuid: &DeviceUuid) {
+        let Some(mut named) = self.by_name.remove(name) else { return };
+        named.retain(|other| other != uuid);
+        if !named.is_empty() {
+            self.by_name.insert(name.to_owned(), named);
         }
     }
 
@@ -85,12 +152,24 @@ impl World {
 
     /// Returns all fleets, oldest first.
     pub fn fleets(&self) -> impl Iterator<Item = &Fleet> {
-        self.fleets.values()
+        self.fleets.values().map(AsRef::as_ref)
     }
 
     /// Returns all devices, by uuid.
     pub fn devices(&self) -> impl Iterator<Item = &Device> {
-        self.devices.values()
+        self.devices.values().map(AsRef::as_ref)
+    }
+
+    /// Returns the devices with a uuid after this one, by uuid.
+    pub fn devices_after(&self, after: Option<&DeviceUuid>) -> impl Iterator<Item = &Device> {
+        let begin: Bound<DeviceUuid> = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+        self.devices.range((begin, Bound::Unbounded)).map(|(_, device)| device.as_ref())
+    }
+
+    /// Returns what a device reported, merged.
+    #[must_use]
+    pub fn reported(&self, uuid: &DeviceUuid) -> &Reported {
+        self.reports.get(uuid).map_or(&*NOTHING, AsRef::as_ref)
     }
 
     /// Returns all releases, oldest first.
@@ -98,14 +177,37 @@ impl World {
         self.releases.values()
     }
 
+    /// Returns the releases with a number after this one, of one fleet or of all, oldest first.
+    pub fn releases_after(
+        &self,
+        fleet: Option<u64>,
+        after: u64,
+    ) -> Box<dyn Iterator<Item = &Arc<Release>> + '_> {
+        let begin = after.saturating_add(1);
+        match fleet {
+            Some(fleet) => {
+                let numbers = self.of_fleet.range((fleet, begin)..=(fleet, u64::MAX));
+                Box::new(numbers.filter_map(|(_, number)| self.releases.get(number)))
+            }
+            None => Box::new(self.releases.range(begin..).map(|(_, release)| release)),
+        }
+    }
+
     /// Returns the releases of one fleet, oldest first.
     pub fn releases_of(&self, fleet: u64) -> impl Iterator<Item = &Arc<Release>> {
-        self.releases.values().filter(move |release| release.fleet == fleet)
+        let numbers = self.of_fleet.range((fleet, 0)..=(fleet, u64::MAX));
+        numbers.filter_map(|(_, number)| self.releases.get(number))
+    }
+
+    /// Returns the release of a fleet with exactly this commit.
+    #[must_use]
+    pub fn release_of(&self, fleet: u64, commit: &Commit) -> Option<&Arc<Release>> {
+        self.releases.get(self.by_commit.get(&(fleet, commit.clone()))?)
     }
 
     #[must_use]
     pub fn fleet(&self, number: u64) -> Option<&Fleet> {
-        self.fleets.get(&number)
+        self.fleets.get(&number).map(AsRef::as_ref)
     }
 
     #[must_use]
@@ -115,19 +217,24 @@ impl World {
 
     #[must_use]
     pub fn device(&self, uuid: &DeviceUuid) -> Option<&Device> {
-        self.devices.get(uuid)
+        self.devices.get(uuid).map(AsRef::as_ref)
     }
 
     /// Returns the device with this key.
     #[must_use]
     pub fn device_with_key(&self, key: &KeyHash) -> Option<&Device> {
-        self.devices.get(self.by_key.get(key)?)
+        self.device(self.by_key.get(key)?)
+    }
+
+    /// Returns the devices with this name: none or one, but for records of older versions.
+    pub(super) fn devices_named(&self, name: &str) -> impl Iterator<Item = &Device> {
+        self.by_name.get(name).into_iter().flatten().filter_map(|uuid| self.device(uuid))
     }
 
     /// Returns the provisioning key with this hash.
     #[must_use]
     pub fn provisioning_key(&self, hash: &KeyHash) -> Option<&ProvisioningKey> {
-        self.keys.get(hash)
+        self.keys.get(hash).map(AsRef::as_ref)
     }
 
     /// Returns whether a device has this key, or had it when an older version deleted it.
@@ -138,7 +245,12 @@ impl World {
     /// Returns the fleet with this uuid.
     #[must_use]
     pub fn fleet_with_uuid(&self, uuid: &str) -> Option<&Fleet> {
-        self.fleets.get(self.by_fleet_uuid.get(uuid)?)
+        self.fleet(*self.by_fleet_uuid.get(uuid)?)
+    }
+
+    /// Returns the fleet with this name.
+    pub(super) fn fleet_named(&self, name: &str) -> Option<&Fleet> {
+        self.fleet(*self.by_fleet_name.get(name)?)
     }
 
     /// Finds a fleet by name, uuid or number.
@@ -147,10 +259,9 @@ impl World {
     ///
     /// [`Refusal::NoSuchFleet`].
     pub fn find_fleet(&self, text: &str) -> Result<&Fleet, Refusal> {
-        let named = self.fleets.values().find(|fleet| fleet.name == text);
-        named
+        self.fleet_named(text)
             .or_else(|| self.fleet_with_uuid(text))
-            .or_else(|| self.fleets.get(&text.parse().ok()?))
+            .or_else(|| self.fleet(text.parse().ok()?))
             .ok_or_else(|| Refusal::NoSuchFleet { given: text.to_owned() })
     }
 
@@ -160,11 +271,13 @@ impl World {
     ///
     /// [`Refusal::NoSuchDevice`], [`Refusal::Ambiguous`].
     pub fn find_device(&self, text: &str) -> Result<&Device, Refusal> {
-        if let Some(device) = DeviceUuid::parse(text).ok().and_then(|uuid| self.devices.get(&uuid)) {
+        if let Some(device) = DeviceUuid::parse(text).ok().and_then(|uuid| self.device(&uuid)) {
             return Ok(device);
         }
-        let is_it = |device: &&Device| device.name == text || begins(device.uuid.as_str(), text);
-        let fits = self.devices.values().filter(is_it);
+        // A device name never looks like the beginning of a uuid, but records of older versions may have such names.
+        let fits = self
+            .devices_named(text)
+            .chain(self.devices().filter(|device| begins(device.uuid.as_str(), text) && device.name != text));
         only_one("device", text, fits, |device| format!("{} ({})", device.uuid, device.name))?
             .ok_or_else(|| Refusal::NoSuchDevice { given: text.to_owned() })
     }
@@ -198,7 +311,7 @@ impl World {
             let fleet = self.fleets.get(&key.fleet).map_or("?", |fleet| fleet.name.as_str());
             format!("{} of {fleet}", key.label())
         };
-        only_one("provisioning key", text, self.keys.values().filter(is_it), label)?
+        only_one("provisioning key", text, self.keys.values().map(AsRef::as_ref).filter(is_it), label)?
             .ok_or_else(|| Refusal::NoSuchKey { given: text.to_owned() })
     }
 
@@ -242,11 +355,12 @@ impl World {
     /// Returns the devices of a list or a bulk act.
     #[must_use]
     pub fn matching(&self, choice: &Choice) -> Vec<&Device> {
-        self.devices.values().filter(|device| choice.matches(device)).collect()
+        self.devices().filter(|device| choice.matches(device)).collect()
     }
 
     pub(super) fn other_fleet(&self, release: &Release, fleet: u64) -> Refusal {
-        let name = |number| self.fleets.get(&number).map_or_else(String::new, |f: &Fleet| f.name.clone());
+        let name =
+            |number| self.fleets.get(&number).map_or_else(String::new, |f: &Arc<Fleet>| f.name.clone());
         Refusal::OtherFleet {
             commit: release.commit.clone(),
             belongs_to: name(release.fleet),

@@ -1,0 +1,93 @@
+//! Long lists: made from a snapshot on a thread of its own, so that they hold up no poll, and answered page by page.
+
+use std::sync::Arc;
+
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::answer::ApiError;
+use crate::fleet::policy::World;
+use crate::fleet::records::Records;
+use crate::wire::operator_api::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
+
+/// A page: its rows, and the cursor of the last one if there are more.
+#[derive(Debug)]
+pub(super) struct Page<T> {
+    rows: Vec<T>,
+    next: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// Takes a page of `rows`, which begin after the cursor. Each row comes with its own cursor.
+    pub(super) fn of(
+        mut rows: impl Iterator<Item = (String, T)>,
+        limit: Option<usize>,
+    ) -> Result<Self, ApiError> {
+        let limit = limit.unwrap_or(USUAL_PAGE);
+        if !(1..=LONGEST_PAGE).contains(&limit) {
+            let message = format!("limit = {limit} is out of range; a page has 1 to {LONGEST_PAGE} rows");
+            return Err(ApiError::bad_request(message));
+        }
+        let mut page = Self { rows: Vec::new(), next: None };
+        let mut last = None;
+        for (cursor, row) in rows.by_ref().take(limit) {
+            page.rows.push(row);
+            last = Some(cursor);
+        }
+        page.next = last.filter(|_| rows.next().is_some());
+        Ok(page)
+    }
+}
+
+/// Reads the cursor of a request.
+pub(super) fn cursor<T>(
+    given: Option<&str>,
+    parse: impl FnOnce(&str) -> Option<T>,
+) -> Result<Option<T>, ApiError> {
+    let Some(given) = given else { return Ok(None) };
+    let shown: String = given.chars().take(64).collect();
+    parse(given).map(Some).ok_or_else(|| {
+        let where_from = format!("take it from the header {NEXT_PAGE} of the page before");
+        ApiError::bad_request(format!("cursor = {shown:?} is not a cursor of this list; {where_from}"))
+    })
+}
+
+/// Makes an answer from a snapshot, beside the threads that answer polls.
+pub(super) async fn beside<T: Serialize>(
+    records: &Arc<Records>,
+    make: impl FnOnce(&Records, &World) -> Result<T, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    made_beside(records, |records, world| Ok((serde_json::to_vec(&make(records, world)?), None))).await
+}
+
+/// As [`beside`], for a page.
+pub(super) async fn page<T: Serialize>(
+    records: &Arc<Records>,
+    make: impl FnOnce(&Records, &World) -> Result<Page<T>, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    made_beside(records, |records, world| {
+        let Page { rows, next } = make(records, world)?;
+        Ok((serde_json::to_vec(&rows), next))
+    })
+    .await
+}
+
+async fn made_beside(
+    records: &Arc<Records>,
+    make: impl FnOnce(&Records, &World) -> Result<(serde_json::Result<Vec<u8>>, Option<String>), ApiError>
+    + Send
+    + 'static,
+) -> Result<Response, ApiError> {
+    let records = Arc::clone(records);
+    let made = tokio::task::spawn_blocking(move || make(&records, &records.world())).await;
+    let (json, next) = made.map_err(|error| ApiError::failed(&error))??;
+    let json = json.map_err(|error| ApiError::failed(&error))?;
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(next) = next.and_then(|next| HeaderValue::from_str(&next).ok()) {
+        headers.insert(HeaderName::from_static(NEXT_PAGE), next);
+    }
+    Ok((StatusCode::OK, headers, json).into_response())
+}
