@@ -154,6 +154,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
             etag,
             interval: cloud.poll_interval,
             wanted_interval,
+            wait: cloud.poll_wait,
         };
         let client = (Client::new(http, &cloud.endpoint, cloud.request_timeout), config.metrics_listen);
         tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));

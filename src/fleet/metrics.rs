@@ -26,11 +26,14 @@ const BY_RUNNING: Family =
 const BY_AGENT: Family =
     ("cotter_fleet_agent_devices", Gauge, "Devices by fleet and version of Cotter's agent, as they report.");
 
+const PARKED: Family =
+    ("cotter_fleet_parked_polls", Gauge, "Polls that wait for a new target of their device.");
+
 /// Devices by number of their fleet and something else.
 type Counts<T> = BTreeMap<(u64, T), usize>;
 
 /// Makes the page of `GET /metrics`.
-pub(super) fn page(world: &World, contact: impl Fn(&Device) -> Contact) -> String {
+pub(super) fn page(world: &World, parked: usize, contact: impl Fn(&Device) -> Contact) -> String {
     let mut states: Counts<DeviceState> = Counts::new();
     let (mut targets, mut running): (Counts<u64>, Counts<u64>) = (Counts::new(), Counts::new());
     let mut agents: Counts<&str> = Counts::new();
@@ -71,6 +74,7 @@ pub(super) fn page(world: &World, contact: impl Fn(&Device) -> Contact) -> Strin
         ("", vec![("fleet", name(fleet)), ("version", *version)], float(*count))
     });
     page.add(BY_AGENT, samples);
+    page.add(PARKED, [("", vec![], float(parked))]);
     page.into_text()
 }
 
@@ -113,7 +117,7 @@ fn float(count: usize) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 5] = [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT];
+const ALL: [Family; 6] = [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT, PARKED];
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

@@ -35,7 +35,7 @@ fn the_document_has_every_metric_and_no_other() {
 fn devices_are_counted_by_state_release_and_agent() {
     let world = world(|reported| (reported.running, reported.account) = (Some(1), account(None)));
     let lines = |contact| {
-        let text = page(&world, |_| contact);
+        let text = page(&world, 7, |_| contact);
         let is_wanted = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
         text.lines().filter(is_wanted).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -47,11 +47,12 @@ fn devices_are_counted_by_state_release_and_agent() {
             "cotter_fleet_release_target_devices{fleet=\"lab\",release=\"two\"} 1".to_owned(),
             "cotter_fleet_release_running_devices{fleet=\"lab\",release=\"one\"} 1".to_owned(),
             "cotter_fleet_agent_devices{fleet=\"lab\",version=\"1.2.3\"} 1".to_owned(),
+            "cotter_fleet_parked_polls 7".to_owned(),
         ]
     };
     assert_eq!(lines(Contact::Recent), expected("updating"));
     assert_eq!(lines(Contact::Old), expected("offline"));
-    let text = page(&world, |_| Contact::Recent);
+    let text = page(&world, 0, |_| Contact::Recent);
     assert_eq!(text.matches("cotter_fleet_devices{").count(), DeviceState::ALL.len(), "{text}");
 }
 

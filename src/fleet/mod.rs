@@ -16,6 +16,7 @@ mod certificate;
 mod clock;
 mod metrics;
 mod names;
+mod parked;
 mod records;
 mod render;
 mod report;

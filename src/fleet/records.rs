@@ -17,6 +17,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
 use super::allowance::Allowance;
+use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, World};
 use super::standing::Contact;
 use super::store::{FolderLock, Store, StoreError};
@@ -31,6 +32,7 @@ pub(super) struct Records {
     world: Arc<RwLock<Arc<World>>>,
     writer: Writer,
     targets: Targets,
+    parked: Arc<Parked>,
     /// State that is only in memory, by device.
     live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
     /// The file with the time of each device's last poll.
@@ -91,12 +93,16 @@ pub(super) enum Target {
 }
 
 impl Records {
-    /// Opens the records in `dir/store`.
+    /// Opens the records in `dir/store`, for polls on so many connections.
     ///
     /// # Errors
     ///
     /// As [`Store::open`], and [`StoreError::InUse`].
-    pub(super) fn open(dir: PathBuf, poll_interval: Duration) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        dir: PathBuf,
+        poll_interval: Duration,
+        connections: usize,
+    ) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
         let (store, changes) = Store::open(&dir.join("store"))?;
@@ -105,15 +111,21 @@ impl Records {
         let seen = |at| Live { seen: Mutex::new(Some(Seen { at, when: None })), ..Live::default() };
         let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
         let world = Arc::new(RwLock::new(Arc::new(world)));
-        let writer = Writer::start(store, Arc::clone(&world))?;
+        let parked = Parked::new(connections);
+        let writer = Writer::start(store, Arc::clone(&world), Arc::clone(&parked))?;
         let targets = Targets::new(poll_interval);
         let live = RwLock::new(live);
-        Ok(Self { world, writer, targets, live, sightings, poll_interval, _lock: lock })
+        Ok(Self { world, writer, targets, parked, live, sightings, poll_interval, _lock: lock })
     }
 
     /// Returns the records as they are now. Later changes do not reach it.
     pub(super) fn world(&self) -> Arc<World> {
         Arc::clone(&self.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the polls that wait for a change.
+    pub(super) fn parked(&self) -> &Arc<Parked> {
+        &self.parked
     }
 
     /// Runs an act: decides, writes, applies. Acts run one after the other.
@@ -200,7 +212,8 @@ impl Records {
         *locked(&self.live_of(uuid).seen) = Some(Seen { at, when: Some(Instant::now()) });
     }
 
-    /// Returns the time of a device's last poll or report, and whether it is recent: within one and a half poll intervals.
+    /// Returns the time of a device's last poll or report, and whether it is recent: within one and a half poll intervals, or
+    /// its poll still waits.
     pub(super) fn last_seen(&self, world: &World, device: &Device) -> (Option<Timestamp>, Contact) {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&device.uuid).cloned();
         let seen = live.and_then(|live| *locked(&live.seen));
@@ -211,7 +224,8 @@ impl Records {
             Some(when) => Some(when.elapsed()),
             None => Duration::try_from(clock::now().duration_since(at)).ok(),
         };
-        let is_recent = since.is_some_and(|since| since <= self.poll_interval * 3 / 2);
+        let is_recent =
+            since.is_some_and(|since| since <= self.poll_interval * 3 / 2) || self.parked.has(&device.uuid);
         (Some(at), if is_recent { Contact::Recent } else { Contact::Old })
     }
 

@@ -121,7 +121,8 @@ impl Server {
         };
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
-        let opening = tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval));
+        let opening =
+            tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval, config.connections));
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let records = Arc::new(records);
         let path = config.data_dir.join(TOKEN_FILE);
@@ -163,8 +164,18 @@ impl Server {
     /// Serves until `stop` is cancelled, and then for up to 10 s the requests in progress. Every act that was answered is on
     /// disk already, so nothing is left to save.
     pub async fn run(self, stop: CancellationToken) {
+        let stopped = stop.clone();
         let serving =
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
+        // Polls that wait are answered at once when the server stops.
+        let parked = Arc::clone(self.records.parked());
+        let serving = async {
+            let ends = async {
+                stopped.cancelled().await;
+                parked.close();
+            };
+            tokio::join!(serving, ends).0
+        };
         let renewals = async {
             match self.renewal {
                 Some(renewal) => renewal.keep().await,

@@ -8,6 +8,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use super::parked::Parked;
 use super::policy::{Change, Refusal, World};
 use super::store::{Store, StoreError};
 
@@ -74,11 +75,15 @@ impl Writer {
     /// # Errors
     ///
     /// If the machine has no thread for it.
-    pub(super) fn start(store: Store, world: Arc<RwLock<Arc<World>>>) -> Result<Self, StoreError> {
+    pub(super) fn start(
+        store: Store,
+        world: Arc<RwLock<Arc<World>>>,
+        parked: Arc<Parked>,
+    ) -> Result<Self, StoreError> {
         let queue = Arc::new(Queue::default());
         let of_thread = Arc::clone(&queue);
         let dir = store.dir().to_owned();
-        let mut desk = Desk { store: Some(store), dir: dir.clone(), world };
+        let mut desk = Desk { store: Some(store), dir: dir.clone(), world, parked };
         let body = move || {
             while let Some(group) = of_thread.next_group() {
                 desk.run(group);
@@ -145,6 +150,7 @@ struct Desk {
     store: Option<Store>,
     dir: PathBuf,
     world: Arc<RwLock<Arc<World>>>,
+    parked: Arc<Parked>,
 }
 
 impl Desk {
@@ -193,6 +199,7 @@ impl Desk {
             // again.
             store.commit(&changes)?;
             *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
+            self.parked.changed(&changes);
         }
         self.store = Some(store);
         Ok(refusals)
@@ -202,6 +209,7 @@ impl Desk {
     fn reopen(&self) -> Result<Store, StoreError> {
         let (store, changes) = Store::open(&self.dir)?;
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(World::of(changes));
+        self.parked.all_changed();
         tracing::info!("opened the records again after a failed write");
         Ok(store)
     }

@@ -15,7 +15,7 @@ use crate::fleet::records::Records;
 pub(super) async fn page(State(records): State<Arc<Records>>) -> Result<Response, ApiError> {
     let made = tokio::task::spawn_blocking(move || {
         let world = records.world();
-        metrics::page(&world, |device| records.last_seen(&world, device).1)
+        metrics::page(&world, records.parked().count(), |device| records.last_seen(&world, device).1)
     });
     let text = made.await.map_err(|error| ApiError::failed(&error))?;
     Ok(([(CONTENT_TYPE, exposition::CONTENT_TYPE)], text).into_response())
