@@ -17,6 +17,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    #[allow(dead_code, reason = "some tests need another number of connections")]
     pub(crate) async fn open(dir: &Path) -> Self {
         Self::open_for(dir, 1024).await
     }
