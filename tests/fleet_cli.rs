@@ -800,7 +800,7 @@ fn settings_of_the_server() {
     let file = file.to_str().unwrap();
     assert_snapshot!(serve(&["--config", file], &[]), @r"
     --- stderr
-    error: other machines can reach listen = 0.0.0.0:1, but the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or use --allow-remote on a network you trust
+    error: other machines can reach listen = 0.0.0.0:1, but the server has no TLS; set tls_cert and tls_key, or listen on 127.0.0.1 behind a TLS proxy, or use --insecure on a network you trust
     --- exit 78
     ");
     assert_snapshot!(serve(&["--config", bad.to_str().unwrap()], &[]), @r"

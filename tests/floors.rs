@@ -158,7 +158,7 @@ fn one_room_names_each_outside_thing() {
         ("imbl::", &["fleet"]),
         ("bollard::", &["engine"]),
         ("reqwest::", &["http"]),
-        ("rustls::", &["http"]),
+        ("rustls::", &["http", "listen"]),
         ("sd_notify::", &["host"]),
         ("rustix::", &["host", "ownership"]),
         ("clap::", &["cli"]),

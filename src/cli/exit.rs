@@ -204,6 +204,9 @@ impl Exit {
             });
         }
         let error = error.downcast_ref::<FleetError>()?;
+        if matches!(error, FleetError::Tls(_)) {
+            return Some(Self::BadConfig);
+        }
         let is_taken = matches!(error, FleetError::Listen { .. });
         let is_kept = is_taken || error.is_in_use() || error.is_not_ours();
         Some(if is_kept { Self::OtherInstance } else { Self::Unexpected })

@@ -76,9 +76,24 @@ struct Serve {
     /// How long records of the audit trail are kept, 1day to 10years [default: 400days]
     #[arg(long, env = "COTTER_FLEET_AUDIT_TIME", value_name = "TIME")]
     audit_time: Option<String>,
-    /// Allows a --listen address that other machines can reach, although the server has no TLS
-    #[arg(long)]
-    allow_remote: bool,
+    /// The server's certificate and those of its chain, as PEM; read again after a renewal and on SIGHUP
+    #[arg(long, env = "COTTER_FLEET_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// The key of --tls-cert, as PEM
+    #[arg(long, env = "COTTER_FLEET_TLS_KEY", value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// A proxy whose X-Forwarded-For names the client; can be repeated
+    #[arg(
+        long = "trusted-proxy",
+        env = "COTTER_FLEET_TRUSTED_PROXIES",
+        value_name = "IP[/N]",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Option<Vec<String>>,
+    /// Allows a --listen address that other machines can reach, although the server has no TLS; --allow-remote is
+    /// its old name, until the next release
+    #[arg(long, alias = "allow-remote")]
+    insecure: bool,
     /// Settings file (TOML); flags and environment variables override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -131,7 +146,10 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
         connections: serve.connections,
         audit_entries: serve.audit_entries,
         audit_time: serve.audit_time,
-        allow_remote: serve.allow_remote,
+        tls_cert: serve.tls_cert,
+        tls_key: serve.tls_key,
+        trusted_proxies: serve.trusted_proxies,
+        insecure: serve.insecure,
     };
     logging::begin("cotter-fleet", logging::filter("info")?);
     ownership::make_files_private();
@@ -140,6 +158,8 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    // `systemctl reload` does not end a server that has no certificate to read again.
+    let _ignored = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let server = Server::open(config).await?;
     host::notify_ready();
     let running = server.run(stop.clone());

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use super::answers::{Admitted, Answered, Device, Polled, State, Taken};
 use super::error::{CloudError, REGISTRATION};
 use crate::http::header::{DATE, ETAG, HeaderName, IF_NONE_MATCH};
 use crate::http::{Answer, Failure, Http, Method, Request, StatusCode};
@@ -39,53 +40,12 @@ const DELETED: HeaderName = HeaderName::from_static("cotter-device");
 /// The header with which our fleet server says that it takes an account in a report.
 const TAKES: HeaderName = HeaderName::from_static("cotter-takes");
 
+/// How long the answer to a poll may wait for a new target, and whether the cloud honours it (RFC 7240).
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
 /// Longest etag in bytes. A longer one is not sent back, so every poll returns the complete target.
 const LONGEST_ETAG: usize = 1024;
-
-/// A report that the cloud has taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// Whether the cloud also takes the account of a device. Only our own fleet server does.
-    pub takes_accounts: bool,
-}
-
-/// The answer to a probe.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answered {
-    /// Whether the request had the device's uuid and key. Then the cloud accepted them.
-    pub is_known: bool,
-    /// The time of the cloud's clock, from the header `Date`.
-    pub date: Option<String>,
-}
-
-/// The answer to a poll.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum State {
-    /// A balena API answers 304 without an etag if it does not have the device (docs/dev/protocol.md, "Target state").
-    Unchanged {
-        has_etag: bool,
-    },
-    Changed {
-        etag: Option<String>,
-        body: Vec<u8>,
-    },
-}
-
-/// The answer to a registration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Device {
-    pub id: u64,
-}
-
-/// The fleet of a provisioning key, as a Cotter fleet server tells it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Admitted {
-    pub number: u64,
-    pub name: String,
-    /// The commit of the release that a device of the fleet should run.
-    #[serde(default)]
-    pub target: Option<String>,
-}
 
 /// The fields of a registration. There are no others: a version would be compared with the fleet's and could be refused
 /// (docs/dev/protocol.md, "Registration").
@@ -244,7 +204,13 @@ impl Client {
         }
     }
 
-    /// Polls: `GET /device/v3/:uuid/state`. Returns the target if it differs from that of `etag`.
+    /// Returns the longest time for one request.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Polls: `GET /device/v3/:uuid/state`. Returns the target if it differs from that of `etag`. Asks the cloud to `wait`
+    /// for a new one, in whole seconds; most clouds do not.
     ///
     /// # Errors
     ///
@@ -254,25 +220,31 @@ impl Client {
         uuid: &DeviceUuid,
         device_key: &str,
         etag: Option<&str>,
-    ) -> Result<State, CloudError> {
+        wait: Option<Duration>,
+    ) -> Result<Polled, CloudError> {
         let call = "poll";
         let mut request = self.request(Method::GET, &target_of(uuid)).bearer(device_key);
         if let Some(etag) = etag {
             request = request.header(IF_NONE_MATCH, etag);
         }
+        if let Some(wait) = wait {
+            request = request.header(PREFER, &format!("wait={}", wait.as_secs()));
+        }
         let answer = self.sent(call, request).await?;
         self.check_not_deleted(uuid, &answer)?;
-        match answer.status() {
+        let is_honoured = answer.header(&APPLIED).is_some_and(|applied| applied.starts_with("wait"));
+        let state = match answer.status() {
             StatusCode::NOT_MODIFIED if etag.is_some() => {
-                Ok(State::Unchanged { has_etag: answer.header(&ETAG).is_some() })
+                State::Unchanged { has_etag: answer.header(&ETAG).is_some() }
             }
-            StatusCode::NOT_MODIFIED => Err(CloudError::Unknown { endpoint: self.endpoint.clone() }),
+            StatusCode::NOT_MODIFIED => return Err(CloudError::Unknown { endpoint: self.endpoint.clone() }),
             StatusCode::OK => {
                 let etag = answer.header(&ETAG).filter(|etag| etag.len() <= LONGEST_ETAG).map(str::to_owned);
-                Ok(State::Changed { etag, body: self.body(call, answer, LONGEST_TARGET).await? })
+                State::Changed { etag, body: self.body(call, answer, LONGEST_TARGET).await? }
             }
-            _ => Err(self.refused(call, answer).await),
-        }
+            _ => return Err(self.refused(call, answer).await),
+        };
+        Ok(Polled { state, is_honoured })
     }
 
     /// Polls without reading the target. A device that is not registered requests `/ping` instead.

@@ -29,7 +29,7 @@ async fn all_calls(server: &Server, timeout: Duration) -> Vec<(&'static str, Clo
     vec![
         ("registration", client.register(device, "provisioning").await.unwrap_err()),
         ("look-up of the device", client.find(&uuid, KEY).await.unwrap_err()),
-        ("poll", client.state(&uuid, KEY, Some("\"1\"")).await.unwrap_err()),
+        ("poll", client.state(&uuid, KEY, Some("\"1\""), None).await.unwrap_err()),
         ("poll", client.probe(Some(&known)).await.unwrap_err()),
         ("report", client.report(&uuid, KEY, &DeviceReport::default()).await.unwrap_err()),
     ]
@@ -70,7 +70,7 @@ async fn a_good_answer_is_read_up_to_a_limit() {
     assert_eq!(registration.to_string(), expected("registration", 201, 65536));
     let found = client.find(&uuid, KEY).await.unwrap_err();
     assert_eq!(found.to_string(), expected("look-up of the device", 200, 65536));
-    let target = client.state(&uuid, KEY, None).await.unwrap_err();
+    let target = client.state(&uuid, KEY, None, None).await.unwrap_err();
     assert_eq!(target.to_string(), expected("poll", 200, 8_388_608));
     assert!(server.sent() < ENDLESS, "bytes beyond the limit are not read");
 }
@@ -87,7 +87,7 @@ async fn a_slow_body_ends_with_the_deadline_of_the_request() {
     for error in [
         client.register(device, "provisioning").await.map(drop).unwrap_err(),
         client.find(&uuid, KEY).await.map(drop).unwrap_err(),
-        client.state(&uuid, KEY, None).await.map(drop).unwrap_err(),
+        client.state(&uuid, KEY, None, None).await.map(drop).unwrap_err(),
     ] {
         assert_eq!(
             error.to_string(),
@@ -130,8 +130,8 @@ async fn a_poll_follows_redirects_within_its_server_and_a_changing_request_does_
         "/moved" => answer("200 OK", &["ETag: \"2\"".to_owned()], b"{}"),
         _ => redirect(307, "/moved"),
     });
-    let polled = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None).await.unwrap();
-    assert_eq!(polled, State::Changed { etag: Some("\"2\"".to_owned()), body: b"{}".to_vec() });
+    let polled = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None, None).await.unwrap();
+    assert_eq!(polled.state, State::Changed { etag: Some("\"2\"".to_owned()), body: b"{}".to_vec() });
     let report =
         client(&server, Duration::from_secs(30)).report(&uuid(), KEY, &DeviceReport::default()).await;
     let error = report.unwrap_err().to_string();
@@ -142,8 +142,8 @@ async fn a_poll_follows_redirects_within_its_server_and_a_changing_request_does_
 async fn an_etag_that_is_too_long_is_not_kept() {
     let long = format!("\"{}\"", "x".repeat(2000));
     let server = Server::start(move |_| answer("200 OK", &[format!("ETag: {long}")], b"{}"));
-    let polled = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None).await.unwrap();
-    assert_eq!(polled, State::Changed { etag: None, body: b"{}".to_vec() });
+    let polled = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None, None).await.unwrap();
+    assert_eq!(polled.state, State::Changed { etag: None, body: b"{}".to_vec() });
 }
 
 #[tokio::test]
@@ -152,7 +152,8 @@ async fn the_retry_after_of_a_busy_cloud_may_be_seconds_or_a_date() {
     for (headers, after) in [(&["Retry-After: 7"][..], Some(7)), (&date, Some(120)), (&[], None)] {
         let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();
         let server = Server::start(move |_| answer("503 Busy", &headers, b"later\x1b[2J\r\nmore"));
-        let busy = client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None).await.unwrap_err();
+        let busy =
+            client(&server, Duration::from_secs(30)).state(&uuid(), KEY, None, None).await.unwrap_err();
         assert_eq!(busy.retry_after(), after.map(Duration::from_secs));
         let CloudError::Refused { message, .. } = busy else { panic!("{busy}") };
         assert_eq!(message, "later[2J");

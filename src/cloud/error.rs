@@ -76,6 +76,12 @@ impl CloudError {
         matches!(self, Self::Deleted { .. } | Self::Unknown { .. })
     }
 
+    /// Returns whether a proxy may have ended a request that waited for too long.
+    #[must_use]
+    pub fn may_be_cut(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Refused { status: 408 | 502 | 504, .. })
+    }
+
     /// Returns how long the cloud asked us to wait.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {

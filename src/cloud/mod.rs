@@ -3,8 +3,10 @@
 //! Uses the balena device protocol (openBalena, balenaCloud, our own fleet server). It passes targets to the reconciler
 //! and reports to the cloud, and must not decide anything about containers.
 
+mod answers;
 mod client;
 mod error;
+mod parking;
 mod poll;
 mod probe;
 mod register;
@@ -12,7 +14,8 @@ mod registries;
 mod report;
 mod retry;
 
-pub use client::{Admitted, Answered, Client, Registration};
+pub use answers::{Admitted, Answered};
+pub use client::{Client, Registration};
 pub use error::CloudError;
 pub use poll::{Poller, Start, Times};
 pub use probe::{Probe, probe};

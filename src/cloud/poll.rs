@@ -11,9 +11,11 @@ use tracing::{debug, warn};
 use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, Policy, StoredTarget};
 use crate::wire::target_v3;
 
-use super::client::{Client, State};
+use super::answers::{Polled, State};
+use super::client::Client;
 use super::error::CloudError;
-use super::retry::{Retry, with_jitter};
+use super::parking::{Next, Parking};
+use super::retry::{Retry, moment, with_jitter};
 
 /// The state with which polling begins.
 #[derive(Debug, Clone)]
@@ -28,6 +30,8 @@ pub struct Start {
     pub interval: Duration,
     /// Time between polls as set by the target in force; `None` if it sets none.
     pub wanted_interval: Option<Duration>,
+    /// Longest time that a poll asks its cloud to wait for a new target. Zero: none.
+    pub wait: Duration,
 }
 
 /// The clocks. They are used only for the report.
@@ -50,6 +54,7 @@ pub struct Poller {
     poll_now: Arc<Notify>,
     refused: Option<String>,
     doubt: Option<Doubt>,
+    parking: Parking,
 }
 
 /// The last request whether the cloud still has this device, and its answer.
@@ -60,6 +65,10 @@ struct Doubt {
 
 /// Shortest time between two requests whether the cloud still has this device.
 const ASK_EVERY: Duration = Duration::from_secs(3600);
+
+/// Longest time between two attempts to reach a cloud that lets polls wait, whatever the interval: its operators expect
+/// devices to be there.
+const RETURN_WITHIN: Duration = Duration::from_secs(45);
 
 impl Poller {
     /// Creates a poller. It polls once `run` is called.
@@ -72,37 +81,53 @@ impl Poller {
         times: Times,
         poll_now: Arc<Notify>,
     ) -> Self {
-        Self { client, start, target, report, times, poll_now, refused: None, doubt: None }
+        let parking = Parking::new(start.wait, client.timeout());
+        Self { client, start, target, report, times, poll_now, refused: None, doubt: None, parking }
     }
 
-    /// Polls at once, then after every interval plus up to 10 %, and whenever `poll_now` is notified. After a failure
-    /// it waits about 15 s, then longer, up to about one interval, or as long as the cloud asks for. Returns when
-    /// `stop` is cancelled.
+    /// Polls at once, then after every interval plus up to 10 %, and whenever `poll_now` is notified. Where the cloud lets a
+    /// poll wait for a new target, the next one follows within a second instead, and `poll_now` ends a wait. After a failure
+    /// it waits about 15 s, then longer, up to about one interval, or as long as the cloud asks for. Returns when `stop` is
+    /// cancelled.
     ///
     /// A body that cannot be parsed is reported and dropped. The target and its etag stay, so the next poll fetches the
     /// body again.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut retry = Retry::up_to(self.interval());
         loop {
+            let (asked, begun) = (self.parking.ask(), Instant::now());
+            let Start { uuid, device_key, etag, .. } = &self.start;
             let answer = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                answer = self.client.state(&self.start.uuid, &self.start.device_key, self.start.etag.as_deref()) => answer,
+                () = self.poll_now.notified(), if asked.is_some() => {
+                    debug!("asked to poll now");
+                    self.parking.interrupt();
+                    continue;
+                }
+                answer = self.client.state(uuid, device_key, etag.as_deref(), asked) => answer,
             };
+            let took = begun.elapsed();
             let answer = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
                 answer = self.confirmed(answer) => answer,
             };
             let wait = match answer {
-                Ok(state) => {
-                    self.take(state);
-                    retry = Retry::up_to(self.interval());
-                    let wait = with_jitter(self.interval());
+                Ok(polled) => {
+                    let is_new = self.take(polled.state);
+                    let next = self.parking.answered(asked, polled.is_honoured, took, is_new);
+                    retry = Retry::up_to(self.longest_retry());
+                    let wait = self.delay(next);
                     self.report_success(wait);
                     wait
                 }
+                Err(error) if self.parking.is_cut(asked, took, error.may_be_cut()) => {
+                    debug!(%error, "a poll that waited was cut off");
+                    moment()
+                }
                 Err(error) => {
+                    self.parking.failed();
                     let wait = retry.failure(error.retry_after());
                     self.report_failure(&error, retry.failures, wait);
                     wait
@@ -111,17 +136,34 @@ impl Poller {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.poll_now.notified() => debug!("asked to poll now"),
+                () = self.poll_now.notified() => {
+                    debug!("asked to poll now");
+                    self.parking.interrupt();
+                }
                 () = tokio::time::sleep(wait) => {}
             }
         }
     }
 
+    /// Returns how long to wait for the next poll.
+    fn delay(&self, next: Next) -> Duration {
+        match next {
+            Next::Interval => with_jitter(self.interval()),
+            Next::Now => Duration::ZERO,
+            Next::After(delay) => delay.min(self.interval()) + moment(),
+        }
+    }
+
+    /// Returns the longest delay after a failure.
+    fn longest_retry(&self) -> Duration {
+        if self.parking.is_honoured() { self.interval().min(RETURN_WITHIN) } else { self.interval() }
+    }
+
     /// Turns "unchanged" into an error if the cloud has deleted this device. A 304 without an etag may mean that. Only
     /// then is the cloud asked for the device, once an hour at most. If that request fails, "unchanged" stays, unless
     /// the last answer was that the device is deleted.
-    async fn confirmed(&mut self, answer: Result<State, CloudError>) -> Result<State, CloudError> {
-        let Ok(State::Unchanged { has_etag: false }) = answer else {
+    async fn confirmed(&mut self, answer: Result<Polled, CloudError>) -> Result<Polled, CloudError> {
+        let Ok(Polled { state: State::Unchanged { has_etag: false }, .. }) = answer else {
             if answer.is_ok() {
                 self.doubt = None;
             }
@@ -145,25 +187,29 @@ impl Poller {
         self.start.wanted_interval.unwrap_or(self.start.interval)
     }
 
-    fn take(&mut self, state: State) {
+    /// Hands on a target. Returns whether it is another one than before.
+    fn take(&mut self, state: State) -> bool {
         let State::Changed { etag, body } = state else {
             debug!("target unchanged");
-            return;
+            return false;
         };
         let parsed = target_v3::parse(&body, &self.start.uuid, &self.start.policy);
         let text = String::from_utf8(body);
         match (parsed, text) {
             (Ok(target), Ok(body)) => {
                 self.refused = None;
+                let is_new = etag.is_some() && etag != self.start.etag;
                 self.start.etag.clone_from(&etag);
                 self.start.wanted_interval = target.poll_interval;
                 let record = StoredTarget { endpoint: self.client.endpoint().to_owned(), etag, body };
                 let delivered = Delivered { target: Arc::new(target), record: Some(record) };
                 self.target.send_replace(Some(Arc::new(delivered)));
+                return is_new;
             }
             (Err(error), _) => self.refuse(error.to_string()),
             (Ok(_), Err(_)) => self.refuse("it is not UTF-8".to_owned()),
         }
+        false
     }
 
     fn refuse(&mut self, why: String) {
@@ -173,7 +219,11 @@ impl Poller {
         self.refused = Some(why);
     }
 
+    /// Reports an answer, and a next poll after `wait`. If that poll waits at the cloud, the one after it is reported, so that
+    /// the time is not over while it waits.
     fn report_success(&self, wait: Duration) {
+        let parked = self.parking.ask().filter(|_| self.parking.is_honoured()).unwrap_or_default();
+        let wait = wait + parked;
         let error = self
             .refused
             .as_ref()

@@ -1,4 +1,4 @@
-//! Polls of a cloud that does not have this device any more.
+//! Polls of a cloud that does not have this device any more, and of one that lets polls wait.
 
 use super::*;
 use crate::http::Http;
@@ -6,10 +6,17 @@ use crate::http::sample::{Server, answer};
 
 const KEY: &str = "hunter2";
 
-/// Polls twice, the second time because an operator asks, and returns what is then known of the cloud.
-async fn polled_twice(server: &Server) -> CloudReport {
+/// A poller, what it knows of the cloud, and how it is asked to poll and to stop.
+struct Polling {
+    poller: Poller,
+    seen: watch::Receiver<CloudReport>,
+    poll_now: Arc<Notify>,
+    stop: CancellationToken,
+}
+
+fn polling(server: &Server, wait: Duration) -> Polling {
     let (target, report) = (watch::Sender::new(None), watch::Sender::new(CloudReport::default()));
-    let mut seen = report.subscribe();
+    let seen = report.subscribe();
     let (poll_now, stop) = (Arc::new(Notify::new()), CancellationToken::new());
     let start = Start {
         uuid: DeviceUuid::parse("0".repeat(32)).unwrap(),
@@ -18,16 +25,17 @@ async fn polled_twice(server: &Server) -> CloudReport {
         etag: Some("\"1\"".to_owned()),
         interval: Duration::from_secs(3600),
         wanted_interval: None,
+        wait,
     };
-    let times = Times { time_in: |_| String::new(), uptime: || Duration::ZERO };
-    let poller = Poller::new(
-        Client::new(Http::new().unwrap(), &server.url(""), Duration::from_secs(30)),
-        start,
-        target,
-        report,
-        times,
-        Arc::clone(&poll_now),
-    );
+    let times = Times { time_in: |wait| format!("in {} s", wait.as_secs()), uptime: || Duration::ZERO };
+    let client = Client::new(Http::new().unwrap(), &server.url(""), Duration::from_secs(59));
+    let poller = Poller::new(client, start, target, report, times, Arc::clone(&poll_now));
+    Polling { poller, seen, poll_now, stop }
+}
+
+/// Polls twice, the second time because an operator asks, and returns what is then known of the cloud.
+async fn polled_twice(server: &Server) -> CloudReport {
+    let Polling { poller, mut seen, poll_now, stop } = polling(server, Duration::ZERO);
     let both = async {
         for count in 1..=2 {
             seen.wait_for(|report| report.polls.done + report.polls.failed == count).await.unwrap();
@@ -37,6 +45,97 @@ async fn polled_twice(server: &Server) -> CloudReport {
     };
     tokio::join!(poller.run(stop.clone()), both);
     seen.borrow().clone()
+}
+
+/// The wait that each request asked for.
+fn waits(server: &Server) -> Vec<Option<String>> {
+    let wait = |request: &String| {
+        let line = request.split("prefer: ").nth(1)?;
+        Some(line.chars().take_while(|c| !c.is_whitespace() && *c != '|').collect())
+    };
+    server.requests().iter().map(wait).collect()
+}
+
+const HONOURED: [&str; 2] = ["ETag: \"1\"", "Preference-Applied: wait=50"];
+
+fn unchanged(headers: &[&str]) -> crate::http::sample::Say {
+    let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();
+    answer("304 Not Modified", &headers, b"")
+}
+
+/// The interval is an hour, so the second poll is one that follows a wait.
+#[tokio::test]
+async fn one_wait_follows_the_other_where_the_cloud_honours_it() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { poller, mut seen, stop, .. } = polling(&server, Duration::from_secs(50));
+    let both = async {
+        seen.wait_for(|report| report.polls.done == 2).await.unwrap();
+        stop.cancel();
+    };
+    tokio::join!(poller.run(stop.clone()), both);
+    assert_eq!(waits(&server)[..2], [Some("wait=1".to_owned()), Some("wait=50".to_owned())]);
+    let next = seen.borrow().next_poll.clone().unwrap();
+    assert!(
+        ["in 50 s", "in 51 s", "in 52 s"].contains(&next.as_str()),
+        "the wait of the next one counts: {next}"
+    );
+}
+
+#[tokio::test]
+async fn a_cloud_that_does_not_wait_is_polled_at_the_interval() {
+    let server = Server::start(|_| unchanged(&HONOURED[..1]));
+    let Polling { poller, mut seen, stop, .. } = polling(&server, Duration::from_secs(50));
+    let both = async {
+        seen.wait_for(|report| report.polls.done == 1).await.unwrap();
+        stop.cancel();
+    };
+    tokio::join!(poller.run(stop.clone()), both);
+    let next: u64 = seen.borrow().next_poll.clone().unwrap()[3..7].parse().unwrap();
+    assert!((3600..=3960).contains(&next), "{next}");
+}
+
+#[tokio::test]
+async fn an_operator_ends_a_wait() {
+    let server = Server::start(|request| {
+        if request.contains("prefer: ") {
+            std::thread::sleep(Duration::from_secs(40));
+        }
+        unchanged(&HONOURED[..1])
+    });
+    let Polling { poller, mut seen, poll_now, stop } = polling(&server, Duration::from_secs(50));
+    let both = async {
+        while server.requests().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        poll_now.notify_one();
+        seen.wait_for(|report| report.polls.done == 1).await.unwrap();
+        stop.cancel();
+    };
+    tokio::join!(poller.run(stop.clone()), both);
+    assert_eq!(waits(&server), [Some("wait=1".to_owned()), None]);
+}
+
+/// A proxy closes the connection of the second poll while it waits.
+#[tokio::test]
+async fn a_wait_that_was_cut_off_is_no_failure() {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    let server = Server::start(move |_| {
+        if count.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            std::thread::sleep(Duration::from_millis(5200));
+            return crate::http::sample::Say::Whole(Vec::new());
+        }
+        unchanged(&HONOURED)
+    });
+    let Polling { poller, mut seen, stop, .. } = polling(&server, Duration::from_secs(50));
+    let both = async {
+        seen.wait_for(|report| report.polls.done == 3).await.unwrap();
+        stop.cancel();
+    };
+    tokio::join!(poller.run(stop.clone()), both);
+    let report = seen.borrow().clone();
+    assert_eq!((report.polls.failed, report.failures, report.error), (0, 0, None));
+    let (wait, none) = (Some("wait=50".to_owned()), None);
+    assert_eq!(waits(&server)[..4], [wait.clone(), wait.clone(), none, wait]);
 }
 
 #[tokio::test]

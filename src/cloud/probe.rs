@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use tokio::net::{TcpStream, lookup_host};
 
-use super::client::{Answered, Client};
+use super::answers::Answered;
+use super::client::Client;
 use super::error::CloudError;
 use crate::http::{Http, Url};
 use crate::model::Identity;

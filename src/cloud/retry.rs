@@ -42,6 +42,19 @@ impl Retry {
     }
 }
 
+/// Returns a random time of up to a second, so that devices that were answered at the same moment do not poll at the same
+/// moment.
+pub(super) fn moment() -> Duration {
+    let mut once = ExponentialBackoff {
+        initial_interval: Duration::from_millis(500),
+        randomization_factor: 1.0,
+        max_elapsed_time: None,
+        ..ExponentialBackoff::default()
+    };
+    once.reset();
+    once.next_backoff().unwrap_or_default()
+}
+
 /// Returns `interval` plus a random part of up to 10 %.
 pub(super) fn with_jitter(interval: Duration) -> Duration {
     let mut once = ExponentialBackoff {
@@ -70,6 +83,13 @@ mod tests {
         assert_eq!(retry.failure(Some(Duration::from_secs(600))), Duration::from_secs(600));
         retry.success();
         assert!(retry.failure(None) < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_moment_is_at_most_a_second() {
+        let moments: Vec<_> = (0..100).map(|_| moment()).collect();
+        assert!(moments.iter().all(|moment| *moment <= Duration::from_secs(1)), "{moments:?}");
+        assert!(moments.iter().any(|moment| *moment != moments[0]), "{moments:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ const LARGEST_AUTHORITY: u64 = 1 << 20;
 
 pub(super) fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
     let poll_interval = duration("cloud.poll_interval", raw.poll_interval, 1, 24 * 3600)?;
+    let poll_wait = duration("cloud.poll_wait", raw.poll_wait, 0, 300)?;
     let report_interval = duration("cloud.report_interval", raw.report_interval, 1, 3600)?;
     let request_timeout = duration("cloud.request_timeout", raw.request_timeout, 1, 600)?;
     let joining = match (raw.uuid, raw.device_key_file, raw.fleet, raw.provisioning_key_file) {
@@ -52,6 +53,7 @@ pub(super) fn cloud(raw: RawCloud) -> Result<Option<CloudConfig>, ConfigError> {
         authority: raw.ca_file.as_deref().map(authority).transpose()?,
         registries: registries(raw.registries.as_deref().unwrap_or_default())?,
         poll_interval,
+        poll_wait,
         report_interval,
         report_lines: count("cloud.report_lines", raw.report_lines, 0..=20)?,
         request_timeout,

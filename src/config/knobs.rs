@@ -44,6 +44,7 @@ pub(super) const KNOBS: &[Knob] = &[
     text("cloud.ca_file", None),
     text("cloud.registries", Some("")),
     text("cloud.poll_interval", Some("15min")),
+    text("cloud.poll_wait", Some("50s")),
     text("cloud.report_interval", Some("10s")),
     number("cloud.report_lines", Some("20")),
     text("cloud.request_timeout", Some("59s")),

@@ -70,6 +70,8 @@ pub struct CloudConfig {
     /// Image registries that get the device's key, in addition to those that belong to the endpoint.
     pub registries: Vec<String>,
     pub poll_interval: Duration,
+    /// Longest time that a poll waits at a Cotter fleet server for a new target. Zero: none.
+    pub poll_wait: Duration,
     pub report_interval: Duration,
     /// How many of the last lines of a failed service are reported to a Cotter fleet server.
     pub report_lines: usize,

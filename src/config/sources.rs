@@ -83,6 +83,7 @@ pub(super) struct RawCloud {
     pub(super) ca_file: Option<PathBuf>,
     pub(super) registries: Option<String>,
     pub(super) poll_interval: Option<String>,
+    pub(super) poll_wait: Option<String>,
     pub(super) report_interval: Option<String>,
     pub(super) report_lines: Option<usize>,
     pub(super) request_timeout: Option<String>,

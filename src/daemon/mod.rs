@@ -134,8 +134,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
     let wanted_interval = in_force.as_ref().and_then(|delivered| delivered.target.poll_interval);
     wires.target.send_replace(in_force.map(Arc::new));
 
-    let stop = CancellationToken::new();
-    let mut tasks = JoinSet::new();
+    let (stop, mut tasks) = (CancellationToken::new(), JoinSet::new());
     let who = Who { instance: config.instance.as_str().to_owned(), uuid: identity.uuid.to_string() };
     let http = http(&config)?;
     let host = Host::new(&config.runtime_dir, http.clone(), login(&config, &identity), config.policy.clone());
@@ -154,6 +153,7 @@ pub async fn run(config: Config, check: impl Fn() -> Result<(), ConfigError>) ->
             etag,
             interval: cloud.poll_interval,
             wanted_interval,
+            wait: cloud.poll_wait,
         };
         let client = (Client::new(http, &cloud.endpoint, cloud.request_timeout), config.metrics_listen);
         tasks.spawn(talk_to_cloud(client, cloud, start, identity, store, wires, stop.clone()));

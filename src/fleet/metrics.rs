@@ -43,6 +43,8 @@ const ACTS: Family = (
 const COMMITS: Family =
     ("cotter_fleet_commit_seconds", Summary, "Writes to the disk, each with all acts that waited for it.");
 const STORE: Family = ("cotter_fleet_store_up", Gauge, "1 if the last write of the records succeeded.");
+const PARKED: Family =
+    ("cotter_fleet_parked_polls", Gauge, "Polls that wait for a new target of their device.");
 
 /// Devices by number of their fleet and something else.
 type Counts<T> = BTreeMap<(u64, T), usize>;
@@ -52,6 +54,7 @@ pub(super) fn page(
     world: &World,
     requests: &Requests,
     work: &Work,
+    parked: usize,
     contact: impl Fn(&Device) -> Contact,
 ) -> String {
     let mut page = Page::default();
@@ -59,6 +62,7 @@ pub(super) fn page(
     add_devices(&mut page, world, contact);
     add_requests(&mut page, requests);
     add_acts(&mut page, work);
+    page.add(PARKED, [("", vec![], float(parked))]);
     page.into_text()
 }
 
@@ -180,8 +184,8 @@ fn float(count: impl TryInto<u64>) -> f64 {
 
 /// Every family.
 #[cfg(test)]
-const ALL: [Family; 10] =
-    [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT, REQUESTS, DURATION, ACTS, COMMITS, STORE];
+const ALL: [Family; 11] =
+    [BUILD, DEVICES, BY_TARGET, BY_RUNNING, BY_AGENT, REQUESTS, DURATION, ACTS, COMMITS, STORE, PARKED];
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]

@@ -37,7 +37,7 @@ fn the_document_has_every_metric_and_no_other() {
 fn devices_are_counted_by_state_release_and_agent() {
     let world = world(|reported| (reported.running, reported.account) = (Some(1), account(None)));
     let lines = |contact| {
-        let text = page(&world, &Requests::default(), &Work::default(), |_| contact);
+        let text = page(&world, &Requests::default(), &Work::default(), 7, |_| contact);
         let is_wanted = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
         text.lines().filter(is_wanted).map(str::to_owned).collect::<Vec<_>>()
     };
@@ -50,11 +50,12 @@ fn devices_are_counted_by_state_release_and_agent() {
             "cotter_fleet_release_running_devices{fleet=\"lab\",release=\"one\"} 1".to_owned(),
             "cotter_fleet_agent_devices{fleet=\"lab\",version=\"1.2.3\"} 1".to_owned(),
             "cotter_fleet_store_up 1".to_owned(),
+            "cotter_fleet_parked_polls 7".to_owned(),
         ]
     };
     assert_eq!(lines(Contact::Recent), expected("updating"));
     assert_eq!(lines(Contact::Old), expected("offline"));
-    let text = page(&world, &Requests::default(), &Work::default(), |_| Contact::Recent);
+    let text = page(&world, &Requests::default(), &Work::default(), 0, |_| Contact::Recent);
     assert_eq!(text.matches("cotter_fleet_devices{").count(), DeviceState::ALL.len(), "{text}");
 }
 
@@ -65,7 +66,7 @@ fn requests_and_acts_are_counted() {
     work.done.store(3, Ordering::Relaxed);
     work.commits.store(2, Ordering::Relaxed);
     work.commit_micros.store(1_500_000, Ordering::Relaxed);
-    let text = page(&World::default(), &requests, &work, |_| Contact::Never);
+    let text = page(&World::default(), &requests, &work, 0, |_| Contact::Never);
     for line in [
         "cotter_fleet_requests_total{route=\"/ping\",method=\"GET\",status=\"200\"} 1",
         "cotter_fleet_request_duration_seconds_bucket{route=\"/ping\",method=\"GET\",le=\"0.02\"} 0",

@@ -15,12 +15,14 @@ pub mod policy;
 
 mod allowance;
 mod audit_log;
+mod certificate;
 mod clock;
 mod gate;
 mod health;
 mod key_hash;
 mod metrics;
 mod names;
+mod parked;
 mod reach;
 mod record;
 mod records;
@@ -39,6 +41,7 @@ mod tally;
 mod targets;
 mod writer;
 
+pub use certificate::{TlsError, TlsFiles};
 pub use restore::{RestoreError, restore};
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use super::access::{Entry, Scope, Which};
 use super::allowance::Allowance;
 use super::audit_log::{AuditLog, Page, SharedLog};
+use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, World};
 use super::requests::Requests;
 use super::standing::Contact;
@@ -35,6 +36,7 @@ pub(super) struct Records {
     writer: Writer,
     targets: Targets,
     requests: Requests,
+    parked: Arc<Parked>,
     /// State that is only in memory, by device.
     live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
     /// The file with the time of each device's last poll.
@@ -98,12 +100,16 @@ pub(super) enum Target {
 }
 
 impl Records {
-    /// Opens the records in `dir/store`.
+    /// Opens the records in `dir/store`, for polls on so many connections.
     ///
     /// # Errors
     ///
     /// As [`Store::open`], and [`StoreError::InUse`].
-    pub(super) fn open(dir: PathBuf, poll_interval: Duration) -> Result<Self, StoreError> {
+    pub(super) fn open(
+        dir: PathBuf,
+        poll_interval: Duration,
+        connections: usize,
+    ) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
         let (store, changes) = Store::open(&dir)?;
@@ -115,11 +121,24 @@ impl Records {
         let seen = |at| Live { seen: Mutex::new(Some(Seen { at, when: None })), ..Live::default() };
         let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
         let world = Arc::new(RwLock::new(Arc::new(world)));
-        let writer = Writer::start(store, Arc::clone(&world), trail.clone())?;
+        let parked = Parked::new(connections);
+        let writer = Writer::start(store, Arc::clone(&world), trail.clone(), Arc::clone(&parked))?;
         let targets = Targets::new(poll_interval);
         let live = RwLock::new(live);
         let requests = Requests::default();
-        Ok(Self { trail, dir, world, writer, targets, requests, live, sightings, poll_interval, _lock: lock })
+        Ok(Self {
+            trail,
+            dir,
+            world,
+            writer,
+            targets,
+            requests,
+            parked,
+            live,
+            sightings,
+            poll_interval,
+            _lock: lock,
+        })
     }
 
     /// Returns what the writer has done.
@@ -135,6 +154,11 @@ impl Records {
     /// Returns the records as they are now. Later changes do not reach it.
     pub(super) fn world(&self) -> Arc<World> {
         Arc::clone(&self.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns the polls that wait for a change.
+    pub(super) fn parked(&self) -> &Arc<Parked> {
+        &self.parked
     }
 
     /// Runs an act: decides, writes, applies. Acts run one after the other.
@@ -263,7 +287,8 @@ impl Records {
         *locked(&self.live_of(uuid).seen) = Some(Seen { at, when: Some(Instant::now()) });
     }
 
-    /// Returns the time of a device's last poll or report, and whether it is recent: within one and a half poll intervals.
+    /// Returns the time of a device's last poll or report, and whether it is recent: within one and a half poll intervals, or
+    /// its poll still waits.
     pub(super) fn last_seen(&self, world: &World, device: &Device) -> (Option<Timestamp>, Contact) {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&device.uuid).cloned();
         let seen = live.and_then(|live| *locked(&live.seen));
@@ -274,7 +299,8 @@ impl Records {
             Some(when) => Some(when.elapsed()),
             None => Duration::try_from(clock::now().duration_since(at)).ok(),
         };
-        let is_recent = since.is_some_and(|since| since <= self.poll_interval * 3 / 2);
+        let is_recent =
+            since.is_some_and(|since| since <= self.poll_interval * 3 / 2) || self.parked.has(&device.uuid);
         (Some(at), if is_recent { Contact::Recent } else { Contact::Old })
     }
 

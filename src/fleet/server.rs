@@ -14,6 +14,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::certificate::{Renewal, TlsError};
 use super::gate::Gate;
 use super::records::Records;
 use super::settings::{OPERATORS, SPARE};
@@ -61,6 +62,7 @@ pub struct Server {
     gate: Arc<Gate>,
     /// Most records of the audit trail, and how long they are kept.
     audit: (u64, Duration),
+    renewal: Option<Renewal>,
 }
 
 /// Why the server did not start, or ended.
@@ -82,6 +84,9 @@ pub enum FleetError {
         #[source]
         source: io::Error,
     },
+
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 
     #[error("cannot listen on {address}; if another server uses it, choose another address with --listen")]
     Listen {
@@ -118,9 +123,14 @@ impl Server {
     ///
     /// [`FleetError`]; each says what to change.
     pub async fn open(config: Config) -> Result<Self, FleetError> {
+        let renewal = match config.tls {
+            Some(files) => Some(Renewal::open(files).map_err(FleetError::Start)??),
+            None => None,
+        };
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
-        let opening = tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval));
+        let opening =
+            tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval, config.connections));
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let records = Arc::new(records);
         let path = config.data_dir.join(TOKEN_FILE);
@@ -129,6 +139,8 @@ impl Server {
         let gate = Arc::new(Gate::new(Arc::clone(&records), &token, &config.data_dir));
         let listen_error = |source| FleetError::Listen { address: config.listen, source };
         let listener = Listener::tcp(config.listen).map_err(listen_error)?;
+        let listener =
+            listener.with_tls(renewal.as_ref().map(Renewal::tls)).behind(config.trusted_proxies.into());
         let address = listener.address().map_err(listen_error)?;
         let routes = Router::new()
             .merge(device_api::routes())
@@ -140,19 +152,19 @@ impl Server {
             .layer(middleware::from_fn_with_state(Arc::clone(&records), counted))
             .with_state(Arc::clone(&records));
         tracing::info!(
-            url = %format_args!("http://{address}"),
+            url = %format_args!("{}://{address}", if renewal.is_some() { "https" } else { "http" }),
             token_file = %path.display(),
             poll_interval_s = config.poll_interval.as_secs_f64(),
             "fleet server is listening"
         );
-        if !address.ip().is_loopback() {
+        if !address.ip().is_loopback() && renewal.is_none() {
             tracing::warn!(
                 "other machines can reach this server, but it has no TLS: keys and tokens cross the network unencrypted"
             );
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
         let audit = (config.audit_entries, config.audit_time);
-        Ok(Self { listener, address, routes, limits, records, gate, audit })
+        Ok(Self { listener, address, routes, limits, records, gate, audit, renewal })
     }
 
     /// Returns the address that it listens on.
@@ -164,11 +176,28 @@ impl Server {
     /// Serves until `stop` is cancelled, and then for up to 10 s the requests in progress. Every act that was answered is on
     /// disk already, so nothing is left to save.
     pub async fn run(self, stop: CancellationToken) {
+        let stopped = stop.clone();
         let serving =
             listen::serve(self.listener, self.routes, self.limits, Admission::ByRoutes, stop, "fleet");
+        // Polls that wait are answered at once when the server stops.
+        let parked = Arc::clone(self.records.parked());
+        let serving = async {
+            let ends = async {
+                stopped.cancelled().await;
+                parked.close();
+            };
+            tokio::join!(serving, ends).0
+        };
+        let renewals = async {
+            match self.renewal {
+                Some(renewal) => renewal.keep().await,
+                None => std::future::pending().await,
+            }
+        };
         let ended = tokio::select! {
             ended = serving => ended,
             never = keep_up(&self.records, &self.gate, self.audit) => match never {},
+            never = renewals => match never {},
         };
         if ended == Ended::Cut {
             tracing::warn!("stopped with requests in progress");

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::certificate::TlsFiles;
+use crate::listen::Network;
+
 /// Unchecked settings from the file, or from flags and environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -17,9 +20,12 @@ pub struct RawConfig {
     pub connections: Option<usize>,
     pub audit_entries: Option<u64>,
     pub audit_time: Option<String>,
+    pub tls_cert: Option<PathBuf>,
+    pub tls_key: Option<PathBuf>,
+    pub trusted_proxies: Option<Vec<String>>,
     /// Only a flag, so that no file can open the server to a network.
     #[serde(skip)]
-    pub allow_remote: bool,
+    pub insecure: bool,
 }
 
 /// The settings in force. A `Config` exists only if they were checked.
@@ -37,6 +43,10 @@ pub struct Config {
     pub audit_entries: u64,
     /// How long records of the audit trail are kept.
     pub audit_time: Duration,
+    /// The certificate; `None` for a server without TLS.
+    pub tls: Option<TlsFiles>,
+    /// Proxies whose `X-Forwarded-For` names the client.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// The default of `connections`.
@@ -69,9 +79,13 @@ pub enum ConfigError {
     #[error("listen = {given:?} is not an address; write IP:PORT, e.g. 127.0.0.1:7300")]
     Listen { given: String },
     #[error(
-        "other machines can reach listen = {given}, but the server has no TLS; put a TLS proxy in front and listen on 127.0.0.1, or use --allow-remote on a network you trust"
+        "other machines can reach listen = {given}, but the server has no TLS; set tls_cert and tls_key, or listen on 127.0.0.1 behind a TLS proxy, or use --insecure on a network you trust"
     )]
     Remote { given: SocketAddr },
+    #[error("{given} is set, but {missing} is not; TLS needs both: a certificate and its key")]
+    HalfTls { given: &'static str, missing: &'static str },
+    #[error("trusted_proxies: {given:?} is not a network; write IP or IP/N, e.g. 127.0.0.1 or 10.0.0.0/8")]
+    Proxy { given: String },
     #[error("poll_interval = {given:?} is not a duration; write e.g. 30s or 5min")]
     Interval { given: String },
     #[error("poll_interval = {given} is out of range; it must be from 1s to 24h")]
@@ -121,7 +135,10 @@ impl RawConfig {
             connections: self.connections.or(below.connections),
             audit_entries: self.audit_entries.or(below.audit_entries),
             audit_time: self.audit_time.or(below.audit_time),
-            allow_remote: self.allow_remote || below.allow_remote,
+            tls_cert: self.tls_cert.or(below.tls_cert),
+            tls_key: self.tls_key.or(below.tls_key),
+            trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            insecure: self.insecure || below.insecure,
         }
     }
 
@@ -156,7 +173,13 @@ impl RawConfig {
     pub fn check(self) -> Result<Config, ConfigError> {
         let listen = self.listen.unwrap_or_else(|| "127.0.0.1:7300".to_owned());
         let listen: SocketAddr = listen.parse().map_err(|_| ConfigError::Listen { given: listen })?;
-        if !listen.ip().is_loopback() && !self.allow_remote {
+        let tls = match (self.tls_cert, self.tls_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(ConfigError::HalfTls { given: "tls_cert", missing: "tls_key" }),
+            (None, Some(_)) => return Err(ConfigError::HalfTls { given: "tls_key", missing: "tls_cert" }),
+        };
+        if !listen.ip().is_loopback() && tls.is_none() && !self.insecure {
             return Err(ConfigError::Remote { given: listen });
         }
         let poll_interval = match self.poll_interval {
@@ -185,7 +208,20 @@ impl RawConfig {
                 .filter(|time| AUDIT_TIME_RANGE.contains(time))
                 .ok_or(ConfigError::AuditTime { given: text })?,
         };
-        Ok(Config { listen, data_dir, poll_interval, connections, audit_entries, audit_time })
+        let proxies = self.trusted_proxies.unwrap_or_default();
+        let proxies =
+            proxies.into_iter().map(|given| given.parse().map_err(|_| ConfigError::Proxy { given }));
+        let trusted_proxies = proxies.collect::<Result<_, _>>()?;
+        Ok(Config {
+            listen,
+            data_dir,
+            poll_interval,
+            connections,
+            audit_entries,
+            audit_time,
+            tls,
+            trusted_proxies,
+        })
     }
 }
 
@@ -196,9 +232,9 @@ mod tests {
     #[test]
     fn the_shipped_file_says_the_defaults() {
         let shipped = RawConfig::parse(include_str!("../../config/fleet.toml")).unwrap();
-        let spoken = RawConfig { allow_remote: true, ..shipped.clone() };
+        let spoken = shipped.clone();
         assert!(spoken.listen.is_some() && spoken.data_dir.is_some() && spoken.poll_interval.is_some());
-        assert!(spoken.connections.is_some());
+        assert!(spoken.connections.is_some() && spoken.trusted_proxies.is_some());
         assert!(spoken.audit_entries.is_some() && spoken.audit_time.is_some());
         assert_eq!(shipped.check().unwrap(), RawConfig::default().check().unwrap());
         let defaults = Config {
@@ -208,6 +244,8 @@ mod tests {
             connections: 1024,
             audit_entries: 100_000,
             audit_time: Duration::from_secs(34_560_000),
+            tls: None,
+            trusted_proxies: Vec::new(),
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }
@@ -229,15 +267,24 @@ mod tests {
             ("audit_time = \"long\"", "write a time such as 400days"),
             ("pol_interval = \"1s\"", "unknown field"),
             ("allow_remote = true", "unknown field"),
+            ("insecure = true", "unknown field"),
+            ("tls_cert = \"a\"", "tls_cert is set, but tls_key is not"),
+            ("tls_key = \"a\"", "tls_key is set, but tls_cert is not"),
+            ("trusted_proxies = [\"127.0.0.1\", \"here\"]", "\"here\" is not a network"),
             ("\nlisten = 7300", "line 2 of the settings file"),
             ("listen", "line 1 of the settings file"),
         ] {
             let error = RawConfig::parse(text).and_then(RawConfig::check).unwrap_err();
             assert!(error.to_string().contains(expected), "{text}: {error}");
         }
-        let remote =
-            RawConfig { listen: Some("0.0.0.0:7300".into()), allow_remote: true, ..RawConfig::default() };
-        assert!(remote.check().is_ok());
+        for text in ["", "tls_cert = \"a\"\ntls_key = \"b\""] {
+            let remote = RawConfig {
+                listen: Some("0.0.0.0:7300".into()),
+                insecure: text.is_empty(),
+                ..RawConfig::parse(text).unwrap()
+            };
+            assert!(remote.check().is_ok(), "{text}");
+        }
     }
 
     /// Without a set number there are as many connections as files allow; with one, exactly that number or an error.

@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::audit_log::SharedLog;
+use super::parked::Parked;
 use super::policy::{Change, Refusal, World};
 use super::store::{Store, StoreError};
 use crate::model::with_causes;
@@ -103,12 +104,14 @@ impl Writer {
         store: Store,
         world: Arc<RwLock<Arc<World>>>,
         trail: SharedLog,
+        parked: Arc<Parked>,
     ) -> Result<Self, StoreError> {
         let queue = Arc::new(Queue::default());
         let of_thread = Arc::clone(&queue);
         let dir = store.dir().to_owned();
         let work = Arc::new(Work::default());
-        let mut desk = Desk { store: Some(store), dir: dir.clone(), world, trail, work: Arc::clone(&work) };
+        let mut desk =
+            Desk { store: Some(store), dir: dir.clone(), world, trail, parked, work: Arc::clone(&work) };
         let body = move || {
             while let Some(group) = of_thread.next_group() {
                 desk.run(group);
@@ -181,6 +184,7 @@ struct Desk {
     world: Arc<RwLock<Arc<World>>>,
     trail: SharedLog,
     work: Arc<Work>,
+    parked: Arc<Parked>,
 }
 
 impl Desk {
@@ -239,6 +243,7 @@ impl Desk {
             add(&self.work.commits, 1);
             add(&self.work.commit_micros, micros);
             *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(world);
+            self.parked.changed(&changes);
         }
         self.store = Some(store);
         Ok(refusals)
@@ -250,6 +255,7 @@ impl Desk {
         let (store, changes) = Store::open(&self.dir)?;
         self.trail.set(Some(store.audit_log()));
         *self.world.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(World::of(changes));
+        self.parked.all_changed();
         tracing::info!("opened the records again after a failed write");
         Ok(store)
     }

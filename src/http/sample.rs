@@ -119,8 +119,8 @@ fn serve(
     }
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
+    log.lock().unwrap().requests.push(request.clone());
     let said = answer(&request);
-    log.lock().unwrap().requests.push(request);
     match said {
         Say::Whole(whole) => stream.write_all(&whole).ok(),
         Say::Endless(head, piece) => {

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use axum::http::HeaderMap;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use super::Limits;
-use super::listener::Peer;
+use super::listener::{self, Peer};
+use super::proxies::{self, Network};
 
 /// The kind of place that a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +29,8 @@ pub struct Busy;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) limits: Limits,
+    /// Proxies that name their clients.
+    pub(super) proxies: Arc<[Network]>,
     begun: Instant,
     ordinary: AtomicUsize,
     privileged: AtomicUsize,
@@ -41,10 +45,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(limits: Limits, proxies: Arc<[Network]>) -> Self {
         let kib = |bytes: usize| Arc::new(Semaphore::new(bytes >> 10));
         Self {
             limits,
+            proxies,
             begun: Instant::now(),
             ordinary: AtomicUsize::new(0),
             privileged: AtomicUsize::new(0),
@@ -115,6 +120,8 @@ const CLOSED: u8 = u8::MAX;
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
+    /// The group of the client: that of the peer, or of the client behind a trusted proxy.
+    group: AtomicU64,
     phase: AtomicU8,
     /// When the phase began, in milliseconds since the server started.
     since: AtomicU64,
@@ -129,6 +136,7 @@ impl Connection {
         let connection = Self {
             shared,
             peer,
+            group: AtomicU64::new(peer.group),
             phase: AtomicU8::new(Phase::New as u8),
             since: AtomicU64::new(0),
             place: AtomicU8::new(NONE),
@@ -136,6 +144,22 @@ impl Connection {
         };
         connection.enter(Phase::New);
         connection
+    }
+
+    /// Returns the group whose connections make room together.
+    pub(super) fn group(&self) -> u64 {
+        self.group.load(Ordering::Relaxed)
+    }
+
+    /// Finds out whose request this is. A connection of a trusted proxy counts for that client until its next request.
+    pub(super) fn client(&self, headers: &HeaderMap) -> Option<IpAddr> {
+        let address = self.peer.address?;
+        if !self.peer.is_proxy {
+            return Some(address);
+        }
+        let client = proxies::client(address, &self.shared.proxies, headers);
+        self.group.store(listener::group(client), Ordering::Relaxed);
+        Some(client)
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -241,7 +265,10 @@ impl Drop for Connection {
 
 /// A request in progress, for its route: an extension of the request.
 #[derive(Debug, Clone)]
-pub struct Visit(pub(super) Arc<Connection>);
+pub struct Visit {
+    pub(super) connection: Arc<Connection>,
+    pub(super) client: Option<IpAddr>,
+}
 
 impl Visit {
     /// Gives the request a place until its response is sent. A request that has one keeps it.
@@ -250,20 +277,19 @@ impl Visit {
     ///
     /// [`Busy`] if all places of this rank are taken. Then answer with 503 and `Retry-After`.
     pub fn admit(&self, rank: Rank) -> Result<Admitted, Busy> {
-        self.0.admit(rank).map(|()| Admitted(Arc::clone(&self.0)))
-    }
-
-    /// Returns the address of the peer, over TCP.
-    #[cfg(any(feature = "server", test))]
-    #[must_use]
-    pub fn peer_address(&self) -> Option<IpAddr> {
-        self.0.peer.address
+        self.connection.admit(rank).map(|()| Admitted(Arc::clone(&self.connection)))
     }
 
     /// Returns whether the peer is root or the user of this process; never over TCP.
     #[must_use]
     pub fn is_privileged(&self) -> bool {
-        self.0.peer.is_privileged
+        self.connection.peer.is_privileged
+    }
+
+    /// Returns the address of the client: the peer's, or the one that a trusted proxy names. `None` over a unix socket.
+    #[must_use]
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client
     }
 }
 
@@ -272,8 +298,9 @@ impl Visit {
     /// A request of a privileged user, for tests of routes.
     pub(crate) fn privileged() -> Self {
         let limits = super::tests::LIMITS;
-        let peer = Peer { user: Some(0), group: 0, is_privileged: true, address: None };
-        Self(Arc::new(Connection::new(Arc::new(Shared::new(limits)), peer)))
+        let peer = Peer { user: Some(0), address: None, is_proxy: false, group: 0, is_privileged: true };
+        let shared = Arc::new(Shared::new(limits, Arc::from([])));
+        Self { connection: Arc::new(Connection::new(shared, peer)), client: None }
     }
 }
 
@@ -297,7 +324,7 @@ mod tests {
 
     #[test]
     fn a_connection_can_be_closed_before_and_after_a_request_with_a_place() {
-        let Visit(connection) = Visit::privileged();
+        let Visit { connection, .. } = Visit::privileged();
         assert_eq!(connection.admit(Rank::Privileged), Ok(()));
         assert!(!connection.close());
         connection.leave();

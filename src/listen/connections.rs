@@ -97,7 +97,7 @@ struct Candidate {
 impl Candidate {
     fn of(connection: &Connection) -> Self {
         Self {
-            group: connection.peer.group,
+            group: connection.group(),
             is_admitted: connection.is_admitted(),
             was_admitted: connection.was_admitted(),
             since: connection.since(),

@@ -4,9 +4,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, UnixListener};
+
+use super::proxies::{Network, is_in};
+#[cfg(feature = "server")]
+use super::tls::{Tls, TlsStream};
 
 /// The kernel's buffers of one TCP connection, in bytes; the kernel doubles it for its own needs. By default they grow to
 /// megabytes, and count as memory of the unit.
@@ -15,16 +20,24 @@ const SENT: u32 = 64 << 10;
 /// Most connections that wait in the kernel to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// One type for all kinds of sockets, because a generic server would be 20 KB of code for each.
+/// Accepts connections. One type for all kinds of sockets, because a generic server would be 20 KB of code for each.
 #[derive(Debug)]
-pub enum Listener {
+pub struct Listener {
+    socket: Socket,
+    #[cfg(feature = "server")]
+    tls: Option<Tls>,
+    proxies: Arc<[Network]>,
+}
+
+#[derive(Debug)]
+enum Socket {
     Unix(UnixListener),
     Tcp(TcpListener),
 }
 
 impl From<UnixListener> for Listener {
     fn from(listener: UnixListener) -> Self {
-        Self::Unix(listener)
+        Self::new(Socket::Unix(listener))
     }
 }
 
@@ -38,15 +51,26 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Io for S {}
 pub(super) struct Peer {
     /// The user of the peer, over a unix socket.
     pub(super) user: Option<u32>,
+    /// The address of the peer, over TCP.
+    pub(super) address: Option<IpAddr>,
+    /// Whether the peer is a proxy that names its clients.
+    pub(super) is_proxy: bool,
     /// The group of the connection: all connections of one user or address. The largest group makes room first.
     pub(super) group: u64,
     /// Whether the peer is root or the user of this process.
     pub(super) is_privileged: bool,
-    /// Its address, over TCP.
-    pub(super) address: Option<IpAddr>,
 }
 
 impl Listener {
+    fn new(socket: Socket) -> Self {
+        Self {
+            socket,
+            #[cfg(feature = "server")]
+            tls: None,
+            proxies: Arc::from([]),
+        }
+    }
+
     /// Listens at a TCP address, with small kernel buffers for its connections.
     ///
     /// # Errors
@@ -59,7 +83,25 @@ impl Listener {
         socket.set_recv_buffer_size(RECEIVED)?;
         socket.set_send_buffer_size(SENT)?;
         socket.bind(address)?;
-        socket.listen(BACKLOG).map(Self::Tcp)
+        Ok(Self::new(Socket::Tcp(socket.listen(BACKLOG)?)))
+    }
+
+    /// Expects TLS on each TCP connection.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// Believes `X-Forwarded-For` of peers in these networks. They are proxies.
+    #[must_use]
+    pub fn behind(self, proxies: Arc<[Network]>) -> Self {
+        Self { proxies, ..self }
+    }
+
+    /// Returns the networks of trusted proxies.
+    pub(super) fn proxies(&self) -> &Arc<[Network]> {
+        &self.proxies
     }
 
     /// Returns the address of a TCP listener.
@@ -68,20 +110,26 @@ impl Listener {
     ///
     /// The system's own; a unix socket has none.
     pub fn address(&self) -> io::Result<SocketAddr> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr(),
-            Self::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
+        match &self.socket {
+            Socket::Tcp(listener) => listener.local_addr(),
+            Socket::Unix(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
-    /// Accepts the next connection. Dropping the future loses none.
+    /// Accepts the next connection. Dropping the future loses none. A TLS handshake is a part of reading from the
+    /// connection, so a connection whose handshake does not end is like one that sends nothing.
     pub(super) async fn accept(&self) -> io::Result<(Box<dyn Io>, Peer)> {
-        match self {
-            Self::Tcp(listener) => {
+        match &self.socket {
+            Socket::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                Ok((Box::new(stream), Peer::at(address.ip())))
+                let peer = Peer::at(address.ip(), &self.proxies);
+                #[cfg(feature = "server")]
+                if let Some(tls) = &self.tls {
+                    return Ok((Box::new(TlsStream::new(stream, tls)), peer));
+                }
+                Ok((Box::new(stream), peer))
             }
-            Self::Unix(listener) => {
+            Socket::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
                 let user = stream.peer_cred().ok().map(|peer| peer.uid());
                 Ok((Box::new(stream), Peer::user(user)))
@@ -90,15 +138,22 @@ impl Listener {
     }
 }
 
+/// Returns the group of the connections of an address. The addresses of one IPv6 /64 network are one group, because they
+/// belong to one site or one machine.
+pub(super) fn group(address: IpAddr) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.hash(&mut hasher),
+        IpAddr::V6(address) => address.segments()[..4].hash(&mut hasher),
+    }
+    hasher.finish()
+}
+
 impl Peer {
-    /// Puts the addresses of one IPv6 /64 network in one group, because they belong to one site or one machine.
-    fn at(address: IpAddr) -> Self {
-        let mut hasher = DefaultHasher::new();
-        match address.to_canonical() {
-            IpAddr::V4(address) => address.hash(&mut hasher),
-            IpAddr::V6(address) => address.segments()[..4].hash(&mut hasher),
-        }
-        Self { user: None, group: hasher.finish(), is_privileged: false, address: Some(address) }
+    fn at(address: IpAddr, proxies: &[Network]) -> Self {
+        let address = address.to_canonical();
+        let is_proxy = is_in(proxies, address);
+        Self { user: None, address: Some(address), is_proxy, group: group(address), is_privileged: false }
     }
 
     /// Groups clients by their user. Those whose user is unknown are one group, without privileges.
@@ -106,7 +161,7 @@ impl Peer {
         let user = user.unwrap_or(u32::MAX);
         let is_own = || std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == user);
         let is_privileged = user == 0 || is_own();
-        Self { user: Some(user), group: user.into(), is_privileged, address: None }
+        Self { user: Some(user), address: None, is_proxy: false, group: user.into(), is_privileged }
     }
 }
 
@@ -116,7 +171,7 @@ mod tests {
 
     #[test]
     fn addresses_of_one_site_are_one_group() {
-        let at = |address: &str| Peer::at(address.parse().unwrap()).group;
+        let at = |address: &str| group(address.parse().unwrap());
         assert_eq!(at("2001:db8:1:2::1"), at("2001:db8:1:2:ffff::9"));
         assert_eq!(at("192.0.2.1"), at("::ffff:192.0.2.1"));
         assert_ne!(at("2001:db8:1:2::1"), at("2001:db8:1:3::1"));

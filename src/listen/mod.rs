@@ -14,11 +14,16 @@ mod connections;
 mod json;
 mod listener;
 mod overload;
+mod proxies;
 mod serve;
 mod service;
 mod stream;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "server")]
+mod tls;
+#[cfg(feature = "server")]
+mod validity;
 
 use std::time::Duration;
 
@@ -26,8 +31,11 @@ pub use admission::{Admitted, Busy, Rank, Visit};
 pub use body::{Received, Unread};
 pub use json::{from_json, may_be_json};
 pub use listener::Listener;
+pub use proxies::{Network, NoNetwork};
 pub use serve::{Ended, serve};
 pub use service::Admission;
+#[cfg(feature = "server")]
+pub use tls::{BadPair, Certificate, Tls};
 
 /// Seconds after which a client that was refused may try again, for `Retry-After`.
 pub const RETRY_AFTER: u64 = 5;

@@ -45,7 +45,7 @@ pub async fn serve(
     name: &'static str,
 ) -> Ended {
     let mut server = Server {
-        shared: Arc::new(Shared::new(limits)),
+        shared: Arc::new(Shared::new(limits, Arc::clone(listener.proxies()))),
         routes: TowerToHyperService::new(routes),
         admission,
         connections: Connections::default(),

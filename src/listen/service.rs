@@ -52,7 +52,8 @@ impl Service<Request<Incoming>> for Routes {
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         self.connection.enter(Phase::Serving);
         let serving = Serving(Arc::clone(&self.connection));
-        let visit = Visit(Arc::clone(&self.connection));
+        let client = self.connection.client(request.headers());
+        let visit = Visit { connection: Arc::clone(&self.connection), client };
         let has_body = !request.body().is_end_stream();
         // If there is a Content-Length, too, hyper uses this one, and the connection must then be closed (RFC 9112,
         // 6.3): a proxy may have seen another end of the request. hyper has dropped the length by now, so every

@@ -62,6 +62,11 @@ impl Stream {
             self.stalled = None;
             return wrote;
         }
+        self.not_taken(context)
+    }
+
+    /// Fails if the client has taken nothing, or not everything, for too long.
+    fn not_taken<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         let (limits, now) = (self.connection.shared.limits, Instant::now());
         let stalled = *self.stalled.get_or_insert(now) + limits.stalled;
         let behind = *self.behind.get_or_insert(now);
@@ -118,8 +123,12 @@ impl AsyncWrite for Stream {
 
     /// hyper flushes after everything is written.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut *self.io).poll_flush(context))?;
-        self.behind = None;
+        // Encrypted bytes may wait here for the client.
+        match Pin::new(&mut *self.io).poll_flush(context) {
+            Poll::Ready(flushed) => flushed?,
+            Poll::Pending => return self.not_taken(context),
+        }
+        (self.stalled, self.behind) = (None, None);
         self.connection.sent();
         // hyper may have asked for the next request before this one was sent, and does not ask again.
         let deadline = self.connection.read_deadline();
@@ -129,7 +138,10 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.draining.is_none() {
-            ready!(Pin::new(&mut *self.io).poll_shutdown(context))?;
+            match Pin::new(&mut *self.io).poll_shutdown(context) {
+                Poll::Ready(ended) => ended?,
+                Poll::Pending => return self.not_taken(context),
+            }
             self.draining = Some((Instant::now() + DRAIN, DRAINED));
             self.connection.enter(Phase::Idle);
         }

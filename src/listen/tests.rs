@@ -21,7 +21,7 @@ use super::*;
 /// Times that no test reaches by chance.
 const LONG: Duration = Duration::from_secs(60);
 /// A time that is over soon.
-const SOON: Duration = Duration::from_millis(200);
+pub(super) const SOON: Duration = Duration::from_millis(200);
 
 pub(super) const LIMITS: Limits = Limits {
     ordinary: 4,
@@ -39,25 +39,29 @@ pub(super) const LIMITS: Limits = Limits {
 };
 
 /// More than any socket takes.
-const LARGE: usize = 64 << 20;
+pub(super) const LARGE: usize = 64 << 20;
 /// What the routes below read of a body at most.
 const LARGEST: usize = 4 << 10;
 
 /// A server whose clients tell their rank by a header, as keys do: `a` admits as an ordinary client, `b` as a privileged one.
-struct Server {
-    address: SocketAddr,
+pub(super) struct Server {
+    pub(super) address: SocketAddr,
     stop: CancellationToken,
     tasks: JoinSet<Ended>,
 }
 
 impl Server {
     fn start(limits: Limits) -> Self {
-        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self::start_at(Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap(), limits)
+    }
+
+    pub(super) fn start_at(listener: Listener, limits: Limits) -> Self {
         let address = listener.address().unwrap();
         let routes = Router::new()
             .route("/echo", any(echo))
             .route("/endless", get(endless))
             .route("/late", get(late))
+            .route("/client", get(client))
             .route(
                 "/large",
                 get(async |Extension(v): Extension<Visit>| admit(&v, "a").map(|_| "x".repeat(LARGE))),
@@ -79,7 +83,7 @@ impl Server {
         all(self.open(text).await).await
     }
 
-    async fn end(mut self) -> Ended {
+    pub(super) async fn end(mut self) -> Ended {
         self.stop.cancel();
         self.tasks.join_next().await.unwrap().unwrap()
     }
@@ -128,6 +132,12 @@ async fn endless(Extension(visit): Extension<Visit>, request: Request) -> Result
     let key = request.headers().get("key").and_then(|key| key.to_str().ok()).unwrap_or_default();
     admit(&visit, key)?;
     Ok(Body::from_stream(stream::iter([Ok::<_, io::Error>("begun")]).chain(stream::pending())))
+}
+
+/// Says who asks.
+async fn client(Extension(visit): Extension<Visit>) -> Result<String, Response> {
+    admit(&visit, "a")?;
+    Ok(visit.client().map_or_else(|| "nobody".to_owned(), |client| client.to_string()))
 }
 
 /// A response whose second half comes when nothing has come for long.
@@ -337,6 +347,53 @@ async fn bodies_share_a_budget() {
         assert_eq!(status(&server.ask(&head("a", 1 << 10)).await), "408");
     }
     assert_eq!(status(&server.ask(&post("a", 3 << 10)).await), "200");
+    assert_eq!(server.end().await, Ended::Complete);
+}
+
+/// Sends a request and reads its answer, whose body is one line without an end.
+async fn who(stream: &mut TcpStream, forwarded: &str) -> String {
+    let request = format!("GET /client HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: {forwarded}\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut received = Vec::new();
+    loop {
+        let text = String::from_utf8(received.clone()).unwrap();
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && head.contains(&format!("content-length: {}", body.len()))
+        {
+            return body.to_owned();
+        }
+        assert_ne!(stream.read_buf(&mut received).await.unwrap_or(0), 0, "closed after {text:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_names_its_clients_and_nobody_else_does() {
+    for (proxy, expected) in [("127.0.0.0/8", "192.0.2.1"), ("127.0.0.2", "127.0.0.1")] {
+        let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = Server::start_at(listener.behind([proxy.parse().unwrap()].into()), LIMITS);
+        let mut stream = server.open("").await;
+        assert_eq!(who(&mut stream, "198.51.100.1, 192.0.2.1").await, expected, "{proxy}");
+        drop(stream);
+        assert_eq!(server.end().await, Ended::Complete);
+    }
+}
+
+/// The oldest connection is that of a client that has only this one, behind the same proxy as another that has many.
+#[tokio::test]
+async fn clients_behind_a_proxy_make_room_by_their_own_number() {
+    let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = Server::start_at(listener.behind(["127.0.0.1".parse().unwrap()].into()), LIMITS);
+    let mut lone = server.open("").await;
+    assert_eq!(who(&mut lone, "192.0.2.1").await, "192.0.2.1");
+    let mut many = Vec::new();
+    for _ in 0..20 {
+        let mut stream = server.open("").await;
+        assert_eq!(who(&mut stream, "192.0.2.2").await, "192.0.2.2");
+        many.push(stream);
+    }
+    assert_eq!(all(many.remove(0)).await, "", "the oldest of the many was closed");
+    assert_eq!(who(&mut lone, "192.0.2.1").await, "192.0.2.1", "the lone one is still open");
+    drop((lone, many));
     assert_eq!(server.end().await, Ended::Complete);
 }
 

@@ -63,6 +63,7 @@ provisioning_key_file = "{key}"
 device_type = "generic-amd64"
 device_name = "{device}"
 poll_interval = "1s"
+poll_wait = "1s"
 "#,
             dir = dir.display(),
             socket = lab.docker().socket().display(),

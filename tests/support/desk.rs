@@ -17,8 +17,15 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
+    #[allow(dead_code, reason = "some tests need another number of connections")]
     pub(crate) async fn open(dir: &Path) -> Self {
+        Self::open_for(dir, 1024).await
+    }
+
+    /// With so many connections of devices.
+    pub(crate) async fn open_for(dir: &Path, connections: usize) -> Self {
         let raw = RawConfig {
+            connections: Some(connections),
             listen: Some("127.0.0.1:0".into()),
             data_dir: Some(dir.to_owned()),
             poll_interval: Some("5s".into()),

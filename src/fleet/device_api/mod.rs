@@ -4,6 +4,7 @@
 //! The key is in the head of a request. A request is admitted once its key is verified, and only then is its body read: see
 //! [`crate::listen`].
 
+mod prefer;
 mod register;
 mod state;
 

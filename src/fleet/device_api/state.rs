@@ -1,6 +1,7 @@
 //! Serves targets and stores reports (docs/dev/protocol.md, "Target state" and "Reports: answers").
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
@@ -8,16 +9,34 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::Value;
+use tokio::time::Instant;
 
-use super::{DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, read};
-use crate::fleet::policy::{Reported, World};
+use super::{DELETED, LARGEST_REPORT, NotServed, TAKES_ACCOUNTS, failed, key_of, key_required, prefer, read};
+use crate::fleet::parked::{Place, Woken};
+use crate::fleet::policy::{KeyHash, Reported, World};
 use crate::fleet::records::{ActError, Records, Target};
 use crate::fleet::{clock, render, report};
 use crate::listen::{Rank, Received, Visit};
 use crate::model::DeviceUuid;
 
-/// Serves the target of a device. All devices repeat this request, so an unchanged target costs two hashes and a
-/// few look-ups.
+/// What a poll asks for. Kept while it waits, so it has nothing else of the request.
+struct Poll {
+    uuid: Option<DeviceUuid>,
+    key: Option<KeyHash>,
+    /// The etags that the device has.
+    knows: Option<String>,
+}
+
+/// The result of a look at the records.
+enum Looked {
+    /// The device, which is in this fleet, has its target already. The response says so.
+    Same { fleet: u64, response: Response },
+    /// Any other response.
+    Answered(Response),
+}
+
+/// Serves the target of a device. With `Prefer: wait=N` the answer to a device that has its target already comes when that
+/// changes, or after N seconds.
 pub(super) async fn get(
     State(records): State<Arc<Records>>,
     Extension(visit): Extension<Visit>,
@@ -25,32 +44,77 @@ pub(super) async fn get(
     query: RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    let world = records.world();
-    let uuid = DeviceUuid::parse(&uuid).ok();
-    let Some(device) = uuid.as_ref().and_then(|uuid| world.device(uuid)) else {
-        // An unknown or deleted device gets "no change" with any key, so that its containers keep running.
-        let bar = uuid.as_ref().and_then(|uuid| world.bar(uuid));
-        let is_it = bar.is_some_and(|bar| key_of(&headers, &query).as_ref() == Some(&bar.device.key));
-        let unchanged = StatusCode::NOT_MODIFIED;
-        return if is_it { (unchanged, DELETED).into_response() } else { unchanged.into_response() };
-    };
-    if key_of(&headers, &query).as_ref() != Some(&device.key) {
-        return StatusCode::UNAUTHORIZED.into_response();
-    }
-    if let Err(busy) = visit.admit(Rank::Ordinary) {
-        return NotServed::from(busy).into_response();
-    }
-    let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok());
-    let target = records.target(device, &world, |etag| knows.is_some_and(|tags| render::is_same(tags, etag)));
-    records.saw(&device.uuid, clock::now());
-    match target {
-        Ok(Target::Same { etag }) => (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response(),
-        Ok(Target::New { etag, body, length }) => {
-            let head = [(CONTENT_TYPE, "application/json; charset=utf-8")];
-            ([(ETAG, etag)], head, [(CONTENT_LENGTH, length)], body).into_response()
+    let knows = headers.get(IF_NONE_MATCH).and_then(|tags| tags.to_str().ok()).map(str::to_owned);
+    let poll = Poll { uuid: DeviceUuid::parse(&uuid).ok(), key: key_of(&headers, &query), knows };
+    let Some(seconds) = prefer::wait(&headers) else { return poll.look(&records, &visit).into_response() };
+    drop((uuid, query, headers));
+    let deadline = Instant::now() + Duration::from_secs(seconds);
+    let applied = |response: Response| ([prefer::applied(seconds)], response).into_response();
+    let mut place: Option<(Place, u64)> = None;
+    loop {
+        let (fleet, response) = match poll.look(&records, &visit) {
+            Looked::Same { fleet, response } => (fleet, response),
+            Looked::Answered(response) if response.status() == StatusCode::OK => return applied(response),
+            Looked::Answered(response) => return response,
+        };
+        if let Some((place, _)) = place.take().filter(|(_, of)| *of == fleet) {
+            drop(response);
+            if place.wait(deadline).await == Woken::Over {
+                return applied(poll.look(&records, &visit).into_response());
+            }
+            continue;
         }
-        Ok(Target::TooOften { wait }) => NotServed::TooOften(wait).into_response(),
-        Err(error) => failed(&error),
+        // It takes a place and then looks again, so that it misses no change.
+        let entered = poll.uuid.as_ref().and_then(|uuid| records.parked().enter(uuid, fleet));
+        let Some(entered) = entered else { return response };
+        place = Some((entered, fleet));
+    }
+}
+
+impl Poll {
+    /// Answers from the records as they are. All devices repeat this, so an unchanged target costs two hashes and a few
+    /// look-ups.
+    fn look(&self, records: &Records, visit: &Visit) -> Looked {
+        let world = records.world();
+        let Some(device) = self.uuid.as_ref().and_then(|uuid| world.device(uuid)) else {
+            // An unknown or deleted device gets "no change" with any key, so that its containers keep running.
+            let bar = self.uuid.as_ref().and_then(|uuid| world.bar(uuid));
+            let is_it = bar.is_some_and(|bar| self.key.as_ref() == Some(&bar.device.key));
+            let unchanged = StatusCode::NOT_MODIFIED;
+            return Looked::Answered(match is_it {
+                true => (unchanged, DELETED).into_response(),
+                false => unchanged.into_response(),
+            });
+        };
+        if self.key.as_ref() != Some(&device.key) {
+            return Looked::Answered(StatusCode::UNAUTHORIZED.into_response());
+        }
+        if let Err(busy) = visit.admit(Rank::Ordinary) {
+            return Looked::Answered(NotServed::from(busy).into_response());
+        }
+        let knows = |etag: &str| self.knows.as_ref().is_some_and(|tags| render::is_same(tags, etag));
+        let target = records.target(device, &world, knows);
+        records.saw(&device.uuid, clock::now());
+        Looked::Answered(match target {
+            Ok(Target::Same { etag }) => {
+                let response = (StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response();
+                return Looked::Same { fleet: device.fleet, response };
+            }
+            Ok(Target::New { etag, body, length }) => {
+                let head = [(CONTENT_TYPE, "application/json; charset=utf-8")];
+                ([(ETAG, etag)], head, [(CONTENT_LENGTH, length)], body).into_response()
+            }
+            Ok(Target::TooOften { wait }) => NotServed::TooOften(wait).into_response(),
+            Err(error) => failed(&error),
+        })
+    }
+}
+
+impl IntoResponse for Looked {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Same { response, .. } | Self::Answered(response) => response,
+        }
     }
 }
 

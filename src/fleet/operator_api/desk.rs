@@ -16,6 +16,7 @@ use crate::fleet::access::{Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
 use crate::fleet::gate::Caller;
+use crate::fleet::parked::Parked;
 use crate::fleet::policy::{Change, Device, Refusal, Sight, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::requests::Requests;
@@ -158,6 +159,11 @@ impl Desk {
     /// As [`Records::work`].
     pub(super) fn work(&self) -> &Work {
         self.records.work()
+    }
+
+    /// As [`Records::parked`].
+    pub(super) fn parked(&self) -> &Parked {
+        self.records.parked()
     }
 
     /// As [`Records::requests`].

@@ -92,5 +92,5 @@ async fn only_operators(
 
 /// The address of the client, for the limit of wrong tokens and the audit trail.
 fn client_of(visit: &Visit) -> Option<IpAddr> {
-    visit.peer_address()
+    visit.client()
 }

@@ -3,7 +3,7 @@
 use super::{Change, World};
 
 impl World {
-    /// Returns a change for each record, without the audit trail. Applied to an empty world, they make this one.
+    /// Returns a change for each record, without the audit trail, which is on disk only. Applied to an empty world, they make this one.
     pub fn records(&self) -> impl Iterator<Item = Change> + '_ {
         std::iter::once(Change::Counters(self.counters))
             .chain(self.fleets().cloned().map(Change::PutFleet))
