@@ -1,6 +1,11 @@
 //! Polls that wait at a real fleet server for a new target, and an agent whose polls do.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking"
+)]
 
 #[path = "support/desk.rs"]
 mod desk;

@@ -134,8 +134,8 @@ async fn a_wait_that_was_cut_off_is_no_failure() {
     tokio::join!(poller.run(stop.clone()), both);
     let report = seen.borrow().clone();
     assert_eq!((report.polls.failed, report.failures, report.error), (0, 0, None));
-    let (wait, none) = (Some("wait=50".to_owned()), None);
-    assert_eq!(waits(&server)[..4], [wait.clone(), wait.clone(), none, wait]);
+    let (first, wait, none) = (Some("wait=1".to_owned()), Some("wait=50".to_owned()), None);
+    assert_eq!(waits(&server)[..4], [first, wait.clone(), none, wait]);
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ pub(super) fn place(dir: &Path) -> PathBuf {
 /// # Errors
 ///
 /// As [`super::store::Store::open`].
-pub(super) fn read(dir: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let path = place(dir);
     if !path.join("conf").exists() {
         // It was not begun.
@@ -25,7 +25,7 @@ pub(super) fn read(dir: &Path) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
     let mut entries = Vec::new();
     for entry in db.iter() {
         let (key, value) = entry.map_err(|error| sorted(dir, &path, error))?;
-        entries.push((key.to_vec(), value.to_vec()));
+        entries.push((String::from_utf8_lossy(&key).into_owned(), value.to_vec()));
     }
     Ok(entries)
 }

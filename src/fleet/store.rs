@@ -274,7 +274,7 @@ fn take_over(dir: &Path, file: &Path) -> Result<(), StoreError> {
     let entries = sled_store::read(dir)?;
     let mut changes = Vec::new();
     for (key, value) in &entries {
-        changes.extend(read(dir, &String::from_utf8_lossy(key), value)?);
+        changes.extend(read(dir, key, value)?);
     }
     let unfinished = dir.join("records.new");
     write_new(dir, &unfinished, &changes)?;
@@ -314,6 +314,7 @@ fn sync_parent(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "all other errors are sorted in one place")]
 fn unopened(dir: &Path, error: DatabaseError) -> StoreError {
     match error {
         // A file that is no database at all.
@@ -329,6 +330,10 @@ fn unopened(dir: &Path, error: DatabaseError) -> StoreError {
 
 impl StoreError {
     /// The error of the store in a data folder.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "any other error means that the file is not what we wrote"
+    )]
     pub(super) fn of(dir: &Path, error: redb::Error) -> Self {
         match error {
             redb::Error::Io(source) => Self::Io { path: dir.join(FILE), source },

@@ -132,7 +132,7 @@ impl World {
         let holder = VariableHolder::Device(device.uuid.clone());
         let before = self.variables(&holder);
         let after = Variables { all: before.all.clone(), services: BTreeMap::new() };
-        (after != *before).then(|| Change::PutVariables(holder, after))
+        (after != *before).then_some(Change::PutVariables(holder, after))
     }
 }
 

@@ -215,14 +215,12 @@ impl<W: Deref<Target = World>> Sight<W> {
     /// Returns a refusal of the policy without what is out of scope.
     #[must_use]
     pub fn told(&self, refusal: Refusal) -> Refusal {
-        match refusal {
-            Refusal::NameTaken { name, uuid }
-                if self.world.device(&uuid).is_some_and(|device| !self.scope.has(device.fleet)) =>
-            {
-                Refusal::NameTakenBeyond { name }
-            }
-            other => other,
+        if let Refusal::NameTaken { name, uuid } = &refusal
+            && self.world.device(uuid).is_some_and(|device| !self.scope.has(device.fleet))
+        {
+            return Refusal::NameTakenBeyond { name: name.clone() };
         }
+        refusal
     }
 
     /// A token for some fleets is not told whether other fleets have what it names.
