@@ -308,7 +308,7 @@ fn orders_that_cannot_be_given_say_why() {
     let printed =
         "error: invalid value '10001' for '--tail <LINES>': 10001 is not in 0..=10000; try '--help'";
     assert_eq!(said(&["logs", "web", "--tail", "10001"]), (2, printed.to_owned()));
-    let printed = "error: unrecognized subcommand 'stauts'; tip: some similar subcommands exist: 'restart', 'start', 'status'; \
+    let printed = "error: unrecognized subcommand 'stauts'; tip: some similar subcommands exist: 'audit', 'restart', 'start', 'status'; \
                 usage: cotter <COMMAND>; try '--help'";
     assert_eq!(said(&["stauts"]), (2, printed.to_owned()));
     let (code, help) = said(&[]);

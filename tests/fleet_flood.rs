@@ -197,8 +197,8 @@ fn a_body_is_not_waited_for_before_the_key_is_known() {
     server.register(1);
     let (key, device_key) = (server.key.clone(), device(1).1);
     // All of the operators' routes, as the source has them, and one that is none.
-    let source = include_str!("../src/fleet/operator_api/mod.rs");
-    let rows = source.lines().filter_map(|line| line.trim().strip_prefix("(\"/"));
+    let source = include_str!("../src/fleet/operator_api/table.rs");
+    let rows = source.lines().filter_map(|line| line.trim().trim_start_matches('(').strip_prefix("\"/"));
     let paths = rows.map(|row| format!("/{}", row.split('"').next().unwrap()));
     let paths: Vec<_> = paths.chain(["/nope".to_owned()]).map(|path| path.replace(['{', '}'], "")).collect();
     assert!(paths.len() > 15, "{paths:?}");
@@ -218,7 +218,9 @@ fn a_body_is_not_waited_for_before_the_key_is_known() {
     for (line, key) in asked {
         for more in ["", "Expect: 100-continue\r\n"] {
             let answer = server.ask(&format!("{}{more}\r\n", head(line, &key, 200_000)));
-            assert!(answer.starts_with("HTTP/1.1 401 "), "{line} {key}: {answer}");
+            // Too many wrong tokens from one address are answered so, without a look at the body, too.
+            let is_limited = line.contains("/api/") && answer.starts_with("HTTP/1.1 429 ");
+            assert!(is_limited || answer.starts_with("HTTP/1.1 401 "), "{line} {key}: {answer}");
             assert!(answer.contains("connection: close\r\n"), "{line} {key}: {answer}");
         }
     }

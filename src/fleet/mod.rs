@@ -37,6 +37,7 @@ mod sightings;
 mod sled_store;
 mod standing;
 mod store;
+mod store_error;
 mod tally;
 mod targets;
 mod writer;

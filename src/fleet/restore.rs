@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::backup::Backup;
 use super::sled_store;
-use super::store::{self, FolderLock, StoreError};
+use super::store::{self, FolderLock};
+use super::store_error::{FILE, StoreError};
 use crate::ownership::{self, NotOurs};
 
 /// Why a backup was not restored. The folder's records are then as they were.
@@ -55,7 +56,7 @@ pub fn restore(
 ) -> Result<Option<PathBuf>, RestoreError> {
     ownership::take_folder(dir)?;
     let _lock = FolderLock::take(dir)?;
-    let place = dir.join(store::FILE);
+    let place = dir.join(FILE);
     let is_used = place.exists() || sled_store::place(dir).exists();
     if is_used && !replace {
         return Err(RestoreError::NotEmpty { dir: dir.to_owned() });

@@ -19,7 +19,7 @@ use super::certificate::{Renewal, TlsError};
 use super::gate::Gate;
 use super::records::Records;
 use super::settings::{OPERATORS, SPARE};
-use super::store::StoreError;
+use super::store_error::StoreError;
 use super::{Config, clock, device_api, health, operator_api, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::store::{StoreError, io_error};
+use super::store_error::{StoreError, io_error};
 
 /// Returns where those versions kept the records of a data folder.
 pub(super) fn place(dir: &Path) -> PathBuf {
@@ -13,7 +13,7 @@ pub(super) fn place(dir: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// As [`super::store::Store::open`].
+/// [`StoreError`].
 pub(super) fn read(dir: &Path) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
     let path = place(dir);
     if !path.join("conf").exists() {

@@ -13,7 +13,8 @@ use tokio::time::Instant;
 use super::audit_log::SharedLog;
 use super::parked::Parked;
 use super::policy::{Change, Refusal, World};
-use super::store::{Store, StoreError};
+use super::store::Store;
+use super::store_error::StoreError;
 use crate::model::with_causes;
 
 /// The decision of an act: the changes in a world.

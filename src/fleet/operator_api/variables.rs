@@ -32,16 +32,12 @@ type Place = (VariableHolder, Option<ServiceName>, String);
 
 pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<Response, ApiError> {
     let Which { fleet, device, service, name, limit, cursor } = which;
-    if fleet.is_some() && device.is_some() {
-        return Err(ApiError::bad_request(
-            "give fleet or device, not both: a device gets those of its fleet",
-        ));
-    }
-    let service = service.as_deref().map(service_name).transpose()?;
+    // An empty one is none.
+    let service = service.filter(|service| !service.is_empty());
     let after = pages::cursor(cursor.as_deref(), place)?;
     pages::page(&records, move |_, world| {
         let is_wanted = |(holder, of, variable): &(&VariableHolder, Option<&ServiceName>, &String)| {
-            service.as_ref().is_none_or(|service| *of == Some(service))
+            service.as_ref().is_none_or(|service| of.is_some_and(|of| of.as_str() == *service))
                 && name.as_ref().is_none_or(|name| name == *variable)
                 && after.as_ref().is_none_or(|(h, s, n)| (*holder, *of, *variable) > (h, s.as_ref(), n))
         };
@@ -71,10 +67,14 @@ fn holders(
     fleet: Option<&str>,
     device: Option<&str>,
 ) -> Result<Option<Vec<VariableHolder>>, Refusal> {
+    let fleet = fleet.map(|fleet| world.find_fleet(fleet)).transpose()?.map(|fleet| fleet.number);
     Ok(match (fleet, device) {
-        (Some(fleet), _) => Some(vec![VariableHolder::Fleet(world.find_fleet(fleet)?.number)]),
-        (None, Some(device)) => {
-            let device = world.find_device(device)?;
+        (Some(fleet), None) => Some(vec![VariableHolder::Fleet(fleet)]),
+        (_, Some(given)) => {
+            let device = world.find_device(given)?;
+            if fleet.is_some_and(|fleet| fleet != device.fleet) {
+                return Err(Refusal::NoSuchDevice { given: given.to_owned() });
+            }
             Some(vec![VariableHolder::Fleet(device.fleet), VariableHolder::Device(device.uuid.clone())])
         }
         (None, None) => None,
