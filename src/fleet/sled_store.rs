@@ -1,4 +1,4 @@
-//! Reads the records that versions before 0.3.0 wrote, which kept them in sled.
+//! Reads the records that earlier versions wrote, which kept them in sled.
 
 use std::path::{Path, PathBuf};
 

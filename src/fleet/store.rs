@@ -85,7 +85,7 @@ impl Store {
         }
         if old.exists() {
             // They are in the new file; a person may delete them.
-            let aside = old.with_extension("of-0.2.0");
+            let aside = old.with_extension("sled");
             fs::rename(&old, &aside).map_err(|source| io_error(&old, source))?;
             tracing::info!(path = %aside.display(), "the records of an older version are taken over; its folder can be deleted");
         }
