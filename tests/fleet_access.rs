@@ -370,8 +370,15 @@ async fn a_token_for_some_fleets_is_shown_nothing_of_others() {
         ("/releases", true),
         ("/releases/release", false),
         ("/audit", true),
+        ("/variables", true),
         ("/openapi.json", false),
     ];
+    for fleet in ["lab", "vault"] {
+        let body = json!({ "set": { "GREETING": "hello" } });
+        let (status, answer) =
+            site.ask(&all, Method::POST, &format!("/fleets/{fleet}/variables"), body).await;
+        assert_eq!(status, 200, "{answer}");
+    }
     let known: BTreeSet<_> = shows.iter().map(|(path, _)| (*path).to_owned()).collect();
     let listed = operations()
         .into_iter()
