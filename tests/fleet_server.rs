@@ -967,10 +967,29 @@ async fn a_damaged_store_is_not_overwritten() {
         let error = Server::open(raw.clone().check().unwrap()).await.err().unwrap().to_string();
         assert!(error.contains("are damaged") && error.contains("put a copy of the folder back"), "{error}");
     }
+    std::fs::remove_file(&db).unwrap();
+    let error = Server::open(raw.check().unwrap()).await.err().unwrap().to_string();
+    assert!(error.contains("they are gone, and were not empty"), "{error}");
+    assert!(!db.exists(), "nothing takes the place of what is gone");
     std::fs::write(&db, whole).unwrap();
     let desk = Desk::open(dir.path()).await;
     assert_eq!(desk.did(Method::GET, "/fleets/lab", Value::Null).await["number"], 1);
     desk.close().await;
+}
+
+/// A first start that ends early leaves nothing that stops the next one.
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_is_done_again() {
+    for left in ["records", "records.new"] {
+        let dir = TempDir::new().unwrap();
+        std::fs::write(dir.path().join(left), b"").unwrap();
+        let desk = Desk::open(dir.path()).await;
+        desk.fleet("lab").await;
+        desk.close().await;
+        let desk = Desk::open(dir.path()).await;
+        assert_eq!(desk.did(Method::GET, "/fleets/lab", Value::Null).await["number"], 1, "{left}");
+        desk.close().await;
+    }
 }
 
 /// For Prometheus, which sends the operator's token as operators do.

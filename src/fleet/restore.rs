@@ -63,23 +63,28 @@ pub fn restore(
     }
     let new = dir.join("records.restoring");
     store::write_new(dir, &new, &backup.records)?;
-    let mut aside = None;
-    for before in [place.clone(), sled_store::place(dir)] {
-        if before.exists() {
-            let name = before.file_name().unwrap_or_default().to_string_lossy();
-            let to = dir.join(format!("{name}.before-{}", now.strftime("%Y%m%dT%H%M%SZ")));
-            // A second name for the file: there is no moment without records in their place.
-            match before.is_file() {
-                true => fs::hard_link(&before, &to).map_err(|source| failed(&to, source))?,
-                false => rename(&before, &to)?,
-            }
-            aside = Some(to);
-        }
+    let aside = |before: &Path| {
+        let name = before.file_name().unwrap_or_default().to_string_lossy();
+        dir.join(format!("{name}.before-{}", now.strftime("%Y%m%dT%H%M%SZ")))
+    };
+    let mut moved = None;
+    if place.exists() {
+        // A second name for the file: there is no moment without records in their place.
+        let to = aside(&place);
+        fs::hard_link(&place, &to).map_err(|source| failed(&to, source))?;
+        moved = Some(to);
     }
     rename(&new, &place)?;
+    // Those of an older version, which count only while there are no others.
+    let old = sled_store::place(dir);
+    if old.exists() {
+        let to = aside(&old);
+        rename(&old, &to)?;
+        moved = Some(to);
+    }
     sync(dir)?;
     store::make_marker(dir)?;
-    Ok(aside)
+    Ok(moved)
 }
 
 fn failed(path: &Path, source: io::Error) -> RestoreError {

@@ -80,8 +80,12 @@ impl Store {
     pub(super) fn open(dir: &Path) -> Result<(Self, Vec<Change>), StoreError> {
         let file = dir.join(FILE);
         let old = sled_store::place(dir);
-        if !file.exists() && old.exists() {
-            take_over(dir, &file)?;
+        if !file.exists() {
+            if Self::marker(dir).exists() && !old.exists() {
+                let why = "they are gone, and were not empty".to_owned();
+                return Err(StoreError::Damaged { dir: dir.to_owned(), why });
+            }
+            begin(dir, &file)?;
         }
         if old.exists() {
             // They are in the new file; a person may delete them.
@@ -97,29 +101,21 @@ impl Store {
         Ok((store, changes))
     }
 
-    /// Opens one file, and reads all of it.
+    /// Opens one file, creates it if it is missing, and reads all of it.
     ///
     /// # Errors
     ///
     /// As [`Self::open`].
     pub(super) fn open_file(dir: &Path, path: &Path) -> Result<(Self, Vec<Change>), StoreError> {
-        let is_new = !path.exists();
         let mut options = File::options();
         let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = file.map_err(|source| io_error(path, source))?;
-        if !is_new && file.metadata().map_err(|source| io_error(path, source))?.len() == 0 {
-            let why = "the file is empty".to_owned();
-            return Err(StoreError::Damaged { dir: dir.to_owned(), why });
-        }
         let mut builder = Database::builder();
         let opened =
             FileBackend::new(file).and_then(|file| builder.set_cache_size(CACHE).create_with_backend(file));
         let mut db = opened.map_err(|error| unopened(dir, error))?;
         // Reads every page, so that damage is found now and not in the middle of an act.
         db.check_integrity().map_err(|error| unopened(dir, error))?;
-        if is_new {
-            sync_parent(path).map_err(|source| io_error(path, source))?;
-        }
         let is_marked = Self::marker(dir).exists();
         let store = Self {
             db: Arc::new(db),
@@ -175,18 +171,18 @@ impl Store {
                             let mut value = format!("{{\"v\":{},\"record\":", record::VERSION).into_bytes();
                             value.extend_from_slice(&json);
                             value.push(b'}');
-                            match audit_log::number_of(kind, &id) {
-                                Some(number) => drop(trail.insert(number, value.as_slice())?),
-                                None => {
-                                    drop(table.insert(format!("{kind}/{id}").as_str(), value.as_slice())?)
-                                }
+                            if let Some(number) = audit_log::number_of(kind, &id) {
+                                trail.insert(number, value.as_slice())?;
+                            } else {
+                                table.insert(format!("{kind}/{id}").as_str(), value.as_slice())?;
                             }
                         }
-                        Entry::Drop { kind, id } if kind == record::AUDIT => {
-                            audit_log::number_of(kind, &id).map(|number| trail.remove(number)).transpose()?;
-                        }
                         Entry::Drop { kind, id } => {
-                            table.remove(format!("{kind}/{id}").as_str())?;
+                            if let Some(number) = audit_log::number_of(kind, &id) {
+                                trail.remove(number)?;
+                            } else {
+                                table.remove(format!("{kind}/{id}").as_str())?;
+                            }
                         }
                     }
                 }
@@ -237,8 +233,8 @@ pub(super) fn make_marker(dir: &Path) -> Result<(), StoreError> {
     made.map_err(|source| StoreError::Io { path, source })
 }
 
-/// Writes the records of an older version to a file in the place of the new one.
-fn take_over(dir: &Path, file: &Path) -> Result<(), StoreError> {
+/// Begins the file of the records, with those of an older version if there are some. It takes its place once it is complete.
+fn begin(dir: &Path, file: &Path) -> Result<(), StoreError> {
     let entries = sled_store::read(dir)?;
     let mut changes = Vec::new();
     for (key, value) in &entries {

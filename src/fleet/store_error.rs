@@ -46,6 +46,8 @@ impl StoreError {
     pub(super) fn of(dir: &Path, error: redb::Error) -> Self {
         match error {
             redb::Error::Io(source) => Self::Io { path: dir.join(FILE), source },
+            // A reader of the audit trail still has the store of before a failed write.
+            redb::Error::DatabaseAlreadyOpen => Self::Closed,
             redb::Error::PreviousIo => {
                 let source = io::Error::other("an earlier write failed");
                 Self::Io { path: dir.join(FILE), source }
