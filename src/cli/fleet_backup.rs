@@ -11,8 +11,9 @@ use clap::Args;
 use super::client::{Client, Connection};
 use super::print;
 use crate::fleet::backup::Backup;
-use crate::fleet::{self, policy::World};
+use crate::fleet::{self, policy::Change};
 use crate::host;
+use crate::model::quantity::counted;
 use crate::ownership;
 
 /// Arguments of `cotter-fleet backup`.
@@ -102,16 +103,14 @@ fn read(path: &Path) -> anyhow::Result<Backup> {
 }
 
 fn content(backup: &Backup) -> String {
-    let world: World = backup.world();
-    let count = |number: usize, one: &str| match number {
-        1 => format!("1 {one}"),
-        _ => format!("{number} {one}s"),
-    };
+    let fleets = backup.count(|change| matches!(change, Change::PutFleet(_)));
+    let releases = backup.count(|change| matches!(change, Change::PutRelease(_)));
+    let devices = backup.count(|change| matches!(change, Change::PutDevice(_)));
     format!(
         "{}, {} and {} of {}",
-        count(world.fleets().count(), "fleet"),
-        count(world.releases().count(), "release"),
-        count(world.devices().count(), "device"),
+        counted(fleets, "fleet"),
+        counted(releases, "release"),
+        counted(devices, "device"),
         backup.head.created
     )
 }

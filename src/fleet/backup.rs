@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::policy::{Change, World};
+use super::policy::Change;
 use super::record::{self, BadRecord, Entry};
 use super::secret::hex;
 
@@ -172,10 +172,10 @@ impl Backup {
         }
     }
 
-    /// Returns the world of these records.
+    /// Returns how many of its records are such.
     #[must_use]
-    pub fn world(&self) -> World {
-        World::of(self.records.clone())
+    pub fn count(&self, is_such: impl Fn(&Change) -> bool) -> usize {
+        self.records.iter().filter(|change| is_such(change)).count()
     }
 }
 

@@ -10,7 +10,7 @@ use super::answer::{ApiError, Body, Path};
 use super::desk::{Acting, Desk};
 use super::fleets::random;
 use super::keys::expiry;
-use crate::fleet::access::{AccessChange, AccessRefusal, NewToken, Role, Scope, Token, User};
+use crate::fleet::access::{AccessChange, AccessRefusal, Accounts, NewToken, Role, Scope, Token, User};
 use crate::fleet::gate::Gate;
 use crate::fleet::policy::{Change, Refusal, World};
 use crate::fleet::{clock, secret};
@@ -38,13 +38,7 @@ pub(super) async fn disable(
     Path(user): Path<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<UserView>, ApiError> {
-    let name = user.clone();
-    let act = move |world: &Acting<'_>| {
-        let accounts = world.accounts();
-        Ok(((), changes(Ok(accounts.disable_user(accounts.find_user(&name)?, clock::now())))?))
-    };
-    desk.act(act).await?;
-    shown(&desk, &user)
+    change(desk, user, |accounts, user| accounts.disable_user(user, clock::now())).await
 }
 
 pub(super) async fn enable(
@@ -52,10 +46,18 @@ pub(super) async fn enable(
     Path(user): Path<String>,
     Body(Nothing {}): Body<Nothing>,
 ) -> Result<Json<UserView>, ApiError> {
+    change(desk, user, Accounts::enable_user).await
+}
+
+async fn change(
+    desk: Desk,
+    user: String,
+    act: impl FnOnce(&Accounts, &User) -> Vec<AccessChange> + Send + 'static,
+) -> Result<Json<UserView>, ApiError> {
     let name = user.clone();
     let act = move |world: &Acting<'_>| {
         let accounts = world.accounts();
-        Ok(((), changes(Ok(accounts.enable_user(accounts.find_user(&name)?)))?))
+        Ok(((), changes(Ok(act(accounts, accounts.find_user(&name)?)))?))
     };
     desk.act(act).await?;
     shown(&desk, &user)
