@@ -409,6 +409,65 @@ impl<'a> Device<'a> {
         log.checked("the lines of docs/server.md for a backup and a recovery do what they say");
     }
 
+    /// The lines of docs/server.md that give the server a certificate which only root can read.
+    pub(crate) fn has_its_certificate_as_a_credential(&self, log: &Log) {
+        let machine = self.machine;
+        let page = fs::read_to_string("docs/server.md").unwrap();
+        let section = page.split_once("systemd gives it a copy of both files").unwrap().1;
+        let lines: Vec<_> = section.lines().filter_map(|line| line.strip_prefix("    ")).collect();
+        let unit: Vec<_> = lines.iter().take_while(|line| !line.starts_with("listen")).copied().collect();
+        let settings: Vec<_> = lines.iter().copied().filter(|line| line.starts_with("tls_")).collect();
+        assert!(unit.len() == 3 && settings.len() >= 2, "{unit:?} {settings:?}");
+        let live = machine.file("etc/letsencrypt/live/fleet.example.com");
+        fs::create_dir_all(&live).unwrap();
+        let (key, certificate) = (live.join("privkey.pem"), live.join("fullchain.pem"));
+        run(
+            "openssl",
+            &[
+                "req",
+                "-x509",
+                "-newkey",
+                "ec",
+                "-pkeyopt",
+                "ec_paramgen_curve:P-256",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=fleet.example.com",
+                "-addext",
+                "subjectAltName=DNS:fleet.example.com",
+                "-keyout",
+                key.to_str().unwrap(),
+                "-out",
+                certificate.to_str().unwrap(),
+            ],
+        );
+        fs::set_permissions(&live, fs::Permissions::from_mode(0o700)).unwrap();
+        let before = fs::read_to_string(machine.file("etc/cotter/fleet.toml")).unwrap();
+        machine.write("etc/cotter/fleet.toml", &format!("{before}\n{}\n", settings[..2].join("\n")));
+        machine
+            .write("etc/systemd/system/cotter-fleet.service.d/tls.conf", &format!("{}\n", unit.join("\n")));
+        let again = || {
+            machine.run(&["systemctl", "daemon-reload"]);
+            machine.run(&["systemctl", "restart", "cotter-fleet.service"]);
+        };
+        again();
+        let port = self.url.rsplit(':').next().unwrap();
+        let (https, resolve) =
+            (format!("https://fleet.example.com:{port}/ping"), format!("fleet.example.com:{port}:127.0.0.1"));
+        let authority = "/etc/letsencrypt/live/fleet.example.com/fullchain.pem";
+        let said = machine.run(&["curl", "-sS", "--cacert", authority, "--resolve", &resolve, &https]);
+        assert_eq!(said, "OK");
+        machine.write("etc/cotter/fleet.toml", &before);
+        fs::remove_file(machine.file("etc/systemd/system/cotter-fleet.service.d/tls.conf")).unwrap();
+        again();
+        self.until("the fleet server is there without TLS again", 20, || self.is_accepted("two"));
+        log.checked(
+            "the lines of docs/server.md give the fleet server a certificate that only root can read",
+        );
+    }
+
     /// Entries of the agent after a cursor. journalctl's own matches would leave out the first entry after a cursor that
     /// they do not match.
     fn entries(&self, cursor: &str) -> Vec<Entry> {

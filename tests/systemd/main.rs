@@ -89,6 +89,7 @@ fn the_packages_and_their_units_work_under_systemd() {
     device.has_a_neighbour(&log);
     device.is_upgraded(&packages, &log);
     device.is_recovered(&log);
+    device.has_its_certificate_as_a_credential(&log);
     device.writes_a_journal(&log);
     device.is_removed(&log);
 }
