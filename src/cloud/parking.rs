@@ -113,10 +113,10 @@ impl Parking {
         }
     }
 
-    /// Takes note of an error, after which the connection may have been cut by a proxy that allows no such wait. If so,
-    /// returns `true`, and the next poll shows without a wait whether anything is wrong. After the second cut in a row, waits
+    /// Takes note of an error. Returns `true` if it may only mean that a proxy, which allows no such wait, cut the connection.
+    /// Then it is no failure, and the next poll shows without a wait whether anything is wrong. After the second cut in a row, waits
     /// are half as long as the one that was cut.
-    pub(super) fn is_cut(&mut self, asked: Option<Duration>, took: Duration, may_be_cut: bool) -> bool {
+    pub(super) fn forgive_cut(&mut self, asked: Option<Duration>, took: Duration, may_be_cut: bool) -> bool {
         if asked.is_none() || !self.is_honoured || !may_be_cut || took < CUT {
             return false;
         }
@@ -179,7 +179,7 @@ mod tests {
         for is_new in [true, false] {
             assert_eq!(parking.answered(parking.ask(), false, seconds(0), is_new), Next::Interval);
             assert_eq!(parking.ask(), Some(seconds(50)), "the next one may be another server");
-            assert!(!parking.is_cut(parking.ask(), seconds(59), true), "an error is an error");
+            assert!(!parking.forgive_cut(parking.ask(), seconds(59), true), "an error is an error");
         }
         let mut off = new(seconds(0), seconds(59));
         assert_eq!(off.answered(off.ask(), false, seconds(0), true), Next::Interval);
@@ -230,11 +230,11 @@ mod tests {
         let mut parking = parking();
         let asked = parking.ask();
         parking.answered(asked, true, seconds(50), false);
-        assert!(!parking.is_cut(asked, seconds(1), true), "too soon");
-        assert!(!parking.is_cut(asked, seconds(30), false), "the server said no");
-        assert!(!parking.is_cut(None, seconds(30), true), "it did not wait");
+        assert!(!parking.forgive_cut(asked, seconds(1), true), "too soon");
+        assert!(!parking.forgive_cut(asked, seconds(30), false), "the server said no");
+        assert!(!parking.forgive_cut(None, seconds(30), true), "it did not wait");
         for expected in [50, 15] {
-            assert!(parking.is_cut(asked, seconds(30), true));
+            assert!(parking.forgive_cut(asked, seconds(30), true));
             assert_eq!(parking.ask(), None, "is anything wrong?");
             assert_eq!(parking.answered(None, false, seconds(0), false), Next::After(seconds(0)));
             assert_eq!(parking.ask(), Some(seconds(expected)));
@@ -242,7 +242,7 @@ mod tests {
         // A wait that is honoured shows that the cut before was something else.
         let asked = parking.ask();
         for _ in 0..3 {
-            assert!(parking.is_cut(asked, seconds(10), true));
+            assert!(parking.forgive_cut(asked, seconds(10), true));
             parking.answered(None, false, seconds(0), false);
             parking.answered(asked, true, seconds(15), false);
         }

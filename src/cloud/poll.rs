@@ -122,7 +122,7 @@ impl Poller {
                     self.report_success(wait);
                     wait
                 }
-                Err(error) if self.parking.is_cut(asked, took, error.may_be_cut()) => {
+                Err(error) if self.parking.forgive_cut(asked, took, error.may_be_cut()) => {
                     debug!(%error, "a poll that waited was cut off");
                     moment()
                 }

@@ -137,7 +137,7 @@ async fn endless(Extension(visit): Extension<Visit>, request: Request) -> Result
 /// Says who asks.
 async fn client(Extension(visit): Extension<Visit>) -> Result<String, Response> {
     admit(&visit, "a")?;
-    Ok(visit.client().map_or_else(|| "nobody".to_owned(), |client| client.to_string()))
+    Ok(visit.client().map_or_else(|| "none".to_owned(), |client| client.to_string()))
 }
 
 /// A response whose second half comes when nothing has come for long.
@@ -367,7 +367,7 @@ async fn who(stream: &mut TcpStream, forwarded: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_trusted_proxy_names_its_clients_and_nobody_else_does() {
+async fn only_a_trusted_proxy_names_its_clients() {
     for (proxy, expected) in [("127.0.0.0/8", "192.0.2.1"), ("127.0.0.2", "127.0.0.1")] {
         let listener = Listener::tcp("127.0.0.1:0".parse().unwrap()).unwrap();
         let server = Server::start_at(listener.behind([proxy.parse().unwrap()].into()), LIMITS);

@@ -1,6 +1,6 @@
 //! Limits how often one address may present a wrong token. Pure: callers pass the time.
 //!
-//! It is asked only after a token turned out to be wrong, so nobody behind the address of an attacker is locked out.
+//! Only wrong tokens are counted. A valid token is accepted from any address, also from that of an attacker.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

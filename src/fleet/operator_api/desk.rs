@@ -129,7 +129,7 @@ impl Desk {
         let order = Arc::clone(&self.order);
         let audited = move |world: &World| {
             let sight = Sight::new(world, Arc::clone(&order.caller.scope));
-            let (answer, mut changes) = act(&sight).map_err(|refusal| sight.told(refusal))?;
+            let (answer, mut changes) = act(&sight).map_err(|refusal| sight.concealed(refusal))?;
             sight.check(&changes)?;
             if !changes.is_empty() {
                 let mut entry = order.entry(world, Outcome::Done);

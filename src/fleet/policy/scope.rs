@@ -214,7 +214,7 @@ impl<W: Deref<Target = World>> Sight<W> {
 
     /// Returns a refusal of the policy without what is out of scope.
     #[must_use]
-    pub fn told(&self, refusal: Refusal) -> Refusal {
+    pub fn concealed(&self, refusal: Refusal) -> Refusal {
         if let Refusal::NameTaken { name, uuid } = &refusal
             && self.world.device(uuid).is_some_and(|device| !self.scope.has(device.fleet))
         {
@@ -223,7 +223,7 @@ impl<W: Deref<Target = World>> Sight<W> {
         refusal
     }
 
-    /// A token for some fleets is not told whether other fleets have what it names.
+    /// A token for some fleets must not learn whether other fleets have what it names.
     fn missing(&self, what: &'static str, given: &str, missing: Refusal) -> Refusal {
         match *self.scope {
             Scope::All => missing,
