@@ -17,6 +17,10 @@ pub enum EngineError {
     #[error("engine did not answer {call} within {seconds} s")]
     Timeout { call: &'static str, seconds: u64 },
 
+    /// The engine was asked again and again to end a container, and restarted it each time (podman).
+    #[error("engine kept restarting a container that was to end, for {seconds} s")]
+    KeptRestarting { seconds: u64 },
+
     /// The engine refused, with the status it gave.
     #[error("engine refused {call} with status {status}: {message}")]
     Refused { call: &'static str, status: u16, message: String },
@@ -57,6 +61,7 @@ impl EngineError {
         match self {
             Self::Unreachable { .. }
             | Self::Timeout { .. }
+            | Self::KeptRestarting { .. }
             | Self::RateLimited { .. }
             | Self::Registry { .. }
             | Self::Stalled { .. } => true,
@@ -76,6 +81,7 @@ impl EngineError {
             Self::RegistryAuth { .. } => Some(Duration::from_secs(300)),
             Self::Unreachable { .. }
             | Self::Timeout { .. }
+            | Self::KeptRestarting { .. }
             | Self::Refused { .. }
             | Self::NoImage { .. }
             | Self::Registry { .. }
@@ -149,7 +155,10 @@ impl EngineError {
             | Self::Registry { message, .. }
             | Self::PullFailed { message, .. }
             | Self::DiskFull { message, .. } => *message = change(message),
-            Self::Unreachable { .. } | Self::Timeout { .. } | Self::Stalled { .. } => {}
+            Self::Unreachable { .. }
+            | Self::Timeout { .. }
+            | Self::KeptRestarting { .. }
+            | Self::Stalled { .. } => {}
         }
         self
     }

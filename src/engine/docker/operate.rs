@@ -372,10 +372,10 @@ impl Docker {
         self.hidden(id, or_already(call.await, &[404, 409])).await
     }
 
-    /// Returns `true` if a call that ends a container must be repeated, for a while since `begun`: podman ignores the call
-    /// if the container is down between two starts, and starts it nevertheless.
+    /// Returns `true` if a call that ends a container must be repeated: podman ignores the call if the container is down
+    /// between two starts, and starts it nevertheless. An error if that goes on for too long after `begun`.
     async fn has_missed(&self, id: &ContainerId, begun: Instant) -> Result<bool, EngineError> {
-        if begun.elapsed() > TO_MEET || !self.client().await?.is_podman() {
+        if !self.client().await?.is_podman() {
             return Ok(false);
         }
         let goes_on = match self.inspect(id).await {
@@ -384,6 +384,9 @@ impl Docker {
         };
         if !goes_on {
             return Ok(false);
+        }
+        if begun.elapsed() > TO_MEET {
+            return Err(EngineError::KeptRestarting { seconds: TO_MEET.as_secs() });
         }
         tokio::time::sleep(BETWEEN_CALLS).await;
         Ok(true)
