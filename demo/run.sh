@@ -15,12 +15,18 @@ work=$root/.demo
 # The demo's parts get their settings from the demo, not from whoever plays it.
 for name in "${!COTTER_@}"; do
     case $name in
-    COTTER_ENGINE_SOCKET | COTTER_REGISTRY_PORT | COTTER_DEMO_BUILT) ;;
+    COTTER_ENGINE_SOCKET | COTTER_REGISTRY_PORT | COTTER_DEMO_BUILT | COTTER_DEMO_OF_TESTS) ;;
     *) unset "$name" ;;
     esac
 done
 cotter=${CARGO_TARGET_DIR:-$root/target}/release/cotter
 cotter_fleet=${CARGO_TARGET_DIR:-$root/target}/server/cotter-fleet
+# For `make test`: the binaries of the tests, built already.
+if [ -n "${COTTER_DEMO_OF_TESTS:-}" ]; then
+    cotter=${CARGO_TARGET_DIR:-$root/target}/debug/cotter
+    cotter_fleet=${CARGO_TARGET_DIR:-$root/target}/debug/cotter-fleet
+    COTTER_DEMO_BUILT=1
+fi
 instances=(a b c)
 token=$work/fleet/operator.token
 # The fleet server's address, known once it listens.
@@ -56,6 +62,11 @@ main() {
 build() {
     [ ${#work} -le 85 ] || die "the path of this folder is too long for a unix socket in it: use a shorter one"
     "$root/scripts/prepare.sh"
+    # Before the build, which takes minutes.
+    if engine_answers; then
+        choose_docker
+        check_names
+    fi
     say "building cotter and cotter-fleet (the first time takes some minutes)"
     local program
     for program in cotter cotter-fleet; do
@@ -81,15 +92,20 @@ lock() {
     flock -n 9 || die "this folder's demo is being played or stopped by another process"
 }
 
+# Stops where the engine has devices of these names that are not this demo's.
+check_names() {
+    local device others
+    for device in "${instances[@]}"; do
+        others=$(docker ps --all --filter "label=io.cotter.instance=$device" \
+            --format '{{.Label "io.cotter.demo"}} {{.Names}}' | sed -n "/^$key /!s/^[^ ]* //p" | tr '\n' ' ')
+        [ -z "$others" ] || die "this engine has another device $device already, with the containers ${others% }: stop it first. If it is a demo in another folder, run \`make demo-stop\` there. If that folder is gone, \`docker rm --force\` them"
+    done
+}
+
 prepare() {
     title "Preparing"
     tidy_up
-    local device others
-    for device in "${instances[@]}"; do
-        others=$(docker ps --all --filter "label=io.cotter.instance=$device" --format '{{.Names}}' | tr '\n' ' ')
-        [ -z "$others" ] ||
-            die "somebody else's instance $device is on this engine (${others% }): stop it first; if it is a demo in another folder, by \`make demo-stop\` there"
-    done
+    check_names
     (umask 077 && mkdir "$work")
     trap interrupted INT TERM HUP
     trap ended EXIT
@@ -148,6 +164,8 @@ provisioning_key_file = "$work/$device.key"
 device_type = "generic-$(dpkg --print-architecture 2>/dev/null || uname -m)"
 device_name = "$device"
 poll_interval = "1s"
+# By default a poll waits at the server for 50 s. Here each device shall soon show that it has polled and stays as it is.
+poll_wait = "1s"
 END
 }
 

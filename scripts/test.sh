@@ -39,6 +39,10 @@ if [ ${#as_engine_user[@]} = 0 ]; then
 fi
 say "running the tests"
 scripts/run-tests.sh "${beside[@]}"
+if [ ${#as_engine_user[@]} = 0 ]; then
+    say "playing the demo, with the binaries of the tests"
+    COTTER_DEMO_OF_TESTS=1 demo/run.sh >/dev/null
+fi
 # The one of 32 bits: what goes wrong on ARM alone goes wrong there. `make cross` does it for all.
 if [ ${#as_engine_user[@]} -gt 0 ]; then
     say "skipped: the release binary, the attacks on it, and an agent for ARM; as root, \`make cross\` and \`make hostile\`"
