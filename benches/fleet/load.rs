@@ -1,12 +1,12 @@
 //! The load: requests over plain sockets, so that it costs less than what it measures.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 use crate::seed::device;
 
@@ -21,6 +21,7 @@ pub struct Client {
 pub struct Answer {
     pub status: u16,
     pub etag: Option<String>,
+    pub body: Vec<u8>,
 }
 
 impl Client {
@@ -30,11 +31,19 @@ impl Client {
         Self { stream, buffer: vec![0; 64 * 1024] }
     }
 
+    /// As [`Self::connect`], from this address, for one request.
+    pub async fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((source, 0).into()).expect("a loopback address");
+        let stream = socket.connect(address).await.expect("the server accepts a connection");
+        Self { stream, buffer: vec![0; 4 * 1024] }
+    }
+
     /// Sends a request, and reads all of its answer.
     pub async fn send(&mut self, request: &[u8]) -> Answer {
         self.stream.write_all(request).await.expect("the request is sent");
         let mut length = 0;
-        let (head, status, etag, mut body) = loop {
+        let (head, status, etag, whole) = loop {
             let read = self.stream.read(&mut self.buffer[length..]).await.expect("an answer");
             assert!(read > 0, "the server closed the connection");
             length += read;
@@ -52,14 +61,14 @@ impl Client {
             let body: usize = header("content-length").map_or(0, |length| length.parse().unwrap());
             break (end + 4, status, header("etag"), body);
         };
-        body = if status == 304 { 0 } else { body };
-        let mut left = (head + body).saturating_sub(length);
-        while left > 0 {
+        let whole = if status == 304 { 0 } else { whole };
+        let mut body = self.buffer[head..length].to_vec();
+        while body.len() < whole {
             let read = self.stream.read(&mut self.buffer).await.expect("the rest of the answer");
             assert!(read > 0, "the server closed the connection");
-            left = left.saturating_sub(read);
+            body.extend_from_slice(&self.buffer[..read]);
         }
-        Answer { status, etag }
+        Answer { status, etag, body }
     }
 }
 
@@ -68,6 +77,14 @@ pub fn poll(number: u32, etag: Option<&str>) -> Vec<u8> {
     let known = etag.map_or_else(String::new, |etag| format!("If-None-Match: {etag}\r\n"));
     format!("GET /device/v3/{uuid}/state HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {key}\r\n{known}\r\n")
         .into_bytes()
+}
+
+/// A poll that waits for a new target.
+pub fn parked_poll(number: u32, etag: &str) -> Vec<u8> {
+    let mut request = poll(number, Some(etag));
+    request.truncate(request.len() - "\r\n".len());
+    request.extend_from_slice(b"Prefer: wait=300\r\n\r\n");
+    request
 }
 
 fn report(number: u32, n: u64) -> Vec<u8> {
@@ -123,6 +140,11 @@ pub async fn rate(address: SocketAddr, etags: &[String], is_new: bool, window: D
 pub struct Times(Vec<Duration>);
 
 impl Times {
+    pub fn of(mut times: Vec<Duration>) -> Self {
+        times.sort_unstable();
+        Self(times)
+    }
+
     /// The time that so many percent of the answers took at most.
     pub fn at(&self, percent: usize) -> String {
         let last = self.0.len() - 1;
@@ -156,8 +178,7 @@ pub async fn paced(address: SocketAddr, etags: &[String], window: Duration, per_
     for times in futures_util::future::join_all(tasks).await {
         all.extend(times.expect("a load ends"));
     }
-    all.sort_unstable();
-    Times(all)
+    Times::of(all)
 }
 
 /// How many reports are stored, each of which changes something.

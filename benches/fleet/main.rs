@@ -16,6 +16,7 @@
 
 mod bare;
 mod load;
+mod parked;
 mod seed;
 mod server;
 
@@ -139,6 +140,8 @@ async fn measure(server: &Server, table: &mut Table, seeded: &seed::Seeded, devi
         format!("p50 {}, p99 {}, most {}", polls.at(50), polls.at(99), polls.at(100)),
         "",
     );
+
+    parked::measure(server, table, &etags, &seeded.commits[3]).await;
 
     let reports: Measured = load::reports(server.address, 64, devices, WINDOW).await;
     table.row(

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::load::Client;
+use rustix::process::{Resource, getrlimit};
+
+use crate::load::{Answer, Client};
 
 /// The processors of the server and of the load.
 pub const OF_SERVER: usize = 0;
@@ -15,6 +17,8 @@ pub struct Server {
     child: Child,
     pub address: SocketAddr,
     pub started: Duration,
+    /// How many polls may wait at once.
+    pub parked: usize,
     token: String,
 }
 
@@ -34,8 +38,12 @@ pub fn on_processor(processor: usize, program: &Path) -> Command {
 impl Server {
     pub fn start(binary: &Path, folder: &Path) -> Self {
         let log = folder.join("log");
+        // A file for each, on both sides; and some more.
+        let files = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
+        let connections = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(500).min(24_000);
         let mut command = on_processor(OF_SERVER, binary);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--connections", "4096"]);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--poll-interval", "1h", "--connections"]);
+        command.arg(connections.to_string());
         command.arg("--data-dir").arg(folder.join("data")).env("NO_COLOR", "1");
         command.stderr(fs::File::create(&log).unwrap()).stdout(Stdio::null());
         let begun = Instant::now();
@@ -50,7 +58,8 @@ impl Server {
         };
         let started = begun.elapsed();
         let token = fs::read_to_string(folder.join("data/operator.token")).unwrap().trim().to_owned();
-        Self { child, address, started, token }
+        // The server leaves an eighth of its connections to other requests.
+        Self { child, address, started, parked: connections / 8 * 7 - 100, token }
     }
 
     fn of_status(&self, name: &str) -> u64 {
@@ -67,19 +76,36 @@ impl Server {
         self.of_status("VmHWM:")
     }
 
+    /// Waits until so many polls wait.
+    pub async fn until_parked(&self, polls: usize) {
+        let begun = Instant::now();
+        loop {
+            let page = String::from_utf8(self.ask("GET", "/metrics", "").await.body).unwrap();
+            let count = page.lines().find_map(|line| line.strip_prefix("cotter_fleet_parked_polls "));
+            if count.is_some_and(|count| count.parse() == Ok(polls)) {
+                return;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{polls} polls do not wait: {count:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// How long an operator waits for `path`, below `/api/v1` or `metrics`.
     pub async fn get(&self, path: &str) -> Duration {
         let path = if path.starts_with('/') { format!("/api/v1{path}") } else { format!("/{path}") };
-        self.ask("GET", &path, "").await
+        let begun = Instant::now();
+        self.ask("GET", &path, "").await;
+        begun.elapsed()
     }
 
     pub async fn act(&self, path: &str, body: &str) -> Duration {
-        self.ask("POST", &format!("/api/v1{path}"), body).await
+        let begun = Instant::now();
+        self.ask("POST", &format!("/api/v1{path}"), body).await;
+        begun.elapsed()
     }
 
-    async fn ask(&self, method: &str, path: &str, body: &str) -> Duration {
+    async fn ask(&self, method: &str, path: &str, body: &str) -> Answer {
         let mut client = Client::connect(self.address).await;
-        let begun = Instant::now();
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             self.token,
@@ -87,7 +113,7 @@ impl Server {
         );
         let answer = client.send(request.as_bytes()).await;
         assert_eq!(answer.status, 200, "{method} {path}");
-        begun.elapsed()
+        answer
     }
 }
 
