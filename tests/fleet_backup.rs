@@ -23,6 +23,12 @@ fn backup(server: &FleetServer, file: &Path) -> Output {
 }
 
 fn register(server: &FleetServer, key: &str, number: u32) {
+    let answer = try_to_register(server, key, number);
+    assert!(answer.contains("api_key"), "{answer}");
+}
+
+/// The answer to a registration.
+fn try_to_register(server: &FleetServer, key: &str, number: u32) -> String {
     let body = json!({
         "application": 1,
         "device_type": "generic-amd64",
@@ -32,8 +38,7 @@ fn register(server: &FleetServer, key: &str, number: u32) {
     });
     let url = format!("{}/device/register", server.url);
     let key = format!("Authorization: Bearer {key}");
-    let answer = curl(&["-X", "POST", "-H", &key, "-d", &body.to_string(), &url]);
-    assert!(answer.contains("api_key"), "{answer}");
+    curl(&["-X", "POST", "-H", &key, "-d", &body.to_string(), &url])
 }
 
 /// The status that device `number` gets for a poll.
@@ -98,6 +103,12 @@ fn what_was_saved_is_served_after_it_was_restored() {
     let elsewhere = dir.path().join("elsewhere/fleet");
     let args = ["restore", file.to_str().unwrap(), "--data-dir", elsewhere.to_str().unwrap()];
     assert_eq!(code_and_words(&tool(&args)).0, 0);
+    // Restored records are known to be there: a server that does not find them says so.
+    let (records, away) = (elsewhere.join("records"), elsewhere.join("away"));
+    fs::rename(&records, &away).unwrap();
+    let lost = tool(&["serve", "--listen", "127.0.0.1:0", "--data-dir", elsewhere.to_str().unwrap()]);
+    assert!(code_and_words(&lost).1.contains("they are gone, and were not empty"), "{lost:?}");
+    fs::rename(&away, &records).unwrap();
     let server = FleetServer::start_in(&dir.path().join("elsewhere"), Vec::new());
     let mut restored = json_of(&server, &["device", "list", "--json"]);
     // Who polled when is not in a backup.
@@ -116,6 +127,8 @@ fn what_was_saved_is_served_after_it_was_restored() {
         ("200".to_owned(), "304".to_owned()),
         "a device goes on; a deleted one is barred"
     );
+    let refused = try_to_register(&server, &key, 5);
+    assert!(refused.contains("was deleted"), "a deleted device is barred after it, too: {refused}");
     register(&server, &key, 7);
     drop(server);
 

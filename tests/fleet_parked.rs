@@ -141,6 +141,14 @@ async fn every_change_of_a_target_wakes_and_no_other() {
         (Method::POST, "/fleets/lab/rename".to_owned(), json!({ "name": "hall" }), Some(good), Some(good)),
         (Method::POST, "/fleets/lab/pin".to_owned(), json!({ "release": "one" }), Some(good), Some(good)),
         (Method::POST, "/fleets/lab/releases".to_owned(), release("three"), Some(good), Some(good)),
+        (Method::POST, format!("/devices/{A}/variables"), json!({ "set": { "K": "v" } }), Some(good), None),
+        (
+            Method::POST,
+            "/fleets/lab/variables".to_owned(),
+            json!({ "set": { "K": "v" } }),
+            Some(good),
+            Some(good),
+        ),
         (Method::POST, format!("/devices/{A}/tags"), json!({ "set": { "ring": "canary" } }), None, None),
         (Method::POST, format!("/devices/{A}/pin"), json!({ "release": "two" }), None, None),
         (Method::POST, "/fleets".to_owned(), json!({ "name": "other" }), None, None),
@@ -161,6 +169,26 @@ async fn every_change_of_a_target_wakes_and_no_other() {
         }
         desk.close().await;
     }
+}
+
+/// A change may come at any moment, also between a poll's look at the records and its wait.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_change_is_missed_between_a_look_and_a_wait() {
+    let dir = TempDir::new().unwrap();
+    // Several, because one may ask for its whole target 60 times.
+    let uuids: Vec<_> = (0..40).map(|n| format!("{n:032x}")).collect();
+    let desk = Desk::with(dir.path(), 64, &uuids.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    for round in 0..600_usize {
+        let uuid = &uuids[round % uuids.len()];
+        let etag = desk.etag(uuid).await;
+        let poll = tokio::spawn(desk.poll(uuid, Some(&etag), Some("wait=5")).send());
+        // The rename arrives a little earlier or later each time.
+        tokio::time::sleep(Duration::from_micros(u64::try_from(round % 30).unwrap() * 40)).await;
+        let name = json!({ "name": format!("kitchen {round}") });
+        desk.did(Method::POST, &format!("/devices/{uuid}/rename"), name).await;
+        assert_eq!(poll.await.unwrap().unwrap().status(), 200, "round {round}");
+    }
+    desk.close().await;
 }
 
 #[tokio::test]

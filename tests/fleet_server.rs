@@ -977,6 +977,25 @@ async fn a_damaged_store_is_not_overwritten() {
     desk.close().await;
 }
 
+/// What a device reported goes with it, in memory and on the disk.
+#[tokio::test]
+async fn a_device_that_was_deleted_and_restored_has_reported_nothing() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let key = desk.fleet("lab").await;
+    assert_eq!(desk.register(&key, device(A, "key-a")).await.0, 201);
+    assert_eq!(desk.report("key-a", &json!({ A: { "os_version": "Old 1" } })).await.0, 200);
+    let shown = desk.did(Method::GET, &format!("/devices/{A}"), Value::Null).await;
+    assert_eq!(shown["reported"]["os_version"], "Old 1");
+    desk.did(Method::DELETE, &format!("/devices/{A}"), Value::Null).await;
+    desk.close().await;
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, &format!("/barred-devices/{A}/allow"), json!({ "restore": true })).await;
+    let shown = desk.did(Method::GET, &format!("/devices/{A}"), Value::Null).await;
+    assert_eq!((&shown["reported"], &shown["reported_at"]), (&json!({}), &Value::Null));
+    desk.close().await;
+}
+
 /// A first start that ends early leaves nothing that stops the next one.
 #[tokio::test]
 async fn a_first_start_that_was_cut_off_is_done_again() {
