@@ -10,8 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::completion::{self, Completion};
-use super::fleet_backup;
 use super::{Exit, block_on, logging, parse};
+use super::{fleet_backup, fleet_simulate};
 use crate::fleet::{RawConfig, Server};
 use crate::host;
 use crate::ownership;
@@ -50,6 +50,11 @@ enum Verb {
         after_help = "Example: cotter-fleet restore fleet-2026-11-30.jsonl --data-dir /var/lib/cotter-fleet"
     )]
     Restore(fleet_backup::Restore),
+    /// Tries the definition of a rollout on simulated fleets: when it stops, and how long it takes
+    #[command(
+        after_help = "Example: cotter-fleet simulate --devices 10000 --waves 'ring=canary, 1%, 10%, 100%' --fail 5% --offline 30% --segment ring=canary:0.5%"
+    )]
+    Simulate(Box<fleet_simulate::Simulate>),
     /// Prints a script with which a shell completes commands and options
     #[command(after_help = "Example: cotter-fleet completion bash > /etc/bash_completion.d/cotter-fleet")]
     Completion(Completion),
@@ -122,6 +127,7 @@ impl Verb {
             Self::Backup(save) => Box::pin(fleet_backup::save(save)).await,
             Self::Verify(verify) => fleet_backup::verify(&verify),
             Self::Restore(restore) => fleet_backup::restore(&restore),
+            Self::Simulate(simulate) => fleet_simulate::simulate(*simulate),
             Self::Completion(completion) => completion::run(&completion, fleet_definitions()),
         }?;
         Ok(Exit::Done.into())

@@ -32,6 +32,8 @@ mod fleet_backup;
 mod fleet_deletion;
 #[cfg(feature = "server")]
 mod fleet_server;
+#[cfg(feature = "server")]
+mod fleet_simulate;
 mod follow;
 mod history;
 mod image_warnings;
@@ -54,6 +56,8 @@ mod push;
 mod push_platforms;
 mod quantity;
 mod release;
+#[cfg(feature = "server")]
+mod rollout_definition;
 mod status;
 mod support_bundle;
 mod token;

@@ -30,6 +30,7 @@ mod render;
 mod report;
 mod requests;
 mod restore;
+pub mod rollout;
 mod secret;
 mod server;
 mod settings;

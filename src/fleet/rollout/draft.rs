@@ -1,0 +1,173 @@
+//! One decision under way: the devices of a rollout, looked at and counted.
+
+use std::collections::{BTreeMap, HashMap};
+
+use jiff::Timestamp;
+
+use super::definition::{Definition, Filter, OnHalt};
+use super::position::{Place, place};
+use super::share::Share;
+use super::state::{Member, Rollout};
+use super::tally::Tally;
+use super::verdict::{self, Subject};
+use super::wave::Group;
+
+/// The devices of a rollout, counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey<'a> {
+    /// All that were told.
+    pub all: Tally,
+    /// Those of each wave.
+    pub waves: BTreeMap<usize, Tally>,
+    /// Those of each segment, by tag and value.
+    pub segments: BTreeMap<(&'a str, &'a str), Tally>,
+    /// Those of no halted segment.
+    pub live: Tally,
+    /// Devices that take part.
+    pub devices: u64,
+}
+
+/// The outside, as far as a rollout depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Outside {
+    pub now: Timestamp,
+    /// Whether devices may be told at this time.
+    pub is_in_window: bool,
+    /// Whether the release may still be given to devices.
+    pub is_release_valid: bool,
+}
+
+/// A device that may be told.
+pub(super) struct Candidate<'a> {
+    /// Index of its wave.
+    pub(super) wave: usize,
+    pub(super) place: Place,
+    pub(super) subject: Subject<'a>,
+}
+
+/// One decision under way.
+pub(super) struct Draft<'r, 'a> {
+    pub(super) rollout: Rollout,
+    pub(super) definition: &'r Definition,
+    pub(super) outside: Outside,
+    pub(super) members: Vec<(&'a str, Member)>,
+    /// Devices of the waves so far that are not told yet, in no halted segment.
+    pub(super) candidates: Vec<Candidate<'a>>,
+    /// Points of the order, if the wave is a number of devices that has no end yet.
+    pub(super) points: Option<Vec<u64>>,
+    pub(super) survey: Survey<'a>,
+    /// The reasons of devices that failed.
+    pub(super) reasons: HashMap<&'a str, u64>,
+}
+
+impl<'r, 'a> Draft<'r, 'a> {
+    pub(super) fn new(rollout: &'r Rollout, outside: Outside) -> Self {
+        Self {
+            rollout: rollout.clone(),
+            definition: &rollout.definition,
+            outside,
+            members: Vec::new(),
+            candidates: Vec::new(),
+            points: wave_number(rollout)
+                .filter(|_| !rollout.ends.contains_key(&rollout.wave))
+                .map(|_| Vec::new()),
+            survey: Survey::default(),
+            reasons: HashMap::new(),
+        }
+    }
+
+    /// Counts a device, and notes it if it may be told.
+    pub(super) fn look_at(&mut self, device: Subject<'a>) {
+        if device.is_pinned {
+            return;
+        }
+        let place = place(self.rollout.number, device.uuid, device.tags);
+        let is_in = |filter: &Filter| filter.0.matches(device.tags);
+        match (device.member, place) {
+            (Some(member), place) => self.look_at_member(member, device, place),
+            (None, Some(place)) if self.definition.filter.as_ref().is_none_or(is_in) => {
+                self.look_at_other(device, place);
+            }
+            (None, Some(_) | None) => {}
+        }
+    }
+
+    fn look_at_member(&mut self, member: &Member, device: Subject<'a>, place: Option<Place>) {
+        self.survey.devices += 1;
+        self.note_point(place);
+        let mut judged = verdict::judged(member, &device, self.definition.silent_after, self.outside.now);
+        let is_live = self.is_live(device.tags);
+        judged.is_pulled_back |= !is_live && self.definition.on_halt == OnHalt::PullBack;
+        let verdict = judged.verdict;
+        self.survey.all.add(verdict);
+        self.survey.waves.entry(member.wave).or_default().add(verdict);
+        if is_live {
+            self.survey.live.add(verdict);
+        }
+        for key in &self.definition.segments {
+            let Some((key, value)) = device.tags.get_key_value(key) else { continue };
+            self.survey.segments.entry((key, value)).or_default().add(verdict);
+        }
+        if verdict.is_failure() && is_live {
+            let why = if device.why.is_empty() { verdict.as_str() } else { device.why };
+            *self.reasons.entry(why).or_default() += 1;
+        }
+        if judged != *member {
+            self.members.push((device.uuid, judged));
+        }
+    }
+
+    fn look_at_other(&mut self, subject: Subject<'a>, place: Place) {
+        self.survey.devices += 1;
+        self.note_point(Some(place));
+        if let Some(wave) = wave_of(&self.rollout, place, subject.tags)
+            && self.is_live(subject.tags)
+        {
+            self.candidates.push(Candidate { wave, place, subject });
+        }
+    }
+
+    /// Returns `true` if the device is in no halted segment.
+    fn is_live(&self, tags: &BTreeMap<String, String>) -> bool {
+        self.rollout.halted.keys().all(|segment| !segment.has(tags))
+    }
+
+    fn note_point(&mut self, place: Option<Place>) {
+        let Some(points) = &mut self.points else { return };
+        match place {
+            Some(Place::Early(_)) => points.push(0),
+            Some(Place::Usual(point)) => points.push(point),
+            Some(Place::Late(_)) | None => {}
+        }
+    }
+
+    /// Finds where a wave ends that is a number of devices and has just begun. Its devices are told at the next decision.
+    pub(super) fn end_of_wave(&mut self) {
+        let (Some(points), Some(number)) = (&mut self.points, wave_number(&self.rollout)) else { return };
+        let last = usize::try_from(number).unwrap_or(usize::MAX).min(points.len()).saturating_sub(1);
+        let end = if points.is_empty() { 0 } else { *points.select_nth_unstable(last).1 };
+        self.rollout.ends.insert(self.rollout.wave, end);
+    }
+}
+
+/// Returns the wave of a device among those that have begun; `None` if it is in a later one.
+fn wave_of(rollout: &Rollout, place: Place, tags: &BTreeMap<String, String>) -> Option<usize> {
+    let begun = rollout.definition.waves.iter().enumerate().take(rollout.wave + 1);
+    let mut waves = begun.filter(|(index, wave)| match (&wave.group, place) {
+        (Group::Tags(filter), _) => filter.matches(tags),
+        (Group::Share(share), Place::Late(_)) => *share == Share::ALL,
+        (Group::Share(share), Place::Usual(point)) => share.contains(point),
+        (Group::Number(_), Place::Usual(point)) => rollout.ends.get(index).is_some_and(|end| point <= *end),
+        (Group::Number(_), Place::Late(_)) => false,
+        (Group::Share(_) | Group::Number(_), Place::Early(_)) => true,
+    });
+    waves.next().map(|(index, _)| index)
+}
+
+/// Returns how many devices the last wave that has begun should have, if it is a number.
+fn wave_number(rollout: &Rollout) -> Option<u32> {
+    match rollout.definition.waves.get(rollout.wave).map(|wave| &wave.group) {
+        Some(Group::Number(number)) => Some(*number),
+        Some(Group::Tags(_) | Group::Share(_)) | None => None,
+    }
+}

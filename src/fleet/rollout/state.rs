@@ -1,0 +1,293 @@
+//! The stored state of a rollout, and of each device that it has told.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::definition::Definition;
+use super::tally::{Tally, Verdict};
+use crate::model::quantity::counted;
+
+/// A rollout: it takes a release to the devices of a fleet in waves.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rollout {
+    pub number: u64,
+    /// Number of the fleet.
+    pub fleet: u64,
+    /// Number of the release.
+    pub release: u64,
+    pub definition: Definition,
+    pub started: Timestamp,
+    pub phase: Phase,
+    /// Index of the last wave that has begun.
+    pub wave: usize,
+    /// Since when enough devices of the waves so far have accepted the release.
+    pub settled: Option<Timestamp>,
+    /// For each wave that is a number of devices and has begun: the last point of the order that is in it.
+    pub ends: BTreeMap<usize, u64>,
+    /// The moment up to which the rate is used up.
+    pub paced_until: Option<Timestamp>,
+    /// The wave after which the next one was approved.
+    pub approved: Option<usize>,
+    /// The wave that a person wants to end although its verdicts do not suffice.
+    pub waived: Option<usize>,
+    /// What a person has seen when they resumed the rollout, which is not held against the release again.
+    pub forgiven: Forgiven,
+    /// Segments that are halted, with the reason.
+    pub halted: BTreeMap<Segment, Halt>,
+    /// The share of devices that failed in the rollout before.
+    pub base: f64,
+}
+
+impl Rollout {
+    /// Begins with the first wave.
+    #[must_use]
+    pub fn new(number: u64, fleet: u64, release: u64, definition: Definition, started: Timestamp) -> Self {
+        Self {
+            number,
+            fleet,
+            release,
+            definition,
+            started,
+            phase: Phase::Running,
+            wave: 0,
+            settled: None,
+            ends: BTreeMap::new(),
+            paced_until: None,
+            approved: None,
+            waived: None,
+            forgiven: Forgiven::default(),
+            halted: BTreeMap::new(),
+            base: 0.0,
+        }
+    }
+
+    /// Goes on, although it was paused or halted. What has happened up to now, in all and in each segment, is not held against
+    /// the release again.
+    pub fn resume(&mut self, all: Counted, segments: &BTreeMap<Segment, Counted>) {
+        self.phase = Phase::Running;
+        self.waived = Some(self.wave);
+        self.settled = None;
+        self.forgiven = Forgiven { all, segments: segments.clone() };
+    }
+
+    /// Lets the next wave begin.
+    pub fn approve(&mut self) {
+        self.phase = Phase::Running;
+        self.approved = Some(self.wave);
+    }
+}
+
+/// Failures and verdicts that are not counted any more, in all and in each segment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forgiven {
+    pub all: Counted,
+    pub segments: BTreeMap<Segment, Counted>,
+}
+
+/// Failures among verdicts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counted {
+    pub failures: u64,
+    pub verdicts: u64,
+}
+
+impl Counted {
+    /// Returns what has come since `earlier`.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Self {
+        let failures = self.failures.saturating_sub(earlier.failures);
+        Self { failures, verdicts: self.verdicts.saturating_sub(earlier.verdicts).max(failures) }
+    }
+}
+
+impl From<Tally> for Counted {
+    fn from(tally: Tally) -> Self {
+        Self { failures: tally.failures(), verdicts: tally.verdicts() }
+    }
+}
+
+/// All devices with one value of a tag: `hw=rev2`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Segment(pub String);
+
+impl Segment {
+    pub(super) fn new(key: &str, value: &str) -> Self {
+        Self(format!("{key}={value}"))
+    }
+
+    pub(super) fn has(&self, tags: &BTreeMap<String, String>) -> bool {
+        self.0.split_once('=').is_some_and(|(key, value)| tags.get(key).is_some_and(|own| own == value))
+    }
+}
+
+impl fmt::Display for Segment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where a rollout stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "phase")]
+pub enum Phase {
+    Running,
+    /// Nobody else is told until a person resumes it.
+    Paused {
+        why: Pause,
+    },
+    /// It has stopped itself because of failures.
+    Halted {
+        why: Halt,
+        /// Whether those that had the release have gone back.
+        is_pulled_back: bool,
+    },
+    /// The fleet's target is the release.
+    Completed,
+    /// A person has ended it, or the fleet got another target.
+    Aborted {
+        why: String,
+    },
+}
+
+impl Phase {
+    /// Returns `true` if it will never change again.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self, Self::Completed | Self::Aborted { .. })
+    }
+
+    /// Returns `true` if devices that were told still get the release.
+    #[must_use]
+    pub fn is_exposing(&self) -> bool {
+        match self {
+            Self::Running | Self::Paused { .. } => true,
+            Self::Halted { is_pulled_back, .. } => !is_pulled_back,
+            Self::Completed | Self::Aborted { .. } => false,
+        }
+    }
+}
+
+/// Why a rollout waits for a person.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "reason")]
+pub enum Pause {
+    Person {
+        who: String,
+    },
+    /// The next wave needs an approval.
+    Approval,
+    /// The verdicts of the waves so far do not say whether the release is good.
+    Inconclusive {
+        failures: u64,
+        verdicts: u64,
+        needs: u64,
+    },
+    /// All reachable devices of the waves so far have ended, and too few have accepted the release.
+    TooFewAccepted {
+        accepted: u64,
+        reachable: u64,
+        needed: u64,
+    },
+    /// All have it but for the halted segments.
+    SegmentsHalted,
+}
+
+impl fmt::Display for Pause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Person { who } => write!(f, "paused by {who}"),
+            Self::Approval => write!(f, "the next wave needs an approval"),
+            Self::Inconclusive { failures, verdicts, needs } => write!(
+                f,
+                "{failures} of {} failed, which does not say whether the release is good; {} would say it is",
+                counted(*verdicts, "device"),
+                format_args!("{} that accept it", counted(*needs, "further device")),
+            ),
+            Self::TooFewAccepted { accepted, reachable, needed } => write!(
+                f,
+                "{accepted} of {} accepted the release, {needed} are needed",
+                counted(*reachable, "reachable device"),
+            ),
+            Self::SegmentsHalted => write!(f, "all devices have the release but for the halted segments"),
+        }
+    }
+}
+
+/// Why a rollout, or a segment of it, has stopped itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Halt {
+    pub cause: Cause,
+    pub failures: u64,
+    pub verdicts: u64,
+    /// The most frequent reasons of devices, with how many gave it.
+    pub evidence: Vec<(String, u64)>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "rule")]
+pub enum Cause {
+    /// The test says that the release is bad. The rates are percent.
+    Test {
+        base: String,
+        bad: String,
+    },
+    MaxFailures {
+        most: u32,
+    },
+    MaxFailureRate {
+        most: String,
+    },
+    /// The release was invalidated.
+    Invalidated,
+    Person {
+        who: String,
+    },
+}
+
+impl fmt::Display for Halt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { cause, failures, verdicts, evidence } = self;
+        let failed = format!("{failures} of {} failed", counted(*verdicts, "device"));
+        match cause {
+            Cause::Test { base, bad } => {
+                write!(f, "{failed}: more likely a failure rate of {bad} than the usual {base}")?;
+            }
+            Cause::MaxFailures { most } => write!(f, "{failed}: max_failures is {most}")?,
+            Cause::MaxFailureRate { most } => write!(f, "{failed}: max_failure_rate is {most}")?,
+            Cause::Invalidated => write!(f, "the release was invalidated; {failed}")?,
+            Cause::Person { who } => write!(f, "pulled back by {who}; {failed}")?,
+        }
+        for (n, (why, count)) in evidence.iter().enumerate() {
+            write!(f, "{} {count} × {why}", if n == 0 { "; most frequent:" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+/// A device that was told of the release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Index of its wave.
+    pub wave: usize,
+    pub told: Timestamp,
+    /// Whether it was reachable when it was told, or since.
+    pub is_reachable: bool,
+    /// How many barriers it has passed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub barriers: usize,
+    pub verdict: Verdict,
+    /// Since when.
+    pub since: Timestamp,
+    /// Whether it was sent back, alone or with its segment.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_pulled_back: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
