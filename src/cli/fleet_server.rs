@@ -81,6 +81,15 @@ struct Serve {
     /// How long records of the audit trail are kept, 1day to 10years [default: 400days]
     #[arg(long, env = "COTTER_FLEET_AUDIT_TIME", value_name = "TIME")]
     audit_time: Option<String>,
+    /// Most releases of a fleet, 10 to 100000 [default: 1000]
+    #[arg(long, env = "COTTER_FLEET_RELEASES_PER_FLEET", value_name = "NUMBER")]
+    releases_per_fleet: Option<usize>,
+    /// Most memory that the releases of a fleet take, in MiB [default: 32]
+    #[arg(long, env = "COTTER_FLEET_FLEET_RELEASES_MIB", value_name = "MIB")]
+    fleet_releases_mib: Option<usize>,
+    /// Most memory that the releases of all fleets take, in MiB [default: 96]
+    #[arg(long, env = "COTTER_FLEET_ALL_RELEASES_MIB", value_name = "MIB")]
+    all_releases_mib: Option<usize>,
     /// The server's certificate and those of its chain, as PEM; read again after a renewal and on SIGHUP
     #[arg(long, env = "COTTER_FLEET_TLS_CERT", value_name = "FILE")]
     tls_cert: Option<PathBuf>,
@@ -152,6 +161,9 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
         connections: serve.connections,
         audit_entries: serve.audit_entries,
         audit_time: serve.audit_time,
+        releases_per_fleet: serve.releases_per_fleet,
+        fleet_releases_mib: serve.fleet_releases_mib,
+        all_releases_mib: serve.all_releases_mib,
         tls_cert: serve.tls_cert,
         tls_key: serve.tls_key,
         trusted_proxies: serve.trusted_proxies,

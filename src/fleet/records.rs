@@ -20,7 +20,7 @@ use super::access::{Entry, Scope, Which};
 use super::allowance::Allowance;
 use super::audit_log::{AuditLog, Page, SharedLog};
 use super::parked::Parked;
-use super::policy::{Change, Device, Refusal, World};
+use super::policy::{Change, Device, Refusal, Room, World};
 use super::requests::Requests;
 use super::standing::Contact;
 use super::store::{FolderLock, Store};
@@ -43,6 +43,7 @@ pub(super) struct Records {
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
     poll_interval: Duration,
+    room: Room,
     trail: SharedLog,
     /// The folder of the store.
     dir: PathBuf,
@@ -101,7 +102,7 @@ pub(super) enum Target {
 }
 
 impl Records {
-    /// Opens the records in `dir/store`, for polls on so many connections.
+    /// Opens the records in `dir/store`, for polls on so many connections and as many releases as there is room for.
     ///
     /// # Errors
     ///
@@ -110,6 +111,7 @@ impl Records {
         dir: PathBuf,
         poll_interval: Duration,
         connections: usize,
+        room: Room,
     ) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
@@ -138,6 +140,7 @@ impl Records {
             live,
             sightings,
             poll_interval,
+            room,
             _lock: lock,
         })
     }
@@ -155,6 +158,11 @@ impl Records {
     /// Returns the records as they are now. Later changes do not reach it.
     pub(super) fn world(&self) -> Arc<World> {
         Arc::clone(&self.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Returns how many releases are accepted.
+    pub(super) fn room(&self) -> Room {
+        self.room
     }
 
     /// Returns the polls that wait for a change.

@@ -88,15 +88,15 @@ pub(super) fn release_state(
             environment: environment(name),
             labels: BTreeMap::new(),
             contract: None,
-            composition: image.composition.clone(),
+            composition: image.composition.value(),
         };
         (name.to_string(), state)
     };
     ReleaseState {
         id: release.number,
         services: content.services.iter().map(service).collect(),
-        networks: content.networks.clone(),
-        volumes: content.volumes.clone(),
+        networks: content.networks.value(),
+        volumes: content.volumes.value(),
     }
 }
 

@@ -130,8 +130,9 @@ impl Server {
         };
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
-        let opening =
-            tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval, config.connections));
+        let opening = tokio::task::spawn_blocking(move || {
+            Records::open(dir, config.poll_interval, config.connections, config.room)
+        });
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let records = Arc::new(records);
         let path = config.data_dir.join(TOKEN_FILE);

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::certificate::TlsFiles;
+use super::policy::Room;
 use crate::listen::Network;
 
 /// Unchecked settings from the file, or from flags and environment.
@@ -20,6 +21,9 @@ pub struct RawConfig {
     pub connections: Option<usize>,
     pub audit_entries: Option<u64>,
     pub audit_time: Option<String>,
+    pub releases_per_fleet: Option<usize>,
+    pub fleet_releases_mib: Option<usize>,
+    pub all_releases_mib: Option<usize>,
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub trusted_proxies: Option<Vec<String>>,
@@ -43,6 +47,8 @@ pub struct Config {
     pub audit_entries: u64,
     /// How long records of the audit trail are kept.
     pub audit_time: Duration,
+    /// How many releases are accepted.
+    pub room: Room,
     /// The certificate; `None` for a server without TLS.
     pub tls: Option<TlsFiles>,
     /// Proxies whose `X-Forwarded-For` names the client.
@@ -58,6 +64,13 @@ const AUDIT_TIME: Duration = Duration::from_secs(400 * DAY);
 const AUDIT_TIME_RANGE: RangeInclusive<Duration> =
     Duration::from_secs(DAY)..=Duration::from_secs(10 * 366 * DAY);
 const DAY: u64 = 24 * 60 * 60;
+/// The defaults of `releases_per_fleet`, `fleet_releases_mib` and `all_releases_mib`, and their accepted values. With what
+/// clients and polls take at most, all releases fit into the 512 MiB of the unit.
+const RELEASES_PER_FLEET: usize = 1000;
+const RELEASES_PER_FLEET_RANGE: RangeInclusive<usize> = 10..=100_000;
+const FLEET_RELEASES_MIB: usize = 32;
+const ALL_RELEASES_MIB: usize = 96;
+const RELEASES_MIB_RANGE: RangeInclusive<usize> = 1..=65_536;
 /// The accepted values of `connections`.
 const CONNECTIONS_RANGE: RangeInclusive<usize> = 16..=60_000;
 /// Connections of operators, in addition to the setting `connections`.
@@ -94,6 +107,8 @@ pub enum ConfigError {
     AuditEntries { given: u64 },
     #[error("audit_time = {given:?} is not accepted; write a time such as 400days, from 1day to 10years")]
     AuditTime { given: String },
+    #[error("{name} = {given} is out of range; it must be from {least} to {most}")]
+    Releases { name: &'static str, given: usize, least: usize, most: usize },
     #[error("connections = {given} is out of range; it must be from 16 to 60000")]
     Connections { given: usize },
     #[error(
@@ -135,6 +150,9 @@ impl RawConfig {
             connections: self.connections.or(below.connections),
             audit_entries: self.audit_entries.or(below.audit_entries),
             audit_time: self.audit_time.or(below.audit_time),
+            releases_per_fleet: self.releases_per_fleet.or(below.releases_per_fleet),
+            fleet_releases_mib: self.fleet_releases_mib.or(below.fleet_releases_mib),
+            all_releases_mib: self.all_releases_mib.or(below.all_releases_mib),
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
@@ -208,6 +226,7 @@ impl RawConfig {
                 .filter(|time| AUDIT_TIME_RANGE.contains(time))
                 .ok_or(ConfigError::AuditTime { given: text })?,
         };
+        let room = room(self.releases_per_fleet, self.fleet_releases_mib, self.all_releases_mib)?;
         let proxies = self.trusted_proxies.unwrap_or_default();
         let proxies =
             proxies.into_iter().map(|given| given.parse().map_err(|_| ConfigError::Proxy { given }));
@@ -219,10 +238,27 @@ impl RawConfig {
             connections,
             audit_entries,
             audit_time,
+            room,
             tls,
             trusted_proxies,
         })
     }
+}
+
+/// Checks how many releases are accepted.
+fn room(releases: Option<usize>, fleet: Option<usize>, all: Option<usize>) -> Result<Room, ConfigError> {
+    let checked = |name, given: Option<usize>, usual, range: RangeInclusive<usize>| {
+        let given = given.unwrap_or(usual);
+        let (least, most) = (*range.start(), *range.end());
+        let is_good = range.contains(&given);
+        is_good.then_some(given).ok_or(ConfigError::Releases { name, given, least, most })
+    };
+    let mib = RELEASES_MIB_RANGE;
+    Ok(Room {
+        releases: checked("releases_per_fleet", releases, RELEASES_PER_FLEET, RELEASES_PER_FLEET_RANGE)?,
+        of_a_fleet: checked("fleet_releases_mib", fleet, FLEET_RELEASES_MIB, mib.clone())? << 20,
+        of_all: checked("all_releases_mib", all, ALL_RELEASES_MIB, mib)? << 20,
+    })
 }
 
 #[cfg(test)]
@@ -236,6 +272,8 @@ mod tests {
         assert!(spoken.listen.is_some() && spoken.data_dir.is_some() && spoken.poll_interval.is_some());
         assert!(spoken.connections.is_some() && spoken.trusted_proxies.is_some());
         assert!(spoken.audit_entries.is_some() && spoken.audit_time.is_some());
+        assert!(spoken.releases_per_fleet.is_some() && spoken.fleet_releases_mib.is_some());
+        assert!(spoken.all_releases_mib.is_some());
         assert_eq!(shipped.check().unwrap(), RawConfig::default().check().unwrap());
         let defaults = Config {
             listen: "127.0.0.1:7300".parse().unwrap(),
@@ -244,6 +282,7 @@ mod tests {
             connections: 1024,
             audit_entries: 100_000,
             audit_time: Duration::from_secs(34_560_000),
+            room: Room { releases: 1000, of_a_fleet: 32 << 20, of_all: 96 << 20 },
             tls: None,
             trusted_proxies: Vec::new(),
         };
@@ -264,6 +303,12 @@ mod tests {
             ("connections = -1", "line 1 of the settings file"),
             ("audit_entries = 999", "from 1000 to 10000000"),
             ("audit_time = \"23h\"", "from 1day to 10years"),
+            (
+                "releases_per_fleet = 9",
+                "releases_per_fleet = 9 is out of range; it must be from 10 to 100000",
+            ),
+            ("fleet_releases_mib = 0", "from 1 to 65536"),
+            ("all_releases_mib = 65537", "from 1 to 65536"),
             ("audit_time = \"long\"", "write a time such as 400days"),
             ("pol_interval = \"1s\"", "unknown field"),
             ("allow_remote = true", "unknown field"),

@@ -19,6 +19,14 @@ pub struct ComposeFile {
     pub volumes: BTreeMap<String, Value>,
 }
 
+/// Removes the extension fields (`x-...`) of services, networks and volumes. Neither Compose nor a device reads them.
+pub fn drop_extensions(file: &mut ComposeFile) {
+    let drop_from = |fields: &mut Map<String, Value>| fields.retain(|name, _| !name.starts_with("x-"));
+    file.services.values_mut().for_each(drop_from);
+    let configs = file.networks.values_mut().chain(file.volumes.values_mut());
+    configs.filter_map(Value::as_object_mut).for_each(drop_from);
+}
+
 /// Rewrites what Compose and balena devices understand differently, so that devices do as Compose does. Returns a warning
 /// for each change.
 pub fn as_compose_means(file: &mut ComposeFile) -> Vec<Refusal> {

@@ -181,6 +181,8 @@ impl From<Refusal> for ApiError {
             | Refusal::InUse { .. }
             | Refusal::CommitTaken { .. }
             | Refusal::NoImages { .. }
+            | Refusal::TooManyReleases { .. }
+            | Refusal::ReleasesTooLarge { .. }
             | Refusal::NameTaken { .. }
             | Refusal::NameTakenBeyond { .. }
             | Refusal::KeyNameTaken { .. }

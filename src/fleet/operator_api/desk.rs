@@ -17,7 +17,7 @@ use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
 use crate::fleet::gate::Caller;
 use crate::fleet::parked::Parked;
-use crate::fleet::policy::{Change, Device, Refusal, Sight, World};
+use crate::fleet::policy::{Change, Device, Refusal, Room, Sight, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::requests::Requests;
 use crate::fleet::standing::Contact;
@@ -149,6 +149,11 @@ impl Desk {
     /// As [`Records::audit_page`].
     pub(super) fn audit_page(&self, which: &Which, below: u64, most: usize) -> Result<Page, ActError> {
         self.records.audit_page(which, &self.order.caller.scope, below, most)
+    }
+
+    /// As [`Records::room`].
+    pub(super) fn room(&self) -> Room {
+        self.records.room()
     }
 
     /// As [`Records::last_seen`].

@@ -81,10 +81,10 @@ pub(super) async fn show(
             services: content
                 .services
                 .iter()
-                .map(|(name, i)| (name.to_string(), i.composition.clone()))
+                .map(|(name, i)| (name.to_string(), i.composition.value()))
                 .collect(),
-            networks: content.networks.clone(),
-            volumes: content.volumes.clone(),
+            networks: content.networks.value(),
+            volumes: content.volumes.value(),
         };
         let build_log = release.build_log.as_deref().map(str::to_owned);
         Ok(ReleaseDetail { release: view(world, &Uses::of(world), release), composition, build_log })
@@ -98,7 +98,13 @@ pub(super) async fn create(
     Body(asked): Body<CreateRelease>,
 ) -> Result<(StatusCode, Json<ReleaseCreated>), ApiError> {
     let (new, warnings) = checked(asked)?;
-    let act = move |world: &Acting<'_>| world.create_release(world.find_fleet(&fleet)?, new);
+    let room = records.room();
+    let act = move |world: &Acting<'_>| {
+        let fleet = world.find_fleet(&fleet)?;
+        let (number, changes) = world.create_release(fleet, new)?;
+        world.check_room(room, fleet, &changes)?;
+        Ok((number, changes))
+    };
     let number = records.act(act).await?;
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
@@ -158,6 +164,7 @@ fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), Ap
     }
     let Composition { services, networks, volumes } = asked.composition;
     let mut file = ComposeFile { services, networks, volumes };
+    compose_file::drop_extensions(&mut file);
     let changed = compose_file::as_compose_means(&mut file);
     let images = exact_images(&file, asked.images)?;
     let mut warnings =

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Change, Content, Counters, Fleet, Image, Refusal, Release, World};
+use super::{Change, Compact, Content, Counters, Fleet, Image, Refusal, Release, World};
 use crate::model::{Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 
 /// The values of a new release.
@@ -77,7 +77,11 @@ impl World {
             is_invalidated: false,
             is_passing_tests: new.is_passing_tests,
             start_timestamp: new.start_timestamp,
-            content: Arc::new(Content { services, networks: new.networks, volumes: new.volumes }),
+            content: Arc::new(Content {
+                services,
+                networks: Compact::of(&new.networks),
+                volumes: Compact::of(&new.volumes),
+            }),
             build_log: new.build_log.map(Into::into),
         };
         if release.is_trackable() {
@@ -203,6 +207,6 @@ impl World {
         });
         let mut composition = new.composition;
         composition.remove("build");
-        Image { service, number, image: new.image, composition }
+        Image { service, number, image: new.image, composition: Compact::of(&composition) }
     }
 }

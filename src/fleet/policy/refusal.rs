@@ -80,6 +80,17 @@ pub enum Refusal {
     #[error("release {commit} has no images, so it can only be failed; build it again with `cotter push`")]
     NoImages { commit: Commit },
 
+    #[error(
+        "fleet {fleet} has {most} releases already, drafts and failed ones counted, and no more are accepted; delete old ones with `cotter release delete --fleet {fleet} RELEASE` (`cotter release list --fleet {fleet}`), or raise the server's setting releases_per_fleet"
+    )]
+    TooManyReleases { fleet: String, most: usize },
+
+    /// The releases of one fleet, or of all, take too much memory.
+    #[error(
+        "the releases of {whose} would take more than {most_mib} MiB, drafts and failed ones counted; delete old ones with `cotter release delete --fleet {fleet} RELEASE` (`cotter release list --fleet {fleet}`), or raise the server's setting {setting}"
+    )]
+    ReleasesTooLarge { fleet: String, whose: String, most_mib: usize, setting: &'static str },
+
     #[error("devices would refuse this release: {}", list(refusals))]
     Unsupported { refusals: Vec<ContentRefusal> },
 
@@ -183,6 +194,7 @@ impl Refusal {
             Self::InUse { .. } => "in_use",
             Self::CommitTaken { .. } => "commit_taken",
             Self::NoImages { .. } => "no_images",
+            Self::TooManyReleases { .. } | Self::ReleasesTooLarge { .. } => "too_many_releases",
             Self::Unsupported { .. } => "unsupported",
             Self::UuidTaken { .. } => "uuid_taken",
             Self::KeyTaken => "key_taken",

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{VariableHolder, Variables};
+use super::{Compact, VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
@@ -140,8 +140,8 @@ impl Release {
 pub struct Content {
     pub services: BTreeMap<ServiceName, Image>,
     /// Compose configs, exactly as the author wrote them.
-    pub networks: BTreeMap<String, Value>,
-    pub volumes: BTreeMap<String, Value>,
+    pub networks: Compact<BTreeMap<String, Value>>,
+    pub volumes: Compact<BTreeMap<String, Value>>,
 }
 
 /// One service of a release: its image and its compose service.
@@ -154,7 +154,7 @@ pub struct Image {
     /// The image, with its digest.
     pub image: ImageRef,
     /// The compose service without `build`.
-    pub composition: Map<String, Value>,
+    pub composition: Compact<Map<String, Value>>,
 }
 
 /// The last number that was used, by kind of record. Numbers are never used twice.

@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use imbl::{OrdMap, OrdSet};
 
 use super::matches::{begins, only_one};
+use super::room::AllTaken;
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
 use super::variables::AllVariables;
@@ -23,6 +24,7 @@ pub struct World {
     pub(super) counters: Counters,
     pub(super) fleets: OrdMap<u64, Arc<Fleet>>,
     pub(super) releases: OrdMap<u64, Arc<Release>>,
+    pub(super) taken: AllTaken,
     pub(super) devices: OrdMap<DeviceUuid, Arc<Device>>,
     pub(super) reports: OrdMap<DeviceUuid, Arc<Reported>>,
     pub(super) keys: OrdMap<KeyHash, Arc<ProvisioningKey>>,
@@ -70,7 +72,9 @@ impl World {
             Change::PutRelease(release) => {
                 self.of_fleet.insert((release.fleet, release.number));
                 self.by_commit.insert((release.fleet, release.commit.clone()), release.number);
-                self.releases.insert(release.number, Arc::new(release));
+                self.taken.add(&release);
+                let before = self.releases.insert(release.number, Arc::new(release));
+                self.taken.remove(before.as_deref());
             }
             Change::PutKey(key) => {
                 self.keys.insert(key.hash.clone(), Arc::new(key));
@@ -85,6 +89,7 @@ impl World {
             }
             Change::DropRelease(number) => {
                 if let Some(release) = self.releases.remove(&number) {
+                    self.taken.remove(Some(&release));
                     self.of_fleet.remove(&(release.fleet, number));
                     let commit = (release.fleet, release.commit.clone());
                     // The release of a build that succeeded may have its place already.
@@ -382,15 +387,5 @@ impl World {
     #[must_use]
     pub fn matching(&self, choice: &Choice) -> Vec<&Device> {
         self.devices().filter(|device| choice.matches(device)).collect()
-    }
-
-    pub(super) fn other_fleet(&self, release: &Release, fleet: u64) -> Refusal {
-        let name =
-            |number| self.fleets.get(&number).map_or_else(String::new, |f: &Arc<Fleet>| f.name.clone());
-        Refusal::OtherFleet {
-            commit: release.commit.clone(),
-            belongs_to: name(release.fleet),
-            wanted: name(fleet),
-        }
     }
 }
