@@ -19,6 +19,7 @@ mod certificate;
 mod clock;
 mod gate;
 mod health;
+mod in_progress;
 mod key_hash;
 mod metrics;
 mod names;

@@ -19,6 +19,8 @@ use tokio::time::Instant;
 use super::access::{Entry, Scope, Which};
 use super::allowance::Allowance;
 use super::audit_log::{AuditLog, Page, SharedLog};
+use super::in_progress::{InProgress, Turn};
+use super::key_hash::KeyHash;
 use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, Room, World};
 use super::requests::Requests;
@@ -40,6 +42,7 @@ pub(super) struct Records {
     parked: Arc<Parked>,
     /// State that is only in memory, by device.
     live: RwLock<BTreeMap<DeviceUuid, Arc<Live>>>,
+    registering: Arc<InProgress>,
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
     poll_interval: Duration,
@@ -74,6 +77,9 @@ impl Default for Live {
 
 /// Most reports of one device in progress: a second one, because the device may have lost the connection of the first.
 const REPORTS: usize = 2;
+
+/// Most registrations with one provisioning key in progress. A body that arrives slowly holds a place of the devices.
+const REGISTRATIONS: usize = 8;
 
 /// The time of the last poll of a device.
 #[derive(Debug, Clone, Copy)]
@@ -138,6 +144,7 @@ impl Records {
             requests,
             parked,
             live,
+            registering: Arc::default(),
             sightings,
             poll_interval,
             room,
@@ -222,6 +229,11 @@ impl Records {
         let reporting = Arc::clone(&live.reports).try_acquire_owned().map_err(|_| Duration::ZERO)?;
         take(&live.reports_left, uuid, "reports")?;
         Ok(reporting)
+    }
+
+    /// Counts a registration with this key until the turn is dropped; `None` if too many are in progress.
+    pub(super) fn may_register(&self, key: &KeyHash) -> Option<Turn> {
+        self.registering.enter(key, REGISTRATIONS)
     }
 
     /// Reads the newest records of the audit trail below a number. Blocks.

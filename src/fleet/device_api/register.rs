@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Extension, Query, RawQuery, State};
@@ -84,10 +85,17 @@ pub(super) async fn register(
     let fleet = {
         let world = records.world();
         match world.provisioning_key(&key) {
-            Some(key) => key.fleet,
+            // Before the body is read, so that an ended key holds no place.
+            Some(key) => match world.admits(key, None, clock::now()) {
+                Ok(fleet) => fleet.number,
+                Err(refusal) => return refused(&refusal),
+            },
             None if world.device_with_key(&key).is_some() => return StatusCode::UNAUTHORIZED.into_response(),
             None => return key_required(),
         }
+    };
+    let Some(_turn) = records.may_register(&key) else {
+        return NotServed::TooOften(Duration::ZERO).into_response();
     };
     let body = match super::read(&visit, body, LARGEST_REGISTRATION).await {
         Ok(body) => body,
