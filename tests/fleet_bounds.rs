@@ -10,11 +10,16 @@
 #[path = "support/desk.rs"]
 mod desk;
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
+
 use cotter::fleet::RawConfig;
 use desk::Desk;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::task::JoinSet;
 
 fn image(name: &str) -> String {
     format!("r.example/{name}@sha256:{}", "a".repeat(64))
@@ -115,5 +120,136 @@ async fn the_releases_of_a_fleet_and_of_all_take_bounded_memory() {
     let message = answer["error"]["message"].as_str().unwrap();
     assert_eq!(status, 409);
     assert!(message.contains("all fleets would take") && message.contains("all_releases_mib"), "{message}");
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn no_error_quotes_a_whole_request() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let long = "A".repeat(200_000);
+    let services: serde_json::Map<_, _> =
+        (0..900).map(|n| (format!("s{n}"), json!({ "image": "r.example/web" }))).collect();
+    let without_images = json!({ "commit": "r1", "images": {}, "composition": { "services": services } });
+    let long_name = json!({ "commit": "r1", "images": { &long: "x" }, "composition": { "services": {} } });
+    for (path, body, status) in [
+        ("/fleets/lab/pin", json!({ &long: 1 }), 400),
+        ("/fleets/lab/pin", json!({ "release": &long }), 404),
+        ("/fleets/lab/releases", without_images, 422),
+        ("/fleets/lab/releases", long_name, 422),
+    ] {
+        let (got, answer) = desk.operate(Method::POST, path, body).await;
+        assert_eq!(got, status, "{path}");
+        let message = answer["error"]["message"].as_str().unwrap().chars().count();
+        assert!(message <= 1050, "{path}: {message}");
+        let length = answer.to_string().len();
+        assert!(length <= 40_000, "{path}: {length}");
+    }
+    let trail = desk.did(Method::GET, "/audit", Value::Null).await;
+    let messages = trail.as_array().unwrap().iter().filter_map(|entry| entry["message"].as_str());
+    let longest: Vec<_> = messages.map(|message| message.chars().count()).collect();
+    assert!(longest.len() == 4 && longest.iter().all(|length| *length <= 550), "{longest:?}");
+    desk.close().await;
+}
+
+/// A draft with these services.
+fn with_services(commit: &str, names: impl Iterator<Item = String>) -> Value {
+    let (mut services, mut images) = (json!({}), json!({}));
+    for name in names {
+        services[&name] = json!({});
+        images[&name] = json!(format!("x@sha256:{}", "a".repeat(64)));
+    }
+    json!({ "commit": commit, "is_final": false, "images": images, "composition": { "services": services } })
+}
+
+#[tokio::test]
+async fn the_services_of_a_fleet_are_bounded_and_those_of_deleted_releases_are_forgotten() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let names = |n: usize| (0..1000).map(move |service| format!("s{n}-{service}"));
+    for n in 0..5 {
+        let (status, answer) = create(&desk, "lab", with_services(&format!("r{n}"), names(n))).await;
+        assert_eq!(status, 201, "{n}: {answer}");
+    }
+    let (status, answer) = create(&desk, "lab", with_services("more", names(5))).await;
+    assert_eq!((status, &answer["error"]["rule"]), (409, &json!("too_many_services")), "{answer}");
+    // The names of earlier releases are no new ones.
+    assert_eq!(create(&desk, "lab", with_services("same", names(4))).await.0, 201);
+    let variables = json!({ "service": "nosuch", "set": { "A": "1" } });
+    let (status, answer) = desk.operate(Method::POST, "/fleets/lab/variables", variables).await;
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(status == 404 && message.ends_with("and 4990 more"), "{status} {message}");
+
+    let set = json!({ "service": "s0-7", "set": { "A": "1" } });
+    desk.did(Method::POST, "/fleets/lab/variables", set).await;
+    desk.did(Method::DELETE, "/releases/r0?fleet=lab", Value::Null).await;
+    assert_eq!(create(&desk, "lab", with_services("more", names(5))).await.0, 201);
+    let set = json!({ "service": "s0-1", "set": { "A": "1" } });
+    assert_eq!(desk.operate(Method::POST, "/fleets/lab/variables", set).await.0, 404, "it is forgotten");
+    let remove = json!({ "service": "s0-7", "remove": ["A"] });
+    desk.did(Method::POST, "/fleets/lab/variables", remove).await;
+
+    let backup = desk.request(Method::GET, "/api/v1/backup").bearer_auth(&desk.token).send().await.unwrap();
+    let backup = backup.bytes().await.unwrap();
+    assert!(cotter::fleet::backup::Backup::read(&backup[..]).is_ok());
+    desk.close().await;
+}
+
+/// Sends the beginning of a request with a body of 100 bytes, or one without, and keeps the connection.
+fn begin(desk: &Desk, head: &str, token: &str, begin_of_body: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(desk.url.strip_prefix("http://").unwrap()).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let length = if begin_of_body.is_empty() { 0 } else { 100 };
+    write!(stream, "{head} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n").unwrap();
+    write!(stream, "Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{begin_of_body}")
+        .unwrap();
+    stream
+}
+
+/// Reads the status of an answer.
+async fn status(mut stream: TcpStream) -> u16 {
+    let line = tokio::task::spawn_blocking(move || {
+        let mut line = [0; 12];
+        stream.read_exact(&mut line).map(|()| String::from_utf8_lossy(&line).into_owned())
+    });
+    let line = line.await.unwrap().expect("there is an answer");
+    line.strip_prefix("HTTP/1.1 ").unwrap().parse().unwrap()
+}
+
+/// The server never reads the body of a registration with a key that has ended, and few at a time with one key.
+#[tokio::test(flavor = "multi_thread")]
+async fn registrations_with_slow_bodies_hold_few_places() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let key = |name: &str| json!({ "name": name });
+    let made = desk.did(Method::POST, "/fleets/lab/provisioning-keys", key("revoked")).await;
+    let revoked = made["provisioning_key"].as_str().unwrap().to_owned();
+    desk.did(Method::POST, "/fleets/lab/provisioning-keys/revoked/revoke", json!({})).await;
+    let slow = |key: &str| begin(&desk, "POST /device/register", key, "{");
+    assert_eq!(status(slow(&revoked)).await, 401);
+
+    let made = desk.did(Method::POST, "/fleets/lab/provisioning-keys", key("good")).await;
+    let good = made["provisioning_key"].as_str().unwrap();
+    let made = desk.did(Method::POST, "/fleets/lab/provisioning-keys", key("other")).await;
+    let other = made["provisioning_key"].as_str().unwrap();
+    let waiting: Vec<_> = (0..20).map(|_| slow(good)).collect();
+    let mut answers = JoinSet::new();
+    for stream in &waiting {
+        answers.spawn(status(stream.try_clone().unwrap()));
+    }
+    for _ in 0..12 {
+        assert_eq!(answers.join_next().await.unwrap().unwrap(), 429, "the other 8 are in progress");
+    }
+    let device = json!({ "application": 1, "device_type": "generic-amd64", "uuid": "a".repeat(32),
+        "api_key": "a-key-of-a-device-with-32-digits" });
+    let register = |key: &str| desk.request(Method::POST, "/device/register").bearer_auth(key).json(&device);
+    assert_eq!(register(good).send().await.unwrap().status(), 429);
+    assert_eq!(register(other).send().await.unwrap().status(), 201);
+    for stream in waiting {
+        stream.shutdown(Shutdown::Both).unwrap();
+    }
     desk.close().await;
 }

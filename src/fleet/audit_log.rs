@@ -15,6 +15,9 @@ pub(super) const AUDIT_TRAIL: TableDefinition<'_, u64, &[u8]> = TableDefinition:
 /// Most records that are read for one page. A page of a rare choice may end early, and the next one goes on.
 const MOST_READ: usize = 20_000;
 
+/// Most bytes of the records of one page, but for the last one of them.
+const MOST_BYTES: usize = 1 << 20;
+
 /// The audit trail on disk.
 #[derive(Debug, Clone)]
 pub(super) struct AuditLog {
@@ -97,14 +100,18 @@ impl AuditLog {
     ) -> Result<Page, redb::Error> {
         let mut page = Page::default();
         let Some(table) = self.table()? else { return Ok(page) };
+        let mut bytes = 0;
         for (count, entry) in table.range(..below)?.rev().enumerate() {
             let (number, value) = entry?;
-            if count == MOST_READ || page.entries.len() == most {
+            if count == MOST_READ || page.entries.len() == most || bytes >= MOST_BYTES {
                 page.below = Some(number.value() + 1);
                 break;
             }
             let entry = serde_json::from_slice(value.value()).map(|Read { record }| record);
-            page.entries.extend(entry.ok().filter(|entry| which.has(entry, scope)));
+            if let Some(entry) = entry.ok().filter(|entry| which.has(entry, scope)) {
+                bytes += value.value().len();
+                page.entries.push(entry);
+            }
         }
         Ok(page)
     }
@@ -202,6 +209,19 @@ mod tests {
         let of = Which { fleet: Some(1), ..by };
         assert_eq!(read(&of, &Scope::All), [25, 15, 5]);
         assert_eq!(log.newest().unwrap().map(|(number, _)| number), Some(25));
+    }
+
+    #[test]
+    fn a_page_of_large_records_ends_early_and_leaves_out_none() {
+        let large = |number| Entry { why: Some("x".repeat(300_000)), ..entry(number, "anna", &[]) };
+        let (log, _dir) = log((1..=9).map(large));
+        let (mut pages, mut below) = (Vec::new(), Some(u64::MAX));
+        while let Some(next) = below {
+            let page = log.page(&Which::default(), &Scope::All, next, 1000).unwrap();
+            pages.push(page.entries.iter().map(|entry| entry.number).collect::<Vec<_>>());
+            below = page.below;
+        }
+        assert_eq!(pages, [vec![9, 8, 7, 6], vec![5, 4, 3, 2], vec![1]]);
     }
 
     #[test]

@@ -16,8 +16,9 @@ use super::secret::hex;
 /// What the first line says.
 const KIND: &str = "cotter-fleet backup";
 
-/// Most bytes of a line. The largest record is a release, and the operator API accepts at most 256 KiB for it.
-const LONGEST_LINE: u64 = 4 << 20;
+/// Most bytes of a line. The largest record of a new server is that of a fleet with 5,000 services, which has less than 2 MiB.
+/// Older versions had no such limit.
+const LONGEST_LINE: u64 = 64 << 20;
 
 /// The first line of a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,7 +106,7 @@ impl Writer {
     ///
     /// # Errors
     ///
-    /// As [`Writer::begin`].
+    /// As [`Writer::begin`]; and for a record that no reader would accept.
     pub fn record(&mut self, change: &Change) -> serde_json::Result<Vec<u8>> {
         let mut lines = Vec::new();
         for entry in record::entries(change)? {
@@ -115,6 +116,10 @@ impl Writer {
             let mut line = format!("{{\"kind\":\"{kind}\",\"id\":{id},\"record\":").into_bytes();
             line.extend_from_slice(&json);
             line.push(b'}');
+            if line.len() as u64 >= LONGEST_LINE {
+                let why = format!("the record {kind}/{id} is larger than 64 MiB, so no backup can have it");
+                return Err(serde::ser::Error::custom(why));
+            }
             self.records += 1;
             lines.extend(self.line(line));
         }
@@ -206,7 +211,7 @@ fn next_line(from: &mut impl BufRead, line: &mut Vec<u8>, number: u64) -> Result
     io::Read::take(&mut *from, LONGEST_LINE).read_until(b'\n', line)?;
     if line.last().is_some_and(|last| *last != b'\n') {
         return match line.len() as u64 {
-            LONGEST_LINE => Err(BadBackup::Line { line: number, why: "it is longer than 4 MiB".to_owned() }),
+            LONGEST_LINE => Err(BadBackup::Line { line: number, why: "it is longer than 64 MiB".to_owned() }),
             _ => Err(BadBackup::CutShort { lines: number - 1 }),
         };
     }

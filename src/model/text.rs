@@ -38,6 +38,28 @@ pub fn is_one_line(text: &str) -> bool {
     text.chars().count() < LONGEST_LINE && judged(text).all(|(_, is_shown)| is_shown)
 }
 
+/// Returns the first `longest` characters of a text. One that is longer ends with how many are left out.
+#[must_use]
+pub fn shortened(text: &str, longest: usize) -> String {
+    let count = text.chars().count();
+    if count <= longest {
+        return text.to_owned();
+    }
+    let begin: String = text.chars().take(longest).collect();
+    format!("{begin}… (and {} characters more)", count - longest)
+}
+
+/// Returns a list of at most `most` texts, with how many are left out.
+#[must_use]
+pub fn first_of(texts: impl ExactSizeIterator<Item = String>, most: usize, between: &str) -> String {
+    let left_out = texts.len().saturating_sub(most);
+    let mut listed: Vec<String> = texts.take(most).collect();
+    if left_out > 0 {
+        listed.push(format!("and {left_out} more"));
+    }
+    listed.join(between)
+}
+
 /// Returns a text without the characters that [`one_line`] would escape, and at most `longest` characters of it. Control
 /// characters and line breaks become spaces, and spaces at both ends are removed.
 #[must_use]

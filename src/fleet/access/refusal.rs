@@ -1,5 +1,7 @@
 //! Why an act on users and tokens is refused.
 
+use crate::model::text::first_of;
+
 /// A rule that forbids an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AccessRefusal {
@@ -11,7 +13,7 @@ pub enum AccessRefusal {
     )]
     NoSuchToken { given: String },
 
-    #[error("{given:?} matches more than one token: {}; give the id", matches.join(", "))]
+    #[error("{given:?} matches more than one token: {}; give the id", first_of(matches.iter().cloned(), 10, ", "))]
     Ambiguous { given: String, matches: Vec<String> },
 
     #[error("{given:?} cannot be the name of a {what}: {accepts}")]

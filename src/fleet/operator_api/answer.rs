@@ -13,8 +13,9 @@ use crate::fleet::gate::{Caller, NotSignedIn};
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
 use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
+use crate::model::text::shortened;
 use crate::model::with_causes;
-use crate::wire::operator_api::{ErrorView, Failure};
+use crate::wire::operator_api::{ErrorView, Failure, RefusalView};
 
 /// An error answer.
 #[derive(Debug)]
@@ -84,10 +85,27 @@ impl ApiError {
     }
 }
 
+/// Most characters of a message and of each text in a list of refusals, and most refusals in a list. A request may be quoted.
+const LONGEST_MESSAGE: usize = 1000;
+const LONGEST_TEXT: usize = 300;
+const MOST_REFUSALS: usize = 50;
+
+/// Cuts what is too long for an answer.
+fn bounded(failure: Failure) -> Failure {
+    let Failure { code, message, rule, mut refusals } = failure;
+    refusals.truncate(MOST_REFUSALS);
+    for RefusalView { path, why } in &mut refusals {
+        *path = shortened(path, LONGEST_TEXT);
+        *why = shortened(why, LONGEST_TEXT);
+    }
+    Failure { code, message: shortened(&message, LONGEST_MESSAGE), rule, refusals }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let failed = Failed(self.failure.clone());
-        let mut response = (self.status, axum::Json(ErrorView { error: self.failure })).into_response();
+        let failure = bounded(self.failure);
+        let failed = Failed(failure.clone());
+        let mut response = (self.status, axum::Json(ErrorView { error: failure })).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER_HEADER, HeaderValue::from(seconds));
         }
@@ -183,6 +201,7 @@ impl From<Refusal> for ApiError {
             | Refusal::NoImages { .. }
             | Refusal::TooManyReleases { .. }
             | Refusal::ReleasesTooLarge { .. }
+            | Refusal::TooManyServices { .. }
             | Refusal::NameTaken { .. }
             | Refusal::NameTakenBeyond { .. }
             | Refusal::KeyNameTaken { .. }

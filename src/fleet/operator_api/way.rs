@@ -14,6 +14,10 @@ use super::needs::{Method, Needs};
 use crate::fleet::access::{Outcome, Permission, Reach, Scope};
 use crate::fleet::gate::{Caller, Gate};
 use crate::fleet::records::Records;
+use crate::model::text::shortened;
+
+/// Most characters of a message in the audit trail.
+const LONGEST_MESSAGE: usize = 500;
 
 /// A method of a route: what it needs, and its handler.
 pub(in crate::fleet) struct Way {
@@ -70,7 +74,7 @@ async fn permitted(
         let (code, message) = response
             .extensions()
             .get::<Failed>()
-            .map(|Failed(failure)| (failure.code.clone(), failure.message.clone()))
+            .map(|Failed(failure)| (failure.code.clone(), shortened(&failure.message, LONGEST_MESSAGE)))
             .unwrap_or_default();
         let status = response.status().as_u16();
         order.refused(gate.records(), Outcome::Refused { status, code, message }).await;

@@ -9,6 +9,9 @@ use serde_json::{Map, Value};
 use super::{Change, Compact, Content, Counters, Fleet, Image, Refusal, Release, World};
 use crate::model::{Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 
+/// Most services of all releases of a fleet. Their names are in the record of the fleet.
+const MOST_SERVICES: usize = 5000;
+
 /// The values of a new release.
 #[derive(Debug, Clone)]
 pub struct NewRelease {
@@ -49,7 +52,8 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`Refusal::CommitTaken`]; [`Refusal::NoImages`] for a release without services that did not fail.
+    /// [`Refusal::CommitTaken`]; [`Refusal::NoImages`] for a release without services that did not fail;
+    /// [`Refusal::TooManyServices`].
     pub fn create_release(&self, fleet: &Fleet, new: NewRelease) -> Result<(u64, Vec<Change>), Refusal> {
         if new.services.is_empty() && new.status != ReleaseStatus::Failed {
             return Err(Refusal::NoImages { commit: new.commit });
@@ -68,6 +72,7 @@ impl World {
             let image = self.number_service(&mut counters, &mut fleet, &name, service);
             services.insert(name, image);
         }
+        self.bound_services(&mut fleet, &services)?;
         let release = Release {
             number: counters.release,
             fleet: fleet.number,
@@ -180,6 +185,22 @@ impl World {
             .collect();
         if fleet_target || !pinned.is_empty() {
             return Err(Refusal::InUse { commit: release.commit.clone(), act, fleet_target, pinned });
+        }
+        Ok(())
+    }
+
+    /// Forgets the numbers of services that no release has any more if a fleet has too many. Numbers are never used twice, so
+    /// such a service gets another one when it comes back.
+    fn bound_services(&self, fleet: &mut Fleet, new: &BTreeMap<ServiceName, Image>) -> Result<(), Refusal> {
+        let before = self.fleet(fleet.number).map_or(0, |fleet| fleet.services.len());
+        if fleet.services.len() <= MOST_SERVICES || fleet.services.len() == before {
+            return Ok(());
+        }
+        let mut used: BTreeSet<&ServiceName> = new.keys().collect();
+        used.extend(self.releases_of(fleet.number).flat_map(|release| release.content.services.keys()));
+        fleet.services.retain(|name, _| used.contains(name));
+        if fleet.services.len() > MOST_SERVICES {
+            return Err(Refusal::TooManyServices { fleet: fleet.name.clone(), most: MOST_SERVICES });
         }
         Ok(())
     }

@@ -106,10 +106,13 @@ impl World {
         holder: VariableHolder,
         change: &VariableChange,
     ) -> Result<Vec<Change>, Refusal> {
-        if let Some(service) = &change.service {
+        let before = self.variables(&holder);
+        // A service may be forgotten, and its variables can still be removed.
+        if let Some(service) =
+            change.service.as_ref().filter(|service| !before.services.contains_key(*service))
+        {
             check_service(fleet, service)?;
         }
-        let before = self.variables(&holder);
         let mut after = before.clone();
         let map = match &change.service {
             Some(service) => after.services.entry(service.clone()).or_default(),

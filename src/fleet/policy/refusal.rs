@@ -1,10 +1,15 @@
 //! Why an act is refused. Each variant is a rule, and its text says what to do instead.
 
 use crate::model::quantity::counted;
+use crate::model::text::{first_of, shortened};
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
 use super::types::KeyEnd;
 use crate::fleet::access::AccessRefusal;
+
+/// Most entries of a list in a text, and most characters of an entry.
+const MOST: usize = 10;
+const LONGEST: usize = 300;
 
 /// A rule that forbids an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,7 +27,7 @@ pub enum Refusal {
     )]
     NoSuchRelease { given: String },
 
-    #[error("{given:?} matches more than one {what}: {}; give more characters of it, or the fleet", matches.join(", "))]
+    #[error("{given:?} matches more than one {what}: {}; give more characters of it, or the fleet", first_of(matches.iter().cloned(), MOST, ", "))]
     Ambiguous { what: &'static str, given: String, matches: Vec<String> },
 
     #[error(
@@ -143,6 +148,11 @@ pub enum Refusal {
     )]
     MatchChanged { expected: usize, found: usize },
 
+    #[error(
+        "fleet {fleet} would have more than {most} services in its releases; delete old releases with `cotter release delete --fleet {fleet} RELEASE`, or give the services the names of earlier ones"
+    )]
+    TooManyServices { fleet: String, most: usize },
+
     #[error("no release of fleet {fleet} ever had a service {given:?}; {}", services(known))]
     NoSuchService { given: String, fleet: String, known: Vec<String> },
 
@@ -210,6 +220,7 @@ impl Refusal {
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
             Self::Access(refusal) => refusal.rule(),
+            Self::TooManyServices { .. } => "too_many_services",
             Self::NoSuchService { .. } => "no_such_service",
             Self::NoSuchVariable { .. } => "no_such_variable",
             Self::BadVariable { .. } => "bad_variable",
@@ -242,10 +253,10 @@ fn in_use(fleet_target: bool, pinned: &[DeviceUuid]) -> String {
 fn services(known: &[String]) -> String {
     match known {
         [] => "create a release with it first, a draft will do".to_owned(),
-        known => format!("it has {}", known.join(", ")),
+        known => format!("it has {}", first_of(known.iter().cloned(), MOST, ", ")),
     }
 }
 
 fn list(refusals: &[ContentRefusal]) -> String {
-    refusals.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    first_of(refusals.iter().map(|refusal| shortened(&refusal.to_string(), LONGEST)), MOST, "; ")
 }
