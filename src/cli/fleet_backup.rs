@@ -47,8 +47,8 @@ pub(super) struct Restore {
 
 pub(super) async fn save(save: Save) -> anyhow::Result<()> {
     let client = Client::new(save.connection)?;
-    let unfinished = beside(&save.file);
-    let written = write(&client, &unfinished).await;
+    let (unfinished, file) = begin(&save.file)?;
+    let written = write(&client, &unfinished, file).await;
     if let Err(error) = written {
         let _gone = fs::remove_file(&unfinished);
         return Err(error);
@@ -64,10 +64,8 @@ pub(super) async fn save(save: Save) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn write(client: &Client, to: &Path) -> anyhow::Result<()> {
+async fn write(client: &Client, to: &Path, mut file: File) -> anyhow::Result<()> {
     let named = || format!("cannot write {}", to.display());
-    let mut file =
-        File::options().create(true).truncate(true).write(true).mode(0o600).open(to).with_context(named)?;
     let mut answer = client.stream(&["backup"]).await?;
     while let Some(piece) = answer.next().await.context("the server stopped sending")? {
         file.write_all(&piece).with_context(named)?;
@@ -115,8 +113,15 @@ fn content(backup: &Backup) -> String {
     )
 }
 
-fn beside(file: &Path) -> PathBuf {
+/// Creates the file in which a backup is written until it is complete. Its name is new: another user of the folder may have
+/// put a link or a file of their own in the place of one that can be guessed.
+fn begin(file: &Path) -> anyhow::Result<(PathBuf, File)> {
+    let mut random = [0_u8; 8];
+    getrandom::fill(&mut random).map_err(|error| anyhow::anyhow!("there are no random numbers: {error}"))?;
     let mut name = file.as_os_str().to_owned();
-    name.push(".unfinished");
-    name.into()
+    name.push(format!(".unfinished-{:016x}", u64::from_le_bytes(random)));
+    let path = PathBuf::from(name);
+    let created = File::options().create_new(true).write(true).mode(0o600).open(&path);
+    let created = created.with_context(|| format!("cannot write {}", path.display()))?;
+    Ok((path, created))
 }

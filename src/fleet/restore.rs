@@ -65,7 +65,7 @@ pub fn restore(
     store::write_new(dir, &new, &backup.records)?;
     let aside = |before: &Path| {
         let name = before.file_name().unwrap_or_default().to_string_lossy();
-        dir.join(format!("{name}.before-{}", now.strftime("%Y%m%dT%H%M%SZ")))
+        free(dir.join(format!("{name}.before-{}", now.strftime("%Y%m%dT%H%M%SZ"))))
     };
     let mut moved = None;
     if place.exists() {
@@ -85,6 +85,17 @@ pub fn restore(
     sync(dir)?;
     store::make_marker(dir)?;
     Ok(moved)
+}
+
+/// Returns a path that nothing has yet. Nobody else writes in the folder, which is locked.
+fn free(path: PathBuf) -> PathBuf {
+    let numbered = |number: u32| {
+        let mut name = path.clone().into_os_string();
+        name.push(format!("-{number}"));
+        PathBuf::from(name)
+    };
+    let is_free = |path: &PathBuf| fs::symlink_metadata(path).is_err();
+    std::iter::once(path.clone()).chain((2..=1000).map(numbered)).find(is_free).unwrap_or(path)
 }
 
 fn failed(path: &Path, source: io::Error) -> RestoreError {

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{DELETED, LARGEST_REGISTRATION, NotServed, TAKES_NAMES, failed, key_of, key_required};
-use crate::fleet::policy::{NewDevice, Refusal, World, check_device_key};
+use crate::fleet::policy::{KeyHash, NewDevice, Refusal, World, check_device_key};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::{clock, names, secret};
 use crate::listen::{Rank, Visit, from_json};
@@ -82,17 +82,9 @@ pub(super) async fn register(
     body: Body,
 ) -> Response {
     let Some(key) = key_of(&headers, &query) else { return key_required() };
-    let fleet = {
-        let world = records.world();
-        match world.provisioning_key(&key) {
-            // Before the body is read, so that an ended key holds no place.
-            Some(key) => match world.admits(key, None, clock::now()) {
-                Ok(fleet) => fleet.number,
-                Err(refusal) => return refused(&refusal),
-            },
-            None if world.device_with_key(&key).is_some() => return StatusCode::UNAUTHORIZED.into_response(),
-            None => return key_required(),
-        }
+    let fleet = match fleet_of(&records.world(), &key) {
+        Ok(fleet) => fleet,
+        Err(refused) => return *refused,
     };
     let Some(_turn) = records.may_register(&key) else {
         return NotServed::TooOften(Duration::ZERO).into_response();
@@ -137,6 +129,17 @@ pub(super) async fn register(
         Err(ActError::Refused(refusal)) => refused(&refusal),
         Err(error) => failed(&error),
     }
+}
+
+/// Returns the number of the fleet in which a key registers devices, before the body is read: an ended key holds no place.
+fn fleet_of(world: &World, key: &KeyHash) -> Result<u64, Box<Response>> {
+    let answer = match world.provisioning_key(key).map(|key| world.admits(key, None, clock::now())) {
+        Some(Ok(fleet)) => return Ok(fleet.number),
+        Some(Err(refusal)) => refused(&refusal),
+        None if world.device_with_key(key).is_some() => StatusCode::UNAUTHORIZED.into_response(),
+        None => key_required(),
+    };
+    Err(Box::new(answer))
 }
 
 /// Returns the answer to a refused registration: the real API's, literally where an agent may check it, or ours if that has

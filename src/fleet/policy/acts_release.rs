@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::{Change, Compact, Content, Counters, Fleet, Image, Refusal, Release, World};
+use super::{Change, Compact, Content, Counters, Fleet, Image, Refusal, Release, Room, World};
 use crate::model::{Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 
 /// Most services of all releases of a fleet. Their names are in the record of the fleet.
@@ -187,6 +187,48 @@ impl World {
             return Err(Refusal::InUse { commit: release.commit.clone(), act, fleet_target, pinned });
         }
         Ok(())
+    }
+
+    /// Checks that there is room for the releases that an act creates in a fleet.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::TooManyReleases`], [`Refusal::ReleasesTooLarge`].
+    pub fn check_room(&self, room: Room, fleet: &Fleet, changes: &[Change]) -> Result<(), Refusal> {
+        let mut taken = self.taken.clone();
+        for change in changes {
+            if let Change::PutRelease(release) = change {
+                taken.add(release);
+            } else if let Change::DropRelease(number) = change {
+                taken.remove(self.release(*number).map(Arc::as_ref));
+            }
+        }
+        let of_fleet = taken.of(fleet.number);
+        if of_fleet.releases > room.releases {
+            return Err(Refusal::TooManyReleases { fleet: fleet.name.clone(), most: room.releases });
+        }
+        let too_large = |whose: String, most: usize, setting| Refusal::ReleasesTooLarge {
+            fleet: fleet.name.clone(),
+            whose,
+            most_mib: most >> 20,
+            setting,
+        };
+        if of_fleet.bytes > room.of_a_fleet {
+            return Err(too_large(format!("fleet {}", fleet.name), room.of_a_fleet, "fleet_releases_mib"));
+        }
+        if taken.all.bytes > room.of_all {
+            return Err(too_large("all fleets".to_owned(), room.of_all, "all_releases_mib"));
+        }
+        Ok(())
+    }
+
+    pub(super) fn other_fleet(&self, release: &Release, fleet: u64) -> Refusal {
+        let name = |number| self.fleet(number).map_or_else(String::new, |fleet| fleet.name.clone());
+        Refusal::OtherFleet {
+            commit: release.commit.clone(),
+            belongs_to: name(release.fleet),
+            wanted: name(fleet),
+        }
     }
 
     /// Forgets the numbers of services that no release has any more if a fleet has too many. Numbers are never used twice, so

@@ -1,7 +1,7 @@
 //! Which of several records a text on a command line names.
 
+use super::Refusal;
 use super::rules::SHORTEST_PREFIX;
-use super::{Refusal, Release, World};
 
 /// Returns whether `text` is a prefix of `id` that is long enough.
 pub(super) fn begins(id: &str, text: &str) -> bool {
@@ -19,15 +19,4 @@ pub(super) fn only_one<T>(
     let Some(second) = fits.next() else { return Ok(Some(first)) };
     let matches = [first, second].iter().map(&label).chain(fits.take(3).map(|more| label(&more))).collect();
     Err(Refusal::Ambiguous { what, given: given.to_owned(), matches })
-}
-
-impl World {
-    pub(super) fn other_fleet(&self, release: &Release, fleet: u64) -> Refusal {
-        let name = |number| self.fleet(number).map_or_else(String::new, |fleet| fleet.name.clone());
-        Refusal::OtherFleet {
-            commit: release.commit.clone(),
-            belongs_to: name(release.fleet),
-            wanted: name(fleet),
-        }
-    }
 }

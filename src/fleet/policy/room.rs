@@ -1,11 +1,9 @@
 //! How much memory releases take, and how much they may take. The server keeps all of them in memory, so it must accept no
 //! more than it can read again when it starts.
 
-use std::sync::Arc;
-
 use imbl::OrdMap;
 
-use super::{Change, Fleet, Refusal, Release, World};
+use super::Release;
 
 /// Bytes that a release takes besides its texts, and that each of its services does.
 const OF_A_RELEASE: usize = 512;
@@ -25,15 +23,15 @@ pub struct Room {
 /// What the releases of one fleet, or of all, take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Taken {
-    releases: usize,
-    bytes: usize,
+    pub(super) releases: usize,
+    pub(super) bytes: usize,
 }
 
 /// What all releases take, by fleet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct AllTaken {
     by_fleet: OrdMap<u64, Taken>,
-    all: Taken,
+    pub(super) all: Taken,
 }
 
 impl Taken {
@@ -64,7 +62,7 @@ impl AllTaken {
         }
     }
 
-    fn of(&self, fleet: u64) -> Taken {
+    pub(super) fn of(&self, fleet: u64) -> Taken {
         self.by_fleet.get(&fleet).copied().unwrap_or_default()
     }
 }
@@ -79,40 +77,5 @@ impl Release {
         let services: usize = self.content.services.iter().map(of_service).sum();
         let log = self.build_log.as_ref().map_or(0, |log| log.len());
         OF_A_RELEASE + services + self.content.networks.size() + self.content.volumes.size() + log
-    }
-}
-
-impl World {
-    /// Checks that there is room for the releases that an act creates in a fleet.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::TooManyReleases`], [`Refusal::ReleasesTooLarge`].
-    pub fn check_room(&self, room: Room, fleet: &Fleet, changes: &[Change]) -> Result<(), Refusal> {
-        let mut taken = self.taken.clone();
-        for change in changes {
-            if let Change::PutRelease(release) = change {
-                taken.add(release);
-            } else if let Change::DropRelease(number) = change {
-                taken.remove(self.release(*number).map(Arc::as_ref));
-            }
-        }
-        let of_fleet = taken.of(fleet.number);
-        if of_fleet.releases > room.releases {
-            return Err(Refusal::TooManyReleases { fleet: fleet.name.clone(), most: room.releases });
-        }
-        let too_large = |whose: String, most: usize, setting| Refusal::ReleasesTooLarge {
-            fleet: fleet.name.clone(),
-            whose,
-            most_mib: most >> 20,
-            setting,
-        };
-        if of_fleet.bytes > room.of_a_fleet {
-            return Err(too_large(format!("fleet {}", fleet.name), room.of_a_fleet, "fleet_releases_mib"));
-        }
-        if taken.all.bytes > room.of_all {
-            return Err(too_large("all fleets".to_owned(), room.of_all, "all_releases_mib"));
-        }
-        Ok(())
     }
 }

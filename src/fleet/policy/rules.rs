@@ -18,6 +18,12 @@ const NAME_ACCEPTS: &str = "it has 1 to 255 characters, which are letters, digit
                             single spaces and any of - _ . , : / ( ) + # @ & ', begins with a letter or digit and ends with no space";
 const NO_PREFIX: &str = "4 or more hex digits alone would be taken for the beginning of a uuid or an id; put another \
                          character into it";
+const NO_ROUTE: &str =
+    "it is a word of the operator API, where no request could name the device; choose another";
+
+/// The words that stand in the place of a device's name in paths of the operator API.
+const OF_ROUTES: [&str; 4] = ["pin", "track-fleet", "tags", "delete"];
+
 const NO_NUMBER: &str = "digits alone would be taken for a fleet's number, and 32 hex digits for its uuid; put a letter \
                          or '-' into it";
 const TYPE_ACCEPTS: &str = "it has 1 to 100 of the letters a to z, A to Z, digits, '-', '_' and '.', and begins with a \
@@ -51,6 +57,9 @@ fn check_name(what: &'static str, name: &str) -> Result<(), Refusal> {
 /// Checks the name of a device. Commands accept a name or the prefix of a uuid, so a name must not look like one.
 pub(super) fn check_device_name(name: &str) -> Result<(), Refusal> {
     check_name("device name", name)?;
+    if OF_ROUTES.contains(&name) {
+        return Err(bad("device name", name, NO_ROUTE));
+    }
     check_no_prefix("device name", name)
 }
 
