@@ -253,3 +253,145 @@ async fn registrations_with_slow_bodies_hold_few_places() {
     }
     desk.close().await;
 }
+
+async fn token(desk: &Desk, user: &str, role: &str) -> String {
+    desk.did(Method::POST, "/users", json!({ "name": user })).await;
+    let made = desk.did(Method::POST, "/tokens", json!({ "user": user, "name": user, "role": role })).await;
+    made["token"].as_str().unwrap().to_owned()
+}
+
+/// A request waits for the rest of its body, and its token is revoked meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_ends_during_a_request_changes_nothing() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let ben = token(&desk, "ben", "operator").await;
+    let body = format!("{:<100}", json!({ "name": "taken-over" }).to_string());
+    let mut slow = begin(&desk, "POST /api/v1/fleets/lab/rename", &ben, &body[..50]);
+    // The request is in progress once no other one of this token finds a place.
+    let more: Vec<_> = (0..10).map(|_| begin(&desk, "POST /api/v1/fleets/lab/rename", &ben, "{")).collect();
+    let fleets = || desk.request(Method::GET, "/api/v1/fleets").bearer_auth(&ben);
+    while fleets().send().await.unwrap().status() != 503 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    desk.did(Method::POST, "/users/ben/disable", json!({})).await;
+    slow.write_all(&body.as_bytes()[50..]).unwrap();
+    assert_eq!(status(slow).await, 401);
+    drop(more);
+    let fleets = desk.did(Method::GET, "/fleets", Value::Null).await;
+    assert_eq!(fleets[0]["name"], "lab");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_ends_when_its_token_does() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    for n in 0..60 {
+        let large = json!({ "command": vec!["x".repeat(25_000); 8] });
+        assert_eq!(create(&desk, "lab", draft(&format!("r{n}"), large)).await.0, 201);
+    }
+    let ada = token(&desk, "ada", "admin").await;
+    let mut stream = begin(&desk, "GET /api/v1/backup", &ada, "");
+    let read = |stream: &mut TcpStream| {
+        let mut text = vec![0; 1000];
+        stream.read_exact(&mut text).unwrap();
+        String::from_utf8_lossy(&text).into_owned()
+    };
+    assert!(read(&mut stream).starts_with("HTTP/1.1 200"));
+    desk.did(Method::POST, "/users/ada/disable", json!({})).await;
+    let rest = tokio::task::spawn_blocking(move || {
+        let mut rest = Vec::new();
+        let _cut = stream.read_to_end(&mut rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    });
+    assert!(!rest.await.unwrap().contains("\"sha256\""), "it has no end");
+    desk.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_leave_places_to_each_other_and_to_admins() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let mut held = Vec::new();
+    for user in ["ada", "ben", "cleo", "dan"] {
+        let token = token(&desk, user, "operator").await;
+        for n in 0..10 {
+            held.push(begin(&desk, "POST /api/v1/fleets/lab/pin", &token, "{"));
+            // All of the server's places would be taken by 32 of these.
+            assert_eq!(desk.operate(Method::GET, "/fleets", Value::Null).await.0, 200, "{user} {n}");
+        }
+        let fleets = desk.request(Method::GET, "/api/v1/fleets").bearer_auth(&token);
+        assert_eq!(fleets.send().await.unwrap().status(), 503, "{user}");
+    }
+    for stream in held {
+        stream.shutdown(Shutdown::Both).unwrap();
+    }
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn no_device_has_a_name_that_paths_of_the_api_use() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    let made = desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let key = made["provisioning_key"].as_str().unwrap();
+    let uuid = "a".repeat(32);
+    let device = |name: &str| {
+        json!({ "application": 1, "device_type": "generic-amd64", "uuid": uuid, "device_name": name,
+            "api_key": "a-key-of-a-device-with-32-digits" })
+    };
+    let register = async |name: &str| {
+        let sent = desk.request(Method::POST, "/device/register").bearer_auth(key).json(&device(name));
+        sent.send().await.unwrap().status().as_u16()
+    };
+    let names = ["pin", "track-fleet", "tags", "delete"];
+    for name in names {
+        assert_eq!(register(name).await, 400, "{name}");
+    }
+    assert_eq!(register("pin-1").await, 201);
+    for name in names {
+        let rename = json!({ "name": name });
+        assert_eq!(desk.operate(Method::POST, "/devices/pin-1/rename", rename).await.0, 400, "{name}");
+    }
+    desk.close().await;
+}
+
+#[tokio::test]
+async fn two_restores_within_a_second_keep_both_records_from_before() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let backup = desk.request(Method::GET, "/api/v1/backup").bearer_auth(&desk.token).send().await.unwrap();
+    let backup = cotter::fleet::backup::Backup::read(&backup.bytes().await.unwrap()[..]).unwrap();
+    let to = TempDir::new().unwrap();
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let restore = |replace| cotter::fleet::restore(&backup, to.path(), replace, now).unwrap();
+    assert_eq!(restore(false), None);
+    let (first, second) = (restore(true).unwrap(), restore(true).unwrap());
+    assert!(first != second && first.exists() && second.exists(), "{first:?} {second:?}");
+    desk.close().await;
+}
+
+/// Another user of the folder has put a link in the place of the file that is written first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_follows_no_link() {
+    let dir = TempDir::new().unwrap();
+    let desk = Desk::open(dir.path()).await;
+    desk.did(Method::POST, "/fleets", json!({ "name": "lab" })).await;
+    let folder = TempDir::new().unwrap();
+    let (victim, file) = (folder.path().join("victim"), folder.path().join("backup.jsonl"));
+    std::fs::write(&victim, "untouched").unwrap();
+    std::os::unix::fs::symlink(&victim, folder.path().join("backup.jsonl.unfinished")).unwrap();
+    let mut backup = tokio::process::Command::new(env!("CARGO_BIN_EXE_cotter-fleet"));
+    backup.arg("backup").arg(&file).args(["--url", &desk.url, "--token-file"]);
+    let made = backup.arg(dir.path().join("operator.token")).output().await.unwrap();
+    assert!(made.status.success(), "{made:?}");
+    assert_eq!(std::fs::read_to_string(&victim).unwrap(), "untouched");
+    assert!(file.symlink_metadata().unwrap().is_file());
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 3, "nothing is left over");
+    desk.close().await;
+}

@@ -10,13 +10,29 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::access::{By, FIRST, Role, Scope, Throttle, TokenEnd, TooMany};
+use super::access::{AccessRefusal, By, FIRST, Role, Scope, Throttle, TokenEnd, TooMany};
+use super::in_progress::{InProgress, Turn};
 use super::key_hash::KeyHash;
+use super::policy::World;
 use super::records::Records;
+use super::settings::OPERATORS;
 use super::{clock, secret, sightings};
 
 /// The file in the data folder with the time of the last use of each token.
 const USED_FILE: &str = "tokens-used";
+
+/// Most requests in progress of a token, of one of an admin, and of all tokens that are not of admins. A client that does not
+/// read its answers holds their places, and admins must find one to end its token.
+const OF_A_TOKEN: usize = 8;
+const OF_AN_ADMIN: usize = 16;
+const OF_OTHERS: usize = OPERATORS - 8;
+
+/// The name under which the requests of all tokens are counted that are not of admins. It is no hash.
+const ALL_OTHERS: &str = "others";
+
+/// Refused requests of a token in a day that are recorded in the audit trail, each by itself.
+pub(super) const RECORDED: u64 = 20;
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The way in for operators.
 pub(super) struct Gate {
@@ -25,6 +41,9 @@ pub(super) struct Gate {
     first: KeyHash,
     throttle: Mutex<Throttle>,
     used: Mutex<BTreeMap<KeyHash, Timestamp>>,
+    in_progress: Arc<InProgress>,
+    /// Refused requests by id of the token: since when, and how many.
+    refused: Mutex<BTreeMap<String, (Instant, u64)>>,
     file: PathBuf,
 }
 
@@ -35,6 +54,27 @@ pub(super) struct Caller {
     pub(super) role: Role,
     pub(super) scope: Arc<Scope>,
     pub(super) from: Option<IpAddr>,
+    /// `None` for the server's first token, which never ends.
+    token: Option<KeyHash>,
+}
+
+impl Caller {
+    /// Checks that its token is still accepted, by these records: it may have ended since the request began.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessRefusal::TokenEnded`].
+    pub(super) fn check(&self, world: &World) -> Result<(), AccessRefusal> {
+        let Some(token) = self.token.as_ref().and_then(|hash| world.accounts().token(hash)) else {
+            return Ok(());
+        };
+        match world.accounts().end(token, clock::now()) {
+            None => Ok(()),
+            Some(end) => {
+                Err(AccessRefusal::TokenEnded { token: token.name.clone(), user: token.user.clone(), end })
+            }
+        }
+    }
 }
 
 /// Why a request is not accepted.
@@ -56,7 +96,8 @@ impl Gate {
         let is_token = |hash: &KeyHash| records.world().accounts().token(hash).is_some();
         let used = known.into_iter().filter(|(hash, _)| is_token(hash)).collect();
         let (throttle, used) = (Mutex::default(), Mutex::new(used));
-        Self { first: secret::hash(token), records, throttle, used, file }
+        let (in_progress, refused) = (Arc::default(), Mutex::default());
+        Self { first: secret::hash(token), records, throttle, used, in_progress, refused, file }
     }
 
     pub(super) fn records(&self) -> &Arc<Records> {
@@ -74,7 +115,7 @@ impl Gate {
         let Some(hash) = secret::hash_given(given) else { return Err(self.wrong(from)) };
         if hash == self.first {
             let by = By { user: None, token: FIRST.to_owned(), id: hash.id().to_owned() };
-            return Ok(Caller { by, role: Role::Admin, scope: Arc::new(Scope::All), from });
+            return Ok(Caller { by, role: Role::Admin, scope: Arc::new(Scope::All), from, token: None });
         }
         let now = clock::now();
         let found = {
@@ -87,10 +128,34 @@ impl Gate {
             Some((token, Some(end))) => Err(NotSignedIn::Ended { token: token.name, user: token.user, end }),
             Some((token, None)) => {
                 let by = By { user: Some(token.user), token: token.name, id: hash.id().to_owned() };
-                locked(&self.used).insert(hash, now);
-                Ok(Caller { by, role: token.role, scope: Arc::new(token.scope), from })
+                locked(&self.used).insert(hash.clone(), now);
+                let scope = Arc::new(token.scope);
+                Ok(Caller { by, role: token.role, scope, from, token: Some(hash) })
             }
         }
+    }
+
+    /// Counts a request of a token, and one of all that are no admins, until the turns are dropped. `None` if too many are in
+    /// progress.
+    pub(super) fn enter(&self, caller: &Caller) -> Option<(Turn, Option<Turn>)> {
+        let token = caller.token.as_ref().unwrap_or(&self.first);
+        if caller.role == Role::Admin {
+            return Some((self.in_progress.enter(token, OF_AN_ADMIN)?, None));
+        }
+        let of_token = self.in_progress.enter(token, OF_A_TOKEN)?;
+        Some((of_token, Some(self.in_progress.enter(&KeyHash(ALL_OTHERS.to_owned()), OF_OTHERS)?)))
+    }
+
+    /// Counts a refused request of a token. Returns the number of those of a day if this one is recorded: the first
+    /// [`RECORDED`], and then the 100th, the 1000th and so on.
+    pub(super) fn refused(&self, caller: &Caller) -> Option<u64> {
+        let mut refused = locked(&self.refused);
+        let (since, count) = refused.entry(caller.by.id.clone()).or_insert((Instant::now(), 0));
+        if since.elapsed() >= DAY {
+            (*since, *count) = (Instant::now(), 0);
+        }
+        *count += 1;
+        is_recorded(*count).then_some(*count)
     }
 
     /// Returns when a token was used last.
@@ -123,7 +188,23 @@ impl Gate {
     }
 }
 
+fn is_recorded(number: u64) -> bool {
+    number <= RECORDED || (number >= 100 && 10_u64.pow(number.ilog10()) == number)
+}
+
 /// Ignores poisoning, because a panic elsewhere does not invalidate what these locks guard.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_of_many_refused_requests_are_recorded() {
+        let recorded: Vec<_> = (1..=100_000).filter(|number| is_recorded(*number)).collect();
+        let expected: Vec<_> = (1..=20).chain([100, 1000, 10_000, 100_000]).collect();
+        assert_eq!(recorded, expected);
+    }
 }

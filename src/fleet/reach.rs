@@ -34,8 +34,21 @@ impl Written {
     }
 }
 
+/// The variables that a request sets or removes. A secret one of them counts as changed in any case: the answer must not tell
+/// whether its value is the same as before.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Named {
+    pub(super) names: BTreeSet<String>,
+    pub(super) service: Option<ServiceName>,
+}
+
 /// Returns the restarts after variables of `holder` have changed between two worlds which are equal otherwise.
-pub(super) fn restarts(before: &World, after: &World, holder: &VariableHolder) -> Vec<Restart> {
+pub(super) fn restarts(
+    before: &World,
+    after: &World,
+    holder: &VariableHolder,
+    named: &Named,
+) -> Vec<Restart> {
     let mut releases: HashMap<u64, Vec<Written>> = HashMap::new();
     // Most devices have no variables of their own, so the answer is the same for all of them with the same target.
     let mut known = HashMap::new();
@@ -45,7 +58,7 @@ pub(super) fn restarts(before: &World, after: &World, holder: &VariableHolder) -
         let (was, is) = (before.variables_for(device), after.variables_for(device));
         let services = known.entry((release.number, was.of_device(), is.of_device())).or_insert_with(|| {
             let written = releases.entry(release.number).or_insert_with(|| read(release));
-            Rc::new(changed(written, was, is))
+            Rc::new(changed(written, was, is, named))
         });
         if !services.is_empty() {
             let (uuid, name) = (device.uuid.clone(), device.name.clone());
@@ -79,11 +92,19 @@ fn changed(
     written: &[Written],
     before: VariableLevels<'_>,
     after: VariableLevels<'_>,
+    named: &Named,
 ) -> BTreeSet<ServiceName> {
     let differs = |service: &&Written| {
         let mut names = before.names(&service.name);
         names.extend(after.names(&service.name));
-        names.into_iter().any(|name| service.value(before, name) != service.value(after, name))
+        let is_named = |name: &str| {
+            named.names.contains(name) && named.service.as_ref().is_none_or(|of| *of == service.name)
+        };
+        let is_secret = |levels: VariableLevels<'_>, name| levels.is_secret(&service.name, name);
+        names.into_iter().any(|name| {
+            (is_named(name) && (is_secret(before, name) || is_secret(after, name)))
+                || service.value(before, name) != service.value(after, name)
+        })
     };
     let mut found: BTreeSet<_> = written.iter().filter(differs).map(|service| service.name.clone()).collect();
     loop {

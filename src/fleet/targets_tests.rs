@@ -182,7 +182,7 @@ proptest! {
                     restarts.insert((*device).to_owned(), services);
                 }
             }
-            let said = reach::restarts(&earlier, &world, &holder);
+            let said = reach::restarts(&earlier, &world, &holder, &reach::Named::default());
             let said: BTreeMap<_, _> = said.into_iter().map(|restart| (restart.name, BTreeSet::clone(&restart.services))).collect();
             prop_assert_eq!(said, restarts);
             before = after;

@@ -14,6 +14,11 @@ use super::Limits;
 use super::listener::{self, Peer};
 use super::proxies::{self, Network};
 
+/// What a request holds until its response is sent.
+pub trait Hold: std::fmt::Debug + Send {}
+
+impl<T: std::fmt::Debug + Send> Hold for T {}
+
 /// The kind of place that a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rank {
@@ -129,6 +134,8 @@ pub(super) struct Connection {
     place: AtomicU8,
     /// Whether any request of this connection was ever admitted.
     was_admitted: AtomicBool,
+    /// What the request in progress holds besides its place.
+    held: Mutex<Vec<Box<dyn Hold>>>,
 }
 
 impl Connection {
@@ -141,6 +148,7 @@ impl Connection {
             since: AtomicU64::new(0),
             place: AtomicU8::new(NONE),
             was_admitted: AtomicBool::new(false),
+            held: Mutex::default(),
         };
         connection.enter(Phase::New);
         connection
@@ -252,6 +260,7 @@ impl Connection {
     fn leave(&self) {
         if let Some(rank) = self.rank() {
             self.place.store(NONE, Ordering::Relaxed);
+            self.held.lock().unwrap_or_else(PoisonError::into_inner).clear();
             self.shared.give_back(rank, self.peer.user);
         }
     }
@@ -304,12 +313,19 @@ impl Visit {
     }
 }
 
-/// Proof that a request was admitted, which lets its body be read. Where users tell the rank it is an extension of
+/// Proof that a request was admitted, which lets its body be read. The place is taken for as long as a copy of it lives, also
+/// when the client has gone: keep one in work that goes on. Where users tell the rank it is an extension of
 /// each request.
 #[derive(Debug, Clone)]
 pub struct Admitted(pub(super) Arc<Connection>);
 
 impl Admitted {
+    /// Keeps something until the place of the request is given back.
+    #[cfg(any(feature = "server", test))]
+    pub fn hold(&self, thing: impl Hold + 'static) {
+        self.0.held.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(thing));
+    }
+
     pub(super) fn bodies(&self) -> &Arc<Semaphore> {
         match self.0.rank() {
             Some(Rank::Privileged) => &self.0.shared.privileged_bodies,
@@ -321,6 +337,22 @@ impl Admitted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn work_that_goes_on_keeps_the_place_and_what_is_held_with_it() {
+        let visit = Visit::privileged();
+        let shared = Arc::clone(&visit.connection.shared);
+        let taken = || shared.privileged.load(Ordering::Relaxed);
+        let turn = Arc::new(());
+        let admitted = visit.admit(Rank::Privileged).unwrap();
+        admitted.hold(Arc::clone(&turn));
+        let of_work = admitted.clone();
+        // The client closes its connection.
+        drop((visit, admitted));
+        assert_eq!((taken(), Arc::strong_count(&turn)), (1, 2));
+        drop(of_work);
+        assert_eq!((taken(), Arc::strong_count(&turn)), (0, 1));
+    }
 
     #[test]
     fn a_connection_can_be_closed_before_and_after_a_request_with_a_place() {

@@ -1,5 +1,6 @@
 //! Why an act on users and tokens is refused.
 
+use super::TokenEnd;
 use crate::model::text::first_of;
 
 /// A rule that forbids an act. Nothing was changed.
@@ -38,6 +39,10 @@ pub enum AccessRefusal {
     #[error("a token without a fleet could do nothing; name one, or leave out the fleets for all")]
     NoFleets,
 
+    /// It ended while the request was in progress.
+    #[error("token {token} of {user} {end}; ask an admin for {}", remedy(*end, user))]
+    TokenEnded { token: String, user: String, end: TokenEnd },
+
     #[error("there are {most} {what} already, and no more are accepted; {remedy}")]
     TooMany { what: &'static str, most: usize, remedy: &'static str },
 }
@@ -56,7 +61,15 @@ impl AccessRefusal {
             Self::Disabled { .. } => "user_disabled",
             Self::AdminOfSome => "admin_of_some",
             Self::NoFleets => "no_fleets",
+            Self::TokenEnded { .. } => "token_ended",
             Self::TooMany { .. } => "too_many_accounts",
         }
+    }
+}
+
+fn remedy(end: TokenEnd, user: &str) -> String {
+    match end {
+        TokenEnd::UserDisabled(_) => format!("`cotter user enable {user}`, and then a new token"),
+        TokenEnd::Revoked(_) | TokenEnd::Expired(_) => format!("a new one (`cotter token create {user}`)"),
     }
 }

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::LARGEST_REQUEST;
-use crate::fleet::access::{AccessRefusal, By, Role, TokenEnd};
+use crate::fleet::access::{AccessRefusal, By, Role};
 use crate::fleet::gate::{Caller, NotSignedIn};
 use crate::fleet::policy::{BadFilter, Refusal};
 use crate::fleet::records::ActError;
@@ -78,6 +78,15 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).after(RETRY_AFTER)
     }
 
+    /// Too many requests of the same token are in progress, or of all that are no admins.
+    pub(super) fn too_many(Caller { by, .. }: &Caller) -> Self {
+        let message = format!(
+            "too many requests of token {} are in progress, or of all tokens that are not of admins; read their answers, and try again in {RETRY_AFTER} s",
+            label(by)
+        );
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).after(RETRY_AFTER)
+    }
+
     /// The client may try again after these seconds.
     fn after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
@@ -122,13 +131,7 @@ impl From<NotSignedIn> for ApiError {
                 Self::new(StatusCode::UNAUTHORIZED, "not_permitted", message)
             }
             NotSignedIn::Ended { token, user, end } => {
-                let remedy = match end {
-                    TokenEnd::UserDisabled(_) => format!("`cotter user enable {user}`, and then a new token"),
-                    TokenEnd::Revoked(_) | TokenEnd::Expired(_) => {
-                        format!("a new one (`cotter token create {user}`)")
-                    }
-                };
-                let message = format!("token {token} of {user} {end}; ask an admin for {remedy}");
+                let message = AccessRefusal::TokenEnded { token, user, end }.to_string();
                 Self::new(StatusCode::UNAUTHORIZED, "token_ended", message)
             }
             NotSignedIn::TooMany { wait } => {
@@ -158,6 +161,7 @@ fn of_access(refusal: &AccessRefusal) -> (StatusCode, &'static str) {
         AccessRefusal::NoSuchUser { .. } | AccessRefusal::NoSuchToken { .. } => {
             (StatusCode::NOT_FOUND, "not_found")
         }
+        AccessRefusal::TokenEnded { .. } => (StatusCode::UNAUTHORIZED, "token_ended"),
         AccessRefusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
         AccessRefusal::BadName { .. } | AccessRefusal::NoFleets => (StatusCode::BAD_REQUEST, "bad_request"),
         AccessRefusal::UserTaken { .. }
@@ -180,13 +184,13 @@ impl From<Refusal> for ApiError {
             | Refusal::NoSuchVariable { .. }
             | Refusal::NoSuchRelease { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
-            Refusal::OutOfScope { .. } | Refusal::MatchesBeyond { .. } => {
-                (StatusCode::FORBIDDEN, "forbidden")
-            }
+            Refusal::OutOfScope { .. } => (StatusCode::FORBIDDEN, "forbidden"),
             Refusal::Access(refusal) => of_access(refusal),
             Refusal::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "ambiguous"),
             Refusal::BadText { .. }
             | Refusal::BadVariable { .. }
+            | Refusal::BadVariableName { .. }
+            | Refusal::VariablesTooLarge { .. }
             | Refusal::BadDeviceKey { .. }
             | Refusal::OutOfRange { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
             Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
@@ -267,23 +271,44 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let admitted = request
-            .extensions()
-            .get::<Admitted>()
-            .cloned()
-            .ok_or_else(|| ApiError::from(NotSignedIn::Unknown))?;
-        let is_json = may_be_json(request.headers());
-        let bytes = admitted.read(request.into_body(), LARGEST_REQUEST).await?;
-        if !is_json && !bytes.is_empty() {
-            let message = "the request must be JSON, with the header `Content-Type: application/json`";
-            return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
-        }
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        match from_json(text) {
-            Ok(body) => Ok(Self(body)),
-            Err(error) => Err(ApiError::bad_request(format!("the request's JSON is not accepted: {error}"))),
-        }
+        let refused = |error| ApiError::bad_request(format!("the request's JSON is not accepted: {error}"));
+        read(request, refused).await.map(Self)
     }
+}
+
+/// As [`Body`], for a body that may have secrets: an error names only the place.
+pub(super) struct SecretBody<T>(pub(super) T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for SecretBody<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
+        let refused = |error: serde_json::Error| {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            let why = "what is there is not shown, because it may be secret";
+            ApiError::bad_request(format!("the request's JSON is not accepted at {place}; {why}"))
+        };
+        read(request, refused).await.map(Self)
+    }
+}
+
+async fn read<T: DeserializeOwned>(
+    request: Request,
+    refused: impl FnOnce(serde_json::Error) -> ApiError,
+) -> Result<T, ApiError> {
+    let admitted = request
+        .extensions()
+        .get::<Admitted>()
+        .cloned()
+        .ok_or_else(|| ApiError::from(NotSignedIn::Unknown))?;
+    let is_json = may_be_json(request.headers());
+    let bytes = admitted.read(request.into_body(), LARGEST_REQUEST).await?;
+    if !is_json && !bytes.is_empty() {
+        let message = "the request must be JSON, with the header `Content-Type: application/json`";
+        return Err(ApiError::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", message));
+    }
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+    from_json(text).map_err(refused)
 }
 
 /// The variable parts of a path. Any text is accepted.

@@ -46,8 +46,12 @@ fn write(desk: &Desk, to: &mpsc::Sender<Bytes>) -> Result<(), Box<dyn Error + Se
     let (mut writer, mut piece) = Writer::begin(clock::now())?;
     let mut take = |piece: &mut Vec<u8>, record: &Change| {
         piece.extend(writer.record(record)?);
-        let is_full = piece.len() >= PIECE;
-        Ok::<_, serde_json::Error>(!is_full || to.blocking_send(std::mem::take(piece).into()).is_ok())
+        if piece.len() < PIECE {
+            return Ok(true);
+        }
+        // The client may take long to read, and its token may end meanwhile.
+        desk.check_token()?;
+        Ok::<_, Box<dyn Error + Send + Sync>>(to.blocking_send(std::mem::take(piece).into()).is_ok())
     };
     for record in world.records() {
         if !take(&mut piece, &record)? {
@@ -64,6 +68,7 @@ fn write(desk: &Desk, to: &mpsc::Sender<Bytes>) -> Result<(), Box<dyn Error + Se
         }
         below = page.below;
     }
+    desk.check_token()?;
     piece.extend(writer.end());
     let _gone = to.blocking_send(piece.into());
     Ok(())

@@ -12,16 +12,17 @@ use jiff::Timestamp;
 
 use super::answer::{ApiError, log_failure};
 use super::needs::Needs;
-use crate::fleet::access::{Entry, MOST_THINGS, Outcome, Scope, Which};
+use crate::fleet::access::{AccessRefusal, Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
-use crate::fleet::gate::Caller;
+use crate::fleet::gate::{Caller, Gate, RECORDED};
 use crate::fleet::parked::Parked;
 use crate::fleet::policy::{Change, Device, Refusal, Room, Sight, World};
 use crate::fleet::records::{ActError, Records};
 use crate::fleet::requests::Requests;
 use crate::fleet::standing::Contact;
 use crate::fleet::writer::Work;
+use crate::listen::Admitted;
 use crate::model::DeviceUuid;
 use crate::model::text::is_one_line;
 
@@ -52,6 +53,8 @@ pub(super) struct Order {
 pub(super) struct Desk {
     records: Arc<Records>,
     order: Arc<Order>,
+    /// The place of the request. Work that goes on after the client has gone keeps it.
+    place: Admitted,
 }
 
 impl Order {
@@ -69,8 +72,18 @@ impl Order {
     }
 
     /// Records in the audit trail that this request was refused.
-    pub(super) async fn refused(self: &Arc<Self>, records: &Arc<Records>, outcome: Outcome) {
-        let order = Arc::clone(self);
+    ///
+    /// Of many of one token in a day only some are recorded, with their number, so that they push nothing else out.
+    pub(super) async fn refused(self: &Arc<Self>, gate: &Gate, mut outcome: Outcome) {
+        let Some(number) = gate.refused(&self.caller) else { return };
+        if let Outcome::Refused { message, .. } = &mut outcome
+            && number > RECORDED
+        {
+            message.push_str(&format!(
+                " ({number} requests of this token were refused since a day or less; after {RECORDED} of them only the 100th, the 1000th and so on are recorded)"
+            ));
+        }
+        let (order, records) = (Arc::clone(self), gate.records());
         let act = move |world: &World| Ok(((), vec![order.entry(world, outcome).into()]));
         if let Err(error) = records.act(act).await {
             log_failure(&error);
@@ -126,8 +139,10 @@ impl Desk {
         T: Send + 'static,
         F: FnOnce(&Acting<'_>) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
     {
-        let order = Arc::clone(&self.order);
+        let (order, place) = (Arc::clone(&self.order), self.place.clone());
         let audited = move |world: &World| {
+            let _place = place;
+            order.caller.check(world)?;
             let sight = Sight::new(world, Arc::clone(&order.caller.scope));
             let (answer, mut changes) = act(&sight).map_err(|refusal| sight.concealed(refusal))?;
             sight.check(&changes)?;
@@ -140,6 +155,15 @@ impl Desk {
             Ok((answer, changes))
         };
         self.records.act(audited).await
+    }
+
+    /// Checks that the token of the request is still accepted. Call it now and then in an answer that takes long.
+    ///
+    /// # Errors
+    ///
+    /// [`AccessRefusal::TokenEnded`].
+    pub(super) fn check_token(&self) -> Result<(), AccessRefusal> {
+        self.order.caller.check(&self.records.world())
     }
 
     /// Reads the newest records of the audit trail below a number. Blocks.
@@ -195,6 +219,7 @@ impl FromRequestParts<Arc<Records>> for Desk {
         let order = order.ok_or_else(|| {
             ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the route has no permission")
         })?;
-        Ok(Self { records: Arc::clone(records), order })
+        let place = parts.extensions.get::<Admitted>().cloned().ok_or_else(ApiError::busy)?;
+        Ok(Self { records: Arc::clone(records), order, place })
     }
 }

@@ -233,7 +233,7 @@ impl Wanted {
 
     /// Returns the devices of a bulk act. There must be some.
     fn any_of<'a>(&self, world: &'a Acting<'_>) -> Result<Vec<&'a Device>, Refusal> {
-        let devices = world.all_matching(&self.choice(world)?)?;
+        let devices = world.matching(&self.choice(world)?);
         if !devices.is_empty() {
             return Ok(devices);
         }

@@ -76,7 +76,9 @@ async fn only_operators(
 ) -> Result<Response, ApiError> {
     let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let caller = gate.sign_in(bearer.and_then(|value| value.strip_prefix("Bearer ")), client_of(&visit))?;
+    let turns = gate.enter(&caller).ok_or_else(|| ApiError::too_many(&caller))?;
     let admitted = visit.admit(Rank::Privileged).map_err(|_| ApiError::busy())?;
+    admitted.hold(turns);
     let (user, token) = (caller.by.user.clone().unwrap_or_default(), caller.by.token.clone());
     request.extensions_mut().insert(admitted);
     request.extensions_mut().insert(caller);

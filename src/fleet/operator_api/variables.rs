@@ -3,7 +3,7 @@
 use axum::response::Response;
 use serde::Deserialize;
 
-use super::answer::{ApiError, Body, Params, Path};
+use super::answer::{ApiError, Params, Path, SecretBody};
 use super::desk::{Acting, Desk, Seen};
 use super::devices::fleet_name;
 use super::pages::{self, Page};
@@ -142,7 +142,7 @@ fn place(cursor: &str) -> Option<Place> {
 pub(super) async fn change_fleet(
     records: Desk,
     Path(fleet): Path<String>,
-    Body(asked): Body<ChangeVariables>,
+    SecretBody(asked): SecretBody<ChangeVariables>,
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let fleet = world.find_fleet(&fleet)?;
@@ -154,7 +154,7 @@ pub(super) async fn change_fleet(
 pub(super) async fn change_device(
     records: Desk,
     Path(device): Path<String>,
-    Body(asked): Body<ChangeVariables>,
+    SecretBody(asked): SecretBody<ChangeVariables>,
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let device = world.find_device(&device)?;
@@ -176,10 +176,12 @@ async fn change(
         return Err(ApiError::bad_request("name the variables: give set, remove, or both"));
     }
     let twice = remove.iter().find(|name| set.contains_key(*name));
-    if let Some(name) = twice {
-        return Err(ApiError::bad_request(format!("{name:?} is in set and in remove; name it once")));
+    if let Some(name) = twice.map(|name| World::shown_variable(name)) {
+        return Err(ApiError::bad_request(format!("{name} is in set and in remove; name it once")));
     }
     let service = service.as_deref().map(service_name).transpose()?;
+    let names = set.keys().chain(&remove).cloned().collect();
+    let named = reach::Named { names, service: service.clone() };
     let change = VariableChange { service, set, is_secret: secret, remove: remove.into_iter().collect() };
     let act = move |world: &Acting<'_>| {
         let (holder, changes) = act(world, &change)?;
@@ -192,7 +194,7 @@ async fn change(
     let (before, after, holder) = records.act(act).await?;
     // Not in the act, so that no other act waits for it.
     pages::beside(records, move |_, _| {
-        let restarts = reach::restarts(&before, &after, &holder);
+        let restarts = reach::restarts(&before, &after, &holder, &named);
         let row = |restart: &reach::Restart| RestartView {
             uuid: restart.uuid.to_string(),
             name: restart.name.clone(),
@@ -205,5 +207,7 @@ async fn change(
 }
 
 fn service_name(given: &str) -> Result<ServiceName, ApiError> {
-    ServiceName::parse(given).map_err(|error| ApiError::bad_request(format!("service: {error}")))
+    // The text may be a secret in the wrong place.
+    let why = "service is not the name of a service; what was given is not shown, because it may be secret";
+    ServiceName::parse(given).map_err(|_| ApiError::bad_request(why))
 }

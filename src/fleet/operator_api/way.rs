@@ -77,7 +77,7 @@ async fn permitted(
             .map(|Failed(failure)| (failure.code.clone(), shortened(&failure.message, LONGEST_MESSAGE)))
             .unwrap_or_default();
         let status = response.status().as_u16();
-        order.refused(gate.records(), Outcome::Refused { status, code, message }).await;
+        order.refused(&gate, Outcome::Refused { status, code, message }).await;
     }
     response
 }

@@ -120,13 +120,28 @@ impl World {
         };
         for name in &change.remove {
             if map.remove(name).is_none() {
-                return Err(Refusal::NoSuchVariable { name: super::rules::shown(name) });
+                return Err(Refusal::NoSuchVariable { name: Self::shown_variable(name) });
             }
         }
         set(map, change)?;
         after.services.retain(|_, variables| !variables.is_empty());
         check_size(before, &after)?;
-        Ok(if after == *before { Vec::new() } else { vec![Change::PutVariables(holder, after)] })
+        // A secret that is set counts as a change: the answer must not tell whether it is the value from before.
+        let map = after.of(change.service.as_ref());
+        let sets_secret =
+            change.set.keys().any(|name| map.and_then(|map| map.get(name)).is_some_and(|v| v.is_secret));
+        Ok(if after == *before && !sets_secret {
+            Vec::new()
+        } else {
+            vec![Change::PutVariables(holder, after)]
+        })
+    }
+
+    /// Returns the name of a variable for a message. What cannot be one is not shown, because it may have the value in it.
+    #[must_use]
+    pub fn shown_variable(name: &str) -> String {
+        let is_name = check_name(name).is_ok();
+        if is_name { super::rules::shown(name) } else { "(not a name)".to_owned() }
     }
 
     /// Returns a device's variables without those of the services of its fleet, which it leaves; `None` if they stay the
@@ -162,7 +177,7 @@ fn check_name(name: &str) -> Result<(), Refusal> {
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
         && !name.starts_with(|c: char| c.is_ascii_digit());
     if !is_good {
-        return Err(bad("variable name", name, NAME_ACCEPTS));
+        return Err(Refusal::BadVariableName { accepts: NAME_ACCEPTS });
     }
     let is_reserved = ["BALENA", "RESIN", "USER"].contains(&name)
         || ["BALENA_", "RESIN_"].iter().any(|prefix| name.starts_with(prefix));
@@ -186,7 +201,7 @@ fn check_value(name: &str, value: &str) -> Result<(), Refusal> {
 /// Checks the number and size of variables that became more.
 fn check_size(before: &Variables, after: &Variables) -> Result<(), Refusal> {
     let measured = |variables: &Variables| {
-        let bytes = variables.iter().map(|(_, name, variable)| name.len() + variable.value.len()).sum();
+        let bytes = variables.iter().map(|(_, name, variable)| name.len() + size(variable)).sum();
         (number(variables.iter().count()), number(bytes))
     };
     let (count_before, bytes_before) = measured(before);
@@ -195,9 +210,17 @@ fn check_size(before: &Variables, after: &Variables) -> Result<(), Refusal> {
         check_range("number of variables of a fleet or device", Some(count), 0..=MOST)?;
     }
     if bytes > bytes_before {
-        check_range("size in bytes of the variables of a fleet or device", Some(bytes), 0..=LARGEST)?;
+        // The size itself is not told, because secret values are part of it.
+        if bytes > LARGEST {
+            return Err(Refusal::VariablesTooLarge { most: LARGEST });
+        }
     }
     Ok(())
+}
+
+/// Returns the size of a value. That of a secret one is rounded up, so that nobody can measure it by filling up the rest.
+fn size(Variable { value, is_secret }: &Variable) -> usize {
+    if *is_secret { value.len().next_multiple_of(256) } else { value.len() }
 }
 
 fn number(size: usize) -> u64 {

@@ -161,6 +161,17 @@ pub enum Refusal {
     )]
     NoSuchVariable { name: String },
 
+    /// The name may have a secret in it, "PASSWORD=...", so it is not in the text.
+    #[error(
+        "a name of a variable is not accepted: {accepts}; it is not shown, because it may have a secret value in it"
+    )]
+    BadVariableName { accepts: &'static str },
+
+    #[error(
+        "the variables of a fleet or device would have more than {most} bytes; remove some, or put large content into the image or a volume"
+    )]
+    VariablesTooLarge { most: u64 },
+
     /// The value may be secret, so it is not in the text.
     #[error("the variable {name} is not accepted: {why}")]
     BadVariable { name: String, why: &'static str },
@@ -171,12 +182,6 @@ pub enum Refusal {
     /// For a token of some fleets, whether other fleets have such a thing or not: it must not tell.
     #[error("this token reaches {}, and not {what} {given:?}; use a token of that fleet", only(fleets))]
     OutOfScope { what: &'static str, given: String, fleets: Vec<String> },
-
-    #[error(
-        "this token reaches {}, and devices of other fleets match, too; nothing was changed, name the fleet with --fleet",
-        only(fleets)
-    )]
-    MatchesBeyond { fleets: Vec<String> },
 
     #[error(transparent)]
     Access(#[from] AccessRefusal),
@@ -194,9 +199,9 @@ impl Refusal {
             Self::FleetHasDevices { .. } => "fleet_has_devices",
             Self::FleetGone { .. } => "fleet_gone",
             Self::FleetNameTaken { .. } => "fleet_name_taken",
-            Self::BadText { .. } => "bad_text",
+            Self::BadText { .. } | Self::BadVariableName { .. } => "bad_text",
             Self::BadDeviceKey { .. } => "bad_device_key",
-            Self::OutOfRange { .. } => "out_of_range",
+            Self::OutOfRange { .. } | Self::VariablesTooLarge { .. } => "out_of_range",
             Self::NameTaken { .. } | Self::NameTakenBeyond { .. } => "name_taken",
             Self::NotSuccessful { .. } => "not_successful",
             Self::OtherFleet { .. } => "other_fleet",
@@ -218,7 +223,7 @@ impl Refusal {
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::MatchChanged { .. } => "match_changed",
             Self::NoDeviceMatches { .. } => "no_device_matches",
-            Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
+            Self::OutOfScope { .. } => "out_of_scope",
             Self::Access(refusal) => refusal.rule(),
             Self::TooManyServices { .. } => "too_many_services",
             Self::NoSuchService { .. } => "no_such_service",

@@ -73,25 +73,12 @@ impl<W: Deref<Target = World>> Sight<W> {
         holders.filter(move |(holder, _)| fleet(holder).is_some_and(|fleet| self.scope.has(fleet)))
     }
 
-    /// As [`World::matching`], for a list.
+    /// As [`World::matching`], of the fleets in scope.
     #[must_use]
     pub fn matching(&self, choice: &Choice) -> Vec<&Device> {
         let mut devices = self.world.matching(choice);
         devices.retain(|device| self.scope.has(device.fleet));
         devices
-    }
-
-    /// As [`World::matching`], for a bulk act: all devices that match, or none.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal::MatchesBeyond`] if a device that matches is out of scope.
-    pub fn all_matching(&self, choice: &Choice) -> Result<Vec<&Device>, Refusal> {
-        let devices = self.world.matching(choice);
-        if devices.iter().all(|device| self.scope.has(device.fleet)) {
-            return Ok(devices);
-        }
-        Err(Refusal::MatchesBeyond { fleets: self.names() })
     }
 
     /// As [`World::find_fleet`].

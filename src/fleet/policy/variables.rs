@@ -174,6 +174,12 @@ impl<'a> VariableLevels<'a> {
         self.maps(service).rev().find_map(|map| map.get(name)).map(|variable| variable.value.as_str())
     }
 
+    /// Returns whether the value that a service gets is that of a secret variable.
+    #[must_use]
+    pub fn is_secret(self, service: &ServiceName, name: &str) -> bool {
+        self.maps(service).rev().find_map(|map| map.get(name)).is_some_and(|variable| variable.is_secret)
+    }
+
     /// Returns the names of all variables that reach a service.
     #[must_use]
     pub fn names(self, service: &ServiceName) -> BTreeSet<&'a str> {
