@@ -1,5 +1,6 @@
 //! Admission: which requests are in progress, and which new ones get a place.
 
+use std::any::Any;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -13,11 +14,6 @@ use tokio::time::Instant;
 use super::Limits;
 use super::listener::{self, Peer};
 use super::proxies::{self, Network};
-
-/// What a request holds until its response is sent.
-pub trait Hold: std::fmt::Debug + Send {}
-
-impl<T: std::fmt::Debug + Send> Hold for T {}
 
 /// The kind of place that a request takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +131,7 @@ pub(super) struct Connection {
     /// Whether any request of this connection was ever admitted.
     was_admitted: AtomicBool,
     /// What the request in progress holds besides its place.
-    held: Mutex<Vec<Box<dyn Hold>>>,
+    held: Mutex<Vec<Box<dyn Any + Send>>>,
 }
 
 impl Connection {
@@ -322,7 +318,7 @@ pub struct Admitted(pub(super) Arc<Connection>);
 impl Admitted {
     /// Keeps something until the place of the request is given back.
     #[cfg(any(feature = "server", test))]
-    pub fn hold(&self, thing: impl Hold + 'static) {
+    pub fn hold(&self, thing: impl Any + Send) {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(thing));
     }
 
