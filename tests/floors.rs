@@ -38,7 +38,7 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("reconcile", &["model", "plan", "engine", "store"]),
     // floor 4
     ("api", &["model", "exposition", "listen", "http"]),
-    ("fleet", &["model", "wire", "exposition", "ownership", "listen"]),
+    ("fleet", &["model", "wire", "exposition", "host", "ownership", "listen"]),
     (
         "daemon",
         &[

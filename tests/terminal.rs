@@ -85,6 +85,17 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["release", "validate", "a"],
     &["release", "set-status", "a", "success"],
     &["release", "delete", "a", "--yes"],
+    &["rollout", "start", "a", "b", "--waves", "100%"],
+    &["rollout", "plan", "a", "b", "--waves", "100%"],
+    &["rollout", "list", "a"],
+    &["rollout", "show", "a"],
+    &["rollout", "watch", "a", "--timeout", "0s"],
+    &["rollout", "pause", "a"],
+    &["rollout", "resume", "a"],
+    &["rollout", "approve", "a"],
+    &["rollout", "abort", "a"],
+    &["rollout", "pull-back", "a"],
+    &["rollout", "complete", "a"],
     &["user", "add", "a"],
     &["user", "list"],
     &["user", "disable", "a"],
@@ -147,7 +158,7 @@ fn cotter(words: &[&str]) -> Command {
 }
 
 fn is_of_fleet(words: &[&str]) -> bool {
-    ["fleet", "device", "release", "env", "user", "token", "audit"].contains(&words[0])
+    ["fleet", "device", "release", "rollout", "env", "user", "token", "audit"].contains(&words[0])
 }
 
 /// Asserts that all output is printable ASCII, and that no line begins with the forged text.
@@ -372,6 +383,12 @@ fn of_fleet(method: &str, path: &str) -> Found {
     created["provisioning_key"] = HOSTILE.into();
     bulk["dry_run"] = true.into();
     bulk["devices"] = json!([{ "uuid": HOSTILE, "name": HOSTILE, "fleet": HOSTILE, "target_before": HOSTILE, "target_after": HOSTILE, "tags": { HOSTILE: HOSTILE } }]);
+    let tally = json!({ "told": 1, "accepted": 1, "rejected": 0, "blocked": 0, "unhealthy": 0, "silent": 0,
+                        "updating": 0, "waiting": 0, "fetching": 0, "unreached": 0 });
+    let wave = json!({ "wave": HOSTILE, "has_begun": true, "devices": 1, "reachable": 1, "earliest_s": 0, "tally": tally });
+    let rollout = json!({ "number": 1, "fleet": HOSTILE, "release": HOSTILE, "started": TIME, "ended": TIME, "phase": "completed",
+                          "why": HOSTILE, "wave": 1, "settled": TIME, "next": HOSTILE, "devices": 1, "tally": tally, "waves": [wave],
+                          "halted": [{ "segment": HOSTILE, "why": HOSTILE }], "definition": {} });
     let words: Vec<_> = path.split('?').next().unwrap().split('/').skip(3).collect();
     let document = match words[..] {
         ["variables"] => json!([variable]),
@@ -385,6 +402,8 @@ fn of_fleet(method: &str, path: &str) -> Found {
         ["fleets", _, "delete"] => {
             json!({ "dry_run": false, "fleet": fleet, "keys": 1, "devices": bulk["devices"] })
         }
+        ["fleets", _, "rollouts"] if method == "get" => json!([rollout]),
+        ["fleets", _, "rollouts", ..] => rollout,
         ["fleets", ..] => created,
         ["devices"] => json!([device]),
         ["devices", "pin" | "track-fleet" | "tags" | "delete"] => bulk,

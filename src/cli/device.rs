@@ -11,7 +11,8 @@ use super::follow::{self, Output, Patience, Scope, Wait};
 use super::print;
 use crate::wire::account::{self, Evidence};
 use crate::wire::operator_api::{
-    BulkView, DeviceDetail, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice, TrackMany,
+    BulkView, DeviceDetail, DeviceRollout, DeviceView, MoveDevice, Nothing, Pin, PinMany, RenameDevice,
+    TrackMany,
 };
 
 #[derive(Debug, Subcommand)]
@@ -250,6 +251,9 @@ fn show(detail: &DeviceDetail, json: bool) -> anyhow::Result<()> {
     facts.push(("registered with", registered_with(device)));
     facts.push(("reported", detail.reported_at.map_or_else(|| "-".to_owned(), |at| at.to_string())));
     print::facts(&facts)?;
+    if let Some(rollout) = &detail.rollout {
+        print_rollout(rollout)?;
+    }
     detail.waiting.iter().try_for_each(print_wait)?;
     detail.evidence.iter().try_for_each(print_evidence)?;
     if detail.services.is_empty() {
@@ -275,6 +279,17 @@ fn print_wait(wait: &account::Wait) -> anyhow::Result<()> {
     print::line("")?;
     print::line(&format!("{reason}{service}{since}"))?;
     print::line(&format!("  {why}"))
+}
+
+fn print_rollout(rollout: &DeviceRollout) -> anyhow::Result<()> {
+    let DeviceRollout { number, release, phase, wave, verdict, why, .. } = rollout;
+    let release = print::short(release.as_deref());
+    let place = match (wave, verdict) {
+        (Some(wave), Some(verdict)) => format!("wave {wave}, {verdict}"),
+        _ => "not told".to_owned(),
+    };
+    let why = if why.is_empty() { String::new() } else { format!(": {why}") };
+    print::line(&format!("rollout {number} of release {release} is {phase}; {place}{why}"))
 }
 
 fn print_evidence(evidence: &Evidence) -> anyhow::Result<()> {

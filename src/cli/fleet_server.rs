@@ -50,7 +50,7 @@ enum Verb {
         after_help = "Example: cotter-fleet restore fleet-2026-11-30.jsonl --data-dir /var/lib/cotter-fleet"
     )]
     Restore(fleet_backup::Restore),
-    /// Tries the definition of a rollout on simulated fleets: when it stops, and how long it takes
+    /// Tries the definition of a rollout on simulated fleets
     #[command(
         after_help = "Example: cotter-fleet simulate --devices 10000 --waves 'ring=canary, 1%, 10%, 100%' --fail 5% --offline 30% --segment ring=canary:0.5%"
     )]

@@ -56,7 +56,7 @@ mod push;
 mod push_platforms;
 mod quantity;
 mod release;
-#[cfg(feature = "server")]
+mod rollout;
 mod rollout_definition;
 mod status;
 mod support_bundle;
@@ -193,6 +193,9 @@ enum Verb {
     /// Creates and manages releases on a fleet server
     #[command(subcommand)]
     Release(release::Verb),
+    /// Takes a release to a fleet in waves, and stops when it is bad
+    #[command(subcommand)]
+    Rollout(rollout::Verb),
     /// Manages environment variables of fleets and devices
     #[command(subcommand)]
     Env(env::Verb),
@@ -236,6 +239,7 @@ impl Verb {
             Self::Fleet(verb) => return Ok(Box::pin(fleet::run(verb)).await?.into()),
             Self::Release(verb) => return Ok(Box::pin(release::run(verb)).await?.into()),
             Self::Device(verb) => return Ok(Box::pin(device::run(verb)).await?.into()),
+            Self::Rollout(verb) => return Ok(Box::pin(rollout::run(verb)).await?.into()),
             Self::Env(verb) => return Ok(Box::pin(env::run(verb)).await?.into()),
             Self::Join(join) => return Ok(Box::pin(join::run(join)).await?.into()),
             Self::Update(order) => return Box::pin(control::update(order)).await,

@@ -89,9 +89,14 @@ impl Parked {
                 Change::PutVariables(VariableHolder::Fleet(fleet), _) => room.wake_fleet(*fleet),
                 Change::PutFleet(fleet) => room.wake_fleet(fleet.number),
                 Change::DropFleet(fleet) => room.wake_fleet(*fleet),
+                // It may be over, or pulled back.
+                Change::PutRollout(rollout) if !rollout.phase.is_running() => room.wake_fleet(rollout.fleet),
+                Change::PutTold(uuid, _) => room.wake(uuid),
                 // The content of a release never changes, and none is dropped that is a target. The rest is not a part of
                 // any target.
                 Change::Counters(_)
+                | Change::PutRollout(_)
+                | Change::DropRollout(_)
                 | Change::PutReports(..)
                 | Change::PutRelease(_)
                 | Change::DropRelease(_)

@@ -18,6 +18,9 @@ const OWN_REPORTS: u32 = 3;
 /// The kind of the records of the audit trail. No other kind begins with it.
 pub(super) const AUDIT: &str = "audit";
 
+/// The kind of what a rollout has noted of a device.
+const TOLD: &str = "told";
+
 /// The kinds of the records of variables.
 const OF_FLEET: &str = "fleet-variables";
 const OF_DEVICE: &str = "device-variables";
@@ -63,6 +66,7 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
             return Ok(vec![
                 drop_one("device", uuid.as_str()),
                 drop_one("reports", uuid.as_str()),
+                drop_one(TOLD, uuid.as_str()),
                 variables,
             ]);
         }
@@ -73,6 +77,9 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         Change::PutVariables(VariableHolder::Device(uuid), variables) => {
             put(OF_DEVICE, uuid.as_str(), variables)?
         }
+        Change::PutRollout(rollout) => put("rollout", &number(rollout.number), rollout)?,
+        Change::DropRollout(rollout) => drop_one("rollout", &number(*rollout)),
+        Change::PutTold(uuid, told) => put(TOLD, uuid.as_str(), told)?,
         Change::DropKey(hash) => drop_one("key", &hash.0),
         Change::DropFleet(fleet) => {
             let variables = drop_variables(&VariableHolder::Fleet(*fleet));
@@ -117,6 +124,11 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
         "key" => Change::PutKey(parse(json)?),
         "retired" => Change::RetireKey(parse::<KeyHash>(json)?),
         "bar" => Change::PutBar(parse::<Bar>(json)?),
+        "rollout" => Change::PutRollout(Box::new(parse(json)?)),
+        TOLD => {
+            let uuid = DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()))?;
+            Change::PutTold(uuid, parse(json)?)
+        }
         "user" => Change::Access(AccessChange::PutUser(parse(json)?)),
         "token" => Change::Access(AccessChange::PutToken(parse(json)?)),
         AUDIT => Change::Audit(Box::new(parse(json)?)),

@@ -20,7 +20,7 @@ use super::gate::Gate;
 use super::records::Records;
 use super::settings::{OPERATORS, SPARE};
 use super::store_error::StoreError;
-use super::{Config, clock, device_api, health, operator_api, secret};
+use super::{Config, clock, device_api, health, operator_api, rollouts, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};
 
@@ -198,6 +198,7 @@ impl Server {
         let ended = tokio::select! {
             ended = serving => ended,
             never = keep_up(&self.records, &self.gate, self.audit) => match never {},
+            never = rollouts::keep_up(&self.records) => match never {},
             never = renewals => match never {},
         };
         if ended == Ended::Cut {

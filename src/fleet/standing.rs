@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::policy::{Device, World};
+use super::rollout::Stands;
 use crate::model::Reason;
 use crate::wire::account::{Account, Wait};
 use crate::wire::operator_api::DeviceState;
@@ -64,6 +65,28 @@ fn by_reports(world: &World, device: &Device) -> Standing {
             Some(UpdateStatus::Aborted | UpdateStatus::Done) | None => DeviceState::Pending,
         }),
     }
+}
+
+/// Returns how a device stands with what it should run, whether it is in contact or not, for a rollout.
+pub(super) fn for_rollout(world: &World, device: &Device) -> (Stands, String) {
+    let Standing { state, why } = by_reports(world, device);
+    let stands = match state {
+        DeviceState::OnTarget => Stands::OnTarget,
+        DeviceState::Waiting => Stands::Waiting,
+        // What it cannot fetch may be a matter of the registry.
+        DeviceState::Blocked if why.starts_with("backoff") || why.starts_with("download_given_up") => {
+            Stands::Fetching
+        }
+        DeviceState::Blocked => Stands::Blocked,
+        DeviceState::Rejected => Stands::Rejected,
+        DeviceState::Failing => Stands::Unhealthy,
+        DeviceState::Pending
+        | DeviceState::Updating
+        | DeviceState::Offline
+        | DeviceState::Silent
+        | DeviceState::NoTarget => Stands::Updating,
+    };
+    (stands, why)
 }
 
 /// Returns the state that follows from the most important wait; `None` if there is no wait. While the device does not

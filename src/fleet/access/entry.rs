@@ -48,7 +48,7 @@ pub struct By {
 /// A record that an act changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Thing {
-    /// `fleet`, `device`, `release`, `provisioning key`, `user` or `token`.
+    /// `fleet`, `device`, `release`, `provisioning key`, `user`, `token` or `rollout`.
     pub kind: String,
     /// Its uuid, commit, id or name.
     pub id: String,

@@ -160,6 +160,7 @@ impl From<Refusal> for ApiError {
             | Refusal::NoSuchKey { .. }
             | Refusal::NoSuchService { .. }
             | Refusal::NoSuchVariable { .. }
+            | Refusal::NoRollout { .. }
             | Refusal::NoSuchRelease { .. } => (StatusCode::NOT_FOUND, "not_found"),
             Refusal::NoDeviceMatches { .. } => (StatusCode::NOT_FOUND, "no_match"),
             Refusal::OutOfScope { .. } | Refusal::MatchesBeyond { .. } => {
@@ -170,6 +171,7 @@ impl From<Refusal> for ApiError {
             Refusal::BadText { .. }
             | Refusal::BadVariable { .. }
             | Refusal::BadDeviceKey { .. }
+            | Refusal::BadRollout { .. }
             | Refusal::OutOfRange { .. } => (StatusCode::BAD_REQUEST, "bad_request"),
             Refusal::Unsupported { .. } => (StatusCode::UNPROCESSABLE_ENTITY, "unsupported"),
             Refusal::FleetNameTaken { .. }
@@ -190,6 +192,10 @@ impl From<Refusal> for ApiError {
             | Refusal::TooManyBars { .. }
             | Refusal::MatchChanged { .. }
             | Refusal::UuidTaken { .. }
+            | Refusal::CannotRollOut { .. }
+            | Refusal::RolloutGoesOn { .. }
+            | Refusal::NotNow { .. }
+            | Refusal::RolledOut { .. }
             | Refusal::KeyTaken => (StatusCode::CONFLICT, "refused"),
         };
         let mut error = Self::new(status, code, refusal.to_string());

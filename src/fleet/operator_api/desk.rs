@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 use super::answer::{ApiError, log_failure};
 use super::needs::Needs;
-use crate::fleet::access::{Entry, MOST_THINGS, Outcome, Scope, Which};
+use crate::fleet::access::{By, Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
 use crate::fleet::gate::Caller;
@@ -149,6 +149,12 @@ impl Desk {
     /// As [`Records::audit_page`].
     pub(super) fn audit_page(&self, which: &Which, below: u64, most: usize) -> Result<Page, ActError> {
         self.records.audit_page(which, &self.order.caller.scope, below, most)
+    }
+
+    /// Returns who makes the request, for people.
+    pub(super) fn who(&self) -> String {
+        let By { user, token, .. } = &self.order.caller.by;
+        user.clone().unwrap_or_else(|| format!("token {token}"))
     }
 
     /// As [`Records::last_seen`].

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
+use super::membership;
 use super::pages::{self, Page};
 use crate::fleet::clock;
 use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, TagFilter, Tagging, World};
@@ -67,6 +68,7 @@ pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Js
         waiting: account.waiting,
         evidence: account.evidence,
         device: view(&records, &world, device),
+        rollout: membership::of_device(&world, device, records.last_seen(&world, device).1),
         reported_at: reported.at,
         services: services.collect(),
         reported: reported.fields.clone(),

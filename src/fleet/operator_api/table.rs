@@ -2,7 +2,9 @@
 
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
-use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users, variables};
+use super::{
+    audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, rollouts, users, variables,
+};
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
 };
@@ -10,7 +12,7 @@ use crate::fleet::access::Permission::{
 /// The routes below `/api/v1`.
 pub(in crate::fleet) fn table() -> Vec<Route> {
     let own = || vec![("/openapi.json", vec![way(Get, See, "read this API's document", openapi)])];
-    [of_fleets(), of_devices(), of_releases(), of_variables(), of_access(), own()]
+    [of_fleets(), of_rollouts(), of_devices(), of_releases(), of_variables(), of_access(), own()]
         .into_iter()
         .flatten()
         .collect()
@@ -64,6 +66,46 @@ fn of_fleets() -> Vec<Route> {
                 way(Get, See, "list the releases of a fleet", releases::list_of),
                 way(Post, Release, "create a release", releases::create),
             ],
+        ),
+    ]
+}
+
+fn of_rollouts() -> Vec<Route> {
+    vec![
+        (
+            "/fleets/{fleet}/rollouts",
+            vec![
+                way(Get, See, "list the rollouts of a fleet", rollouts::list),
+                way(Post, RollOut, "start a rollout", rollouts::start),
+            ],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current",
+            vec![way(Get, See, "show the newest rollout of a fleet", rollouts::show)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/pause",
+            vec![way(Post, RollOut, "pause a rollout", rollouts::pause)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/resume",
+            vec![way(Post, RollOut, "resume a rollout", rollouts::resume)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/approve",
+            vec![way(Post, RollOut, "approve the next wave of a rollout", rollouts::approve)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/abort",
+            vec![way(Post, RollOut, "abort a rollout", rollouts::abort)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/pull-back",
+            vec![way(Post, RollOut, "pull back a rollout", rollouts::pull_back)],
+        ),
+        (
+            "/fleets/{fleet}/rollouts/current/complete",
+            vec![way(Post, RollOut, "complete a rollout", rollouts::complete)],
         ),
     ]
 }

@@ -4,7 +4,8 @@
 //! returns the [`Change`]s that it would make, or the [`Refusal`] with the rule that forbids it. It changes nothing;
 //! [`World::apply`] makes the changes. So a dry run is an act whose changes are dropped, and "all or none" needs no undo.
 //!
-//! The target of a device is its own pin, or else the `target` of its fleet (see [`World::target_of`]). As on openBalena
+//! The target of a device is its own pin, or else the release of a rollout that has told it, or else the `target` of its
+//! fleet (see [`World::target_of`]). As on openBalena
 //! (proved by the recordings in `tests/fixtures/openbalena`), the target of a fleet is a stored field that events change:
 //!
 //! - While a fleet tracks latest, a release that becomes trackable, or is no longer trackable, sets the field to the
@@ -16,25 +17,30 @@
 mod acts_device;
 mod acts_fleet;
 mod acts_release;
+mod acts_rollout;
 mod acts_variables;
 mod bars;
-mod filter;
+mod choice;
 mod keys;
 mod matches;
 mod refusal;
+mod rollouts;
 mod rules;
 mod scope;
 mod snapshot;
+mod target;
 mod types;
 mod variables;
 mod world;
 
 pub use super::key_hash::KeyHash;
+pub use super::tag_filter::{BadFilter, TagFilter};
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
+pub use acts_rollout::{NewRollout, Steering};
 pub use acts_variables::VariableChange;
-pub use filter::{BadFilter, Choice, TagFilter};
+pub use choice::Choice;
 pub use keys::{NewKey, USUAL_PER_MINUTE};
 pub use refusal::Refusal;
 pub use rules::check_device_key;

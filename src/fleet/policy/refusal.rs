@@ -157,6 +157,28 @@ pub enum Refusal {
     )]
     MatchesBeyond { fleets: Vec<String> },
 
+    #[error("{why}")]
+    BadRollout { why: String },
+
+    #[error("release {commit} cannot be rolled out to fleet {fleet}: {why}")]
+    CannotRollOut { fleet: String, commit: Commit, why: String },
+
+    #[error(
+        "rollout {rollout} of fleet {fleet} is not over; abort it (`cotter rollout abort {fleet}`), or replace it with --supersede"
+    )]
+    RolloutGoesOn { fleet: String, rollout: u64 },
+
+    #[error(
+        "fleet {fleet} has no rollout that goes on; `cotter rollout list {fleet}` shows those that are over"
+    )]
+    NoRollout { fleet: String },
+
+    #[error("rollout {rollout} cannot do that now: {why}")]
+    NotNow { rollout: u64, why: &'static str },
+
+    #[error("release {commit} cannot {act} while rollout {rollout} gives it to devices; abort that first")]
+    RolledOut { commit: Commit, act: &'static str, rollout: u64 },
+
     #[error(transparent)]
     Access(#[from] AccessRefusal),
 }
@@ -197,6 +219,12 @@ impl Refusal {
             Self::MatchChanged { .. } => "match_changed",
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
+            Self::BadRollout { .. } => "bad_rollout",
+            Self::CannotRollOut { .. } => "cannot_roll_out",
+            Self::RolloutGoesOn { .. } => "rollout_goes_on",
+            Self::NoRollout { .. } => "no_rollout",
+            Self::NotNow { .. } => "not_now",
+            Self::RolledOut { .. } => "rolled_out",
             Self::Access(refusal) => refusal.rule(),
             Self::NoSuchService { .. } => "no_such_service",
             Self::NoSuchVariable { .. } => "no_such_variable",

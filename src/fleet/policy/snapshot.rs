@@ -21,6 +21,7 @@ impl World {
                 self.variable_holders(None)
                     .map(|(holder, variables)| Change::PutVariables(holder.clone(), variables.clone())),
             )
+            .chain(self.rollouts.records())
             .chain(self.retired.iter().cloned().map(Change::RetireKey))
     }
 }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
+use crate::fleet::rollout::{Rollout, Told};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
 use crate::wire::report_v3::UpdateStatus;
@@ -165,6 +166,9 @@ pub struct Counters {
     pub release: u64,
     pub service: u64,
     pub image: u64,
+    /// Records of older versions do not have it.
+    #[serde(default)]
+    pub rollout: u64,
 }
 
 /// A key with which devices register in one fleet. Records of older versions have no fields after `created`.
@@ -302,4 +306,8 @@ pub enum Change {
     /// All variables of this fleet or device. Without any, the record is removed. [`Change::DropFleet`] and
     /// [`Change::DropDevice`] remove it, too.
     PutVariables(VariableHolder, Variables),
+    PutRollout(Box<Rollout>),
+    DropRollout(u64),
+    /// What a rollout has noted of a device.
+    PutTold(DeviceUuid, Told),
 }

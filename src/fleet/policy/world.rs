@@ -6,6 +6,7 @@ use std::sync::{Arc, LazyLock};
 use imbl::{OrdMap, OrdSet};
 
 use super::matches::{begins, only_one};
+use super::rollouts::AllRollouts;
 use super::rules::SHORTEST_PREFIX;
 use super::types::Bars;
 use super::variables::AllVariables;
@@ -31,6 +32,7 @@ pub struct World {
     /// The number of the newest record of the audit trail.
     audited: u64,
     pub(super) variables: AllVariables,
+    pub(super) rollouts: AllRollouts,
     /// Keys of devices that were deleted by older versions.
     pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -77,6 +79,7 @@ impl World {
             }
             Change::DropDevice(uuid) => {
                 self.reports.remove(&uuid);
+                self.rollouts.forget(&uuid);
                 self.variables.drop(&VariableHolder::Device(uuid.clone()));
                 if let Some(device) = self.devices.remove(&uuid) {
                     self.by_key.remove(&device.key);
@@ -112,6 +115,9 @@ impl World {
             Change::Audit(entry) => self.audited = self.audited.max(entry.number),
             Change::DropAudit(_) => {}
             Change::PutVariables(holder, variables) => self.variables.put(holder, variables),
+            Change::PutRollout(rollout) => self.rollouts.put(*rollout),
+            Change::DropRollout(number) => self.rollouts.drop(number),
+            Change::PutTold(uuid, told) => self.rollouts.tell(uuid, told),
         }
     }
 
@@ -146,13 +152,6 @@ impl World {
         if !named.is_empty() {
             self.by_name.insert(name.to_owned(), named);
         }
-    }
-
-    /// Returns the release that `device` should run: its own pin, else its fleet's target, else none.
-    #[must_use]
-    pub fn target_of(&self, device: &Device) -> Option<&Arc<Release>> {
-        let fleet_target = || self.fleets.get(&device.fleet).and_then(|fleet| fleet.target);
-        self.releases.get(&device.pin.or_else(fleet_target)?)
     }
 
     /// Returns the target of a fleet that tracks latest: the trackable release with the newest start timestamp, and of two

@@ -6,6 +6,7 @@ mod bulk;
 mod errors;
 mod keys;
 mod pages;
+mod rollouts;
 mod variables;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use bulk::{DeleteMany, PinMany, TagMany, TrackMany};
 pub use errors::{ErrorView, Failure, RefusalView};
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
+pub use rollouts::{DeviceRollout, HaltedSegment, RolloutTally, RolloutView, StartRollout, WaveView};
 pub use variables::{ChangeVariables, RestartView, VariableView, VariablesChanged};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +106,9 @@ pub struct DeviceDetail {
     /// How services failed, as it reported, newest last.
     #[serde(default)]
     pub evidence: Vec<Evidence>,
+    /// The newest rollout of its fleet, unless that is over.
+    #[serde(default)]
+    pub rollout: Option<DeviceRollout>,
     /// Plain fields of its reports, by their name on the wire.
     pub reported: BTreeMap<String, Value>,
 }
