@@ -22,6 +22,9 @@ struct ErrorDocument<'a> {
     /// The rule of the fleet that forbids it.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
+    /// What to do, as the server says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remedy: Option<&'a str>,
     /// The places of a compose file that devices would refuse.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     refusals: &'a [RefusalView],
@@ -42,26 +45,31 @@ pub(super) fn say(error: &anyhow::Error, json: bool) -> Exit {
         return exit;
     }
     let answer = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>());
-    let (rule, refusals) = match answer {
-        Some(ClientError::Answer { failure: Failure { rule, refusals, .. } }) => {
-            (rule.as_deref(), &refusals[..])
-        }
-        Some(_) | None => (None, &[][..]),
+    let failure = match answer {
+        Some(ClientError::Answer { failure }) => Some(failure),
+        Some(_) | None => None,
     };
-    print_json(exit, format!("{error:#}"), rule, refusals);
+    print_json(exit, format!("{error:#}"), failure);
     exit
 }
 
 /// Prints an error of the command line.
 pub(super) fn say_usage(line: &str, json: bool) {
     match json {
-        true => print_json(Exit::Usage, line.trim_start_matches("error: ").to_owned(), None, &[]),
+        true => print_json(Exit::Usage, line.trim_start_matches("error: ").to_owned(), None),
         false => print::note(line),
     }
 }
 
-fn print_json(exit: Exit, message: String, rule: Option<&str>, refusals: &[RefusalView]) {
-    let document = ErrorDocument { code: exit.as_str(), exit: exit as u8, message, rule, refusals };
+fn print_json(exit: Exit, message: String, failure: Option<&Failure>) {
+    let document = ErrorDocument {
+        code: exit.as_str(),
+        exit: exit as u8,
+        message,
+        rule: failure.and_then(|failure| failure.rule.as_deref()),
+        remedy: failure.and_then(|failure| failure.remedy.as_deref()),
+        refusals: failure.map_or(&[], |failure| &failure.refusals[..]),
+    };
     print::json_note("error", &document);
 }
 

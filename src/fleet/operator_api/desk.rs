@@ -6,7 +6,6 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
 use jiff::Timestamp;
 
@@ -24,6 +23,7 @@ use crate::fleet::standing::Contact;
 use crate::fleet::writer::Work;
 use crate::model::DeviceUuid;
 use crate::model::text::is_one_line;
+use crate::wire::operator_api::Code;
 
 /// The header with the reason of a request.
 const REASON: &str = "cotter-reason";
@@ -187,9 +187,7 @@ impl FromRequestParts<Arc<Records>> for Desk {
     async fn from_request_parts(parts: &mut Parts, records: &Arc<Records>) -> Result<Self, ApiError> {
         // A route without `permitted` before it cannot be added to the table.
         let order = parts.extensions.get::<Arc<Order>>().cloned();
-        let order = order.ok_or_else(|| {
-            ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", "the route has no permission")
-        })?;
+        let order = order.ok_or_else(|| ApiError::new(Code::Internal, "the route has no permission"))?;
         Ok(Self { records: Arc::clone(records), order })
     }
 }

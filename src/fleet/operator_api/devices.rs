@@ -16,7 +16,7 @@ use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, Ta
 use crate::fleet::standing::{self, Contact, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
-    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
+    BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
     PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
 
@@ -185,8 +185,8 @@ pub(super) async fn delete_many(
 ) -> Result<Json<BulkView>, ApiError> {
     let DeleteMany { filter, fleet, provisioning_key, expected, dry_run } = asked;
     if filter.is_none() && provisioning_key.is_none() {
-        let message = "name the devices to delete: give filter, provisioning_key, or both";
-        return Err(ApiError::bad_request(message));
+        let remedy = "give filter, provisioning_key, or both";
+        return Err(ApiError::with_remedy(Code::BadRequest, "no devices are named", remedy));
     }
     let wanted = Wanted::new(filter, fleet, provisioning_key)?;
     let act = move |world: &Acting<'_>| {

@@ -15,8 +15,8 @@ use crate::fleet::policy::{Fleet, NewFleet, Refusal, World};
 use crate::fleet::{clock, secret, tally};
 use crate::model::AppId;
 use crate::wire::operator_api::{
-    CreateFleet, DeleteFleet, DeviceState, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet, Pin,
-    RenameFleet,
+    Code, CreateFleet, DeleteFleet, DeviceState, FleetCreated, FleetDeleted, FleetView, Nothing, PatchFleet,
+    Pin, RenameFleet,
 };
 
 /// Which fleets are listed.
@@ -174,6 +174,5 @@ fn view_of(world: &World, fleet: &Fleet, states: BTreeMap<DeviceState, usize>) -
 
 /// Makes a new key or uuid.
 pub(super) fn random() -> Result<String, ApiError> {
-    secret::token()
-        .map_err(|error| ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, "storage", error.to_string()))
+    secret::token().map_err(|error| ApiError::new(Code::Internal, error.to_string()))
 }

@@ -14,7 +14,7 @@ use super::fleets::random;
 use super::pages;
 use crate::fleet::policy::{KeyEnd, NewKey, ProvisioningKey, World};
 use crate::fleet::{clock, secret, tally};
-use crate::wire::operator_api::{CreateKey, KeyCreated, KeyView, Nothing};
+use crate::wire::operator_api::{Code, CreateKey, KeyCreated, KeyView, Nothing};
 
 /// The accepted lifetimes of a key that expires.
 const EXPIRY: std::ops::RangeInclusive<Duration> =
@@ -74,7 +74,11 @@ pub(super) fn expiry(text: &str) -> Result<SignedDuration, ApiError> {
     let shown: String = text.chars().take(64).collect();
     wait.ok_or_else(|| {
         let accepts = "write a time such as 12h, 30d or 1y, from 1min to 10 years";
-        ApiError::bad_request(format!("expires_in = {shown:?} is not accepted: {accepts}"))
+        ApiError::with_remedy(
+            Code::BadRequest,
+            format_args!("expires_in = {shown:?} is not accepted"),
+            accepts,
+        )
     })
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::answer::ApiError;
 use super::desk::{Desk, Seen};
-use crate::wire::operator_api::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
+use crate::wire::operator_api::{Code, LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 
 /// A page: its rows, and the cursor of the last one if there are more.
 #[derive(Debug)]
@@ -45,8 +45,8 @@ pub(super) fn checked(limit: Option<usize>) -> Result<usize, ApiError> {
     if (1..=LONGEST_PAGE).contains(&limit) {
         return Ok(limit);
     }
-    let message = format!("limit = {limit} is out of range; a page has 1 to {LONGEST_PAGE} rows");
-    Err(ApiError::bad_request(message))
+    let remedy = format!("a page has 1 to {LONGEST_PAGE} rows");
+    Err(ApiError::with_remedy(Code::BadRequest, format_args!("limit = {limit} is out of range"), remedy))
 }
 
 /// Reads the cursor of a request.
@@ -59,7 +59,8 @@ pub(super) fn cursor<T>(
     let shown: String = given.chars().take(64).collect();
     parse(given).map(Some).ok_or_else(|| {
         let where_from = format!("take it from the header {NEXT_PAGE} of the page before");
-        ApiError::bad_request(format!("cursor = {shown:?} is not a cursor of this list; {where_from}"))
+        let wrong = format!("cursor = {shown:?} is not a cursor of this list");
+        ApiError::with_remedy(Code::BadRequest, wrong, where_from)
     })
 }
 

@@ -19,8 +19,8 @@ use crate::fleet::{clock, render};
 use crate::model::{Commit, ImageRef, Refusal as ContentRefusal, ReleaseStatus, ServiceName};
 use crate::wire::compose_file::{self, ComposeFile};
 use crate::wire::operator_api::{
-    Composition, CreateRelease, LONGEST_BUILD_LOG, Nothing, PatchRelease, ReleaseCreated, ReleaseDetail,
-    ReleaseView,
+    Code, Composition, CreateRelease, LONGEST_BUILD_LOG, Nothing, PatchRelease, ReleaseCreated,
+    ReleaseDetail, ReleaseView,
 };
 
 /// The fleet whose releases are meant.
@@ -197,9 +197,8 @@ fn check_log(asked: &CreateRelease) -> Result<(), ApiError> {
     if length <= LONGEST_BUILD_LOG {
         return Ok(());
     }
-    let message =
-        format!("build_log has {length} characters, and {LONGEST_BUILD_LOG} at most are kept: send its end");
-    Err(ApiError::bad_request(message))
+    let wrong = format!("build_log has {length} characters, and {LONGEST_BUILD_LOG} at most are kept");
+    Err(ApiError::with_remedy(Code::BadRequest, wrong, "send its end"))
 }
 
 /// The record of a build that failed: there is nothing that a device could run.

@@ -10,7 +10,7 @@ use super::pages::{self, Page};
 use crate::fleet::policy::{Change, Refusal, Variable, VariableChange, VariableHolder, Variables, World};
 use crate::fleet::reach;
 use crate::model::{DeviceUuid, ServiceName};
-use crate::wire::operator_api::{ChangeVariables, RestartView, VariableView, VariablesChanged};
+use crate::wire::operator_api::{ChangeVariables, Code, RestartView, VariableView, VariablesChanged};
 
 /// Which variables are listed.
 #[derive(Debug, Deserialize)]
@@ -173,11 +173,19 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let ChangeVariables { service, set, secret, remove, dry_run } = asked;
     if set.is_empty() && remove.is_empty() {
-        return Err(ApiError::bad_request("name the variables: give set, remove, or both"));
+        return Err(ApiError::with_remedy(
+            Code::BadRequest,
+            "no variable is named",
+            "give set, remove, or both",
+        ));
     }
     let twice = remove.iter().find(|name| set.contains_key(*name));
     if let Some(name) = twice {
-        return Err(ApiError::bad_request(format!("{name:?} is in set and in remove; name it once")));
+        return Err(ApiError::with_remedy(
+            Code::BadRequest,
+            format_args!("{name:?} is in set and in remove"),
+            "name it once",
+        ));
     }
     let service = service.as_deref().map(service_name).transpose()?;
     let change = VariableChange { service, set, is_secret: secret, remove: remove.into_iter().collect() };

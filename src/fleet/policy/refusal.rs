@@ -162,6 +162,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Returns what to do: the end of the text, after its last `; `. What a client sent is never behind that.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let end = |text: &str| text.rsplit_once("; ").map(|(_, remedy)| remedy.to_owned());
+        // Of these the text may end with what a client sent, or with what is accepted.
+        if let Self::BadText { accepts, .. } | Self::Access(AccessRefusal::BadName { accepts, .. }) = self {
+            return Some(end(accepts).unwrap_or_else(|| (*accepts).to_owned()));
+        }
+        if let Self::BadVariable { why, .. } | Self::BadDeviceKey { why } = self {
+            return end(why);
+        }
+        if let Self::Unsupported { .. } = self {
+            return Some("correct these places of the compose file".to_owned());
+        }
+        end(&self.to_string())
+    }
+
     /// Returns the rule by its name in JSON.
     #[must_use]
     pub fn rule(&self) -> &'static str {
