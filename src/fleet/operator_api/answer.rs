@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use axum::extract::{self, FromRequest, FromRequestParts, Query, Request};
-use axum::http::header::RETRY_AFTER as RETRY_AFTER_HEADER;
+use axum::http::header::{ETAG, RETRY_AFTER as RETRY_AFTER_HEADER};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -24,6 +24,7 @@ pub(super) struct ApiError {
     status: StatusCode,
     failure: Box<Failure>,
     retry_after: Option<u64>,
+    etag: Option<String>,
 }
 
 /// Why a request failed, for the audit trail: an extension of the response.
@@ -42,7 +43,7 @@ impl ApiError {
         };
         let status = StatusCode::from_u16(code.word_and_status().1);
         let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Self { status, failure: Box::new(failure), retry_after: None }
+        Self { status, failure: Box::new(failure), retry_after: None, etag: None }
     }
 
     /// An error with what is wrong, and what to do.
@@ -89,6 +90,11 @@ impl ApiError {
         Self::with_remedy(Code::Busy, "the server is busy with too many requests", remedy).after(RETRY_AFTER)
     }
 
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.failure.message
+    }
+
     /// The client may try again after these seconds.
     fn after(mut self, seconds: u64) -> Self {
         self.retry_after = Some(seconds);
@@ -102,6 +108,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, axum::Json(ErrorView { error: *self.failure })).into_response();
         if let Some(seconds) = self.retry_after {
             response.headers_mut().insert(RETRY_AFTER_HEADER, HeaderValue::from(seconds));
+        }
+        if let Some(etag) = self.etag.and_then(|etag| HeaderValue::from_str(&etag).ok()) {
+            response.headers_mut().insert(ETAG, etag);
         }
         response.extensions_mut().insert(failed);
         response
@@ -180,6 +189,7 @@ impl From<Refusal> for ApiError {
             | Refusal::BadVariable { .. }
             | Refusal::BadDeviceKey { .. }
             | Refusal::OutOfRange { .. } => Code::BadRequest,
+            Refusal::NotAsExpected { .. } => Code::PreconditionFailed,
             Refusal::Unsupported { .. } => Code::Unsupported,
             Refusal::FleetNameTaken { .. }
             | Refusal::FleetHasDevices { .. }
@@ -203,6 +213,9 @@ impl From<Refusal> for ApiError {
         };
         let mut error = Self::new(code, refusal.to_string()).by_rule(refusal.rule());
         error.failure.remedy = refusal.remedy();
+        if let Refusal::NotAsExpected { etag, .. } = &refusal {
+            error.etag = Some(etag.clone());
+        }
         if let Refusal::Unsupported { refusals } = refusal {
             error.failure.refusals = refusals.into_iter().map(Into::into).collect();
         }

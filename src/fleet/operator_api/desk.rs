@@ -3,14 +3,20 @@
 //! Handlers have no other way to the records. So nothing out of a token's scope is found or changed, and every act is in the
 //! audit trail.
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
+use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::answer::{ApiError, log_failure};
-use super::needs::Needs;
+use super::conditions::Conditions;
+use super::etag::{self, ETag, Tagged};
+use super::needs::{Method, Needs};
 use crate::fleet::access::{Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
@@ -33,7 +39,37 @@ const LONGEST_REASON: usize = 500;
 const LONGEST_PATH: usize = 300;
 
 /// The world in an act.
-pub(super) type Acting<'a> = Sight<&'a World>;
+pub(super) struct Acting<'a> {
+    sight: Sight<&'a World>,
+    conditions: &'a Conditions,
+    is_checked: Cell<bool>,
+}
+
+impl<'a> Deref for Acting<'a> {
+    type Target = Sight<&'a World>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.sight
+    }
+}
+
+impl<'a> Acting<'a> {
+    fn new(world: &'a World, order: &'a Order) -> Self {
+        let sight = Sight::new(world, Arc::clone(&order.caller.scope));
+        Self { sight, conditions: &order.conditions, is_checked: Cell::new(order.conditions.is_none()) }
+    }
+
+    /// Checks the conditions of the request against the thing that the act is about, as it is now. No other act can come
+    /// between.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal::NotAsExpected`].
+    pub(super) fn expects(&self, etag: &ETag) -> Result<(), Refusal> {
+        self.is_checked.set(true);
+        self.conditions.check(etag)
+    }
+}
 
 /// The world in an answer.
 pub(super) type Seen = Sight<Arc<World>>;
@@ -45,6 +81,7 @@ pub(super) struct Order {
     needs: Needs,
     request: String,
     why: Option<String>,
+    conditions: Conditions,
 }
 
 /// The records for one request. Cheap to clone.
@@ -64,8 +101,13 @@ impl Order {
         let why = request.headers().get(REASON).map(|why| reason(why.as_bytes())).transpose()?;
         let path: String = request.uri().path().chars().take(LONGEST_PATH).collect();
         // The router has taken off what the routes of this API begin with.
-        let request = format!("{} /api/v1{path}", needs.method.as_str());
-        Ok(Self { caller, needs, request, why })
+        let shown = format!("{} /api/v1{path}", needs.method.as_str());
+        let conditions = Conditions::of(request.headers())?;
+        if !needs.has_etag && needs.method != Method::Get && !conditions.is_none() {
+            let wrong = "this request has the header If-Match or If-None-Match, and is not about one thing with an ETag";
+            return Err(ApiError::with_remedy(Code::BadRequest, wrong, "leave the header out"));
+        }
+        Ok(Self { caller, needs, request: shown, why, conditions })
     }
 
     /// Records in the audit trail that this request was refused.
@@ -116,6 +158,27 @@ impl Desk {
         Sight::new(self.records.world(), self.scope())
     }
 
+    /// Answers with a thing that is read, or that the client has it already.
+    ///
+    /// # Errors
+    ///
+    /// If a condition of the request is not met.
+    pub(super) fn read<T: Serialize>(&self, etag: &ETag, view: T) -> Result<Response, ApiError> {
+        match self.is_news(etag)? {
+            true => Ok(Tagged(etag.clone(), view).into_response()),
+            false => Ok(etag::not_modified(etag)),
+        }
+    }
+
+    /// Returns `false` if the client has what it reads already.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::read`].
+    pub(super) fn is_news(&self, etag: &ETag) -> Result<bool, ApiError> {
+        Ok(self.order.conditions.is_news(etag)?)
+    }
+
     /// Runs an act, and records it in the audit trail, in the same write, if it changes something.
     ///
     /// # Errors
@@ -128,9 +191,10 @@ impl Desk {
     {
         let order = Arc::clone(&self.order);
         let audited = move |world: &World| {
-            let sight = Sight::new(world, Arc::clone(&order.caller.scope));
+            let sight = Acting::new(world, &order);
             let (answer, mut changes) = act(&sight).map_err(|refusal| sight.concealed(refusal))?;
             sight.check(&changes)?;
+            debug_assert!(sight.is_checked.get(), "{}: its conditions are not checked", order.request);
             if !changes.is_empty() {
                 let mut entry = order.entry(world, Outcome::Done);
                 let (things, count, fleets) = world.things(&changes, MOST_THINGS);

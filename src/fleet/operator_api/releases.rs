@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
+use super::etag::{ETag, Tagged};
 use super::pages::{self, Page};
 use crate::fleet::policy::{NewRelease, NewService, Refusal, Release, ReleasePatch, Sight, World};
 use crate::fleet::tally::Uses;
@@ -74,7 +75,7 @@ pub(super) async fn show(
     Path(release): Path<String>,
     Params(which): Params<Which>,
 ) -> Result<Response, ApiError> {
-    pages::beside(&records, move |_, world| {
+    pages::answer(&records, move |records, world| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
         let content = &release.content;
         let composition = Composition {
@@ -87,7 +88,9 @@ pub(super) async fn show(
             volumes: content.volumes.clone(),
         };
         let build_log = release.build_log.as_deref().map(str::to_owned);
-        Ok(ReleaseDetail { release: view(world, &Uses::of(world), release), composition, build_log })
+        let detail =
+            ReleaseDetail { release: view(world, &Uses::of(world), release), composition, build_log };
+        records.read(&ETag::of_release(world, release), detail)
     })
     .await
 }
@@ -114,17 +117,18 @@ pub(super) async fn patch(
     Path(release): Path<String>,
     Params(which): Params<Which>,
     Body(asked): Body<PatchRelease>,
-) -> Result<Json<ReleaseView>, ApiError> {
+) -> Result<Tagged<ReleaseView>, ApiError> {
     let PatchRelease { status, is_final, is_invalidated, is_passing_tests } = asked;
     let patch = ReleasePatch { status, is_final, is_invalidated, is_passing_tests };
     let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
+        world.expects(&ETag::of_release(world, release))?;
         Ok((release.number, world.patch_release(release, patch)?))
     };
     let number = records.act(act).await?;
     let world = records.world();
     let release = world.release(number).ok_or(Refusal::NoSuchRelease { given: number.to_string() })?;
-    Ok(Json(view(&world, &Uses::of(&world), release)))
+    Ok(Tagged(ETag::of_release(&world, release), view(&world, &Uses::of(&world), release)))
 }
 
 /// Returns the release as it was before.
@@ -136,6 +140,7 @@ pub(super) async fn delete(
 ) -> Result<Json<ReleaseView>, ApiError> {
     let act = move |world: &Acting<'_>| {
         let release = world.find_release(number_of(world, which.fleet.as_deref())?, &release)?;
+        world.expects(&ETag::of_release(world, release))?;
         Ok((view(world, &Uses::of(world), release), world.delete_release(release)?))
     };
     Ok(Json(records.act(act).await?))

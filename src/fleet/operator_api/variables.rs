@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk, Seen};
 use super::devices::fleet_name;
+use super::etag::{self, ETag};
 use super::pages::{self, Page};
 use crate::fleet::policy::{Change, Refusal, Variable, VariableChange, VariableHolder, Variables, World};
 use crate::fleet::reach;
@@ -56,7 +57,10 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
             row.overridden = is_overridden((holder, service, name), own);
             (cursor_of(holder, service, name), row)
         };
-        Page::of(rows.map(row), limit)
+        // The last one is the strongest: the one that was named.
+        let of_one = holders.as_ref().and_then(|holders| holders.last());
+        let etag = of_one.map(|holder| ETag::of_variables(world, holder));
+        Ok(Page::of(rows.map(row), limit)?.tagged(etag))
     })
     .await
 }
@@ -146,7 +150,9 @@ pub(super) async fn change_fleet(
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let fleet = world.find_fleet(&fleet)?;
-        Ok((VariableHolder::Fleet(fleet.number), world.change_fleet_variables(fleet, change)?))
+        let holder = VariableHolder::Fleet(fleet.number);
+        world.expects(&ETag::of_variables(world, &holder))?;
+        Ok((holder, world.change_fleet_variables(fleet, change)?))
     })
     .await
 }
@@ -158,8 +164,9 @@ pub(super) async fn change_device(
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let device = world.find_device(&device)?;
-        let changes = world.change_device_variables(device, change)?;
-        Ok((VariableHolder::Device(device.uuid.clone()), changes))
+        let holder = VariableHolder::Device(device.uuid.clone());
+        world.expects(&ETag::of_variables(world, &holder))?;
+        Ok((holder, world.change_device_variables(device, change)?))
     })
     .await
 }
@@ -199,7 +206,8 @@ async fn change(
     };
     let (before, after, holder) = records.act(act).await?;
     // Not in the act, so that no other act waits for it.
-    pages::beside(records, move |_, _| {
+    let etag = ETag::of_variables(&after, &holder);
+    let answer = pages::beside(records, move |_, _| {
         let restarts = reach::restarts(&before, &after, &holder);
         let row = |restart: &reach::Restart| RestartView {
             uuid: restart.uuid.to_string(),
@@ -208,8 +216,9 @@ async fn change(
         };
         let rows = restarts.iter().filter(|_| dry_run).map(row).collect();
         Ok(VariablesChanged { dry_run, devices: restarts.len(), restarts: rows })
-    })
-    .await
+    });
+    let answer = answer.await?;
+    Ok(if dry_run { answer } else { etag::with(&etag, answer) })
 }
 
 fn service_name(given: &str) -> Result<ServiceName, ApiError> {

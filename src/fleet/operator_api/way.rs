@@ -30,7 +30,7 @@ where
     H: Handler<T, Arc<Records>>,
     T: 'static,
 {
-    let needs = Needs { method, permission, reach: Reach::Fleets, what };
+    let needs = Needs { method, permission, reach: Reach::Fleets, what, has_etag: false };
     Way { needs, handler: on(method.filter(), handler) }
 }
 
@@ -38,6 +38,12 @@ impl Way {
     /// Not for a token for some fleets.
     pub(super) fn of_the_server(mut self) -> Self {
         self.needs.reach = Reach::Server;
+        self
+    }
+
+    /// About one thing that has an ETag.
+    pub(super) fn of_one(mut self) -> Self {
+        self.needs.has_etag = true;
         self
     }
 

@@ -132,6 +132,12 @@ pub enum Refusal {
     )]
     MatchChanged { expected: usize, found: usize },
 
+    /// `header` is the condition of the request.
+    #[error(
+        "this is not as {header} of the request expects: its ETag is {etag} now, and nothing was changed; read it again, and repeat the request with that ETag if you still want it"
+    )]
+    NotAsExpected { header: &'static str, etag: String },
+
     #[error("no release of fleet {fleet} ever had a service {given:?}; {}", services(known))]
     NoSuchService { given: String, fleet: String, known: Vec<String> },
 
@@ -212,6 +218,7 @@ impl Refusal {
             Self::KeyEnded { .. } => "key_ended",
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::MatchChanged { .. } => "match_changed",
+            Self::NotAsExpected { .. } => "not_as_expected",
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
             Self::Access(refusal) => refusal.rule(),

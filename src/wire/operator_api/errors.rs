@@ -43,6 +43,7 @@ pub enum Code {
     NoSuchMethod,
     TooSlow,
     Refused,
+    PreconditionFailed,
     TooLarge,
     UnsupportedMediaType,
     Unsupported,
@@ -54,7 +55,7 @@ pub enum Code {
 
 impl Code {
     /// Every code, by status.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::Ambiguous,
         Self::NotPermitted,
@@ -66,6 +67,7 @@ impl Code {
         Self::NoSuchMethod,
         Self::TooSlow,
         Self::Refused,
+        Self::PreconditionFailed,
         Self::TooLarge,
         Self::UnsupportedMediaType,
         Self::Unsupported,
@@ -90,6 +92,7 @@ impl Code {
             Self::NoSuchMethod => ("no_such_method", 405),
             Self::TooSlow => ("too_slow", 408),
             Self::Refused => ("refused", 409),
+            Self::PreconditionFailed => ("precondition_failed", 412),
             Self::TooLarge => ("too_large", 413),
             Self::UnsupportedMediaType => ("unsupported_media_type", 415),
             Self::Unsupported => ("unsupported", 422),
