@@ -41,7 +41,11 @@ pub(super) fn wants_json(arguments: impl IntoIterator<Item = OsString>) -> bool 
 pub(super) fn say(error: &anyhow::Error, json: bool) -> Exit {
     let exit = Exit::of(error);
     if !json {
-        print::error(error);
+        if exit == Exit::Done {
+            print::note(&format!("note: {error:#}"));
+        } else {
+            print::error(error);
+        }
         return exit;
     }
     let answer = error.chain().find_map(|cause| cause.downcast_ref::<ClientError>());

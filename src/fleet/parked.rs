@@ -102,6 +102,8 @@ impl Parked {
                 | Change::DropBar(_)
                 | Change::Access(_)
                 | Change::Audit(_)
+                | Change::PutRepeat(_)
+                | Change::DropRepeat(_)
                 | Change::DropAudit(_) => {}
             }
         }

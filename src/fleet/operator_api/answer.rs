@@ -1,6 +1,7 @@
 //! Reads requests, and writes errors as `{"error":{"code","message","rule","remedy"}}`.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use axum::extract::{self, FromRequest, FromRequestParts, Query, Request};
 use axum::http::header::{ETAG, RETRY_AFTER as RETRY_AFTER_HEADER};
@@ -10,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 
 use super::LARGEST_REQUEST;
+use super::repeat::Key;
 use crate::fleet::access::{AccessRefusal, By, Role, TokenEnd};
 use crate::fleet::gate::{Caller, NotSignedIn};
 use crate::fleet::policy::{BadFilter, Refusal};
@@ -190,6 +192,9 @@ impl From<Refusal> for ApiError {
             | Refusal::BadDeviceKey { .. }
             | Refusal::OutOfRange { .. } => Code::BadRequest,
             Refusal::NotAsExpected { .. } => Code::PreconditionFailed,
+            Refusal::KeyReused => Code::KeyReused,
+            Refusal::DoneAlready { .. } => Code::DoneAlready,
+            Refusal::ShownOnce { .. } => Code::ShownOnce,
             Refusal::Unsupported { .. } => Code::Unsupported,
             Refusal::FleetNameTaken { .. }
             | Refusal::FleetHasDevices { .. }
@@ -271,7 +276,11 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
             .cloned()
             .ok_or_else(|| ApiError::from(NotSignedIn::Unknown))?;
         let is_json = may_be_json(request.headers());
+        let key = request.extensions().get::<Arc<Key>>().cloned();
         let bytes = admitted.read(request.into_body(), LARGEST_REQUEST).await?;
+        if let Some(key) = key {
+            key.has_body(&bytes);
+        }
         if !is_json && !bytes.is_empty() {
             let message = "the request must be JSON, with the header `Content-Type: application/json`";
             return Err(ApiError::new(Code::UnsupportedMediaType, message));

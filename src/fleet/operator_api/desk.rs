@@ -6,17 +6,20 @@
 use std::cell::Cell;
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::answer::{ApiError, log_failure};
 use super::conditions::Conditions;
 use super::etag::{self, ETag, Tagged};
 use super::needs::{Method, Needs};
+use super::repeat::{self, BadKey, Key};
 use crate::fleet::access::{Entry, MOST_THINGS, Outcome, Scope, Which};
 use crate::fleet::audit_log::Page;
 use crate::fleet::clock;
@@ -24,6 +27,7 @@ use crate::fleet::gate::Caller;
 use crate::fleet::parked::Parked;
 use crate::fleet::policy::{Change, Device, Refusal, Sight, World};
 use crate::fleet::records::{ActError, Records};
+use crate::fleet::repeats::Repeat;
 use crate::fleet::requests::Requests;
 use crate::fleet::standing::Contact;
 use crate::fleet::writer::Work;
@@ -82,6 +86,14 @@ pub(super) struct Order {
     request: String,
     why: Option<String>,
     conditions: Conditions,
+    key: Option<Arc<Key>>,
+    is_repeat: AtomicBool,
+}
+
+/// What an act gave, now or when it was done.
+enum Acted<T> {
+    First(T),
+    Again(Arc<Repeat>),
 }
 
 /// The records for one request. Cheap to clone.
@@ -107,7 +119,43 @@ impl Order {
             let wrong = "this request has the header If-Match or If-None-Match, and is not about one thing with an ETag";
             return Err(ApiError::with_remedy(Code::BadRequest, wrong, "leave the header out"));
         }
-        Ok(Self { caller, needs, request: shown, why, conditions })
+        let key = Key::of(request.headers(), &caller.by, needs.method, request.uri()).map_err(|BadKey| {
+            let accepts = "send one with 1 to 255 visible characters in UTF-8";
+            ApiError::with_remedy(Code::BadRequest, "the header Idempotency-Key is not a key", accepts)
+        })?;
+        let (key, is_repeat) = (key.map(Arc::new), AtomicBool::new(false));
+        Ok(Self { caller, needs, request: shown, why, conditions, key, is_repeat })
+    }
+
+    /// Returns the key of this request, if it has one.
+    pub(super) fn key(&self) -> Option<Arc<Key>> {
+        self.key.clone()
+    }
+
+    /// Returns whether this request was done before.
+    pub(super) fn is_repeat(&self) -> bool {
+        self.is_repeat.load(Ordering::Relaxed)
+    }
+
+    /// Finds what this request did when it was made before.
+    fn repeated(&self, world: &World) -> Result<Option<Arc<Repeat>>, Refusal> {
+        let Some(key) = &self.key else { return Ok(None) };
+        let Some(repeat) = world.repeats().find(&key.id, clock::now()) else { return Ok(None) };
+        if repeat.request != key.request() {
+            return Err(Refusal::KeyReused);
+        }
+        self.is_repeat.store(true, Ordering::Relaxed);
+        Ok(Some(Arc::clone(repeat)))
+    }
+
+    /// Returns the changes that remember what this request did.
+    fn remembered(&self, world: &World, entry: &Entry, answer: Option<String>) -> Vec<Change> {
+        let Some(key) = &self.key else { return Vec::new() };
+        let (id, request) = (key.id.clone(), key.request());
+        let repeat = Repeat { id, request, at: entry.at, number: entry.number, answer };
+        let forgotten = world.repeats().without_room(&repeat, entry.at);
+        let forgotten = forgotten.into_iter().map(Change::DropRepeat);
+        forgotten.chain([Change::PutRepeat(Box::new(repeat))]).collect()
     }
 
     /// Records in the audit trail that this request was refused.
@@ -141,6 +189,10 @@ impl From<Entry> for Change {
     fn from(entry: Entry) -> Self {
         Self::Audit(Box::new(entry))
     }
+}
+
+fn done_already(done: &Repeat) -> ActError {
+    Refusal::DoneAlready { at: done.at, number: done.number }.into()
 }
 
 fn reason(given: &[u8]) -> Result<String, ApiError> {
@@ -179,18 +231,74 @@ impl Desk {
         Ok(self.order.conditions.is_news(etag)?)
     }
 
-    /// Runs an act, and records it in the audit trail, in the same write, if it changes something.
+    /// Runs an act, and records it in the audit trail, in the same write, if it changes something. A request that is repeated
+    /// with its key changes nothing, and has the answer of the first one.
     ///
     /// # Errors
     ///
-    /// As [`Records::act`]; and [`Refusal::OutOfScope`] for an act that would change something out of scope.
+    /// As [`Records::act`]; [`Refusal::OutOfScope`] for an act that would change something out of scope;
+    /// [`Refusal::DoneAlready`] for a repeated one whose answer was too long to be kept.
     pub(super) async fn act<T, F>(&self, act: F) -> Result<T, ActError>
+    where
+        T: Serialize + DeserializeOwned + Send + 'static,
+        F: FnOnce(&Acting<'_>) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
+    {
+        match self.decide(act, repeat::kept).await? {
+            Acted::First(answer) => Ok(answer),
+            Acted::Again(done) => {
+                let kept = done.answer.as_deref().and_then(|answer| serde_json::from_str(answer).ok());
+                kept.ok_or_else(|| done_already(&done))
+            }
+        }
+    }
+
+    /// As [`Self::act`], for an act whose answer is not kept.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::act`]; [`Refusal::DoneAlready`] for each repeated one.
+    pub(super) async fn act_unkept<T, F>(&self, act: F) -> Result<T, ActError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Acting<'_>) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
+    {
+        match self.decide(act, |_| None).await? {
+            Acted::First(answer) => Ok(answer),
+            Acted::Again(done) => Err(done_already(&done)),
+        }
+    }
+
+    /// As [`Self::act`], for an act whose answer has a key or token that is not stored. `remedy` is for a client that did not
+    /// get it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::act`]; [`Refusal::ShownOnce`] for each repeated one.
+    pub(super) async fn act_with_secret<T, F>(
+        &self,
+        (what, remedy): (&'static str, &'static str),
+        act: F,
+    ) -> Result<T, ActError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Acting<'_>) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
+    {
+        match self.decide(act, |_| None).await? {
+            Acted::First(answer) => Ok(answer),
+            Acted::Again(done) => Err(Refusal::ShownOnce { at: done.at, what, remedy }.into()),
+        }
+    }
+
+    async fn decide<T, F>(&self, act: F, kept: fn(&T) -> Option<String>) -> Result<Acted<T>, ActError>
     where
         T: Send + 'static,
         F: FnOnce(&Acting<'_>) -> Result<(T, Vec<Change>), Refusal> + Send + 'static,
     {
         let order = Arc::clone(&self.order);
         let audited = move |world: &World| {
+            if let Some(done) = order.repeated(world)? {
+                return Ok((Acted::Again(done), Vec::new()));
+            }
             let sight = Acting::new(world, &order);
             let (answer, mut changes) = act(&sight).map_err(|refusal| sight.concealed(refusal))?;
             sight.check(&changes)?;
@@ -199,9 +307,10 @@ impl Desk {
                 let mut entry = order.entry(world, Outcome::Done);
                 let (things, count, fleets) = world.things(&changes, MOST_THINGS);
                 (entry.things, entry.count, entry.fleets) = (things, count, fleets.into_iter().collect());
+                changes.extend(order.remembered(world, &entry, kept(&answer)));
                 changes.push(entry.into());
             }
-            Ok((answer, changes))
+            Ok((Acted::First(answer), changes))
         };
         self.records.act(audited).await
     }

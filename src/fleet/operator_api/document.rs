@@ -28,7 +28,7 @@ const OF_ALL: [(&str, &str); 6] = [
 ];
 
 /// The errors of what changes something, and of what has a body.
-const OF_CHANGES: [(&str, &str); 1] = [("409", "Refused")];
+const OF_CHANGES: [(&str, &str); 2] = [("409", "Refused"), ("422", "KeyReused")];
 const OF_BODIES: [(&str, &str); 3] = [("408", "TooSlow"), ("413", "TooLarge"), ("415", "NotJson")];
 
 /// Returns the document as the text of its file.
@@ -87,6 +87,7 @@ fn complete(operation: &mut Map<String, Value>, path: &str, needs: Needs) {
     parameters
         .extend(operation.remove("parameters").and_then(|own| own.as_array().cloned()).into_iter().flatten());
     parameters.extend(needs.has_etag.then(|| component("parameters", "IfMatch")));
+    parameters.extend((!is_read).then(|| component("parameters", "IdempotencyKey")));
     if !parameters.is_empty() {
         operation.insert("parameters".to_owned(), parameters.into());
     }

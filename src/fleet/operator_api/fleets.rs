@@ -61,7 +61,11 @@ pub(super) async fn create(
     let uuid = AppId::parse(random()?).map_err(|error| ApiError::bad_request(error.to_string()))?;
     let key = secret::hash(&provisioning_key);
     let new = NewFleet { uuid, name: name.clone(), created: clock::now(), key, registry };
-    records.act(move |world| Ok(((), world.create_fleet(new)?))).await?;
+    let secret = (
+        "the provisioning key",
+        "make another one with `cotter fleet provisioning-key create`, if you did not get it",
+    );
+    records.act_with_secret(secret, move |world| Ok(((), world.create_fleet(new)?))).await?;
     let world = records.world();
     let fleet = view(&records, &world, world.find_fleet(&name)?);
     Ok((StatusCode::CREATED, Json(FleetCreated { fleet, provisioning_key })))

@@ -45,7 +45,8 @@ pub(super) async fn create(
         let fleet = world.find_fleet(&fleet)?;
         Ok((fleet.name.clone(), world.create_key(fleet, new)?))
     };
-    let fleet = records.act(act).await?;
+    let secret = ("the provisioning key", "revoke it and make another one, if you did not get it");
+    let fleet = records.act_with_secret(secret, act).await?;
     let world = records.world();
     let details = world.provisioning_key(&hash).map(|key| view(&world, key, None));
     let details = details.ok_or_else(|| ApiError::bad_request("the key is gone already"))?;

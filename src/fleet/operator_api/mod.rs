@@ -21,6 +21,7 @@ mod metrics;
 mod needs;
 mod pages;
 mod releases;
+mod repeat;
 mod table;
 mod users;
 mod variables;

@@ -106,7 +106,8 @@ pub(super) async fn create_token(
         let new = NewToken { hash, user, name, role, scope, created: clock::now(), expires_in };
         Ok(((), changes(world.accounts().create_token(new))?))
     };
-    desk.act(act).await?;
+    let secret = ("the token", "revoke it and make another one, if you did not get it");
+    desk.act_with_secret(secret, act).await?;
     let world = desk.world();
     let details = world.accounts().token(&known).map(|token| view_token(&world, &gate, token));
     let details = details.ok_or_else(|| ApiError::bad_request("the token is gone already"))?;

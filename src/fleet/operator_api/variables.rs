@@ -204,7 +204,7 @@ async fn change(
         let worlds = (before, after, holder);
         Ok((worlds, if dry_run { Vec::new() } else { changes }))
     };
-    let (before, after, holder) = records.act(act).await?;
+    let (before, after, holder) = records.act_unkept(act).await?;
     // Not in the act, so that no other act waits for it.
     let etag = ETag::of_variables(&after, &holder);
     let answer = pages::beside(records, move |_, _| {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Extension, Request, State};
 use axum::handler::Handler;
+use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
@@ -54,6 +55,9 @@ impl Way {
     }
 }
 
+/// The header of an answer to a request that was done before.
+const REPEATED: HeaderName = HeaderName::from_static("cotter-repeated");
+
 /// Lets a request pass that its caller may make. Records in the audit trail if it was to change something and was refused.
 async fn permitted(
     State((gate, needs)): State<(Arc<Gate>, Needs)>,
@@ -68,7 +72,14 @@ async fn permitted(
     let response = match check(&order.caller, needs) {
         Ok(()) => {
             request.extensions_mut().insert(Arc::clone(&order));
-            next.run(request).await
+            if let Some(key) = order.key() {
+                request.extensions_mut().insert(key);
+            }
+            let mut response = next.run(request).await;
+            if order.is_repeat() {
+                response.headers_mut().insert(REPEATED, HeaderValue::from_static("true"));
+            }
+            response
         }
         Err(error) => error.into_response(),
     };

@@ -1,5 +1,7 @@
 //! Why an act is refused. Each variant is a rule, and its text says what to do instead.
 
+use jiff::Timestamp;
+
 use crate::model::quantity::counted;
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
@@ -138,6 +140,22 @@ pub enum Refusal {
     )]
     NotAsExpected { header: &'static str, etag: String },
 
+    #[error(
+        "the Idempotency-Key of this request was used for another request, so nothing was changed; make a new key for each request, and use it again only to repeat that"
+    )]
+    KeyReused,
+
+    /// `number` is its record of the audit trail.
+    #[error(
+        "this request was done already, at {at}, as record {number} of the audit trail, and was not done again; its answer is not kept, so read how things are now"
+    )]
+    DoneAlready { at: Timestamp, number: u64 },
+
+    #[error(
+        "this request was done already, at {at}, and was not done again: {what} was in the first answer only, because no more than its hash is kept; {remedy}"
+    )]
+    ShownOnce { at: Timestamp, what: &'static str, remedy: &'static str },
+
     #[error("no release of fleet {fleet} ever had a service {given:?}; {}", services(known))]
     NoSuchService { given: String, fleet: String, known: Vec<String> },
 
@@ -219,6 +237,9 @@ impl Refusal {
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::MatchChanged { .. } => "match_changed",
             Self::NotAsExpected { .. } => "not_as_expected",
+            Self::KeyReused => "key_reused",
+            Self::DoneAlready { .. } => "done_already",
+            Self::ShownOnce { .. } => "shown_once",
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
             Self::Access(refusal) => refusal.rule(),

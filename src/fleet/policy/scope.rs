@@ -302,6 +302,8 @@ impl World {
             Change::PutReports(..)
             | Change::Counters(_)
             | Change::RetireKey(_)
+            | Change::PutRepeat(_)
+            | Change::DropRepeat(_)
             | Change::Audit(_)
             | Change::DropAudit(_) => nothing,
         }

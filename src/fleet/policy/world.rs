@@ -14,6 +14,7 @@ use super::{
     VariableHolder,
 };
 use crate::fleet::access::Accounts;
+use crate::fleet::repeats::Repeats;
 use crate::model::{Commit, DeviceUuid};
 
 /// All records of the fleet server. A clone is a snapshot: it costs the same however many records there are, and later
@@ -31,6 +32,7 @@ pub struct World {
     /// The number of the newest record of the audit trail.
     audited: u64,
     pub(super) variables: AllVariables,
+    pub(super) repeats: Repeats,
     /// Keys of devices that were deleted by older versions.
     pub(super) retired: OrdSet<KeyHash>,
     /// Devices by key, for requests without a uuid.
@@ -106,6 +108,8 @@ impl World {
             Change::RetireKey(hash) => {
                 self.retired.insert(hash);
             }
+            Change::PutRepeat(repeat) => self.repeats.put(*repeat),
+            Change::DropRepeat(id) => self.repeats.drop(&id),
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
             Change::Access(change) => self.accounts.apply(change),
