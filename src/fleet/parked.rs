@@ -130,6 +130,11 @@ impl Parked {
         self.room().waiting.contains_key(uuid)
     }
 
+    /// Returns how many polls may wait.
+    pub(super) fn most(&self) -> usize {
+        self.most
+    }
+
     /// Returns how many polls wait.
     pub(super) fn count(&self) -> usize {
         self.room().waiting.len()
