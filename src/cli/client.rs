@@ -9,9 +9,11 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::attempts::{Attempts, Failed};
 pub(super) use super::client_error::ClientError;
+use super::print;
 use crate::http::header::HeaderName;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
@@ -156,18 +158,45 @@ impl Client {
         most: Option<usize>,
     ) -> Result<Vec<T>, ClientError> {
         let mut rows = Vec::new();
-        let mut cursor: Option<String> = None;
+        let take = |page: Vec<T>| {
+            rows.extend(page);
+            true
+        };
+        self.pages(path, query, most, take).await?;
+        Ok(rows)
+    }
+
+    /// Prints a list, one JSON object per line, each page as soon as it is there.
+    pub(super) async fn print_lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+    ) -> Result<(), ClientError> {
+        let print = |page: Vec<Value>| page.iter().all(|row| print::json_reaches(&row.to_string()));
+        self.pages(path, query, most, print).await
+    }
+
+    /// Reads a list, page by page, until `take` returns `false`.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+        mut take: impl FnMut(Vec<T>) -> bool,
+    ) -> Result<(), ClientError> {
+        let (mut count, mut cursor) = (0, None::<String>);
         loop {
-            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(rows.len())).min(USUAL_PAGE);
+            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(count)).min(USUAL_PAGE);
             let limit = left.to_string();
             let of_page = [("limit", Some(limit.as_str())), ("cursor", cursor.as_deref())];
             let query: Vec<_> = query.iter().chain(&of_page).copied().collect();
             let (page, next) = self.page(path, &query).await?;
-            rows.extend(page);
+            count += page.len();
             // A server that gives the same page again would be asked for ever.
             let is_new = next.is_some() && next != cursor;
-            if !is_new || most.is_some_and(|most| rows.len() >= most) {
-                return Ok(rows);
+            if !take(page) || !is_new || most.is_some_and(|most| count >= most) {
+                return Ok(());
             }
             cursor = next;
         }

@@ -34,7 +34,8 @@ struct ErrorDocument<'a> {
 pub(super) fn wants_json(arguments: impl IntoIterator<Item = OsString>) -> bool {
     let mut arguments = arguments.into_iter().skip(1);
     let is_fleet = arguments.next().is_some_and(|verb| OF_THE_FLEET.iter().any(|of_fleet| verb == *of_fleet));
-    is_fleet && arguments.take_while(|word| word != "--").any(|word| word == "--json")
+    is_fleet
+        && arguments.take_while(|word| word != "--").any(|word| word == "--json" || word == "--json-lines")
 }
 
 /// Prints an error with all its causes. Returns the exit code.
@@ -87,6 +88,7 @@ mod tests {
             ("cotter fleet list --json", true),
             ("cotter device --json list", true),
             ("cotter release show x --jsno --json", true),
+            ("cotter device list --json-lines", true),
             ("cotter fleet list", false),
             ("cotter status --json", false),
             ("cotter fleet show -- --json", false),
