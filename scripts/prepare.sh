@@ -90,4 +90,18 @@ unpack_proxies() {
 }
 [ -x "$proxies/usr/sbin/nginx" ] || unpack_proxies || { rm -rf "$proxies" && say "nginx and Caddy cannot be had from Debian"; }
 
+# Prometheus's tool that checks docs/alerts.yml. The test goes without it where it cannot be had.
+promtool=$here/../.cross/promtool
+unpack_promtool() {
+    say "unpacking promtool (for a test) into .cross/promtool"
+    rm -rf "$promtool"
+    mkdir -p "$promtool"
+    download() { (cd "$promtool" && apt-get -qq -o APT::Sandbox::User=root download prometheus >&2); }
+    download || { as_root "a list of packages" apt-get update -qq >&2 && download; } || return 1
+    dpkg -x "$promtool"/*.deb "$promtool/unpacked" || return 1
+    mv "$promtool/unpacked/usr/bin/promtool" "$promtool/promtool" || return 1
+    rm -rf "$promtool"/*.deb "$promtool/unpacked"
+}
+[ -x "$promtool/promtool" ] || unpack_promtool || { rm -rf "$promtool" && say "promtool cannot be had from Debian"; }
+
 "$here/ensure-engine.sh"

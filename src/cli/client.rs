@@ -9,12 +9,16 @@ use clap::Args;
 use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
+use super::attempts::{Attempts, Failed};
+pub(super) use super::client_error::ClientError;
+use super::print;
 use crate::http::header::HeaderName;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
 use crate::model::text::is_one_line;
-use crate::wire::operator_api::{ErrorView, Failure, NEXT_PAGE, USUAL_PAGE};
+use crate::wire::operator_api::{ErrorView, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -69,67 +73,6 @@ pub(super) struct Plain {
 /// Help of the option `--filter`.
 pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
 
-/// Why a request to the fleet server failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
-    BadUrl { given: String, why: String },
-
-    #[error(
-        "the operator's token would go to {host} unencrypted, because http:// has no TLS; use https://, or --insecure on a network you trust"
-    )]
-    InTheClear { host: String },
-
-    #[error("cannot read the operator's token in {}; name its file with --token-file, or set COTTER_TOKEN", path.display())]
-    NoToken {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-
-    #[error("--ca-file {} cannot be used: {why}; give the authority's certificate, as PEM", path.display())]
-    NoAuthority { path: PathBuf, why: String },
-
-    #[error(
-        "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? --url names another address"
-    )]
-    Unreachable { url: String, why: http::Failure },
-
-    /// What a proxy answers while the server behind it starts.
-    #[error("the fleet server behind {url} does not answer (status {status})")]
-    Away { url: String, status: StatusCode },
-
-    #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
-    NotUnderstood { url: String, why: String },
-
-    #[error(
-        "the fleet server at {url} does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN"
-    )]
-    WrongToken { url: String },
-
-    #[error("{}", failure.message)]
-    Answer { failure: Failure },
-}
-
-impl ClientError {
-    /// Returns `true` if the same request may succeed later, without a change: the server is restarting or busy,
-    /// or the network is gone.
-    pub(super) fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable { why: http::Failure::Unreachable(broken), .. } => !broken.is_by_certificate(),
-            Self::Unreachable { why, .. } => matches!(why, http::Failure::Late),
-            Self::Away { .. } => true,
-            Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
-            Self::BadUrl { .. }
-            | Self::InTheClear { .. }
-            | Self::NoToken { .. }
-            | Self::NoAuthority { .. }
-            | Self::NotUnderstood { .. }
-            | Self::WrongToken { .. } => false,
-        }
-    }
-}
-
 /// Whether a proxy answers so for a server that does not answer itself.
 fn is_of_proxy(status: StatusCode) -> bool {
     matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
@@ -146,6 +89,9 @@ pub(super) struct Client {
 
 /// The header with the reason of a change.
 const REASON: HeaderName = HeaderName::from_static("cotter-reason");
+
+/// The header with the key of a change.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// Most characters of a reason.
 const LONGEST_REASON: usize = 500;
@@ -212,18 +158,45 @@ impl Client {
         most: Option<usize>,
     ) -> Result<Vec<T>, ClientError> {
         let mut rows = Vec::new();
-        let mut cursor: Option<String> = None;
+        let take = |page: Vec<T>| {
+            rows.extend(page);
+            true
+        };
+        self.pages(path, query, most, take).await?;
+        Ok(rows)
+    }
+
+    /// Prints a list, one JSON object per line, each page as soon as it is there.
+    pub(super) async fn print_lines(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+    ) -> Result<(), ClientError> {
+        let print = |page: Vec<Value>| page.iter().all(|row| print::json_reaches(&row.to_string()));
+        self.pages(path, query, most, print).await
+    }
+
+    /// Reads a list, page by page, until `take` returns `false`.
+    async fn pages<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        most: Option<usize>,
+        mut take: impl FnMut(Vec<T>) -> bool,
+    ) -> Result<(), ClientError> {
+        let (mut count, mut cursor) = (0, None::<String>);
         loop {
-            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(rows.len())).min(USUAL_PAGE);
+            let left = most.map_or(USUAL_PAGE, |most| most.saturating_sub(count)).min(USUAL_PAGE);
             let limit = left.to_string();
             let of_page = [("limit", Some(limit.as_str())), ("cursor", cursor.as_deref())];
             let query: Vec<_> = query.iter().chain(&of_page).copied().collect();
             let (page, next) = self.page(path, &query).await?;
-            rows.extend(page);
+            count += page.len();
             // A server that gives the same page again would be asked for ever.
             let is_new = next.is_some() && next != cursor;
-            if !is_new || most.is_some_and(|most| rows.len() >= most) {
-                return Ok(rows);
+            if !take(page) || !is_new || most.is_some_and(|most| count >= most) {
+                return Ok(());
             }
             cursor = next;
         }
@@ -278,7 +251,8 @@ impl Client {
         ClientError::NotUnderstood { url: self.server(), why: error.to_string() }
     }
 
-    /// Returns the body of the answer, and the cursor of the next page if it is a page of a list.
+    /// Returns the body of the answer, and the cursor of the next page if it is a page of a list. A change whose connection is
+    /// lost half-way is sent again, with the same key, so that it is done once.
     async fn send(
         &self,
         method: Method,
@@ -292,14 +266,37 @@ impl Client {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let mut request = Request::new(method, url, WITHIN).bearer(&self.token);
-        if let Some(reason) = &self.reason {
-            request = request.header(REASON, reason);
+        let mut attempts = Attempts::new(method != Method::GET);
+        loop {
+            let mut request = Request::new(method.clone(), url.clone(), WITHIN).bearer(&self.token);
+            for (name, value) in [(REASON, self.reason.as_deref()), (IDEMPOTENCY_KEY, attempts.key())] {
+                request = match value {
+                    Some(value) => request.header(name, value),
+                    None => request,
+                };
+            }
+            let request = match &body {
+                Some(body) => request.json(body.clone()),
+                None => request,
+            };
+            let error = match self.answer(request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            match attempts.after(error.of_change()) {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None if attempts.key().is_some()
+                    && attempts.is_half_done()
+                    && error.of_change() != Failed::ForGood =>
+                {
+                    return Err(ClientError::HalfWay { why: Box::new(error) });
+                }
+                None => return Err(error),
+            }
         }
-        let request = match body {
-            Some(body) => request.json(body),
-            None => request,
-        };
+    }
+
+    async fn answer(&self, request: Request) -> Result<(Vec<u8>, Option<String>), ClientError> {
         let answer = self.http.send(request).await.map_err(|failure| self.failed(failure))?;
         let status = answer.status();
         let next = answer.header(&HeaderName::from_static(NEXT_PAGE)).map(str::to_owned);

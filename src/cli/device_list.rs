@@ -38,6 +38,9 @@ pub(super) struct List {
     /// Shows the first so many devices only, by uuid
     #[arg(long, value_name = "NUMBER", value_parser = at_least_one)]
     limit: Option<usize>,
+    /// Prints one JSON object per line, each as soon as it is there
+    #[arg(long, conflicts_with_all = ["json", "sort", "columns"])]
+    json_lines: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -126,6 +129,9 @@ pub(super) async fn run(list: List) -> anyhow::Result<()> {
         ("state", states.as_deref()),
         ("provisioning_key", list.provisioning_key.as_deref()),
     ];
+    if list.json_lines {
+        return Ok(client.print_lines(&["devices"], &query, list.limit).await?);
+    }
     let mut devices: Vec<DeviceView> = client.list(&["devices"], &query, list.limit).await?;
     let now = host::now();
     if let Some(column) = list.sort {

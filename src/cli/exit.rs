@@ -161,12 +161,16 @@ impl Exit {
                 Self::Usage
             }
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
-            ClientError::Unreachable { .. } | ClientError::Away { .. } => Self::Unreachable,
+            ClientError::Unreachable { .. } | ClientError::Away { .. } | ClientError::HalfWay { .. } => {
+                Self::Unreachable
+            }
             ClientError::NotUnderstood { .. } => Self::Unexpected,
             ClientError::Answer { failure, .. } => match failure.code.as_str() {
                 "not_found" | "no_match" => Self::NotFound,
                 "bad_request" | "ambiguous" | "too_large" => Self::Usage,
-                "refused" | "unsupported" => Self::Refused,
+                "refused" | "unsupported" | "precondition_failed" | "shown_once" => Self::Refused,
+                // The change is made; only the answer is lost.
+                "done_already" => Self::Done,
                 "busy" | "too_slow" => Self::Unreachable,
                 "forbidden" | "token_ended" | "too_many_tokens" => Self::NotPermitted,
                 _ => Self::Unexpected,

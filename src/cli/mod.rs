@@ -5,11 +5,13 @@
 //! running. `check` uses `src/doctor`, which reads the store and asks the engine itself.
 
 mod agent;
+mod attempts;
 mod audit;
 mod build;
 mod build_log;
 mod check;
 mod client;
+mod client_error;
 mod commit;
 mod completion;
 mod compose;

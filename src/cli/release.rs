@@ -99,6 +99,9 @@ pub(super) struct List {
     /// Only releases of this fleet
     #[arg(value_name = "FLEET")]
     fleet: Option<String>,
+    /// Prints one JSON object per line, each as soon as it is there
+    #[arg(long, conflicts_with = "json")]
+    json_lines: bool,
     #[command(flatten)]
     plain: Plain,
 }
@@ -160,10 +163,14 @@ pub(super) async fn run(verb: Verb) -> anyhow::Result<Exit> {
     let answered = match verb {
         Verb::Create(verb) => return create(verb).await,
         Verb::Check(verb) => compose::check(verb),
-        Verb::List(List { fleet, plain }) => {
+        Verb::List(List { fleet, json_lines, plain }) => {
             let query = [("fleet", fleet.as_deref())];
-            let releases: Vec<ReleaseView> =
-                Client::new(plain.connection)?.list(&["releases"], &query, None).await?;
+            let client = Client::new(plain.connection)?;
+            if json_lines {
+                client.print_lines(&["releases"], &query, None).await?;
+                return Ok(Exit::Done);
+            }
+            let releases: Vec<ReleaseView> = client.list(&["releases"], &query, None).await?;
             if plain.json { print::json("releases", &releases) } else { list(&releases) }
         }
         Verb::Show(One { release, fleet, plain }) => {

@@ -27,6 +27,7 @@ mod reach;
 mod record;
 mod records;
 mod render;
+mod repeats;
 mod report;
 mod requests;
 mod restore;

@@ -107,6 +107,8 @@ impl Parked {
                 | Change::DropBar(_)
                 | Change::Access(_)
                 | Change::Audit(_)
+                | Change::PutRepeat(_)
+                | Change::DropRepeat(_)
                 | Change::DropAudit(_) => {}
             }
         }
@@ -131,6 +133,11 @@ impl Parked {
     /// Returns whether a poll of this device waits.
     pub(super) fn has(&self, uuid: &DeviceUuid) -> bool {
         self.room().waiting.contains_key(uuid)
+    }
+
+    /// Returns how many polls may wait.
+    pub(super) fn most(&self) -> usize {
+        self.most
     }
 
     /// Returns how many polls wait.

@@ -60,6 +60,8 @@ pub(super) fn entries(change: &Change) -> serde_json::Result<Vec<Entry>> {
         Change::Access(AccessChange::PutToken(token)) => put("token", &token.hash.0, token)?,
         Change::Audit(entry) => put(AUDIT, &number(entry.number), entry)?,
         Change::DropAudit(entry) => drop_one(AUDIT, &number(*entry)),
+        Change::PutRepeat(repeat) => put("repeat", &repeat.id, repeat)?,
+        Change::DropRepeat(id) => drop_one("repeat", id),
         Change::DropBar(uuid) => drop_one("bar", uuid.as_str()),
         Change::DropDevice(uuid) => {
             let variables = drop_variables(&VariableHolder::Device(uuid.clone()));
@@ -131,6 +133,7 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
         }
         "user" => Change::Access(AccessChange::PutUser(parse(json)?)),
         "token" => Change::Access(AccessChange::PutToken(parse(json)?)),
+        "repeat" => Change::PutRepeat(parse(json)?),
         AUDIT => Change::Audit(Box::new(parse(json)?)),
         _ => return Err(BadRecord::Form("unknown kind of record".to_owned())),
     };

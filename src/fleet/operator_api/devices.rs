@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk};
+use super::etag::{ETag, Tagged};
 use super::membership;
 use super::pages::{self, Page};
 use crate::fleet::clock;
@@ -17,7 +18,7 @@ use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, Ta
 use crate::fleet::standing::{self, Contact, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
-    BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
+    BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
     PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
 
@@ -53,7 +54,7 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
     .await
 }
 
-pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Json<DeviceDetail>, ApiError> {
+pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Response, ApiError> {
     let world = records.world();
     let device = world.find_device(&device)?;
     let reported = world.reported(&device.uuid);
@@ -64,7 +65,7 @@ pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Js
         download_progress: row.progress,
     });
     let account = reported.account.as_deref().cloned().unwrap_or_default();
-    Ok(Json(DeviceDetail {
+    let detail = DeviceDetail {
         waiting: account.waiting,
         evidence: account.evidence,
         device: view(&records, &world, device),
@@ -72,14 +73,15 @@ pub(super) async fn show(records: Desk, Path(device): Path<String>) -> Result<Js
         reported_at: reported.at,
         services: services.collect(),
         reported: reported.fields.clone(),
-    }))
+    };
+    records.read(&ETag::of_device(&world, device), detail)
 }
 
 pub(super) async fn pin(
     records: Desk,
     Path(device): Path<String>,
     Body(Pin { release }): Body<Pin>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, move |world, device| {
         let release = world.find_release(Some(device.fleet), &release)?;
         world.pin_devices(&[device], release)
@@ -91,7 +93,7 @@ pub(super) async fn track_fleet(
     records: Desk,
     Path(device): Path<String>,
     Body(Nothing {}): Body<Nothing>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, |world, device| Ok(world.track_fleet(&[device]))).await
 }
 
@@ -99,7 +101,7 @@ pub(super) async fn tag(
     records: Desk,
     Path(device): Path<String>,
     Body(TagDevice { set, remove }): Body<TagDevice>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     let tagging = Tagging { set, remove };
     change(&records, device, move |world, device| world.tag_device(device, &tagging)).await
 }
@@ -108,7 +110,7 @@ pub(super) async fn move_to(
     records: Desk,
     Path(device): Path<String>,
     Body(MoveDevice { fleet }): Body<MoveDevice>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, move |world, device| Ok(world.move_device(device, world.find_fleet(&fleet)?)))
         .await
 }
@@ -117,7 +119,7 @@ pub(super) async fn rename(
     records: Desk,
     Path(device): Path<String>,
     Body(RenameDevice { name }): Body<RenameDevice>,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     change(&records, device, move |world, device| world.rename_device(device, name)).await
 }
 
@@ -126,6 +128,7 @@ pub(super) async fn delete(records: Desk, Path(device): Path<String>) -> Result<
     let looking = records.clone();
     let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
+        world.expects(&ETag::of_device(world, device))?;
         let gone = (device.uuid.clone(), view(&looking, world, device));
         Ok((gone, world.delete_devices(&[device], clock::now())?))
     };
@@ -187,8 +190,8 @@ pub(super) async fn delete_many(
 ) -> Result<Json<BulkView>, ApiError> {
     let DeleteMany { filter, fleet, provisioning_key, expected, dry_run } = asked;
     if filter.is_none() && provisioning_key.is_none() {
-        let message = "name the devices to delete: give filter, provisioning_key, or both";
-        return Err(ApiError::bad_request(message));
+        let remedy = "give filter, provisioning_key, or both";
+        return Err(ApiError::with_remedy(Code::BadRequest, "no devices are named", remedy));
     }
     let wanted = Wanted::new(filter, fleet, provisioning_key)?;
     let act = move |world: &Acting<'_>| {
@@ -281,15 +284,16 @@ async fn change(
     records: &Desk,
     device: String,
     act: impl FnOnce(&Acting<'_>, &Device) -> Result<Vec<Change>, Refusal> + Send + 'static,
-) -> Result<Json<DeviceView>, ApiError> {
+) -> Result<Tagged<DeviceView>, ApiError> {
     let act = move |world: &Acting<'_>| {
         let device = world.find_device(&device)?;
+        world.expects(&ETag::of_device(world, device))?;
         Ok((device.uuid.clone(), act(world, device)?))
     };
     let uuid = records.act(act).await?;
     let world = records.world();
     let device = world.device(&uuid).ok_or(Refusal::NoSuchDevice { given: uuid.to_string() })?;
-    Ok(Json(view(records, &world, device)))
+    Ok(Tagged(ETag::of_device(&world, device), view(records, &world, device)))
 }
 
 pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView {

@@ -10,8 +10,11 @@ mod answer;
 mod audit;
 mod backup;
 mod barred;
+mod conditions;
 mod desk;
 mod devices;
+mod document;
+mod etag;
 mod fleets;
 mod keys;
 mod membership;
@@ -19,6 +22,7 @@ mod metrics;
 mod needs;
 mod pages;
 mod releases;
+mod repeat;
 mod rollouts;
 mod table;
 mod users;
@@ -34,6 +38,8 @@ use axum::http::Method;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
+
+pub use document::openapi_document;
 
 pub(super) use answer::{log_failure, no_such_method, no_such_route};
 pub(super) use table::{table, table_of_metrics};

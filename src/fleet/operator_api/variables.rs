@@ -6,11 +6,12 @@ use serde::Deserialize;
 use super::answer::{ApiError, Body, Params, Path};
 use super::desk::{Acting, Desk, Seen};
 use super::devices::fleet_name;
+use super::etag::{self, ETag};
 use super::pages::{self, Page};
 use crate::fleet::policy::{Change, Refusal, Variable, VariableChange, VariableHolder, Variables, World};
 use crate::fleet::reach;
 use crate::model::{DeviceUuid, ServiceName};
-use crate::wire::operator_api::{ChangeVariables, RestartView, VariableView, VariablesChanged};
+use crate::wire::operator_api::{ChangeVariables, Code, RestartView, VariableView, VariablesChanged};
 
 /// Which variables are listed.
 #[derive(Debug, Deserialize)]
@@ -56,7 +57,10 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
             row.overridden = is_overridden((holder, service, name), own);
             (cursor_of(holder, service, name), row)
         };
-        Page::of(rows.map(row), limit)
+        // The last one is the strongest: the one that was named.
+        let of_one = holders.as_ref().and_then(|holders| holders.last());
+        let etag = of_one.map(|holder| ETag::of_variables(world, holder));
+        Ok(Page::of(rows.map(row), limit)?.tagged(etag))
     })
     .await
 }
@@ -146,7 +150,9 @@ pub(super) async fn change_fleet(
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let fleet = world.find_fleet(&fleet)?;
-        Ok((VariableHolder::Fleet(fleet.number), world.change_fleet_variables(fleet, change)?))
+        let holder = VariableHolder::Fleet(fleet.number);
+        world.expects(&ETag::of_variables(world, &holder))?;
+        Ok((holder, world.change_fleet_variables(fleet, change)?))
     })
     .await
 }
@@ -158,8 +164,9 @@ pub(super) async fn change_device(
 ) -> Result<Response, ApiError> {
     change(&records, asked, move |world, change| {
         let device = world.find_device(&device)?;
-        let changes = world.change_device_variables(device, change)?;
-        Ok((VariableHolder::Device(device.uuid.clone()), changes))
+        let holder = VariableHolder::Device(device.uuid.clone());
+        world.expects(&ETag::of_variables(world, &holder))?;
+        Ok((holder, world.change_device_variables(device, change)?))
     })
     .await
 }
@@ -173,11 +180,19 @@ async fn change(
 ) -> Result<Response, ApiError> {
     let ChangeVariables { service, set, secret, remove, dry_run } = asked;
     if set.is_empty() && remove.is_empty() {
-        return Err(ApiError::bad_request("name the variables: give set, remove, or both"));
+        return Err(ApiError::with_remedy(
+            Code::BadRequest,
+            "no variable is named",
+            "give set, remove, or both",
+        ));
     }
     let twice = remove.iter().find(|name| set.contains_key(*name));
     if let Some(name) = twice {
-        return Err(ApiError::bad_request(format!("{name:?} is in set and in remove; name it once")));
+        return Err(ApiError::with_remedy(
+            Code::BadRequest,
+            format_args!("{name:?} is in set and in remove"),
+            "name it once",
+        ));
     }
     let service = service.as_deref().map(service_name).transpose()?;
     let change = VariableChange { service, set, is_secret: secret, remove: remove.into_iter().collect() };
@@ -189,9 +204,10 @@ async fn change(
         let worlds = (before, after, holder);
         Ok((worlds, if dry_run { Vec::new() } else { changes }))
     };
-    let (before, after, holder) = records.act(act).await?;
+    let (before, after, holder) = records.act_unkept(act).await?;
     // Not in the act, so that no other act waits for it.
-    pages::beside(records, move |_, _| {
+    let etag = ETag::of_variables(&after, &holder);
+    let answer = pages::beside(records, move |_, _| {
         let restarts = reach::restarts(&before, &after, &holder);
         let row = |restart: &reach::Restart| RestartView {
             uuid: restart.uuid.to_string(),
@@ -200,8 +216,9 @@ async fn change(
         };
         let rows = restarts.iter().filter(|_| dry_run).map(row).collect();
         Ok(VariablesChanged { dry_run, devices: restarts.len(), restarts: rows })
-    })
-    .await
+    });
+    let answer = answer.await?;
+    Ok(if dry_run { answer } else { etag::with(&etag, answer) })
 }
 
 fn service_name(given: &str) -> Result<ServiceName, ApiError> {

@@ -42,7 +42,7 @@ pub struct VariableChange {
 }
 
 /// What a fleet or a device without variables has.
-static NO_VARIABLES: Variables = Variables { all: BTreeMap::new(), services: BTreeMap::new() };
+static NO_VARIABLES: Variables = Variables { all: BTreeMap::new(), services: BTreeMap::new(), revision: 0 };
 
 impl World {
     /// Returns the variables of a fleet or a device.
@@ -123,7 +123,11 @@ impl World {
         set(map, change)?;
         after.services.retain(|_, variables| !variables.is_empty());
         check_size(before, &after)?;
-        Ok(if after == *before { Vec::new() } else { vec![Change::PutVariables(holder, after)] })
+        if after == *before {
+            return Ok(Vec::new());
+        }
+        after.revision = self.audited() + 1;
+        Ok(vec![Change::PutVariables(holder, after)])
     }
 
     /// Returns a device's variables without those of the services of its fleet, which it leaves; `None` if they stay the
@@ -131,8 +135,9 @@ impl World {
     pub(super) fn variables_after_a_move(&self, device: &Device) -> Option<Change> {
         let holder = VariableHolder::Device(device.uuid.clone());
         let before = self.variables(&holder);
-        let after = Variables { all: before.all.clone(), services: BTreeMap::new() };
-        (after != *before).then_some(Change::PutVariables(holder, after))
+        let revision = self.audited() + 1;
+        let after = Variables { all: before.all.clone(), services: BTreeMap::new(), revision };
+        (!before.services.is_empty()).then_some(Change::PutVariables(holder, after))
     }
 }
 

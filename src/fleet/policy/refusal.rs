@@ -1,5 +1,7 @@
 //! Why an act is refused. Each variant is a rule, and its text says what to do instead.
 
+use jiff::Timestamp;
+
 use crate::model::quantity::counted;
 use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus};
 
@@ -132,6 +134,28 @@ pub enum Refusal {
     )]
     MatchChanged { expected: usize, found: usize },
 
+    /// `header` is the condition of the request.
+    #[error(
+        "this is not as {header} of the request expects: its ETag is {etag} now, and nothing was changed; read it again, and repeat the request with that ETag if you still want it"
+    )]
+    NotAsExpected { header: &'static str, etag: String },
+
+    #[error(
+        "the Idempotency-Key of this request was used for another request, so nothing was changed; make a new key for each request, and use it again only to repeat that"
+    )]
+    KeyReused,
+
+    /// `number` is its record of the audit trail.
+    #[error(
+        "this request was done already, at {at}, as record {number} of the audit trail, and was not done again; its answer is not kept, so read how things are now"
+    )]
+    DoneAlready { at: Timestamp, number: u64 },
+
+    #[error(
+        "this request was done already, at {at}, and was not done again: {what} was in the first answer only, because no more than its hash is kept; {remedy}"
+    )]
+    ShownOnce { at: Timestamp, what: &'static str, remedy: &'static str },
+
     #[error("no release of fleet {fleet} ever had a service {given:?}; {}", services(known))]
     NoSuchService { given: String, fleet: String, known: Vec<String> },
 
@@ -184,6 +208,23 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Returns what to do: the end of the text, after its last `; `. What a client sent is never behind that.
+    #[must_use]
+    pub fn remedy(&self) -> Option<String> {
+        let end = |text: &str| text.rsplit_once("; ").map(|(_, remedy)| remedy.to_owned());
+        // Of these the text may end with what a client sent, or with what is accepted.
+        if let Self::BadText { accepts, .. } | Self::Access(AccessRefusal::BadName { accepts, .. }) = self {
+            return Some(end(accepts).unwrap_or_else(|| (*accepts).to_owned()));
+        }
+        if let Self::BadVariable { why, .. } | Self::BadDeviceKey { why } = self {
+            return end(why);
+        }
+        if let Self::Unsupported { .. } = self {
+            return Some("correct these places of the compose file".to_owned());
+        }
+        end(&self.to_string())
+    }
+
     /// Returns the rule by its name in JSON.
     #[must_use]
     pub fn rule(&self) -> &'static str {
@@ -217,6 +258,10 @@ impl Refusal {
             Self::KeyEnded { .. } => "key_ended",
             Self::TooManyRegistrations { .. } => "too_many_registrations",
             Self::MatchChanged { .. } => "match_changed",
+            Self::NotAsExpected { .. } => "not_as_expected",
+            Self::KeyReused => "key_reused",
+            Self::DoneAlready { .. } => "done_already",
+            Self::ShownOnce { .. } => "shown_once",
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
             Self::BadRollout { .. } => "bad_rollout",

@@ -306,6 +306,8 @@ impl World {
             | Change::DropRollout(_)
             | Change::PutTold(..)
             | Change::RetireKey(_)
+            | Change::PutRepeat(_)
+            | Change::DropRepeat(_)
             | Change::Audit(_)
             | Change::DropAudit(_) => nothing,
         }

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use super::{VariableHolder, Variables};
 use crate::fleet::access::{AccessChange, Entry};
 use crate::fleet::key_hash::KeyHash;
+use crate::fleet::repeats::Repeat;
 use crate::fleet::rollout::{Rollout, Told};
 use crate::model::{AppId, Commit, DeviceUuid, ImageRef, ReleaseStatus, ServiceName};
 use crate::wire::account::Account;
@@ -303,6 +304,10 @@ pub enum Change {
     Audit(Box<Entry>),
     /// Removes a record of the audit trail.
     DropAudit(u64),
+    /// A request that is not done again.
+    PutRepeat(Box<Repeat>),
+    /// A request that is forgotten, by its id.
+    DropRepeat(String),
     /// All variables of this fleet or device. Without any, the record is removed. [`Change::DropFleet`] and
     /// [`Change::DropDevice`] remove it, too.
     PutVariables(VariableHolder, Variables),

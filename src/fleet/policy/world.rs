@@ -15,6 +15,7 @@ use super::{
     VariableHolder,
 };
 use crate::fleet::access::Accounts;
+use crate::fleet::repeats::Repeats;
 use crate::model::{Commit, DeviceUuid};
 
 /// All records of the fleet server. A clone is a snapshot: it costs the same however many records there are, and later
@@ -32,6 +33,7 @@ pub struct World {
     /// The number of the newest record of the audit trail.
     audited: u64,
     pub(super) variables: AllVariables,
+    pub(super) repeats: Repeats,
     pub(super) rollouts: AllRollouts,
     /// Keys of devices that were deleted by older versions.
     pub(super) retired: OrdSet<KeyHash>,
@@ -109,6 +111,8 @@ impl World {
             Change::RetireKey(hash) => {
                 self.retired.insert(hash);
             }
+            Change::PutRepeat(repeat) => self.repeats.put(*repeat),
+            Change::DropRepeat(id) => self.repeats.drop(&id),
             Change::PutBar(bar) => self.bars.put(bar),
             Change::DropBar(uuid) => self.bars.drop(&uuid),
             Change::Access(change) => self.accounts.apply(change),

@@ -19,7 +19,7 @@ use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
 use crate::model::ReleaseStatus;
 pub use bulk::{DeleteMany, PinMany, TagMany, TrackMany};
-pub use errors::{ErrorView, Failure, RefusalView};
+pub use errors::{Code, ErrorView, Failure, RefusalView};
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 pub use rollouts::{DeviceRollout, HaltedSegment, RolloutTally, RolloutView, StartRollout, WaveView};
