@@ -93,6 +93,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["token", "list"],
     &["token", "revoke", "a"],
     &["audit"],
+    &["import", "/dev/null"],
     &["env", "list"],
     &["env", "set", "--fleet", "a", "k=v", "--dry-run"],
     &["env", "rm", "--device", "a", "k", "--dry-run"],
@@ -114,6 +115,7 @@ const OTHERS: &[&[&str]] = &[
     &["release", "check"],
     &["release", "create"],
     &["push"],
+    &["export"],
 ];
 
 #[test]
@@ -147,7 +149,7 @@ fn cotter(words: &[&str]) -> Command {
 }
 
 fn is_of_fleet(words: &[&str]) -> bool {
-    ["fleet", "device", "release", "env", "user", "token", "audit"].contains(&words[0])
+    ["fleet", "device", "release", "env", "user", "token", "audit", "import", "export"].contains(&words[0])
 }
 
 /// Asserts that all output is printable ASCII, and that no line begins with the forged text.
@@ -398,12 +400,37 @@ fn of_fleet(method: &str, path: &str) -> Found {
         ["tokens"] => json!({ "token": HOSTILE, "details": token }),
         ["tokens", ..] => token,
         ["audit"] => json!([entry]),
+        ["import"] => {
+            let counts = json!({ "fleets": 1, "releases": 1, "devices": 1, "variables": 1 });
+            json!({ "dry_run": false, "created": counts, "unchanged": counts, "without_value": [HOSTILE] })
+        }
         _ => release,
     };
     (200, document.to_string().into_bytes())
 }
 
 const LOG: &[u8] = b"plain\r\n\x1b[31mred\x1b[0m \x1b[2J\xe2\x80\xaegone\xff\n";
+
+#[test]
+fn an_export_is_shown_as_a_log_is() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            answer(stream, |_, _| (200, LOG.to_vec()));
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("token"), "t").unwrap();
+    fs::set_permissions(folder.path().join("token"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .unwrap();
+    let args = format!("export --url {url} --token-file token");
+    let words: Vec<_> = args.split(' ').collect();
+    let out = cotter(&words).current_dir(folder.path()).output().unwrap();
+    assert_eq!(out.stdout, LOG, "{out:?}");
+    let shown = terminal(folder.path(), &args, &[]);
+    assert_eq!(shown, b"plain\r\nred \\u{1b}[2J\\u{202e}gone\\xff\r\n");
+}
 
 #[test]
 fn a_log_is_shown_as_it_is_to_files_and_programs_alone() {

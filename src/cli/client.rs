@@ -1,8 +1,6 @@
 //! A client of the fleet server's operator API.
 
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,14 +8,19 @@ use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::http::header::HeaderName;
+pub(super) use super::client_error::ClientError;
+use super::client_files::{read_authority, read_token};
+use crate::http::header::{CONTENT_TYPE, HeaderName};
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
 use crate::model::text::is_one_line;
-use crate::wire::operator_api::{ErrorView, Failure, NEXT_PAGE, USUAL_PAGE};
+use crate::wire::operator_api::{ErrorView, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// As [`WITHIN`], for an import, whose file may be long.
+const IMPORTED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Most bytes of one response. No page of a list is that long.
 const LONGEST: usize = 64 << 20;
@@ -68,67 +71,6 @@ pub(super) struct Plain {
 
 /// Help of the option `--filter`.
 pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
-
-/// Why a request to the fleet server failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
-    BadUrl { given: String, why: String },
-
-    #[error(
-        "the operator's token would go to {host} unencrypted, because http:// has no TLS; use https://, or --insecure on a network you trust"
-    )]
-    InTheClear { host: String },
-
-    #[error("cannot read the operator's token in {}; name its file with --token-file, or set COTTER_TOKEN", path.display())]
-    NoToken {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-
-    #[error("--ca-file {} cannot be used: {why}; give the authority's certificate, as PEM", path.display())]
-    NoAuthority { path: PathBuf, why: String },
-
-    #[error(
-        "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? --url names another address"
-    )]
-    Unreachable { url: String, why: http::Failure },
-
-    /// What a proxy answers while the server behind it starts.
-    #[error("the fleet server behind {url} does not answer (status {status})")]
-    Away { url: String, status: StatusCode },
-
-    #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
-    NotUnderstood { url: String, why: String },
-
-    #[error(
-        "the fleet server at {url} does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN"
-    )]
-    WrongToken { url: String },
-
-    #[error("{}", failure.message)]
-    Answer { failure: Failure },
-}
-
-impl ClientError {
-    /// Returns `true` if the same request may succeed later, without a change: the server is restarting or busy,
-    /// or the network is gone.
-    pub(super) fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable { why: http::Failure::Unreachable(broken), .. } => !broken.is_by_certificate(),
-            Self::Unreachable { why, .. } => matches!(why, http::Failure::Late),
-            Self::Away { .. } => true,
-            Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
-            Self::BadUrl { .. }
-            | Self::InTheClear { .. }
-            | Self::NoToken { .. }
-            | Self::NoAuthority { .. }
-            | Self::NotUnderstood { .. }
-            | Self::WrongToken { .. } => false,
-        }
-    }
-}
 
 /// Whether a proxy answers so for a server that does not answer itself.
 fn is_of_proxy(status: StatusCode) -> bool {
@@ -247,8 +189,20 @@ impl Client {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
+    /// Sends JSON lines.
+    pub(super) async fn post_lines<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        lines: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path, query, IMPORTED_WITHIN);
+        let request = request.json(lines).header(CONTENT_TYPE, "application/jsonl");
+        let (answer, _) = Box::pin(self.answered(request)).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.unclear(&error))
+    }
+
     /// Asks for an answer of any length. The caller reads it.
-    #[cfg(feature = "server")]
     pub(super) async fn stream(&self, path: &[&str]) -> Result<http::Answer, ClientError> {
         let request = Request::new(Method::GET, self.route(path), WITHIN).without_deadline();
         let answer = self.http.send(request.bearer(&self.token)).await.map_err(|why| self.failed(why))?;
@@ -286,20 +240,35 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<Vec<u8>>,
     ) -> Result<(Vec<u8>, Option<String>), ClientError> {
+        let request = self.request(method, path, query, WITHIN);
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.answered(request).await
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        within: Duration,
+    ) -> Request {
         let mut url = self.route(path);
         for (name, value) in query {
             if let Some(value) = value {
                 url.query_pairs_mut().append_pair(name, value);
             }
         }
-        let mut request = Request::new(method, url, WITHIN).bearer(&self.token);
-        if let Some(reason) = &self.reason {
-            request = request.header(REASON, reason);
-        }
-        let request = match body {
-            Some(body) => request.json(body),
+        let request = Request::new(method, url, within).bearer(&self.token);
+        match &self.reason {
+            Some(reason) => request.header(REASON, reason),
             None => request,
-        };
+        }
+    }
+
+    async fn answered(&self, request: Request) -> Result<(Vec<u8>, Option<String>), ClientError> {
         let answer = self.http.send(request).await.map_err(|failure| self.failed(failure))?;
         let status = answer.status();
         let next = answer.header(&HeaderName::from_static(NEXT_PAGE)).map(str::to_owned);
@@ -345,39 +314,4 @@ impl Client {
     fn server(&self) -> String {
         self.url.to_string()
     }
-}
-
-/// Most bytes of a file with certificates.
-const LARGEST_AUTHORITY: u64 = 1 << 20;
-
-fn read_authority(path: &Path) -> Result<Vec<u8>, ClientError> {
-    let wrong = |why: String| ClientError::NoAuthority { path: path.to_owned(), why };
-    let mut pem = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_AUTHORITY).read_to_end(&mut pem));
-    read.map_err(|error| wrong(error.to_string()))?;
-    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-        return Err(wrong("it has no certificate".to_owned()));
-    }
-    Ok(pem)
-}
-
-fn read_token(path: &Path) -> Result<String, ClientError> {
-    let no_token = |source| ClientError::NoToken { path: path.to_owned(), source };
-    let token = std::fs::read_to_string(path).map_err(no_token)?;
-    let mode = std::fs::metadata(path).map_err(no_token)?.mode();
-    // The mode of a pipe, which a shell makes for <(command), says nothing about who can read it.
-    if path.is_file() && mode & 0o007 != 0 {
-        let why = format!(
-            "every user can read it (mode {:o}) and control the fleet with it; chmod 600 it",
-            mode & 0o777
-        );
-        return Err(no_token(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
-    }
-    let token = token.trim();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        let source =
-            std::io::Error::new(std::io::ErrorKind::InvalidData, "its content is not a token: one word");
-        return Err(ClientError::NoToken { path: path.to_owned(), source });
-    }
-    Ok(token.to_owned())
 }

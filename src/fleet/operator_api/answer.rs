@@ -16,6 +16,9 @@ use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
 use crate::model::with_causes;
 use crate::wire::operator_api::{ErrorView, Failure};
 
+/// Most refusals of one answer. An import may have as many as it has lines.
+const MOST_REFUSALS: usize = 1000;
+
 /// An error answer.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -75,6 +78,11 @@ impl ApiError {
     pub(super) fn busy() -> Self {
         let message = format!("the server is busy with too many requests; try again in {RETRY_AFTER} s");
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", message).after(RETRY_AFTER)
+    }
+
+    /// Returns what is wrong.
+    pub(super) fn message(self) -> String {
+        self.failure.message
     }
 
     /// The client may try again after these seconds.
@@ -190,12 +198,15 @@ impl From<Refusal> for ApiError {
             | Refusal::TooManyBars { .. }
             | Refusal::MatchChanged { .. }
             | Refusal::UuidTaken { .. }
+            | Refusal::Differs { .. }
+            | Refusal::NotImported { .. }
             | Refusal::KeyTaken => (StatusCode::CONFLICT, "refused"),
         };
         let mut error = Self::new(status, code, refusal.to_string());
         error.failure.rule = Some(refusal.rule().to_owned());
-        if let Refusal::Unsupported { refusals } = refusal {
-            error.failure.refusals = refusals.into_iter().map(Into::into).collect();
+        if let Refusal::Unsupported { refusals } | Refusal::NotImported { refusals } = refusal {
+            let refusals = refusals.into_iter().take(MOST_REFUSALS);
+            error.failure.refusals = refusals.map(Into::into).collect();
         }
         error
     }
@@ -218,7 +229,7 @@ impl From<Unread> for ApiError {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::TooLarge => {
-                let message = "the request is larger than 256 kB";
+                let message = "the request is larger than this route takes: 256 kB, and 32 MiB for an import";
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
             }
             Unread::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", unread.to_string()),

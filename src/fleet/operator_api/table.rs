@@ -2,7 +2,9 @@
 
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
-use super::{audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, users, variables};
+use super::{
+    audit, backup, barred, devices, exchange, fleets, keys, metrics, openapi, releases, users, variables,
+};
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
 };
@@ -146,6 +148,12 @@ fn of_access() -> Vec<Route> {
             vec![way(Post, Administer, "revoke a token", users::revoke_token).of_the_server()],
         ),
         ("/backup", vec![way(Get, Administer, "back up all records", backup::download).of_the_server()]),
+        ("/export", vec![way(Get, See, "export", exchange::plain)]),
+        (
+            "/export/secrets",
+            vec![way(Get, Administer, "export with secrets", exchange::with_secrets).of_the_server()],
+        ),
+        ("/import", vec![way(Post, Administer, "import", exchange::import).of_the_server()]),
         ("/audit", vec![way(Get, Audit, "read the audit trail", audit::list)]),
     ]
 }

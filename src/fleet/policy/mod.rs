@@ -15,6 +15,7 @@
 
 mod acts_device;
 mod acts_fleet;
+mod acts_import;
 mod acts_release;
 mod acts_variables;
 mod bars;
@@ -32,6 +33,10 @@ mod world;
 pub use super::key_hash::KeyHash;
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
+pub use acts_import::{
+    ImportCount, ImportOutcome, Imported, ImportedDevice, ImportedFleet, ImportedHolder, ImportedRelease,
+    ImportedVariable,
+};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
 pub use acts_variables::VariableChange;
 pub use filter::{BadFilter, Choice, TagFilter};

@@ -21,12 +21,13 @@ pub struct Failure {
     /// The rule that forbids it, e.g. `fleet_has_devices`; absent where no rule of the fleet was broken.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
-    /// For `unsupported`: every place of the compose file that devices would refuse.
+    /// For `unsupported`: every place of the compose file that devices would refuse. For the rule `not_imported`: the lines
+    /// that were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<RefusalView>,
 }
 
-/// A place in a compose file, and what is wrong with it.
+/// A place in a compose file or an import, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalView {
     pub path: String,

@@ -4,6 +4,7 @@
 pub mod access;
 mod bulk;
 mod errors;
+mod exchange;
 mod keys;
 mod pages;
 mod variables;
@@ -19,6 +20,10 @@ pub use super::device_state::DeviceState;
 use crate::model::ReleaseStatus;
 pub use bulk::{DeleteMany, PinMany, TagMany, TrackMany};
 pub use errors::{ErrorView, Failure, RefusalView};
+pub use exchange::{
+    EXPORT_VERSION, ExportHead, ExportLine, ExportedDevice, ExportedFleet, ExportedRelease, ExportedVariable,
+    ImportCounts, ImportView, LARGEST_IMPORT,
+};
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 pub use variables::{ChangeVariables, RestartView, VariableView, VariablesChanged};
