@@ -72,6 +72,7 @@ const OF_THE_FLEET: &[&[&str]] = &[
     &["device", "tag", "a", "k=v"],
     &["device", "tag", "--filter", "a", "k=v"],
     &["device", "move", "a", "b"],
+    &["device", "migrate", "a", "--cancel"],
     &["device", "rename", "a", "b"],
     &["device", "delete", "a", "--yes"],
     &["device", "delete", "--filter", "a", "--yes"],
@@ -303,7 +304,7 @@ fn of_agent(_: &str, path: &str) -> Found {
     let document = match path.split('?').next().unwrap() {
         "/v1/status" => json!({
             "schema_version": 1, "version": HOSTILE, "instance": HOSTILE, "device": { "uuid": HOSTILE, "name": HOSTILE },
-            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE },
+            "cloud": { "endpoint": HOSTILE, "last_contact": HOSTILE, "next_poll": HOSTILE, "error": HOSTILE, "failures": 1, "polls": 2, "warning": HOSTILE, "moving": { "to": HOSTILE, "why": HOSTILE } },
             "engine_error": HOSTILE, "store_error": HOSTILE, "has_target": false, "is_busy": false,
             "hold": { "reason": HOSTILE, "since": HOSTILE },
             "evidence": [{ "app": HOSTILE, "release": HOSTILE, "service": HOSTILE, "at": HOSTILE, "restarts": 1,
@@ -348,7 +349,8 @@ fn of_fleet(method: &str, path: &str) -> Found {
                          "target": HOSTILE, "running": HOSTILE, "update_status": HOSTILE, "is_online": true, "state": "on-target", "why": HOSTILE,
                          "agent": HOSTILE, "waiting": [{ "service": HOSTILE, "reason": HOSTILE, "why": HOSTILE, "since": HOSTILE }],
                          "evidence": [{ "service": HOSTILE, "release": HOSTILE, "at": HOSTILE, "cause": HOSTILE, "lines": [HOSTILE] }], "last_seen": TIME,
-                         "tags": { HOSTILE: HOSTILE }, "created": TIME, "provisioning_key": HOSTILE, "provisioning_key_name": HOSTILE, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
+                         "tags": { HOSTILE: HOSTILE }, "created": TIME, "provisioning_key": HOSTILE, "provisioning_key_name": HOSTILE,
+                         "migration": { "to": HOSTILE, "fleet": HOSTILE, "ordered": TIME, "state": HOSTILE, "why": HOSTILE }, "reported_at": TIME, "reported": { HOSTILE: HOSTILE },
                          "services": [{ "service": HOSTILE, "release": HOSTILE, "status": HOSTILE, "download_progress": 1 }] });
     let release = json!({ "number": 1, "fleet": HOSTILE, "commit": HOSTILE, "status": "success", "is_final": true,
                           "is_invalidated": false, "is_passing_tests": true, "start_timestamp": TIME, "is_fleet_target": true,
@@ -389,7 +391,7 @@ fn of_fleet(method: &str, path: &str) -> Found {
         }
         ["fleets", ..] => created,
         ["devices"] => json!([device]),
-        ["devices", "pin" | "track-fleet" | "tags" | "delete"] => bulk,
+        ["devices", "pin" | "track-fleet" | "tags" | "delete" | "migrate"] => bulk,
         ["barred-devices"] => json!([barred]),
         ["barred-devices", ..] => barred,
         ["devices", ..] => device,

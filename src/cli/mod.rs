@@ -47,6 +47,7 @@ mod leave;
 mod lock;
 mod logging;
 mod logs;
+mod migration;
 mod names;
 mod overview;
 mod plan;

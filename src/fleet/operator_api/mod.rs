@@ -16,6 +16,7 @@ mod exchange;
 mod fleets;
 mod keys;
 mod metrics;
+mod migration;
 mod needs;
 mod pages;
 mod releases;

@@ -3,7 +3,8 @@
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
-    audit, backup, barred, devices, exchange, fleets, keys, metrics, openapi, releases, users, variables,
+    audit, backup, barred, devices, exchange, fleets, keys, metrics, migration, openapi, releases, users,
+    variables,
 };
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
@@ -76,6 +77,10 @@ fn of_devices() -> Vec<Route> {
         ("/devices/pin", vec![way(Post, RollOut, "pin devices", devices::pin_many)]),
         ("/devices/track-fleet", vec![way(Post, RollOut, "unpin devices", devices::track_many)]),
         ("/devices/tags", vec![way(Post, Devices, "tag devices", devices::tag_many)]),
+        (
+            "/devices/migrate",
+            vec![way(Post, Administer, "send devices to another server", migration::migrate).of_the_server()],
+        ),
         ("/devices/delete", vec![way(Post, Devices, "delete devices", devices::delete_many)]),
         (
             "/devices/{device}",

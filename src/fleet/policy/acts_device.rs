@@ -84,6 +84,7 @@ impl World {
             tags: new.tags,
             created: new.created,
             provisioned_by: Some(new.by),
+            departure: None,
         };
         let counters = Counters { device: number, ..self.counters };
         Ok((number, vec![Change::Counters(counters), Change::PutKey(used), Change::PutDevice(device)]))

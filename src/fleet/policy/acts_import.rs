@@ -274,6 +274,7 @@ impl Import {
             tags: asked.tags.clone(),
             created: self.now,
             provisioned_by: None,
+            departure: None,
         };
         let counters = Counters { device: number, ..self.world.counters };
         self.apply(vec![Change::Counters(counters), Change::PutDevice(device)]);

@@ -13,6 +13,7 @@
 //!   devices of a fleet.
 //! - Pinning the fleet ends the tracking and sets the field.
 
+mod acts_departure;
 mod acts_device;
 mod acts_fleet;
 mod acts_import;
@@ -45,8 +46,8 @@ pub use refusal::Refusal;
 pub use rules::check_device_key;
 pub use scope::Sight;
 pub use types::{
-    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release, Reported,
-    ReportedService,
+    Bar, Change, Content, Counters, Departure, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release,
+    Reported, ReportedService,
 };
 pub use variables::{Variable, VariableDigest, VariableHolder, VariableLevels, VariableMap, Variables};
 pub use world::World;
