@@ -108,7 +108,7 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     read.with_context(|| format!("cannot read {}", path.display()))?;
     if bytes.len() > LARGEST_IMPORT {
         let why =
-            format!("{} is longer than 32 MiB; split it, each part with the first line", path.display());
+            format!("{} is longer than 16 MiB; split it, each part with the first line", path.display());
         return Err(Usage(why).into());
     }
     Ok(bytes)

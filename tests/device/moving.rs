@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Agent, Chance, Fleet, FleetServer, Lab, eventually};
-use crate::{compose, release, running, until_done};
+use crate::support::{Agent, Chance, FakeCloud, Fleet, FleetServer, Lab, Reply, eventually};
+use crate::{compose, release, running, until_done, uuid};
 
 const TO_MOVE: Duration = Duration::from_secs(60);
 
@@ -201,4 +201,65 @@ fn power_cuts_on_the_way_leave_a_device_at_one_server_and_it_arrives() {
         from.cli(&["device", "allow", name.as_str().expect("a uuid")]);
         servers.reverse();
     }
+}
+
+/// The target of a balena API: its numbers and its uuid of the fleet, with the services of this release, and config.
+fn of_balena(server: &FleetServer, commit: &str, config: &Value) -> Reply {
+    let shown = server.cli_json(&["release", "show", commit])["release"].clone();
+    let services = shown["services"].as_object().expect("services").iter().map(|(name, image)| {
+        let composition = shown["composition"]["services"][name].clone();
+        let service = json!({
+            "id": 411, "image_id": 421, "image": image, "running": true, "environment": {}, "labels": {},
+            "composition": composition,
+        });
+        (name.clone(), service)
+    });
+    let services: serde_json::Map<_, _> = services.collect();
+    let release = json!({
+        "id": 401, "services": services, "networks": {}, "volumes": shown["composition"]["volumes"],
+    });
+    let app = json!({ "id": 40, "name": "shop", "is_host": false, "class": "fleet", "releases": { commit: release } });
+    let body =
+        json!({ "UUID": { "name": "till", "config": config, "apps": { uuid(0xb4): app } } }).to_string();
+    Reply { status: 200, headers: vec![("ETag", format!("\"{}\"", config.to_string().len()))], body }
+}
+
+#[test]
+fn a_device_moves_to_a_balena_api_and_back() {
+    let lab = Lab::new("tobalena");
+    let (server, fleet, agent) = running(&lab, "c0ffee", &[("web", "r1"), ("db", "r1")]);
+    until_done(&agent, "c0ffee");
+    assert_eq!(agent.get("web", "/write?1").expect("an answer").status, 200);
+    let (standing, written) = (agent.standing(), count(&agent));
+    let balena = FakeCloud::start();
+    balena.say(of_balena(&server, "c0ffee", &json!({})));
+    let key = lab.file("balena.key", "a-key-of-balena");
+    let key = key.to_str().expect("text");
+    server.cli(&["device", "migrate", "till", "--to", &balena.url, "--to-fleet", "40", "--key-file", key]);
+    eventually("the device is at balena's API", TO_MOVE, || {
+        (agent.status_value("/cloud/endpoint") == balena.url.as_str()).then_some(())
+    });
+    let asked: Value = serde_json::from_str(&balena.registrations()[0]).expect("JSON");
+    assert_eq!(asked["application"], 40);
+    let report = eventually("a report to balena's API", TO_MOVE, || {
+        balena.reports().into_iter().find(|report| report.contains("c0ffee"))
+    });
+    assert!(report.contains(&uuid(0xb4)) && !report.contains(&fleet.uuid), "{report}");
+    assert!(!report.contains("\"cotter\""), "{report}");
+    until_done(&agent, "c0ffee");
+    assert_eq!((agent.standing(), count(&agent)), (standing.clone(), written.clone()));
+
+    // Back, by configuration variables.
+    let device = server.cli_json(&["device", "list"])["devices"][0]["uuid"].clone();
+    let device = device.as_str().expect("a uuid");
+    server.cli(&["device", "delete", device, "--yes"]);
+    server.cli(&["device", "allow", device]);
+    let key = std::fs::read_to_string(&fleet.key_file).expect("a key");
+    let order = json!({
+        "BALENA_COTTER_MOVE_ENDPOINT": server.url, "BALENA_COTTER_MOVE_FLEET": "shop", "BALENA_COTTER_MOVE_KEY": key.trim(),
+    });
+    balena.say(of_balena(&server, "c0ffee", &order));
+    until_at(&agent, &server);
+    until_on_target(&server);
+    assert_eq!((agent.standing(), count(&agent)), (standing, written));
 }

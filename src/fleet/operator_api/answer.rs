@@ -229,7 +229,7 @@ impl From<Unread> for ApiError {
     fn from(unread: Unread) -> Self {
         match unread {
             Unread::TooLarge => {
-                let message = "the request is larger than this route takes: 256 kB, and 32 MiB for an import";
+                let message = "the request is larger than this route takes: 256 kB, and 16 MiB for an import";
                 Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", message)
             }
             Unread::TooSlow => Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", unread.to_string()),
