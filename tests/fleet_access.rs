@@ -373,6 +373,7 @@ async fn a_token_for_some_fleets_is_shown_nothing_of_others() {
         ("/releases/release", false),
         ("/audit", true),
         ("/variables", true),
+        ("/export", true),
         ("/openapi.json", false),
     ];
     for fleet in ["lab", "vault"] {

@@ -142,6 +142,18 @@ pub struct CloudStatus {
     /// Why the last report failed; absent if it did not.
     #[serde(default)]
     pub report_error: Option<String>,
+    /// The move to another cloud that this one ordered; absent if it ordered none.
+    #[serde(default)]
+    pub moving: Option<MovingStatus>,
+}
+
+/// A move to another cloud, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovingStatus {
+    pub to: String,
+    /// Why the last attempt failed; absent while the first one is made.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,6 +252,7 @@ pub fn document(
             is_deleted: cloud.is_deleted,
             is_reported: cloud.is_reported,
             report_error: cloud.report_error.clone(),
+            moving: cloud.moving.as_ref().map(|m| MovingStatus { to: m.to.clone(), why: m.why.clone() }),
         }),
         engine_error: report.engine_error.clone(),
         store_error: report.store_error.clone(),

@@ -1,8 +1,6 @@
 //! A client of the fleet server's operator API.
 
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,8 +11,9 @@ use serde_json::Value;
 
 use super::attempts::{Attempts, Failed};
 pub(super) use super::client_error::ClientError;
+use super::client_files::{read_authority, read_token};
 use super::print;
-use crate::http::header::HeaderName;
+use crate::http::header::{CONTENT_TYPE, HeaderName};
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
 use crate::model::text::is_one_line;
@@ -22,6 +21,9 @@ use crate::wire::operator_api::{ErrorView, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
+
+/// As [`WITHIN`], for an import, whose file may be long.
+const IMPORTED_WITHIN: Duration = Duration::from_secs(180);
 
 /// Most bytes of one response. No page of a list is that long.
 const LONGEST: usize = 64 << 20;
@@ -220,8 +222,20 @@ impl Client {
         self.ask(Method::POST, path, &[], Some(body)).await
     }
 
+    /// Sends JSON lines.
+    pub(super) async fn post_lines<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        lines: Vec<u8>,
+    ) -> Result<T, ClientError> {
+        let request = self.request(Method::POST, path, query, IMPORTED_WITHIN);
+        let request = request.json(lines).header(CONTENT_TYPE, "application/jsonl");
+        let (answer, _) = Box::pin(self.answered(request)).await?;
+        serde_json::from_slice(&answer).map_err(|error| self.unclear(&error))
+    }
+
     /// Asks for an answer of any length. The caller reads it.
-    #[cfg(feature = "server")]
     pub(super) async fn stream(&self, path: &[&str]) -> Result<http::Answer, ClientError> {
         let request = Request::new(Method::GET, self.route(path), WITHIN).without_deadline();
         let answer = self.http.send(request.bearer(&self.token)).await.map_err(|why| self.failed(why))?;
@@ -260,26 +274,16 @@ impl Client {
         query: &[(&str, Option<&str>)],
         body: Option<Vec<u8>>,
     ) -> Result<(Vec<u8>, Option<String>), ClientError> {
-        let mut url = self.route(path);
-        for (name, value) in query {
-            if let Some(value) = value {
-                url.query_pairs_mut().append_pair(name, value);
-            }
-        }
         let mut attempts = Attempts::new(method != Method::GET);
         loop {
-            let mut request = Request::new(method.clone(), url.clone(), WITHIN).bearer(&self.token);
-            for (name, value) in [(REASON, self.reason.as_deref()), (IDEMPOTENCY_KEY, attempts.key())] {
-                request = match value {
-                    Some(value) => request.header(name, value),
-                    None => request,
-                };
+            let mut request = self.request(method.clone(), path, query, WITHIN);
+            if let Some(key) = attempts.key() {
+                request = request.header(IDEMPOTENCY_KEY, key);
             }
-            let request = match &body {
-                Some(body) => request.json(body.clone()),
-                None => request,
-            };
-            let error = match self.answer(request).await {
+            if let Some(body) = &body {
+                request = request.json(body.clone());
+            }
+            let error = match self.answered(request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
@@ -296,7 +300,27 @@ impl Client {
         }
     }
 
-    async fn answer(&self, request: Request) -> Result<(Vec<u8>, Option<String>), ClientError> {
+    fn request(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, Option<&str>)],
+        within: Duration,
+    ) -> Request {
+        let mut url = self.route(path);
+        for (name, value) in query {
+            if let Some(value) = value {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        let request = Request::new(method, url, within).bearer(&self.token);
+        match &self.reason {
+            Some(reason) => request.header(REASON, reason),
+            None => request,
+        }
+    }
+
+    async fn answered(&self, request: Request) -> Result<(Vec<u8>, Option<String>), ClientError> {
         let answer = self.http.send(request).await.map_err(|failure| self.failed(failure))?;
         let status = answer.status();
         let next = answer.header(&HeaderName::from_static(NEXT_PAGE)).map(str::to_owned);
@@ -342,39 +366,4 @@ impl Client {
     fn server(&self) -> String {
         self.url.to_string()
     }
-}
-
-/// Most bytes of a file with certificates.
-const LARGEST_AUTHORITY: u64 = 1 << 20;
-
-fn read_authority(path: &Path) -> Result<Vec<u8>, ClientError> {
-    let wrong = |why: String| ClientError::NoAuthority { path: path.to_owned(), why };
-    let mut pem = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST_AUTHORITY).read_to_end(&mut pem));
-    read.map_err(|error| wrong(error.to_string()))?;
-    if !String::from_utf8_lossy(&pem).contains("-----BEGIN CERTIFICATE-----") {
-        return Err(wrong("it has no certificate".to_owned()));
-    }
-    Ok(pem)
-}
-
-fn read_token(path: &Path) -> Result<String, ClientError> {
-    let no_token = |source| ClientError::NoToken { path: path.to_owned(), source };
-    let token = std::fs::read_to_string(path).map_err(no_token)?;
-    let mode = std::fs::metadata(path).map_err(no_token)?.mode();
-    // The mode of a pipe, which a shell makes for <(command), says nothing about who can read it.
-    if path.is_file() && mode & 0o007 != 0 {
-        let why = format!(
-            "every user can read it (mode {:o}) and control the fleet with it; chmod 600 it",
-            mode & 0o777
-        );
-        return Err(no_token(std::io::Error::new(std::io::ErrorKind::PermissionDenied, why)));
-    }
-    let token = token.trim();
-    if token.is_empty() || !token.chars().all(|c| c.is_ascii_graphic()) {
-        let source =
-            std::io::Error::new(std::io::ErrorKind::InvalidData, "its content is not a token: one word");
-        return Err(ClientError::NoToken { path: path.to_owned(), source });
-    }
-    Ok(token.to_owned())
 }

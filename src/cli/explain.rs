@@ -9,7 +9,7 @@ use super::exit::Unknown;
 use super::print;
 use super::quantity::{ahead, since};
 use super::status::{DELETED, Source};
-use crate::api::{self, AppStatus, CloudStatus, EvidenceStatus, StatusDocument, WaitingStatus};
+use crate::api::{self, AppStatus, CloudStatus, EvidenceStatus, MovingStatus, StatusDocument, WaitingStatus};
 use crate::host;
 
 /// Arguments of `cotter explain`.
@@ -124,6 +124,12 @@ fn of_cloud(cloud: &CloudStatus) -> Vec<Link> {
         let remedy =
             "see `cotter check`; the cloud shows an older state of this device until a report arrives";
         links.push(of_device("report", error, remedy));
+    }
+    if let Some(MovingStatus { to, why: Some(why) }) = &cloud.moving {
+        let why = format!("this device is to move to {to}, and stays where it is: {why}");
+        let remedy =
+            "correct it there, or in cloud.move_to of the settings; the device tries again by itself";
+        links.push(of_device("moving", &why, remedy));
     }
     links
 }

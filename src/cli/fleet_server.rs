@@ -37,7 +37,6 @@ enum Verb {
     Serve(Serve),
     /// Writes a copy of a running server's records to a file
     #[command(
-        visible_alias = "export",
         after_help = "Example: cotter-fleet backup fleet-$(date +%F).jsonl\n\nThe file is made of JSON lines: a head, a line for each record, and a checksum.\nThe operator's token is not in it, and of keys it has only hashes."
     )]
     Backup(fleet_backup::Save),
@@ -46,7 +45,6 @@ enum Verb {
     Verify(fleet_backup::Verify),
     /// Puts a backup in the place of the records of a server that is stopped
     #[command(
-        visible_alias = "import",
         after_help = "Example: cotter-fleet restore fleet-2026-11-30.jsonl --data-dir /var/lib/cotter-fleet"
     )]
     Restore(fleet_backup::Restore),

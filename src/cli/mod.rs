@@ -12,6 +12,7 @@ mod build_log;
 mod check;
 mod client;
 mod client_error;
+mod client_files;
 mod commit;
 mod completion;
 mod compose;
@@ -25,6 +26,7 @@ mod device_tags;
 mod docker;
 mod env;
 mod events;
+mod exchange;
 mod exit;
 mod explain;
 mod failure;
@@ -48,6 +50,7 @@ mod leave;
 mod lock;
 mod logging;
 mod logs;
+mod migration;
 mod names;
 mod overview;
 mod plan;
@@ -220,6 +223,17 @@ enum Verb {
     /// Shows who changed what on a fleet server, and why
     #[command(after_help = "Example: cotter audit --fleet greenhouse --since 7d")]
     Audit(audit::Audit),
+    /// Writes fleets, releases, devices and variables as JSON lines
+    ///
+    /// One thing on each line, in a fixed order, for other programs and for `cotter import` at another fleet server.
+    /// Without keys, users and reports: a backup (`cotter-fleet backup`) has everything.
+    #[command(after_help = "Example: cotter export fleet.jsonl")]
+    Export(exchange::Export),
+    /// Creates what an export has and the fleet server lacks
+    ///
+    /// All of it, or nothing: a line that is wrong, or a thing that is on the server and differs, refuses the import.
+    #[command(after_help = "Example: cotter import fleet.jsonl --dry-run")]
+    Import(exchange::Import),
     /// Prints names for completion, one on each line
     #[command(hide = true)]
     Names(names::Names),
@@ -248,6 +262,8 @@ impl Verb {
             Self::User(verb) => Box::pin(user::run(verb)).await,
             Self::Token(verb) => Box::pin(token::run(verb)).await,
             Self::Audit(audit) => Box::pin(audit::run(audit)).await,
+            Self::Export(export) => Box::pin(exchange::export(export)).await,
+            Self::Import(import) => Box::pin(exchange::import(import)).await,
             Self::Version => print::line(VERSION),
             Self::Agent(agent) => Box::pin(agent::run(agent)).await,
             Self::Config(verb) => Box::pin(config::run(verb)).await,

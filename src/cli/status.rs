@@ -151,6 +151,10 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
         facts.push(("cloud error", format!("{error} (failed {} in a row)", times(cloud.failures.max(1)))));
     }
     facts.extend(cloud.report_error.iter().map(|error| ("report error", error.clone())));
+    facts.extend(cloud.moving.iter().map(|moving| {
+        let why = moving.why.as_ref().map_or_else(String::new, |why| format!(", not yet: {why}"));
+        ("moving", format!("to {}{why}", moving.to))
+    }));
     facts
 }
 

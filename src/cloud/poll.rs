@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, Policy, StoredTarget};
+use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, LocalApps, Policy, StoredTarget};
 use crate::wire::target_v3;
 
 use super::answers::{Polled, State};
@@ -32,6 +32,8 @@ pub struct Start {
     pub wanted_interval: Option<Duration>,
     /// Longest time that a poll asks its cloud to wait for a new target. Zero: none.
     pub wait: Duration,
+    /// The names that apps of this cloud have on this device, if it was moved here.
+    pub apps: LocalApps,
 }
 
 /// The clocks. They are used only for the report.
@@ -196,7 +198,8 @@ impl Poller {
         let parsed = target_v3::parse(&body, &self.start.uuid, &self.start.policy);
         let text = String::from_utf8(body);
         match (parsed, text) {
-            (Ok(target), Ok(body)) => {
+            (Ok(mut target), Ok(body)) => {
+                target.localize(&self.start.apps);
                 self.refused = None;
                 let is_new = etag.is_some() && etag != self.start.etag;
                 self.start.etag.clone_from(&etag);

@@ -26,6 +26,7 @@ fn polling(server: &Server, wait: Duration) -> Polling {
         interval: Duration::from_secs(3600),
         wanted_interval: None,
         wait,
+        apps: crate::model::LocalApps::new(),
     };
     let times = Times { time_in: |wait| format!("in {} s", wait.as_secs()), uptime: || Duration::ZERO };
     let client = Client::new(Http::new().unwrap(), &server.url(""), Duration::from_secs(59));

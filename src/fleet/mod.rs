@@ -17,6 +17,7 @@ mod allowance;
 mod audit_log;
 mod certificate;
 mod clock;
+mod export;
 mod gate;
 mod health;
 mod key_hash;

@@ -9,10 +9,11 @@ use std::time::Duration;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::policy::{Device, Fleet, Release, VariableLevels};
+use super::policy::{Departure, Device, Fleet, Release, VariableLevels};
 use super::secret::hex;
 use crate::model::ServiceName;
 use crate::wire::state_v3::{AppState, ReleaseState, ServiceState};
+use crate::wire::target_v3::{MOVE_ENDPOINT, MOVE_FLEET, MOVE_KEY};
 
 /// The app of a body, as JSON.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +62,15 @@ pub(super) fn app(
 pub(super) fn frame(device: &Device, fleet: &Fleet, poll_interval: Duration) -> serde_json::Result<Frame> {
     let (uuid, app) = (serde_json::to_string(&device.uuid)?, serde_json::to_string(&fleet.uuid)?);
     let name = serde_json::to_string(&device.name)?;
-    let config = format!("{{\"RESIN_SUPERVISOR_POLL_INTERVAL\":\"{}\"}}", poll_interval.as_millis());
+    let mut config = BTreeMap::from([(
+        "RESIN_SUPERVISOR_POLL_INTERVAL".to_owned(),
+        poll_interval.as_millis().to_string(),
+    )]);
+    if let Some(Departure { to, fleet, key, .. }) = &device.departure {
+        let order = [(MOVE_ENDPOINT, to), (MOVE_FLEET, fleet), (MOVE_KEY, key)];
+        config.extend(order.map(|(name, value)| (format!("BALENA_{name}"), value.clone())));
+    }
+    let config = serde_json::to_string(&config)?;
     let before = format!("{{{uuid}:{{\"name\":{name},\"config\":{config},\"apps\":{{{app}:");
     Ok(Frame { before, after: "}}}" })
 }

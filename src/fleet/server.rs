@@ -43,7 +43,8 @@ const LIMITS: Limits = Limits {
     response: Some(Duration::from_secs(120)),
     body: Duration::from_secs(30),
     ordinary_bodies: 32 << 20,
-    privileged_bodies: 8 << 20,
+    // An import has up to 16 MiB, and needs an admin's token before it is read.
+    privileged_bodies: 24 << 20,
     linger: Duration::from_secs(10),
 };
 

@@ -36,6 +36,9 @@ pub(super) fn of(world: &World, device: &Device, contact: Contact) -> Standing {
         Contact::Old | Contact::Never => DeviceState::Offline,
     };
     let mut why = String::new();
+    if device.key.is_of_expected() {
+        "it was imported, and has not registered here yet".clone_into(&mut why);
+    }
     if state == DeviceState::Offline {
         why = format!("before: {}", known.state.as_str());
         if !known.why.is_empty() {

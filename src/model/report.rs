@@ -166,4 +166,17 @@ pub struct CloudReport {
     pub is_reported: bool,
     /// Why the last report failed; `None` if it did not.
     pub report_error: Option<String>,
+    /// The move to another cloud that this one ordered.
+    pub moving: Option<MoveReport>,
+}
+
+/// A move to another cloud, as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MoveReport {
+    /// The other cloud.
+    pub to: String,
+    /// Whether the device is there now.
+    pub is_done: bool,
+    /// Why the last attempt failed; `None` while the first one is made.
+    pub why: Option<String>,
 }

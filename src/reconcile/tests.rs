@@ -161,6 +161,7 @@ fn target(number: u8) -> Target {
         apps: [(app_id("app"), TargetApp::Wanted(wanted))].into(),
         poll_interval: None,
         is_lock_overridden: false,
+        moves_to: None,
     }
 }
 

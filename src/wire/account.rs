@@ -37,6 +37,28 @@ pub struct Account {
     /// IP address and port where its metrics are served, if other machines may reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<String>,
+    /// The move to another cloud that was ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moving: Option<Moving>,
+}
+
+/// A move to another cloud, as it stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// The other cloud.
+    pub to: String,
+    /// Whether the device is there now. It reports no more to this one.
+    #[serde(default)]
+    pub is_done: bool,
+    /// Why the last attempt failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl From<&model::MoveReport> for Moving {
+    fn from(report: &model::MoveReport) -> Self {
+        Self { to: report.to.clone(), is_done: report.is_done, why: report.why.clone() }
+    }
 }
 
 /// What a device waits for.
@@ -108,6 +130,7 @@ impl Account {
             waiting: of_device.into_iter().flatten().chain(waits).collect(),
             evidence: evidence.collect(),
             metrics: None,
+            moving: None,
         }
         .bounded()
     }
@@ -137,6 +160,11 @@ impl Account {
             waiting: waiting.collect(),
             evidence: evidence.collect(),
             metrics: self.metrics.filter(|address| is_reachable(address)),
+            moving: self.moving.map(|moving| Moving {
+                to: cleaned(&moving.to, LONGEST_WHY),
+                is_done: moving.is_done,
+                why: moving.why.map(|why| cleaned(&why, LONGEST_WHY)),
+            }),
         }
     }
 }
@@ -242,6 +270,7 @@ mod tests {
             lines: vec![long(); 100],
         };
         let account = Account {
+            moving: None,
             agent: long(),
             target: Some(long()),
             waiting: std::iter::repeat_with(wait).take(100).collect(),

@@ -20,6 +20,9 @@ use crate::listen::{Admitted, RETRY_AFTER, Unread, from_json, may_be_json};
 use crate::model::with_causes;
 use crate::wire::operator_api::{Code, ErrorView, Failure};
 
+/// Most refusals of one answer. An import may have as many as it has lines.
+const MOST_REFUSALS: usize = 1000;
+
 /// An error answer.
 #[derive(Debug)]
 pub(super) struct ApiError {
@@ -95,6 +98,11 @@ impl ApiError {
     #[cfg(test)]
     pub(super) fn message(&self) -> &str {
         &self.failure.message
+    }
+
+    /// Returns what is wrong.
+    pub(super) fn message(self) -> String {
+        self.failure.message
     }
 
     /// The client may try again after these seconds.
@@ -216,6 +224,8 @@ impl From<Refusal> for ApiError {
             | Refusal::TooManyBars { .. }
             | Refusal::MatchChanged { .. }
             | Refusal::UuidTaken { .. }
+            | Refusal::Differs { .. }
+            | Refusal::NotImported { .. }
             | Refusal::CannotRollOut { .. }
             | Refusal::RolloutGoesOn { .. }
             | Refusal::NotNow { .. }
@@ -227,8 +237,9 @@ impl From<Refusal> for ApiError {
         if let Refusal::NotAsExpected { etag, .. } = &refusal {
             error.etag = Some(etag.clone());
         }
-        if let Refusal::Unsupported { refusals } = refusal {
-            error.failure.refusals = refusals.into_iter().map(Into::into).collect();
+        if let Refusal::Unsupported { refusals } | Refusal::NotImported { refusals } = refusal {
+            let refusals = refusals.into_iter().take(MOST_REFUSALS);
+            error.failure.refusals = refusals.map(Into::into).collect();
         }
         error
     }
@@ -250,7 +261,10 @@ impl From<ActError> for ApiError {
 impl From<Unread> for ApiError {
     fn from(unread: Unread) -> Self {
         match unread {
-            Unread::TooLarge => Self::new(Code::TooLarge, "the request is larger than 256 kB"),
+            Unread::TooLarge => Self::new(
+                Code::TooLarge,
+                "the request is larger than this route takes: 256 kB, and 16 MiB for an import",
+            ),
             Unread::TooSlow => Self::new(Code::TooSlow, unread.to_string()),
             Unread::Busy => Self::busy(),
             Unread::Broken => Self::bad_request(unread.to_string()),

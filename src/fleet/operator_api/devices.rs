@@ -14,12 +14,14 @@ use super::etag::{ETag, Tagged};
 use super::membership;
 use super::pages::{self, Page};
 use crate::fleet::clock;
-use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, TagFilter, Tagging, World};
+use crate::fleet::policy::{
+    BadFilter, Change, Choice, Departure, Device, Refusal, Reported, Sight, TagFilter, Tagging, World,
+};
 use crate::fleet::standing::{self, Contact, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
-    BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
-    PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
+    BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MigrationView, MoveDevice,
+    Nothing, Pin, PinMany, RenameDevice, ServiceView, TagDevice, TagMany, TrackMany,
 };
 
 /// Which devices are listed.
@@ -213,14 +215,14 @@ pub(super) async fn delete_many(
 }
 
 /// A choice of devices, by names that are not resolved yet.
-struct Wanted {
+pub(super) struct Wanted {
     filter: Option<TagFilter>,
     fleet: Option<String>,
     provisioning_key: Option<String>,
 }
 
 impl Wanted {
-    fn new(
+    pub(super) fn new(
         filter: Option<String>,
         fleet: Option<String>,
         provisioning_key: Option<String>,
@@ -237,7 +239,7 @@ impl Wanted {
     }
 
     /// Returns the devices of a bulk act. There must be some.
-    fn any_of<'a>(&self, world: &'a Acting<'_>) -> Result<Vec<&'a Device>, Refusal> {
+    pub(super) fn any_of<'a>(&self, world: &'a Acting<'_>) -> Result<Vec<&'a Device>, Refusal> {
         let devices = world.all_matching(&self.choice(world)?)?;
         if !devices.is_empty() {
             return Ok(devices);
@@ -320,6 +322,25 @@ pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView
         created: device.created,
         provisioning_key: key.map(|key| key.id().to_owned()),
         provisioning_key_name: key.and_then(|key| world.provisioning_key(key)?.name.clone()),
+        migration: device.departure.as_ref().map(|departure| migration(departure, reported)),
+    }
+}
+
+/// Returns the move of a device to another cloud, by what it reported.
+fn migration(departure: &Departure, reported: &Reported) -> MigrationView {
+    let said = reported.account.as_ref().and_then(|account| account.moving.as_ref());
+    let said = said.filter(|moving| moving.to.trim_end_matches('/') == departure.to);
+    let state = match said {
+        Some(moving) if moving.is_done => "moved",
+        Some(moving) if moving.why.is_some() => "failing",
+        Some(_) | None => "ordered",
+    };
+    MigrationView {
+        to: departure.to.clone(),
+        fleet: departure.fleet.clone(),
+        ordered: departure.ordered,
+        state: state.to_owned(),
+        why: said.and_then(|moving| moving.why.clone()).unwrap_or_default(),
     }
 }
 

@@ -155,7 +155,7 @@ fn number_of<W: Deref<Target = World>>(
 
 /// Checks the release in a request, and returns it with warnings. Refuses a release that devices would refuse, by the same
 /// code as theirs, with all reasons at once.
-fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
+pub(super) fn checked(asked: CreateRelease) -> Result<(NewRelease, Vec<ContentRefusal>), ApiError> {
     let commit = Commit::parse(&asked.commit).map_err(|error| ApiError::bad_request(error.to_string()))?;
     check_log(&asked)?;
     if asked.status == ReleaseStatus::Failed && asked.images.is_empty() {

@@ -3,7 +3,8 @@
 use super::needs::Method::{Delete, Get, Patch, Post};
 use super::way::{Route, way};
 use super::{
-    audit, backup, barred, devices, fleets, keys, metrics, openapi, releases, rollouts, users, variables,
+    audit, backup, barred, devices, exchange, fleets, keys, metrics, migration, openapi, releases, rollouts,
+    users, variables,
 };
 use crate::fleet::access::Permission::{
     Administer, Audit, Devices, Fleets, Keys, Release, RollOut, See, Variables,
@@ -116,6 +117,10 @@ fn of_devices() -> Vec<Route> {
         ("/devices/pin", vec![way(Post, RollOut, "pin devices", devices::pin_many)]),
         ("/devices/track-fleet", vec![way(Post, RollOut, "unpin devices", devices::track_many)]),
         ("/devices/tags", vec![way(Post, Devices, "tag devices", devices::tag_many)]),
+        (
+            "/devices/migrate",
+            vec![way(Post, Administer, "send devices to another server", migration::migrate).of_the_server()],
+        ),
         ("/devices/delete", vec![way(Post, Devices, "delete devices", devices::delete_many)]),
         (
             "/devices/{device}",
@@ -199,6 +204,12 @@ fn of_access() -> Vec<Route> {
             vec![way(Post, Administer, "revoke a token", users::revoke_token).of_one().of_the_server()],
         ),
         ("/backup", vec![way(Get, Administer, "back up all records", backup::download).of_the_server()]),
+        ("/export", vec![way(Get, See, "export", exchange::plain)]),
+        (
+            "/export/secrets",
+            vec![way(Get, Administer, "export with secrets", exchange::with_secrets).of_the_server()],
+        ),
+        ("/import", vec![way(Post, Administer, "import", exchange::import).of_the_server()]),
         ("/audit", vec![way(Get, Audit, "read the audit trail", audit::list)]),
     ]
 }

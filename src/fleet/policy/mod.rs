@@ -14,8 +14,10 @@
 //!   devices of a fleet.
 //! - Pinning the fleet ends the tracking and sets the field.
 
+mod acts_departure;
 mod acts_device;
 mod acts_fleet;
+mod acts_import;
 mod acts_release;
 mod acts_rollout;
 mod acts_variables;
@@ -37,6 +39,10 @@ pub use super::key_hash::KeyHash;
 pub use super::tag_filter::{BadFilter, TagFilter};
 pub use acts_device::{NewDevice, Tagging};
 pub use acts_fleet::{FleetPatch, NewFleet};
+pub use acts_import::{
+    ImportCount, ImportOutcome, Imported, ImportedDevice, ImportedFleet, ImportedHolder, ImportedRelease,
+    ImportedVariable,
+};
 pub use acts_release::{NewRelease, NewService, ReleasePatch};
 pub use acts_rollout::{NewRollout, Steering};
 pub use acts_variables::VariableChange;
@@ -46,8 +52,8 @@ pub use refusal::Refusal;
 pub use rules::check_device_key;
 pub use scope::Sight;
 pub use types::{
-    Bar, Change, Content, Counters, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release, Reported,
-    ReportedService,
+    Bar, Change, Content, Counters, Departure, Device, Fleet, Image, KeyEnd, ProvisioningKey, Release,
+    Reported, ReportedService,
 };
 pub use variables::{Variable, VariableDigest, VariableHolder, VariableLevels, VariableMap, Variables};
 pub use world::World;

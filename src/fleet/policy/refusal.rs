@@ -8,6 +8,9 @@ use crate::model::{Commit, DeviceUuid, Refusal as ContentRefusal, ReleaseStatus}
 use super::types::KeyEnd;
 use crate::fleet::access::AccessRefusal;
 
+/// Lines of an import that a message names.
+const SHOWN: usize = 5;
+
 /// A rule that forbids an act. Nothing was changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -168,6 +171,12 @@ pub enum Refusal {
     #[error("the variable {name} is not accepted: {why}")]
     BadVariable { name: String, why: &'static str },
 
+    #[error("{thing} is on this server already, and its {} is not as in the file", fields.join(", "))]
+    Differs { thing: String, fields: Vec<&'static str> },
+
+    #[error("nothing was imported: {}", first(refusals))]
+    NotImported { refusals: Vec<ContentRefusal> },
+
     #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
     NoDeviceMatches { filter: String },
 
@@ -262,6 +271,8 @@ impl Refusal {
             Self::KeyReused => "key_reused",
             Self::DoneAlready { .. } => "done_already",
             Self::ShownOnce { .. } => "shown_once",
+            Self::Differs { .. } => "differs",
+            Self::NotImported { .. } => "not_imported",
             Self::NoDeviceMatches { .. } => "no_device_matches",
             Self::OutOfScope { .. } | Self::MatchesBeyond { .. } => "out_of_scope",
             Self::BadRollout { .. } => "bad_rollout",
@@ -305,6 +316,14 @@ fn services(known: &[String]) -> String {
         [] => "create a release with it first, a draft will do".to_owned(),
         known => format!("it has {}", known.join(", ")),
     }
+}
+
+/// The first refusals, with their places, and how many more there are.
+fn first(refusals: &[ContentRefusal]) -> String {
+    let (shown, more) = refusals.split_at(refusals.len().min(SHOWN));
+    let more = if more.is_empty() { String::new() } else { format!("; and {} more", more.len()) };
+    let shown: Vec<_> = shown.iter().map(|refusal| format!("{}: {}", refusal.path, refusal.why)).collect();
+    format!("{}{more}", shown.join("; "))
 }
 
 fn list(refusals: &[ContentRefusal]) -> String {

@@ -53,6 +53,32 @@ pub struct Device {
     /// The provisioning key with which it registered. Records of older versions do not have it.
     #[serde(default)]
     pub provisioned_by: Option<KeyHash>,
+    /// Where it is to move, until that is cancelled: its target says so for as long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub departure: Option<Departure>,
+}
+
+/// The order to move to another cloud.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departure {
+    /// Base URL of its API.
+    pub to: String,
+    /// The fleet there.
+    pub fleet: String,
+    /// A provisioning key of that fleet. Only the device gets it.
+    pub key: String,
+    pub ordered: Timestamp,
+}
+
+impl fmt::Debug for Departure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, fleet, key: _, ordered } = self;
+        f.debug_struct("Departure")
+            .field("to", to)
+            .field("fleet", fleet)
+            .field("ordered", ordered)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The merged reports of a device. A record of its own, because devices report often, and only operators change a device.

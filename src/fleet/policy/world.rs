@@ -144,6 +144,9 @@ impl World {
             named.push(device.uuid.clone());
             self.by_name.insert(device.name.clone(), named);
         }
+        if let Some(before) = before.as_ref().filter(|before| before.key != device.key) {
+            self.by_key.remove(&before.key);
+        }
         if before.is_none_or(|before| before.key != device.key) {
             self.by_key.insert(device.key.clone(), device.uuid.clone());
         }

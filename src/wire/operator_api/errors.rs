@@ -24,7 +24,8 @@ pub struct Failure {
     /// What to do: the end of `message`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// For `unsupported`: every place of the compose file that devices would refuse.
+    /// For `unsupported`: every place of the compose file that devices would refuse. For the rule `not_imported`: the lines
+    /// that were refused.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub refusals: Vec<RefusalView>,
 }
@@ -124,7 +125,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// A place in a compose file, and what is wrong with it.
+/// A place in a compose file or an import, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusalView {
     pub path: String,

@@ -4,6 +4,7 @@
 pub mod access;
 mod bulk;
 mod errors;
+mod exchange;
 mod keys;
 mod pages;
 mod rollouts;
@@ -18,8 +19,12 @@ use serde_json::{Map, Value};
 use super::account::{Evidence, Wait};
 pub use super::device_state::DeviceState;
 use crate::model::ReleaseStatus;
-pub use bulk::{DeleteMany, PinMany, TagMany, TrackMany};
+pub use bulk::{DeleteMany, MigrateMany, MigrationOrder, MigrationView, PinMany, TagMany, TrackMany};
 pub use errors::{Code, ErrorView, Failure, RefusalView};
+pub use exchange::{
+    EXPORT_VERSION, ExportHead, ExportLine, ExportedDevice, ExportedFleet, ExportedRelease, ExportedVariable,
+    ImportCounts, ImportView, LARGEST_IMPORT,
+};
 pub use keys::{CreateKey, KeyCreated, KeyView};
 pub use pages::{LONGEST_PAGE, NEXT_PAGE, USUAL_PAGE};
 pub use rollouts::{DeviceRollout, HaltedSegment, RolloutTally, RolloutView, StartRollout, WaveView};
@@ -78,6 +83,9 @@ pub struct DeviceView {
     /// The name of that key, if it has one.
     #[serde(default)]
     pub provisioning_key_name: Option<String>,
+    /// Its move to another cloud, if one is ordered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<MigrationView>,
 }
 
 /// A deleted device, whose uuid and key are barred.
