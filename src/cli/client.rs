@@ -10,11 +10,13 @@ use clap::builder::FalseyValueParser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub(super) use super::client_error::ClientError;
+use super::client_error::{is_of_proxy, is_refused_by_proxy, says_tls};
 use crate::http::header::HeaderName;
 use crate::http::{self, Http, Method, Request, StatusCode, Url};
 use crate::model::is_loopback;
 use crate::model::text::is_one_line;
-use crate::wire::operator_api::{ErrorView, Failure, NEXT_PAGE, USUAL_PAGE};
+use crate::wire::operator_api::{ErrorView, NEXT_PAGE, USUAL_PAGE};
 
 /// Longest time for one request, with redirects and the complete response.
 const WITHIN: Duration = Duration::from_secs(30);
@@ -69,72 +71,6 @@ pub(super) struct Plain {
 /// Help of the option `--filter`.
 pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
 
-/// Why a request to the fleet server failed.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ClientError {
-    #[error("{given:?} is not the address of a fleet server ({why}); write e.g. --url http://127.0.0.1:7300")]
-    BadUrl { given: String, why: String },
-
-    #[error(
-        "the operator's token would go to {host} unencrypted, because http:// has no TLS; use https://, or --insecure on a network you trust"
-    )]
-    InTheClear { host: String },
-
-    #[error("cannot read the operator's token in {}; name its file with --token-file, or set COTTER_TOKEN", path.display())]
-    NoToken {
-        path: PathBuf,
-        #[source]
-        source: std::io::Error,
-    },
-
-    #[error("--ca-file {} cannot be used: {why}; give the authority's certificate, as PEM", path.display())]
-    NoAuthority { path: PathBuf, why: String },
-
-    #[error(
-        "no fleet server answers at {url} ({why}); is `cotter-fleet serve` running? --url names another address"
-    )]
-    Unreachable { url: String, why: http::Failure },
-
-    /// What a proxy answers while the server behind it starts.
-    #[error("the fleet server behind {url} does not answer (status {status})")]
-    Away { url: String, status: StatusCode },
-
-    #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
-    NotUnderstood { url: String, why: String },
-
-    #[error(
-        "the fleet server at {url} does not accept this token; pass one that `cotter token create` made, or the operator.token of its data folder, with --token-file or COTTER_TOKEN"
-    )]
-    WrongToken { url: String },
-
-    #[error("{}", failure.message)]
-    Answer { failure: Failure },
-}
-
-impl ClientError {
-    /// Returns `true` if the same request may succeed later, without a change: the server is restarting or busy,
-    /// or the network is gone.
-    pub(super) fn is_passing(&self) -> bool {
-        match self {
-            Self::Unreachable { why: http::Failure::Unreachable(broken), .. } => !broken.is_by_certificate(),
-            Self::Unreachable { why, .. } => matches!(why, http::Failure::Late),
-            Self::Away { .. } => true,
-            Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
-            Self::BadUrl { .. }
-            | Self::InTheClear { .. }
-            | Self::NoToken { .. }
-            | Self::NoAuthority { .. }
-            | Self::NotUnderstood { .. }
-            | Self::WrongToken { .. } => false,
-        }
-    }
-}
-
-/// Whether a proxy answers so for a server that does not answer itself.
-fn is_of_proxy(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
 /// A connection to one fleet server.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -163,6 +99,11 @@ impl Connection {
     /// Returns the address of the server, as it was given.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns the file with the authority's certificate, if one was given.
+    pub(super) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
     }
 }
 
@@ -326,6 +267,10 @@ impl Client {
             }
             Ok(ErrorView { error: failure }) => ClientError::Answer { failure },
             Err(_) if is_of_proxy(status) => ClientError::Away { url: self.server(), status },
+            Err(_) if self.url.scheme() == "http" && says_tls(status, body) => {
+                ClientError::NeedsTls { url: self.server() }
+            }
+            Err(_) if is_refused_by_proxy(status) => ClientError::Refused { url: self.server(), status },
             Err(_) => ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") },
         }
     }
@@ -333,6 +278,9 @@ impl Client {
     fn failed(&self, why: http::Failure) -> ClientError {
         let url = self.server();
         match why {
+            http::Failure::Unreachable(broken) if broken.is_by_certificate() => {
+                ClientError::Untrusted { url, why: http::Failure::Unreachable(broken) }
+            }
             http::Failure::NoUrl(_) | http::Failure::Unreachable(_) | http::Failure::Late => {
                 ClientError::Unreachable { url, why }
             }

@@ -161,7 +161,11 @@ impl Exit {
                 Self::Usage
             }
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
-            ClientError::Unreachable { .. } | ClientError::Away { .. } => Self::Unreachable,
+            ClientError::Unreachable { .. } | ClientError::Away { .. } | ClientError::Untrusted { .. } => {
+                Self::Unreachable
+            }
+            ClientError::NeedsTls { .. } => Self::Usage,
+            ClientError::Refused { .. } => Self::NotPermitted,
             ClientError::NotUnderstood { .. } => Self::Unexpected,
             ClientError::Answer { failure, .. } => match failure.code.as_str() {
                 "not_found" | "no_match" => Self::NotFound,

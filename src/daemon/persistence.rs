@@ -79,7 +79,7 @@ pub(super) fn saved_target(
         return None;
     }
     match target_v3::parse(record.body.as_bytes(), uuid, policy) {
-        Ok(target) => Some(Delivered { target: Arc::new(target), record: None }),
+        Ok(target) => Some(Delivered { target: Arc::new(target), record: None, etag: record.etag.clone() }),
         Err(error) => {
             warn!(%error, "the target in the store cannot be read; waiting for the cloud's");
             None

@@ -13,7 +13,7 @@ use super::desk::{Acting, Desk};
 use super::pages::{self, Page};
 use crate::fleet::clock;
 use crate::fleet::policy::{BadFilter, Change, Choice, Device, Refusal, Sight, TagFilter, Tagging, World};
-use crate::fleet::standing::{self, Contact, Standing};
+use crate::fleet::standing::{self, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
     BulkDevice, BulkView, DeleteMany, DeviceDetail, DeviceState, DeviceView, MoveDevice, Nothing, Pin,
@@ -308,7 +308,7 @@ pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView
         state,
         why,
         agent: reported.account.as_ref().map(|account| account.agent.clone()),
-        is_online: contact == Contact::Recent,
+        is_online: contact.is_recent(),
         last_seen,
         tags: device.tags.clone(),
         created: device.created,

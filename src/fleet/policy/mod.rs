@@ -18,6 +18,7 @@ mod acts_fleet;
 mod acts_release;
 mod acts_variables;
 mod bars;
+mod details;
 mod filter;
 mod keys;
 mod matches;

@@ -144,7 +144,7 @@ pub enum Refusal {
     #[error("the variable {name} is not accepted: {why}")]
     BadVariable { name: String, why: &'static str },
 
-    #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
+    #[error("no device matches {filter:?}; `cotter device list --columns name,tags` shows all tags")]
     NoDeviceMatches { filter: String },
 
     /// For a token of some fleets, whether other fleets have such a thing or not: it must not tell.
