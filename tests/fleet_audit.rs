@@ -272,7 +272,7 @@ fn the_trail_says_to_what_things_were_changed_and_never_a_value() {
     let nobody = run_as(&server, &token, &["audit", "--by", "nobody"]);
     let words = String::from_utf8_lossy(&nobody.stderr).into_owned();
     assert!(
-        nobody.status.code() == Some(2) && words.contains("no user and no token is called \"nobody\""),
+        nobody.status.code() == Some(5) && words.contains("no user and no token is called \"nobody\""),
         "{words}"
     );
     let cut = |args: &[&str]| {

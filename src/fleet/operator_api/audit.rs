@@ -1,5 +1,6 @@
 //! `/api/v1/audit`: the audit trail.
 
+use axum::http::StatusCode;
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -38,7 +39,8 @@ pub(super) async fn list(desk: Desk, Params(wanted): Params<Wanted>) -> Result<R
         // A token for some fleets must not learn which users there are.
         if let Some(by) = by.as_ref().filter(|by| desk.reaches_all() && !is_known(world, by)) {
             let remedy = "`cotter user list` and `cotter token list` show them";
-            return Err(ApiError::bad_request(format!("no user and no token is called {by:?}; {remedy}")));
+            let message = format!("no user and no token is called {by:?}; {remedy}");
+            return Err(ApiError::new(StatusCode::NOT_FOUND, "not_found", message));
         }
         let device = device.map(|device| uuid_of(world, device)).transpose()?;
         let found = desk.audit_page(&Which { fleet, by, device, what, since, until }, below, most)?;
