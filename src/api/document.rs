@@ -124,6 +124,9 @@ pub struct CloudStatus {
     /// RFC 3339, UTC.
     pub last_contact: Option<String>,
     pub next_poll: Option<String>,
+    /// Why the next poll is later than usual; absent if it is not.
+    #[serde(default)]
+    pub pause: Option<String>,
     pub error: Option<String>,
     /// Failed requests in a row.
     pub failures: u32,
@@ -245,6 +248,7 @@ pub fn document(
             endpoint: cloud.endpoint.clone(),
             last_contact: cloud.last_contact.clone(),
             next_poll: cloud.next_poll.clone(),
+            pause: cloud.pause.clone(),
             error: cloud.error.clone(),
             failures: cloud.failures,
             polls: cloud.polls.done + cloud.polls.failed,

@@ -1,6 +1,6 @@
 //! A client of the fleet server's operator API.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::attempts::{Attempts, Failed};
 pub(super) use super::client_error::ClientError;
+use super::client_error::{is_of_proxy, is_refused_by_proxy, says_tls};
 use super::client_files::{read_authority, read_token};
 use super::print;
 use crate::http::header::{CONTENT_TYPE, HeaderName};
@@ -75,11 +76,6 @@ pub(super) struct Plain {
 /// Help of the option `--filter`.
 pub(super) const FILTER: &str = "Only devices whose tags match: key=value, key!=value, key or !key; several are joined by ',' and must all match";
 
-/// Whether a proxy answers so for a server that does not answer itself.
-fn is_of_proxy(status: StatusCode) -> bool {
-    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
-}
-
 /// A connection to one fleet server.
 #[derive(Debug)]
 pub(super) struct Client {
@@ -111,6 +107,11 @@ impl Connection {
     /// Returns the address of the server, as it was given.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Returns the file with the authority's certificate, if one was given.
+    pub(super) fn ca_file(&self) -> Option<&Path> {
+        self.ca_file.as_deref()
     }
 }
 
@@ -347,6 +348,10 @@ impl Client {
             }
             Ok(ErrorView { error: failure }) => ClientError::Answer { failure },
             Err(_) if is_of_proxy(status) => ClientError::Away { url: self.server(), status },
+            Err(_) if self.url.scheme() == "http" && says_tls(status, body) => {
+                ClientError::NeedsTls { url: self.server() }
+            }
+            Err(_) if is_refused_by_proxy(status) => ClientError::Refused { url: self.server(), status },
             Err(_) => ClientError::NotUnderstood { url: self.server(), why: format!("status {status}") },
         }
     }
@@ -354,6 +359,9 @@ impl Client {
     fn failed(&self, why: http::Failure) -> ClientError {
         let url = self.server();
         match why {
+            http::Failure::Unreachable(broken) if broken.is_by_certificate() => {
+                ClientError::Untrusted { url, why: http::Failure::Unreachable(broken) }
+            }
             http::Failure::NoUrl(_) | http::Failure::Unreachable(_) | http::Failure::Late => {
                 ClientError::Unreachable { url, why }
             }

@@ -1,4 +1,4 @@
-//! Why a request to a fleet server failed.
+//! Why a request to a fleet server failed, and what its answer means where it is not the server's own.
 
 use std::path::PathBuf;
 
@@ -36,6 +36,19 @@ pub(super) enum ClientError {
     #[error("the fleet server behind {url} does not answer (status {status})")]
     Away { url: String, status: StatusCode },
 
+    #[error(
+        "a proxy in front of {url} refused the request (status {status}), and not the fleet server; does it let this machine's address in? --url names another address"
+    )]
+    Refused { url: String, status: StatusCode },
+
+    #[error("{url} is a port with TLS; write https:// with --url or in COTTER_FLEET_URL")]
+    NeedsTls { url: String },
+
+    #[error(
+        "the fleet server at {url} is not trusted ({why}); or name your authority's certificate with --ca-file or COTTER_CA_FILE"
+    )]
+    Untrusted { url: String, why: http::Failure },
+
     #[error("the service at {url} is not a fleet server of this version ({why}); check --url")]
     NotUnderstood { url: String, why: String },
 
@@ -59,8 +72,9 @@ impl ClientError {
     /// or the network is gone.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Self::Unreachable { why: http::Failure::Unreachable(broken), .. } => !broken.is_by_certificate(),
-            Self::Unreachable { why, .. } => matches!(why, http::Failure::Late),
+            Self::Unreachable { why, .. } => {
+                matches!(why, http::Failure::Unreachable(_) | http::Failure::Late)
+            }
             Self::Away { .. } => true,
             Self::HalfWay { why } => why.is_passing(),
             Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
@@ -68,6 +82,9 @@ impl ClientError {
             | Self::InTheClear { .. }
             | Self::NoToken { .. }
             | Self::NoAuthority { .. }
+            | Self::Refused { .. }
+            | Self::NeedsTls { .. }
+            | Self::Untrusted { .. }
             | Self::NotUnderstood { .. }
             | Self::WrongToken { .. } => false,
         }
@@ -91,6 +108,9 @@ impl ClientError {
             Self::Answer { .. }
             | Self::HalfWay { .. }
             | Self::Unreachable { .. }
+            | Self::Refused { .. }
+            | Self::NeedsTls { .. }
+            | Self::Untrusted { .. }
             | Self::BadUrl { .. }
             | Self::InTheClear { .. }
             | Self::NoToken { .. }
@@ -99,4 +119,26 @@ impl ClientError {
             | Self::WrongToken { .. } => Failed::ForGood,
         }
     }
+}
+
+/// Whether a proxy answers so for a server that does not answer itself.
+pub(super) fn is_of_proxy(status: StatusCode) -> bool {
+    matches!(status, StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT)
+}
+
+/// Whether a proxy refuses so. The fleet server says in JSON why it refuses.
+pub(super) fn is_refused_by_proxy(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::UNAUTHORIZED
+            | StatusCode::FORBIDDEN
+            | StatusCode::PROXY_AUTHENTICATION_REQUIRED
+            | StatusCode::TOO_MANY_REQUESTS
+    )
+}
+
+/// Whether the answer to a request without TLS says that the port needs TLS: the words of our server, and of nginx.
+pub(super) fn says_tls(status: StatusCode, body: &[u8]) -> bool {
+    let body = String::from_utf8_lossy(body);
+    status == StatusCode::BAD_REQUEST && ["TLS", "HTTPS"].iter().any(|word| body.contains(word))
 }

@@ -161,9 +161,12 @@ impl Exit {
                 Self::Usage
             }
             ClientError::NoToken { .. } | ClientError::WrongToken { .. } => Self::NotPermitted,
-            ClientError::Unreachable { .. } | ClientError::Away { .. } | ClientError::HalfWay { .. } => {
-                Self::Unreachable
-            }
+            ClientError::Unreachable { .. }
+            | ClientError::Away { .. }
+            | ClientError::HalfWay { .. }
+            | ClientError::Untrusted { .. } => Self::Unreachable,
+            ClientError::NeedsTls { .. } => Self::Usage,
+            ClientError::Refused { .. } => Self::NotPermitted,
             ClientError::NotUnderstood { .. } => Self::Unexpected,
             ClientError::Answer { failure, .. } => match failure.code.as_str() {
                 "not_found" | "no_match" => Self::NotFound,

@@ -97,6 +97,9 @@ struct Serve {
     /// its old name, until the next release
     #[arg(long, alias = "allow-remote")]
     insecure: bool,
+    /// Sends no device another target than it has, e.g. to look at restored records first
+    #[arg(long)]
+    paused: bool,
     /// Settings file (TOML); flags and environment variables override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -154,6 +157,7 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
         tls_key: serve.tls_key,
         trusted_proxies: serve.trusted_proxies,
         insecure: serve.insecure,
+        paused: serve.paused.then_some(true),
     };
     logging::begin("cotter-fleet", logging::filter("info")?);
     ownership::make_files_private();

@@ -55,6 +55,7 @@ mod names;
 mod overview;
 mod plan;
 mod print;
+mod private_file;
 mod provisioning_key;
 mod purge;
 mod push;
@@ -67,6 +68,7 @@ mod status;
 mod support_bundle;
 mod token;
 mod unit;
+mod usage;
 mod user;
 mod wait;
 
@@ -290,13 +292,15 @@ impl Verb {
 }
 
 /// Prints the help as it is, or a usage error as one line. Returns the exit code.
-fn not_run(answer: &clap::Error) -> ExitCode {
+fn not_run(answer: &clap::Error, known: &clap::Command) -> ExitCode {
     let is_help = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
     if is_help || !answer.use_stderr() {
         print::help(answer);
         return if is_help { Exit::Usage.into() } else { Exit::Done.into() };
     }
-    failure::say_usage(&in_a_line(&answer.render().to_string()), failure::wants_json(std::env::args_os()));
+    let line = usage::without_environment(&answer.render().to_string(), known, std::env::args());
+    let line = in_a_line(&line) + &usage::suggestion(answer, known, std::env::args().nth(1).as_deref());
+    failure::say_usage(&line, failure::wants_json(std::env::args_os()));
     Exit::Usage.into()
 }
 
@@ -341,8 +345,10 @@ pub fn definitions() -> clap::Command {
 /// Parses the command line. If there is nothing to run, prints the help or the error, and returns the exit code.
 fn parse<C: Parser>(command: clap::Command) -> Result<C, ExitCode> {
     std::panic::set_hook(Box::new(print::panic));
-    let found = command.try_get_matches().and_then(|found| C::from_arg_matches(&found));
-    found.map_err(|answer| not_run(&answer))
+    let mut command = command;
+    let found = command.try_get_matches_from_mut(std::env::args_os());
+    let found = found.and_then(|found| C::from_arg_matches(&found));
+    found.map_err(|answer| not_run(&answer, &command))
 }
 
 /// Runs `command` to its end, prints its error if it has one, and returns its exit code.

@@ -143,7 +143,8 @@ fn cloud(document: &StatusDocument) -> Vec<(&'static str, String)> {
     let moment =
         |at: &Option<String>| at.as_deref().map_or_else(|| "-".to_owned(), |at| when(at, host::now()));
     facts.push(("last contact", moment(&cloud.last_contact)));
-    facts.push(("next poll", moment(&cloud.next_poll)));
+    let pause = cloud.pause.as_ref().map_or(String::new(), |why| format!(": {why}"));
+    facts.push(("next poll", moment(&cloud.next_poll) + &pause));
     if cloud.is_deleted {
         facts.push(("deleted", DELETED.to_owned()));
     }

@@ -98,6 +98,7 @@ impl Poller {
         let mut retry = Retry::up_to(self.interval());
         loop {
             let (asked, begun) = (self.parking.ask(), Instant::now());
+            self.end_pause(asked);
             let Start { uuid, device_key, etag, .. } = &self.start;
             let answer = tokio::select! {
                 biased;
@@ -121,7 +122,7 @@ impl Poller {
                     let next = self.parking.answered(asked, polled.is_honoured, took, is_new);
                     retry = Retry::up_to(self.longest_retry());
                     let wait = self.delay(next);
-                    self.report_success(wait);
+                    self.report_success(wait, pause(next, is_new));
                     wait
                 }
                 Err(error) if self.parking.forgive_cut(asked, took, error.may_be_cut()) => {
@@ -204,8 +205,9 @@ impl Poller {
                 let is_new = etag.is_some() && etag != self.start.etag;
                 self.start.etag.clone_from(&etag);
                 self.start.wanted_interval = target.poll_interval;
-                let record = StoredTarget { endpoint: self.client.endpoint().to_owned(), etag, body };
-                let delivered = Delivered { target: Arc::new(target), record: Some(record) };
+                let record =
+                    StoredTarget { endpoint: self.client.endpoint().to_owned(), etag: etag.clone(), body };
+                let delivered = Delivered { target: Arc::new(target), record: Some(record), etag };
                 self.target.send_replace(Some(Arc::new(delivered)));
                 return is_new;
             }
@@ -222,10 +224,22 @@ impl Poller {
         self.refused = Some(why);
     }
 
+    /// Reports that the next poll has begun, if there was a pause before it. It waits for as long as it `asked`.
+    fn end_pause(&self, asked: Option<Duration>) {
+        self.report.send_if_modified(|report| {
+            let has_paused = report.pause.take().is_some();
+            if has_paused {
+                report.next_poll = Some((self.times.time_in)(asked.unwrap_or_default()));
+            }
+            has_paused
+        });
+    }
+
     /// Reports an answer, and a next poll after `wait`. If that poll waits at the cloud, the one after it is reported, so that
-    /// the time is not over while it waits.
-    fn report_success(&self, wait: Duration) {
-        let parked = self.parking.ask().filter(|_| self.parking.is_honoured()).unwrap_or_default();
+    /// the time is not over while it waits. `pause`: why it does not begin at once.
+    fn report_success(&self, wait: Duration, pause: Option<&str>) {
+        let is_parked = self.parking.is_honoured() && pause.is_none();
+        let parked = self.parking.ask().filter(|_| is_parked).unwrap_or_default();
         let wait = wait + parked;
         let error = self
             .refused
@@ -236,6 +250,7 @@ impl Poller {
                 endpoint: self.client.endpoint().to_owned(),
                 last_contact: Some((self.times.time_in)(Duration::ZERO)),
                 next_poll: Some((self.times.time_in)(wait)),
+                pause: pause.map(str::to_owned),
                 error,
                 failures: 0,
                 polls: Attempted { done: report.polls.done + 1, ..report.polls },
@@ -252,7 +267,7 @@ impl Poller {
         }
         self.report.send_modify(|report| {
             self.client.endpoint().clone_into(&mut report.endpoint);
-            report.next_poll = Some((self.times.time_in)(wait));
+            (report.next_poll, report.pause) = (Some((self.times.time_in)(wait)), None);
             report.error = Some(error.to_string());
             report.failures = failures;
             report.polls.failed += 1;
@@ -261,6 +276,15 @@ impl Poller {
                 error.says_deleted() || report.is_deleted && matches!(error, CloudError::Unreachable { .. });
         });
     }
+}
+
+/// Returns why a next poll is later than a moment from now.
+fn pause(next: Next, is_new: bool) -> Option<&'static str> {
+    let is_long = matches!(next, Next::After(pause) if pause > Duration::from_secs(1));
+    is_long.then_some(match is_new {
+        true => "the cloud changes the target again and again",
+        false => "the cloud ended the last waits early, and without a new target",
+    })
 }
 
 #[cfg(test)]

@@ -82,6 +82,27 @@ async fn one_wait_follows_the_other_where_the_cloud_honours_it() {
     );
 }
 
+/// All answers come at once. The first three are followed by 0, 1 and 3 s, and the fourth poll is an operator's.
+#[tokio::test]
+async fn a_pause_is_reported_with_its_reason_and_the_time_of_the_next_poll() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { poller, mut seen, stop, .. } = polling(&server, Duration::from_secs(50));
+    let both = async {
+        let paused = seen.wait_for(|report| report.pause.is_some()).await.unwrap().clone();
+        let next = seen.wait_for(|report| report.pause.is_none()).await.unwrap().clone();
+        stop.cancel();
+        (paused, next)
+    };
+    let ((), (paused, next)) = tokio::join!(poller.run(stop.clone()), both);
+    let shown = paused.next_poll.unwrap();
+    assert!(
+        ["in 3 s", "in 4 s"].contains(&shown.as_str()),
+        "the wait after the pause does not count: {shown}"
+    );
+    assert_eq!(paused.pause.unwrap(), "the cloud ended the last waits early, and without a new target");
+    assert_eq!(next.next_poll.unwrap(), "in 50 s", "it waits now");
+}
+
 #[tokio::test]
 async fn a_cloud_that_does_not_wait_is_polled_at_the_interval() {
     let server = Server::start(|_| unchanged(&HONOURED[..1]));

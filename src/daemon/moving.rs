@@ -153,7 +153,11 @@ impl Mover<'_> {
         let record = StoredTarget { endpoint: to, etag, body };
         Ok(Some(Moved {
             identity: moved,
-            delivered: Delivered { target: Arc::new(target), record: Some(record) },
+            delivered: Delivered {
+                target: Arc::new(target),
+                etag: record.etag.clone(),
+                record: Some(record),
+            },
         }))
     }
 

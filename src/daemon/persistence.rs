@@ -84,7 +84,7 @@ pub(super) fn saved_target(
     match target_v3::parse(record.body.as_bytes(), uuid, policy) {
         Ok(mut target) => {
             target.localize(apps);
-            Some(Delivered { target: Arc::new(target), record: None })
+            Some(Delivered { target: Arc::new(target), record: None, etag: record.etag.clone() })
         }
         Err(error) => {
             warn!(%error, "the target in the store cannot be read; waiting for the cloud's");

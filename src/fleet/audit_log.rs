@@ -160,6 +160,7 @@ mod tests {
             things: Vec::new(),
             count: 0,
             fleets: fleets.to_vec(),
+            details: None,
             why: None,
             outcome: Outcome::Done,
         }

@@ -48,7 +48,7 @@ mod targets;
 mod writer;
 
 pub use certificate::{TlsError, TlsFiles};
-pub use restore::{RestoreError, restore};
+pub use restore::{RESTORER, RestoreError, restore};
 pub use server::{FleetError, Server};
 pub use settings::{Config, ConfigError, RawConfig};
 

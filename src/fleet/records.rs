@@ -6,8 +6,11 @@
 //! leaves no act half done, and many reports need only one write.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -24,11 +27,11 @@ use super::policy::{Change, Device, Refusal, World};
 use super::requests::Requests;
 use super::standing::Contact;
 use super::store::{FolderLock, Store};
-use super::store_error::StoreError;
+use super::store_error::{FILE, StoreError};
 use super::targets::Targets;
 pub(super) use super::writer::ActError;
 use super::writer::{Decide, Rank, Work, Writer};
-use super::{clock, sightings};
+use super::{clock, render, sightings};
 use crate::model::DeviceUuid;
 
 /// The state behind the two APIs.
@@ -43,9 +46,13 @@ pub(super) struct Records {
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
     poll_interval: Duration,
+    is_paused: AtomicBool,
     trail: SharedLog,
     /// The folder of the store.
     dir: PathBuf,
+    /// Which file the records are in: its device and inode.
+    file: Option<(u64, u64)>,
+    is_new: bool,
     _lock: FolderLock,
 }
 
@@ -114,6 +121,8 @@ impl Records {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
         let (store, changes) = Store::open(&dir)?;
+        let is_new = changes.is_empty();
+        let file = file_id(&dir);
         let trail = SharedLog::new(store.audit_log());
         let world = World::of(changes);
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
@@ -130,6 +139,8 @@ impl Records {
         Ok(Self {
             trail,
             dir,
+            file,
+            is_new,
             world,
             writer,
             targets,
@@ -138,8 +149,29 @@ impl Records {
             live,
             sightings,
             poll_interval,
+            is_paused: AtomicBool::new(false),
             _lock: lock,
         })
+    }
+
+    /// Returns whether the file of the records is still in its place. It may have been removed, or replaced by another one,
+    /// while the server has it open.
+    pub(super) fn is_in_place(&self) -> bool {
+        self.file.is_some() && file_id(&self.dir) == self.file
+    }
+
+    /// Returns whether there were no records when they were opened.
+    pub(super) fn is_new(&self) -> bool {
+        self.is_new
+    }
+
+    /// Lets all devices keep the targets that they have.
+    pub(super) fn pause(&self) {
+        self.is_paused.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused.load(Ordering::Relaxed)
     }
 
     /// Returns what the writer has done.
@@ -302,7 +334,20 @@ impl Records {
         };
         let is_recent =
             since.is_some_and(|since| since <= self.poll_interval * 3 / 2) || self.parked.has(&device.uuid);
-        (Some(at), if is_recent { Contact::Recent } else { Contact::Old })
+        let contact = match is_recent {
+            true if self.is_outdated(world, device) => Contact::Outdated,
+            true => Contact::Recent,
+            false => Contact::Old,
+        };
+        (Some(at), contact)
+    }
+
+    /// Returns whether a device's last report is about another target than it would be sent now. Agents that do not report
+    /// the etag of their target are never outdated.
+    fn is_outdated(&self, world: &World, device: &Device) -> bool {
+        let account = world.reported(&device.uuid).account.as_ref();
+        let Some(etag) = account.and_then(|account| account.etag.as_deref()) else { return false };
+        self.targets.of(device, world).is_ok_and(|wanted| !render::is_same(etag, wanted.etag()))
     }
 
     /// Writes to the disk when each device polled last.
@@ -330,6 +375,11 @@ impl Records {
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(uuid);
     }
+}
+
+fn file_id(dir: &Path) -> Option<(u64, u64)> {
+    let file = fs::metadata(dir.join(FILE)).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// Uses one request of a device's allowance. Logs the first one that is refused. The error is the time to wait.

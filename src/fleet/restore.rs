@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::access::{AccessChange, By, Entry, Outcome};
 use super::backup::Backup;
+use super::policy::Change;
 use super::sled_store;
 use super::store::{self, FolderLock};
 use super::store_error::{FILE, StoreError};
@@ -36,6 +38,48 @@ impl RestoreError {
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Store(StoreError::InUse { .. }))
+    }
+}
+
+/// The name under which a restoration is in the audit trail.
+pub const RESTORER: &str = "cotter-fleet";
+
+impl Backup {
+    /// Revokes all tokens of the backup. Returns how many were accepted until now.
+    pub fn revoke_tokens(&mut self, now: Timestamp) -> usize {
+        let mut count = 0;
+        for change in &mut self.records {
+            if let Change::Access(AccessChange::PutToken(token)) = change
+                && token.revoked.is_none()
+            {
+                token.revoked = Some(now);
+                count += 1;
+            }
+        }
+        count
+    }
+
+    /// Adds to the audit trail that this backup is restored.
+    pub fn record_restoration(&mut self, now: Timestamp, details: String) {
+        let numbers = self.records.iter().filter_map(|change| {
+            let Change::Audit(entry) = change else { return None };
+            Some(entry.number)
+        });
+        let entry = Entry {
+            number: numbers.max().unwrap_or(0) + 1,
+            at: Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now),
+            by: By { user: None, token: RESTORER.to_owned(), id: String::new() },
+            from: None,
+            what: "restore a backup".to_owned(),
+            request: "cotter-fleet restore".to_owned(),
+            things: Vec::new(),
+            count: 0,
+            fleets: Vec::new(),
+            details: Some(details),
+            why: None,
+            outcome: Outcome::Done,
+        };
+        self.records.push(Change::Audit(Box::new(entry)));
     }
 }
 

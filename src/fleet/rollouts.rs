@@ -23,6 +23,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The pause is at least so many times as long as the decisions took, so that large fleets do not fill a processor.
 const PAUSES: u32 = 20;
 
+/// Who does what a rollout does by itself, in the audit trail.
+pub(super) const ACTOR: &str = "rollout";
+
 /// A device as its rollout sees it.
 struct Seen<'a> {
     device: &'a Device,
@@ -54,8 +57,9 @@ impl<'a> Sighted<'a> {
             .collect();
         let seen = |device: &'a Device| {
             let (last_contact, contact) = contact(device);
-            let is_member = world.membership(device).is_some();
-            let (stands, why) = if is_member {
+            // One that has not received its target yet reports about another one.
+            let is_judged = world.membership(device).is_some() && contact != Contact::Outdated;
+            let (stands, why) = if is_judged {
                 standing::for_rollout(world, device)
             } else {
                 (Stands::Updating, String::new())
@@ -64,7 +68,7 @@ impl<'a> Sighted<'a> {
             let barriers_passed = running.map_or(0, |running| {
                 barriers.iter().take_while(|barrier| **barrier <= running.start_timestamp).count()
             });
-            let is_reachable = contact == Contact::Recent;
+            let is_reachable = contact.is_recent();
             Seen { device, stands, why, last_contact, is_reachable, barriers_passed }
         };
         let of_fleet = world.devices().filter(|device| device.fleet == rollout.fleet);
@@ -199,13 +203,14 @@ fn recorded(
     let entry = Entry {
         number: world.audited() + 1,
         at: now,
-        by: By { user: None, token: "rollout".to_owned(), id: String::new() },
+        by: By { user: None, token: ACTOR.to_owned(), id: String::new() },
         from: None,
         what: news.what.clone(),
         request: format!("rollout {}", news.rollout),
         things: vec![thing],
         count: 1,
         fleets: vec![before.fleet],
+        details: None,
         why: news.why.as_ref().map(|why| why.chars().take(500).collect()),
         outcome: Outcome::Done,
     };

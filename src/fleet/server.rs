@@ -135,6 +135,9 @@ impl Server {
             tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval, config.connections));
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let records = Arc::new(records);
+        if config.paused {
+            records.pause();
+        }
         let path = config.data_dir.join(TOKEN_FILE);
         let token = secret::operator_token(&path)
             .map_err(|source| FleetError::Token { path: path.clone(), source })?;
@@ -159,6 +162,13 @@ impl Server {
             poll_interval_s = config.poll_interval.as_secs_f64(),
             "fleet server is listening"
         );
+        if config.paused {
+            tracing::warn!("paused: devices keep their targets until the server runs without `paused`");
+        }
+        if records.is_new() {
+            let dir = config.data_dir.display();
+            tracing::info!(%dir, "the records are new and empty; if there should be some, name their folder or restore a backup");
+        }
         if !address.ip().is_loopback() && renewal.is_none() {
             tracing::warn!(
                 "other machines can reach this server, but it has no TLS: keys and tokens cross the network unencrypted"

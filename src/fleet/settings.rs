@@ -23,6 +23,7 @@ pub struct RawConfig {
     pub tls_cert: Option<PathBuf>,
     pub tls_key: Option<PathBuf>,
     pub trusted_proxies: Option<Vec<String>>,
+    pub paused: Option<bool>,
     /// Only a flag, so that no file can open the server to a network.
     #[serde(skip)]
     pub insecure: bool,
@@ -47,8 +48,12 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     /// Proxies whose `X-Forwarded-For` names the client.
     pub trusted_proxies: Vec<Network>,
+    /// Whether devices keep the targets that they have.
+    pub paused: bool,
 }
 
+/// The default of `data_dir`.
+const DATA_DIR: &str = "/var/lib/cotter-fleet";
 /// The default of `connections`.
 const CONNECTIONS: usize = 1024;
 /// The defaults of `audit_entries` and `audit_time`, and their accepted values.
@@ -138,8 +143,15 @@ impl RawConfig {
             tls_cert: self.tls_cert.or(below.tls_cert),
             tls_key: self.tls_key.or(below.tls_key),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
+            paused: self.paused.or(below.paused),
             insecure: self.insecure || below.insecure,
         }
+    }
+
+    /// Returns the data folder, or its default.
+    #[must_use]
+    pub fn data_dir(self) -> PathBuf {
+        self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR))
     }
 
     /// Fits `connections` to `most`, the number of files that this process may open. Lowers the default if necessary.
@@ -192,7 +204,7 @@ impl RawConfig {
                     is_in_range.then_some(interval).ok_or(ConfigError::IntervalRange { given: text })
                 })?,
         };
-        let data_dir = self.data_dir.unwrap_or_else(|| PathBuf::from("/var/lib/cotter-fleet"));
+        let data_dir = self.data_dir.unwrap_or_else(|| PathBuf::from(DATA_DIR));
         let connections = self.connections.unwrap_or(CONNECTIONS);
         if !CONNECTIONS_RANGE.contains(&connections) {
             return Err(ConfigError::Connections { given: connections });
@@ -221,6 +233,7 @@ impl RawConfig {
             audit_time,
             tls,
             trusted_proxies,
+            paused: self.paused.unwrap_or(false),
         })
     }
 }
@@ -246,6 +259,7 @@ mod tests {
             audit_time: Duration::from_secs(34_560_000),
             tls: None,
             trusted_proxies: Vec::new(),
+            paused: false,
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }

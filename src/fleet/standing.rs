@@ -14,10 +14,18 @@ use crate::wire::report_v3::UpdateStatus;
 pub(super) enum Contact {
     /// Within one and a half poll intervals.
     Recent,
+    /// The same, but its last report is about another target than it would be sent now, e.g. with other variables.
+    Outdated,
     /// Earlier.
     Old,
     /// Never, as far as the server knows.
     Never,
+}
+
+impl Contact {
+    pub(super) fn is_recent(self) -> bool {
+        matches!(self, Self::Recent | Self::Outdated)
+    }
 }
 
 /// The state of a device and the reason for it. `why` is empty if the state needs no explanation.
@@ -32,6 +40,8 @@ pub(super) fn of(world: &World, device: &Device, contact: Contact) -> Standing {
     let known = by_reports(world, device);
     let state = match contact {
         Contact::Recent => return known,
+        Contact::Outdated if known.state == DeviceState::NoTarget => return known,
+        Contact::Outdated => return Standing { state: DeviceState::Pending, why: String::new() },
         Contact::Never if world.reported(&device.uuid).at.is_none() => DeviceState::Silent,
         Contact::Old | Contact::Never => DeviceState::Offline,
     };
@@ -52,15 +62,23 @@ fn by_reports(world: &World, device: &Device) -> Standing {
     let stands = |state| Standing { state, why: String::new() };
     let Some(target) = world.target_of(device) else { return stands(DeviceState::NoTarget) };
     let reported = world.reported(&device.uuid);
-    let runs_it = reported.running == Some(target.number);
+    let is_running = reported.running == Some(target.number);
+    let update = reported.update_status.filter(|_| reported.update_of == Some(target.number));
+    // New variables are tried, too, with the release that runs already.
+    let runs_it = is_running
+        && !matches!(
+            update,
+            Some(UpdateStatus::Downloading | UpdateStatus::Downloaded | UpdateStatus::ApplyingChanges)
+        );
     let commit = target.commit.as_str();
     match &reported.account {
         // Its report is about another target, so it has not received this one yet.
         Some(account) if account.target.as_deref() != Some(commit) => stands(DeviceState::Pending),
         Some(account) => by_account(account, commit, runs_it)
+            .map(|standing| if is_running { about_variables(standing) } else { standing })
             .unwrap_or_else(|| stands(if runs_it { DeviceState::OnTarget } else { DeviceState::Updating })),
-        None if runs_it => stands(DeviceState::OnTarget),
-        None => stands(match reported.update_status.filter(|_| reported.update_of == Some(target.number)) {
+        None if is_running => stands(DeviceState::OnTarget),
+        None => stands(match update {
             Some(UpdateStatus::Rejected) => DeviceState::Rejected,
             Some(UpdateStatus::Downloading | UpdateStatus::Downloaded | UpdateStatus::ApplyingChanges) => {
                 DeviceState::Updating
@@ -90,6 +108,15 @@ pub(super) fn for_rollout(world: &World, device: &Device) -> (Stands, String) {
         | DeviceState::NoTarget => Stands::Updating,
     };
     (stands, why)
+}
+
+/// Adds to a rejection that it is one of variables: the release is the one that runs.
+fn about_variables(Standing { state, why }: Standing) -> Standing {
+    let why = match state == DeviceState::Rejected {
+        true => format!("the release runs, and its new variables (`cotter env`) were rejected: {why}"),
+        false => why,
+    };
+    Standing { state, why }
 }
 
 /// Returns the state that follows from the most important wait; `None` if there is no wait. While the device does not

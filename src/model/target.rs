@@ -75,6 +75,8 @@ impl fmt::Debug for StoredTarget {
 pub struct Delivered {
     pub target: Arc<Target>,
     pub record: Option<StoredTarget>,
+    /// The cloud's etag of it, whether or not it came from the store.
+    pub etag: Option<String>,
 }
 
 /// An app without a release, or with one that was not refused.

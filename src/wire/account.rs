@@ -29,6 +29,9 @@ pub struct Account {
     /// Commit of the release that the device takes for its target, by which the rest is to be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target: Option<String>,
+    /// The etag of that target, by which the server knows whether it has the variables of now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waiting: Vec<Wait>,
     /// Newest last.
@@ -123,10 +126,11 @@ impl Account {
             why: if lines == 0 { without_quotes(&waiting.why, report) } else { waiting.why.clone() },
             since: waiting.since.clone(),
         });
-        let evidence = report.evidence.iter().map(|one| evidence(one, lines));
+        let evidence = report.present_evidence().map(|one| evidence(one, lines));
         Self {
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             target: report.apps.values().find_map(|app| app.target.as_ref()).map(ToString::to_string),
+            etag: report.delivered.as_ref().and_then(|delivered| delivered.etag.clone()),
             waiting: of_device.into_iter().flatten().chain(waits).collect(),
             evidence: evidence.collect(),
             metrics: None,
@@ -157,6 +161,7 @@ impl Account {
         Self {
             agent: word(self.agent),
             target: self.target.map(word),
+            etag: self.etag.map(word),
             waiting: waiting.collect(),
             evidence: evidence.collect(),
             metrics: self.metrics.filter(|address| is_reachable(address)),
@@ -273,6 +278,7 @@ mod tests {
             moving: None,
             agent: long(),
             target: Some(long()),
+            etag: Some(long()),
             waiting: std::iter::repeat_with(wait).take(100).collect(),
             evidence: (0..50).map(evidence).collect(),
             metrics: Some(long()),

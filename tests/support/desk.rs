@@ -24,12 +24,16 @@ impl Desk {
 
     /// With so many connections of devices.
     pub(crate) async fn open_for(dir: &Path, connections: usize) -> Self {
+        Self::open_with(dir, RawConfig { connections: Some(connections), ..RawConfig::default() }).await
+    }
+
+    /// With further settings.
+    pub(crate) async fn open_with(dir: &Path, settings: RawConfig) -> Self {
         let raw = RawConfig {
-            connections: Some(connections),
             listen: Some("127.0.0.1:0".into()),
             data_dir: Some(dir.to_owned()),
             poll_interval: Some("5s".into()),
-            ..RawConfig::default()
+            ..settings
         };
         let server = Server::open(raw.check().unwrap()).await.unwrap();
         let url = format!("http://{}", server.address());

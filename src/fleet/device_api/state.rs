@@ -19,6 +19,9 @@ use crate::fleet::{clock, render, report};
 use crate::listen::{Rank, Received, Visit};
 use crate::model::DeviceUuid;
 
+/// The etag of a device without a target while the server is paused. A 304 without one would mean that it was deleted.
+const PAUSED: &str = "\"paused\"";
+
 /// What a poll asks for. Kept while it waits, so it has nothing else of the request.
 struct Poll {
     uuid: Option<DeviceUuid>,
@@ -93,6 +96,11 @@ impl Poll {
             return Looked::Answered(NotServed::from(busy).into_response());
         }
         let knows = |etag: &str| self.knows.as_ref().is_some_and(|tags| render::is_same(tags, etag));
+        if records.is_paused() {
+            records.saw(&device.uuid, clock::now());
+            let has = self.knows.clone().unwrap_or_else(|| PAUSED.to_owned());
+            return Looked::Answered((StatusCode::NOT_MODIFIED, [(ETAG, has)]).into_response());
+        }
         let target = records.target(device, &world, knows);
         records.saw(&device.uuid, clock::now());
         Looked::Answered(match target {

@@ -179,6 +179,7 @@ impl Order {
             things: Vec::new(),
             count: 0,
             fleets: Vec::new(),
+            details: None,
             why: self.why.clone(),
             outcome,
         }
@@ -306,6 +307,7 @@ impl Desk {
             if !changes.is_empty() {
                 let mut entry = order.entry(world, Outcome::Done);
                 let (things, count, fleets) = world.things(&changes, MOST_THINGS);
+                entry.details = world.details(&changes);
                 (entry.things, entry.count, entry.fleets) = (things, count, fleets.into_iter().collect());
                 changes.extend(order.remembered(world, &entry, kept(&answer)));
                 changes.push(entry.into());
@@ -353,6 +355,11 @@ impl Desk {
     /// As [`Records::forget`].
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.records.forget(uuid);
+    }
+
+    /// Returns whether the request's token reaches all fleets.
+    pub(super) fn reaches_all(&self) -> bool {
+        *self.order.caller.scope == Scope::All
     }
 
     fn scope(&self) -> Arc<Scope> {

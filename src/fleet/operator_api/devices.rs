@@ -17,7 +17,7 @@ use crate::fleet::clock;
 use crate::fleet::policy::{
     BadFilter, Change, Choice, Departure, Device, Refusal, Reported, Sight, TagFilter, Tagging, World,
 };
-use crate::fleet::standing::{self, Contact, Standing};
+use crate::fleet::standing::{self, Standing};
 use crate::model::DeviceUuid;
 use crate::wire::operator_api::{
     BulkDevice, BulkView, Code, DeleteMany, DeviceDetail, DeviceState, DeviceView, MigrationView, MoveDevice,
@@ -316,7 +316,7 @@ pub(super) fn view(records: &Desk, world: &World, device: &Device) -> DeviceView
         state,
         why,
         agent: reported.account.as_ref().map(|account| account.agent.clone()),
-        is_online: contact == Contact::Recent,
+        is_online: contact.is_recent(),
         last_seen,
         tags: device.tags.clone(),
         created: device.created,

@@ -40,7 +40,7 @@ fn not_told(rollout: &Rollout, device: &Device, contact: Contact) -> String {
                 format!("it is in wave {}, and the rollout is {}", wave + 1, rollout.phase.as_str())
             }
             Some(wave) => {
-                let limits = if contact == Contact::Recent {
+                let limits = if contact.is_recent() {
                     "a rate, a number at once or a window"
                 } else {
                     "a rate or a window"

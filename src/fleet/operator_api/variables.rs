@@ -38,7 +38,9 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
     let after = pages::cursor(cursor.as_deref(), place)?;
     pages::page(&records, move |_, world| {
         let is_wanted = |(holder, of, variable): &(&VariableHolder, Option<&ServiceName>, &String)| {
-            service.as_ref().is_none_or(|service| of.is_some_and(|of| of.as_str() == *service))
+            // What is for all services reaches this service of the device, too.
+            let is_of = |of: &ServiceName| service.as_ref().is_none_or(|service| of.as_str() == *service);
+            of.map_or(service.is_none() || device.is_some(), is_of)
                 && name.as_ref().is_none_or(|name| name == *variable)
                 && after.as_ref().is_none_or(|(h, s, n)| (*holder, *of, *variable) > (h, s.as_ref(), n))
         };
@@ -51,10 +53,12 @@ pub(super) async fn list(records: Desk, Params(which): Params<Which>) -> Result<
         let rows =
             rows.flat_map(|(holder, variables)| variables.iter().map(move |(s, n, v)| (holder, s, n, v)));
         let rows = rows.filter(|(holder, service, name, _)| is_wanted(&(holder, *service, name)));
-        let own = holders.as_ref().and_then(|holders| holders.get(1)).map(|own| world.variables(own));
+        let winners =
+            device.as_deref().map(|device| Winners::new(world, device, service.as_deref())).transpose()?;
         let row = |(holder, service, name, variable)| {
             let mut row = view(world, (holder, service, name), variable);
-            row.overridden = is_overridden((holder, service, name), own);
+            row.overridden =
+                winners.as_ref().is_some_and(|winners| winners.is_overridden(holder, service, name));
             (cursor_of(holder, service, name), row)
         };
         // The last one is the strongest: the one that was named.
@@ -85,14 +89,50 @@ fn holders(
     })
 }
 
-/// Returns whether the device's own variables win over a variable of its fleet, for all services that it is for.
-fn is_overridden(
-    (holder, service, name): (&VariableHolder, Option<&ServiceName>, &String),
-    own: Option<&Variables>,
-) -> bool {
-    let (VariableHolder::Fleet(_), Some(own)) = (holder, own) else { return false };
-    own.all.contains_key(name)
-        || service.and_then(|s| own.services.get(s)).is_some_and(|v| v.contains_key(name))
+/// Which variables of a device and its fleet win for the services of the device.
+struct Winners<'a> {
+    fleet: VariableHolder,
+    of_fleet: &'a Variables,
+    of_device: &'a Variables,
+    /// Those of its target, or the one that was asked for.
+    services: Vec<ServiceName>,
+}
+
+impl<'a> Winners<'a> {
+    fn new(world: &'a Seen, device: &str, only: Option<&str>) -> Result<Self, Refusal> {
+        let device = world.find_device(device)?;
+        let fleet = VariableHolder::Fleet(device.fleet);
+        let target = world.target_of(device).into_iter().flat_map(|release| release.content.services.keys());
+        let services = match only {
+            Some(only) => ServiceName::parse(only).into_iter().collect(),
+            None => target.cloned().collect(),
+        };
+        let of_device = world.variables(&VariableHolder::Device(device.uuid.clone()));
+        Ok(Self { of_fleet: world.variables(&fleet), fleet, of_device, services })
+    }
+
+    /// Returns whether no service gets this variable from here, because each has one of this name from a stronger level.
+    fn is_overridden(&self, holder: &VariableHolder, service: Option<&ServiceName>, name: &str) -> bool {
+        fn has(variables: &Variables, service: Option<&ServiceName>, name: &str) -> bool {
+            variables.of(service).is_some_and(|map| map.contains_key(name))
+        }
+        let is_of_fleet = *holder == self.fleet;
+        let is_beaten = |of: &ServiceName| {
+            let by_device = has(self.of_device, Some(of), name) || has(self.of_device, None, name);
+            match (is_of_fleet, service.is_some()) {
+                (true, true) => by_device,
+                (true, false) => by_device || has(self.of_fleet, Some(of), name),
+                (false, true) => false,
+                (false, false) => has(self.of_device, Some(of), name),
+            }
+        };
+        match service {
+            Some(service) => is_beaten(service),
+            // A device without a target has no services.
+            None if self.services.is_empty() => is_of_fleet && has(self.of_device, None, name),
+            None => self.services.iter().all(is_beaten),
+        }
+    }
 }
 
 fn view(

@@ -23,6 +23,7 @@ mod acts_rollout;
 mod acts_variables;
 mod bars;
 mod choice;
+mod details;
 mod keys;
 mod matches;
 mod refusal;

@@ -177,7 +177,7 @@ pub enum Refusal {
     #[error("nothing was imported: {}", first(refusals))]
     NotImported { refusals: Vec<ContentRefusal> },
 
-    #[error("no device matches {filter:?}; `cotter device list` shows all of them with their tags")]
+    #[error("no device matches {filter:?}; `cotter device list --columns name,tags` shows all tags")]
     NoDeviceMatches { filter: String },
 
     /// For a token of some fleets, whether other fleets have such a thing or not: it must not tell.

@@ -85,6 +85,9 @@ pub struct AuditView {
     pub count: usize,
     /// Names of the fleets of these things; the number of a fleet that was deleted.
     pub fleets: Vec<String>,
+    /// What was changed about these things, e.g. to which release they were pinned; null if the request says it.
+    #[serde(default)]
+    pub details: Option<String>,
     /// As the client said it.
     pub why: Option<String>,
     /// `done`, or `refused`: then nothing was changed.
