@@ -119,7 +119,9 @@ impl ClientError {
             Self::Unreachable { why: http::Failure::Unreachable(broken), .. } => !broken.is_by_certificate(),
             Self::Unreachable { why, .. } => matches!(why, http::Failure::Late),
             Self::Away { .. } => true,
-            Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
+            Self::Answer { failure } => {
+                ["busy", "too_slow", "storage", "database_lost"].contains(&failure.code.as_str())
+            }
             Self::BadUrl { .. }
             | Self::InTheClear { .. }
             | Self::NoToken { .. }

@@ -9,11 +9,11 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::client::{Client, Connection};
+use super::fleet_migrate::{counts, home, label};
 use super::print;
+use crate::fleet;
 use crate::fleet::backup::Backup;
-use crate::fleet::{self, policy::Change};
 use crate::host;
-use crate::model::quantity::counted;
 use crate::ownership;
 
 /// Arguments of `cotter-fleet backup`.
@@ -38,8 +38,20 @@ pub(super) struct Restore {
     /// The file of a backup
     file: PathBuf,
     /// The folder for the server's records and keys, which no server uses meanwhile
-    #[arg(long, env = "COTTER_FLEET_DATA_DIR", value_name = "DIR", default_value = "/var/lib/cotter-fleet")]
+    #[arg(
+        long,
+        env = "COTTER_FLEET_DATA_DIR",
+        value_name = "DIR",
+        default_value = "/var/lib/cotter-fleet",
+        conflicts_with = "store"
+    )]
     data_dir: PathBuf,
+    /// An empty database for the records, in place of a folder: postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL", conflicts_with = "replace")]
+    store: Option<String>,
+    /// File with the password of the database
+    #[arg(long, value_name = "FILE", requires = "store")]
+    password_file: Option<PathBuf>,
     /// Moves records aside that the folder has already
     #[arg(long)]
     replace: bool,
@@ -84,6 +96,13 @@ pub(super) fn verify(verify: &Verify) -> anyhow::Result<()> {
 pub(super) fn restore(restore: &Restore) -> anyhow::Result<()> {
     let backup = read(&restore.file)?;
     ownership::make_files_private();
+    if let Some(store) = &restore.store {
+        let to = home(store, restore.password_file.as_deref())?;
+        fleet::fill(&to, &backup.records, host::now())
+            .with_context(|| format!("{} is not restored", restore.file.display()))?;
+        print::note(&format!("{} has {}", label(&to), content(&backup)));
+        return Ok(());
+    }
     let aside = fleet::restore(&backup, &restore.data_dir, restore.replace, host::now())
         .with_context(|| format!("{} is not restored", restore.file.display()))?;
     if let Some(aside) = aside {
@@ -103,16 +122,7 @@ fn read(path: &Path) -> anyhow::Result<Backup> {
 }
 
 fn content(backup: &Backup) -> String {
-    let fleets = backup.count(|change| matches!(change, Change::PutFleet(_)));
-    let releases = backup.count(|change| matches!(change, Change::PutRelease(_)));
-    let devices = backup.count(|change| matches!(change, Change::PutDevice(_)));
-    format!(
-        "{}, {} and {} of {}",
-        counted(fleets, "fleet"),
-        counted(releases, "release"),
-        counted(devices, "device"),
-        backup.head.created
-    )
+    format!("{} of {}", counts(&backup.records), backup.head.created)
 }
 
 fn beside(file: &Path) -> PathBuf {

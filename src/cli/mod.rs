@@ -31,6 +31,8 @@ mod fleet;
 mod fleet_backup;
 mod fleet_deletion;
 #[cfg(feature = "server")]
+mod fleet_migrate;
+#[cfg(feature = "server")]
 mod fleet_server;
 mod follow;
 mod history;

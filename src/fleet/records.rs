@@ -16,20 +16,22 @@ use jiff::Timestamp;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::Instant;
 
-use super::access::{Entry, Scope, Which};
+use super::access::{Scope, Which};
 use super::allowance::Allowance;
-use super::audit_log::{AuditLog, Page, SharedLog};
+use super::audit_log::Page;
 use super::parked::Parked;
 use super::policy::{Change, Device, Refusal, World};
 use super::requests::Requests;
 use super::standing::Contact;
-use super::store::{FolderLock, Store};
+use super::storage::{Opened, Trail};
+use super::store::FolderLock;
 use super::store_error::StoreError;
 use super::targets::Targets;
 pub(super) use super::writer::ActError;
 use super::writer::{Decide, Rank, Work, Writer};
-use super::{clock, sightings};
+use super::{clock, database, file_storage, render, sightings};
 use crate::model::DeviceUuid;
+use crate::postgres::Address;
 
 /// The state behind the two APIs.
 pub(super) struct Records {
@@ -43,9 +45,9 @@ pub(super) struct Records {
     /// The file with the time of each device's last poll.
     sightings: PathBuf,
     poll_interval: Duration,
-    trail: SharedLog,
-    /// The folder of the store.
-    dir: PathBuf,
+    trail: Box<dyn Trail>,
+    /// When the store was last read for a request that names something unknown.
+    unknown: Mutex<Option<Instant>>,
     _lock: FolderLock,
 }
 
@@ -74,6 +76,9 @@ impl Default for Live {
 /// Most reports of one device in progress: a second one, because the device may have lost the connection of the first.
 const REPORTS: usize = 2;
 
+/// The store is read for unknown names at most once in this time, because strangers can send them.
+const FOR_UNKNOWN: Duration = Duration::from_millis(50);
+
 /// The time of the last poll of a device.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
@@ -101,21 +106,26 @@ pub(super) enum Target {
 }
 
 impl Records {
-    /// Opens the records in `dir/store`, for polls on so many connections.
+    /// Opens the records, in a database or in the data folder, for polls on so many connections.
     ///
     /// # Errors
     ///
-    /// As [`Store::open`], and [`StoreError::InUse`].
+    /// Those of the store, and [`StoreError::InUse`].
     pub(super) fn open(
         dir: PathBuf,
+        shared: Option<&Address>,
         poll_interval: Duration,
         connections: usize,
     ) -> Result<Self, StoreError> {
         let lock = FolderLock::take(&dir)?;
         let sightings = dir.join(sightings::FILE);
-        let (store, changes) = Store::open(&dir)?;
-        let trail = SharedLog::new(store.audit_log());
-        let world = World::of(changes);
+        let opened = match shared {
+            Some(address) => database::open(address, &dir)?,
+            None => file_storage::open(&dir)?,
+        };
+        let Opened { storage, trail, records, position } = opened;
+        let mut world = World::of(records);
+        world.set_position(position);
         let known = sightings::load(&sightings, |uuid| DeviceUuid::parse(uuid).ok())
             .into_iter()
             .filter(|(uuid, _)| world.device(uuid).is_some());
@@ -123,13 +133,18 @@ impl Records {
         let live = known.map(|(uuid, at)| (uuid, Arc::new(seen(at)))).collect();
         let world = Arc::new(RwLock::new(Arc::new(world)));
         let parked = Parked::new(connections);
-        let writer = Writer::start(store, Arc::clone(&world), trail.clone(), Arc::clone(&parked))?;
+        let writer = Writer::start(storage, Arc::clone(&world), Arc::clone(&parked));
+        let failed = |source| StoreError::Io { path: dir.clone(), source };
+        let writer = writer.map_err(failed)?;
+        if let Some(address) = shared {
+            database::follow(address.clone(), writer.bell()).map_err(failed)?;
+        }
         let targets = Targets::new(poll_interval);
         let live = RwLock::new(live);
         let requests = Requests::default();
         Ok(Self {
             trail,
-            dir,
+            unknown: Mutex::default(),
             world,
             writer,
             targets,
@@ -155,6 +170,28 @@ impl Records {
     /// Returns the records as they are now. Later changes do not reach it.
     pub(super) fn world(&self) -> Arc<World> {
         Arc::clone(&self.world.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes over what other servers have written up to now. Returns whether the store could be read.
+    pub(super) async fn refresh(&self) -> bool {
+        self.writer.refresh().await
+    }
+
+    /// As [`Self::refresh`], for a request that names something unknown, which another server may have made just now. `false`
+    /// if no other server shares the records, or if many such requests have come.
+    pub(super) async fn refresh_for_unknown(&self) -> bool {
+        if self.world().position().is_none() {
+            return false;
+        }
+        let may = {
+            let mut last = locked(&self.unknown);
+            let may = last.is_none_or(|last| last.elapsed() >= FOR_UNKNOWN);
+            if may {
+                *last = Some(Instant::now());
+            }
+            may
+        };
+        may && self.refresh().await
     }
 
     /// Returns the polls that wait for a change.
@@ -228,7 +265,7 @@ impl Records {
         below: u64,
         most: usize,
     ) -> Result<Page, ActError> {
-        self.read_trail(|log| log.page(which, scope, below, most))
+        self.trail.page(which, scope, below, most).map_err(of_store)
     }
 
     /// Drops records of the audit trail that are old, or too many. Returns whether there may be more.
@@ -243,19 +280,11 @@ impl Records {
     ) -> Result<bool, ActError> {
         const AT_ONCE: usize = 1000;
         let records = Arc::clone(self);
-        let is_old = move |entry: &Entry| entry.at < before;
-        let reading =
-            tokio::task::spawn_blocking(move || records.read_trail(|log| log.old(keep, is_old, AT_ONCE)));
-        let old = reading.await.map_err(|_| ActError::Stopping)??;
+        let reading = tokio::task::spawn_blocking(move || records.trail.old(keep, before, AT_ONCE));
+        let old = reading.await.map_err(|_| ActError::Stopping)?.map_err(of_store)?;
         let is_all = old.len() < AT_ONCE;
         self.act(|_| Ok(((), old.into_iter().map(Change::DropAudit).collect()))).await?;
         Ok(!is_all)
-    }
-
-    fn read_trail<T>(&self, read: impl FnOnce(&AuditLog) -> Result<T, redb::Error>) -> Result<T, ActError> {
-        let read = self.trail.read(read).ok_or(StoreError::Closed);
-        let read = read.and_then(|read| read.map_err(|error| StoreError::of(&self.dir, error)));
-        read.map_err(|error| ActError::Store(Arc::new(error)))
     }
 
     /// Returns the target state of a device, without its body if the device `knows` its etag.
@@ -270,7 +299,10 @@ impl Records {
         knows: impl Fn(&str) -> bool,
     ) -> serde_json::Result<Target> {
         let wanted = self.targets.of(device, world)?;
-        let etag = wanted.etag().to_owned();
+        let etag = match world.position() {
+            Some(position) => render::etag_at(wanted.etag(), position),
+            None => wanted.etag().to_owned(),
+        };
         if knows(&etag) {
             return Ok(Target::Same { etag });
         }
@@ -330,6 +362,10 @@ impl Records {
     pub(super) fn forget(&self, uuid: &DeviceUuid) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(uuid);
     }
+}
+
+fn of_store(error: StoreError) -> ActError {
+    ActError::Store(Arc::new(error))
 }
 
 /// Uses one request of a device's allowance. Logs the first one that is refused. The error is the time to wait.

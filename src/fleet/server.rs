@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use super::store_error::StoreError;
 use super::{Config, clock, device_api, health, operator_api, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
 use crate::ownership::{self, NotOurs};
+use crate::postgres::Address;
 
 /// The limits for clients. With the kernel's buffers, which `listen` keeps small, one connection takes at most 0.2 MiB
 /// (168 KiB in the kernel were measured, for clients that send and never read). So 1,024 of them and the bodies fit into
@@ -86,6 +87,13 @@ pub enum FleetError {
         source: io::Error,
     },
 
+    #[error("cannot use store_password_file = {}", path.display())]
+    Password {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+
     #[error(transparent)]
     Tls(#[from] TlsError),
 
@@ -113,6 +121,21 @@ impl FleetError {
     pub fn is_not_ours(&self) -> bool {
         matches!(self, Self::Folder { .. } | Self::Token { .. } | Self::Store(StoreError::NotOurs(_)))
     }
+
+    /// Returns whether the database cannot be used: `Some(true)` if that passes by itself.
+    #[must_use]
+    pub fn database_passes(&self) -> Option<bool> {
+        match self {
+            Self::Store(StoreError::Database(error)) => Some(error.passes()),
+            Self::Password { .. } => Some(false),
+            Self::Store(_)
+            | Self::Folder { .. }
+            | Self::Token { .. }
+            | Self::Tls(_)
+            | Self::Listen { .. }
+            | Self::Start(_) => None,
+        }
+    }
 }
 
 impl Server {
@@ -130,8 +153,10 @@ impl Server {
         };
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
-        let opening =
-            tokio::task::spawn_blocking(move || Records::open(dir, config.poll_interval, config.connections));
+        let store = database(config.store, config.store_password_file.as_deref())?;
+        let opening = tokio::task::spawn_blocking(move || {
+            Records::open(dir, store.as_ref(), config.poll_interval, config.connections)
+        });
         let records = opening.await.map_err(|error| FleetError::Start(io::Error::other(error)))??;
         let records = Arc::new(records);
         let path = config.data_dir.join(TOKEN_FILE);
@@ -208,6 +233,14 @@ impl Server {
     }
 }
 
+/// Returns the database with its password.
+fn database(store: Option<Address>, password: Option<&Path>) -> Result<Option<Address>, FleetError> {
+    let (Some(address), Some(path)) = (&store, password) else { return Ok(store) };
+    let password = secret::password(path);
+    let password = password.map_err(|source| FleetError::Password { path: path.to_owned(), source })?;
+    Ok(Some(address.clone().with_password(&password)))
+}
+
 /// Counts a request by the route that it matched.
 async fn counted(State(records): State<Arc<Records>>, request: Request, next: Next) -> Response {
     let begun = Instant::now();
@@ -255,7 +288,7 @@ async fn save_sightings(records: &Arc<Records>, gate: &Arc<Gate>) {
 
 /// Makes the data folder and its content private. Does not correct the mode of a token that other users can read, so that
 /// it is refused: they may know it.
-fn make_private(dir: &std::path::Path) -> Result<(), NotOurs> {
+fn make_private(dir: &Path) -> Result<(), NotOurs> {
     if let Some(mode) = ownership::take_folder(dir)? {
         let mode = format!("{mode:o}");
         tracing::warn!(path = %dir.display(), mode, "other users had access to the data folder; it is private now");

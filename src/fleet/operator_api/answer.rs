@@ -24,6 +24,9 @@ pub(super) struct ApiError {
     retry_after: Option<u64>,
 }
 
+/// The code of an act that was not done, because the database cannot be used.
+pub(super) const DATABASE_LOST: &str = "database_lost";
+
 /// Why a request failed, for the audit trail: an extension of the response.
 #[derive(Debug, Clone)]
 pub(super) struct Failed(pub(super) Failure);
@@ -205,6 +208,11 @@ impl From<ActError> for ApiError {
     fn from(error: ActError) -> Self {
         match error {
             ActError::Refused(refusal) => refusal.into(),
+            // That the database is lost is in the log already.
+            ActError::Store(error) if error.is_of_database() => {
+                let code = if error.is_unknown() { "outcome_unknown" } else { DATABASE_LOST };
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, code, with_causes(&*error)).after(RETRY_AFTER)
+            }
             ActError::Store(_) | ActError::Stopping => {
                 log_failure(&error);
                 let message = format!("the server could not write its records: {}", with_causes(&error));

@@ -8,7 +8,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, on};
 
-use super::answer::{ApiError, Failed};
+use super::answer::{ApiError, DATABASE_LOST, Failed};
 use super::desk::Order;
 use super::needs::{Method, Needs};
 use crate::fleet::access::{Outcome, Permission, Reach, Scope};
@@ -73,6 +73,9 @@ async fn permitted(
             .map(|Failed(failure)| (failure.code.clone(), failure.message.clone()))
             .unwrap_or_default();
         let status = response.status().as_u16();
+        if code == DATABASE_LOST {
+            return response;
+        }
         order.refused(gate.records(), Outcome::Refused { status, code, message }).await;
     }
     response

@@ -14,7 +14,7 @@ pub struct ErrorView {
 pub struct Failure {
     /// A fixed word: `bad_request`, `not_permitted`, `token_ended`, `too_many_tokens`, `forbidden`, `not_found`, `no_match`,
     /// `ambiguous`, `refused`, `unsupported`, `unsupported_media_type`, `too_large`, `too_slow`, `busy`, `storage`,
-    /// `no_such_route`, `no_such_method`, `internal`.
+    /// `database_lost`, `outcome_unknown`, `no_such_route`, `no_such_method`, `internal`.
     pub code: String,
     /// What is wrong, and what to do.
     pub message: String,
