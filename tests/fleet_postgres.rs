@@ -229,6 +229,16 @@ async fn what_one_server_does_is_seen_by_the_devices_of_the_other() {
     assert_eq!(logged, "0", "no report is in the log");
     assert_same(&[&servers[0], &servers[1]], dir.path());
 
+    // Each server knows that a device polls the other one.
+    b.register(&key, 2).await;
+    assert_eq!(b.poll(2, None, 0).await.0, 200);
+    let seen = async {
+        while a.get(&format!("/devices/{}", uuid(2))).await["last_seen"].is_null() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, seen).await.expect("the poll is known to the other server");
+
     // A device that an operator deletes at one server is unknown to the other.
     b.did(Method::DELETE, &format!("/devices/{}", uuid(1)), json!({})).await;
     let gone = async {

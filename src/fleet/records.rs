@@ -76,6 +76,9 @@ impl Default for Live {
 /// Most reports of one device in progress: a second one, because the device may have lost the connection of the first.
 const REPORTS: usize = 2;
 
+/// How often servers tell each other when devices have polled.
+pub(super) const SHARE_SIGHTINGS: Duration = Duration::from_secs(20);
+
 /// The store is read for unknown names at most once in this time, because strangers can send them.
 const FOR_UNKNOWN: Duration = Duration::from_millis(50);
 
@@ -140,17 +143,15 @@ impl Records {
             database::follow(address.clone(), writer.bell()).map_err(failed)?;
         }
         let targets = Targets::new(poll_interval);
-        let live = RwLock::new(live);
-        let requests = Requests::default();
         Ok(Self {
             trail,
             unknown: Mutex::default(),
             world,
             writer,
             targets,
-            requests,
+            requests: Requests::default(),
             parked,
-            live,
+            live: RwLock::new(live),
             sightings,
             poll_interval,
             _lock: lock,
@@ -183,15 +184,13 @@ impl Records {
         if self.world().position().is_none() {
             return false;
         }
-        let may = {
+        let is_due = {
             let mut last = locked(&self.unknown);
-            let may = last.is_none_or(|last| last.elapsed() >= FOR_UNKNOWN);
-            if may {
-                *last = Some(Instant::now());
-            }
-            may
+            let is_due = last.is_none_or(|last| last.elapsed() >= FOR_UNKNOWN);
+            *last = last.filter(|_| !is_due).or_else(|| Some(Instant::now()));
+            is_due
         };
-        may && self.refresh().await
+        is_due && self.refresh().await
     }
 
     /// Returns the polls that wait for a change.
@@ -332,8 +331,9 @@ impl Records {
             Some(when) => Some(when.elapsed()),
             None => Duration::try_from(clock::now().duration_since(at)).ok(),
         };
-        let is_recent =
-            since.is_some_and(|since| since <= self.poll_interval * 3 / 2) || self.parked.has(&device.uuid);
+        let late = world.position().map_or(Duration::ZERO, |_| 2 * SHARE_SIGHTINGS);
+        let is_recent = since.is_some_and(|since| since <= self.poll_interval * 3 / 2 + late)
+            || self.parked.has(&device.uuid);
         (Some(at), if is_recent { Contact::Recent } else { Contact::Old })
     }
 
@@ -343,11 +343,26 @@ impl Records {
     ///
     /// The file is then as it was before.
     pub(super) fn save_sightings(&self) -> io::Result<()> {
+        sightings::save(&self.sightings, &self.seen_here(None))
+    }
+
+    /// Returns when each device polled last; those whose poll waits `now`.
+    pub(super) fn seen_here(&self, now: Option<Timestamp>) -> BTreeMap<DeviceUuid, Timestamp> {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
-        let seen =
-            live.iter().filter_map(|(uuid, live)| Some((uuid.clone(), (*locked(&live.seen))?.at))).collect();
-        drop(live);
-        sightings::save(&self.sightings, &seen)
+        let seen = |(uuid, live): (&DeviceUuid, &Arc<Live>)| {
+            let at = (*locked(&live.seen))?.at;
+            Some((uuid.clone(), now.filter(|_| self.parked.has(uuid)).unwrap_or(at)))
+        };
+        live.iter().filter_map(seen).collect()
+    }
+
+    /// Records that a device polled another server.
+    pub(super) fn saw_elsewhere(&self, uuid: &DeviceUuid, at: Timestamp) {
+        if self.world().device(uuid).is_some() {
+            let live = self.live_of(uuid);
+            let mut seen = locked(&live.seen);
+            *seen = seen.filter(|seen| seen.at >= at).or(Some(Seen { at, when: None }));
+        }
     }
 
     fn live_of(&self, uuid: &DeviceUuid) -> Arc<Live> {

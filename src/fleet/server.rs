@@ -16,12 +16,14 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::certificate::{Renewal, TlsError};
+use super::database::SharedSightings;
 use super::gate::Gate;
-use super::records::Records;
+use super::records::{Records, SHARE_SIGHTINGS};
 use super::settings::{OPERATORS, SPARE};
 use super::store_error::StoreError;
 use super::{Config, clock, device_api, health, operator_api, secret};
 use crate::listen::{self, Admission, Ended, Limits, Listener};
+use crate::model::DeviceUuid;
 use crate::ownership::{self, NotOurs};
 use crate::postgres::Address;
 
@@ -64,6 +66,7 @@ pub struct Server {
     gate: Arc<Gate>,
     /// Most records of the audit trail, and how long they are kept.
     audit: (u64, Duration),
+    shared: Option<SharedSightings>,
     renewal: Option<Renewal>,
 }
 
@@ -154,6 +157,7 @@ impl Server {
         let dir = config.data_dir.clone();
         make_private(&dir).map_err(|source| FleetError::Folder { path: dir.clone(), source })?;
         let store = database(config.store, config.store_password_file.as_deref())?;
+        let shared = store.clone().map(SharedSightings::new).transpose().map_err(FleetError::Start)?;
         let opening = tokio::task::spawn_blocking(move || {
             Records::open(dir, store.as_ref(), config.poll_interval, config.connections)
         });
@@ -190,7 +194,7 @@ impl Server {
         }
         let limits = Limits { ordinary: config.connections, ..LIMITS };
         let audit = (config.audit_entries, config.audit_time);
-        Ok(Self { listener, address, routes, limits, records, gate, audit, renewal })
+        Ok(Self { listener, address, routes, limits, records, gate, audit, shared, renewal })
     }
 
     /// Returns the address that it listens on.
@@ -224,6 +228,7 @@ impl Server {
             ended = serving => ended,
             never = keep_up(&self.records, &self.gate, self.audit) => match never {},
             never = renewals => match never {},
+            never = share_sightings(&self.records, self.shared) => match never {},
         };
         if ended == Ended::Cut {
             tracing::warn!("stopped with requests in progress");
@@ -260,6 +265,36 @@ async fn keep_up(records: &Arc<Records>, gate: &Arc<Gate>, audit: (u64, Duration
         drop_old_audit(records, audit).await;
         tokio::time::sleep(SAVE_SIGHTINGS).await;
         save_sightings(records, gate).await;
+    }
+}
+
+/// Tells other servers now and then when devices have polled here, and learns it from them.
+async fn share_sightings(records: &Arc<Records>, shared: Option<SharedSightings>) -> Infallible {
+    let Some(mut shared) = shared else { return std::future::pending().await };
+    let mut told = Timestamp::MIN;
+    loop {
+        let of_task = Arc::clone(records);
+        let exchanging = tokio::task::spawn_blocking(move || {
+            let now = clock::now();
+            let seen = of_task.seen_here(Some(now)).into_iter().filter(|(_, at)| *at >= told);
+            let seen: Vec<_> = seen.map(|(uuid, at)| (uuid.to_string(), at)).collect();
+            match shared.exchange(&seen) {
+                Ok(elsewhere) => {
+                    told = now;
+                    let known = elsewhere
+                        .into_iter()
+                        .filter_map(|(uuid, at)| Some((DeviceUuid::parse(uuid).ok()?, at)));
+                    known.for_each(|(uuid, at)| of_task.saw_elsewhere(&uuid, at));
+                }
+                Err(error) => tracing::debug!(%error, "the times of polls are not shared with other servers"),
+            }
+            (shared, told)
+        });
+        match exchanging.await {
+            Ok(after) => (shared, told) = after,
+            Err(_) => return std::future::pending().await,
+        }
+        tokio::time::sleep(SHARE_SIGHTINGS).await;
     }
 }
 

@@ -11,6 +11,7 @@ mod copy;
 mod follow;
 mod read;
 mod schema;
+mod seen;
 mod trail;
 mod write;
 
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 pub(super) use copy::{fill, read_out};
 
 pub(super) use follow::follow;
+pub(super) use seen::SharedSightings;
 
 use super::database_error::DatabaseError;
 use super::policy::Change;
@@ -167,7 +169,7 @@ impl Database {
                 self.is_lost = false;
                 tracing::info!(database = %self.address, "the database is back");
             }
-            Err(error) if !self.is_lost && error.passes() => {
+            Err(error) if !self.is_lost => {
                 self.is_lost = true;
                 tracing::error!(
                     %error,

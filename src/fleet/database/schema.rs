@@ -51,6 +51,14 @@ CREATE TABLE IF NOT EXISTS cotter_audit (
   v integer NOT NULL,
   record text NOT NULL
 );
+-- When each device polled last. It is not worth a write to the disk.
+CREATE UNLOGGED TABLE IF NOT EXISTS cotter_seen (
+  uuid text COLLATE "C" PRIMARY KEY,
+  at bigint NOT NULL,
+  by text NOT NULL,
+  changed bigint NOT NULL
+);
+CREATE INDEX IF NOT EXISTS cotter_seen_changed ON cotter_seen (changed);
 CREATE TABLE IF NOT EXISTS cotter_log (
   seq bigint PRIMARY KEY,
   of_group text NOT NULL,
