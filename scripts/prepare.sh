@@ -49,6 +49,19 @@ for part in netavark aardvark-dns; do
 done
 [ ${#second[@]} = 0 ] || (apt_install "podman, a second engine for the tests" "${second[@]}") || true
 
+# PostgreSQL for tests of several fleet servers, which start one of their own. The tests go without it where it cannot be had.
+# The package makes and starts a server of this machine; that is removed again, unless there was one before.
+install_postgresql() {
+    local before
+    before=$(compgen -G "/var/lib/postgresql/*/main" || true)
+    (apt_install "PostgreSQL, for tests of several fleet servers" postgresql) || return 1
+    local main
+    for main in $(compgen -G "/var/lib/postgresql/*/main" || true); do
+        [ -n "$before" ] || as_root "PostgreSQL for the tests" pg_dropcluster --stop "$(basename "$(dirname "$main")")" main
+    done
+}
+compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null || install_postgresql || true
+
 # A fuzzer that holds the servers against their OpenAPI documents. The tests go without it where it cannot be had.
 fuzzer=$here/../.cross/schemathesis
 pinned=$here/../tests/openapi/requirements.txt

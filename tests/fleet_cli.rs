@@ -955,6 +955,7 @@ fn help_and_version() {
       backup      Writes a copy of a running server's records to a file [alias: export]
       verify      Checks that the file of a backup is complete and unchanged
       restore     Puts a backup in the place of the records of a server that is stopped [alias: import]
+      migrate     Copies the records of a stopped server from its data folder into a database, or back
       simulate    Tries the definition of a rollout on simulated fleets
       completion  Prints a script with which a shell completes commands and options
 

@@ -77,7 +77,9 @@ impl ClientError {
             }
             Self::Away { .. } => true,
             Self::HalfWay { why } => why.is_passing(),
-            Self::Answer { failure } => ["busy", "too_slow", "storage"].contains(&failure.code.as_str()),
+            Self::Answer { failure } => {
+                ["busy", "too_slow", "storage", "database_lost"].contains(&failure.code.as_str())
+            }
             Self::BadUrl { .. }
             | Self::InTheClear { .. }
             | Self::NoToken { .. }

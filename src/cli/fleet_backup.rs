@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::client::{Client, Connection};
+use super::fleet_migrate::{counts, home, label};
 use super::print;
 use crate::fleet::access::AccessChange;
 use crate::fleet::backup::Backup;
@@ -42,11 +43,17 @@ pub(super) struct Restore {
     /// The file of a backup
     file: PathBuf,
     /// The folder for the server's records and keys, which no server uses meanwhile [default: data_dir of --config, or /var/lib/cotter-fleet]
-    #[arg(long, env = "COTTER_FLEET_DATA_DIR", value_name = "DIR")]
+    #[arg(long, env = "COTTER_FLEET_DATA_DIR", value_name = "DIR", conflicts_with = "store")]
     data_dir: Option<PathBuf>,
     /// Settings file of the server (TOML), of which data_dir is used; --data-dir overrides it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// An empty database for the records, in place of a folder: postgres://USER@HOST/DATABASE
+    #[arg(long, value_name = "URL", conflicts_with = "replace")]
+    store: Option<String>,
+    /// File with the password of the database
+    #[arg(long, value_name = "FILE", requires = "store")]
+    password_file: Option<PathBuf>,
     /// Moves records aside that the folder has already
     #[arg(long)]
     replace: bool,
@@ -110,6 +117,13 @@ pub(super) fn restore(restore: &Restore) -> anyhow::Result<()> {
     let shown = content(&backup);
     backup.record_restoration(now, details);
     ownership::make_files_private();
+    if let Some(store) = &restore.store {
+        let to = home(store, restore.password_file.as_deref())?;
+        fleet::fill(&to, &backup.records, now)
+            .with_context(|| format!("{} is not restored", restore.file.display()))?;
+        print::note(&format!("{} has {}", label(&to), content(&backup)));
+        return Ok(());
+    }
     let aside = fleet::restore(&backup, &data_dir, restore.replace, now)
         .with_context(|| format!("{} is not restored", restore.file.display()))?;
     if let Some(aside) = aside {
@@ -123,17 +137,23 @@ pub(super) fn restore(restore: &Restore) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn count(backup: &Backup, is_such: impl Fn(&Change) -> bool) -> usize {
+    backup.records.iter().filter(|change| is_such(change)).count()
+}
+
 /// Warns of what a restoration undoes without a word.
 fn warn(backup: &Backup, revoked: usize, are_revoked: bool) {
     let created = backup.head.created;
-    let live = backup.count(
+    let live = count(
+        backup,
         |change| matches!(change, Change::Access(AccessChange::PutToken(token)) if token.revoked.is_none()),
     );
-    let users = backup.count(
+    let users = count(
+        backup,
         |change| matches!(change, Change::Access(AccessChange::PutUser(user)) if user.disabled.is_none()),
     );
-    let keys = backup.count(|change| matches!(change, Change::PutKey(key) if key.revoked.is_none()));
-    let devices = backup.count(|change| matches!(change, Change::PutDevice(_)));
+    let keys = count(backup, |change| matches!(change, Change::PutKey(key) if key.revoked.is_none()));
+    let devices = count(backup, |change| matches!(change, Change::PutDevice(_)));
     let tokens = match are_revoked {
         true => format!("{} (revoked now)", counted(revoked, "token")),
         false => format!("{} (--revoke-tokens would revoke them)", counted(live, "token")),
@@ -158,16 +178,7 @@ fn read(path: &Path) -> anyhow::Result<Backup> {
 }
 
 fn content(backup: &Backup) -> String {
-    let fleets = backup.count(|change| matches!(change, Change::PutFleet(_)));
-    let releases = backup.count(|change| matches!(change, Change::PutRelease(_)));
-    let devices = backup.count(|change| matches!(change, Change::PutDevice(_)));
-    format!(
-        "{}, {} and {} of {}",
-        counted(fleets, "fleet"),
-        counted(releases, "release"),
-        counted(devices, "device"),
-        backup.head.created
-    )
+    format!("{} of {}", counts(&backup.records), backup.head.created)
 }
 
 fn beside(file: &Path) -> PathBuf {

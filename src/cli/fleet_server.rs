@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::completion::{self, Completion};
 use super::{Exit, block_on, logging, parse};
-use super::{fleet_backup, fleet_simulate};
+use super::{fleet_backup, fleet_migrate, fleet_simulate};
 use crate::fleet::{RawConfig, Server};
 use crate::host;
 use crate::ownership;
@@ -48,6 +48,11 @@ enum Verb {
         after_help = "Example: cotter-fleet restore fleet-2026-11-30.jsonl --data-dir /var/lib/cotter-fleet"
     )]
     Restore(fleet_backup::Restore),
+    /// Copies the records of a stopped server from its data folder into a database, or back
+    #[command(
+        after_help = "Example: cotter-fleet migrate /var/lib/cotter-fleet postgres://cotter@db.example.com/fleet --password-file FILE"
+    )]
+    Migrate(fleet_migrate::Migrate),
     /// Tries the definition of a rollout on simulated fleets
     #[command(
         after_help = "Example: cotter-fleet simulate --devices 10000 --waves 'ring=canary, 1%, 10%, 100%' --fail 5% --offline 30% --segment ring=canary:0.5%"
@@ -93,6 +98,13 @@ struct Serve {
         value_delimiter = ','
     )]
     trusted_proxies: Option<Vec<String>>,
+    /// PostgreSQL database for the records, which several servers can share: postgres://USER@HOST/DATABASE
+    /// [default: the records are in --data-dir]
+    #[arg(long, env = "COTTER_FLEET_STORE", value_name = "URL", hide_env_values = true)]
+    store: Option<String>,
+    /// File with the password of the database
+    #[arg(long, env = "COTTER_FLEET_STORE_PASSWORD_FILE", value_name = "FILE")]
+    store_password_file: Option<PathBuf>,
     /// Allows a --listen address that other machines can reach, although the server has no TLS; --allow-remote is
     /// its old name, until the next release
     #[arg(long, alias = "allow-remote")]
@@ -127,7 +139,12 @@ impl Verb {
             Self::Serve(settings) => Box::pin(serve(settings)).await,
             Self::Backup(save) => Box::pin(fleet_backup::save(save)).await,
             Self::Verify(verify) => fleet_backup::verify(&verify),
-            Self::Restore(restore) => fleet_backup::restore(&restore),
+            Self::Restore(restore) => {
+                tokio::task::spawn_blocking(move || fleet_backup::restore(&restore)).await?
+            }
+            Self::Migrate(migrate) => {
+                tokio::task::spawn_blocking(move || fleet_migrate::migrate(&migrate)).await?
+            }
             Self::Simulate(simulate) => fleet_simulate::simulate(*simulate),
             Self::Completion(completion) => completion::run(&completion, fleet_definitions()),
         }?;
@@ -142,6 +159,7 @@ pub fn fleet_definitions() -> clap::Command {
 }
 
 async fn serve(serve: Serve) -> anyhow::Result<()> {
+    fleet_migrate::keep_password_secret(serve.store.as_deref())?;
     let file = match &serve.config {
         None => RawConfig::default(),
         Some(path) => RawConfig::read(path).with_context(|| format!("in {}", path.display()))?,
@@ -156,6 +174,8 @@ async fn serve(serve: Serve) -> anyhow::Result<()> {
         tls_cert: serve.tls_cert,
         tls_key: serve.tls_key,
         trusted_proxies: serve.trusted_proxies,
+        store: serve.store,
+        store_password_file: serve.store_password_file,
         insecure: serve.insecure,
         paused: serve.paused.then_some(true),
     };

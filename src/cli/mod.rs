@@ -35,6 +35,8 @@ mod fleet;
 mod fleet_backup;
 mod fleet_deletion;
 #[cfg(feature = "server")]
+mod fleet_migrate;
+#[cfg(feature = "server")]
 mod fleet_server;
 #[cfg(feature = "server")]
 mod fleet_simulate;

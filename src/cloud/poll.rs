@@ -12,7 +12,7 @@ use crate::model::{Attempted, CloudReport, Delivered, DeviceUuid, LocalApps, Pol
 use crate::wire::target_v3;
 
 use super::answers::{Polled, State};
-use super::client::Client;
+use super::client::{Client, LONGEST_ETAG};
 use super::error::CloudError;
 use super::parking::{Next, Parking};
 use super::retry::{Retry, moment, with_jitter};
@@ -166,7 +166,7 @@ impl Poller {
     /// then is the cloud asked for the device, once an hour at most. If that request fails, "unchanged" stays, unless
     /// the last answer was that the device is deleted.
     async fn confirmed(&mut self, answer: Result<Polled, CloudError>) -> Result<Polled, CloudError> {
-        let Ok(Polled { state: State::Unchanged { has_etag: false }, .. }) = answer else {
+        let Ok(Polled { state: State::Unchanged { etag: None }, .. }) = answer else {
             if answer.is_ok() {
                 self.doubt = None;
             }
@@ -190,11 +190,27 @@ impl Poller {
         self.start.wanted_interval.unwrap_or(self.start.interval)
     }
 
+    /// Takes over the etag of an unchanged target if only its position is another one, so that a server whose records are older
+    /// does not send an older target (docs/postgresql.md, "What holds").
+    fn follow(&mut self, etag: Option<String>) {
+        let target = |etag: &str| etag.rsplit_once('.').map(|(target, _)| target.to_owned());
+        let is_same = |etag: &String| {
+            target(etag).is_some() && target(etag) == self.start.etag.as_deref().and_then(target)
+        };
+        if let Some(etag) = etag.filter(|etag| etag.len() <= LONGEST_ETAG).filter(is_same) {
+            self.start.etag = Some(etag);
+        }
+    }
+
     /// Hands on a target. Returns whether it is another one than before.
     fn take(&mut self, state: State) -> bool {
-        let State::Changed { etag, body } = state else {
-            debug!("target unchanged");
-            return false;
+        let (etag, body) = match state {
+            State::Changed { etag, body } => (etag, body),
+            State::Unchanged { etag } => {
+                debug!("target unchanged");
+                self.follow(etag);
+                return false;
+            }
         };
         let parsed = target_v3::parse(&body, &self.start.uuid, &self.start.policy);
         let text = String::from_utf8(body);

@@ -181,3 +181,21 @@ async fn a_device_that_was_deleted_is_known_by_an_answer_without_an_etag_and_a_l
         assert_eq!(asked, look_ups, "{why}");
     }
 }
+
+/// The cloud may say how new its records were that the unchanged target was made of.
+#[tokio::test]
+async fn the_position_in_the_etag_of_an_unchanged_target_is_kept() {
+    let server = Server::start(|_| unchanged(&HONOURED));
+    let Polling { mut poller, .. } = polling(&server, Duration::ZERO);
+    for (had, sent, has) in [
+        ("W/\"1f-00ff.7\"", Some("W/\"1f-00ff.9\""), "W/\"1f-00ff.9\""),
+        ("W/\"1f-00ff.7\"", Some("W/\"1f-00fe.9\""), "W/\"1f-00ff.7\""),
+        ("W/\"1f-00ff.7\"", Some("W/\"1f-00ff\""), "W/\"1f-00ff.7\""),
+        ("W/\"1f-00ff.7\"", None, "W/\"1f-00ff.7\""),
+        ("\"1\"", Some("\"2\""), "\"1\""),
+    ] {
+        poller.start.etag = Some(had.to_owned());
+        poller.follow(sent.map(str::to_owned));
+        assert_eq!(poller.start.etag.as_deref(), Some(has), "{had} {sent:?}");
+    }
+}

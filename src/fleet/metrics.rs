@@ -44,7 +44,11 @@ const ACTS: Family = (
 );
 const COMMITS: Family =
     ("cotter_fleet_commit_seconds", Summary, "Writes to the disk, each with all acts that waited for it.");
-const STORE: Family = ("cotter_fleet_store_up", Gauge, "1 if the last write of the records succeeded.");
+const STORE: Family = (
+    "cotter_fleet_store_up",
+    Gauge,
+    "1 if the last write of the records succeeded, and the database answers.",
+);
 const PARKED: Family =
     ("cotter_fleet_parked_polls", Gauge, "Polls that wait for a new target of their device.");
 

@@ -140,6 +140,29 @@ pub(super) fn read(kind: &str, id: &str, version: u32, json: &str) -> Result<Vec
     Ok(vec![change])
 }
 
+/// Returns the change that removes a record; `None` if another change removes it, too.
+///
+/// # Errors
+///
+/// As [`read`].
+pub(super) fn removed(kind: &str, id: &str) -> Result<Option<Change>, BadRecord> {
+    let uuid = || DeviceUuid::parse(id).map_err(|error| BadRecord::Form(error.to_string()));
+    let number = || id.parse().map_err(|_| BadRecord::Form("it has no number".to_owned()));
+    Ok(Some(match kind {
+        "device" => Change::DropDevice(uuid()?),
+        // With its device.
+        "reports" => return Ok(None),
+        "bar" => Change::DropBar(uuid()?),
+        "fleet" => Change::DropFleet(number()?),
+        "release" => Change::DropRelease(number()?),
+        "key" => Change::DropKey(KeyHash(id.to_owned())),
+        OF_FLEET => Change::PutVariables(VariableHolder::Fleet(number()?), Variables::default()),
+        OF_DEVICE => Change::PutVariables(VariableHolder::Device(uuid()?), Variables::default()),
+        AUDIT => Change::DropAudit(number()?),
+        _ => return Err(BadRecord::Form("records of this kind are never removed".to_owned())),
+    }))
+}
+
 /// A device's record of version 1 or 2.
 #[derive(Deserialize)]
 struct OldDevice {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::certificate::TlsFiles;
 use crate::listen::Network;
+use crate::postgres::{Address, BadAddress};
 
 /// Unchecked settings from the file, or from flags and environment.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -24,6 +25,8 @@ pub struct RawConfig {
     pub tls_key: Option<PathBuf>,
     pub trusted_proxies: Option<Vec<String>>,
     pub paused: Option<bool>,
+    pub store: Option<String>,
+    pub store_password_file: Option<PathBuf>,
     /// Only a flag, so that no file can open the server to a network.
     #[serde(skip)]
     pub insecure: bool,
@@ -50,6 +53,10 @@ pub struct Config {
     pub trusted_proxies: Vec<Network>,
     /// Whether devices keep the targets that they have.
     pub paused: bool,
+    /// The database of the records, without its password if that is in a file; `None`: they are in the data folder.
+    pub store: Option<Address>,
+    /// The file with the password of the database.
+    pub store_password_file: Option<PathBuf>,
 }
 
 /// The default of `data_dir`.
@@ -91,6 +98,12 @@ pub enum ConfigError {
     HalfTls { given: &'static str, missing: &'static str },
     #[error("trusted_proxies: {given:?} is not a network; write IP or IP/N, e.g. 127.0.0.1 or 10.0.0.0/8")]
     Proxy { given: String },
+    #[error("store is not accepted: {0}")]
+    Store(#[from] BadAddress),
+    #[error("store_password_file is set, but store is not; set store = \"postgres://USER@HOST/DATABASE\"")]
+    PasswordOfNothing,
+    #[error("store has a password, and store_password_file is set, too; leave one of them out")]
+    TwoPasswords,
     #[error("poll_interval = {given:?} is not a duration; write e.g. 30s or 5min")]
     Interval { given: String },
     #[error("poll_interval = {given} is out of range; it must be from 1s to 24h")]
@@ -144,6 +157,8 @@ impl RawConfig {
             tls_key: self.tls_key.or(below.tls_key),
             trusted_proxies: self.trusted_proxies.or(below.trusted_proxies),
             paused: self.paused.or(below.paused),
+            store: self.store.or(below.store),
+            store_password_file: self.store_password_file.or(below.store_password_file),
             insecure: self.insecure || below.insecure,
         }
     }
@@ -220,10 +235,7 @@ impl RawConfig {
                 .filter(|time| AUDIT_TIME_RANGE.contains(time))
                 .ok_or(ConfigError::AuditTime { given: text })?,
         };
-        let proxies = self.trusted_proxies.unwrap_or_default();
-        let proxies =
-            proxies.into_iter().map(|given| given.parse().map_err(|_| ConfigError::Proxy { given }));
-        let trusted_proxies = proxies.collect::<Result<_, _>>()?;
+        let store = database(self.store.as_deref(), self.store_password_file.as_deref())?;
         Ok(Config {
             listen,
             data_dir,
@@ -232,9 +244,25 @@ impl RawConfig {
             audit_entries,
             audit_time,
             tls,
-            trusted_proxies,
+            trusted_proxies: proxies(self.trusted_proxies.unwrap_or_default())?,
             paused: self.paused.unwrap_or(false),
+            store,
+            store_password_file: self.store_password_file,
         })
+    }
+}
+
+fn proxies(given: Vec<String>) -> Result<Vec<Network>, ConfigError> {
+    given.into_iter().map(|given| given.parse().map_err(|_| ConfigError::Proxy { given })).collect()
+}
+
+/// Checks the address of a database and where its password is.
+fn database(store: Option<&str>, password: Option<&Path>) -> Result<Option<Address>, ConfigError> {
+    let address = store.map(Address::parse).transpose()?;
+    match (&address, password) {
+        (None, Some(_)) => Err(ConfigError::PasswordOfNothing),
+        (Some(address), Some(_)) if address.has_password() => Err(ConfigError::TwoPasswords),
+        _ => Ok(address),
     }
 }
 
@@ -260,6 +288,8 @@ mod tests {
             tls: None,
             trusted_proxies: Vec::new(),
             paused: false,
+            store: None,
+            store_password_file: None,
         };
         assert_eq!(RawConfig::default().check().unwrap(), defaults);
     }
@@ -285,6 +315,10 @@ mod tests {
             ("tls_cert = \"a\"", "tls_cert is set, but tls_key is not"),
             ("tls_key = \"a\"", "tls_key is set, but tls_cert is not"),
             ("trusted_proxies = [\"127.0.0.1\", \"here\"]", "\"here\" is not a network"),
+            ("store = \"/srv/records\"", "store is not accepted: it is no URL of a database"),
+            ("store = \"postgres://a@b/c?ssl=1\"", "\"ssl\" is unknown"),
+            ("store_password_file = \"p\"", "store_password_file is set, but store is not"),
+            ("store = \"postgres://a:b@c/d\"\nstore_password_file = \"p\"", "leave one of them out"),
             ("\nlisten = 7300", "line 2 of the settings file"),
             ("listen", "line 1 of the settings file"),
         ] {

@@ -249,6 +249,11 @@ impl From<ActError> for ApiError {
     fn from(error: ActError) -> Self {
         match error {
             ActError::Refused(refusal) => refusal.into(),
+            // That the database is lost is in the log already.
+            ActError::Store(error) if error.is_of_database() => {
+                let code = if error.is_unknown() { Code::OutcomeUnknown } else { Code::DatabaseLost };
+                Self::new(code, with_causes(&*error)).after(RETRY_AFTER)
+            }
             ActError::Store(_) | ActError::Stopping => {
                 log_failure(&error);
                 let message = format!("the server could not write its records: {}", with_causes(&error));

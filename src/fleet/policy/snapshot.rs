@@ -1,4 +1,4 @@
-//! All records of a world, for a copy of it.
+//! All records of a world, for a copy of it, and how new they are.
 
 use super::{Change, World};
 use crate::fleet::repeats::Repeats;
@@ -31,5 +31,16 @@ impl World {
             )
             .chain(self.rollouts.records())
             .chain(self.retired.iter().cloned().map(Change::RetireKey))
+    }
+
+    /// Returns how far in the log of changes these records are; `None` if one server has them alone.
+    #[must_use]
+    pub fn position(&self) -> Option<u64> {
+        self.position
+    }
+
+    /// Says how far in the log of changes these records are.
+    pub fn set_position(&mut self, position: Option<u64>) {
+        self.position = position;
     }
 }

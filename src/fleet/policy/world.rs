@@ -32,6 +32,8 @@ pub struct World {
     pub(super) accounts: Accounts,
     /// The number of the newest record of the audit trail.
     audited: u64,
+    /// How far in the log of changes these records are, in a store that several servers share.
+    pub(super) position: Option<u64>,
     pub(super) variables: AllVariables,
     pub(super) repeats: Repeats,
     pub(super) rollouts: AllRollouts,

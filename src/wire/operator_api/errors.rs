@@ -55,11 +55,13 @@ pub enum Code {
     Storage,
     Internal,
     Busy,
+    DatabaseLost,
+    OutcomeUnknown,
 }
 
 impl Code {
     /// Every code, by status.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::Ambiguous,
         Self::NotPermitted,
@@ -82,6 +84,8 @@ impl Code {
         Self::Storage,
         Self::Internal,
         Self::Busy,
+        Self::DatabaseLost,
+        Self::OutcomeUnknown,
     ];
 
     /// Returns its word in JSON, and the status of answers with it.
@@ -110,6 +114,8 @@ impl Code {
             Self::Storage => ("storage", 500),
             Self::Internal => ("internal", 500),
             Self::Busy => ("busy", 503),
+            Self::DatabaseLost => ("database_lost", 503),
+            Self::OutcomeUnknown => ("outcome_unknown", 503),
         }
     }
 
