@@ -33,6 +33,7 @@ fn device(number: u32) -> Change {
         tags: [("ring".to_owned(), "canary".to_owned())].into(),
         created: clock::now(),
         provisioned_by: None,
+        departure: None,
     })
 }
 
@@ -51,6 +52,7 @@ fn audit(number: u64) -> Change {
         things: Vec::new(),
         count: 0,
         fleets: Vec::new(),
+        details: None,
         why: None,
         outcome: Outcome::Done,
     }))

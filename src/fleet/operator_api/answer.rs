@@ -95,11 +95,6 @@ impl ApiError {
         Self::with_remedy(Code::Busy, "the server is busy with too many requests", remedy).after(RETRY_AFTER)
     }
 
-    #[cfg(test)]
-    pub(super) fn message(&self) -> &str {
-        &self.failure.message
-    }
-
     /// Returns what is wrong.
     pub(super) fn message(self) -> String {
         self.failure.message

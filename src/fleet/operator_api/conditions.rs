@@ -140,7 +140,7 @@ mod tests {
         for value in values {
             headers.append(name.clone(), HeaderValue::from_str(value).unwrap());
         }
-        Conditions::of(&headers).map_err(|error| error.message().to_owned())
+        Conditions::of(&headers).map_err(|error| error.message())
     }
 
     #[test]
